@@ -1,0 +1,96 @@
+package nar
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/nix-community/go-nix/pkg/nixhash"
+)
+
+// HashSize is the length of a [Hash] in bytes.
+const HashSize = sha256.Size
+
+// Hash is a SHA-256 digest: of a NAR (a NAR hash) or, in an [Entry], of the
+// contents of one regular file. It is a value: comparable with ==, usable as a
+// map key. The zero value is no digest of anything and prints as "".
+type Hash [HashSize]byte
+
+// ParseHash reads a SHA-256 digest in any of the forms that Nix prints:
+// SRI ("sha256-" and 44 characters of base64, as in nix path-info --json),
+// "sha256:" with 52 characters of Nix's base-32 (nix-store --query --hash), or
+// "sha256:" with 64 hexadecimal digits (the Hash column of the Nix database).
+// A digest without its algorithm is refused: it does not say what it is.
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	if !strings.HasPrefix(s, "sha256-") && !strings.HasPrefix(s, "sha256:") {
+		return h, fmt.Errorf("parse hash %q: want sha256-<base64>, sha256:<base32> or sha256:<base16>", clip(s))
+	}
+	algo := nixhash.SHA256
+	parsed, err := nixhash.ParseAny(s, &algo)
+	if err != nil {
+		return h, fmt.Errorf("parse hash %q: not a SHA-256 digest", clip(s))
+	}
+	// ParseAny forgives non-canonical base64 and base-32; two spellings of one
+	// digest would let two manifests differ and still agree.
+	canonical := parsed.Format(nixhash.SRI, true)
+	switch {
+	case strings.HasPrefix(s, "sha256-"):
+	case len(s) == len("sha256:")+hex.EncodedLen(HashSize):
+		canonical = parsed.Format(nixhash.Base16, true)
+	default:
+		canonical = parsed.Format(nixhash.NixBase32, true)
+	}
+	if s != canonical || len(parsed.Digest()) != HashSize {
+		return h, fmt.Errorf("parse hash %q: not in canonical form", clip(s))
+	}
+	copy(h[:], parsed.Digest())
+	return h, nil
+}
+
+// String returns h in SRI form, or "" for the zero value.
+func (h Hash) String() string {
+	if h.IsZero() {
+		return ""
+	}
+	return nixhash.MustNewHash(nixhash.SHA256, h[:]).Format(nixhash.SRI, true)
+}
+
+// Base32 returns h as "sha256:" and Nix's base-32, the form that the nix
+// command line prints in its messages.
+func (h Hash) Base32() string {
+	return nixhash.MustNewHash(nixhash.SHA256, h[:]).Format(nixhash.NixBase32, true)
+}
+
+// IsZero reports whether h is the zero value.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+// Compare orders hashes by their bytes; it returns -1, 0 or +1.
+func (h Hash) Compare(other Hash) int { return bytes.Compare(h[:], other[:]) }
+
+// MarshalText implements [encoding.TextMarshaler] with the SRI form.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; it takes SRI only, the
+// one form that our own files use.
+func (h *Hash) UnmarshalText(text []byte) error {
+	if !bytes.HasPrefix(text, []byte("sha256-")) {
+		return fmt.Errorf("parse hash %q: want sha256-<base64>", clip(string(text)))
+	}
+	parsed, err := ParseHash(string(text))
+	if err != nil {
+		return err
+	}
+	*h = parsed
+	return nil
+}
+
+// clip shortens what an outsider wrote before it becomes part of a message.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
