@@ -1,0 +1,146 @@
+package closure
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Difference is one thing in which the database's claim about a store path is
+// not what the manifest wants. Want and Got are for people.
+type Difference struct {
+	Path  StorePath
+	Cause Cause
+	Field string // "narSize", "references" or "ca"; empty for the path as a whole
+	Want  string
+	Got   string
+}
+
+// CompareClaim returns the differences between what a manifest wants of a path
+// and what a database claims of it, its hash excepted (see
+// [Witnesses.Causes]). A deriver is never a difference: several derivations
+// may have the same output. Neither is a content address that the database
+// lacks: images register paths without one.
+func CompareClaim(want, claimed PathInfo) []Difference {
+	var out []Difference
+	add := func(field, want_, got string) {
+		out = append(out, Difference{Path: want.Path, Cause: DatabaseAltered, Field: field, Want: want_, Got: got})
+	}
+	// Nix writes 0 where it does not know the size.
+	if claimed.NarSize != 0 && claimed.NarSize != want.NarSize {
+		add("narSize", fmt.Sprint(want.NarSize), fmt.Sprint(claimed.NarSize))
+	}
+	if claimed.CA != "" && claimed.CA != want.CA {
+		add("ca", orNone(want.CA), claimed.CA)
+	}
+	lost, added := subtract(want.References, claimed.References), subtract(claimed.References, want.References)
+	if len(lost)+len(added) > 0 {
+		add("references", listOf("", lost), listOf("", added))
+	}
+	return out
+}
+
+// CompareMembers returns the paths of got, the closure of the running system
+// as the database describes it, that want does not have. The opposite, a path
+// that got lacks, shows where its contents are looked at.
+func CompareMembers(want, got Closure) []Difference {
+	var out []Difference
+	for _, p := range got.Paths() {
+		if _, ok := want[p]; !ok {
+			out = append(out, Difference{Path: p, Cause: Extra, Got: got[p].NarHash.String()})
+		}
+	}
+	return out
+}
+
+// FileChange is one file in which a store path differs from its listing.
+// Path is relative to the store path ("" is its root) and holds raw bytes.
+type FileChange struct {
+	Path string
+	Kind ChangeKind
+	Want nar.Entry // zero where Kind is FileAdded
+	Got  nar.Entry // zero where Kind is FileRemoved
+}
+
+// ChangeKind says how a file differs; it is a stable word.
+type ChangeKind string
+
+// The ways in which a file can differ that a NAR can see.
+const (
+	FileAdded      ChangeKind = "added"
+	FileRemoved    ChangeKind = "removed"
+	FileContent    ChangeKind = "content"    // other bytes
+	FileExecutable ChangeKind = "executable" // the same bytes, another executable bit
+	FileTarget     ChangeKind = "target"     // a symlink leads elsewhere
+	FileType       ChangeKind = "type"       // e.g. a regular file became a symlink
+)
+
+// CompareFiles returns the files in which got differs from want, in the order
+// of their names. Both are listings of one store path as a [nar.Hasher] gives
+// them.
+func CompareFiles(want, got []nar.Entry) []FileChange {
+	gotByName := make(map[string]nar.Entry, len(got))
+	for _, e := range got {
+		gotByName[e.Path] = e
+	}
+	var out []FileChange
+	for _, w := range want {
+		g, ok := gotByName[w.Path]
+		delete(gotByName, w.Path)
+		if kind, differs := compareFile(w, g, ok); differs {
+			out = append(out, FileChange{Path: w.Path, Kind: kind, Want: w, Got: g})
+		}
+	}
+	for _, g := range gotByName {
+		out = append(out, FileChange{Path: g.Path, Kind: FileAdded, Got: g})
+	}
+	slices.SortFunc(out, func(a, b FileChange) int { return strings.Compare(a.Path, b.Path) })
+	return out
+}
+
+func compareFile(want, got nar.Entry, present bool) (ChangeKind, bool) {
+	switch {
+	case !present:
+		return FileRemoved, true
+	case want.Type != got.Type:
+		return FileType, true
+	case want.Target != got.Target:
+		return FileTarget, true
+	case want.SHA256 != got.SHA256 || want.Size != got.Size:
+		return FileContent, true
+	case want.Executable != got.Executable:
+		return FileExecutable, true
+	}
+	return "", false
+}
+
+// subtract returns the paths of a that b lacks.
+func subtract(a, b []StorePath) []StorePath {
+	var out []StorePath
+	for _, p := range a {
+		if !slices.Contains(b, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func listOf(empty string, paths []StorePath) string {
+	parts := make([]string, len(paths))
+	for i, p := range paths {
+		parts[i] = string(p)
+	}
+	if len(parts) == 0 {
+		return empty
+	}
+	return strings.Join(parts, " ")
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,295 @@
+package closure
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const (
+	// ManifestSchema is the one schemaVersion of manifests that this package
+	// reads and writes.
+	ManifestSchema = 1
+	// ManifestKind is the kind that every manifest states.
+	ManifestKind = "ec-closure-manifest"
+	// MaxManifestSize is the largest manifest in bytes that is looked at. A
+	// desktop's closure of 5,000 paths takes about 6 MB.
+	MaxManifestSize = 64 << 20
+)
+
+// Manifest is what a release says of one configuration: the source it was
+// evaluated from, the derivation and path of the system, and every path of its
+// closure with its NAR hash.
+//
+// A Manifest describes the source and nothing of the build of it: two builders
+// of one source write the same bytes (see [Manifest.Encode]). It is a claim;
+// what makes it one to believe is the signature of the release it came in.
+type Manifest struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Kind          string `json:"kind"`
+	// Configuration is the name in the flake's nixosConfigurations.
+	Configuration string `json:"configuration"`
+	// System is the platform in Nix's form, e.g. "aarch64-linux".
+	System   string   `json:"system"`
+	StoreDir StoreDir `json:"storeDir"`
+	Source   Source   `json:"source"`
+	Toplevel Toplevel `json:"toplevel"`
+	// Paths is the closure of Toplevel.OutPath in ascending order.
+	Paths []PathInfo `json:"paths"`
+	// Unreproducible lists, in ascending order, the derivations whose outputs
+	// the publisher saw differ between two builds of the same source.
+	Unreproducible []Unreproducible `json:"unreproducible"`
+}
+
+// Source identifies the flake that a configuration is evaluated from.
+type Source struct {
+	// NarHash is the NAR hash of the flake's whole tree.
+	NarHash nar.Hash `json:"narHash"`
+	// LockNarHash is the NAR hash of its flake.lock; the zero value, written as
+	// "", says that the flake has no inputs and no lock file.
+	LockNarHash nar.Hash `json:"lockNarHash"`
+}
+
+// Toplevel is the root of a system's closure and the derivation that makes it.
+type Toplevel struct {
+	DrvPath StorePath `json:"drvPath"`
+	OutPath StorePath `json:"outPath"`
+}
+
+// Unreproducible says that some outputs of a derivation are not the same bytes
+// at each build.
+type Unreproducible struct {
+	DrvPath StorePath `json:"drvPath"`
+	Outputs []string  `json:"outputs"`
+	Reason  string    `json:"reason"`
+}
+
+// Closure returns the paths of m by name.
+func (m *Manifest) Closure() Closure {
+	c := make(Closure, len(m.Paths))
+	for _, info := range m.Paths {
+		c[info.Path] = info
+	}
+	return c
+}
+
+// Encode returns m in its one form: members in the order of this package's
+// types, two spaces of indentation, paths and references ascending, a final
+// newline. m is put in that order and checked first, so that what cannot be
+// decoded is never written.
+func (m *Manifest) Encode() ([]byte, error) {
+	sorted := *m
+	sorted.Paths = slices.Clone(m.Paths)
+	for i := range sorted.Paths {
+		info := &sorted.Paths[i]
+		info.References = slices.Clone(info.References)
+		slices.Sort(info.References)
+	}
+	slices.SortFunc(sorted.Paths, func(a, b PathInfo) int { return bytes.Compare([]byte(a.Path), []byte(b.Path)) })
+	sorted.Unreproducible = slices.Clone(m.Unreproducible)
+	for i := range sorted.Unreproducible {
+		u := &sorted.Unreproducible[i]
+		u.Outputs = slices.Clone(u.Outputs)
+		slices.Sort(u.Outputs)
+	}
+	slices.SortFunc(sorted.Unreproducible, func(a, b Unreproducible) int { return bytes.Compare([]byte(a.DrvPath), []byte(b.DrvPath)) })
+	if err := sorted.check(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return sorted.encode()
+}
+
+func (m *Manifest) encode() ([]byte, error) {
+	data, err := json.Marshal(m, jsontext.WithIndent("  "), json.WithMarshalers(emptyAsNull))
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// ErrSchema is wrapped by [DecodeManifest] for a manifest of a schema version
+// that this package does not know: a newer publisher, not a damaged file.
+var ErrSchema = errors.New("unknown schema version")
+
+// DecodeManifest reads a manifest and holds it to every rule: known version
+// and kind, no unknown, missing or doubled member, valid store paths, no path
+// twice, no reference that leaves the closure, no path that the system does
+// not need, and the one form that [Manifest.Encode] writes.
+func DecodeManifest(data []byte) (*Manifest, error) {
+	if len(data) > MaxManifestSize {
+		return nil, fmt.Errorf("decode manifest: %d bytes, at most %d are allowed", len(data), MaxManifestSize)
+	}
+	// The version decides which members there may be, so it is read first.
+	var head struct {
+		SchemaVersion int    `json:"schemaVersion"`
+		Kind          string `json:"kind"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, fmt.Errorf("decode manifest: %s", jsonError(err))
+	}
+	if head.Kind != ManifestKind {
+		return nil, fmt.Errorf("decode manifest: kind is %q, want %q", clip(head.Kind), ManifestKind)
+	}
+	if head.SchemaVersion != ManifestSchema {
+		return nil, fmt.Errorf("decode manifest: %w %d; this program reads version %d", ErrSchema, head.SchemaVersion, ManifestSchema)
+	}
+	m := new(Manifest)
+	if err := json.Unmarshal(data, m, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("decode manifest: %s", jsonError(err))
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("decode manifest: %w", err)
+	}
+	// Two spellings of one manifest would defeat comparing builders with cmp;
+	// this also finds members that are missing.
+	canonical, err := m.encode()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(canonical, data) {
+		return nil, fmt.Errorf("decode manifest: not in canonical form from byte %d on", commonPrefix(canonical, data))
+	}
+	return m, nil
+}
+
+var (
+	configurationPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
+	systemPattern        = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
+	outputPattern        = regexp.MustCompile(`^[A-Za-z0-9+._?=-]{1,64}$`)
+	printablePattern     = regexp.MustCompile(`^[\x20-\x7e]{1,300}$`)
+)
+
+// CheckConfiguration reports whether name can be the name of a configuration
+// here. It becomes part of file names, so it is kept to letters, digits, "_",
+// "." and "-", at most 100 of them, not beginning with a dot or a dash.
+func CheckConfiguration(name string) error {
+	if !configurationPattern.MatchString(name) {
+		return fmt.Errorf("configuration name %q: want letters, digits, '_', '.' and '-' only", clip(name))
+	}
+	return nil
+}
+
+// check holds m, whose parts are valid by their types, to the rules that span
+// parts.
+func (m *Manifest) check() error {
+	if m.SchemaVersion != ManifestSchema || m.Kind != ManifestKind {
+		return fmt.Errorf("kind %q version %d: want %q version %d", clip(m.Kind), m.SchemaVersion, ManifestKind, ManifestSchema)
+	}
+	if err := CheckConfiguration(m.Configuration); err != nil {
+		return err
+	}
+	if !systemPattern.MatchString(m.System) {
+		return fmt.Errorf("system %q: want a platform such as x86_64-linux", clip(m.System))
+	}
+	dir, err := ParseStoreDir(string(m.StoreDir))
+	if err != nil {
+		return err
+	}
+	if m.Source.NarHash.IsZero() {
+		return errors.New("source has no narHash")
+	}
+	if _, err := dir.Parse(string(m.Toplevel.DrvPath)); err != nil || !m.Toplevel.DrvPath.IsDerivation() {
+		return fmt.Errorf("toplevel drvPath %q: want a .drv in %s", clip(string(m.Toplevel.DrvPath)), dir)
+	}
+	if err := checkPaths(dir, m.Paths); err != nil {
+		return err
+	}
+	c := m.Closure()
+	if _, ok := c[m.Toplevel.OutPath]; !ok {
+		return fmt.Errorf("toplevel outPath %q is not among the paths", clip(string(m.Toplevel.OutPath)))
+	}
+	for _, info := range m.Paths {
+		for _, ref := range info.References {
+			if _, ok := c[ref]; !ok {
+				return fmt.Errorf("%s refers to %s, which is not among the paths", info.Path, ref)
+			}
+		}
+	}
+	if reached := c.Reachable(m.Toplevel.OutPath); len(reached) != len(c) {
+		for _, info := range m.Paths {
+			if !reached[info.Path] {
+				return fmt.Errorf("%s is not in the closure of %s", info.Path, m.Toplevel.OutPath)
+			}
+		}
+	}
+	return checkUnreproducible(dir, m.Unreproducible)
+}
+
+func checkPaths(dir StoreDir, paths []PathInfo) error {
+	for i, info := range paths {
+		if _, err := dir.Parse(string(info.Path)); err != nil {
+			return err
+		}
+		if i > 0 && paths[i-1].Path == info.Path {
+			return fmt.Errorf("%s is listed twice", info.Path)
+		}
+		if i > 0 && paths[i-1].Path > info.Path {
+			return fmt.Errorf("paths are not in ascending order at %s", info.Path)
+		}
+		if info.NarHash.IsZero() {
+			return fmt.Errorf("%s has no narHash", info.Path)
+		}
+		// The smallest NAR, that of an empty file, has 112 bytes; each is padded
+		// to a multiple of 8.
+		if info.NarSize < 96 || info.NarSize%8 != 0 {
+			return fmt.Errorf("%s has narSize %d, which no NAR has", info.Path, info.NarSize)
+		}
+		for j, ref := range info.References {
+			if _, err := dir.Parse(string(ref)); err != nil {
+				return fmt.Errorf("references of %s: %w", info.Path, err)
+			}
+			if j > 0 && info.References[j-1] >= ref {
+				return fmt.Errorf("references of %s: doubled or not in ascending order at %s", info.Path, ref)
+			}
+		}
+		if info.Deriver != "" {
+			if _, err := dir.Parse(string(info.Deriver)); err != nil || !info.Deriver.IsDerivation() {
+				return fmt.Errorf("deriver of %s: %q is not a .drv in %s", info.Path, clip(string(info.Deriver)), dir)
+			}
+		}
+		if info.CA != "" && !printablePattern.MatchString(info.CA) {
+			return fmt.Errorf("ca of %s: %q is not a content address", info.Path, clip(info.CA))
+		}
+	}
+	return nil
+}
+
+func checkUnreproducible(dir StoreDir, list []Unreproducible) error {
+	for i, u := range list {
+		if _, err := dir.Parse(string(u.DrvPath)); err != nil || !u.DrvPath.IsDerivation() {
+			return fmt.Errorf("unreproducible drvPath %q: want a .drv in %s", clip(string(u.DrvPath)), dir)
+		}
+		if i > 0 && list[i-1].DrvPath >= u.DrvPath {
+			return fmt.Errorf("unreproducible: doubled or not in ascending order at %s", u.DrvPath)
+		}
+		if len(u.Outputs) == 0 {
+			return fmt.Errorf("unreproducible %s names no output", u.DrvPath)
+		}
+		for j, out := range u.Outputs {
+			if !outputPattern.MatchString(out) || j > 0 && u.Outputs[j-1] >= out {
+				return fmt.Errorf("unreproducible %s: output %q is malformed, doubled or out of order", u.DrvPath, clip(out))
+			}
+		}
+		if !printablePattern.MatchString(u.Reason) {
+			return fmt.Errorf("unreproducible %s: the reason must be 1 to 300 printable ASCII characters", u.DrvPath)
+		}
+	}
+	return nil
+}
+
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
