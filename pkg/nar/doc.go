@@ -1,2 +1,55 @@
 // Package nar turns file trees into Nix archives (NAR) and into their hashes.
+//
+// A [Hasher] walks a tree and hashes its NAR as it goes: nothing is written,
+// and apart from the names of the directories on the way to the current file
+// nothing grows with the tree. [HashPath] is the same for one path,
+// [Dump] writes the archive itself.
+//
+// # Format
+//
+// A NAR is a sequence of strings. A string is its length in bytes as a 64-bit
+// little-endian integer, its bytes, and zero bytes up to the next multiple of
+// eight. Written with str(...) for one such string per argument:
+//
+//	archive   = str("nix-archive-1") node
+//	node      = str("(", "type") ( regular | symlink | directory ) str(")")
+//	regular   = str("regular") [ str("executable", "") ] str("contents", CONTENTS)
+//	symlink   = str("symlink", "target", TARGET)
+//	directory = str("directory") { entry }
+//	entry     = str("entry", "(", "name", NAME, "node") node str(")")
+//
+// The entries of a directory are in the order of the bytes of their names, so
+// that a tree has one archive: "a", "a-b", "a.b", and the contents of "a" stand
+// inside the entry "a". Of an inode's metadata the archive holds its type and,
+// for a regular file, whether its owner may execute it (S_IXUSR). It does not
+// hold times, owners, links between files, nor any other permission bit; see
+// [Options.OnMode] for those that matter.
+//
+// Names and targets are bytes. They need not be UTF-8, and on Linux a name can
+// be any 1 to 255 bytes without NUL and '/', except "." and "..": "..foo" and
+// "..." are names like others. Paths are handed out as strings that hold those
+// bytes unchanged; print them with %q.
+//
+// Devices, FIFOs and sockets have no form in a NAR: [ErrUnsupported].
+//
+// # What a hash says
+//
+// Every system call names one component relative to an open directory and
+// refuses symbolic links, so the tree cannot lead the walk out of itself, and a
+// link put in place of a file is an error and not a way to another file.
+// Something that is neither a file nor a directory is not opened; put in place
+// of a file between the listing and the opening it is opened without blocking,
+// recognised and not read.
+//
+// A file or directory that changes while it is read is an error ([ErrChanged]),
+// told by its size, modification time and change time before and after. Linux
+// moves the change time also when a hard link to the file is made or removed,
+// as optimising or collecting garbage in a Nix store does; the bytes are then
+// the same and a second attempt succeeds. A tree is not a snapshot: a file that
+// changes after it was read and before the walk ends is hashed as it was, and a
+// clock too coarse to tell two changes apart hides the second (kernels before
+// 6.13 count in timer ticks of 1 to 10 ms).
+//
+// What is read is the page cache, the same pages that programs run from, unless
+// [ReadDisk] asks for the disk.
 package nar

@@ -1,0 +1,129 @@
+package nar
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// directAlign is the alignment of memory, offset and length that direct
+	// reads use. File systems ask for that of a disk sector, 512 or 4,096.
+	directAlign = 4096
+	// directSize is the size in bytes of one direct read.
+	directSize = 256 << 10
+)
+
+// fromDisk reads contents past the page cache if the kernel can for this file,
+// else after emptying the cache of it, else as it comes; it counts which.
+func (h *Hasher) fromDisk(fd int, size int64) error {
+	if setDirect(fd) {
+		if err := h.direct(fd, size); err != nil {
+			return err
+		}
+		h.stats.Direct++
+		return nil
+	}
+	dropped, wasCached := drop(fd)
+	if err := h.fromCache(fd, size); err != nil {
+		return err
+	}
+	if !dropped {
+		h.stats.Cached++
+		return nil
+	}
+	h.stats.Dropped++
+	if !wasCached {
+		// Leave the cache as it was: without what only this reading brought in.
+		unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
+	}
+	return nil
+}
+
+// setDirect turns O_DIRECT on if reads will then go to the disk. That O_DIRECT
+// is accepted does not say so: some file systems, and others for some files
+// (compressed, encrypted, inline), take the flag and read through the cache.
+// STATX_DIOALIGN (Linux 6.1) does say.
+func setDirect(fd int) bool {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+	if err != nil || st.Mask&unix.STATX_DIOALIGN == 0 ||
+		!aligns(st.Dio_mem_align) || !aligns(st.Dio_offset_align) {
+		return false
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_DIRECT|unix.O_NONBLOCK)
+	return err == nil
+}
+
+// aligns reports whether directAlign serves a file that asks for n; zero stands
+// for a file that cannot be read directly.
+func aligns(n uint32) bool { return n != 0 && directAlign%n == 0 }
+
+// direct reads from a descriptor that has O_DIRECT set.
+func (h *Hasher) direct(fd int, size int64) error {
+	if h.bounce == nil {
+		h.bounce = alignedBuffer()
+	}
+	for pos := int64(0); pos < size; {
+		if err := h.mayGoOn(); err != nil {
+			return err
+		}
+		// The offset must be aligned even after a read that ended elsewhere, and
+		// the length even at the end of the file, where the kernel reads less.
+		off := pos &^ (directAlign - 1)
+		want := min(size-off+directAlign-1, directSize) &^ (directAlign - 1)
+		n, err := pread(fd, h.bounce[:want], off)
+		if err != nil {
+			return h.fail("read", err)
+		}
+		if int64(n) <= pos-off {
+			return h.fail("read", shrunk(size, pos))
+		}
+		if off+int64(n) > size {
+			return h.fail("read", fmt.Errorf("%w: it goes on after %d bytes", ErrChanged, size))
+		}
+		b := h.bounce[pos-off : n]
+		h.took(b)
+		h.out.write(b)
+		pos += int64(len(b))
+	}
+	return nil
+}
+
+// drop writes a file back and removes it from the page cache. It reports
+// whether no page is left there, and whether there had been any. Pages that a
+// program has mapped stay, and a kernel that cannot be asked (cachestat
+// is of Linux 6.5, and since 6.14 for those who could write the file) counts as
+// pages left.
+func drop(fd int) (dropped, wasCached bool) {
+	var all unix.CachestatRange // to the end of the file
+	var pages unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &all, &pages, 0)
+	if err == nil && pages.Cache == 0 {
+		return true, false
+	}
+	if err != nil || pages.Dirty != 0 || pages.Writeback != 0 {
+		// Only clean pages can be dropped. A failure shows in the count below.
+		unix.Fdatasync(fd)
+	}
+	unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
+	err = unix.Cachestat(uint(fd), &all, &pages, 0)
+	return err == nil && pages.Cache == 0, true
+}
+
+// alignedBuffer returns directSize bytes at an address that is a multiple of
+// directAlign. The collector does not move what is on the heap.
+func alignedBuffer() []byte {
+	b := make([]byte, directSize+directAlign)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % directAlign
+	return b[skip : skip+directSize : skip+directSize]
+}
+
+func pread(fd int, b []byte, off int64) (int, error) {
+	for {
+		if n, err := unix.Pread(fd, b, off); err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package nar
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// readAhead is the size in bytes from which on the kernel is told that a file
+// will be read from end to end. For smaller ones the call costs more than the
+// longer read-ahead saves.
+const readAhead = 1 << 20
+
+// A reader is the state of reading contents that outlives one file.
+type reader struct {
+	noatime int // unix.O_NOATIME until it is refused
+	stats   Stats
+	bounce  []byte // for direct reads; nil until needed
+}
+
+// Stats counts where the contents of files really came from. A file that is
+// empty, or that was not read to its end, counts nowhere.
+type Stats struct {
+	Direct  int64 // from the disk, past the page cache (O_DIRECT)
+	Dropped int64 // from the disk: its pages were seen to be out of the cache
+	Cached  int64 // possibly from the page cache
+}
+
+// Add returns the sums, for the report on several Hashers.
+func (s Stats) Add(other Stats) Stats {
+	s.Direct += other.Direct
+	s.Dropped += other.Dropped
+	s.Cached += other.Cached
+	return s
+}
+
+// Stats returns the counts over all calls of Sum since NewHasher.
+func (h *Hasher) Stats() Stats { return h.stats }
+
+// A stamp is what would differ had a file or directory been changed.
+type stamp struct {
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+func stampOf(st *unix.Stat_t) stamp {
+	return stamp{size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
+}
+
+// check compares with a later look at the same inode.
+func (s stamp) check(st *unix.Stat_t) error {
+	switch now := stampOf(st); {
+	case now == s:
+		return nil
+	case now.size != s.size:
+		return fmt.Errorf("%w: its size went from %d to %d", ErrChanged, s.size, now.size)
+	case now.mtime != s.mtime:
+		return fmt.Errorf("%w: its modification time moved", ErrChanged)
+	default:
+		return fmt.Errorf("%w: its change time moved (contents, mode, owner or links)", ErrChanged)
+	}
+}
+
+// regular sends the node of a regular file but for its end. What it costs in
+// system calls for a small file is open, fstat, read, fstat and close.
+func (h *Hasher) regular(dirfd int, name string) error {
+	fd, err := h.open(dirfd, name, 0)
+	if err != nil {
+		return h.fail("open", swapped(err))
+	}
+	defer unix.Close(fd)
+	if err := fstat(fd, &h.stat); err != nil {
+		return h.fail("stat", err)
+	}
+	if h.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return h.fail("open", fmt.Errorf("%w: no longer a regular file", ErrChanged))
+	}
+	before, mode := stampOf(&h.stat), h.stat.Mode
+	entry := Entry{Type: Regular, Executable: mode&unix.S_IXUSR != 0, Size: before.size}
+	h.reportMode(mode)
+
+	if entry.Executable {
+		h.out.put(tokExecutable)
+	} else {
+		h.out.put(tokRegular)
+	}
+	h.out.putLength(before.size)
+	if h.content != nil {
+		h.content.Reset()
+	}
+	if err := h.contents(fd, before.size); err != nil {
+		return err
+	}
+	h.out.put(padding(before.size))
+
+	if err := fstat(fd, &h.stat); err != nil {
+		return h.fail("stat", err)
+	}
+	if err := before.check(&h.stat); err != nil {
+		return h.fail("read", err)
+	}
+	h.opts.Progress.addFile()
+	if h.content != nil {
+		h.content.Sum(entry.SHA256[:0])
+	}
+	return h.reportEntry(entry)
+}
+
+// contents sends exactly size bytes of a file, or fails.
+func (h *Hasher) contents(fd int, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	if h.opts.Read == ReadDisk {
+		return h.fromDisk(fd, size)
+	}
+	if err := h.fromCache(fd, size); err != nil {
+		return err
+	}
+	h.stats.Cached++
+	return nil
+}
+
+// fromCache reads through the page cache.
+func (h *Hasher) fromCache(fd int, size int64) error {
+	if size >= readAhead {
+		unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
+	}
+	for left := size; left > 0; {
+		if err := h.mayGoOn(); err != nil {
+			return err
+		}
+		b := h.out.room(left)
+		n, err := read(fd, b)
+		if err != nil {
+			return h.fail("read", err)
+		}
+		if n == 0 {
+			return h.fail("read", shrunk(size, size-left))
+		}
+		h.took(b[:n])
+		h.out.commit(n)
+		left -= int64(n)
+	}
+	return nil
+}
+
+// mayGoOn returns the error that ends the walk from outside: that of the
+// context or of the stream.
+func (h *Hasher) mayGoOn() error {
+	select {
+	case <-h.done:
+		return h.ctx.Err()
+	default:
+		return h.out.err
+	}
+}
+
+// took counts and, for a listing, hashes contents that were read.
+func (h *Hasher) took(b []byte) {
+	if h.content != nil {
+		h.content.Write(b)
+	}
+	h.opts.Progress.addBytes(len(b))
+}
+
+func shrunk(want, got int64) error {
+	return fmt.Errorf("%w: it ends after %d of %d bytes", ErrChanged, got, want)
+}

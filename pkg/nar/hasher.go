@@ -1,0 +1,125 @@
+package nar
+
+import (
+	"context"
+	"crypto/sha256"
+	"hash"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sum is what identifies a NAR, and with it the tree it was made from.
+type Sum struct {
+	Hash Hash  // SHA-256 of the archive
+	Size int64 // length of the archive in bytes
+}
+
+// A Hasher hashes one tree after another, using its buffers again. It holds
+// about 600 KiB, and about 256 KiB more with [ReadDisk]. It is not safe for
+// concurrent use: have one for each worker. Between calls it holds no file and
+// no goroutine, so there is nothing to close.
+type Hasher struct {
+	opts    Options
+	digest  hash.Hash
+	content hash.Hash // of one file, when there is a listing
+	out     stream
+	walker
+	reader
+}
+
+// NewHasher returns a Hasher that follows opts.
+func NewHasher(opts Options) *Hasher {
+	h := &Hasher{opts: opts, digest: sha256.New(), out: newStream()}
+	if opts.OnEntry != nil {
+		h.content = sha256.New()
+	}
+	h.noatime = unix.O_NOATIME
+	return h
+}
+
+// Sum hashes the entry name of the open directory dir, which may be opened with
+// O_PATH. The name is one component: not empty, not "." or "..", and without
+// '/'. If it is a symbolic link, the link is hashed.
+//
+// An error about the tree is a [*PathError]. When ctx is done, Sum returns
+// ctx.Err() after the system call it is in, at most one buffer later.
+func (h *Hasher) Sum(ctx context.Context, dir *os.File, name string) (Sum, error) {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return Sum{}, &PathError{Path: name, Op: "hash", Err: syscall.EINVAL}
+	}
+	return h.sum(ctx, dir, name)
+}
+
+func (h *Hasher) sum(ctx context.Context, dir *os.File, name string) (Sum, error) {
+	h.digest.Reset()
+	size, err := h.write(ctx, h.digest, true, dir, name)
+	if err != nil {
+		return Sum{}, err
+	}
+	sum := Sum{Size: size}
+	h.digest.Sum(sum.Hash[:0])
+	return sum, nil
+}
+
+// write sends the NAR of name to w and returns its size.
+func (h *Hasher) write(ctx context.Context, w io.Writer, overlap bool, dir *os.File, name string) (size int64, err error) {
+	h.out.start(w, overlap)
+	// Deferred so that a callback that panics leaves no goroutine behind.
+	defer func() {
+		ferr := h.out.finish()
+		if err == nil {
+			size, err = h.out.size, ferr
+		}
+	}()
+	defer runtime.KeepAlive(dir)
+	return 0, h.walk(ctx, int(dir.Fd()), name)
+}
+
+// HashPath hashes the tree at path. If the last component is a symbolic link,
+// also one followed by slashes, the link is hashed; the components before it
+// are resolved as usual.
+func HashPath(ctx context.Context, path string, opts Options) (Sum, error) {
+	dir, name, err := openParent(path)
+	if err != nil {
+		return Sum{}, err
+	}
+	defer dir.Close()
+	return NewHasher(opts).sum(ctx, dir, name)
+}
+
+// Dump writes the NAR of the tree at path to w, as nix-store --dump does, in
+// pieces of up to 128 KiB. The path is taken as by [HashPath]. After an error,
+// which can be that of w, what was written is not a NAR.
+func Dump(ctx context.Context, w io.Writer, path string, opts Options) error {
+	dir, name, err := openParent(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	// No overlap: a caller may rely on w being used by its own goroutine.
+	_, err = NewHasher(opts).write(ctx, w, false, dir, name)
+	return err
+}
+
+// openParent opens the directory that holds path and returns the name of path
+// in it, "." where the path has no name of its own ("/", "x/..").
+func openParent(path string) (dir *os.File, name string, err error) {
+	parent, name := ".", strings.TrimRight(path, "/")
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		parent, name = name[:i+1], name[i+1:]
+	}
+	switch {
+	case path == "":
+		return nil, "", &PathError{Path: path, Op: "open", Err: syscall.ENOENT}
+	case name == "" || name == "." || name == "..":
+		parent, name = path, "."
+	}
+	// O_PATH asks for no permission to list the parent.
+	dir, err = os.OpenFile(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
+	return dir, name, err
+}

@@ -1,0 +1,121 @@
+package nar
+
+import (
+	"fmt"
+	"strconv"
+	"sync/atomic"
+)
+
+// ReadMode says where the contents of files are to come from.
+type ReadMode uint8
+
+const (
+	// ReadCached reads as any program does: from the page cache, and from disk
+	// what is not there. It proves what programs that start now would run, and
+	// leaves the cache to those who use it.
+	ReadCached ReadMode = iota
+
+	// ReadDisk reads the contents of files from the disk even when the page
+	// cache holds them, and so also sees a file that was altered beneath the
+	// file system. Names, types, modes and the targets of links still
+	// come from the kernel's own caches. [Stats] tells for how many files it
+	// could be done.
+	ReadDisk
+)
+
+// ParseReadMode is the inverse of [ReadMode.String].
+func ParseReadMode(s string) (ReadMode, error) {
+	switch s {
+	case "cached":
+		return ReadCached, nil
+	case "disk":
+		return ReadDisk, nil
+	}
+	return 0, fmt.Errorf("parse read mode %q: want cached or disk", clip(s))
+}
+
+// String returns "cached" or "disk".
+func (m ReadMode) String() string {
+	switch m {
+	case ReadCached:
+		return "cached"
+	case ReadDisk:
+		return "disk"
+	}
+	return "ReadMode(" + strconv.Itoa(int(m)) + ")"
+}
+
+// MarshalText implements [encoding.TextMarshaler]; it refuses a mode that
+// ParseReadMode would not read back.
+func (m ReadMode) MarshalText() ([]byte, error) {
+	if m > ReadDisk {
+		return nil, fmt.Errorf("marshal read mode %d: no such mode", uint8(m))
+	}
+	return []byte(m.String()), nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (m *ReadMode) UnmarshalText(text []byte) error {
+	parsed, err := ParseReadMode(string(text))
+	if err != nil {
+		return err
+	}
+	*m = parsed
+	return nil
+}
+
+// Options says how to walk a tree. The zero value hashes and does nothing else.
+type Options struct {
+	// Read says where the contents of files come from.
+	Read ReadMode
+
+	// Progress, when not nil, is counted up while the walk goes on. Several
+	// walks may share one.
+	Progress *Progress
+
+	// OnEntry, when not nil, is called for each node in the order of the NAR:
+	// a directory before what is in it, a file after it was read. An error from
+	// it ends the walk and is returned unchanged. It is what costs the second
+	// SHA-256, that of each file.
+	OnEntry func(Entry) error
+
+	// OnMode, when not nil, is called for each file and directory whose mode
+	// has a set-user-ID or set-group-ID bit or lets the group or others write.
+	// Such bits change what a tree can do, and its NAR does not show them. The
+	// path is that of the Entry, the mode is st_mode as the kernel gives it
+	// (type and permission bits, see inode(7)). Symbolic links have no mode.
+	OnMode func(path string, mode uint32)
+}
+
+// Progress counts what walks have done so far. The zero value is ready; all
+// methods are safe for concurrent use.
+type Progress struct {
+	files, bytes atomic.Int64
+}
+
+// Counts is what a [Progress] stood at.
+type Counts struct {
+	Files int64 // regular files read to their end
+	Bytes int64 // bytes of contents read
+}
+
+// Snapshot returns the counts as they stand. They only ever grow, also when a
+// walk fails. A nil Progress stands at zero.
+func (p *Progress) Snapshot() Counts {
+	if p == nil {
+		return Counts{}
+	}
+	return Counts{Files: p.files.Load(), Bytes: p.bytes.Load()}
+}
+
+func (p *Progress) addFile() {
+	if p != nil {
+		p.files.Add(1)
+	}
+}
+
+func (p *Progress) addBytes(n int) {
+	if p != nil {
+		p.bytes.Add(int64(n))
+	}
+}

@@ -1,0 +1,304 @@
+package nar
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxOpenDirs is how many directories of one walk are open at a time. Those
+// above are closed and found again through "..", so that the depth of a tree
+// takes no descriptors: deeper than this is rare in a store.
+const maxOpenDirs = 16
+
+// A walker is the state of a walk over one tree: its position, as a stack of
+// directories. It does not recurse, for the depth is the tree's to choose.
+type walker struct {
+	done    <-chan struct{} // of the context; nil if it cannot be cancelled
+	ctx     context.Context // for its error only
+	path    []byte          // of the current node, the root's name first
+	rootLen int             // length of the root's name in path
+	frames  []frame         // directories from the root to the current node
+	names   []name          // entries of those directories, end to end
+	listing []byte          // buffer for getdents
+	target  []byte          // buffer for readlinkat
+	stat    unix.Stat_t
+}
+
+// A frame is one directory on the way to the current node.
+type frame struct {
+	fd       int // -1 while closed
+	dev, ino uint64
+	stamp    stamp
+	pathLen  int // length of the walker's path up to here
+	first    int // its entries are names[first:end]
+	next     int
+	end      int
+}
+
+// walk sends the NAR of an entry of the directory dirfd to the stream.
+func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
+	h.ctx, h.done = ctx, ctx.Done()
+	h.path = append(h.path[:0], root...)
+	h.rootLen = len(root)
+	h.frames, h.names = h.frames[:0], h.names[:0]
+	defer h.closeAll()
+
+	h.out.put(tokMagic)
+	if err := h.node(dirfd, name{name: root, typ: unix.DT_UNKNOWN}); err != nil {
+		return err
+	}
+	for len(h.frames) > 0 {
+		f := &h.frames[len(h.frames)-1]
+		if f.next == f.end {
+			if err := h.leave(); err != nil {
+				return err
+			}
+			continue
+		}
+		n := h.names[f.next]
+		f.next++
+		h.out.put(tokEntry)
+		h.out.putString(n.name)
+		h.out.put(tokNode)
+		h.path = append(h.path[:f.pathLen], '/')
+		h.path = append(h.path, n.name...)
+		if err := h.node(f.fd, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// node sends one node, or for a directory its beginning: what is in it follows
+// by way of the frame that enter leaves behind, its end by leave.
+func (h *Hasher) node(dirfd int, n name) error {
+	select {
+	case <-h.done:
+		return h.ctx.Err()
+	default:
+	}
+	if h.out.err != nil {
+		return h.out.err
+	}
+	typ := n.typ
+	if typ == unix.DT_UNKNOWN {
+		// The root, and file systems that keep no types in their directories.
+		if err := fstatat(dirfd, n.name, &h.stat); err != nil {
+			return h.fail("stat", err)
+		}
+		typ = uint8(h.stat.Mode & unix.S_IFMT >> 12) // DT_ and S_IF agree
+	}
+	var err error
+	switch typ {
+	case unix.DT_DIR:
+		return h.enter(dirfd, n.name)
+	case unix.DT_REG:
+		err = h.regular(dirfd, n.name)
+	case unix.DT_LNK:
+		err = h.symlink(dirfd, n.name)
+	default:
+		return h.fail("hash", fmt.Errorf("%w: %s", ErrUnsupported, typeName(typ)))
+	}
+	if err != nil {
+		return err
+	}
+	h.closeNode()
+	return nil
+}
+
+// closeNode ends a node and, unless it was the root, the entry around it.
+func (h *Hasher) closeNode() {
+	h.out.put(tokClose)
+	if len(h.frames) > 0 {
+		h.out.put(tokClose)
+	}
+}
+
+// enter opens and lists a directory and makes it the current one.
+func (h *Hasher) enter(dirfd int, name string) error {
+	fd, err := h.open(dirfd, name, unix.O_DIRECTORY)
+	if err != nil {
+		return h.fail("open", swapped(err))
+	}
+	// From here on closeAll takes care of fd.
+	h.frames = append(h.frames, frame{
+		fd: fd, pathLen: len(h.path), first: len(h.names), next: len(h.names),
+	})
+	f := &h.frames[len(h.frames)-1]
+	if err := fstat(fd, &h.stat); err != nil {
+		return h.fail("stat", err)
+	}
+	f.dev, f.ino, f.stamp = uint64(h.stat.Dev), h.stat.Ino, stampOf(&h.stat)
+	h.out.put(tokDirectory)
+	h.reportMode(h.stat.Mode)
+	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
+		return err
+	}
+	if err := h.list(fd); err != nil {
+		return err
+	}
+	f.end = len(h.names)
+
+	if i := len(h.frames) - 1 - maxOpenDirs; i >= 0 {
+		unix.Close(h.frames[i].fd)
+		h.frames[i].fd = -1
+	}
+	return nil
+}
+
+// list appends the entries of a directory to h.names in the order of the NAR.
+func (h *Hasher) list(fd int) error {
+	if h.listing == nil {
+		h.listing = make([]byte, listingSize)
+	}
+	first := len(h.names)
+	for {
+		select {
+		case <-h.done:
+			return h.ctx.Err()
+		default:
+		}
+		n, err := getdents(fd, h.listing)
+		if err != nil {
+			return h.fail("list", err)
+		}
+		if n == 0 {
+			break
+		}
+		if h.names, err = appendNames(h.names, h.listing[:n]); err != nil {
+			return h.fail("list", err)
+		}
+	}
+	entries := h.names[first:]
+	slices.SortFunc(entries, func(a, b name) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(entries); i++ {
+		// A listing that runs beside renames can show one name twice.
+		if entries[i].name == entries[i-1].name {
+			return h.fail("list", fmt.Errorf("%w: %q is listed twice", ErrChanged, entries[i].name))
+		}
+	}
+	return nil
+}
+
+// leave ends the current directory and makes its parent the current one.
+func (h *Hasher) leave() error {
+	f := &h.frames[len(h.frames)-1]
+	h.path = h.path[:f.pathLen]
+	if err := fstat(f.fd, &h.stat); err != nil {
+		return h.fail("stat", err)
+	}
+	if err := f.stamp.check(&h.stat); err != nil {
+		return h.fail("list", err)
+	}
+	if len(h.frames) > 1 {
+		if err := h.reopen(&h.frames[len(h.frames)-2], f.fd); err != nil {
+			return err
+		}
+	}
+	unix.Close(f.fd)
+	clear(h.names[f.first:]) // they hold on to the text of the whole listing
+	h.names = h.names[:f.first]
+	h.frames = h.frames[:len(h.frames)-1]
+	h.closeNode()
+	return nil
+}
+
+// reopen opens the directory of f again if it was closed, from a directory in
+// it. What is found there must be the same inode: a directory that was moved
+// away has another parent now.
+func (h *Hasher) reopen(f *frame, child int) error {
+	if f.fd >= 0 {
+		return nil
+	}
+	fd, err := h.open(child, "..", unix.O_DIRECTORY)
+	if err != nil {
+		return h.fail("open", err)
+	}
+	f.fd = fd
+	if err := fstat(fd, &h.stat); err != nil {
+		return h.fail("stat", err)
+	}
+	if uint64(h.stat.Dev) != f.dev || h.stat.Ino != f.ino {
+		return h.fail("open", fmt.Errorf("%w: moved to another directory", ErrChanged))
+	}
+	return nil
+}
+
+// closeAll closes the directories that a failed walk leaves open.
+func (h *Hasher) closeAll() {
+	for _, f := range h.frames {
+		if f.fd >= 0 {
+			unix.Close(f.fd)
+		}
+	}
+	clear(h.names)
+	h.frames, h.names, h.ctx, h.done = h.frames[:0], h.names[:0], nil, nil
+}
+
+// symlink sends the node of a symbolic link but for its end.
+func (h *Hasher) symlink(dirfd int, name string) error {
+	if h.target == nil {
+		h.target = make([]byte, targetSize)
+	}
+	n, err := readlinkat(dirfd, name, h.target)
+	if err == unix.EINVAL {
+		return h.fail("readlink", fmt.Errorf("%w: no longer a symbolic link", ErrChanged))
+	}
+	if err != nil {
+		return h.fail("readlink", swapped(err))
+	}
+	if n == len(h.target) {
+		return h.fail("readlink", unix.ENAMETOOLONG) // may have been cut short
+	}
+	target := string(h.target[:n])
+	h.out.put(tokSymlink)
+	h.out.putString(target)
+	return h.reportEntry(Entry{Type: Symlink, Target: target})
+}
+
+// fail returns a PathError about the current node.
+func (h *Hasher) fail(op string, err error) error {
+	return &PathError{Path: string(h.path), Op: op, Err: err}
+}
+
+// relative returns the path of the current node as an Entry has it.
+func (h *Hasher) relative() string {
+	if len(h.path) == h.rootLen {
+		return ""
+	}
+	return string(h.path[h.rootLen+1:])
+}
+
+func (h *Hasher) reportEntry(e Entry) error {
+	if h.opts.OnEntry == nil {
+		return nil
+	}
+	e.Path = h.relative()
+	return h.opts.OnEntry(e)
+}
+
+func (h *Hasher) reportMode(mode uint32) {
+	const notable = unix.S_ISUID | unix.S_ISGID | unix.S_IWGRP | unix.S_IWOTH
+	if h.opts.OnMode != nil && mode&notable != 0 {
+		h.opts.OnMode(h.relative(), mode)
+	}
+}
+
+// typeName names what cannot be in a NAR.
+func typeName(typ uint8) string {
+	switch typ {
+	case unix.DT_FIFO:
+		return "FIFO"
+	case unix.DT_SOCK:
+		return "socket"
+	case unix.DT_CHR:
+		return "character device"
+	case unix.DT_BLK:
+		return "block device"
+	}
+	return fmt.Sprintf("type %d", typ)
+}
