@@ -1,0 +1,143 @@
+package report
+
+import "every.channel/ec-verify/pkg/closure"
+
+// Cause is why a finding was made; see [closure.Cause] for the ones that
+// comparing a closure gives.
+type Cause = closure.Cause
+
+// Causes outside the comparison of paths. Like all causes they are stable.
+const (
+	// ReleaseUntrusted: a release was found and is refused.
+	ReleaseUntrusted Cause = "release-untrusted"
+	// ReleaseUnavailable: no release, or a part of it, could be had.
+	ReleaseUnavailable Cause = "release-unavailable"
+	// SourceAltered: the embedded flake is not the release's.
+	SourceAltered Cause = "source-altered"
+	// SourceMissing: there is no embedded flake.
+	SourceMissing Cause = "source-missing"
+	// LockAltered: the embedded flake's lock file is not the release's.
+	LockAltered Cause = "lock-altered"
+	// EvaluationDrift: the embedded flake evaluates to another derivation or
+	// path than the release's.
+	EvaluationDrift Cause = "evaluation-drift"
+	// EvaluationFailed: the embedded flake could not be evaluated.
+	EvaluationFailed Cause = "evaluation-failed"
+	// OtherSystem: the running system is not the release's.
+	OtherSystem Cause = "other-system"
+	// OtherBoot: the system was booted from what no accepted release holds.
+	OtherBoot Cause = "other-boot"
+	// OtherProfile: the system profile leads to what no accepted release holds.
+	OtherProfile Cause = "other-profile"
+	// PendingReboot: booted from, or about to boot, another accepted release
+	// than the one that runs. No alarm.
+	PendingReboot Cause = "pending-reboot"
+	// LiveUnknown: what the machine runs or booted could not be told.
+	LiveUnknown Cause = "live-unknown"
+	// PermissionsAltered: a file of the closure has set-id bits or is writable
+	// by others. A NAR hash does not see these.
+	PermissionsAltered Cause = "permissions-altered"
+	// Unreadable: bytes could not be read, so nothing is known of them.
+	Unreadable Cause = "unreadable"
+	// ChangedWhileRead: a path changed while it was hashed.
+	ChangedWhileRead Cause = "changed-while-read"
+	// ReadFromCache: bytes were asked for from the disk and could be had only
+	// from the page cache.
+	ReadFromCache Cause = "read-from-cache"
+	// DatabaseUnreadable: the Nix database could not be read.
+	DatabaseUnreadable Cause = "database-unreadable"
+	// DeriverDiffers: the database claims another deriver than the release.
+	// Several derivations may have the same output, so it is no alarm.
+	DeriverDiffers Cause = "deriver-differs"
+	// CheckSkipped: a check was left out because the operator said so.
+	CheckSkipped Cause = "check-skipped"
+	// Interrupted: the run was ended before it was done.
+	Interrupted Cause = "interrupted"
+)
+
+// Class says what a cause means for the verdict. The zero value is no class.
+type Class string
+
+// The classes, the gravest first.
+const (
+	Untrusted    Class = "untrusted"    // the release cannot be believed
+	Drift        Class = "drift"        // the machine is not the release
+	Inconclusive Class = "inconclusive" // something asked for could not be checked
+	Notice       Class = "notice"       // worth knowing, and no alarm
+)
+
+// cause describes one Cause for people.
+type cause struct {
+	class Class
+	title string // heads the group of findings in the text report
+	next  string // what to do about it
+}
+
+const (
+	nextCompare  = "Keep the disk as evidence; reinstall the release from a trusted medium, and find out who could write to the store."
+	nextRestore  = "If this was not intended, switch the machine back to the release; otherwise verify it against the release that it runs."
+	nextSource   = "Restore the embedded flake by reinstalling the release; what it evaluates to cannot be trusted to be the release."
+	nextReadDisk = "Check the disk (dmesg, smartctl) and run again; until then nothing is known of these bytes."
+)
+
+var causes = map[Cause]cause{
+	ReleaseUntrusted:               {Untrusted, "the release is not trusted", "Nothing of it was used. Get the release again from its publisher; if it stays so, treat the source as compromised."},
+	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "Make the release available (ec-verify release fetch, or --release DIR) and run again."},
+	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
+	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
+	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextCompare},
+	closure.DiskAltered:            {Drift, "the bytes on disk are not the release's", nextCompare},
+	closure.DatabaseAltered:        {Drift, "the Nix database claims something else; the disk is fine", "Find out who could write to the Nix database; reload its registration from the release."},
+	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
+	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},
+	closure.UnreproducibleBuild:    {Drift, "a rebuild gives other bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},
+	closure.Missing:                {Drift, "missing from the store", nextRestore},
+	closure.Extra:                  {Drift, "in the system's closure, but not in the release", nextRestore},
+	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
+	SourceAltered:                  {Drift, "the embedded flake is not the release's", nextSource},
+	SourceMissing:                  {Drift, "the embedded flake is missing", nextSource},
+	LockAltered:                    {Drift, "the embedded lock file is not the release's", nextSource},
+	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
+	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
+	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
+	OtherBoot:                      {Drift, "booted from a system of no accepted release", nextRestore},
+	OtherProfile:                   {Drift, "the next boot leads to a system of no accepted release", nextRestore},
+	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits; both systems are accepted releases."},
+	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
+	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},
+	ChangedWhileRead:               {Inconclusive, "changed while it was read", "Find what writes to the store, and run again."},
+	ReadFromCache:                  {Inconclusive, "could be read from the page cache only", "Run with --read disk on a file system that can bypass its cache, or right after a boot."},
+	DatabaseUnreadable:             {Inconclusive, "the Nix database could not be read", "Check /nix/var/nix/db; run as root."},
+	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
+	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
+	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
+}
+
+// ClassOf returns the class of c. A cause without a class is a mistake of this
+// program; it counts as inconclusive, so that it can never verify anything.
+func ClassOf(c Cause) Class {
+	if known, ok := causes[c]; ok {
+		return known.class
+	}
+	return Inconclusive
+}
+
+// Title returns what c means in a few words.
+func Title(c Cause) string {
+	if known, ok := causes[c]; ok {
+		return known.title
+	}
+	return string(c)
+}
+
+// Next returns what to do about c in a sentence or two.
+func Next(c Cause) string { return causes[c].next }
+
+// Causes returns every cause that a report can hold, in no order.
+func Causes() []Cause {
+	out := make([]Cause, 0, len(causes))
+	for c := range causes {
+		out = append(out, c)
+	}
+	return out
+}

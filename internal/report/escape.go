@@ -1,0 +1,50 @@
+package report
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Escape returns s with everything that a terminal, a log or a reader's eye
+// could be misled by written as a Go escape: control characters, line ends,
+// invalid UTF-8, and the invisible and direction-changing characters of
+// Unicode. A backslash is doubled, so that the result is unambiguous.
+func Escape(s string) string {
+	clean := func(r rune, size int) bool {
+		return (r != utf8.RuneError || size > 1) && r != '\\' && unicode.IsPrint(r)
+	}
+	i := 0
+	for i < len(s) {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if !clean(r, size) {
+			break
+		}
+		i += size
+	}
+	if i == len(s) {
+		return s
+	}
+	var b strings.Builder
+	b.WriteString(s[:i])
+	for i < len(s) {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if clean(r, size) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteToASCII(s[i : i+size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// escapeBounded is Escape for a field of unknown length.
+func escapeBounded(s string, limit int) string {
+	if len(s) > limit {
+		return Escape(s[:limit]) + "…"
+	}
+	return Escape(s)
+}

@@ -1,0 +1,163 @@
+package report
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Kind is the kind that every JSON report states.
+const Kind = "ec-verify-report"
+
+// The JSON form; docs/report.md says what each member means.
+type (
+	jsonReport struct {
+		SchemaVersion int           `json:"schemaVersion"`
+		Kind          string        `json:"kind"`
+		Verdict       Verdict       `json:"verdict"`
+		Counts        map[Class]int `json:"counts"`
+		Configuration string        `json:"configuration"`
+		Release       *jsonRelease  `json:"release"`
+		Host          string        `json:"host"`
+		StoreRoot     string        `json:"storeRoot"`
+		Tool          string        `json:"tool"`
+		Nix           string        `json:"nix"`
+		Started       time.Time     `json:"started"`
+		Finished      time.Time     `json:"finished"`
+		Unsafe        []string      `json:"unsafe"`
+		Tiers         []jsonTier    `json:"tiers"`
+		Coverage      jsonCoverage  `json:"coverage"`
+		Findings      []jsonFinding `json:"findings"`
+	}
+	jsonRelease struct {
+		Tag        string            `json:"tag"`
+		Commit     string            `json:"commit"`
+		CreatedAt  *time.Time        `json:"createdAt"`
+		BestBefore *time.Time        `json:"bestBefore"`
+		Source     string            `json:"source"`
+		Signer     string            `json:"signer"`
+		Unsigned   bool              `json:"unsigned"`
+		DrvPath    closure.StorePath `json:"drvPath"`
+		OutPath    closure.StorePath `json:"outPath"`
+	}
+	jsonTier struct {
+		Name    TierName `json:"name"`
+		Status  Status   `json:"status"`
+		Asked   bool     `json:"asked"`
+		Why     string   `json:"why"`
+		Checked int      `json:"checked"`
+		Seconds float64  `json:"seconds"`
+	}
+	jsonCoverage struct {
+		Paths             int    `json:"paths"`
+		Hashed            int    `json:"hashed"`
+		Files             int64  `json:"files"`
+		Bytes             int64  `json:"bytes"`
+		Read              string `json:"read"`
+		FromCache         int64  `json:"fromCache"`
+		DatabaseImmutable bool   `json:"databaseImmutable"`
+	}
+	jsonFinding struct {
+		Class         Class      `json:"class"`
+		Cause         Cause      `json:"cause"`
+		Tier          TierName   `json:"tier"`
+		Path          string     `json:"path"`
+		Field         string     `json:"field"`
+		Want          string     `json:"want"`
+		Got           string     `json:"got"`
+		Detail        string     `json:"detail"`
+		ConsequenceOf Cause      `json:"consequenceOf"`
+		Files         []jsonFile `json:"files"`
+		MoreFiles     int        `json:"moreFiles"`
+	}
+	jsonFile struct {
+		Name       *string            `json:"name,omitzero"`
+		NameBase64 *string            `json:"nameBase64,omitzero"`
+		Change     closure.ChangeKind `json:"change"`
+		Want       string             `json:"want"`
+		Got        string             `json:"got"`
+	}
+)
+
+// WriteJSON writes r as one JSON object and a newline.
+func (r *Report) WriteJSON(w io.Writer) error {
+	out := jsonReport{
+		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
+		Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
+		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
+		Coverage: jsonCoverage{
+			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,
+			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, DatabaseImmutable: r.Coverage.DatabaseImmutable,
+		},
+	}
+	if rel := r.Release; rel != nil {
+		out.Release = &jsonRelease{
+			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
+			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
+		}
+	}
+	for _, t := range r.Tiers {
+		out.Tiers = append(out.Tiers, jsonTier{t.Name, t.Status, t.Asked, t.Why, t.Checked, t.Took.Seconds()})
+	}
+	for i := range r.Findings {
+		out.Findings = append(out.Findings, findingJSON(&r.Findings[i]))
+	}
+	err := json.MarshalWrite(w, &out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	_, err = io.WriteString(w, "\n")
+	return err
+}
+
+func findingJSON(f *Finding) jsonFinding {
+	out := jsonFinding{
+		Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: f.Path, Field: f.Field, Want: f.Want, Got: f.Got,
+		Detail: f.Detail, ConsequenceOf: f.ConsequenceOf, MoreFiles: f.MoreFiles,
+	}
+	for _, c := range f.Files {
+		file := jsonFile{Change: c.Kind, Want: describe(c.Want), Got: describe(c.Got)}
+		if utf8.ValidString(c.Path) {
+			file.Name = &c.Path
+		} else {
+			encoded := base64.StdEncoding.EncodeToString([]byte(c.Path))
+			file.NameBase64 = &encoded
+		}
+		out.Files = append(out.Files, file)
+	}
+	return out
+}
+
+// describe renders one side of a changed file in a line of printable text; a
+// zero entry, a file that is not there, is "".
+func describe(e nar.Entry) string {
+	switch e.Type {
+	case nar.Regular:
+		mode := ""
+		if e.Executable {
+			mode = "executable "
+		}
+		return fmt.Sprintf("%sregular %d bytes %s", mode, e.Size, e.SHA256)
+	case nar.Symlink:
+		return "symlink to " + Escape(e.Target)
+	case nar.Directory:
+		return "directory"
+	}
+	return ""
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

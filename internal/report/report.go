@@ -1,0 +1,162 @@
+package report
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// SchemaVersion is the version of the JSON form. A member that changes its
+// meaning or goes away makes a new version; a new member does not.
+const SchemaVersion = 1
+
+// Report is everything that one run has to say. Verdict and counts are not
+// kept in it: they follow from Tiers and Findings.
+type Report struct {
+	Started  time.Time
+	Finished time.Time
+	// Host is the machine's host name as it calls itself.
+	Host string
+	// StoreRoot is the directory below which the store was read; empty for
+	// this machine's own.
+	StoreRoot string
+	// Tool and Nix are the versions of ec-verify and of the nix that evaluated;
+	// Nix is empty where none was asked.
+	Tool string
+	Nix  string
+
+	Configuration string
+	// Release is nil where no release was accepted.
+	Release  *Release
+	Tiers    []Tier
+	Findings []Finding
+	// Unsafe names, as given on the command line or in the configuration, what
+	// weakened this run.
+	Unsafe []string
+	// Coverage says how much of what there is was looked at.
+	Coverage Coverage
+}
+
+// Release identifies the release that was compared with.
+type Release struct {
+	Tag        string
+	Commit     string
+	Created    time.Time
+	BestBefore time.Time // zero where the release states none
+	Source     string    // where its bytes came from
+	Signer     string    // who signed it, or that nobody did
+	Unsigned   bool
+	DrvPath    closure.StorePath
+	OutPath    closure.StorePath
+}
+
+// Coverage counts what the contents tier looked at.
+type Coverage struct {
+	Paths     int   // store paths in the manifest
+	Hashed    int   // of these, hashed from disk to the end
+	Files     int64 // regular files read
+	Bytes     int64 // bytes of file contents read
+	Read      nar.ReadMode
+	FromCache int64 // files that --read disk could only get from the cache
+	// DatabaseImmutable says that the database was read without its write-ahead
+	// log, so that its newest rows may not have been seen.
+	DatabaseImmutable bool
+}
+
+// TierName names one kind of check; the order of a run is that of [TierNames].
+type TierName string
+
+// The tiers.
+const (
+	TierRelease  TierName = "release"
+	TierSource   TierName = "source"
+	TierEval     TierName = "eval"
+	TierLive     TierName = "live"
+	TierContents TierName = "contents"
+	TierRebuild  TierName = "rebuild"
+)
+
+// TierNames returns the tiers in the order of a run.
+func TierNames() []TierName {
+	return []TierName{TierRelease, TierSource, TierEval, TierLive, TierContents, TierRebuild}
+}
+
+// Status is how a tier ended. The zero value is not a status.
+type Status string
+
+// The statuses.
+const (
+	Done    Status = "done"    // everything that it looks at was looked at
+	Skipped Status = "skipped" // not run, and Why says why
+	Failed  Status = "failed"  // not run to its end, and a finding says why
+)
+
+// Tier is how one tier ended.
+type Tier struct {
+	Name    TierName
+	Status  Status
+	Why     string // for people; empty where Status is Done and nothing was left out
+	Checked int    // things looked at: paths, links, hashes
+	Took    time.Duration
+	// Asked says that the policy asks for this tier: without it there is no
+	// verified.
+	Asked bool
+}
+
+// Finding is one difference, or one thing that could not be checked.
+type Finding struct {
+	Tier  TierName
+	Cause Cause
+	// Path is the store path or link that it is about; empty where it is about
+	// the run as a whole.
+	Path string
+	// Field names the part of Path's registration that differs, e.g.
+	// "references"; empty for the whole.
+	Field string
+	Want  string
+	Got   string
+	// Detail is one line for people; it may hold what an attacker wrote, with
+	// control characters escaped.
+	Detail string
+	// Files are the files of Path that differ, where that could be told, at
+	// most [MaxFiles]; MoreFiles counts the rest.
+	Files     []closure.FileChange
+	MoreFiles int
+	// ConsequenceOf names the cause of another finding that explains this one.
+	ConsequenceOf Cause
+}
+
+// MaxFiles bounds the files that one finding names.
+const MaxFiles = 100
+
+// Class returns the class of the finding's cause.
+func (f *Finding) Class() Class { return ClassOf(f.Cause) }
+
+// Counts returns how many findings there are of each class.
+func (r *Report) Counts() map[Class]int {
+	counts := map[Class]int{Untrusted: 0, Drift: 0, Inconclusive: 0, Notice: 0}
+	for i := range r.Findings {
+		counts[r.Findings[i].Class()]++
+	}
+	return counts
+}
+
+// Sort puts the findings in the order in which people want them: the gravest
+// class first, causes before their consequences, then by tier, cause and path.
+func (r *Report) Sort() {
+	classes := []Class{Untrusted, Drift, Inconclusive, Notice}
+	tiers := TierNames()
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(classes, a.Class()), slices.Index(classes, b.Class())),
+			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
+			cmp.Compare(slices.Index(tiers, a.Tier), slices.Index(tiers, b.Tier)),
+			cmp.Compare(a.Cause, b.Cause),
+			cmp.Compare(a.Path, b.Path),
+			cmp.Compare(a.Field, b.Field),
+		)
+	})
+}

@@ -1,0 +1,241 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// TextOptions are the choices of whoever reads the text.
+type TextOptions struct {
+	Color bool
+	// All lists every finding; otherwise a group shows the first [shownPerGroup].
+	All bool
+}
+
+const (
+	shownPerGroup = 20
+	maxShown      = 400 // bytes of any one value
+)
+
+// WriteText writes r for people: a verdict line, what each tier did, the
+// findings grouped by cause, and what to do next.
+func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s\n\n", paint(opts, r.Verdict(), r.Headline()))
+	r.writeRelease(&b)
+	r.writeTiers(&b)
+	r.writeCoverage(&b)
+	for i := 0; i < len(r.Findings); {
+		n := i + 1
+		for n < len(r.Findings) && sameGroup(&r.Findings[i], &r.Findings[n]) {
+			n++
+		}
+		writeGroup(&b, r.Findings[i:n], opts)
+		i = n
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// Headline returns the verdict and what it is about in one line.
+func (r *Report) Headline() string {
+	counts := r.Counts()
+	against := Escape(r.Configuration)
+	if r.Release != nil {
+		against = fmt.Sprintf("release %s (%s)", Escape(r.Release.Tag), Escape(r.Configuration))
+	}
+	subject := "this machine"
+	if r.StoreRoot != "" {
+		subject = "the disk at " + Escape(r.StoreRoot)
+	}
+	var s string
+	switch r.Verdict() {
+	case Verified:
+		s = fmt.Sprintf("verified: %s is %s", subject, against)
+		if partial := r.leftOut(); partial != "" {
+			s += ", as far as it was checked: " + partial
+		}
+	case Drifted:
+		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
+		if n := counts[Inconclusive]; n > 0 {
+			s += fmt.Sprintf(", and %s could not be checked", quantity(n, "thing"))
+		}
+	case Refused:
+		s = fmt.Sprintf("untrusted: nothing was compared with %s", against)
+	default:
+		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, quantity(max(counts[Inconclusive], 1), "thing"))
+	}
+	if r.Release != nil && r.Release.Unsigned {
+		s += " (the release is UNSIGNED)"
+	}
+	return s
+}
+
+// leftOut names the tiers that a verified run did not do.
+func (r *Report) leftOut() string {
+	var b bytes.Buffer
+	for _, t := range r.Tiers {
+		if t.Status == Done && t.Why == "" || t.Name == TierRebuild && !t.Asked {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		if t.Status != Done {
+			b.WriteString("no ")
+		}
+		fmt.Fprintf(&b, "%s (%s)", t.Name, Escape(t.Why))
+	}
+	return b.String()
+}
+
+func (r *Report) writeRelease(w io.Writer) {
+	if rel := r.Release; rel != nil {
+		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
+		fmt.Fprintf(w, "system    %s\n", rel.OutPath)
+	}
+	for _, u := range r.Unsafe {
+		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
+	}
+	fmt.Fprintln(w)
+}
+
+func (r *Report) writeTiers(w io.Writer) {
+	t := table.NewWriter()
+	style := table.StyleLight
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.AppendHeader(table.Row{"tier", "status", "checked", "findings", "took", ""})
+	for _, tier := range r.Tiers {
+		found := 0
+		for i := range r.Findings {
+			if r.Findings[i].Tier == tier.Name && r.Findings[i].Class() != Notice {
+				found++
+			}
+		}
+		t.AppendRow(table.Row{tier.Name, tier.Status, tier.Checked, found, tier.Took.Round(10 * time.Millisecond), escapeBounded(tier.Why, maxShown)})
+	}
+	right := func(n int) table.ColumnConfig {
+		return table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
+	}
+	t.SetColumnConfigs([]table.ColumnConfig{right(3), right(4), right(5)})
+	fmt.Fprintf(w, "%s\n\n", t.Render())
+}
+
+func (r *Report) writeCoverage(w io.Writer) {
+	c := r.Coverage
+	if c.Paths == 0 {
+		return
+	}
+	how := "read through the page cache"
+	if c.Read.String() == "disk" {
+		how = "read from the disk"
+		if c.FromCache > 0 {
+			how += fmt.Sprintf(", but for %s that only the page cache gave", quantity(int(c.FromCache), "file"))
+		}
+	}
+	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
+		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
+	if c.DatabaseImmutable {
+		fmt.Fprintln(w, "the Nix database was read without its write-ahead log (read-only file system)")
+	}
+	fmt.Fprintln(w)
+}
+
+func sameGroup(a, b *Finding) bool {
+	return a.Cause == b.Cause && a.Tier == b.Tier && a.ConsequenceOf == b.ConsequenceOf
+}
+
+func writeGroup(w io.Writer, group []Finding, opts TextOptions) {
+	first := &group[0]
+	fmt.Fprintf(w, "%s: %s [%s, %s]\n", first.Class(), Title(first.Cause), first.Tier, first.Cause)
+	if first.ConsequenceOf != "" {
+		fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
+	}
+	for i := range group {
+		if i == shownPerGroup && !opts.All {
+			fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
+			break
+		}
+		writeFinding(w, &group[i])
+	}
+	if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
+		fmt.Fprintf(w, "  → %s\n", next)
+	}
+	fmt.Fprintln(w)
+}
+
+func writeFinding(w io.Writer, f *Finding) {
+	head := escapeBounded(f.Path, maxShown)
+	if f.Field != "" {
+		head += " " + Escape(f.Field)
+	}
+	if head != "" {
+		fmt.Fprintf(w, "  %s\n", head)
+	}
+	if f.Detail != "" {
+		fmt.Fprintf(w, "    %s\n", escapeBounded(f.Detail, 4*maxShown))
+	}
+	if len(f.Files) == 0 || f.Want != "" {
+		line(w, "want", f.Want)
+		line(w, "got ", f.Got)
+	}
+	for _, c := range f.Files {
+		name := escapeBounded(c.Path, maxShown)
+		if name == "" {
+			name = "."
+		}
+		fmt.Fprintf(w, "    %s: %s\n", name, changeWords[c.Kind])
+		line(w, "  want", describe(c.Want))
+		line(w, "  got ", describe(c.Got))
+	}
+	if f.MoreFiles > 0 {
+		fmt.Fprintf(w, "    … and %s more\n", quantity(f.MoreFiles, "file"))
+	}
+}
+
+var changeWords = map[closure.ChangeKind]string{
+	closure.FileAdded:      "added",
+	closure.FileRemoved:    "removed",
+	closure.FileContent:    "contents changed",
+	closure.FileExecutable: "executable bit changed",
+	closure.FileTarget:     "symlink leads elsewhere",
+	closure.FileType:       "another type of file",
+}
+
+func line(w io.Writer, label, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "    %s %s\n", label, escapeBounded(value, maxShown))
+	}
+}
+
+func quantity(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func paint(opts TextOptions, v Verdict, s string) string {
+	if !opts.Color {
+		return s
+	}
+	color := map[Verdict]text.Colors{
+		Verified: {text.FgGreen, text.Bold},
+		Drifted:  {text.FgRed, text.Bold},
+		Refused:  {text.FgRed, text.Bold},
+	}[v]
+	if color == nil {
+		color = text.Colors{text.FgYellow, text.Bold}
+	}
+	return color.EscapeSeq() + s + text.Colors{text.Reset}.EscapeSeq()
+}

@@ -1,0 +1,59 @@
+package report
+
+// Verdict is the answer of a run. The zero value is Unsettled: nothing is
+// verified by default.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Unsettled: something that the policy asks for could not be checked.
+	Unsettled Verdict = iota
+	// Verified: everything that the policy asks for was checked and agrees.
+	Verified
+	// Drifted: at least one finding of class drift.
+	Drifted
+	// Refused: the release is untrusted and nothing of it was used.
+	Refused
+)
+
+// String returns the word that stands in reports: "inconclusive", "verified",
+// "drifted" or "untrusted".
+func (v Verdict) String() string {
+	return [...]string{"inconclusive", "verified", "drifted", "untrusted"}[v]
+}
+
+// MarshalText implements [encoding.TextMarshaler] with String.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// Judge returns the verdict that findings and tiers allow: untrusted before
+// drifted before inconclusive before verified. Verified needs every tier that
+// was asked for to be done, at least one of them to have looked at something,
+// and no finding but notices.
+func Judge(tiers []Tier, findings []Finding) Verdict {
+	counts := (&Report{Findings: findings}).Counts()
+	switch {
+	case counts[Untrusted] > 0:
+		return Refused
+	case counts[Drift] > 0:
+		return Drifted
+	case counts[Inconclusive] > 0:
+		return Unsettled
+	}
+	checked := 0
+	for _, t := range tiers {
+		if t.Asked && t.Status != Done {
+			return Unsettled
+		}
+		// That a release is trusted says nothing about the machine.
+		if t.Status == Done && t.Name != TierRelease {
+			checked += t.Checked
+		}
+	}
+	if checked == 0 {
+		return Unsettled
+	}
+	return Verified
+}
+
+// Verdict returns the judgement on r.
+func (r *Report) Verdict() Verdict { return Judge(r.Tiers, r.Findings) }
