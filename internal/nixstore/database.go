@@ -1,0 +1,394 @@
+package nixstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nix-community/go-nix/pkg/sqlite/nix_v10"
+	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const (
+	// schemaVersion is the version of Nix's database schema that is read; it
+	// has been 10 since Nix 2.0.
+	schemaVersion = "10"
+	// maxValueSize bounds a row of the database in bytes. The longest one that
+	// Nix writes is a row with many signatures of about 100 bytes each.
+	maxValueSize = 1 << 20
+	// maxReferences bounds the references of one path; the most that real
+	// systems have is some thousand.
+	maxReferences = 100_000
+)
+
+// ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for a
+// path that is not registered; Nix calls a registered path valid.
+var ErrNotValid = errors.New("path is not valid")
+
+// Database is what a Nix database held at the time when it was opened. What
+// Nix registers or deletes later is not seen. It is safe for concurrent use.
+type Database struct {
+	dir       closure.StoreDir
+	db        *sql.DB
+	copyDir   string
+	immutable bool
+}
+
+// OpenDatabase reads the database of the store dir of the machine whose file
+// tree lies at root; "" is the same as "/", this machine. It lies at
+// /nix/var/nix/db beneath root for the store /nix/store, and is never written
+// to; see the package documentation. A copy of it is kept in [os.TempDir] until
+// Close.
+//
+// The error wraps [fs.ErrNotExist] where there is no database.
+func OpenDatabase(ctx context.Context, root string, dir closure.StoreDir) (*Database, error) {
+	if _, err := closure.ParseStoreDir(string(dir)); err != nil {
+		return nil, err
+	}
+	where := path.Join(path.Dir(string(dir)), "var/nix/db")
+	d, err := openDatabase(ctx, root, where, dir)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("open nix database %s: %w", path.Join("/", root, where, databaseName), err)
+	}
+	return d, nil
+}
+
+func openDatabase(ctx context.Context, root, where string, dir closure.StoreDir) (_ *Database, err error) {
+	t, err := openTree(root)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	from, err := t.open(where, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	if err := checkSchemaFile(from); err != nil {
+		return nil, err
+	}
+	var vfs unix.Statfs_t
+	if err := unix.Fstatfs(int(from.Fd()), &vfs); err != nil {
+		return nil, &fs.PathError{Op: "statfs", Path: where, Err: err}
+	}
+	d := &Database{dir: dir, immutable: vfs.Flags&unix.ST_RDONLY != 0}
+	if d.copyDir, err = os.MkdirTemp("", "ec-verify-nix-db-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if err := snapshot(ctx, from, d.copyDir); err != nil {
+		return nil, err
+	}
+	if err := d.connect(); err != nil {
+		return nil, err
+	}
+	return d, d.checkTables(ctx)
+}
+
+func checkSchemaFile(dir *os.File) error {
+	f, _, err := openRegular(dir, "schema")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := make([]byte, 64)
+	n, err := f.Read(buf)
+	if err != nil {
+		return err
+	}
+	if got := strings.TrimSpace(string(buf[:n])); got != schemaVersion {
+		return fmt.Errorf("its schema version is %q; this program reads version %s", got, schemaVersion)
+	}
+	return nil
+}
+
+// connect lets SQLite at the copy. It is opened for writing, since SQLite has to
+// bring the log or the journal of the copy into order, and for nothing else.
+func (d *Database) connect() error {
+	dsn := url.URL{Scheme: "file", Path: filepath.Join(d.copyDir, databaseName)}
+	dsn.RawQuery = url.Values{
+		"mode":        {"rw"},
+		"_defensive":  {"1"},
+		"_dqs":        {"0"},
+		"_query_only": {"1"},
+		"_pragma":     {"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)"},
+	}.Encode()
+	var err error
+	if d.db, err = sql.Open("sqlite", dsn.String()); err != nil {
+		return err
+	}
+	// Queries are short; one connection keeps memory to one page cache.
+	d.db.SetMaxOpenConns(1)
+	return nil
+}
+
+// conn returns a connection on which values above maxValueSize are errors.
+func (d *Database) conn(ctx context.Context) (*sql.Conn, error) {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sqlite.Limit(conn, sqlite3.SQLITE_LIMIT_LENGTH, maxValueSize); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// tables are the columns that are read. They must be stored ones of ordinary
+// tables: a view or a generated column would be a program of an outsider's.
+var tables = map[string][]string{
+	"ValidPaths": {"id", "path", "hash", "registrationTime", "deriver", "narSize", "ultimate", "sigs", "ca"},
+	"Refs":       {"referrer", "reference"},
+}
+
+func (d *Database) checkTables(ctx context.Context) error {
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, table := range []string{"ValidPaths", "Refs"} {
+		var n int
+		err := conn.QueryRowContext(ctx, "select count(*) from sqlite_schema where name = ? and type = 'table' and rootpage > 0", table).Scan(&n)
+		if err != nil {
+			return err
+		}
+		if n != 1 {
+			return fmt.Errorf("it has no table %s", table)
+		}
+		for _, column := range tables[table] {
+			err := conn.QueryRowContext(ctx, "select count(*) from pragma_table_xinfo(?) where name = ? and hidden = 0", table, column).Scan(&n)
+			if err != nil {
+				return err
+			}
+			if n != 1 {
+				return fmt.Errorf("its table %s has no column %s", table, column)
+			}
+		}
+	}
+	return nil
+}
+
+// Close releases the copy; the Database must not be used afterwards.
+func (d *Database) Close() error {
+	var err error
+	if d.db != nil {
+		err = d.db.Close()
+	}
+	return errors.Join(err, os.RemoveAll(d.copyDir))
+}
+
+// Immutable reports whether the database lies on a file system that is mounted
+// read-only where this process sees it, which a report is to say: a Nix that
+// writes to it, if there is one, lives elsewhere. Rows in the write-ahead log
+// are seen all the same.
+func (d *Database) Immutable() bool { return d.immutable }
+
+// PathInfo returns what is registered of p.
+// It fails with [ErrNotValid] where nothing is, and with a [*RowError] where
+// that is malformed.
+func (d *Database) PathInfo(ctx context.Context, p closure.StorePath) (closure.PathInfo, error) {
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return closure.PathInfo{}, d.failed(ctx, err)
+	}
+	defer conn.Close()
+	info, malformed, err := d.pathInfo(ctx, conn, p)
+	switch {
+	case err != nil:
+		return closure.PathInfo{}, err
+	case len(malformed) > 0:
+		return closure.PathInfo{}, malformed[0]
+	}
+	return info, nil
+}
+
+// Closure returns what is registered of root and of everything that can be
+// reached from it by references. A path whose row is malformed is left out and
+// its errors, one for each field, are in malformed, in ascending order of paths;
+// what it refers to is followed nonetheless.
+// It fails with [ErrNotValid] where root itself is not registered.
+func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closure.Closure, malformed []*RowError, err error) {
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return nil, nil, d.failed(ctx, err)
+	}
+	defer conn.Close()
+	c = make(closure.Closure)
+	seen := map[closure.StorePath]bool{root: true}
+	for todo := []closure.StorePath{root}; len(todo) > 0; {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		info, bad, err := d.pathInfo(ctx, conn, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(bad) == 0 {
+			c[p] = info
+		}
+		malformed = append(malformed, bad...)
+		for _, ref := range info.References {
+			if !seen[ref] {
+				seen[ref] = true
+				todo = append(todo, ref)
+			}
+		}
+	}
+	slices.SortStableFunc(malformed, func(a, b *RowError) int { return strings.Compare(a.Path, b.Path) })
+	return c, malformed, nil
+}
+
+// boundedPath reads a path, or null for one above maxValueSize, which would
+// make the whole query fail.
+const boundedPath = "case when octet_length(path) <= 4096 then path end"
+
+// registeredBatch is how many paths Registered holds at a time.
+const registeredBatch = 1000
+
+// Registered returns all registered paths in no particular order. A path that
+// is malformed is yielded as a [*RowError], and the rest follows; any other
+// error is the last thing yielded.
+func (d *Database) Registered(ctx context.Context) iter.Seq2[closure.StorePath, error] {
+	return func(yield func(closure.StorePath, error) bool) {
+		for after, more := int64(0), true; more; {
+			var batch []registered
+			var err error
+			if batch, err = d.registered(ctx, after); err != nil {
+				yield("", d.failed(ctx, err))
+				return
+			}
+			for _, r := range batch {
+				// A damaged tree of pages could lead round in circles.
+				if r.id <= after {
+					yield("", errors.New("read nix database: rows are out of order"))
+					return
+				}
+				after = r.id
+				if !yield(r.path, r.err) {
+					return
+				}
+			}
+			more = len(batch) == registeredBatch
+		}
+	}
+}
+
+type registered struct {
+	id   int64
+	path closure.StorePath
+	err  error // nil or a *RowError
+}
+
+// registered reads one batch, so that no query is open while the caller works.
+func (d *Database) registered(ctx context.Context, after int64) ([]registered, error) {
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	rows, err := conn.QueryContext(ctx, "select rowid, "+boundedPath+" from ValidPaths where rowid > ? order by rowid limit ?", after, registeredBatch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var batch []registered
+	for rows.Next() {
+		var r registered
+		var raw sql.RawBytes
+		if err := rows.Scan(&r.id, &raw); err != nil {
+			return nil, err
+		}
+		p, err := d.dir.Parse(string(raw))
+		if err != nil {
+			r.err = rowError(string(raw), "path", err)
+		}
+		r.path = p
+		batch = append(batch, r)
+	}
+	return batch, rows.Err()
+}
+
+// pathInfo reads the rows of p. What is well-formed in a malformed row is in
+// info all the same.
+func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.StorePath) (info closure.PathInfo, malformed []*RowError, err error) {
+	if _, err := d.dir.Parse(string(p)); err != nil {
+		return info, nil, err
+	}
+	row, err := nix_v10.New(conn).QueryPathInfo(ctx, string(p))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return info, nil, fmt.Errorf("nix database: %w: %s", ErrNotValid, p)
+	case err != nil && ctx.Err() != nil:
+		return info, nil, ctx.Err()
+	case err != nil:
+		if bad := malformedRow(p, err); bad != nil {
+			return closure.PathInfo{Path: p}, []*RowError{bad}, nil
+		}
+		return info, nil, d.failed(ctx, err)
+	}
+	info, malformed = decodeRow(d.dir, p, row)
+	refs, bad, err := d.references(ctx, conn, p, row.ID)
+	if err != nil {
+		return info, nil, d.failed(ctx, err)
+	}
+	info.References = refs
+	return info, append(malformed, bad...), nil
+}
+
+// references is nix_v10's QueryReferences, but read row by row: that one holds
+// all of what an outsider wrote in memory at once.
+func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.StorePath, id int64) (refs []closure.StorePath, malformed []*RowError, err error) {
+	rows, err := conn.QueryContext(ctx, "select "+boundedPath+" from Refs join ValidPaths on reference = id where referrer = ?", id)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	refs = []closure.StorePath{}
+	for rows.Next() {
+		var raw sql.RawBytes
+		if err := rows.Scan(&raw); err != nil {
+			return nil, nil, err
+		}
+		ref, err := d.dir.Parse(string(raw))
+		if err == nil && len(refs) == maxReferences {
+			err = fmt.Errorf("more than %d references", maxReferences)
+		}
+		if err != nil {
+			// One is enough to call the row malformed.
+			malformed = append(malformed, rowError(string(p), "references", err))
+			break
+		}
+		refs = append(refs, ref)
+	}
+	slices.Sort(refs)
+	return slices.Compact(refs), malformed, rows.Err()
+}
+
+// failed words an error that means that the database could not be read.
+func (d *Database) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("read nix database: %w", err)
+}

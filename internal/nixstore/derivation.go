@@ -1,0 +1,178 @@
+package nixstore
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nix-community/go-nix/pkg/derivation"
+	"github.com/nix-community/go-nix/pkg/nixbase32"
+	"github.com/nix-community/go-nix/pkg/nixhash"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Derivation is what a .drv file says: how some store paths are made.
+type Derivation struct {
+	// Path is the store path of the .drv file, a hash of all that follows.
+	Path closure.StorePath
+	// Outputs holds the outputs by their names; there is at least one.
+	Outputs map[string]Output
+	// InputDerivations holds, in ascending order, the names of the outputs that
+	// the build takes of each derivation.
+	InputDerivations map[closure.StorePath][]string
+	// InputSources are the store paths that the build takes as they are, in
+	// ascending order.
+	InputSources []closure.StorePath
+	// System is the platform in Nix's form, e.g. "aarch64-linux".
+	System  string
+	Builder string
+	Args    []string
+	Env     map[string]string
+}
+
+// Output is one output of a derivation.
+type Output struct {
+	// Path is where the output goes; empty where that is known only once it was
+	// built (floating content-addressed derivations and what depends on them).
+	Path closure.StorePath
+	// HashAlgo and Hash, in hexadecimal, are set where the derivation says
+	// beforehand what the output is: a fixed-output derivation. HashAlgo is an
+	// algorithm such as "sha256" for the hash of a file, with "r:" before it for
+	// that of a NAR.
+	HashAlgo, Hash string
+}
+
+// DerivationError says that a .drv file in the store is not what its name says,
+// or not a derivation. It is a finding about the machine.
+type DerivationError struct {
+	Path   closure.StorePath
+	Reason string
+}
+
+func (e *DerivationError) Error() string {
+	return fmt.Sprintf("derivation %s: %s", e.Path, e.Reason)
+}
+
+// ParseDerivation reads the contents of the .drv file at path p, which must be
+// those that p is the hash of. What is wrong with them is a [*DerivationError].
+func ParseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
+	d, err := parseDerivation(p, data)
+	if err != nil {
+		return nil, &DerivationError{Path: p, Reason: clip(err.Error())}
+	}
+	return d, nil
+}
+
+func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
+	if !p.IsDerivation() {
+		return nil, errors.New("its name does not end in .drv")
+	}
+	if bytes.HasPrefix(data, []byte("DrvWithVersion(")) {
+		return nil, errors.New("dynamic derivations are not supported")
+	}
+	parsed, err := derivation.ReadDerivation(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	dir := p.Dir()
+	d := &Derivation{
+		Path:             p,
+		Outputs:          make(map[string]Output, len(parsed.Outputs)),
+		InputDerivations: make(map[closure.StorePath][]string, len(parsed.InputDerivations)),
+		System:           parsed.Platform,
+		Builder:          parsed.Builder,
+		Args:             parsed.Arguments,
+		Env:              parsed.Env,
+	}
+	for input, outputs := range parsed.InputDerivations {
+		in, err := dir.Parse(input)
+		if err != nil {
+			return nil, err
+		}
+		if !in.IsDerivation() {
+			return nil, fmt.Errorf("%s is listed as a derivation", in)
+		}
+		d.InputDerivations[in] = outputs
+	}
+	for _, source := range parsed.InputSources {
+		src, err := dir.Parse(source)
+		if err != nil {
+			return nil, err
+		}
+		d.InputSources = append(d.InputSources, src)
+	}
+	// go-nix's parser forgives quite something; the hash does not.
+	if want := d.textPath(data); want != p {
+		return nil, fmt.Errorf("its contents are those of %s", want)
+	}
+	for name, o := range parsed.Outputs {
+		out := Output{HashAlgo: o.HashAlgorithm, Hash: o.Hash}
+		if o.Path != "" {
+			if out.Path, err = dir.Parse(o.Path); err != nil {
+				return nil, err
+			}
+		}
+		d.Outputs[name] = out
+	}
+	return d, nil
+}
+
+// textPath computes the store path of d as Nix does for text files: a hash over
+// the contents and what they refer to.
+func (d *Derivation) textPath(data []byte) closure.StorePath {
+	refs := slices.Clone(d.InputSources)
+	for in := range d.InputDerivations {
+		refs = append(refs, in)
+	}
+	slices.Sort(refs)
+	var b strings.Builder
+	b.WriteString("text")
+	for _, ref := range slices.Compact(refs) {
+		b.WriteString(":" + string(ref))
+	}
+	sum := sha256.Sum256(data)
+	fmt.Fprintf(&b, ":sha256:%s:%s:%s", hex.EncodeToString(sum[:]), d.Path.Dir(), d.Path.Name())
+	digest := sha256.Sum256([]byte(b.String()))
+	base := nixbase32.EncodeToString(nixhash.CompressHash(digest[:], 20)) + "-" + d.Path.Name()
+	return closure.StorePath(string(d.Path.Dir()) + "/" + base)
+}
+
+// ContentAddress returns the content address of the output in the form that the
+// Nix database and nix path-info --json have it, "fixed:r:sha256:<base 32>", or
+// "" for an output that is not fixed.
+func (o Output) ContentAddress() (string, error) {
+	if o.Hash == "" {
+		return "", nil
+	}
+	// The rest is a method of hashing, "r:" or, of experimental features,
+	// "git:" and "text:".
+	method, algo := "", o.HashAlgo
+	if i := strings.LastIndexByte(algo, ':'); i >= 0 {
+		method, algo = algo[:i+1], algo[i+1:]
+	}
+	kind, err := nixhash.ParseAlgorithm(algo)
+	if err != nil {
+		return "", fmt.Errorf("hash algorithm %q is not known", clip(o.HashAlgo))
+	}
+	raw, err := hex.DecodeString(o.Hash)
+	if err != nil {
+		return "", fmt.Errorf("hash %q is not in base 16", clip(o.Hash))
+	}
+	h, err := nixhash.NewHash(kind, raw)
+	if err != nil {
+		return "", fmt.Errorf("hash %q is not one of %s", clip(o.Hash), algo)
+	}
+	digest := h.Format(nixhash.NixBase32, true)
+	switch method {
+	case "", "r:", "git:":
+		return "fixed:" + method + digest, nil
+	case "text:":
+		return "text:" + digest, nil
+	}
+	return "", fmt.Errorf("hash algorithm %q is not known", clip(o.HashAlgo))
+}

@@ -1,0 +1,157 @@
+package nixstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const (
+	maxLinks   = 40   // as the kernel itself has it
+	maxPathLen = 4096 // PATH_MAX
+)
+
+var (
+	// ErrNotLink is wrapped by [Store.ResolveLink] for a path that exists
+	// outside the store and is reached through no link.
+	ErrNotLink = errors.New("not a link")
+	// ErrOutsideStore is wrapped by [Store.ResolveLink] for a link that ends
+	// somewhere else than in a store object.
+	ErrOutsideStore = errors.New("leads outside the store")
+	// ErrLinkLoop is wrapped by [Store.ResolveLink] for more than 40 links in a
+	// row.
+	ErrLinkLoop = errors.New("too many links")
+)
+
+// ResolveLink follows the absolute path name, such as /run/current-system, to
+// its end as the machine under examination would, through links within the
+// store too, and returns the store object where it ends and the path inside of
+// it, "" or "/…".
+//
+// The error wraps [fs.ErrNotExist] where something on the way does not exist.
+// If that is the store object itself, or something within it, the object is
+// returned along with the error: the link says which it should be.
+func (s *Store) ResolveLink(name string) (closure.StorePath, string, error) {
+	p, rest, err := s.resolve(name)
+	if err != nil {
+		return p, rest, fmt.Errorf("resolve %q: %w", clip(name), err)
+	}
+	return p, rest, nil
+}
+
+func (s *Store) resolve(name string) (closure.StorePath, string, error) {
+	if !path.IsAbs(name) || strings.ContainsRune(name, 0) {
+		return "", "", errors.New("not an absolute path")
+	}
+	at := "/"                        // what is resolved: no component of it is a link
+	todo := strings.Split(name, "/") // what is to come, "" and "." among it
+	links := 0
+	for len(todo) > 0 {
+		next := todo[0]
+		todo = todo[1:]
+		switch next {
+		case "", ".":
+			continue
+		case "..":
+			// Sound because at holds no link; "/.." is "/".
+			at = path.Dir(at)
+			continue
+		}
+		here := path.Join(at, next)
+		if len(here) > maxPathLen {
+			return "", "", unix.ENAMETOOLONG
+		}
+		target, isLink, err := s.readlink(here)
+		if err != nil {
+			return s.missing(here, todo, err)
+		}
+		if !isLink {
+			at = here
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", "", ErrLinkLoop
+		}
+		if len(target)+len(strings.Join(todo, "/")) > maxPathLen {
+			return "", "", unix.ENAMETOOLONG
+		}
+		if path.IsAbs(target) {
+			at = "/"
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	p, rest, err := s.dir.Within(at)
+	switch {
+	case err == nil:
+		return p, rest, nil
+	case links == 0:
+		return "", "", ErrNotLink
+	}
+	return "", "", fmt.Errorf("%w: at %q", ErrOutsideStore, clip(at))
+}
+
+// missing names the store object that a path which does not exist is in.
+func (s *Store) missing(here string, todo []string, err error) (closure.StorePath, string, error) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", "", err
+	}
+	p, rest, outside := s.dir.Within(here)
+	if outside != nil {
+		return "", "", err
+	}
+	for _, next := range todo {
+		switch next {
+		case "", ".":
+		case "..":
+			return "", "", err
+		default:
+			rest += "/" + next
+		}
+	}
+	return p, rest, err
+}
+
+// readlink looks at one path whose parent holds no link. The store directory
+// is where OpenStore found it, even if a link led there: links name it by its
+// own name.
+func (s *Store) readlink(name string) (target string, isLink bool, err error) {
+	if name == string(s.dir) || strings.HasPrefix(string(s.dir), name+"/") {
+		return "", false, nil
+	}
+	base, rel := s.tree.dir, relative(name)
+	if below, ok := strings.CutPrefix(name, string(s.dir)+"/"); ok {
+		base, rel = s.file, below
+	}
+	// With O_PATH and O_NOFOLLOW a link as the last component is itself opened.
+	f, err := openBelow(base, rel, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return "", false, &fs.PathError{Op: "open", Path: clip(name), Err: err}
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return "", false, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", false, nil
+	}
+	buf := make([]byte, maxPathLen)
+	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
+	if err != nil {
+		return "", false, &fs.PathError{Op: "readlink", Path: clip(name), Err: err}
+	}
+	if n == 0 || n == len(buf) {
+		return "", false, &fs.PathError{Op: "readlink", Path: clip(name), Err: errors.New("malformed target")}
+	}
+	return string(buf[:n]), true, nil
+}

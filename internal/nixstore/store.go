@@ -1,0 +1,135 @@
+package nixstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Store is an open store directory. It is safe for concurrent use.
+type Store struct {
+	dir  closure.StoreDir
+	file *os.File
+	tree *tree
+}
+
+// OpenStore opens the store directory dir of the machine whose file tree lies
+// at root; "" is the same as "/", this machine. Links on the way to the store
+// are followed within root only. It needs Linux 5.6.
+func OpenStore(root string, dir closure.StoreDir) (*Store, error) {
+	if _, err := closure.ParseStoreDir(string(dir)); err != nil {
+		return nil, err
+	}
+	t, err := openTree(root)
+	if err != nil {
+		return nil, err
+	}
+	f, err := t.open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
+	if err != nil {
+		t.close()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return &Store{dir: dir, file: f, tree: t}, nil
+}
+
+// Close releases the directory; the Store must not be used afterwards.
+func (s *Store) Close() error { return errors.Join(s.file.Close(), s.tree.close()) }
+
+// Dir returns the name of the store directory, wherever it is mounted.
+func (s *Store) Dir() closure.StoreDir { return s.dir }
+
+// File returns the open store directory, to be given to what hashes an object
+// by its base name. It stays open until Close and is not to be read from or
+// closed: its position is shared.
+func (s *Store) File() *os.File { return s.file }
+
+// Exists reports whether the store directory has an entry of the name of p, of
+// whatever kind. An error means that this could not be told.
+func (s *Store) Exists(p closure.StorePath) (bool, error) {
+	if err := s.check(p); err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	err := unix.Fstatat(int(s.file.Fd()), p.Base(), &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	}
+	return false, &fs.PathError{Op: "stat", Path: string(p), Err: err}
+}
+
+// Entries returns the names in the store directory in no particular order,
+// just as they are: besides store objects that is ".links", lock files, and
+// whatever somebody put there.
+func (s *Store) Entries() ([]string, error) {
+	// Opened anew because reading moves a position that File shares.
+	f, err := openBelow(s.file, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
+	if err != nil {
+		return nil, fmt.Errorf("list store: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list store: %w", err)
+	}
+	return names, nil
+}
+
+// ErrTooLarge is wrapped by [Store.ReadFile] for a file above the limit.
+var ErrTooLarge = errors.New("file is too large")
+
+// ReadFile reads the regular file at rel in the store object p, or p itself
+// where rel is "". No component may be a link, and the file may have at most
+// limit bytes; it fails with [ErrTooLarge] above that and with
+// [fs.ErrNotExist] where there is nothing.
+func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, error) {
+	if err := s.check(p); err != nil {
+		return nil, err
+	}
+	name := path.Join(string(p), rel)
+	f, st, err := openRegular(s.file, path.Join(p.Base(), relative(rel)))
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: err}
+	}
+	defer f.Close()
+	if st.Size > limit {
+		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: fmt.Errorf("%w: %d bytes, at most %d are read", ErrTooLarge, st.Size, limit)}
+	}
+	// One byte more than the file had, so that one that grows is noticed.
+	data := make([]byte, 0, st.Size+1)
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(data) == cap(data) {
+			break
+		}
+	}
+	if int64(len(data)) != st.Size {
+		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: fmt.Errorf("its size changed while it was read")}
+	}
+	return data, nil
+}
+
+func (s *Store) check(p closure.StorePath) error {
+	_, err := s.dir.Parse(string(p))
+	return err
+}
