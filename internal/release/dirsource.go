@@ -1,0 +1,170 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+)
+
+// DirSource is a directory of releases: DIR/TAG/SHA256SUMS.txt and so on. A
+// directory that holds one release's files itself (DIR/SHA256SUMS.txt) is one
+// too; it answers for any tag that it has no subdirectory of, and since
+// release.json states the tag, a release passed off as another is refused.
+type DirSource struct{ dir string }
+
+// NewDirSource returns the source that dir is. That it exists is found out
+// when something is opened.
+func NewDirSource(dir string) *DirSource { return &DirSource{filepath.Clean(dir)} }
+
+// String returns the directory.
+func (s *DirSource) String() string { return printable(s.dir) }
+
+// Open implements [Source].
+func (s *DirSource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &UnavailableError{assetOf(name, tag), s.String(), err}
+	}
+	if err := CheckAssetName(name); err != nil {
+		return nil, err
+	}
+	dir, err := s.releaseDir(tag)
+	if err != nil {
+		return nil, err
+	}
+	return openFile(filepath.Join(dir, name), assetOf(name, tag), printable(dir), limit)
+}
+
+// releaseDir returns the directory that holds the files of tag.
+func (s *DirSource) releaseDir(tag Tag) (string, error) {
+	if tag != "" {
+		if _, err := ParseTag(string(tag)); err != nil {
+			return "", err
+		}
+		sub := filepath.Join(s.dir, string(tag))
+		if info, err := os.Stat(sub); err == nil && info.IsDir() {
+			return sub, nil
+		}
+	}
+	_, err := os.Stat(filepath.Join(s.dir, SumsName))
+	switch {
+	case err == nil:
+		return s.dir, nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		what := "release"
+		if tag != "" {
+			what += " " + string(tag)
+		}
+		return "", &NotFoundError{What: what, Source: s.String(), Hint: fmt.Sprintf("it has neither that directory nor a %s", SumsName)}
+	}
+	return "", &UnavailableError{"release " + string(tag), s.String(), err}
+}
+
+// Tags implements [Lister]: the subdirectories that hold a SHA256SUMS.txt. A
+// directory with one release's own files has none.
+func (s *DirSource) Tags(ctx context.Context) ([]Tag, error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &UnavailableError{"the list of releases", s.String(), err}
+	}
+	var tags []Tag
+	for _, e := range entries {
+		tag, err := ParseTag(e.Name())
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, e.Name(), SumsName)); err == nil {
+			tags = append(tags, tag)
+		}
+	}
+	slices.SortFunc(tags, func(a, b Tag) int { return compareTags(b, a) })
+	return tags, ctx.Err()
+}
+
+// openFile opens a local asset, which must be a regular file.
+func openFile(path, what, source string, limit int64) (io.ReadCloser, error) {
+	// Without O_NONBLOCK a named pipe in the file's place would wait for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{What: what, Source: source}
+	}
+	if err != nil {
+		return nil, &UnavailableError{what, source, err}
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		err = &UnavailableError{what, source, err}
+	case !info.Mode().IsRegular():
+		err = Untrusted(ReasonNotRegular, "%s is no regular file but %s", what, info.Mode().Type())
+	case info.Size() > limit:
+		err = tooLarge(what, info.Size(), limit)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &fileReader{f, &limitReader{f, limit, what, limit}, info.Size()}, nil
+}
+
+type fileReader struct {
+	f    *os.File
+	r    io.Reader
+	size int64
+}
+
+func (r *fileReader) Read(p []byte) (int, error) { return r.r.Read(p) }
+func (r *fileReader) Close() error               { return r.f.Close() }
+func (r *fileReader) Size() int64                { return r.size }
+
+// limitReader fails, rather than ends, where more than the limit comes.
+type limitReader struct {
+	r     io.Reader
+	left  int64
+	what  string
+	limit int64
+}
+
+func (l *limitReader) Read(p []byte) (int, error) {
+	if int64(len(p)) > l.left+1 {
+		p = p[:l.left+1]
+	}
+	n, err := l.r.Read(p)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, tooLarge(l.what, -1, l.limit)
+	}
+	return n, err
+}
+
+// tooLarge is the error for an asset of size bytes, or of unknown size with -1.
+func tooLarge(what string, size, limit int64) error {
+	if size < 0 {
+		return Untrusted(ReasonTooLarge, "%s is larger than the %d bytes that are allowed", what, limit)
+	}
+	return Untrusted(ReasonTooLarge, "%s has %d bytes, at most %d are allowed", what, size, limit)
+}
+
+func assetOf(name string, tag Tag) string {
+	if tag == "" {
+		return name
+	}
+	return fmt.Sprintf("%s of %s", name, tag)
+}
+
+// printable returns s as it is where a terminal can show it, and quoted where
+// not.
+func printable(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}

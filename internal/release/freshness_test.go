@@ -1,0 +1,142 @@
+package release_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/release/releasetest"
+)
+
+func TestFreshness(t *testing.T) {
+	dir := t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	best := releasetest.Created.AddDate(0, 0, 90)
+	for _, c := range []struct {
+		name  string
+		now   time.Time
+		grace time.Duration
+		want  string // "", "note", "expired" or "clock"
+	}{
+		{"fresh", releasetest.Now, 0, ""},
+		{"at bestBefore", best, 0, ""},
+		{"past it", best.Add(time.Second), 0, "expired"},
+		{"in the grace", best.Add(time.Hour), 2 * time.Hour, "note"},
+		{"past the grace", best.Add(3 * time.Hour), 2 * time.Hour, "expired"},
+		{"a year past it", best.AddDate(1, 0, 0), 0, "expired"},
+		{"publisher's clock a little ahead", releasetest.Created.Add(-time.Hour), 0, ""},
+		{"before it was made", releasetest.Created.Add(-48 * time.Hour), 0, "clock"},
+		{"1970", time.Unix(0, 0), 0, "clock"},
+		{"2000", time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), 0, "clock"},
+		{"years ahead", best.AddDate(3, 0, 0), 0, "clock"},
+	} {
+		r, err := open(t, dir, releasetest.Tag, at(c.now), release.WithGrace(c.grace))
+		var clock *release.ClockError
+		switch c.want {
+		case "", "note":
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			} else if notes := r.Notes(); (len(notes) > 0) != (c.want == "note") {
+				t.Errorf("%s: notes %q", c.name, notes)
+			}
+		case "expired":
+			wantReason(t, err, release.ReasonExpired)
+		case "clock":
+			if !errors.As(err, &clock) || !strings.Contains(err.Error(), c.now.UTC().Format(time.RFC3339)) {
+				t.Errorf("%s: error %v, want a ClockError that names the clock", c.name, err)
+			}
+		}
+	}
+}
+
+func memory(t *testing.T, dir string) *release.Memory {
+	t.Helper()
+	m, err := release.OpenMemory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestRollback(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	const old, young = releasetest.Tag, release.Tag("boot-v2026.03.05")
+	signed(t, dir, releasetest.Spec{Tag: old})
+	signed(t, dir, releasetest.Spec{Tag: young, Created: releasetest.Created.AddDate(0, 0, 5)})
+
+	for _, tag := range []release.Tag{old, young, young} {
+		if _, err := open(t, dir, tag, release.WithMemory(memory(t, state))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A new process remembers.
+	m := memory(t, state)
+	_, err := open(t, dir, old, release.WithMemory(m))
+	wantReason(t, err, release.ReasonRolledBack)
+	if !strings.Contains(err.Error(), string(young)) || !strings.Contains(err.Error(), "--unsafe-allow-rollback") {
+		t.Errorf("the message names neither the newer release nor the way out: %v", err)
+	}
+	r, err := open(t, dir, old, release.WithMemory(m), release.WithUnsafeRollback())
+	if err != nil || len(r.Unsafe()) != 1 || r.Unsafe()[0] != "rollback" {
+		t.Errorf("allowed: %v, %v", r, err)
+	}
+	// Allowing it once does not lower the memory.
+	_, err = open(t, dir, old, release.WithMemory(memory(t, state)))
+	wantReason(t, err, release.ReasonRolledBack)
+	// A rollout lists both.
+	for _, tag := range []release.Tag{old, young} {
+		if _, err := open(t, dir, tag, release.WithMemory(m), release.WithAccept(old, young)); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = open(t, dir, old, release.WithAccept(young))
+	wantReason(t, err, release.ReasonNotAccepted)
+	// The memory is a floor for the clock as well.
+	var clock *release.ClockError
+	if _, err := open(t, dir, young, release.WithMemory(m), at(releasetest.Created)); !errors.As(err, &clock) {
+		t.Errorf("a clock before the newest accepted release: %v", err)
+	}
+}
+
+func TestReplacedRelease(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	if _, err := open(t, dir, releasetest.Tag, release.WithMemory(memory(t, state))); err != nil {
+		t.Fatal(err)
+	}
+	signed(t, dir, releasetest.Spec{ImageSize: 5000})
+	for _, opt := range [][]release.Option{nil, {release.WithAccept(releasetest.Tag)}} {
+		_, err := open(t, dir, releasetest.Tag, append(opt, release.WithMemory(memory(t, state)))...)
+		wantReason(t, err, release.ReasonReplaced)
+	}
+}
+
+func TestUnsignedIsNotRemembered(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	m := memory(t, state)
+	r, err := release.Open(t.Context(), release.NewDirSource(dir), releasetest.Tag, nobody{}, at(releasetest.Now), release.WithMemory(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Unsigned() || len(r.Unsafe()) != 1 || len(m.Accepted()) != 0 {
+		t.Errorf("unsigned %v, unsafe %v, remembered %v", r.Unsigned(), r.Unsafe(), m.Accepted())
+	}
+}
+
+func TestDamagedMemoryIsNotEmpty(t *testing.T) {
+	for _, data := range []string{"", "{}", "{", `{"schemaVersion":2,"accepted":[]}`, `{"schemaVersion":1,"accepted":[],"x":1}`} {
+		state := t.TempDir()
+		if err := os.WriteFile(filepath.Join(state, "accepted.json"), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := release.OpenMemory(state)
+		if err == nil || !strings.Contains(err.Error(), "remove the file") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/renameio/v2"
+)
+
+const (
+	memoryName   = "accepted.json"
+	memorySchema = 1
+	memoryMost   = 64
+	maxMemory    = 1 << 20
+)
+
+// Memory is what a node remembers of the releases that it accepted, so that it
+// cannot be taken back to an older one. It is one file in the state directory
+// and safe for concurrent use, by several processes too. A nil *Memory
+// remembers nothing and refuses nothing.
+type Memory struct {
+	dir string
+
+	mu    sync.Mutex
+	state memoryState
+}
+
+// Accepted is one release in a [Memory].
+type Accepted struct {
+	Tag       Tag       `json:"tag"`
+	CreatedAt time.Time `json:"createdAt"`
+	// Sums is the SHA-256 of its SHA256SUMS.txt in hexadecimal.
+	Sums string `json:"sums"`
+}
+
+type memoryState struct {
+	SchemaVersion int `json:"schemaVersion"`
+	// Accepted is in ascending order of CreatedAt.
+	Accepted []Accepted `json:"accepted"`
+}
+
+// OpenMemory returns the memory in dir, which is made if it does not exist. A
+// damaged memory is an error: taking it for an empty one would open the way
+// back.
+func OpenMemory(dir string) (*Memory, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("open the memory of accepted releases: %w", err)
+	}
+	m := &Memory{dir: dir}
+	state, err := m.load()
+	if err != nil {
+		return nil, err
+	}
+	m.state = state
+	return m, nil
+}
+
+// Accepted returns what m remembers, in ascending order of creation.
+func (m *Memory) Accepted() []Accepted {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.state.Accepted)
+}
+
+// newest returns the accepted release that was created last.
+func (m *Memory) newest() Accepted {
+	all := m.Accepted()
+	if len(all) == 0 {
+		return Accepted{}
+	}
+	return all[len(all)-1]
+}
+
+// check refuses e where accepting it would be a step back. A release that the
+// policy lists by name may be older than another, but it must be the one that
+// was accepted under its name.
+func (m *Memory) check(e Accepted, listed bool) error {
+	for _, old := range m.Accepted() {
+		if old.Tag == e.Tag && old.Sums != e.Sums && !e.CreatedAt.After(old.CreatedAt) {
+			return Untrusted(ReasonReplaced, "this node has accepted other contents under this tag (SHA-256 of %s %s, now %s); a release must never change: publish a new one", SumsName, old.Sums, e.Sums)
+		}
+	}
+	if newest := m.newest(); !listed && e.CreatedAt.Before(newest.CreatedAt) {
+		return Untrusted(ReasonRolledBack, "created %s, but this node has already accepted the newer %s, created %s; if the way back is meant, name it in release.accept or pass --unsafe-allow-rollback",
+			day(e.CreatedAt), newest.Tag, day(newest.CreatedAt))
+	}
+	return nil
+}
+
+// remember adds e, and waits for others who do the same.
+func (m *Memory) remember(ctx context.Context, e Accepted) error {
+	if slices.Contains(m.Accepted(), e) {
+		return nil
+	}
+	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
+	if err != nil {
+		return m.failed(err)
+	}
+	defer unlock()
+	state, err := m.load()
+	if err != nil {
+		return err
+	}
+	state.Accepted = slices.DeleteFunc(state.Accepted, func(old Accepted) bool { return old.Tag == e.Tag })
+	state.Accepted = append(state.Accepted, e)
+	slices.SortStableFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	if n := len(state.Accepted); n > memoryMost {
+		state.Accepted = state.Accepted[n-memoryMost:]
+	}
+	data, err := json.Marshal(&state, jsontext.WithIndent("  "))
+	if err != nil {
+		return m.failed(err)
+	}
+	if err := renameio.WriteFile(filepath.Join(m.dir, memoryName), append(data, '\n'), 0o644); err != nil {
+		return m.failed(err)
+	}
+	if err := syncDir(m.dir); err != nil {
+		return m.failed(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = state
+	return nil
+}
+
+func (m *Memory) load() (memoryState, error) {
+	path := filepath.Join(m.dir, memoryName)
+	var state memoryState
+	data, err := readSmall(path, maxMemory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return memoryState{SchemaVersion: memorySchema}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &state, json.RejectUnknownMembers(true))
+	}
+	if err == nil && state.SchemaVersion != memorySchema {
+		err = fmt.Errorf("schemaVersion is %d, this program reads %d", state.SchemaVersion, memorySchema)
+	}
+	if err == nil && !slices.IsSortedFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
+		err = errors.New("its releases are out of order")
+	}
+	if err != nil {
+		return state, m.failed(fmt.Errorf("%w; if its loss is accepted, remove the file", err))
+	}
+	return state, nil
+}
+
+func (m *Memory) failed(err error) error {
+	return &UnavailableError{"the memory of accepted releases", printable(filepath.Join(m.dir, memoryName)), err}
+}

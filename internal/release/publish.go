@@ -1,0 +1,162 @@
+package release
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/renameio/v2"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// WriteSums writes dir/SHA256SUMS.txt over every other asset in dir. All that
+// dir holds must be regular files with the names of assets: what cannot be
+// covered must not be published beside what is. A signature that is there is
+// left; it no longer fits if anything changed.
+func WriteSums(dir string) error {
+	names, err := assetsIn(dir)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", SumsName, err)
+	}
+	digests := make(map[string]Digest, len(names))
+	for _, name := range names {
+		if digests[name], err = hashFile(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("write %s: %w", SumsName, err)
+		}
+	}
+	sums, err := NewSums(digests)
+	if err != nil {
+		return fmt.Errorf("write %s in %s: %w", SumsName, printable(dir), err)
+	}
+	return writeFile(filepath.Join(dir, SumsName), sums.Encode())
+}
+
+// WriteInfo writes dir/release.json. The configurations of info are taken from
+// the manifests that dir holds.
+func WriteInfo(dir string, info Info) error {
+	names, err := assetsIn(dir)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", InfoName, err)
+	}
+	info.SchemaVersion, info.Configurations = InfoSchema, nil
+	for _, name := range names {
+		if c, ok := configurationOf(name); ok && isManifest(name) {
+			info.Configurations = append(info.Configurations, c)
+		}
+	}
+	slices.Sort(info.Configurations)
+	data, err := info.Encode()
+	if err != nil {
+		return fmt.Errorf("write %s in %s: %w", InfoName, printable(dir), err)
+	}
+	return writeFile(filepath.Join(dir, InfoName), data)
+}
+
+// WriteBundle writes dir/SHA256SUMS.txt.sigstore.json.
+func WriteBundle(dir string, bundle []byte) error {
+	return writeFile(filepath.Join(dir, BundleName), bundle)
+}
+
+// CheckComplete reports whether dir, which holds the files of r, has every
+// asset that r lists as r lists it, well-formed, and nothing else. It is what
+// a publisher runs before and after publishing.
+func (r *Release) CheckComplete(ctx context.Context, dir string) error {
+	names, err := assetsIn(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := r.sums.Digest(name); !ok {
+			return r.refuse(ReasonNotInSums, "%s is in %s, but %s has no line for it", name, printable(dir), SumsName)
+		}
+	}
+	return r.CheckAll(ctx)
+}
+
+// CheckAll reads every asset of r, compares it with SHA256SUMS.txt, and
+// decodes every manifest and listing, each of which must be of a configuration
+// that release.json lists.
+func (r *Release) CheckAll(ctx context.Context) error {
+	for name := range r.sums.All() {
+		var err error
+		switch c, ok := configurationOf(name); {
+		case ok && !r.info.Has(c):
+			err = r.refuse(ReasonMalformedInfo, "%s does not list the configuration of %s", InfoName, name)
+		case ok && isListing(name):
+			err = r.checkListing(ctx, c)
+		case ok:
+			_, err = r.Manifest(ctx, c)
+		default:
+			err = r.named(r.copy(ctx, io.Discard, name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Release) checkListing(ctx context.Context, configuration string) error {
+	every := func(closure.StorePath) bool { return true }
+	for _, err := range r.Files(ctx, configuration, every) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// assetsIn returns the names of the assets in dir, without SHA256SUMS.txt and
+// what is made from it.
+func assetsIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{What: "the directory of the release", Source: printable(dir)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		name := e.Name()
+		if err := CheckAssetName(name); err != nil {
+			return nil, fmt.Errorf("%s: %w", printable(dir), err)
+		}
+		if !e.Type().IsRegular() {
+			return nil, fmt.Errorf("%s: not a regular file; copy the file itself there, or remove it", printable(filepath.Join(dir, name)))
+		}
+		if !isSumsFile(name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func hashFile(path string) (Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return Digest{}, err
+	}
+	return digestOf(h), nil
+}
+
+// writeFile replaces path in one step, readable for all: what is published is
+// no secret.
+func writeFile(path string, data []byte) error {
+	if err := renameio.WriteFile(path, data, 0o644, renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write %s: %w", printable(path), err)
+	}
+	return syncDir(filepath.Dir(path))
+}

@@ -1,0 +1,393 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"time"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// A Release is one that is trusted: its signature, identity, freshness and
+// order hold. [Open] and what is built on it make them, nothing else does, so
+// that bytes which nobody vouches for cannot be mistaken for one. It is safe
+// for concurrent use.
+type Release struct {
+	src    Source
+	tag    Tag
+	sums   Sums
+	info   Info
+	signer Signer
+	opts   options
+
+	// What was verified, byte for byte, for keeping.
+	rawSums, rawBundle, rawInfo []byte
+
+	unsafe []string
+	notes  []string
+}
+
+// Option changes how [Open] judges a release.
+type Option func(*options)
+
+type options struct {
+	now           func() time.Time
+	grace         time.Duration
+	accept        []Tag
+	memory        *Memory
+	allowRollback bool
+	progress      *Progress
+	tempDir       string
+}
+
+func newOptions(opts []Option) options {
+	o := options{now: time.Now, tempDir: os.TempDir()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// WithClock has the time taken from now rather than from time.Now.
+func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
+
+// WithGrace accepts a release for d after its bestBefore.
+func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
+
+// WithAccept accepts the releases of these tags and no others, and those even
+// where a newer one was accepted before: a rollout names the old and the new.
+// With no tags it changes nothing.
+func WithAccept(tags ...Tag) Option { return func(o *options) { o.accept = tags } }
+
+// WithMemory refuses a release that is older than the newest one in m, and
+// remembers in m those that are accepted.
+func WithMemory(m *Memory) Option { return func(o *options) { o.memory = m } }
+
+// WithUnsafeRollback accepts a release that [WithMemory] would refuse.
+func WithUnsafeRollback() Option { return func(o *options) { o.allowRollback = true } }
+
+// WithProgress has p say what is being read.
+func WithProgress(p *Progress) Option { return func(o *options) { o.progress = p } }
+
+// WithTempDir has large assets spooled in dir rather than in os.TempDir().
+func WithTempDir(dir string) Option { return func(o *options) { o.tempDir = dir } }
+
+// Open returns the release tag from src if v believes its signature and it
+// breaks no rule. With the empty tag it is the one that src holds, whatever
+// its name.
+//
+// The errors are those of the package's documentation: *[UntrustedError],
+// *[NotFoundError], *[UnavailableError], *[ClockError].
+func Open(ctx context.Context, src Source, tag Tag, v Verifier, opts ...Option) (*Release, error) {
+	r := &Release{src: src, tag: tag, opts: newOptions(opts)}
+	if tag != "" {
+		if _, err := ParseTag(string(tag)); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.open(ctx, v); err != nil {
+		var untrusted *UntrustedError
+		if errors.As(err, &untrusted) {
+			untrusted.Tag, untrusted.Source = r.tag, src.String()
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Release) open(ctx context.Context, v Verifier) error {
+	// A clock that is plainly wrong would make every check that follows a false
+	// alarm.
+	if err := r.checkClockFloor(); err != nil {
+		return err
+	}
+	var err error
+	if r.rawSums, err = r.fetch(ctx, SumsName); err != nil {
+		return err
+	}
+	if r.rawBundle, err = r.fetch(ctx, BundleName); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if r.signer, err = v.Verify(ctx, r.rawSums, r.rawBundle); err != nil {
+		return err
+	}
+	if r.signer.Kind == Unsigned {
+		r.unsafe = append(r.unsafe, "unsigned")
+	}
+	// From here on the bytes are the signer's.
+	if r.sums, err = ParseSums(r.rawSums); err != nil {
+		return Untrusted(ReasonMalformedSums, "%v", err)
+	}
+	if _, ok := r.sums.Digest(InfoName); !ok {
+		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, InfoName)
+	}
+	if r.rawInfo, err = r.read(ctx, InfoName); err != nil {
+		return err
+	}
+	if r.info, err = ParseInfo(r.rawInfo); err != nil {
+		return Untrusted(ReasonMalformedInfo, "%v", err)
+	}
+	for _, c := range r.info.Configurations {
+		if _, ok := r.sums.Digest(ManifestName(c)); !ok {
+			return Untrusted(ReasonNotInSums, "%s lists configuration %s, but %s has no line for %s", InfoName, c, SumsName, ManifestName(c))
+		}
+	}
+	if r.tag == "" {
+		r.tag = r.info.Tag
+	}
+	if r.info.Tag != r.tag {
+		return Untrusted(ReasonWrongTag, "it is the release %s, under another one's name", r.info.Tag)
+	}
+	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) {
+		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
+	}
+	if err := r.checkFreshness(); err != nil {
+		return err
+	}
+	return r.checkOrder(ctx)
+}
+
+// Tag returns the release's own name.
+func (r *Release) Tag() Tag { return r.tag }
+
+// Info returns what release.json says.
+func (r *Release) Info() Info {
+	i := r.info
+	i.Configurations = slices.Clone(i.Configurations)
+	return i
+}
+
+// Sums returns the digests of all its assets.
+func (r *Release) Sums() Sums { return r.sums }
+
+// Digest returns the SHA-256 of its SHA256SUMS.txt, which identifies the
+// release with everything in it.
+func (r *Release) Digest() Digest { return sha256.Sum256(r.rawSums) }
+
+// Signer returns who signed it.
+func (r *Release) Signer() Signer { return r.signer }
+
+// Source returns where it comes from.
+func (r *Release) Source() string { return r.src.String() }
+
+// Unsigned reports whether it was taken without a look at any signature.
+func (r *Release) Unsigned() bool { return r.signer.Kind == Unsigned }
+
+// Unsafe returns, in stable words, the checks that were switched off and would
+// have refused it: "unsigned", "rollback". A report shows them.
+func (r *Release) Unsafe() []string { return slices.Clone(r.unsafe) }
+
+// Notes returns lines that a report shows beside the release, e.g. that it is
+// past its bestBefore and lives on the grace.
+func (r *Release) Notes() []string { return slices.Clone(r.notes) }
+
+// Manifest returns the manifest of configuration. A configuration that the
+// release does not list is a *[NotFoundError]; a manifest that is not the one
+// SHA256SUMS.txt names, malformed, or of another configuration is an
+// *[UntrustedError].
+func (r *Release) Manifest(ctx context.Context, configuration string) (*closure.Manifest, error) {
+	if err := r.has(configuration); err != nil {
+		return nil, err
+	}
+	data, err := r.read(ctx, ManifestName(configuration))
+	if err != nil {
+		return nil, r.named(err)
+	}
+	m, err := closure.DecodeManifest(data)
+	if err != nil {
+		return nil, r.refuse(ReasonMalformedManifest, "%s: %v", ManifestName(configuration), err)
+	}
+	if m.Configuration != configuration {
+		return nil, r.refuse(ReasonWrongConfiguration, "%s is the manifest of configuration %s", ManifestName(configuration), m.Configuration)
+	}
+	return m, nil
+}
+
+// Listing returns the compressed file listing of configuration, whole and
+// checked against SHA256SUMS.txt before the first byte is given out. [Files]
+// is what reads it. A release without one is a *[NotFoundError].
+func (r *Release) Listing(ctx context.Context, configuration string) (io.ReadCloser, error) {
+	if err := r.has(configuration); err != nil {
+		return nil, err
+	}
+	return r.Asset(ctx, ListingName(configuration))
+}
+
+// Files yields, from the listing of configuration, the store paths that want
+// accepts with their files. Its one error ends it: an *[UntrustedError] for a
+// listing that breaks a rule, as late as in its last line, so what was yielded
+// counts only where no error follows.
+func (r *Release) Files(ctx context.Context, configuration string, want func(closure.StorePath) bool) iter.Seq2[closure.PathFiles, error] {
+	return func(yield func(closure.PathFiles, error) bool) {
+		listing, err := r.Listing(ctx, configuration)
+		if err != nil {
+			yield(closure.PathFiles{}, err)
+			return
+		}
+		defer listing.Close()
+		in := &errorKeeper{r: listing}
+		for p, err := range closure.ReadListing(in, configuration, want) {
+			switch {
+			case err != nil && in.err != nil:
+				err = &UnavailableError{assetOf(ListingName(configuration), r.tag), r.src.String(), in.err}
+			case err != nil:
+				err = r.refuse(ReasonMalformedListing, "%s: %v", ListingName(configuration), err)
+			case ctx.Err() != nil:
+				err = ctx.Err()
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Asset returns the asset name, whole and checked against SHA256SUMS.txt
+// before the first byte is given out. It is held in an unlinked temporary file
+// until it is closed.
+func (r *Release) Asset(ctx context.Context, name string) (io.ReadCloser, error) {
+	if _, ok := r.sums.Digest(name); !ok {
+		return nil, &NotFoundError{What: assetOf(printable(clip(name)), r.tag), Source: r.src.String(), Hint: SumsName + " has no line for it"}
+	}
+	f, err := tempFile(r.opts.tempDir)
+	if err != nil {
+		return nil, &UnavailableError{assetOf(name, r.tag), r.src.String(), fmt.Errorf("spool it: %w", err)}
+	}
+	if err = r.copy(ctx, f, name); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, r.named(err)
+	}
+	return f, nil
+}
+
+func (r *Release) has(configuration string) error {
+	if err := closure.CheckConfiguration(configuration); err != nil {
+		return err
+	}
+	if !r.info.Has(configuration) {
+		return &NotFoundError{
+			What: fmt.Sprintf("configuration %s of %s", configuration, r.tag), Source: r.src.String(),
+			Hint: fmt.Sprintf("the release has %s", joinStrings(r.info.Configurations)),
+		}
+	}
+	return nil
+}
+
+// fetch returns the whole asset name as the source gives it, unchecked.
+func (r *Release) fetch(ctx context.Context, name string) ([]byte, error) {
+	var b bytes.Buffer
+	if err := r.stream(ctx, &b, name); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// read returns the whole asset name, checked.
+func (r *Release) read(ctx context.Context, name string) ([]byte, error) {
+	var b bytes.Buffer
+	if err := r.copy(ctx, &b, name); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// copy writes the asset name to w and then says whether it was the right one:
+// until copy has returned nil, nothing may be made of what was written.
+func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
+	want, ok := r.sums.Digest(name)
+	if !ok {
+		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
+	}
+	h := sha256.New()
+	if err := r.stream(ctx, io.MultiWriter(w, h), name); err != nil {
+		return err
+	}
+	if got := digestOf(h); got != want {
+		return Untrusted(ReasonChecksum, "%s has SHA-256 %s, but %s wants %s", name, got, SumsName, want)
+	}
+	return nil
+}
+
+func (r *Release) stream(ctx context.Context, w io.Writer, name string) error {
+	limit := AssetLimit(name)
+	in, err := r.src.Open(ctx, r.tag, name, limit)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	size := int64(-1)
+	if s, ok := in.(sized); ok {
+		size = s.Size()
+	}
+	r.opts.progress.begin(name, size)
+	// The source keeps to the limit; this holds it to that.
+	out := &countingWriter{w: w, progress: r.opts.progress}
+	_, err = io.Copy(out, &limitReader{in, limit, name, limit})
+	switch {
+	case err == nil || isTyped(err):
+		return err
+	case out.err != nil:
+		return fmt.Errorf("write %s: %w", name, out.err)
+	}
+	return &UnavailableError{assetOf(name, r.tag), r.src.String(), err}
+}
+
+func (r *Release) refuse(reason Reason, format string, args ...any) error {
+	return r.named(Untrusted(reason, format, args...))
+}
+
+// named fills in which release an UntrustedError is about.
+func (r *Release) named(err error) error {
+	var untrusted *UntrustedError
+	if errors.As(err, &untrusted) {
+		untrusted.Tag, untrusted.Source = r.tag, r.src.String()
+	}
+	return err
+}
+
+// isTyped reports whether err already is one of this package's errors.
+func isTyped(err error) bool {
+	var untrusted *UntrustedError
+	var unavailable *UnavailableError
+	return errors.As(err, &untrusted) || errors.As(err, &unavailable) || errors.Is(err, ErrNotFound)
+}
+
+func digestOf(h hash.Hash) Digest { return Digest(h.Sum(nil)) }
+
+type countingWriter struct {
+	w        io.Writer
+	progress *Progress
+	err      error // what writing, rather than reading, ended with
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.progress.add(n)
+	c.err = err
+	return n, err
+}
+
+// errorKeeper remembers with what other than its end a reader failed.
+type errorKeeper struct {
+	r   io.Reader
+	err error
+}
+
+func (k *errorKeeper) Read(p []byte) (int, error) {
+	n, err := k.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		k.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,88 @@
+package release
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Tag is the name that a publisher gave a release, such as
+// "boot-v2026.02.28". A Tag that came from [ParseTag] can be put into a URL
+// or a path as it is. The zero value is no tag.
+type Tag string
+
+// Latest stands, where a tag is asked for, for the newest release that a
+// source offers. [ParseTag] takes it like any tag; [Finder.Find] resolves it.
+const Latest Tag = "latest"
+
+// LatestPrefix is how the tags begin that [Latest] may stand for: a forge also
+// holds releases of other things.
+const LatestPrefix = "boot-v"
+
+// Letters, digits and four marks need no escaping anywhere. A leading dot
+// would hide the file or name a parent directory, a leading dash would look
+// like a flag.
+var tagPattern = regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$`)
+
+// ParseTag checks that s can be a tag here: 1 to 128 letters, digits and
+// ". _ - +", not beginning with a dot or a dash.
+func ParseTag(s string) (Tag, error) {
+	if !tagPattern.MatchString(s) {
+		return "", fmt.Errorf("parse tag %q: want 1 to 128 letters, digits, '.', '_', '-' and '+', not beginning with '.' or '-'", clip(s))
+	}
+	return Tag(s), nil
+}
+
+// isBoot reports whether t is one that [Latest] may stand for.
+func (t Tag) isBoot() bool {
+	rest, ok := strings.CutPrefix(string(t), LatestPrefix)
+	return ok && rest != "" && rest[0] >= '0' && rest[0] <= '9'
+}
+
+// compareTags orders tags by their numbers, so that v2026.2.9 comes before
+// v2026.2.10, and where they have none by their bytes. It is used to pick
+// among the tags that a forge offers; what is older than what already
+// accepted is decided by the signed [Info] alone.
+func compareTags(a, b Tag) int {
+	x, y := string(a), string(b)
+	for x != "" && y != "" {
+		var p, q string
+		if digit(x[0]) && digit(y[0]) {
+			p, x = cutDigits(x)
+			q, y = cutDigits(y)
+			p, q = strings.TrimLeft(p, "0"), strings.TrimLeft(q, "0")
+			if len(p) != len(q) {
+				return len(p) - len(q)
+			}
+		} else {
+			p, x = x[:1], x[1:]
+			q, y = y[:1], y[1:]
+		}
+		if c := strings.Compare(p, q); c != 0 {
+			return c
+		}
+	}
+	if c := len(x) - len(y); c != 0 {
+		return c
+	}
+	return strings.Compare(string(a), string(b)) // 1.0 and 1.00
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
+
+func cutDigits(s string) (digits, rest string) {
+	i := 0
+	for i < len(s) && digit(s[i]) {
+		i++
+	}
+	return s[:i], s[i:]
+}
+
+// clip keeps what a stranger wrote from filling a terminal.
+func clip(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,48 @@
+package release
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// tempFile returns a file in dir that has no name, so that nothing is left
+// however the program ends.
+func tempFile(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), dir), nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EINVAL) {
+		return nil, &os.PathError{Op: "open a temporary file in", Path: dir, Err: err}
+	}
+	// Not every file system has files without names.
+	f, err := os.CreateTemp(dir, ".ec-verify-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func joinTags(tags []Tag) string {
+	s := make([]string, len(tags))
+	for i, t := range tags {
+		s[i] = string(t)
+	}
+	return joinStrings(s)
+}
+
+// joinStrings lists a few names in a sentence.
+func joinStrings(s []string) string {
+	const most = 8
+	if len(s) > most {
+		return strings.Join(s[:most], ", ") + ", …"
+	}
+	return strings.Join(s, ", ")
+}
