@@ -1,0 +1,127 @@
+package trust
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+// A release's bundle file is one sigstore bundle, as cosign and [Sign] write
+// it. Where a policy asks for several signers it holds several, one after the
+// other, each on a line of its own (JSON Lines); each line is a bundle that
+// cosign takes.
+
+// splitBundles returns the bundles of data as they stand there.
+func splitBundles(data []byte) ([]jsontext.Value, error) {
+	if len(data) > release.MaxBundleSize {
+		return nil, release.Untrusted(release.ReasonTooLarge, "%s has %d bytes, at most %d are allowed", release.BundleName, len(data), release.MaxBundleSize)
+	}
+	// Doubled members are refused by the decoder: two readers might each
+	// believe another one.
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	var parts []jsontext.Value
+	for {
+		part, err := dec.ReadValue()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, malformed("it is no JSON, or cut short, at byte %d", dec.InputOffset())
+		}
+		if part.Kind() != '{' {
+			return nil, malformed("it is no JSON object")
+		}
+		if len(parts) == maxSigners {
+			return nil, malformed("it holds more than %d bundles", maxSigners)
+		}
+		parts = append(parts, part.Clone())
+	}
+	if len(parts) == 0 {
+		return nil, malformed("it is empty")
+	}
+	return parts, nil
+}
+
+func malformed(format string, args ...any) error {
+	return release.Untrusted(release.ReasonMalformedBundle, "%s: "+format, append([]any{release.BundleName}, args...)...)
+}
+
+func unsupported(format string, args ...any) error {
+	return release.Untrusted(release.ReasonUnsupportedBundle, "%s: "+format, append([]any{release.BundleName}, args...)...)
+}
+
+// parsedBundle is a bundle whose form is known to be right; nothing of it is
+// verified.
+type parsedBundle struct{ *bundle.Bundle }
+
+func parseBundle(data []byte) (*parsedBundle, error) {
+	// The media type decides what else there may be, so it is looked at first,
+	// and named if it is not one of ours.
+	var head struct {
+		MediaType string         `json:"mediaType"`
+		Legacy    jsontext.Value `json:"base64Signature"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, malformed("its mediaType is not text")
+	}
+	if head.MediaType == "" && head.Legacy != nil {
+		return nil, unsupported("it is in cosign's old form; sign with a cosign that writes the bundle format (version 3, or version 2 with --new-bundle-format)")
+	}
+	b := new(bundle.Bundle)
+	if err := b.UnmarshalJSON(data); err != nil {
+		if errors.Is(err, bundle.ErrUnsupportedMediaType) {
+			return nil, unsupported("unknown media type %q", clip(head.MediaType))
+		}
+		return nil, malformed("%q", clip(err.Error()))
+	}
+	if b.GetMessageSignature() == nil {
+		return nil, unsupported("it is an attestation, not a signature over %s", release.SumsName)
+	}
+	if b.VerificationMaterial.GetPublicKey() == nil && b.VerificationMaterial.GetCertificate() == nil {
+		return nil, unsupported("it names neither a public key nor one certificate")
+	}
+	return &parsedBundle{b}, nil
+}
+
+// over reports whether b states to be about the bytes with that digest. The
+// signature decides that too, but cannot tell other bytes from a bad
+// signature.
+func (b *parsedBundle) over(digest [32]byte) error {
+	md := b.GetMessageSignature().GetMessageDigest()
+	if md == nil {
+		return malformed("it has no messageDigest")
+	}
+	if md.GetAlgorithm() != protocommon.HashAlgorithm_SHA2_256 {
+		return unsupported("its digest is %s, not SHA2_256", md.GetAlgorithm())
+	}
+	if !bytes.Equal(md.GetDigest(), digest[:]) {
+		return release.Untrusted(release.ReasonOtherContent, "the signature is over a file with SHA-256 %s, but %s has %x: it was changed, or the bundle belongs to another file",
+			clip(hex.EncodeToString(md.GetDigest())), release.SumsName, digest)
+	}
+	return nil
+}
+
+func (b *parsedBundle) hasCertificate() bool {
+	return b.VerificationMaterial.GetCertificate() != nil
+}
+
+// hint returns which key b says that it was signed with.
+func (b *parsedBundle) hint() string { return b.VerificationMaterial.GetPublicKey().GetHint() }
+
+// clip keeps what a stranger wrote from filling a terminal.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

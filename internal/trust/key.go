@@ -1,0 +1,75 @@
+package trust
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+)
+
+// maxFile bounds the files that a policy names: a trusted root has 10 kB.
+const maxFile = 4 << 20
+
+// parsePublicKey reads one public key in PEM.
+func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
+	pub, err := cryptoutils.UnmarshalPEMToPublicKey(pem)
+	if err != nil {
+		return nil, fmt.Errorf("no public key in PEM (%w); want the file that begins with -----BEGIN PUBLIC KEY-----", err)
+	}
+	if err := checkKind(pub); err != nil {
+		return nil, err
+	}
+	return pub, nil
+}
+
+// checkKind keeps to the kinds of keys that sign here and verify elsewhere,
+// and the other way round: cosign fails on P-384 and panics on some others.
+func checkKind(pub crypto.PublicKey) error {
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		if pub.Curve == elliptic.P256() {
+			return nil
+		}
+		return fmt.Errorf("an ECDSA key on %s; want P-256", pub.Curve.Params().Name)
+	case ed25519.PublicKey:
+		return nil
+	}
+	return fmt.Errorf("a key of type %T; want ECDSA P-256 or Ed25519", pub)
+}
+
+// keyID returns what identifies pub in bundles: cosign's hint.
+func keyID(pub crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return base64.StdEncoding.EncodeToString(sum[:]), nil
+}
+
+// readFile reads a file that the configuration names.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("too large to be what is wanted here")}
+	}
+	return data, nil
+}

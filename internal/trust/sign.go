@@ -1,0 +1,217 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/sign"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+// PrivateKey signs releases: ECDSA P-256 or Ed25519.
+type PrivateKey struct {
+	signer signature.SignerVerifier
+	pub    crypto.PublicKey
+	id     string
+}
+
+// ErrPassword is wrapped by [ParsePrivateKey] where the password is missing or
+// wrong.
+var ErrPassword = errors.New("missing or wrong password")
+
+// ParsePrivateKey reads a private key in PEM: cosign's encrypted form
+// ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"), PKCS #8
+// ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), or "EC PRIVATE KEY". password is
+// asked only for an encrypted one; nil, or a nil result, is no password, which
+// is something else than an empty one.
+func ParsePrivateKey(pem []byte, password func() ([]byte, error)) (*PrivateKey, error) {
+	var passwordErr error
+	asked := false
+	ask := func(bool) ([]byte, error) {
+		asked = true
+		if password == nil {
+			passwordErr = ErrPassword
+			return nil, ErrPassword
+		}
+		p, err := password()
+		if err == nil && p == nil {
+			err = ErrPassword
+		}
+		passwordErr = err
+		return p, err
+	}
+	key, err := cryptoutils.UnmarshalPEMToPrivateKey(pem, ask)
+	switch {
+	case passwordErr != nil:
+		return nil, fmt.Errorf("parse private key: it is encrypted: %w", passwordErr)
+	case err != nil && asked:
+		return nil, fmt.Errorf("parse private key: it is encrypted: %w (%w)", ErrPassword, err)
+	case err != nil:
+		return nil, fmt.Errorf("parse private key: %w; want a key in PEM, such as cosign.key or the output of openssl genpkey", err)
+	}
+	var pub crypto.PublicKey
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		pub = key.Public()
+	case ed25519.PrivateKey:
+		pub = key.Public()
+	default:
+		return nil, fmt.Errorf("parse private key: a key of type %T; want ECDSA P-256 or Ed25519", key)
+	}
+	if err := checkKind(pub); err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	signer, err := signature.LoadSignerVerifier(key, crypto.SHA256)
+	if err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	id, err := keyID(pub)
+	if err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	return &PrivateKey{signer, pub, id}, nil
+}
+
+// ID returns what identifies the key in bundles and reports.
+func (k *PrivateKey) ID() string { return k.id }
+
+// PublicPEM returns the public key, as a [Key] takes it.
+func (k *PrivateKey) PublicPEM() ([]byte, error) {
+	return cryptoutils.MarshalPublicKeyToPEM(k.pub)
+}
+
+// Sign returns a bundle with the signature of k over sums, the contents of a
+// SHA256SUMS.txt: one line, as cosign verify-blob takes it. What it returns
+// was verified.
+func Sign(ctx context.Context, k *PrivateKey, sums []byte) ([]byte, error) {
+	pb, err := sign.Bundle(&sign.PlainData{Data: sums}, keypair{k}, sign.BundleOptions{Context: ctx})
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	b, err := bundle.NewBundle(pb)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	data, err := b.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	// The encoder varies its blanks on purpose; a release should not.
+	value := jsontext.Value(data)
+	if err := value.Compact(); err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	out := append([]byte(value), '\n')
+	pem, err := k.PublicPEM()
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	check, err := New(Policy{Keys: []Key{{Name: "own", PEM: string(pem)}}})
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
+	}
+	if _, err := check.Verify(ctx, sums, out); err != nil {
+		return nil, fmt.Errorf("sign %s: the new signature does not verify: %w", release.SumsName, err)
+	}
+	return out, nil
+}
+
+// AddBundle returns the contents of a bundle file with added put behind what
+// existing holds, for releases that several sign. A bundle by the same key is
+// replaced. All of existing must be over sums: a signature over something else
+// has no place there.
+func AddBundle(existing, added, sums []byte) ([]byte, error) {
+	digest := sha256.Sum256(sums)
+	var out bytes.Buffer
+	news, err := splitBundles(added)
+	if err != nil {
+		return nil, err
+	}
+	hints := make(map[string]bool)
+	for _, part := range news {
+		b, err := parseBundle(part)
+		if err != nil {
+			return nil, err
+		}
+		hints[b.hint()] = true
+	}
+	olds, err := splitBundles(existing)
+	if err != nil {
+		return nil, err
+	}
+	var all []jsontext.Value
+	for _, part := range olds {
+		b, err := parseBundle(part)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.over(digest); err != nil {
+			return nil, err
+		}
+		if b.hasCertificate() || !hints[b.hint()] {
+			all = append(all, part)
+		}
+	}
+	if all = append(all, news...); len(all) > maxSigners {
+		return nil, fmt.Errorf("%s: more than %d signatures", release.BundleName, maxSigners)
+	}
+	for _, part := range all {
+		if err := part.Compact(); err != nil {
+			return nil, err
+		}
+		out.Write(part)
+		out.WriteByte('\n')
+	}
+	return out.Bytes(), nil
+}
+
+// keypair is a PrivateKey as sigstore-go signs with.
+type keypair struct{ k *PrivateKey }
+
+func (p keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
+	return protocommon.HashAlgorithm_SHA2_256
+}
+
+func (p keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
+	if _, ok := p.k.pub.(ed25519.PublicKey); ok {
+		return protocommon.PublicKeyDetails_PKIX_ED25519
+	}
+	return protocommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256
+}
+
+func (p keypair) GetHint() []byte { return []byte(p.k.id) }
+
+func (p keypair) GetKeyAlgorithm() string {
+	if _, ok := p.k.pub.(ed25519.PublicKey); ok {
+		return "ED25519"
+	}
+	return "ECDSA"
+}
+
+func (p keypair) GetPublicKey() crypto.PublicKey { return p.k.pub }
+
+func (p keypair) GetPublicKeyPem() (string, error) {
+	pem, err := p.k.PublicPEM()
+	return string(pem), err
+}
+
+// SignData returns the signature over data and its SHA-256. With Ed25519 the
+// signature is over data itself (not Ed25519ph, which cosign refuses), and the
+// digest only says what was signed.
+func (p keypair) SignData(_ context.Context, data []byte) (sig, digest []byte, err error) {
+	sig, err = p.k.signer.SignMessage(bytes.NewReader(data))
+	sum := sha256.Sum256(data)
+	return sig, sum[:], err
+}

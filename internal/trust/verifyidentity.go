@@ -1,0 +1,102 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+type trustedIdentity struct {
+	Identity
+	verifier *verify.Verifier
+	want     verify.CertificateIdentity
+}
+
+func loadIdentity(i Identity) (*trustedIdentity, error) {
+	data, err := readFile(i.TrustedRoot)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := root.NewTrustedRootFromJSON(data)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no trusted root in JSON: %w", i.TrustedRoot, err)
+	}
+	opts, err := demands(trusted)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root %q: %w", i.TrustedRoot, err)
+	}
+	sv, err := verify.NewVerifier(trusted, opts...)
+	if err != nil {
+		return nil, err
+	}
+	want, err := verify.NewShortCertificateIdentity(i.Issuer, "", i.Identity, i.pattern())
+	if err != nil {
+		return nil, err
+	}
+	return &trustedIdentity{i, sv, want}, nil
+}
+
+// demands returns what a signature must come with: everything that the
+// trusted root can check. A certificate lives for minutes, so that without a
+// trustworthy time of signing it is worth nothing.
+func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
+	if len(trusted.FulcioCertificateAuthorities()) == 0 {
+		return nil, errors.New("it names no certificate authority")
+	}
+	var opts []verify.VerifierOption
+	switch {
+	case len(trusted.RekorLogs()) > 0:
+		opts = append(opts, verify.WithTransparencyLog(1), verify.WithObserverTimestamps(1))
+	case len(trusted.TimestampingAuthorities()) > 0:
+		opts = append(opts, verify.WithSignedTimestamps(1))
+	default:
+		return nil, errors.New("it names neither a transparency log nor a time stamp authority, so no time of signing could be believed")
+	}
+	if len(trusted.CTLogs()) > 0 {
+		opts = append(opts, verify.WithSignedCertificateTimestamps(1))
+	}
+	return opts, nil
+}
+
+// verifyIdentity checks a bundle that was signed with a certificate.
+func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer, error) {
+	leaf, err := x509.ParseCertificate(b.VerificationMaterial.GetCertificate().GetRawBytes())
+	if err != nil {
+		return release.Signer{}, malformed("its certificate does not parse")
+	}
+	summary, err := certificate.SummarizeCertificate(leaf)
+	if err != nil {
+		return release.Signer{}, malformed("its certificate states no identity")
+	}
+	identity, issuer := clip(summary.SubjectAlternativeName), clip(summary.Issuer)
+	if len(v.identities) == 0 {
+		return release.Signer{}, release.Untrusted(release.ReasonWrongIdentity, "signed with a certificate of %q, but the policy names keys only", identity)
+	}
+	var refused error
+	for _, id := range v.identities {
+		_, err := id.verifier.Verify(b, verify.NewPolicy(verify.WithArtifact(bytes.NewReader(sums)), verify.WithCertificateIdentity(id.want)))
+		if err == nil {
+			return release.Signer{Kind: release.SignedByIdentity, Name: id.Name, Identity: summary.SubjectAlternativeName, Issuer: summary.Issuer}, nil
+		}
+		var other *verify.ErrNoMatchingCertificateIdentity
+		switch {
+		case errors.As(err, &other):
+			refused = release.Untrusted(release.ReasonWrongIdentity, "signed by %q (issuer %q), which is not the identity %q that the policy names", identity, issuer, id.Name)
+		case isReason(refused, release.ReasonWrongIdentity):
+			// The certificate was fine for another root; that is what to say.
+		case strings.HasPrefix(err.Error(), "failed to verify signature"):
+			refused = release.Untrusted(release.ReasonBadSignature, "the signature is not one with the certificate that comes with it, of %q", identity)
+		default:
+			refused = release.Untrusted(release.ReasonBadCertificate, "the certificate of %q does not hold under the trusted root of identity %q: %q", identity, id.Name, clip(err.Error()))
+		}
+	}
+	return release.Signer{}, refused
+}
