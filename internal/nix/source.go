@@ -15,6 +15,10 @@ import (
 type Source struct {
 	Path    closure.StorePath
 	NarHash nar.Hash
+	// Revision is the commit that the source is, in hexadecimal digits; empty
+	// where it is under no version control or has changes that are not
+	// committed.
+	Revision string
 }
 
 // FlakeSource copies the source of the flake that flakeRef names, such as
@@ -56,6 +60,7 @@ func decodeMetadata(out []byte) (Source, error) {
 		Locked struct {
 			NarHash string `json:"narHash"`
 		} `json:"locked"`
+		Revision string `json:"revision"`
 	}
 	if err := json.Unmarshal(out, &v); err != nil {
 		return Source{}, errors.New("not the metadata of a flake")
@@ -68,5 +73,5 @@ func decodeMetadata(out []byte) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	return Source{Path: p, NarHash: hash}, nil
+	return Source{Path: p, NarHash: hash, Revision: v.Revision}, nil
 }

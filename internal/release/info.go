@@ -26,7 +26,8 @@ type Info struct {
 	// passed off as another.
 	Tag Tag `json:"tag"`
 	// Commit is the commit that the release was built from: 40 or 64
-	// lower-case hexadecimal digits.
+	// lower-case hexadecimal digits, or empty where the source is under no
+	// version control.
 	Commit string `json:"commit"`
 	// CreatedAt orders the releases: a node does not go back to one created
 	// before another that it has accepted. UTC, whole seconds.
@@ -101,7 +102,7 @@ func (i Info) check() error {
 	if i.Tag == Latest {
 		return fmt.Errorf("tag %q stands for the newest release and cannot name one", Latest)
 	}
-	if !commitPattern.MatchString(i.Commit) {
+	if i.Commit != "" && !commitPattern.MatchString(i.Commit) {
 		return fmt.Errorf("commit %q: want 40 or 64 lower-case hexadecimal digits", clip(i.Commit))
 	}
 	if err := checkTime("createdAt", i.CreatedAt); err != nil {

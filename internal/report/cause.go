@@ -12,6 +12,15 @@ const (
 	ReleaseUntrusted Cause = "release-untrusted"
 	// ReleaseUnavailable: no release, or a part of it, could be had.
 	ReleaseUnavailable Cause = "release-unavailable"
+	// AcceptedUnavailable: a further release that the policy accepts could not be
+	// opened; it was not needed for this run.
+	AcceptedUnavailable Cause = "accepted-unavailable"
+	// ReleaseNote: something about the accepted release that an operator wants
+	// to know, such as that it lives on its grace.
+	ReleaseNote Cause = "release-note"
+	// ClockWrong: this machine's clock cannot be right, so that no release's
+	// freshness can be judged.
+	ClockWrong Cause = "clock-wrong"
 	// SourceAltered: the embedded flake is not the release's.
 	SourceAltered Cause = "source-altered"
 	// SourceMissing: there is no embedded flake.
@@ -37,6 +46,8 @@ const (
 	// PermissionsAltered: a file of the closure has set-id bits or is writable
 	// by others. A NAR hash does not see these.
 	PermissionsAltered Cause = "permissions-altered"
+	// SourceUnreadable: the embedded flake could not be read.
+	SourceUnreadable Cause = "source-unreadable"
 	// Unreadable: bytes could not be read, so nothing is known of them.
 	Unreadable Cause = "unreadable"
 	// ChangedWhileRead: a path changed while it was hashed.
@@ -94,6 +105,9 @@ var causes = map[Cause]cause{
 	closure.Missing:                {Drift, "missing from the store", nextRestore},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", nextRestore},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
+	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
+	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},
+	ClockWrong:                     {Inconclusive, "the clock cannot be right", "Set the clock (is the time service running?) and run again."},
 	SourceAltered:                  {Drift, "the embedded flake is not the release's", nextSource},
 	SourceMissing:                  {Drift, "the embedded flake is missing", nextSource},
 	LockAltered:                    {Drift, "the embedded lock file is not the release's", nextSource},
@@ -104,6 +118,7 @@ var causes = map[Cause]cause{
 	OtherProfile:                   {Drift, "the next boot leads to a system of no accepted release", nextRestore},
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits; both systems are accepted releases."},
 	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
+	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},
 	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},
 	ChangedWhileRead:               {Inconclusive, "changed while it was read", "Find what writes to the store, and run again."},
 	ReadFromCache:                  {Inconclusive, "could be read from the page cache only", "Run with --read disk on a file system that can bypass its cache, or right after a boot."},

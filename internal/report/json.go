@@ -24,6 +24,7 @@ type (
 		Kind          string        `json:"kind"`
 		Verdict       Verdict       `json:"verdict"`
 		Counts        map[Class]int `json:"counts"`
+		Against       string        `json:"against"`
 		Configuration string        `json:"configuration"`
 		Release       *jsonRelease  `json:"release"`
 		Host          string        `json:"host"`
@@ -91,7 +92,7 @@ type (
 func (r *Report) WriteJSON(w io.Writer) error {
 	out := jsonReport{
 		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
-		Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
+		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
 		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
 		Coverage: jsonCoverage{
 			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,

@@ -28,6 +28,9 @@ type Report struct {
 	Tool string
 	Nix  string
 
+	// Against is what the machine was to be compared with: a tag, or several
+	// with commas. Configuration is empty where none was named or found out.
+	Against       string
 	Configuration string
 	// Release is nil where no release was accepted.
 	Release  *Release
@@ -118,8 +121,8 @@ type Finding struct {
 	Field string
 	Want  string
 	Got   string
-	// Detail is one line for people; it may hold what an attacker wrote, with
-	// control characters escaped.
+	// Detail is one line for people. It may hold what an attacker wrote;
+	// encoders escape it.
 	Detail string
 	// Files are the files of Path that differ, where that could be told, at
 	// most [MaxFiles]; MoreFiles counts the rest.

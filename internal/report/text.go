@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -47,8 +48,8 @@ func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
 
 // Headline returns the verdict and what it is about in one line.
 func (r *Report) Headline() string {
-	counts := r.Counts()
-	against := Escape(r.Configuration)
+	counts, follow := r.primary()
+	against := "release " + Escape(r.Against)
 	if r.Release != nil {
 		against = fmt.Sprintf("release %s (%s)", Escape(r.Release.Tag), Escape(r.Configuration))
 	}
@@ -65,10 +66,17 @@ func (r *Report) Headline() string {
 		}
 	case Drifted:
 		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
+		if follow > 0 {
+			s += fmt.Sprintf(", %d more that follow from them", follow)
+		}
 		if n := counts[Inconclusive]; n > 0 {
 			s += fmt.Sprintf(", and %s could not be checked", quantity(n, "thing"))
 		}
 	case Refused:
+		if r.Release != nil {
+			s = fmt.Sprintf("untrusted: a part of %s does not hold; what is said below rests on the rest of it", against)
+			break
+		}
 		s = fmt.Sprintf("untrusted: nothing was compared with %s", against)
 	default:
 		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, quantity(max(counts[Inconclusive], 1), "thing"))
@@ -77,6 +85,19 @@ func (r *Report) Headline() string {
 		s += " (the release is UNSIGNED)"
 	}
 	return s
+}
+
+// primary counts the findings that do not follow from others, and how many do.
+func (r *Report) primary() (counts map[Class]int, follow int) {
+	counts = make(map[Class]int)
+	for i := range r.Findings {
+		if r.Findings[i].ConsequenceOf != "" {
+			follow++
+			continue
+		}
+		counts[r.Findings[i].Class()]++
+	}
+	return counts, follow
 }
 
 // leftOut names the tiers that a verified run did not do.
@@ -105,7 +126,9 @@ func (r *Report) writeRelease(w io.Writer) {
 	for _, u := range r.Unsafe {
 		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
 	}
-	fmt.Fprintln(w)
+	if r.Release != nil || len(r.Unsafe) > 0 {
+		fmt.Fprintln(w)
+	}
 }
 
 func (r *Report) writeTiers(w io.Writer) {
@@ -128,7 +151,11 @@ func (r *Report) writeTiers(w io.Writer) {
 		return table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
 	}
 	t.SetColumnConfigs([]table.ColumnConfig{right(3), right(4), right(5)})
-	fmt.Fprintf(w, "%s\n\n", t.Render())
+	// Rows without a reason are padded to the width of those with one.
+	for row := range strings.Lines(t.Render()) {
+		fmt.Fprintln(w, strings.TrimRight(row, " \n"))
+	}
+	fmt.Fprintln(w)
 }
 
 func (r *Report) writeCoverage(w io.Writer) {

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+func newHashCommand(a *app) *cobra.Command {
+	var read string
+	cmd := &cobra.Command{
+		Use:   "hash PATH...",
+		Short: "print the NAR hash of file trees",
+		Long: `Print the NAR hash and NAR size of each PATH, as nix path-info --json has them.
+
+A PATH that is a symbolic link is hashed as a link; nothing is followed. With
+--output json each line is one object; a path that is no valid UTF-8 is given
+as pathBase64.`,
+		Example: `  ec-verify hash /etc/every-channel/flake/
+  ec-verify hash --read disk --output json /nix/store/*-linux-*`,
+		Args: argCount(1, 1<<20, "one path or more"),
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			mode, err := nar.ParseReadMode(read)
+			if err != nil {
+				return usageError{fmt.Errorf("--read %q: want cached or disk", read)}
+			}
+			return a.hash(cmd.Context(), paths, nar.Options{Read: mode})
+		},
+	}
+	cmd.Flags().StringVar(&read, "read", "cached", "read file contents through the page cache (cached) or from the disk (disk)")
+	complete(cmd, "read", "cached", "disk")
+	return cmd
+}
+
+func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error {
+	failed := 0
+	for _, path := range paths {
+		sum, err := nar.HashPath(ctx, path, opts)
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			// The others may still be readable.
+			a.complain(err)
+			failed++
+			continue
+		}
+		if err := a.printHash(path, sum); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d paths could not be hashed", failed, len(paths))
+	}
+	return nil
+}
+
+func (a *app) printHash(path string, sum nar.Sum) error {
+	if a.output == "text" {
+		_, err := fmt.Fprintf(a.stdout, "%s  %d  %s\n", sum.Hash, sum.Size, report.Escape(path))
+		return err
+	}
+	line := struct {
+		Path       *string  `json:"path,omitzero"`
+		PathBase64 *string  `json:"pathBase64,omitzero"`
+		NarHash    nar.Hash `json:"narHash"`
+		NarSize    int64    `json:"narSize"`
+	}{NarHash: sum.Hash, NarSize: sum.Size}
+	if utf8.ValidString(path) {
+		line.Path = &path
+	} else {
+		encoded := base64.StdEncoding.EncodeToString([]byte(path))
+		line.PathBase64 = &encoded
+	}
+	if err := json.MarshalWrite(a.stdout, &line); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout)
+	return err
+}

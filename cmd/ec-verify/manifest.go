@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/publish"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+func newManifestCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{Use: "manifest", Short: "write and check closure manifests"},
+		newManifestCreateCommand(a), newManifestCheckCommand(a))
+}
+
+func newManifestCreateCommand(a *app) *cobra.Command {
+	req := publish.Request{}
+	var bestBefore time.Duration
+	cmd := &cobra.Command{
+		Use:   "create FLAKE#CONFIGURATION",
+		Short: "realise a system and write what a release says of it",
+		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its
+closure from disk, and write into the output directory: the closure manifest,
+the file listing, release.json and SHA256SUMS.txt.
+
+The manifest depends on the source alone: every builder of it writes the same
+bytes. Run once for each configuration with the same --out for a release of
+several. Times come from SOURCE_DATE_EPOCH where that is set.`,
+		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
+  ec-verify manifest create /nix/store/…-source#ec-runner-aarch64 --out dist/`,
+		Args: argCount(1, 1, "one FLAKE#CONFIGURATION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			flake, name, ok := strings.Cut(args[0], "#")
+			if !ok || flake == "" || name == "" {
+				return usageError{fmt.Errorf("%q: want FLAKE#CONFIGURATION, e.g. .#ec-runner-x86_64", args[0])}
+			}
+			if err := closure.CheckConfiguration(name); err != nil {
+				return usageError{err}
+			}
+			ref, err := localFlake(flake)
+			if err != nil {
+				return err
+			}
+			req.Flake, req.Configuration = ref, name
+			now, err := buildTime()
+			if err != nil {
+				return err
+			}
+			if bestBefore < time.Hour {
+				return usageError{fmt.Errorf("--best-before %s: want at least 1h", bestBefore)}
+			}
+			req.Created, req.BestBefore = now, now.Add(bestBefore.Truncate(time.Second))
+			return a.createManifest(cmd.Context(), req)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.OutDir, "out", "", "write into the directory `DIR`, which is made if need be (required)")
+	f.StringVar(&req.Tag, "tag", "", "the release is called `TAG` (default: boot- and the commit)")
+	f.StringVar(&req.Commit, "commit", "", "the release is built from the commit `HASH` (default: the flake's own)")
+	f.DurationVar(&bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
+	for _, err := range []error{cmd.MarkFlagDirname("out")} {
+		if err != nil {
+			panic(err)
+		}
+	}
+	return cmd
+}
+
+// localFlake makes the reference to a flake in a local directory absolute, and
+// follows links to it, which nix itself does not. Other references are nix's.
+func localFlake(ref string) (string, error) {
+	if !strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, ".") {
+		return ref, nil
+	}
+	dir, query, _ := strings.Cut(ref, "?")
+	dir, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return "", usageError{fmt.Errorf("flake: %w", err)}
+	}
+	if query != "" {
+		dir += "?" + query
+	}
+	return dir, nil
+}
+
+// buildTime is now, or what SOURCE_DATE_EPOCH says; see
+// https://reproducible-builds.org/specs/source-date-epoch/.
+func buildTime() (time.Time, error) {
+	epoch := os.Getenv("SOURCE_DATE_EPOCH")
+	if epoch == "" {
+		return time.Now().UTC().Truncate(time.Second), nil
+	}
+	seconds, err := strconv.ParseInt(epoch, 10, 64)
+	if err != nil {
+		return time.Time{}, usageError{fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970", epoch)}
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+func (a *app) createManifest(ctx context.Context, req publish.Request) error {
+	if req.OutDir == "" {
+		return usageError{fmt.Errorf("--out DIR is missing: say where to write the release")}
+	}
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	req.StoreDir = c.StoreDir
+	progress := new(publish.Progress)
+	stop := a.watch(func() sample {
+		s := progress.Snapshot()
+		return sample{what: s.Stage, done: s.Bytes, total: s.BytesTotal, detail: fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)}
+	})
+	result, err := publish.Create(ctx, newNix(c), req, progress)
+	stop()
+	if err != nil {
+		return err
+	}
+	m := result.Manifest
+	if !result.Embedded {
+		a.complain(errors.New("warning: the system's closure does not hold the flake that it was made from, so the source and eval tiers will have nothing to look at"))
+	}
+	fmt.Fprintf(a.stdout, "release %s, configuration %s: %d store paths, %s\n",
+		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
+	for _, name := range result.Files {
+		fmt.Fprintln(a.stdout, filepath.Join(req.OutDir, name))
+	}
+	return nil
+}
+
+func newManifestCheckCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "check FILE",
+		Short:   "check that a file is a well-formed manifest",
+		Long:    "Hold FILE to every rule on manifests. Its signature is not looked at: ec-verify release verify does that.",
+		Example: "  ec-verify manifest check dist/closure-ec-runner-x86_64.json",
+		Args:    argCount(1, 1, "one file"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			data, err := readBounded(args[0], closure.MaxManifestSize)
+			if err != nil {
+				return err
+			}
+			m, err := closure.DecodeManifest(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "configuration %s for %s: %d store paths, %s\n",
+				m.Configuration, m.System, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
+			return err
+		},
+	}
+}

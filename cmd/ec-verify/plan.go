@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dustin/go-humanize"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/verify"
+)
+
+// plan says what a run would check. It opens the release, so that what it says
+// is true, and touches nothing else.
+func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
+	manifest, r := v.Manifest(ctx)
+	if manifest == nil {
+		if err := a.render(r, true); err != nil {
+			return err
+		}
+		return verdictError{r.Verdict()}
+	}
+	where := "this machine"
+	if v.Root != "" {
+		where = "the disk at " + v.Root
+	}
+	fmt.Fprintf(a.stdout, "would compare %s with release %s (%s), from %s\n", report.Escape(where), r.Release.Tag, r.Configuration, report.Escape(r.Release.Source))
+	for _, tier := range []struct {
+		name report.TierName
+		what string
+	}{
+		{report.TierSource, "hash the flake at " + v.Flake + " and its lock file"},
+		{report.TierEval, "evaluate it offline, for " + string(manifest.Toplevel.DrvPath)},
+		{report.TierLive, "compare what runs, booted and will boot with " + string(manifest.Toplevel.OutPath)},
+		{report.TierContents, fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(manifest.Paths), humanize.IBytes(uint64(manifest.Closure().NarSize())))},
+	} {
+		note := ""
+		if slices.Contains(v.Skip, tier.name) {
+			note = " (left out on request)"
+		}
+		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.name, report.Escape(tier.what), note)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+const rootLong = `ec-verify proves what this machine runs.
+
+It recomputes the closure of the system from the disk and from the flake that
+the system carries, compares both with a signed release, and reports every
+difference with its cause. It changes nothing.
+
+Exit codes:
+  0    verified: everything that was asked for was checked and agrees
+  1    drifted: the machine differs from the release
+  3    untrusted: the release does not hold; nothing of it was used
+  4    inconclusive: something that was asked for could not be checked
+  64   the command line makes no sense
+  78   the configuration makes no sense
+  130  interrupted (SIGINT)
+  143  terminated (SIGTERM)`
+
+const rootExample = `  # Is this machine the release boot-v2026.02.28?
+  ec-verify --against boot-v2026.02.28
+
+  # The same, for programs
+  ec-verify --against boot-v2026.02.28 --output json
+
+  # Check a disk from outside, against a release in a directory
+  ec-verify --against boot-v2026.02.28 --release /srv/releases --store-root /mnt
+
+  # CI: write what a release says of a configuration
+  ec-verify manifest create .#ec-runner-x86_64 --out dist/`
+
+func newRootCommand(a *app) *cobra.Command {
+	v := verifyFlags{}
+	cmd := &cobra.Command{
+		Use:           "ec-verify",
+		Short:         "prove what a NixOS machine runs",
+		Long:          rootLong,
+		Example:       rootExample,
+		Version:       toolVersion(),
+		Args:          noArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), cmd, &v) },
+
+		PersistentPreRunE: a.checkGlobals,
+	}
+	cmd.SetOut(a.stdout)
+	cmd.SetErr(a.stderr)
+	cmd.SetVersionTemplate("ec-verify {{.Version}}\n")
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())}
+	})
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&a.configFile, "config", "", "read the configuration from `FILE` (default /etc/ec-verify/config.json, if it exists)")
+	flags.StringVar(&a.output, "output", "text", "write the result as `FORMAT`: text or json")
+	flags.StringVar(&a.progress, "progress", "auto", "draw progress on stderr: auto (on a terminal), always or never")
+	flags.BoolVar(&a.verbose, "verbose", false, "log each step to stderr")
+	complete(cmd, "output", "text", "json")
+	complete(cmd, "progress", "auto", "always", "never")
+	v.register(cmd)
+	cmd.AddCommand(
+		newManifestCommand(a),
+		newHashCommand(a),
+		newConfigCommand(a),
+		newManCommand(a),
+	)
+	return cmd
+}
+
+// complete offers words for the value of a flag.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	// It fails for an unknown flag only, which is a mistake in this program.
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/verify"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// verifyFlags are the flags of the root command. Those that have a key in the
+// configuration win over it.
+type verifyFlags struct {
+	against       string
+	source        []string
+	configuration string
+	flake         string
+	storeRoot     string
+	read          string
+	workers       int
+	all           bool
+	dryRun        bool
+
+	unsafeUnsigned bool
+	unsafeRollback bool
+	unsafeSkip     []string
+}
+
+func (v *verifyFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&v.against, "against", "", "compare with the release `TAG`, or with the newest one: latest")
+	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
+	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake)")
+	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&v.read, "read", "", "read file contents through the page cache (cached) or from the disk (disk)")
+	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
+	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
+	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
+	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
+	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
+	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: source, eval, live or contents; may be repeated")
+	complete(cmd, "read", "cached", "disk")
+	complete(cmd, "unsafe-skip", "source", "eval", "live", "contents")
+	for _, dir := range []string{"store-root", "flake"} {
+		if err := cmd.MarkFlagDirname(dir); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// apply lays the flags over the configuration.
+func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
+	changed := cmd.Flags().Changed
+	if changed("release") {
+		c.Release.Source = v.source
+	}
+	if changed("configuration") {
+		c.Configuration = v.configuration
+	}
+	if changed("flake") {
+		c.Flake = v.flake
+	}
+	if changed("store-root") {
+		root, err := filepath.Abs(v.storeRoot)
+		if err != nil || v.storeRoot == "" {
+			return usageError{fmt.Errorf("--store-root %q: want a directory", v.storeRoot)}
+		}
+		c.StoreRoot = root
+	}
+	if changed("read") {
+		mode, err := nar.ParseReadMode(v.read)
+		if err != nil {
+			return usageError{fmt.Errorf("--read %q: want cached or disk", v.read)}
+		}
+		c.Read = mode
+	}
+	if changed("workers") {
+		c.Workers = v.workers
+	}
+	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
+	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
+	for _, t := range v.unsafeSkip {
+		if err := config.CheckSkip(report.TierName(t)); err != nil {
+			return usageError{fmt.Errorf("--unsafe-skip: %w", err)}
+		}
+		c.UnsafeSkip = append(c.UnsafeSkip, report.TierName(t))
+	}
+	if err := c.Check(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// verify is the main job: verify the machine and render the report.
+func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags) error {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if err := flags.apply(cmd, &c); err != nil {
+		return err
+	}
+	v, err := a.newVerifier(c, flags.against)
+	if err != nil {
+		return err
+	}
+	if flags.dryRun {
+		return a.plan(ctx, v)
+	}
+	progress := new(verify.Progress)
+	stop := a.watch(func() sample {
+		s := progress.Snapshot()
+		return sample{
+			what: string(s.Tier), done: s.Bytes, total: s.BytesTotal,
+			detail: fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal),
+		}
+	})
+	r := v.Verify(ctx, progress)
+	stop()
+	if err := a.render(r, flags.all); err != nil {
+		return err
+	}
+	if verdict := r.Verdict(); verdict != report.Verified {
+		return verdictError{verdict}
+	}
+	return nil
+}
+
+func (a *app) render(r *report.Report, all bool) error {
+	if a.output == "json" {
+		return r.WriteJSON(a.stdout)
+	}
+	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: all})
+}
+
+// newVerifier wires a Verifier to the configuration.
+func (a *app) newVerifier(c config.Config, against string) (*verify.Verifier, error) {
+	open, err := a.releases(c, against)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	return &verify.Verifier{
+		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
+		Open: open, Pinned: against != "",
+		Evaluator: newEvaluator(c), Read: c.Read, Workers: c.Workers,
+		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
+	}, nil
+}
+
+// weakened names what the operator switched off, as the report shows it.
+func weakened(c config.Config) []string {
+	var out []string
+	if len(c.UnsafeSkip) > 0 {
+		tiers := make([]string, 0, len(c.UnsafeSkip))
+		for _, t := range c.UnsafeSkip {
+			tiers = append(tiers, string(t))
+		}
+		slices.Sort(tiers)
+		out = append(out, "unsafe-skip "+strings.Join(slices.Compact(tiers), ","))
+	}
+	return out
+}
+
+var errNoRelease = errors.New("nothing to compare with: give --against TAG, or list the tags in the configuration's release.accept")

@@ -1,0 +1,227 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/trust"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// DefaultFile is where the configuration is looked for; that it is not there
+// is no error.
+const DefaultFile = "/etc/ec-verify/config.json"
+
+// maxSize bounds a configuration file in bytes.
+const maxSize = 1 << 20
+
+// Config is the whole configuration. [Default] gives the values of an empty
+// file.
+type Config struct {
+	// Configuration is the name in the flake's nixosConfigurations that this
+	// machine is; empty for the only one that the release has.
+	Configuration string `json:"configuration"`
+	// Flake is where the embedded flake is linked.
+	Flake string `json:"flake"`
+	// StoreRoot is the directory that stands for "/"; empty for this machine.
+	StoreRoot string           `json:"storeRoot"`
+	StoreDir  closure.StoreDir `json:"storeDir"`
+	// StateDir holds what is remembered between runs.
+	StateDir string `json:"stateDir"`
+	// Read says where file contents are read from: "cached" or "disk".
+	Read nar.ReadMode `json:"read"`
+	// Workers is how many paths are hashed at once; 0 for as many as pay.
+	Workers int     `json:"workers"`
+	Nix     Nix     `json:"nix"`
+	Release Release `json:"release"`
+	// Trust says whose signatures are believed.
+	Trust trust.Policy `json:"trust"`
+	// UnsafeUnsigned takes releases without a look at their signatures.
+	UnsafeUnsigned bool `json:"unsafeUnsigned"`
+	// UnsafeAllowRollback takes a release older than one accepted before.
+	UnsafeAllowRollback bool `json:"unsafeAllowRollback"`
+	// UnsafeSkip leaves out tiers.
+	UnsafeSkip []report.TierName `json:"unsafeSkip"`
+}
+
+// Nix says how the nix program is run.
+type Nix struct {
+	// BinDir is the directory of the nix programs; empty to look in the usual
+	// places.
+	BinDir string `json:"binDir"`
+	// EvalTimeout bounds one evaluation.
+	EvalTimeout Duration `json:"evalTimeout"`
+}
+
+// Release says where releases come from and which are accepted.
+type Release struct {
+	// Source lists directories, file:// URLs and forges, tried in this order.
+	Source []string `json:"source"`
+	// Accept lists the tags that this machine may run; "latest" stands for the
+	// newest one that the sources have.
+	Accept []string `json:"accept"`
+	// TokenFile holds an access token for private repositories.
+	TokenFile string `json:"tokenFile"`
+	// Grace is how long a release is taken after its bestBefore.
+	Grace Duration `json:"grace"`
+	// Keep is how many accepted releases stay in the state directory.
+	Keep int `json:"keep"`
+}
+
+// Default returns the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Flake:    "/etc/every-channel/flake",
+		StoreDir: closure.DefaultStoreDir,
+		StateDir: "/var/lib/ec-verify",
+		Nix:      Nix{EvalTimeout: Duration(15 * time.Minute)},
+		Release:  Release{Keep: 4},
+	}
+}
+
+// Load reads the file name over the defaults. With the empty name it reads
+// [DefaultFile] if that exists.
+func Load(name string) (Config, error) {
+	optional := name == ""
+	if optional {
+		name = DefaultFile
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		if optional && errors.Is(err, os.ErrNotExist) {
+			return Default(), nil
+		}
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	switch {
+	case err != nil:
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	case len(data) > maxSize:
+		return Config{}, fmt.Errorf("configuration %s: larger than %d bytes", name, maxSize)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// Parse reads a configuration over the defaults and checks it. Unknown and
+// doubled keys are errors that say where they are.
+func Parse(data []byte) (Config, error) {
+	c := Default()
+	if err := json.Unmarshal(data, &c, json.RejectUnknownMembers(true)); err != nil {
+		return Config{}, describe(data, err)
+	}
+	return c, c.Check()
+}
+
+// Check holds c to the rules that span keys or that types do not carry.
+func (c *Config) Check() error {
+	for _, p := range []struct{ key, value string }{
+		{"flake", c.Flake}, {"storeRoot", c.StoreRoot}, {"stateDir", c.StateDir}, {"nix.binDir", c.Nix.BinDir},
+		{"release.tokenFile", c.Release.TokenFile},
+	} {
+		if p.value != "" && (!path.IsAbs(p.value) || strings.ContainsRune(p.value, 0)) {
+			return fmt.Errorf("%s: %q is not an absolute path", p.key, p.value)
+		}
+	}
+	if c.Flake == "" {
+		return errors.New("flake: must not be empty")
+	}
+	if c.StateDir == "" {
+		return errors.New("stateDir: must not be empty")
+	}
+	if c.Configuration != "" {
+		if err := closure.CheckConfiguration(c.Configuration); err != nil {
+			return err
+		}
+	}
+	if _, err := closure.ParseStoreDir(string(c.StoreDir)); err != nil {
+		return fmt.Errorf("storeDir: %w", err)
+	}
+	if c.Workers < 0 || c.Workers > 1024 {
+		return fmt.Errorf("workers: %d is not between 0 and 1024", c.Workers)
+	}
+	if c.Nix.EvalTimeout <= 0 {
+		return errors.New("nix.evalTimeout: must be more than 0")
+	}
+	if c.Release.Grace < 0 {
+		return errors.New("release.grace: must not be negative")
+	}
+	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
+		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
+	}
+	for _, s := range c.Release.Source {
+		if _, err := release.NewSource(s); err != nil {
+			return fmt.Errorf("release.source: %w", err)
+		}
+	}
+	for _, t := range c.Release.Accept {
+		if _, err := release.ParseTag(t); err != nil {
+			return fmt.Errorf("release.accept: %w", err)
+		}
+	}
+	for _, t := range c.UnsafeSkip {
+		if err := CheckSkip(t); err != nil {
+			return fmt.Errorf("unsafeSkip: %w", err)
+		}
+	}
+	return nil
+}
+
+// CheckSkip reports whether a tier can be left out: all but the release, which
+// everything is compared with.
+func CheckSkip(t report.TierName) error {
+	switch t {
+	case report.TierSource, report.TierEval, report.TierLive, report.TierContents:
+		return nil
+	}
+	return fmt.Errorf("%q is not a tier that can be left out: want source, eval, live or contents", string(t))
+}
+
+// describe renders what is wrong with a configuration in one line.
+func describe(data []byte, err error) error {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		what := syntactic.Err
+		if what == nil {
+			what = errors.New("malformed JSON")
+		}
+		before := data[:min(int(syntactic.ByteOffset), len(data))]
+		return fmt.Errorf("line %d: %w", 1+bytes.Count(before, []byte("\n")), what)
+	}
+	var semantic *json.SemanticError
+	if errors.As(err, &semantic) {
+		key := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
+		switch {
+		case errors.Is(semantic.Err, json.ErrUnknownName):
+			return fmt.Errorf("unknown key %q", key)
+		case semantic.Err != nil:
+			return fmt.Errorf("%s: %w", key, semantic.Err)
+		}
+		return fmt.Errorf("%s: want %s, not %s", key, kindOf(semantic), semantic.JSONKind)
+	}
+	return err
+}
+
+func kindOf(e *json.SemanticError) string {
+	if e.GoType == nil {
+		return "something else"
+	}
+	return e.GoType.Kind().String()
+}

@@ -1,0 +1,139 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/renameio/v2"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// outDir is the directory that a release is written to.
+type outDir struct {
+	path string
+	info *release.Info // of the configurations that are there already; nil for none
+}
+
+func openOutDir(path string) (*outDir, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("output directory: %w", err)
+	}
+	d := &outDir{path: path}
+	if _, err := os.Lstat(d.join(release.BundleName)); err == nil {
+		return nil, fmt.Errorf("output directory %s: %w", path, errSigned)
+	}
+	data, err := os.ReadFile(d.join(release.InfoName))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return d, nil
+	case err != nil:
+		return nil, fmt.Errorf("output directory: %w", err)
+	}
+	info, err := release.ParseInfo(data)
+	if err != nil {
+		return nil, fmt.Errorf("output directory %s: %w", path, err)
+	}
+	d.info = &info
+	return d, nil
+}
+
+func (d *outDir) join(name string) string { return filepath.Join(d.path, name) }
+
+// write writes the files of one configuration. The checksums come last: until
+// then there is no release.
+func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, files []closure.PathFiles) (*Result, error) {
+	manifest, err := m.Encode()
+	if err != nil {
+		return nil, err
+	}
+	info, err := d.newInfo(req, src, m)
+	if err != nil {
+		return nil, err
+	}
+	manifestName, listingName := release.ManifestName(m.Configuration), release.ListingName(m.Configuration)
+	if err := os.Remove(d.join(release.SumsName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := writeListing(d.join(listingName), m.Configuration, files); err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(d.join(manifestName), manifest, 0o644); err != nil {
+		return nil, err
+	}
+	if err := release.WriteInfo(d.path, info); err != nil {
+		return nil, err
+	}
+	if err := release.WriteSums(d.path); err != nil {
+		return nil, err
+	}
+	return &Result{
+		Manifest: m, Tag: string(info.Tag), Embedded: embedded(m, src.Path),
+		Files: []string{manifestName, listingName, release.InfoName, release.SumsName},
+	}, nil
+}
+
+// newInfo returns the release.json with the configuration of m added.
+func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (release.Info, error) {
+	info := release.Info{
+		SchemaVersion: release.InfoSchema, Tag: release.Tag(req.Tag), Commit: req.Commit,
+		CreatedAt: req.Created, BestBefore: req.BestBefore,
+	}
+	if info.Commit == "" {
+		info.Commit = src.Revision
+	}
+	if info.Tag == "" {
+		info.Tag = defaultTag(info.Commit, src)
+	}
+	if have := d.info; have != nil {
+		if req.Tag != "" && have.Tag != info.Tag || req.Commit != "" && have.Commit != info.Commit {
+			return info, fmt.Errorf("output directory %s holds the release %s of commit %s: choose another --out", d.path, have.Tag, have.Commit)
+		}
+		info = *have
+	}
+	if !slices.Contains(info.Configurations, m.Configuration) {
+		info.Configurations = append(slices.Clone(info.Configurations), m.Configuration)
+		slices.Sort(info.Configurations)
+	}
+	return info, nil
+}
+
+// defaultTag names a release that was given no tag: after its commit, or after
+// the digest of its source where that is under no version control.
+func defaultTag(commit string, src nix.Source) release.Tag {
+	if len(commit) >= 12 {
+		return release.Tag("boot-" + commit[:12])
+	}
+	return release.Tag("boot-" + src.Path.Digest()[:12])
+}
+
+func writeListing(path, configuration string, files []closure.PathFiles) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if err := encodeListing(f, configuration, files); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+func encodeListing(w io.Writer, configuration string, files []closure.PathFiles) error {
+	l, err := closure.NewListingWriter(w, configuration)
+	if err != nil {
+		return err
+	}
+	for _, p := range files {
+		if err := l.Add(p); err != nil {
+			return err
+		}
+	}
+	return l.Close()
+}

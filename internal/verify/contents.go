@@ -1,0 +1,350 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// observation is what hashing one path of the manifest gave.
+type observation struct {
+	sum nar.Sum
+	err error
+	// loose are files whose mode has bits that Nix never sets, at most
+	// [report.MaxFiles] of them.
+	loose []looseFile
+}
+
+type looseFile struct {
+	name string // relative to the store path, raw
+	mode uint32 // st_mode
+}
+
+// checkContents hashes every path of the release from disk, holds the hashes
+// against the manifest and what Nix registered, and looks for paths that the
+// running system has and the release has not.
+func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
+	if _, err := r.openStore(); err != nil {
+		return err
+	}
+	claims := r.readClaims(ctx)
+	paths := r.manifest.Paths
+	observed, stats, hashErr := r.hashAll(ctx, paths)
+	r.report.Coverage.Paths = len(paths)
+	if r.Read == nar.ReadDisk {
+		r.report.Coverage.FromCache = stats.Cached
+	}
+	counts := r.progress.nar.Snapshot()
+	r.report.Coverage.Files, r.report.Coverage.Bytes = counts.Files, counts.Bytes
+
+	var altered []closure.PathInfo
+	for i, want := range paths {
+		got := &observed[i]
+		if errors.Is(got.err, context.Canceled) || errors.Is(got.err, errNotReached) {
+			continue
+		}
+		if r.judgePath(want, got, claims) {
+			altered = append(altered, want)
+		}
+		if got.err == nil {
+			t.Checked++
+			r.report.Coverage.Hashed++
+		}
+	}
+	if hashErr != nil {
+		return hashErr
+	}
+	if n := r.report.Coverage.FromCache; n > 0 {
+		r.find(report.Finding{
+			Tier: report.TierContents, Cause: report.ReadFromCache,
+			Detail: fmt.Sprintf("%d of %d files", n, counts.Files),
+		})
+	}
+	r.findExtra(claims)
+	return r.nameFiles(ctx, altered)
+}
+
+// errNotReached marks a path that was not hashed because the run ended first.
+var errNotReached = errors.New("not reached")
+
+// hashAll hashes paths and returns what each gave. Its error is that of ctx.
+func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observation, nar.Stats, error) {
+	observed := make([]observation, len(paths))
+	order := make([]int, len(paths))
+	var total int64
+	for i := range paths {
+		observed[i].err = errNotReached
+		order[i] = i
+		total += paths[i].NarSize
+	}
+	// The largest first, so that no worker is left alone with one at the end.
+	slices.SortStableFunc(order, func(a, b int) int { return int(paths[b].NarSize>>10 - paths[a].NarSize>>10) })
+	r.progress.pathsTotal.Store(int64(len(paths)))
+	r.progress.bytesTotal.Store(total)
+
+	var (
+		mu    sync.Mutex
+		next  int
+		stats nar.Stats
+	)
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == len(order) {
+			return 0, false
+		}
+		next++
+		return order[next-1], true
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for range r.workers() {
+		g.Go(func() error {
+			var loose []looseFile
+			h := nar.NewHasher(nar.Options{Read: r.Read, Progress: &r.progress.nar, OnMode: func(name string, mode uint32) {
+				if len(loose) < report.MaxFiles {
+					loose = append(loose, looseFile{name, mode})
+				}
+			}})
+			for i, ok := take(); ok; i, ok = take() {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				loose = nil
+				o := &observed[i]
+				o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
+				if errors.Is(o.err, nar.ErrChanged) {
+					// Once more: a change is only worth reporting if it goes on.
+					loose = nil
+					o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
+				}
+				o.loose = loose
+				r.progress.paths.Add(1)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			s := h.Stats()
+			stats.Direct += s.Direct
+			stats.Dropped += s.Dropped
+			stats.Cached += s.Cached
+			return ctx.Err()
+		})
+	}
+	err := g.Wait()
+	return observed, stats, err
+}
+
+// workers returns how many paths to hash at once: as many as there are
+// processors, and twice as many where the disk is what is waited for.
+func (r *run) workers() int {
+	switch {
+	case r.Workers > 0:
+		return r.Workers
+	case r.Read == nar.ReadDisk:
+		return 2 * runtime.GOMAXPROCS(0)
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// judgePath adds the findings about one path and reports whether its bytes are
+// not the release's, so that its files are worth naming.
+func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims) (altered bool) {
+	path := string(want.Path)
+	f := report.Finding{Tier: report.TierContents, Path: path}
+	var pathErr *nar.PathError
+	at := ""
+	if errors.As(got.err, &pathErr) {
+		at = pathErr.Path
+	}
+	switch {
+	case got.err == nil:
+	case errors.Is(got.err, syscall.ENOENT) && at == want.Path.Base() && !errors.Is(got.err, nar.ErrChanged):
+		f.Cause, f.Want, f.ConsequenceOf = report.Cause(closure.Missing), want.NarHash.String(), r.otherSystem()
+		r.find(f)
+		return false
+	case errors.Is(got.err, nar.ErrUnsupported):
+		// No NAR holds it, so the path is not what the release says, unread.
+		f.Cause, f.Want, f.Detail = report.Cause(closure.DiskAltered), want.NarHash.String(), got.err.Error()
+		r.find(f)
+		return false
+	case errors.Is(got.err, nar.ErrChanged):
+		f.Cause, f.Detail = report.ChangedWhileRead, got.err.Error()
+		r.find(f)
+		return false
+	default:
+		f.Cause, f.Detail = report.Unreadable, got.err.Error()
+		r.find(f)
+		r.judgeClaim(want, claims)
+		return false
+	}
+	for _, l := range got.loose {
+		r.find(report.Finding{
+			Tier: report.TierContents, Cause: report.PermissionsAltered, Path: joinFile(path, l.name),
+			Got: fmt.Sprintf("mode %04o", l.mode&0o7777),
+		})
+	}
+	w := closure.Witnesses{Manifest: want.NarHash, Disk: got.sum.Hash}
+	claim, registered := claims.of(want.Path)
+	if registered {
+		w.Database = claim.NarHash
+	}
+	for _, cause := range w.Causes() {
+		f := report.Finding{Tier: report.TierContents, Cause: cause, Path: path, Want: want.NarHash.String(), Got: got.sum.Hash.String()}
+		switch cause {
+		case closure.DatabaseAltered:
+			f.Field, f.Got = "narHash", claim.NarHash.String()
+		case closure.DiskAndDatabaseAltered:
+			f.Detail = "the database claims " + claim.NarHash.String()
+		}
+		r.find(f)
+		altered = altered || cause != closure.DatabaseAltered
+	}
+	r.judgeClaim(want, claims)
+	return altered
+}
+
+// judgeClaim adds the findings about what Nix registered of one path, its hash
+// excepted.
+func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
+	if !claims.known {
+		return
+	}
+	f := report.Finding{Tier: report.TierContents, Path: string(want.Path)}
+	for _, bad := range claims.malformed[string(want.Path)] {
+		f.Cause, f.Field, f.Detail = report.Cause(closure.DatabaseAltered), bad.Field, bad.Error()
+		r.find(f)
+	}
+	if len(claims.malformed[string(want.Path)]) > 0 {
+		return
+	}
+	claim, registered := claims.of(want.Path)
+	if !registered {
+		f.Cause, f.ConsequenceOf = report.Cause(closure.Unregistered), r.otherSystem()
+		r.find(f)
+		return
+	}
+	for _, d := range closure.CompareClaim(want, claim) {
+		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Field: d.Field, Want: d.Want, Got: d.Got})
+	}
+	if claim.Deriver != "" && want.Deriver != "" && claim.Deriver != want.Deriver {
+		f.Cause, f.Field, f.Want, f.Got = report.DeriverDiffers, "deriver", string(want.Deriver), string(claim.Deriver)
+		r.find(f)
+	}
+}
+
+// otherSystem returns the cause that explains missing and extra paths on a
+// machine that runs another system, "" on one that doesn't.
+func (r *run) otherSystem() report.Cause {
+	if r.running == "" || r.running == r.manifest.Toplevel.OutPath {
+		return ""
+	}
+	if r.outside() {
+		return report.OtherProfile
+	}
+	return report.OtherSystem
+}
+
+// claims are what the Nix database says. The zero value, a database that could
+// not be read, claims nothing.
+type claims struct {
+	known     bool
+	running   closure.Closure // of the system that runs
+	others    closure.Closure // paths of the manifest that running lacks
+	malformed map[string][]*nixstore.RowError
+}
+
+func (c *claims) of(p closure.StorePath) (closure.PathInfo, bool) {
+	if info, ok := c.running[p]; ok {
+		return info, true
+	}
+	info, ok := c.others[p]
+	return info, ok
+}
+
+// readClaims reads what Nix registered of the manifest's paths and of the
+// running system's closure.
+func (r *run) readClaims(ctx context.Context) *claims {
+	db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+	if err == nil {
+		defer db.Close()
+		r.report.Coverage.DatabaseImmutable = db.Immutable()
+		var c *claims
+		if c, err = r.queryClaims(ctx, db); err == nil {
+			return c
+		}
+	}
+	if ctx.Err() == nil {
+		r.find(report.Finding{Tier: report.TierContents, Cause: report.DatabaseUnreadable, Detail: err.Error()})
+	}
+	return &claims{}
+}
+
+func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, error) {
+	c := &claims{known: true, others: closure.Closure{}, malformed: map[string][]*nixstore.RowError{}}
+	root := r.running
+	if root == "" {
+		root = r.manifest.Toplevel.OutPath
+	}
+	var rows []*nixstore.RowError
+	var err error
+	c.running, rows, err = db.Closure(ctx, root)
+	if err != nil && !errors.Is(err, nixstore.ErrNotValid) {
+		return nil, err
+	}
+	for _, row := range rows {
+		c.malformed[row.Path] = append(c.malformed[row.Path], row)
+	}
+	for _, want := range r.manifest.Paths {
+		if _, ok := c.running[want.Path]; ok || len(c.malformed[string(want.Path)]) > 0 {
+			continue
+		}
+		info, err := db.PathInfo(ctx, want.Path)
+		var row *nixstore.RowError
+		switch {
+		case err == nil:
+			c.others[want.Path] = info
+		case errors.As(err, &row):
+			c.malformed[string(want.Path)] = append(c.malformed[string(want.Path)], row)
+		case !errors.Is(err, nixstore.ErrNotValid):
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// findExtra adds a finding for each path that the running system's closure has
+// and the release has not.
+func (r *run) findExtra(claims *claims) {
+	want := r.manifest.Closure()
+	for _, d := range closure.CompareMembers(want, claims.running) {
+		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem()})
+	}
+	for path, rows := range claims.malformed {
+		if _, ok := want[closure.StorePath(path)]; ok {
+			continue // judgeClaim has said so
+		}
+		for _, row := range rows {
+			r.find(report.Finding{
+				Tier: report.TierContents, Cause: closure.DatabaseAltered, Path: path, Field: row.Field,
+				Detail: row.Error(), ConsequenceOf: r.otherSystem(),
+			})
+		}
+	}
+}
+
+func joinFile(path, name string) string {
+	if name == "" {
+		return path
+	}
+	return path + "/" + name
+}

@@ -1,0 +1,154 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Where NixOS says what a machine runs.
+const (
+	CurrentSystem = "/run/current-system"
+	BootedSystem  = "/run/booted-system"
+	SystemProfile = "/nix/var/nix/profiles/system"
+	kernelCommand = "/proc/cmdline"
+)
+
+// liveLink is one of the places that name a toplevel.
+type liveLink struct {
+	name  string
+	cause report.Cause // where it is no accepted release's
+	// exact says that only the release compared with will do; elsewhere another
+	// accepted release is a pending reboot.
+	exact bool
+}
+
+// checkLive compares what the machine runs, booted and will boot with the
+// toplevel of the release.
+func (r *run) checkLive(_ context.Context, t *report.Tier) error {
+	if _, err := r.openStore(); err != nil {
+		return err
+	}
+	if r.outside() {
+		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
+		r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, true})
+		return nil
+	}
+	r.checkLink(t, liveLink{CurrentSystem, report.OtherSystem, true})
+	r.checkLink(t, liveLink{BootedSystem, report.OtherBoot, false})
+	r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, false})
+	r.checkCommandLine(t)
+	return nil
+}
+
+func (r *run) checkLink(t *report.Tier, link liveLink) {
+	p, rest, err := r.store.ResolveLink(link.name)
+	switch {
+	case err == nil || isAbsent(err) && p != "":
+		// A link to a store path that is gone still says what should be there.
+		if link.exact {
+			r.running = p
+		}
+		t.Checked++
+		r.judgeLink(link, p, rest)
+	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
+		t.Checked++
+		r.find(report.Finding{
+			Tier: report.TierLive, Cause: link.cause, Path: link.name,
+			Want: string(r.manifest.Toplevel.OutPath), Got: "not a store path", Detail: err.Error(),
+		})
+	default:
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
+	}
+}
+
+func (r *run) judgeLink(link liveLink, p closure.StorePath, rest string) {
+	want := r.manifest.Toplevel.OutPath
+	if p == want && rest == "" {
+		return
+	}
+	f := report.Finding{
+		Tier: report.TierLive, Cause: link.cause, Path: link.name,
+		Want: string(want), Got: string(p) + rest,
+	}
+	if rest == "" && !link.exact {
+		tag, unknown := r.acceptedAs(p)
+		switch {
+		case tag != "":
+			f.Cause, f.Detail = report.PendingReboot, "it is the accepted release "+tag
+		case unknown != nil:
+			f.Cause = report.LiveUnknown
+			f.Detail = fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err)
+		}
+	}
+	r.find(f)
+}
+
+// acceptedAs returns the tag of the accepted release whose toplevel p is, or
+// else an accepted release that could not be opened and so may be it.
+func (r *run) acceptedAs(p closure.StorePath) (tag string, unknown *candidate) {
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		switch {
+		case c.Err != nil:
+			unknown = c
+		case c.manifest.Toplevel.OutPath == p:
+			return string(c.Release.Tag()), nil
+		}
+	}
+	return "", unknown
+}
+
+// maxCommandLine is above the 4 KiB that the kernel's largest platforms allow.
+const maxCommandLine = 64 << 10
+
+// checkCommandLine looks at init= on the kernel's command line: the link
+// /run/booted-system was made by the system that booted, this by the loader.
+func (r *run) checkCommandLine(t *report.Tier) {
+	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
+	value, err := commandLineInit()
+	if err != nil {
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
+		return
+	}
+	t.Checked++
+	p, rest, err := r.StoreDir.Within(value)
+	if err != nil || rest != "/init" {
+		r.find(report.Finding{
+			Tier: report.TierLive, Cause: report.OtherBoot, Path: link.name,
+			Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: value,
+		})
+		return
+	}
+	r.judgeLink(link, p, "")
+}
+
+func commandLineInit() (string, error) {
+	f, err := os.Open(kernelCommand)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	line, err := io.ReadAll(io.LimitReader(f, maxCommandLine))
+	if err != nil {
+		return "", err
+	}
+	// The kernel takes the last of several.
+	value := ""
+	for field := range strings.FieldsSeq(string(line)) {
+		if v, ok := strings.CutPrefix(field, "init="); ok {
+			value = v
+		}
+	}
+	if value == "" {
+		return "", fmt.Errorf("%s has no init=, by which NixOS is booted", kernelCommand)
+	}
+	return value, nil
+}

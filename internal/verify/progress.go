@@ -1,0 +1,43 @@
+package verify
+
+import (
+	"sync/atomic"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Progress says how far a run has come. It is counted up by the run and pulled
+// by whoever shows it. The zero value is ready; all methods are safe for
+// concurrent use.
+type Progress struct {
+	tier              atomic.Pointer[report.TierName]
+	paths, pathsTotal atomic.Int64
+	bytesTotal        atomic.Int64
+	nar               nar.Progress
+}
+
+// Snapshot is what a [Progress] stood at.
+type Snapshot struct {
+	Tier       report.TierName // "" before the first
+	Paths      int64           // store paths hashed
+	PathsTotal int64           // store paths to hash; 0 until that is known
+	Files      int64           // regular files read
+	Bytes      int64           // bytes of contents read
+	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
+}
+
+// Snapshot returns the counts as they stand.
+func (p *Progress) Snapshot() Snapshot {
+	counts := p.nar.Snapshot()
+	s := Snapshot{
+		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
+		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
+	}
+	if tier := p.tier.Load(); tier != nil {
+		s.Tier = *tier
+	}
+	return s
+}
+
+func (p *Progress) enter(tier report.TierName) { p.tier.Store(&tier) }

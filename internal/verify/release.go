@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// checkRelease opens the releases that the policy accepts, reads the manifest
+// of this machine's configuration in each, and chooses the one to compare with.
+func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
+	for _, c := range r.Open(ctx) {
+		loaded := candidate{Candidate: c}
+		if loaded.Err == nil {
+			loaded.manifest, loaded.Err = r.readManifest(ctx, c.Release)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r.candidates = append(r.candidates, loaded)
+	}
+	r.report.Against = r.against()
+	if len(r.candidates) == 0 {
+		return &failure{cause: report.ReleaseUnavailable, err: errors.New("no release was named: give --against TAG, or release.accept in the configuration")}
+	}
+	if err := r.choose(); err != nil {
+		return err
+	}
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if c.Err != nil {
+			r.find(report.Finding{Tier: report.TierRelease, Cause: report.AcceptedUnavailable, Path: c.Tag, Detail: c.Err.Error()})
+			continue
+		}
+		t.Checked++
+	}
+	rel := r.chosen.Release
+	for _, note := range rel.Notes() {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseNote, Path: string(rel.Tag()), Detail: note})
+	}
+	r.report.Unsafe = append(r.report.Unsafe, rel.Unsafe()...)
+	info := rel.Info()
+	r.manifest = r.chosen.manifest
+	r.report.Configuration = r.manifest.Configuration
+	r.report.Release = &report.Release{
+		Tag: string(rel.Tag()), Commit: info.Commit, Created: info.CreatedAt, BestBefore: info.BestBefore,
+		Source: rel.Source(), Signer: rel.Signer().String(), Unsigned: rel.Unsigned(),
+		DrvPath: r.manifest.Toplevel.DrvPath, OutPath: r.manifest.Toplevel.OutPath,
+	}
+	return nil
+}
+
+// against names what the policy wants to compare with.
+func (r *run) against() string {
+	var tags []string
+	for i := range r.candidates {
+		if i == 0 || !r.Pinned {
+			tags = append(tags, r.candidates[i].Tag)
+		}
+	}
+	return strings.Join(tags, ", ")
+}
+
+func (r *run) readManifest(ctx context.Context, rel *release.Release) (*closure.Manifest, error) {
+	name := r.Configuration
+	if name == "" {
+		names := rel.Info().Configurations
+		if len(names) != 1 {
+			return nil, fmt.Errorf("release %s has several configurations: choose with --configuration, one of %s", rel.Tag(), strings.Join(names, ", "))
+		}
+		name = names[0]
+	}
+	m, err := rel.Manifest(ctx, name)
+	if err == nil && m.StoreDir != r.StoreDir {
+		err = release.Untrusted(release.ReasonMalformedManifest, "its store directory is %s, this machine's is %s", m.StoreDir, r.StoreDir)
+	}
+	return m, err
+}
+
+// choose sets r.chosen: the pinned release, or the accepted one that runs
+// here, or else the first that could be opened. It fails where that leaves
+// nothing that can be trusted.
+func (r *run) choose() error {
+	if !r.Pinned {
+		running := r.runningNow()
+		for i := range r.candidates {
+			c := &r.candidates[i]
+			if c.Err == nil && c.manifest.Toplevel.OutPath == running {
+				r.chosen = c
+				return nil
+			}
+		}
+	}
+	// None of those that could be opened runs here. If one could not, it may be
+	// that one: then nothing can be said.
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if c.Err != nil && (i == 0 || !r.Pinned) {
+			return releaseFailure(c)
+		}
+	}
+	r.chosen = &r.candidates[0]
+	return nil
+}
+
+// runningNow returns the toplevel that the machine runs as far as its links
+// say, "" where they don't; the live tier is what judges it.
+func (r *run) runningNow() closure.StorePath {
+	store, err := r.openStore()
+	if err != nil {
+		return ""
+	}
+	link := CurrentSystem
+	if r.outside() {
+		link = SystemProfile
+	}
+	p, _, err := store.ResolveLink(link)
+	if err != nil {
+		return ""
+	}
+	return p
+}
+
+// releaseFailure tells an untrusted release from one that could not be had.
+func releaseFailure(c *candidate) error {
+	var untrusted *release.UntrustedError
+	var clock *release.ClockError
+	cause := report.ReleaseUnavailable
+	switch {
+	case errors.As(c.Err, &untrusted):
+		cause = report.ReleaseUntrusted
+	case errors.As(c.Err, &clock):
+		cause = report.ClockWrong
+	}
+	return &failure{cause: cause, path: c.Tag, err: c.Err}
+}

@@ -1,0 +1,118 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const lockFile = "flake.lock"
+
+// source is the embedded flake as it lies in the store.
+type source struct {
+	path closure.StorePath
+	hash nar.Hash
+}
+
+// findSource follows the link of the embedded flake into the store and hashes
+// what lies there.
+func (r *run) findSource(ctx context.Context) (source, error) {
+	store, err := r.openStore()
+	if err != nil {
+		return source{}, err
+	}
+	p, rest, err := store.ResolveLink(r.Flake)
+	switch {
+	case isAbsent(err) && p == "":
+		return source{}, &failure{cause: report.SourceMissing, path: r.Flake, err: err}
+	case isAbsent(err):
+		return source{}, &failure{cause: report.SourceMissing, path: r.Flake, err: fmt.Errorf("it leads to %s, which is not there", p)}
+	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
+		// What is not in the store is not what the release embedded.
+		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: err}
+	case err != nil:
+		return source{}, &failure{cause: report.SourceUnreadable, path: r.Flake, err: err}
+	case rest != "":
+		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to a store path", rest, p)}
+	}
+	sum, err := nar.NewHasher(nar.Options{Read: r.Read}).Sum(ctx, store.File(), p.Base())
+	switch {
+	case errors.Is(err, nar.ErrUnsupported):
+		return source{}, &failure{cause: report.SourceAltered, path: string(p), err: err}
+	case err != nil:
+		return source{}, &failure{cause: report.SourceUnreadable, path: string(p), err: err}
+	}
+	return source{p, sum.Hash}, nil
+}
+
+// checkSource compares the embedded flake and its lock file with the release's.
+func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
+	src, err := r.findSource(ctx)
+	if err != nil {
+		r.sourceDiff = true
+		return err
+	}
+	t.Checked++
+	lock, err := r.hashLock(ctx, src.path)
+	if err != nil {
+		return err
+	}
+	t.Checked++
+	want := r.manifest.Source
+	if lock != want.LockNarHash {
+		r.sourceDiff = true
+		r.find(report.Finding{
+			Tier: report.TierSource, Cause: report.LockAltered, Path: string(src.path) + "/" + lockFile,
+			Want: hashOrNone(want.LockNarHash), Got: hashOrNone(lock),
+		})
+	}
+	if src.hash != want.NarHash {
+		r.sourceDiff = true
+		r.find(report.Finding{
+			Tier: report.TierSource, Cause: report.SourceAltered, Path: string(src.path),
+			Want: want.NarHash.String(), Got: src.hash.String(), Detail: "embedded at " + r.Flake,
+		})
+	}
+	return nil
+}
+
+// hashLock returns the NAR hash of the flake's lock file, zero where it has
+// none.
+func (r *run) hashLock(ctx context.Context, flake closure.StorePath) (nar.Hash, error) {
+	hash, err := HashLock(ctx, r.store, flake)
+	if err != nil {
+		return nar.Hash{}, &failure{cause: report.SourceUnreadable, path: string(flake) + "/" + lockFile, err: err}
+	}
+	return hash, nil
+}
+
+// HashLock returns the NAR hash of the file flake.lock in the store path
+// flake, and the zero hash where there is no such file.
+func HashLock(ctx context.Context, store *nixstore.Store, flake closure.StorePath) (nar.Hash, error) {
+	dir, err := store.OpenObject(flake)
+	if err != nil {
+		if errors.Is(err, syscall.ENOTDIR) {
+			return nar.Hash{}, nil
+		}
+		return nar.Hash{}, err
+	}
+	defer dir.Close()
+	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, dir, lockFile)
+	if isAbsent(err) {
+		return nar.Hash{}, nil
+	}
+	return sum.Hash, err
+}
+
+func hashOrNone(h nar.Hash) string {
+	if h.IsZero() {
+		return "none"
+	}
+	return h.String()
+}

@@ -1,0 +1,218 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Evaluator evaluates a flake that lies in the store, without writing to it.
+type Evaluator interface {
+	// Evaluate returns the derivation and path of the configuration's toplevel.
+	// The hash is that of the source as it lies there, so that nothing else can
+	// be evaluated in its place.
+	Evaluate(ctx context.Context, source closure.StorePath, hash nar.Hash, configuration string) (closure.Toplevel, error)
+	// Version names the program that evaluates, for the report.
+	Version(ctx context.Context) (string, error)
+}
+
+// Candidate is a release that the policy accepts, or why it could not be
+// opened.
+type Candidate struct {
+	Tag     string
+	Release *release.Release // nil where Err is not
+	Err     error
+}
+
+// Verifier verifies a machine. Its fields are set once; it may then be used by
+// several goroutines, one run each.
+type Verifier struct {
+	// Root is the directory that stands for "/" of the machine; empty or "/"
+	// for this one.
+	Root     string
+	StoreDir closure.StoreDir
+	// Flake is the absolute path of the embedded flake, a link into the store.
+	Flake string
+	// Open returns the releases to compare with, at least one.
+	Open func(ctx context.Context) []Candidate
+	// Pinned says that the first candidate is the one to compare with, and that
+	// the others only tell what else the machine may have booted. Without it
+	// the machine is compared with the one that it runs.
+	Pinned bool
+	// Configuration names the configuration; empty for the release's only one.
+	Configuration string
+	Evaluator     Evaluator
+	Read          nar.ReadMode
+	// Workers is how many paths are hashed at once; 0 for as many as pay.
+	Workers int
+	// Skip holds the tiers that the operator took out.
+	Skip []report.TierName
+	// Unsafe names, for the report, what weakens this run.
+	Unsafe []string
+	Log    zerolog.Logger
+	// Host, Tool: for the report.
+	Host, Tool string
+}
+
+// run is one verification under way.
+type run struct {
+	*Verifier
+	progress *Progress
+	report   *report.Report
+	store    *nixstore.Store
+
+	candidates []candidate
+	chosen     *candidate        // nil until a release is trusted
+	manifest   *closure.Manifest // of chosen
+	// running is the toplevel that the live tier found to run, or, on a disk
+	// looked at from outside, the system profile's; empty where unknown.
+	running    closure.StorePath
+	sourceDiff bool // the source tier found a difference
+}
+
+// candidate is a Candidate with the manifest of the configuration.
+type candidate struct {
+	Candidate
+	manifest *closure.Manifest
+}
+
+// Verify runs every tier and returns what was found. It has no error: what
+// could not be done is a finding. When ctx ends, the tier under way is reported
+// as failed and the rest as skipped. The progress may be nil.
+func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Report {
+	r := v.begin(progress)
+	r.tier(ctx, report.TierRelease, r.checkRelease)
+	r.tier(ctx, report.TierSource, r.checkSource)
+	r.tier(ctx, report.TierEval, r.checkEval)
+	r.tier(ctx, report.TierLive, r.checkLive)
+	r.tier(ctx, report.TierContents, r.checkContents)
+	r.report.Tiers = append(r.report.Tiers, report.Tier{
+		Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
+	})
+	return r.end()
+}
+
+// Manifest runs the release tier alone and returns the manifest that a run
+// would compare with, nil where there is none, and the report of that tier.
+func (v *Verifier) Manifest(ctx context.Context) (*closure.Manifest, *report.Report) {
+	r := v.begin(nil)
+	r.tier(ctx, report.TierRelease, r.checkRelease)
+	return r.manifest, r.end()
+}
+
+func (v *Verifier) begin(progress *Progress) *run {
+	if progress == nil {
+		progress = new(Progress)
+	}
+	r := &run{Verifier: v, progress: progress, report: &report.Report{
+		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
+		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
+		Coverage: report.Coverage{Read: v.Read},
+	}}
+	if v.Root == "/" {
+		r.report.StoreRoot = ""
+	}
+	return r
+}
+
+func (r *run) end() *report.Report {
+	if r.store != nil {
+		r.store.Close()
+	}
+	r.report.Finished = time.Now()
+	r.report.Sort()
+	return r.report
+}
+
+// failure ends a tier: what it was to check could not be checked.
+type failure struct {
+	cause report.Cause
+	path  string
+	err   error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// tier runs one tier and records how it ended.
+func (r *run) tier(ctx context.Context, name report.TierName, check func(context.Context, *report.Tier) error) {
+	t := report.Tier{Name: name, Asked: true}
+	r.progress.enter(name)
+	begin := time.Now()
+	switch {
+	case slices.Contains(r.Skip, name):
+		t.Status, t.Why, t.Asked = report.Skipped, "left out on request", false
+		r.find(report.Finding{Tier: name, Cause: report.CheckSkipped, Detail: fmt.Sprintf("the %s tier was not run", name)})
+	case ctx.Err() != nil:
+		t.Status, t.Why = report.Skipped, "the run was ended"
+	case name != report.TierRelease && r.manifest == nil:
+		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
+	default:
+		if err := check(ctx, &t); err != nil {
+			t.Status, t.Why = report.Failed, r.fail(ctx, name, err)
+		} else {
+			t.Status = report.Done
+		}
+	}
+	t.Took = time.Since(begin)
+	r.report.Tiers = append(r.report.Tiers, t)
+	r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
+		Dur("took", t.Took).Str("why", t.Why).Msg("tier ended")
+}
+
+// fail turns the error that ended a tier into its finding, and returns the
+// tier's Why.
+func (r *run) fail(ctx context.Context, name report.TierName, err error) string {
+	f := report.Finding{Tier: name, Detail: err.Error()}
+	var failed *failure
+	switch {
+	case ctx.Err() != nil:
+		f.Cause, f.Detail = report.Interrupted, fmt.Sprintf("the %s tier was ended before it was done", name)
+	case errors.As(err, &failed):
+		f.Cause, f.Path = failed.cause, failed.path
+	default:
+		f.Cause = report.Unreadable
+	}
+	r.find(f)
+	return report.Title(f.Cause)
+}
+
+// find adds a finding to the report.
+func (r *run) find(f report.Finding) {
+	r.report.Findings = append(r.report.Findings, f)
+	e := r.Log.Warn()
+	if f.Class() == report.Notice {
+		e = r.Log.Info()
+	}
+	e.Str("tier", string(f.Tier)).Str("cause", string(f.Cause)).Str("class", string(f.Class())).
+		Str("path", f.Path).Str("want", f.Want).Str("got", f.Got).Msg(report.Title(f.Cause))
+}
+
+// openStore opens the store once, for the first tier that needs it.
+func (r *run) openStore() (*nixstore.Store, error) {
+	if r.store == nil {
+		store, err := nixstore.OpenStore(r.Root, r.StoreDir)
+		if err != nil {
+			return nil, &failure{cause: report.Unreadable, path: string(r.StoreDir), err: err}
+		}
+		r.store = store
+	}
+	return r.store, nil
+}
+
+// outside reports whether the store is looked at from another machine.
+func (r *run) outside() bool { return r.Root != "" && r.Root != "/" }
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
