@@ -43,7 +43,7 @@ func TestParseInfoRefuses(t *testing.T) {
 		{"unknown version", `"schemaVersion": 1`, `"schemaVersion": 2`, "unknown schema version 2"},
 		{"no version", `"schemaVersion": 1,`, ``, "unknown schema version 0"},
 		{"unknown member", `"tag"`, `"extra": 1, "tag"`, "unknown member"},
-		{"missing member", `  "commit": "` + strings.Repeat("a", 40) + "\",\n", ``, "commit"},
+		{"missing member", `  "commit": "` + strings.Repeat("a", 40) + "\",\n", ``, "canonical"},
 		{"doubled member", `"tag": "boot-v1"`, `"tag": "boot-v1", "tag": "boot-v2"`, "malformed JSON"},
 		{"bad tag", `boot-v1`, `../v1`, "parse tag"},
 		{"latest", `boot-v1`, `latest`, "cannot name one"},

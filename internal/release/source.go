@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -38,16 +39,37 @@ type Lister interface {
 // many bytes will come, or -1.
 type sized interface{ Size() int64 }
 
+// SourceOption changes how [NewSource] reaches a source on the network.
+type SourceOption func(*HTTPSource)
+
+// WithToken has token sent to the source's own host, and to no other.
+func WithToken(token string) SourceOption {
+	return func(s *HTTPSource) { s.token = token }
+}
+
+// WithTransport replaces how connections are made.
+func WithTransport(t http.RoundTripper) SourceOption {
+	return func(s *HTTPSource) { s.transport = t }
+}
+
+// WithTimeouts replaces the limits on waiting.
+func WithTimeouts(t Timeouts) SourceOption {
+	return func(s *HTTPSource) { s.timeouts = t }
+}
+
 // NewSource returns the source that spec, one entry of release.source, names:
 //
 //	/DIR, ./DIR or file:///DIR                       a [DirSource]
-func NewSource(spec string) (Source, error) {
+//	https://HOST/OWNER/REPO/releases/download        an [HTTPSource]
+//
+// Plain http is taken for 127.0.0.1, [::1] and localhost only.
+func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	if filepath.IsAbs(spec) || spec == "." || spec == ".." || strings.HasPrefix(spec, "./") || strings.HasPrefix(spec, "../") {
 		return NewDirSource(spec), nil
 	}
 	u, err := url.Parse(spec)
 	if err != nil {
-		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases or file:///DIR", clip(spec))
+		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", clip(spec))
 	}
 	switch u.Scheme {
 	case "file":
@@ -55,6 +77,8 @@ func NewSource(spec string) (Source, error) {
 			return nil, fmt.Errorf("parse source %q: want file:///DIR", clip(spec))
 		}
 		return NewDirSource(u.Path), nil
+	case "https", "http":
+		return newHTTPSource(u, opts...)
 	}
-	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases or file:///DIR", clip(spec))
+	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", clip(spec))
 }

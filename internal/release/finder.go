@@ -1,0 +1,246 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// A Finder finds releases for a configured node: in its cache, and else in its
+// sources. The zero value finds nothing; Verifier must be set.
+type Finder struct {
+	// Sources are asked in this order. The next one is asked where a release is
+	// not found or a source cannot be reached; never where a release was found
+	// and refused, which somebody has to hear of.
+	Sources []Source
+	// Cache keeps what is accepted; nil for none.
+	Cache *Cache
+	// Verifier decides whom to believe.
+	Verifier Verifier
+	// Accept are the tags that the policy lists; see [WithAccept].
+	Accept []Tag
+	// Configurations are those whose manifests and listings are kept; none for
+	// all.
+	Configurations []string
+	// Keep is how many releases the cache may hold; 0 for any number.
+	Keep int
+	// Options go to [Open].
+	Options []Option
+}
+
+// Find returns the release tag, or with [Latest] the newest one that the
+// sources offer. The errors are those of [Open].
+func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
+	if tag == Latest {
+		newest, err := f.Newest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tag = newest
+	}
+	if _, err := ParseTag(string(tag)); err != nil {
+		return nil, err
+	}
+	if f.Cache == nil {
+		return f.fromSources(ctx, tag)
+	}
+	cached, refused := f.fromCache(ctx, tag)
+	if cached != nil && f.Cache.has(cached, f.wants) {
+		return cached, nil
+	}
+	if refused != nil && !mayBeMended(refused) {
+		return nil, refused
+	}
+	r, err := f.fromSources(ctx, tag)
+	switch {
+	case err == nil:
+	case cached != nil:
+		// What it has will do, or the asset that is missing says so when it is
+		// asked for.
+		return cached, nil
+	case refused != nil && !isUntrusted(err):
+		return nil, refused
+	default:
+		return nil, err
+	}
+	if refused != nil {
+		r.notes = append(r.notes, "the copy in the cache was replaced: "+refused.Error())
+	}
+	kept, err := f.Cache.Keep(ctx, r, f.wants)
+	if err != nil {
+		return nil, err
+	}
+	if f.Keep > 0 {
+		if _, err := f.Cache.Prune(ctx, f.Keep, append(slices.Clone(f.Accept), tag)...); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// Found is one outcome of [Finder.FindAccepted].
+type Found struct {
+	Tag     Tag
+	Release *Release // nil where Err is set
+	Err     error
+}
+
+// FindAccepted returns every release that the policy lists, in its order.
+// During a rollout a node is one of them: the one whose manifest has the
+// system that runs.
+func (f *Finder) FindAccepted(ctx context.Context) []Found {
+	found := make([]Found, 0, len(f.Accept))
+	for _, tag := range f.Accept {
+		r, err := f.Find(ctx, tag)
+		found = append(found, Found{tag, r, err})
+	}
+	return found
+}
+
+// Newest returns the newest tag of the form "boot-v…" that the sources offer.
+// Where one of them cannot say what it has, the answer is an error: an older
+// release would pass for the newest.
+func (f *Finder) Newest(ctx context.Context) (Tag, error) {
+	var newest Tag
+	var asked []string
+	for _, s := range f.Sources {
+		l, ok := s.(Lister)
+		if !ok {
+			continue
+		}
+		asked = append(asked, s.String())
+		tags, err := l.Tags(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, t := range tags {
+			if t.isBoot() && (newest == "" || compareTags(t, newest) > 0) {
+				newest = t
+			}
+		}
+	}
+	if newest == "" {
+		return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: "name a tag"}
+	}
+	return newest, nil
+}
+
+// fromCache returns the release from the cache with everything that the cache
+// has of it checked; nil and nil where the cache does not have it.
+func (f *Finder) fromCache(ctx context.Context, tag Tag) (*Release, error) {
+	r, err := Open(ctx, f.Cache, tag, f.Verifier, f.options()...)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for name := range r.sums.All() {
+		if err := r.copy(ctx, io.Discard, name); err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, r.named(err)
+		}
+	}
+	// What the cache does not have, the sources may.
+	r.src = &layered{f.Cache, &anySource{f.Sources, f.Cache.String()}}
+	return r, nil
+}
+
+// fromSources returns the release from the first source that has it.
+func (f *Finder) fromSources(ctx context.Context, tag Tag) (*Release, error) {
+	var errs []error
+	for _, s := range f.Sources {
+		r, err := Open(ctx, s, tag, f.Verifier, f.options()...)
+		if err == nil {
+			return r, nil
+		}
+		if !errors.Is(err, ErrNotFound) && (!isUnavailable(err) || ctx.Err() != nil) {
+			return nil, err
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, &NotFoundError{What: "release " + string(tag), Source: "the cache", Hint: "no sources are configured (release.source)"}
+	}
+	return nil, together("release "+string(tag), errs)
+}
+
+// together returns what several sources answered as one error about what. That
+// one of them has nothing while another could not be asked does not mean that
+// there is nothing.
+func together(what string, errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	texts := make([]string, len(errs))
+	missing := true
+	for i, err := range errs {
+		texts[i] = err.Error()
+		missing = missing && errors.Is(err, ErrNotFound)
+	}
+	source := fmt.Sprintf("any of %d sources", len(errs))
+	if missing {
+		return &NotFoundError{What: what, Source: source, Hint: strings.Join(texts, "; ")}
+	}
+	return &UnavailableError{what, source, errors.New(strings.Join(texts, "; "))}
+}
+
+func (f *Finder) options() []Option {
+	return append(slices.Clone(f.Options), WithAccept(f.Accept...))
+}
+
+// wants reports whether the asset name is kept in the cache.
+func (f *Finder) wants(name string) bool {
+	c, ok := configurationOf(name)
+	return name == InfoName || ok && (len(f.Configurations) == 0 || slices.Contains(f.Configurations, c))
+}
+
+// mayBeMended reports whether a cached release that was refused with err may
+// be accepted when it is fetched again: it was damaged, or has been signed
+// anew.
+func mayBeMended(err error) bool {
+	var untrusted *UntrustedError
+	if !errors.As(err, &untrusted) {
+		return isUnavailable(err)
+	}
+	switch untrusted.Reason {
+	case ReasonExpired, ReasonRolledBack, ReasonReplaced, ReasonNotAccepted:
+		return false
+	}
+	return true
+}
+
+func isUntrusted(err error) bool {
+	var untrusted *UntrustedError
+	return errors.As(err, &untrusted)
+}
+
+func isUnavailable(err error) bool {
+	var unavailable *UnavailableError
+	return errors.As(err, &unavailable)
+}
+
+// anySource looks for an asset in several sources.
+type anySource struct {
+	sources []Source
+	name    string
+}
+
+func (a *anySource) String() string { return a.name }
+
+func (a *anySource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
+	var errs []error
+	for _, s := range a.sources {
+		in, err := s.Open(ctx, tag, name, limit)
+		if err == nil || isUntrusted(err) {
+			return in, err
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, &NotFoundError{What: assetOf(name, tag), Source: a.name}
+	}
+	return nil, together(assetOf(name, tag), errs)
+}

@@ -1,0 +1,202 @@
+package release
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// body reads one asset from an [HTTPSource]. Where the connection breaks or
+// stalls it asks for the rest with Range.
+type body struct {
+	source *HTTPSource
+	what   string
+	url    string
+	limit  int64
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	resp    *http.Response
+	stop    context.CancelCauseFunc // ends the current request
+	etag    string
+	size    int64 // in all; -1 while unknown
+	done    int64 // bytes handed out
+	skip    int64 // bytes that come again, since the server does not know Range
+	resumes int
+}
+
+var errStall = errors.New("no bytes come any more")
+
+// start asks for the bytes from done on.
+func (b *body) start() error {
+	header := http.Header{}
+	want := []int{http.StatusOK}
+	if b.done > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", b.done))
+		if b.etag != "" {
+			header.Set("If-Range", b.etag)
+		}
+		want = append(want, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
+	}
+	ctx, stop := context.WithCancelCause(b.ctx)
+	resp, err := b.source.get(ctx, b.what, b.url, header, want...)
+	if err != nil {
+		stop(nil)
+		return err
+	}
+	b.resp, b.stop = resp, stop
+	b.skip = 0
+	length := resp.ContentLength
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+		if first, ok := rangeStart(resp.Header.Get("Content-Range")); !ok || first != b.done {
+			return b.failed(errors.New("the server continues at another place than it was asked to"))
+		}
+		if length >= 0 {
+			length += b.done
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		return b.failed(errors.New("the server has fewer bytes than it gave before"))
+	default:
+		// The whole of it again. Should it be another file by now, its checksum
+		// tells.
+		b.skip = b.done
+		b.etag = resp.Header.Get("ETag")
+		if strings.HasPrefix(b.etag, "W/") {
+			b.etag = ""
+		}
+	}
+	if length > b.limit {
+		return tooLarge(b.what, length, b.limit)
+	}
+	if length >= 0 {
+		b.size = length
+	}
+	return nil
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	for {
+		n, err := b.read(p)
+		if n > 0 && b.skip > 0 {
+			again := int(min(b.skip, int64(n)))
+			b.skip -= int64(again)
+			n = copy(p, p[again:n])
+		}
+		b.done += int64(n)
+		if err == nil && n == 0 {
+			continue
+		}
+		if err == nil || errors.Is(err, io.EOF) && b.skip == 0 {
+			return n, err
+		}
+		if n > 0 {
+			// What came is good; the next call finds the same error.
+			return n, nil
+		}
+		if err := b.resume(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// read is one read that does not wait longer than for a stall.
+func (b *body) read(p []byte) (int, error) {
+	timer := time.AfterFunc(b.source.timeouts.Stall, func() { b.stop(errStall) })
+	n, err := b.resp.Body.Read(p)
+	timer.Stop()
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	return n, plainError(b.resp.Request.Context(), err)
+}
+
+// resume takes the transfer up again after err, if that may help.
+func (b *body) resume(err error) error {
+	if b.ctx.Err() != nil {
+		return b.failed(plainError(b.ctx, err))
+	}
+	if b.resumes++; b.resumes > b.source.timeouts.Retries {
+		return b.failed(fmt.Errorf("%w, after %d bytes and %d attempts to go on", err, b.done, b.resumes-1))
+	}
+	b.resp.Body.Close()
+	b.stop(nil)
+	select {
+	case <-b.ctx.Done():
+		return b.failed(plainError(b.ctx, err))
+	case <-time.After(backoff(b.source.timeouts.Pause, b.source.timeouts.MaxPause, b.resumes-1, nil)):
+	}
+	return b.start()
+}
+
+func (b *body) failed(err error) error {
+	return &UnavailableError{b.what, b.source.String(), err}
+}
+
+// Close ends the transfer.
+func (b *body) Close() error {
+	if b.resp != nil {
+		b.resp.Body.Close()
+		b.stop(nil)
+	}
+	b.cancel()
+	return nil
+}
+
+// rangeStart returns where a Content-Range of the form "bytes 5-9/10" begins.
+func rangeStart(s string) (int64, bool) {
+	s, ok := strings.CutPrefix(s, "bytes ")
+	first, _, dash := strings.Cut(s, "-")
+	n, err := strconv.ParseInt(first, 10, 64)
+	return n, ok && dash && err == nil
+}
+
+// retryAfter returns how long the server asks to wait, in either form that the
+// header has.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	s := resp.Header.Get("Retry-After")
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
+		return time.Duration(min(n, 1<<30)) * time.Second, true
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(t)), true
+	}
+	return 0, false
+}
+
+// plainError says what went wrong with a request in one line: without the URL,
+// which the caller names, and with the reason that a context was ended for.
+func plainError(ctx context.Context, err error) error {
+	var wrapped *url.Error
+	for errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return cause
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the connection ended before the body did")
+	}
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return fmt.Errorf("the server's certificate is expired or not yet valid; this node's clock says %s: is it right? (%w)", day(time.Now()), err)
+	}
+	return err
+}
+
+func isTLSError(err error) bool {
+	var verification *tls.CertificateVerificationError
+	return errors.As(err, &verification)
+}
