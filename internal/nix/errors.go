@@ -71,27 +71,60 @@ func (e *BuildError) Error() string {
 
 func (e *BuildError) Unwrap() error { return e.Exit }
 
-// lastError returns the last error of Nix's output in one line: the one that
-// its traces lead up to. It is "" where there is none.
-func lastError(stderr string) string {
+// errorMessages returns the errors of Nix's output, each in one line, without
+// their places in the source and traces.
+func errorMessages(stderr string) []string {
+	var messages []string
 	lines := strings.Split(stderr, "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		message, ok := strings.CutPrefix(strings.TrimSpace(lines[i]), "error:")
+	for i, line := range lines {
+		first, ok := strings.CutPrefix(strings.TrimSpace(line), "error:")
 		if !ok {
 			continue
 		}
-		// A message goes on until the place in the source or an empty line.
-		words := []string{strings.TrimSpace(message)}
+		words := []string{strings.TrimSpace(first)}
 		for _, line := range lines[i+1:] {
 			line = strings.TrimSpace(line)
-			if line == "" || strings.HasPrefix(line, "at ") || strings.HasPrefix(line, "…") {
+			if endsMessage(line) {
 				break
 			}
 			words = append(words, line)
 		}
 		if m := strings.TrimSpace(strings.Join(words, " ")); m != "" {
-			return clip(m)
+			messages = append(messages, clip(m))
 		}
+	}
+	return messages
+}
+
+// endsMessage reports whether line is what follows a message: a place in the
+// source, a trace, a list, or the next message.
+func endsMessage(line string) bool {
+	if line == "" || line == "Output paths:" {
+		return true
+	}
+	for _, prefix := range []string{"at ", "…", "error:", "warning:", "note:", "(stack trace truncated"} {
+		if strings.HasPrefix(line, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// lastError returns the last error of Nix's output, which the traces of an
+// evaluation lead up to, or "".
+func lastError(stderr string) string {
+	messages := errorMessages(stderr)
+	if len(messages) == 0 {
+		return ""
+	}
+	return messages[len(messages)-1]
+}
+
+// firstError returns the first error of Nix's output, or "". Of a build it is
+// the cause; what could not be built for want of it comes after.
+func firstError(stderr string) string {
+	if messages := errorMessages(stderr); len(messages) > 0 {
+		return messages[0]
 	}
 	return ""
 }

@@ -59,6 +59,7 @@ type Evaluation struct {
 // other stores are read directly; Nix then looks at the database without its
 // write-ahead log.
 func (n *Nix) Evaluate(ctx context.Context, r EvalRequest) (Evaluation, error) {
+	src := Source{Path: r.Source, NarHash: r.NarHash}
 	args := append([]string{
 		"--readonly-mode",
 		"--store", evalStore(r.Root),
@@ -68,8 +69,8 @@ func (n *Nix) Evaluate(ctx context.Context, r EvalRequest) (Evaluation, error) {
 		"--option", "builders", "",
 		"--option", "connect-timeout", "1",
 		"--option", "download-attempts", "1",
-	}, evalArgs(r.Source, r.NarHash, r.Configuration)...)
-	return n.evaluate(ctx, r.Source.Dir(), r.Configuration, command{program: "nix-instantiate", args: args, isolated: true, timeout: n.config.Timeout})
+	}, evalArgs(src, r.Configuration)...)
+	return n.evaluate(ctx, src, r.Configuration, command{program: "nix-instantiate", args: args, isolated: true, timeout: n.config.Timeout})
 }
 
 // Instantiate is [Nix.Evaluate] for where a release is made: it writes the
@@ -79,13 +80,13 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 	args := append([]string{
 		"--read-write-mode",
 		"--option", "extra-experimental-features", "nix-command flakes",
-	}, evalArgs(src.Path, src.NarHash, configuration)...)
-	return n.evaluate(ctx, src.Path.Dir(), configuration, command{program: "nix-instantiate", args: args, timeout: n.config.Timeout})
+	}, evalArgs(src, configuration)...)
+	return n.evaluate(ctx, src, configuration, command{program: "nix-instantiate", args: args, timeout: n.config.Timeout})
 }
 
 // evalArgs are what both evaluations have in common, so that they have the same
 // result.
-func evalArgs(source closure.StorePath, hash nar.Hash, configuration string) []string {
+func evalArgs(src Source, configuration string) []string {
 	return []string{
 		"--eval", "--json", "--strict",
 		"--option", "pure-eval", "true",
@@ -93,7 +94,7 @@ func evalArgs(source closure.StorePath, hash nar.Hash, configuration string) []s
 		"--option", "accept-flake-config", "false",
 		"--option", "flake-registry", "",
 		"--option", "use-registries", "false",
-		"--argstr", "flake", "path:" + string(source) + "?narHash=" + url.QueryEscape(hash.String()),
+		"--argstr", "flake", "path:" + string(src.Path) + "?narHash=" + url.QueryEscape(src.NarHash.String()),
 		"--argstr", "configuration", configuration,
 		"--expr", expression,
 	}
@@ -115,10 +116,18 @@ func evalStore(root string) string {
 	return "local?read-only=true&root=" + url.QueryEscape(filepath.Clean(root))
 }
 
-func (n *Nix) evaluate(ctx context.Context, dir closure.StoreDir, configuration string, c command) (Evaluation, error) {
+func (n *Nix) evaluate(ctx context.Context, src Source, configuration string, c command) (Evaluation, error) {
 	if err := closure.CheckConfiguration(configuration); err != nil {
 		return Evaluation{}, err
 	}
+	if _, err := closure.ParseStorePath(string(src.Path)); err != nil {
+		return Evaluation{}, err
+	}
+	if src.NarHash.IsZero() {
+		// Nix would take the source for what it happens to be.
+		return Evaluation{}, fmt.Errorf("evaluate configuration %q: no NAR hash of %s is given", configuration, src.Path)
+	}
+	dir := src.Path.Dir()
 	version, err := n.Version(ctx)
 	if err != nil {
 		return Evaluation{}, err

@@ -26,6 +26,7 @@ type Config struct {
 // looked for, before it is needed.
 type Nix struct {
 	config Config
+	grace  time.Duration
 
 	mu      sync.Mutex
 	binDir  string  // "" until found
@@ -33,7 +34,7 @@ type Nix struct {
 }
 
 // New returns a Nix of the given configuration.
-func New(config Config) *Nix { return &Nix{config: config} }
+func New(config Config) *Nix { return &Nix{config: config, grace: graceTime} }
 
 // ErrNotFound is wrapped where no nix program was found.
 var ErrNotFound = errors.New("nix not found")

@@ -17,8 +17,9 @@ type Progress struct {
 
 // ProgressSnapshot is what a [Progress] was at a moment.
 type ProgressSnapshot struct {
-	// Done of Expected derivations are built; Expected grows while Nix finds
-	// out what there is to do. Running is how many are being built now.
+	// Done of Expected derivations are built; Expected changes while Nix finds
+	// out what there is to do, and some versions end above Done. Running is how
+	// many are being built now.
 	Done, Expected, Running, Failed int64
 	// Current is the store path that was begun last, a derivation or something
 	// fetched, and is still going on; "" where there is none.

@@ -48,7 +48,7 @@ func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string,
 	if err != nil {
 		var exit *ExitError
 		if errors.As(err, &exit) {
-			if m := lastError(exit.Stderr); m != "" && exit.Signal == "" {
+			if m := firstError(exit.Stderr); m != "" && exit.Signal == "" {
 				return nil, &BuildError{Derivation: drv, Message: m, Log: log.log.String(), Exit: exit}
 			}
 		}

@@ -96,7 +96,7 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 		}
 		// The group, since Nix has helpers of its own.
 		cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-		cmd.WaitDelay = graceTime
+		cmd.WaitDelay = n.grace
 		return cmd
 	}
 
@@ -126,13 +126,13 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	stderr.close()
 	switch exit := (*exec.ExitError)(nil); {
 	case err == nil:
-		return stdout.Bytes(), nil
+		return stdout.buf.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w", c.program, ctx.Err())
 	case runCtx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w: more than %v", c.program, context.Cause(runCtx), c.timeout)
-	case errors.Is(err, errOutput):
-		return nil, fmt.Errorf("%s: %w: %d bytes", c.program, errOutput, maxStdout)
+	case stdout.over:
+		return nil, fmt.Errorf("%s: %w: %d bytes", c.program, errOutput, stdout.limit)
 	case errors.As(err, &exit):
 		e := &ExitError{Args: append([]string{c.program}, c.args...), Code: exit.ExitCode(), Stderr: kept.String()}
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {

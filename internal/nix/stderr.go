@@ -133,13 +133,15 @@ var errOutput = errors.New("it printed more than it should")
 
 // limitedBuffer refuses what goes beyond its limit.
 type limitedBuffer struct {
-	bytes.Buffer
+	buf   bytes.Buffer // not embedded: its ReadFrom would go round Write
 	limit int
+	over  bool // something was refused
 }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
+	if b.buf.Len()+len(p) > b.limit {
+		b.over = true
 		return 0, errOutput
 	}
-	return b.Buffer.Write(p)
+	return b.buf.Write(p)
 }

@@ -1,0 +1,113 @@
+package nix
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestTimeout(t *testing.T) {
+	f := newFake(t, Config{Timeout: 200 * time.Millisecond}, "nix (Nix) 2.26.3\n", fake{Mode: "sleep"})
+	start := time.Now()
+	_, err := f.FlakeSource(t.Context(), "x")
+	if !errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("FlakeSource: %v, want ErrTimeout", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	f.checkNothingLeft()
+}
+
+// TestCancelEndsTheGroup: a Nix that does not end when asked to is killed, and
+// with it what it started.
+func TestCancelEndsTheGroup(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "stubborn"})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.FlakeSource(ctx, "x")
+		done <- err
+	}()
+	child, err := strconv.Atoi(f.waitFor("child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("FlakeSource: %v, want Canceled", err)
+	}
+	for range 100 {
+		if gone(child) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("process %d outlives the run", child)
+}
+
+// gone reports whether a process has ended, be it that nobody asked yet how.
+func gone(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return true
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || strings.Contains(string(data), ") Z ")
+}
+
+func TestDeadlineOfTheCaller(t *testing.T) {
+	f := newFake(t, Config{Timeout: time.Hour}, "nix (Nix) 2.26.3\n", fake{Mode: "sleep"})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := f.FlakeSource(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrTimeout) {
+		t.Errorf("FlakeSource: %v, want DeadlineExceeded", err)
+	}
+}
+
+func TestTooMuchOutput(t *testing.T) {
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "flood"})
+	if _, err := f.FlakeSource(t.Context(), "x"); !errors.Is(err, errOutput) {
+		t.Errorf("FlakeSource: %v, want errOutput", err)
+	}
+}
+
+func TestExitError(t *testing.T) {
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "a\x1b[31mred\x1b[0m\rb\nlast\tline", Code: 7})
+	_, err := f.FlakeSource(t.Context(), "x")
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Code != 7 || exit.Args[0] != "nix" || exit.Signal != "" {
+		t.Fatalf("FlakeSource: %v, want an ExitError", err)
+	}
+	if want := "aredb\nlast line"; exit.Stderr != want {
+		t.Errorf("Stderr = %q, want %q", exit.Stderr, want)
+	}
+	// Without a word of Nix's an evaluation did not fail, it did not happen.
+	_, err = f.Evaluate(t.Context(), testRequest("works"))
+	var ee *EvaluationError
+	if errors.As(err, &ee) || !errors.As(err, &exit) {
+		t.Errorf("Evaluate: %v, want an ExitError and no EvaluationError", err)
+	}
+
+	f = newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "error: x\n", Mode: "signal"})
+	_, err = f.Evaluate(t.Context(), testRequest("works"))
+	if errors.As(err, &ee) || !errors.As(err, &exit) || exit.Signal != "killed" || exit.Code != -1 {
+		t.Errorf("Evaluate by a Nix that is killed: %v, want an ExitError of a signal", err)
+	}
+}
+
+func TestPrivateDirectoryIsRemoved(t *testing.T) {
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "write", Code: 1})
+	f.FlakeSource(t.Context(), "x")
+	if dir := f.call().Dir; !strings.HasPrefix(dir, os.TempDir()) {
+		t.Errorf("run in %s", dir)
+	}
+	f.checkNothingLeft()
+}
