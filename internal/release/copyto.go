@@ -31,8 +31,9 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	if err := r.stage(ctx, staging, want); err != nil {
 		return err
 	}
-	if err := os.Rename(staging, dir); err != nil {
-		return fmt.Errorf("copy %s: %w", r.tag, err)
+	// os.Rename refuses a directory as its target, even an empty one.
+	if err := unix.Rename(staging, dir); err != nil {
+		return fmt.Errorf("copy %s to %s: %w", r.tag, printable(dir), err)
 	}
 	return syncDir(parent)
 }

@@ -1,0 +1,306 @@
+package release_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/release/releasetest"
+)
+
+func cache(t testing.TB, dir string) *release.Cache {
+	t.Helper()
+	c, err := release.OpenCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// finder returns a finder with the sources, a cache in dir and releasetest's
+// time.
+func finder(t testing.TB, dir string, sources ...release.Source) *release.Finder {
+	t.Helper()
+	return &release.Finder{Sources: sources, Cache: cache(t, dir), Verifier: believing{}, Options: []release.Option{at(releasetest.Now)}}
+}
+
+func TestFindKeepsAndFindsAgain(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	r, err := finder(t, kept, release.NewDirSource(dir)).Find(t.Context(), releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Source() != dir {
+		t.Errorf("Source() = %q, want %q", r.Source(), dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	// Both the release at hand and the next run live on the cache alone.
+	again, err := finder(t, kept, release.NewDirSource(dir)).Find(t.Context(), releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*release.Release{r, again} {
+		if _, err := r.Manifest(t.Context(), releasetest.Configuration); err != nil {
+			t.Error(err)
+		}
+		if f, err := r.Listing(t.Context(), releasetest.Configuration); err != nil {
+			t.Error(err)
+		} else {
+			f.Close()
+		}
+		// Images are not kept.
+		if _, err := r.Asset(t.Context(), "image.iso"); !errors.Is(err, release.ErrNotFound) {
+			t.Errorf("image.iso: %v", err)
+		}
+	}
+	if !strings.Contains(again.Source(), "cache") || !strings.Contains(again.Source(), kept) {
+		t.Errorf("Source() = %q, want the cache", again.Source())
+	}
+}
+
+func TestFindOneConfigurationThenAnother(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{Configurations: []string{"a", "b"}})
+	f := finder(t, kept, release.NewDirSource(dir))
+	for _, c := range []string{"a", "b"} {
+		f.Configurations = []string{c}
+		r, err := f.Find(t.Context(), releasetest.Tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Manifest(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{release.ManifestName("a"), release.ManifestName("b"), release.ListingName("a"), release.BundleName} {
+		if _, err := os.Stat(filepath.Join(kept, string(releasetest.Tag), name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDamagedCache damages each file of the cache in turn: with a source at
+// hand it is mended, without one it is refused.
+func TestDamagedCache(t *testing.T) {
+	dir := t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	src := release.NewDirSource(dir)
+	for _, name := range []string{
+		release.SumsName, release.BundleName, release.InfoName,
+		release.ManifestName(releasetest.Configuration), release.ListingName(releasetest.Configuration),
+	} {
+		kept := t.TempDir()
+		if _, err := finder(t, kept, src).Find(t.Context(), releasetest.Tag); err != nil {
+			t.Fatal(err)
+		}
+		sub := filepath.Join(kept, string(releasetest.Tag))
+		data := releasetest.Read(t, sub, name)
+		data[0] ^= 1
+		releasetest.File(t, sub, name, data)
+
+		_, err := finder(t, kept).Find(t.Context(), releasetest.Tag)
+		var untrusted *release.UntrustedError
+		if !errors.As(err, &untrusted) || !strings.Contains(untrusted.Source, "cache") {
+			t.Errorf("%s, offline: %v", name, err)
+		}
+		r, err := finder(t, kept, src).Find(t.Context(), releasetest.Tag)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(r.Notes()) != 1 || !strings.Contains(r.Notes()[0], "cache") {
+			t.Errorf("%s: notes %q", name, r.Notes())
+		}
+		if _, err := finder(t, kept).Find(t.Context(), releasetest.Tag); err != nil {
+			t.Errorf("%s was not mended: %v", name, err)
+		}
+	}
+}
+
+func TestUnsignedIsNotKept(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	f := finder(t, kept, release.NewDirSource(dir))
+	f.Verifier = nobody{}
+	if _, err := f.Find(t.Context(), releasetest.Tag); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(kept, string(releasetest.Tag))); err == nil {
+		t.Error("an unsigned release is in the cache")
+	}
+}
+
+func TestFindAsksInOrder(t *testing.T) {
+	empty, good, bad := t.TempDir(), t.TempDir(), t.TempDir()
+	signed(t, good, releasetest.Spec{})
+	sub := signed(t, bad, releasetest.Spec{})
+	releasetest.File(t, sub, release.BundleName, []byte("bad"))
+	down := forge(t, good, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	e, g, b, d := release.NewDirSource(empty), release.NewDirSource(good), release.NewDirSource(bad), source(t, down)
+	for _, c := range []struct {
+		name    string
+		sources []release.Source
+		want    string
+	}{
+		{"not found, then found", []release.Source{e, g}, ""},
+		{"unreachable, then found", []release.Source{d, g}, ""},
+		{"found before refused", []release.Source{g, b}, ""},
+		{"refused before found", []release.Source{b, g}, "bad-signature"},
+		{"none has it", []release.Source{e, e}, "not found"},
+		{"one has nothing, one cannot be asked", []release.Source{e, d}, "unavailable"},
+		{"one cannot be asked, one has nothing", []release.Source{d, e}, "unavailable"},
+		{"no sources", nil, "not found"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := finder(t, t.TempDir(), c.sources...).Find(t.Context(), releasetest.Tag)
+			if c.want != "" {
+				wantError(t, err, c.want, "")
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestFindLatest(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	for _, tag := range []release.Tag{"boot-v2026.2.9", "boot-v2026.2.28"} {
+		signed(t, one, releasetest.Spec{Tag: tag})
+	}
+	signed(t, two, releasetest.Spec{Tag: "boot-v2026.3.1"})
+	signed(t, two, releasetest.Spec{Tag: "zz-v2027"})
+	r, err := finder(t, t.TempDir(), release.NewDirSource(one), release.NewDirSource(two)).Find(t.Context(), release.Latest)
+	if err != nil || r.Tag() != "boot-v2026.3.1" {
+		t.Errorf("%v, %v", r, err)
+	}
+	down := forge(t, one, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	_, err = finder(t, t.TempDir(), release.NewDirSource(one), source(t, down)).Find(t.Context(), release.Latest)
+	wantError(t, err, "unavailable", "list of releases")
+	_, err = finder(t, t.TempDir(), release.NewDirSource(t.TempDir())).Find(t.Context(), release.Latest)
+	wantError(t, err, "not found", "name a tag")
+}
+
+func TestFindAccepted(t *testing.T) {
+	dir := t.TempDir()
+	old, young, other := releasetest.Tag, release.Tag("boot-v2026.03.05"), release.Tag("boot-v2026.03.06")
+	signed(t, dir, releasetest.Spec{Tag: old})
+	signed(t, dir, releasetest.Spec{Tag: young, Created: releasetest.Created.AddDate(0, 0, 5)})
+	signed(t, dir, releasetest.Spec{Tag: other, Created: releasetest.Created.AddDate(0, 0, 6)})
+	f := finder(t, t.TempDir(), release.NewDirSource(dir))
+	f.Accept = []release.Tag{young, old, "boot-v3"}
+	f.Options = append(f.Options, release.WithMemory(memory(t, t.TempDir())))
+	found := f.FindAccepted(t.Context())
+	if len(found) != 3 || found[0].Err != nil || found[1].Err != nil || found[1].Release.Tag() != old || !errors.Is(found[2].Err, release.ErrNotFound) {
+		t.Errorf("%v", found)
+	}
+	_, err := f.Find(t.Context(), other)
+	wantReason(t, err, release.ReasonNotAccepted)
+}
+
+func TestPrune(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	f := finder(t, kept, release.NewDirSource(dir))
+	var tags []release.Tag
+	for i := range 5 {
+		tag := release.Tag(fmt.Sprintf("boot-v%d", 9-i)) // the names run against the times
+		signed(t, dir, releasetest.Spec{Tag: tag, Created: releasetest.Created.Add(time.Duration(i) * time.Hour)})
+		tags = append(tags, tag)
+		if _, err := f.Find(t.Context(), tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One that cannot be read is the first to go.
+	if err := os.MkdirAll(filepath.Join(kept, "boot-v99"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	releasetest.File(t, filepath.Join(kept, "boot-v99"), release.SumsName, []byte("x"))
+	c := cache(t, kept)
+	gone, err := c.Prune(t.Context(), 3, tags[0])
+	if err != nil || !slices.Equal(gone, []release.Tag{"boot-v99", tags[1], tags[2]}) {
+		t.Errorf("pruned %v, %v", gone, err)
+	}
+	left, err := c.Tags(t.Context())
+	slices.Sort(left)
+	if err != nil || !slices.Equal(left, []release.Tag{tags[4], tags[3], tags[0]}) {
+		t.Errorf("left %v, %v", left, err)
+	}
+	f.Keep = 1
+	f.Accept = []release.Tag{tags[3], tags[4]}
+	if _, err := f.Find(t.Context(), tags[3]); err != nil {
+		t.Fatal(err)
+	}
+	// Found in the cache: nothing was added, so nothing is pruned.
+	signed(t, dir, releasetest.Spec{Tag: "boot-v1", Created: releasetest.Created.AddDate(0, 0, 1)})
+	f.Accept = append(f.Accept, "boot-v1")
+	if _, err := f.Find(t.Context(), "boot-v1"); err != nil {
+		t.Fatal(err)
+	}
+	left, _ = c.Tags(t.Context())
+	slices.Sort(left)
+	if !slices.Equal(left, []release.Tag{"boot-v1", tags[4], tags[3]}) {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestCopyToRefusesFullDirectory(t *testing.T) {
+	dir := t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	r, err := open(t, dir, releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	if err := r.CopyTo(t.Context(), out, nil); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	}
+	if err := r.CopyTo(t.Context(), out, nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a full one: %v", err)
+	}
+	if _, err := release.Open(t.Context(), release.NewDirSource(out), "", believing{}, at(releasetest.Now)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockIsWaitedFor(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	release2 := make(chan struct{})
+	// Someone who is slow holds the lock while fetching.
+	slow := forge(t, dir, func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, release.ListingName(releasetest.Configuration)) {
+			<-release2
+		}
+		return false
+	})
+	limits := quick()
+	limits.Header = 10 * time.Second
+	done := make(chan error, 1)
+	go func() {
+		_, err := finder(t, kept, source(t, slow, release.WithTimeouts(limits))).Find(context.Background(), releasetest.Tag)
+		done <- err
+	}()
+	for {
+		if left, _ := filepath.Glob(filepath.Join(kept, ".tmp-*")); len(left) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := finder(t, kept, release.NewDirSource(dir)).Find(ctx, releasetest.Tag)
+	wantError(t, err, "unavailable", "lock")
+	close(release2)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
