@@ -207,6 +207,33 @@ func TestFindAccepted(t *testing.T) {
 	wantReason(t, err, release.ReasonNotAccepted)
 }
 
+// TestAcceptLatest lists "latest": that accepts what the sources call the
+// newest, but does not let them take the node back.
+func TestAcceptLatest(t *testing.T) {
+	dir, older := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{Tag: "boot-v2"})
+	signed(t, dir, releasetest.Spec{Tag: "boot-v3", Created: releasetest.Created.AddDate(0, 0, 5)})
+	signed(t, older, releasetest.Spec{Tag: "boot-v2"})
+	f := finder(t, t.TempDir(), release.NewDirSource(dir))
+	f.Accept = []release.Tag{release.Latest}
+	f.Options = append(f.Options, release.WithMemory(memory(t, t.TempDir())))
+	for _, tag := range []release.Tag{release.Latest, "boot-v3"} {
+		if r, err := f.Find(t.Context(), tag); err != nil || r.Tag() != "boot-v3" {
+			t.Errorf("%s: %v, %v", tag, r, err)
+		}
+	}
+	_, err := f.Find(t.Context(), "boot-v2")
+	wantReason(t, err, release.ReasonNotAccepted)
+	// A forge that hides the newest.
+	f.Sources = []release.Source{release.NewDirSource(older)}
+	_, err = f.Find(t.Context(), release.Latest)
+	wantReason(t, err, release.ReasonRolledBack)
+	f.Accept = []release.Tag{release.Latest, "boot-v2"}
+	if _, err := f.Find(t.Context(), "boot-v2"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	f := finder(t, kept, release.NewDirSource(dir))

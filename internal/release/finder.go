@@ -20,7 +20,9 @@ type Finder struct {
 	Cache *Cache
 	// Verifier decides whom to believe.
 	Verifier Verifier
-	// Accept are the tags that the policy lists; see [WithAccept].
+	// Accept are the tags that the policy lists; see [WithAccept]. [Latest]
+	// among them accepts the newest that the sources offer, as long as it is no
+	// step back: what they offer is not signed.
 	Accept []Tag
 	// Configurations are those whose manifests and listings are kept; none for
 	// all.
@@ -34,27 +36,34 @@ type Finder struct {
 // Find returns the release tag, or with [Latest] the newest one that the
 // sources offer. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
-	if tag == Latest {
+	var latest Tag
+	if tag == Latest || slices.Contains(f.Accept, Latest) && !slices.Contains(f.Accept, tag) {
 		newest, err := f.Newest(ctx)
 		if err != nil {
 			return nil, err
 		}
-		tag = newest
+		if slices.Contains(f.Accept, Latest) {
+			latest = newest
+		}
+		if tag == Latest {
+			tag = newest
+		}
 	}
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
 	}
+	opts := append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) { o.latest = latest })
 	if f.Cache == nil {
-		return f.fromSources(ctx, tag)
+		return f.fromSources(ctx, tag, opts)
 	}
-	cached, refused := f.fromCache(ctx, tag)
+	cached, refused := f.fromCache(ctx, tag, opts)
 	if cached != nil && f.Cache.has(cached, f.wants) {
 		return cached, nil
 	}
 	if refused != nil && !mayBeMended(refused) {
 		return nil, refused
 	}
-	r, err := f.fromSources(ctx, tag)
+	r, err := f.fromSources(ctx, tag, opts)
 	switch {
 	case err == nil:
 	case cached != nil:
@@ -130,8 +139,8 @@ func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 
 // fromCache returns the release from the cache with everything that the cache
 // has of it checked; nil and nil where the cache does not have it.
-func (f *Finder) fromCache(ctx context.Context, tag Tag) (*Release, error) {
-	r, err := Open(ctx, f.Cache, tag, f.Verifier, f.options()...)
+func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
+	r, err := Open(ctx, f.Cache, tag, f.Verifier, opts...)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -149,10 +158,10 @@ func (f *Finder) fromCache(ctx context.Context, tag Tag) (*Release, error) {
 }
 
 // fromSources returns the release from the first source that has it.
-func (f *Finder) fromSources(ctx context.Context, tag Tag) (*Release, error) {
+func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
 	var errs []error
 	for _, s := range f.Sources {
-		r, err := Open(ctx, s, tag, f.Verifier, f.options()...)
+		r, err := Open(ctx, s, tag, f.Verifier, opts...)
 		if err == nil {
 			return r, nil
 		}
@@ -185,10 +194,6 @@ func together(what string, errs []error) error {
 		return &NotFoundError{What: what, Source: source, Hint: strings.Join(texts, "; ")}
 	}
 	return &UnavailableError{what, source, errors.New(strings.Join(texts, "; "))}
-}
-
-func (f *Finder) options() []Option {
-	return append(slices.Clone(f.Options), WithAccept(f.Accept...))
 }
 
 // wants reports whether the asset name is kept in the cache.

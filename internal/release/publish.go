@@ -74,7 +74,7 @@ func (r *Release) CheckComplete(ctx context.Context, dir string) error {
 	}
 	for _, name := range names {
 		if _, ok := r.sums.Digest(name); !ok {
-			return r.refuse(ReasonNotInSums, "%s is in %s, but %s has no line for it", name, printable(dir), SumsName)
+			return r.refuse(ReasonNotInSums, "%s is in the directory, but %s has no line for it", name, SumsName)
 		}
 	}
 	return r.CheckAll(ctx)

@@ -42,6 +42,7 @@ type options struct {
 	now           func() time.Time
 	grace         time.Duration
 	accept        []Tag
+	latest        Tag // accepted too, but not if it is a step back
 	memory        *Memory
 	allowRollback bool
 	progress      *Progress
@@ -146,7 +147,7 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	if r.info.Tag != r.tag {
 		return Untrusted(ReasonWrongTag, "it is the release %s, under another one's name", r.info.Tag)
 	}
-	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) {
+	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
 		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
 	}
 	if err := r.checkFreshness(); err != nil {
@@ -284,10 +285,11 @@ func (r *Release) has(configuration string) error {
 	return nil
 }
 
-// fetch returns the whole asset name as the source gives it, unchecked.
+// fetch returns the whole asset name as the source gives it, unchecked. An
+// empty asset is not nil: that would be none.
 func (r *Release) fetch(ctx context.Context, name string) ([]byte, error) {
-	var b bytes.Buffer
-	if err := r.stream(ctx, &b, name); err != nil {
+	b := bytes.NewBuffer([]byte{})
+	if err := r.stream(ctx, b, name); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -35,7 +35,7 @@ func splitBundles(data []byte) ([]jsontext.Value, error) {
 			break
 		}
 		if err != nil {
-			return nil, malformed("it is no JSON, or cut short, at byte %d", dec.InputOffset())
+			return nil, malformed("it is no JSON, or cut short")
 		}
 		if part.Kind() != '{' {
 			return nil, malformed("it is no JSON object")

@@ -1,0 +1,23 @@
+package release
+
+import (
+	"fmt"
+	"strings"
+)
+
+// ReadToken reads an access token from a file such as systemd's
+// LoadCredential= provides: one line, its newline left out.
+func ReadToken(file string) (string, error) {
+	data, err := readSmall(file, 8<<10)
+	if err != nil {
+		return "", fmt.Errorf("read the access token: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("read the access token: %s is empty", printable(file))
+	}
+	if err := checkToken(token); err != nil {
+		return "", fmt.Errorf("%s: %w", printable(file), err)
+	}
+	return token, nil
+}
