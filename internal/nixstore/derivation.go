@@ -86,8 +86,11 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 		InputDerivations: make(map[closure.StorePath][]string, len(parsed.InputDerivations)),
 		System:           parsed.Platform,
 		Builder:          parsed.Builder,
-		Args:             parsed.Arguments,
 		Env:              parsed.Env,
+	}
+	// go-nix leaves these as they are written in the file.
+	for _, arg := range parsed.Arguments {
+		d.Args = append(d.Args, unescaper.Replace(arg))
 	}
 	for input, outputs := range parsed.InputDerivations {
 		in, err := dir.Parse(input)
@@ -121,6 +124,8 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 	}
 	return d, nil
 }
+
+var unescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`)
 
 // textPath computes the store path of d as Nix does for text files: a hash over
 // the contents and what they refer to.

@@ -29,8 +29,9 @@ const (
 	// most 10 ms): a file written to less than that ago may be written to again
 	// without its time stamps changing.
 	settleTime    = 50 * time.Millisecond
-	copyAttempts  = 40
-	copyPauseMax  = 500 * time.Millisecond
+	copyAttempts  = 100
+	copyPauseMin  = 5 * time.Millisecond
+	copyPauseMax  = 100 * time.Millisecond
 	copyChunkSize = 16 << 20
 )
 
@@ -67,9 +68,10 @@ type databaseState struct {
 //     itself; it and the journal must have stayed what they were, by inode,
 //     size and time stamps that are old enough to tell.
 //
-// Otherwise the copy is made again, up to 40 times within about 15 s.
+// Otherwise the copy is made again, up to 100 times within about 10 s and
+// what the copies take.
 func snapshot(ctx context.Context, dir *os.File, to string) error {
-	pause := 10 * time.Millisecond
+	pause := copyPauseMin
 	for range copyAttempts {
 		before, files, err := look(dir)
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,7 +90,8 @@ func (s *Store) Entries() ([]string, error) {
 var ErrTooLarge = errors.New("file is too large")
 
 // ReadFile reads the regular file at rel in the store object p, or p itself
-// where rel is "". No component may be a link, and the file may have at most
+// where rel is "". A rel that begins with a slash, as from [Store.ResolveLink],
+// is the same as without. No component may be a link, and the file may have at most
 // limit bytes; it fails with [ErrTooLarge] above that and with
 // [fs.ErrNotExist] where there is nothing.
 func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, error) {
@@ -96,7 +99,10 @@ func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, 
 		return nil, err
 	}
 	name := path.Join(string(p), rel)
-	f, st, err := openRegular(s.file, path.Join(p.Base(), relative(rel)))
+	if rel = strings.TrimPrefix(rel, "/"); rel != "" && (!filepath.IsLocal(rel) || path.Clean(rel) != rel) {
+		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: errors.New("not a clean path within the object")}
+	}
+	f, st, err := openRegular(s.file, path.Join(p.Base(), rel))
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
@@ -124,7 +130,7 @@ func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, 
 		}
 	}
 	if int64(len(data)) != st.Size {
-		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: fmt.Errorf("its size changed while it was read")}
+		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: errors.New("its size changed while it was read")}
 	}
 	return data, nil
 }
