@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -100,15 +101,20 @@ func evalArgs(src Source, configuration string) []string {
 	}
 }
 
-// daemonSocket is where Nix's daemon listens.
-const daemonSocket = "/nix/var/nix/daemon-socket/socket"
+const (
+	// daemonSocket is where Nix's daemon listens.
+	daemonSocket  = "/nix/var/nix/daemon-socket/socket"
+	daemonTimeout = 5 * time.Second
+)
 
 // evalStore returns the store to evaluate with, such that nothing is written.
 // As root Nix would open this machine's store for writing if not told
 // otherwise.
 func evalStore(root string) string {
 	if root == "" || filepath.Clean(root) == "/" {
-		if info, err := os.Stat(daemonSocket); err == nil && info.Mode().Type() == os.ModeSocket {
+		// A socket may outlive its daemon, so that it is there says nothing.
+		if conn, err := net.DialTimeout("unix", daemonSocket, daemonTimeout); err == nil {
+			conn.Close()
 			return "daemon"
 		}
 		return "local?read-only=true"

@@ -169,12 +169,12 @@ func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims)
 	switch {
 	case got.err == nil:
 	case errors.Is(got.err, syscall.ENOENT) && at == want.Path.Base() && !errors.Is(got.err, nar.ErrChanged):
-		f.Cause, f.Want, f.ConsequenceOf = report.Cause(closure.Missing), want.NarHash.String(), r.otherSystem()
+		f.Cause, f.Want, f.ConsequenceOf = closure.Missing, want.NarHash.String(), r.otherSystem()
 		r.find(f)
 		return false
 	case errors.Is(got.err, nar.ErrUnsupported):
 		// No NAR holds it, so the path is not what the release says, unread.
-		f.Cause, f.Want, f.Detail = report.Cause(closure.DiskAltered), want.NarHash.String(), got.err.Error()
+		f.Cause, f.Want, f.Detail = closure.DiskAltered, want.NarHash.String(), got.err.Error()
 		r.find(f)
 		return false
 	case errors.Is(got.err, nar.ErrChanged):
@@ -221,7 +221,7 @@ func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
 	}
 	f := report.Finding{Tier: report.TierContents, Path: string(want.Path)}
 	for _, bad := range claims.malformed[string(want.Path)] {
-		f.Cause, f.Field, f.Detail = report.Cause(closure.DatabaseAltered), bad.Field, bad.Error()
+		f.Cause, f.Field, f.Detail = closure.DatabaseAltered, bad.Field, bad.Error()
 		r.find(f)
 	}
 	if len(claims.malformed[string(want.Path)]) > 0 {
@@ -229,7 +229,7 @@ func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
 	}
 	claim, registered := claims.of(want.Path)
 	if !registered {
-		f.Cause, f.ConsequenceOf = report.Cause(closure.Unregistered), r.otherSystem()
+		f.Cause, f.ConsequenceOf = closure.Unregistered, r.otherSystem()
 		r.find(f)
 		return
 	}

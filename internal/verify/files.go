@@ -29,7 +29,8 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return r.noListing(altered, err)
+			r.noListing(altered, err)
+			return nil
 		}
 		got, err := r.listFiles(ctx, listed.Path)
 		switch {
@@ -55,7 +56,7 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 // noListing tells, for altered paths, why their files are not named. That the
 // release has no listing, or cannot be reached any more, is no fault; that it
 // has a false one is.
-func (r *run) noListing(altered []closure.PathInfo, err error) error {
+func (r *run) noListing(altered []closure.PathInfo, err error) {
 	var untrusted *release.UntrustedError
 	if errors.As(err, &untrusted) {
 		r.find(report.Finding{Tier: report.TierContents, Cause: report.ReleaseUntrusted, Path: string(r.chosen.Release.Tag()), Detail: err.Error()})
@@ -65,7 +66,6 @@ func (r *run) noListing(altered []closure.PathInfo, err error) error {
 		notes[info.Path] = fmt.Sprintf("which files differ could not be told: %v", err)
 	}
 	r.annotate(nil, notes)
-	return nil
 }
 
 // namesFiles are the causes whose findings say which files differ.

@@ -1,0 +1,79 @@
+# make help lists the targets. Everything that a target needs is installed or
+# built by it; only Go, and root on Debian for the test hosts, must be there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+GO ?= go
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ec-verify
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+GOLANGCI := $(CACHE)/golangci-lint-2.15.0/golangci-lint
+GOTESTSUM := $(CACHE)/gotestsum-1.13.0/gotestsum
+TESTFLAGS ?=
+FUZZTIME ?= 60s
+
+.PHONY: build
+build: bin/ec-verify ## build bin/ec-verify
+
+.PHONY: bin/ec-verify
+bin/ec-verify:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/ec-verify
+
+.PHONY: demo
+demo: ## show the main job on a test host (root, Debian)
+	hack/demo
+
+.PHONY: setup
+setup:
+	hack/setup
+
+.PHONY: test
+test: setup $(GOTESTSUM) ## all tests, end-to-end ones included
+	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json -- -timeout 30m $(TESTFLAGS) ./...
+	hack/skipped .cache-test.json
+
+.PHONY: test-quick
+test-quick: ## the tests that need neither root nor a test host
+	$(GO) test -short $(TESTFLAGS) ./...
+
+.PHONY: test-race
+test-race: ## the tests of -short with the race detector
+	$(GO) test -short -race $(TESTFLAGS) ./...
+
+.PHONY: test-interop
+test-interop: ## signatures exchanged with cosign, which is built once
+	hack/test-interop
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME
+	hack/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: bin/ec-verify ## measure beside nix store verify; writes docs/benchmarks.md
+	hack/bench
+
+.PHONY: lint
+lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell
+	test -z "$$(gofmt -l cmd internal pkg)"
+	$(GOLANGCI) run ./...
+	hack/lint-shell
+
+.PHONY: man
+man: bin/ec-verify ## write the man pages to bin/man
+	bin/ec-verify man bin/man
+
+.PHONY: clean
+clean: ## remove what was built here (hack/testhost clean removes test hosts)
+	rm -rf bin .cache-test.json
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+$(GOLANGCI):
+	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+$(GOTESTSUM):
+	GOBIN=$(@D) $(GO) install gotest.tools/gotestsum@v1.13.0

@@ -1,0 +1,194 @@
+package endtoend
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSource(t *testing.T) {
+	sourceOf := func(m *machine) string { return m.Runner().Source }
+	t.Run("a file of it changed", func(t *testing.T) {
+		m := startReleased(t)
+		m.edit(sourceOf(m)+"/flake.nix", `echo "# changed" >> "$1"`)
+		src := filepath.Base(sourceOf(m))
+		m.verify().expect(t, "drifted", 1, "source-altered "+src, "disk-altered "+src+" flake.nix:content")
+	})
+	t.Run("it evaluates to something else", func(t *testing.T) {
+		m := startReleased(t)
+		m.edit(sourceOf(m)+"/flake.nix", `sed -i 's/1\.1/1.7/; s/26\.05\.2/26.05.9/' "$1"`)
+		a := m.verify()
+		if a.Verdict != "drifted" || a.code != 1 {
+			t.Errorf("got %s, exit %d", a.Verdict, a.code)
+		}
+		follows := 0
+		for _, f := range a.Findings {
+			if f.Cause == "evaluation-drift" {
+				follows++
+				if f.ConsequenceOf != "source-altered" || f.Want == f.Got {
+					t.Errorf("evaluation drift: %+v", f)
+				}
+			}
+		}
+		if follows == 0 {
+			t.Errorf("no evaluation drift: %+v", a.Findings)
+		}
+	})
+	t.Run("the lock changed", func(t *testing.T) {
+		m := startReleased(t)
+		m.edit(sourceOf(m)+"/flake.lock", `echo >> "$1"`)
+		src := filepath.Base(sourceOf(m))
+		m.verify().expect(t, "drifted", 1, "lock-altered "+src+"/flake.lock", "source-altered "+src, "disk-altered "+src+" flake.lock:content")
+	})
+	t.Run("a directory in place of the link", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `cp -rL /etc/every-channel/flake /root/f; rm /etc/every-channel/flake; mv /root/f /etc/every-channel/flake`)
+		a := m.verify()
+		if got := a.causes(); a.code != 1 || len(got) == 0 || !strings.HasPrefix(got[0], "source-altered") {
+			t.Errorf("exit %d, findings %q", a.code, got)
+		}
+	})
+	t.Run("missing", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("rm", "/etc/every-channel/flake")
+		a := m.verify()
+		if got := a.causes(); a.code != 1 || len(got) == 0 || !strings.HasPrefix(got[0], "source-missing") {
+			t.Errorf("exit %d, findings %q", a.code, got)
+		}
+	})
+	t.Run("it cannot be evaluated", func(t *testing.T) {
+		m := startReleased(t)
+		library := m.Run("sh", "-c", `for p in $(nix-store -qR /run/current-system); do case $p in *-source) [ "$p" = "$1" ] || echo "$p";; esac; done`, "sh", sourceOf(m))
+		m.Run("mv", library, "/root/library")
+		a := m.verify()
+		a.expect(t, "drifted", 1, "missing "+library, "evaluation-failed "+sourceOf(m))
+	})
+	t.Run("there is no nix", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `mkdir /root/bin; mv /usr/bin/nix /usr/bin/nix-* /root/bin/`)
+		m.verify().expect(t, "inconclusive", 4, "evaluation-failed")
+		m.verify("--unsafe-skip", "eval").expect(t, "verified", 0)
+	})
+}
+
+func TestLive(t *testing.T) {
+	t.Run("another generation runs", func(t *testing.T) {
+		m := startReleased(t)
+		other := m.Runner().Systems["testhost-other"].Toplevel
+		m.Activate(other, other)
+		a := m.verify()
+		a.expect(t, "drifted", 1, "other-system /run/current-system", "other-boot /run/booted-system",
+			"other-boot /proc/cmdline init=", "other-profile /nix/var/nix/profiles/system")
+		for _, f := range a.Findings {
+			if f.Cause == "extra" && f.ConsequenceOf != "other-system" {
+				t.Errorf("an extra path is not explained by the other system: %+v", f)
+			}
+		}
+		if a.Counts["drift"] < 6 {
+			t.Errorf("the other system's own paths are not reported: %v", a.Counts)
+		}
+	})
+	t.Run("booted from an older one that is not accepted", func(t *testing.T) {
+		m := startReleased(t)
+		m.Activate(m.Runner().Systems["testhost"].Toplevel, m.Runner().Systems["testhost-other"].Toplevel)
+		m.verify().expect(t, "drifted", 1, "other-boot /run/booted-system", "other-boot /proc/cmdline init=")
+	})
+	t.Run("the profile leads elsewhere", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("nix-env", "-p", "/nix/var/nix/profiles/system", "--set", m.Runner().Systems["testhost-other"].Toplevel)
+		m.verify().expect(t, "drifted", 1, "other-profile /nix/var/nix/profiles/system")
+	})
+	t.Run("current-system is a directory", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `cp -r "$(readlink -f /run/current-system)" /root/s; rm /run/current-system; mv /root/s /run/current-system`)
+		m.verify().expect(t, "drifted", 1, "other-system /run/current-system")
+	})
+	t.Run("no init= on the command line", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
+		m.verify().expect(t, "inconclusive", 4, "live-unknown /proc/cmdline init=")
+		m.verify("--unsafe-skip", "live").expect(t, "verified", 0)
+	})
+}
+
+func TestUnreadable(t *testing.T) {
+	m := startReleased(t)
+	file := m.path("program-02-1.2") + "/bin/program-02"
+	undo := m.BreakFile(file)
+	a := m.verify()
+	a.expect(t, "inconclusive", 4, "unreadable "+m.path("program-02-1.2"))
+	if a.Coverage.Hashed != a.Coverage.Paths-1 {
+		t.Errorf("the run did not go on: %+v", a.Coverage)
+	}
+	for _, f := range a.Findings {
+		if f.Cause == "unreadable" && (!strings.Contains(f.Detail, "bin/program-02") || !strings.Contains(f.Detail, "input/output error")) {
+			t.Errorf("the finding does not say what could not be read and why: %q", f.Detail)
+		}
+	}
+	// What is known to be wrong outweighs what is not known.
+	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
+	m.verify().expect(t, "drifted", 1, "unreadable "+m.path("program-02-1.2"), "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	undo()
+	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+}
+
+func TestDatabase(t *testing.T) {
+	t.Run("is no database", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; rm -f /nix/var/nix/db/db.sqlite-*; head -c 65536 /dev/urandom > /nix/var/nix/db/db.sqlite`)
+		a := m.verify("--unsafe-skip", "eval")
+		a.expect(t, "inconclusive", 4, "database-unreadable")
+		if a.Coverage.Hashed != a.Coverage.Paths {
+			t.Errorf("the disk was not compared with the manifest: %+v", a.Coverage)
+		}
+	})
+	t.Run("on a read-only file system", func(t *testing.T) {
+		m := startReleased(t)
+		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; mount --bind /nix /nix; mount -o remount,bind,ro /nix`)
+		a := m.verify()
+		a.expect(t, "verified", 0)
+		if !a.Coverage.DatabaseImmutable {
+			t.Error("the report does not say that the database lay on a read-only file system")
+		}
+	})
+	t.Run("its log is seen", func(t *testing.T) {
+		m := startReleased(t)
+		// A writer that stays leaves its rows in the write-ahead log.
+		m.Run("systemd-run", "--quiet", "--unit=writer", "sh", "-c",
+			`(echo "pragma wal_autocheckpoint=0; update ValidPaths set narSize=narSize+8 where path='`+m.path("unpacked-1")+`';"; sleep 60) | sqlite3 /nix/var/nix/db/db.sqlite`)
+		m.Run("sh", "-c", `for i in $(seq 50); do sleep 0.1; [ -s /nix/var/nix/db/db.sqlite-wal ] && exit 0; done; exit 1`)
+		time.Sleep(300 * time.Millisecond)
+		m.verify().expect(t, "drifted", 1, "database-altered "+m.path("unpacked-1")+" narSize")
+	})
+}
+
+func TestStoreRoot(t *testing.T) {
+	m := startReleased(t)
+	m.Run("sh", "-euc", `mkdir /mnt/disk; mount --bind / /mnt/disk`)
+	before := m.NixState()
+	a := m.verify("--store-root", "/mnt/disk")
+	a.expect(t, "verified", 0)
+	if m.NixState() != before {
+		t.Error("verifying wrote to the disk")
+	}
+	for _, tier := range a.Tiers {
+		if tier.Name == "live" && !strings.Contains(tier.Why, "not the running machine") {
+			t.Errorf("the live tier does not say that it looked at a disk: %+v", tier)
+		}
+	}
+	out := m.Run(program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--store-root", "/mnt/disk")
+	if !strings.HasPrefix(out, "verified: the disk at /mnt/disk is release") || !strings.Contains(strings.SplitN(out, "\n", 2)[0], "as far as it was checked") {
+		t.Errorf("the headline says more than was checked: %s", strings.SplitN(out, "\n", 2)[0])
+	}
+	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
+	m.verify("--store-root", "/mnt/disk").expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	t.Run("links lead out of it", func(t *testing.T) {
+		m := startReleased(t)
+		// The disk's store is a link to this machine's own, which is fine.
+		m.Run("sh", "-euc", `mkdir -p /mnt/disk/nix; ln -s /nix/store /mnt/disk/nix/store; ln -s /nix/var /mnt/disk/nix/var; mkdir -p /mnt/disk/etc; ln -s /etc/every-channel /mnt/disk/etc/every-channel`)
+		if a := m.verify("--store-root", "/mnt/disk"); a.Verdict == "verified" {
+			t.Errorf("a link out of the disk was followed: %+v", a)
+		}
+	})
+}
