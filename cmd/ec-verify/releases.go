@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"every.channel/ec-verify/internal/config"
@@ -31,55 +32,81 @@ func (a *app) releases(c config.Config, against string) (func(context.Context) [
 	if len(tags) == 0 {
 		return nil, usageError{errNoRelease}
 	}
-	sources, err := releaseSources(c)
+	finder, err := newFinder(c, nil)
 	if err != nil {
 		return nil, err
-	}
-	verifier, err := releaseVerifier(c)
-	if err != nil {
-		return nil, err
-	}
-	opts := []release.Option{release.WithGrace(time.Duration(c.Release.Grace))}
-	if c.UnsafeAllowRollback {
-		opts = append(opts, release.WithUnsafeRollback())
 	}
 	return func(ctx context.Context) []verify.Candidate {
 		var out []verify.Candidate
 		for _, tag := range tags {
-			rel, err := openFirst(ctx, sources, tag, verifier, opts)
+			rel, err := finder.Find(ctx, tag)
 			out = append(out, verify.Candidate{Tag: string(tag), Release: rel, Err: err})
 		}
 		return out
 	}, nil
 }
 
-// openFirst opens the release from the first source that has it. One that is
-// there and not trusted ends the search: a source that serves false releases
-// is to be known, not passed over.
-func openFirst(ctx context.Context, sources []release.Source, tag release.Tag, v release.Verifier, opts []release.Option) (*release.Release, error) {
-	var missed []error
-	for _, src := range sources {
-		rel, err := release.Open(ctx, src, tag, v, opts...)
-		var unavailable *release.UnavailableError
-		switch {
-		case err == nil:
-			return rel, nil
-		case errors.Is(err, release.ErrNotFound), errors.As(err, &unavailable):
-			missed = append(missed, err)
-		default:
-			return nil, err
-		}
+// newFinder returns what finds releases as c says: in the cache, then in its
+// sources. progress may be nil.
+func newFinder(c config.Config, progress *release.Progress) (*release.Finder, error) {
+	verifier, err := releaseVerifier(c)
+	if err != nil {
+		return nil, err
 	}
-	return nil, errors.Join(missed...)
+	sources, err := releaseSources(c)
+	if err != nil {
+		return nil, err
+	}
+	f := &release.Finder{
+		Sources: sources, Verifier: verifier, Keep: c.Release.Keep,
+		Options: append(releaseOptions(c), release.WithProgress(progress)),
+	}
+	for _, tag := range c.Release.Accept {
+		f.Accept = append(f.Accept, release.Tag(tag))
+	}
+	if c.Configuration != "" {
+		f.Configurations = []string{c.Configuration}
+	}
+	if c.UnsafeUnsigned {
+		// What nobody signed is neither kept nor remembered.
+		return f, nil
+	}
+	memory, err := release.OpenMemory(c.StateDir)
+	if err == nil {
+		f.Options = append(f.Options, release.WithMemory(memory))
+		f.Cache, err = release.OpenCache(cacheDir(c))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w (stateDir in the configuration says where; it must be writable)", err)
+	}
+	return f, nil
+}
+
+func cacheDir(c config.Config) string { return filepath.Join(c.StateDir, "releases") }
+
+func releaseOptions(c config.Config) []release.Option {
+	opts := []release.Option{release.WithGrace(time.Duration(c.Release.Grace))}
+	if c.UnsafeAllowRollback {
+		opts = append(opts, release.WithUnsafeRollback())
+	}
+	return opts
 }
 
 func releaseSources(c config.Config) ([]release.Source, error) {
 	if len(c.Release.Source) == 0 {
 		return nil, configError{errors.New("no release source: give --release DIR or URL, or list release.source in the configuration")}
 	}
+	var opts []release.SourceOption
+	if c.Release.TokenFile != "" {
+		token, err := release.ReadToken(c.Release.TokenFile)
+		if err != nil {
+			return nil, configError{fmt.Errorf("release.tokenFile: %w", err)}
+		}
+		opts = append(opts, release.WithToken(token))
+	}
 	var sources []release.Source
 	for _, spec := range c.Release.Source {
-		src, err := release.NewSource(spec)
+		src, err := release.NewSource(spec, opts...)
 		if err != nil {
 			return nil, configError{err}
 		}

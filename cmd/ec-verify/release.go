@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/trust"
+)
+
+func newReleaseCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{Use: "release", Short: "sign, check, fetch and list releases"},
+		newReleaseSignCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseListCommand(a))
+}
+
+// trustFlags are what the commands share that judge a release. They win over
+// the configuration.
+type trustFlags struct {
+	source         []string
+	keys           []string
+	stateDir       string
+	unsafeUnsigned bool
+	unsafeRollback bool
+}
+
+func (t *trustFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&t.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&t.keys, "key", nil, "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated")
+	f.StringVar(&t.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
+	f.BoolVar(&t.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
+	f.BoolVar(&t.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
+	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
+		panic(err)
+	}
+}
+
+// load returns the configuration with the flags laid over it.
+func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return c, err
+	}
+	changed := cmd.Flags().Changed
+	if changed("release") {
+		c.Release.Source = t.source
+	}
+	if changed("state-dir") {
+		if c.StateDir, err = filepath.Abs(t.stateDir); err != nil || t.stateDir == "" {
+			return c, usageError{fmt.Errorf("--state-dir %q: want a directory", t.stateDir)}
+		}
+	}
+	if changed("key") {
+		c.Trust = trust.Policy{}
+		for _, file := range t.keys {
+			abs, err := filepath.Abs(file)
+			if err != nil {
+				return c, usageError{fmt.Errorf("--key %q: %w", file, err)}
+			}
+			c.Trust.Keys = append(c.Trust.Keys, trust.Key{Name: fmt.Sprintf("key%d", len(c.Trust.Keys)+1), File: abs})
+		}
+	}
+	c.UnsafeUnsigned = c.UnsafeUnsigned || t.unsafeUnsigned
+	c.UnsafeAllowRollback = c.UnsafeAllowRollback || t.unsafeRollback
+	if err := c.Check(); err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}
+
+// isDir reports whether the argument of a command means a directory rather
+// than a tag.
+func isDir(arg string) bool {
+	if strings.ContainsRune(arg, os.PathSeparator) || arg == "." || arg == ".." {
+		return true
+	}
+	info, err := os.Stat(arg)
+	return err == nil && info.IsDir()
+}
+
+// releaseSummary is what the commands say of a trusted release. It is the
+// object that --output json prints.
+type releaseSummary struct {
+	SchemaVersion  int            `json:"schemaVersion"`
+	Tag            release.Tag    `json:"tag"`
+	Commit         string         `json:"commit"`
+	CreatedAt      time.Time      `json:"createdAt"`
+	BestBefore     time.Time      `json:"bestBefore"`
+	Configurations []string       `json:"configurations"`
+	Signer         release.Signer `json:"signer"`
+	Source         string         `json:"source"`
+	Assets         int            `json:"assets"`
+	Sums           string         `json:"sums"`
+	Unsafe         []string       `json:"unsafe"`
+	Notes          []string       `json:"notes"`
+}
+
+func summarize(r *release.Release) releaseSummary {
+	i := r.Info()
+	return releaseSummary{
+		SchemaVersion: 1, Tag: r.Tag(), Commit: i.Commit, CreatedAt: i.CreatedAt, BestBefore: i.BestBefore,
+		Configurations: i.Configurations, Signer: r.Signer(), Source: r.Source(), Assets: r.Sums().Len(),
+		Sums: r.Digest().String(), Unsafe: r.Unsafe(), Notes: r.Notes(),
+	}
+}
+
+// printRelease says that r is trusted, and why.
+func (a *app) printRelease(r *release.Release) error {
+	s := summarize(r)
+	if a.output == "json" {
+		return a.printJSON(&s)
+	}
+	headline := fmt.Sprintf("release %s is trusted", s.Tag)
+	if r.Unsigned() {
+		headline = fmt.Sprintf("release %s was taken unsigned (unsafe)", s.Tag)
+	}
+	commit := s.Commit
+	if commit == "" {
+		commit = "none stated"
+	}
+	lines := []string{
+		headline,
+		"  from            " + s.Source,
+		"  signed by       " + s.Signer.String(),
+		"  created         " + s.CreatedAt.Format(time.RFC3339) + ", best before " + s.BestBefore.Format(time.RFC3339),
+		"  commit          " + commit,
+		"  configurations  " + strings.Join(s.Configurations, ", "),
+		fmt.Sprintf("  assets          %d, SHA-256 of %s %s", s.Assets, release.SumsName, s.Sums),
+	}
+	for _, u := range s.Unsafe {
+		lines = append(lines, "  unsafe          "+u)
+	}
+	for _, n := range s.Notes {
+		lines = append(lines, "  note            "+n)
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchFetch shows how reading a release goes on.
+func (a *app) watchFetch(p *release.Progress) (stop func()) {
+	return a.watch(func() sample {
+		s := p.Snapshot()
+		return sample{what: "fetch", done: s.Done, total: max(0, s.Total), detail: s.Asset}
+	})
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/release"
+)
+
+func newReleaseFetchCommand(a *app) *cobra.Command {
+	var flags trustFlags
+	var out string
+	var assets []string
+	cmd := &cobra.Command{
+		Use:   "fetch TAG",
+		Short: "fetch a release into a directory",
+		Long: `Fetch the release TAG, or latest, check it, and put it into the directory OUT,
+which must be empty or not exist. It appears there whole and in one step: only
+bytes that were checked ever reach OUT.
+
+SHA256SUMS.txt, its signature and release.json are always among the files.`,
+		Example: `  ec-verify release fetch boot-v2026.02.28 --out boot/
+  ec-verify release fetch latest --out boot/ --asset '*-netboot.tar.gz'`,
+		Args: argCount(1, 1, "one tag"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return usageError{errors.New("--out DIR is missing: say where to put the release")}
+			}
+			for _, pattern := range assets {
+				if _, err := path.Match(pattern, ""); err != nil {
+					return usageError{fmt.Errorf("--asset %q: %w", pattern, err)}
+				}
+			}
+			c, err := flags.load(a, cmd)
+			if err != nil {
+				return err
+			}
+			progress := new(release.Progress)
+			stop := a.watchFetch(progress)
+			r, err := fetchRelease(cmd.Context(), c, args[0], out, assets, progress)
+			stop()
+			if err != nil {
+				return err
+			}
+			return a.printRelease(r)
+		},
+	}
+	flags.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "", "put the release into the directory `OUT` (required)")
+	f.StringArrayVar(&assets, "asset", nil, "only the assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")
+	if err := cmd.MarkFlagDirname("out"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+func fetchRelease(ctx context.Context, c config.Config, arg, out string, patterns []string, progress *release.Progress) (*release.Release, error) {
+	r, err := findRelease(ctx, c, arg, progress)
+	if err != nil {
+		return nil, err
+	}
+	want := func(name string) bool {
+		for _, pattern := range patterns {
+			// The patterns are known to be well-formed.
+			if ok, _ := path.Match(pattern, name); ok {
+				return true
+			}
+		}
+		return len(patterns) == 0
+	}
+	found := false
+	for name := range r.Sums().All() {
+		found = found || want(name)
+	}
+	if !found {
+		return nil, &release.NotFoundError{What: fmt.Sprintf("any asset that matches %q", patterns), Source: r.Source(), Hint: release.SumsName + " lists what there is"}
+	}
+	return r, r.CopyTo(ctx, out, want)
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+// listed is one line of release list.
+type listed struct {
+	Tag release.Tag `json:"tag"`
+	// State is "trusted", "not checked" for one that was not fetched, "refused"
+	// or "failed".
+	State string `json:"state"`
+	// Why is the signer, or what is wrong.
+	Why        string     `json:"why"`
+	Where      string     `json:"where"`
+	CreatedAt  *time.Time `json:"createdAt,omitzero"`
+	BestBefore *time.Time `json:"bestBefore,omitzero"`
+	// Accepted says that the configuration lists the tag.
+	Accepted bool `json:"accepted"`
+}
+
+func newReleaseListCommand(a *app) *cobra.Command {
+	var flags trustFlags
+	var cached bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "list the releases in the cache and in the sources",
+		Long: `List the releases that this node keeps, each checked now, and those that the
+sources offer. What they offer is not fetched, and so not checked.`,
+		Example: `  ec-verify release list
+  ec-verify release list --cached --output json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.load(a, cmd)
+			if err != nil {
+				return err
+			}
+			list, err := listReleases(cmd.Context(), c, cached)
+			if err != nil && list == nil {
+				return err
+			}
+			// What could be listed is shown even if a source could not be asked.
+			if printErr := a.printList(list); printErr != nil {
+				return printErr
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&cached, "cached", false, "list what is kept here only, and ask no source")
+	return cmd
+}
+
+func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]listed, error) {
+	verifier, err := releaseVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	var list []listed
+	cache := release.NewDirSource(cacheDir(c))
+	tags, err := cache.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range tags {
+		list = append(list, look(ctx, cache, tag, verifier, releaseOptions(c)))
+	}
+	var failed error
+	if !cachedOnly && len(c.Release.Source) > 0 {
+		sources, err := releaseSources(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sources {
+			lister, ok := s.(release.Lister)
+			if !ok {
+				continue
+			}
+			tags, err := lister.Tags(ctx)
+			if failed == nil {
+				failed = err
+			}
+			for _, tag := range tags {
+				list = append(list, listed{Tag: tag, State: "not checked", Where: s.String()})
+			}
+		}
+	}
+	for i := range list {
+		list[i].Accepted = slices.Contains(c.Release.Accept, string(list[i].Tag))
+	}
+	return list, failed
+}
+
+// look checks one release of the cache. The order of releases is left out:
+// older ones are kept on purpose.
+func look(ctx context.Context, src release.Source, tag release.Tag, v release.Verifier, opts []release.Option) listed {
+	l := listed{Tag: tag, State: "trusted", Where: "kept here"}
+	r, err := release.Open(ctx, src, tag, v, opts...)
+	var untrusted *release.UntrustedError
+	switch {
+	case errors.As(err, &untrusted):
+		l.State, l.Why = "refused", fmt.Sprintf("%s: %s", untrusted.Reason, untrusted.Detail)
+	case err != nil:
+		l.State, l.Why = "failed", err.Error()
+	default:
+		i := r.Info()
+		l.Why, l.CreatedAt, l.BestBefore = r.Signer().String(), &i.CreatedAt, &i.BestBefore
+	}
+	return l
+}
+
+func (a *app) printList(list []listed) error {
+	if a.output == "json" {
+		return a.printJSON(struct {
+			SchemaVersion int      `json:"schemaVersion"`
+			Releases      []listed `json:"releases"`
+		}{1, list})
+	}
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(a.stdout, "no releases")
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "TAG\tCREATED\tBEST BEFORE\tSTATE\tWHERE\tWHY")
+	for _, l := range list {
+		state := l.State
+		if l.Accepted {
+			state += ", accepted"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where), report.Escape(l.Why))
+	}
+	return w.Flush()
+}
+
+func date(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Format(time.DateOnly)
+}
+
+// printJSON writes v as one line.
+func (a *app) printJSON(v any) error {
+	if err := json.MarshalWrite(a.stdout, v); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout)
+	return err
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/trust"
+)
+
+// passwordVar is where cosign takes the password of a key from, too.
+const passwordVar = "COSIGN_PASSWORD"
+
+type signFlags struct {
+	key          string
+	passwordFile string
+	add          bool
+}
+
+func newReleaseSignCommand(a *app) *cobra.Command {
+	var flags signFlags
+	cmd := &cobra.Command{
+		Use:   "sign DIR",
+		Short: "write SHA256SUMS.txt over a release and sign it",
+		Long: `Write DIR/SHA256SUMS.txt over every other file in DIR, and its signature to
+DIR/SHA256SUMS.txt.sigstore.json: a sigstore bundle, as cosign verify-blob takes
+it. The release is checked in whole before the command succeeds.
+
+The key is ECDSA P-256 or Ed25519, in PEM: one that cosign generate-key-pair
+made, or PKCS #8. The password of an encrypted key is taken from the variable
+` + passwordVar + `, or from the file that --password-file names.
+
+With --add the SHA256SUMS.txt that is there is signed as it is, beside the
+signatures that it has, for a policy that asks for several signers.`,
+		Example: `  ec-verify release sign dist/ --key cosign.key
+  ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
+		Args: argCount(1, 1, "one directory"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.signRelease(cmd.Context(), args[0], flags) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&flags.key, "key", "", "sign with the private key in `FILE` (required)")
+	f.StringVar(&flags.passwordFile, "password-file", "", "the key's password is the first line of `FILE`")
+	f.BoolVar(&flags.add, "add", false, "add a signature to those that are there")
+	return cmd
+}
+
+func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) error {
+	if flags.key == "" {
+		return usageError{errors.New("--key FILE is missing: say what to sign with")}
+	}
+	pem, err := readBounded(flags.key, 64<<10)
+	if err != nil {
+		return fmt.Errorf("read the key: %w", err)
+	}
+	key, err := trust.ParsePrivateKey(pem, func() ([]byte, error) { return keyPassword(flags.passwordFile) })
+	if errors.Is(err, trust.ErrPassword) {
+		return fmt.Errorf("%s: %w; set %s or --password-file", flags.key, err, passwordVar)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", flags.key, err)
+	}
+	if !flags.add {
+		if err := release.WriteSums(dir); err != nil {
+			return err
+		}
+	}
+	sums, err := readBounded(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
+	if err != nil {
+		return err
+	}
+	bundle, err := trust.Sign(ctx, key, sums)
+	if err != nil {
+		return err
+	}
+	if flags.add {
+		existing, err := readBounded(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
+		if err != nil {
+			return fmt.Errorf("--add: %w", err)
+		}
+		if bundle, err = trust.AddBundle(existing, bundle, sums); err != nil {
+			return err
+		}
+	}
+	if err := release.WriteBundle(dir, bundle); err != nil {
+		return err
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		return err
+	}
+	verifier, err := trust.New(trust.Policy{Keys: []trust.Key{{Name: "own", PEM: string(public)}}})
+	if err != nil {
+		return err
+	}
+	r, err := release.Open(ctx, release.NewDirSource(dir), "", verifier)
+	if err != nil {
+		return fmt.Errorf("signed, but not fit to be published: %w", err)
+	}
+	if err := r.CheckComplete(ctx, dir); err != nil {
+		return fmt.Errorf("signed, but not fit to be published: %w", err)
+	}
+	return a.printRelease(r)
+}
+
+// keyPassword returns the password of a private key: the first line of file,
+// or the value of the variable where file is "". nil is none, which is
+// something else than an empty one.
+func keyPassword(file string) ([]byte, error) {
+	if file == "" {
+		value, ok := os.LookupEnv(passwordVar)
+		if !ok {
+			return nil, nil
+		}
+		return []byte(value), nil
+	}
+	data, err := readBounded(file, 64<<10)
+	if err != nil {
+		return nil, fmt.Errorf("read the password: %w", err)
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return []byte(strings.TrimSuffix(line, "\r")), nil
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/release"
+)
+
+func newReleaseVerifyCommand(a *app) *cobra.Command {
+	var flags trustFlags
+	cmd := &cobra.Command{
+		Use:   "verify DIR|TAG",
+		Short: "check a release in whole",
+		Long: `Check the signature of a release, its freshness and order, every asset against
+SHA256SUMS.txt, and every manifest and listing against their rules.
+
+DIR is a directory with the release's files, whatever its tag, and must hold
+nothing else; what this node has accepted before is not looked at. TAG, or
+latest, is found as in a verification: in the cache, then in release.source.`,
+		Example: `  ec-verify release verify dist/ --key release.pub
+  ec-verify release verify boot-v2026.02.28
+  ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,
+		Args: argCount(1, 1, "one directory or tag"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.load(a, cmd)
+			if err != nil {
+				return err
+			}
+			progress := new(release.Progress)
+			stop := a.watchFetch(progress)
+			r, err := checkRelease(cmd.Context(), c, args[0], progress)
+			stop()
+			if err != nil {
+				return err
+			}
+			return a.printRelease(r)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+// checkRelease opens the release in a directory, or of a tag, and reads all of
+// it.
+func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
+	if !isDir(arg) {
+		r, err := findRelease(ctx, c, arg, progress)
+		if err != nil {
+			return nil, err
+		}
+		return r, r.CheckAll(ctx)
+	}
+	verifier, err := releaseVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := release.Open(ctx, release.NewDirSource(arg), "", verifier, append(releaseOptions(c), release.WithProgress(progress))...)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.CheckComplete(ctx, arg)
+}
+
+// findRelease finds the release of a tag as a verification does.
+func findRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
+	tag, err := release.ParseTag(arg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	finder, err := newFinder(c, progress)
+	if err != nil {
+		return nil, err
+	}
+	return finder.Find(ctx, tag)
+}
