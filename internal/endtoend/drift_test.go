@@ -116,7 +116,7 @@ func TestDrift(t *testing.T) {
 			do:      func(m *machine) { m.edit(m.path("program-01-1.1"), `mv "$1" /root/copy; ln -s /root/copy "$1"`) },
 			verdict: "drifted", code: 1,
 			causes: func(m *machine) []string {
-				return []string{"disk-altered " + base(m, "program-01-1.1") + " :type bin:removed bin/program-01:removed"}
+				return []string{"disk-altered " + base(m, "program-01-1.1") + " :type .program:removed bin:removed bin/program-01:removed"}
 			},
 		},
 		{
