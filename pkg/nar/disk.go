@@ -36,7 +36,7 @@ func (h *Hasher) fromDisk(fd int, size int64) error {
 	h.stats.Dropped++
 	if !wasCached {
 		// Leave the cache as it was: without what only this reading brought in.
-		unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	}
 	return nil
 }
@@ -104,10 +104,11 @@ func drop(fd int) (dropped, wasCached bool) {
 		return true, false
 	}
 	if err != nil || pages.Dirty != 0 || pages.Writeback != 0 {
-		// Only clean pages can be dropped. A failure shows in the count below.
-		unix.Fdatasync(fd)
+		// Only clean pages can be dropped.
+		_ = unix.Fdatasync(fd)
 	}
-	unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
+	// Whether it worked, the count of pages tells.
+	_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	err = unix.Cachestat(uint(fd), &all, &pages, 0)
 	return err == nil && pages.Cache == 0, true
 }
@@ -116,7 +117,7 @@ func drop(fd int) (dropped, wasCached bool) {
 // directAlign. The collector does not move what is on the heap.
 func alignedBuffer() []byte {
 	b := make([]byte, directSize+directAlign)
-	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % directAlign
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % directAlign //nolint:gosec // only looks at the address
 	return b[skip : skip+directSize : skip+directSize]
 }
 

@@ -44,12 +44,15 @@ func (e *PathError) Unwrap() error { return e.Err }
 // swapped adds ErrChanged to the errors of system calls that say that a name
 // is no longer what the directory listed.
 func swapped(err error) error {
-	switch err {
-	case syscall.ENOENT, // gone
+	for _, sign := range []syscall.Errno{
+		syscall.ENOENT,  // gone
 		syscall.ELOOP,   // now a symbolic link
 		syscall.ENOTDIR, // no longer a directory
-		syscall.ENXIO:   // now a socket, or a device without a driver
-		return fmt.Errorf("%w: %w", ErrChanged, err)
+		syscall.ENXIO,   // now a socket, or a device without a driver
+	} {
+		if errors.Is(err, sign) {
+			return fmt.Errorf("%w: %w", ErrChanged, err)
+		}
 	}
 	return err
 }

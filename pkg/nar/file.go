@@ -101,7 +101,8 @@ func (h *Hasher) regular(dirfd int, name string) error {
 	}
 	h.opts.Progress.addFile()
 	if h.content != nil {
-		h.content.Sum(entry.SHA256[:0])
+		h.content.Sum(h.fileSum[:0])
+		entry.SHA256 = h.fileSum
 	}
 	return h.reportEntry(entry)
 }
@@ -124,7 +125,7 @@ func (h *Hasher) contents(fd int, size int64) error {
 // fromCache reads through the page cache.
 func (h *Hasher) fromCache(fd int, size int64) error {
 	if size >= readAhead {
-		unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
 	}
 	for left := size; left > 0; {
 		if err := h.mayGoOn(); err != nil {

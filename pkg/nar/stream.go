@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// bufferSize is how much is read before it is handed on. It keeps a buffer
-	// within a core's second-level cache, where the hash finds it, and makes
-	// system calls and hand-overs cheap next to hashing.
+	// bufferSize is how much is collected before it is passed on, in bytes. A
+	// buffer stays within a core's second-level cache, where the hash finds it;
+	// from 64 to 256 KiB the measured time is the same.
 	bufferSize = 128 << 10
 
-	// bufferCount is how many buffers a tree larger than one takes turns with:
-	// one being hashed, one being filled, and spare ones to ride out a slow
-	// read or a late wake-up.
+	// bufferCount is how many buffers an overlapping stream takes turns with:
+	// one being hashed, one being filled, and others to ride out a slow read
+	// or a late wake-up.
 	bufferCount = 4
 
 	// smallRead is the room below which a buffer counts as full, so that a
@@ -25,6 +25,12 @@ const (
 // pieces. With overlap set it does so on a goroutine of its own, so that the
 // next piece is read while one is hashed; the goroutine starts when the first
 // buffer is full, never for the many trees that fit in one.
+//
+// Overlap pays where reading waits, that is for direct reads (1.7 times as fast
+// on large files). Out of the page cache, filled by the kernel's own
+// read-ahead, it made the walk of one worker 10 % faster at best and always
+// took 10 to 25 % more processor time, which other workers then lack: the bytes
+// move from one core's cache to another's.
 type stream struct {
 	w       io.Writer
 	overlap bool
@@ -107,7 +113,7 @@ func (s *stream) drain() {
 		if b == nil {
 			break
 		}
-		s.w.Write(b) // a hash.Hash never returns an error
+		_, _ = s.w.Write(b) // a hash.Hash never returns an error
 		s.free <- b
 	}
 	s.done <- struct{}{}

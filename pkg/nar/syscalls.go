@@ -78,8 +78,8 @@ func getdents(fd int, b []byte) (int, error) {
 	}
 }
 
-// A name is an entry as its directory lists it.
-type name struct {
+// A dirent is an entry as its directory lists it.
+type dirent struct {
 	name string
 	typ  uint8 // DT_…, DT_UNKNOWN where the file system does not say
 }
@@ -89,7 +89,7 @@ type name struct {
 //	d_ino 8 bytes · d_off 8 · d_reclen 2 · d_type 1 · d_name up to a NUL
 //
 // It leaves "." and ".." out. All names of a call share one allocation.
-func appendNames(names []name, records []byte) ([]name, error) {
+func appendNames(names []dirent, records []byte) ([]dirent, error) {
 	const header = 8 + 8 + 2 + 1
 	text := string(records)
 	for off := 0; off < len(records); {
@@ -105,7 +105,7 @@ func appendNames(names []name, records []byte) ([]name, error) {
 		if length <= 0 {
 			return names, syscall.EIO
 		}
-		n := name{name: text[off+header : off+header+length], typ: rec[18]}
+		n := dirent{name: text[off+header : off+header+length], typ: rec[18]}
 		if n.name != "." && n.name != ".." {
 			names = append(names, n)
 		}

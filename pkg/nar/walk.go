@@ -2,6 +2,7 @@ package nar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ type walker struct {
 	path    []byte          // of the current node, the root's name first
 	rootLen int             // length of the root's name in path
 	frames  []frame         // directories from the root to the current node
-	names   []name          // entries of those directories, end to end
+	names   []dirent        // entries of those directories, end to end
 	listing []byte          // buffer for getdents
 	target  []byte          // buffer for readlinkat
 	stat    unix.Stat_t
@@ -48,7 +49,7 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 	defer h.closeAll()
 
 	h.out.put(tokMagic)
-	if err := h.node(dirfd, name{name: root, typ: unix.DT_UNKNOWN}); err != nil {
+	if err := h.node(dirfd, dirent{name: root, typ: unix.DT_UNKNOWN}); err != nil {
 		return err
 	}
 	for len(h.frames) > 0 {
@@ -75,7 +76,7 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 
 // node sends one node, or for a directory its beginning: what is in it follows
 // by way of the frame that enter leaves behind, its end by leave.
-func (h *Hasher) node(dirfd int, n name) error {
+func (h *Hasher) node(dirfd int, n dirent) error {
 	select {
 	case <-h.done:
 		return h.ctx.Err()
@@ -132,7 +133,7 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	if err := fstat(fd, &h.stat); err != nil {
 		return h.fail("stat", err)
 	}
-	f.dev, f.ino, f.stamp = uint64(h.stat.Dev), h.stat.Ino, stampOf(&h.stat)
+	f.dev, f.ino, f.stamp = h.stat.Dev, h.stat.Ino, stampOf(&h.stat)
 	h.out.put(tokDirectory)
 	h.reportMode(h.stat.Mode)
 	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
@@ -173,12 +174,19 @@ func (h *Hasher) list(fd int) error {
 			return h.fail("list", err)
 		}
 	}
-	entries := h.names[first:]
-	slices.SortFunc(entries, func(a, b name) int { return strings.Compare(a.name, b.name) })
-	for i := 1; i < len(entries); i++ {
-		// A listing that runs beside renames can show one name twice.
-		if entries[i].name == entries[i-1].name {
-			return h.fail("list", fmt.Errorf("%w: %q is listed twice", ErrChanged, entries[i].name))
+	if err := sortNames(h.names[first:]); err != nil {
+		return h.fail("list", err)
+	}
+	return nil
+}
+
+// sortNames puts names in the order of the NAR and checks that they differ: a
+// listing that runs beside renames can show one name twice.
+func sortNames(names []dirent) error {
+	slices.SortFunc(names, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(names); i++ {
+		if names[i].name == names[i-1].name {
+			return fmt.Errorf("%w: %q is listed twice", ErrChanged, names[i].name)
 		}
 	}
 	return nil
@@ -222,7 +230,7 @@ func (h *Hasher) reopen(f *frame, child int) error {
 	if err := fstat(fd, &h.stat); err != nil {
 		return h.fail("stat", err)
 	}
-	if uint64(h.stat.Dev) != f.dev || h.stat.Ino != f.ino {
+	if h.stat.Dev != f.dev || h.stat.Ino != f.ino {
 		return h.fail("open", fmt.Errorf("%w: moved to another directory", ErrChanged))
 	}
 	return nil
@@ -245,7 +253,7 @@ func (h *Hasher) symlink(dirfd int, name string) error {
 		h.target = make([]byte, targetSize)
 	}
 	n, err := readlinkat(dirfd, name, h.target)
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		return h.fail("readlink", fmt.Errorf("%w: no longer a symbolic link", ErrChanged))
 	}
 	if err != nil {
