@@ -2,108 +2,59 @@ package nix
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
 
-// fake is what the test binary does when it is run as nix or nix-instantiate:
-// it replays, and notes how it was run. It lies as "fake.json" beside the
-// programs, since nothing of our environment reaches them.
+// fake is what nix and nix-instantiate do in a test: a shell script replays it,
+// and notes beside itself how it was run.
 type fake struct {
 	Stdout, Stderr string
 	Code           int
-	// Mode is "" or something odd to do instead.
-	Mode string
+	// Do are commands of the shell to run before it ends. $here is the
+	// directory of the script; programs have a variable each.
+	Do string
 }
+
+const fakeScript = `#!$sh
+here=$here
+if [ "$*" = --version ]; then
+	echo x >>$here/version-calls
+	exec $cat $here/version
+fi
+$readlink /proc/self/ns/net >$here/netns
+pwd >$here/dir
+$env -0 >$here/env
+printf '%s\0' "${0##*/}" "$@" >$here/args
+$cat $here/stdout
+$cat $here/stderr >&2
+$do
+exit $code
+`
+
+// Odd things to do instead of ending.
+const (
+	doSleep = "exec $sleep 60"
+	// Ends at no signal that can be ignored, and has a child that does not
+	// either.
+	doIgnore = "trap '' TERM; $sleep 60 & echo $! >$here/child; wait; $sleep 60"
+	doFlood  = "exec $head -c 33554432 /dev/zero"
+	doDie    = "kill -KILL $$"
+	// As Nix leaves things in its caches.
+	doWrite = "$mkdir -p $XDG_CACHE_HOME/nix; : >$XDG_CACHE_HOME/nix/cache; : >$TMPDIR/x"
+)
 
 // call is how a fake was run.
 type call struct {
-	Args, Env []string
-	NetNS     string
-	Dir       string
-}
-
-func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case "nix", "nix-instantiate":
-		runFake(filepath.Dir(os.Args[0]))
-	}
-	os.Exit(m.Run())
-}
-
-func runFake(dir string) {
-	if len(os.Args) == 2 && os.Args[1] == "--version" {
-		data, err := os.ReadFile(filepath.Join(dir, "version"))
-		if err != nil {
-			os.Exit(1)
-		}
-		note(dir, "version-calls", "x")
-		os.Stdout.Write(data)
-		os.Exit(0)
-	}
-	var f fake
-	data, err := os.ReadFile(filepath.Join(dir, "fake.json"))
-	if err == nil {
-		err = json.Unmarshal(data, &f)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error: fake:", err)
-		os.Exit(1)
-	}
-	ns, _ := os.Readlink("/proc/self/ns/net")
-	wd, _ := os.Getwd()
-	c, _ := json.Marshal(call{Args: os.Args, Env: os.Environ(), NetNS: ns, Dir: wd})
-	note(dir, "call", string(c))
-	os.Stdout.WriteString(f.Stdout)
-	os.Stderr.WriteString(f.Stderr)
-	switch f.Mode {
-	case "sleep":
-		time.Sleep(time.Minute)
-	case "stubborn":
-		// Ends at no signal that can be ignored, and has a child that does not
-		// either.
-		signal.Ignore(syscall.SIGTERM)
-		child := exec.Command("/bin/sleep", "60")
-		if err := child.Start(); err == nil {
-			note(dir, "child", strconv.Itoa(child.Process.Pid))
-		}
-		time.Sleep(time.Minute)
-	case "flood":
-		line := []byte(strings.Repeat("x", 1<<16))
-		for range 2 * maxStdout / len(line) {
-			if _, err := os.Stdout.Write(line); err != nil {
-				os.Exit(1)
-			}
-		}
-	case "signal":
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	case "write":
-		// As Nix leaves things in its caches.
-		os.MkdirAll(os.Getenv("XDG_CACHE_HOME")+"/nix", 0o700)
-		os.WriteFile(os.Getenv("XDG_CACHE_HOME")+"/nix/cache", nil, 0o400)
-		os.WriteFile(os.Getenv("TMPDIR")+"/x", nil, 0o600)
-	}
-	os.Exit(f.Code)
-}
-
-func note(dir, name, text string) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return
-	}
-	f.WriteString(text + "\n")
-	f.Close()
+	Args, Env  []string
+	NetNS, Dir string
 }
 
 // fakeNix is a Nix whose programs replay f, and what a test may ask of them.
@@ -116,27 +67,27 @@ type fakeNix struct {
 func newFake(t *testing.T, config Config, version string, f fake) *fakeNix {
 	t.Helper()
 	dir := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	script := strings.NewReplacer("$do", f.Do, "$code", strconv.Itoa(f.Code), "here=$here", "here='"+dir+"'").Replace(fakeScript)
+	// Nothing of our PATH reaches the script.
+	for _, tool := range []string{"sh", "cat", "readlink", "env", "sleep", "head", "mkdir"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script = strings.ReplaceAll(script, "$"+tool, path)
 	}
 	for _, program := range programs {
-		if err := os.Symlink(self, filepath.Join(dir, program)); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	data, err := json.Marshal(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(dir, "fake.json"), string(data))
+	writeFile(t, filepath.Join(dir, "stdout"), f.Stdout)
+	writeFile(t, filepath.Join(dir, "stderr"), f.Stderr)
 	writeFile(t, filepath.Join(dir, "version"), version)
 	config.BinDir = dir
-	n := New(config)
-	n.grace = 300 * time.Millisecond
 	// What a run leaves in the temporary directory is seen there.
 	t.Setenv("TMPDIR", t.TempDir())
-	return &fakeNix{Nix: n, t: t, dir: dir}
+	return &fakeNix{Nix: New(config), t: t, dir: dir}
 }
 
 // recorded is a Nix that replays what a real one of that version printed.
@@ -169,18 +120,26 @@ var recordedVersions = sync.OnceValue(func() []string {
 	return names
 })
 
-// call returns how the program was run, other than to ask for its version.
+// call returns how the program was run last, other than to ask for its version.
 func (f *fakeNix) call() call {
 	f.t.Helper()
-	var c call
-	data, err := os.ReadFile(filepath.Join(f.dir, "call"))
-	if err != nil {
-		f.t.Fatal(err)
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(f.dir, name))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return string(data)
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		f.t.Fatalf("more than one call: %v", err)
+	list := func(name string) []string {
+		return strings.Split(strings.TrimSuffix(read(name), "\x00"), "\x00")
 	}
-	return c
+	return call{Args: list("args"), Env: list("env"), NetNS: strings.TrimSpace(read("netns")), Dir: strings.TrimSpace(read("dir"))}
+}
+
+// called reports whether it was run for more than its version.
+func (f *fakeNix) called() bool {
+	_, err := os.Stat(filepath.Join(f.dir, "args"))
+	return err == nil
 }
 
 func (c call) env() map[string]string {

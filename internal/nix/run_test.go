@@ -14,7 +14,7 @@ import (
 )
 
 func TestTimeout(t *testing.T) {
-	f := newFake(t, Config{Timeout: 200 * time.Millisecond}, "nix (Nix) 2.26.3\n", fake{Mode: "sleep"})
+	f := newFake(t, Config{Timeout: 200 * time.Millisecond}, "nix (Nix) 2.26.3\n", fake{Do: doSleep})
 	start := time.Now()
 	_, err := f.FlakeSource(t.Context(), "x")
 	if !errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
@@ -30,7 +30,8 @@ func TestTimeout(t *testing.T) {
 // with it what it started.
 func TestCancelEndsTheGroup(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "stubborn"})
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: doIgnore})
+	f.grace = 300 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -64,7 +65,7 @@ func gone(pid int) bool {
 }
 
 func TestDeadlineOfTheCaller(t *testing.T) {
-	f := newFake(t, Config{Timeout: time.Hour}, "nix (Nix) 2.26.3\n", fake{Mode: "sleep"})
+	f := newFake(t, Config{Timeout: time.Hour}, "nix (Nix) 2.26.3\n", fake{Do: doSleep})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := f.FlakeSource(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrTimeout) {
@@ -73,7 +74,7 @@ func TestDeadlineOfTheCaller(t *testing.T) {
 }
 
 func TestTooMuchOutput(t *testing.T) {
-	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "flood"})
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: doFlood})
 	if _, err := f.FlakeSource(t.Context(), "x"); !errors.Is(err, errOutput) {
 		t.Errorf("FlakeSource: %v, want errOutput", err)
 	}
@@ -96,7 +97,7 @@ func TestExitError(t *testing.T) {
 		t.Errorf("Evaluate: %v, want an ExitError and no EvaluationError", err)
 	}
 
-	f = newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "error: x\n", Mode: "signal"})
+	f = newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "error: x\n", Do: doDie})
 	_, err = f.Evaluate(t.Context(), testRequest("works"))
 	if errors.As(err, &ee) || !errors.As(err, &exit) || exit.Signal != "killed" || exit.Code != -1 {
 		t.Errorf("Evaluate by a Nix that is killed: %v, want an ExitError of a signal", err)
@@ -104,7 +105,7 @@ func TestExitError(t *testing.T) {
 }
 
 func TestPrivateDirectoryIsRemoved(t *testing.T) {
-	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Mode: "write", Code: 1})
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: doWrite, Code: 1})
 	f.FlakeSource(t.Context(), "x")
 	if dir := f.call().Dir; !strings.HasPrefix(dir, os.TempDir()) {
 		t.Errorf("run in %s", dir)

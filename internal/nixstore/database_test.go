@@ -20,7 +20,7 @@ import (
 func TestPathInfo(t *testing.T) {
 	root, name := testRoot(t, "wal")
 	a, b, drv := object(1, "a"), object(2, "b"), object(3, "a.drv")
-	w := startWriter(t, name)
+	w := openWriter(t, name)
 	w.exec(register(1, a), register(2, b), refer(1, 2), refer(1, 1),
 		fmt.Sprintf("update ValidPaths set deriver = '%s', ca = 'fixed:r:sha256:%s', sigs = 'key:c2ln', ultimate = 1 where id = 1", drv, strings.Repeat("0", 52)))
 	w.close()
@@ -51,7 +51,7 @@ func TestPathInfo(t *testing.T) {
 
 func TestClosure(t *testing.T) {
 	root, name := testRoot(t, "wal")
-	w := startWriter(t, name)
+	w := openWriter(t, name)
 	for i := 1; i <= 5; i++ {
 		w.exec(register(i, object(i, "x")))
 	}
@@ -93,7 +93,7 @@ func TestMalformedRows(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root, name := testRoot(t, "wal")
-			w := startWriter(t, name)
+			w := openWriter(t, name)
 			for i := 1; i <= 4; i++ {
 				w.exec(register(i, object(i, "x")))
 			}
@@ -131,7 +131,7 @@ func TestMalformedRows(t *testing.T) {
 
 func TestRegistered(t *testing.T) {
 	root, name := testRoot(t, "wal")
-	w := startWriter(t, name)
+	w := openWriter(t, name)
 	const n = 2*registeredBatch + 7
 	w.exec("begin")
 	for i := 1; i <= n; i++ {
@@ -169,7 +169,7 @@ func TestRegistered(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	root, name := testRoot(t, "wal")
-	w := startWriter(t, name)
+	w := openWriter(t, name)
 	w.exec(register(1, object(1, "x")))
 	w.close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -244,17 +244,17 @@ func TestOpenDatabaseRefuses(t *testing.T) {
 			}
 		}, "at most"},
 		{"table is a view", func(t *testing.T, root, db string) {
-			w := startWriter(t, db)
+			w := openWriter(t, db)
 			w.exec("alter table Refs rename to R", "create view Refs as with recursive r(referrer, reference) as (select 1, 1 union all select referrer + 1, 1 from r) select * from r")
 			w.close()
 		}, "no table Refs"},
 		{"column is generated", func(t *testing.T, root, db string) {
-			w := startWriter(t, db)
+			w := openWriter(t, db)
 			w.exec("drop table Refs", "create table Refs (referrer integer, x integer, reference integer generated always as (x + 1) virtual)")
 			w.close()
 		}, "no column reference"},
 		{"column is missing", func(t *testing.T, root, db string) {
-			w := startWriter(t, db)
+			w := openWriter(t, db)
 			w.exec("alter table ValidPaths drop column ca")
 			w.close()
 		}, "no column ca"},
@@ -303,7 +303,7 @@ func TestClosureOfASystem(t *testing.T) {
 	}
 	root, name := testRoot(t, "wal")
 	const n, refs = 3000, 7
-	w := startWriter(t, name)
+	w := openWriter(t, name)
 	w.exec("begin")
 	for i := 1; i <= n; i++ {
 		w.exec(register(i, object(i, "package-1.0")))

@@ -144,24 +144,51 @@ func (w *writer) kill() {
 	w.cmd.Wait()
 }
 
+// localWriter is a writer in this process, for databases that are closed again
+// before they are read.
+type localWriter struct {
+	t  *testing.T
+	db *sql.DB
+}
+
+func openWriter(t *testing.T, name string) *localWriter {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+name+"?_pragma=synchronous(0)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	return &localWriter{t, db}
+}
+
+func (w *localWriter) exec(lines ...string) {
+	w.t.Helper()
+	for _, line := range lines {
+		if _, err := w.db.Exec(line); err != nil {
+			w.t.Fatalf("%.200s: %v", line, err)
+		}
+	}
+}
+
+func (w *localWriter) close() {
+	w.t.Helper()
+	if err := w.db.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // testRoot makes a root with an empty database of the given journal mode and
 // returns it with the name of the database.
 func testRoot(t *testing.T, journalMode string) (root, name string) {
 	t.Helper()
 	root = t.TempDir()
-	dir := filepath.Join(root, "nix/var/nix/db")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	name = filepath.Join(root, "nix/var/nix/db", databaseName)
+	write(t, filepath.Join(filepath.Dir(name), "schema"), "10")
 	if err := os.MkdirAll(filepath.Join(root, "nix/store"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "schema"), []byte("10"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	name = filepath.Join(dir, databaseName)
-	w := startWriter(t, name)
-	w.exec("pragma journal_mode = "+journalMode, "pragma synchronous = off", nixSchema)
+	w := openWriter(t, name)
+	w.exec("pragma journal_mode = "+journalMode, nixSchema)
 	w.close()
 	return root, name
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -155,12 +156,12 @@ func TestLiveWriter(t *testing.T) {
 // time: before the second file is copied.
 type atStep struct {
 	context.Context
-	asked int
+	asked atomic.Int64
 	do    func()
 }
 
 func (c *atStep) Err() error {
-	if c.asked++; c.asked == 2 {
+	if c.asked.Add(1) == 2 {
 		c.do()
 	}
 	return c.Context.Err()
