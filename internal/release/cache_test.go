@@ -145,7 +145,10 @@ func TestFindAsksInOrder(t *testing.T) {
 	signed(t, good, releasetest.Spec{})
 	sub := signed(t, bad, releasetest.Spec{})
 	releasetest.File(t, sub, release.BundleName, []byte("bad"))
-	down := forge(t, good, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	down := forge(t, good, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	})
 	e, g, b, d := release.NewDirSource(empty), release.NewDirSource(good), release.NewDirSource(bad), source(t, down)
 	for _, c := range []struct {
 		name    string
@@ -183,7 +186,10 @@ func TestFindLatest(t *testing.T) {
 	if err != nil || r.Tag() != "boot-v2026.3.1" {
 		t.Errorf("%v, %v", r, err)
 	}
-	down := forge(t, one, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	down := forge(t, one, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	})
 	_, err = finder(t, t.TempDir(), release.NewDirSource(one), source(t, down)).Find(t.Context(), release.Latest)
 	wantError(t, err, "unavailable", "list of releases")
 	_, err = finder(t, t.TempDir(), release.NewDirSource(t.TempDir())).Find(t.Context(), release.Latest)

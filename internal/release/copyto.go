@@ -55,9 +55,6 @@ func checkEmpty(dir string) error {
 // stage writes the checked files of r into dir and makes them last. Only when
 // it has returned nil are they to be used.
 func (r *Release) stage(ctx context.Context, dir string, want func(name string) bool) error {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return fmt.Errorf("copy %s: %w", r.tag, err)
-	}
 	small := map[string][]byte{SumsName: r.rawSums, BundleName: r.rawBundle, InfoName: r.rawInfo}
 	for name, data := range small {
 		if data == nil {
@@ -80,13 +77,17 @@ func (r *Release) stage(ctx context.Context, dir string, want func(name string) 
 			return r.named(err)
 		}
 	}
+	// Until here nobody else could look into it.
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is published is no secret
+		return fmt.Errorf("copy %s: %w", r.tag, err)
+	}
 	return syncDir(dir)
 }
 
 // createSynced creates the file at path with what write writes, and makes it
 // last.
 func createSynced(path string, write func(*os.File) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644) //nolint:gosec // what is published is no secret
 	if err != nil {
 		return err
 	}

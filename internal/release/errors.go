@@ -11,58 +11,58 @@ import (
 type Reason string
 
 const (
-	// ReasonUnsigned: there is no bundle.
+	// ReasonUnsigned means: there is no bundle.
 	ReasonUnsigned Reason = "unsigned"
-	// ReasonMalformedBundle: the bundle is truncated, damaged or no bundle.
+	// ReasonMalformedBundle means: the bundle is truncated, damaged or no bundle.
 	ReasonMalformedBundle Reason = "malformed-bundle"
-	// ReasonUnsupportedBundle: a bundle of a media type or key kind that this
+	// ReasonUnsupportedBundle means: a bundle of a media type or key kind that this
 	// program does not read.
 	ReasonUnsupportedBundle Reason = "unsupported-bundle"
-	// ReasonOtherContent: the bundle is a signature over other bytes than this
+	// ReasonOtherContent means: the bundle is a signature over other bytes than this
 	// SHA256SUMS.txt, which was changed or got the bundle of another file.
 	ReasonOtherContent Reason = "signed-other-content"
-	// ReasonBadSignature: the signature does not verify with the key it names.
+	// ReasonBadSignature means: the signature does not verify with the key it names.
 	ReasonBadSignature Reason = "bad-signature"
-	// ReasonWrongKey: signed by no key that the policy names.
+	// ReasonWrongKey means: signed by no key that the policy names.
 	ReasonWrongKey Reason = "wrong-key"
-	// ReasonKeyWindow: signed by a key outside its validity window.
+	// ReasonKeyWindow means: signed by a key outside its validity window.
 	ReasonKeyWindow Reason = "key-window"
-	// ReasonWrongIdentity: the certificate is of another identity or issuer.
+	// ReasonWrongIdentity means: the certificate is of another identity or issuer.
 	ReasonWrongIdentity Reason = "wrong-identity"
-	// ReasonBadCertificate: the certificate, its log entry or its time stamp is
+	// ReasonBadCertificate means: the certificate, its log entry or its time stamp is
 	// not vouched for by the trusted root.
 	ReasonBadCertificate Reason = "bad-certificate"
-	// ReasonThreshold: good signatures, but by fewer signers than required.
+	// ReasonThreshold means: good signatures, but by fewer signers than required.
 	ReasonThreshold Reason = "threshold"
-	// ReasonMalformedSums: SHA256SUMS.txt breaks one of the rules of [ParseSums].
+	// ReasonMalformedSums means: SHA256SUMS.txt breaks one of the rules of [ParseSums].
 	ReasonMalformedSums Reason = "malformed-sums"
-	// ReasonNotInSums: an asset that the release needs has no line in
+	// ReasonNotInSums means: an asset that the release needs has no line in
 	// SHA256SUMS.txt, so the signature does not cover it.
 	ReasonNotInSums Reason = "not-in-sums"
-	// ReasonChecksum: an asset's bytes are not those that SHA256SUMS.txt names.
+	// ReasonChecksum means: an asset's bytes are not those that SHA256SUMS.txt names.
 	ReasonChecksum Reason = "checksum"
-	// ReasonTooLarge: an asset is larger than its kind may be.
+	// ReasonTooLarge means: an asset is larger than its kind may be.
 	ReasonTooLarge Reason = "too-large"
-	// ReasonMalformedInfo: release.json breaks one of the rules of [ParseInfo].
+	// ReasonMalformedInfo means: release.json breaks one of the rules of [ParseInfo].
 	ReasonMalformedInfo Reason = "malformed-info"
-	// ReasonWrongTag: the release is of another tag than the one asked for.
+	// ReasonWrongTag means: the release is of another tag than the one asked for.
 	ReasonWrongTag Reason = "wrong-tag"
-	// ReasonMalformedManifest: a manifest is not one, or of an unknown schema.
+	// ReasonMalformedManifest means: a manifest is not one, or of an unknown schema.
 	ReasonMalformedManifest Reason = "malformed-manifest"
-	// ReasonWrongConfiguration: a manifest is of another configuration.
+	// ReasonWrongConfiguration means: a manifest is of another configuration.
 	ReasonWrongConfiguration Reason = "wrong-configuration"
-	// ReasonMalformedListing: a listing is not one, of another configuration,
+	// ReasonMalformedListing means: a listing is not one, of another configuration,
 	// or expands beyond its limit.
 	ReasonMalformedListing Reason = "malformed-listing"
-	// ReasonExpired: past bestBefore and the grace.
+	// ReasonExpired means: past bestBefore and the grace.
 	ReasonExpired Reason = "expired"
-	// ReasonRolledBack: older than a release that was accepted before.
+	// ReasonRolledBack means: older than a release that was accepted before.
 	ReasonRolledBack Reason = "rolled-back"
-	// ReasonReplaced: other contents than were accepted under this tag before.
+	// ReasonReplaced means: other contents than were accepted under this tag before.
 	ReasonReplaced Reason = "replaced"
-	// ReasonNotAccepted: not among the tags that the policy lists.
+	// ReasonNotAccepted means: not among the tags that the policy lists.
 	ReasonNotAccepted Reason = "not-accepted"
-	// ReasonNotRegular: something other than a file stands in an asset's place.
+	// ReasonNotRegular means: something other than a file stands in an asset's place.
 	ReasonNotRegular Reason = "not-regular"
 )
 

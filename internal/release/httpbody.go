@@ -48,7 +48,7 @@ func (b *body) start() error {
 		want = append(want, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	}
 	ctx, stop := context.WithCancelCause(b.ctx)
-	resp, err := b.source.get(ctx, b.what, b.url, header, want...)
+	resp, err := b.source.get(ctx, b.what, b.url, header, want...) //nolint:bodyclose // Close and resume do
 	if err != nil {
 		stop(nil)
 		return err

@@ -172,7 +172,8 @@ func (s *HTTPSource) checkRedirect(req *http.Request, via []*http.Request) error
 	if len(via) > maxRedirects {
 		return redirectError(fmt.Sprintf("more than %d redirects", maxRedirects))
 	}
-	if req.URL.Scheme != "https" && !(req.URL.Scheme == "http" && s.base.Scheme == "http" && isLoopback(req.URL.Hostname())) {
+	local := s.base.Scheme == "http" && req.URL.Scheme == "http" && isLoopback(req.URL.Hostname())
+	if req.URL.Scheme != "https" && !local {
 		return redirectError(fmt.Sprintf("redirected to %q, which is not https", clip(req.URL.Redacted())))
 	}
 	if req.URL.User != nil {

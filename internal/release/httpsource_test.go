@@ -138,34 +138,34 @@ func TestMisbehavingServer(t *testing.T) {
 		{name: "204", do: status(204), want: unavailable, line: "answered 204", asked: 1},
 		{name: "429 then good", first: 1, do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "0")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, want: fine, asked: 2},
 		{name: "429 for ever", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, want: unavailable, line: "asks to wait 1s", asked: 3},
 		{name: "429 for a day", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "86400")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, want: unavailable, line: "asks to wait 24h0m0s", asked: 1},
 		{name: "503 until a date", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}, want: unavailable, line: "asks to wait", asked: 1},
 		{name: "redirect loop", do: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 		}, want: unavailable, line: "more than 5 redirects", asked: 6},
 		{name: "redirect to a file", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "file:///etc/passwd")
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		}, want: unavailable, line: "not https", asked: 1},
 		{name: "redirect to http elsewhere", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://example.org/\x1b[2J")
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		}, want: unavailable},
 		{name: "redirect with a password", do: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "http://user:secret@"+r.Host+r.URL.Path)
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		}, want: unavailable, line: "user name", asked: 1},
 		{name: "no header", do: func(_ http.ResponseWriter, r *http.Request) {
 			select {
@@ -369,7 +369,7 @@ func TestResume(t *testing.T) {
 				from, _ = strconv.Atoi(strings.TrimSuffix(v, "-"))
 				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(image)-1, len(image)))
 				w.Header().Set("Content-Length", strconv.Itoa(len(image)-from))
-				w.WriteHeader(206)
+				w.WriteHeader(http.StatusPartialContent)
 			} else {
 				w.Header().Set("Content-Length", strconv.Itoa(len(image)))
 			}
@@ -414,7 +414,7 @@ func TestToken(t *testing.T) {
 	})
 	s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") != "token "+token {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			return true
 		}
 		own.Add(1)

@@ -17,7 +17,7 @@ const lockWait = 10 * time.Minute
 // lock takes the lock that the file at path stands for, and returns what gives
 // it back. The lock goes with the process, so none is left behind by a kill.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

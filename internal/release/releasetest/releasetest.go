@@ -17,9 +17,9 @@ import (
 
 // Names that the releases of this package have unless told otherwise.
 const (
-	Tag           release.Tag = "boot-v2026.02.28"
-	Configuration             = "ec-runner-x86_64"
-	Commit                    = "0123456789abcdef0123456789abcdef01234567"
+	Tag           = release.Tag("boot-v2026.02.28")
+	Configuration = "ec-runner-x86_64"
+	Commit        = "0123456789abcdef0123456789abcdef01234567"
 )
 
 // Created is when the releases of this package were made unless told
