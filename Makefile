@@ -51,8 +51,8 @@ fuzz: ## run each fuzz target for FUZZTIME
 	hack/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: bin/ec-verify ## measure beside nix store verify; writes docs/benchmarks.md
-	hack/bench
+bench: ## measure beside nix store verify; writes docs/benchmarks.md
+	$(GO) run ./hack/benchmark
 
 .PHONY: lint
 lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell

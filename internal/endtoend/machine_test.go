@@ -145,7 +145,7 @@ type answer struct {
 		Paths, Hashed, Files, FromCache int
 		Bytes                           int64
 		Read                            string
-		DatabaseImmutable               bool
+		DatabaseReadOnly                bool
 	}
 	Findings []finding
 

@@ -148,7 +148,7 @@ func TestDatabase(t *testing.T) {
 		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; mount --bind /nix /nix; mount -o remount,bind,ro /nix`)
 		a := m.verify()
 		a.expect(t, "verified", 0)
-		if !a.Coverage.DatabaseImmutable {
+		if !a.Coverage.DatabaseReadOnly {
 			t.Error("the report does not say that the database lay on a read-only file system")
 		}
 	})

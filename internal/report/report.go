@@ -64,9 +64,9 @@ type Coverage struct {
 	Bytes     int64 // bytes of file contents read
 	Read      nar.ReadMode
 	FromCache int64 // files that --read disk could only get from the cache
-	// DatabaseImmutable says that the database was read without its write-ahead
-	// log, so that its newest rows may not have been seen.
-	DatabaseImmutable bool
+	// DatabaseReadOnly says that the Nix database lay on a mount that is
+	// read-only where this program sees it. Its write-ahead log was read as ever.
+	DatabaseReadOnly bool
 }
 
 // TierName names one kind of check; the order of a run is that of [TierNames].

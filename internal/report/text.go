@@ -172,9 +172,6 @@ func (r *Report) writeCoverage(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
 		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
-	if c.DatabaseImmutable {
-		fmt.Fprintln(w, "the Nix database was read without its write-ahead log (read-only file system)")
-	}
 	fmt.Fprintln(w)
 }
 

@@ -277,7 +277,7 @@ func (r *run) readClaims(ctx context.Context) *claims {
 	db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
 	if err == nil {
 		defer db.Close()
-		r.report.Coverage.DatabaseImmutable = db.Immutable()
+		r.report.Coverage.DatabaseReadOnly = db.Immutable()
 		var c *claims
 		if c, err = r.queryClaims(ctx, db); err == nil {
 			return c

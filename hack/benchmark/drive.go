@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	warmRounds = 5
+	coldRounds = 3
+	inHost     = "/usr/local/bin/"
+)
+
+// bench is one run of everything.
+type bench struct {
+	ctx  context.Context
+	host string
+}
+
+// results are the medians of all rounds.
+type results struct {
+	Machine                          []string
+	Files                            int
+	Bytes                            int64
+	ECWarm, NixWarm, Memory          cost
+	ECCold, CatCold, NixCold, ECDisk cost
+}
+
+func drive(ctx context.Context) error {
+	b := bench{ctx, fmt.Sprintf("bench-%d", os.Getpid())}
+	dir, err := os.MkdirTemp("", "ec-verify-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for name, pkg := range map[string]string{"ec-verify": "./cmd/ec-verify", "benchmark": "./hack/benchmark"} {
+		if err := b.command("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", filepath.Join(dir, name), pkg); err != nil {
+			return err
+		}
+	}
+	if err := b.testhost("up", b.host, "--owner", strconv.Itoa(os.Getpid())); err != nil {
+		return err
+	}
+	defer exec.Command("hack/testhost", "down", b.host).Run() //nolint:errcheck,noctx // the host's owner is about to end anyway
+	for _, name := range []string{"ec-verify", "benchmark"} {
+		if err := b.testhost("push", b.host, filepath.Join(dir, name), inHost+name); err != nil {
+			return err
+		}
+	}
+	say("making a store of 5 GB and 80,000 files")
+	if err := b.testhost("exec", b.host, "benchmark", "store"); err != nil {
+		return err
+	}
+	r, err := b.rounds()
+	if err != nil {
+		return err
+	}
+	fmt.Print(r.table())
+	return os.WriteFile("docs/benchmarks.md", []byte(r.document()), 0o644)
+}
+
+var (
+	ecVerify = []string{
+		inHost + "ec-verify", "--against", "boot-bench", "--release", "/srv/releases", "--unsafe-unsigned",
+		"--unsafe-skip", "source,eval,live", "--progress", "never",
+	}
+	nixVerify = []string{"sh", "-c", "exec nix --extra-experimental-features nix-command store verify --no-trust --recursive /nix/store/*-nixos-system-bench"}
+)
+
+func (b bench) rounds() (*results, error) {
+	r := &results{}
+	readers := strconv.Itoa(runtime.NumCPU())
+	cat := []string{"sh", "-c", "find /nix/store/*-package-* -type f -print0 | xargs -0 -n 256 -P " + readers + " cat >/dev/null"}
+	out, err := b.output("sh", "-c", "find /nix/store/*-package-* -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Sscan(out, &r.Files, &r.Bytes); err != nil {
+		return nil, err
+	}
+	memory := []string{inHost + "benchmark", "sha256", strconv.FormatInt(r.Bytes, 10)}
+	// What each warm round measures, one after the other, so that what disturbs
+	// one disturbs its peer as well.
+	warm := map[*cost][]string{&r.ECWarm: ecVerify, &r.NixWarm: nixVerify, &r.Memory: memory}
+	cold := map[*cost][]string{&r.ECCold: ecVerify, &r.CatCold: cat, &r.NixCold: nixVerify, &r.ECDisk: append(slices.Clone(ecVerify), "--read", "disk")}
+	say("warming the page cache")
+	if _, err := b.cost(cat); err != nil {
+		return nil, err
+	}
+	if err := b.medians(warm, []*cost{&r.ECWarm, &r.NixWarm, &r.Memory}, warmRounds, func() error { return nil }); err != nil {
+		return nil, err
+	}
+	if err := b.medians(cold, []*cost{&r.CatCold, &r.ECCold, &r.NixCold, &r.ECDisk}, coldRounds, dropCaches); err != nil {
+		return nil, err
+	}
+	r.Machine, err = b.machine()
+	return r, err
+}
+
+func (b bench) medians(what map[*cost][]string, order []*cost, rounds int, before func() error) error {
+	got := make(map[*cost][]cost)
+	for i := range rounds {
+		say("round %d of %d", i+1, rounds)
+		for _, c := range order {
+			if err := before(); err != nil {
+				return err
+			}
+			one, err := b.cost(what[c])
+			if err != nil {
+				return err
+			}
+			got[c] = append(got[c], one)
+		}
+	}
+	for c, all := range got {
+		*c = cost{
+			Wall: median(all, func(c cost) time.Duration { return c.Wall }),
+			CPU:  median(all, func(c cost) time.Duration { return c.CPU }),
+			RSS:  slices.MaxFunc(all, func(a, b cost) int { return int(a.RSS - b.RSS) }).RSS,
+		}
+	}
+	return nil
+}
+
+func median(all []cost, of func(cost) time.Duration) time.Duration {
+	values := make([]time.Duration, 0, len(all))
+	for _, c := range all {
+		values = append(values, of(c))
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func (b bench) cost(argv []string) (cost, error) {
+	out, err := b.output(append([]string{"benchmark", "run"}, argv...)...)
+	if err != nil {
+		return cost{}, err
+	}
+	var c cost
+	return c, json.Unmarshal([]byte(out), &c)
+}
+
+// dropCaches makes the next read come from the disk.
+func dropCaches() error {
+	if out, err := exec.Command("sync").CombinedOutput(); err != nil { //nolint:noctx // it is short
+		return fmt.Errorf("sync: %w\n%s", err, out)
+	}
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+}
+
+func (b bench) output(argv ...string) (string, error) {
+	cmd := exec.CommandContext(b.ctx, "hack/testhost", append([]string{"exec", b.host}, argv...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", argv, err)
+	}
+	return string(out), nil
+}
+
+func (b bench) testhost(args ...string) error {
+	return b.command(append([]string{"hack/testhost"}, args...)...)
+}
+
+func (b bench) command(argv ...string) error {
+	cmd := exec.CommandContext(b.ctx, argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%q: %w", argv, err)
+	}
+	return nil
+}
+
+// machine describes what the numbers were made on.
+func (b bench) machine() ([]string, error) {
+	out, err := b.output("sh", "-c", `grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2
+		grep -cw sha_ni /proc/cpuinfo
+		awk '/MemTotal/ { print $2 }' /proc/meminfo
+		uname -r
+		nix --version`)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 5 {
+		return nil, fmt.Errorf("describe the machine: got %q", out)
+	}
+	kib, err := strconv.ParseInt(strings.TrimSpace(lines[2]), 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	sha := "with SHA instructions"
+	if strings.TrimSpace(lines[1]) == "0" {
+		sha = "without SHA instructions"
+	}
+	return []string{
+		fmt.Sprintf("%d × %s, %s", runtime.NumCPU(), strings.TrimSpace(lines[0]), sha),
+		fmt.Sprintf("%d GiB of memory, Linux %s, store on overlayfs over ext4", (kib+512<<10)>>20, strings.TrimSpace(lines[3])),
+		fmt.Sprintf("%s, %s", runtime.Version(), strings.TrimSpace(lines[4])),
+		time.Now().UTC().Format("2006-01-02"),
+	}, nil
+}
+
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "benchmark: "+format+"\n", args...)
+}

@@ -1,0 +1,41 @@
+// Command benchmark measures ec-verify beside nix store verify on one store, in
+// one run, on a test host (hack/testhost), and writes docs/benchmarks.md.
+//
+//	go run ./hack/benchmark
+//
+// It needs root on Debian and about 12 GB of disk while it runs. The program
+// also runs inside the host, where it makes the store (benchmark store) and
+// measures one command at a time (benchmark run).
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "benchmark: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 0:
+		return drive(ctx)
+	case args[0] == "store" && len(args) == 1:
+		return makeStore(ctx)
+	case args[0] == "run" && len(args) > 1:
+		return measure(ctx, args[1:])
+	case args[0] == "sha256" && len(args) == 2:
+		return hashMemory(args[1])
+	}
+	return fmt.Errorf("usage: benchmark (see its documentation)")
+}
