@@ -61,7 +61,11 @@ SHA256SUMS.txt, its signature and release.json are always among the files.`,
 }
 
 func fetchRelease(ctx context.Context, c config.Config, arg, out string, patterns []string, progress *release.Progress) (*release.Release, error) {
-	r, err := findRelease(ctx, c, arg, progress)
+	finder, err := newFinder(c, progress)
+	if err != nil {
+		return nil, err
+	}
+	r, err := findRelease(ctx, finder, arg)
 	if err != nil {
 		return nil, err
 	}

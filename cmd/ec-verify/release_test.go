@@ -117,6 +117,16 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	if code, _, errs := command(t, "--config", config, "release", "fetch", string(releasetest.Tag), "--out", boot); code == 0 || !strings.Contains(errs, "not empty") {
 		t.Errorf("fetch again: %d %q", code, errs)
 	}
+	// By its tag it is checked with what is kept here alone.
+	if err := os.Rename(root, root+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "--config", config, "release", "verify", string(releasetest.Tag)); code != 0 || !strings.Contains(out, "the cache") {
+		t.Errorf("verify without the source: %d %q %q", code, out, errs)
+	}
+	if err := os.Rename(root+"-gone", root); err != nil {
+		t.Fatal(err)
+	}
 	if code, out, errs := command(t, "--config", config, "release", "list"); code != 0 || strings.Count(out, string(releasetest.Tag)) != 2 || !strings.Contains(out, "trusted, accepted") || !strings.Contains(out, "not checked") {
 		t.Errorf("list: %d %q %q", code, out, errs)
 	}
@@ -292,8 +302,8 @@ func TestRefusals(t *testing.T) {
 				releasetest.File(t, dir, release.BundleName, b)
 			}
 			arg := string(c.Tag)
-			if name == "sums-without-image" {
-				arg = filepath.Join(root, arg) // only a directory can hold what is not listed
+			if name == "sums-without-image" || name == "image-tampered" {
+				arg = filepath.Join(root, arg) // which is read in whole
 			}
 			config := configFile(t, map[string]any{
 				"stateDir": state, "trust": p,

@@ -13,13 +13,16 @@ func newReleaseVerifyCommand(a *app) *cobra.Command {
 	var flags trustFlags
 	cmd := &cobra.Command{
 		Use:   "verify DIR|TAG",
-		Short: "check a release in whole",
-		Long: `Check the signature of a release, its freshness and order, every asset against
-SHA256SUMS.txt, and every manifest and listing against their rules.
+		Short: "check a release",
+		Long: `Check the signature of a release, its freshness, its files against
+SHA256SUMS.txt, and its manifests and listings against their rules.
 
-DIR is a directory with the release's files, whatever its tag, and must hold
-nothing else; what this node has accepted before is not looked at. TAG, or
-latest, is found as in a verification: in the cache, then in release.source.`,
+DIR is a directory with all of a release's files, whatever its tag, and nothing
+else. What this node has accepted before is not looked at.
+
+TAG, or latest, is found as in a verification: in the cache, then in
+release.source. What a node uses of it is checked, and that it is no step back;
+images are checked when they are fetched.`,
 		Example: `  ec-verify release verify dist/ --key release.pub
   ec-verify release verify boot-v2026.02.28
   ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,
@@ -43,15 +46,19 @@ latest, is found as in a verification: in the cache, then in release.source.`,
 	return cmd
 }
 
-// checkRelease opens the release in a directory, or of a tag, and reads all of
-// it.
+// checkRelease opens the release in a directory and reads all of it, or finds
+// the one of a tag and reads what a node uses of it.
 func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
 	if !isDir(arg) {
-		r, err := findRelease(ctx, c, arg, progress)
+		finder, err := newFinder(c, progress)
 		if err != nil {
 			return nil, err
 		}
-		return r, r.CheckAll(ctx)
+		r, err := findRelease(ctx, finder, arg)
+		if err != nil {
+			return nil, err
+		}
+		return r, r.CheckAssets(ctx, finder.Uses)
 	}
 	verifier, err := releaseVerifier(c)
 	if err != nil {
@@ -65,14 +72,10 @@ func checkRelease(ctx context.Context, c config.Config, arg string, progress *re
 }
 
 // findRelease finds the release of a tag as a verification does.
-func findRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
+func findRelease(ctx context.Context, finder *release.Finder, arg string) (*release.Release, error) {
 	tag, err := release.ParseTag(arg)
 	if err != nil {
 		return nil, usageError{err}
-	}
-	finder, err := newFinder(c, progress)
-	if err != nil {
-		return nil, err
 	}
 	return finder.Find(ctx, tag)
 }

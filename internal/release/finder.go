@@ -57,7 +57,7 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 		return f.fromSources(ctx, tag, opts)
 	}
 	cached, refused := f.fromCache(ctx, tag, opts)
-	if cached != nil && f.Cache.has(cached, f.wants) {
+	if cached != nil && f.Cache.has(cached, f.Uses) {
 		return cached, nil
 	}
 	if refused != nil && !mayBeMended(refused) {
@@ -78,7 +78,7 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if refused != nil {
 		r.notes = append(r.notes, "the copy in the cache was replaced: "+refused.Error())
 	}
-	kept, err := f.Cache.Keep(ctx, r, f.wants)
+	kept, err := f.Cache.Keep(ctx, r, f.Uses)
 	if err != nil {
 		return nil, err
 	}
@@ -196,8 +196,9 @@ func together(what string, errs []error) error {
 	return &UnavailableError{what, source, errors.New(strings.Join(texts, "; "))}
 }
 
-// wants reports whether the asset name is kept in the cache.
-func (f *Finder) wants(name string) bool {
+// Uses reports whether the asset name is one that a node looks at, which the
+// cache keeps: release.json, and the manifests and listings of Configurations.
+func (f *Finder) Uses(name string) bool {
 	c, ok := configurationOf(name)
 	return name == InfoName || ok && (len(f.Configurations) == 0 || slices.Contains(f.Configurations, c))
 }

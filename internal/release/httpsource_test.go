@@ -70,7 +70,7 @@ func TestHTTPSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.CheckAll(t.Context()); err != nil {
+	if err := r.CheckAssets(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")

@@ -77,14 +77,17 @@ func (r *Release) CheckComplete(ctx context.Context, dir string) error {
 			return r.refuse(ReasonNotInSums, "%s is in the directory, but %s has no line for it", name, SumsName)
 		}
 	}
-	return r.CheckAll(ctx)
+	return r.CheckAssets(ctx, nil)
 }
 
-// CheckAll reads every asset of r, compares it with SHA256SUMS.txt, and
-// decodes every manifest and listing, each of which must be of a configuration
-// that release.json lists.
-func (r *Release) CheckAll(ctx context.Context) error {
+// CheckAssets reads the assets of r that want accepts (nil for all), compares
+// them with SHA256SUMS.txt, and decodes the manifests and listings among them,
+// each of which must be of a configuration that release.json lists.
+func (r *Release) CheckAssets(ctx context.Context, want func(name string) bool) error {
 	for name := range r.sums.All() {
+		if want != nil && !want(name) {
+			continue
+		}
 		var err error
 		switch c, ok := configurationOf(name); {
 		case ok && !r.info.Has(c):
