@@ -22,7 +22,7 @@ bin/ec-verify:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/ec-verify
 
 .PHONY: demo
-demo: ## show the main job on a test host (root, Debian)
+demo: setup ## show the main job on a test host (root, Debian)
 	hack/demo
 
 .PHONY: setup

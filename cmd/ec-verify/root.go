@@ -31,8 +31,9 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   # Check a disk from outside, against a release in a directory
   ec-verify --against boot-v2026.02.28 --release /srv/releases --store-root /mnt
 
-  # CI: write what a release says of a configuration
-  ec-verify manifest create .#ec-runner-x86_64 --out dist/`
+  # CI: write what a release says of a configuration, and sign it
+  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
+  ec-verify release sign dist/ --key cosign.key`
 
 func newRootCommand(a *app) *cobra.Command {
 	v := verifyFlags{}
@@ -65,6 +66,7 @@ func newRootCommand(a *app) *cobra.Command {
 	v.register(cmd)
 	cmd.AddCommand(
 		newManifestCommand(a),
+		newReleaseCommand(a),
 		newHashCommand(a),
 		newConfigCommand(a),
 		newManCommand(a),
