@@ -18,13 +18,14 @@ const (
 )
 
 // StoreDir is the directory that store paths name as their parent: absolute,
-// clean, without a trailing slash. It is part of what gets hashed and so stays
-// the same however the store is mounted. The zero value is invalid.
+// clean, without a trailing slash, of printable ASCII without spaces, quotes
+// and backslashes. It is part of what gets hashed and so stays the same however
+// the store is mounted. The zero value is invalid.
 type StoreDir string
 
 // ParseStoreDir checks s and returns it as a store directory.
 func ParseStoreDir(s string) (StoreDir, error) {
-	if len(s) > maxDirLen || !path.IsAbs(s) || path.Clean(s) != s || s == "/" || strings.ContainsFunc(s, isControl) {
+	if len(s) > maxDirLen || !path.IsAbs(s) || path.Clean(s) != s || s == "/" || strings.ContainsFunc(s, isUnfitForDir) {
 		return "", fmt.Errorf("parse store directory %q: want a clean absolute path such as %s", clip(s), DefaultStoreDir)
 	}
 	return StoreDir(s), nil
@@ -151,7 +152,9 @@ func isNameByte(c byte) bool {
 	return strings.IndexByte("+-._?=", c) >= 0
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+// isUnfitForDir is true of what would have to be escaped in a message, a list
+// or a JSON string; see [StorePath] for why none of it may be there.
+func isUnfitForDir(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' || r == '\\' }
 
 // clip shortens what an outsider wrote before it becomes part of a message.
 func clip(s string) string {
