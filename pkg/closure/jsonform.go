@@ -6,11 +6,15 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/pkg/nar"
 )
 
-// emptyAsNull writes a path info's absent deriver and content address as null,
-// as nix path-info --json does, rather than as "".
-var emptyAsNull = json.MarshalToFunc(func(e *jsontext.Encoder, p *PathInfo) error {
+// emptyAsNull writes what is absent as null, as nix path-info --json does,
+// rather than as "".
+var emptyAsNull = json.JoinMarshalers(pathInfoForm, sourceForm)
+
+var pathInfoForm = json.MarshalToFunc(func(e *jsontext.Encoder, p *PathInfo) error {
 	type plain struct {
 		Path       StorePath   `json:"path"`
 		NarHash    string      `json:"narHash"`
@@ -29,8 +33,21 @@ var emptyAsNull = json.MarshalToFunc(func(e *jsontext.Encoder, p *PathInfo) erro
 	return json.MarshalEncode(e, &w)
 })
 
+var sourceForm = json.MarshalToFunc(func(e *jsontext.Encoder, s *Source) error {
+	type plain struct {
+		NarHash     nar.Hash  `json:"narHash"`
+		LockNarHash *nar.Hash `json:"lockNarHash"`
+	}
+	w := plain{NarHash: s.NarHash}
+	if !s.LockNarHash.IsZero() {
+		w.LockNarHash = &s.LockNarHash
+	}
+	return json.MarshalEncode(e, &w)
+})
+
 // jsonError renders what the JSON decoder found wrong with an outsider's bytes
-// in one line without repeating more than a little of them.
+// in one line without repeating more than a little of them. Names are quoted:
+// they may hold anything.
 func jsonError(err error) string {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
@@ -39,15 +56,18 @@ func jsonError(err error) string {
 			where = "/"
 		}
 		if errors.Is(semantic.Err, json.ErrUnknownName) {
-			return fmt.Sprintf("unknown member %s", clip(where))
+			return fmt.Sprintf("unknown member %q", clip(where))
 		}
 		if semantic.Err != nil {
-			return fmt.Sprintf("at %s: %s", clip(where), clip(semantic.Err.Error()))
+			return fmt.Sprintf("at %q: %s", clip(where), clip(semantic.Err.Error()))
 		}
-		return fmt.Sprintf("at %s: not of the expected kind", clip(where))
+		return fmt.Sprintf("at %q: not of the expected kind", clip(where))
 	}
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
+		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
+			return fmt.Sprintf("at byte %d: member %q stands there twice", syntactic.ByteOffset, clip(string(syntactic.JSONPointer)))
+		}
 		what := "malformed JSON"
 		if syntactic.Err != nil {
 			what = clip(syntactic.Err.Error())

@@ -22,6 +22,13 @@ const (
 	// MaxManifestSize is the largest manifest in bytes that is looked at. A
 	// desktop's closure of 5,000 paths takes about 6 MB.
 	MaxManifestSize = 64 << 20
+
+	// minNarSize is the size of the smallest NAR, that of an empty directory;
+	// an empty file takes 112 bytes.
+	minNarSize = 96
+	// maxNarSize, 16 TiB, is above what file systems hold in one file, and low
+	// enough that the sizes of a manifest can be summed up.
+	maxNarSize = 1 << 44
 )
 
 // Manifest is what a release says of one configuration: the source it was
@@ -53,7 +60,7 @@ type Source struct {
 	// NarHash is the NAR hash of the flake's whole tree.
 	NarHash nar.Hash `json:"narHash"`
 	// LockNarHash is the NAR hash of its flake.lock; the zero value, written as
-	// "", says that the flake has no inputs and no lock file.
+	// null, says that the flake has no inputs and no lock file.
 	LockNarHash nar.Hash `json:"lockNarHash"`
 }
 
@@ -236,9 +243,8 @@ func checkPaths(dir StoreDir, paths []PathInfo) error {
 		if info.NarHash.IsZero() {
 			return fmt.Errorf("%s has no narHash", info.Path)
 		}
-		// The smallest NAR, that of an empty file, has 112 bytes; each is padded
-		// to a multiple of 8.
-		if info.NarSize < 96 || info.NarSize%8 != 0 {
+		// Every part of a NAR is padded to a multiple of 8.
+		if info.NarSize < minNarSize || info.NarSize > maxNarSize || info.NarSize%8 != 0 {
 			return fmt.Errorf("%s has narSize %d, which no NAR has", info.Path, info.NarSize)
 		}
 		for j, ref := range info.References {
