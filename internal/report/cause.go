@@ -98,7 +98,7 @@ var causes = map[Cause]cause{
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
 	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextCompare},
 	closure.DiskAltered:            {Drift, "the bytes on disk are not the release's", nextCompare},
-	closure.DatabaseAltered:        {Drift, "the Nix database claims something else; the disk is fine", "Find out who could write to the Nix database; reload its registration from the release."},
+	closure.DatabaseAltered:        {Drift, "the Nix database claims something else than the release", "Find out who could write to the Nix database; reload its registration from the release."},
 	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
 	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},
 	closure.UnreproducibleBuild:    {Drift, "a rebuild gives other bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},

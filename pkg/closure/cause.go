@@ -9,11 +9,12 @@ type Cause string
 
 // What [Witnesses.Causes] and [Compare] can find.
 const (
-	// DiskAltered: the bytes on disk are not the release's; the database still
-	// says what the release says. Tampering, or rot.
+	// DiskAltered: the bytes on disk are not the release's; the database, where
+	// it was asked, still says what the release says. Tampering, or rot.
 	DiskAltered Cause = "disk-altered"
-	// DatabaseAltered: the disk is fine; the Nix database claims another hash,
-	// size, content address or other references than the release.
+	// DatabaseAltered: the Nix database claims another hash, size, content
+	// address or other references than the release. It says nothing of the disk:
+	// a size may be altered beside it, or to go with it.
 	DatabaseAltered Cause = "database-altered"
 	// Unregistered: the disk is fine, and the Nix database does not know the
 	// path, so that garbage collection may take it away.
@@ -31,8 +32,8 @@ const (
 	OtherBuild Cause = "other-build"
 	// DiskAndDatabaseAltered: disk, database and release all differ.
 	DiskAndDatabaseAltered Cause = "disk-and-database-altered"
-	// UnreproducibleBuild: disk and database are the release's, and a rebuild gives
-	// something else.
+	// UnreproducibleBuild: a rebuild gives something else than the release. Where
+	// disk or database differ too, that has its own cause.
 	UnreproducibleBuild Cause = "unreproducible"
 	// Missing: the release has the path and the disk has not.
 	Missing Cause = "missing"

@@ -14,8 +14,10 @@ type Difference struct {
 	Path  StorePath
 	Cause Cause
 	Field string // "narSize", "references" or "ca"; empty for the path as a whole
-	Want  string
-	Got   string
+	// For references, Want is those that the claim lacks and Got those that it
+	// adds.
+	Want string
+	Got  string
 }
 
 // CompareClaim returns the differences between what a manifest wants of a path
@@ -37,7 +39,7 @@ func CompareClaim(want, claimed PathInfo) []Difference {
 	}
 	lost, added := subtract(want.References, claimed.References), subtract(claimed.References, want.References)
 	if len(lost)+len(added) > 0 {
-		add("references", listOf("", lost), listOf("", added))
+		add("references", listOf(lost), listOf(added))
 	}
 	return out
 }
@@ -118,24 +120,30 @@ func compareFile(want, got nar.Entry, present bool) (ChangeKind, bool) {
 
 // subtract returns the paths of a that b lacks.
 func subtract(a, b []StorePath) []StorePath {
-	var out []StorePath
-	for _, p := range a {
-		if !slices.Contains(b, p) {
-			out = append(out, p)
-		}
+	has := make(map[StorePath]bool, len(b))
+	for _, p := range b {
+		has[p] = true
 	}
-	return out
+	return slices.DeleteFunc(slices.Clone(a), func(p StorePath) bool { return has[p] })
 }
 
-func listOf(empty string, paths []StorePath) string {
-	parts := make([]string, len(paths))
+// maxNamed bounds the references that one difference names: a database may
+// claim a hundred thousand of each path.
+const maxNamed = 20
+
+func listOf(paths []StorePath) string {
+	var b strings.Builder
 	for i, p := range paths {
-		parts[i] = string(p)
+		if i == maxNamed {
+			fmt.Fprintf(&b, " and %d more", len(paths)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(p))
 	}
-	if len(parts) == 0 {
-		return empty
-	}
-	return strings.Join(parts, " ")
+	return b.String()
 }
 
 func orNone(s string) string {
