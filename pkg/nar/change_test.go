@@ -81,10 +81,13 @@ func TestFileChangesWhileRead(t *testing.T) {
 				root := place(t, dir{"a": file{data: pattern(size), mode: 0o664}, "b": file{}})
 				must(t, os.Chtimes(root+"/a", longAgo, longAgo))
 				opts := changing("a", func() { tt.change(t, root+"/a") })
-				opts.Read = mode
+				opts.Read, opts.Progress = mode, new(Progress)
 				err := wantChanged(t, root, opts, "root/a", "read")
 				if !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("error %q does not say %q", err, tt.want)
+				}
+				if got := opts.Progress.Snapshot(); got.Bytes > size || got.Files != 0 {
+					t.Errorf("Snapshot = %+v; want no more than the %d bytes announced", got, size)
 				}
 			})
 		}

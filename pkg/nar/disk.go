@@ -1,7 +1,6 @@
 package nar
 
 import (
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -48,17 +47,19 @@ func (h *Hasher) fromDisk(fd int, size int64) error {
 func setDirect(fd int) bool {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
-	if err != nil || st.Mask&unix.STATX_DIOALIGN == 0 ||
-		!aligns(st.Dio_mem_align) || !aligns(st.Dio_offset_align) {
+	if err != nil || !aligned(st.Dio_mem_align, st.Dio_offset_align) {
 		return false
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_DIRECT|unix.O_NONBLOCK)
 	return err == nil
 }
 
-// aligns reports whether directAlign serves a file that asks for n; zero stands
-// for a file that cannot be read directly.
-func aligns(n uint32) bool { return n != 0 && directAlign%n == 0 }
+// aligned reports whether reads aligned to directAlign do for a file that asks
+// for these alignments of memory and of offset and length. Zero is what the
+// kernel leaves where a file cannot be read directly or it does not know.
+func aligned(mem, offset uint32) bool {
+	return mem != 0 && offset != 0 && directAlign%mem == 0 && directAlign%offset == 0
+}
 
 // direct reads from a descriptor that has O_DIRECT set.
 func (h *Hasher) direct(fd int, size int64) error {
@@ -80,10 +81,8 @@ func (h *Hasher) direct(fd int, size int64) error {
 		if int64(n) <= pos-off {
 			return h.fail("read", shrunk(size, pos))
 		}
-		if off+int64(n) > size {
-			return h.fail("read", fmt.Errorf("%w: it goes on after %d bytes", ErrChanged, size))
-		}
-		b := h.bounce[pos-off : n]
+		// A file that has grown goes on after size, which regular notices.
+		b := h.bounce[pos-off : min(int64(n), size-off)]
 		h.took(b)
 		h.out.write(b)
 		pos += int64(len(b))

@@ -225,10 +225,10 @@ func TestDirectReadError(t *testing.T) {
 	}
 }
 
-func TestAligns(t *testing.T) {
+func TestAlignment(t *testing.T) {
 	for n, want := range map[uint32]bool{0: false, 1: true, 512: true, 4096: true, 8192: false, 3: false} {
-		if got := aligns(n); got != want {
-			t.Errorf("aligns(%d) = %v; want %v", n, got, want)
+		if aligned(n, 512) != want || aligned(512, n) != want {
+			t.Errorf("aligned(%d, 512) = %v, the other way round %v; want %v", n, aligned(n, 512), aligned(512, n), want)
 		}
 	}
 	for range 100 {

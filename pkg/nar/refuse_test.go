@@ -216,6 +216,23 @@ func TestSumReadError(t *testing.T) {
 	}
 }
 
+// No link on Linux is longer than 4,095 bytes; what a buffer may have cut short
+// must not be hashed all the same.
+func TestSumTargetCutShort(t *testing.T) {
+	path := place(t, dir{"7": link("1234567"), "8": link("12345678")})
+	parent, err := os.Open(path)
+	must(t, err)
+	defer parent.Close()
+	h := NewHasher(Options{})
+	h.target = make([]byte, 8)
+	if got, err := h.Sum(t.Context(), parent, "7"); err != nil || got != sumOf(archive(link("1234567"))) {
+		t.Errorf("7 bytes: Sum = %v, %v", got, err)
+	}
+	if got, err := h.Sum(t.Context(), parent, "8"); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("8 bytes: Sum = %v, %v; want ENAMETOOLONG", got, err)
+	}
+}
+
 func TestPathErrorMessage(t *testing.T) {
 	tests := []struct {
 		err  PathError

@@ -336,11 +336,16 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// shortWriter fails once it was given more than n bytes.
+// shortWriter fails once it was given more than n bytes, and panics if it is
+// given anything after that.
 type shortWriter struct{ n int }
 
 func (w *shortWriter) Write(b []byte) (int, error) {
+	if w.n < 0 {
+		panic("written to after an error")
+	}
 	if len(b) > w.n {
+		w.n = -1
 		return 0, io.ErrShortWrite
 	}
 	w.n -= len(b)
@@ -354,7 +359,7 @@ func TestDumpReturnsTheWritersError(t *testing.T) {
 	})
 	for _, n := range []int{0, bufferSize, 4 * bufferSize, 6 * bufferSize} {
 		var p Progress
-		err := Dump(t.Context(), &shortWriter{n}, path, Options{Progress: &p})
+		err := Dump(t.Context(), &shortWriter{n: n}, path, Options{Progress: &p})
 		if !errors.Is(err, io.ErrShortWrite) {
 			t.Errorf("after %d bytes: Dump = %v; want the writer's error", n, err)
 		}
@@ -364,4 +369,18 @@ func TestDumpReturnsTheWritersError(t *testing.T) {
 	}
 	var b bytes.Buffer
 	must(t, Dump(t.Context(), &b, path, Options{}))
+
+	// Without contents to read the walk ends as well.
+	links := dir{}
+	for i := range 3000 {
+		links[fmt.Sprint(i)] = link(strings.Repeat("t", 200))
+	}
+	entries := 0
+	err := Dump(t.Context(), &shortWriter{n: 0}, place(t, links), Options{OnEntry: func(Entry) error {
+		entries++
+		return nil
+	}})
+	if !errors.Is(err, io.ErrShortWrite) || entries > 1000 {
+		t.Errorf("links: Dump = %v after %d entries; want the writer's error, early", err, entries)
+	}
 }

@@ -75,6 +75,17 @@ func TestSortNames(t *testing.T) {
 	}
 }
 
+// A child process must not inherit what a walk has open.
+func TestOpenIsCloseOnExec(t *testing.T) {
+	path := place(t, dir{"f": file{}})
+	fd, err := NewHasher(Options{}).open(unix.AT_FDCWD, path, unix.O_DIRECTORY)
+	must(t, err)
+	defer unix.Close(fd)
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("F_GETFD = %#x, %v; want FD_CLOEXEC", flags, err)
+	}
+}
+
 func FuzzAppendNames(f *testing.F) {
 	f.Add(record("name", unix.DT_REG))
 	f.Add(append(record("..", unix.DT_DIR), record("..foo", unix.DT_LNK)...))
