@@ -16,8 +16,8 @@ const (
 	// address or other references than the release. It says nothing of the disk:
 	// a size may be altered beside it, or to go with it.
 	DatabaseAltered Cause = "database-altered"
-	// Unregistered: the disk is fine, and the Nix database does not know the
-	// path, so that garbage collection may take it away.
+	// Unregistered: the path is on disk and the Nix database does not know it,
+	// so that garbage collection may take it away.
 	Unregistered Cause = "unregistered"
 	// ReplacedUnexplained: disk and database agree with each other and not with
 	// the release. Either somebody altered both, or another build was
