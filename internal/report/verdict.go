@@ -27,8 +27,8 @@ func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil 
 
 // Judge returns the verdict that findings and tiers allow: untrusted before
 // drifted before inconclusive before verified. Verified needs every tier that
-// was asked for to be done, at least one of them to have looked at something,
-// and no finding but notices.
+// was asked for to be done and to have looked at something, at least one of
+// them to be about the machine, and no finding but notices.
 func Judge(tiers []Tier, findings []Finding) Verdict {
 	counts := (&Report{Findings: findings}).Counts()
 	switch {
@@ -39,17 +39,18 @@ func Judge(tiers []Tier, findings []Finding) Verdict {
 	case counts[Inconclusive] > 0:
 		return Unsettled
 	}
-	checked := 0
+	compared := false
 	for _, t := range tiers {
-		if t.Asked && t.Status != Done {
+		if !t.Asked {
+			continue
+		}
+		if t.Status != Done || t.Checked == 0 {
 			return Unsettled
 		}
 		// That a release is trusted says nothing about the machine.
-		if t.Status == Done && t.Name != TierRelease {
-			checked += t.Checked
-		}
+		compared = compared || t.Name != TierRelease
 	}
-	if checked == 0 {
+	if !compared {
 		return Unsettled
 	}
 	return Verified

@@ -1,0 +1,149 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// causeOf is a cause of each class.
+var causeOf = map[Class]Cause{
+	Untrusted: ReleaseUntrusted, Drift: SourceAltered, Inconclusive: Unreadable, Notice: PendingReboot,
+}
+
+// TestJudgeFindings has every set of classes against a run that was complete
+// and one that was not: the gravest class decides, and a notice never does.
+func TestJudgeFindings(t *testing.T) {
+	classes := []Class{Untrusted, Drift, Inconclusive, Notice}
+	complete := []Tier{{Name: TierRelease, Status: Done, Checked: 1, Asked: true}, {Name: TierContents, Status: Done, Checked: 3, Asked: true}}
+	failed := []Tier{complete[0], {Name: TierContents, Status: Failed, Checked: 1, Asked: true}}
+	for set := range 1 << len(classes) {
+		var findings []Finding
+		has := map[Class]bool{}
+		for i, c := range classes {
+			if set&(1<<i) != 0 {
+				has[c] = true
+				findings = append(findings, Finding{Cause: causeOf[c]})
+			}
+		}
+		want := map[bool]Verdict{true: Verified, false: Unsettled}
+		switch {
+		case has[Untrusted]:
+			want = map[bool]Verdict{true: Refused, false: Refused}
+		case has[Drift]:
+			want = map[bool]Verdict{true: Drifted, false: Drifted}
+		case has[Inconclusive]:
+			want[true] = Unsettled
+		}
+		for range 2 { // in any order
+			for done, tiers := range map[bool][]Tier{true: complete, false: failed} {
+				if got := Judge(tiers, findings); got != want[done] {
+					t.Errorf("findings %v, all done %v: got %s, want %s", has, done, got, want[done])
+				}
+			}
+			slices.Reverse(findings)
+		}
+	}
+}
+
+// TestJudgeTiers has every way in which two tiers can end, without a finding:
+// only what was asked for, done and looked at verifies.
+func TestJudgeTiers(t *testing.T) {
+	var ways []Tier
+	for _, status := range []Status{Done, Skipped, Failed, ""} {
+		for checked := range 2 {
+			for _, asked := range []bool{true, false} {
+				ways = append(ways, Tier{Status: status, Checked: checked, Asked: asked})
+			}
+		}
+	}
+	good := func(t Tier) bool { return t.Status == Done && t.Checked > 0 }
+	for _, release := range ways {
+		for _, contents := range ways {
+			release.Name, contents.Name = TierRelease, TierContents
+			want := Unsettled
+			if contents.Asked && good(contents) && (!release.Asked || good(release)) {
+				want = Verified
+			}
+			if got := Judge([]Tier{release, contents}, nil); got != want {
+				t.Errorf("release %+v, contents %+v: got %s, want %s", release, contents, got, want)
+			}
+		}
+	}
+}
+
+func TestJudgeNothing(t *testing.T) {
+	trusted := Tier{Name: TierRelease, Status: Done, Checked: 1, Asked: true}
+	skipped := func(name TierName) Tier { return Tier{Name: name, Status: Skipped} }
+	for name, tiers := range map[string][]Tier{
+		"no tiers":             nil,
+		"the release alone":    {trusted},
+		"all that can be left": {trusted, skipped(TierSource), skipped(TierEval), skipped(TierLive), skipped(TierContents), skipped(TierRebuild)},
+		"a tier that saw nothing": {
+			trusted, {Name: TierSource, Status: Done, Checked: 2, Asked: true}, {Name: TierContents, Status: Done, Asked: true},
+		},
+	} {
+		if got := Judge(tiers, nil); got != Unsettled {
+			t.Errorf("%s: got %s, want inconclusive", name, got)
+		}
+	}
+	var zero Verdict
+	if zero != Unsettled || new(Report).Verdict() != Unsettled {
+		t.Error("the zero values are not inconclusive")
+	}
+}
+
+// A cause that somebody forgot to class must not pass for a notice.
+func TestJudgeUnknownCause(t *testing.T) {
+	tiers := []Tier{{Name: TierContents, Status: Done, Checked: 1, Asked: true}}
+	if got := Judge(tiers, []Finding{{Cause: "no-such-cause"}}); got != Unsettled {
+		t.Errorf("got %s, want inconclusive", got)
+	}
+}
+
+func TestVerdictString(t *testing.T) {
+	words := map[Verdict]string{Unsettled: "inconclusive", Verified: "verified", Drifted: "drifted", Refused: "untrusted"}
+	for v, want := range words {
+		text, err := v.MarshalText()
+		if v.String() != want || string(text) != want || err != nil {
+			t.Errorf("verdict %d: got %q and %q, %v, want %q", v, v, text, err, want)
+		}
+	}
+}
+
+func TestCounts(t *testing.T) {
+	r := &Report{Findings: []Finding{{Cause: Unreadable}, {Cause: Unreadable}, {Cause: PendingReboot}, {Cause: "no-such-cause"}}}
+	want := map[Class]int{Untrusted: 0, Drift: 0, Inconclusive: 3, Notice: 1}
+	if got := r.Counts(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestSort(t *testing.T) {
+	want := []Finding{
+		{Cause: ReleaseUntrusted, Tier: TierRelease},
+		{Cause: SourceAltered, Tier: TierSource},
+		{Cause: OtherSystem, Tier: TierLive},
+		{Cause: "disk-altered", Tier: TierContents, Path: "a"},
+		{Cause: "disk-altered", Tier: TierContents, Path: "b", Field: "ca"},
+		{Cause: "disk-altered", Tier: TierContents, Path: "b", Field: "narSize"},
+		{Cause: "extra", Tier: TierContents, Path: "a"},
+		{Cause: EvaluationDrift, Tier: TierEval, ConsequenceOf: SourceAltered}, // after all causes of its class
+		{Cause: EvaluationFailed, Tier: TierEval},
+		{Cause: PendingReboot, Tier: TierLive},
+	}
+	r := &Report{Findings: slices.Clone(want)}
+	slices.Reverse(r.Findings)
+	r.Sort()
+	order := func(findings []Finding) string {
+		var b strings.Builder
+		for _, f := range findings {
+			fmt.Fprintln(&b, f.Tier, f.Cause, f.Path, f.Field)
+		}
+		return b.String()
+	}
+	if got, want := order(r.Findings), order(want); got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
