@@ -13,7 +13,7 @@ import (
 // Unicode. A backslash is doubled, so that the result is unambiguous.
 func Escape(s string) string {
 	clean := func(r rune, size int) bool {
-		return (r != utf8.RuneError || size > 1) && r != '\\' && unicode.IsPrint(r)
+		return (r != utf8.RuneError || size > 1) && r != '\\' && unicode.IsPrint(r) && !unicode.In(r, invisible...)
 	}
 	i := 0
 	for i < len(s) {
@@ -41,10 +41,24 @@ func Escape(s string) string {
 	return b.String()
 }
 
+// invisible is what counts as printable by its category and leaves nothing on
+// the screen, or changes only what is before it.
+var invisible = []*unicode.RangeTable{
+	unicode.Other_Default_Ignorable_Code_Point, // fillers, joiners
+	unicode.Variation_Selector,
+	{R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}}, // a Braille cell without dots
+}
+
 // escapeBounded is Escape for a field of unknown length.
 func escapeBounded(s string, limit int) string {
-	if len(s) > limit {
-		return Escape(s[:limit]) + "…"
+	if len(s) <= limit {
+		return Escape(s)
 	}
-	return Escape(s)
+	for cut := limit; cut > limit-utf8.UTFMax; cut-- {
+		if utf8.RuneStart(s[cut]) {
+			limit = cut
+			break
+		}
+	}
+	return Escape(s[:limit]) + "…"
 }

@@ -71,6 +71,7 @@ type (
 		Cause         Cause      `json:"cause"`
 		Tier          TierName   `json:"tier"`
 		Path          string     `json:"path"`
+		PathBase64    *string    `json:"pathBase64,omitzero"`
 		Field         string     `json:"field"`
 		Want          string     `json:"want"`
 		Got           string     `json:"got"`
@@ -124,22 +125,30 @@ func findingJSON(f *Finding) jsonFinding {
 		Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: f.Path, Field: f.Field, Want: f.Want, Got: f.Got,
 		Detail: f.Detail, ConsequenceOf: f.ConsequenceOf, MoreFiles: f.MoreFiles,
 	}
+	if !utf8.ValidString(f.Path) {
+		out.PathBase64 = encoded(f.Path)
+	}
 	for _, c := range f.Files {
-		file := jsonFile{Change: c.Kind, Want: describe(c.Want), Got: describe(c.Got)}
+		file := jsonFile{Change: c.Kind, Want: describe(c.Want, maxTarget), Got: describe(c.Got, maxTarget)}
 		if utf8.ValidString(c.Path) {
 			file.Name = &c.Path
 		} else {
-			encoded := base64.StdEncoding.EncodeToString([]byte(c.Path))
-			file.NameBase64 = &encoded
+			file.NameBase64 = encoded(c.Path)
 		}
 		out.Files = append(out.Files, file)
 	}
 	return out
 }
 
-// describe renders one side of a changed file in a line of printable text; a
-// zero entry, a file that is not there, is "".
-func describe(e nar.Entry) string {
+// encoded is for what JSON has no characters for.
+func encoded(raw string) *string {
+	s := base64.StdEncoding.EncodeToString([]byte(raw))
+	return &s
+}
+
+// describe renders one side of a changed file in a line of printable text, with
+// limit bytes of a target; a zero entry, a file that is not there, is "".
+func describe(e nar.Entry, limit int) string {
 	switch e.Type {
 	case nar.Regular:
 		mode := ""
@@ -148,12 +157,15 @@ func describe(e nar.Entry) string {
 		}
 		return fmt.Sprintf("%sregular %d bytes %s", mode, e.Size, e.SHA256)
 	case nar.Symlink:
-		return "symlink to " + Escape(e.Target)
+		return "symlink to " + escapeBounded(e.Target, limit)
 	case nar.Directory:
 		return "directory"
 	}
 	return ""
 }
+
+// maxTarget is the longest target of a symlink that Linux takes, in bytes.
+const maxTarget = 4095
 
 func timeOrNull(t time.Time) *time.Time {
 	if t.IsZero() {

@@ -210,8 +210,8 @@ func writeFinding(w io.Writer, f *Finding) {
 		fmt.Fprintf(w, "    %s\n", escapeBounded(f.Detail, 4*maxShown))
 	}
 	if len(f.Files) == 0 || f.Want != "" {
-		line(w, "want", f.Want)
-		line(w, "got ", f.Got)
+		line(w, "want", escapeBounded(f.Want, maxShown))
+		line(w, "got ", escapeBounded(f.Got, maxShown))
 	}
 	for _, c := range f.Files {
 		name := escapeBounded(c.Path, maxShown)
@@ -219,8 +219,8 @@ func writeFinding(w io.Writer, f *Finding) {
 			name = "."
 		}
 		fmt.Fprintf(w, "    %s: %s\n", name, changeWords[c.Kind])
-		line(w, "  want", describe(c.Want))
-		line(w, "  got ", describe(c.Got))
+		line(w, "  want", describe(c.Want, maxShown))
+		line(w, "  got ", describe(c.Got, maxShown))
 	}
 	if f.MoreFiles > 0 {
 		fmt.Fprintf(w, "    … and %s more\n", quantity(f.MoreFiles, "file"))
@@ -236,9 +236,10 @@ var changeWords = map[closure.ChangeKind]string{
 	closure.FileType:       "another type of file",
 }
 
+// line writes a value that is escaped, if there is one.
 func line(w io.Writer, label, value string) {
 	if value != "" {
-		fmt.Fprintf(w, "    %s %s\n", label, escapeBounded(value, maxShown))
+		fmt.Fprintf(w, "    %s %s\n", label, value)
 	}
 }
 
