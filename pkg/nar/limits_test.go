@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,26 @@ func makeDeep(t *testing.T, name string, depth int) (string, Sum) {
 	return path, sumOf(archive(tr))
 }
 
+// limitFiles lets the process open n more files, until restore is called.
+func limitFiles(t *testing.T, n int) (restore func()) {
+	t.Helper()
+	var free []int // the numbers that the next files will get
+	for range n {
+		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		must(t, err)
+		free = append(free, fd)
+	}
+	for _, fd := range free {
+		unix.Close(fd)
+	}
+	var before unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	low := before
+	low.Cur = uint64(slices.Max(free) + 1)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	return func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) }
+}
+
 func TestDeepTrees(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -54,19 +75,15 @@ func TestDeepTrees(t *testing.T) {
 			path, want := makeDeep(t, tt.name, tt.depth)
 			checkNoLeak(t)
 
-			// Room for the directories of the walk, a file, and nothing else: the
-			// parent of the root is open as well.
-			var before unix.Rlimit
-			must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
-			low := before
-			low.Cur = uint64(openFiles(t) - 1 + maxOpenDirs + 3)
-			must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+			// The parent of the root, the directories, one more on the way up or
+			// down, a file.
+			restore := limitFiles(t, 1+maxOpenDirs+1+1)
 			var last string
 			got, err := hashPath(t, path, Options{OnEntry: func(e Entry) error {
 				last = e.Path
 				return nil
 			}})
-			must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
+			restore()
 
 			if err != nil || got != want {
 				t.Errorf("HashPath = %v, %v; want %v", got, err, want)
@@ -81,13 +98,9 @@ func TestDeepTrees(t *testing.T) {
 func TestSumOutOfDescriptors(t *testing.T) {
 	path, _ := makeDeep(t, "d", 8)
 	checkNoLeak(t)
-	var before unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
-	low := before
-	low.Cur = uint64(openFiles(t) - 1 + 4)
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	restore := limitFiles(t, 4)
 	_, err := hashPath(t, path, Options{})
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
+	restore()
 	if !errors.Is(err, syscall.EMFILE) || errors.Is(err, ErrChanged) {
 		t.Errorf("HashPath = %v; want EMFILE", err)
 	}
