@@ -25,6 +25,7 @@ type verifyFlags struct {
 	configuration string
 	flake         string
 	storeRoot     string
+	stateDir      string
 	read          string
 	workers       int
 	all           bool
@@ -42,6 +43,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake)")
 	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read file contents through the page cache (cached) or from the disk (disk)")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
@@ -51,7 +53,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: source, eval, live or contents; may be repeated")
 	complete(cmd, "read", "cached", "disk")
 	complete(cmd, "unsafe-skip", "source", "eval", "live", "contents")
-	for _, dir := range []string{"store-root", "flake"} {
+	for _, dir := range []string{"store-root", "flake", "state-dir"} {
 		if err := cmd.MarkFlagDirname(dir); err != nil {
 			panic(err)
 		}
@@ -76,6 +78,13 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 			return usageError{fmt.Errorf("--store-root %q: want a directory", v.storeRoot)}
 		}
 		c.StoreRoot = root
+	}
+	if changed("state-dir") {
+		dir, err := filepath.Abs(v.stateDir)
+		if err != nil || v.stateDir == "" {
+			return usageError{fmt.Errorf("--state-dir %q: want a directory", v.stateDir)}
+		}
+		c.StateDir = dir
 	}
 	if changed("read") {
 		mode, err := nar.ParseReadMode(v.read)
