@@ -40,8 +40,8 @@ func (r *results) document() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks
 
-Written by `+"`make bench`"+`, which makes a store of %d files and %.1f GB on a test
-host and measures the contents tier of ec-verify on it beside
+Written by `+"`make bench`"+`, which makes a store of %d files and %.1f GB and
+measures the contents tier of ec-verify on it beside
 `+"`nix store verify --no-trust --recursive`"+`, in turns, in one run. Wall and CPU time
 are medians (%d rounds warm, %d cold), memory is the highest of all rounds.
 Absolute times depend on the machine; the ratios are what is to hold.

@@ -1,10 +1,11 @@
 // Command benchmark measures ec-verify beside nix store verify on one store, in
-// one run, on a test host (hack/testhost), and writes docs/benchmarks.md.
+// one run, and writes docs/benchmarks.md. The store lies in a copy of the file
+// tree that test hosts are made of (hack/testhost build).
 //
 //	go run ./hack/benchmark
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
-// also runs inside the host, where it makes the store (benchmark store) and
+// also runs inside that tree, where it makes the store (benchmark store) and
 // measures one command at a time (benchmark run).
 package main
 

@@ -26,6 +26,10 @@ const (
 // follow those of a system's closure: most files are small, most bytes are in
 // large ones.
 func makeStore(ctx context.Context) error {
+	// The first thing that Nix is asked makes the store.
+	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
+		return fmt.Errorf("make the store: %w\n%s", err, out)
+	}
 	random := rand.New(rand.NewPCG(1, 2))
 	noise := make([]byte, 32<<20)
 	for i := range noise {
