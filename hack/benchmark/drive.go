@@ -151,7 +151,7 @@ func (b bench) cost(argv []string) (cost, error) {
 
 // dropCaches makes the next read come from the disk.
 func dropCaches() error {
-	if out, err := exec.Command("sync").CombinedOutput(); err != nil { //nolint:noctx // it is short
+	if out, err := exec.Command("sync").CombinedOutput(); err != nil {
 		return fmt.Errorf("sync: %w\n%s", err, out)
 	}
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)

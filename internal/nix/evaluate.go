@@ -63,7 +63,7 @@ func (n *Nix) Evaluate(ctx context.Context, r EvalRequest) (Evaluation, error) {
 	src := Source{Path: r.Source, NarHash: r.NarHash}
 	args := append([]string{
 		"--readonly-mode",
-		"--store", evalStore(r.Root),
+		"--store", evalStore(ctx, r.Root),
 		"--option", "experimental-features", "nix-command flakes read-only-local-store",
 		"--option", "substitute", "false",
 		"--option", "substituters", "",
@@ -110,10 +110,11 @@ const (
 // evalStore returns the store to evaluate with, such that nothing is written.
 // As root Nix would open this machine's store for writing if not told
 // otherwise.
-func evalStore(root string) string {
+func evalStore(ctx context.Context, root string) string {
 	if root == "" || filepath.Clean(root) == "/" {
 		// A socket may outlive its daemon, so that it is there says nothing.
-		if conn, err := net.DialTimeout("unix", daemonSocket, daemonTimeout); err == nil {
+		dialer := net.Dialer{Timeout: daemonTimeout}
+		if conn, err := dialer.DialContext(ctx, "unix", daemonSocket); err == nil {
 			conn.Close()
 			return "daemon"
 		}

@@ -184,10 +184,10 @@ func TestEvaluateRefuses(t *testing.T) {
 }
 
 func TestEvalStore(t *testing.T) {
-	if got := evalStore("/mnt/a b&store=x/"); got != "local?read-only=true&root=%2Fmnt%2Fa+b%26store%3Dx" {
+	if got := evalStore(t.Context(), "/mnt/a b&store=x/"); got != "local?read-only=true&root=%2Fmnt%2Fa+b%26store%3Dx" {
 		t.Errorf("evalStore = %q", got)
 	}
-	if got := evalStore("/"); got != evalStore("") || strings.Contains(got, "root=") {
+	if got := evalStore(t.Context(), "/"); got != evalStore(t.Context(), "") || strings.Contains(got, "root=") {
 		t.Errorf("evalStore of this machine = %q", got)
 	}
 }

@@ -343,7 +343,7 @@ func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.Store
 		return info, nil, ctx.Err()
 	case err != nil:
 		if bad := malformedRow(p, err); bad != nil {
-			return closure.PathInfo{Path: p}, []*RowError{bad}, nil
+			return closure.PathInfo{Path: p}, []*RowError{bad}, nil //nolint:nilerr // it is the row's fault, and said so
 		}
 		return info, nil, d.failed(ctx, err)
 	}

@@ -118,7 +118,7 @@ func writeListing(path, configuration string, files []closure.PathFiles) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
+	defer f.Cleanup() //nolint:errcheck // what is left to clean up then failed before
 	if err := encodeListing(f, configuration, files); err != nil {
 		return err
 	}
