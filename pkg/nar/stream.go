@@ -28,7 +28,7 @@ const (
 //
 // Overlap pays where reading waits, that is for direct reads (1.7 times as fast
 // on large files). Out of the page cache, filled by the kernel's own
-// read-ahead, it made the walk of one worker 10 % faster at best and always
+// read-ahead, it made the walk of one worker 15 % faster at best and always
 // took 10 to 25 % more processor time, which other workers then lack: the bytes
 // move from one core's cache to another's.
 type stream struct {
