@@ -67,7 +67,7 @@ func (r *Report) Headline() string {
 	case Drifted:
 		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
 		if follow > 0 {
-			s += fmt.Sprintf(", %d more that follow from them", follow)
+			s += fmt.Sprintf(", with %d more in consequence", follow)
 		}
 		if n := counts[Inconclusive]; n > 0 {
 			s += fmt.Sprintf(", and %s could not be checked", quantity(n, "thing"))
@@ -201,7 +201,7 @@ func writeGroup(w io.Writer, group []Finding, opts TextOptions) {
 func writeFinding(w io.Writer, f *Finding) {
 	head := escapeBounded(f.Path, maxShown)
 	if f.Field != "" {
-		head += " " + Escape(f.Field)
+		head += " " + escapeBounded(f.Field, maxShown)
 	}
 	if head != "" {
 		fmt.Fprintf(w, "  %s\n", head)
