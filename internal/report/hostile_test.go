@@ -109,7 +109,7 @@ func TestColors(t *testing.T) {
 func TestTextIsBounded(t *testing.T) {
 	r := reports["drifted"]()
 	fill(reflect.ValueOf(r).Elem(), strings.Repeat("\x1b", 1<<20))
-	r.Unsafe, r.Release, r.Against, r.Configuration = nil, nil, "", "" // the operator's own
+	r.StoreRoot, r.Unsafe, r.Release, r.Against, r.Configuration = "", nil, nil, "", "" // the operator's own
 	for i := range r.Tiers {
 		r.Tiers[i].Why = ""
 	}
