@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 	"path"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,8 +30,8 @@ const DefaultFile = "/etc/ec-verify/config.json"
 // maxSize bounds a configuration file in bytes.
 const maxSize = 1 << 20
 
-// Config is the whole configuration. [Default] gives the values of an empty
-// file.
+// Config is the whole configuration. [Default] gives the values of the empty
+// object, {}.
 type Config struct {
 	// Configuration is the name in the flake's nixosConfigurations that this
 	// machine is; empty for the only one that the release has.
@@ -80,7 +83,7 @@ type Release struct {
 	Keep int `json:"keep"`
 }
 
-// Default returns the configuration of an empty file.
+// Default returns the configuration of the empty object.
 func Default() Config {
 	return Config{
 		Flake:    "/etc/every-channel/flake",
@@ -176,6 +179,12 @@ func (c *Config) Check() error {
 			return fmt.Errorf("release.accept: %w", err)
 		}
 	}
+	// That nobody is trusted is an error of the commands that need somebody.
+	if len(c.Trust.Keys)+len(c.Trust.Identities) > 0 || c.Trust.Threshold != 0 {
+		if err := c.Trust.Validate(); err != nil {
+			return err
+		}
+	}
 	for _, t := range c.UnsafeSkip {
 		if err := CheckSkip(t); err != nil {
 			return fmt.Errorf("unsafeSkip: %w", err)
@@ -198,30 +207,75 @@ func CheckSkip(t report.TierName) error {
 func describe(data []byte, err error) error {
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
-		what := syntactic.Err
-		if what == nil {
-			what = errors.New("malformed JSON")
-		}
 		before := data[:min(int(syntactic.ByteOffset), len(data))]
-		return fmt.Errorf("line %d: %w", 1+bytes.Count(before, []byte("\n")), what)
+		line := 1 + bytes.Count(before, []byte("\n"))
+		switch {
+		case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
+			return fmt.Errorf("line %d: key %q stands there twice", line, keyOf(syntactic.JSONPointer))
+		case errors.Is(syntactic.Err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("line %d: it ends too early; a configuration is one JSON object, at least {}", line)
+		case syntactic.Err == nil:
+			return fmt.Errorf("line %d: malformed JSON", line)
+		}
+		return fmt.Errorf("line %d: %w", line, syntactic.Err)
 	}
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
-		key := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
+		key := keyOf(semantic.JSONPointer)
 		switch {
 		case errors.Is(semantic.Err, json.ErrUnknownName):
 			return fmt.Errorf("unknown key %q", key)
+		case semantic.JSONPointer == "":
+			return fmt.Errorf("want one JSON object, not %s", jsonWord(semantic.JSONKind))
+		case errors.Is(semantic.Err, strconv.ErrSyntax), errors.Is(semantic.Err, strconv.ErrRange):
+			return fmt.Errorf("%s: %s is not %s", key, semantic.JSONValue, goWord(semantic))
 		case semantic.Err != nil:
 			return fmt.Errorf("%s: %w", key, semantic.Err)
 		}
-		return fmt.Errorf("%s: want %s, not %s", key, kindOf(semantic), semantic.JSONKind)
+		return fmt.Errorf("%s: want %s, not %s", key, goWord(semantic), jsonWord(semantic.JSONKind))
 	}
 	return err
 }
 
-func kindOf(e *json.SemanticError) string {
+// keyOf writes where something stands as people do: release.source.0.
+func keyOf(p jsontext.Pointer) string {
+	return strings.Join(slices.Collect(p.Tokens()), ".")
+}
+
+func jsonWord(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "true or false"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	}
+	return "something else"
+}
+
+// goWord says in JSON's words what was wanted.
+func goWord(e *json.SemanticError) string {
 	if e.GoType == nil {
 		return "something else"
 	}
-	return e.GoType.Kind().String()
+	switch e.GoType.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number of a reasonable size"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct:
+		return "an object"
+	}
+	return "something else"
 }

@@ -1,0 +1,229 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/trust"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+func TestDefaults(t *testing.T) {
+	want := Config{
+		Flake: "/etc/every-channel/flake", StoreDir: "/nix/store", StateDir: "/var/lib/ec-verify",
+		Nix: Nix{EvalTimeout: Duration(15 * time.Minute)}, Release: Release{Keep: 4},
+	}
+	got, err := Parse([]byte("{}"))
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("Parse of {}: %v (-want +got):\n%s", err, diff)
+	}
+	c := Default()
+	if diff := cmp.Diff(want, c); c.Check() != nil || diff != "" {
+		t.Errorf("Default, which Check answers with %v (-want +got):\n%s", c.Check(), diff)
+	}
+	if c.Read != nar.ReadCached || c.UnsafeUnsigned || c.UnsafeAllowRollback {
+		t.Error("a default weakens the verification")
+	}
+}
+
+// every sets every key to something else than its default.
+const every = `{
+  "configuration": "ec-runner-x86_64",
+  "flake": "/etc/flake",
+  "storeRoot": "/mnt",
+  "storeDir": "/gnu/store",
+  "stateDir": "/state",
+  "read": "disk",
+  "workers": 3,
+  "nix": { "binDir": "/opt/nix/bin", "evalTimeout": "90s" },
+  "release": {
+    "source": [ "/srv/releases", "https://forge.example/owner/repo/releases/download" ],
+    "accept": [ "boot-v1", "latest" ],
+    "tokenFile": "/run/token",
+    "grace": "72h",
+    "keep": 9
+  },
+  "trust": { "keys": [ { "name": "release", "file": "/etc/key.pem" } ], "threshold": 1 },
+  "unsafeUnsigned": true,
+  "unsafeAllowRollback": true,
+  "unsafeSkip": [ "eval", "live" ]
+}`
+
+func TestParseEveryKey(t *testing.T) {
+	want := Config{
+		Configuration: "ec-runner-x86_64", Flake: "/etc/flake", StoreRoot: "/mnt", StoreDir: "/gnu/store", StateDir: "/state",
+		Read: nar.ReadDisk, Workers: 3,
+		Nix: Nix{BinDir: "/opt/nix/bin", EvalTimeout: Duration(90 * time.Second)},
+		Release: Release{
+			Source: []string{"/srv/releases", "https://forge.example/owner/repo/releases/download"}, Accept: []string{"boot-v1", "latest"},
+			TokenFile: "/run/token", Grace: Duration(72 * time.Hour), Keep: 9,
+		},
+		Trust:          trust.Policy{Keys: []trust.Key{{Name: "release", File: "/etc/key.pem"}}, Threshold: 1},
+		UnsafeUnsigned: true, UnsafeAllowRollback: true,
+		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
+	}
+	for name, text := range map[string]string{"as it is": every, "CRLF": strings.ReplaceAll(every, "\n", "\r\n"), "one line": strings.ReplaceAll(every, "\n", "")} {
+		got, err := Parse([]byte(text))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+	// What is printed of a configuration is one.
+	data, err := json.Marshal(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(data)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("printed and read: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, tc := range []struct{ text, want string }{
+		{``, "line 1: it ends too early; a configuration is one JSON object, at least {}"},
+		{"{\n\"workers\": 1,\n", "line 3: it ends too early; a configuration is one JSON object, at least {}"},
+		{`[]`, "want one JSON object, not a list"},
+		{`"x"`, "want one JSON object, not a string"},
+		{`{} {}`, "line 1: invalid character '{' after top-level value"},
+		{"{\n\n x}", "line 3: invalid character 'x' at start of value"},
+		{"\ufeff{}", `line 1: invalid character '\ufeff' at start of value`},
+		{"{ \"flake\": \"/\xff\" }", "line 1: invalid UTF-8"},
+		{"# comment\n{}", "line 1: invalid character '#' at start of value"},
+
+		{`{"stordir": "/x"}`, `unknown key "stordir"`},
+		{`{"Flake": "/x"}`, `unknown key "Flake"`},
+		{`{"release": {"sources": []}}`, `unknown key "release.sources"`},
+		{`{"trust": {"keys": [{"path": "/x"}]}}`, `unknown key "trust.keys.0.path"`},
+		{"{\"\\u001b[31m\\n\": 1}", `unknown key "\x1b[31m\n"`},
+		{"{\"flake\": \"/a\",\n\"flake\": \"/b\"}", `line 2: key "flake" stands there twice`},
+		{`{"nix": {"binDir": "/a", "binDir": "/a"}}`, `line 1: key "nix.binDir" stands there twice`},
+
+		{`{"flake": 1}`, "flake: want a string, not a number"},
+		{`{"workers": "4"}`, "workers: want a whole number of a reasonable size, not a string"},
+		{`{"workers": 1.5}`, "workers: 1.5 is not a whole number of a reasonable size"},
+		{`{"workers": 1e99}`, "workers: 1e99 is not a whole number of a reasonable size"},
+		{`{"workers": 99999999999999999999}`, "workers: 99999999999999999999 is not a whole number of a reasonable size"},
+		{`{"unsafeUnsigned": "yes"}`, "unsafeUnsigned: want true or false, not a string"},
+		{`{"release": []}`, "release: want an object, not a list"},
+		{`{"release": {"source": "/srv"}}`, "release.source: want a list, not a string"},
+		{`{"unsafeSkip": [true]}`, "unsafeSkip.0: want a string, not true or false"},
+		{`{"nix": {"evalTimeout": "5 minutes"}}`, `nix.evalTimeout: "5 minutes" is not a duration such as 90s, 15m or 72h`},
+		{`{"nix": {"evalTimeout": "300"}}`, `nix.evalTimeout: "300" is not a duration such as 90s, 15m or 72h`},
+		{`{"read": "fast"}`, `read: parse read mode "fast": want cached or disk`},
+
+		{`{"flake": "flake"}`, `flake: "flake" is not an absolute path`},
+		{`{"flake": "/\u0000"}`, `flake: "/\x00" is not an absolute path`},
+		{`{"flake": ""}`, "flake: must not be empty"},
+		{`{"flake": null}`, "flake: must not be empty"},
+		{`{"storeRoot": "mnt"}`, `storeRoot: "mnt" is not an absolute path`},
+		{`{"stateDir": "state"}`, `stateDir: "state" is not an absolute path`},
+		{`{"stateDir": ""}`, "stateDir: must not be empty"},
+		{`{"nix": {"binDir": "bin"}}`, `nix.binDir: "bin" is not an absolute path`},
+		{`{"release": {"tokenFile": "token"}}`, `release.tokenFile: "token" is not an absolute path`},
+		{`{"configuration": "../x"}`, `configuration name "../x": want letters`},
+		{`{"storeDir": "/nix/store/"}`, `storeDir: parse store directory "/nix/store/"`},
+		{`{"workers": -1}`, "workers: -1 is not between 0 and 1024"},
+		{`{"workers": 1025}`, "workers: 1025 is not between 0 and 1024"},
+		{`{"nix": {"evalTimeout": "0s"}}`, "nix.evalTimeout: must be more than 0"},
+		{`{"nix": {"evalTimeout": "-1m"}}`, "nix.evalTimeout: must be more than 0"},
+		{`{"release": {"grace": "-1s"}}`, "release.grace: must not be negative"},
+		{`{"release": {"keep": 0}}`, "release.keep: 0 is not between 1 and 1000"},
+		{`{"release": {"keep": 1001}}`, "release.keep: 1001 is not between 1 and 1000"},
+		{`{"release": {"source": ["ftp://host/"]}}`, `release.source: parse source "ftp://host/"`},
+		{`{"release": {"accept": ["boot-v1", "../x"]}}`, `release.accept: parse tag "../x"`},
+		{`{"unsafeSkip": ["release"]}`, `unsafeSkip: "release" is not a tier that can be left out: want source, eval, live or contents`},
+		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip: "Eval" is not a tier that can be left out`},
+		{`{"trust": {"threshold": 2}}`, "trust: no keys and no identities"},
+		{`{"trust": {"keys": [{"name": "a", "file": "/a"}], "threshold": 2}}`, "trust.threshold: 2, want 1 to 1"},
+	} {
+		c, err := Parse([]byte(tc.text))
+		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("Parse(%s) = %+v, %v, want the error %q", tc.text, c, err, tc.want)
+		}
+	}
+}
+
+// CheckSkip must know of every tier: what is new cannot be left out unseen.
+func TestCheckSkip(t *testing.T) {
+	want := map[report.TierName]bool{report.TierSource: true, report.TierEval: true, report.TierLive: true, report.TierContents: true}
+	for _, tier := range append(report.TierNames(), "", "all") {
+		if got := CheckSkip(tier) == nil; got != want[tier] {
+			t.Errorf("CheckSkip(%q) allows it: %v, want %v", tier, got, want[tier])
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	c, err := Load(write("good.json", `{"workers": 3}`))
+	if err != nil || c.Workers != 3 || c.Flake != Default().Flake {
+		t.Errorf("Load = %+v, %v", c, err)
+	}
+	for name, want := range map[string]string{
+		filepath.Join(dir, "none.json"):         "no such file",
+		dir:                                     "is a directory",
+		write("bad.json", "{\n\"workers\": x}"): "bad.json: line 2: ",
+		write("large.json", strings.Repeat(" ", maxSize)+"{}"): "large.json: larger than 1048576 bytes",
+	} {
+		if c, err := Load(name); err == nil || !strings.HasPrefix(err.Error(), "configuration") || !strings.Contains(err.Error(), want) {
+			t.Errorf("Load(%s) = %+v, %v, want the error %q", name, c, err, want)
+		}
+	}
+	if _, err := Load(write("full.json", strings.Repeat(" ", maxSize-2)+"{}")); err != nil {
+		t.Errorf("Load of the largest file: %v", err)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for _, text := range []string{"0s", "1m30s", "15m0s", "72h0m0s", "1.5s", "-1s"} {
+		var d Duration
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			t.Errorf("UnmarshalText(%q): %v", text, err)
+		}
+		if got, err := d.MarshalText(); string(got) != text || err != nil {
+			t.Errorf("MarshalText of %q = %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "5", "1d", "s", "1 s", "9999999h", "NaN"} {
+		d := Duration(7)
+		if err := d.UnmarshalText([]byte(text)); err == nil || d != 7 {
+			t.Errorf("UnmarshalText(%q) = %v, and the value is %v", text, err, d)
+		}
+	}
+}
+
+// Whatever is in a file, it is a configuration that holds or one line that says
+// why not.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(every))
+	f.Add([]byte(`{"release": {"keep": 0}}`))
+	f.Add([]byte(`{"a": [[[[]]]]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse(data)
+		if err == nil {
+			err = c.Check()
+			if err != nil {
+				t.Errorf("Parse(%q) took what Check refuses: %v", data, err)
+			}
+			return
+		}
+		if strings.Contains(err.Error(), "\n") || err.Error() == "" {
+			t.Errorf("Parse(%q): error %q is not one line", data, err)
+		}
+	})
+}
