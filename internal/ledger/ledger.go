@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"time"
+)
+
+// FileName is the name of the ledger in the state directory. Beside it lie, for
+// moments, its journal, and for good, a lock file and the damaged ledgers that
+// were set aside.
+const FileName = "ledger.db"
+
+// DefaultWait is how long others are waited for where nothing else is said.
+const DefaultWait = 10 * time.Second
+
+// Bounds of what is kept.
+const (
+	// maxFileSize is the largest size of the file in bytes: some 400,000 items.
+	maxFileSize = 256 << 20
+	pageSize    = 4096
+	// keptRuns is how many runs are remembered; with one an hour, six weeks.
+	keptRuns = 1000
+	// keptInventories is how many manifests are remembered at each tier: what a
+	// machine changes between in an update, and back, is not forgotten.
+	keptInventories = 4
+	// keptAside is how many damaged ledgers are set aside before the next one
+	// is left where it is.
+	keptAside = 8
+)
+
+// Options are the choices of whoever opens a ledger. The zero value is the
+// usual one.
+type Options struct {
+	// Now is the clock; nil for [time.Now].
+	Now func() time.Time
+	// Wait is how long to wait for another process that writes; 0 for
+	// [DefaultWait].
+	Wait time.Duration
+}
+
+// Ledger is an open ledger. It is safe for concurrent use, by several processes
+// too.
+type Ledger struct {
+	file     string
+	now      func() time.Time
+	wait     time.Duration
+	db       *sql.DB
+	lock     *os.File // shared while open; nil if there is none to be had
+	setAside string
+}
+
+// Close ends the use of l. Recorders must have ended before.
+func (l *Ledger) Close() error {
+	var err error
+	if l.db != nil {
+		err = l.db.Close()
+	}
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
+	}
+	return err
+}
+
+// File returns the path of the ledger.
+func (l *Ledger) File() string { return l.file }
+
+// SetAside returns where the ledger that was found was put because it was
+// damaged, "" if it was not. What it held is forgotten then.
+func (l *Ledger) SetAside() string { return l.setAside }
+
+// read runs f in a transaction that sees one state of the ledger.
+func (l *Ledger) read(ctx context.Context, f func(*sql.Tx) error) error {
+	return l.transact(ctx, "read", true, f)
+}
+
+// write runs f in a transaction that is done whole or not at all.
+func (l *Ledger) write(ctx context.Context, f func(*sql.Tx) error) error {
+	return l.transact(ctx, "write", false, f)
+}
+
+func (l *Ledger) transact(ctx context.Context, doing string, readOnly bool, f func(*sql.Tx) error) error {
+	tx, err := l.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: readOnly})
+	if err != nil {
+		return l.word(ctx, doing, err)
+	}
+	err = f(tx)
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		// Whatever this says, the error before it says more.
+		_ = tx.Rollback()
+	}
+	if errors.Is(err, errEmpty) {
+		return err
+	}
+	return l.word(ctx, doing, err)
+}

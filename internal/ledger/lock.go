@@ -1,0 +1,43 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// SQLite's own locks order those who write. The lock in this file is about the
+// name of the ledger: whoever has the ledger open shares it, and whoever sets a
+// damaged one aside has it alone. Otherwise the journal of a process that still
+// writes to the old file would be taken for one of the new.
+
+// lockPoll is how often a lock is asked for again.
+const lockPoll = 20 * time.Millisecond
+
+// flock takes the lock on f in the way of how, unix.LOCK_SH or LOCK_EX, and
+// waits no longer than wait for others who have it. It goes with the process,
+// so that none is left behind by a kill.
+func flock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
+	deadline := time.Now().Add(wait)
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		case time.Now().After(deadline):
+			return fmt.Errorf("%w for more than %s", ErrBusy, wait)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}

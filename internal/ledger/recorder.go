@@ -1,0 +1,229 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+	"time"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// flushEvery is how often results that came in are written: what a kill can
+// lose is what came since. Each time costs two or three waits for the disk.
+const flushEvery = time.Second
+
+// Recorder writes down what one run does. It is safe for concurrent use; End or
+// Close ends it.
+type Recorder struct {
+	l   *Ledger
+	run Run
+
+	mu      sync.Mutex
+	against map[Tier]Manifest
+	pending []pendingCheck
+
+	writing sync.Mutex // held while pending is written
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	once    sync.Once
+}
+
+type pendingCheck struct {
+	tier Tier
+	key  Key
+	Check
+}
+
+// Outcome is what came of looking at an item.
+type Outcome struct {
+	Result Result
+	// Cause is why the result is so; empty where there is nothing to say.
+	Cause closure.Cause
+	// Took is how long it took; 0 where that was not measured.
+	Took time.Duration
+}
+
+// Begin records that a run begins, of the program in version tool, and forgets
+// the oldest runs. Results are written from then on until the Recorder ends.
+func (l *Ledger) Begin(ctx context.Context, tool string) (*Recorder, error) {
+	r := &Recorder{
+		l: l, run: Run{Started: fromMilli(toMilli(l.now())), Tool: clip(tool)},
+		against: make(map[Tier]Manifest), stop: make(chan struct{}),
+	}
+	err := l.write(ctx, func(tx *sql.Tx) error {
+		// The last run is never forgotten, so that numbers only go up.
+		if err := tx.QueryRowContext(ctx, "select coalesce(max(id), 0) + 1 from runs").Scan(&r.run.ID); err != nil {
+			return err
+		}
+		if err := putRun(ctx, tx, r.run); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "delete from runs where id <= ?", r.run.ID-keptRuns)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.stopped.Go(r.flushRegularly)
+	return r, nil
+}
+
+func putRun(ctx context.Context, tx *sql.Tx, r Run) error {
+	end, ended := End{}, sql.NullInt64{}
+	if r.End != nil {
+		end, ended = *r.End, sql.NullInt64{Int64: toMilli(r.End.At), Valid: true}
+	}
+	_, err := tx.ExecContext(ctx, `insert or replace into runs (id, started, tool, ended, verdict, tag, manifest, configuration,
+		untrusted, drift, inconclusive, notice, unsafe, sum) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.ID, toMilli(r.Started), r.Tool, ended, end.Verdict, end.Manifest.Tag, end.Manifest.SHA256[:], end.Configuration,
+		end.Findings.Untrusted, end.Findings.Drift, end.Findings.Inconclusive, end.Findings.Notice, end.Unsafe, r.sum())
+	return err
+}
+
+// Run returns the number of the run.
+func (r *Recorder) Run() int64 { return r.run.ID }
+
+// Expect says what there is to verify at a tier. What was remembered of these
+// items stays; what none of the last few inventories of the tier holds is
+// forgotten. It fails for an inventory that has a path twice.
+func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
+	inv.Manifest.Tag = clip(inv.Manifest.Tag)
+	if err := inv.checkItems(); err != nil {
+		return err
+	}
+	if err := r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, inv) }); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.against[inv.Tier] = inv.Manifest
+	return nil
+}
+
+// Record adds what came of looking at an item of the inventory that was
+// expected; what is not of any inventory is not remembered. It doesn't wait for
+// the disk: that results could not be written is told by Flush and End, which
+// try again.
+func (r *Recorder) Record(tier Tier, item Item, o Outcome) {
+	at := r.l.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	manifest, ok := r.against[tier]
+	if !ok {
+		return
+	}
+	r.pending = append(r.pending, pendingCheck{tier, item.Key(), Check{
+		Run: r.run.ID, At: fromMilli(toMilli(at)), Result: o.Result, Cause: closure.Cause(clip(string(o.Cause))),
+		Took: o.Took.Truncate(time.Millisecond), Manifest: manifest, Tool: r.run.Tool,
+	}})
+}
+
+// flushRegularly writes what has come in until the Recorder ends.
+func (r *Recorder) flushRegularly() {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			// What could not be written stays pending, and the next attempt tells.
+			_ = r.Flush(context.Background())
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+// Flush writes every result that Record was given before. When it returns nil
+// they are on the disk.
+func (r *Recorder) Flush(ctx context.Context) error {
+	return r.flush(ctx, nil)
+}
+
+// flush writes what is pending, and the run with it if it is not nil.
+func (r *Recorder) flush(ctx context.Context, run *Run) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.mu.Lock()
+	batch := r.pending
+	r.mu.Unlock()
+	if len(batch) == 0 && run == nil {
+		return nil
+	}
+	err := r.l.write(ctx, func(tx *sql.Tx) error {
+		if err := putChecks(ctx, tx, batch); err != nil || run == nil {
+			return err
+		}
+		return putRun(ctx, tx, *run)
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = r.pending[len(batch):]
+	return nil
+}
+
+// putChecks stores checks of known items. A check that settled its item takes
+// the place of all before it, another one that of the last unsettled one.
+func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
+	put, err := tx.PrepareContext(ctx, `insert or replace into checks
+		(item, settled, run, at, result, cause, took, tag, manifest, tool, sum)
+		select id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from items where tier = ? and path = ? and want = ?`)
+	if err != nil {
+		return err
+	}
+	defer put.Close()
+	drop, err := tx.PrepareContext(ctx, `delete from checks where settled = 0 and item in
+		(select id from items where tier = ? and path = ? and want = ?)`)
+	if err != nil {
+		return err
+	}
+	defer drop.Close()
+	for _, c := range checks {
+		settled := int64(1)
+		if c.Result == Inconclusive {
+			settled = 0
+		}
+		if _, err := put.ExecContext(ctx, settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
+			c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled),
+			string(c.tier), string(c.key.Path), c.key.Want[:]); err != nil {
+			return err
+		}
+		if settled == 0 {
+			continue
+		}
+		if _, err := drop.ExecContext(ctx, string(c.tier), string(c.key.Path), c.key.Want[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// End writes what is pending and records how the run ended, together. It is
+// for a run that was interrupted, too, so it must not be given the context that
+// ended. Nothing can be recorded afterwards. When it fails, the run stays
+// without an end, and results that came in since the last successful write are
+// not remembered.
+func (r *Recorder) End(ctx context.Context, end End) error {
+	r.halt()
+	end.At = fromMilli(toMilli(r.l.now()))
+	end.Verdict, end.Configuration, end.Unsafe = clip(end.Verdict), clip(end.Configuration), clip(end.Unsafe)
+	end.Manifest.Tag = clip(end.Manifest.Tag)
+	r.run.End = &end
+	return r.flush(ctx, &r.run)
+}
+
+// Close ends r without an end of the run, and writes what is pending. After End
+// it only tries again what could not be written then.
+func (r *Recorder) Close() error {
+	r.halt()
+	return r.Flush(context.Background())
+}
+
+// halt ends the goroutine that writes.
+func (r *Recorder) halt() {
+	r.once.Do(func() { close(r.stop) })
+	r.stopped.Wait()
+}

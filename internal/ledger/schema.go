@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+const (
+	// applicationID marks a SQLite file as a ledger ("ecvl").
+	applicationID = 0x6563766c
+	// schemaVersion is the version of the tables below. What a program of this
+	// version can't read, or would misread, gets a new one.
+	schemaVersion = 1
+)
+
+// schema makes the tables. SQLite keeps these texts as they are from the table's
+// name on, which is how a file is held to them.
+//
+// Times are milliseconds since 1970. Sums are those of [rowSum] over the other
+// values; items and members have theirs in the digest of the inventory.
+var schema = []string{
+	`CREATE TABLE runs (
+	id            integer primary key,
+	started       integer not null,
+	tool          text    not null,
+	ended         integer,
+	verdict       text    not null,
+	tag           text    not null,
+	manifest      blob    not null,
+	configuration text    not null,
+	untrusted     integer not null,
+	drift         integer not null,
+	inconclusive  integer not null,
+	notice        integer not null,
+	unsafe        text    not null,
+	sum           integer not null
+) strict`,
+	`CREATE TABLE inventories (
+	id       integer primary key,
+	tier     text    not null,
+	tag      text    not null,
+	manifest blob    not null,
+	run      integer not null,
+	digest   blob    not null,
+	sum      integer not null,
+	unique (tier, tag, manifest)
+) strict`,
+	`CREATE TABLE items (
+	id   integer primary key,
+	tier text not null,
+	path text not null,
+	want blob not null,
+	unique (tier, path, want)
+) strict`,
+	`CREATE TABLE members (
+	inventory integer not null references inventories on delete cascade,
+	item      integer not null references items on delete cascade,
+	cost      integer not null,
+	primary key (inventory, item)
+) strict, without rowid`,
+	`CREATE INDEX members_item on members (item)`,
+	`CREATE TABLE checks (
+	item     integer not null references items on delete cascade,
+	settled  integer not null,
+	run      integer not null,
+	at       integer not null,
+	result   text    not null,
+	cause    text    not null,
+	took     integer not null,
+	tag      text    not null,
+	manifest blob    not null,
+	tool     text    not null,
+	sum      integer not null,
+	primary key (item, settled)
+) strict, without rowid`,
+}
+
+// errEmpty says that a file has no tables yet.
+var errEmpty = errors.New("the ledger is empty")
+
+// create makes the tables in an empty file, unless another process has done so
+// since.
+func (l *Ledger) create(ctx context.Context) error {
+	return l.write(ctx, func(tx *sql.Tx) error {
+		if err := checkSchema(ctx, tx, l.file); !errors.Is(err, errEmpty) {
+			return err
+		}
+		for _, statement := range slices.Concat(schema, []string{
+			fmt.Sprintf("pragma application_id = %d", applicationID),
+			fmt.Sprintf("pragma user_version = %d", schemaVersion),
+		}) {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// checkSchema holds a file to the tables of this version. It fails with
+// errEmpty, a [*NewerError], or damage.
+func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
+	var application, version int64
+	if err := tx.QueryRowContext(ctx, "pragma application_id").Scan(&application); err != nil {
+		return err
+	}
+	if err := tx.QueryRowContext(ctx, "pragma user_version").Scan(&version); err != nil {
+		return err
+	}
+	rows, err := tx.QueryContext(ctx, "select sql from sqlite_schema where sql is not null order by rowid limit ?", 2*len(schema))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var got []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return err
+		}
+		got = append(got, s)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	switch {
+	case application == 0 && version == 0 && len(got) == 0:
+		return errEmpty
+	case application != applicationID:
+		return damaged("its application id is %#x, a ledger's is %#x", application, applicationID)
+	case version > schemaVersion:
+		return &NewerError{file, version}
+	case version != schemaVersion:
+		return damaged("its schema version is %d", version)
+	case !slices.Equal(got, schema):
+		return damaged("its tables are not those of schema version %d", version)
+	}
+	return nil
+}
+
+// checkAll reads all of the ledger and holds it to its rules: the schema, the
+// structure of the file, and each row's sum.
+func (l *Ledger) checkAll(ctx context.Context) error {
+	return l.read(ctx, func(tx *sql.Tx) error {
+		if err := checkSchema(ctx, tx, l.file); err != nil {
+			return err
+		}
+		var verdict string
+		if err := tx.QueryRowContext(ctx, "pragma integrity_check(1)").Scan(&verdict); err != nil {
+			return err
+		}
+		if verdict != "ok" {
+			return damaged("%s", verdict)
+		}
+		var dangling int64
+		if err := tx.QueryRowContext(ctx, "select count(*) from pragma_foreign_key_check").Scan(&dangling); err != nil {
+			return err
+		}
+		if dangling > 0 {
+			return damaged("%d rows belong to none", dangling)
+		}
+		if _, err := queryRuns(ctx, tx, -1); err != nil {
+			return err
+		}
+		for _, tier := range Tiers() {
+			if _, err := queryRecords(ctx, tx, tier); err != nil {
+				return err
+			}
+			heads, err := queryInventories(ctx, tx, tier)
+			if err != nil {
+				return err
+			}
+			for _, head := range heads {
+				if _, err := head.items(ctx, tx); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
