@@ -33,7 +33,11 @@ type command struct {
 	// isolated runs are those on a machine under examination: without its
 	// nix.conf and, as far as permitted, without a network.
 	isolated bool
-	timeout  time.Duration
+	// confined runs build: see [confinement]. They are isolated as well.
+	confined *confinement
+	// temp is where the run's private directory is made; "" for the usual place.
+	temp    string
+	timeout time.Duration
 	// line, if set, is given each line of standard error and says what of it is
 	// kept for an error.
 	line func(string) (keep string, ok bool)
@@ -53,7 +57,7 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	private, err := os.MkdirTemp("", "ec-verify-nix-")
+	private, err := os.MkdirTemp(c.temp, "ec-verify-nix-")
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +113,17 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 		cloneflags = unix.CLONE_NEWNET
 	}
 	cmd := newCommand(cloneflags)
+	if c.confined != nil {
+		started, err := c.confined.apply(cmd)
+		if err != nil {
+			return nil, err
+		}
+		defer started()
+	}
 	err = cmd.Start()
+	if c.confined != nil && err != nil && runCtx.Err() == nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfinement, err)
+	}
 	if c.isolated && err != nil && runCtx.Err() == nil {
 		// Not permitted, here or in this kernel. Settings and a proxy that is
 		// not there keep Nix off the network as well, if less strictly.
@@ -120,7 +134,7 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 		err = cmd.Wait()
 		if runCtx.Err() != nil {
 			// What did not end with its parent.
-			unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		}
 	}
 	stderr.close()

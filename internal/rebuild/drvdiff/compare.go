@@ -1,0 +1,195 @@
+package drvdiff
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Difference is something in which two graphs differ by itself.
+type Difference struct {
+	// Want and Got are the two derivations. Where it is about a source, they are
+	// the first two, by name, that are built from it.
+	Want, Got closure.StorePath
+	// Field is what of them differs: "env.NAME" for an attribute, "args[N]",
+	// "builder", "system", "outputs", "inputs" for derivations that only one is
+	// built from, "sources" for sources, or "source NAME" for a source of the
+	// same name and with other contents.
+	Field string
+	// WantValue and GotValue are what it is there, as far as people want to see
+	// it: at most 200 bytes from about where they differ.
+	WantValue, GotValue string
+	// Derivations is how many derivations differ by it: 1, or for a source as
+	// many as are built from it.
+	Derivations int
+}
+
+// pair is a derivation of each graph that have the same part to play.
+type pair struct{ want, got closure.StorePath }
+
+// Compare returns the smallest set of differences that explains why wantRoot is
+// not gotRoot, ordered by the names of the derivations, and how many derivations
+// differ in all. It begins at the roots and follows what differs among what
+// derivations are built from; whatever is the same is not looked at.
+func Compare(want, got nixstore.Graph, wantRoot, gotRoot closure.StorePath) (differences []Difference, derivations int) {
+	if wantRoot == gotRoot {
+		return nil, 0
+	}
+	c := comparison{want: want, got: got, sources: make(map[pair]*Difference)}
+	seen := map[pair]bool{}
+	for todo := []pair{{wantRoot, gotRoot}}; len(todo) > 0; {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		todo = append(todo, c.compare(p)...)
+	}
+	for _, d := range c.sources {
+		c.found = append(c.found, *d)
+	}
+	slices.SortFunc(c.found, func(a, b Difference) int {
+		return cmp.Or(byName(a.Want, b.Want), cmp.Compare(a.Got, b.Got), cmp.Compare(a.Field, b.Field))
+	})
+	return c.found, len(seen)
+}
+
+func byName(a, b closure.StorePath) int {
+	return cmp.Or(cmp.Compare(a.Name(), b.Name()), cmp.Compare(a, b))
+}
+
+type comparison struct {
+	want, got nixstore.Graph
+	found     []Difference
+	sources   map[pair]*Difference // by the sources themselves
+}
+
+// compare notes in what the two derivations of p differ by themselves, and
+// returns the pairs of those that they are built from and that differ.
+func (c *comparison) compare(p pair) []pair {
+	want, got := c.want[p.want], c.got[p.got]
+	if want == nil || got == nil {
+		// Read makes no such graphs.
+		return nil
+	}
+	wantText, gotText := newText(p.want.Dir()), newText(p.got.Dir())
+	for name, out := range want.Outputs {
+		wantText.mask(out.Path, "«output "+name+"»")
+	}
+	for name, out := range got.Outputs {
+		gotText.mask(out.Path, "«output "+name+"»")
+	}
+	inputs := c.inputs(p, want, got, wantText, gotText)
+	c.compareSources(p, want, got, wantText, gotText)
+
+	note := func(field, w, g string) {
+		if w, g = wantText.masked(w), gotText.masked(g); w != g {
+			w, g = excerpt(w, g)
+			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: field, WantValue: w, GotValue: g, Derivations: 1})
+		}
+	}
+	note("system", want.System, got.System)
+	note("builder", want.Builder, got.Builder)
+	for i := range max(len(want.Args), len(got.Args)) {
+		note(fmt.Sprintf("args[%d]", i), at(want.Args, i), at(got.Args, i))
+	}
+	note("outputs", describeOutputs(want), describeOutputs(got))
+	wantEnv, gotEnv := attributes(want), attributes(got)
+	keys := slices.Concat(slices.Collect(maps.Keys(wantEnv)), slices.Collect(maps.Keys(gotEnv)))
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		w, inWant := wantEnv[key]
+		g, inGot := gotEnv[key]
+		switch {
+		case inWant && inGot:
+			note("env."+key, w, g)
+		case inWant:
+			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: "env." + key, WantValue: clip(w), Derivations: 1})
+		default:
+			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: "env." + key, GotValue: clip(g), Derivations: 1})
+		}
+	}
+	return inputs
+}
+
+// inputs pairs what the two are built from, has both texts mention the two of a
+// pair as one, and notes what has no counterpart.
+func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, gotText *text) []pair {
+	var onlyWant, onlyGot []closure.StorePath
+	for in, names := range want.InputDerivations {
+		if other, ok := got.InputDerivations[in]; !ok || !slices.Equal(names, other) {
+			onlyWant = append(onlyWant, in)
+		}
+	}
+	for in, names := range got.InputDerivations {
+		if other, ok := want.InputDerivations[in]; !ok || !slices.Equal(names, other) {
+			onlyGot = append(onlyGot, in)
+		}
+	}
+	pairs, onlyWant, onlyGot := match(onlyWant, onlyGot, c.want, c.got)
+	for _, in := range pairs {
+		for name, out := range c.want[in.want].Outputs {
+			wantText.mask(out.Path, "«"+string(in.want)+" "+name+"»")
+		}
+		for name, out := range c.got[in.got].Outputs {
+			gotText.mask(out.Path, "«"+string(in.want)+" "+name+"»")
+		}
+	}
+	if len(onlyWant)+len(onlyGot) > 0 {
+		c.found = append(c.found, Difference{
+			Want: p.want, Got: p.got, Field: "inputs", WantValue: names(onlyWant), GotValue: names(onlyGot), Derivations: 1,
+		})
+	}
+	// The same derivation, of which other outputs are taken, differs in nothing.
+	return slices.DeleteFunc(pairs, func(in pair) bool {
+		if in.want != in.got {
+			return false
+		}
+		w, g := want.InputDerivations[in.want], got.InputDerivations[in.got]
+		c.found = append(c.found, Difference{
+			Want: p.want, Got: p.got, Field: "inputs", Derivations: 1,
+			WantValue: fmt.Sprintf("%s %v", in.want.Name(), w), GotValue: fmt.Sprintf("%s %v", in.got.Name(), g),
+		})
+		return true
+	})
+}
+
+// compareSources does the same with sources. One with other contents is noted
+// once for all that are built from it.
+func (c *comparison) compareSources(p pair, want, got *nixstore.Derivation, wantText, gotText *text) {
+	onlyWant, onlyGot := without(want.InputSources, got.InputSources), without(got.InputSources, want.InputSources)
+	pairs, onlyWant, onlyGot := match(onlyWant, onlyGot, nil, nil)
+	for _, s := range pairs {
+		wantText.mask(s.want, "«"+string(s.want)+"»")
+		gotText.mask(s.got, "«"+string(s.want)+"»")
+		d := c.sources[s]
+		if d == nil {
+			d = &Difference{Want: p.want, Got: p.got, Field: "source " + s.want.Name(), WantValue: string(s.want), GotValue: string(s.got)}
+			c.sources[s] = d
+		}
+		d.Derivations++
+		if byName(p.want, d.Want) < 0 {
+			d.Want, d.Got = p.want, p.got
+		}
+	}
+	if len(onlyWant)+len(onlyGot) > 0 {
+		c.found = append(c.found, Difference{
+			Want: p.want, Got: p.got, Field: "sources", WantValue: names(onlyWant), GotValue: names(onlyGot), Derivations: 1,
+		})
+	}
+}
+
+func without(all, other []closure.StorePath) []closure.StorePath {
+	var out []closure.StorePath
+	for _, p := range all {
+		if _, ok := slices.BinarySearch(other, p); !ok {
+			out = append(out, p)
+		}
+	}
+	return out
+}

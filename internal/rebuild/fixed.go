@@ -1,0 +1,67 @@
+package rebuild
+
+import (
+	"context"
+	"crypto/md5"  //nolint:gosec // what derivations of long ago state
+	"crypto/sha1" //nolint:gosec // the same
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// fixedContent returns the hash of contents that the derivation of a fixed
+// output states, and that of what lies at file, whose NAR has the given sum.
+// Both are in hexadecimal.
+func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar.Sum) (want, got string, err error) {
+	algo, recursive := strings.CutPrefix(out.HashAlgo, "r:")
+	want = strings.ToLower(out.Hash)
+	if recursive && algo == "sha256" {
+		return want, hex.EncodeToString(sum.Hash[:]), nil
+	}
+	h := newDigest(algo)
+	if h == nil {
+		return "", "", fmt.Errorf("hash algorithm %q is not known", out.HashAlgo)
+	}
+	if recursive {
+		if err := nar.Dump(ctx, h, file, nar.Options{}); err != nil {
+			return "", "", err
+		}
+		return want, hex.EncodeToString(h.Sum(nil)), nil
+	}
+	// A link in the place of the file is something else than what was hashed.
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", "", err
+	}
+	defer f.Close()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", "", err
+	}
+	return want, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// newDigest returns the digest of an algorithm as Nix names it, nil for one
+// that Nix does not have.
+func newDigest(algo string) hash.Hash {
+	switch algo {
+	case "md5":
+		return md5.New() //nolint:gosec // see above
+	case "sha1":
+		return sha1.New() //nolint:gosec // see above
+	case "sha256":
+		return sha256.New()
+	case "sha512":
+		return sha512.New()
+	}
+	return nil
+}

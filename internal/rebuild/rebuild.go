@@ -1,0 +1,400 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Nix is what is needed of package nix.
+type Nix interface {
+	Register(ctx context.Context, s nix.Scratch, infos []closure.PathInfo) error
+	InstantiateIn(ctx context.Context, s nix.Scratch, r nix.EvalRequest) (nix.Evaluation, error)
+	BuildIn(ctx context.Context, s, derivations nix.Scratch, drv closure.StorePath, p *nix.Progress) error
+}
+
+// Memory is what is remembered of rebuilds from run to run.
+type Memory interface {
+	// LastRebuilt returns when a derivation was last rebuilt, with whatever
+	// result; the zero time for never.
+	LastRebuilt(ctx context.Context, drv closure.StorePath) (time.Time, error)
+	// RecordRebuild remembers a result as soon as it is there. It is called by
+	// one goroutine at a time.
+	RecordRebuild(ctx context.Context, r *Result) error
+}
+
+// Limits bound a run. Zero is no bound, except where stated.
+type Limits struct {
+	// Budget is how long a run may take, Build how long a single build.
+	Budget, Build time.Duration
+	// Scratch is how many bytes one build may take on the disk, Reserve how many
+	// of the file system stay free.
+	Scratch, Reserve int64
+	// Jobs is how many builds take place at once; 0 is one.
+	Jobs int
+}
+
+// Rebuilder rebuilds derivations. Its fields are set once. Several runs at once
+// need a directory each.
+type Rebuilder struct {
+	Nix Nix
+	// Dir is the absolute path of the scratch directory, which is made if need
+	// be and is used for nothing else.
+	Dir    string
+	Policy Policy
+	Limits Limits
+	Memory Memory // nil remembers nothing
+	// Turn says which share a sample is where nothing is remembered.
+	Turn int
+}
+
+// Request says what to rebuild.
+type Request struct {
+	// Root is where the file tree of the machine lies; "" is the same as "/".
+	Root     string
+	Manifest *closure.Manifest
+	// Source is the flake's source in the machine's store.
+	Source closure.StorePath
+}
+
+// DriftError says that the flake evaluates to another derivation than the
+// manifest's, so that a rebuild says nothing about the manifest.
+type DriftError struct{ Want, Got closure.StorePath }
+
+func (e *DriftError) Error() string {
+	return fmt.Sprintf("the flake evaluates to %s, not to %s", e.Got, e.Want)
+}
+
+// Error says that no derivation could be rebuilt, and whether it is an input of
+// the flake itself that is bad or missing.
+type Error struct {
+	Status Status // InputBad, InputMissing, NoRoom or Unavailable
+	Input  Input  // of InputBad and InputMissing
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Progress says how far a run has come. The zero value is ready, all methods
+// are safe for concurrent use.
+type Progress struct {
+	done, total atomic.Int64
+	current     atomic.Pointer[closure.StorePath]
+}
+
+// ProgressSnapshot is what a [Progress] stood at.
+type ProgressSnapshot struct {
+	Done, Total int64             // derivations; Total is 0 until it is known
+	Current     closure.StorePath // begun last; "" before the first
+}
+
+// Snapshot returns the counts as they stand.
+func (p *Progress) Snapshot() ProgressSnapshot {
+	s := ProgressSnapshot{Done: p.done.Load(), Total: p.total.Load()}
+	if c := p.current.Load(); c != nil {
+		s.Current = *c
+	}
+	return s
+}
+
+// errBudget is the cause of a context that the budget ended.
+var errBudget = errors.New("the time budget is spent")
+
+// Rebuild makes one run. Its error is a [*DriftError], an [*Error], or that of
+// ctx where it ended before anything was built; the summary is nil then.
+// Later, a ctx that ends leaves the results of what was finished. The progress
+// may be nil.
+func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Summary, error) {
+	if p == nil {
+		p = new(Progress)
+	}
+	budget := ctx
+	if r.Limits.Budget > 0 {
+		var cancel context.CancelFunc
+		budget, cancel = context.WithTimeoutCause(ctx, r.Limits.Budget, errBudget)
+		defer cancel()
+	}
+	run, err := r.begin(budget, req, p)
+	if err != nil {
+		if run != nil {
+			err = errors.Join(err, run.close())
+		}
+		return nil, classify(ctx, err)
+	}
+	summary, err := run.all(budget)
+	if err := errors.Join(err, run.close()); err != nil {
+		return nil, classify(ctx, err)
+	}
+	summary.BudgetSpent = errors.Is(context.Cause(budget), errBudget) && summary.Count(NotReached) > 0
+	return summary, nil
+}
+
+// classify turns what kept a run from taking place into the error for it.
+func classify(ctx context.Context, err error) error {
+	var drift *DriftError
+	var input *inputError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &drift):
+		return drift
+	case errors.As(err, &input):
+		return &Error{Status: input.status, Input: input.input, Err: err}
+	case errors.Is(err, errNoRoom):
+		return &Error{Status: NoRoom, Err: err}
+	}
+	return &Error{Status: Unavailable, Err: err}
+}
+
+// run is one run under way.
+type run struct {
+	*Rebuilder
+	req      Request
+	progress *Progress
+	scratch  *scratch
+	space    space
+	temp     string
+
+	inputs      *inputs
+	graph       nixstore.Graph
+	derivations nix.Scratch
+	database    *nixstore.Database // the machine's; nil until asked for
+	listed      map[closure.StorePath]map[string]string
+}
+
+// begin takes the scratch directory and evaluates. It returns the run, to be
+// closed, with an error too.
+func (r *Rebuilder) begin(ctx context.Context, req Request, p *Progress) (*run, error) {
+	s, err := openScratch(r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	run := &run{
+		Rebuilder: r, req: req, progress: p, scratch: s,
+		space:  space{path: s.path, limit: r.Limits.Scratch, reserve: r.Limits.Reserve},
+		listed: make(map[closure.StorePath]map[string]string),
+	}
+	for _, u := range req.Manifest.Unreproducible {
+		run.listed[u.DrvPath] = make(map[string]string)
+		for _, name := range u.Outputs {
+			run.listed[u.DrvPath][name] = u.Reason
+		}
+	}
+	if err := run.space.check(); err != nil {
+		return run, err
+	}
+	if run.temp, err = s.mkdir("temp"); err != nil {
+		return run, err
+	}
+	return run, run.evaluate(ctx)
+}
+
+// close removes all that the run wrote.
+func (r *run) close() error {
+	var errs []error
+	if r.inputs != nil {
+		errs = append(errs, r.inputs.store.Close())
+		if r.inputs.made != nil {
+			errs = append(errs, r.inputs.made.close())
+		}
+	}
+	if r.database != nil {
+		errs = append(errs, r.database.Close())
+	}
+	return errors.Join(append(errs, r.scratch.close())...)
+}
+
+// all plans, and takes one step after another.
+func (r *run) all(ctx context.Context) (*Summary, error) {
+	var ages Ages
+	if r.Memory != nil {
+		known, err := r.ages(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ages = func(drv closure.StorePath) time.Time { return known[drv] }
+	}
+	planned := Plan(r.graph, r.req.Manifest, r.Policy, ages, r.Turn)
+	summary := &Summary{
+		Candidates: planned.Candidates, Planned: len(planned.Steps), Uncomparable: planned.Uncomparable,
+		Results: make([]Result, len(planned.Steps)), Sampled: r.Policy.Choice == Sample,
+	}
+	r.progress.total.Store(int64(len(planned.Steps)))
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(max(1, r.Limits.Jobs))
+	for i, step := range planned.Steps {
+		g.Go(func() error {
+			result := &summary.Results[i]
+			*result = r.step(ctx, i, step)
+			r.progress.done.Add(1)
+			if r.Memory == nil || result.Status == NotReached {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			// What was finished is remembered also where the run ends now.
+			return r.Memory.RecordRebuild(context.WithoutCancel(ctx), result)
+		})
+	}
+	err := g.Wait()
+	summary.Claimed = r.inputs.claimed()
+	return summary, err
+}
+
+// ages asks the memory once for all derivations.
+func (r *run) ages(ctx context.Context) (map[closure.StorePath]time.Time, error) {
+	known := make(map[closure.StorePath]time.Time)
+	for _, drv := range r.graph.Derivers() {
+		if _, ok := known[drv]; ok {
+			continue
+		}
+		last, err := r.Memory.LastRebuilt(ctx, drv)
+		if err != nil {
+			return nil, err
+		}
+		known[drv] = last
+	}
+	return known, nil
+}
+
+// claimed returns the inputs that were taken on the database's word.
+func (in *inputs) claimed() []closure.StorePath {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var out []closure.StorePath
+	for p, k := range in.known {
+		if k.in != nil && k.in.witness == ByDatabase {
+			out = append(out, p)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// evaluate has the flake's derivations written into a scratch store and reads
+// their graph.
+func (r *run) evaluate(ctx context.Context) error {
+	m := r.req.Manifest
+	store, err := nixstore.OpenStore(r.req.Root, m.StoreDir)
+	if err != nil {
+		return err
+	}
+	r.inputs = &inputs{
+		store: store, root: r.req.Root, manifest: m.Closure(), known: make(map[closure.StorePath]*knownInput),
+		database: sync.OnceValues(func() (*nixstore.Database, error) {
+			db, err := nixstore.OpenDatabase(ctx, r.req.Root, m.StoreDir)
+			r.database = db
+			return db, err
+		}),
+	}
+	sources, err := r.sources(ctx, store)
+	if err != nil {
+		return err
+	}
+	if r.derivations.Dir, err = r.scratch.mkdir("derivations"); err != nil {
+		return err
+	}
+	r.derivations.Temp = r.temp
+	if r.derivations.Binds, err = place(r.derivations.Dir, sources); err != nil {
+		return err
+	}
+	if err := r.Nix.Register(ctx, r.derivations, infosOf(sources)); err != nil {
+		return err
+	}
+	got, err := r.Nix.InstantiateIn(ctx, r.derivations, nix.EvalRequest{Source: r.req.Source, NarHash: m.Source.NarHash, Configuration: m.Configuration})
+	if err != nil {
+		return err
+	}
+	if got.DrvPath != m.Toplevel.DrvPath {
+		return &DriftError{Want: m.Toplevel.DrvPath, Got: got.DrvPath}
+	}
+	return r.readGraph(ctx, got.DrvPath)
+}
+
+// readGraph reads what the evaluation wrote.
+func (r *run) readGraph(ctx context.Context, toplevel closure.StorePath) error {
+	dir := r.req.Manifest.StoreDir
+	store, err := nixstore.OpenStore(r.derivations.Dir, dir)
+	if err != nil {
+		return err
+	}
+	db, err := nixstore.OpenDatabase(ctx, r.derivations.Dir, dir)
+	if err != nil {
+		store.Close()
+		return err
+	}
+	r.inputs.made = &made{dir: r.derivations.Dir, store: store, database: db}
+	if r.graph, err = nixstore.ReadDerivations(ctx, store, toplevel); err != nil {
+		return err
+	}
+	r.inputs.graph, r.inputs.fixed = r.graph, make(map[closure.StorePath]nixstore.Output)
+	for _, d := range r.graph {
+		for _, out := range d.Outputs {
+			if out.Hash != "" && out.Path != "" {
+				r.inputs.fixed[out.Path] = out
+			}
+		}
+	}
+	return nil
+}
+
+// sources returns the flake's source and those of its locked inputs that the
+// machine has, verified.
+func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, error) {
+	m := r.req.Manifest
+	r.inputs.locked = map[closure.StorePath]nar.Hash{r.req.Source: m.Source.NarHash}
+	flake, err := r.inputs.get(ctx, r.req.Source)
+	if err != nil {
+		return nil, err
+	}
+	sources := []*input{flake}
+	if m.Source.LockNarHash.IsZero() {
+		return sources, nil
+	}
+	// It is a part of the source, which was just verified.
+	lock, err := store.ReadFile(r.req.Source, "flake.lock", maxLockSize)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := lockedInputs(m.StoreDir, lock)
+	if err != nil {
+		return nil, err
+	}
+	for p, h := range locked {
+		r.inputs.locked[p] = h
+	}
+	for p := range locked {
+		exists, err := store.Exists(p)
+		if err != nil {
+			return nil, err
+		}
+		if !exists || p == r.req.Source {
+			continue // if it is needed, the evaluation says so
+		}
+		in, err := r.inputs.get(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, in)
+	}
+	return sources, nil
+}
+
+// buildDir is the name in the scratch directory of the store of step n.
+func buildDir(n int) string { return filepath.Join("builds", fmt.Sprint(n)) }

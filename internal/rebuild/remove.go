@@ -1,0 +1,105 @@
+package rebuild
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// removeTree removes the entry name beneath the open directory, and all that is
+// below it. That it is not there is no error.
+//
+// What was built in such a tree was made by a program that nobody knows, and
+// while a build goes on the machine's own store is mounted in it, if for other
+// processes only. So links are not followed, not even in the place of a
+// directory that was there a moment ago, and a mount is never entered: it is an
+// error.
+func removeTree(parent *os.File, name string) error {
+	dir, base := filepath.Split(name)
+	at := parent
+	if dir != "" {
+		fd, err := openDir(int(parent.Fd()), dir)
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return &os.PathError{Op: "open", Path: filepath.Join(parent.Name(), dir), Err: err}
+		}
+		at = os.NewFile(uintptr(fd), filepath.Join(parent.Name(), dir))
+		defer at.Close()
+	}
+	return removeEntry(at, base)
+}
+
+// openDir opens a directory beneath one that is open, by a path without links
+// and without mounts.
+func openDir(at int, name string) (int, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	for {
+		fd, err := unix.Openat2(at, name, &how)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return fd, err
+		}
+	}
+}
+
+func removeEntry(at *os.File, name string) error {
+	fail := func(op string, err error) error {
+		return &os.PathError{Op: op, Path: filepath.Join(at.Name(), name), Err: err}
+	}
+	err := unix.Unlinkat(int(at.Fd()), name, 0)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
+		return fail("remove", err)
+	}
+	fd, err := openDir(int(at.Fd()), name)
+	if errors.Is(err, unix.EACCES) {
+		// A store's directories can be read by all; a builder's need not be.
+		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
+			return fail("chmod", err)
+		}
+		fd, err = openDir(int(at.Fd()), name)
+	}
+	if err != nil {
+		return fail("open", err)
+	}
+	dir := os.NewFile(uintptr(fd), filepath.Join(at.Name(), name))
+	defer dir.Close()
+	// Without the permission to write, which a store's directories lack, nothing
+	// can be removed from them but by root.
+	if os.Geteuid() != 0 {
+		if err := dir.Chmod(0o700); err != nil {
+			return err
+		}
+	}
+	// By pieces, and anew from the begin: removing while listing may skip.
+	for {
+		names, err := dir.Readdirnames(1024)
+		if len(names) == 0 && errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fail("list", err)
+		}
+		for _, n := range names {
+			if err := removeEntry(dir, n); err != nil {
+				return err
+			}
+		}
+		if _, err := dir.Seek(0, 0); err != nil {
+			return fail("list", err)
+		}
+	}
+	if err := unix.Unlinkat(int(at.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fail("remove", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package rebuild
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy is wrapped where another run uses the scratch directory.
+var ErrBusy = errors.New("another rebuild is going on")
+
+// scratch is the one directory that a run writes to, and has to itself. All
+// that is in it is lost at the end, or else at the begin of the next run.
+type scratch struct {
+	path string
+	dir  *os.File // locked as long as it is open
+}
+
+// contents is the name in the scratch directory of all that it holds.
+const contents = "run"
+
+// openScratch takes the directory path, which is made if need be, and removes
+// what a run that was killed left there. The lock is the kernel's and ends with
+// the process.
+func openScratch(path string) (*scratch, error) {
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("scratch directory %q is not absolute", path)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("scratch directory: %w", err)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open scratch directory", Path: path, Err: err}
+	}
+	s := &scratch{path: path, dir: os.NewFile(uintptr(fd), path)}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		s.dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("scratch directory %s: %w", path, ErrBusy)
+		}
+		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+	}
+	if err := removeTree(s.dir, contents); err != nil {
+		s.dir.Close()
+		return nil, fmt.Errorf("remove what an earlier run left: %w", err)
+	}
+	if err := unix.Mkdirat(fd, contents, 0o700); err != nil {
+		s.dir.Close()
+		return nil, &os.PathError{Op: "mkdir", Path: filepath.Join(path, contents), Err: err}
+	}
+	return s, nil
+}
+
+// mkdir makes a directory in s, whose parent exists, and returns its path.
+func (s *scratch) mkdir(name string) (string, error) {
+	p := filepath.Join(s.path, contents, name)
+	return p, os.MkdirAll(p, 0o700)
+}
+
+// remove removes a directory that mkdir made.
+func (s *scratch) remove(name string) error {
+	return removeTree(s.dir, filepath.Join(contents, name))
+}
+
+// close removes all that s holds and gives it free.
+func (s *scratch) close() error {
+	return errors.Join(removeTree(s.dir, contents), s.dir.Close())
+}

@@ -1,0 +1,106 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+)
+
+// spaceEvery is how often the space is looked at. What the fastest disks take
+// in that time is little beside a reserve.
+const spaceEvery = 50 * time.Millisecond
+
+// errNoRoom is wrapped where something was ended, or not begun, for want of
+// space.
+var errNoRoom = errors.New("not enough disk space")
+
+// space watches over what a run takes of a file system.
+type space struct {
+	path string
+	// limit is how many bytes the trees of one build may take, reserve how many
+	// of the file system stay free. Zero is no bound.
+	limit, reserve int64
+}
+
+// free returns how many bytes of the file system are free.
+func (s space) free() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.path, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", s.path, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // no disk has 2⁶³ bytes
+}
+
+// check fails with errNoRoom where the reserve is already touched.
+func (s space) check() error {
+	free, err := s.free()
+	if err != nil {
+		return err
+	}
+	if free < s.reserve {
+		return fmt.Errorf("%w: %s are free at %s, of which %s are to stay free",
+			errNoRoom, humanize.IBytes(uint64(free)), s.path, humanize.IBytes(uint64(s.reserve)))
+	}
+	return nil
+}
+
+// watch calls cancel with what is wrong as soon as something is, and returns
+// when ctx ends. The trees are what is counted against the limit.
+func (s space) watch(ctx context.Context, trees []string, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(spaceEvery)
+	defer ticker.Stop()
+	before, err := s.free()
+	if err != nil {
+		cancel(err)
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := s.check(); err != nil {
+			cancel(err)
+			return
+		}
+		now, err := s.free()
+		if err != nil {
+			cancel(err)
+			return
+		}
+		if s.limit <= 0 || before-now <= s.limit {
+			continue
+		}
+		// So much has gone; whether it went here takes longer to tell.
+		used := usage(trees)
+		if used > s.limit {
+			cancel(fmt.Errorf("%w: the build took %s, and may take %s", errNoRoom, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(s.limit))))
+			return
+		}
+		before = now + used
+	}
+}
+
+// usage returns how many bytes of a disk trees take. Of a tree that changes it
+// is an estimate.
+func usage(trees []string) int64 {
+	var sum int64
+	for _, tree := range trees {
+		// What cannot be looked at has gone, or is not for anybody to see.
+		_ = filepath.WalkDir(tree, func(p string, _ fs.DirEntry, _ error) error {
+			var st unix.Stat_t
+			if unix.Lstat(p, &st) == nil {
+				sum += st.Blocks * 512
+			}
+			return nil
+		})
+	}
+	return sum
+}

@@ -1,0 +1,224 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// errTooLong is the cause of a context that the time of one build ended.
+var errTooLong = errors.New("the build took too long")
+
+// step takes step n of the plan.
+func (r *run) step(ctx context.Context, n int, step Step) Result {
+	result := Result{Step: step, Status: NotReached}
+	if ctx.Err() != nil {
+		return result
+	}
+	r.progress.current.Store(&step.Derivation)
+	begin := time.Now()
+	var err error
+	if step.Fixed {
+		err = r.compareFixed(ctx, &result)
+	} else {
+		err = r.rebuild(ctx, n, &result)
+	}
+	result.Took = time.Since(begin)
+	if err != nil {
+		result.fail(ctx, err)
+	}
+	return result
+}
+
+// fail sets the status that err means. The context is the run's.
+func (res *Result) fail(ctx context.Context, err error) {
+	var input *inputError
+	var build *nix.BuildError
+	res.Outputs, res.Detail = nil, err.Error()
+	switch {
+	case ctx.Err() != nil:
+		res.Status, res.Detail = NotReached, ""
+	case errors.As(err, &input):
+		res.Status, res.Input, res.Detail = input.status, input.input, input.detail
+	case errors.Is(err, errTooLong):
+		res.Status = TimedOut
+	case errors.Is(err, errNoRoom):
+		res.Status = NoRoom
+	case errors.As(err, &build) && build.NoSpace():
+		res.Status = NoRoom
+	case errors.As(err, &build) && build.BuilderFailed():
+		res.Status, res.Detail = Failed, build.Message
+	default:
+		res.Status = Unavailable
+	}
+}
+
+// compareFixed compares what the manifest says of fixed outputs with what their
+// derivation does. The bytes on disk are in between: they must be those of the
+// manifest, and have the content that the derivation states.
+func (r *run) compareFixed(ctx context.Context, res *Result) error {
+	d := r.graph[res.Derivation]
+	res.Status = Reproduced
+	for _, name := range res.Step.Outputs {
+		out := d.Outputs[name]
+		in, err := r.inputs.get(ctx, out.Path)
+		if err != nil {
+			return err
+		}
+		o := Output{Name: name, Path: out.Path, Want: in.info.NarHash, Got: in.info.NarHash}
+		want, got, err := fixedContent(ctx, in.from, out, nar.Sum{Hash: in.info.NarHash, Size: in.info.NarSize})
+		if err != nil {
+			return err
+		}
+		if want != got {
+			res.Status, o.Got = Differs, nar.Hash{}
+			o.FilesNote = fmt.Sprintf("its derivation states the contents %s, and the release's are %s", want, got)
+		}
+		res.Outputs = append(res.Outputs, o)
+	}
+	return nil
+}
+
+// rebuild builds a derivation and compares its outputs.
+func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
+	if err := r.space.check(); err != nil {
+		return err
+	}
+	d := r.graph[res.Derivation]
+	all, err := r.inputs.of(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, in := range all {
+		for _, out := range d.Outputs {
+			if out.Path == in.info.Path {
+				// Nix would take it for built.
+				return fmt.Errorf("%s is both an input and an output", out.Path)
+			}
+		}
+	}
+	store := nix.Scratch{}
+	if store.Dir, err = r.scratch.mkdir(buildDir(n)); err != nil {
+		return err
+	}
+	temp := filepath.Join("temp", fmt.Sprint(n))
+	if store.Temp, err = r.scratch.mkdir(temp); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, r.scratch.remove(buildDir(n)), r.scratch.remove(temp))
+	}()
+	if store.Binds, err = place(store.Dir, all); err != nil {
+		return err
+	}
+	if err := r.Nix.Register(ctx, store, infosOf(all)); err != nil {
+		return err
+	}
+	if err := r.build(ctx, store, res.Derivation); err != nil {
+		var build *nix.BuildError
+		if errors.As(err, &build) {
+			// Hardly a builder's fault if this is why.
+			if bad := r.inputs.again(ctx, all); bad != nil {
+				return bad
+			}
+		}
+		return err
+	}
+	if err := r.compare(ctx, store.Dir, res); err != nil {
+		return err
+	}
+	if res.Status == Differs {
+		return r.inputs.again(ctx, all)
+	}
+	return nil
+}
+
+// build runs nix within the limits of one build.
+func (r *run) build(ctx context.Context, store nix.Scratch, drv closure.StorePath) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if r.Limits.Build > 0 {
+		timer := time.AfterFunc(r.Limits.Build, func() {
+			cancel(fmt.Errorf("%w: more than %v", errTooLong, r.Limits.Build))
+		})
+		defer timer.Stop()
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.space.watch(ctx, []string{store.Dir, store.Temp}, cancel)
+	}()
+	err := r.Nix.BuildIn(ctx, store, r.derivations, drv, nil)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-watched
+	if err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// compare hashes what came out.
+func (r *run) compare(ctx context.Context, dir string, res *Result) error {
+	store, err := nixstore.OpenStore(dir, r.req.Manifest.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	res.Status = Reproduced
+	for _, name := range res.Step.Outputs {
+		p := r.graph[res.Derivation].Outputs[name].Path
+		sum, err := hashPath(ctx, store, p)
+		if err != nil {
+			return fmt.Errorf("hash the rebuilt %s: %w", p, err)
+		}
+		o := Output{Name: name, Path: p, Want: r.inputs.manifest[p].NarHash, Got: sum.Hash}
+		o.Reason, o.Listed = r.listed[res.Derivation][name]
+		if o.Differs() {
+			res.Status = Differs
+			if o.Files, o.FilesNote, err = r.differingFiles(ctx, store, &o); err != nil {
+				return err
+			}
+		}
+		res.Outputs = append(res.Outputs, o)
+	}
+	return nil
+}
+
+// differingFiles names the files in which a rebuilt output is not what the
+// machine has of the release, or says why it cannot.
+func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Output) ([]closure.FileChange, string, error) {
+	want, sum, err := list(ctx, r.inputs.store, o.Path)
+	switch {
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case err != nil:
+		return nil, fmt.Sprintf("which files differ could not be told: %v", err), nil
+	case sum.Hash != o.Want:
+		return nil, "which files differ could not be told: the disk does not hold the release's either", nil
+	}
+	got, _, err := list(ctx, rebuilt, o.Path)
+	if err != nil {
+		return nil, "", err
+	}
+	return slices.Clip(closure.CompareFiles(want, got)), "", nil
+}
+
+// list returns the files of a path, and its hash.
+func list(ctx context.Context, store *nixstore.Store, p closure.StorePath) ([]nar.Entry, nar.Sum, error) {
+	var files []nar.Entry
+	h := nar.NewHasher(nar.Options{OnEntry: func(e nar.Entry) error {
+		files = append(files, e)
+		return nil
+	}})
+	sum, err := h.Sum(ctx, store.File(), p.Base())
+	return files, sum, err
+}
