@@ -12,9 +12,16 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"every.channel/ec-verify/internal/nix"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	if code, ok := nix.Confined(); ok {
+		os.Exit(code)
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 // run is main but for the exit, so that test binaries can be ec-verify.
 func run(args []string) int {

@@ -64,6 +64,32 @@ const (
 	CheckSkipped Cause = "check-skipped"
 	// Interrupted: the run was ended before it was done.
 	Interrupted Cause = "interrupted"
+	// UnreproducibleListed: a rebuild gives other bytes, and the release lists
+	// the output as one of which that is known. No alarm.
+	UnreproducibleListed Cause = "unreproducible-listed"
+	// ReproducesThoughListed: a rebuild gives the release's bytes of outputs that
+	// the release lists as unreproducible.
+	ReproducesThoughListed Cause = "reproduces-though-listed"
+	// BuildFailed: a builder that once succeeded fails.
+	BuildFailed Cause = "build-failed"
+	// BuildTimedOut: a build takes longer than a build may.
+	BuildTimedOut Cause = "build-timed-out"
+	// InputBad: a path that something is built from is not what it should be.
+	InputBad Cause = "build-input-bad"
+	// InputMissing: a path that something is built from is not on this machine.
+	InputMissing Cause = "build-input-missing"
+	// InputClaimed: what a build input should be is known by this machine's Nix
+	// database alone.
+	InputClaimed Cause = "build-input-claimed"
+	// NotRebuilt: a derivation could not be rebuilt for what another finding
+	// says.
+	NotRebuilt Cause = "not-rebuilt"
+	// RebuildNoRoom: a rebuild needs more disk space than it may take.
+	RebuildNoRoom Cause = "rebuild-no-room"
+	// RebuildUnavailable: a rebuild cannot be made here, or not of this.
+	RebuildUnavailable Cause = "rebuild-unavailable"
+	// BudgetSpent: the time for rebuilds was up before everything had its turn.
+	BudgetSpent Cause = "budget-spent"
 )
 
 // Class says what a cause means for the verdict. The zero value is no class.
@@ -126,6 +152,17 @@ var causes = map[Cause]cause{
 	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
 	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
+	UnreproducibleListed:           {Notice, "a rebuild gives other bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},
+	ReproducesThoughListed:         {Notice, "listed as unreproducible, but a rebuild gave the same bytes", "Tell the publisher, who can shorten the list if it stays so."},
+	BuildFailed:                    {Inconclusive, "the builder fails on this machine", "Read the end of its log; a build that depends on the machine cannot be checked by rebuilding it."},
+	BuildTimedOut:                  {Inconclusive, "the build takes too long", "Give it more time (rebuild.buildTimeout) or run when the machine is less busy."},
+	InputBad:                       {Drift, "what something is built from is not what it should be", nextCompare},
+	InputMissing:                   {Inconclusive, "not checkable here: a build input is missing", "Check it on a machine that has the input, such as a builder."},
+	InputClaimed:                   {Notice, "build inputs are known by the Nix database alone", "Nothing to do: a result that is the release's needs no better inputs."},
+	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See to what the finding follows from."},
+	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},
+	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "Run as root on a kernel with namespaces; see the detail."},
+	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 
 // ClassOf returns the class of c. A cause without a class is a mistake of this

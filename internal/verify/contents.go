@@ -198,6 +198,7 @@ func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims)
 	if registered {
 		w.Database = claim.NarHash
 	}
+	r.witnesses[want.Path] = w
 	for _, cause := range w.Causes() {
 		f := report.Finding{Tier: report.TierContents, Cause: cause, Path: path, Want: want.NarHash.String(), Got: got.sum.Hash.String()}
 		switch cause {

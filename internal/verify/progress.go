@@ -3,6 +3,7 @@ package verify
 import (
 	"sync/atomic"
 
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -15,6 +16,7 @@ type Progress struct {
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
+	rebuild           rebuild.Progress
 }
 
 // Snapshot is what a [Progress] stood at.
@@ -25,6 +27,7 @@ type Snapshot struct {
 	Files      int64           // regular files read
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
+	Rebuild    rebuild.ProgressSnapshot
 }
 
 // Snapshot returns the counts as they stand.
@@ -33,6 +36,7 @@ func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{
 		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
+		Rebuild: p.rebuild.Snapshot(),
 	}
 	if tier := p.tier.Load(); tier != nil {
 		s.Tier = *tier

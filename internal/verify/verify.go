@@ -53,7 +53,9 @@ type Verifier struct {
 	// Configuration names the configuration; empty for the release's only one.
 	Configuration string
 	Evaluator     Evaluator
-	Read          nar.ReadMode
+	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
+	Rebuilder Rebuilder
+	Read      nar.ReadMode
 	// Workers is how many paths are hashed at once; 0 for as many as pay.
 	Workers int
 	// Skip holds the tiers that the operator took out.
@@ -79,6 +81,8 @@ type run struct {
 	// looked at from outside, the system profile's; empty where unknown.
 	running    closure.StorePath
 	sourceDiff bool // the source tier found a difference
+	// witnesses are what the contents tier found of the manifest's paths.
+	witnesses map[closure.StorePath]closure.Witnesses
 }
 
 // candidate is a Candidate with the manifest of the configuration.
@@ -97,9 +101,13 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	r.tier(ctx, report.TierEval, r.checkEval)
 	r.tier(ctx, report.TierLive, r.checkLive)
 	r.tier(ctx, report.TierContents, r.checkContents)
-	r.report.Tiers = append(r.report.Tiers, report.Tier{
-		Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
-	})
+	if r.Rebuilder != nil {
+		r.tier(ctx, report.TierRebuild, r.checkRebuild)
+	} else {
+		r.report.Tiers = append(r.report.Tiers, report.Tier{
+			Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
+		})
+	}
 	return r.end()
 }
 
@@ -115,7 +123,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 	if progress == nil {
 		progress = new(Progress)
 	}
-	r := &run{Verifier: v, progress: progress, report: &report.Report{
+	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
 		Coverage: report.Coverage{Read: v.Read},
@@ -140,6 +148,8 @@ type failure struct {
 	cause report.Cause
 	path  string
 	err   error
+	// consequence is the cause of a finding that explains it, if there is one.
+	consequence report.Cause
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -181,7 +191,7 @@ func (r *run) fail(ctx context.Context, name report.TierName, err error) string 
 	case ctx.Err() != nil:
 		f.Cause, f.Detail = report.Interrupted, fmt.Sprintf("the %s tier was ended before it was done", name)
 	case errors.As(err, &failed):
-		f.Cause, f.Path = failed.cause, failed.path
+		f.Cause, f.Path, f.ConsequenceOf = failed.cause, failed.path, failed.consequence
 	default:
 		f.Cause = report.Unreadable
 	}

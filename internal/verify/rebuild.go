@@ -1,0 +1,222 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Rebuilder builds derivations of a release afresh, without writing to the
+// machine's store. Its errors are a [*rebuild.DriftError], a [*rebuild.Error],
+// or that of ctx; where ctx ends later, what was finished is in the summary.
+type Rebuilder interface {
+	Rebuild(ctx context.Context, req rebuild.Request, p *rebuild.Progress) (*rebuild.Summary, error)
+}
+
+// checkRebuild builds what the policy chooses afresh and compares what comes
+// out with the release.
+func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
+	src, err := r.findSource(ctx)
+	if err != nil {
+		return r.noRebuild(err)
+	}
+	summary, err := r.Rebuilder.Rebuild(ctx, rebuild.Request{Root: r.Root, Manifest: r.manifest, Source: src.path}, &r.progress.rebuild)
+	if err != nil {
+		return r.noRebuild(err)
+	}
+	blocked := make(map[closure.StorePath][]*rebuild.Result)
+	for i := range summary.Results {
+		result := &summary.Results[i]
+		switch result.Status {
+		case rebuild.Reproduced, rebuild.Differs:
+			t.Checked++
+			r.judgeRebuilt(result)
+		case rebuild.InputBad, rebuild.InputMissing:
+			blocked[result.Input.Path] = append(blocked[result.Input.Path], result)
+		case rebuild.NotReached:
+		default:
+			r.find(report.Finding{
+				Tier: report.TierRebuild, Cause: rebuildCauses[result.Status], Path: string(result.Derivation), Detail: result.Detail,
+			})
+		}
+	}
+	for _, results := range blocked {
+		r.judgeInput(results)
+	}
+	t.Why = fmt.Sprintf("%d of %d derivations", t.Checked, summary.Candidates)
+	r.findUnproven(summary)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return r.findUnreached(summary)
+}
+
+// rebuildCauses are the causes of what became of a derivation.
+var rebuildCauses = map[rebuild.Status]report.Cause{
+	rebuild.Failed:       report.BuildFailed,
+	rebuild.TimedOut:     report.BuildTimedOut,
+	rebuild.InputBad:     report.InputBad,
+	rebuild.InputMissing: report.InputMissing,
+	rebuild.NoRoom:       report.RebuildNoRoom,
+	rebuild.Unavailable:  report.RebuildUnavailable,
+	rebuild.NotReached:   report.BudgetSpent,
+}
+
+// noRebuild turns what kept all derivations from being rebuilt into the failure
+// that ends the tier, with the finding of another tier that explains it.
+func (r *run) noRebuild(err error) error {
+	f := &failure{cause: report.RebuildUnavailable, err: err}
+	var told *failure // of findSource
+	var drift *rebuild.DriftError
+	var failed *rebuild.Error
+	switch {
+	case errors.As(err, &told):
+		f.path, f.consequence = told.path, r.explaining(told.path, report.TierSource)
+	case errors.As(err, &drift):
+		f.cause, f.path, f.consequence = report.NotRebuilt, string(drift.Want), r.explaining("", report.TierEval)
+	case errors.As(err, &failed):
+		f.cause, f.path = rebuildCauses[failed.Status], string(failed.Input.Path)
+		f.consequence = cmp.Or(r.explaining(f.path, report.TierSource), r.explaining(f.path, report.TierContents))
+	default:
+		return err
+	}
+	return f
+}
+
+// explaining returns the cause of a finding of tier that is no notice and is
+// about path, or about anything where path is empty; "" where there is none.
+func (r *run) explaining(path string, tier report.TierName) report.Cause {
+	for i := range r.report.Findings {
+		f := &r.report.Findings[i]
+		if f.Tier == tier && f.Class() != report.Notice && (path == "" || f.Path == path) {
+			return f.Cause
+		}
+	}
+	return ""
+}
+
+// judgeRebuilt adds the findings about a derivation that was rebuilt, and lets
+// its outputs testify in what the contents tier found.
+func (r *run) judgeRebuilt(result *rebuild.Result) {
+	var reproduced []string
+	for i := range result.Outputs {
+		o := &result.Outputs[i]
+		switch {
+		case o.Listed && !o.Differs():
+			reproduced = append(reproduced, o.Name)
+		case o.Listed:
+			// It comes out otherwise each time, so that it testifies to nothing.
+			r.find(report.Finding{
+				Tier: report.TierRebuild, Cause: report.UnreproducibleListed, Path: string(o.Path),
+				Want: o.Want.String(), Got: o.Got.String(), Detail: o.Reason,
+			})
+			continue
+		}
+		w := r.witnesses[o.Path]
+		w.Manifest, w.Rebuild = o.Want, o.Got
+		causes := w.Causes()
+		r.explainReplaced(o.Path, causes)
+		if o.Differs() && !slices.Contains(causes, closure.OtherBuild) {
+			f := report.Finding{
+				Tier: report.TierRebuild, Cause: closure.UnreproducibleBuild, Path: string(o.Path),
+				Want: o.Want.String(), Got: o.Got.String(), Detail: o.FilesNote, Files: o.Files,
+			}
+			if len(f.Files) > report.MaxFiles {
+				f.MoreFiles = len(f.Files) - report.MaxFiles
+				f.Files = f.Files[:report.MaxFiles]
+			}
+			r.find(f)
+		}
+	}
+	if len(reproduced) == 0 || result.Status != rebuild.Reproduced {
+		return
+	}
+	r.find(report.Finding{
+		Tier: report.TierRebuild, Cause: report.ReproducesThoughListed, Path: string(result.Derivation),
+		Detail: fmt.Sprintf("outputs %q came out as the release says this time", reproduced),
+	})
+}
+
+// explainReplaced gives the finding that disk and database agree with each
+// other, but not with the release, the cause that a rebuild allows.
+func (r *run) explainReplaced(p closure.StorePath, causes []report.Cause) {
+	for i := range r.report.Findings {
+		f := &r.report.Findings[i]
+		if f.Tier != report.TierContents || f.Cause != closure.ReplacedUnexplained || f.Path != string(p) {
+			continue
+		}
+		for _, cause := range causes {
+			if cause == closure.CoverUp || cause == closure.OtherBuild {
+				f.Cause = cause
+			}
+		}
+	}
+}
+
+// judgeInput adds the finding about a path that derivations could not be built
+// for want of, and what follows from it for each of them.
+func (r *run) judgeInput(results []*rebuild.Result) {
+	in, cause := results[0].Input, rebuildCauses[results[0].Status]
+	f := report.Finding{
+		Tier: report.TierRebuild, Cause: cause, Path: string(in.Path), Got: in.Got.String(), Detail: results[0].Detail,
+		ConsequenceOf: r.explaining(string(in.Path), report.TierContents),
+	}
+	if in.Want != (nar.Hash{}) {
+		f.Want = in.Want.String()
+	}
+	if in.Witness != "" {
+		f.Detail = joinDetail(f.Detail, "what it should be is known by the "+string(in.Witness))
+	}
+	f.Detail = joinDetail(f.Detail, fmt.Sprintf("%d derivations could not be rebuilt for it", len(results)))
+	r.find(f)
+	for _, result := range results {
+		r.find(report.Finding{
+			Tier: report.TierRebuild, Cause: report.NotRebuilt, Path: string(result.Derivation),
+			Detail: "it is built from " + string(in.Path), ConsequenceOf: cause,
+		})
+	}
+}
+
+func joinDetail(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}
+
+// findUnproven adds the findings about what no rebuild can prove here.
+func (r *run) findUnproven(s *rebuild.Summary) {
+	if n := len(s.Claimed); n > 0 {
+		r.find(report.Finding{
+			Tier: report.TierRebuild, Cause: report.InputClaimed, Path: string(s.Claimed[0]),
+			Detail: fmt.Sprintf("%d build inputs are known by this machine's Nix database alone, this one first", n),
+		})
+	}
+	if n := len(s.Uncomparable); n > 0 {
+		r.find(report.Finding{
+			Tier: report.TierRebuild, Cause: report.RebuildUnavailable, Path: string(s.Uncomparable[0]),
+			Detail: fmt.Sprintf("%d paths are of derivations that do not tell beforehand where their outputs lie, this one first", n),
+		})
+	}
+}
+
+// findUnreached adds a finding where the run ended before it came to everything
+// that it was to rebuild; of a sample, before it came to anything.
+func (r *run) findUnreached(s *rebuild.Summary) error {
+	left := s.Count(rebuild.NotReached)
+	switch {
+	case s.Planned == 0:
+		// Nothing to be done is nothing proven.
+		return &failure{cause: report.RebuildUnavailable, err: fmt.Errorf("the policy chooses none of the %d derivations", s.Candidates)}
+	case left == 0, s.Sampled && left < s.Planned:
+		return nil
+	}
+	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %d derivations were not reached", left, s.Planned)}
+}
