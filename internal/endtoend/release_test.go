@@ -50,7 +50,7 @@ func TestFalseManifest(t *testing.T) {
 		}, "unknown member"},
 		{"with a member twice", func() string {
 			return strings.Replace(string(good), `"schemaVersion"`, `"schemaVersion": 1, "schemaVersion"`, 1)
-		}, "duplicate"},
+		}, "stands there twice"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
