@@ -13,9 +13,9 @@
 //
 // A [Rebuilder] first evaluates the configuration once more, this time writing
 // the derivations into a scratch store. Their graph is as trustworthy as the
-// one path that it starts from, which must be the manifest's. [Plan], which is
-// pure, chooses from the graph and the manifest what to build and in which
-// order. For each of these derivations
+// one path that it starts from, which must be the manifest's. [Candidates],
+// [Policy.Choose] and [Policy.Plan], which are pure, say what to build and in
+// which order. For each of these derivations
 //
 //  1. every path that it is built from, with all that these refer to, is hashed
 //     from disk and held against the best witness there is: the manifest, the

@@ -8,100 +8,94 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
 )
 
-// Step is one derivation to rebuild.
-type Step struct {
+// Candidate is a derivation that makes paths of a manifest.
+type Candidate struct {
 	Derivation closure.StorePath
-	// Outputs are the names of the outputs that the manifest holds, ascending;
+	// Outputs are those of its outputs that the manifest holds, by their names;
 	// there is at least one.
-	Outputs []string
+	Outputs map[string]Wanted
 	// Fixed says that the outputs are stated by the derivation beforehand, so
 	// that they are compared with that and not built.
 	Fixed bool
-	// Last is when the derivation was last rebuilt; zero for never, or unknown.
-	Last time.Time
-	// Reason says in a few words why it is rebuilt, and why now.
-	Reason string
 }
 
-// Ages says when a derivation was last rebuilt with any result, the zero time
-// for never. A nil Ages is that of somebody who does not remember.
-type Ages func(closure.StorePath) time.Time
-
-// Planned is what [Plan] gives.
-type Planned struct {
-	// Steps are the derivations to rebuild, in the order to do so: those never
-	// rebuilt first, then those rebuilt longest ago.
-	Steps []Step
-	// Candidates is how many derivations the choice was made from.
-	Candidates int
-	// Uncomparable are the paths of the manifest that have a deriver, but whose
-	// place the derivations do not tell beforehand, in ascending order.
-	// (Content-addressed derivations are so.) No rebuild can say anything of
-	// them.
-	Uncomparable []closure.StorePath
+// Wanted is what a manifest says of an output.
+type Wanted struct {
+	Path closure.StorePath
+	Hash nar.Hash
 }
 
-// Plan chooses from the derivations that make paths of the manifest those to
-// rebuild, and their order. The graph is that of the manifest's toplevel.
-//
-// A sample takes those that stand first in that order. For somebody who does
-// not remember, turn moves its beginning, so that Policy.Share consecutive turns
-// take every derivation once.
-func Plan(graph nixstore.Graph, m *closure.Manifest, policy Policy, ages Ages, turn int) Planned {
+// Candidates returns the derivations of the graph that make paths of the
+// manifest, in ascending order. Uncomparable are the paths, also ascending, that
+// have a deriver, but whose place the derivations do not tell beforehand.
+// (Content-addressed derivations are so.) No rebuild can say anything of them.
+// The graph is that of the manifest's toplevel.
+func Candidates(graph nixstore.Graph, m *closure.Manifest) (candidates []Candidate, uncomparable []closure.StorePath) {
 	derivers := graph.Derivers()
-	outputs := make(map[closure.StorePath]map[closure.StorePath]bool)
-	var planned Planned
+	found := make(map[closure.StorePath]*Candidate)
 	for _, info := range m.Paths {
 		drv, ok := derivers[info.Path]
 		if !ok {
 			if info.Deriver != "" {
-				planned.Uncomparable = append(planned.Uncomparable, info.Path)
+				uncomparable = append(uncomparable, info.Path)
 			}
 			continue
 		}
-		if outputs[drv] == nil {
-			outputs[drv] = make(map[closure.StorePath]bool)
+		c := found[drv]
+		if c == nil {
+			c = &Candidate{Derivation: drv, Outputs: make(map[string]Wanted)}
+			found[drv] = c
 		}
-		outputs[drv][info.Path] = true
-	}
-	planned.Candidates = len(outputs)
-	for drv, wanted := range outputs {
-		d := graph[drv]
-		why, ok := policy.chooses(d)
-		if !ok {
-			continue
-		}
-		step := Step{Derivation: drv, Reason: why}
-		for name, out := range d.Outputs {
-			if wanted[out.Path] {
-				step.Outputs = append(step.Outputs, name)
-				step.Fixed = step.Fixed || out.Hash != ""
+		for name, out := range graph[drv].Outputs {
+			if out.Path == info.Path {
+				c.Outputs[name] = Wanted{info.Path, info.NarHash}
+				c.Fixed = c.Fixed || out.Hash != ""
 			}
 		}
-		slices.Sort(step.Outputs)
-		if ages != nil {
-			step.Last = ages(drv)
-			if step.Last.IsZero() {
-				step.Reason += "; never rebuilt"
-			} else {
-				step.Reason += fmt.Sprintf("; last rebuilt %s", step.Last.UTC().Format(time.DateOnly))
-			}
-		}
-		planned.Steps = append(planned.Steps, step)
 	}
-	slices.SortFunc(planned.Steps, func(a, b Step) int {
-		return cmp.Or(a.Last.Compare(b.Last), cmp.Compare(a.Derivation, b.Derivation))
-	})
-	if policy.Choice == Sample {
-		planned.Steps = policy.sample(planned.Steps, ages != nil, turn)
+	for _, c := range found {
+		candidates = append(candidates, *c)
 	}
-	return planned
+	slices.SortFunc(candidates, func(a, b Candidate) int { return cmp.Compare(a.Derivation, b.Derivation) })
+	slices.Sort(uncomparable)
+	return candidates, uncomparable
 }
 
-// chooses reports whether d is among what the policy names, and by what.
-func (p Policy) chooses(d *nixstore.Derivation) (why string, ok bool) {
+// Step is one derivation to rebuild.
+type Step struct {
+	Candidate
+	// Last is when it was last rebuilt; zero for never, or unknown.
+	Last Last
+	// Reason says in a few words why it is rebuilt, and why now.
+	Reason string
+}
+
+// Last is when a derivation was last rebuilt, with whatever result. The zero
+// value is never.
+type Last struct {
+	// Run is the number of the run that did; later runs have greater ones. The
+	// order goes by it, since clocks jump.
+	Run int64
+	At  time.Time
+}
+
+// Choose returns the candidates that the policy names, each with why. Of a
+// sample these are all.
+func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
+	var steps []Step
+	for _, c := range candidates {
+		if why, ok := p.names(graph[c.Derivation]); ok {
+			steps = append(steps, Step{Candidate: c, Reason: why})
+		}
+	}
+	return steps
+}
+
+// names reports whether d is among what the policy names, and by what.
+func (p Policy) names(d *nixstore.Derivation) (why string, ok bool) {
 	switch p.Choice {
 	case All:
 		return "all are rebuilt", true
@@ -119,19 +113,38 @@ func (p Policy) chooses(d *nixstore.Derivation) (why string, ok bool) {
 	return "", false
 }
 
-// sample returns the share of steps whose turn it is.
-func (p Policy) sample(steps []Step, remembered bool, turn int) []Step {
+// Plan puts steps into the order in which to take them: those never rebuilt
+// first, then those rebuilt longest ago. A sample is cut to its share.
+//
+// For somebody who remembers nothing, last is nil, and turn moves the beginning
+// of a sample, so that Policy.Share consecutive turns take every step once.
+func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []Step {
+	steps = slices.Clone(steps)
+	for i := range steps {
+		s := &steps[i]
+		if last == nil {
+			continue
+		}
+		if s.Last = last[s.Derivation]; s.Last == (Last{}) {
+			s.Reason += "; never rebuilt"
+		} else {
+			s.Reason += "; last rebuilt on " + s.Last.At.UTC().Format(time.DateOnly)
+		}
+	}
+	slices.SortFunc(steps, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(a.Last.Run, b.Last.Run), cmp.Compare(a.Derivation, b.Derivation))
+	})
+	if p.Choice != Sample || len(steps) == 0 {
+		return steps
+	}
 	share := p.Share
 	if share <= 0 {
 		share = DefaultShare
 	}
 	size := (len(steps) + share - 1) / share
-	if size == 0 || remembered {
-		return steps[:size]
-	}
-	begin := (turn%share + share) % share * size
-	if begin >= len(steps) {
-		begin %= len(steps)
+	begin := 0
+	if last == nil {
+		begin = (turn%share + share) % share * size % len(steps)
 	}
 	return slices.Concat(steps[begin:], steps[:begin])[:size]
 }

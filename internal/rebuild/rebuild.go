@@ -27,11 +27,11 @@ type Nix interface {
 
 // Memory is what is remembered of rebuilds from run to run.
 type Memory interface {
-	// LastRebuilt returns when a derivation was last rebuilt, with whatever
-	// result; the zero time for never.
-	LastRebuilt(ctx context.Context, drv closure.StorePath) (time.Time, error)
+	// LastRebuilt is told which derivations are to be rebuilt sooner or later,
+	// and returns when each last was, as far as it was ever.
+	LastRebuilt(ctx context.Context, all []Step) (map[closure.StorePath]Last, error)
 	// RecordRebuild remembers a result as soon as it is there. It is called by
-	// one goroutine at a time.
+	// one goroutine at a time, and not for what was not reached.
 	RecordRebuild(ctx context.Context, r *Result) error
 }
 
@@ -221,24 +221,28 @@ func (r *run) close() error {
 
 // all plans, and takes one step after another.
 func (r *run) all(ctx context.Context) (*Summary, error) {
-	var ages Ages
+	candidates, uncomparable := Candidates(r.graph, r.req.Manifest)
+	steps := r.Policy.Choose(r.graph, candidates)
+	var last map[closure.StorePath]Last
 	if r.Memory != nil {
-		known, err := r.ages(ctx)
-		if err != nil {
+		var err error
+		if last, err = r.Memory.LastRebuilt(ctx, steps); err != nil {
 			return nil, err
 		}
-		ages = func(drv closure.StorePath) time.Time { return known[drv] }
+		if last == nil {
+			last = make(map[closure.StorePath]Last)
+		}
 	}
-	planned := Plan(r.graph, r.req.Manifest, r.Policy, ages, r.Turn)
+	steps = r.Policy.Plan(steps, last, r.Turn)
 	summary := &Summary{
-		Candidates: planned.Candidates, Planned: len(planned.Steps), Uncomparable: planned.Uncomparable,
-		Results: make([]Result, len(planned.Steps)), Sampled: r.Policy.Choice == Sample,
+		Candidates: len(candidates), Planned: len(steps), Uncomparable: uncomparable,
+		Results: make([]Result, len(steps)), Sampled: r.Policy.Choice == Sample,
 	}
-	r.progress.total.Store(int64(len(planned.Steps)))
+	r.progress.total.Store(int64(len(steps)))
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(max(1, r.Limits.Jobs))
-	for i, step := range planned.Steps {
+	for i, step := range steps {
 		g.Go(func() error {
 			result := &summary.Results[i]
 			*result = r.step(ctx, i, step)
@@ -255,22 +259,6 @@ func (r *run) all(ctx context.Context) (*Summary, error) {
 	err := g.Wait()
 	summary.Claimed = r.inputs.claimed()
 	return summary, err
-}
-
-// ages asks the memory once for all derivations.
-func (r *run) ages(ctx context.Context) (map[closure.StorePath]time.Time, error) {
-	known := make(map[closure.StorePath]time.Time)
-	for _, drv := range r.graph.Derivers() {
-		if _, ok := known[drv]; ok {
-			continue
-		}
-		last, err := r.Memory.LastRebuilt(ctx, drv)
-		if err != nil {
-			return nil, err
-		}
-		known[drv] = last
-	}
-	return known, nil
 }
 
 // claimed returns the inputs that were taken on the database's word.

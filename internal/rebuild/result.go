@@ -100,7 +100,7 @@ type Summary struct {
 	// Claimed are the inputs whose hashes are known by the machine's database
 	// alone, in ascending order.
 	Claimed []closure.StorePath
-	// Uncomparable is as in [Planned].
+	// Uncomparable is as [Candidates] returns it.
 	Uncomparable []closure.StorePath
 	// Sampled says that the steps are a sample, which may end anywhere.
 	Sampled bool

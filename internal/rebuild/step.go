@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -67,7 +68,7 @@ func (res *Result) fail(ctx context.Context, err error) {
 func (r *run) compareFixed(ctx context.Context, res *Result) error {
 	d := r.graph[res.Derivation]
 	res.Status = Reproduced
-	for _, name := range res.Step.Outputs {
+	for _, name := range slices.Sorted(maps.Keys(res.Step.Outputs)) {
 		out := d.Outputs[name]
 		in, err := r.inputs.get(ctx, out.Path)
 		if err != nil {
@@ -174,13 +175,13 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 	}
 	defer store.Close()
 	res.Status = Reproduced
-	for _, name := range res.Step.Outputs {
+	for _, name := range slices.Sorted(maps.Keys(res.Step.Outputs)) {
 		p := r.graph[res.Derivation].Outputs[name].Path
 		sum, err := hashPath(ctx, store, p)
 		if err != nil {
 			return fmt.Errorf("hash the rebuilt %s: %w", p, err)
 		}
-		o := Output{Name: name, Path: p, Want: r.inputs.manifest[p].NarHash, Got: sum.Hash}
+		o := Output{Name: name, Path: p, Want: res.Step.Outputs[name].Hash, Got: sum.Hash}
 		o.Reason, o.Listed = r.listed[res.Derivation][name]
 		if o.Differs() {
 			res.Status = Differs
