@@ -34,6 +34,7 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 		{report.TierEval, "evaluate it offline, for " + string(manifest.Toplevel.DrvPath)},
 		{report.TierLive, "compare what runs, booted and will boot with " + string(manifest.Toplevel.OutPath)},
 		{report.TierContents, fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(manifest.Paths), humanize.IBytes(uint64(manifest.Closure().NarSize())))},
+		{report.TierRebuild, planRebuild(v)},
 	} {
 		note := ""
 		if slices.Contains(v.Skip, tier.name) {
@@ -42,4 +43,11 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.name, report.Escape(tier.what), note)
 	}
 	return nil
+}
+
+func planRebuild(v *verify.Verifier) string {
+	if v.Rebuilder == nil {
+		return "nothing (--rebuild none)"
+	}
+	return "build afresh what the policy chooses, in a scratch store, and compare it with the release"
 }

@@ -40,7 +40,11 @@ func (a *app) watch(look func() sample) (stop func()) {
 				show()
 			case <-usr1:
 				s := look()
-				fmt.Fprintf(a.stderr, "ec-verify: %s: %s of %s %s\n", s.what, humanize.IBytes(uint64(s.done)), humanize.IBytes(uint64(s.total)), s.detail)
+				amount := ""
+				if s.total > 0 {
+					amount = fmt.Sprintf("%s of %s ", humanize.IBytes(uint64(s.done)), humanize.IBytes(uint64(s.total)))
+				}
+				fmt.Fprintf(a.stderr, "ec-verify: %s: %s%s\n", s.what, amount, s.detail)
 			case <-done:
 				return
 			}

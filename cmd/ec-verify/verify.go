@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/nar"
@@ -28,6 +30,8 @@ type verifyFlags struct {
 	stateDir      string
 	read          string
 	workers       int
+	rebuild       string
+	budget        time.Duration
 	all           bool
 	dryRun        bool
 
@@ -46,12 +50,15 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read file contents through the page cache (cached) or from the disk (disk)")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
+	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store: none, config, sample, first-party or all (default none)")
+	f.DurationVar(&v.budget, "budget", 0, "rebuild for no longer than `DURATION`")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
 	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
 	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: source, eval, live or contents; may be repeated")
 	complete(cmd, "read", "cached", "disk")
+	complete(cmd, "rebuild", choices()...)
 	complete(cmd, "unsafe-skip", "source", "eval", "live", "contents")
 	for _, dir := range []string{"store-root", "flake", "state-dir"} {
 		if err := cmd.MarkFlagDirname(dir); err != nil {
@@ -96,6 +103,19 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	if changed("workers") {
 		c.Workers = v.workers
 	}
+	if changed("rebuild") {
+		choice, err := rebuild.ParseChoice(v.rebuild)
+		if err != nil {
+			return usageError{fmt.Errorf("--rebuild: %w", err)}
+		}
+		c.Rebuild.Choice = choice
+	}
+	if changed("budget") {
+		if v.budget <= 0 {
+			return usageError{fmt.Errorf("--budget %s: want more than 0", v.budget)}
+		}
+		c.Rebuild.Budget = config.Duration(v.budget)
+	}
 	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
 	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
 	for _, t := range v.unsafeSkip {
@@ -129,6 +149,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample {
 		s := progress.Snapshot()
+		if s.Tier == report.TierRebuild {
+			return sample{what: string(s.Tier), detail: fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)}
+		}
 		return sample{
 			what: string(s.Tier), done: s.Bytes, total: s.BytesTotal,
 			detail: fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal),
@@ -165,7 +188,7 @@ func (a *app) newVerifier(c config.Config, against string) (*verify.Verifier, er
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
 		Open: open, Pinned: against != "",
-		Evaluator: newEvaluator(c), Read: c.Read, Workers: c.Workers,
+		Evaluator: newEvaluator(c), Rebuilder: verifyRebuilder(c), Read: c.Read, Workers: c.Workers,
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }

@@ -51,6 +51,7 @@ type Config struct {
 	Release Release `json:"release"`
 	// Trust says whose signatures are believed.
 	Trust trust.Policy `json:"trust"`
+	Rebuild Rebuild `json:"rebuild"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.
@@ -91,6 +92,7 @@ func Default() Config {
 		StateDir: "/var/lib/ec-verify",
 		Nix:      Nix{EvalTimeout: Duration(15 * time.Minute)},
 		Release:  Release{Keep: 4},
+		Rebuild:  defaultRebuild(),
 	}
 }
 
@@ -168,6 +170,9 @@ func (c *Config) Check() error {
 	}
 	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
 		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
+	}
+	if err := c.Rebuild.check(); err != nil {
+		return err
 	}
 	for _, s := range c.Release.Source {
 		if _, err := release.NewSource(s); err != nil {

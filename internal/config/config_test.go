@@ -19,6 +19,9 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Flake: "/etc/every-channel/flake", StoreDir: "/nix/store", StateDir: "/var/lib/ec-verify",
 		Nix: Nix{EvalTimeout: Duration(15 * time.Minute)}, Release: Release{Keep: 4},
+		Rebuild: Rebuild{
+			Choice: "none", Share: 10, BuildTimeout: Duration(time.Hour), ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
+		},
 	}
 	got, err := Parse([]byte("{}"))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {

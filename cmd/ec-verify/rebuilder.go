@@ -1,0 +1,45 @@
+package main
+
+import (
+	"path/filepath"
+	"time"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/verify"
+)
+
+// newRebuilder returns what rebuilds as the configuration has it. The scratch
+// directory lies in the state directory.
+func newRebuilder(c config.Config) *rebuild.Rebuilder {
+	r := c.Rebuild
+	return &rebuild.Rebuilder{
+		Nix: newNix(c), Dir: filepath.Join(c.StateDir, "rebuild"),
+		Policy: rebuild.Policy{Choice: r.Choice, Share: r.Share, FirstParty: r.FirstParty},
+		Limits: rebuild.Limits{
+			Budget: time.Duration(r.Budget), Build: time.Duration(r.BuildTimeout),
+			Scratch: r.ScratchSize, Reserve: r.Reserve, Jobs: r.Jobs,
+		},
+		Turn: today(),
+	}
+}
+
+// today numbers the days, so that the samples of a machine that runs every day
+// and remembers nothing follow each other.
+func today() int { return int(time.Now().Unix() / (24 * 60 * 60)) }
+
+// verifyRebuilder returns what the verifier rebuilds with; nil for no rebuild.
+func verifyRebuilder(c config.Config) verify.Rebuilder {
+	if c.Rebuild.Choice == rebuild.None {
+		return nil
+	}
+	return newRebuilder(c)
+}
+
+func choices() []string {
+	var out []string
+	for _, c := range rebuild.Choices() {
+		out = append(out, string(c))
+	}
+	return out
+}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"every.channel/ec-verify/internal/rebuild"
+)
+
+// Rebuild says what is built afresh, and what that may take.
+type Rebuild struct {
+	// Choice is which derivations: "none", "config", "sample", "first-party" or
+	// "all".
+	Choice rebuild.Choice `json:"choice"`
+	// Share makes a sample one in Share of all derivations.
+	Share int `json:"share"`
+	// FirstParty lists the derivations that the publisher wrote himself, by
+	// their names ("every-channel-*") or by attributes ("src=*-source").
+	FirstParty []rebuild.Pattern `json:"firstParty"`
+	// Budget is how long all rebuilds of one run may take; 0 for as long as
+	// they do.
+	Budget Duration `json:"budget"`
+	// BuildTimeout is how long one build may take.
+	BuildTimeout Duration `json:"buildTimeout"`
+	// ScratchSize is how many bytes one build may take on the disk, Reserve how
+	// many of its file system stay free.
+	ScratchSize int64 `json:"scratchSize"`
+	Reserve     int64 `json:"reserve"`
+	// Jobs is how many builds take place at once.
+	Jobs int `json:"jobs"`
+}
+
+func defaultRebuild() Rebuild {
+	return Rebuild{
+		Choice: rebuild.None, Share: rebuild.DefaultShare, BuildTimeout: Duration(time.Hour),
+		ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
+	}
+}
+
+func (r *Rebuild) check() error {
+	if r.Share < 1 || r.Share > 10_000 {
+		return fmt.Errorf("rebuild.share: %d is not between 1 and 10000", r.Share)
+	}
+	for i, p := range r.FirstParty {
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("rebuild.firstParty.%d: %w", i, err)
+		}
+	}
+	switch {
+	case r.Choice == rebuild.FirstParty && len(r.FirstParty) == 0:
+		return errors.New("rebuild.firstParty: must list something for the choice first-party")
+	case r.Budget < 0:
+		return errors.New("rebuild.budget: must not be negative")
+	case r.BuildTimeout <= 0:
+		return errors.New("rebuild.buildTimeout: must be more than 0")
+	case r.ScratchSize < 1<<20:
+		return fmt.Errorf("rebuild.scratchSize: %d is less than 1 MiB", r.ScratchSize)
+	case r.Reserve < 0:
+		return errors.New("rebuild.reserve: must not be negative")
+	case r.Jobs < 1 || r.Jobs > 1024:
+		return fmt.Errorf("rebuild.jobs: %d is not between 1 and 1024", r.Jobs)
+	}
+	return nil
+}
