@@ -68,6 +68,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newManifestCommand(a),
 		newReleaseCommand(a),
 		newHashCommand(a),
+		newStatusCommand(a),
 		newConfigCommand(a),
 		newManCommand(a),
 	)

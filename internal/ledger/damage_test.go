@@ -25,7 +25,7 @@ type content struct {
 
 func contentOf(ctx context.Context, l *Ledger) (c content, err error) {
 	c.States = make(map[Tier]State)
-	if c.Runs, err = l.Runs(ctx, 2*keptRuns); err != nil {
+	if c.Runs, err = l.Runs(ctx, 2*KeptRuns); err != nil {
 		return c, err
 	}
 	for _, tier := range Tiers() {

@@ -175,7 +175,7 @@ func checkKilled(t *testing.T, dir string, heard said) {
 		t.Errorf("the ledger was damaged: %s", l.SetAside())
 		return
 	}
-	runs, err := l.Runs(t.Context(), keptRuns)
+	runs, err := l.Runs(t.Context(), KeptRuns)
 	if err != nil {
 		t.Error(err)
 		return

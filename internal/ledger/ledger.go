@@ -16,13 +16,14 @@ const FileName = "ledger.db"
 // DefaultWait is how long others are waited for where nothing else is said.
 const DefaultWait = 10 * time.Second
 
+// KeptRuns is how many runs are remembered; with one an hour, six weeks.
+const KeptRuns = 1000
+
 // Bounds of what is kept.
 const (
 	// maxFileSize is the largest size of the file in bytes: some 400,000 items.
 	maxFileSize = 256 << 20
 	pageSize    = 4096
-	// keptRuns is how many runs are remembered; with one an hour, six weeks.
-	keptRuns = 1000
 	// keptInventories is how many manifests are remembered at each tier: what a
 	// machine changes between in an update, and back, is not forgotten.
 	keptInventories = 4

@@ -240,7 +240,7 @@ func TestBounded(t *testing.T) {
 	})
 	t.Run("runs", func(t *testing.T) {
 		if err := l.write(t.Context(), func(tx *sql.Tx) error {
-			for id := int64(keptRuns); id < 2*keptRuns; id++ {
+			for id := int64(KeptRuns); id < 2*KeptRuns; id++ {
 				if err := putRun(t.Context(), tx, Run{ID: id, Started: epoch}); err != nil {
 					return err
 				}
@@ -252,8 +252,8 @@ func TestBounded(t *testing.T) {
 		for range 3 {
 			end(t, begin(t, l))
 		}
-		got, err := l.Runs(t.Context(), 2*keptRuns)
-		if err != nil || len(got) != keptRuns || got[0].ID != 2*keptRuns+2 {
+		got, err := l.Runs(t.Context(), 2*KeptRuns)
+		if err != nil || len(got) != KeptRuns || got[0].ID != 2*KeptRuns+2 {
 			t.Errorf("%d runs are remembered, the last is %+v; %v", len(got), got[0], err)
 		}
 	})

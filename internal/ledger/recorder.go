@@ -59,7 +59,7 @@ func (l *Ledger) Begin(ctx context.Context, tool string) (*Recorder, error) {
 		if err := putRun(ctx, tx, r.run); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "delete from runs where id <= ?", r.run.ID-keptRuns)
+		_, err := tx.ExecContext(ctx, "delete from runs where id <= ?", r.run.ID-KeptRuns)
 		return err
 	})
 	if err != nil {
