@@ -78,7 +78,7 @@ var (
 
 func (b bench) rounds() (*results, error) {
 	r := &results{}
-	readers := strconv.Itoa(runtime.NumCPU())
+	readers := strconv.Itoa(2 * runtime.NumCPU()) // as many as ec-verify has
 	cat := []string{"sh", "-c", "find /nix/store/*-package-* -type f -print0 | xargs -0 -n 256 -P " + readers + " cat >/dev/null"}
 	out, err := b.output("sh", "-c", "find /nix/store/*-package-* -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
 	if err != nil {
