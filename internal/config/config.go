@@ -50,8 +50,8 @@ type Config struct {
 	Nix     Nix     `json:"nix"`
 	Release Release `json:"release"`
 	// Trust says whose signatures are believed.
-	Trust trust.Policy `json:"trust"`
-	Rebuild Rebuild `json:"rebuild"`
+	Trust   trust.Policy `json:"trust"`
+	Rebuild Rebuild      `json:"rebuild"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 	"every.channel/ec-verify/pkg/nar"
@@ -54,6 +55,16 @@ const every = `{
     "keep": 9
   },
   "trust": { "keys": [ { "name": "release", "file": "/etc/key.pem" } ], "threshold": 1 },
+  "rebuild": {
+    "choice": "sample",
+    "share": 7,
+    "firstParty": [ "every-channel-*" ],
+    "budget": "2h",
+    "buildTimeout": "20m",
+    "scratchSize": 2097152,
+    "reserve": 0,
+    "jobs": 2
+  },
   "unsafeUnsigned": true,
   "unsafeAllowRollback": true,
   "unsafeSkip": [ "eval", "live" ]
@@ -68,7 +79,11 @@ func TestParseEveryKey(t *testing.T) {
 			Source: []string{"/srv/releases", "https://forge.example/owner/repo/releases/download"}, Accept: []string{"boot-v1", "latest"},
 			TokenFile: "/run/token", Grace: Duration(72 * time.Hour), Keep: 9,
 		},
-		Trust:          trust.Policy{Keys: []trust.Key{{Name: "release", File: "/etc/key.pem"}}, Threshold: 1},
+		Trust: trust.Policy{Keys: []trust.Key{{Name: "release", File: "/etc/key.pem"}}, Threshold: 1},
+		Rebuild: Rebuild{
+			Choice: rebuild.Sample, Share: 7, FirstParty: []rebuild.Pattern{"every-channel-*"},
+			Budget: Duration(2 * time.Hour), BuildTimeout: Duration(20 * time.Minute), ScratchSize: 2 << 20, Jobs: 2,
+		},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
 	}

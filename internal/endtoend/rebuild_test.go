@@ -1,0 +1,204 @@
+package endtoend
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/testhost"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const rebuildDir = "/var/lib/ec-verify/rebuild"
+
+// startCases returns a runner of testdata/rebuild with its release, in which
+// alter may change the manifest. Its first build is of a machine that has
+// /first-build in the sandbox, and no rebuild has.
+func startCases(t *testing.T, configuration string, alter func(m *machine)) *machine {
+	t.Helper()
+	h := testhost.Start(t, testhost.Options{Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
+	dir, err := prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{Host: h, t: t}
+	m.Push(filepath.Join(dir, "ec-verify"), program)
+	m.Run("sh", "-euc", `>/first-build; echo "extra-sandbox-paths = /first-build" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service`)
+	flake, err := filepath.Abs("../../testdata/rebuild")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.MakeRunner(flake, configuration)
+	out := releases + "/" + tag
+	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#"+configuration,
+		"--out", out, "--tag", tag, "--best-before", "87600h")
+	file := out + "/closure-" + configuration + ".json"
+	m.manifest = m.readManifest(m.Path(file))
+	if alter != nil {
+		alter(m)
+		data, err := m.manifest.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(m.Path(file), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m.Run("sh", "-euc", `cd "$1"; rm SHA256SUMS.txt; sha256sum * >/tmp/sums; sort -k2 /tmp/sums >SHA256SUMS.txt`, "sh", out)
+	}
+	return m
+}
+
+// drv returns the base name of the derivation of the path called name.
+func (m *machine) drv(name string) string {
+	m.t.Helper()
+	return filepath.Base(string(m.manifest.Closure()[closure.StorePath(m.path(name))].Deriver))
+}
+
+// configure writes the configuration file.
+func (m *machine) configure(text string) {
+	m.t.Helper()
+	m.Run("sh", "-euc", `mkdir -p /etc/ec-verify; printf %s "$1" >/etc/ec-verify/config.json`, "sh", text)
+}
+
+// notices returns the notices of the rebuild tier, like answer.causes.
+func (a answer) notices() []string {
+	var out []string
+	for _, f := range a.Findings {
+		if f.Class == "notice" && f.Tier == "rebuild" {
+			out = append(out, f.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestRebuild(t *testing.T) {
+	m := startCases(t, "cases", func(m *machine) {
+		for _, name := range []string{"clock-listed", "part-07"} {
+			m.manifest.Unreproducible = append(m.manifest.Unreproducible, closure.Unreproducible{
+				DrvPath: m.manifest.Closure()[closure.StorePath(m.path(name))].Deriver, Outputs: []string{"out"}, Reason: "it is known to",
+			})
+		}
+	})
+	m.configure(`{"rebuild": {"buildTimeout": "15s", "scratchSize": 209715200}}`)
+	m.Run("sh", "-c", "nix-store --delete /nix/store/*-seed")
+	before := m.NixState()
+	a := m.verify("--rebuild", "all")
+	if m.NixState() != before {
+		t.Error("rebuilding wrote to the machine's store or database")
+	}
+	seed := ""
+	for _, f := range a.Findings {
+		if f.Cause == "build-input-missing" {
+			seed = f.Path
+		}
+	}
+	if !strings.HasSuffix(seed, "-seed") {
+		t.Errorf("the missing input is said to be %q", seed)
+	}
+	a.expect(t, "drifted", 1,
+		"unreproducible "+m.path("clock-new")+" uuid:content",
+		"unreproducible "+m.path("pair-second")+" :content",
+		"unreproducible "+m.path("triple-dev")+" :content",
+		"unreproducible "+m.path("triple-doc")+" :content",
+		"build-failed "+m.drv("fails"),
+		"build-timed-out "+m.drv("endless"),
+		"rebuild-no-room "+m.drv("filler"),
+		"build-input-missing "+seed,
+	)
+	if got, want := a.notices(), []string{"reproduces-though-listed " + m.drv("part-07"), "unreproducible-listed " + base(m, "clock-listed")}; !slices.Equal(got, want) {
+		t.Errorf("notices: got %q, want %q", got, want)
+	}
+	for _, f := range a.Findings {
+		if f.Cause == "not-rebuilt" && (f.ConsequenceOf != "build-input-missing" || f.String() != "not-rebuilt "+m.drv("grown")) {
+			t.Errorf("what follows from the missing input: %+v", f)
+		}
+	}
+	if files := m.Run("find", rebuildDir, "-mindepth", "1"); files != "" {
+		t.Errorf("left behind: %s", files)
+	}
+}
+
+// What the database claims, and what the outputs are worth that Nix compares,
+// is where Nix's own check is blind. Each case passes it.
+func TestRebuildWhereNixIsBlind(t *testing.T) {
+	m := startCases(t, "parts", nil)
+	m.configure(`{"rebuild": {"firstParty": ["part-03", "part-04"]}}`)
+	rebuilt := func(t *testing.T, verdict string, code int, causes ...string) answer {
+		t.Helper()
+		a := m.verify("--rebuild", "first-party")
+		a.expect(t, verdict, code, causes...)
+		return a
+	}
+	// nixCheck holds Nix to being blind; with that gone, the case says nothing.
+	nixCheck := func(t *testing.T, installable string) {
+		t.Helper()
+		if out := m.Run("sh", "-c", `nix build --no-link --rebuild --option substituters "" "$1" 2>&1 && echo passed`, "sh", installable); !strings.HasSuffix(out, "passed") {
+			t.Fatalf("nix build --rebuild %s noticed: %s", installable, out)
+		}
+	}
+	part, file := m.path("part-03"), m.path("part-03")+"/03"
+	drv := "/nix/store/" + m.drv("part-03")
+
+	t.Run("nothing", func(t *testing.T) {
+		a := rebuilt(t, "verified", 0)
+		if status, checked := a.tier("rebuild"); status != "done" || checked != 2 {
+			t.Errorf("the rebuild tier is %s, with %d derivations", status, checked)
+		}
+	})
+	t.Run("the disk was altered", func(t *testing.T) {
+		m.FlipByte(file, 3)
+		defer m.FlipByte(file, 3)
+		nixCheck(t, drv+"^*")
+		// It is what part-04 is built from: no build is to blame.
+		a := rebuilt(t, "drifted", 1, "disk-altered "+part+" 03:content")
+		for _, f := range a.Findings {
+			if f.Cause == "build-input-bad" && (f.Path != part || f.ConsequenceOf != "disk-altered") {
+				t.Errorf("the bad input: %+v", f)
+			}
+		}
+	})
+	t.Run("the disk was altered and the database made to match", func(t *testing.T) {
+		m.FlipByte(file, 3)
+		claimed := m.SQL("select hash from ValidPaths where path='" + part + "'")
+		m.rehash(part)
+		rebuilt(t, "drifted", 1, "cover-up "+part+" 03:content")
+		// Nix believes the database: it calls the honest rebuild a fault.
+		m.FlipByte(file, 3)
+		m.SQL("update ValidPaths set hash='" + strings.TrimSpace(claimed) + "' where path='" + part + "'")
+		rebuilt(t, "verified", 0)
+	})
+	t.Run("a way of naming it that builds nothing", func(t *testing.T) {
+		nixCheck(t, part)
+		nixCheck(t, drv)
+	})
+	t.Run("nothing is chosen", func(t *testing.T) {
+		m.configure(`{"rebuild": {"firstParty": ["no-such-*"]}}`)
+		a := m.verify("--rebuild", "first-party")
+		a.expect(t, "inconclusive", 4, "rebuild-unavailable")
+	})
+	t.Run("no time", func(t *testing.T) {
+		a := m.verify("--rebuild", "all", "--budget", "1ns")
+		if a.code != 4 || len(a.causes()) != 1 {
+			t.Errorf("exit %d, findings %q", a.code, a.causes())
+		}
+	})
+	t.Run("the cheap ones", func(t *testing.T) {
+		a := m.verify("--rebuild", "config")
+		a.expect(t, "verified", 0)
+		if _, checked := a.tier("rebuild"); checked != 2 {
+			t.Errorf("%d derivations, want etc and the toplevel", checked)
+		}
+	})
+	t.Run("an interruption", func(t *testing.T) {
+		m.Run("sh", "-c", `timeout --preserve-status --signal=TERM 3 "$0" "$@" >/tmp/report; [ $? = 143 ]`, program, "--against", tag, "--release", releases,
+			"--unsafe-unsigned", "--output", "json", "--rebuild", "all")
+		time.Sleep(100 * time.Millisecond)
+		if left := m.Run("sh", "-c", `pgrep -u nixbld1 -l || :; grep rebuild /proc/*/mountinfo 2>/dev/null || :; find `+rebuildDir+` -mindepth 1`); left != "" {
+			t.Errorf("left behind: %s", left)
+		}
+	})
+}
