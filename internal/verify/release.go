@@ -97,12 +97,20 @@ func (r *run) choose() error {
 		}
 	}
 	// None of those that could be opened runs here. If one could not, it may be
-	// that one: then nothing can be said.
+	// that one: then nothing can be said. That one is false outweighs that
+	// another could not be had.
+	var failed *failure
 	for i := range r.candidates {
 		c := &r.candidates[i]
-		if c.Err != nil && (i == 0 || !r.Pinned) {
-			return releaseFailure(c)
+		if c.Err == nil || i > 0 && r.Pinned {
+			continue
 		}
+		if f := releaseFailure(c); failed == nil || f.cause == report.ReleaseUntrusted && failed.cause != f.cause {
+			failed = f
+		}
+	}
+	if failed != nil {
+		return failed
 	}
 	r.chosen = &r.candidates[0]
 	return nil
@@ -127,7 +135,7 @@ func (r *run) runningNow() closure.StorePath {
 }
 
 // releaseFailure tells an untrusted release from one that could not be had.
-func releaseFailure(c *candidate) error {
+func releaseFailure(c *candidate) *failure {
 	var untrusted *release.UntrustedError
 	var clock *release.ClockError
 	cause := report.ReleaseUnavailable
