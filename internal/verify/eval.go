@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 
 	"every.channel/ec-verify/internal/report"
 )
@@ -15,6 +16,10 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	}
 	r.report.Nix = version
 	src, err := r.findSource(ctx)
+	var absent *failure
+	if errors.As(err, &absent) {
+		absent.consequence = r.explaining(absent.path, report.TierSource)
+	}
 	if err != nil {
 		return err
 	}

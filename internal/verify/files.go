@@ -99,10 +99,16 @@ func (r *run) annotate(changes map[closure.StorePath][]closure.FileChange, notes
 	}
 }
 
+// maxNamed bounds the files of one path that are held to be compared.
+const maxNamed = 1 << 20
+
 // listFiles returns the files of a path with their hashes.
 func (r *run) listFiles(ctx context.Context, p closure.StorePath) ([]nar.Entry, error) {
 	var files []nar.Entry
 	h := nar.NewHasher(nar.Options{Read: r.Read, OnEntry: func(e nar.Entry) error {
+		if len(files) == maxNamed {
+			return fmt.Errorf("it holds more than %d files", maxNamed)
+		}
 		files = append(files, e)
 		return nil
 	}})

@@ -55,7 +55,6 @@ func (r *run) findSource(ctx context.Context) (source, error) {
 func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 	src, err := r.findSource(ctx)
 	if err != nil {
-		r.sourceDiff = true
 		return err
 	}
 	t.Checked++

@@ -167,6 +167,7 @@ func (r *run) tier(ctx context.Context, name report.TierName, check func(context
 		r.find(report.Finding{Tier: name, Cause: report.CheckSkipped, Detail: fmt.Sprintf("the %s tier was not run", name)})
 	case ctx.Err() != nil:
 		t.Status, t.Why = report.Skipped, "the run was ended"
+		r.noteEnd(name)
 	case name != report.TierRelease && r.manifest == nil:
 		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
 	default:
@@ -180,6 +181,14 @@ func (r *run) tier(ctx context.Context, name report.TierName, check func(context
 	r.report.Tiers = append(r.report.Tiers, t)
 	r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
 		Dur("took", t.Took).Str("why", t.Why).Msg("tier ended")
+}
+
+// noteEnd adds the finding that the run was ended before the tier name began,
+// unless a tier under way has said so.
+func (r *run) noteEnd(name report.TierName) {
+	if !slices.ContainsFunc(r.report.Findings, func(f report.Finding) bool { return f.Cause == report.Interrupted }) {
+		r.find(report.Finding{Tier: name, Cause: report.Interrupted, Detail: fmt.Sprintf("it was ended before the %s tier", name)})
+	}
 }
 
 // fail turns the error that ended a tier into its finding, and returns the
