@@ -60,6 +60,11 @@ const (
 	// DeriverDiffers: the database claims another deriver than the release.
 	// Several derivations may have the same output, so it is no alarm.
 	DeriverDiffers Cause = "deriver-differs"
+	// NotRemembered: what was verified could not be written to the ledger.
+	NotRemembered Cause = "not-remembered"
+	// LedgerDamaged: what earlier runs verified is lost, since the ledger was
+	// damaged; it was set aside.
+	LedgerDamaged Cause = "ledger-damaged"
 	// CheckSkipped: a check was left out because the operator said so.
 	CheckSkipped Cause = "check-skipped"
 	// Interrupted: the run was ended before it was done.
@@ -150,6 +155,8 @@ var causes = map[Cause]cause{
 	ReadFromCache:                  {Inconclusive, "could be read from the page cache only", "Run with --read disk on a file system that can bypass its cache, or right after a boot."},
 	DatabaseUnreadable:             {Inconclusive, "the Nix database could not be read", "Check /nix/var/nix/db; run as root."},
 	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
+	NotRemembered:                  {Notice, "nothing of this run, or not all, was remembered", "Let the state directory be written to, and look whether its disk is full; the verdict does not depend on it."},
+	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
 	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
 	UnreproducibleListed:           {Notice, "a rebuild gives other bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},

@@ -38,6 +38,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
+	r.expectContents(ctx)
 	claims := r.readClaims(ctx)
 	paths := r.manifest.Paths
 	observed, stats, hashErr := r.hashAll(ctx, paths)
@@ -54,9 +55,11 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		if errors.Is(got.err, context.Canceled) || errors.Is(got.err, context.DeadlineExceeded) || errors.Is(got.err, errNotReached) {
 			continue
 		}
+		before := len(r.report.Findings)
 		if r.judgePath(want, got, claims) {
 			altered = append(altered, want)
 		}
+		r.rememberJudged(want, r.report.Findings[before:])
 		if got.err == nil {
 			t.Checked++
 			r.report.Coverage.Hashed++
@@ -129,6 +132,7 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 					o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				}
 				o.loose = loose
+				r.rememberHashed(paths[i], o)
 				r.progress.paths.Add(1)
 			}
 			mu.Lock()

@@ -2,7 +2,7 @@ package verify
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 
 	"every.channel/ec-verify/internal/ledger"
@@ -39,7 +39,7 @@ func (r *run) beginRemembering(ctx context.Context) {
 	var err error
 	if r.recorder, err = r.Ledger.Begin(ctx, r.Tool); err != nil {
 		r.recorder = nil
-		r.notRemembered(ctx, err)
+		r.notRemembered(err)
 		return
 	}
 	if aside := r.recorder.SetAside(); aside != "" {
@@ -68,16 +68,16 @@ func (r *run) endRemembering(ctx context.Context) {
 		end.Manifest = r.manifestID()
 	}
 	if err := r.recorder.End(context.WithoutCancel(ctx), end); err != nil {
-		r.notRemembered(ctx, err)
+		r.notRemembered(err)
 	}
 }
 
 // notRemembered says once that, and why, this run is not remembered.
-func (r *run) notRemembered(ctx context.Context, err error) {
-	if ctx.Err() != nil || r.forgets {
+func (r *run) notRemembered(err error) {
+	if r.forgotten || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
-	r.forgets = true
+	r.forgotten = true
 	r.find(report.Finding{Tier: report.TierContents, Cause: report.NotRemembered, Detail: err.Error()})
 }
 
@@ -97,7 +97,7 @@ func (r *run) expectContents(ctx context.Context) {
 		inv.Items = append(inv.Items, contentsItem(info))
 	}
 	if err := r.recorder.Expect(ctx, inv); err != nil {
-		r.notRemembered(ctx, fmt.Errorf("results of the contents tier: %w", err))
+		r.notRemembered(err)
 	}
 }
 

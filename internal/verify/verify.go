@@ -55,7 +55,9 @@ type Verifier struct {
 	Evaluator     Evaluator
 	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
 	Rebuilder Rebuilder
-	Read      nar.ReadMode
+	// Ledger remembers what was verified; nil to remember nothing.
+	Ledger Ledger
+	Read   nar.ReadMode
 	// Workers is how many paths are hashed at once; 0 for as many as pay.
 	Workers int
 	// Skip holds the tiers that the operator took out.
@@ -80,7 +82,9 @@ type run struct {
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
 	running    closure.StorePath
-	sourceDiff bool // the source tier found a difference
+	sourceDiff bool     // the source tier found a difference
+	recorder   Recorder // nil where nothing is remembered
+	forgotten  bool     // the report says that something is not remembered
 	// witnesses are what the contents tier found of the manifest's paths.
 	witnesses map[closure.StorePath]closure.Witnesses
 }
@@ -96,6 +100,7 @@ type candidate struct {
 // as failed and the rest as skipped. The progress may be nil.
 func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Report {
 	r := v.begin(progress)
+	r.beginRemembering(ctx)
 	r.tier(ctx, report.TierRelease, r.checkRelease)
 	r.tier(ctx, report.TierSource, r.checkSource)
 	r.tier(ctx, report.TierEval, r.checkEval)
@@ -108,6 +113,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 			Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
 		})
 	}
+	r.endRemembering(ctx)
 	return r.end()
 }
 
