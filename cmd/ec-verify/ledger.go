@@ -43,6 +43,10 @@ type runRecorder struct {
 
 func (r runRecorder) SetAside() string { return r.ledger.SetAside() }
 
+func (r runRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error) {
+	return r.ledger.Records(ctx, tier)
+}
+
 func (r runRecorder) End(ctx context.Context, end ledger.End) error {
 	// That a rest could not be written, End says; Close would say it again.
 	return errors.Join(r.Recorder.End(ctx, end), r.ledger.Close())

@@ -28,11 +28,12 @@ type Nix interface {
 // Memory is what is remembered of rebuilds from run to run.
 type Memory interface {
 	// LastRebuilt is told which derivations are to be rebuilt sooner or later,
-	// and returns when each last was, as far as it was ever.
-	LastRebuilt(ctx context.Context, all []Step) (map[closure.StorePath]Last, error)
+	// in ascending order, and returns when each last was, as far as it was ever;
+	// nil if that cannot be told.
+	LastRebuilt(ctx context.Context, all []Step) map[closure.StorePath]Last
 	// RecordRebuild remembers a result as soon as it is there. It is called by
 	// one goroutine at a time, and not for what was not reached.
-	RecordRebuild(ctx context.Context, r *Result) error
+	RecordRebuild(r *Result)
 }
 
 // Limits bound a run. Zero is no bound, except where stated.
@@ -55,7 +56,6 @@ type Rebuilder struct {
 	Dir    string
 	Policy Policy
 	Limits Limits
-	Memory Memory // nil remembers nothing
 	// Turn says which share a sample is where nothing is remembered.
 	Turn int
 }
@@ -67,6 +67,7 @@ type Request struct {
 	Manifest *closure.Manifest
 	// Source is the flake's source in the machine's store.
 	Source closure.StorePath
+	Memory Memory // nil remembers nothing
 }
 
 // DriftError says that the flake evaluates to another derivation than the
@@ -136,8 +137,8 @@ func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Sum
 		}
 		return nil, classify(ctx, err)
 	}
-	summary, err := run.all(budget)
-	if err := errors.Join(err, run.close()); err != nil {
+	summary := run.all(budget)
+	if err := run.close(); err != nil {
 		return nil, classify(ctx, err)
 	}
 	summary.BudgetSpent = errors.Is(context.Cause(budget), errBudget) && summary.Count(NotReached) > 0
@@ -220,18 +221,12 @@ func (r *run) close() error {
 }
 
 // all plans, and takes one step after another.
-func (r *run) all(ctx context.Context) (*Summary, error) {
+func (r *run) all(ctx context.Context) *Summary {
 	candidates, uncomparable := Candidates(r.graph, r.req.Manifest)
 	steps := r.Policy.Choose(r.graph, candidates)
 	var last map[closure.StorePath]Last
-	if r.Memory != nil {
-		var err error
-		if last, err = r.Memory.LastRebuilt(ctx, steps); err != nil {
-			return nil, err
-		}
-		if last == nil {
-			last = make(map[closure.StorePath]Last)
-		}
+	if r.req.Memory != nil {
+		last = r.req.Memory.LastRebuilt(ctx, steps)
 	}
 	steps = r.Policy.Plan(steps, last, r.Turn)
 	summary := &Summary{
@@ -247,18 +242,18 @@ func (r *run) all(ctx context.Context) (*Summary, error) {
 			result := &summary.Results[i]
 			*result = r.step(ctx, i, step)
 			r.progress.done.Add(1)
-			if r.Memory == nil || result.Status == NotReached {
-				return nil
+			if r.req.Memory != nil && result.Status != NotReached {
+				mu.Lock()
+				defer mu.Unlock()
+				r.req.Memory.RecordRebuild(result)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			// What was finished is remembered also where the run ends now.
-			return r.Memory.RecordRebuild(context.WithoutCancel(ctx), result)
+			return nil
 		})
 	}
-	err := g.Wait()
+	// A step has no error: that it failed is its result.
+	_ = g.Wait()
 	summary.Claimed = r.inputs.claimed()
-	return summary, err
+	return summary
 }
 
 // claimed returns the inputs that were taken on the database's word.

@@ -27,7 +27,11 @@ func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 	if err != nil {
 		return r.noRebuild(err)
 	}
-	summary, err := r.Rebuilder.Rebuild(ctx, rebuild.Request{Root: r.Root, Manifest: r.manifest, Source: src.path}, &r.progress.rebuild)
+	req := rebuild.Request{Root: r.Root, Manifest: r.manifest, Source: src.path}
+	if r.recorder != nil {
+		req.Memory = &rebuildMemory{run: r}
+	}
+	summary, err := r.Rebuilder.Rebuild(ctx, req, &r.progress.rebuild)
 	if err != nil {
 		return r.noRebuild(err)
 	}

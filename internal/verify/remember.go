@@ -25,6 +25,8 @@ type Recorder interface {
 	// SetAside names the damaged ledger that the one of this run replaced, ""
 	// for none.
 	SetAside() string
+	// Records returns what earlier runs recorded.
+	Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error)
 	Expect(ctx context.Context, inv ledger.Inventory) error
 	Record(tier ledger.Tier, item ledger.Item, o ledger.Outcome)
 	// End ends the run and the use of the Recorder.
