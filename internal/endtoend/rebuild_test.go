@@ -83,7 +83,7 @@ func TestRebuild(t *testing.T) {
 			})
 		}
 	})
-	m.configure(`{"rebuild": {"buildTimeout": "15s", "scratchSize": 209715200}}`)
+	m.configure(`{"rebuild": {"buildTimeout": "25s", "scratchSize": 209715200}}`)
 	m.Run("sh", "-c", "nix-store --delete /nix/store/*-seed")
 	before := m.NixState()
 	a := m.verify("--rebuild", "all")

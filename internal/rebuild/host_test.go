@@ -229,7 +229,7 @@ func TestCases(t *testing.T) {
 	}
 	m.writeManifest()
 	r := m.request()
-	r.Limits.Build, r.Limits.Scratch = 15*time.Second, 200<<20
+	r.Limits.Build, r.Limits.Scratch = 25*time.Second, 200<<20
 	want := []string{
 		"clock-listed differs out :content listed[out]",
 		"clock-new differs out uuid:content",
@@ -252,6 +252,7 @@ func TestCases(t *testing.T) {
 		}
 	})
 	// From here on without those that only take time.
+	r.Limits.Build = time.Minute
 	r.Policy = Policy{Choice: FirstParty, FirstParty: []Pattern{"part-0*", "grown", "after-clock", "nixos-system-*"}}
 	grown := func(outcome ...string) []string { return append(outcome, "part-07 reproduced listed[out]") }
 	t.Run("an input altered on disk", func(t *testing.T) {

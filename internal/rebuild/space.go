@@ -12,9 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spaceEvery is how often the space is looked at. What the fastest disks take
-// in that time is little beside a reserve.
-const spaceEvery = 50 * time.Millisecond
+const (
+	// spaceEvery is how often the space is looked at. What the fastest disks
+	// take in that time is little beside a reserve.
+	spaceEvery = 50 * time.Millisecond
+	// usageEvery is how often the trees are counted even where the file system
+	// has lost nothing: others may have freed what was taken here.
+	usageEvery = 40 * spaceEvery
+)
 
 // errNoRoom is wrapped where something was ended, or not begun, for want of
 // space.
@@ -60,7 +65,7 @@ func (s space) watch(ctx context.Context, trees []string, cancel context.CancelC
 		cancel(err)
 		return
 	}
-	for {
+	for counted := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -75,10 +80,11 @@ func (s space) watch(ctx context.Context, trees []string, cancel context.CancelC
 			cancel(err)
 			return
 		}
-		if s.limit <= 0 || before-now <= s.limit {
+		if s.limit <= 0 || before-now <= s.limit && time.Since(counted) < usageEvery {
 			continue
 		}
 		// So much has gone; whether it went here takes longer to tell.
+		counted = time.Now()
 		used := usage(trees)
 		if used > s.limit {
 			cancel(fmt.Errorf("%w: the build took %s, and may take %s", errNoRoom, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(s.limit))))
