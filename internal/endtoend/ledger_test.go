@@ -1,0 +1,88 @@
+package endtoend
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// told is what ec-verify status says, as docs/status.md has it.
+type told struct {
+	LastRun *struct{ Verdict string }
+	Tiers   []struct {
+		Name                             string
+		Items, Covered, Overdue, Drifted int
+		CompleteSince                    *string
+	}
+	SetAside []string
+}
+
+func (m *machine) status() told {
+	m.t.Helper()
+	stdout, stderr, code := m.Exec(context.Background(), program, "status", "--output", "json")
+	if code != 0 {
+		m.t.Fatalf("status: exit %d: %s", code, stderr)
+	}
+	var s told
+	if err := json.Unmarshal([]byte(stdout), &s); err != nil {
+		m.t.Fatal(err)
+	}
+	return s
+}
+
+func (a answer) has(cause string) bool {
+	return slices.ContainsFunc(a.Findings, func(f finding) bool { return f.Cause == cause })
+}
+
+// TestLedger: what a run verified is remembered, and where it can't be the
+// machine is verified all the same.
+func TestLedger(t *testing.T) {
+	m := startReleased(t)
+	if _, stderr, code := m.Exec(context.Background(), program, "status"); code != 4 || !strings.Contains(stderr, "nothing is known of this machine") {
+		t.Errorf("before the first run: exit %d: %s", code, stderr)
+	}
+	m.verify().expect(t, "verified", 0)
+	s := m.status()
+	contents := s.Tiers[0]
+	if s.LastRun.Verdict != "verified" || contents.Items != len(m.manifest.Paths) || contents.Covered != contents.Items || contents.CompleteSince == nil {
+		t.Errorf("%+v", s)
+	}
+	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
+	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
+	if s := m.status(); s.LastRun.Verdict != "drifted" || s.Tiers[0].Drifted != 1 || s.Tiers[0].Overdue != 0 {
+		t.Errorf("%+v", s)
+	}
+	// Another disk is not this machine.
+	m.Run("sh", "-euc", `mkdir /mnt/disk; mount --bind / /mnt/disk`)
+	m.verify("--store-root", "/mnt/disk").expect(t, "verified", 0)
+	if s := m.status(); s.LastRun.Verdict != "drifted" {
+		t.Errorf("%+v", s)
+	}
+	// A damaged one is set aside and said.
+	m.Run("sh", "-euc", `dd if=/dev/urandom of=/var/lib/ec-verify/ledger.db bs=4k seek=1 count=4 conv=notrunc status=none`)
+	a := m.verify()
+	a.expect(t, "verified", 0)
+	if s := m.status(); !a.has("ledger-damaged") || len(s.SetAside) != 1 || s.Tiers[0].Covered != contents.Items {
+		t.Errorf("%+v\n%+v", a.Findings, s)
+	}
+	// A full disk.
+	m.Run("sh", "-euc", `mv /var/lib/ec-verify /root/state; mkdir /var/lib/ec-verify; mount -t tmpfs -o size=1m none /var/lib/ec-verify; dd if=/dev/zero of=/var/lib/ec-verify/filler bs=4k status=none || true`)
+	if a := m.verify(); a.Verdict != "verified" || !a.has("not-remembered") {
+		t.Errorf("on a full disk: %+v, %s", a, a.stderr)
+	}
+	// A state directory that can't be written to, with a ledger and without.
+	m.Run("sh", "-euc", `umount /var/lib/ec-verify; mount --bind /root/state /var/lib/ec-verify; mount -o remount,bind,ro /var/lib/ec-verify`)
+	if a := m.verify(); a.Verdict != "verified" || !a.has("not-remembered") {
+		t.Errorf("where nothing can be written: %+v, %s", a, a.stderr)
+	}
+	if s := m.status(); s.LastRun.Verdict != "verified" {
+		t.Errorf("%+v", s)
+	}
+	m.Run("sh", "-euc", `umount /var/lib/ec-verify; mount -t tmpfs -o ro none /var/lib/ec-verify`)
+	if a := m.verify(); a.Verdict != "verified" || !a.has("not-remembered") {
+		t.Errorf("where nothing is and can't be: %+v, %s", a, a.stderr)
+	}
+}
