@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"strings"
 
@@ -79,9 +81,27 @@ func (a *app) showsProgress() bool {
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }
+
+// results is standard output. It keeps the first error, so that a result that
+// nobody got is no success, whoever wrote it.
+type results struct {
+	file *os.File
+	err  error
+}
+
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.file.Write(p)
+	if r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
+// Fd is for isTerminal.
+func (r *results) Fd() uintptr { return r.file.Fd() }
 
 // toolVersion names this program for reports and --version.
 func toolVersion() string {
@@ -100,13 +120,59 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		message := fmt.Sprintf("unknown command %q for %s", args[0], cmd.CommandPath())
-		if close := cmd.SuggestionsFor(args[0]); len(close) > 0 {
-			message += fmt.Sprintf("; did you mean %s?", strings.Join(close, " or "))
+		var names []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				names = append(names, c.Name())
+			}
 		}
-		return usageError{fmt.Errorf("%s (%s --help lists them)", message, cmd.CommandPath())}
+		return usageError{fmt.Errorf("unknown command %q for %s%s (%[2]s --help lists them)", args[0], cmd.CommandPath(), didYouMean("", args[0], names))}
 	}
 	return usageError{fmt.Errorf("%s takes no arguments, only flags; got %q", cmd.CommandPath(), args[0])}
+}
+
+// flagNames finds the names of flags in a usage.
+var flagNames = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`)
+
+// unknownFlag is what a command line is told that cannot be parsed.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	hint := ""
+	var about interface{ GetSpecifiedName() string }
+	if errors.As(err, &about) && len(about.GetSpecifiedName()) > 1 && cmd.Flags().Lookup(about.GetSpecifiedName()) == nil {
+		var names []string
+		for _, m := range flagNames.FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+			names = append(names, m[1])
+		}
+		hint = didYouMean("--", about.GetSpecifiedName(), names)
+	}
+	return usageError{fmt.Errorf("%w%s (%s --help lists the flags)", err, hint, cmd.CommandPath())}
+}
+
+// didYouMean names those of names that are like word. Cobra knows how, but only
+// for the names of commands.
+func didYouMean(prefix, word string, names []string) string {
+	parent := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, name := range names {
+		parent.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	like := parent.SuggestionsFor(word)
+	if len(like) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s%s?", prefix, strings.Join(like, " or "+prefix))
+}
+
+// helpFor is for the command that cobra makes: it must not answer for a command
+// that does not exist with the help of another.
+func helpFor(cmd *cobra.Command, args []string) error {
+	found, rest, err := cmd.Root().Find(args)
+	if err != nil {
+		return usageError{err}
+	}
+	if found.HasSubCommands() {
+		return noArgs(found, rest)
+	}
+	return nil
 }
 
 // argCount is for commands that take between low and high arguments.

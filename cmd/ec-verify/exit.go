@@ -65,7 +65,10 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 	case err == nil:
 		return exitVerified
 	case errors.As(err, &verdict):
-		return exitCodes[verdict.verdict]
+		if code, known := exitCodes[verdict.verdict]; known {
+			return code
+		}
+		return exitInconclusive // a verdict that somebody forgot above is no success
 	}
 	a.complain(err)
 	switch {

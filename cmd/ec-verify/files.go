@@ -6,6 +6,12 @@ import (
 	"os"
 )
 
+// isDirectory reports whether name leads to a directory.
+func isDirectory(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}
+
 // readBounded reads a file of at most limit bytes.
 func readBounded(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)

@@ -34,7 +34,7 @@ as pathBase64.`,
 			return a.hash(cmd.Context(), paths, nar.Options{Read: mode})
 		},
 	}
-	cmd.Flags().StringVar(&read, "read", "cached", "read file contents through the page cache (cached) or from the disk (disk)")
+	cmd.Flags().StringVar(&read, "read", "cached", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
 	complete(cmd, "read", "cached", "disk")
 	return cmd
 }
@@ -44,7 +44,8 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 	for _, path := range paths {
 		sum, err := nar.HashPath(ctx, path, opts)
 		if err != nil {
-			if ctx.Err() != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+			if ctx.Err() != nil || len(paths) == 1 {
 				return err
 			}
 			// The others may still be readable.

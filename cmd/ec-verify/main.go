@@ -27,10 +27,15 @@ func main() {
 func run(args []string) int {
 	ctx, stop := notifyContext(context.Background())
 	defer stop()
-	a := newApp(os.Stdout, os.Stderr)
+	out := &results{file: os.Stdout}
+	a := newApp(out, os.Stderr)
 	cmd := newRootCommand(a)
 	cmd.SetArgs(args)
-	return a.exitCode(ctx, cmd.ExecuteContext(ctx))
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		err = out.err
+	}
+	return a.exitCode(ctx, err)
 }
 
 // notifyContext returns a context that ends with the first SIGINT or SIGTERM,

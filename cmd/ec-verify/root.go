@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 )
 
@@ -53,13 +51,11 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
 	cmd.SetVersionTemplate("ec-verify {{.Version}}\n")
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())}
-	})
+	cmd.SetFlagErrorFunc(unknownFlag)
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&a.configFile, "config", "", "read the configuration from `FILE` (default /etc/ec-verify/config.json, if it exists)")
 	flags.StringVar(&a.output, "output", "text", "write the result as `FORMAT`: text or json")
-	flags.StringVar(&a.progress, "progress", "auto", "draw progress on stderr: auto (on a terminal), always or never")
+	flags.StringVar(&a.progress, "progress", "auto", "draw progress on stderr `WHEN`: auto (on a terminal), always or never")
 	flags.BoolVar(&a.verbose, "verbose", false, "log each step to stderr")
 	complete(cmd, "output", "text", "json")
 	complete(cmd, "progress", "auto", "always", "never")
@@ -72,7 +68,26 @@ func newRootCommand(a *app) *cobra.Command {
 		newConfigCommand(a),
 		newManCommand(a),
 	)
+	adoptDefaults(cmd)
 	return cmd
+}
+
+// adoptDefaults has the commands that cobra makes refuse what they do not know,
+// as ours do.
+func adoptDefaults(cmd *cobra.Command) {
+	cmd.InitDefaultHelpCmd()
+	cmd.InitDefaultCompletionCmd()
+	for _, c := range cmd.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = helpFor
+		case "completion":
+			for _, shell := range c.Commands() {
+				shell.Args = noArgs
+			}
+			group(c)
+		}
+	}
 }
 
 // complete offers words for the value of a flag.

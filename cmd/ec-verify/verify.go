@@ -48,7 +48,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake)")
 	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
-	f.StringVar(&v.read, "read", "", "read file contents through the page cache (cached) or from the disk (disk)")
+	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "rebuild for no longer than `DURATION`")
@@ -81,8 +81,8 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	}
 	if changed("store-root") {
 		root, err := filepath.Abs(v.storeRoot)
-		if err != nil || v.storeRoot == "" {
-			return usageError{fmt.Errorf("--store-root %q: want a directory", v.storeRoot)}
+		if err != nil || !isDirectory(v.storeRoot) {
+			return usageError{fmt.Errorf("--store-root %q: want a directory, the root of a mounted disk", v.storeRoot)}
 		}
 		c.StoreRoot = root
 	}
