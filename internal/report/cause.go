@@ -46,6 +46,9 @@ const (
 	// PermissionsAltered: a file of the closure has set-id bits or is writable
 	// by others. A NAR hash does not see these.
 	PermissionsAltered Cause = "permissions-altered"
+	// MountedOver: something is mounted over a part of the closure, so that what
+	// is seen there is not what the store holds.
+	MountedOver Cause = "mounted-over"
 	// SourceUnreadable: the embedded flake could not be read.
 	SourceUnreadable Cause = "source-unreadable"
 	// Unreadable: bytes could not be read, so nothing is known of them.
@@ -136,6 +139,7 @@ var causes = map[Cause]cause{
 	closure.Missing:                {Drift, "missing from the store", nextRestore},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", nextRestore},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
+	MountedOver:                    {Inconclusive, "a mount hides a part of the store", "Find out who mounted it (findmnt), unmount it and run again; until then nothing is known of what lies beneath."},
 	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
 	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},
 	ClockWrong:                     {Inconclusive, "the clock cannot be right", "Set the clock (is the time service running?) and run again."},

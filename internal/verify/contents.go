@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -41,6 +42,8 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	r.expectContents(ctx)
 	claims := r.readClaims(ctx)
 	paths := r.manifest.Paths
+	// Before and after, since a mount need not last longer than the hashing.
+	mounts := r.mountsOver(paths)
 	observed, stats, hashErr := r.hashAll(ctx, paths)
 	r.report.Coverage.Paths = len(paths)
 	if r.Read == nar.ReadDisk {
@@ -48,6 +51,12 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	}
 	counts := r.progress.nar.Snapshot()
 	r.report.Coverage.Files, r.report.Coverage.Bytes = counts.Files, counts.Bytes
+
+	mounts = append(mounts, r.mountsOver(paths)...)
+	slices.SortFunc(mounts, func(a, b report.Finding) int { return strings.Compare(a.Path, b.Path) })
+	for _, f := range slices.CompactFunc(mounts, func(a, b report.Finding) bool { return a.Path == b.Path }) {
+		r.find(f)
+	}
 
 	var altered []closure.PathInfo
 	for i, want := range paths {
@@ -76,6 +85,33 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	}
 	r.findExtra(claims)
 	return r.nameFiles(ctx, altered)
+}
+
+// mountsOver returns a finding for each mount at or in one of paths. What is
+// mounted can look like the release to a hash and be something else to those
+// who use it, and the disk beneath is not seen at all.
+func (r *run) mountsOver(paths []closure.PathInfo) []report.Finding {
+	f := report.Finding{Tier: report.TierContents, Cause: report.MountedOver}
+	mounts, err := r.store.Mounts()
+	if err != nil {
+		f.Path, f.Detail = string(r.StoreDir), err.Error()
+		return []report.Finding{f}
+	}
+	var found []report.Finding
+	for _, mount := range mounts {
+		p, _, err := r.StoreDir.Within(mount)
+		if err != nil {
+			continue
+		}
+		_, ours := slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
+			return strings.Compare(string(info.Path), string(p))
+		})
+		if ours {
+			f.Path = mount
+			found = append(found, f)
+		}
+	}
+	return found
 }
 
 // errNotReached marks a path that was not hashed because the run ended first.
