@@ -1,6 +1,12 @@
 package endtoend
 
-import "testing"
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 // TestMounts: what is mounted over a part of the closure is not the store's,
 // even where a hash of it is the release's.
@@ -32,4 +38,50 @@ func TestMounts(t *testing.T) {
 		m.Run("sh", "-c", "mkdir /nix/store/.other && mount --bind /root/copy /nix/store/.other")
 		m.verify().expect(t, "verified", 0)
 	})
+}
+
+// TestRights: what gives somebody rights to or through a file of the store,
+// and no NAR holds.
+func TestRights(t *testing.T) {
+	m := startReleased(t)
+	path := m.path("program-01-1.1")
+	program := path + "/bin/program-01"
+	given := func(a answer) string {
+		var got []string
+		for _, f := range a.Findings {
+			if f.Cause == "permissions-altered" {
+				got = append(got, strings.TrimPrefix(f.Path, filepath.Dir(path)+"/")+" "+f.Got)
+			}
+		}
+		return strings.Join(got, ", ")
+	}
+	chown := func(at, user string) { m.Run("chown", user, at) }
+	// Version 2 of vfs_cap_data: cap_setuid, permitted and effective.
+	ability := []byte{1, 0, 0, 2, 1 << 7, 19: 0}
+	for _, c := range []struct {
+		name, at, want string
+		do, undo       func(at string)
+	}{
+		{"owner of a file", program, "owner 65534", func(at string) { chown(at, "nobody") }, func(at string) { chown(at, "root") }},
+		{"owner of a path", path, "owner 65534", func(at string) { chown(at, "nobody") }, func(at string) { chown(at, "root") }},
+		{
+			"capabilities", program, "file capabilities",
+			func(at string) {
+				if err := unix.Setxattr(m.Path(at), "security.capability", ability, 0); err != nil {
+					t.Fatal(err)
+				}
+			},
+			func(string) {},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.do(c.at)
+			a := m.verify()
+			a.expect(t, "drifted", 1, "permissions-altered "+c.at)
+			if got, want := given(a), strings.TrimPrefix(c.at, "/nix/store/")+" "+c.want; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			c.undo(c.at)
+		})
+	}
 }

@@ -17,9 +17,10 @@ import (
 
 // Store is an open store directory. It is safe for concurrent use.
 type Store struct {
-	dir  closure.StoreDir
-	file *os.File
-	tree *tree
+	dir   closure.StoreDir
+	file  *os.File
+	tree  *tree
+	owner uint32
 }
 
 // OpenStore opens the store directory dir of the machine whose file tree lies
@@ -38,7 +39,11 @@ func OpenStore(root string, dir closure.StoreDir) (*Store, error) {
 		t.close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{dir: dir, file: f, tree: t}, nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "stat", Path: string(dir), Err: err}, f.Close(), t.close())
+	}
+	return &Store{dir: dir, file: f, tree: t, owner: st.Uid}, nil
 }
 
 // Close releases the directory; the Store must not be used afterwards.
@@ -51,6 +56,10 @@ func (s *Store) Dir() closure.StoreDir { return s.dir }
 // by its base name. It stays open until Close and is not to be read from or
 // closed: its position is shared.
 func (s *Store) File() *os.File { return s.file }
+
+// Owner returns the user that the store directory belongs to: root, or the one
+// user of a Nix without a daemon. Its objects belong to the same.
+func (s *Store) Owner() uint32 { return s.owner }
 
 // Exists reports whether the store directory has an entry of the name of p, of
 // whatever kind. An error means that this could not be told.

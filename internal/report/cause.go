@@ -43,8 +43,9 @@ const (
 	PendingReboot Cause = "pending-reboot"
 	// LiveUnknown: what the machine runs or booted could not be told.
 	LiveUnknown Cause = "live-unknown"
-	// PermissionsAltered: a file of the closure has set-id bits or is writable
-	// by others. A NAR hash does not see these.
+	// PermissionsAltered: a file of the closure has set-id bits or file
+	// capabilities, is writable by others, or is owned by somebody who is neither
+	// root nor the store's owner. A NAR hash does not see these.
 	PermissionsAltered Cause = "permissions-altered"
 	// MountedOver: something is mounted over a part of the closure, so that what
 	// is seen there is not what the store holds.

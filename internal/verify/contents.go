@@ -22,14 +22,14 @@ import (
 type observation struct {
 	sum nar.Sum
 	err error
-	// loose are files whose mode has bits that Nix never sets, at most
+	// loose are files with permissions that Nix never sets, at most
 	// [report.MaxFiles] of them.
 	loose []looseFile
 }
 
 type looseFile struct {
 	name string // relative to the store path, raw
-	mode uint32 // st_mode
+	what string // the permission, for the report
 }
 
 // checkContents hashes every path of the release from disk, holds the hashes
@@ -146,15 +146,22 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 		next++
 		return order[next-1], true
 	}
+	owner := r.store.Owner()
 	g, ctx := errgroup.WithContext(ctx)
 	for range r.workers() {
 		g.Go(func() error {
 			var loose []looseFile
-			h := nar.NewHasher(nar.Options{Read: r.Read, Progress: &r.progress.nar, OnMode: func(name string, mode uint32) {
+			add := func(name, what string) {
 				if len(loose) < report.MaxFiles {
-					loose = append(loose, looseFile{name, mode})
+					loose = append(loose, looseFile{name, what})
 				}
-			}})
+			}
+			h := nar.NewHasher(nar.Options{
+				Read: r.Read, Progress: &r.progress.nar, Owner: owner,
+				OnMode:         func(name string, mode uint32) { add(name, fmt.Sprintf("mode %04o", mode&0o7777)) },
+				OnOwner:        func(name string, uid uint32) { add(name, fmt.Sprintf("owner %d", uid)) },
+				OnCapabilities: func(name string) { add(name, "file capabilities") },
+			})
 			for i, ok := take(); ok; i, ok = take() {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -214,7 +221,7 @@ func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims)
 	for _, l := range got.loose {
 		r.find(report.Finding{
 			Tier: report.TierContents, Cause: report.PermissionsAltered, Path: joinFile(path, l.name),
-			Got: fmt.Sprintf("mode %04o", l.mode&0o7777),
+			Got: l.what,
 		})
 	}
 	r.witnesses[want.Path] = w

@@ -85,6 +85,17 @@ type Options struct {
 	// path is that of the Entry, the mode is st_mode as the kernel gives it
 	// (type and permission bits, see inode(7)). Symbolic links have no mode.
 	OnMode func(path string, mode uint32)
+
+	// OnOwner, when not nil, is called for each file and directory that belongs
+	// to somebody else than root and the user Owner: whoever owns a file can
+	// make it writable. The path is that of the Entry.
+	OnOwner func(path string, uid uint32)
+	Owner   uint32
+
+	// OnCapabilities, when not nil, is called for each executable file that has
+	// capabilities (see capabilities(7)), which give it rights just as a
+	// set-user-ID bit does. The path is that of the Entry.
+	OnCapabilities func(path string)
 }
 
 // Progress counts what walks have done so far. The zero value is ready; all

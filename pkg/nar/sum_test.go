@@ -384,3 +384,46 @@ func TestDumpReturnsTheWritersError(t *testing.T) {
 		t.Errorf("links: Dump = %v after %d entries; want the writer's error, early", err, entries)
 	}
 }
+
+func TestOnOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("giving files away takes root")
+	}
+	path := place(t, dir{"a": file{}, "b": file{}, "dir": dir{"f": file{}}, "l": link("a")})
+	for _, c := range []struct {
+		name string
+		uid  int
+	}{{"b", 1001}, {"dir", 1002}, {"dir/f", 1003}, {"l", 1004}} {
+		must(t, os.Lchown(path+"/"+c.name, c.uid, -1))
+	}
+	for owner, want := range map[uint32][]string{
+		0:    {"b 1001", "dir 1002", "dir/f 1003"}, // who owns a link cannot change it
+		1002: {"b 1001", "dir/f 1003"},
+	} {
+		var got []string
+		_, err := hashPath(t, path, Options{Owner: owner, OnOwner: func(path string, uid uint32) {
+			got = append(got, fmt.Sprintf("%s %d", path, uid))
+		}})
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("beside %d (-want +got):\n%s", owner, diff)
+		}
+	}
+}
+
+func TestOnCapabilities(t *testing.T) {
+	path := place(t, dir{"able": file{mode: 0o555}, "plain": file{mode: 0o555}, "data": file{mode: 0o444}})
+	// Version 2 of vfs_cap_data: cap_setuid, permitted and effective.
+	ability := []byte{1, 0, 0, 2, 1 << 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	for _, name := range []string{"able", "data"} {
+		if err := unix.Setxattr(path+"/"+name, "security.capability", ability, 0); err != nil {
+			t.Skipf("setting capabilities: %v", err)
+		}
+	}
+	var got []string
+	_, err := hashPath(t, path, Options{OnCapabilities: func(path string) { got = append(got, path) }})
+	must(t, err)
+	if diff := cmp.Diff([]string{"able"}, got); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}

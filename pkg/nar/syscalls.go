@@ -78,6 +78,16 @@ func getdents(fd int, b []byte) (int, error) {
 	}
 }
 
+// hasXattr returns nil where the open file has the extended attribute, ENODATA
+// where it has not, and ENOTSUP where the file system has none at all.
+func hasXattr(fd int, name string) error {
+	for {
+		if _, err := unix.Fgetxattr(fd, name, nil); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 // A dirent is an entry as its directory lists it.
 type dirent struct {
 	name string

@@ -136,6 +136,7 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	f.dev, f.ino, f.stamp = h.stat.Dev, h.stat.Ino, stampOf(&h.stat)
 	h.out.put(tokDirectory)
 	h.reportMode(h.stat.Mode)
+	h.reportOwner(h.stat.Uid)
 	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
 		return err
 	}
@@ -294,6 +295,28 @@ func (h *Hasher) reportMode(mode uint32) {
 	if h.opts.OnMode != nil && mode&notable != 0 {
 		h.opts.OnMode(h.relative(), mode)
 	}
+}
+
+func (h *Hasher) reportOwner(uid uint32) {
+	if h.opts.OnOwner != nil && uid != 0 && uid != h.opts.Owner {
+		h.opts.OnOwner(h.relative(), uid)
+	}
+}
+
+// reportCapabilities looks for capabilities of the open file fd. That they are
+// only looked for where something can be executed keeps it to few files.
+func (h *Hasher) reportCapabilities(fd int, mode uint32) error {
+	if h.opts.OnCapabilities == nil || mode&0o111 == 0 {
+		return nil
+	}
+	switch err := hasXattr(fd, "security.capability"); err {
+	case nil:
+		h.opts.OnCapabilities(h.relative())
+	case unix.ENODATA, unix.ENOTSUP:
+	default:
+		return h.fail("getxattr", err)
+	}
+	return nil
 }
 
 // typeName names what cannot be in a NAR.
