@@ -126,6 +126,12 @@ func TestDrift(t *testing.T) {
 			causes: one("disk-altered %s", "oddities-1"),
 		},
 		{
+			name:    "sparse file of a terabyte in a store path",
+			do:      func(m *machine) { m.Run("truncate", "-s", "1T", m.path("oddities-1")+"/empty/sparse") },
+			verdict: "drifted", code: 1,
+			causes: one("disk-altered %s", "oddities-1"),
+		},
+		{
 			name:    "set-user-ID bit",
 			do:      func(m *machine) { m.Run("chmod", "4555", binary(m)) },
 			verdict: "drifted", code: 1,

@@ -168,6 +168,7 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 				}
 				loose = nil
 				o := &observed[i]
+				h.SetMaxSize(largest(paths[i]))
 				o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				if errors.Is(o.err, nar.ErrChanged) {
 					// Once more: a change is only worth reporting if it goes on.
@@ -189,6 +190,14 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 	}
 	err := g.Wait()
 	return observed, stats, err
+}
+
+// largest returns the size up to which the path that should be want is read. To
+// be larger than want is to be altered; to read on tells whether the database
+// was altered with it, which is worth some gigabytes and no terabyte.
+func largest(want closure.PathInfo) int64 {
+	const atLeast = 1 << 30
+	return want.NarSize + max(want.NarSize, atLeast)
 }
 
 // workers returns how many paths to hash at once: twice as many as there are
@@ -247,8 +256,9 @@ func (r *run) unread(want closure.PathInfo, err error) report.Finding {
 	switch {
 	case errors.Is(err, nar.ErrChanged):
 		f.Cause = report.ChangedWhileRead
-	case errors.Is(err, nar.ErrUnsupported):
-		// No NAR holds it, so the path is not what the release says, unread.
+	case errors.Is(err, nar.ErrUnsupported), errors.Is(err, nar.ErrTooLarge):
+		// No NAR holds it, or none of the release's size, so the path is not what
+		// the release says, unread.
 		f.Cause, f.Want = closure.DiskAltered, want.NarHash.String()
 	case errors.Is(err, syscall.ENOENT) && errors.As(err, &pathErr) && pathErr.Path == want.Path.Base():
 		f.Cause, f.Want, f.Detail, f.ConsequenceOf = closure.Missing, want.NarHash.String(), "", r.otherSystem()

@@ -18,13 +18,13 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 	if len(altered) == 0 {
 		return nil
 	}
-	wanted := make(map[closure.StorePath]bool, len(altered))
+	wanted := make(map[closure.StorePath]closure.PathInfo, len(altered))
 	for _, info := range altered {
-		wanted[info.Path] = true
+		wanted[info.Path] = info
 	}
 	changes := make(map[closure.StorePath][]closure.FileChange)
 	notes := make(map[closure.StorePath]string)
-	for listed, err := range r.chosen.Release.Files(ctx, r.manifest.Configuration, func(p closure.StorePath) bool { return wanted[p] }) {
+	for listed, err := range r.chosen.Release.Files(ctx, r.manifest.Configuration, func(p closure.StorePath) bool { return wanted[p].Path != "" }) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -32,7 +32,7 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 			r.noListing(altered, err)
 			return nil
 		}
-		got, err := r.listFiles(ctx, listed.Path)
+		got, err := r.listFiles(ctx, wanted[listed.Path])
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -103,16 +103,16 @@ func (r *run) annotate(changes map[closure.StorePath][]closure.FileChange, notes
 const maxNamed = 1 << 20
 
 // listFiles returns the files of a path with their hashes.
-func (r *run) listFiles(ctx context.Context, p closure.StorePath) ([]nar.Entry, error) {
+func (r *run) listFiles(ctx context.Context, want closure.PathInfo) ([]nar.Entry, error) {
 	var files []nar.Entry
-	h := nar.NewHasher(nar.Options{Read: r.Read, OnEntry: func(e nar.Entry) error {
+	h := nar.NewHasher(nar.Options{Read: r.Read, MaxSize: largest(want), OnEntry: func(e nar.Entry) error {
 		if len(files) == maxNamed {
 			return fmt.Errorf("it holds more than %d files", maxNamed)
 		}
 		files = append(files, e)
 		return nil
 	}})
-	if _, err := h.Sum(ctx, r.store.File(), p.Base()); err != nil {
+	if _, err := h.Sum(ctx, r.store.File(), want.Path.Base()); err != nil {
 		return nil, err
 	}
 	return files, nil

@@ -14,6 +14,10 @@ import (
 
 const lockFile = "flake.lock"
 
+// maxSource bounds the embedded flake, of which the manifest does not state the
+// size; all of nixpkgs has less than 1 GiB.
+const maxSource = 16 << 30
+
 // source is the embedded flake as it lies in the store.
 type source struct {
 	path closure.StorePath
@@ -41,7 +45,7 @@ func (r *run) findSource(ctx context.Context) (source, error) {
 	case rest != "":
 		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to a store path", rest, p)}
 	}
-	sum, err := nar.NewHasher(nar.Options{Read: r.Read}).Sum(ctx, store.File(), p.Base())
+	sum, err := nar.NewHasher(nar.Options{Read: r.Read, MaxSize: maxSource}).Sum(ctx, store.File(), p.Base())
 	switch {
 	case errors.Is(err, nar.ErrUnsupported):
 		return source{}, &failure{cause: report.SourceAltered, path: string(p), err: err}

@@ -11,13 +11,17 @@ var (
 	// device, a FIFO or a socket.
 	ErrUnsupported = errors.New("not a regular file, directory or symbolic link")
 
+	// ErrTooLarge says that the NAR of a tree would be larger than
+	// [Options.MaxSize].
+	ErrTooLarge = errors.New("too large")
+
 	// ErrChanged says that a file or directory was not the same before and
 	// after it was read. It is about this attempt only: the next may succeed.
 	ErrChanged = errors.New("changed while being read")
 )
 
 // A PathError says what could not be done to which part of a tree. The cause
-// is ErrUnsupported, ErrChanged, or a [syscall.Errno] for errors.As to find.
+// is ErrUnsupported, ErrTooLarge, ErrChanged, or a [syscall.Errno] for errors.As to find.
 type PathError struct {
 	// Path is where in the tree: the name of the root as it was passed to
 	// Sum (or the last component of the path), and below it the names that

@@ -83,6 +83,9 @@ func (h *Hasher) regular(dirfd int, name string) error {
 		return err
 	}
 
+	if err := h.fits(before.size); err != nil {
+		return err
+	}
 	if entry.Executable {
 		h.out.put(tokExecutable)
 	} else {

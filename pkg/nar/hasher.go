@@ -44,6 +44,9 @@ func NewHasher(opts Options) *Hasher {
 	return h
 }
 
+// SetMaxSize changes the MaxSize of the Options for the calls that follow.
+func (h *Hasher) SetMaxSize(n int64) { h.opts.MaxSize = n }
+
 // Sum hashes the entry name of the open directory dir, which may be opened with
 // O_PATH. The name is one component: not empty, not "." or "..", and without
 // '/'. If it is a symbolic link, the link is hashed.

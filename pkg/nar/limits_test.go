@@ -225,3 +225,42 @@ func TestSumAllocations(t *testing.T) {
 		t.Errorf("%.0f allocations for %d files", allocs, files)
 	}
 }
+
+// A limit holds for trees that would take long to read, or much memory to
+// list, and never for one that is no larger.
+func TestMaxSize(t *testing.T) {
+	for _, mode := range []ReadMode{ReadCached, ReadDisk} {
+		path := place(t, dir{"a": file{data: pattern(3*bufferSize + 1)}, "b": dir{"c": link("a")}})
+		whole, err := hashPath(t, path, Options{Read: mode})
+		must(t, err)
+		if got, err := hashPath(t, path, Options{Read: mode, MaxSize: whole.Size}); err != nil || got != whole {
+			t.Errorf("%v: at the limit: got %v, %v; want %v", mode, got, err, whole)
+		}
+		var read Progress
+		must(t, os.Truncate(path+"/a", 1<<40))
+		_, err = hashPath(t, path, Options{Read: mode, MaxSize: whole.Size, Progress: &read})
+		if !errors.Is(err, ErrTooLarge) || read.Snapshot().Bytes != 0 {
+			t.Errorf("%v: a sparse file: got %v after %d bytes; want ErrTooLarge before it is read", mode, err, read.Snapshot().Bytes)
+		}
+		// The sum of the sizes would overflow.
+		if err := os.Truncate(path+"/a", 1<<63-1); err == nil {
+			if _, err := hashPath(t, path, Options{Read: mode, MaxSize: whole.Size}); !errors.Is(err, ErrTooLarge) {
+				t.Errorf("%v: the largest sparse file: got %v, want ErrTooLarge", mode, err)
+			}
+		}
+	}
+	many := dir{}
+	for i := range 10_000 {
+		many[fmt.Sprint(i)] = file{}
+	}
+	files := 0
+	_, err := hashPath(t, place(t, many), Options{MaxSize: 10_000, OnEntry: func(e Entry) error {
+		if e.Type != Directory {
+			files++
+		}
+		return nil
+	}})
+	if !errors.Is(err, ErrTooLarge) || files != 0 {
+		t.Errorf("a large directory: got %v after %d files; want ErrTooLarge before the first", err, files)
+	}
+}

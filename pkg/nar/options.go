@@ -73,6 +73,12 @@ type Options struct {
 	// walks may share one.
 	Progress *Progress
 
+	// MaxSize, when above 0, is the size in bytes of the largest NAR that is
+	// worth reading: a larger tree fails with [ErrTooLarge] about as soon as that
+	// shows, which for a large file is before it is read. Sparse files and
+	// endless directories cost no more than that.
+	MaxSize int64
+
 	// OnEntry, when not nil, is called for each node in the order of the NAR:
 	// a directory before what is in it, a file after it was read. An error from
 	// it ends the walk and is returned unchanged. It is what costs the second

@@ -81,6 +81,9 @@ func (s *stream) finish() error {
 	return s.err
 }
 
+// sent returns how many bytes were put in since start.
+func (s *stream) sent() int64 { return s.size + int64(len(s.buf)) }
+
 // flush passes on what is in the buffer and makes it empty.
 func (s *stream) flush() {
 	if len(s.buf) == 0 {

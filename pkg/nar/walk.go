@@ -85,6 +85,9 @@ func (h *Hasher) node(dirfd int, n dirent) error {
 	if h.out.err != nil {
 		return h.out.err
 	}
+	if err := h.fits(0); err != nil {
+		return err
+	}
 	typ := n.typ
 	if typ == unix.DT_UNKNOWN {
 		// The root, and file systems that keep no types in their directories.
@@ -174,9 +177,24 @@ func (h *Hasher) list(fd int) error {
 		if h.names, err = appendNames(h.names, h.listing[:n]); err != nil {
 			return h.fail("list", err)
 		}
+		if err := h.fits(int64(len(h.names)-first) * minEntrySize); err != nil {
+			return err
+		}
 	}
 	if err := sortNames(h.names[first:]); err != nil {
 		return h.fail("list", err)
+	}
+	return nil
+}
+
+// minEntrySize is what each entry of a directory takes at least: all but the
+// name, the type and the contents, which differ.
+var minEntrySize = int64(len(tokEntry) + len(tokNode) + 2*len(tokClose))
+
+// fits returns an error if the NAR with more bytes is larger than asked for.
+func (h *Hasher) fits(more int64) error {
+	if limit := h.opts.MaxSize; limit > 0 && more > limit-h.out.sent() {
+		return h.fail("hash", fmt.Errorf("%w: its NAR has more than %d bytes", ErrTooLarge, limit))
 	}
 	return nil
 }
