@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
@@ -113,42 +115,90 @@ const maxCommandLine = 64 << 10
 // /run/booted-system was made by the system that booted, this by the loader.
 func (r *run) checkCommandLine(t *report.Tier) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
-	value, err := commandLineInit()
+	values, err := commandLineInit(kernelCommand)
 	if err != nil {
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
 		return
 	}
 	t.Checked++
-	p, rest, err := r.StoreDir.Within(value)
-	if err != nil || rest != "/init" {
-		r.find(report.Finding{
-			Tier: report.TierLive, Cause: report.OtherBoot, Path: link.name,
-			Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: value,
-		})
-		return
+	for _, value := range values {
+		p, rest, err := r.StoreDir.Within(value)
+		if err != nil || rest != "/init" {
+			r.find(report.Finding{
+				Tier: report.TierLive, Cause: report.OtherBoot, Path: link.name,
+				Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: value,
+			})
+			continue
+		}
+		r.judgeLink(link, p, "")
 	}
-	r.judgeLink(link, p, "")
 }
 
-func commandLineInit() (string, error) {
-	f, err := os.Open(kernelCommand)
+// commandLineInit returns what the command line in the file name may have
+// booted: one value where all who read it agree.
+func commandLineInit(name string) ([]string, error) {
+	// Containers mount files of their own there; a FIFO must not be waited for.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
-	line, err := io.ReadAll(io.LimitReader(f, maxCommandLine))
-	if err != nil {
-		return "", err
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	// The kernel takes the last of several.
+	line, err := io.ReadAll(io.LimitReader(f, maxCommandLine+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(line) > maxCommandLine:
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxCommandLine)
+	}
+	values := []string{stageInit(string(line)), kernelInit(string(line))}
+	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
+	if len(values) == 0 {
+		return nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
+	}
+	return values, nil
+}
+
+// stageInit returns init= as NixOS's first stage finds it, a loop of a shell
+// over the words: the last of several, whatever quotes or "--" say.
+func stageInit(line string) string {
 	value := ""
-	for field := range strings.FieldsSeq(string(line)) {
-		if v, ok := strings.CutPrefix(field, "init="); ok {
+	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }) {
+		if v, ok := strings.CutPrefix(word, "init="); ok {
 			value = v
 		}
 	}
-	if value == "" {
-		return "", fmt.Errorf("%s has no init=, by which NixOS is booted", kernelCommand)
+	return value
+}
+
+// kernelInit returns init= as the kernel finds it, which counts where there is
+// no first stage: the last of several before "--"; double quotes join words,
+// and are taken off the ends of a word or of its value.
+func kernelInit(line string) string {
+	value, quoted := "", false
+	// To the kernel the byte 0xa0 is a space, whatever it is part of.
+	line = strings.ReplaceAll(line, "\xa0", "\f")
+	words := strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && (r == ' ' || '\t' <= r && r <= '\r')
+	})
+	for _, word := range words {
+		if word == "--" {
+			break
+		}
+		if rest, ok := strings.CutPrefix(word, `"`); ok {
+			word = strings.TrimSuffix(rest, `"`)
+		}
+		if v, ok := strings.CutPrefix(word, "init="); ok {
+			if rest, ok := strings.CutPrefix(v, `"`); ok {
+				v = strings.TrimSuffix(rest, `"`)
+			}
+			value = v
+		}
 	}
-	return value, nil
+	return value
 }
