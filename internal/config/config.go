@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -29,6 +30,9 @@ const DefaultFile = "/etc/ec-verify/config.json"
 
 // maxSize bounds a configuration file in bytes.
 const maxSize = 1 << 20
+
+// readTimeout bounds the wait for a configuration that comes through a pipe.
+const readTimeout = 10 * time.Second
 
 // Config is the whole configuration. [Default] gives the values of the empty
 // object, {}.
@@ -103,7 +107,8 @@ func Load(name string) (Config, error) {
 	if optional {
 		name = DefaultFile
 	}
-	f, err := os.Open(name)
+	// Without O_NONBLOCK a named pipe would be waited for until somebody writes.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if optional && errors.Is(err, os.ErrNotExist) {
 			return Default(), nil
@@ -111,6 +116,8 @@ func Load(name string) (Config, error) {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
+	// Of no effect on files, which have no deadlines.
+	_ = f.SetReadDeadline(time.Now().Add(readTimeout))
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	switch {
 	case err != nil:

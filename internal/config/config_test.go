@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,6 +206,45 @@ func TestLoad(t *testing.T) {
 	if _, err := Load(write("full.json", strings.Repeat(" ", maxSize-2)+"{}")); err != nil {
 		t.Errorf("Load of the largest file: %v", err)
 	}
+}
+
+// A configuration may come through a pipe, and one that nothing comes through
+// must not be waited for.
+func TestLoadPipe(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "config.json")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := func(want string) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := Load(fifo)
+			if want == "" && (err != nil || c.Workers != 3) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("Load = %+v, %v, want the error %q", c, err, want)
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(2 * readTimeout):
+			t.Fatal("still waiting")
+		}
+	}
+	load("ends too early")
+	w, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !testing.Short() {
+		load("timeout")
+	}
+	go func() {
+		_, _ = w.WriteString(`{"workers": 3}`)
+		time.Sleep(100 * time.Millisecond)
+		_ = w.Close()
+	}()
+	load("")
 }
 
 func TestDuration(t *testing.T) {
