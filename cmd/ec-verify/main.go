@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"every.channel/ec-verify/internal/nix"
 )
@@ -38,8 +39,14 @@ func run(args []string) int {
 	return a.exitCode(ctx, err)
 }
 
+// sameSignal is how long after the first signal another one is the same: timeout
+// sends its own to the program and then to its process group, and a shell may
+// do likewise for Ctrl-C.
+const sameSignal = time.Second
+
 // notifyContext returns a context that ends with the first SIGINT or SIGTERM,
-// with an interruption as its cause. The second one ends the program at once.
+// with an interruption as its cause. A second one, sameSignal later or more,
+// ends the program at once, without a report and without cleaning up.
 func notifyContext(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
@@ -47,8 +54,10 @@ func notifyContext(parent context.Context) (context.Context, func()) {
 	go func() {
 		select {
 		case s := <-signals:
-			signal.Stop(signals)
 			cancel(interruption{s.(syscall.Signal)})
+			// Those that come until then fill the channel and go nowhere.
+			time.Sleep(sameSignal)
+			signal.Stop(signals)
 		case <-ctx.Done():
 		}
 	}()
