@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // evaluate is how a machine's embedded flake is evaluated: purely, from the
@@ -178,6 +181,11 @@ func TestExec(t *testing.T) {
 	}
 	if _, _, code := h.Exec(t.Context(), "sh", "-c", "kill -TERM $$"); code != 128+15 {
 		t.Errorf("ended by SIGTERM: status %d, want 143", code)
+	}
+	// Every host and this machine have one clock.
+	caps := h.Run("sed", "-n", `s/^CapEff:\t//p`, "/proc/self/status")
+	if set, err := strconv.ParseUint(caps, 16, 64); err != nil || set&(1<<unix.CAP_SYS_TIME) != 0 {
+		t.Errorf("a command may set the clock of this machine: capabilities %q, %v", caps, err)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
