@@ -199,26 +199,57 @@ func (f databaseFiles) copyTo(ctx context.Context, to string) error {
 	return nil
 }
 
-func copyFile(ctx context.Context, name string, src *os.File) error {
+// copyFile copies src and leaves holes what are holes: a file may say that it is
+// larger than what the directory of the copy can hold.
+func copyFile(ctx context.Context, name string, src *os.File) (err error) {
 	dst, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	for n := int64(0); n <= maxDatabaseSize; {
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	pos := int64(0)
+	for pos <= maxDatabaseSize {
 		if err := ctx.Err(); err != nil {
-			dst.Close()
 			return err
 		}
-		m, err := io.CopyN(dst, src, copyChunkSize)
-		n += m
-		if errors.Is(err, io.EOF) {
-			return dst.Close()
+		data, err := src.Seek(pos, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			// No data follows; the end is where it is.
+			if pos, err = src.Seek(0, io.SeekEnd); err != nil {
+				return err
+			}
+			break
 		}
 		if err != nil {
-			dst.Close()
+			// The file system does not know of holes.
+			if data, err = src.Seek(pos, io.SeekStart); err != nil {
+				return err
+			}
+		}
+		if _, err := dst.Seek(data, io.SeekStart); err != nil {
+			return err
+		}
+		n, err := io.CopyN(dst, src, min(copyChunkSize, dataEnd(src, data)-data))
+		pos = data + n
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
 			return err
 		}
 	}
-	dst.Close()
-	return errors.New("it grows while it is copied")
+	if pos > maxDatabaseSize {
+		return errors.New("it grows while it is copied")
+	}
+	return dst.Truncate(pos)
+}
+
+// dataEnd returns where the data at pos, to which src is set again, ends: at a
+// hole, or beyond what is copied at once.
+func dataEnd(src *os.File, pos int64) int64 {
+	hole, err := src.Seek(pos, unix.SEEK_HOLE)
+	if _, serr := src.Seek(pos, io.SeekStart); err != nil || serr != nil || hole <= pos {
+		return pos + copyChunkSize
+	}
+	return hole
 }

@@ -300,3 +300,58 @@ func beside(t *testing.T, name string) []string {
 	}
 	return names
 }
+
+// A database that is said to be large takes no more room than it has data, or
+// whoever can write to it could fill the directory of the copy.
+func TestCopyLeavesHoles(t *testing.T) {
+	dir := t.TempDir()
+	page := slices.Repeat([]byte{1, 2, 3, 4}, 1024)
+	for _, c := range []struct {
+		name string
+		data []int64 // where a page lies
+		size int64
+	}{
+		{"empty", nil, 0},
+		{"a hole alone", nil, 3 << 20},
+		{"no hole", []int64{0}, int64(len(page))},
+		{"an odd end", []int64{0}, 1000},
+		{"holes between and after", []int64{0, 20<<20 + 4096, copyChunkSize * 2}, 1 << 30},
+		{"a hole first", []int64{5 << 20}, 5<<20 + int64(len(page))},
+	} {
+		name := filepath.Join(dir, "db")
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range c.data {
+			if _, err := f.WriteAt(page, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Truncate(c.size); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyFile(t.Context(), filepath.Join(dir, "copy"), f); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		f.Close()
+		got, err := os.Open(filepath.Join(dir, "copy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(got.Fd()), &st); err != nil || st.Size != c.size {
+			t.Errorf("%s: a copy of %d bytes, %v; want %d", c.name, st.Size, err, c.size)
+		}
+		if room := st.Blocks * 512; room > 1<<20 {
+			t.Errorf("%s: the copy takes %d bytes", c.name, room)
+		}
+		for _, at := range c.data {
+			b := make([]byte, min(int64(len(page)), c.size-at))
+			if _, err := got.ReadAt(b, at); err != nil || !slices.Equal(b, page[:len(b)]) {
+				t.Errorf("%s: other data at %d, %v", c.name, at, err)
+			}
+		}
+		got.Close()
+	}
+}
