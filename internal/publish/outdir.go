@@ -95,13 +95,42 @@ func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (rele
 		if req.Tag != "" && have.Tag != info.Tag || req.Commit != "" && have.Commit != info.Commit {
 			return info, fmt.Errorf("output directory %s holds the release %s of commit %s: choose another --out", d.path, have.Tag, have.Commit)
 		}
-		info = *have
+		current, err := d.isOf(m)
+		if err != nil {
+			return info, err
+		}
+		if current {
+			info = *have
+		}
 	}
 	if !slices.Contains(info.Configurations, m.Configuration) {
 		info.Configurations = append(slices.Clone(info.Configurations), m.Configuration)
 		slices.Sort(info.Configurations)
 	}
 	return info, nil
+}
+
+// isOf reports whether the release in d is of the source of m. Where that is
+// not so it fails, unless there is nothing in it but an older manifest of the
+// same configuration, which m replaces.
+func (d *outDir) isOf(m *closure.Manifest) (bool, error) {
+	for _, c := range d.info.Configurations {
+		data, err := os.ReadFile(d.join(release.ManifestName(c)))
+		if err != nil {
+			return false, fmt.Errorf("output directory: %w", err)
+		}
+		old, err := closure.DecodeManifest(data)
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("output directory: %s: %w", release.ManifestName(c), err)
+		case old.Source == m.Source:
+			continue
+		case len(d.info.Configurations) > 1 || c != m.Configuration:
+			return false, fmt.Errorf("output directory %s holds the configuration %s of another source: choose another --out", d.path, c)
+		}
+		return false, nil
+	}
+	return true, nil
 }
 
 // defaultTag names a release that was given no tag: after its commit, or after

@@ -15,6 +15,7 @@ import (
 
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -32,6 +33,12 @@ type Request struct {
 	Commit     string
 	Created    time.Time
 	BestBefore time.Time
+	// Rebuilder, if set, builds what its policy chooses a second time; what
+	// differs is listed in the manifest as unreproducible.
+	Rebuilder Rebuilder
+	// Previous is a manifest whose list of unreproducible derivations goes on as
+	// far as it is not contradicted; nil for none.
+	Previous *closure.Manifest
 }
 
 // Progress says how far Create has come. The zero value is ready, all methods
@@ -39,15 +46,17 @@ type Request struct {
 type Progress struct {
 	Build nix.Progress
 	Hash  nar.Progress
-	paths atomic.Int64
-	total atomic.Int64
-	bytes atomic.Int64
-	stage atomic.Pointer[string]
+	// Rebuild is the second build's.
+	Rebuild rebuild.Progress
+	paths   atomic.Int64
+	total   atomic.Int64
+	bytes   atomic.Int64
+	stage   atomic.Pointer[string]
 }
 
 // Snapshot is what a [Progress] stood at.
 type Snapshot struct {
-	Stage             string // "evaluate", "build", "hash", "write"
+	Stage             string // "evaluate", "build", "hash", "rebuild", "write"
 	Paths, PathsTotal int64
 	Bytes, BytesTotal int64
 }
@@ -71,6 +80,11 @@ type Result struct {
 	// Embedded says that the system carries the flake that it was made from;
 	// one that doesn't can be verified in everything but its source.
 	Embedded bool
+	// Rebuilt is how many derivations were built a second time. Reproduced are,
+	// by name, those that the previous manifest lists as unreproducible and that
+	// gave the same bytes this time; they are not listed any more.
+	Rebuilt    int
+	Reproduced []string
 }
 
 // Create realises the configuration with n, hashes its closure from disk and
@@ -130,8 +144,17 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if m.Source, err = hashSource(ctx, store, src.Path); err != nil {
 		return nil, err
 	}
+	second, err := rebuildAgain(ctx, req, src.Path, m, p)
+	if err != nil {
+		return nil, err
+	}
 	p.enter("write")
-	return out.write(req, src, m, files)
+	result, err := out.write(req, src, m, files)
+	if err != nil {
+		return nil, err
+	}
+	result.Rebuilt, result.Reproduced = second.rebuilt, second.reproduced
+	return result, nil
 }
 
 // registered returns the closure of the system as Nix registered it, in
