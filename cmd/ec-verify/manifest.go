@@ -13,7 +13,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/publish"
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -25,6 +27,7 @@ func newManifestCommand(a *app) *cobra.Command {
 func newManifestCreateCommand(a *app) *cobra.Command {
 	req := publish.Request{}
 	var bestBefore time.Duration
+	var rebuildChoice, previous string
 	cmd := &cobra.Command{
 		Use:   "create FLAKE#CONFIGURATION",
 		Short: "realise a system and write what a release says of it",
@@ -34,8 +37,13 @@ the file listing, release.json and SHA256SUMS.txt.
 
 The manifest depends on the source alone: every builder of it writes the same
 bytes. Run once for each configuration with the same --out for a release of
-several. Times come from SOURCE_DATE_EPOCH where that is set.`,
+several. Times come from SOURCE_DATE_EPOCH where that is set.
+
+With --rebuild, derivations are built a second time, in a scratch store in the
+state directory, and those that come out otherwise are listed in the manifest:
+a machine that rebuilds them raises no alarm. It takes root.`,
 		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
+  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --rebuild config --previous last/closure-ec-runner-x86_64.json
   ec-verify manifest create /nix/store/…-source#ec-runner-aarch64 --out dist/`,
 		Args: argCount(1, 1, "one FLAKE#CONFIGURATION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,15 +67,18 @@ several. Times come from SOURCE_DATE_EPOCH where that is set.`,
 				return usageError{fmt.Errorf("--best-before %s: want at least 1h", bestBefore)}
 			}
 			req.Created, req.BestBefore = now, now.Add(bestBefore.Truncate(time.Second))
-			return a.createManifest(cmd.Context(), req)
+			return a.createManifest(cmd.Context(), req, rebuildChoice, previous)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.OutDir, "out", "", "write into the directory `DIR`, which is made if need be (required)")
 	f.StringVar(&req.Tag, "tag", "", "the release is called `TAG` (default: boot- and the commit)")
 	f.StringVar(&req.Commit, "commit", "", "the release is built from the commit `HASH` (default: the flake's own)")
+	f.StringVar(&rebuildChoice, "rebuild", "none", "build a second time, in a scratch store, and list what differs: none, config, sample, first-party or all")
+	f.StringVar(&previous, "previous", "", "go on with the list of unreproducible derivations of the manifest `FILE`, except for those that reproduce now")
 	f.DurationVar(&bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
-	for _, err := range []error{cmd.MarkFlagDirname("out")} {
+	complete(cmd, "rebuild", choices()...)
+	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("previous", "json")} {
 		if err != nil {
 			panic(err)
 		}
@@ -109,7 +120,33 @@ func buildTime() (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-func (a *app) createManifest(ctx context.Context, req publish.Request) error {
+// setRebuild has req build a second time what choice names. The list of the
+// manifest in the file previous goes on; "" for none.
+func setRebuild(req *publish.Request, c config.Config, choice, previous string) error {
+	var err error
+	if c.Rebuild.Choice, err = rebuild.ParseChoice(choice); err != nil {
+		return usageError{fmt.Errorf("--rebuild: %w", err)}
+	}
+	if err := c.Check(); err != nil {
+		return usageError{err}
+	}
+	if c.Rebuild.Choice != rebuild.None {
+		req.Rebuilder = newRebuilder(c)
+	}
+	if previous == "" {
+		return nil
+	}
+	data, err := readBounded(previous, closure.MaxManifestSize)
+	if err != nil {
+		return err
+	}
+	if req.Previous, err = closure.DecodeManifest(data); err != nil {
+		return fmt.Errorf("%s: %w", previous, err)
+	}
+	return nil
+}
+
+func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildChoice, previous string) error {
 	if req.OutDir == "" {
 		return usageError{fmt.Errorf("--out DIR is missing: say where to write the release")}
 	}
@@ -118,6 +155,9 @@ func (a *app) createManifest(ctx context.Context, req publish.Request) error {
 		return err
 	}
 	req.StoreDir = c.StoreDir
+	if err := setRebuild(&req, c, rebuildChoice, previous); err != nil {
+		return err
+	}
 	progress := new(publish.Progress)
 	stop := a.watch(func() sample {
 		s := progress.Snapshot()
@@ -134,6 +174,12 @@ func (a *app) createManifest(ctx context.Context, req publish.Request) error {
 	}
 	fmt.Fprintf(a.stdout, "release %s, configuration %s: %d store paths, %s\n",
 		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
+	if result.Rebuilt > 0 {
+		fmt.Fprintf(a.stdout, "built a second time: %d derivations; %d are listed as unreproducible\n", result.Rebuilt, len(m.Unreproducible))
+	}
+	for _, name := range result.Reproduced {
+		fmt.Fprintf(a.stdout, "reproducible now, and not listed any more: %s\n", name)
+	}
 	for _, name := range result.Files {
 		fmt.Fprintln(a.stdout, filepath.Join(req.OutDir, name))
 	}

@@ -202,3 +202,81 @@ func TestRebuildWhereNixIsBlind(t *testing.T) {
 		}
 	})
 }
+
+// The publisher's second build finds what is unreproducible, and a machine that
+// has the release raises no alarm about it.
+func TestRebuildWherePublished(t *testing.T) {
+	m := startCases(t, "cases", nil)
+	m.configure(`{"rebuild": {"buildTimeout": "1m", "firstParty": ["clock-*", "pair", "triple", "part-0*"]}}`)
+	create := func(out string, more ...string) (stdout, stderr string, code int) {
+		argv := append([]string{"env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create",
+			"/etc/every-channel/flake#cases", "--out", out, "--tag", tag, "--best-before", "87600h"}, more...)
+		return m.Exec(t.Context(), argv...)
+	}
+	out := releases + "/listed"
+	// Making a release registers sources and roots; a second build adds nothing.
+	const registered = "select path, hash, deriver, narSize, ultimate, sigs from ValidPaths order by path"
+	before := m.SQL(registered)
+	stdout, stderr, code := create(out, "--rebuild", "first-party")
+	if code != 0 || !strings.Contains(stdout, "built a second time: 14 derivations; 4 are listed") {
+		t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	if m.SQL(registered) != before {
+		t.Error("the second build wrote to the builder's database")
+	}
+	manifest := m.readManifest(m.Path(out + "/closure-cases.json"))
+	var listed []string
+	for _, u := range manifest.Unreproducible {
+		listed = append(listed, strings.TrimSuffix(u.DrvPath.Name(), ".drv")+" "+strings.Join(u.Outputs, ",")+": "+u.Reason)
+	}
+	slices.Sort(listed)
+	want := []string{
+		`clock-listed out: two builds of it differ in "out/"`,
+		`clock-new out: two builds of it differ in "out/uuid"`,
+		`pair second: two builds of it differ in "second/"`,
+		`triple dev,doc: two builds of it differ in "dev/", "doc/"`,
+	}
+	if !slices.Equal(listed, want) {
+		t.Errorf("listed: got %q, want %q", listed, want)
+	}
+	m.Run("sh", "-euc", `rm -r "$1"; mv "$2" "$1"`, "sh", releases+"/"+tag, out)
+	m.verify("--rebuild", "first-party").expect(t, "verified", 0)
+
+	t.Run("the list shrinks", func(t *testing.T) {
+		for i := range manifest.Paths {
+			if manifest.Paths[i].Path.Name() == "part-03" {
+				manifest.Unreproducible = append(manifest.Unreproducible, closure.Unreproducible{
+					DrvPath: manifest.Paths[i].Deriver, Outputs: []string{"out"}, Reason: "once",
+				})
+			}
+		}
+		data, err := manifest.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(m.Path("/root/previous.json"), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, code := create(releases+"/shorter", "--rebuild", "first-party", "--previous", "/root/previous.json")
+		if code != 0 || !strings.Contains(stdout, "reproducible now, and not listed any more: part-03\n") {
+			t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+		}
+		// Without a rebuild, the list goes on as it is.
+		if stdout, stderr, code := create(releases+"/same", "--previous", "/root/previous.json"); code != 0 {
+			t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
+		}
+		if got := m.readManifest(m.Path(releases + "/same/closure-cases.json")); len(got.Unreproducible) != 5 {
+			t.Errorf("%d derivations are listed, want 5", len(got.Unreproducible))
+		}
+	})
+	t.Run("one cannot be built again", func(t *testing.T) {
+		m.configure(`{"rebuild": {"firstParty": ["fails", "part-00"]}}`)
+		_, stderr, code := create(releases+"/none", "--rebuild", "first-party")
+		if code == 0 || !strings.Contains(stderr, "fails.drv: failed") {
+			t.Errorf("exit %d\n%s", code, stderr)
+		}
+		if left := m.Run("ls", releases+"/none"); left != "" {
+			t.Errorf("written nevertheless: %s", left)
+		}
+	})
+}
