@@ -327,10 +327,10 @@ func (h *Hasher) reportCapabilities(fd int, mode uint32) error {
 	if h.opts.OnCapabilities == nil || mode&0o111 == 0 {
 		return nil
 	}
-	switch err := hasXattr(fd, "security.capability"); err {
-	case nil:
+	switch err := hasXattr(fd, "security.capability"); {
+	case err == nil:
 		h.opts.OnCapabilities(h.relative())
-	case unix.ENODATA, unix.ENOTSUP:
+	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
 	default:
 		return h.fail("getxattr", err)
 	}
