@@ -115,9 +115,9 @@ func TestLive(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	m := startReleased(t)
 	file := m.path("program-02-1.2") + "/bin/program-02"
-	undo := m.BreakFile(file)
+	undo := m.BreakFile(file) // by a mount of a device that fails
 	a := m.verify()
-	a.expect(t, "inconclusive", 4, "unreadable "+m.path("program-02-1.2"))
+	a.expect(t, "inconclusive", 4, "unreadable "+m.path("program-02-1.2"), "mounted-over "+file)
 	if a.Coverage.Hashed != a.Coverage.Paths-1 {
 		t.Errorf("the run did not go on: %+v", a.Coverage)
 	}
@@ -128,7 +128,7 @@ func TestUnreadable(t *testing.T) {
 	}
 	// What is known to be wrong outweighs what is not known.
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
-	m.verify().expect(t, "drifted", 1, "unreadable "+m.path("program-02-1.2"), "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	m.verify().expect(t, "drifted", 1, "unreadable "+m.path("program-02-1.2"), "mounted-over "+file, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
 	undo()
 	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
 }

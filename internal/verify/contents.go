@@ -56,6 +56,9 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	slices.SortFunc(mounts, func(a, b report.Finding) int { return strings.Compare(a.Path, b.Path) })
 	for _, f := range slices.CompactFunc(mounts, func(a, b report.Finding) bool { return a.Path == b.Path }) {
 		r.find(f)
+		if i, ours := r.mountedIn(paths, f.Path); ours {
+			r.rememberJudged(paths[i], []report.Finding{f})
+		}
 	}
 
 	var altered []closure.PathInfo
@@ -99,19 +102,23 @@ func (r *run) mountsOver(paths []closure.PathInfo) []report.Finding {
 	}
 	var found []report.Finding
 	for _, mount := range mounts {
-		p, _, err := r.StoreDir.Within(mount)
-		if err != nil {
-			continue
-		}
-		_, ours := slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
-			return strings.Compare(string(info.Path), string(p))
-		})
-		if ours {
+		if _, ours := r.mountedIn(paths, mount); ours {
 			f.Path = mount
 			found = append(found, f)
 		}
 	}
 	return found
+}
+
+// mountedIn returns which of paths, in ascending order, a mount is at or in.
+func (r *run) mountedIn(paths []closure.PathInfo, mount string) (int, bool) {
+	p, _, err := r.StoreDir.Within(mount)
+	if err != nil {
+		return 0, false
+	}
+	return slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
+		return strings.Compare(string(info.Path), string(p))
+	})
 }
 
 // errNotReached marks a path that was not hashed because the run ended first.
