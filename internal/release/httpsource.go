@@ -190,6 +190,10 @@ func (e redirectError) Error() string { return string(e) }
 
 // tokenTransport adds the access token to requests to the source's own host.
 // net/http would also send a header on to subdomains and other ports of it.
+//
+// It also leaves out the bodies that come with errors and redirects. Nobody
+// reads them, but the clients on top of it drain them before they go on, and
+// would wait for a stalled one for as long as the whole asset may take.
 type tokenTransport struct{ s *HTTPSource }
 
 func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -197,7 +201,12 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Header.Set("Authorization", "token "+t.s.token)
 	}
-	return t.s.transport.RoundTrip(req)
+	resp, err := t.s.transport.RoundTrip(req)
+	if err == nil && resp.StatusCode/100 != 2 {
+		resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	return resp, err
 }
 
 func (s *HTTPSource) isOwn(u *url.URL) bool {

@@ -111,6 +111,20 @@ func TestMisbehavingServer(t *testing.T) {
 	}
 	stall := make(chan struct{})
 	defer close(stall)
+	// stalled answers with a body that never comes.
+	stalled := func(status string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			conn, buf, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(buf, "HTTP/1.1 %s\r\nLocation: %s\r\nContent-Length: 100\r\n\r\n", status, r.URL.Path)
+			buf.Flush()
+			io.Copy(io.Discard, conn)
+		}
+	}
 	status := func(code int) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 	}
@@ -173,6 +187,8 @@ func TestMisbehavingServer(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		}, want: unavailable, line: "timeout awaiting response headers", within: 3 * time.Second},
+		{name: "stalls in the body of an error", do: stalled("500 Internal Server Error"), want: unavailable, line: "answered 500", asked: 3, within: 3 * time.Second},
+		{name: "stalls in the body of a redirect", do: stalled("302 Found"), want: unavailable, line: "more than 5 redirects", asked: 6, within: 3 * time.Second},
 		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "no bytes come any more", within: 5 * time.Second},
 		{name: "closes half-way", do: half(func(net.Conn) {}), want: unavailable, line: "ended before the body did"},
 		{name: "closes half-way once", first: 1, do: half(func(net.Conn) {}), want: fine, asked: 2},
