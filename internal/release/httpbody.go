@@ -34,7 +34,11 @@ type body struct {
 	resumes int
 }
 
-var errStall = errors.New("no bytes come any more")
+var (
+	errStall = errors.New("no bytes come any more")
+	errCut   = errors.New("the connection ended before the body did")
+	errFewer = errors.New("the server has fewer bytes than it gave before")
+)
 
 // start asks for the bytes from done on.
 func (b *body) start() error {
@@ -58,14 +62,14 @@ func (b *body) start() error {
 	length := resp.ContentLength
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
-		if first, ok := rangeStart(resp.Header.Get("Content-Range")); !ok || first != b.done {
+		first, total, ok := contentRange(resp.Header.Get("Content-Range"))
+		if !ok || first != b.done {
 			return b.failed(errors.New("the server continues at another place than it was asked to"))
 		}
-		if length >= 0 {
-			length += b.done
-		}
+		// The answer may be a part of what was asked for.
+		length = total
 	case http.StatusRequestedRangeNotSatisfiable:
-		return b.failed(errors.New("the server has fewer bytes than it gave before"))
+		return b.failed(errFewer)
 	default:
 		// The whole of it again. Should it be another file by now, its checksum
 		// tells.
@@ -96,7 +100,14 @@ func (b *body) Read(p []byte) (int, error) {
 		if err == nil && n == 0 {
 			continue
 		}
-		if err == nil || errors.Is(err, io.EOF) && b.skip == 0 {
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, io.EOF) && b.skip > 0:
+			err = errFewer
+		case errors.Is(err, io.EOF) && b.done < b.size:
+			err = errCut
+		case errors.Is(err, io.EOF):
 			return n, err
 		}
 		if n > 0 {
@@ -152,12 +163,18 @@ func (b *body) Close() error {
 	return nil
 }
 
-// rangeStart returns where a Content-Range of the form "bytes 5-9/10" begins.
-func rangeStart(s string) (int64, bool) {
-	s, ok := strings.CutPrefix(s, "bytes ")
-	first, _, dash := strings.Cut(s, "-")
-	n, err := strconv.ParseInt(first, 10, 64)
-	return n, ok && dash && err == nil
+// contentRange returns where a Content-Range of the form "bytes 5-9/10" begins,
+// and how long the whole is, -1 where it does not say.
+func contentRange(s string) (first, total int64, ok bool) {
+	s, ok = strings.CutPrefix(s, "bytes ")
+	begin, rest, dash := strings.Cut(s, "-")
+	first, err := strconv.ParseInt(begin, 10, 64)
+	_, whole, _ := strings.Cut(rest, "/")
+	total, totalErr := strconv.ParseInt(whole, 10, 64)
+	if totalErr != nil || total < 0 {
+		total = -1
+	}
+	return first, total, ok && dash && err == nil
 }
 
 // retryAfter returns how long the server asks to wait, in either form that the
@@ -187,7 +204,7 @@ func plainError(ctx context.Context, err error) error {
 		return cause
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the connection ended before the body did")
+		return errCut
 	}
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {

@@ -231,6 +231,8 @@ func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Head
 		return nil, &UnavailableError{what, s.String(), err}
 	}
 	req.Header.Set("User-Agent", "ec-verify")
+	// A request that does not say this leaves the compression to the server.
+	req.Header.Set("Accept-Encoding", "identity")
 	for k, v := range header {
 		req.Header[k] = v
 	}

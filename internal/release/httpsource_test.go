@@ -193,6 +193,34 @@ func TestMisbehavingServer(t *testing.T) {
 		{name: "closes half-way", do: half(func(net.Conn) {}), want: unavailable, line: "ended before the body did"},
 		{name: "closes half-way once", first: 1, do: half(func(net.Conn) {}), want: fine, asked: 2},
 		{name: "stalls once", first: 1, do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: fine, asked: 2},
+		{name: "gives the rest in parts", do: func(w http.ResponseWriter, r *http.Request) {
+			from, end := 0, len(image)/3
+			if v, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+				from, _ = strconv.Atoi(strings.TrimSuffix(v, "-"))
+				end = min(len(image), from+len(image)/3+1)
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, end-1, len(image)))
+				w.Header().Set("Content-Length", strconv.Itoa(end-from))
+				w.WriteHeader(http.StatusPartialContent)
+			} else {
+				w.Header().Set("Content-Length", strconv.Itoa(len(image)))
+			}
+			w.Write(image[from:end])
+		}, want: fine, asked: 3},
+		{name: "forgets the rest", do: func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") == "" {
+				w.Header().Set("Content-Length", strconv.Itoa(len(image)))
+				w.Write(image[:1000])
+				return
+			}
+			w.Write(image[:500])
+		}, want: unavailable, line: "fewer bytes than it gave before"},
+		{name: "compresses unless it is told not to", do: func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "identity" {
+				w.WriteHeader(http.StatusTeapot)
+				return
+			}
+			w.Write(image)
+		}, want: fine, asked: 1},
 		{name: "closes at once", do: func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
