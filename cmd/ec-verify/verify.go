@@ -188,7 +188,7 @@ func (a *app) newVerifier(c config.Config, against string) (*verify.Verifier, er
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
 		Open: open, Pinned: against != "",
-		Evaluator: newEvaluator(c), Rebuilder: verifyRebuilder(c), Ledger: newLedger(c), Read: c.Read, Workers: c.Workers,
+		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c), Ledger: newLedger(c), Read: c.Read, Workers: c.Workers,
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }

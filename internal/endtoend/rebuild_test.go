@@ -280,3 +280,39 @@ func TestRebuildWherePublished(t *testing.T) {
 		}
 	})
 }
+
+// A system that differs in one attribute is explained by that one.
+func TestEvaluationExplained(t *testing.T) {
+	m := startReleased(t)
+	a := m.verify()
+	a.expect(t, "verified", 0)
+	source := m.Runner().Source
+	m.edit(source+"/packages.nix", `sed -i 's/echo latin/echo other/' "$1"`)
+	a = m.verify()
+	var explained []string
+	for _, f := range a.Findings {
+		switch f.Cause {
+		case "derivation-differs":
+			_, name, _ := strings.Cut(filepath.Base(f.Path), "-")
+			explained = append(explained, name+" "+f.Field)
+			if f.ConsequenceOf != "source-altered" {
+				t.Errorf("the source was altered: %+v", f)
+			}
+			if f.Field == "args[2]" && (!strings.Contains(f.Want, "echo latin") || !strings.Contains(f.Got, "echo other")) {
+				t.Errorf("want %q, got %q", f.Want, f.Got)
+			}
+		case "evaluation-drift":
+			if f.Field == "drvPath" && !strings.HasSuffix(f.Detail, "2 differences make them so") {
+				t.Errorf("the drift: %+v", f)
+			}
+		}
+	}
+	slices.Sort(explained)
+	// The system carries its source, which so is another one too.
+	if want := []string{"etc.drv source source", "oddities-1.drv args[2]"}; !slices.Equal(explained, want) {
+		t.Errorf("explained by %q, want %q", explained, want)
+		for _, f := range a.Findings {
+			t.Logf("%+v", f)
+		}
+	}
+}

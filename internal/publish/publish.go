@@ -149,10 +149,15 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 		return nil, err
 	}
 	p.enter("write")
+	derivations, err := out.writeDerivations(ctx, store, m)
+	if err != nil {
+		return nil, err
+	}
 	result, err := out.write(req, src, m, files)
 	if err != nil {
 		return nil, err
 	}
+	result.Files = append(result.Files, derivations)
 	result.Rebuilt, result.Reproduced = second.rebuilt, second.reproduced
 	return result, nil
 }

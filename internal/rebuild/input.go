@@ -151,10 +151,11 @@ func (in *inputs) find(ctx context.Context, p closure.StorePath) (*input, error)
 	i := &input{info: closure.PathInfo{Path: p}, from: path.Join("/", in.root, string(p))}
 	store := in.store
 	check := func(sum nar.Sum) error { return i.check(sum) }
-	if info, ok := in.manifest[p]; ok {
-		i.info, i.witness = info, ByManifest
-	} else if hash, ok := in.locked[p]; ok {
+	if hash, ok := in.locked[p]; ok {
+		// Before the manifest, since the caller says which source is evaluated.
 		i.info.NarHash, i.witness = hash, ByLock
+	} else if info, ok := in.manifest[p]; ok {
+		i.info, i.witness = info, ByManifest
 	} else if out, ok := in.fixed[p]; ok {
 		i.witness = ByDerivation
 		check = func(sum nar.Sum) error { return i.checkFixed(ctx, out, sum) }

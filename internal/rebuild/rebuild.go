@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -137,6 +138,9 @@ func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Sum
 		}
 		return nil, classify(ctx, err)
 	}
+	if want := req.Manifest.Toplevel.DrvPath; run.toplevel != want {
+		return nil, classify(ctx, errors.Join(&DriftError{Want: want, Got: run.toplevel}, run.close()))
+	}
 	summary := run.all(budget)
 	if err := run.close(); err != nil {
 		return nil, classify(ctx, err)
@@ -173,6 +177,7 @@ type run struct {
 
 	inputs      *inputs
 	graph       nixstore.Graph
+	toplevel    closure.StorePath // what was evaluated
 	derivations nix.Scratch
 	database    *nixstore.Database // the machine's; nil until asked for
 	listed      map[closure.StorePath]map[string]string
@@ -203,6 +208,20 @@ func (r *Rebuilder) begin(ctx context.Context, req Request, p *Progress) (*run, 
 		return run, err
 	}
 	return run, run.evaluate(ctx)
+}
+
+// Derivations evaluates and returns all derivations of the system that the
+// flake's source gives, and the one of the system itself, whichever these are.
+// Errors are as of [Rebuilder.Rebuild].
+func (r *Rebuilder) Derivations(ctx context.Context, req Request) (nixstore.Graph, closure.StorePath, error) {
+	run, err := r.begin(ctx, req, new(Progress))
+	if run != nil {
+		err = errors.Join(err, run.close())
+	}
+	if err != nil {
+		return nil, "", classify(ctx, err)
+	}
+	return run.graph, run.toplevel, nil
 }
 
 // close removes all that the run wrote.
@@ -304,9 +323,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if got.DrvPath != m.Toplevel.DrvPath {
-		return &DriftError{Want: m.Toplevel.DrvPath, Got: got.DrvPath}
-	}
+	r.toplevel = got.DrvPath
 	return r.readGraph(ctx, got.DrvPath)
 }
 
@@ -347,11 +364,11 @@ func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, err
 		return nil, err
 	}
 	sources := []*input{flake}
-	if m.Source.LockNarHash.IsZero() {
-		return sources, nil
-	}
 	// It is a part of the source, which was just verified.
 	lock, err := store.ReadFile(r.req.Source, "flake.lock", maxLockSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return sources, nil // no inputs
+	}
 	if err != nil {
 		return nil, err
 	}

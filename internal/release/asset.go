@@ -23,6 +23,8 @@ const (
 	// MaxListingSize is for the compressed form; closure.MaxListingSize bounds
 	// what it expands to.
 	MaxListingSize = 256 << 20
+	// MaxDerivationsSize is for the compressed form as well.
+	MaxDerivationsSize = 256 << 20
 	// MaxImageSize is for everything else.
 	MaxImageSize = 16 << 30
 )
@@ -31,6 +33,9 @@ const (
 	closurePrefix  = "closure-"
 	manifestSuffix = ".json"
 	listingSuffix  = ".files.json.zst"
+	// The derivations are no part of what a machine is compared with; they
+	// explain.
+	derivationsSuffix = ".drvs.json.zst"
 )
 
 // ManifestName is the asset that holds the manifest of configuration.
@@ -41,6 +46,12 @@ func ManifestName(configuration string) string {
 // ListingName is the asset that holds the file listing of configuration.
 func ListingName(configuration string) string {
 	return closurePrefix + configuration + listingSuffix
+}
+
+// DerivationsName is the asset that holds the derivations of configuration. A
+// release need not have it.
+func DerivationsName(configuration string) string {
+	return closurePrefix + configuration + derivationsSuffix
 }
 
 // assetPattern allows what a URL, a path, a shell and the format of
@@ -67,6 +78,8 @@ func AssetLimit(name string) int64 {
 		return MaxInfoSize
 	case isListing(name):
 		return MaxListingSize
+	case strings.HasPrefix(name, closurePrefix) && strings.HasSuffix(name, derivationsSuffix):
+		return MaxDerivationsSize
 	case isManifest(name):
 		return closure.MaxManifestSize
 	}

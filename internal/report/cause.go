@@ -97,6 +97,9 @@ const (
 	RebuildNoRoom Cause = "rebuild-no-room"
 	// RebuildUnavailable: a rebuild cannot be made here, or not of this.
 	RebuildUnavailable Cause = "rebuild-unavailable"
+	// DerivationDiffers: a derivation of the embedded flake is not the release's,
+	// by itself and not for what it is built from.
+	DerivationDiffers Cause = "derivation-differs"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 )
@@ -174,6 +177,7 @@ var causes = map[Cause]cause{
 	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See to what the finding follows from."},
 	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},
 	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "Run as root on a kernel with namespaces; see the detail."},
+	DerivationDiffers:              {Drift, "a derivation of the embedded flake is not the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

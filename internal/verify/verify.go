@@ -53,6 +53,9 @@ type Verifier struct {
 	// Configuration names the configuration; empty for the release's only one.
 	Configuration string
 	Evaluator     Evaluator
+	// Explainer tells why the flake evaluates to something else; nil leaves that
+	// unexplained.
+	Explainer Explainer
 	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
 	Rebuilder Rebuilder
 	// Ledger remembers what was verified; nil to remember nothing.
