@@ -25,7 +25,7 @@ func (d *outDir) writeDerivations(ctx context.Context, store *nixstore.Store, m 
 	if err != nil {
 		return "", err
 	}
-	defer f.Cleanup()
+	defer func() { _ = f.Cleanup() }()
 	if err := drvdiff.Write(ctx, f, store, m.Configuration, m.Toplevel.DrvPath); err != nil {
 		return "", err
 	}
