@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // isDirectory reports whether name leads to a directory.
@@ -14,7 +15,9 @@ func isDirectory(name string) bool {
 
 // readBounded reads a file of at most limit bytes.
 func readBounded(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
+	// Without O_NONBLOCK a named pipe would be waited for until somebody writes,
+	// past the first signal.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
