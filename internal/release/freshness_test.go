@@ -108,10 +108,13 @@ func TestReplacedRelease(t *testing.T) {
 	if _, err := open(t, dir, releasetest.Tag, release.WithMemory(memory(t, state))); err != nil {
 		t.Fatal(err)
 	}
-	signed(t, dir, releasetest.Spec{ImageSize: 5000})
-	for _, opt := range [][]release.Option{nil, {release.WithAccept(releasetest.Tag)}} {
-		_, err := open(t, dir, releasetest.Tag, append(opt, release.WithMemory(memory(t, state)))...)
-		wantReason(t, err, release.ReasonReplaced)
+	// A later time of creation does not make it another release.
+	for _, created := range []time.Time{releasetest.Created, releasetest.Created.AddDate(0, 0, 5)} {
+		signed(t, dir, releasetest.Spec{ImageSize: 5000, Created: created})
+		for _, opt := range [][]release.Option{nil, {release.WithAccept(releasetest.Tag)}} {
+			_, err := open(t, dir, releasetest.Tag, append(opt, release.WithMemory(memory(t, state)))...)
+			wantReason(t, err, release.ReasonReplaced)
+		}
 	}
 }
 

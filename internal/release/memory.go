@@ -88,7 +88,7 @@ func (m *Memory) newest() Accepted {
 // was accepted under its name.
 func (m *Memory) check(e Accepted, listed bool) error {
 	for _, old := range m.Accepted() {
-		if old.Tag == e.Tag && old.Sums != e.Sums && !e.CreatedAt.After(old.CreatedAt) {
+		if old.Tag == e.Tag && old.Sums != e.Sums {
 			return Untrusted(ReasonReplaced, "this node has accepted other contents under this tag (SHA-256 of %s %s, now %s); a release must never change: publish a new one", SumsName, old.Sums, e.Sums)
 		}
 	}
