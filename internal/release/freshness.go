@@ -74,14 +74,15 @@ func (r *Release) checkOrder(ctx context.Context) error {
 	}
 	entry := Accepted{Tag: r.tag, CreatedAt: r.info.CreatedAt, Sums: r.Digest().String()}
 	listed := slices.Contains(r.opts.accept, r.tag)
-	if err := m.check(entry, listed); err != nil {
-		if !r.opts.allowRollback {
-			return err
-		}
+	err := m.check(entry, listed)
+	if err == nil {
+		err = m.remember(ctx, entry, listed)
+	}
+	if isUntrusted(err) && r.opts.allowRollback {
 		r.unsafe = append(r.unsafe, "rollback")
 		return nil
 	}
-	return m.remember(ctx, entry)
+	return err
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }

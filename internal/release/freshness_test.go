@@ -132,7 +132,11 @@ func TestUnsignedIsNotRemembered(t *testing.T) {
 }
 
 func TestDamagedMemoryIsNotEmpty(t *testing.T) {
-	for _, data := range []string{"", "{}", "{", `{"schemaVersion":2,"accepted":[]}`, `{"schemaVersion":1,"accepted":[],"x":1}`} {
+	for _, data := range []string{"", "{}", "{", `{"schemaVersion":2,"accepted":[]}`, `{"schemaVersion":1,"accepted":[],"x":1}`,
+		`{"schemaVersion":1}`, `{"schemaVersion":1,"accepted":null}`, `{"schemaVersion":1,"accepted":[{}]}`,
+		`{"schemaVersion":1,"accepted":[{"tag":"boot-v1","createdAt":"2026-02-28T12:00:00Z","sums":""}]}`,
+		`{"schemaVersion":1,"accepted":[{"tag":"boot-v1","sums":"` + strings.Repeat("0", 64) + `"}]}`,
+	} {
 		state := t.TempDir()
 		if err := os.WriteFile(filepath.Join(state, "accepted.json"), []byte(data), 0o644); err != nil {
 			t.Fatal(err)
@@ -142,4 +146,35 @@ func TestDamagedMemoryIsNotEmpty(t *testing.T) {
 			t.Errorf("%q: %v", data, err)
 		}
 	}
+}
+
+func TestMemoryBehindALinkToNowhere(t *testing.T) {
+	state := t.TempDir()
+	if err := os.Symlink(filepath.Join(state, "not-mounted", "accepted.json"), filepath.Join(state, "accepted.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := release.OpenMemory(state); err == nil {
+		t.Error("taken for an empty one")
+	}
+}
+
+// TestMemoryOfAnotherProcess has another process accept a release after this
+// one has read the memory.
+func TestMemoryOfAnotherProcess(t *testing.T) {
+	dir, other, state := t.TempDir(), t.TempDir(), t.TempDir()
+	const young = release.Tag("boot-v2026.03.05")
+	signed(t, dir, releasetest.Spec{})
+	signed(t, dir, releasetest.Spec{Tag: young, Created: releasetest.Created.AddDate(0, 0, 5)})
+	signed(t, other, releasetest.Spec{ImageSize: 5000})
+	stale, listed := memory(t, state), memory(t, state)
+	if _, err := open(t, dir, releasetest.Tag, release.WithMemory(memory(t, state))); err != nil {
+		t.Fatal(err)
+	}
+	_, err := open(t, other, releasetest.Tag, release.WithMemory(listed), release.WithAccept(releasetest.Tag))
+	wantReason(t, err, release.ReasonReplaced)
+	if _, err := open(t, dir, young, release.WithMemory(memory(t, state))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = open(t, dir, releasetest.Tag, release.WithMemory(stale))
+	wantReason(t, err, release.ReasonRolledBack)
 }

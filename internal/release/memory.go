@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,8 +100,9 @@ func (m *Memory) check(e Accepted, listed bool) error {
 	return nil
 }
 
-// remember adds e, and waits for others who do the same.
-func (m *Memory) remember(ctx context.Context, e Accepted) error {
+// remember adds e, and waits for others who do the same. What they have
+// accepted meanwhile counts: e is checked again.
+func (m *Memory) remember(ctx context.Context, e Accepted, listed bool) error {
 	if slices.Contains(m.Accepted(), e) {
 		return nil
 	}
@@ -113,6 +115,11 @@ func (m *Memory) remember(ctx context.Context, e Accepted) error {
 	if err != nil {
 		return err
 	}
+	m.set(state)
+	if err := m.check(e, listed); err != nil {
+		return err
+	}
+	state.Accepted = slices.Clone(state.Accepted)
 	state.Accepted = slices.DeleteFunc(state.Accepted, func(old Accepted) bool { return old.Tag == e.Tag })
 	state.Accepted = append(state.Accepted, e)
 	slices.SortStableFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) })
@@ -129,10 +136,14 @@ func (m *Memory) remember(ctx context.Context, e Accepted) error {
 	if err := syncDir(m.dir); err != nil {
 		return m.failed(err)
 	}
+	m.set(state)
+	return nil
+}
+
+func (m *Memory) set(state memoryState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = state
-	return nil
 }
 
 func (m *Memory) load() (memoryState, error) {
@@ -140,13 +151,20 @@ func (m *Memory) load() (memoryState, error) {
 	var state memoryState
 	data, err := readSmall(path, maxMemory)
 	if errors.Is(err, fs.ErrNotExist) {
-		return memoryState{SchemaVersion: memorySchema}, nil
+		// A link to nowhere is a memory that cannot be reached, not one that is
+		// not there yet.
+		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) {
+			return memoryState{SchemaVersion: memorySchema}, nil
+		}
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &state, json.RejectUnknownMembers(true))
 	}
 	if err == nil && state.SchemaVersion != memorySchema {
 		err = fmt.Errorf("schemaVersion is %d, this program reads %d", state.SchemaVersion, memorySchema)
+	}
+	if err == nil {
+		err = state.check()
 	}
 	if err == nil && !slices.IsSortedFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
 		err = errors.New("its releases are out of order")
@@ -155,6 +173,22 @@ func (m *Memory) load() (memoryState, error) {
 		return state, m.failed(fmt.Errorf("%w; if its loss is accepted, remove the file", err))
 	}
 	return state, nil
+}
+
+// check finds what a decoder lets pass because it is not there.
+func (s memoryState) check() error {
+	if s.Accepted == nil {
+		return errors.New("its list of releases is missing")
+	}
+	for _, a := range s.Accepted {
+		if _, err := ParseTag(string(a.Tag)); err != nil {
+			return err
+		}
+		if a.CreatedAt.IsZero() || len(a.Sums) != hex.EncodedLen(len(Digest{})) {
+			return fmt.Errorf("its entry of %s is not whole", a.Tag)
+		}
+	}
+	return nil
 }
 
 func (m *Memory) failed(err error) error {
