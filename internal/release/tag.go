@@ -44,7 +44,7 @@ func (t Tag) isBoot() bool {
 // among the tags that a forge offers; what is older than what already
 // accepted is decided by the signed [Info] alone.
 func compareTags(a, b Tag) int {
-	x, y := string(a), string(b)
+	x, y := sortKey(a), sortKey(b)
 	for x != "" && y != "" {
 		var p, q string
 		if digit(x[0]) && digit(y[0]) {
@@ -66,6 +66,15 @@ func compareTags(a, b Tag) int {
 		return c
 	}
 	return strings.Compare(string(a), string(b)) // 1.0 and 1.00
+}
+
+// prePattern is how a tag goes on that announces another one.
+var prePattern = regexp.MustCompile(`[-.+_](alpha|beta|pre|rc)([^A-Za-z]|$)`)
+
+// sortKey returns t with what has 1.0-rc1 come before 1.0, and that before
+// everything else that begins so.
+func sortKey(t Tag) string {
+	return prePattern.ReplaceAllString(string(t), "\x00${1}${2}") + "\x01"
 }
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }

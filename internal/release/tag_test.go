@@ -22,7 +22,7 @@ func TestParseTag(t *testing.T) {
 }
 
 func TestCompareTags(t *testing.T) {
-	want := []Tag{"boot-v2026.2.9", "boot-v2026.02.28", "boot-v2026.02.28.1", "boot-v2026.2.100", "boot-v2026.10.1", "boot-v2027.1.1", "other"}
+	want := []Tag{"boot-v2026.2.9", "boot-v2026.02.28-beta.2", "boot-v2026.02.28-rc1", "boot-v2026.02.28-rc2", "boot-v2026.02.28", "boot-v2026.02.28+b", "boot-v2026.02.28-a", "boot-v2026.02.28-prefix", "boot-v2026.02.28.1", "boot-v2026.2.100", "boot-v2026.10.1", "boot-v2027.1.1", "other"}
 	got := slices.Clone(want)
 	slices.Reverse(got)
 	slices.SortFunc(got, compareTags)
