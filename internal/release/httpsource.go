@@ -73,9 +73,9 @@ func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
 	case u.User != nil:
 		return nil, fmt.Errorf("parse source: %s has a user name or password in it; put the token into a file and name that in release.tokenFile", u.Redacted())
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return nil, fmt.Errorf("parse source %q: plain http is for this machine only; want %s", clip(u.String()), want)
+		return nil, fmt.Errorf("parse source %q: plain http is for this machine only; want %s", redacted(u.String()), want)
 	case u.Host == "" || !ok || strings.Count(repo, "/") < 2 || u.RawQuery != "" || u.Fragment != "" || u.RawPath != "" || strings.Contains(repo+"/", "/../"):
-		return nil, fmt.Errorf("parse source %q: want %s", clip(u.String()), want)
+		return nil, fmt.Errorf("parse source %q: want %s", redacted(u.String()), want)
 	}
 	s := &HTTPSource{base: &base, timeouts: DefaultTimeouts()}
 	for _, opt := range opts {

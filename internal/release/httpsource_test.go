@@ -551,6 +551,8 @@ func TestNewSource(t *testing.T) {
 		"https://example.org/o/r", "https://example.org/o/r/releases/download?x=1", "https://example.org/o/r/releases/download#x",
 		"https://user:secret@example.org/o/r/releases/download", "http://example.org/o/r/releases/download",
 		"http://127.0.0.1.example.org/o/r/releases/download", "file://host/dir", "file:relative", "https://example.org/o/%2e%2e/r/releases/download",
+		"https://user:secret@[::1/o/r/releases/download", "https://user:secret@host:x/o/r/releases/download", "ftp://user:secret@h/", "https:user:secret@h",
+		"https://example.org/o/r/releases/download?token=secret", "https://example.org/o/r/releases/download#secret", "http://example.org/?a=b#secret",
 		"https:///o/r/releases/download", "https://example.org/o/../r/releases/download", "\x00",
 	} {
 		src, err := release.NewSource(spec)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -69,7 +70,7 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	}
 	u, err := url.Parse(spec)
 	if err != nil {
-		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", clip(spec))
+		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 	}
 	switch u.Scheme {
 	case "file":
@@ -80,5 +81,14 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	case "https", "http":
 		return newHTTPSource(u, opts...)
 	}
-	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", clip(spec))
+	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
+}
+
+// secretPattern is where a URL, even a malformed one, may hold a password or a
+// token: before an @, and in the query and the fragment.
+var secretPattern = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:)?(/*)[^/?#]*@|([?#]).*$`)
+
+// redacted returns spec as an error may show it.
+func redacted(spec string) string {
+	return clip(secretPattern.ReplaceAllString(spec, "${1}${2}${3}xxxxx"))
 }
