@@ -81,6 +81,11 @@ func isDir(arg string) bool {
 	if strings.ContainsRune(arg, os.PathSeparator) || arg == "." || arg == ".." {
 		return true
 	}
+	// A directory is taken whatever its tag and its age, so what lies in the
+	// working directory must not stand in for the release that was asked for.
+	if arg == string(release.Latest) || strings.HasPrefix(arg, release.LatestPrefix) {
+		return false
+	}
 	info, err := os.Stat(arg)
 	return err == nil && info.IsDir()
 }

@@ -135,6 +135,31 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	}
 }
 
+// TestReleaseTagIsNoDirectory has an older release lie in the working directory
+// under the name of the one that is asked for.
+func TestReleaseTagIsNoDirectory(t *testing.T) {
+	key, public := keyPair(t, nil)
+	t.Chdir(t.TempDir())
+	empty := configFile(t, map[string]any{})
+	for _, name := range []string{"boot-v2", "latest", "dist"} {
+		releasetest.Write(t, name, releasetest.Spec{Created: fresh()})
+		if code, _, errs := command(t, "release", "sign", name, "--key", key); code != 0 {
+			t.Fatal(errs)
+		}
+		want := exitInconclusive
+		if name == "dist" {
+			want = 0
+		}
+		with := []string{"--config", empty, "release", "verify", "--key", public, "--state-dir", t.TempDir(), "--release", t.TempDir()}
+		if code, out, errs := command(t, append(with, name)...); code != want {
+			t.Errorf("%s: exit code %d, want %d; %q %q", name, code, want, out, errs)
+		}
+		if code, _, errs := command(t, append(with, "./"+name)...); code != 0 {
+			t.Errorf("./%s: %d %q", name, code, errs)
+		}
+	}
+}
+
 func TestReleaseSignPasswords(t *testing.T) {
 	key, public := keyPair(t, []byte("pass phrase"))
 	dir := filepath.Join(t.TempDir(), string(releasetest.Tag))

@@ -18,7 +18,8 @@ func newReleaseVerifyCommand(a *app) *cobra.Command {
 SHA256SUMS.txt, and its manifests and listings against their rules.
 
 DIR is a directory with all of a release's files, whatever its tag, and nothing
-else. What this node has accepted before is not looked at.
+else. What this node has accepted before is not looked at. A directory in the
+working directory that is called "latest" or "boot-v…" is written ./DIR.
 
 TAG, or latest, is found as in a verification: in the cache, then in
 release.source. What a node uses of it is checked, and that it is no step back;
