@@ -93,9 +93,10 @@ func localFlake(ref string) (string, error) {
 		return ref, nil
 	}
 	dir, query, _ := strings.Cut(ref, "?")
-	dir, err := filepath.EvalSymlinks(dir)
+	// First absolute: "." is made so by $PWD, which may lead through a link.
+	dir, err := filepath.Abs(dir)
 	if err == nil {
-		dir, err = filepath.Abs(dir)
+		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
 		return "", usageError{fmt.Errorf("flake: %w", err)}
