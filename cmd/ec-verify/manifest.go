@@ -162,7 +162,11 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	progress := new(publish.Progress)
 	stop := a.watch(func() sample {
 		s := progress.Snapshot()
-		return sample{what: s.Stage, done: s.Bytes, total: s.BytesTotal, detail: fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)}
+		look := sample{what: s.Stage, done: s.Bytes, total: s.BytesTotal}
+		if s.PathsTotal > 0 {
+			look.detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
+		}
+		return look
 	})
 	result, err := publish.Create(ctx, newNix(c), req, progress)
 	stop()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,8 +18,36 @@ import (
 // sample is one look at work under way.
 type sample struct {
 	what        string // what is being done, a word or two
-	done, total int64  // bytes; total is 0 while unknown
+	done, total int64  // bytes, or items; total is 0 while unknown
+	items       bool   // done and total are items, and detail says how many
 	detail      string // e.g. how many paths
+}
+
+// amount is how much is done, in words; "" while that is unknown, or where the
+// detail says it.
+func (s sample) amount() string {
+	if s.total <= 0 || s.items {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.done)), humanize.IBytes(uint64(s.total)))
+}
+
+// pace is how fast s came about in the time elapsed, and how long the rest takes
+// at that; "" while neither is known.
+func (s sample) pace(elapsed time.Duration) string {
+	if s.total <= 0 || s.done <= 0 || elapsed < sampleEvery {
+		return ""
+	}
+	left := time.Duration(float64(elapsed) / float64(s.done) * float64(max(0, s.total-s.done))).Round(time.Second)
+	if s.items {
+		return fmt.Sprintf("%s left", left)
+	}
+	return fmt.Sprintf("%s/s  %s left", humanize.IBytes(uint64(float64(s.done)/elapsed.Seconds())), left)
+}
+
+// words joins those that are not empty.
+func words(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "  ")
 }
 
 const sampleEvery = 200 * time.Millisecond
@@ -40,11 +70,7 @@ func (a *app) watch(look func() sample) (stop func()) {
 				show()
 			case <-usr1:
 				s := look()
-				amount := ""
-				if s.total > 0 {
-					amount = fmt.Sprintf("%s of %s ", humanize.IBytes(uint64(s.done)), humanize.IBytes(uint64(s.total)))
-				}
-				fmt.Fprintf(a.stderr, "ec-verify: %s: %s%s\n", s.what, amount, s.detail)
+				fmt.Fprintf(a.stderr, "ec-verify: %s\n", strings.TrimSuffix(s.what+": "+words(s.amount(), s.detail), ": "))
 			case <-done:
 				return
 			}
@@ -64,26 +90,33 @@ func (a *app) bar(look func() sample) (show, clear func()) {
 		return func() {}, func() {}
 	}
 	container := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40), mpb.WithAutoRefresh(), mpb.WithRefreshRate(sampleEvery))
+	var (
+		mu    sync.Mutex
+		last  sample
+		began time.Time // when the total of what is being done was first known
+	)
 	b := container.AddBar(0,
 		mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%-9s", look().what) })),
-		mpb.AppendDecorators(
-			decor.CountersKibiByte("% .1f / % .1f"),
-			decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"),
-			decor.Any(func(decor.Statistics) string { return "  " + look().detail + "  " }),
-			decor.AverageETA(decor.ET_STYLE_GO),
-		),
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return fmt.Sprintf("%-9s", last.what)
+		})),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return words(last.amount(), last.detail, last.pace(time.Since(began)))
+		})),
 	)
-	started := false
 	show = func() {
 		s := look()
-		if s.total == 0 {
-			return
+		mu.Lock()
+		// Each kind of work has a bar and a pace of its own.
+		if s.what != last.what || last.total == 0 {
+			began = time.Now()
 		}
-		if !started {
-			started = true
-			b.DecoratorAverageAdjust(time.Now())
-		}
+		last = s
+		mu.Unlock()
 		// Never complete from here: that would take the bar away before the end.
 		b.SetTotal(max(s.total, s.done+1), false)
 		b.SetCurrent(s.done)

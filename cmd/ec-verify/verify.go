@@ -149,13 +149,18 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample {
 		s := progress.Snapshot()
-		if s.Tier == report.TierRebuild {
-			return sample{what: string(s.Tier), detail: fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)}
+		// What the other tiers do is not counted: they take no time, but for the
+		// evaluation, of which nobody knows how much there is.
+		look := sample{what: string(s.Tier)}
+		switch {
+		case s.Tier == report.TierContents && s.PathsTotal > 0:
+			look.done, look.total = s.Bytes, s.BytesTotal
+			look.detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
+		case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
+			look.done, look.total, look.items = s.Rebuild.Done, s.Rebuild.Total, true
+			look.detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)
 		}
-		return sample{
-			what: string(s.Tier), done: s.Bytes, total: s.BytesTotal,
-			detail: fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal),
-		}
+		return look
 	})
 	r := v.Verify(ctx, progress)
 	stop()
