@@ -38,6 +38,7 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "ec-verify-rebuild-"); err != nil {
 		return "", err
 	}
+	preparedDir = dir
 	for _, args := range [][]string{
 		{"build", "-trimpath", "-o", filepath.Join(dir, "ec-verify"), "every.channel/ec-verify/cmd/ec-verify"},
 		{"test", "-c", "-trimpath", "-o", filepath.Join(dir, "driver"), "every.channel/ec-verify/internal/rebuild"},
@@ -50,6 +51,9 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 	}
 	return dir, nil
 })
+
+// preparedDir is what TestMain removes; "" where nothing was prepared.
+var preparedDir string
 
 // startMachine returns a runner of a configuration of testdata/flake or, where
 // the configuration is one of it, testdata/rebuild.

@@ -101,7 +101,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if preparedDir != "" {
+		os.RemoveAll(preparedDir)
+	}
+	os.Exit(code)
 }
 
 func drive(request string) error {
