@@ -288,6 +288,10 @@ func TestLargestFile(t *testing.T) {
 	dir := t.TempDir()
 	items := fill(t, dir, 10)
 	l := open(t, dir)
+	var size, pages int64
+	if err := l.db.QueryRow("select * from pragma_page_size, pragma_max_page_count").Scan(&size, &pages); err != nil || size*pages != maxFileSize {
+		t.Errorf("it may have %d pages of %d bytes, %v", pages, size, err)
+	}
 	if _, err := l.db.Exec("pragma max_page_count = 30"); err != nil {
 		t.Fatal(err)
 	}
@@ -350,6 +354,28 @@ func TestExpectChanges(t *testing.T) {
 	}
 	if len(state.Records) != 2 {
 		t.Errorf("records of what is gone: %v", state.Records)
+	}
+}
+
+// TestStateIsOfLastUsed: a machine that goes back to a release it had before is
+// told about by that one.
+func TestStateIsOfLastUsed(t *testing.T) {
+	l := open(t, t.TempDir())
+	items := numbered(3, 10)
+	for _, use := range []struct {
+		manifest Manifest
+		items    []Item
+	}{{release1, items[:1]}, {release2, items}, {release1, items[:1]}} {
+		r := begin(t, l)
+		expectOf(t, r, use.manifest, use.items)
+		end(t, r)
+		state, err := l.State(t.Context(), Contents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(Inventory{Tier: Contents, Manifest: use.manifest, Items: use.items}, state.Inventory); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
 	}
 }
 
