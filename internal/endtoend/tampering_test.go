@@ -24,6 +24,9 @@ func TestMounts(t *testing.T) {
 	}
 	m.Run("cp", "-a", path, "/root/copy")
 	mounted("a directory over its like", path, "/root/copy")
+	if s := m.status(); s.Tiers[0].Items != len(m.manifest.Paths) || s.Tiers[0].Covered != s.Tiers[0].Items-1 {
+		t.Errorf("what was not seen is remembered as verified: %+v", s)
+	}
 	mounted("a file over its like", program, "/root/copy/bin/program-01")
 	// Its size is 0, so that it hashes as the empty file that it hides.
 	mounted("a file of /proc over an empty one", empty, "/proc/version")

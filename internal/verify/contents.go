@@ -44,6 +44,12 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	paths := r.manifest.Paths
 	// Before and after, since a mount need not last longer than the hashing.
 	mounts := r.mountsOver(paths)
+	r.hidden = make(map[closure.StorePath]bool)
+	for _, f := range mounts {
+		if i, ours := r.mountedIn(paths, f.Path); ours {
+			r.hidden[paths[i].Path] = true
+		}
+	}
 	observed, stats, hashErr := r.hashAll(ctx, paths)
 	r.report.Coverage.Paths = len(paths)
 	if r.Read == nar.ReadDisk {

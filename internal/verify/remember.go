@@ -109,9 +109,10 @@ func contentsItem(info closure.PathInfo) ledger.Item {
 
 // rememberHashed records, as soon as it was hashed, that a path's bytes are the
 // release's. What they are otherwise is only known once it was judged; a run
-// that is killed before has not checked it.
+// that is killed before has not checked it. Nor has one from which a mount hid
+// the path.
 func (r *run) rememberHashed(want closure.PathInfo, o *observation) {
-	if r.recorder != nil && o.err == nil && o.sum.Hash == want.NarHash {
+	if r.recorder != nil && o.err == nil && o.sum.Hash == want.NarHash && !r.hidden[want.Path] {
 		r.recorder.Record(ledger.Contents, contentsItem(want), ledger.Outcome{Result: ledger.Verified})
 	}
 }

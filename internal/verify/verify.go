@@ -85,9 +85,11 @@ type run struct {
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
 	running    closure.StorePath
-	sourceDiff bool     // the source tier found a difference
-	recorder   Recorder // nil where nothing is remembered
-	forgotten  bool     // the report says that something is not remembered
+	sourceDiff bool // the source tier found a difference
+	// hidden holds the paths of the manifest over which something is mounted.
+	hidden    map[closure.StorePath]bool
+	recorder  Recorder // nil where nothing is remembered
+	forgotten bool     // the report says that something is not remembered
 	// witnesses are what the contents tier found of the manifest's paths.
 	witnesses map[closure.StorePath]closure.Witnesses
 }
