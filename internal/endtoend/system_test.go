@@ -13,14 +13,22 @@ func TestSource(t *testing.T) {
 		m := startReleased(t)
 		m.edit(sourceOf(m)+"/flake.nix", `echo "# changed" >> "$1"`)
 		src := filepath.Base(sourceOf(m))
+		before := m.NixState()
 		m.verify().expect(t, "drifted", 1, "source-altered "+src, "disk-altered "+src+" flake.nix:content")
+		if m.NixState() != before {
+			t.Error("evaluating the altered source wrote to /nix")
+		}
 	})
 	t.Run("it evaluates to something else", func(t *testing.T) {
 		m := startReleased(t)
 		m.edit(sourceOf(m)+"/flake.nix", `sed -i 's/1\.1/1.7/; s/26\.05\.2/26.05.9/' "$1"`)
+		before := m.NixState()
 		a := m.verify()
 		if a.Verdict != "drifted" || a.code != 1 {
 			t.Errorf("got %s, exit %d", a.Verdict, a.code)
+		}
+		if m.NixState() != before {
+			t.Error("evaluating the altered source wrote to /nix")
 		}
 		follows := 0
 		for _, f := range a.Findings {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 // checkEval evaluates the embedded flake as it lies there and compares the
@@ -23,7 +25,7 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	if err != nil {
 		return err
 	}
-	got, err := r.Evaluator.Evaluate(ctx, src.path, src.hash, r.manifest.Configuration)
+	got, err := r.evaluate(ctx, src)
 	if err != nil {
 		return &failure{cause: report.EvaluationFailed, path: string(src.path), err: err}
 	}
@@ -53,4 +55,33 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 		})
 	}
 	return nil
+}
+
+// evaluate evaluates the source as it lies there. One that Nix knows by just
+// this hash is read where it is. Any other one Nix would first copy into the
+// store, so that it is evaluated in a scratch store instead.
+func (r *run) evaluate(ctx context.Context, src source) (closure.Toplevel, error) {
+	if r.outside() || r.isRegistered(ctx, src) {
+		return r.Evaluator.Evaluate(ctx, src.path, src.hash, r.manifest.Configuration)
+	}
+	if r.Explainer == nil {
+		return closure.Toplevel{}, errors.New("the source is not what Nix registered, and there is no scratch store to evaluate it in")
+	}
+	graph, drv, err := r.derivations(ctx, src)
+	if err != nil {
+		return closure.Toplevel{}, err
+	}
+	return closure.Toplevel{DrvPath: drv, OutPath: graph[drv].Outputs["out"].Path}, nil
+}
+
+// isRegistered reports whether Nix registered the source with the hash that it
+// has on disk.
+func (r *run) isRegistered(ctx context.Context, src source) bool {
+	db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+	if err != nil {
+		return false
+	}
+	defer db.Close()
+	info, err := db.PathInfo(ctx, src.path)
+	return err == nil && info.NarHash == src.hash
 }

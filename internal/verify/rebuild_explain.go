@@ -67,13 +67,26 @@ func (r *run) compareDerivations(ctx context.Context, src source) (differences [
 	if err != nil {
 		return nil, 0, err
 	}
-	// The source as it lies there, which need not be the release's.
-	manifest := *r.manifest
-	manifest.Source.NarHash = src.hash
-	got, gotToplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})
+	got, gotToplevel, err := r.derivations(ctx, src)
 	if err != nil {
 		return nil, 0, err
 	}
 	differences, all = drvdiff.Compare(want, got, toplevel, gotToplevel)
 	return differences, all, nil
+}
+
+// derivations returns what the source evaluates to in a scratch store, which is
+// done once.
+func (r *run) derivations(ctx context.Context, src source) (nixstore.Graph, closure.StorePath, error) {
+	if r.graph == nil {
+		// The source as it lies there, which need not be the release's.
+		manifest := *r.manifest
+		manifest.Source.NarHash = src.hash
+		graph, toplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})
+		if err != nil {
+			return nil, "", err
+		}
+		r.graph, r.graphRoot = graph, toplevel
+	}
+	return r.graph, r.graphRoot, nil
 }

@@ -86,6 +86,10 @@ type run struct {
 	// looked at from outside, the system profile's; empty where unknown.
 	running    closure.StorePath
 	sourceDiff bool // the source tier found a difference
+	// graph holds the derivations that the flake evaluates to, and graphRoot the
+	// one of the system, where they were asked for.
+	graph     nixstore.Graph
+	graphRoot closure.StorePath
 	// hidden holds the paths of the manifest over which something is mounted.
 	hidden    map[closure.StorePath]bool
 	recorder  Recorder // nil where nothing is remembered
