@@ -62,6 +62,8 @@ const (
 	// A list of releases is read page by page, newest first.
 	pageSize = 50
 	maxPages = 4
+	// maxListed bounds what a server that ignores the size of a page makes of it.
+	maxListed = 1000
 )
 
 func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
@@ -353,6 +355,9 @@ func (s *HTTPSource) listPage(ctx context.Context, page int) ([]listedRelease, e
 	var list []listedRelease
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, &UnavailableError{what, s.String(), fmt.Errorf("the server's answer is not a list of releases: %s", jsonError(err))}
+	}
+	if len(list) > maxListed {
+		return nil, &UnavailableError{what, s.String(), fmt.Errorf("a page of it has %d releases, %d were asked for", len(list), pageSize)}
 	}
 	return list, nil
 }
