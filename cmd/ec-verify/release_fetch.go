@@ -23,7 +23,8 @@ func newReleaseFetchCommand(a *app) *cobra.Command {
 which must be empty or not exist. It appears there whole and in one step: only
 bytes that were checked ever reach OUT.
 
-SHA256SUMS.txt, its signature and release.json are always among the files.`,
+SHA256SUMS.txt, its signature and release.json are always among the files. What
+a run that was killed has left beside OUT is taken up again.`,
 		Example: `  ec-verify release fetch boot-v2026.02.28 --out boot/
   ec-verify release fetch latest --out boot/ --asset '*-netboot.tar.gz'`,
 		Args: argCount(1, 1, "one tag"),

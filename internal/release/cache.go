@@ -220,9 +220,13 @@ type layered struct{ first, then Source }
 func (l *layered) String() string { return l.then.String() }
 
 func (l *layered) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
-	in, err := l.first.Open(ctx, tag, name, limit)
+	return l.openAt(ctx, tag, name, limit, 0)
+}
+
+func (l *layered) openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
+	in, err := openAt(ctx, l.first, tag, name, limit, from)
 	if errors.Is(err, ErrNotFound) {
-		return l.then.Open(ctx, tag, name, limit)
+		return openAt(ctx, l.then, tag, name, limit, from)
 	}
 	return in, err
 }

@@ -1,11 +1,13 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,21 +15,25 @@ import (
 // CopyTo puts SHA256SUMS.txt, its bundle and the assets that want accepts (nil
 // for all) into the directory dir, which must not exist or be empty. It
 // appears there in one step, when everything was checked: whatever happens
-// before, dir is as it was.
-func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string) bool) error {
-	dir = filepath.Clean(dir)
-	if err := checkEmpty(dir); err != nil {
+// before, dir is as it was. What a run that was killed has left beside dir is
+// taken up again.
+func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string) bool) (err error) {
+	dir, err = checkTarget(filepath.Clean(dir))
+	if err != nil {
 		return err
 	}
-	parent, base := filepath.Split(dir)
-	if parent == "" {
-		parent = "."
-	}
-	staging, err := os.MkdirTemp(parent, "."+base+".partial-*")
+	parent := filepath.Dir(dir)
+	staging, release, err := r.openStaging(filepath.Join(parent, "."+filepath.Base(dir)+".partial"), want)
 	if err != nil {
-		return fmt.Errorf("copy %s: %w", r.tag, err)
+		return fmt.Errorf("copy %s to %s: %w", r.tag, printable(dir), err)
 	}
-	defer os.RemoveAll(staging)
+	defer release()
+	defer func() {
+		// After the last step the name is free for another run.
+		if err != nil {
+			os.RemoveAll(staging)
+		}
+	}()
 	if err := r.stage(ctx, staging, want); err != nil {
 		return err
 	}
@@ -38,30 +44,114 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	return syncDir(parent)
 }
 
-// checkEmpty reports whether a release may be put at dir.
-func checkEmpty(dir string) error {
+// checkTarget returns the directory that stands for dir, a link followed, if a
+// release may be put there.
+func checkTarget(dir string) (string, error) {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return dir, nil
+	}
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		return "", fmt.Errorf("%s is a link to nowhere; name a directory", printable(dir))
 	case err != nil:
-		return err
+		return "", err
 	case len(entries) > 0:
-		return fmt.Errorf("%s is not empty; name a directory that is, or that does not exist yet", printable(dir))
+		return "", fmt.Errorf("%s is not empty; name a directory that is, or that does not exist yet", printable(dir))
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", err
+	}
+	var own, parent unix.Stat_t
+	if err := errors.Join(unix.Stat(dir, &own), unix.Stat(filepath.Join(dir, ".."), &parent)); err != nil {
+		return "", err
+	}
+	// It is replaced as a whole, which neither can be.
+	if dir == "." || own.Dev != parent.Dev || own.Ino == parent.Ino {
+		return "", fmt.Errorf("%s is the working directory or a mount point; name a directory in it", printable(dir))
+	}
+	return dir, nil
+}
+
+// openStaging returns a directory that nobody else writes to, for the files of
+// r that want accepts: the one at path, with those that an earlier run has left
+// of the same release, and nothing else in it. release ends the claim on it.
+func (r *Release) openStaging(path string, want func(name string) bool) (dir string, release func(), err error) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", nil, err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	claim := os.NewFile(uintptr(fd), path)
+	release = func() { claim.Close() }
+	if err := r.claim(claim, want); err != nil {
+		release()
+		return "", nil, err
+	}
+	return path, release, nil
+}
+
+// claim takes the directory d over from an earlier run.
+func (r *Release) claim(d *os.File, want func(name string) bool) error {
+	busy := fmt.Errorf("another run is at work in %s; wait for it", printable(d.Name()))
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return busy
+	} else if err != nil {
+		return &os.PathError{Op: "lock", Path: d.Name(), Err: err}
+	}
+	own, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	// It may have been finished between the opening and the lock.
+	if now, err := os.Lstat(d.Name()); err != nil || !os.SameFile(own, now) {
+		return busy
+	}
+	// Who can write to it could change a file after its check.
+	if !isMine(own) || own.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s was made by somebody else; remove it, or name another directory", printable(d.Name()))
+	}
+	sums, err := readSmall(filepath.Join(d.Name(), SumsName), MaxSumsSize)
+	same := err == nil && bytes.Equal(sums, r.rawSums)
+	entries, err := os.ReadDir(d.Name())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		_, listed := r.sums.Digest(e.Name())
+		if same && listed && e.Name() != InfoName && (want == nil || want(e.Name())) && err == nil && info.Mode().IsRegular() && isMine(info) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(d.Name(), e.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// isMine reports whether info is of something that this user has made, and of
+// a file that has no second name.
+func isMine(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Uid == uint32(os.Geteuid()) && (info.IsDir() || st.Nlink == 1) //nolint:gosec // a user id is not negative
 }
 
 // stage writes the checked files of r into dir and makes them last. Only when
 // it has returned nil are they to be used.
 func (r *Release) stage(ctx context.Context, dir string, want func(name string) bool) error {
-	small := map[string][]byte{SumsName: r.rawSums, BundleName: r.rawBundle, InfoName: r.rawInfo}
-	for name, data := range small {
-		if data == nil {
+	// The sums come first: they tell a later run whose files it finds.
+	for _, small := range []struct {
+		name string
+		data []byte
+	}{{SumsName, r.rawSums}, {BundleName, r.rawBundle}, {InfoName, r.rawInfo}} {
+		if small.data == nil {
 			continue
 		}
-		err := createSynced(filepath.Join(dir, name), func(f *os.File) error {
-			_, err := f.Write(data)
+		err := writeSynced(filepath.Join(dir, small.name), unix.O_EXCL, func(f *os.File) error {
+			_, err := f.Write(small.data)
 			return err
 		})
 		if err != nil {
@@ -72,7 +162,7 @@ func (r *Release) stage(ctx context.Context, dir string, want func(name string) 
 		if name == InfoName || want != nil && !want(name) {
 			continue
 		}
-		err := createSynced(filepath.Join(dir, name), func(f *os.File) error { return r.copy(ctx, f, name) })
+		err := writeSynced(filepath.Join(dir, name), 0, func(f *os.File) error { return r.complete(ctx, f, name) })
 		if err != nil {
 			return r.named(err)
 		}
@@ -84,10 +174,10 @@ func (r *Release) stage(ctx context.Context, dir string, want func(name string) 
 	return syncDir(dir)
 }
 
-// createSynced creates the file at path with what write writes, and makes it
-// last.
-func createSynced(path string, write func(*os.File) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644) //nolint:gosec // what is published is no secret
+// writeSynced opens the file at path, which is made if need be, has write write
+// to it, and makes it last.
+func writeSynced(path string, flags int, write func(*os.File) error) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|flags, 0o644) //nolint:gosec // what is published is no secret
 	if err != nil {
 		return err
 	}

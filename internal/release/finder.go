@@ -237,9 +237,13 @@ type anySource struct {
 func (a *anySource) String() string { return a.name }
 
 func (a *anySource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
+	return a.openAt(ctx, tag, name, limit, 0)
+}
+
+func (a *anySource) openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
 	var errs []error
 	for _, s := range a.sources {
-		in, err := s.Open(ctx, tag, name, limit)
+		in, err := openAt(ctx, s, tag, name, limit, from)
 		if err == nil || isUntrusted(err) {
 			return in, err
 		}

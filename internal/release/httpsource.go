@@ -140,6 +140,10 @@ func (s *HTTPSource) String() string { return s.base.String() }
 // Open implements [Source]. A body that breaks off is taken up again where it
 // did.
 func (s *HTTPSource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
+	return s.openAt(ctx, tag, name, limit, 0)
+}
+
+func (s *HTTPSource) openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
 	}
@@ -148,7 +152,7 @@ func (s *HTTPSource) Open(ctx context.Context, tag Tag, name string, limit int64
 	}
 	what := assetOf(name, tag)
 	b := &body{
-		source: s, what: what, limit: limit, size: -1,
+		source: s, what: what, limit: limit, size: -1, done: from,
 		url: s.base.JoinPath(string(tag), name).String(),
 	}
 	b.ctx, b.cancel = context.WithTimeoutCause(ctx, s.timeouts.Least+time.Duration(limit/s.timeouts.MinRate)*time.Second, errTrickle)
@@ -156,7 +160,7 @@ func (s *HTTPSource) Open(ctx context.Context, tag Tag, name string, limit int64
 		b.Close()
 		return nil, err
 	}
-	return &sizedBody{&limitReader{b, limit, what, limit}, b}, nil
+	return &sizedBody{&limitReader{b, limit - from, what, limit}, b}, nil
 }
 
 type sizedBody struct {

@@ -40,6 +40,13 @@ func (p *Progress) begin(asset string, total int64) {
 	p.asset.Store(&asset)
 }
 
+// skip says that n bytes of the asset were there before.
+func (p *Progress) skip(n int64) {
+	if p != nil {
+		p.done.Store(n)
+	}
+}
+
 func (p *Progress) add(n int) {
 	if p == nil {
 		return

@@ -289,7 +289,7 @@ func (r *Release) has(configuration string) error {
 // empty asset is not nil: that would be none.
 func (r *Release) fetch(ctx context.Context, name string) ([]byte, error) {
 	b := bytes.NewBuffer([]byte{})
-	if err := r.stream(ctx, b, name); err != nil {
+	if err := r.stream(ctx, b, name, 0); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -312,7 +312,7 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
 	}
 	h := sha256.New()
-	if err := r.stream(ctx, io.MultiWriter(w, h), name); err != nil {
+	if err := r.stream(ctx, io.MultiWriter(w, h), name, 0); err != nil {
 		return err
 	}
 	if got := digestOf(h); got != want {
@@ -321,9 +321,44 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	return nil
 }
 
-func (r *Release) stream(ctx context.Context, w io.Writer, name string) error {
+// complete makes f the asset name. What f holds of it, after a run that was
+// killed, is not fetched again, but read and checked like the rest.
+func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
+	want, ok := r.sums.Digest(name)
+	if !ok {
+		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
+	}
+	h := sha256.New()
+	held, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	if held > 0 {
+		if digestOf(h) == want {
+			return nil
+		}
+		if held < AssetLimit(name) {
+			err := r.stream(ctx, io.MultiWriter(f, h), name, held)
+			if ctx.Err() != nil || err == nil && digestOf(h) == want {
+				return err
+			}
+		}
+		// What was there is no beginning of it, e.g. after a power cut, or the
+		// source cannot go on from there.
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	return r.copy(ctx, f, name)
+}
+
+// stream writes the asset name without its first from bytes to w, unchecked.
+func (r *Release) stream(ctx context.Context, w io.Writer, name string, from int64) error {
 	limit := AssetLimit(name)
-	in, err := r.src.Open(ctx, r.tag, name, limit)
+	in, err := openAt(ctx, r.src, r.tag, name, limit, from)
 	if err != nil {
 		return err
 	}
@@ -333,6 +368,7 @@ func (r *Release) stream(ctx context.Context, w io.Writer, name string) error {
 		size = s.Size()
 	}
 	r.opts.progress.begin(name, size)
+	r.opts.progress.skip(from)
 	// The source keeps to the limit; this holds it to that.
 	out := &countingWriter{w: w, progress: r.opts.progress}
 	_, err = io.Copy(out, &limitReader{in, limit, name, limit})

@@ -36,6 +36,27 @@ type Lister interface {
 	Tags(ctx context.Context) ([]Tag, error)
 }
 
+// offsetOpener is a source that can leave out the first bytes of an asset.
+type offsetOpener interface {
+	openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error)
+}
+
+// openAt opens an asset as src does, without its first from bytes.
+func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
+	if s, ok := src.(offsetOpener); ok && from > 0 {
+		return s.openAt(ctx, tag, name, limit, from)
+	}
+	in, err := src.Open(ctx, tag, name, limit)
+	if err != nil || from == 0 {
+		return in, err
+	}
+	if _, err := io.CopyN(io.Discard, in, from); err != nil {
+		in.Close()
+		return nil, &UnavailableError{assetOf(name, tag), src.String(), err}
+	}
+	return in, nil
+}
+
 // sized is what a source's readers are where the source says beforehand how
 // many bytes will come, or -1.
 type sized interface{ Size() int64 }
