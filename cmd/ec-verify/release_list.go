@@ -27,6 +27,8 @@ type listed struct {
 	Where      string     `json:"where"`
 	CreatedAt  *time.Time `json:"createdAt,omitzero"`
 	BestBefore *time.Time `json:"bestBefore,omitzero"`
+	// Sums is the SHA-256 of its SHA256SUMS.txt; "" for one that is not trusted.
+	Sums string `json:"sums,omitempty"`
 	// Accepted says that the configuration lists the tag.
 	Accepted bool `json:"accepted"`
 }
@@ -116,7 +118,7 @@ func look(ctx context.Context, src release.Source, tag release.Tag, v release.Ve
 		l.State, l.Why = "failed", err.Error()
 	default:
 		i := r.Info()
-		l.Why, l.CreatedAt, l.BestBefore = r.Signer().String(), &i.CreatedAt, &i.BestBefore
+		l.Why, l.CreatedAt, l.BestBefore, l.Sums = r.Signer().String(), &i.CreatedAt, &i.BestBefore, r.Digest().String()
 	}
 	return l
 }
