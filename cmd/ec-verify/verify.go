@@ -50,7 +50,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
-	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store: none, config, sample, first-party or all (default none)")
+	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "rebuild for no longer than `DURATION`")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
@@ -138,6 +138,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	}
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
+	}
+	if flags.dryRun && a.output == "json" {
+		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
 	v, err := a.newVerifier(c, flags.against)
 	if err != nil {
