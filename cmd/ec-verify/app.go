@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -66,7 +67,7 @@ func (a *app) logger() zerolog.Logger {
 	if !a.verbose {
 		return zerolog.Nop()
 	}
-	return zerolog.New(zerolog.ConsoleWriter{Out: a.stderr, NoColor: !a.colors(a.stderr)}).With().Timestamp().Logger()
+	return zerolog.New(zerolog.ConsoleWriter{Out: a.stderr, TimeFormat: time.TimeOnly, NoColor: !a.colors(a.stderr)}).With().Timestamp().Logger()
 }
 
 // colors reports whether w is a terminal whose user wants colours; see

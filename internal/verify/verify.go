@@ -194,8 +194,12 @@ func (r *run) tier(ctx context.Context, name report.TierName, check func(context
 	}
 	t.Took = time.Since(begin)
 	r.report.Tiers = append(r.report.Tiers, t)
-	r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
-		Dur("took", t.Took).Str("why", t.Why).Msg("tier ended")
+	event := r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
+		Stringer("took", t.Took.Round(time.Millisecond))
+	if t.Why != "" {
+		event = event.Str("why", t.Why)
+	}
+	event.Msg("tier ended")
 }
 
 // noteEnd adds the finding that the run was ended before the tier name began,
