@@ -120,8 +120,11 @@ func releaseVerifier(c config.Config) (release.Verifier, error) {
 		return trust.UnsafeUnsigned(), nil
 	}
 	v, err := trust.New(c.Trust)
+	if err != nil && len(c.Trust.Keys)+len(c.Trust.Identities) == 0 {
+		return nil, configError{fmt.Errorf("%w in the configuration (release commands take --key FILE as well; --unsafe-unsigned takes the release unsigned)", err)}
+	}
 	if err != nil {
-		return nil, configError{fmt.Errorf("%w (or take the release unsigned with --unsafe-unsigned)", err)}
+		return nil, configError{err}
 	}
 	return v, nil
 }

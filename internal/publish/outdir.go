@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -93,7 +94,7 @@ func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (rele
 	}
 	if have := d.info; have != nil {
 		if req.Tag != "" && have.Tag != info.Tag || req.Commit != "" && have.Commit != info.Commit {
-			return info, fmt.Errorf("output directory %s holds the release %s of commit %s: choose another --out", d.path, have.Tag, have.Commit)
+			return info, fmt.Errorf("output directory %s holds the release %s of commit %s: choose another --out", d.path, have.Tag, cmp.Or(have.Commit, "none stated"))
 		}
 		current, err := d.isOf(m)
 		if err != nil {

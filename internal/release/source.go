@@ -91,7 +91,7 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	}
 	u, err := url.Parse(spec)
 	if err != nil {
-		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
+		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases or ./releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 	}
 	switch u.Scheme {
 	case "file":
@@ -102,7 +102,7 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	case "https", "http":
 		return newHTTPSource(u, opts...)
 	}
-	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
+	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases or ./releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 }
 
 // secretPattern is where a URL, even a malformed one, may hold a password or a
