@@ -131,7 +131,7 @@ const (
 
 var causes = map[Cause]cause{
 	ReleaseUntrusted:               {Untrusted, "the release is not trusted", "Get the release again from its publisher; if it stays so, treat the source as compromised."},
-	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "Make the release available (ec-verify release fetch, or --release DIR) and run again."},
+	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
 	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
 	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextCompare},
@@ -174,9 +174,9 @@ var causes = map[Cause]cause{
 	InputBad:                       {Drift, "what something is built from is not what it should be", nextCompare},
 	InputMissing:                   {Inconclusive, "not checkable here: a build input is missing", "Check it on a machine that has the input, such as a builder."},
 	InputClaimed:                   {Notice, "build inputs are known by the Nix database alone", "Nothing to do: a result that is the release's needs no better inputs."},
-	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See to what the finding follows from."},
+	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See what it follows from."},
 	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},
-	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "Run as root on a kernel with namespaces; see the detail."},
+	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "See the detail: run as root on a kernel with namespaces, or choose other derivations (--rebuild)."},
 	DerivationDiffers:              {Drift, "a derivation of the embedded flake is not the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
