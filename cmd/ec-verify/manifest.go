@@ -16,6 +16,7 @@ import (
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/publish"
 	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -53,6 +54,12 @@ a machine that rebuilds them raises no alarm. It takes root.`,
 			}
 			if err := closure.CheckConfiguration(name); err != nil {
 				return usageError{err}
+			}
+			// Now, and not when the system has been built.
+			if req.Tag != "" {
+				if _, err := release.ParseTag(req.Tag); err != nil {
+					return usageError{fmt.Errorf("--tag: %w", err)}
+				}
 			}
 			ref, err := localFlake(flake)
 			if err != nil {
