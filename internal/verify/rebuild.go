@@ -178,7 +178,11 @@ func (r *run) judgeInput(results []*rebuild.Result) {
 	if in.Witness != "" {
 		f.Detail = joinDetail(f.Detail, "what it should be is known by the "+string(in.Witness))
 	}
-	f.Detail = joinDetail(f.Detail, fmt.Sprintf("%d derivations could not be rebuilt for it", len(results)))
+	many := "1 derivation"
+	if len(results) != 1 {
+		many = fmt.Sprintf("%d derivations", len(results))
+	}
+	f.Detail = joinDetail(f.Detail, many+" could not be rebuilt for it")
 	r.find(f)
 	for _, result := range results {
 		r.find(report.Finding{
