@@ -10,6 +10,9 @@ It recomputes the closure of the system from the disk and from the flake that
 the system carries, compares both with a signed release, and reports every
 difference with its cause. It changes nothing.
 
+The signal SIGUSR1 has it say on stderr how far it is; NO_COLOR in the
+environment turns colours off.
+
 Exit codes:
   0    verified: everything that was asked for was checked and agrees
   1    drifted: the machine differs from the release
