@@ -130,7 +130,7 @@ const (
 )
 
 var causes = map[Cause]cause{
-	ReleaseUntrusted:               {Untrusted, "the release is not trusted", "Get the release again from its publisher; if it stays so, treat the source as compromised."},
+	ReleaseUntrusted:               {Untrusted, "the release is not trusted", "If the detail names no other way, get the release again from its publisher; if it stays so, treat the source as compromised."},
 	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
 	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
