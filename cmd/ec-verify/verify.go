@@ -139,6 +139,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
+	if err := checkStoreRoot(c); err != nil {
+		return err
+	}
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
@@ -216,3 +219,16 @@ func weakened(c config.Config) []string {
 }
 
 var errNoRelease = errors.New("nothing to compare with: give --against TAG, or list the tags in the configuration's release.accept")
+
+// checkStoreRoot tells a disk that is not mounted from one that is damaged. The
+// store may be reached through links; those are followed later, within the disk.
+func checkStoreRoot(c config.Config) error {
+	if c.StoreRoot == "" {
+		return nil
+	}
+	top := strings.SplitN(strings.TrimPrefix(string(c.StoreDir), "/"), "/", 2)[0]
+	if _, err := os.Lstat(filepath.Join(c.StoreRoot, top)); err != nil {
+		return fmt.Errorf("there is no %s below %s: is the disk mounted there?", c.StoreDir, c.StoreRoot)
+	}
+	return nil
+}
