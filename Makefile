@@ -12,6 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOLANGCI := $(CACHE)/golangci-lint-2.15.0/golangci-lint
 GOTESTSUM := $(CACHE)/gotestsum-1.13.0/gotestsum
 TESTFLAGS ?=
+SUMFLAGS ?=
 FUZZTIME ?= 60s
 
 .PHONY: build
@@ -31,7 +32,7 @@ setup:
 
 .PHONY: test
 test: setup $(GOTESTSUM) ## all tests, end-to-end ones included
-	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json -- -timeout 30m $(TESTFLAGS) ./...
+	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json $(SUMFLAGS) --packages ./... -- -timeout 30m $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-quick
