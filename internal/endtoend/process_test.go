@@ -44,7 +44,7 @@ func TestNar(t *testing.T) {
 	if testdata, err := filepath.Glob("../../pkg/nar/testdata"); err == nil && len(testdata) == 1 {
 		m.Push(testdata[0], "/root/nar/testdata")
 	}
-	out, _, code := m.Exec(context.Background(), "sh", "-c", `cd /root/nar && ./nar.test -test.v -test.timeout 10m -test.run 'LikeNix|InstalledTrees|TestSum|TestDeep' 2>&1`)
+	out, _, code := m.Exec(context.Background(), "sh", "-c", `cd /root/nar && EC_VERIFY_TEST_ALL_TREES=1 ./nar.test -test.v -test.timeout 10m -test.run 'LikeNix|InstalledTrees|TestSum|TestDeep' 2>&1`)
 	if code != 0 {
 		t.Fatalf("exit %d:\n%s", code, out)
 	}
@@ -54,6 +54,9 @@ func TestNar(t *testing.T) {
 				t.Errorf("not run on the host: %s", strings.TrimSpace(line))
 			}
 		}
+	}
+	if !strings.Contains(out, "with Nix: true") || strings.Contains(out, "left out") {
+		t.Errorf("not all of /usr was compared with Nix:\n%s", out)
 	}
 	if !strings.Contains(out, "--- PASS") {
 		t.Errorf("no test ran:\n%s", out)
