@@ -342,9 +342,8 @@ func (c *claims) of(p closure.StorePath) (closure.PathInfo, bool) {
 // readClaims reads what Nix registered of the manifest's paths and of the
 // running system's closure.
 func (r *run) readClaims(ctx context.Context) *claims {
-	db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+	db, err := r.openDatabase(ctx)
 	if err == nil {
-		defer db.Close()
 		r.report.Coverage.DatabaseReadOnly = db.Immutable()
 		var c *claims
 		if c, err = r.queryClaims(ctx, db); err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -77,11 +76,10 @@ func (r *run) evaluate(ctx context.Context, src source) (closure.Toplevel, error
 // isRegistered reports whether Nix registered the source with the hash that it
 // has on disk.
 func (r *run) isRegistered(ctx context.Context, src source) bool {
-	db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+	db, err := r.openDatabase(ctx)
 	if err != nil {
 		return false
 	}
-	defer db.Close()
 	info, err := db.PathInfo(ctx, src.path)
 	return err == nil && info.NarHash == src.hash
 }

@@ -24,9 +24,22 @@ type source struct {
 	hash nar.Hash
 }
 
-// findSource follows the link of the embedded flake into the store and hashes
-// what lies there.
+// findSource returns the embedded flake, which is looked for once. Whoever
+// evaluates it states its hash, so that one that changed since is refused.
 func (r *run) findSource(ctx context.Context) (source, error) {
+	if r.source == nil {
+		src, err := r.hashSource(ctx)
+		if err != nil {
+			return source{}, err
+		}
+		r.source = &src
+	}
+	return *r.source, nil
+}
+
+// hashSource follows the link of the embedded flake into the store and hashes
+// what lies there.
+func (r *run) hashSource(ctx context.Context) (source, error) {
 	store, err := r.openStore()
 	if err != nil {
 		return source{}, err

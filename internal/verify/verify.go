@@ -77,7 +77,9 @@ type run struct {
 	*Verifier
 	progress *Progress
 	report   *report.Report
-	store    *nixstore.Store
+	store    *nixstore.Store    // nil until openStore
+	database *nixstore.Database // nil until openDatabase
+	source   *source            // nil until findSource
 
 	candidates []candidate
 	chosen     *candidate        // nil until a release is trusted
@@ -150,6 +152,9 @@ func (v *Verifier) begin(progress *Progress) *run {
 }
 
 func (r *run) end() *report.Report {
+	if r.database != nil {
+		r.database.Close()
+	}
 	if r.store != nil {
 		r.store.Close()
 	}
@@ -248,6 +253,19 @@ func (r *run) openStore() (*nixstore.Store, error) {
 		r.store = store
 	}
 	return r.store, nil
+}
+
+// openDatabase opens the Nix database once, for the first tier that needs it:
+// what is opened is a copy, which takes time and room.
+func (r *run) openDatabase(ctx context.Context) (*nixstore.Database, error) {
+	if r.database == nil {
+		database, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+		if err != nil {
+			return nil, err
+		}
+		r.database = database
+	}
+	return r.database, nil
 }
 
 // outside reports whether the store is looked at from another machine.
