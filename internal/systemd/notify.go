@@ -1,0 +1,51 @@
+package systemd
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// maxStatus bounds a status in bytes; systemctl shows it in one line.
+const maxStatus = 256
+
+// Notify tells the service manager what the unit is doing, in one line, and
+// that it is to be given at least extend more before it counts as hung; 0 for no
+// more than it has. It reports whether there is a service manager that listens:
+// there is none outside a unit, which is no error.
+//
+// See sd_notify(3), STATUS= and EXTEND_TIMEOUT_USEC=.
+func Notify(status string, extend time.Duration) (heard bool, err error) {
+	lines := []string{"STATUS=" + oneLine(status)}
+	if extend > 0 {
+		lines = append(lines, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extend.Microseconds()))
+	}
+	heard, err = daemon.SdNotify(false, strings.Join(lines, "\n"))
+	if err != nil {
+		return false, fmt.Errorf("tell the service manager: %w", err)
+	}
+	return heard, nil
+}
+
+// oneLine makes s fit for a protocol of lines, and for a terminal: a newline
+// would begin a new assignment.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= maxStatus {
+		return s
+	}
+	cut := maxStatus - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
