@@ -269,6 +269,16 @@ func TestRebuildWherePublished(t *testing.T) {
 			t.Errorf("%d derivations are listed, want 5", len(got.Unreproducible))
 		}
 	})
+	t.Run("a release of another tag lies there", func(t *testing.T) {
+		sums := m.Run("cat", releases+"/same/SHA256SUMS.txt")
+		_, stderr, code := create(releases+"/same", "--tag", "boot-v2026.03.31")
+		if code == 0 || !strings.Contains(stderr, "choose another --out") {
+			t.Errorf("exit %d\n%s", code, stderr)
+		}
+		if m.Run("cat", releases+"/same/SHA256SUMS.txt") != sums {
+			t.Error("the release that was there is none any more")
+		}
+	})
 	t.Run("one cannot be built again", func(t *testing.T) {
 		m.configure(`{"rebuild": {"firstParty": ["fails", "part-00"]}}`)
 		_, stderr, code := create(releases+"/none", "--rebuild", "first-party")

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/renameio/v2"
 
 	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -47,9 +50,17 @@ func openOutDir(path string) (*outDir, error) {
 
 func (d *outDir) join(name string) string { return filepath.Join(d.path, name) }
 
-// write writes the files of one configuration. The checksums come last: until
-// then there is no release.
-func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, files []closure.PathFiles) (*Result, error) {
+// asset is a file of a release beside its manifest.
+type asset struct {
+	name  string
+	write func(io.Writer) error
+}
+
+// write writes the files of one configuration: its manifest and the assets.
+// Before the first of them the old checksums go, and the new ones come last:
+// in between there is no release. What cannot be a part of the release in d is
+// refused before anything of that release is touched.
+func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, assets ...asset) (*Result, error) {
 	manifest, err := m.Encode()
 	if err != nil {
 		return nil, err
@@ -58,14 +69,17 @@ func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, files [
 	if err != nil {
 		return nil, err
 	}
-	manifestName, listingName := release.ManifestName(m.Configuration), release.ListingName(m.Configuration)
 	if err := os.Remove(d.join(release.SumsName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := writeListing(d.join(listingName), m.Configuration, files); err != nil {
-		return nil, err
+	names := []string{release.ManifestName(m.Configuration)}
+	for _, a := range assets {
+		if err := d.writeAsset(a); err != nil {
+			return nil, err
+		}
+		names = append(names, a.name)
 	}
-	if err := renameio.WriteFile(d.join(manifestName), manifest, 0o644); err != nil {
+	if err := renameio.WriteFile(d.join(names[0]), manifest, 0o644); err != nil {
 		return nil, err
 	}
 	if err := release.WriteInfo(d.path, info); err != nil {
@@ -76,7 +90,7 @@ func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, files [
 	}
 	return &Result{
 		Manifest: m, Tag: string(info.Tag), Embedded: embedded(m, src.Path),
-		Files: []string{manifestName, listingName, release.InfoName, release.SumsName},
+		Files: append(names, release.InfoName, release.SumsName),
 	}, nil
 }
 
@@ -143,16 +157,32 @@ func defaultTag(commit string, src nix.Source) release.Tag {
 	return release.Tag("boot-" + src.Path.Digest()[:12])
 }
 
-func writeListing(path, configuration string, files []closure.PathFiles) error {
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+// writeAsset writes a whole, or nothing.
+func (d *outDir) writeAsset(a asset) error {
+	f, err := renameio.NewPendingFile(d.join(a.name), renameio.WithPermissions(0o644))
 	if err != nil {
 		return err
 	}
 	defer f.Cleanup() //nolint:errcheck // what is left to clean up then failed before
-	if err := encodeListing(f, configuration, files); err != nil {
+	if err := a.write(f); err != nil {
 		return err
 	}
 	return f.CloseAtomicallyReplace()
+}
+
+// listing is the asset that names the files of each path of m.
+func listing(m *closure.Manifest, files []closure.PathFiles) asset {
+	return asset{release.ListingName(m.Configuration), func(w io.Writer) error {
+		return encodeListing(w, m.Configuration, files)
+	}}
+}
+
+// derivations is the asset that explains, on a machine whose flake evaluates to
+// something else, why that is so. The graph is that of m's toplevel.
+func derivations(ctx context.Context, store *nixstore.Store, graph nixstore.Graph, m *closure.Manifest) asset {
+	return asset{release.DerivationsName(m.Configuration), func(w io.Writer) error {
+		return drvdiff.Write(ctx, w, store, graph, m.Configuration, m.Toplevel.DrvPath)
+	}}
 }
 
 func encodeListing(w io.Writer, configuration string, files []closure.PathFiles) error {

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"crypto/sha256"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,12 @@ func source(name, revision string) nix.Source {
 	return nix.Source{Path: object("c", name), NarHash: hashOf(name), Revision: revision}
 }
 
+// other is an asset that stands for all others.
+var other = asset{"other", func(w io.Writer) error {
+	_, err := io.WriteString(w, "other")
+	return err
+}}
+
 // write writes a configuration of a source into dir.
 func write(t *testing.T, dir, configuration string, req Request, src nix.Source) (*Result, error) {
 	t.Helper()
@@ -56,7 +63,7 @@ func write(t *testing.T, dir, configuration string, req Request, src nix.Source)
 	}
 	m, files := manifest(configuration, src.Path.Name())
 	req.Created, req.BestBefore = created, created.AddDate(0, 0, 90)
-	return out.write(req, src, m, files)
+	return out.write(req, src, m, listing(m, files), other)
 }
 
 func info(t *testing.T, dir string) release.Info {
@@ -78,7 +85,7 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"closure-one.json", "closure-one.files.json.zst", release.InfoName, release.SumsName}
+	want := []string{"closure-one.json", "closure-one.files.json.zst", "other", release.InfoName, release.SumsName}
 	if !slices.Equal(first.Files, want) || first.Tag != "boot-v1" || first.Embedded {
 		t.Errorf("got %+v, want the files %q", first, want)
 	}
@@ -103,12 +110,12 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	parsed, err := release.ParseSums(sums)
-	if err != nil || parsed.Len() != 6 {
-		t.Errorf("%s: %v, %d lines, want 6", release.SumsName, err, parsed.Len())
+	if err != nil || parsed.Len() != 7 {
+		t.Errorf("%s: %v, %d lines, want 7", release.SumsName, err, parsed.Len())
 	}
 	names, err := os.ReadDir(dir)
-	if err != nil || len(names) != 7 {
-		t.Errorf("the directory holds %v, %v, want 7 files", names, err)
+	if err != nil || len(names) != 8 {
+		t.Errorf("the directory holds %v, %v, want 8 files", names, err)
 	}
 }
 
@@ -250,7 +257,7 @@ func TestWriteIsWholeOrNothing(t *testing.T) {
 	m, files := manifest("two", "src")
 	files[0].Files = nil // which no listing can hold
 	req := Request{Created: created, BestBefore: created.AddDate(0, 0, 90)}
-	if _, err := out.write(req, source("src", commitA), m, files); err == nil {
+	if _, err := out.write(req, source("src", commitA), m, other, listing(m, files)); err == nil {
 		t.Fatal("a listing without files was written")
 	}
 	names, err := os.ReadDir(dir)

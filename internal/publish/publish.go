@@ -132,7 +132,11 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	if err := describeOrigin(ctx, store, eval.DrvPath, infos); err != nil {
+	graph, err := nixstore.ReadDerivations(ctx, store, eval.DrvPath)
+	if err != nil {
+		return nil, fmt.Errorf("read the derivations of %s: %w", eval.DrvPath, err)
+	}
+	if err := describeOrigin(graph, infos); err != nil {
 		return nil, err
 	}
 	m := &closure.Manifest{
@@ -149,15 +153,10 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 		return nil, err
 	}
 	p.enter("write")
-	derivations, err := out.writeDerivations(ctx, store, m)
+	result, err := out.write(req, src, m, listing(m, files), derivations(ctx, store, graph, m))
 	if err != nil {
 		return nil, err
 	}
-	result, err := out.write(req, src, m, files)
-	if err != nil {
-		return nil, err
-	}
-	result.Files = append(result.Files, derivations)
 	result.Rebuilt, result.Reproduced = second.rebuilt, second.reproduced
 	return result, nil
 }
@@ -228,11 +227,7 @@ func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInf
 // describeOrigin sets the deriver and content address of each path from the
 // derivations, which are a function of the source; the database's claims
 // depend on whether a path was built or substituted here.
-func describeOrigin(ctx context.Context, store *nixstore.Store, drv closure.StorePath, infos []closure.PathInfo) error {
-	graph, err := nixstore.ReadDerivations(ctx, store, drv)
-	if err != nil {
-		return fmt.Errorf("read the derivations of %s: %w", drv, err)
-	}
+func describeOrigin(graph nixstore.Graph, infos []closure.PathInfo) error {
 	derivers := graph.Derivers()
 	addresses, err := graph.ContentAddresses()
 	if err != nil {

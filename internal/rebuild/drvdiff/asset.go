@@ -56,14 +56,10 @@ type line struct {
 	TextBase64 string            `json:"textBase64,omitzero"`
 }
 
-// Write writes the asset of configuration to w: toplevel and all derivations
-// that it is built from, which lie in store. The same derivations give the same
-// bytes.
-func Write(ctx context.Context, w io.Writer, store *nixstore.Store, configuration string, toplevel closure.StorePath) error {
-	graph, err := nixstore.ReadDerivations(ctx, store, toplevel)
-	if err != nil {
-		return err
-	}
+// Write writes the asset of configuration to w: the graph, which is toplevel and
+// all derivations that it is built from, and lies in store. The same derivations
+// give the same bytes.
+func Write(ctx context.Context, w io.Writer, store *nixstore.Store, graph nixstore.Graph, configuration string, toplevel closure.StorePath) error {
 	// One goroutine: the output of several depends on their timing.
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
 	if err != nil {

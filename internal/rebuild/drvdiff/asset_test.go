@@ -17,7 +17,7 @@ const configuration = "ec-runner-x86_64"
 func write(t *testing.T, b *builder, root closure.StorePath) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if err := Write(context.Background(), &out, b.store(), configuration, root); err != nil {
+	if err := Write(context.Background(), &out, b.store(), b.graph(root), configuration, root); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
