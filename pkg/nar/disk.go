@@ -24,8 +24,8 @@ func (h *Hasher) fromDisk(fd int, size int64) error {
 		h.stats.Direct++
 		return nil
 	}
-	dropped, wasCached := drop(fd)
-	if err := h.fromCache(fd, size); err != nil {
+	dropped, wasCached := h.drop(fd, size)
+	if err := h.fromCache(fd, size, false); err != nil {
 		return err
 	}
 	if !dropped {
@@ -74,6 +74,9 @@ func (h *Hasher) direct(fd int, size int64) error {
 		// the length even at the end of the file, where the kernel reads less.
 		off := pos &^ (directAlign - 1)
 		want := min(size-off+directAlign-1, directSize) &^ (directAlign - 1)
+		if err := h.pace(int(want)); err != nil {
+			return err
+		}
 		n, err := pread(fd, h.bounce[:want], off)
 		if err != nil {
 			return h.fail("read", err)
@@ -92,24 +95,17 @@ func (h *Hasher) direct(fd int, size int64) error {
 
 // drop writes a file back and removes it from the page cache. It reports
 // whether no page is left there, and whether there had been any. Pages that a
-// program has mapped stay, and a kernel that cannot be asked (cachestat
-// is of Linux 6.5, and since 6.14 for those who could write the file) counts as
-// pages left.
-func drop(fd int) (dropped, wasCached bool) {
-	var all unix.CachestatRange // to the end of the file
-	var pages unix.Cachestat_t
-	err := unix.Cachestat(uint(fd), &all, &pages, 0)
-	if err == nil && pages.Cache == 0 {
+// program has mapped stay, and where the kernel does not tell a stranger (who
+// neither owns the file nor is root) pages count as left.
+func (h *Hasher) drop(fd int, size int64) (dropped, wasCached bool) {
+	if !h.resident(fd, size) {
 		return true, false
 	}
-	if err != nil || pages.Dirty != 0 || pages.Writeback != 0 {
-		// Only clean pages can be dropped.
-		_ = unix.Fdatasync(fd)
-	}
-	// Whether it worked, the count of pages tells.
+	// Only clean pages can be dropped.
+	_ = unix.Fdatasync(fd)
+	// Whether it worked, the pages tell.
 	_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
-	err = unix.Cachestat(uint(fd), &all, &pages, 0)
-	return err == nil && pages.Cache == 0, true
+	return !h.resident(fd, size), true
 }
 
 // alignedBuffer returns directSize bytes at an address that is a multiple of

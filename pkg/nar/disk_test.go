@@ -179,6 +179,31 @@ func TestReadDiskDropsPages(t *testing.T) {
 	}
 }
 
+// An overlay has no pages of its own: asked for them, the kernel says none,
+// while reads come from the cache of the file below.
+func TestReadDiskThroughAnOverlay(t *testing.T) {
+	_, lower := mountImage(t, "data=journal") // no direct reads
+	file{data: pattern(1<<20 + 1)}.create(t, lower+"/f")
+	path := mountOverlay(t, lower) + "/f"
+	want := sumOf(archive(file{data: pattern(1<<20 + 1)}))
+
+	evict(t, lower+"/f")
+	got, stats := sumWith(t, path, Options{Read: ReadDisk})
+	if got != want || stats != (Stats{Dropped: 1}) || cachedPages(t, lower+"/f") != 0 {
+		t.Errorf("cold: Sum = %v, %+v, then %d pages cached; want %v, Dropped, none", got, stats, cachedPages(t, lower+"/f"), want)
+	}
+	f, err := os.Open(lower + "/f")
+	must(t, err)
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, 8192, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	must(t, err)
+	defer unix.Munmap(m)
+	got, stats = sumWith(t, path, Options{Read: ReadDisk})
+	if got != want || stats != (Stats{Cached: 1}) {
+		t.Errorf("pages that cannot be dropped: Sum = %v, %+v; want %v, Cached", got, stats, want)
+	}
+}
+
 // A file system in memory has no disk to read.
 func TestReadDiskInMemory(t *testing.T) {
 	fd, err := unix.MemfdCreate("nar", unix.MFD_CLOEXEC)
@@ -189,10 +214,10 @@ func TestReadDiskInMemory(t *testing.T) {
 	if setDirect(fd) {
 		t.Error("O_DIRECT on memory is taken for a disk")
 	}
-	if dropped, wasCached := drop(fd); dropped || !wasCached {
+	h := NewHasher(Options{Read: ReadDisk})
+	if dropped, wasCached := h.drop(fd, 4); dropped || !wasCached {
 		t.Errorf("drop = %v, %v; want the pages to stay", dropped, wasCached)
 	}
-	h := NewHasher(Options{Read: ReadDisk})
 	h.out.start(h.digest, false)
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
 		t.Fatal(err)
@@ -204,7 +229,8 @@ func TestReadDiskInMemory(t *testing.T) {
 
 // A kernel that does not tell what it caches must not count as empty.
 func TestDropUnknown(t *testing.T) {
-	if dropped, wasCached := drop(-1); dropped || !wasCached { // every call fails
+	h := NewHasher(Options{})
+	if dropped, wasCached := h.drop(-1, 4); dropped || !wasCached { // every call fails
 		t.Errorf("drop = %v, %v; want false, true", dropped, wasCached)
 	}
 }

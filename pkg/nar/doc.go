@@ -52,5 +52,6 @@
 // 6.13 count in timer ticks of 1 to 10 ms).
 //
 // What is read is the page cache, the same pages that programs run from, unless
-// [ReadDisk] asks for the disk.
+// [ReadDisk] asks for the disk. With [Options.DropBehind] the walk leaves the
+// cache as it found it, to those who need it.
 package nar

@@ -1,6 +1,7 @@
 package nar
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,10 @@ type reader struct {
 	noatime int // unix.O_NOATIME until it is refused
 	stats   Stats
 	bounce  []byte // for direct reads; nil until needed
+	// drops says that the kernel drops behind by itself, as far as is known.
+	drops     bool
+	residence []byte // for mincore; nil until needed
+	cold      coldRuns
 }
 
 // Stats counts where the contents of files really came from. A file that is
@@ -122,24 +127,41 @@ func (h *Hasher) contents(fd int, size int64) error {
 	if h.opts.Read == ReadDisk {
 		return h.fromDisk(fd, size)
 	}
-	if err := h.fromCache(fd, size); err != nil {
+	if err := h.fromCache(fd, size, h.opts.DropBehind); err != nil {
 		return err
 	}
 	h.stats.Cached++
 	return nil
 }
 
-// fromCache reads through the page cache.
-func (h *Hasher) fromCache(fd int, size int64) error {
+// fromCache reads through the page cache, and if asked leaves it as it was.
+func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 	if size >= readAhead {
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
+	}
+	read := read
+	uncached := dropBehind && h.drops
+	if uncached {
+		read = readUncached
+	} else if dropBehind {
+		h.survey(fd, size)
+		defer h.cold.dropRest(fd)
 	}
 	for left := size; left > 0; {
 		if err := h.mayGoOn(); err != nil {
 			return err
 		}
 		b := h.out.room(left)
+		if err := h.pace(len(b)); err != nil {
+			return err
+		}
 		n, err := read(fd, b)
+		if uncached && errors.Is(err, unix.EOPNOTSUPP) {
+			// Refused by this file system before anything was read; it is asked no
+			// more, nor are others.
+			h.drops = false
+			return h.fromCache(fd, size, true)
+		}
 		if err != nil {
 			return h.fail("read", err)
 		}
@@ -149,8 +171,17 @@ func (h *Hasher) fromCache(fd int, size int64) error {
 		h.took(b[:n])
 		h.out.commit(n)
 		left -= int64(n)
+		h.cold.dropBefore(fd, size-left)
 	}
 	return nil
+}
+
+// pace waits until n bytes may be read.
+func (h *Hasher) pace(n int) error {
+	if h.opts.Pace == nil {
+		return nil
+	}
+	return h.opts.Pace(h.ctx, n)
 }
 
 // mayGoOn returns the error that ends the walk from outside: that of the

@@ -40,7 +40,7 @@ func NewHasher(opts Options) *Hasher {
 	if opts.OnEntry != nil {
 		h.content = sha256.New()
 	}
-	h.noatime = unix.O_NOATIME
+	h.noatime, h.drops = unix.O_NOATIME, true
 	return h
 }
 

@@ -1,6 +1,7 @@
 package nar
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -68,6 +69,18 @@ func (m *ReadMode) UnmarshalText(text []byte) error {
 type Options struct {
 	// Read says where the contents of files come from.
 	Read ReadMode
+
+	// DropBehind leaves the page cache as it was: what only this walk brought in
+	// is taken out again as soon as it was read, and what was there for others
+	// stays. It changes where nothing is read from. Where the kernel can neither
+	// do that by itself (RWF_DONTCACHE, Linux 6.14) nor say what was there
+	// (mincore(2), for root and the owner of a file), nothing is taken out.
+	DropBehind bool
+
+	// Pace, when not nil, is called before each read of contents with the number
+	// of bytes that will be read at most, and may wait. An error from it ends the
+	// walk and is returned unchanged.
+	Pace func(ctx context.Context, n int) error
 
 	// Progress, when not nil, is counted up while the walk goes on. Several
 	// walks may share one.

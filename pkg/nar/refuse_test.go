@@ -195,7 +195,7 @@ func TestSumReadError(t *testing.T) {
 	h := NewHasher(Options{})
 	h.path = append(h.path, "root/f"...)
 	h.out.start(h.digest, false)
-	err = h.fromCache(int(mem.Fd()), 10)
+	err = h.fromCache(int(mem.Fd()), 10, false)
 	var errno syscall.Errno
 	if !errors.As(err, &errno) || errno != syscall.EIO || errors.Is(err, ErrChanged) {
 		t.Errorf("fromCache = %v; want EIO", err)

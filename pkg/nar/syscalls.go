@@ -62,6 +62,19 @@ func read(fd int, b []byte) (int, error) {
 	}
 }
 
+// readUncached reads as read does, and has the kernel take out of the page cache
+// what it brought in for that, unless somebody else came for it meanwhile. It
+// fails with EOPNOTSUPP, and has read nothing, where the file system or the
+// kernel cannot.
+func readUncached(fd int, b []byte) (int, error) {
+	const here = -1 // the descriptor's own position
+	for {
+		if n, err := unix.Preadv2(fd, [][]byte{b}, here, unix.RWF_DONTCACHE); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
 func readlinkat(dirfd int, name string, b []byte) (int, error) {
 	for {
 		if n, err := unix.Readlinkat(dirfd, name, b); err != unix.EINTR {

@@ -1,0 +1,156 @@
+package nar
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the page cache holds of a file is asked with mincore(2) on a mapping of
+// it: the mapping is one of the file that has the pages, also where an overlay
+// lies over it, of which cachestat(2) says that it has none. So cachestat, which
+// is quicker, is believed only where it says that all is there. Nothing is read
+// through the mapping.
+
+const (
+	// surveyPages is how many pages one mincore tells of.
+	surveyPages = 64 << 10
+
+	// maxColdRuns bounds what is remembered of a file of which the cache holds
+	// a part here and a part there. What is over it stays in the cache.
+	maxColdRuns = 4096
+
+	// dropEvery is how many bytes are read before they are taken out: seldom
+	// enough to cost nothing, often enough that a large file takes no room.
+	dropEvery = 8 << 20
+)
+
+// eachResidence calls found with which pages, from the one with the number first
+// on, the page cache holds: bit 0 of each byte. The bytes are overwritten by the
+// next call. It returns false if the kernel doesn't tell.
+func (h *Hasher) eachResidence(fd int, size int64, found func(first int64, pages []byte) (goOn bool)) bool {
+	page := int64(os.Getpagesize())
+	for off := int64(0); off < size; off += surveyPages * page {
+		length := min(size-off, surveyPages*page)
+		pages := (length + page - 1) / page
+		if h.residence == nil || int64(len(h.residence)) < pages {
+			h.residence = make([]byte, max(pages, 64))
+		}
+		addr, err := unix.MmapPtr(fd, off, nil, uintptr(length), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return false
+		}
+		_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(h.residence)))) //nolint:gosec // as mincore(2) wants it
+		_ = unix.MunmapPtr(addr, uintptr(length))
+		if errno != 0 {
+			return false
+		}
+		if !found(off/page, h.residence[:pages]) {
+			break
+		}
+	}
+	return true
+}
+
+// resident reports whether the page cache holds anything of a file, or may.
+func (h *Hasher) resident(fd int, size int64) bool {
+	any := false
+	told := h.eachResidence(fd, size, func(_ int64, pages []byte) bool {
+		for _, p := range pages {
+			any = any || p&1 != 0
+		}
+		return !any
+	})
+	return any || !told
+}
+
+// survey notes what of a file is not in the page cache, for dropping it later.
+// It comes before the first read, which brings in more than it returns.
+func (h *Hasher) survey(fd int, size int64) {
+	page := int64(os.Getpagesize())
+	h.cold = coldRuns{runs: h.cold.runs[:0]}
+	var all unix.CachestatRange // to the end of the file
+	var cached unix.Cachestat_t
+	if err := unix.Cachestat(uint(fd), &all, &cached, 0); err == nil && int64(cached.Cache) >= (size+page-1)/page {
+		return
+	}
+	told := h.eachResidence(fd, size, func(first int64, pages []byte) bool {
+		for i, p := range pages {
+			if p&1 == 0 && !h.cold.add((first+int64(i))*page, page) {
+				return false
+			}
+		}
+		return true
+	})
+	if !told {
+		h.cold.runs = h.cold.runs[:0]
+	}
+	if n := len(h.cold.runs); n > 0 && h.cold.runs[n-1].end >= size {
+		h.cold.runs[n-1].end = toEnd
+	}
+}
+
+// toEnd is the end of a run that ends with the file, whose last page is dropped
+// only so where it is not full.
+const toEnd = int64(1)<<62 - 1
+
+// coldRuns are the parts of a file that were not in the page cache, in
+// ascending order. The zero value is none.
+type coldRuns struct {
+	runs []run
+	next int   // runs before it are dropped
+	seen int64 // where dropBefore last dropped
+}
+
+// run is the bytes from start up to and without end.
+type run struct{ start, end int64 }
+
+// add adds length bytes from start on, which are not before the last ones, or
+// returns false if there are too many runs.
+func (c *coldRuns) add(start, length int64) bool {
+	if n := len(c.runs); n > 0 && c.runs[n-1].end == start {
+		c.runs[n-1].end += length
+		return true
+	}
+	if len(c.runs) == maxColdRuns {
+		return false
+	}
+	c.runs = append(c.runs, run{start, start + length})
+	return true
+}
+
+// dropBefore takes out what lies before pos, now and then.
+func (c *coldRuns) dropBefore(fd int, pos int64) {
+	if len(c.runs) == 0 || pos-c.seen < dropEvery {
+		return
+	}
+	c.seen = pos
+	c.drop(fd, pos)
+}
+
+// dropRest takes out what is left, and forgets all runs.
+func (c *coldRuns) dropRest(fd int) {
+	c.drop(fd, toEnd)
+	*c = coldRuns{runs: c.runs[:0]}
+}
+
+func (c *coldRuns) drop(fd int, pos int64) {
+	for ; c.next < len(c.runs); c.next++ {
+		r := c.runs[c.next]
+		to := min(r.end, pos)
+		if to <= r.start {
+			return
+		}
+		length := to - r.start
+		if to == toEnd {
+			length = 0 // to the end of the file
+		}
+		_ = unix.Fadvise(fd, r.start, length, unix.FADV_DONTNEED) // only advice
+		if to < r.end {
+			// From its start again next time: the kernel reads by large folios, and
+			// one that goes beyond to stayed.
+			return
+		}
+	}
+}

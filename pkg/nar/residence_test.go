@@ -1,0 +1,176 @@
+package nar
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// residents returns the numbers of the pages of a file that are cached.
+func residents(t *testing.T, path string) []int64 {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	info, err := f.Stat()
+	must(t, err)
+	var out []int64
+	told := NewHasher(Options{}).eachResidence(int(f.Fd()), info.Size(), func(first int64, pages []byte) bool {
+		for i, p := range pages {
+			if p&1 != 0 {
+				out = append(out, first+int64(i))
+			}
+		}
+		return true
+	})
+	if !told {
+		t.Skip("the kernel does not tell what it caches")
+	}
+	return out
+}
+
+// heat reads length bytes at off into the cache and nothing around them.
+func heat(t *testing.T, path string, off, length int64) {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM))
+	_, err = f.ReadAt(make([]byte, length), off)
+	must(t, err)
+}
+
+// mountOverlay mounts an overlay over lower.
+func mountOverlay(t *testing.T, lower string) (mount string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount a file system")
+	}
+	mount = t.TempDir()
+	if out, err := exec.Command("mount", "-t", "overlay", "overlay", "-o", "lowerdir="+lower+":"+t.TempDir(), mount).CombinedOutput(); err != nil {
+		t.Skipf("mount: %v %s", err, out)
+	}
+	t.Cleanup(func() { exec.Command("umount", mount).Run() })
+	return mount
+}
+
+// What only the walk brought in leaves the cache, what was there stays, in both
+// ways of doing it.
+func TestDropBehind(t *testing.T) {
+	const page = 4096
+	if os.Getpagesize() != page {
+		t.Skip("pages of another size")
+	}
+	for _, size := range []int{1, page, 5*page + 7, 300_000, 3*dropEvery + 12_345} {
+		root := place(t, file{data: pattern(size)})
+		want := sumOf(archive(file{data: pattern(size)}))
+		for name, hot := range map[string][][2]int64{ // offset, length
+			"cold": nil,
+			"hot":  {{0, int64(size)}},
+			"partly hot": {
+				{0, min(page, int64(size))},
+				{int64(size) / 2 / page * page, 1}, {int64(size-1) / page * page, 1},
+			},
+		} {
+			for _, kernel := range []bool{true, false} {
+				evict(t, root)
+				for _, h := range hot {
+					heat(t, root, h[0], h[1])
+				}
+				before := residents(t, root)
+				h := NewHasher(Options{DropBehind: true})
+				h.drops = kernel
+				parent, err := os.Open(filepath.Dir(root))
+				must(t, err)
+				got, err := h.Sum(t.Context(), parent, filepath.Base(root))
+				parent.Close()
+				if err != nil || got != want {
+					t.Fatalf("%d bytes, %s: Sum = %v, %v; want %v", size, name, got, err, want)
+				}
+				if after := residents(t, root); !slices.Equal(before, after) {
+					t.Errorf("%d bytes, %s, by the kernel %v (asked: %v): %d pages before, %d after: %v",
+						size, name, h.drops, kernel, len(before), len(after), head(after))
+				}
+			}
+		}
+	}
+}
+
+func head(n []int64) []int64 { return n[:min(len(n), 20)] }
+
+// Without DropBehind a walk fills the cache: the tests above can fail.
+func TestNoDropBehind(t *testing.T) {
+	root := place(t, file{data: pattern(100_000)})
+	evict(t, root)
+	sumWith(t, root, Options{})
+	if len(residents(t, root)) == 0 {
+		t.Error("nothing is cached after a walk")
+	}
+}
+
+// An overlay cannot do it by itself, and has no pages of its own.
+func TestDropBehindThroughAnOverlay(t *testing.T) {
+	lower := t.TempDir()
+	names := []string{"a", "b", "c"}
+	for i, name := range names {
+		file{data: pattern(1<<20 + i)}.create(t, lower+"/"+name)
+		evict(t, lower+"/"+name)
+	}
+	heat(t, lower+"/b", 8192, 65536)
+	before := residents(t, lower+"/b")
+	sumWith(t, mountOverlay(t, lower), Options{DropBehind: true})
+	for _, name := range []string{"a", "c"} {
+		if n := residents(t, lower+"/"+name); len(n) != 0 {
+			t.Errorf("%s: %d pages are cached, none were", name, len(n))
+		}
+	}
+	if after := residents(t, lower+"/b"); !slices.Equal(before, after) {
+		t.Errorf("b: cached before %v, after %v", before, head(after))
+	}
+}
+
+// What is known of a file of many parts is bounded, and the rest is left alone.
+func TestColdRunsAreBounded(t *testing.T) {
+	var c coldRuns
+	for i := range int64(2 * maxColdRuns) {
+		if ok := c.add(2*i, 1); ok != (i < maxColdRuns) {
+			t.Fatalf("run %d is taken: %v", i, ok)
+		}
+	}
+	if c.add(2*maxColdRuns-1, 1); len(c.runs) != maxColdRuns || c.runs[maxColdRuns-1] != (run{2*maxColdRuns - 2, 2 * maxColdRuns}) {
+		t.Errorf("what goes on where the last run ends is not taken: %d, %v", len(c.runs), c.runs[maxColdRuns-1])
+	}
+}
+
+// Pace is asked before all that is read, and ends the walk.
+func TestPace(t *testing.T) {
+	root := place(t, dir{"a": file{data: pattern(400_000)}, "b": file{data: "b"}, "empty": file{}})
+	for _, mode := range []ReadMode{ReadCached, ReadDisk} {
+		var calls, bytes int
+		_, _ = sumWith(t, root, Options{Read: mode, Pace: func(_ context.Context, n int) error {
+			calls++
+			bytes += n
+			return nil
+		}})
+		if bytes < 400_001 || calls < 2 {
+			t.Errorf("%s: asked %d times for %d bytes in all, 400001 were read", mode, calls, bytes)
+		}
+		stop := errors.New("stop")
+		calls = 0
+		_, err := HashPath(t.Context(), root, Options{Read: mode, Pace: func(context.Context, int) error {
+			if calls++; calls == 2 {
+				return stop
+			}
+			return nil
+		}})
+		if !errors.Is(err, stop) || calls != 2 {
+			t.Errorf("%s: error %v after %d calls; want that of the second", mode, err, calls)
+		}
+	}
+}
