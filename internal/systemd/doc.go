@@ -6,5 +6,8 @@
 // timer.go asks when a timer fires next. Outside a unit, and on a machine
 // without systemd, all of this does nothing or says that it does not know.
 //
-// The package says nothing of what is verified: it is told words and counters.
+// journal*.go tell the journal: journal_event.go has the events and the names of
+// their fields, journal_report.go makes entries of a report, and journal.go sends
+// them, where the journal does not hang. What entries mean to their reader stands
+// in systemd/ec-verify.catalog and docs/journal.md.
 package systemd

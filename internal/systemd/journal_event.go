@@ -1,0 +1,73 @@
+package systemd
+
+// Event is what an entry of the journal is about: its MESSAGE_ID, by which the
+// catalog (systemd/ec-verify.catalog) explains it. Events are stable.
+type Event string
+
+// The events.
+const (
+	// RunStarted: a run begins.
+	RunStarted Event = "e86de2abe9e947058e515b229f0219be"
+	// RunVerified, RunDrifted, RunUntrusted and RunInconclusive: a run ended, with
+	// this verdict.
+	RunVerified     Event = "a810e3782fce4f74b91b3fafea54b796"
+	RunDrifted      Event = "dc5d1ad018e9489db8f96f7b703c2f40"
+	RunUntrusted    Event = "af2382a8e130446dafd6a3195c4fc12e"
+	RunInconclusive Event = "800ddd4d16704c22a497d35ed9ea983f"
+	// FindingMade: one difference, or one thing that could not be checked.
+	FindingMade Event = "ff353d108e2548adbfe554819b7a8569"
+	// RebootPending: a reboot leads to another accepted release.
+	RebootPending Event = "b3e4d5656d884f87b0d90831adddddae"
+	// CoverageOverdue: something was not checked for longer than it should be.
+	CoverageOverdue Event = "f3ebf875d01a4bfa952b55e46f6cedf8"
+	// CommandFailed: the program could not do what it was started for.
+	CommandFailed Event = "92956786d0b04f25b417da354da46d42"
+)
+
+// Events returns every event.
+func Events() []Event {
+	return []Event{
+		RunStarted, RunVerified, RunDrifted, RunUntrusted, RunInconclusive,
+		FindingMade, RebootPending, CoverageOverdue, CommandFailed,
+	}
+}
+
+// Field is the name of a field of the journal. journald takes upper-case letters,
+// digits and underscores, at most 64 of them, and the library that sends them
+// looks at none of that: so they are constants.
+type Field string
+
+// The fields; docs/journal.md says what each holds.
+const (
+	FieldRun           Field = "EC_VERIFY_RUN"
+	FieldTool          Field = "EC_VERIFY_TOOL"
+	FieldRelease       Field = "EC_VERIFY_RELEASE"
+	FieldConfiguration Field = "EC_VERIFY_CONFIGURATION"
+	FieldStoreRoot     Field = "EC_VERIFY_STORE_ROOT"
+	FieldUnsafe        Field = "EC_VERIFY_UNSAFE"
+	FieldVerdict       Field = "EC_VERIFY_VERDICT"
+	FieldSeconds       Field = "EC_VERIFY_SECONDS"
+	FieldBytes         Field = "EC_VERIFY_BYTES"
+	FieldUntrusted     Field = "EC_VERIFY_COUNT_UNTRUSTED"
+	FieldDrift         Field = "EC_VERIFY_COUNT_DRIFT"
+	FieldInconclusive  Field = "EC_VERIFY_COUNT_INCONCLUSIVE"
+	FieldNotice        Field = "EC_VERIFY_COUNT_NOTICE"
+	FieldLeftOut       Field = "EC_VERIFY_LEFT_OUT"
+	FieldClass         Field = "EC_VERIFY_CLASS"
+	FieldCause         Field = "EC_VERIFY_CAUSE"
+	FieldConsequenceOf Field = "EC_VERIFY_CONSEQUENCE_OF"
+	FieldTier          Field = "EC_VERIFY_TIER"
+	FieldPath          Field = "EC_VERIFY_PATH"
+	FieldFile          Field = "EC_VERIFY_FILE"
+	FieldFiles         Field = "EC_VERIFY_FILES"
+	FieldField         Field = "EC_VERIFY_FIELD"
+	FieldWant          Field = "EC_VERIFY_WANT"
+	FieldGot           Field = "EC_VERIFY_GOT"
+	FieldDetail        Field = "EC_VERIFY_DETAIL"
+	FieldMeaning       Field = "EC_VERIFY_MEANING"
+	FieldAdvice        Field = "EC_VERIFY_ADVICE"
+	FieldItems         Field = "EC_VERIFY_ITEMS"
+	FieldOverdue       Field = "EC_VERIFY_OVERDUE"
+	FieldEvery         Field = "EC_VERIFY_EVERY"
+	FieldOldest        Field = "EC_VERIFY_OLDEST"
+)
