@@ -1,0 +1,198 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// compression is how a stream is compressed.
+type compression uint8
+
+const (
+	plain compression = iota
+	gzipped
+	zstandard
+	xzed
+)
+
+var (
+	magicGzip = []byte{0x1f, 0x8b}
+	magicZstd = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	magicXz   = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
+)
+
+// compressionOf tells it from the first bytes.
+func compressionOf(head []byte) compression {
+	switch {
+	case bytes.HasPrefix(head, magicGzip):
+		return gzipped
+	case bytes.HasPrefix(head, magicZstd):
+		return zstandard
+	case bytes.HasPrefix(head, magicXz):
+		return xzed
+	}
+	return plain
+}
+
+// isSkippable reports whether head begins a frame of zstd that holds no data.
+func isSkippable(head []byte) bool {
+	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
+}
+
+// decompress returns what the first compressed part of r, which is of the
+// kind c, expands to. With one set it ends there, and r is left at what
+// follows; but xz goes on to the end of r. Otherwise all parts are one stream.
+func decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error) {
+	switch c {
+	case gzipped:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, asMalformed(err)
+		}
+		z.Multistream(!one)
+		return &checked{r: z, close: z.Close}, nil
+	case zstandard:
+		var in io.Reader = r
+		if one {
+			in = &zstdFrame{r: r}
+		}
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, asMalformed(err)
+		}
+		return &checked{r: z, close: func() error { z.Close(); return nil }}, nil
+	case xzed:
+		z, err := xz.NewReader(r)
+		if err != nil {
+			return nil, asMalformed(err)
+		}
+		return &checked{r: z, close: func() error { return nil }}, nil
+	}
+	return io.NopCloser(r), nil
+}
+
+// checked makes the errors of decompressing those of this package.
+type checked struct {
+	r     io.Reader
+	close func() error
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = asMalformed(err)
+	}
+	return n, err
+}
+
+func (c *checked) Close() error { return c.close() }
+
+// asMalformed wraps what a decompressor or archive reader complains of, unless
+// it is an error of reading the bytes or one of ours.
+func asMalformed(err error) error {
+	var outside *outsideError
+	switch {
+	case err == nil, errors.As(err, &outside), errors.Is(err, ErrMalformed), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported):
+		return err
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return malformed("it is cut short")
+	}
+	return fmt.Errorf("%w: %w", ErrMalformed, err)
+}
+
+// outsideError is an error of the medium, of the caller or of this machine, as
+// opposed to one of what the image's bytes say.
+type outsideError struct{ err error }
+
+func (e *outsideError) Error() string { return e.err.Error() }
+func (e *outsideError) Unwrap() error { return e.err }
+
+func outside(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &outsideError{err}
+}
+
+// zstdFrame reads the bytes of one frame of zstd, and of skippable ones before
+// it, and ends there; the decoder reads as far ahead as it can. See RFC 8878,
+// section 3.1.
+type zstdFrame struct {
+	r     *bufio.Reader
+	left  int64 // bytes until something is to be parsed
+	state int   // 0: a frame comes, 1: a block comes, 2: the checksum was the last
+	sum   bool
+}
+
+func (f *zstdFrame) Read(p []byte) (int, error) {
+	for f.left == 0 {
+		if f.state == 2 {
+			return 0, io.EOF
+		}
+		if err := f.parse(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (f *zstdFrame) parse() error {
+	if f.state == 0 {
+		head, err := f.r.Peek(zstd.HeaderMaxSize)
+		if len(head) < 4 {
+			return noEOF(err)
+		}
+		var h zstd.Header
+		if err := h.Decode(head); err != nil {
+			return asMalformed(err)
+		}
+		if h.Skippable {
+			f.left = int64(h.HeaderSize) + int64(h.SkippableSize)
+			return nil
+		}
+		f.left, f.sum, f.state = int64(h.HeaderSize), h.HasCheckSum, 1
+		return nil
+	}
+	head, err := f.r.Peek(3)
+	if len(head) < 3 {
+		return noEOF(err)
+	}
+	block := binary.LittleEndian.Uint32(append(bytes.Clone(head), 0))
+	size := int64(block >> 3)
+	switch block >> 1 & 3 {
+	case 1: // one byte, repeated
+		size = 1
+	case 3:
+		return malformed("a reserved kind of block")
+	}
+	f.left = 3 + size
+	if block&1 == 1 {
+		f.state = 2
+		if f.sum {
+			f.left += 4
+		}
+	}
+	return nil
+}
+
+func noEOF(err error) error {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return malformed("it is cut short")
+	}
+	return err
+}

@@ -1,0 +1,319 @@
+package image
+
+import (
+	"io"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const (
+	sector     = 2048
+	isoStart   = 16 * sector // the first volume descriptor
+	isoHead    = isoStart + 6
+	maxVolumes = 64 // volume descriptors that are looked at
+	maxSystem  = 64 << 10
+)
+
+func isISO(head []byte) bool {
+	return len(head) >= isoHead && string(head[isoStart+1:isoStart+6]) == "CD001"
+}
+
+// iso9660 is one such file system, of which the primary volume is read with its
+// Rock Ridge names; the Joliet names of the same files are not looked at.
+type iso9660 struct {
+	w      *walker
+	r      io.ReaderAt
+	size   int64
+	inside []string
+	skip   int // bytes before the system use entries; -1 where there are none
+	seen   map[int64]bool
+}
+
+// isoNode is a directory record.
+type isoNode struct {
+	m      Member
+	name   string
+	parts  []extent
+	isDir  bool
+	more   bool // another record of the same file follows
+	hidden bool // a directory that was moved here to be less deep
+}
+
+type extent struct{ off, size int64 }
+
+func (w *walker) walkISO(r io.ReaderAt, size int64, inside []string) error {
+	f := &iso9660{w: w, r: r, size: size, inside: inside, skip: -1, seen: make(map[int64]bool)}
+	var d [sector]byte
+	for i := 0; ; i++ {
+		if i == maxVolumes {
+			return malformed("an ISO image without a primary volume")
+		}
+		if err := readAt(r, d[:], isoStart+int64(i)*sector); err != nil {
+			return err
+		}
+		if string(d[1:6]) != "CD001" || d[0] == 255 {
+			return malformed("an ISO image without a primary volume")
+		}
+		if d[0] == 1 {
+			break
+		}
+	}
+	if size := le.Uint16(d[128:]); size != sector {
+		return unsupported("an ISO image with blocks of %d bytes", size)
+	}
+	root, err := f.record(d[156:190])
+	if err != nil {
+		return err
+	}
+	if !root.isDir {
+		return malformed("the root of an ISO image is no directory")
+	}
+	if err := f.findSystemUse(root); err != nil {
+		return err
+	}
+	root.m.Path, root.m.Type, root.m.Inside, root.m.In = "", nar.Directory, inside, ISO
+	return f.walk(root, "", 0)
+}
+
+// findSystemUse looks into the root's entry for itself, which says whether
+// there are Rock Ridge entries.
+func (f *iso9660) findSystemUse(root isoNode) error {
+	var b [sector]byte
+	if err := readAt(f.r, b[:], root.parts[0].off); err != nil {
+		return err
+	}
+	length := int(b[0])
+	if length < 34 {
+		return malformed("the root of an ISO image does not list itself")
+	}
+	use := b[34:length]
+	if len(use) >= 7 && string(use[:2]) == "SP" && use[4] == 0xbe && use[5] == 0xef {
+		f.skip = int(use[6])
+	}
+	return nil
+}
+
+// record reads one directory record but for its system use.
+func (f *iso9660) record(b []byte) (isoNode, error) {
+	if len(b) < 34 || int(b[32])+33 > len(b) {
+		return isoNode{}, malformed("a directory record of %d bytes", len(b))
+	}
+	off, size := int64(le.Uint32(b[2:]))*sector, int64(le.Uint32(b[10:]))
+	flags := b[25]
+	if b[26] != 0 || b[27] != 0 {
+		return isoNode{}, unsupported("an interleaved file in an ISO image")
+	}
+	if size > 0 && (off < isoStart || off > f.size-size) {
+		return isoNode{}, malformed("%d bytes at %d lie outside an ISO image of %d", size, off, f.size)
+	}
+	n := isoNode{parts: []extent{{off, size}}, isDir: flags&2 != 0, more: flags&0x80 != 0}
+	n.name = string(b[33 : 33+int(b[32])])
+	n.m = Member{Inside: f.inside, In: ISO, Type: nar.Regular, Mode: 0o444, Size: size}
+	if n.isDir {
+		n.m.Type, n.m.Mode, n.m.Size = nar.Directory, 0o555, 0
+	}
+	return n, nil
+}
+
+// list reads a directory.
+func (f *iso9660) list(n isoNode) ([]isoNode, error) {
+	at := n.parts[0]
+	if at.size > maxDirSize {
+		return nil, tooLarge("a directory of %d bytes", at.size)
+	}
+	var out []isoNode
+	var b [sector]byte
+	for off := int64(0); off < at.size; off += sector {
+		if err := readAt(f.r, b[:min(sector, at.size-off)], at.off+off); err != nil {
+			return nil, err
+		}
+		// A record does not go on in the next sector.
+		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; {
+			length := int(rest[0])
+			if length > len(rest) {
+				return nil, malformed("a directory record does not end in its sector")
+			}
+			child, err := f.record(rest[:length])
+			if err != nil {
+				return nil, err
+			}
+			self := child.name == "\x00" || child.name == "\x01"
+			if !self {
+				if err := f.systemUse(&child, rest[:length]); err != nil {
+					return nil, err
+				}
+			}
+			rest = rest[length:]
+			if self || child.hidden {
+				continue
+			}
+			if k := len(out) - 1; k >= 0 && out[k].more && out[k].name == child.name {
+				// A file of more than 4 GiB has a record for each part.
+				out[k].parts, out[k].more = append(out[k].parts, child.parts...), child.more
+				out[k].m.Size += child.m.Size
+				continue
+			}
+			out = append(out, child)
+			if int64(len(out)) > f.w.left.Members {
+				return nil, tooLarge("it has more than %d members", f.w.limits.Members)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b isoNode) int { return strings.Compare(a.name, b.name) })
+	for i := range out {
+		if err := checkName(out[i].name); err != nil {
+			return nil, err
+		}
+		if out[i].more || i > 0 && out[i].name == out[i-1].name {
+			return nil, malformed("%s is twice in one directory, or not whole", quote(out[i].name))
+		}
+	}
+	return out, nil
+}
+
+// systemUse reads the Rock Ridge entries of a record: its name, mode, and
+// target.
+func (f *iso9660) systemUse(n *isoNode, record []byte) error {
+	start := 33 + int(record[32])
+	start += start % 2 // padded to an even offset
+	if f.skip < 0 || start+f.skip > len(record) {
+		n.name = plainISOName(n.name)
+		return nil
+	}
+	var name, target strings.Builder
+	var named, linked, targetGoesOn bool
+	use := record[start+f.skip:]
+	for areas := 0; ; areas++ {
+		if areas > 64 {
+			return malformed("too many continued entries in an ISO image")
+		}
+		var next extent
+		for len(use) >= 4 {
+			sig, length := string(use[:2]), int(use[2])
+			if length < 4 || length > len(use) {
+				break // padding
+			}
+			e := use[4:length]
+			switch {
+			case sig == "CE" && len(e) >= 24:
+				next = extent{int64(le.Uint32(e))*sector + int64(le.Uint32(e[8:])), int64(le.Uint32(e[16:]))}
+			case sig == "NM" && len(e) >= 1:
+				named = true
+				name.Write(e[1:])
+			case sig == "PX" && len(e) >= 32:
+				mode := le.Uint32(e)
+				n.m.Mode, n.m.UID, n.m.GID = mode&0o7777, le.Uint32(e[16:]), le.Uint32(e[24:])
+				if t := typeOf(mode); t != n.m.Type && (t == nar.Directory) == n.isDir {
+					n.m.Type = t
+				}
+			case sig == "SL" && len(e) >= 1:
+				linked = true
+				if err := appendTarget(&target, e[1:], &targetGoesOn); err != nil {
+					return err
+				}
+			case sig == "RE":
+				n.hidden = true
+			case sig == "CL", sig == "ZF":
+				return unsupported("an ISO image with moved directories or compressed files (%s)", sig)
+			}
+			use = use[length:]
+			if sig == "ST" {
+				break
+			}
+		}
+		if next.size == 0 {
+			break
+		}
+		if next.size > maxSystem || next.off < isoStart || next.off > f.size-next.size {
+			return malformed("a continued entry lies outside an ISO image")
+		}
+		use = make([]byte, next.size)
+		if err := readAt(f.r, use, next.off); err != nil {
+			return err
+		}
+	}
+	n.name = plainISOName(n.name)
+	if named {
+		n.name = name.String()
+	}
+	if linked && n.m.Type == nar.Symlink {
+		n.m.Target, n.m.Size = target.String(), 0
+	}
+	return nil
+}
+
+// appendTarget adds the components of a link's target: flag, length, text.
+func appendTarget(b *strings.Builder, parts []byte, goesOn *bool) error {
+	for len(parts) >= 2 {
+		flags, length := parts[0], int(parts[1])
+		if len(parts) < 2+length || b.Len() > maxTarget {
+			return malformed("the target of a link in an ISO image")
+		}
+		if s := b.String(); s != "" && !*goesOn && !strings.HasSuffix(s, "/") {
+			b.WriteByte('/')
+		}
+		switch {
+		case flags&2 != 0:
+			b.WriteByte('.')
+		case flags&4 != 0:
+			b.WriteString("..")
+		case flags&8 != 0:
+			b.WriteByte('/')
+		default:
+			b.Write(parts[2 : 2+length])
+		}
+		*goesOn = flags&1 != 0
+		parts = parts[2+length:]
+	}
+	return nil
+}
+
+// plainISOName is a name without Rock Ridge: the version is left out.
+func plainISOName(s string) string {
+	s, _, _ = strings.Cut(s, ";")
+	return strings.TrimSuffix(s, ".")
+}
+
+func (f *iso9660) walk(n isoNode, path string, depth int) error {
+	n.m.Path = path
+	if n.m.Type != nar.Directory {
+		parts := make([]io.Reader, 0, len(n.parts))
+		for _, p := range n.parts {
+			parts = append(parts, &contextReader{f.w.ctx, io.NewSectionReader(f.r, p.off, p.size)})
+		}
+		if n.m.Type != nar.Regular {
+			n.m.Size = 0
+		}
+		return f.w.member(n.m, io.MultiReader(parts...), n.m.Size)
+	}
+	if err := f.w.member(n.m, strings.NewReader(""), 0); err != nil {
+		return err
+	}
+	at := n.parts[0].off
+	if f.seen[at] {
+		return malformed("a directory is in itself or in two places")
+	}
+	f.seen[at] = true
+	if depth > maxDepth {
+		return tooLarge("a path of more than %d directories", maxDepth)
+	}
+	children, err := f.list(n)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		sub := c.name
+		if path != "" {
+			sub = path + "/" + c.name
+		}
+		if len(sub) > maxPath {
+			return tooLarge("a path of %d bytes", len(sub))
+		}
+		if err := f.walk(c, sub, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

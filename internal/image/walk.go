@@ -1,0 +1,286 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// bufferSize is what is read ahead, enough to tell an ISO image by.
+const bufferSize = 64 << 10
+
+// A File is an image that can be read by offset, such as an *os.File.
+type File interface {
+	io.ReaderAt
+}
+
+// Options say how to walk.
+type Options struct {
+	// Limits bound the walk; zero ones are those of DefaultLimits.
+	Limits Limits
+	// TempDir is where images within are put; "" is that of os.TempDir.
+	TempDir string
+}
+
+// Walk goes through the image of size bytes in f, which is called name, and
+// through the images within it. It returns what the image is; an Opaque one
+// has no members.
+func Walk(ctx context.Context, f File, size int64, name string, opts Options, visit Visit) (format Format, err error) {
+	limits := DefaultLimits()
+	if opts.Limits != (Limits{}) {
+		limits = opts.Limits
+	}
+	w := &walker{ctx: ctx, visit: visit, left: limits, limits: limits, tempDir: opts.TempDir}
+	defer w.close()
+	// The readers look at every number before they use it. Should one be
+	// forgotten, it is the image that cannot be read, not the program that ends.
+	defer func() {
+		if p := recover(); p != nil {
+			err = malformed("reading it failed: %v", p)
+		}
+	}()
+	in := &source{at: f, size: size}
+	return w.walk(in, path.Base(name), nil, 0)
+}
+
+// source is an image's bytes: from a file or, with r set, from a stream.
+type source struct {
+	at   io.ReaderAt
+	size int64
+	r    *bufio.Reader
+}
+
+func (s *source) stream(ctx context.Context) *bufio.Reader {
+	if s.r == nil {
+		s.r = bufio.NewReaderSize(&contextReader{ctx, io.NewSectionReader(s.at, 0, s.size)}, bufferSize)
+	}
+	return s.r
+}
+
+type walker struct {
+	ctx          context.Context
+	visit        Visit
+	left, limits Limits
+	tempDir      string
+	temp         []*os.File
+}
+
+func (w *walker) close() {
+	for _, f := range w.temp {
+		f.Close()
+	}
+}
+
+// walk tells what s is and goes through it. A compressed one is told by its
+// name to be an initrd, whose parts are compressed one by one.
+func (w *walker) walk(s *source, name string, inside []string, depth int) (Format, error) {
+	if depth > maxNested {
+		return Opaque, tooLarge("more than %d images within each other", maxNested)
+	}
+	r := s.stream(w.ctx)
+	head, err := r.Peek(isoHead)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return Opaque, err
+	}
+	c := compressionOf(head)
+	switch {
+	case isSquashfs(head):
+		f, size, err := w.seekable(s)
+		if err != nil {
+			return Squashfs, err
+		}
+		return Squashfs, w.walkSquashfs(f, size, inside)
+	case isISO(head):
+		f, size, err := w.seekable(s)
+		if err != nil {
+			return ISO, err
+		}
+		return ISO, w.walkISO(f, size, inside)
+	case isTar(head):
+		return Tar, w.walkTar(r, inside)
+	case isCpio(head) || c != plain && isInitrdName(name):
+		return Initrd, w.walkInitrd(r, inside)
+	case c != plain:
+		z, err := decompress(r, c, false)
+		if err != nil {
+			return Opaque, err
+		}
+		defer z.Close()
+		inner := &source{r: bufio.NewReaderSize(w.metered(z), bufferSize), size: -1}
+		return w.walk(inner, strings.TrimSuffix(name, path.Ext(name)), inside, depth+1)
+	}
+	return Opaque, nil
+}
+
+func isInitrdName(name string) bool {
+	name = strings.ToLower(name)
+	return strings.Contains(name, "initrd") || strings.Contains(name, "initramfs") || strings.Contains(name, "cpio")
+}
+
+// isImage reports whether a member is an image to go into.
+func isImage(m Member, head []byte) bool {
+	switch {
+	case m.In == Squashfs: // a store path is compared as it is
+		return false
+	case isSquashfs(head), isCpio(head), isISO(head):
+		return true
+	}
+	return compressionOf(head) != plain && isInitrdName(path.Base(m.Path))
+}
+
+// member hands out one node; its contents are the next size bytes of r.
+func (w *walker) member(m Member, r io.Reader, size int64) error {
+	if err := w.ctx.Err(); err != nil {
+		return outside(err)
+	}
+	if w.left.Members--; w.left.Members < 0 {
+		return tooLarge("it has more than %d members", w.limits.Members)
+	}
+	out, err := w.visit(m)
+	if err != nil {
+		return outside(err)
+	}
+	if m.Type != nar.Regular {
+		_, err := io.CopyN(io.Discard, r, size)
+		return asMalformed(err)
+	}
+	if out == nil && m.In == Squashfs {
+		return nil // nothing in it is gone into, and what follows is found without it
+	}
+	if w.left.Bytes -= size; w.left.Bytes < 0 {
+		return tooLarge("it holds more than %d bytes", w.limits.Bytes)
+	}
+	return w.contents(m, r, size, out)
+}
+
+// contents writes the contents of m to out, and goes into m if it is an image.
+func (w *walker) contents(m Member, r io.Reader, size int64, out io.WriteCloser) error {
+	counted := &countReader{r: r}
+	var in io.Reader = counted
+	if out != nil {
+		in = io.TeeReader(counted, &sink{out})
+	}
+	if m.In != Squashfs && size > 0 && len(m.Inside) < maxNested {
+		buffered := bufio.NewReaderSize(in, bufferSize)
+		head, err := buffered.Peek(int(min(isoHead, size)))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return asMalformed(err)
+		}
+		if isImage(m, head) {
+			inside := append(slices.Clone(m.Inside), m.Path)
+			if _, err := w.walk(&source{r: buffered, size: size}, path.Base(m.Path), inside, len(inside)); err != nil {
+				return fmt.Errorf("%s: %w", quote(m.Path), err)
+			}
+		}
+		in = buffered
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return asMalformed(err)
+	}
+	if counted.n != size {
+		return malformed("%s is cut short", quote(m.Path))
+	}
+	if out == nil {
+		return nil
+	}
+	return outside(out.Close())
+}
+
+// sink marks the errors of the caller's writer as such.
+type sink struct{ w io.Writer }
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	return n, outside(err)
+}
+
+// seekable returns s as something that can be read by offset.
+func (w *walker) seekable(s *source) (io.ReaderAt, int64, error) {
+	if s.at != nil {
+		return s.at, s.size, nil
+	}
+	f, err := os.CreateTemp(w.tempDir, ".ec-verify-image-*")
+	if err != nil {
+		return nil, 0, outside(err)
+	}
+	w.temp = append(w.temp, f)
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, 0, outside(err)
+	}
+	n, err := io.Copy(&sink{f}, io.LimitReader(s.r, w.left.Spool+1))
+	if err != nil {
+		return nil, 0, asMalformed(err)
+	}
+	if w.left.Spool -= n; w.left.Spool < 0 {
+		return nil, 0, tooLarge("the images within it take more than %d bytes", w.limits.Spool)
+	}
+	return f, n, nil
+}
+
+// metered charges what is read from r, which was decompressed, to the limit.
+func (w *walker) metered(r io.Reader) io.Reader { return &meter{w, r} }
+
+type meter struct {
+	w *walker
+	r io.Reader
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	if err := m.w.ctx.Err(); err != nil {
+		return 0, outside(err)
+	}
+	n, err := m.r.Read(p)
+	if m.w.left.Bytes -= int64(n); m.w.left.Bytes < 0 {
+		return 0, tooLarge("it expands to more than %d bytes", m.w.limits.Bytes)
+	}
+	return n, err
+}
+
+type countReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// contextReader ends with the context, and marks the errors of its reader as
+// those of the medium.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, &outsideError{err}
+	}
+	n, err := c.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &outsideError{err}
+	}
+	return n, err
+}
+
+// readAt fills p from r, or says that the image ends before.
+func readAt(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return malformed("it ends before byte %d", off+int64(len(p)))
+	}
+	return &outsideError{err}
+}

@@ -1,0 +1,194 @@
+package nar
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"strings"
+)
+
+// A Builder makes the hash of a NAR from nodes that are handed to it one by
+// one, for trees that are in no file system of this machine: those in images.
+// The zero value is not usable; see [NewBuilder].
+type Builder struct {
+	digest  hash.Hash
+	out     *bufio.Writer
+	size    int64
+	content hash.Hash
+	open    []string // names of the directories from the root to the last node
+	last    string   // path of the last node
+	begun   bool     // there is a root
+	isDir   bool     // the root is a directory
+	file    Entry    // the regular file that is being written
+	missing int64    // how many bytes of it are still to come
+	entries []Entry
+}
+
+// NewBuilder returns a Builder of an empty tree, which is not one yet: its
+// root is to be added first.
+func NewBuilder() *Builder {
+	b := &Builder{digest: sha256.New(), content: sha256.New()}
+	b.out = bufio.NewWriterSize(b.digest, bufferSize)
+	b.put(tokMagic)
+	return b
+}
+
+// ErrOrder is wrapped by [Builder.Add] for a node that cannot stand where it
+// was added: the order of a NAR has one place for each.
+var ErrOrder = errors.New("not in the order of a NAR")
+
+// Add adds the next node, in the order of the NAR: the root, with the empty
+// Path, first; a directory before what is in it; the entries of one directory
+// by the bytes of their names. The contents of a regular file, e.Size bytes,
+// are then written with Write; e.SHA256 is not looked at. After an error the
+// Builder is of no more use.
+func (b *Builder) Add(e Entry) error {
+	if b.missing > 0 {
+		return fmt.Errorf("%q has %d bytes more to come", clip(b.file.Path), b.missing)
+	}
+	b.finishFile()
+	if e.Path == "" {
+		if b.begun {
+			return fmt.Errorf("%w: a second root", ErrOrder)
+		}
+	} else if err := b.descend(e.Path); err != nil {
+		return err
+	}
+	b.begun, b.last = true, e.Path
+	switch e.Type {
+	case Directory:
+		b.put(tokDirectory)
+		b.isDir = true
+		if e.Path != "" {
+			b.open = append(b.open, e.Path[strings.LastIndexByte(e.Path, '/')+1:])
+		}
+		b.entries = append(b.entries, Entry{Path: e.Path, Type: Directory})
+	case Symlink:
+		b.put(tokSymlink)
+		b.putString(e.Target)
+		b.closeNode(e.Path)
+		b.entries = append(b.entries, Entry{Path: e.Path, Type: Symlink, Target: e.Target})
+	case Regular:
+		if e.Size < 0 {
+			return fmt.Errorf("%q has the size %d", clip(e.Path), e.Size)
+		}
+		if e.Executable {
+			b.put(tokExecutable)
+		} else {
+			b.put(tokRegular)
+		}
+		b.putLength(e.Size)
+		b.content.Reset()
+		b.file = Entry{Path: e.Path, Type: Regular, Executable: e.Executable, Size: e.Size}
+		b.missing = e.Size
+	default:
+		return fmt.Errorf("%q: %w", clip(e.Path), ErrUnsupported)
+	}
+	return nil
+}
+
+// descend makes the directory of path the current one.
+func (b *Builder) descend(path string) error {
+	if !b.begun || !b.isDir {
+		return fmt.Errorf("%w: %q is in no directory", ErrOrder, clip(path))
+	}
+	parts := strings.Split(path, "/")
+	dirs, name := parts[:len(parts)-1], parts[len(parts)-1]
+	if name == "" || name == "." || name == ".." || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("%q: not a name", clip(path))
+	}
+	if len(dirs) > len(b.open) {
+		return fmt.Errorf("%w: %q comes before its directory", ErrOrder, clip(path))
+	}
+	for i, dir := range dirs {
+		if b.open[i] != dir {
+			return fmt.Errorf("%w: %q comes outside its directory", ErrOrder, clip(path))
+		}
+	}
+	// The name of the last node of that directory, be it a closed one.
+	if before := strings.Split(b.last, "/"); b.last != "" && len(before) > len(dirs) && before[len(dirs)] >= name {
+		return fmt.Errorf("%w: %q is doubled or comes too late", ErrOrder, clip(path))
+	}
+	for len(b.open) > len(dirs) {
+		b.closeNode("x") // any but the root
+		b.open = b.open[:len(b.open)-1]
+	}
+	b.put(tokEntry)
+	b.putString(name)
+	b.put(tokNode)
+	return nil
+}
+
+// Write takes the next bytes of the file that was added last.
+func (b *Builder) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.missing {
+		return 0, fmt.Errorf("%q has more than its %d bytes", clip(b.file.Path), b.file.Size)
+	}
+	b.missing -= int64(len(p))
+	b.content.Write(p)
+	b.size += int64(len(p))
+	return b.out.Write(p)
+}
+
+func (b *Builder) finishFile() {
+	if b.file.Type != Regular {
+		return
+	}
+	b.put(padding(b.file.Size))
+	b.content.Sum(b.file.SHA256[:0])
+	b.entries = append(b.entries, b.file)
+	b.closeNode(b.file.Path)
+	b.file = Entry{}
+}
+
+// Sum ends the tree and returns what identifies its NAR, and its nodes in the
+// order of the NAR with the digests of their contents.
+func (b *Builder) Sum() (Sum, []Entry, error) {
+	if !b.begun || b.missing > 0 {
+		return Sum{}, nil, errors.New("the tree is not complete")
+	}
+	b.finishFile()
+	for range b.open {
+		b.closeNode("x")
+	}
+	b.open = nil
+	if b.isDir {
+		b.closeNode("")
+		b.isDir = false
+	}
+	if err := b.out.Flush(); err != nil {
+		return Sum{}, nil, err
+	}
+	s := Sum{Size: b.size}
+	b.digest.Sum(s.Hash[:0])
+	return s, b.entries, nil
+}
+
+// closeNode ends a node, and the entry that holds it where it is not the root.
+func (b *Builder) closeNode(path string) {
+	b.put(tokClose)
+	if path != "" {
+		b.put(tokClose)
+	}
+}
+
+func (b *Builder) put(s string) {
+	b.size += int64(len(s))
+	_, _ = b.out.WriteString(s) // into a hash.Hash, which never fails
+}
+
+func (b *Builder) putLength(n int64) {
+	var length [8]byte
+	for i := range length {
+		length[i] = byte(uint64(n) >> (8 * i))
+	}
+	b.put(string(length[:]))
+}
+
+func (b *Builder) putString(s string) {
+	b.putLength(int64(len(s)))
+	b.put(s)
+	b.put(padding(int64(len(s))))
+}
