@@ -66,6 +66,7 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		newManifestCommand(a),
 		newReleaseCommand(a),
+		newCompareCommand(a),
 		newHashCommand(a),
 		newStatusCommand(a),
 		newConfigCommand(a),

@@ -108,3 +108,42 @@ func configurationOf(name string) (string, bool) {
 	c = strings.TrimPrefix(c, closurePrefix)
 	return c, closure.CheckConfiguration(c) == nil
 }
+
+// A Kind says what an asset is, by its name.
+type Kind uint8
+
+// The kinds of assets. KindImage is everything that has no form of its own:
+// images, and whatever else is published.
+const (
+	KindImage Kind = iota
+	KindSums
+	KindBundle // SHA256SUMS.txt.sigstore.json, and all else that is made from SHA256SUMS.txt
+	KindInfo
+	KindManifest
+	KindListing
+	KindDerivations
+)
+
+// KindOf returns what the asset of that name is, and the configuration that it
+// is about, where it is about one.
+func KindOf(name string) (kind Kind, configuration string) {
+	if c, ok := configurationOf(name); ok {
+		if isListing(name) {
+			return KindListing, c
+		}
+		// closure-x.drvs.json.zst ends otherwise.
+		return KindManifest, c
+	}
+	c, isDrvs := strings.CutSuffix(strings.TrimPrefix(name, closurePrefix), derivationsSuffix)
+	switch {
+	case name == SumsName:
+		return KindSums, ""
+	case isSumsFile(name):
+		return KindBundle, ""
+	case name == InfoName:
+		return KindInfo, ""
+	case isDrvs && strings.HasPrefix(name, closurePrefix) && closure.CheckConfiguration(c) == nil:
+		return KindDerivations, c
+	}
+	return KindImage, ""
+}

@@ -1,0 +1,204 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/internal/release"
+)
+
+// Options say how to compare. The zero value is fit.
+type Options struct {
+	// TempDir is where images within images are put; "" is that of os.TempDir.
+	TempDir string
+	// Limits bound what is read of one image; zero ones are image's own.
+	Limits image.Limits
+}
+
+// maxFiles bounds the files of a directory.
+const maxFiles = 100_000
+
+// Dirs compares the files of two directories and of those in them, by their
+// names. Links to files are followed, links to directories are not. The error
+// is of a directory that cannot be listed, or of ctx; what else goes wrong is
+// in the Result.
+func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
+	r := &Result{A: a, B: b}
+	filesA, err := list(a)
+	if err != nil {
+		return nil, err
+	}
+	filesB, err := list(b)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Concat(filesA, filesB)
+	slices.Sort(names)
+	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
+	for _, name := range slices.Compact(names) {
+		_, inA := slices.BinarySearch(filesA, name)
+		_, inB := slices.BinarySearch(filesB, name)
+		kind, _ := release.KindOf(name)
+		switch {
+		case kind == release.KindBundle:
+			r.Notes = append(r.Notes, name+" is not compared: each signing gives another signature")
+		case !inB:
+			r.in(name).add(Difference{Kind: OnlyA})
+		case !inA:
+			r.in(name).add(Difference{Kind: OnlyB})
+		default:
+			if err := c.files(ctx, name, filepath.Join(a, name), filepath.Join(b, name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c.checkSums(a, b)
+	c.named()
+	return r, nil
+}
+
+// Files compares two files, such as two manifests or two images, whatever their
+// names.
+func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
+	r := &Result{A: a, B: b}
+	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
+	name := filepath.Base(a)
+	if err := c.files(ctx, name, a, b); err != nil {
+		return nil, err
+	}
+	c.named()
+	return r, nil
+}
+
+// list returns the names of the files in and below dir, sorted.
+func list(dir string) ([]string, error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return nil
+		}
+		names = append(names, strings.TrimPrefix(p, strings.TrimSuffix(root, "/")+"/"))
+		if len(names) > maxFiles {
+			return fmt.Errorf("%q has more than %d files", dir, maxFiles)
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// comparison is the state of one.
+type comparison struct {
+	r    *Result
+	opts Options
+	sums map[string]pairSum // by the name of the file
+}
+
+// openFile opens a regular file, or one that a link leads to.
+func openFile(name string) (*os.File, error) {
+	// Without O_NONBLOCK a named pipe would be waited for.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// files compares one file of A with one of B.
+func (c *comparison) files(ctx context.Context, name, a, b string) error {
+	fileA, err := openFile(a)
+	if err != nil {
+		c.r.fail(name, "A", err)
+		return nil
+	}
+	defer fileA.Close()
+	fileB, err := openFile(b)
+	if err != nil {
+		c.r.fail(name, "B", err)
+		return nil
+	}
+	defer fileB.Close()
+	sum, side, err := readPair(ctx, fileA, fileB)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		c.r.fail(name, side, err)
+		return nil
+	}
+	c.sums[name] = sum
+	c.r.Compared = append(c.r.Compared, name)
+	if sum.equal() {
+		return nil
+	}
+	p := pair{name: name, a: fileA, b: fileB, sum: sum}
+	kind, configuration := release.KindOf(name)
+	switch kind {
+	case release.KindSums:
+		c.checksums(p)
+	case release.KindInfo:
+		c.info(p)
+	case release.KindManifest:
+		c.manifests(p)
+	case release.KindListing:
+		c.listings(ctx, p, configuration)
+	case release.KindDerivations:
+		c.derivations(p, configuration)
+	default:
+		c.images(ctx, p)
+	}
+	return ctx.Err()
+}
+
+// pair is a file of both sides, open, whose bytes differ.
+type pair struct {
+	name string
+	a, b *os.File
+	sum  pairSum
+}
+
+// contents is the difference that the bytes themselves are.
+func (p pair) contents() Difference {
+	b := p.sum.bytes
+	return Difference{Kind: Contents, Bytes: &b, A: "sha256 " + p.sum.digestA.String(), B: "sha256 " + p.sum.digestB.String()}
+}
+
+// read returns both files whole, at most limit bytes of each.
+func (p pair) read(limit int64) (a, b []byte, err error) {
+	one := func(f *os.File) ([]byte, error) {
+		data, err := io.ReadAll(io.NewSectionReader(f, 0, limit+1))
+		if err == nil && int64(len(data)) > limit {
+			err = fmt.Errorf("larger than %d bytes", limit)
+		}
+		return data, err
+	}
+	if a, err = one(p.a); err != nil {
+		return nil, nil, err
+	}
+	b, err = one(p.b)
+	return a, b, err
+}

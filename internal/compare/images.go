@@ -1,0 +1,294 @@
+package compare
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// maxDetailed is of how many members of one image the bytes are compared: each
+// is put into a temporary file.
+const maxDetailed = 50
+
+// member is what is kept of one member of an image.
+type member struct {
+	image.Member
+	sha [sha256.Size]byte
+}
+
+// key tells members apart; no name holds a NUL.
+func key(m image.Member) string { return strings.Join(append(slices.Clone(m.Inside), m.Path), "\x00") }
+
+// images compares two images member by member.
+func (c *comparison) images(ctx context.Context, p pair) {
+	f := c.r.in(p.name)
+	whole := p.contents()
+	formatA, a, errA := c.inventory(ctx, p.a, p.name)
+	formatB, b, errB := c.inventory(ctx, p.b, p.name)
+	if errA != nil {
+		c.r.fail(p.name, "A", errA)
+	}
+	if errB != nil {
+		c.r.fail(p.name, "B", errB)
+	}
+	if errA != nil || errB != nil || formatA != formatB || len(a)+len(b) == 0 {
+		f.add(whole)
+		return
+	}
+	differing := c.compareMembers(a, b)
+	if len(differing) == 0 {
+		whole.Field = "packing"
+		f.add(whole)
+		c.r.Notes = append(c.r.Notes, fmt.Sprintf("%s: every member is the same; the image is put together otherwise (order, compression or padding)", p.name))
+		return
+	}
+	whole.Follows = true
+	f.add(whole)
+	c.detail(ctx, p, differing)
+	for _, d := range differing {
+		f.add(*d)
+	}
+}
+
+func (c *comparison) walk(ctx context.Context, f *os.File, name string, visit image.Visit) (image.Format, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return image.Opaque, err
+	}
+	return image.Walk(ctx, f, info.Size(), name, image.Options{TempDir: c.opts.TempDir, Limits: c.opts.Limits}, visit)
+}
+
+// inventory returns the members of an image by their keys.
+func (c *comparison) inventory(ctx context.Context, f *os.File, name string) (image.Format, map[string]member, error) {
+	all := make(map[string]member)
+	format, err := c.walk(ctx, f, name, func(m image.Member) (io.WriteCloser, error) {
+		k := key(m)
+		if m.Type != nar.Regular {
+			all[k] = member{Member: m}
+			return nil, nil
+		}
+		return &hashing{sha256.New(), func(h hash.Hash) {
+			kept := member{Member: m}
+			h.Sum(kept.sha[:0])
+			all[k] = kept
+		}}, nil
+	})
+	c.r.Members += len(all)
+	return format, all, err
+}
+
+type hashing struct {
+	hash.Hash
+	done func(hash.Hash)
+}
+
+func (h *hashing) Close() error { h.done(h.Hash); return nil }
+
+// compareMembers returns what differs, in the order of the names.
+func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
+	keys := slices.Sorted(maps.Keys(a))
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	var out []*Difference
+	for _, k := range keys {
+		inA, okA := a[k]
+		inB, okB := b[k]
+		m := inA.Member
+		if !okA {
+			m = inB.Member
+		}
+		d := &Difference{Inside: m.Inside, File: m.Path, HasFile: true, A: inA.describe(), B: inB.describe()}
+		switch {
+		case !okB:
+			d.Kind, d.B = OnlyA, ""
+		case !okA:
+			d.Kind, d.A = OnlyB, ""
+		case inA.Type != inB.Type:
+			d.Kind = Type
+		case inA.Target != inB.Target:
+			d.Kind = Target
+		case inA.sha != inB.sha || inA.Size != inB.Size:
+			d.Kind = Contents
+		case inA.metadata() != inB.metadata():
+			d.Kind, d.A, d.B = Metadata, inA.metadata(), inB.metadata()
+		default:
+			continue
+		}
+		out = append(out, d)
+	}
+	// An image that holds a member which differs differs for that.
+	within := make(map[string]bool)
+	for _, d := range out {
+		for i := range d.Inside {
+			within[strings.Join(d.Inside[:i+1], "\x00")] = true
+		}
+	}
+	for _, d := range out {
+		d.Follows = d.Kind == Contents && within[strings.Join(append(slices.Clone(d.Inside), d.File), "\x00")]
+	}
+	return out
+}
+
+func (m member) describe() string {
+	return describe(nar.Entry{Type: m.Type, Executable: m.Executable(), Size: m.Size, SHA256: nar.Hash(m.sha), Target: m.Target})
+}
+
+func (m member) metadata() string {
+	s := fmt.Sprintf("mode %04o, owner %d:%d, time %d", m.Mode, m.UID, m.GID, m.MTime)
+	if m.Xattrs {
+		s += ", extended attributes"
+	}
+	return s
+}
+
+// detail says of the members that differ which bytes do: those of A are put
+// into temporary files, and those of B compared with them.
+func (c *comparison) detail(ctx context.Context, p pair, differing []*Difference) {
+	wanted := make(map[string]*Difference)
+	for _, follows := range []bool{false, true} { // what explains comes first
+		for _, d := range differing {
+			if d.Kind == Contents && d.Follows == follows && len(wanted) < maxDetailed {
+				wanted[strings.Join(append(slices.Clone(d.Inside), d.File), "\x00")] = d
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	dir, err := os.MkdirTemp(c.opts.TempDir, ".ec-verify-compare-*")
+	if err != nil {
+		c.r.fail(p.name, "", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	kept := make(map[string]*os.File)
+	defer func() {
+		for _, f := range kept {
+			f.Close()
+		}
+	}()
+	_, err = c.walk(ctx, p.a, p.name, func(m image.Member) (io.WriteCloser, error) {
+		k := key(m)
+		if wanted[k] == nil || m.Type != nar.Regular || kept[k] != nil {
+			return nil, nil
+		}
+		f, err := os.CreateTemp(dir, "*")
+		if err != nil {
+			return nil, err
+		}
+		kept[k] = f
+		return nopCloser{f}, nil
+	})
+	if err == nil {
+		_, err = c.walk(ctx, p.b, p.name, func(m image.Member) (io.WriteCloser, error) {
+			k := key(m)
+			f := kept[k]
+			if wanted[k] == nil || m.Type != nar.Regular || f == nil {
+				return nil, nil
+			}
+			size, err := f.Seek(0, io.SeekEnd)
+			if err != nil {
+				return nil, err
+			}
+			return &differ{a: f, left: size, bytes: Bytes{First: -1}, done: func(b Bytes) { wanted[k].Bytes = &b }}, nil
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		c.r.fail(p.name, "", fmt.Errorf("which bytes differ could not be told: %w", err))
+	}
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// differ compares what is written to it with a file.
+type differ struct {
+	a     io.ReaderAt
+	left  int64 // bytes of a that are still to be compared
+	buf   []byte
+	bytes Bytes
+	done  func(Bytes)
+}
+
+func (d *differ) Write(p []byte) (int, error) {
+	n := min(int64(len(p)), d.left)
+	if int64(cap(d.buf)) < n {
+		d.buf = make([]byte, n)
+	}
+	got, err := d.a.ReadAt(d.buf[:n], d.bytes.SizeA)
+	if int64(got) < n {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+	d.left -= n
+	d.bytes.diff(d.buf[:n], p)
+	return len(p), nil
+}
+
+func (d *differ) Close() error {
+	if d.left > 0 {
+		d.bytes.count(d.bytes.SizeB, d.left)
+		d.bytes.SizeA += d.left
+	}
+	d.done(d.bytes)
+	return nil
+}
+
+// named gives the members of images that lie in store paths the form that the
+// rest has, gives the files that listings found to differ the bytes that an
+// image showed, and marks what follows from a store path that differs.
+func (c *comparison) named() {
+	files := make(map[string]*Bytes)
+	differing := make(map[closure.StorePath]bool)
+	for i := range c.r.Differences {
+		d := &c.r.Differences[i]
+		switch {
+		case d.Path != "" && !d.HasFile:
+			differing[d.Path] = d.Kind != Derivation
+		case d.Path != "" || !d.HasFile || d.Kind == Checksum || d.Kind == FalseChecksum:
+		default:
+			base, file, _ := strings.Cut(d.File, "/")
+			if p, err := closure.DefaultStoreDir.ParseBase(base); err == nil {
+				d.Path, d.File = p, file
+				if d.Bytes != nil {
+					files[string(p)+"\x00"+file] = d.Bytes
+				}
+			}
+		}
+	}
+	for i := range c.r.Differences {
+		d := &c.r.Differences[i]
+		if d.File == registration && len(differing) > 0 {
+			d.Follows = true
+		}
+		if d.Path == "" || !d.HasFile {
+			continue
+		}
+		d.Follows = d.Follows || differing[d.Path]
+		if d.Bytes == nil && d.Kind == Contents {
+			d.Bytes = files[string(d.Path)+"\x00"+d.File]
+		}
+	}
+}
+
+// registration is the file beside the store paths of an image that has Nix know
+// them, by their hashes among others.
+const registration = "nix-path-registration"

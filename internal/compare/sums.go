@@ -1,0 +1,122 @@
+package compare
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+// checksums compares two SHA256SUMS.txt line by line.
+func (c *comparison) checksums(p pair) {
+	f := c.r.in(p.name)
+	rawA, rawB, err := p.read(release.MaxSumsSize)
+	if err != nil {
+		f.add(p.contents())
+		return
+	}
+	a, errA := release.ParseSums(rawA)
+	b, errB := release.ParseSums(rawB)
+	if errA != nil || errB != nil {
+		f.add(p.contents())
+		for side, err := range map[string]error{"A": errA, "B": errB} {
+			if err != nil {
+				c.r.fail(p.name, side, err)
+			}
+		}
+		return
+	}
+	for name, want := range a.All() {
+		got, ok := b.Digest(name)
+		switch {
+		case !ok:
+			f.add(Difference{Kind: Checksum, File: name, HasFile: true, A: want.String()})
+		case got != want:
+			f.add(Difference{Kind: Checksum, File: name, HasFile: true, A: want.String(), B: got.String()})
+		}
+	}
+	for name, got := range b.All() {
+		if _, ok := a.Digest(name); !ok {
+			f.add(Difference{Kind: Checksum, File: name, HasFile: true, B: got.String()})
+		}
+	}
+}
+
+// checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
+// the checksums that differ because their files do.
+func (c *comparison) checkSums(dirA, dirB string) {
+	for _, side := range []struct {
+		name, dir string
+		digest    func(pairSum) release.Digest
+	}{
+		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
+		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
+	} {
+		data, err := os.ReadFile(filepath.Join(side.dir, release.SumsName))
+		if err != nil {
+			continue // there is none, or the comparison of it has failed
+		}
+		sums, err := release.ParseSums(data)
+		if err != nil {
+			continue
+		}
+		for _, name := range c.r.Compared {
+			want, ok := sums.Digest(name)
+			got := side.digest(c.sums[name])
+			if kind, _ := release.KindOf(name); !ok && kind == release.KindSums {
+				continue
+			}
+			switch {
+			case !ok:
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: "no line for it", B: got.String()})
+			case got != want:
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: want.String(), B: got.String()})
+			}
+		}
+	}
+	kept := c.r.Differences[:0]
+	for _, d := range c.r.Differences {
+		if d.Kind == Checksum {
+			sum, ok := c.sums[d.File]
+			d.Follows = ok && !sum.equal() || !ok
+			if d.File == release.InfoName && ok && !c.differs(release.InfoName) {
+				continue // its times, which are a note
+			}
+		}
+		kept = append(kept, d)
+	}
+	c.r.Differences = kept
+}
+
+func (c *comparison) differs(asset string) bool {
+	for _, d := range c.r.Differences {
+		if d.Asset == asset {
+			return true
+		}
+	}
+	return false
+}
+
+// info compares two release.json. Their times differ from build to build.
+func (c *comparison) info(p pair) {
+	f := c.r.in(p.name)
+	rawA, rawB, err := p.read(release.MaxInfoSize)
+	if err != nil {
+		f.add(p.contents())
+		return
+	}
+	a, errA := release.ParseInfo(rawA)
+	b, errB := release.ParseInfo(rawB)
+	if errA != nil || errB != nil {
+		f.add(p.contents())
+		return
+	}
+	f.field("", "tag", string(a.Tag), string(b.Tag))
+	f.field("", "commit", a.Commit, b.Commit)
+	f.field("", "configurations", joined(a.Configurations), joined(b.Configurations))
+	if !a.CreatedAt.Equal(b.CreatedAt) || !a.BestBefore.Equal(b.BestBefore) {
+		c.r.Notes = append(c.r.Notes, p.name+" has other times ("+a.CreatedAt.Format(time.RFC3339)+" and "+b.CreatedAt.Format(time.RFC3339)+
+			"), which vary from build to build; build both with the same SOURCE_DATE_EPOCH to have it equal")
+	}
+}
