@@ -240,6 +240,47 @@ func TestAcceptLatest(t *testing.T) {
 	}
 }
 
+// TestOffline finds what was fetched, and asks nothing on a network.
+func TestOffline(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{Tag: "boot-v2"})
+	signed(t, dir, releasetest.Spec{Tag: "boot-v3", Created: releasetest.Created.AddDate(0, 0, 5)})
+	asked := false
+	server := source(t, forge(t, dir, func(http.ResponseWriter, *http.Request) bool { asked = true; return false }))
+	f := finder(t, kept, server)
+	f.Offline = true
+	for _, tag := range []release.Tag{release.Latest, "boot-v3"} {
+		_, err := f.Find(t.Context(), tag)
+		wantError(t, err, "not found", "release refresh")
+	}
+	if asked {
+		t.Error("a source on the network was asked")
+	}
+	f.Offline = false
+	if _, err := f.Find(t.Context(), "boot-v3"); err != nil || !asked {
+		t.Fatalf("%v, asked: %t", err, asked)
+	}
+	f.Offline, asked = true, false
+	r, err := f.Find(t.Context(), release.Latest)
+	if err != nil || r.Tag() != "boot-v3" || !slices.ContainsFunc(r.Notes(), func(n string) bool { return strings.Contains(n, "latest stands for boot-v3") }) {
+		t.Fatalf("latest: %v, %v", r, err)
+	}
+	if r, err := f.Find(t.Context(), "boot-v3"); err != nil || len(r.Notes()) > 0 {
+		t.Errorf("boot-v3: %v, %v", r, err)
+	}
+	if _, err := r.Asset(t.Context(), "image.iso"); !errors.Is(err, release.ErrNotFound) {
+		t.Errorf("what is not in the cache: %v", err)
+	}
+	if asked {
+		t.Error("a source on the network was asked")
+	}
+	// One on the disk is asked as ever.
+	f.Sources = append(f.Sources, release.NewDirSource(dir))
+	if r, err := f.Find(t.Context(), "boot-v2"); err != nil || r.Tag() != "boot-v2" {
+		t.Errorf("boot-v2: %v, %v", r, err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	f := finder(t, kept, release.NewDirSource(dir))

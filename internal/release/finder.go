@@ -16,6 +16,9 @@ type Finder struct {
 	// not found or a source cannot be reached; never where a release was found
 	// and refused, which somebody has to hear of.
 	Sources []Source
+	// Offline leaves out the sources that are on a network. What the cache holds
+	// then stands for what they offer.
+	Offline bool
 	// Cache keeps what is accepted; nil for none.
 	Cache *Cache
 	// Verifier decides whom to believe.
@@ -36,6 +39,7 @@ type Finder struct {
 // Find returns the release tag, or with [Latest] the newest one that the
 // sources offer. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
+	asked := tag
 	var latest Tag
 	if tag == Latest || slices.Contains(f.Accept, Latest) && !slices.Contains(f.Accept, tag) {
 		newest, err := f.Newest(ctx)
@@ -53,6 +57,15 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 		return nil, err
 	}
 	opts := append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) { o.latest = latest })
+	r, err := f.find(ctx, tag, opts)
+	if err == nil && asked == Latest && f.Offline {
+		r.notes = append(r.notes, fmt.Sprintf("%s stands for %s, the newest that was fetched: no source on a network was asked", Latest, tag))
+	}
+	return r, err
+}
+
+// find returns the release tag from the cache, or else from a source.
+func (f *Finder) find(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
 	if f.Cache == nil {
 		return f.fromSources(ctx, tag, opts)
 	}
@@ -115,7 +128,11 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 	var newest Tag
 	var asked []string
-	for _, s := range f.Sources {
+	sources := f.sources()
+	if f.Offline && f.Cache != nil {
+		sources = append(sources, f.Cache)
+	}
+	for _, s := range sources {
 		l, ok := s.(Lister)
 		if !ok {
 			continue
@@ -132,7 +149,7 @@ func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 		}
 	}
 	if newest == "" {
-		return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: "name a tag"}
+		return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: f.hint("name a tag")}
 	}
 	return newest, nil
 }
@@ -153,14 +170,14 @@ func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Releas
 		}
 	}
 	// What the cache does not have, the sources may.
-	r.src = &layered{f.Cache, &anySource{f.Sources, f.Cache.String()}}
+	r.src = &layered{f.Cache, &anySource{f.sources(), f.Cache.String()}}
 	return r, nil
 }
 
 // fromSources returns the release from the first source that has it.
 func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
 	var errs []error
-	for _, s := range f.Sources {
+	for _, s := range f.sources() {
 		r, err := Open(ctx, s, tag, f.Verifier, opts...)
 		if err == nil {
 			return r, nil
@@ -171,9 +188,25 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		return nil, &NotFoundError{What: "release " + string(tag), Source: "the cache", Hint: "no sources are configured (release.source)"}
+		return nil, &NotFoundError{What: "release " + string(tag), Source: "the cache", Hint: f.hint("no sources are configured (release.source)")}
 	}
 	return nil, together("release "+string(tag), errs)
+}
+
+// sources are those that are asked. The slice is the caller's.
+func (f *Finder) sources() []Source {
+	return slices.DeleteFunc(slices.Clone(f.Sources), func(s Source) bool {
+		_, network := s.(*HTTPSource)
+		return f.Offline && network
+	})
+}
+
+// hint is what helps where a release is not found.
+func (f *Finder) hint(online string) string {
+	if f.Offline {
+		return "no source on a network was asked (--offline); ec-verify release refresh fetches from them"
+	}
+	return online
 }
 
 // together returns what several sources answered as one error about what. That
