@@ -23,6 +23,11 @@ type sample struct {
 	detail      string // e.g. how many paths
 }
 
+// String words s in a line.
+func (s sample) String() string {
+	return strings.TrimSuffix(s.what+": "+words(s.amount(), s.detail), ": ")
+}
+
 // amount is how much is done, in words; "" while that is unknown, or where the
 // detail says it.
 func (s sample) amount() string {
@@ -69,8 +74,7 @@ func (a *app) watch(look func() sample) (stop func()) {
 			case <-ticker.C:
 				show()
 			case <-usr1:
-				s := look()
-				fmt.Fprintf(a.stderr, "ec-verify: %s\n", strings.TrimSuffix(s.what+": "+words(s.amount(), s.detail), ": "))
+				fmt.Fprintf(a.stderr, "ec-verify: %s\n", look())
 			case <-done:
 				return
 			}

@@ -15,7 +15,7 @@ import (
 
 // releases returns what opens the releases to compare with: the one of
 // --against first, then those that the configuration accepts.
-func (a *app) releases(c config.Config, against string) (func(context.Context) []verify.Candidate, error) {
+func (a *app) releases(c config.Config, against string, offline bool) (func(context.Context) []verify.Candidate, error) {
 	var tags []release.Tag
 	if against != "" {
 		tag, err := release.ParseTag(against)
@@ -36,6 +36,7 @@ func (a *app) releases(c config.Config, against string) (func(context.Context) [
 	if err != nil {
 		return nil, err
 	}
+	finder.Offline = offline
 	return func(ctx context.Context) []verify.Candidate {
 		var out []verify.Candidate
 		for _, tag := range tags {

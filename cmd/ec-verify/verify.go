@@ -34,6 +34,9 @@ type verifyFlags struct {
 	budget        time.Duration
 	all           bool
 	dryRun        bool
+	offline       bool
+	wait          time.Duration
+	stall         time.Duration
 
 	unsafeUnsigned bool
 	unsafeRollback bool
@@ -54,6 +57,9 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.DurationVar(&v.budget, "budget", 0, "rebuild for no longer than `DURATION`")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
+	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
+	f.DurationVar(&v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
+	f.DurationVar(&v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
 	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
 	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: source, eval, live or contents; may be repeated")
@@ -116,6 +122,9 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 		}
 		c.Rebuild.Budget = config.Duration(v.budget)
 	}
+	if v.wait < 0 || v.stall <= 0 {
+		return usageError{errors.New("--wait and --stall-after: want a duration, for --stall-after above 0")}
+	}
 	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
 	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
 	for _, t := range v.unsafeSkip {
@@ -145,7 +154,16 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
-	v, err := a.newVerifier(c, flags.against)
+	if !flags.dryRun {
+		// Before anything in the state directory is read: another run may change
+		// it until it ends.
+		lock, err := a.lockRun(ctx, c, flags.wait, flags.stall)
+		if err != nil {
+			return err
+		}
+		defer lock.Release()
+	}
+	v, err := a.newVerifier(c, flags)
 	if err != nil {
 		return err
 	}
@@ -153,22 +171,10 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 		return a.plan(ctx, v)
 	}
 	progress := new(verify.Progress)
-	stop := a.watch(func() sample {
-		s := progress.Snapshot()
-		// What the other tiers do is not counted: they take no time, but for the
-		// evaluation, of which nobody knows how much there is.
-		look := sample{what: string(s.Tier)}
-		switch {
-		case s.Tier == report.TierContents && s.PathsTotal > 0:
-			look.done, look.total = s.Bytes, s.BytesTotal
-			look.detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
-		case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
-			look.done, look.total, look.items = s.Rebuild.Done, s.Rebuild.Total, true
-			look.detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)
-		}
-		return look
-	})
+	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
+	tell := pulse(progress, c, flags.stall)
 	r := v.Verify(ctx, progress)
+	tell(r.Headline())
 	stop()
 	if err := a.render(r, flags.all); err != nil {
 		return err
@@ -187,8 +193,8 @@ func (a *app) render(r *report.Report, all bool) error {
 }
 
 // newVerifier wires a Verifier to the configuration.
-func (a *app) newVerifier(c config.Config, against string) (*verify.Verifier, error) {
-	open, err := a.releases(c, against)
+func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier, error) {
+	open, err := a.releases(c, flags.against, flags.offline)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +204,7 @@ func (a *app) newVerifier(c config.Config, against string) (*verify.Verifier, er
 	}
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
-		Open: open, Pinned: against != "",
+		Open: open, Pinned: flags.against != "",
 		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c), Ledger: newLedger(c), Read: c.Read, Workers: c.Workers,
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
+)
+
+// fetchStall is how long fetching may go without another byte: longer than a
+// source is tried again. It is TimeoutStartSec= of ec-verify-fetch.service.
+const fetchStall = 10 * time.Minute
+
+// refreshed is one line of release refresh.
+type refreshed struct {
+	// Accepted is the tag as the configuration lists it, which may be latest.
+	Accepted release.Tag `json:"accepted"`
+	// Release is nil where Error says why.
+	Release *releaseSummary `json:"release"`
+	Error   string          `json:"error"`
+}
+
+func newReleaseRefreshCommand(a *app) *cobra.Command {
+	var flags trustFlags
+	cmd := &cobra.Command{
+		Use:   "refresh",
+		Short: "fetch what this machine may run into the cache",
+		Long: `Bring every release that the configuration accepts (release.accept) into the
+cache in the state directory, each checked as for a verification. What is there
+already is not fetched again. Afterwards ec-verify --offline needs no network.
+
+All of them are tried. The exit code is that of the worst: 3 for one that is
+untrusted, 4 for one that could not be had.`,
+		Example: `  ec-verify release refresh
+  ec-verify release refresh && ec-verify --offline`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.load(a, cmd)
+			if err != nil {
+				return err
+			}
+			return a.refresh(cmd.Context(), c)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func (a *app) refresh(ctx context.Context, c config.Config) error {
+	if len(c.Release.Accept) == 0 {
+		return usageError{errors.New("nothing to fetch: list the tags in the configuration's release.accept")}
+	}
+	if c.UnsafeUnsigned {
+		return usageError{errors.New("what nobody signed is not kept, so that there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")}
+	}
+	progress := new(release.Progress)
+	finder, err := newFinder(c, progress)
+	if err != nil {
+		return err
+	}
+	stop := a.watchFetch(progress)
+	tell := systemd.Pulse(func() systemd.Sign {
+		s := progress.Snapshot()
+		return systemd.Sign{Status: "fetching " + s.Asset, Progress: s, Allow: fetchStall}
+	})
+	found := finder.FindAccepted(ctx)
+	status := fmt.Sprintf("%d of %d accepted releases are in the cache", len(found)-failures(found), len(found))
+	tell(status)
+	stop()
+	if err := a.printRefreshed(found); err != nil {
+		return err
+	}
+	if err := worst(found); err != nil {
+		return fmt.Errorf("%s: %w", status, err)
+	}
+	return nil
+}
+
+func failures(found []release.Found) int {
+	n := 0
+	for _, f := range found {
+		if f.Err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// worst returns the first error of a release that was refused, or else the
+// first one: that one is false outweighs that another could not be had.
+func worst(found []release.Found) error {
+	var first error
+	for _, f := range found {
+		var untrusted *release.UntrustedError
+		if errors.As(f.Err, &untrusted) {
+			return f.Err
+		}
+		if first == nil {
+			first = f.Err
+		}
+	}
+	return first
+}
+
+func (a *app) printRefreshed(found []release.Found) error {
+	list := make([]refreshed, 0, len(found))
+	for _, f := range found {
+		line := refreshed{Accepted: f.Tag}
+		if f.Err != nil {
+			line.Error = f.Err.Error()
+		} else {
+			s := summarize(f.Release)
+			line.Release = &s
+		}
+		list = append(list, line)
+	}
+	if a.output == "json" {
+		return a.printJSON(struct {
+			SchemaVersion int         `json:"schemaVersion"`
+			Releases      []refreshed `json:"releases"`
+		}{1, list})
+	}
+	for _, l := range list {
+		text := "failed: " + l.Error
+		if l.Release != nil {
+			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
+		}
+		if _, err := fmt.Fprintf(a.stdout, "%s: %s\n", l.Accepted, report.Escape(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

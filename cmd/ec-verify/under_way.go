@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/runlock"
+	"every.channel/ec-verify/internal/systemd"
+	"every.channel/ec-verify/internal/verify"
+)
+
+// defaultStall is how long a run may go without coming forward: longer than the
+// steps take that count nothing, such as the copy of a large database on a disk
+// that has no time for it. It is TimeoutStartSec= of the units.
+const defaultStall = 30 * time.Minute
+
+// evaluations is how many runs of nix the eval tier makes at most, one after
+// another: the version, the evaluation, and what explains it.
+const evaluations = 4
+
+// lookAt words one look at a run.
+func lookAt(s verify.Snapshot) sample {
+	// What the other tiers do is not counted: they take no time, but for the
+	// evaluation, of which nobody knows how much there is.
+	look := sample{what: string(s.Tier)}
+	switch {
+	case s.Tier == report.TierContents && s.PathsTotal > 0:
+		look.done, look.total = s.Bytes, s.BytesTotal
+		look.detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
+	case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
+		look.done, look.total, look.items = s.Rebuild.Done, s.Rebuild.Total, true
+		look.detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)
+	}
+	return look
+}
+
+// pulse tells the service manager how a run is getting on, until the returned
+// function says how it ended. Nix counts nothing that is seen from here, but
+// each of its runs has a limit of its own, which is allowed for.
+func pulse(p *verify.Progress, c config.Config, stall time.Duration) (stop func(string)) {
+	return systemd.Pulse(func() systemd.Sign {
+		s := p.Snapshot()
+		sign := systemd.Sign{Status: lookAt(s).String(), Progress: s, Allow: stall}
+		switch s.Tier {
+		case report.TierEval:
+			sign.Allow += evaluations * time.Duration(c.Nix.EvalTimeout)
+		case report.TierRebuild:
+			sign.Allow += evaluations*time.Duration(c.Nix.EvalTimeout) + time.Duration(c.Rebuild.BuildTimeout)
+		}
+		return sign
+	})
+}
+
+// lockRun takes the lock of the state directory, and waits for it if told to. A
+// disk looked at from outside with nothing kept needs none.
+func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Duration) (*runlock.Lock, error) {
+	if newLedger(c) == nil && c.UnsafeUnsigned {
+		return nil, nil
+	}
+	return runlock.Acquire(ctx, c.StateDir, wait, runlock.Self(time.Now()), func(h runlock.Holder) {
+		words := "waiting for another run"
+		if h.PID > 0 {
+			words = "waiting for " + h.String()
+		}
+		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(words))
+		_, _ = systemd.Notify(words, wait+stall)
+	})
+}

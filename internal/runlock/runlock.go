@@ -1,0 +1,110 @@
+package runlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockName is the file in the state directory that is locked. Only its owner
+	// may open it: whoever can read a file can lock it.
+	lockName = ".run.lock"
+	// poll is how often a lock that is held is asked for again.
+	poll = 100 * time.Millisecond
+)
+
+// Lock is held by this process until [Lock.Release].
+type Lock struct {
+	file   *os.File
+	holder string // the file that says who holds it
+}
+
+// HeldError is why a run does not begin: another one is under way.
+type HeldError struct {
+	Dir string
+	// Holder is the zero value where it could not be told.
+	Holder Holder
+}
+
+func (e *HeldError) Error() string {
+	who := "another process"
+	if e.Holder.PID > 0 {
+		who = e.Holder.String()
+	}
+	return fmt.Sprintf("a run with the state directory %s is under way, by %s; wait for it with --wait, or give this one another --state-dir", e.Dir, who)
+}
+
+// Acquire takes the lock of the state directory dir, which is made if it does
+// not exist, for me. Where another process holds it, waiting is called with its
+// holder, and again when that changes; after wait the error is a [*HeldError],
+// and when ctx ends its own.
+//
+// A directory that can't be written to is locked itself. One that can be
+// neither made nor opened has no lock, and needs none, since nothing can be
+// remembered there: the lock is nil then, as is the error. A nil *Lock is ready
+// to be released.
+func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, waiting func(Holder)) (*Lock, error) {
+	f, err := open(dir)
+	if err != nil {
+		return nil, nil //nolint:nilerr // see above
+	}
+	l := &Lock{file: f}
+	deadline := time.Now().Add(wait)
+	var last Holder
+	for asked := false; ; asked = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+		holder, _ := Look(dir)
+		if !time.Now().Before(deadline) {
+			f.Close()
+			return nil, &HeldError{dir, holder}
+		}
+		if waiting != nil && (!asked || holder != last) {
+			waiting(holder)
+		}
+		last = holder
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(poll):
+		}
+	}
+	// That it can't be written is no reason not to run.
+	l.holder = filepath.Join(dir, holderName)
+	_ = me.write(l.holder)
+	return l, nil
+}
+
+// open opens what stands for the lock of dir.
+func open(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err == nil {
+		return f, nil
+	}
+	return os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// Release gives the lock back.
+func (l *Lock) Release() {
+	if l == nil {
+		return
+	}
+	_ = os.Remove(l.holder)
+	l.file.Close()
+}

@@ -1,0 +1,201 @@
+package runlock
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain is also a process that holds a lock until its input ends.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("RUNLOCK_TEST_HOLD"); dir != "" {
+		l, err := Acquire(context.Background(), dir, 0, Self(time.Now()), nil)
+		if err != nil || l == nil {
+			os.Exit(1)
+		}
+		os.Stdout.WriteString("held\n")
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		l.Release()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// hold has another process hold the lock of dir, and returns it and what ends
+// it properly.
+func hold(t *testing.T, dir string) (*exec.Cmd, func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "hold", "it")
+	cmd.Env = append(os.Environ(), "RUNLOCK_TEST_HOLD="+dir)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Process.Kill(); cmd.Wait() })
+	if _, err := out.Read(make([]byte, 5)); err != nil {
+		t.Fatal("the other process did not get the lock")
+	}
+	return cmd, func() { in.Close(); cmd.Wait() }
+}
+
+func acquire(dir string, wait time.Duration) (*Lock, error) {
+	return Acquire(context.Background(), dir, wait, Self(time.Now()), nil)
+}
+
+func TestSecondIsToldOfTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	other, end := hold(t, dir)
+	_, err := acquire(dir, 0)
+	var held *HeldError
+	if !errors.As(err, &held) {
+		t.Fatalf("Acquire: %v, want a HeldError", err)
+	}
+	if held.Holder.PID != other.Process.Pid || !strings.HasSuffix(held.Holder.Command, " hold it") || time.Since(held.Holder.Since) > time.Minute {
+		t.Errorf("holder %+v, want process %d", held.Holder, other.Process.Pid)
+	}
+	if h, ok := Look(dir); !ok || h != held.Holder {
+		t.Errorf("Look = %+v, %t", h, ok)
+	}
+	end()
+	if h, ok := Look(dir); ok {
+		t.Errorf("after its end, Look = %+v", h)
+	}
+	l, err := acquire(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release()
+}
+
+func TestKilledHolderLeavesNoLock(t *testing.T) {
+	dir := t.TempDir()
+	other, _ := hold(t, dir)
+	other.Process.Kill()
+	other.Wait()
+	if _, err := os.Stat(filepath.Join(dir, holderName)); err != nil {
+		t.Fatal("the killed process has removed its holder's file: this test shows nothing")
+	}
+	if h, ok := Look(dir); ok {
+		t.Errorf("Look = %+v, of a process that is gone", h)
+	}
+	l, err := acquire(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release()
+}
+
+func TestWait(t *testing.T) {
+	dir := t.TempDir()
+	other, end := hold(t, dir)
+	var seen []Holder
+	l, err := Acquire(context.Background(), dir, time.Minute, Self(time.Now()), func(h Holder) {
+		seen = append(seen, h)
+		end()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release()
+	if len(seen) == 0 || seen[0].PID != other.Process.Pid {
+		t.Errorf("it was said to wait for %+v", seen)
+	}
+
+	hold(t, dir)
+	if _, err := acquire(dir, poll/2); err == nil {
+		t.Error("a wait that is over gave the lock")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err = Acquire(ctx, dir, time.Hour, Self(time.Now()), func(Holder) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a wait that was ended: %v", err)
+	}
+}
+
+// TestLostText: the text is for people alone.
+func TestLostText(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty": "", "torn": `{"pid": 1`, "another's": `{"pid":1,"ticks":0}`, "no process": `{"pid":-1}`, "huge": strings.Repeat("[", maxHolder+1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			hold(t, dir)
+			if err := os.WriteFile(filepath.Join(dir, holderName), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := acquire(dir, 0)
+			var held *HeldError
+			if !errors.As(err, &held) || held.Holder != (Holder{}) || !strings.Contains(err.Error(), "another process") {
+				t.Errorf("Acquire: %v", err)
+			}
+		})
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	t.Run("is made", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "a", "b")
+		l, err := acquire(dir, 0)
+		if err != nil || l == nil {
+			t.Fatalf("Acquire = %v, %v", l, err)
+		}
+		l.Release()
+		info, err := os.Stat(filepath.Join(dir, lockName))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the lock can be opened by others, who could take it: %v, %v", info.Mode(), err)
+		}
+	})
+	t.Run("can't be made", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l, err := acquire(filepath.Join(file, "dir"), 0)
+		if err != nil || l != nil {
+			t.Fatalf("Acquire = %v, %v; want no lock and no error", l, err)
+		}
+		l.Release()
+	})
+	t.Run("the lock can't be opened", func(t *testing.T) {
+		// Stands in for a file system that is read-only or full.
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, lockName), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		l, err := acquire(dir, 0)
+		if err != nil || l == nil {
+			t.Fatalf("Acquire = %v, %v; want the directory's own lock", l, err)
+		}
+		defer l.Release()
+		var held *HeldError
+		if _, err := acquire(dir, 0); !errors.As(err, &held) {
+			t.Errorf("a second one: %v", err)
+		}
+	})
+}
+
+func TestUnitOf(t *testing.T) {
+	for cgroups, want := range map[string]string{
+		"0::/system.slice/ec-verify.service\n":                                  "ec-verify.service",
+		"12:cpu:/x.service\n0::/user.slice/user-0.slice/session-3.scope\n":      "",
+		"1:name=systemd:/a.service\n0::/system.slice/ec-verify-rebuild.service": "ec-verify-rebuild.service",
+		"0::/\n": "",
+		"":       "",
+	} {
+		if got := unitOf(cgroups); got != want {
+			t.Errorf("unitOf(%q) = %q, want %q", cgroups, got, want)
+		}
+	}
+}
