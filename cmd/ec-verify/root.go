@@ -67,6 +67,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newManifestCommand(a),
 		newReleaseCommand(a),
 		newCompareCommand(a),
+		newNetbootCommand(a),
 		newHashCommand(a),
 		newStatusCommand(a),
 		newConfigCommand(a),

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/release"
+)
+
+func newNetbootStageCommand(a *app) *cobra.Command {
+	var flags trustFlags
+	var dir, url, tarball string
+	cmd := &cobra.Command{
+		Use:   "stage TAG",
+		Short: "verify a release and serve its netboot bundle",
+		Long: `Fetch the release TAG, or latest, check it, unpack its netboot bundle into a
+directory of its own in DIR, and have DIR/current lead there.
+
+That last step is one rename, after everything was brought to the disk: what is
+served is always the whole of one verified release, and when anything fails, the
+one before goes on being served. That one is also kept for a while after a
+switch (DIR/previous), for machines that are in the midst of a boot.
+
+A stage that is there already is checked byte for byte and not fetched again.`,
+		Example: `  ec-verify netboot stage boot-v2026.02.28 --dir /srv/netboot --url http://10.0.0.2
+  ec-verify netboot stage latest --dir /srv/netboot --url http://10.0.0.2 --tarball 'ec-runner-x86_64-netboot-*.tar.gz'`,
+		Args: argCount(1, 1, "one tag"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				return usageError{errors.New("--dir DIR is missing: say where to stage")}
+			}
+			base, err := netboot.ParseBaseURL(url)
+			if err != nil {
+				return usageError{fmt.Errorf("--url: %w", err)}
+			}
+			if _, err := filepath.Match(tarball, ""); err != nil {
+				return usageError{fmt.Errorf("--tarball %q: %w", tarball, err)}
+			}
+			staged, err := a.stage(cmd, args[0], &flags, netboot.Stager{Dir: dir, URL: base, Tarball: tarball})
+			if err != nil {
+				return err
+			}
+			headline := fmt.Sprintf("release %s is served", staged.Tag)
+			if !staged.Switched {
+				headline += ", as before"
+			}
+			return a.printStage(headline, stageSummary{
+				SchemaVersion: 1, Tag: string(staged.Tag), Stage: staged.Name, Sums: staged.Sums, Tarball: staged.Tarball,
+				URL: string(staged.URL), Fetched: staged.Fetched, Switched: staged.Switched, Replaced: staged.Replaced,
+			})
+		},
+	}
+	flags.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&dir, "dir", "", "stage in the directory `DIR` (required)")
+	f.StringVar(&url, "url", "", "machines reach this host at `URL`, e.g. http://10.0.0.2 (required)")
+	f.StringVar(&tarball, "tarball", "*-netboot*.tar.gz", "the bundle is the one asset whose name matches `PATTERN`")
+	if err := cmd.MarkFlagDirname("dir"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot.Stager) (*netboot.Staged, error) {
+	c, err := flags.load(a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if c.UnsafeUnsigned {
+		return nil, usageError{netboot.ErrUnsigned}
+	}
+	progress := new(release.Progress)
+	finder, err := newFinder(c, progress)
+	if err != nil {
+		return nil, err
+	}
+	// A bundle is large; /tmp may be memory. The state directory is there now.
+	finder.Options = append(finder.Options, release.WithTempDir(c.StateDir))
+	stop := a.watchFetch(progress)
+	defer stop()
+	return stageRelease(cmd.Context(), finder, tag, s)
+}
+
+func stageRelease(ctx context.Context, finder *release.Finder, tag string, s netboot.Stager) (*netboot.Staged, error) {
+	r, err := findRelease(ctx, finder, tag)
+	if err != nil {
+		return nil, err
+	}
+	return s.Stage(ctx, r)
+}

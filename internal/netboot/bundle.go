@@ -1,0 +1,181 @@
+package netboot
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+// The files of a bundle, and of a stage.
+const (
+	KernelName = "kernel"
+	InitrdName = "initrd"
+	ScriptName = "netboot.ipxe"
+)
+
+// memberLimits says what a bundle consists of, and how large each file may be
+// in bytes. An initrd of NixOS holds the whole system.
+var memberLimits = map[string]int64{
+	KernelName: 512 << 20,
+	InitrdName: 12 << 30,
+	ScriptName: maxScript,
+}
+
+// File is what a file of a stage is.
+type File struct {
+	Size   int64  `json:"size"` // bytes
+	SHA256 string `json:"sha256"`
+}
+
+// errBundle is what is wrong with a bundle; the release is the one to blame, not
+// this machine.
+type errBundle struct{ error }
+
+func badBundle(format string, args ...any) error { return errBundle{fmt.Errorf(format, args...)} }
+
+// unpack writes kernel and initrd of the bundle in to the new files of the same
+// names in dir and brings them to the disk. The script is returned and not
+// written: another one is served. A bundle has these three members as regular
+// files and no others, but for the directory "./" itself.
+func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]File, script []byte, err error) {
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, nil, badBundle("it is not gzip: %v", err)
+	}
+	files = make(map[string]File)
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, badBundle("it is not a tar archive: %v", err)
+		}
+		if h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
+			continue
+		}
+		name := strings.TrimPrefix(h.Name, "./")
+		limit, known := memberLimits[name]
+		_, double := files[name]
+		switch {
+		case !known:
+			return nil, nil, badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
+		case h.Typeflag != tar.TypeReg:
+			return nil, nil, badBundle("its member %s is not a regular file", name)
+		case double:
+			return nil, nil, badBundle("it has %s twice", name)
+		case h.Size > limit:
+			return nil, nil, badBundle("its member %s has %d bytes; at most %d are allowed", name, h.Size, limit)
+		case h.Size == 0:
+			return nil, nil, badBundle("its member %s is empty", name)
+		}
+		body := &contextReader{ctx, t}
+		if name == ScriptName {
+			if script, err = io.ReadAll(body); err != nil {
+				return nil, nil, memberError(ctx, name, err)
+			}
+			files[name] = File{}
+			continue
+		}
+		if files[name], err = writeFile(filepath.Join(dir, name), body); err != nil {
+			return nil, nil, memberError(ctx, name, err)
+		}
+	}
+	// The checksum of gzip comes last. What follows the archive is padding.
+	if n, err := io.Copy(io.Discard, io.LimitReader(&contextReader{ctx, z}, 1<<20)); err != nil || n == 1<<20 {
+		return nil, nil, badBundle("it does not end where its archive does")
+	}
+	for _, name := range []string{KernelName, InitrdName, ScriptName} {
+		if _, ok := files[name]; !ok {
+			return nil, nil, badBundle("it has no %s", name)
+		}
+	}
+	delete(files, ScriptName)
+	return files, script, nil
+}
+
+// memberError tells what is the archive's fault from what is this machine's.
+func memberError(ctx context.Context, name string, err error) error {
+	var onDisk *os.PathError
+	if ctx.Err() != nil || errors.As(err, &onDisk) {
+		return err
+	}
+	return badBundle("its member %s cannot be read: %v", name, err)
+}
+
+// writeFile writes a new file and brings it to the disk.
+func writeFile(name string, in io.Reader) (File, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o640) //nolint:gosec // for the servers, which are in its group
+	if err != nil {
+		return File{}, err
+	}
+	h := sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, h), in)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
+}
+
+// hashFile returns what the regular file name is now.
+func hashFile(ctx context.Context, name string) (File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return File{}, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return File{}, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	h := sha256.New()
+	size, err := io.Copy(h, &contextReader{ctx, f})
+	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// bundleName returns the one asset of r whose name matches pattern, which is
+// well-formed.
+func bundleName(r *release.Release, pattern string) (string, error) {
+	var found []string
+	for name := range r.Sums().All() {
+		if ok, _ := filepath.Match(pattern, name); ok {
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", &release.NotFoundError{What: fmt.Sprintf("a bundle that matches %q", pattern), Source: fmt.Sprintf("release %s from %s", r.Tag(), r.Source()), Hint: release.SumsName + " lists what there is; was the release made with its netboot image?"}
+	}
+	return "", fmt.Errorf("release %s has %d bundles that match %q (%s); name one with --tarball", r.Tag(), len(found), pattern, strings.Join(found, ", "))
+}

@@ -1,0 +1,139 @@
+package netboot
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const goodScript = `#!ipxe
+# Use the cmdline variable to allow the user to specify custom kernel params
+kernel kernel init=/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-nixos-system/init initrd=initrd loglevel=4 console=ttyS0,115200n8 ${cmdline}
+initrd initrd
+boot
+`
+
+// member is one of a test's archive; a type of 0 is a regular file.
+type member struct {
+	name, body string
+	kind       byte
+	link       string
+}
+
+func good(script string) []member {
+	return []member{{name: "kernel", body: "the kernel"}, {name: "initrd", body: "the initrd"}, {name: "netboot.ipxe", body: script}}
+}
+
+func pack(t testing.TB, members ...member) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, m := range members {
+		h := &tar.Header{Name: m.name, Mode: 0o644, Size: int64(len(m.body)), Typeflag: m.kind, Linkname: m.link}
+		if m.kind == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(m.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestUnpack(t *testing.T) {
+	whole := pack(t, good(goodScript)...)
+	huge := func() []byte { // a header that promises more than is allowed
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		w := tar.NewWriter(z)
+		if err := w.WriteHeader(&tar.Header{Name: "kernel", Size: 1 << 40, Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		z.Close()
+		return b.Bytes()
+	}()
+	with := func(m ...member) []byte { return pack(t, append(good(goodScript), m...)...) }
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string // in the error; "" for none
+	}{
+		{"whole", whole, ""},
+		{"as tar -C dir . packs it", pack(t, member{name: "./", kind: tar.TypeDir}, member{name: "./kernel", body: "the kernel"},
+			member{name: "./initrd", body: "the initrd"}, member{name: "./netboot.ipxe", body: goodScript}), ""},
+		{"not gzip", []byte("#!ipxe"), "not gzip"},
+		{"empty", nil, "not gzip"},
+		{"cut short", whole[:len(whole)-20], "unexpected EOF"},
+		{"cut in a member", whole[:40], "tar archive"},
+		{"one bit of its checksum", append(append([]byte{}, whole[:len(whole)-6]...), whole[len(whole)-6]^1, 0, 0, 0, 0, 0), "does not end"},
+		{"without an initrd", pack(t, member{name: "kernel", body: "x"}, member{name: "netboot.ipxe", body: goodScript}), "has no initrd"},
+		{"without anything", pack(t), "has no kernel"},
+		{"a file too many", with(member{name: "autoexec.ipxe", body: "x"}), "autoexec.ipxe"},
+		{"a file above", with(member{name: "../kernel", body: "x"}), "../kernel"},
+		{"an absolute name", with(member{name: "/etc/passwd", body: "x"}), "/etc/passwd"},
+		{"a file below", with(member{name: "sub/kernel", body: "x"}), "sub/kernel"},
+		{"twice", with(member{name: "kernel", body: "another"}), "kernel twice"},
+		{"twice in two ways", with(member{name: "./kernel", body: "another"}), "kernel twice"},
+		{"a link", pack(t, member{name: "kernel", kind: tar.TypeSymlink, link: "/etc/shadow"}), "kernel is not a regular file"},
+		{"a hard link", pack(t, member{name: "kernel", body: "x"}, member{name: "initrd", kind: tar.TypeLink, link: "kernel"}), "initrd is not a regular file"},
+		{"a device", pack(t, member{name: "kernel", kind: tar.TypeChar}), "kernel is not a regular file"},
+		{"a pipe", pack(t, member{name: "initrd", kind: tar.TypeFifo}), "initrd is not a regular file"},
+		{"a directory", pack(t, member{name: "kernel", kind: tar.TypeDir}), "kernel is not a regular file"},
+		{"an empty file", pack(t, member{name: "kernel"}), "kernel is empty"},
+		{"more than is allowed", huge, "at most"},
+		{"a script that is too long", pack(t, good(goodScript+strings.Repeat("#\n", maxScript))...), "at most"},
+		{"much after the archive", func() []byte {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			w := tar.NewWriter(z)
+			for _, m := range good(goodScript) {
+				w.WriteHeader(&tar.Header{Name: m.name, Mode: 0o644, Size: int64(len(m.body)), Typeflag: tar.TypeReg})
+				w.Write([]byte(m.body))
+			}
+			w.Close()
+			z.Write(make([]byte, 2<<20))
+			z.Close()
+			return b.Bytes()
+		}(), "does not end"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			files, script, err := unpack(t.Context(), bytes.NewReader(c.data), dir)
+			switch {
+			case c.want == "" && err != nil:
+				t.Fatal(err)
+			case c.want != "":
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want an error with %q", err, c.want)
+				}
+				return
+			}
+			if string(script) != goodScript {
+				t.Errorf("script: %q", script)
+			}
+			for name, want := range map[string]string{"kernel": "the kernel", "initrd": "the initrd"} {
+				got, err := os.ReadFile(filepath.Join(dir, name))
+				if err != nil || string(got) != want || files[name].Size != int64(len(want)) {
+					t.Errorf("%s: %q, %v, %+v", name, got, err, files[name])
+				}
+			}
+			if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+				t.Errorf("it wrote %d files", len(entries))
+			}
+		})
+	}
+}

@@ -1,0 +1,56 @@
+package netboot
+
+import (
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+const (
+	recordName   = "stage.json"
+	recordSchema = 1
+	maxRecord    = 64 << 10
+)
+
+// Record is a stage's stage.json: where it comes from, and what its files are.
+type Record struct {
+	SchemaVersion int         `json:"schemaVersion"` // 1
+	Tag           release.Tag `json:"tag"`
+	// Sums is the SHA-256 of the release's SHA256SUMS.txt, in hexadecimal.
+	Sums string `json:"sums"`
+	// Tarball is the asset that the files come from.
+	Tarball string  `json:"tarball"`
+	URL     BaseURL `json:"url"`
+	// Files are those that are served, by name.
+	Files map[string]File `json:"files"`
+}
+
+func (r Record) encode() ([]byte, error) {
+	data, err := json.Marshal(&r, json.Deterministic(true), jsontext.WithIndent("  "))
+	return append(data, '\n'), err
+}
+
+func parseRecord(data []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r, json.RejectUnknownMembers(true)); err != nil {
+		return r, err
+	}
+	if r.SchemaVersion != recordSchema {
+		return r, fmt.Errorf("schemaVersion is %d, this program reads %d", r.SchemaVersion, recordSchema)
+	}
+	if _, err := release.ParseTag(string(r.Tag)); err != nil {
+		return r, err
+	}
+	if len(r.Files) != len(memberLimits) {
+		return r, fmt.Errorf("it lists %d files, want %d", len(r.Files), len(memberLimits))
+	}
+	for name := range memberLimits {
+		if _, ok := r.Files[name]; !ok {
+			return r, fmt.Errorf("it does not list %s", name)
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,79 @@
+package netboot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/google/renameio/v2"
+)
+
+// Names of what [Render] writes.
+const (
+	// TFTPName is the directory that is served by TFTP.
+	TFTPName = "tftp"
+	// ChainName is the script in it that iPXE goes on with.
+	ChainName = "chain.ipxe"
+	// TokenMapName is what nginx includes: which token is the right one, as a map
+	// from $ec_token to $ec_token_ok.
+	TokenMapName = "token.map"
+)
+
+// Render writes into dir, which must exist and be this user's own, what the
+// servers need and what holds the token: the directory of TFTP with the chain
+// script and links to the files in links, by the names that firmware asks for,
+// and the map of tokens. Each file appears whole. Nobody but this user and its
+// group can read them.
+func Render(dir string, base BaseURL, token ChainToken, links map[string]string) error {
+	root := filepath.Join(dir, TFTPName)
+	if err := os.Mkdir(root, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	for name, target := range links {
+		if err := CheckTFTPName(name); err != nil {
+			return err
+		}
+		if info, err := os.Stat(target); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		} else if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: %s is not a regular file", name, target)
+		}
+		if err := renameio.Symlink(target, filepath.Join(root, name)); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, ok := links[e.Name()]; !ok && e.Name() != ChainName {
+			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	// The servers run under the umask of their units; what is here is for their
+	// group at most.
+	if err := renameio.WriteFile(filepath.Join(root, ChainName), ChainScript(base, token), 0o640, renameio.IgnoreUmask()); err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, TokenMapName), tokenMap(token), 0o640, renameio.IgnoreUmask())
+}
+
+func tokenMap(token ChainToken) []byte {
+	return fmt.Appendf(nil, "map $ec_token $ec_token_ok {\n  default 0;\n  \"%s\" 1;\n}\n", token)
+}
+
+var tftpPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// CheckTFTPName reports whether name can be asked for by TFTP here: 1 to 100
+// letters, digits and ". _ -", and not the name of the chain script.
+func CheckTFTPName(name string) error {
+	if !tftpPattern.MatchString(name) || name == ChainName {
+		return fmt.Errorf("name %q for TFTP: want letters, digits, '.', '_' and '-', and not %s", clip(name), ChainName)
+	}
+	return nil
+}

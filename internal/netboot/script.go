@@ -1,0 +1,192 @@
+package netboot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"every.channel/ec-verify/internal/release"
+)
+
+// maxScript bounds the script of a bundle in bytes.
+const maxScript = 64 << 10
+
+// A Script is what the netboot.ipxe of a bundle says: how to boot.
+type Script struct {
+	// Params are the kernel's parameters in their order, init= among them.
+	Params []string
+}
+
+// paramPattern is what a kernel parameter may be. A dollar would be expanded by
+// iPXE, a quote or a backslash taken by its parser, and "||", "&&" and ";" by
+// its shell.
+var paramPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.,:;=/+@%^~*!?()\[\]<>-]*$`)
+
+// cmdlineVariable stands in NixOS's script for parameters that whoever chains to
+// it may add.
+const cmdlineVariable = "${cmdline}"
+
+// ParseScript reads the netboot.ipxe of a bundle as NixOS writes it: a kernel
+// line, an initrd line, boot, and comments. Everything else is refused, since it
+// would be lost in the script that is served. The parameter ${cmdline} is left
+// out: what a release boots with is the release's to say.
+func ParseScript(data []byte) (Script, error) {
+	var s Script
+	if len(data) > maxScript {
+		return s, fmt.Errorf("it is larger than %d bytes", maxScript)
+	}
+	first, rest, _ := strings.Cut(string(data), "\n")
+	if strings.TrimRight(first, " \r") != "#!ipxe" {
+		return s, errors.New("it does not begin with #!ipxe")
+	}
+	var seen []string
+	number := 1
+	for line := range strings.Lines(rest) {
+		number++
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		seen = append(seen, words[0])
+		var err error
+		switch words[0] {
+		case "kernel":
+			s.Params, err = kernelParams(words[1:])
+		case "initrd":
+			if len(words) != 2 || words[1] != "initrd" {
+				err = errors.New("want initrd initrd")
+			}
+		case "boot":
+			if len(words) != 1 {
+				err = errors.New("want boot alone")
+			}
+		default:
+			err = errors.New("want kernel, initrd and boot")
+		}
+		if err != nil {
+			return Script{}, fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+	if got := strings.Join(seen, " "); got != "kernel initrd boot" {
+		return Script{}, fmt.Errorf("want one line each of kernel, initrd and boot, in this order; got %q", clip(got))
+	}
+	return s, nil
+}
+
+// kernelParams reads what stands after "kernel".
+func kernelParams(words []string) ([]string, error) {
+	if len(words) == 0 || words[0] != "kernel" && words[0] != "bzImage" && words[0] != "Image" {
+		return nil, errors.New("want kernel kernel and the parameters")
+	}
+	var params []string
+	inits, initrds := 0, 0
+	for _, w := range words[1:] {
+		if w == cmdlineVariable {
+			continue
+		}
+		if !paramPattern.MatchString(w) {
+			return nil, fmt.Errorf("kernel parameter %q cannot stand in a script", clip(w))
+		}
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "init":
+			inits++
+		case "initrd":
+			initrds++
+			if value != "initrd" {
+				return nil, fmt.Errorf("kernel parameter %q: want initrd=initrd", clip(w))
+			}
+		}
+		params = append(params, w)
+	}
+	if inits != 1 {
+		return nil, fmt.Errorf("%d kernel parameters init=, want one: it says which system is booted", inits)
+	}
+	if initrds == 0 {
+		// A kernel that UEFI starts finds its initrd by this alone.
+		params = append(params, "initrd=initrd")
+	}
+	return params, nil
+}
+
+// Encode returns the script that boots the release tag from the stage name
+// below base. The token in its URLs is iPXE's variable ec-token, which the
+// script that chains to it has set; see [ChainScript].
+func (s Script) Encode(base BaseURL, tag release.Tag, name string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `#!ipxe
+# Release %[1]s, verified before it was put here.
+isset ${ec-token} || goto unset
+set ec-stage %[2]s/${ec-token}/%[3]s
+echo every.channel: booting release %[1]s
+imgfree
+kernel ${ec-stage}/kernel %[4]s || goto failed
+initrd --name initrd ${ec-stage}/initrd || goto failed
+boot || goto failed
+:unset
+echo every.channel: ec-token is not set; chain to chain.ipxe by TFTP, not here
+exit 1
+:failed
+echo every.channel: release %[1]s did not boot
+imgfree
+exit 1
+`, tag, base, name, strings.Join(s.Params, " "))
+	return b.Bytes()
+}
+
+// ChainScript returns what iPXE reads by TFTP, once it has an address: it sets
+// the token and goes on by HTTP. It tries a few times, while a switch or a boot
+// host comes up, and then hands over to the firmware, which has other things to
+// boot; it never starts over from DHCP.
+func ChainScript(base BaseURL, token ChainToken) []byte {
+	return fmt.Appendf(nil, `#!ipxe
+set ec-token %[2]s
+set ec-try:int32 0
+:again
+inc ec-try
+echo every.channel: boot host %[1]s, attempt ${ec-try} of 5
+chain --autofree %[1]s/${ec-token}/netboot.ipxe ||
+iseq ${ec-try} 5 && goto failed ||
+sleep 5
+goto again
+:failed
+echo every.channel: nothing to boot from %[1]s; leaving it to the firmware
+exit 1
+`, base, token)
+}
+
+// A BaseURL is how machines reach the boot host, such as "http://10.0.0.2" or
+// "http://boot.example.org:8080"; it has no path. Only [ParseBaseURL] makes one.
+type BaseURL string
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+// ParseBaseURL checks that s can be the URL of a boot host: http, since iPXE has
+// no certificates to believe and nothing secret is served, and no path.
+func ParseBaseURL(s string) (BaseURL, error) {
+	want := fmt.Errorf("boot host %q: want http://ADDRESS or http://ADDRESS:PORT and nothing more", clip(s))
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" || u.String() != "http://"+u.Host || u.User != nil {
+		return "", want
+	}
+	host, port := u.Hostname(), u.Port()
+	if ip := net.ParseIP(host); ip == nil && !hostPattern.MatchString(host) {
+		return "", want
+	}
+	if strings.HasSuffix(u.Host, ":") || len(port) > 5 {
+		return "", want
+	}
+	return BaseURL(s), nil
+}
+
+func clip(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}
