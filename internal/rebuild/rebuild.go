@@ -57,6 +57,9 @@ type Rebuilder struct {
 	Dir    string
 	Policy Policy
 	Limits Limits
+	// Ready, when not nil, is called before each step and may wait until the
+	// machine has room for it. Its error is that of its context.
+	Ready func(ctx context.Context) error
 	// Turn says which share a sample is where nothing is remembered.
 	Turn int
 }
