@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/neighbour"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/verify"
 )
@@ -29,11 +30,21 @@ func newRebuilder(c config.Config) *rebuild.Rebuilder {
 func today() int { return int(time.Now().Unix() / (24 * 60 * 60)) }
 
 // verifyRebuilder returns what the verifier rebuilds with; nil for no rebuild.
-func verifyRebuilder(c config.Config) verify.Rebuilder {
+func verifyRebuilder(c config.Config, pacer *neighbour.Pacer) verify.Rebuilder {
 	if c.Rebuild.Choice == rebuild.None {
 		return nil
 	}
-	return newRebuilder(c)
+	r := newRebuilder(c)
+	r.Ready = pacer.Rest
+	return r
+}
+
+// newPacer returns what has a run give way as the configuration says; nil where
+// it says nothing.
+func newPacer(c config.Config) *neighbour.Pacer {
+	return neighbour.New(c.Neighbour.Limits(), func() (neighbour.Stalls, error) {
+		return neighbour.ReadStalls(neighbour.ProcPressure)
+	})
 }
 
 func choices() []string {

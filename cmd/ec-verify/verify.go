@@ -202,10 +202,12 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 	if err != nil {
 		host = ""
 	}
+	pacer := newPacer(c)
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
 		Open: open, Pinned: flags.against != "",
-		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c), Ledger: newLedger(c), Read: c.Read, Workers: c.Workers,
+		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer), Ledger: newLedger(c),
+		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }

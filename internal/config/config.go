@@ -56,6 +56,8 @@ type Config struct {
 	// Trust says whose signatures are believed.
 	Trust   trust.Policy `json:"trust"`
 	Rebuild Rebuild      `json:"rebuild"`
+	// Neighbour says how other work on the machine is spared.
+	Neighbour Neighbour `json:"neighbour"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.
@@ -91,12 +93,13 @@ type Release struct {
 // Default returns the configuration of the empty object.
 func Default() Config {
 	return Config{
-		Flake:    "/etc/every-channel/flake",
-		StoreDir: closure.DefaultStoreDir,
-		StateDir: "/var/lib/ec-verify",
-		Nix:      Nix{EvalTimeout: Duration(15 * time.Minute)},
-		Release:  Release{Keep: 4},
-		Rebuild:  defaultRebuild(),
+		Flake:     "/etc/every-channel/flake",
+		StoreDir:  closure.DefaultStoreDir,
+		StateDir:  "/var/lib/ec-verify",
+		Nix:       Nix{EvalTimeout: Duration(15 * time.Minute)},
+		Release:   Release{Keep: 4},
+		Rebuild:   defaultRebuild(),
+		Neighbour: defaultNeighbour(),
 	}
 }
 
@@ -179,6 +182,9 @@ func (c *Config) Check() error {
 		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
 	}
 	if err := c.Rebuild.check(); err != nil {
+		return err
+	}
+	if err := c.Neighbour.check(); err != nil {
 		return err
 	}
 	for _, s := range c.Release.Source {
@@ -282,6 +288,8 @@ func goWord(e *json.SemanticError) string {
 		return "true or false"
 	case reflect.Int, reflect.Int64, reflect.Uint64:
 		return "a whole number of a reasonable size"
+	case reflect.Float64:
+		return "a number"
 	case reflect.String:
 		return "a string"
 	case reflect.Slice:

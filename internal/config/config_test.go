@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 		Rebuild: Rebuild{
 			Choice: "none", Share: 10, BuildTimeout: Duration(time.Hour), ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
 		},
+		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
 	}
 	got, err := Parse([]byte("{}"))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -66,6 +67,7 @@ const every = `{
     "reserve": 0,
     "jobs": 2
   },
+  "neighbour": { "dropBehind": false, "rate": 52428800, "maxPressure": 12.5, "maxPause": "10m" },
   "unsafeUnsigned": true,
   "unsafeAllowRollback": true,
   "unsafeSkip": [ "eval", "live" ]
@@ -85,6 +87,7 @@ func TestParseEveryKey(t *testing.T) {
 			Choice: rebuild.Sample, Share: 7, FirstParty: []rebuild.Pattern{"every-channel-*"},
 			Budget: Duration(2 * time.Hour), BuildTimeout: Duration(20 * time.Minute), ScratchSize: 2 << 20, Jobs: 2,
 		},
+		Neighbour:      Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
 	}

@@ -100,6 +100,11 @@ const (
 	// DerivationDiffers: a derivation of the embedded flake is not the release's,
 	// by itself and not for what it is built from.
 	DerivationDiffers Cause = "derivation-differs"
+	// PressureUnknown: whether other programs wait could not be told, so that the
+	// run did not pause for them.
+	PressureUnknown Cause = "pressure-unknown"
+	// PressureLasting: other programs waited for longer than the run may pause.
+	PressureLasting Cause = "pressure-lasting"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 )
@@ -178,6 +183,8 @@ var causes = map[Cause]cause{
 	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},
 	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "See the detail: run as root on a kernel with namespaces, or choose other derivations (--rebuild)."},
 	DerivationDiffers:              {Drift, "a derivation of the embedded flake is not the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
+	PressureUnknown:                {Notice, "whether other programs wait could not be told", "Boot a kernel with pressure stall information (psi=1), or set neighbour.maxPressure to 0; neighbour.rate and idle priorities work without it."},
+	PressureLasting:                {Notice, "other programs waited for longer than a run may pause", "Nothing to do for the verdict; if it happens often, raise neighbour.maxPressure above what the machine's work makes by itself, or neighbour.maxPause."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

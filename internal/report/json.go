@@ -58,13 +58,14 @@ type (
 		Seconds float64  `json:"seconds"`
 	}
 	jsonCoverage struct {
-		Paths            int    `json:"paths"`
-		Hashed           int    `json:"hashed"`
-		Files            int64  `json:"files"`
-		Bytes            int64  `json:"bytes"`
-		Read             string `json:"read"`
-		FromCache        int64  `json:"fromCache"`
-		DatabaseReadOnly bool   `json:"databaseReadOnly"`
+		Paths            int     `json:"paths"`
+		Hashed           int     `json:"hashed"`
+		Files            int64   `json:"files"`
+		Bytes            int64   `json:"bytes"`
+		Read             string  `json:"read"`
+		FromCache        int64   `json:"fromCache"`
+		PausedSeconds    float64 `json:"pausedSeconds"`
+		DatabaseReadOnly bool    `json:"databaseReadOnly"`
 	}
 	jsonFinding struct {
 		Class         Class      `json:"class"`
@@ -97,7 +98,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
 		Coverage: jsonCoverage{
 			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,
-			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, DatabaseReadOnly: r.Coverage.DatabaseReadOnly,
+			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, PausedSeconds: r.Coverage.Paused.Seconds(), DatabaseReadOnly: r.Coverage.DatabaseReadOnly,
 		},
 	}
 	if rel := r.Release; rel != nil {

@@ -64,6 +64,8 @@ type Coverage struct {
 	Bytes     int64 // bytes of file contents read
 	Read      nar.ReadMode
 	FromCache int64 // files that --read disk could only get from the cache
+	// Paused is how long the run gave way to the machine's other work.
+	Paused time.Duration
 	// DatabaseReadOnly says that the Nix database lay on a mount that is
 	// read-only where this program sees it. Its write-ahead log was read as ever.
 	DatabaseReadOnly bool

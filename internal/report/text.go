@@ -170,6 +170,9 @@ func (r *Report) writeCoverage(w io.Writer) {
 			how += fmt.Sprintf(", but for %s that only the page cache gave", quantity(int(c.FromCache), "file"))
 		}
 	}
+	if c.Paused >= time.Second {
+		how += fmt.Sprintf("; paused %s for other programs", c.Paused.Round(time.Second))
+	}
 	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
 		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
 	fmt.Fprintln(w)

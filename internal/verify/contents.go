@@ -162,7 +162,9 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 	owner := r.store.Owner()
 	g, ctx := errgroup.WithContext(ctx)
 	for range r.workers() {
+		pace, leave := r.Pacer.Join()
 		g.Go(func() error {
+			defer leave()
 			var loose []looseFile
 			add := func(name, what string) {
 				if len(loose) < report.MaxFiles {
@@ -170,7 +172,7 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 				}
 			}
 			h := nar.NewHasher(nar.Options{
-				Read: r.Read, Progress: &r.progress.nar, Owner: owner,
+				Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar, Owner: owner,
 				OnMode:         func(name string, mode uint32) { add(name, fmt.Sprintf("mode %04o", mode&0o7777)) },
 				OnOwner:        func(name string, uid uint32) { add(name, fmt.Sprintf("owner %d", uid)) },
 				OnCapabilities: func(name string) { add(name, "file capabilities") },

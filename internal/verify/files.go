@@ -105,7 +105,7 @@ const maxNamed = 1 << 20
 // listFiles returns the files of a path with their hashes.
 func (r *run) listFiles(ctx context.Context, want closure.PathInfo) ([]nar.Entry, error) {
 	var files []nar.Entry
-	h := nar.NewHasher(nar.Options{Read: r.Read, MaxSize: largest(want), OnEntry: func(e nar.Entry) error {
+	h := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: largest(want), OnEntry: func(e nar.Entry) error {
 		if len(files) == maxNamed {
 			return fmt.Errorf("it holds more than %d files", maxNamed)
 		}

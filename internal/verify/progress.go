@@ -2,7 +2,9 @@ package verify
 
 import (
 	"sync/atomic"
+	"time"
 
+	"every.channel/ec-verify/internal/neighbour"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
@@ -17,6 +19,7 @@ type Progress struct {
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
 	rebuild           rebuild.Progress
+	pacer             atomic.Pointer[neighbour.Pacer]
 }
 
 // Snapshot is what a [Progress] stood at.
@@ -28,6 +31,7 @@ type Snapshot struct {
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
 	Rebuild    rebuild.ProgressSnapshot
+	Paused     time.Duration // given way to other programs; it grows in a pause
 }
 
 // Snapshot returns the counts as they stand.
@@ -36,7 +40,7 @@ func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{
 		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
-		Rebuild: p.rebuild.Snapshot(),
+		Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}
 	if tier := p.tier.Load(); tier != nil {
 		s.Tier = *tier

@@ -58,7 +58,7 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	case rest != "":
 		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to a store path", rest, p)}
 	}
-	sum, err := nar.NewHasher(nar.Options{Read: r.Read, MaxSize: maxSource}).Sum(ctx, store.File(), p.Base())
+	sum, err := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: maxSource}).Sum(ctx, store.File(), p.Base())
 	switch {
 	case errors.Is(err, nar.ErrUnsupported):
 		return source{}, &failure{cause: report.SourceAltered, path: string(p), err: err}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"every.channel/ec-verify/internal/neighbour"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -36,7 +37,7 @@ type Candidate struct {
 }
 
 // Verifier verifies a machine. Its fields are set once; it may then be used by
-// several goroutines, one run each.
+// several goroutines, one run each, where it has no Pacer.
 type Verifier struct {
 	// Root is the directory that stands for "/" of the machine; empty or "/"
 	// for this one.
@@ -61,6 +62,10 @@ type Verifier struct {
 	// Ledger remembers what was verified; nil to remember nothing.
 	Ledger Ledger
 	Read   nar.ReadMode
+	// DropBehind leaves the page cache as it was; see [nar.Options].
+	DropBehind bool
+	// Pacer paces the reading of one run; nil for as fast as can be.
+	Pacer *neighbour.Pacer
 	// Workers is how many paths are hashed at once; 0 for as many as pay.
 	Workers int
 	// Skip holds the tiers that the operator took out.
@@ -124,6 +129,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 			Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
 		})
 	}
+	r.tellHeld()
 	r.endRemembering(ctx)
 	return r.end()
 }
@@ -140,6 +146,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 	if progress == nil {
 		progress = new(Progress)
 	}
+	progress.pacer.Store(v.Pacer)
 	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),

@@ -1,0 +1,258 @@
+package neighbour
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// FloorRate is how fast, in bytes a second, all workers together read once
+	// the pauses of a run are used up: slow enough to be borne, fast enough that
+	// 10 GB take 20 minutes.
+	FloorRate = 8 << 20
+
+	// MinRate is the least rate that a run can be held to.
+	MinRate = 1 << 20
+
+	// burst is how many bytes may be read at once after a time without reading.
+	// It is the largest piece that anybody asks for.
+	burst = 256 << 10
+
+	lookEvery   = 2 * time.Second        // between looks at the pressure
+	stillFor    = 200 * time.Millisecond // how long a look at the others takes
+	pauseFor    = time.Second            // how long a pause takes until the next look
+	stillWithin = time.Second            // to wait for workers that are in a read
+	stillPoll   = 5 * time.Millisecond
+)
+
+// Limits say what a run may take. The zero value is no limit.
+type Limits struct {
+	// Rate is how many bytes of file contents are read in a second; 0 for as
+	// many as can be.
+	Rate int64
+	// MaxPressure is the share of time, in percent, for which other programs may
+	// wait before the run pauses; 0 never pauses.
+	MaxPressure float64
+	// MaxPause is how long the pauses of a run may be together.
+	MaxPause time.Duration
+}
+
+// Held is what a [Pacer] did. The zero value is that it did nothing.
+type Held struct {
+	// Paused is how long the run was paused.
+	Paused time.Duration
+	// Last is the pressure that it was paused for the last time.
+	Last string
+	// UsedUp says that the pauses were used up, and the rest was read at
+	// FloorRate at most.
+	UsedUp bool
+	// Blind is why the pressure could not be told, nil where it could.
+	Blind error
+}
+
+// Pacer paces the workers of one run. A nil Pacer holds nobody up. Its methods
+// are safe for concurrent use.
+type Pacer struct {
+	limits Limits
+	stalls func() (Stalls, error)
+
+	limiter *rate.Limiter // nil for no rate
+
+	mu      sync.Mutex
+	held    Held
+	last    reading       // after the last look
+	workers int           // joined and not left
+	resting int           // of these, held up here
+	looking chan struct{} // closed at the end of the look under way; nil for none
+}
+
+// New returns a Pacer, nil where the limits ask for none. The stalls are those
+// of the machine, see [ReadStalls].
+func New(l Limits, stalls func() (Stalls, error)) *Pacer {
+	if l.Rate <= 0 && l.MaxPressure <= 0 {
+		return nil
+	}
+	p := &Pacer{limits: l, stalls: stalls}
+	if l.Rate > 0 {
+		p.limiter = rate.NewLimiter(rate.Limit(l.Rate), burst)
+	}
+	if l.MaxPressure > 0 {
+		p.last, _ = p.read()
+	}
+	return p
+}
+
+// Held returns what was done so far.
+func (p *Pacer) Held() Held {
+	if p == nil {
+		return Held{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
+}
+
+// Join adds a worker. It calls pace before each read, of at most 256 KiB, and
+// leave when there is nothing more to read; pace is nil where nobody is held
+// up. An error of pace is that of its context.
+func (p *Pacer) Join() (pace func(ctx context.Context, n int) error, leave func()) {
+	if p == nil {
+		return nil, func() {}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers++
+	return p.pace, sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.workers--
+	})
+}
+
+// Rest waits, before a step that cannot be held up once it is begun, until the
+// others' pressure is low. Its error is that of ctx.
+func (p *Pacer) Rest(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	pace, leave := p.Join()
+	defer leave()
+	return pace(ctx, 0)
+}
+
+func (p *Pacer) pace(ctx context.Context, n int) error {
+	if err := p.yield(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	limiter := p.limiter
+	p.mu.Unlock()
+	if limiter == nil || n <= 0 {
+		return nil
+	}
+	for ; n > 0; n -= burst {
+		r := limiter.ReserveN(time.Now(), min(n, burst))
+		if err := sleep(ctx, r.Delay()); err != nil {
+			r.Cancel()
+			return err
+		}
+	}
+	return nil
+}
+
+// yield waits for the look under way, or looks itself when it is time to.
+func (p *Pacer) yield(ctx context.Context) error {
+	if p.limits.MaxPressure <= 0 {
+		return nil
+	}
+	p.mu.Lock()
+	p.resting++
+	defer func() { p.resting--; p.mu.Unlock() }()
+	for p.looking != nil {
+		over := p.looking
+		p.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
+		p.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if p.held.UsedUp || p.held.Blind != nil || time.Since(p.last.at) < lookEvery {
+		return nil
+	}
+	now, ok := p.read()
+	everybody := between(p.last, now)
+	p.last = now
+	if !ok || !everybody.above(p.limits.MaxPressure) {
+		return nil
+	}
+	over := make(chan struct{})
+	p.looking = over
+	p.mu.Unlock()
+	err := p.holdStill(ctx)
+	p.mu.Lock()
+	p.last, _ = p.read()
+	p.looking = nil
+	close(over)
+	return err
+}
+
+// holdStill keeps all workers from reading until the others' pressure is low or
+// the pauses are used up. Its error is that of ctx.
+func (p *Pacer) holdStill(ctx context.Context) error {
+	for wait := time.Duration(0); wait < stillWithin && !p.allRest(); wait += stillPoll {
+		if err := sleep(ctx, stillPoll); err != nil {
+			return err
+		}
+	}
+	for window := stillFor; ; window = pauseFor {
+		p.mu.Lock()
+		before, known := p.read()
+		p.mu.Unlock()
+		if err := sleep(ctx, window); err != nil || !known {
+			return err
+		}
+		if !p.pauseOn(before) {
+			return nil
+		}
+	}
+}
+
+// pauseOn reports whether the pause that began with before is to go on.
+func (p *Pacer) pauseOn(before reading) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	after, known := p.read()
+	others := between(before, after)
+	if !known || !others.above(p.limits.MaxPressure) {
+		return false
+	}
+	p.held.Paused += after.at.Sub(before.at)
+	p.held.Last = others.String()
+	if p.held.Paused < p.limits.MaxPause {
+		return true
+	}
+	p.held.UsedUp = true
+	if p.limiter == nil || p.limits.Rate > FloorRate {
+		p.limiter = rate.NewLimiter(FloorRate, burst)
+	}
+	return false
+}
+
+func (p *Pacer) allRest() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.resting >= p.workers
+}
+
+// read takes a reading; that it cannot is noted once. The caller holds p.mu, or
+// nobody else knows p yet.
+func (p *Pacer) read() (reading, bool) {
+	s, err := p.stalls()
+	if err != nil {
+		p.held.Blind = err
+		return reading{at: time.Now()}, false
+	}
+	return reading{s, time.Now()}, true
+}
+
+// sleep waits for d, or returns the error of ctx when that ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

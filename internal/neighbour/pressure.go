@@ -1,0 +1,96 @@
+package neighbour
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// ProcPressure is where the kernel tells the pressure of the whole machine.
+const ProcPressure = "/proc/pressure"
+
+// Stalls are how long, since the machine was booted, at least one task waited.
+type Stalls struct {
+	CPU time.Duration // for a processor
+	IO  time.Duration // for a disk
+}
+
+// ReadStalls reads dir/cpu and dir/io, which are as the kernel writes them in
+// /proc/pressure (see Documentation/accounting/psi.rst of Linux). Kernels before
+// 4.20, and those that were built or booted without, have none: an error.
+func ReadStalls(dir string) (Stalls, error) {
+	var s Stalls
+	for _, f := range []struct {
+		name string
+		to   *time.Duration
+	}{{"cpu", &s.CPU}, {"io", &s.IO}} {
+		text, err := readSmall(filepath.Join(dir, f.name))
+		if err != nil {
+			return s, err
+		}
+		if *f.to, err = parseSome(text); err != nil {
+			return s, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
+		}
+	}
+	return s, nil
+}
+
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	const limit = 4096 // the kernel writes some 130 bytes
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// parseSome returns the total, in microseconds, of the line
+//
+//	some avg10=0.00 avg60=0.00 avg300=0.00 total=0
+func parseSome(text []byte) (time.Duration, error) {
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) == 0 || string(fields[0]) != "some" {
+			continue
+		}
+		for _, field := range fields[1:] {
+			if total, ok := bytes.CutPrefix(field, []byte("total=")); ok {
+				us, err := strconv.ParseInt(string(total), 10, 64)
+				if err != nil || us < 0 || us > int64(1<<63-1)/int64(time.Microsecond) {
+					return 0, fmt.Errorf("not a number of microseconds: %q", total)
+				}
+				return time.Duration(us) * time.Microsecond, nil
+			}
+		}
+	}
+	return 0, errors.New(`no line "some … total=N"`)
+}
+
+// A reading is what the totals stood at at a time.
+type reading struct {
+	Stalls
+	at time.Time
+}
+
+// pressure is in percent of the time between two readings.
+type pressure struct{ cpu, io float64 }
+
+func between(a, b reading) pressure {
+	elapsed := b.at.Sub(a.at)
+	if elapsed <= 0 {
+		return pressure{}
+	}
+	// A total that goes backwards is a kernel that counts anew.
+	share := func(a, b time.Duration) float64 { return 100 * float64(max(0, b-a)) / float64(elapsed) }
+	return pressure{cpu: min(100, share(a.CPU, b.CPU)), io: min(100, share(a.IO, b.IO))}
+}
+
+func (p pressure) above(limit float64) bool { return p.cpu > limit || p.io > limit }
+
+func (p pressure) String() string { return fmt.Sprintf("cpu %.0f %%, io %.0f %%", p.cpu, p.io) }

@@ -1,0 +1,23 @@
+package verify
+
+import (
+	"fmt"
+	"time"
+
+	"every.channel/ec-verify/internal/neighbour"
+	"every.channel/ec-verify/internal/report"
+)
+
+// tellHeld reports how the run gave way to the machine's other work.
+func (r *run) tellHeld() {
+	held := r.Pacer.Held()
+	r.report.Coverage.Paused = held.Paused
+	if held.Blind != nil {
+		r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureUnknown, Detail: held.Blind.Error()})
+	}
+	if held.UsedUp {
+		r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureLasting, Detail: fmt.Sprintf(
+			"after pauses of %s (%s at the last) the rest was read at no more than %d MiB a second",
+			held.Paused.Round(time.Second), held.Last, neighbour.FloorRate>>20)})
+	}
+}
