@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"every.channel/ec-verify/internal/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -40,6 +42,9 @@ func TestMain(m *testing.M) {
 //	signal NAME CODE ARG...
 //	                    runs ec-verify, sends it the signal NAME after its first
 //	                    line of output, and wants it to exit with CODE
+//	forge VAR [SIZE]    starts a server that stands in for a forge, sets VAR to the
+//	                    URL of its repository, and writes its tokens to the files
+//	                    token and token.read; assets above SIZE bytes are refused
 //	publish ROOT DIR    writes into DIR the release boot-v1 of the machine whose
 //	                    files are in ROOT
 func TestScripts(t *testing.T) {
@@ -56,7 +61,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Files: scripts, UpdateScripts: *update, RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "unread": unread, "signal": signalled, "publish": publishMachine,
+			"exits": exits, "unread": unread, "signal": signalled, "publish": publishMachine, "forge": startForge,
 		},
 		Condition: func(cond string) (bool, error) {
 			_, err := exec.LookPath(strings.TrimPrefix(cond, "has:"))
@@ -146,6 +151,23 @@ func program(ts *testscript.TestScript, args []string) *exec.Cmd {
 
 // publishMachine writes the release of the machine in a directory: of the flake
 // and the system that its links lead to.
+func startForge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: forge VAR [SIZE]")
+	}
+	s := &forgetest.Server{}
+	if len(args) == 2 {
+		size, err := strconv.ParseInt(args[1], 10, 64)
+		ts.Check(err)
+		s.MaxSize = size
+	}
+	srv := httptest.NewServer(s)
+	ts.Defer(srv.Close)
+	ts.Setenv(args[0], s.At(srv.URL))
+	ts.Check(os.WriteFile(ts.MkAbs("token"), []byte(forgetest.Token+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("token.read"), []byte(forgetest.ReadOnly+"\n"), 0o600))
+}
+
 func publishMachine(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: publish ROOT DIR")

@@ -16,8 +16,8 @@ import (
 )
 
 func newReleaseCommand(a *app) *cobra.Command {
-	return group(&cobra.Command{Use: "release", Short: "sign, check, fetch, keep and list releases"},
-		newReleaseSignCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseRefreshCommand(a), newReleaseListCommand(a))
+	return group(&cobra.Command{Use: "release", Short: "sign, publish, check, fetch, keep and list releases"},
+		newReleaseSignCommand(a), newReleasePublishCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseRefreshCommand(a), newReleaseListCommand(a))
 }
 
 // trustFlags are what the commands share that judge a release. They win over

@@ -27,7 +27,7 @@ func WriteSums(dir string) error {
 	}
 	digests := make(map[string]Digest, len(names))
 	for _, name := range names {
-		if digests[name], err = hashFile(filepath.Join(dir, name)); err != nil {
+		if digests[name], err = HashFile(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("write %s: %w", SumsName, err)
 		}
 	}
@@ -142,7 +142,8 @@ func assetsIn(dir string) ([]string, error) {
 	return names, nil
 }
 
-func hashFile(path string) (Digest, error) {
+// HashFile returns the SHA-256 of the file at path.
+func HashFile(path string) (Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Digest{}, err

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/forge"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+type publishFlags struct {
+	trust     trustFlags
+	tag       string
+	forge     string
+	tokenFile string
+	notes     string
+	prune     bool
+	dryRun    bool
+}
+
+func newReleasePublishCommand(a *app) *cobra.Command {
+	var flags publishFlags
+	cmd := &cobra.Command{
+		Use:   "publish DIR",
+		Short: "put a signed release on a forge",
+		Long: `Put the release in DIR on a forge that is a Forgejo or Gitea, as the release of
+its tag, which is made if need be.
+
+The release is checked first as release verify does it; what does not hold is
+not published. While assets are uploaded the release is a draft: a reader sees
+it as it was, then not at all, then as it is now. Assets that it has of the same
+names are replaced; others are left and told of, or with --prune deleted.
+
+What fails leaves a draft, and the same command again completes it.`,
+		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
+  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
+		Args: argCount(1, 1, "one directory"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.publishRelease(cmd, args[0], flags) },
+	}
+	flags.trust.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.tag, "tag", "", "the release is to be `TAG` (required; it must be the one in release.json)")
+	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
+	f.StringVar(&flags.tokenFile, "token-file", "", "the access token is the line in `FILE`; it needs write:repository")
+	f.StringVar(&flags.notes, "notes", "", "show the text in `FILE` beside the release where it is made (default: what it holds and how to check it)")
+	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that are not in DIR")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and say what would be done")
+	return cmd
+}
+
+func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags) error {
+	switch {
+	case flags.tag == "":
+		return usageError{errors.New("--tag TAG is missing: say which release this is")}
+	case flags.forge == "":
+		return usageError{errors.New("--forge URL is missing: say where to publish")}
+	case flags.tokenFile == "" && !flags.dryRun:
+		return usageError{errors.New("--token-file FILE is missing: publishing takes an access token with write:repository")}
+	}
+	tag, err := release.ParseTag(flags.tag)
+	if err != nil {
+		return usageError{fmt.Errorf("--tag: %w", err)}
+	}
+	token := ""
+	if flags.tokenFile != "" {
+		if token, err = release.ReadToken(flags.tokenFile); err != nil {
+			return err
+		}
+	}
+	progress := new(forge.Progress)
+	client, err := forge.New(flags.forge, token, forge.WithProgress(progress))
+	if err != nil {
+		return usageError{err}
+	}
+	c, err := flags.trust.load(a, cmd)
+	if err != nil {
+		return err
+	}
+	verifier, err := releaseVerifier(c)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	reading := new(release.Progress)
+	stop := a.watchFetch(reading)
+	r, err := release.Open(ctx, release.NewDirSource(dir), tag, verifier, append(releaseOptions(c), release.WithProgress(reading))...)
+	if err == nil {
+		err = r.CheckComplete(ctx, dir)
+	}
+	stop()
+	if err != nil {
+		return err
+	}
+	p, err := publication(r, dir, flags)
+	if err != nil {
+		return err
+	}
+	return a.publish(ctx, client, p, r, flags.dryRun, progress)
+}
+
+// publication is r as it is to be put on a forge.
+func publication(r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
+	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r)}
+	if flags.notes != "" {
+		text, err := readBounded(flags.notes, 256<<10)
+		if err != nil {
+			return p, err
+		}
+		p.Notes = string(text)
+	}
+	add := func(name string, digest release.Digest) error {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, forge.File{Name: name, Path: path, Size: info.Size(), Digest: digest})
+		return nil
+	}
+	for name, digest := range r.Sums().All() {
+		if err := add(name, digest); err != nil {
+			return p, err
+		}
+	}
+	if err := add(release.SumsName, r.Digest()); err != nil {
+		return p, err
+	}
+	if r.Unsigned() {
+		return p, nil
+	}
+	// It was read when the release was opened; a later one fails to verify for
+	// whoever fetches it.
+	bundle, err := release.HashFile(filepath.Join(dir, release.BundleName))
+	if err != nil {
+		return p, err
+	}
+	return p, add(release.BundleName, bundle)
+}
+
+// notes is the text beside a release.
+func notes(r *release.Release) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Configurations: %s.\n", strings.Join(r.Info().Configurations, ", "))
+	if r.Info().Commit != "" {
+		fmt.Fprintf(&b, "Built from %s.\n", r.Info().Commit)
+	}
+	fmt.Fprintf(&b, "\nSHA-256 of %s: `%s`\n", release.SumsName, r.Digest())
+	fmt.Fprintf(&b, "\nCheck a machine with `ec-verify --against %s`, and a download or a stick with `ec-verify images FILE --against %[1]s`.\n", r.Tag())
+	return b.String()
+}
+
+// published is what publish --output json prints.
+type published struct {
+	SchemaVersion int         `json:"schemaVersion"`
+	Tag           release.Tag `json:"tag"`
+	URL           string      `json:"url"`
+	DryRun        bool        `json:"dryRun"`
+	Created       bool        `json:"created"`
+	Hidden        bool        `json:"hidden"`
+	Uploaded      []string    `json:"uploaded"`
+	Replaced      []string    `json:"replaced"`
+	Pruned        []string    `json:"pruned"`
+	Beside        []string    `json:"beside"`
+	Bytes         int64       `json:"bytes"`
+}
+
+func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publication, r *release.Release, dryRun bool, progress *forge.Progress) error {
+	run := client.Publish
+	if dryRun {
+		run = client.Plan
+	}
+	stop := a.watch(func() sample {
+		asset, done, total := progress.Snapshot()
+		return sample{what: "upload", done: done, total: total, detail: asset}
+	})
+	o, err := run(ctx, p)
+	stop()
+	if err != nil {
+		return err
+	}
+	var size int64
+	for _, f := range p.Files {
+		size += f.Size
+	}
+	if a.output == "json" {
+		return a.printJSON(&published{1, r.Tag(), validText(o.URL), dryRun, o.Created, o.Hidden, o.Uploaded, o.Replaced, validTexts(o.Pruned), validTexts(o.Beside), size})
+	}
+	verb := "is published"
+	if dryRun {
+		verb = "would be published"
+	}
+	where := client.String()
+	if o.URL != "" {
+		where = o.URL
+	}
+	lines := []string{
+		fmt.Sprintf("release %s %s: %s", r.Tag(), verb, where),
+		fmt.Sprintf("  signed by  %s", r.Signer()),
+		fmt.Sprintf("  assets     %d, %s; %d of them replaced", len(p.Files), humanize.IBytes(uint64(size)), len(o.Replaced)),
+	}
+	for _, name := range o.Pruned {
+		lines = append(lines, "  deleted    "+name)
+	}
+	for _, name := range o.Beside {
+		lines = append(lines, "  beside     "+name+" is no part of the release, and is not vouched for (--prune deletes it)")
+	}
+	if o.Hidden && len(o.Replaced) > 0 {
+		lines = append(lines, "  note       it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validTexts(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = validText(s)
+	}
+	return out
+}

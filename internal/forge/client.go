@@ -1,0 +1,316 @@
+package forge
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/go-json-experiment/json"
+)
+
+// Timeouts bound every wait of a [Client].
+type Timeouts struct {
+	Connect time.Duration // for a connection, and again for its TLS handshake
+	// Answer is for the first byte of an answer once the request is sent: a forge
+	// copies a large asset to where it keeps it before it answers.
+	Answer time.Duration
+	// Tries is how often a request is sent in all where failing may pass.
+	Tries uint
+	// Pause is the wait before the second try; it doubles, up to MaxPause.
+	Pause, MaxPause time.Duration
+	// Least is the time that any request may take, and MinRate how many bytes
+	// give it another second.
+	Least   time.Duration
+	MinRate int64
+}
+
+// DefaultTimeouts are the limits that [New] sets.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{
+		Connect: 10 * time.Second, Answer: 10 * time.Minute, Tries: 5, Pause: 2 * time.Second, MaxPause: time.Minute,
+		Least: 2 * time.Minute, MinRate: 64 << 10,
+	}
+}
+
+const (
+	maxAnswer = 8 << 20 // bytes of an answer
+	pageSize  = 50
+	maxPages  = 200
+)
+
+// Client speaks to one repository on a forge.
+type Client struct {
+	repo     *url.URL // for people
+	api      *url.URL // of the repository
+	token    string
+	timeouts Timeouts
+	http     *http.Client
+	progress *Progress
+}
+
+// Option changes how a Client works.
+type Option func(*Client)
+
+// WithTimeouts replaces the limits on waiting.
+func WithTimeouts(t Timeouts) Option { return func(c *Client) { c.timeouts = t } }
+
+// WithProgress has p say how far an upload is.
+func WithProgress(p *Progress) Option { return func(c *Client) { c.progress = p } }
+
+// WithRootCertificates has servers believed by these authorities.
+func WithRootCertificates(config *tls.Config) Option {
+	return func(c *Client) { c.http.Transport.(*http.Transport).TLSClientConfig = config }
+}
+
+// New returns a client of the repository at https://HOST/OWNER/REPO; plain http
+// is for this machine only. The token may be empty for reading what is public.
+func New(repo, token string, opts ...Option) (*Client, error) {
+	const want = "want https://HOST/OWNER/REPO"
+	u, err := url.Parse(strings.TrimSuffix(repo, "/"))
+	if err != nil {
+		return nil, fmt.Errorf("forge: not a URL; %s", want) // not quoted: it may hold a password
+	}
+	dir := strings.Split(u.EscapedPath(), "/")
+	switch {
+	case u.User != nil:
+		return nil, errors.New("forge: the URL has a user name or password in it; put the token into a file")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || len(dir) < 3 || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Path+"/", "/../") || strings.Contains(u.Path, "//"):
+		return nil, fmt.Errorf("forge %q: %s", u.Redacted(), want)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("forge %q: plain http is for this machine only; %s", u.Redacted(), want)
+	case strings.HasSuffix(u.Path, "/releases/download") || strings.HasSuffix(u.Path, "/releases"):
+		return nil, fmt.Errorf("forge %q: that is where releases are fetched from; %s", u.Redacted(), want)
+	}
+	api := *u
+	owner, name := dir[len(dir)-2], dir[len(dir)-1]
+	api.Path = strings.Join(dir[:len(dir)-2], "/") + "/api/v1/repos/" + owner + "/" + name
+	api.RawPath = ""
+	c := &Client{repo: u, api: &api, token: token, timeouts: DefaultTimeouts()}
+	c.http = &http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10},
+		// A token is for the host that it was given for.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	for _, opt := range opts {
+		opt(c)
+	}
+	t := c.http.Transport.(*http.Transport)
+	t.DialContext = (&net.Dialer{Timeout: c.timeouts.Connect}).DialContext
+	t.TLSHandshakeTimeout, t.ResponseHeaderTimeout = c.timeouts.Connect, c.timeouts.Answer
+	return c, nil
+}
+
+// String returns the repository's URL.
+func (c *Client) String() string { return c.repo.String() }
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// body is what a request sends: it is made again for each try.
+type body struct {
+	kind string // media type
+	size int64
+	open func() (io.ReadCloser, error)
+}
+
+func jsonBody(v any) (*body, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return &body{"application/json", int64(len(data)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}, nil
+}
+
+// StatusError is an answer that says no.
+type StatusError struct {
+	What   string // what was asked for
+	Repo   string
+	Status int
+	// Message is what the forge said, Hint what to do.
+	Message, Hint string
+}
+
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("%s: %s answered %d", e.What, e.Repo, e.Status)
+	if e.Message != "" {
+		s += fmt.Sprintf(" (%s)", e.Message)
+	}
+	if e.Hint != "" {
+		s += "; " + e.Hint
+	}
+	return s
+}
+
+// isStatus reports whether err is an answer of that status.
+func isStatus(err error, status int) bool {
+	var e *StatusError
+	return errors.As(err, &e) && e.Status == status
+}
+
+// hints say what to do about a status.
+var hints = map[int]string{
+	http.StatusUnauthorized:          "the token is missing, expired or of another forge",
+	http.StatusForbidden:             "the token may not do this: it needs the scope write:repository, and its owner to be a writer of the repository",
+	http.StatusNotFound:              "is the repository's name right, are releases enabled in it, and may the token see it?",
+	http.StatusConflict:              "somebody else is publishing under this tag; look at the release, and run this again",
+	http.StatusRequestEntityTooLarge: "the asset is larger than the forge takes: raise MAX_SIZE in its [repository.release] and [attachment] sections, and the limit of the proxy before it",
+	http.StatusUnprocessableEntity:   "is the tag protected, or the repository empty?",
+}
+
+// send makes one request of several tries and decodes the answer into out,
+// where that is not nil. before, where it is not nil, runs before each try
+// after the first: a try that failed may have been carried out.
+func (c *Client) send(ctx context.Context, what, method, path string, query url.Values, in *body, out any, before func(context.Context) error) error {
+	first := true
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = c.timeouts.Pause, c.timeouts.MaxPause
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		if !first && before != nil {
+			if err := before(ctx); err != nil {
+				return struct{}{}, backoff.Permanent(err)
+			}
+		}
+		first = false
+		return struct{}{}, c.once(ctx, what, method, path, query, in, out)
+	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
+	var permanent *backoff.PermanentError
+	if errors.As(err, &permanent) {
+		err = permanent.Err
+	}
+	var asked *backoff.RetryAfterError
+	if errors.As(err, &asked) {
+		err = &StatusError{What: what, Repo: c.String(), Status: http.StatusTooManyRequests, Hint: "the forge asks to wait " + asked.Duration.String()}
+	}
+	return err
+}
+
+func (c *Client) once(ctx context.Context, what, method, path string, query url.Values, in *body, out any) error {
+	size := int64(0)
+	if in != nil {
+		size = in.size
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer+time.Duration(size/c.timeouts.MinRate)*time.Second, errTrickle)
+	defer cancel()
+	u := *c.api
+	u.Path += path
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return backoff.Permanent(err)
+	}
+	if in != nil {
+		r, err := in.open()
+		if err != nil {
+			return backoff.Permanent(err)
+		}
+		defer r.Close()
+		req.Body, req.ContentLength = r, in.size
+		req.Header.Set("Content-Type", in.kind)
+	}
+	req.Header.Set("User-Agent", "ec-verify")
+	req.Header.Set("Accept", "application/json")
+	if c.token != "" {
+		req.Header.Set("Authorization", "token "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		err = c.plain(ctx, what, err)
+		var local *localError
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || isTLS(err) || errors.As(err, &local) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if resp.StatusCode/100 != 2 {
+		return c.refusal(what, resp, data)
+	}
+	switch {
+	case err != nil:
+		return c.plain(ctx, what, err)
+	case len(data) > maxAnswer:
+		return backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", what, c, maxAnswer))
+	case out == nil:
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return backoff.Permanent(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", what, c))
+	}
+	return nil
+}
+
+var errTrickle = errors.New("it is too slow")
+
+// refusal is the error for an answer that is no success, permanent where asking
+// again does not help.
+func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
+	e := &StatusError{What: what, Repo: c.String(), Status: resp.StatusCode, Hint: hints[resp.StatusCode]}
+	var said struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(data, &said) == nil {
+		e.Message = c.clean(said.Message)
+	}
+	switch {
+	case resp.StatusCode/100 == 3:
+		e.Hint = "the repository has moved; name the URL that it is at now"
+		return backoff.Permanent(e)
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
+		if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && s >= 0 {
+			if wait := time.Duration(s) * time.Second; wait > c.timeouts.MaxPause {
+				e.Hint = "it asks to wait " + wait.String()
+				return backoff.Permanent(e)
+			}
+		}
+		return e
+	}
+	return backoff.Permanent(e)
+}
+
+// clean keeps what a forge says to a line without secrets.
+func (c *Client) clean(s string) string {
+	if c.token != "" {
+		s = strings.ReplaceAll(s, c.token, "xxxxx")
+	}
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return s
+}
+
+// plain says what went wrong with a request in one line.
+func (c *Client) plain(ctx context.Context, what string, err error) error {
+	var wrapped *url.Error
+	for errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		err = cause
+	}
+	return fmt.Errorf("%s: %s: %w", what, c, err)
+}
+
+func isTLS(err error) bool {
+	var verification *tls.CertificateVerificationError
+	return errors.As(err, &verification)
+}
+
+// localError is one of reading what is to be sent.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }

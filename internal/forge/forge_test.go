@@ -1,0 +1,363 @@
+package forge_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/forge"
+	"every.channel/ec-verify/internal/forge/forgetest"
+)
+
+const tag = "boot-v1"
+
+func quick() forge.Timeouts {
+	t := forge.DefaultTimeouts()
+	t.Pause, t.MaxPause, t.Tries = time.Millisecond, 5*time.Millisecond, 4
+	return t
+}
+
+func client(t *testing.T, repo, token string, opts ...forge.Option) *forge.Client {
+	t.Helper()
+	c, err := forge.New(repo, token, append([]forge.Option{forge.WithTimeouts(quick())}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// publication has files of the given contents, "NAME=CONTENTS".
+func publication(t *testing.T, files ...string) forge.Publication {
+	t.Helper()
+	p := forge.Publication{Tag: tag, Commit: "c0ffee", Notes: "notes"}
+	dir := t.TempDir()
+	for _, f := range files {
+		name, data, _ := strings.Cut(f, "=")
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p.Files = append(p.Files, forge.File{Name: name, Path: path, Size: int64(len(data)), Digest: sha256.Sum256([]byte(data))})
+	}
+	return p
+}
+
+func usual(t *testing.T) forge.Publication {
+	return publication(t, "a.iso=image", "release.json={}", "SHA256SUMS.txt=sums", "SHA256SUMS.txt.sigstore.json=bundle")
+}
+
+func holds(t *testing.T, s *forgetest.Server, p forge.Publication) {
+	t.Helper()
+	names, contents, published := s.Assets(tag)
+	if !published {
+		t.Error("the release is a draft")
+	}
+	var want []string
+	for _, f := range p.Files {
+		data, _ := os.ReadFile(f.Path)
+		if contents[f.Name] != string(data) {
+			t.Errorf("%s holds %q, want %q", f.Name, contents[f.Name], data)
+		}
+		want = append(want, f.Name)
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("assets %q, want %q", names, want)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	s := &forgetest.Server{}
+	repo := s.Start(t)
+	p := usual(t)
+	o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, s, p)
+	if target, body := s.Release(tag); target != p.Commit || body != p.Notes {
+		t.Errorf("commit %q, notes %q", target, body)
+	}
+	if !o.Created || o.Hidden || len(o.Uploaded) != 4 || len(o.Replaced) != 0 || !strings.HasSuffix(o.URL, "/releases/tag/"+tag) {
+		t.Errorf("outcome %+v", o)
+	}
+	t.Run("again", func(t *testing.T) {
+		p := publication(t, "a.iso=another image", "release.json={}", "SHA256SUMS.txt=other", "SHA256SUMS.txt.sigstore.json=other bundle")
+		o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds(t, s, p)
+		if o.Created || !o.Hidden || len(o.Replaced) != 4 {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+}
+
+// TestNeverAMixture looks at what a reader sees after each change: all of the
+// old release, nothing, or all of the new one.
+func TestNeverAMixture(t *testing.T) {
+	s := &forgetest.Server{}
+	repo := s.Start(t)
+	first, second := usual(t), publication(t, "a.iso=new", "release.json=new", "SHA256SUMS.txt=new", "SHA256SUMS.txt.sigstore.json=new")
+	seen := map[string]bool{}
+	s.OnChange = func(s *forgetest.Server) {
+		_, contents, published := s.Assets(tag)
+		state := "hidden"
+		if published {
+			state = fmt.Sprint(contents)
+		}
+		seen[state] = true
+	}
+	for _, p := range []forge.Publication{first, second} {
+		if _, err := client(t, repo, forgetest.Token).Publish(context.Background(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 3 || !seen["hidden"] {
+		t.Errorf("a reader saw %d states: %v", len(seen), seen)
+	}
+}
+
+// TestFound finds releases that are drafts, piled up, or on a later page.
+func TestFound(t *testing.T) {
+	t.Run("a draft that the forge tells of in lists only", func(t *testing.T) {
+		s := &forgetest.Server{HideDrafts: true}
+		repo := s.Start(t)
+		s.Add("other", false)
+		s.Add(tag, true, "a.iso", "a.iso")
+		p := usual(t)
+		o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p)
+		if err != nil || o.Created {
+			t.Fatal(o, err)
+		}
+		holds(t, s, p)
+	})
+	t.Run("on the third page", func(t *testing.T) {
+		s := &forgetest.Server{HideDrafts: true}
+		repo := s.Start(t)
+		for i := range 120 {
+			s.Add(fmt.Sprintf("other-%d", i), false)
+		}
+		s.Add(tag, true)
+		p := usual(t)
+		if o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p); err != nil || o.Created {
+			t.Fatal(o, err)
+		}
+		holds(t, s, p)
+	})
+	t.Run("with assets beside", func(t *testing.T) {
+		s := &forgetest.Server{}
+		repo := s.Start(t)
+		s.Add(tag, false, "old.iso", "a.iso", "a.iso")
+		p := usual(t)
+		plan, err := client(t, repo, forgetest.Token).Plan(context.Background(), p)
+		if err != nil || !slices.Equal(plan.Beside, []string{"old.iso"}) || !slices.Equal(plan.Replaced, []string{"a.iso"}) || !plan.Hidden {
+			t.Errorf("plan %+v, %v", plan, err)
+		}
+		for _, r := range s.Requests() {
+			if !strings.HasPrefix(r, "GET ") {
+				t.Errorf("a plan asked for %s", r)
+			}
+		}
+		o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p)
+		if err != nil || !slices.Equal(o.Beside, []string{"old.iso"}) {
+			t.Errorf("outcome %+v, %v", o, err)
+		}
+		p.Prune = true
+		if o, err = client(t, repo, forgetest.Token).Publish(context.Background(), p); err != nil || !slices.Equal(o.Pruned, []string{"old.iso"}) {
+			t.Errorf("outcome %+v, %v", o, err)
+		}
+		holds(t, s, p)
+	})
+}
+
+// TestFlaky: every request fails once, before or after it was carried out, and
+// what was carried out twice is there once.
+func TestFlaky(t *testing.T) {
+	for _, status := range []int{502, -502, 500, -504, 429} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			failed := map[string]bool{}
+			s := &forgetest.Server{}
+			s.Fail = func(r *http.Request) int {
+				key := r.Method + r.URL.String()
+				if failed[key] {
+					return 0
+				}
+				failed[key] = true
+				return status
+			}
+			repo := s.Start(t)
+			p := usual(t)
+			if _, err := client(t, repo, forgetest.Token).Publish(context.Background(), p); err != nil {
+				t.Fatal(err)
+			}
+			holds(t, s, p)
+		})
+	}
+}
+
+// TestRefused: each refusal is one line that says what to do, without the
+// token, and is not asked for again.
+func TestRefused(t *testing.T) {
+	cases := []struct {
+		name, token string
+		server      *forgetest.Server
+		repo        string // appended
+		want        string
+		draft       bool // a release is left, as a draft
+	}{
+		{"no token", "", &forgetest.Server{}, "", "answered 401 (token is required); the token is missing", false},
+		{"a wrong token", "nonsense", &forgetest.Server{}, "", "answered 401", false},
+		{"a token that reads", forgetest.ReadOnly, &forgetest.Server{}, "", "answered 403 (token does not have", false},
+		{"no such repository", forgetest.Token, &forgetest.Server{}, "x", "answered 404", false},
+		{"too large", forgetest.Token, &forgetest.Server{MaxSize: 3}, "", "upload a.iso (5 bytes): ", true},
+		{"too large, early", forgetest.Token, &forgetest.Server{MaxSize: 3, Early: true}, "", "answered 413; the asset is larger than the forge takes", true},
+		{"a conflict", forgetest.Token, &forgetest.Server{Fail: func(r *http.Request) int {
+			if r.Method == http.MethodPost {
+				return 409
+			}
+			return 0
+		}}, "", "answered 409 (on purpose, to token xxxxx); somebody else", false},
+		{"a protected tag", forgetest.Token, &forgetest.Server{Fail: func(r *http.Request) int {
+			if r.Method == http.MethodPost {
+				return 422
+			}
+			return 0
+		}}, "", "answered 422", false},
+		{"always 502", forgetest.Token, &forgetest.Server{Fail: func(*http.Request) int { return 502 }}, "", "answered 502", false},
+		{"moved", forgetest.Token, &forgetest.Server{Fail: func(*http.Request) int { return 301 }}, "", "the repository has moved", false},
+		{"a draft that stays one", forgetest.Token, &forgetest.Server{Fail: func(r *http.Request) int {
+			if r.Method == http.MethodPatch {
+				return 403
+			}
+			return 0
+		}}, "", "is still a draft", true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.server
+			repo := s.Start(t) + c.repo
+			_, err := client(t, repo, c.token).Publish(context.Background(), usual(t))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want it to say %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), "\n") || c.token != "" && strings.Contains(err.Error(), c.token) {
+				t.Errorf("not one line without secrets: %q", err)
+			}
+			names, _, published := s.Assets(tag)
+			if published {
+				t.Errorf("published, with %q", names)
+			}
+			_, body := s.Release(tag)
+			if c.draft != (body != "") {
+				t.Errorf("a draft is left: %v, want %v", body != "", c.draft)
+			}
+			if n := len(s.Requests()); c.name != "always 502" && n > 16 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+	t.Run("then completed", func(t *testing.T) {
+		s := &forgetest.Server{MaxSize: 3}
+		repo := s.Start(t)
+		p := usual(t)
+		if _, err := client(t, repo, forgetest.Token).Publish(context.Background(), p); err == nil {
+			t.Fatal("want an error")
+		}
+		s.MaxSize = 0
+		if o, err := client(t, repo, forgetest.Token).Publish(context.Background(), p); err != nil || o.Created {
+			t.Fatal(o, err)
+		}
+		holds(t, s, p)
+	})
+}
+
+// TestChanged: a file that is no longer what was checked is not published.
+func TestChanged(t *testing.T) {
+	for name, change := range map[string]string{"other bytes": "IMAGE", "longer": "image+", "shorter": "im"} {
+		t.Run(name, func(t *testing.T) {
+			s := &forgetest.Server{}
+			repo := s.Start(t)
+			p := usual(t)
+			os.WriteFile(p.Files[0].Path, []byte(change), 0o644)
+			_, err := client(t, repo, forgetest.Token).Publish(context.Background(), p)
+			if err == nil || !strings.Contains(err.Error(), "changed since it was checked") {
+				t.Errorf("got %v", err)
+			}
+			if _, _, published := s.Assets(tag); published {
+				t.Error("published")
+			}
+		})
+	}
+}
+
+// TestStreams: an asset is not held in memory, and progress tells of it.
+func TestStreams(t *testing.T) {
+	var got atomic.Int64
+	s := &forgetest.Server{MaxSize: 1, Early: true}
+	s.Fail = func(r *http.Request) int {
+		if r.Method == http.MethodPost && r.ContentLength > 1<<20 {
+			got.Store(r.ContentLength)
+			return 413
+		}
+		return 0
+	}
+	repo := s.Start(t)
+	path := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const size = 256 << 20
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	var p forge.Progress
+	pub := forge.Publication{Tag: tag, Files: []forge.File{{Name: "big", Path: path, Size: size}}}
+	_, err := client(t, repo, forgetest.Token, forge.WithProgress(&p)).Publish(context.Background(), pub)
+	if err == nil || !strings.Contains(err.Error(), "413") {
+		t.Fatalf("got %v", err)
+	}
+	if n := got.Load(); n < size || n > size+1024 {
+		t.Errorf("the length that was stated is %d", n)
+	}
+	if _, done, total := p.Snapshot(); done != size || total != size {
+		t.Errorf("progress: %d of %d", done, total)
+	}
+}
+
+func TestNew(t *testing.T) {
+	for _, bad := range []string{
+		"", "x", "https://host", "https://host/owner", "http://host/owner/repo", "ftp://host/owner/repo", "https://user:secret@host/o/r",
+		"https://host/o/r?x", "https://host/o/r/releases/download", "https://host/o/../r", "://secret@", "https://host//r",
+	} {
+		if _, err := forge.New(bad, ""); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+	for _, good := range []string{"https://host/o/r", "https://host/sub/path/o/r/", "http://127.0.0.1:3000/o/r", "http://[::1]/o/r"} {
+		if _, err := forge.New(good, ""); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	s := &forgetest.Server{}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.Fail = func(*http.Request) int { cancel(); return 502 }
+	repo := s.Start(t)
+	if _, err := client(t, repo, forgetest.Token).Publish(ctx, usual(t)); err == nil {
+		t.Error("want an error")
+	}
+	if n := len(s.Requests()); n > 2 {
+		t.Errorf("%d requests after the end", n)
+	}
+}

@@ -1,0 +1,126 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Release is what is read of a release on a forge.
+type Release struct {
+	ID    int64  `json:"id"`
+	Tag   string `json:"tag_name"`
+	Draft bool   `json:"draft"`
+	URL   string `json:"html_url"`
+}
+
+// Asset is one file of a release on a forge.
+type Asset struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+// Find returns the release of tag, a draft too where the token's owner may
+// write; nil where there is none.
+func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
+	r := new(Release)
+	err := c.send(ctx, "find the release "+tag, http.MethodGet, "/releases/tags/"+url.PathEscape(tag), nil, nil, r, nil)
+	switch {
+	case err == nil && r.Tag == tag:
+		return r, nil
+	case err != nil && !isStatus(err, http.StatusNotFound):
+		return nil, err
+	}
+	// There is none by that name, or the forge does not tell of drafts there.
+	for page := 1; page <= maxPages; page++ {
+		var list []Release
+		query := url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(pageSize)}}
+		if err := c.send(ctx, "list the releases", http.MethodGet, "/releases", query, nil, &list, nil); err != nil {
+			return nil, err
+		}
+		for i := range list {
+			if list[i].Tag == tag {
+				return &list[i], nil
+			}
+		}
+		if len(list) == 0 {
+			return nil, nil
+		}
+	}
+	return nil, fmt.Errorf("list the releases: %s has more than %d pages of them", c, maxPages)
+}
+
+// create makes a draft of the release tag. The commit, where it is not empty,
+// is what the forge gives the tag to once the draft is published.
+func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Release, error) {
+	in, err := jsonBody(map[string]any{"tag_name": tag, "target_commitish": commit, "name": tag, "body": notes, "draft": true, "prerelease": false})
+	if err != nil {
+		return nil, err
+	}
+	r := new(Release)
+	err = c.send(ctx, "create the release "+tag, http.MethodPost, "/releases", nil, in, r, nil)
+	if isStatus(err, http.StatusConflict) || err != nil && ctx.Err() == nil {
+		// It is there after all: a try that failed was carried out, or somebody
+		// else was quicker.
+		if found, findErr := c.Find(ctx, tag); findErr == nil && found != nil {
+			return found, nil
+		}
+	}
+	return r, err
+}
+
+// setDraft hides a release, or publishes it.
+func (c *Client) setDraft(ctx context.Context, id int64, draft bool) (*Release, error) {
+	what := "publish the release"
+	if draft {
+		what = "make the release a draft"
+	}
+	in, err := jsonBody(map[string]any{"draft": draft})
+	if err != nil {
+		return nil, err
+	}
+	r := new(Release)
+	if err := c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, nil); err != nil {
+		return nil, err
+	}
+	if r.Draft != draft {
+		return nil, fmt.Errorf("%s: %s did not do it", what, c)
+	}
+	return r, nil
+}
+
+// assets returns those of a release.
+func (c *Client) assets(ctx context.Context, id int64) ([]Asset, error) {
+	var list []Asset
+	err := c.send(ctx, "list the assets", http.MethodGet, fmt.Sprintf("/releases/%d/assets", id), nil, nil, &list, nil)
+	return list, err
+}
+
+// remove deletes one asset. One that is gone is deleted.
+func (c *Client) remove(ctx context.Context, id int64, a Asset) error {
+	err := c.send(ctx, "delete the asset "+a.Name, http.MethodDelete, fmt.Sprintf("/releases/%d/assets/%d", id, a.ID), nil, nil, nil, nil)
+	if isStatus(err, http.StatusNotFound) {
+		return nil
+	}
+	return err
+}
+
+// removeNamed deletes every asset of that name.
+func (c *Client) removeNamed(ctx context.Context, id int64, name string) error {
+	list, err := c.assets(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if a.Name != name {
+			continue
+		}
+		if err := c.remove(ctx, id, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}

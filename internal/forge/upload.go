@@ -1,0 +1,123 @@
+package forge
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+)
+
+// Progress says how far an upload is. The zero value is ready; its methods may
+// be called from any goroutine, and of a nil one.
+type Progress struct {
+	asset       atomic.Pointer[string]
+	done, total atomic.Int64
+}
+
+// Snapshot returns what is being sent, and how much of everything was.
+func (p *Progress) Snapshot() (asset string, done, total int64) {
+	if p == nil {
+		return "", 0, 0
+	}
+	if s := p.asset.Load(); s != nil {
+		asset = *s
+	}
+	return asset, p.done.Load(), p.total.Load()
+}
+
+// File is one to be uploaded, and what its contents must be.
+type File struct {
+	Name   string
+	Path   string
+	Size   int64
+	Digest [sha256.Size]byte
+}
+
+// upload adds a file to a release and returns it as the forge has it. Of a try
+// that failed nothing is left.
+func (c *Client) upload(ctx context.Context, id int64, f File) (Asset, error) {
+	what := fmt.Sprintf("upload %s (%d bytes)", f.Name, f.Size)
+	var head bytes.Buffer
+	w := multipart.NewWriter(&head)
+	if _, err := w.CreateFormFile("attachment", f.Name); err != nil {
+		return Asset{}, err
+	}
+	kind, opening := w.FormDataContentType(), bytes.Clone(head.Bytes())
+	if err := w.Close(); err != nil {
+		return Asset{}, err
+	}
+	closing := bytes.Clone(head.Bytes()[len(opening):])
+	var sent *sending
+	in := &body{kind: kind, size: int64(len(opening)+len(closing)) + f.Size}
+	in.open = func() (io.ReadCloser, error) {
+		file, err := os.Open(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		info, err := file.Stat()
+		if err == nil && (info.Size() != f.Size || !info.Mode().IsRegular()) {
+			err = errChanged
+		}
+		if err != nil {
+			file.Close()
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		sent = &sending{file: file, sum: sha256.New(), progress: c.progress}
+		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, f.Size), bytes.NewReader(closing))
+		return &multipartBody{sent}, nil
+	}
+	var a Asset
+	err := c.send(ctx, what, http.MethodPost, fmt.Sprintf("/releases/%d/assets", id), url.Values{"name": {f.Name}}, in, &a, func(ctx context.Context) error {
+		// The forge may have taken it, and would keep both.
+		return c.removeNamed(ctx, id, f.Name)
+	})
+	if err != nil {
+		return a, err
+	}
+	if !bytes.Equal(sent.sum.Sum(nil), f.Digest[:]) {
+		return a, fmt.Errorf("%s: %w", what, errChanged)
+	}
+	if a.Name != f.Name || a.Size != f.Size {
+		return a, fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
+	}
+	return a, nil
+}
+
+var errChanged = errors.New("the file was changed since it was checked; start again")
+
+// sending reads the file that is sent, and notes what was read.
+type sending struct {
+	r        io.Reader
+	file     *os.File
+	sum      hash.Hash
+	progress *Progress
+	n        int64
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.file.Read(p)
+	s.sum.Write(p[:n])
+	s.n += int64(n)
+	if s.progress != nil {
+		s.progress.done.Add(int64(n))
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &localError{err}
+	}
+	return n, err
+}
+
+// multipartBody is the whole body around it.
+type multipartBody struct{ s *sending }
+
+func (b *multipartBody) Read(p []byte) (int, error) { return b.s.r.Read(p) }
+
+func (b *multipartBody) Close() error { return b.s.file.Close() }
