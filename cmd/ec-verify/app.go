@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
 )
 
 // version is set by the release build; otherwise the module's own is told.
@@ -31,14 +33,20 @@ type app struct {
 	output         string // "text" or "json"
 	progress       string // "auto", "always" or "never"
 	verbose        bool
+	journalWhen    string           // "auto", "always", "never", or "" for what the configuration says
+	journal        *systemd.Journal // for complaints; nil before the first
 }
 
 func newApp(stdout, stderr io.Writer) *app {
 	return &app{stdout: stdout, stderr: stderr}
 }
 
-// complain writes the one line that an error is told in.
+// complain writes the one line that an error is told in, to the journal in a
+// unit.
 func (a *app) complain(err error) {
+	if a.complainInJournal(err) {
+		return
+	}
 	fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(strings.TrimSpace(err.Error())))
 }
 
@@ -58,6 +66,9 @@ func (a *app) checkGlobals(*cobra.Command, []string) error {
 	}
 	if a.progress != "auto" && a.progress != "always" && a.progress != "never" {
 		return usageError{fmt.Errorf("--progress %q: want auto, always or never", a.progress)}
+	}
+	if a.journalWhen != "" && !slices.Contains(config.JournalWhen, a.journalWhen) {
+		return usageError{fmt.Errorf("--journal %q: want auto, always or never", a.journalWhen)}
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ func newRootCommand(a *app) *cobra.Command {
 	flags.BoolVar(&a.verbose, "verbose", false, "log each step to stderr")
 	complete(cmd, "output", "text", "json")
 	complete(cmd, "progress", "auto", "always", "never")
+	a.registerJournal(cmd)
 	v.register(cmd)
 	cmd.AddCommand(
 		newManifestCommand(a),

@@ -170,14 +170,18 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun {
 		return a.plan(ctx, v)
 	}
+	events := a.newEvents(c, flags.against)
+	events.begin(v)
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
 	tell := pulse(progress, c, flags.stall)
 	r := v.Verify(ctx, progress)
 	tell(r.Headline())
 	stop()
-	if err := a.render(r, flags.all); err != nil {
-		return err
+	if told := events.end(ctx, r); !told || a.output != "text" {
+		if err := a.render(r, flags.all); err != nil {
+			return err
+		}
 	}
 	if verdict := r.Verdict(); verdict != report.Verified {
 		return verdictError{verdict}

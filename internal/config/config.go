@@ -58,6 +58,7 @@ type Config struct {
 	Rebuild Rebuild      `json:"rebuild"`
 	// Neighbour says how other work on the machine is spared.
 	Neighbour Neighbour `json:"neighbour"`
+	Journal   Journal   `json:"journal"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.
@@ -100,6 +101,7 @@ func Default() Config {
 		Release:   Release{Keep: 4},
 		Rebuild:   defaultRebuild(),
 		Neighbour: defaultNeighbour(),
+		Journal:   defaultJournal(),
 	}
 }
 
@@ -185,6 +187,9 @@ func (c *Config) Check() error {
 		return err
 	}
 	if err := c.Neighbour.check(); err != nil {
+		return err
+	}
+	if err := c.Journal.check(); err != nil {
 		return err
 	}
 	for _, s := range c.Release.Source {

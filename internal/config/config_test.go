@@ -68,6 +68,7 @@ const every = `{
     "jobs": 2
   },
   "neighbour": { "dropBehind": false, "rate": 52428800, "maxPressure": 12.5, "maxPause": "10m" },
+  "journal": { "when": "never" },
   "unsafeUnsigned": true,
   "unsafeAllowRollback": true,
   "unsafeSkip": [ "eval", "live" ]
@@ -88,6 +89,7 @@ func TestParseEveryKey(t *testing.T) {
 			Budget: Duration(2 * time.Hour), BuildTimeout: Duration(20 * time.Minute), ScratchSize: 2 << 20, Jobs: 2,
 		},
 		Neighbour:      Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
+		Journal:        Journal{When: "never"},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
 	}
@@ -129,6 +131,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"nix": {"binDir": "/a", "binDir": "/a"}}`, `line 1: key "nix.binDir" stands there twice`},
 
 		{`{"flake": 1}`, "flake: want a string, not a number"},
+		{`{"journal": {"when": "sometimes"}}`, `journal.when: "sometimes": want auto, always or never`},
 		{`{"workers": "4"}`, "workers: want a whole number of a reasonable size, not a string"},
 		{`{"workers": 1.5}`, "workers: 1.5 is not a whole number of a reasonable size"},
 		{`{"workers": 1e99}`, "workers: 1e99 is not a whole number of a reasonable size"},

@@ -43,13 +43,14 @@ func StdoutIsJournal() bool {
 // for concurrent use.
 type Journal struct {
 	send func(Entry) error
+	sync func(time.Duration) error
 	wait time.Duration
 	lost int
 	err  error
 }
 
 // NewJournal returns the journal of this machine.
-func NewJournal() *Journal { return &Journal{send: sendNative, wait: journalWait} }
+func NewJournal() *Journal { return &Journal{send: sendNative, sync: func(wait time.Duration) error { return synchronize(journalControl, wait) }, wait: journalWait} }
 
 // errJournalHangs is why entries are lost that nobody read.
 var errJournalHangs = errors.New("the journal takes nothing: does systemd-journald hang?")
@@ -74,6 +75,16 @@ func (j *Journal) Send(entries ...Entry) {
 			return
 		}
 	}
+}
+
+// Flush waits until the journal has read what was sent, for a few seconds at
+// most. It fails where it is not known to have; what is sent may still come to be
+// read, but no longer as the unit's.
+func (j *Journal) Flush() error {
+	if j.lost > 0 {
+		return j.err
+	}
+	return j.sync(j.wait)
 }
 
 // Lost returns how many entries the journal did not take, and why the last one.

@@ -117,9 +117,8 @@ func verdictEntry(about map[Field]string, r *report.Report, leftOut int) Entry {
 			len(r.Findings)-leftOut, len(r.Findings), leftOut))
 	}
 	if len(r.Findings) > 0 && r.Findings[0].Class() != report.Notice {
-		gravest := &r.Findings[0]
-		fields[FieldAdvice] = report.Next(gravest.Cause)
-		lines = append(lines, gravest.Line(), "→ "+report.Next(gravest.Cause))
+		// What it is about stands in the entry before this one.
+		fields[FieldAdvice] = report.Next(r.Findings[0].Cause)
 	}
 	return Entry{Event: known.Event, Priority: priority, Message: strings.Join(lines, "\n"), Fields: fields}
 }

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
+	"every.channel/ec-verify/internal/verify"
+)
+
+// registerJournal adds the flag that says when the journal is written to.
+func (a *app) registerJournal(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&a.journalWhen, "journal", "", "send events to the journal `WHEN`: auto (in a unit that logs to it), always or never (default auto)")
+	complete(cmd, "journal", config.JournalWhen...)
+}
+
+// journals reports whether events go to the journal. Before there is a
+// configuration, only the flag says when.
+func (a *app) journals() bool {
+	switch a.journalWhen {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return systemd.StderrIsJournal()
+}
+
+// complainInJournal sends an error to the journal and reports whether it is
+// there.
+func (a *app) complainInJournal(err error) bool {
+	if !a.journals() {
+		return false
+	}
+	if a.journal == nil {
+		a.journal = systemd.NewJournal()
+	}
+	// What did not take one complaint would hold up each of many.
+	if lost, _ := a.journal.Lost(); lost > 0 {
+		return false
+	}
+	a.journal.Send(systemd.Failed(toolVersion(), err))
+	return a.journal.Flush() == nil
+}
+
+// events tells of one run: to the journal in a unit, else to the log. It is for
+// one goroutine.
+type events struct {
+	app     *app
+	config  config.Config
+	run     systemd.Run
+	journal *systemd.Journal // nil where events go to the log
+	log     zerolog.Logger
+	known   *status // what the ledger says after the run; nil where it can't be read
+}
+
+func (a *app) newEvents(c config.Config, against string) *events {
+	e := &events{app: a, config: c, run: systemd.Run{Tool: toolVersion(), Against: against}, log: a.logger()}
+	if against == "" {
+		e.run.Against = strings.Join(c.Release.Accept, ", ")
+	}
+	a.journalWhen = cmp.Or(a.journalWhen, c.Journal.When)
+	if a.journals() {
+		e.journal = systemd.NewJournal()
+	}
+	return e
+}
+
+// begin has e tell when the run of v begins.
+func (e *events) begin(v *verify.Verifier) {
+	if v.Ledger == nil {
+		e.send(systemd.Started(e.run))
+		return
+	}
+	v.Ledger = startedLedger{v.Ledger, e}
+}
+
+// startedLedger tells that a run begins once it has its number.
+type startedLedger struct {
+	verify.Ledger
+	events *events
+}
+
+func (l startedLedger) Begin(ctx context.Context, tool string) (verify.Recorder, error) {
+	r, err := l.Ledger.Begin(ctx, tool)
+	if numbered, ok := r.(interface{ Run() int64 }); ok && err == nil {
+		l.events.run.ID = numbered.Run()
+	}
+	l.events.send(systemd.Started(l.events.run))
+	return r, err
+}
+
+// end tells how the run that made r ended, and reports whether whoever reads the
+// journal was told all of it, so that the text needs not stand there as well.
+func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
+	// Also that a run was interrupted is to be told.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ledger.DefaultWait)
+	defer cancel()
+	e.readLedger(ctx)
+	e.send(append(e.overdue(), systemd.Ended(e.run, r)...)...)
+	if e.journal == nil {
+		return false
+	}
+	if n, err := e.journal.Lost(); n > 0 {
+		fmt.Fprintf(e.app.stderr, "ec-verify: %s not in the journal: %s\n", count(n, "event"), report.Escape(err.Error()))
+		return false
+	}
+	if err := e.journal.Flush(); err != nil {
+		fmt.Fprintf(e.app.stderr, "ec-verify: the journal may not have all events: %s\n", report.Escape(err.Error()))
+		return false
+	}
+	return systemd.StdoutIsJournal()
+}
+
+// readLedger sets what is known of this machine after the run.
+func (e *events) readLedger(ctx context.Context) {
+	if newLedger(e.config) == nil {
+		return
+	}
+	known, err := readStatus(ctx, e.config.StateDir, ledger.DefaultPolicy(), time.Now())
+	if err != nil {
+		e.log.Warn().Err(err).Msg("what earlier runs verified is not known")
+		return
+	}
+	e.known = known
+}
+
+// overdue returns what was not checked in time at each tier.
+func (e *events) overdue() []systemd.Entry {
+	if e.known == nil {
+		return nil
+	}
+	var entries []systemd.Entry
+	for _, t := range e.known.Tiers {
+		if t.Overdue == 0 {
+			continue
+		}
+		o := systemd.Overdue{Tier: string(t.Name), Items: t.Items, Overdue: t.Overdue, Every: time.Duration(t.EverySeconds * float64(time.Second))}
+		if t.Oldest != nil {
+			o.Oldest = *t.Oldest
+		}
+		entries = append(entries, o.Entry(e.run))
+	}
+	return entries
+}
+
+// send sends entries to the journal, or logs them; findings are logged when they
+// are made.
+func (e *events) send(entries ...systemd.Entry) {
+	if e.journal != nil {
+		e.journal.Send(entries...)
+		return
+	}
+	for _, entry := range entries {
+		if entry.Event == systemd.FindingMade || entry.Event == systemd.RebootPending {
+			continue
+		}
+		level := zerolog.InfoLevel
+		if entry.Priority <= journal.PriWarning {
+			level = zerolog.WarnLevel
+		}
+		first, _, _ := strings.Cut(entry.Message, "\n")
+		e.log.WithLevel(level).Msg(first)
+	}
+}
