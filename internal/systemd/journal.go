@@ -50,7 +50,9 @@ type Journal struct {
 }
 
 // NewJournal returns the journal of this machine.
-func NewJournal() *Journal { return &Journal{send: sendNative, sync: func(wait time.Duration) error { return synchronize(journalControl, wait) }, wait: journalWait} }
+func NewJournal() *Journal {
+	return &Journal{send: sendNative, sync: func(wait time.Duration) error { return synchronize(journalControl, wait) }, wait: journalWait}
+}
 
 // errJournalHangs is why entries are lost that nobody read.
 var errJournalHangs = errors.New("the journal takes nothing: does systemd-journald hang?")
