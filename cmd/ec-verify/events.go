@@ -127,7 +127,7 @@ func (e *events) readLedger(ctx context.Context) {
 	if newLedger(e.config) == nil {
 		return
 	}
-	known, err := readStatus(ctx, e.config.StateDir, ledger.DefaultPolicy(), time.Now())
+	known, err := readStatus(ctx, e.config.StateDir, e.config.Ledger.Policy(), e.config.Read, time.Now())
 	if err != nil {
 		e.log.Warn().Err(err).Msg("what earlier runs verified is not known")
 		return

@@ -11,10 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 func newStatusCommand(a *app) *cobra.Command {
-	policy := ledger.DefaultPolicy()
+	var contentsEvery, rebuildEvery time.Duration
 	var stateDir string
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -30,19 +31,26 @@ no run was ever remembered, or because the ledger can't be read.`,
   ec-verify status --contents-every 24h`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if policy.Contents <= 0 || policy.Rebuild <= 0 {
-				return usageError{errors.New("--contents-every and --rebuild-every: want a duration above 0")}
-			}
 			c, err := a.loadConfig()
 			if err != nil {
 				return err
+			}
+			policy := c.Ledger.Policy()
+			if cmd.Flags().Changed("contents-every") {
+				policy.Contents = contentsEvery
+			}
+			if cmd.Flags().Changed("rebuild-every") {
+				policy.Rebuild = rebuildEvery
+			}
+			if policy.Contents <= 0 || policy.Rebuild <= 0 {
+				return usageError{errors.New("--contents-every and --rebuild-every: want a duration above 0")}
 			}
 			if cmd.Flags().Changed("state-dir") {
 				if c.StateDir, err = filepath.Abs(stateDir); err != nil || stateDir == "" {
 					return usageError{fmt.Errorf("--state-dir %q: want a directory", stateDir)}
 				}
 			}
-			s, err := readStatus(cmd.Context(), c.StateDir, policy, time.Now())
+			s, err := readStatus(cmd.Context(), c.StateDir, policy, c.Read, time.Now())
 			if err != nil {
 				return err
 			}
@@ -54,8 +62,8 @@ no run was ever remembered, or because the ledger can't be read.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&stateDir, "state-dir", "", "read the ledger in `DIR` (default /var/lib/ec-verify)")
-	f.DurationVar(&policy.Contents, "contents-every", policy.Contents, "every store path is to be hashed at least once in `DURATION`")
-	f.DurationVar(&policy.Rebuild, "rebuild-every", policy.Rebuild, "every derivation is to be rebuilt at least once in `DURATION`")
+	f.DurationVar(&contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 168h)")
+	f.DurationVar(&rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 720h)")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
 	}
@@ -132,8 +140,9 @@ type statusItem struct {
 	Cause  string        `json:"cause"`
 }
 
-// readStatus reads the ledger in dir and holds it against policy.
-func readStatus(ctx context.Context, dir string, policy ledger.Policy, now time.Time) (*status, error) {
+// readStatus reads the ledger in dir and holds it against policy. Where paths are
+// to be read from the disk, a check through the page cache counts for nothing.
+func readStatus(ctx context.Context, dir string, policy ledger.Policy, mode nar.ReadMode, now time.Time) (*status, error) {
 	l, err := ledger.OpenReadOnly(ctx, dir, ledger.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("nothing is known of this machine: there is no ledger in %s, so no run was ever remembered; verify it first, as root", dir)
@@ -156,6 +165,9 @@ func readStatus(ctx context.Context, dir string, policy ledger.Policy, now time.
 		state, err := l.State(ctx, tier)
 		if err != nil {
 			return nil, err
+		}
+		if tier == ledger.Contents && mode == nar.ReadDisk {
+			state.Records = state.Records.FromDisk()
 		}
 		s.Tiers = append(s.Tiers, tierStatus(state, policy.Every(tier), now))
 	}

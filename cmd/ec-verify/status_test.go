@@ -132,7 +132,7 @@ func TestStatusJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := readStatus(t.Context(), dir, ledger.DefaultPolicy(), now)
+	s, err := readStatus(t.Context(), dir, ledger.DefaultPolicy(), nar.ReadCached, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
-	f.DurationVar(&v.budget, "budget", 0, "rebuild for no longer than `DURATION`")
+	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
 	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
@@ -212,6 +212,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 		Open: open, Pinned: flags.against != "",
 		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
+		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }

@@ -59,6 +59,10 @@ type Config struct {
 	// Neighbour says how other work on the machine is spared.
 	Neighbour Neighbour `json:"neighbour"`
 	Journal   Journal   `json:"journal"`
+	// Contents says how store paths are hashed, Ledger how often everything is
+	// to be checked.
+	Contents Contents `json:"contents"`
+	Ledger   Ledger   `json:"ledger"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.
@@ -102,6 +106,7 @@ func Default() Config {
 		Rebuild:   defaultRebuild(),
 		Neighbour: defaultNeighbour(),
 		Journal:   defaultJournal(),
+		Ledger:    defaultLedger(),
 	}
 }
 
@@ -183,14 +188,10 @@ func (c *Config) Check() error {
 	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
 		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
 	}
-	if err := c.Rebuild.check(); err != nil {
-		return err
-	}
-	if err := c.Neighbour.check(); err != nil {
-		return err
-	}
-	if err := c.Journal.check(); err != nil {
-		return err
+	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	for _, s := range c.Release.Source {
 		if _, err := release.NewSource(s); err != nil {

@@ -25,6 +25,7 @@ func TestDefaults(t *testing.T) {
 			Choice: "none", Share: 10, BuildTimeout: Duration(time.Hour), ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
 		},
 		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
+		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(30 * 24 * time.Hour)},
 	}
 	got, err := Parse([]byte("{}"))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -65,10 +66,13 @@ const every = `{
     "buildTimeout": "20m",
     "scratchSize": 2097152,
     "reserve": 0,
-    "jobs": 2
+    "jobs": 2,
+    "substitute": [ "https://cache.example.org" ]
   },
   "neighbour": { "dropBehind": false, "rate": 52428800, "maxPressure": 12.5, "maxPause": "10m" },
   "journal": { "when": "never" },
+  "contents": { "budget": "5m" },
+  "ledger": { "contentsEvery": "24h", "rebuildEvery": "240h" },
   "unsafeUnsigned": true,
   "unsafeAllowRollback": true,
   "unsafeSkip": [ "eval", "live" ]
@@ -87,9 +91,12 @@ func TestParseEveryKey(t *testing.T) {
 		Rebuild: Rebuild{
 			Choice: rebuild.Sample, Share: 7, FirstParty: []rebuild.Pattern{"every-channel-*"},
 			Budget: Duration(2 * time.Hour), BuildTimeout: Duration(20 * time.Minute), ScratchSize: 2 << 20, Jobs: 2,
+			Substitute: Substitute{rebuild.Substitution{Wanted: true, From: []string{"https://cache.example.org"}}},
 		},
 		Neighbour:      Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
 		Journal:        Journal{When: "never"},
+		Contents:       Contents{Budget: Duration(5 * time.Minute)},
+		Ledger:         Ledger{ContentsEvery: Duration(24 * time.Hour), RebuildEvery: Duration(240 * time.Hour)},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
 	}

@@ -18,8 +18,8 @@ type Rebuild struct {
 	// FirstParty lists the derivations that the publisher wrote himself, by
 	// their names ("every-channel-*") or by attributes ("src=*-source").
 	FirstParty []rebuild.Pattern `json:"firstParty"`
-	// Budget is how long all rebuilds of one run may take; 0 for as long as
-	// they do.
+	// Budget is how long one run begins to build; 0 for as long as there is
+	// something to build.
 	Budget Duration `json:"budget"`
 	// BuildTimeout is how long one build may take.
 	BuildTimeout Duration `json:"buildTimeout"`
@@ -29,6 +29,9 @@ type Rebuild struct {
 	Reserve     int64 `json:"reserve"`
 	// Jobs is how many builds take place at once.
 	Jobs int `json:"jobs"`
+	// Substitute says where build inputs are fetched from that this machine
+	// lacks.
+	Substitute Substitute `json:"substitute"`
 }
 
 func defaultRebuild() Rebuild {

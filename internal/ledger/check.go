@@ -53,7 +53,10 @@ type Check struct {
 	// Cause is why the result is so; empty where there is nothing to say.
 	Cause closure.Cause
 	// Took is how long the check took; 0 where that was not measured.
-	Took     time.Duration
+	Took time.Duration
+	// FromDisk says that all bytes came from the disk, past the page cache. It
+	// is of store paths that were hashed, and false for rebuilds.
+	FromDisk bool
 	Manifest Manifest
 	Tool     string // version of the program
 }
@@ -71,5 +74,37 @@ type Record struct {
 	Settled Check
 }
 
+// Drifted reports whether the item was something else than the manifest says
+// when it was last looked at and could be checked.
+func (r Record) Drifted() bool { return r.Settled.Result == Drifted }
+
+// Stands reports whether what is remembered of an item stands for a check now:
+// the last look at it, whatever came of those before, found what the manifest
+// says, no longer ago than every. A check from the future stands for none, but
+// for one within [Skew].
+func (r Record) Stands(every time.Duration, now time.Time) bool {
+	age := now.Sub(r.Last.At)
+	return r.Last.Done() && r.Last.Result == Verified && age <= every && age >= -Skew
+}
+
 // Records holds what is remembered at one tier.
 type Records map[Key]Record
+
+// FromDisk returns the records without the checks that found what the manifest
+// says by way of the page cache: they say nothing of the disk. What drifted did
+// so wherever it was read from, and what could not be checked was not.
+func (rs Records) FromDisk() Records {
+	kept := make(Records, len(rs))
+	for key, r := range rs {
+		if c := &r.Settled; c.Result == Verified && !c.FromDisk {
+			*c = Check{}
+		}
+		if c := &r.Last; c.Result == Verified && !c.FromDisk {
+			*c = r.Settled
+		}
+		if r.Last.Done() {
+			kept[key] = r
+		}
+	}
+	return kept
+}

@@ -122,3 +122,52 @@ func TestPolicy(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+func TestStands(t *testing.T) {
+	checked := func(age time.Duration, result Result) Record {
+		check := Check{Run: 1, At: epoch.Add(-age), Result: result}
+		return Record{Last: check, Settled: check}
+	}
+	failed := checked(day, Verified)
+	failed.Last = Check{Run: 2, At: epoch}
+	for _, test := range []struct {
+		name string
+		r    Record
+		want bool
+	}{
+		{"never looked at", Record{}, false},
+		{"in time", checked(7*day, Verified), true},
+		{"too old", checked(7*day+1, Verified), false},
+		{"drifted", checked(day, Drifted), false},
+		{"not checked", checked(day, Inconclusive), false},
+		{"an attempt since then came to nothing", failed, false},
+		{"a clock set back by a little", checked(-Skew, Verified), true},
+		{"from the future", checked(-Skew-1, Verified), false},
+	} {
+		if got := test.r.Stands(7*day, epoch); got != test.want {
+			t.Errorf("%s: got %t", test.name, got)
+		}
+	}
+}
+
+func TestFromDisk(t *testing.T) {
+	items := numbered(5, 10)
+	disk, cache := Check{Run: 1, Result: Verified, FromDisk: true}, Check{Run: 1, Result: Verified}
+	drifted, failed := Check{Run: 1, Result: Drifted}, Check{Run: 2}
+	got := Records{
+		items[0].Key(): {Last: disk, Settled: disk},
+		items[1].Key(): {Last: cache, Settled: cache},
+		items[2].Key(): {Last: drifted, Settled: drifted},
+		items[3].Key(): {Last: failed, Settled: cache},
+		items[4].Key(): {Last: failed, Settled: disk},
+	}.FromDisk()
+	want := Records{
+		items[0].Key(): {Last: disk, Settled: disk},
+		items[2].Key(): {Last: drifted, Settled: drifted},
+		items[3].Key(): {Last: failed},
+		items[4].Key(): {Last: failed, Settled: disk},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}

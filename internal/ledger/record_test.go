@@ -29,14 +29,14 @@ func TestRecord(t *testing.T) {
 	if got := records(t, l); len(got) != 0 {
 		t.Errorf("something is remembered before anything was checked: %v", got)
 	}
-	r.Record(Contents, items[0], Outcome{Result: Verified, Took: 1500*time.Millisecond + 999})
+	r.Record(Contents, items[0], Outcome{Result: Verified, Took: 1500*time.Millisecond + 999, FromDisk: true})
 	r.Record(Contents, items[1], Outcome{Result: Drifted, Cause: closure.DiskAltered})
 	r.Record(Contents, items[2], Outcome{Cause: "unreadable"})
 	r.Record(Contents, makeItem(99), Outcome{Result: Verified}) // of no inventory
 	r.Record(Rebuild, items[0], Outcome{Result: Verified})      // of a tier that expects nothing
 	end(t, r)
 
-	first := Check{Run: 1, At: epoch, Result: Verified, Took: 1500 * time.Millisecond, Manifest: release1, Tool: tool}
+	first := Check{Run: 1, At: epoch, Result: Verified, Took: 1500 * time.Millisecond, FromDisk: true, Manifest: release1, Tool: tool}
 	second := Check{Run: 1, At: epoch, Result: Drifted, Cause: closure.DiskAltered, Manifest: release1, Tool: tool}
 	third := Check{Run: 1, At: epoch, Cause: "unreadable", Manifest: release1, Tool: tool}
 	want := Records{

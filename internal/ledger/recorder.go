@@ -42,6 +42,8 @@ type Outcome struct {
 	Cause closure.Cause
 	// Took is how long it took; 0 where that was not measured.
 	Took time.Duration
+	// FromDisk is as of [Check].
+	FromDisk bool
 }
 
 // Begin records that a run begins, of the program in version tool, and forgets
@@ -115,7 +117,7 @@ func (r *Recorder) Record(tier Tier, item Item, o Outcome) {
 	}
 	r.pending = append(r.pending, pendingCheck{tier, item.Key(), Check{
 		Run: r.run.ID, At: fromMilli(toMilli(at)), Result: o.Result, Cause: closure.Cause(clip(string(o.Cause))),
-		Took: o.Took.Truncate(time.Millisecond), Manifest: manifest, Tool: r.run.Tool,
+		Took: o.Took.Truncate(time.Millisecond), FromDisk: o.FromDisk, Manifest: manifest, Tool: r.run.Tool,
 	}})
 }
 
@@ -169,8 +171,8 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 // the place of all before it, another one that of the last unsettled one.
 func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	put, err := tx.PrepareContext(ctx, `insert or replace into checks
-		(item, settled, run, at, result, cause, took, tag, manifest, tool, sum)
-		select id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from items where tier = ? and path = ? and want = ?`)
+		(item, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum)
+		select id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from items where tier = ? and path = ? and want = ?`)
 	if err != nil {
 		return err
 	}
@@ -187,7 +189,7 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 			settled = 0
 		}
 		if _, err := put.ExecContext(ctx, settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
-			c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled),
+			number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled),
 			string(c.tier), string(c.key.Path), c.key.Want[:]); err != nil {
 			return err
 		}

@@ -74,12 +74,20 @@ func queryRuns(ctx context.Context, tx *sql.Tx, limit int) ([]Run, error) {
 // sum returns the sum of the row of c.
 func (c Check) sum(tier Tier, key Key, settled int64) int64 {
 	return rowSum(string(tier), string(key.Path), key.Want, settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause),
-		c.Took.Milliseconds(), c.Manifest.Tag, c.Manifest.SHA256, c.Tool)
+		c.Took.Milliseconds(), number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256, c.Tool)
+}
+
+// number is the form of a truth in the file.
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // queryRecords returns all records of one tier.
 func queryRecords(ctx context.Context, tx *sql.Tx, tier Tier) (Records, error) {
-	rows, err := tx.QueryContext(ctx, `select path, want, settled, run, at, result, cause, took, tag, manifest, tool, sum
+	rows, err := tx.QueryContext(ctx, `select path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum
 		from checks join items on item = id where tier = ?`, string(tier))
 	if err != nil {
 		return nil, err
@@ -97,12 +105,13 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tier Tier) (Records, error) {
 	}
 	for rows.Next() {
 		var (
-			c                      Check
-			path, result, cause    string
-			want, manifest         sql.RawBytes
-			settled, at, took, sum int64
+			c                   Check
+			path, result, cause string
+			want, manifest      sql.RawBytes
+			settled, at, took   int64
+			disk, sum           int64
 		)
-		if err := rows.Scan(&path, &want, &settled, &c.Run, &at, &result, &cause, &took, &c.Manifest.Tag, &manifest, &c.Tool, &sum); err != nil {
+		if err := rows.Scan(&path, &want, &settled, &c.Run, &at, &result, &cause, &took, &disk, &c.Manifest.Tag, &manifest, &c.Tool, &sum); err != nil {
 			return nil, err
 		}
 		key := Key{Path: closure.StorePath(path)}
@@ -119,6 +128,7 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tier Tier) (Records, error) {
 		share(&c.Tool)
 		share(&cause)
 		c.At, c.Took, c.Cause = fromMilli(at), time.Duration(took)*time.Millisecond, closure.Cause(cause)
+		c.FromDisk = disk == 1
 		if c.sum(tier, key, settled) != sum {
 			return nil, damaged("what it says of %s is not what was written", path)
 		}

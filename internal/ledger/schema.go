@@ -70,6 +70,7 @@ var schema = []string{
 	result   text    not null,
 	cause    text    not null,
 	took     integer not null,
+	disk     integer not null,
 	tag      text    not null,
 	manifest blob    not null,
 	tool     text    not null,

@@ -48,6 +48,15 @@ func TestSelect(t *testing.T) {
 		Settled: Check{Run: 1, Result: Verified},
 	}
 
+	drifted := checkedIn(items, 1, 2, 3, 0, 5, 4)
+	for _, i := range []int{2, 4} {
+		r := drifted[items[i].Key()]
+		r.Last.Result, r.Settled.Result = Drifted, Drifted
+		drifted[items[i].Key()] = r
+	}
+	// An attempt that came to nothing doesn't undo that it drifted.
+	drifted[items[4].Key()] = Record{Last: Check{Run: 6}, Settled: drifted[items[4].Key()].Settled}
+
 	for _, test := range []struct {
 		name    string
 		items   []Item
@@ -57,6 +66,8 @@ func TestSelect(t *testing.T) {
 	}{
 		{"nothing", nil, nil, 100, []int{}},
 		{"all are new: by path", items, nil, 0, []int{0, 1, 2, 3, 4, 5}},
+		{"drifted before new", items, drifted, 0, []int{2, 4, 3, 0, 1, 5}},
+		{"drifted costs nothing of the budget", items, drifted, 15, []int{2, 4, 3, 0}},
 		{"new before old", items, checkedIn(items, 1, 0, 1, 1, 0, 1), 0, []int{1, 4, 0, 2, 3, 5}},
 		{"oldest first", items, checkedIn(items, 3, 1, 2, 3, 1, 2), 0, []int{1, 4, 2, 5, 0, 3}},
 		{"within the budget", items, checkedIn(items, 3, 1, 2, 3, 1, 2), 30, []int{1, 4, 2}},

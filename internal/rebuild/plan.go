@@ -80,6 +80,9 @@ type Last struct {
 	// order goes by it, since clocks jump.
 	Run int64
 	At  time.Time
+	// Drifted says that it came out otherwise than the manifest says when it was
+	// last built to the end.
+	Drifted bool
 }
 
 // Choose returns the candidates that the policy names, each with why. Of a
@@ -113,8 +116,9 @@ func (p Policy) names(d *nixstore.Derivation) (why string, ok bool) {
 	return "", false
 }
 
-// Plan puts steps into the order in which to take them: those never rebuilt
-// first, then those rebuilt longest ago. A sample is cut to its share.
+// Plan puts steps into the order in which to take them: those that drifted the
+// last time first, then those never rebuilt, then those rebuilt longest ago. A
+// sample is cut to its share, to which those that drifted do not count.
 //
 // For somebody who remembers nothing, last is nil, and turn moves the beginning
 // of a sample, so that Policy.Share consecutive turns take every step once.
@@ -128,11 +132,14 @@ func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []
 		if s.Last = last[s.Derivation]; s.Last == (Last{}) {
 			s.Reason += "; never rebuilt"
 		} else {
+			if s.Last.Drifted {
+				s.Reason += "; it came out otherwise"
+			}
 			s.Reason += "; last rebuilt on " + s.Last.At.UTC().Format(time.DateOnly)
 		}
 	}
 	slices.SortFunc(steps, func(a, b Step) int {
-		return cmp.Or(cmp.Compare(a.Last.Run, b.Last.Run), cmp.Compare(a.Derivation, b.Derivation))
+		return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(a.Derivation, b.Derivation))
 	})
 	if p.Choice != Sample || len(steps) == 0 {
 		return steps
@@ -142,9 +149,21 @@ func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []
 		share = DefaultShare
 	}
 	size := (len(steps) + share - 1) / share
-	begin := 0
 	if last == nil {
-		begin = (turn%share + share) % share * size % len(steps)
+		begin := (turn%share + share) % share * size % len(steps)
+		return slices.Concat(steps[begin:], steps[:begin])[:size]
 	}
-	return slices.Concat(steps[begin:], steps[:begin])[:size]
+	drifted := 0
+	for drifted < len(steps) && steps[drifted].Last.Drifted {
+		drifted++
+	}
+	return steps[:min(drifted+size, len(steps))]
+}
+
+// turn says when s has its turn: the steps with the least have theirs first.
+func (s *Step) turn() int64 {
+	if s.Last.Drifted {
+		return -1
+	}
+	return s.Last.Run
 }

@@ -197,6 +197,63 @@ func TestPlanGoesOn(t *testing.T) {
 	}
 }
 
+// What drifted is built again by each run, whatever its budget or share, and the
+// others have their turns nevertheless.
+func TestPlanForgetsNoDrift(t *testing.T) {
+	graph, m := planned(20, nil)
+	candidates, _ := Candidates(graph, m)
+	sample := Policy{Choice: Sample, Share: 10}
+	last := make(map[closure.StorePath]Last)
+	for i, c := range candidates {
+		last[c.Derivation] = Last{Run: int64(100 - i), Drifted: i >= 4 && i < 9}
+	}
+	want := []string{"part-004", "part-005", "part-006", "part-007", "part-008", "part-019", "part-018"}
+	steps := sample.Plan(sample.Choose(graph, candidates), last, 0)
+	if got := namesOf(steps); !slices.Equal(got, want) {
+		t.Errorf("the sample: got %q, want %q", got, want)
+	}
+	if r := steps[0].Reason; !strings.Contains(r, "it came out otherwise") {
+		t.Errorf("the reason: %q", r)
+	}
+	b := budget{limit: 1, begin: time.Now().Add(-time.Hour)}
+	var begun []string
+	for _, s := range (Policy{Choice: All}).Plan(sample.Choose(graph, candidates), last, 0) {
+		if b.begins(&s) {
+			begun = append(begun, namesOf([]Step{s})...)
+		}
+	}
+	if !slices.Equal(begun, want[:6]) || !b.spent {
+		t.Errorf("without time: begun %q, want %q; spent %t", begun, want[:6], b.spent)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		limit time.Duration
+		took  time.Duration // by each step
+		want  int           // begun, of 10
+	}{
+		{"no bound", 0, time.Hour, 10},
+		{"time for all", 11 * time.Hour, time.Hour, 10},
+		{"the last one goes beyond it", 150 * time.Minute, time.Hour, 3},
+		{"used up to the end", 3 * time.Hour, time.Hour, 3},
+		{"too short for one", 1, time.Hour, 1},
+	} {
+		b := budget{limit: c.limit, begin: time.Now()}
+		got := 0
+		for range 10 {
+			if b.begins(&Step{}) {
+				got++
+				b.begin = b.begin.Add(-c.took)
+			}
+		}
+		if got != c.want || b.spent != (c.want < 10) {
+			t.Errorf("%s: %d begun, spent: %t; want %d", c.name, got, b.spent, c.want)
+		}
+	}
+}
+
 // Who remembers nothing takes every derivation once in as many turns as there
 // are shares.
 func TestPlanWithoutMemory(t *testing.T) {

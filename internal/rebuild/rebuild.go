@@ -37,9 +37,20 @@ type Memory interface {
 	RecordRebuild(r *Result)
 }
 
+// Substitution says where build inputs are fetched from that the machine lacks.
+// The zero value is nowhere.
+type Substitution struct {
+	// Wanted says that they are fetched, from From, or where that is empty from
+	// the substituters that Nix is configured with.
+	Wanted bool
+	From   []string
+}
+
 // Limits bound a run. Zero is no bound, except where stated.
 type Limits struct {
-	// Budget is how long a run may take, Build how long a single build.
+	// Budget is how long a run begins builds, but for the first one; Build is how
+	// long a single build may take. A run takes no longer than both together and
+	// the time to evaluate.
 	Budget, Build time.Duration
 	// Scratch is how many bytes one build may take on the disk, Reserve how many
 	// of the file system stay free.
@@ -117,9 +128,6 @@ func (p *Progress) Snapshot() ProgressSnapshot {
 	return s
 }
 
-// errBudget is the cause of a context that the budget ended.
-var errBudget = errors.New("the time budget is spent")
-
 // Rebuild makes one run. Its error is a [*DriftError], an [*Error], or that of
 // ctx where it ended before anything was built; the summary is nil then.
 // Later, a ctx that ends leaves the results of what was finished. The progress
@@ -128,13 +136,7 @@ func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Sum
 	if p == nil {
 		p = new(Progress)
 	}
-	budget := ctx
-	if r.Limits.Budget > 0 {
-		var cancel context.CancelFunc
-		budget, cancel = context.WithTimeoutCause(ctx, r.Limits.Budget, errBudget)
-		defer cancel()
-	}
-	run, err := r.begin(budget, req, p)
+	run, err := r.begin(ctx, req, p)
 	if err != nil {
 		if run != nil {
 			err = errors.Join(err, run.close())
@@ -144,11 +146,10 @@ func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Sum
 	if want := req.Manifest.Toplevel.DrvPath; run.toplevel != want {
 		return nil, classify(ctx, errors.Join(&DriftError{Want: want, Got: run.toplevel}, run.close()))
 	}
-	summary := run.all(budget)
+	summary := run.all(ctx)
 	if err := run.close(); err != nil {
 		return nil, classify(ctx, err)
 	}
-	summary.BudgetSpent = errors.Is(context.Cause(budget), errBudget) && summary.Count(NotReached) > 0
 	return summary, nil
 }
 
@@ -256,13 +257,17 @@ func (r *run) all(ctx context.Context) *Summary {
 		Results: make([]Result, len(steps)), Sampled: r.Policy.Choice == Sample,
 	}
 	r.progress.total.Store(int64(len(steps)))
+	within := budget{limit: r.Limits.Budget, begin: time.Now()}
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(max(1, r.Limits.Jobs))
 	for i, step := range steps {
 		g.Go(func() error {
 			result := &summary.Results[i]
-			*result = r.step(ctx, i, step)
+			*result = Result{Step: step, Status: NotReached}
+			if within.begins(&step) {
+				*result = r.step(ctx, i, step)
+			}
 			r.progress.done.Add(1)
 			if r.req.Memory != nil && result.Status != NotReached {
 				mu.Lock()
@@ -275,6 +280,7 @@ func (r *run) all(ctx context.Context) *Summary {
 	// A step has no error: that it failed is its result.
 	_ = g.Wait()
 	summary.Claimed = r.inputs.claimed()
+	summary.BudgetSpent = within.spent
 	return summary
 }
 

@@ -105,6 +105,12 @@ const (
 	PressureUnknown Cause = "pressure-unknown"
 	// PressureLasting: other programs waited for longer than the run may pause.
 	PressureLasting Cause = "pressure-lasting"
+	// CoverageOverdue: the time for hashing was up, and store paths were left that
+	// no run has hashed within the time that the policy allows.
+	CoverageOverdue Cause = "coverage-overdue"
+	// InputFetched: build inputs were not on this machine, and were fetched from
+	// a substituter.
+	InputFetched Cause = "build-input-fetched"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 )
@@ -185,6 +191,8 @@ var causes = map[Cause]cause{
 	DerivationDiffers:              {Drift, "a derivation of the embedded flake is not the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
 	PressureUnknown:                {Notice, "whether other programs wait could not be told", "Boot a kernel with pressure stall information (psi=1), or set neighbour.maxPressure to 0; neighbour.rate and idle priorities work without it."},
 	PressureLasting:                {Notice, "other programs waited for longer than a run may pause", "Nothing to do for the verdict; if it happens often, raise neighbour.maxPressure above what the machine's work makes by itself, or neighbour.maxPause."},
+	CoverageOverdue:                {Inconclusive, "store paths were not hashed as often as the policy asks", "Run again, each run goes on where the last one stopped; or give it more time (contents.budget), or ask for less (ledger.contentsEvery)."},
+	InputFetched:                   {Notice, "build inputs were fetched from a substituter", "Nothing to do: what was built from them was compared with the release."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

@@ -66,6 +66,8 @@ type (
 		FromCache        int64   `json:"fromCache"`
 		PausedSeconds    float64 `json:"pausedSeconds"`
 		DatabaseReadOnly bool    `json:"databaseReadOnly"`
+		Remembered       int     `json:"remembered"`
+		Overdue          int     `json:"overdue"`
 	}
 	jsonFinding struct {
 		Class         Class      `json:"class"`
@@ -99,6 +101,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 		Coverage: jsonCoverage{
 			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,
 			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, PausedSeconds: r.Coverage.Paused.Seconds(), DatabaseReadOnly: r.Coverage.DatabaseReadOnly,
+			Remembered: r.Coverage.Remembered, Overdue: r.Coverage.Overdue,
 		},
 	}
 	if rel := r.Release; rel != nil {

@@ -66,6 +66,9 @@ type Coverage struct {
 	FromCache int64 // files that --read disk could only get from the cache
 	// Paused is how long the run gave way to the machine's other work.
 	Paused time.Duration
+	// Remembered are the paths that this run did not hash, since an earlier one
+	// did, recently enough for the policy; Overdue those that nobody did.
+	Remembered, Overdue int
 	// DatabaseReadOnly says that the Nix database lay on a mount that is
 	// read-only where this program sees it. Its write-ahead log was read as ever.
 	DatabaseReadOnly bool

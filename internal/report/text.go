@@ -173,6 +173,12 @@ func (r *Report) writeCoverage(w io.Writer) {
 	if c.Paused >= time.Second {
 		how += fmt.Sprintf("; paused %s for other programs", c.Paused.Round(time.Second))
 	}
+	if c.Remembered > 0 {
+		how += fmt.Sprintf("; %d by earlier runs", c.Remembered)
+	}
+	if c.Overdue > 0 {
+		how += fmt.Sprintf("; %d are overdue", c.Overdue)
+	}
 	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
 		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
 	fmt.Fprintln(w)

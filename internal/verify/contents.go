@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,6 +23,9 @@ import (
 type observation struct {
 	sum nar.Sum
 	err error
+	// fromDisk says that no file of it could be had from the page cache only,
+	// where that was asked for.
+	fromDisk bool
 	// loose are files with permissions that Nix never sets, at most
 	// [report.MaxFiles] of them.
 	loose []looseFile
@@ -50,7 +54,8 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 			r.hidden[paths[i].Path] = true
 		}
 	}
-	observed, stats, hashErr := r.hashAll(ctx, paths)
+	selected := r.selectPaths(ctx, claims)
+	observed, stats, hashErr := r.hashAll(ctx, paths, selected)
 	r.report.Coverage.Paths = len(paths)
 	if r.Read == nar.ReadDisk {
 		r.report.Coverage.FromCache = stats.Cached
@@ -70,7 +75,13 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	var altered []closure.PathInfo
 	for i, want := range paths {
 		got := &observed[i]
-		if errors.Is(got.err, context.Canceled) || errors.Is(got.err, context.DeadlineExceeded) || errors.Is(got.err, errNotReached) {
+		switch {
+		case errors.Is(got.err, context.Canceled), errors.Is(got.err, context.DeadlineExceeded):
+			continue
+		case errors.Is(got.err, errNotReached):
+			if hashErr == nil {
+				r.judgeClaim(want, claims)
+			}
 			continue
 		}
 		before := len(r.report.Findings)
@@ -93,7 +104,15 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		})
 	}
 	r.findExtra(claims)
-	return r.nameFiles(ctx, altered)
+	if err := r.nameFiles(ctx, altered); err != nil {
+		return err
+	}
+	overdue := r.answerFor(selected, observed)
+	t.Why = r.coverageWhy()
+	if len(overdue) > 0 {
+		return r.overdueFailure(overdue)
+	}
+	return nil
 }
 
 // mountsOver returns a finding for each mount at or in one of paths. What is
@@ -127,21 +146,20 @@ func (r *run) mountedIn(paths []closure.PathInfo, mount string) (int, bool) {
 	})
 }
 
-// errNotReached marks a path that was not hashed because the run ended first.
+// errNotReached marks a path that was not hashed because the run, or its time
+// for that, ended first.
 var errNotReached = errors.New("not reached")
 
-// hashAll hashes paths and returns what each gave. Its error is that of ctx.
-func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observation, nar.Stats, error) {
+// hashAll hashes the selected paths and returns what each of all gave. Its error
+// is that of ctx.
+func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo, selected *selection) ([]observation, nar.Stats, error) {
 	observed := make([]observation, len(paths))
-	order := make([]int, len(paths))
 	var total int64
 	for i := range paths {
 		observed[i].err = errNotReached
-		order[i] = i
 		total += paths[i].NarSize
 	}
-	// The largest first, so that no worker is left alone with one at the end.
-	slices.SortStableFunc(order, func(a, b int) int { return int(paths[b].NarSize>>10 - paths[a].NarSize>>10) })
+	begin := time.Now()
 	r.progress.pathsTotal.Store(int64(len(paths)))
 	r.progress.bytesTotal.Store(total)
 
@@ -153,11 +171,11 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 	take := func() (int, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == len(order) {
+		if next == len(selected.order) || !selected.may(next, time.Since(begin)) {
 			return 0, false
 		}
 		next++
-		return order[next-1], true
+		return selected.order[next-1], true
 	}
 	owner := r.store.Owner()
 	g, ctx := errgroup.WithContext(ctx)
@@ -184,13 +202,15 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo) ([]observat
 				loose = nil
 				o := &observed[i]
 				h.SetMaxSize(largest(paths[i]))
+				before := h.Stats()
 				o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				if errors.Is(o.err, nar.ErrChanged) {
 					// Once more: a change is only worth reporting if it goes on.
-					loose = nil
+					loose, before = nil, h.Stats()
 					o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				}
 				o.loose = loose
+				o.fromDisk = r.Read == nar.ReadDisk && h.Stats().Cached == before.Cached
 				r.rememberHashed(paths[i], o)
 				r.progress.paths.Add(1)
 			}

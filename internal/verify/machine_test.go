@@ -116,6 +116,11 @@ func (m *machine) write(name, text string) {
 	}
 }
 
+func (m *machine) chmod(name string, mode os.FileMode) {
+	m.t.Helper()
+	m.must(os.Chmod(m.path(name), mode))
+}
+
 func (m *machine) link(name, target string) {
 	m.t.Helper()
 	m.mkdir(filepath.Dir(name))

@@ -28,8 +28,9 @@ func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 		return r.noRebuild(err)
 	}
 	req := rebuild.Request{Root: r.Root, Manifest: r.manifest, Source: src.path}
+	memory := &rebuildMemory{run: r}
 	if r.recorder != nil {
-		req.Memory = &rebuildMemory{run: r}
+		req.Memory = memory
 	}
 	summary, err := r.Rebuilder.Rebuild(ctx, req, &r.progress.rebuild)
 	if err != nil {
@@ -59,7 +60,7 @@ func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return r.findUnreached(summary)
+	return r.findUnreached(t, summary, memory)
 }
 
 // rebuildCauses are the causes of what became of a derivation.
@@ -216,15 +217,25 @@ func (r *run) findUnproven(s *rebuild.Summary) {
 }
 
 // findUnreached adds a finding where the run ended before it came to everything
-// that it was to rebuild; of a sample, before it came to anything.
-func (r *run) findUnreached(s *rebuild.Summary) error {
+// that it was to rebuild, and the ledger does not answer for the rest; of a
+// sample, before it came to anything.
+func (r *run) findUnreached(t *report.Tier, s *rebuild.Summary, memory *rebuildMemory) error {
 	left := s.Count(rebuild.NotReached)
+	remembered := 0
+	for i := range s.Results {
+		if result := &s.Results[i]; result.Status == rebuild.NotReached && memory.answersFor(&result.Candidate) {
+			remembered++
+		}
+	}
+	if remembered > 0 {
+		t.Why += fmt.Sprintf(", %d more by earlier runs within %s", remembered, days(r.Policy.Rebuild))
+	}
 	switch {
 	case s.Planned == 0:
 		// Nothing to be done is nothing proven.
 		return &failure{cause: report.RebuildUnavailable, err: fmt.Errorf("the policy chooses none of the %d derivations", s.Candidates)}
-	case left == 0, s.Sampled && left < s.Planned:
+	case left == remembered, s.Sampled && left < s.Planned:
 		return nil
 	}
-	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %d derivations were not reached", left, s.Planned)}
+	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %d derivations were not reached, nor rebuilt within %s by earlier runs", left-remembered, s.Planned, days(r.Policy.Rebuild))}
 }

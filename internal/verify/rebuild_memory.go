@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"slices"
+	"time"
 
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/rebuild"
@@ -12,7 +13,16 @@ import (
 )
 
 // rebuildMemory is the ledger of a run as a [rebuild.Memory].
-type rebuildMemory struct{ run *run }
+type rebuildMemory struct {
+	run     *run
+	records ledger.Records // nil until they were read
+}
+
+// answersFor reports whether the ledger answers for a derivation that this run
+// did not come to: it was rebuilt as the release has it, recently enough.
+func (m *rebuildMemory) answersFor(c *rebuild.Candidate) bool {
+	return m.records[rebuildItem(c).Key()].Stands(m.run.Policy.Rebuild, time.Now())
+}
 
 func (m *rebuildMemory) LastRebuilt(ctx context.Context, all []rebuild.Step) map[closure.StorePath]rebuild.Last {
 	records, err := m.run.recorder.Records(ctx, ledger.Rebuild)
@@ -20,12 +30,14 @@ func (m *rebuildMemory) LastRebuilt(ctx context.Context, all []rebuild.Step) map
 		m.run.notRemembered(err)
 		return nil
 	}
+	m.records = records
 	inv := ledger.Inventory{Tier: ledger.Rebuild, Manifest: m.run.manifestID()}
 	last := make(map[closure.StorePath]rebuild.Last, len(all))
 	for i := range all {
 		item := rebuildItem(&all[i].Candidate)
-		if check := records[item.Key()].Last; check.Done() {
-			last[item.Path] = rebuild.Last{Run: check.Run, At: check.At}
+		record := records[item.Key()]
+		if check := record.Last; check.Done() {
+			last[item.Path] = rebuild.Last{Run: check.Run, At: check.At, Drifted: record.Drifted()}
 			item.Cost = check.Took.Milliseconds()
 		}
 		inv.Items = append(inv.Items, item)

@@ -111,10 +111,18 @@ func contentsItem(info closure.PathInfo) ledger.Item {
 // release's. What they are otherwise is only known once it was judged; a run
 // that is killed before has not checked it. Nor has one from which a mount hid
 // the path.
+//
+// Where the disk was to be read, what only the page cache gave says nothing of
+// it, and was not checked.
 func (r *run) rememberHashed(want closure.PathInfo, o *observation) {
-	if r.recorder != nil && o.err == nil && o.sum.Hash == want.NarHash && !r.hidden[want.Path] {
-		r.recorder.Record(ledger.Contents, contentsItem(want), ledger.Outcome{Result: ledger.Verified})
+	if r.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || r.hidden[want.Path] {
+		return
 	}
+	outcome := ledger.Outcome{Result: ledger.Verified, FromDisk: o.fromDisk}
+	if r.Read == nar.ReadDisk && !o.fromDisk {
+		outcome = ledger.Outcome{Result: ledger.Inconclusive, Cause: report.ReadFromCache}
+	}
+	r.recorder.Record(ledger.Contents, contentsItem(want), outcome)
 }
 
 // rememberJudged records what was found about a path, the gravest of it.

@@ -17,7 +17,7 @@ import (
 // testLedger is a real ledger as the command has it, or one whose parts fail.
 type testLedger struct {
 	*ledger.Ledger
-	begin, expect, end error
+	begin, expect, end, records error
 }
 
 type testRecorder struct {
@@ -35,6 +35,13 @@ func (l *testLedger) Begin(ctx context.Context, tool string) (Recorder, error) {
 
 func (r testRecorder) Expect(ctx context.Context, inv ledger.Inventory) error {
 	return errors.Join(r.expect, r.Recorder.Expect(ctx, inv))
+}
+
+func (r testRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error) {
+	if r.records != nil {
+		return nil, r.records
+	}
+	return r.Ledger.Records(ctx, tier)
 }
 
 func (r testRecorder) End(ctx context.Context, end ledger.End) error {
@@ -225,7 +232,7 @@ func TestKilledRemembers(t *testing.T) {
 	}
 	defer r.store.Close()
 	r.expectContents(t.Context())
-	if _, _, err := r.hashAll(t.Context(), r.manifest.Paths); err != nil {
+	if _, _, err := r.hashAll(t.Context(), r.manifest.Paths, everything(r.manifest.Paths)); err != nil {
 		t.Fatal(err)
 	}
 	// Here it is killed: what came in is on the disk, and there is no end.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/neighbour"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
@@ -68,6 +69,13 @@ type Verifier struct {
 	Pacer *neighbour.Pacer
 	// Workers is how many paths are hashed at once; 0 for as many as pay.
 	Workers int
+	// ContentsBudget is how long a run hashes paths, 0 for as long as that takes.
+	// What it does not come to, earlier runs must have verified within the time
+	// that Policy allows, by the Ledger; without one everything is hashed.
+	ContentsBudget time.Duration
+	// Policy says how old a check may be that is remembered. By the zero value
+	// none stands.
+	Policy ledger.Policy
 	// Skip holds the tiers that the operator took out.
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.

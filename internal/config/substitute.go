@@ -1,0 +1,82 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/internal/rebuild"
+)
+
+// Substitute says where build inputs are fetched from that the machine lacks. It
+// is written as true, for the substituters that Nix is configured with, as
+// false, for none, or as a list of substituters. The zero value is false.
+type Substitute struct{ rebuild.Substitution }
+
+// maxSubstituters bounds the list.
+const maxSubstituters = 64
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *Substitute) UnmarshalJSON(data []byte) error {
+	*s = Substitute{}
+	switch jsontext.Value(data).Kind() {
+	case 't', 'f':
+		return json.Unmarshal(data, &s.Wanted)
+	case '[':
+		s.Wanted = true
+		if err := json.Unmarshal(data, &s.From); err == nil {
+			return s.checkList()
+		}
+	}
+	return errors.New("want true, false or a list of substituters")
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (s Substitute) MarshalJSON() ([]byte, error) {
+	if len(s.From) > 0 {
+		return json.Marshal(s.From)
+	}
+	return json.Marshal(s.Wanted)
+}
+
+func (s *Substitute) checkList() error {
+	if len(s.From) == 0 {
+		return errors.New("the list of substituters is empty: want false, or at least one")
+	}
+	if len(s.From) > maxSubstituters {
+		return fmt.Errorf("more than %d substituters", maxSubstituters)
+	}
+	for _, from := range s.From {
+		if err := checkSubstituter(from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkSubstituter reports whether s is a store that something can be fetched
+// from as Nix names it, and whose signatures are looked at.
+func checkSubstituter(s string) error {
+	// Nix has a list of them in one text, parted by blanks.
+	if len(s) > 2048 || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return fmt.Errorf("%q is not a substituter: it has blanks, or is too long", s)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a URL", s)
+	}
+	switch u.Scheme {
+	case "http", "https", "file", "s3", "ssh", "ssh-ng":
+	default:
+		return fmt.Errorf("%q: want http://, https://, file://, s3://, ssh:// or ssh-ng://", s)
+	}
+	if u.Query().Has("trusted") {
+		return fmt.Errorf("%q: a substituter is not believed without a signature; leave out \"trusted\"", s)
+	}
+	return nil
+}
