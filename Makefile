@@ -60,6 +60,7 @@ lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell
 	test -z "$$(gofmt -l cmd internal pkg)"
 	$(GOLANGCI) run ./...
 	hack/lint-shell
+	hack/vendor-hash --check
 
 .PHONY: man
 man: bin/ec-verify ## write the man pages to bin/man

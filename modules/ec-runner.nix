@@ -1,0 +1,210 @@
+# services.every-channel.runner: the appliance that all runners have in common.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  inherit (lib) mkDefault mkOption types;
+  cfg = config.services.every-channel.runner;
+  prefix = "services.every-channel.runner";
+
+  # The inputs of a flake, and theirs, each once. Without them in the closure
+  # the embedded flake could not be evaluated offline.
+  inputsOf =
+    flake:
+    lib.concatMap (input: [ input ] ++ inputsOf input) (lib.attrValues (flake.inputs or { }));
+  inputPaths = lib.unique (map (input: input.outPath) (inputsOf cfg.flake));
+
+  # Whoever can give an empty password, or none, is let in by it.
+  openAccounts = lib.attrNames (
+    lib.filterAttrs (
+      _: user:
+      lib.any (p: (user.${p} or null) == "") [
+        "password"
+        "hashedPassword"
+        "initialPassword"
+        "initialHashedPassword"
+      ]
+    ) config.users.users
+  );
+in
+{
+  _class = "nixos";
+
+  options.services.every-channel.runner = {
+    enable = lib.mkEnableOption "the baseline of an every.channel runner";
+    flake = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = lib.literalExpression "self";
+      description = ''
+        The flake that this machine's configuration is from. Its source is linked
+        to {file}`/etc/every-channel/flake`, and it and all its inputs are part of
+        the system, so that the machine can evaluate itself without a network.
+      '';
+    };
+    authorizedKeys = mkOption {
+      type = types.listOf types.singleLineStr;
+      default = [ ];
+      example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… operator" ];
+      description = ''
+        SSH keys that may log in as root; there is no other way in. Without one
+        nobody can log in at all, and the machine does what it was built to do.
+      '';
+    };
+    substituters = mkOption {
+      type = types.attrsOf types.str;
+      default = {
+        "https://cache.nixos.org" = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+      };
+      example = { };
+      description = ''
+        Binary caches, each with the public key that must have signed what it
+        gives. These are all: no other cache is asked, not even Nix's default.
+        `{ }` builds everything here.
+      '';
+    };
+    gcOlderThan = mkOption {
+      type = types.strMatching "[1-9][0-9]*d";
+      default = "30d";
+      description = ''
+        Age from which the weekly garbage collection takes earlier systems. The
+        current and the booted system always stay, and with them the flake, its
+        inputs and what the system was built from as far as it was built here.
+      '';
+    };
+    journalMaxUse = mkOption {
+      type = types.strMatching "[1-9][0-9]*[KMG]";
+      default = "1G";
+      description = "Size that the journal may have on the disk.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.flake != null;
+        message = "${prefix}.flake is not set: give the flake that this configuration is from (in its outputs: ${prefix}.flake = self).";
+      }
+      {
+        assertion = openAccounts == [ ];
+        message = "${prefix}: an account with an empty password lets everybody in: users.users.{${lib.concatStringsSep "," openAccounts}}.";
+      }
+      {
+        assertion = (config.services.getty.autologinUser or null) == null;
+        message = "${prefix}: services.getty.autologinUser lets in whoever stands before the machine.";
+      }
+      {
+        assertion = !(config.services.openssh.settings.PasswordAuthentication or false);
+        message = "${prefix}: services.openssh.settings.PasswordAuthentication must stay off: runners are logged in to by key.";
+      }
+    ];
+
+    # --- the source -----------------------------------------------------------
+
+    environment.etc."every-channel/flake" = lib.mkIf (cfg.flake != null) { source = cfg.flake; };
+    system.extraDependencies = lib.optionals (cfg.flake != null) inputPaths;
+    # A hash of the content, so that it is the same for whoever builds this from
+    # the copy in the system; the commit's would not be.
+    system.configurationRevision = lib.mkIf (cfg.flake != null) (mkDefault (cfg.flake.narHash or null));
+
+    # --- the system -----------------------------------------------------------
+
+    # One system for all machines: a name of its own, a machine has from DHCP.
+    networking.hostName = mkDefault "";
+    system.name = mkDefault "ec-runner";
+    system.stateVersion = mkDefault "26.05";
+    time.timeZone = mkDefault "UTC";
+    i18n.defaultLocale = mkDefault "C.UTF-8";
+    services.timesyncd.enable = mkDefault true;
+
+    documentation.enable = mkDefault false;
+    environment.defaultPackages = mkDefault [ ];
+    programs.command-not-found.enable = mkDefault false;
+    # What does not come up, or hangs, boots again.
+    boot.kernelParams = [ "panic=10" ];
+    systemd.settings.Manager.RuntimeWatchdogSec = mkDefault "1min";
+
+    # --- network --------------------------------------------------------------
+
+    networking.useNetworkd = mkDefault true;
+    networking.useDHCP = mkDefault true;
+    networking.firewall.enable = true;
+
+    # --- who gets in ----------------------------------------------------------
+
+    users.mutableUsers = false;
+    users.users.root = {
+      # No password has this hash. (With "!" in its place some sshd would refuse
+      # keys as well.)
+      hashedPassword = mkDefault "*";
+      openssh.authorizedKeys.keys = cfg.authorizedKeys;
+    };
+    # NixOS refuses a system that nobody can log in to, and here that is meant.
+    users.allowNoPasswordLogin = mkDefault (cfg.authorizedKeys == [ ]);
+    security.sudo.enable = mkDefault false;
+    # An initrd that fails stops, rather than giving a root shell to whoever
+    # stands before the machine. The ISO's module wants the contrary.
+    boot.initrd.systemd.emergencyAccess = lib.mkForce false;
+    # Stage 2 goes on without what did not come up: nobody is there to repair it.
+    systemd.enableEmergencyMode = mkDefault false;
+    services.openssh = {
+      enable = true;
+      # Keys are part of the system; a home directory is not.
+      authorizedKeysInHomedir = false;
+      settings = {
+        PasswordAuthentication = mkDefault false;
+        KbdInteractiveAuthentication = false;
+        PermitRootLogin = "prohibit-password";
+        X11Forwarding = false;
+      };
+    };
+
+    # --- journal --------------------------------------------------------------
+
+    services.journald = {
+      storage = "persistent";
+      rateLimitInterval = "30s";
+      rateLimitBurst = 5000;
+      extraConfig = ''
+        SystemMaxUse=${cfg.journalMaxUse}
+        SystemKeepFree=1G
+        MaxRetentionSec=3month
+      '';
+    };
+
+    # --- Nix ------------------------------------------------------------------
+
+    nix = {
+      channel.enable = false;
+      settings = {
+        experimental-features = [
+          "nix-command"
+          "flakes"
+        ];
+        # Above the definitions of NixOS, which would add its own cache.
+        substituters = lib.mkForce (lib.attrNames cfg.substituters);
+        trusted-public-keys = lib.mkForce (lib.attrValues cfg.substituters);
+        trusted-substituters = lib.mkForce [ ];
+        trusted-users = lib.mkForce [ "root" ];
+        require-sigs = true;
+        sandbox = true;
+        accept-flake-config = false;
+        # A name that no flake of ours uses must not be asked for in the network.
+        flake-registry = "";
+        connect-timeout = 10;
+        # What was built here keeps what it was built from: a rebuild of it needs
+        # no network.
+        keep-derivations = true;
+        keep-outputs = true;
+      };
+      gc = {
+        automatic = mkDefault true;
+        dates = mkDefault "weekly";
+        randomizedDelaySec = mkDefault "6h";
+        options = "--delete-older-than ${cfg.gcOlderThan}";
+      };
+    };
+  };
+}

@@ -1,0 +1,189 @@
+# services.every-channel.ec-verify: the verifier. The units are those of the
+# package (systemd/ in this repository), which run on any systemd machine; here
+# stands only what NixOS knows better.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.every-channel.ec-verify;
+  prefix = "services.every-channel.ec-verify";
+  format = pkgs.formats.json { };
+
+  rendered = format.generate "ec-verify.json" cfg.settings;
+  # The program itself says whether its configuration holds, when the system is
+  # built and not when it runs. Where it can't be run, another machine's is built.
+  checked =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      pkgs.runCommand "ec-verify-config.json" { } ''
+        ${lib.getExe cfg.package} config check ${rendered}
+        cp ${rendered} $out
+      ''
+    else
+      rendered;
+
+  rebuilds = (cfg.settings.rebuild.choice or "none") != "none";
+  inStore = file: lib.hasPrefix builtins.storeDir (toString file);
+  # A calendar event in place of the packaged timer's.
+  onCalendar = event: lib.optionalAttrs (event != null) { OnCalendar = [ "" event ]; };
+in
+{
+  _class = "nixos";
+
+  options.services.every-channel.ec-verify = {
+    enable = lib.mkEnableOption "verifying, by a timer, that this machine is a signed release";
+    package = mkOption {
+      type = types.package;
+      defaultText = lib.literalMD "`packages.SYSTEM.ec-verify` of the flake that the module is from";
+      description = "The package with the program and its units.";
+    };
+    settings = mkOption {
+      default = { };
+      example = lib.literalExpression ''
+        {
+          release.source = [ "https://forge.example.org/every-channel/runner/releases/download" ];
+          release.accept = [ "latest" ];
+          trust.keys = [ { name = "ci-2026"; file = ./ci-2026.pub; } ];
+          rebuild.choice = "config";
+        }
+      '';
+      description = ''
+        The configuration file, `/etc/ec-verify/config.json`, by the program's
+        own key names: `docs/configuration.md` lists them. Only the options below
+        are known to NixOS; every other key is passed on as it is. The program
+        checks the whole of it when the system is built.
+      '';
+      type = types.submodule {
+        freeformType = format.type;
+        options = {
+          nix.binDir = mkOption {
+            type = types.path;
+            default = "${config.nix.package}/bin";
+            defaultText = lib.literalExpression ''"''${config.nix.package}/bin"'';
+            description = "Directory of the nix programs.";
+          };
+          release.source = mkOption {
+            type = types.listOf types.str;
+            default = [ ];
+            example = [ "https://forge.example.org/every-channel/runner/releases/download" ];
+            description = "Directories, `file://` URLs and forges that releases come from, in the order in which they are tried.";
+          };
+          release.accept = mkOption {
+            type = types.listOf types.str;
+            default = [ ];
+            example = [ "boot-v2026.02.28" ];
+            description = "The tags that this machine may run; `latest` is the newest that the sources have.";
+          };
+          trust.keys = mkOption {
+            type = types.listOf format.type;
+            default = [ ];
+            example = lib.literalExpression ''[ { name = "ci-2026"; file = ./ci-2026.pub; } ]'';
+            description = "Public keys that may sign releases. A file given as a path becomes part of the system.";
+          };
+        };
+      };
+    };
+    tokenFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/var/lib/secrets/forge-token";
+      description = ''
+        A file on the machine with an access token for private repositories. The
+        service manager hands it to the fetching unit alone, as a credential.
+      '';
+    };
+    onCalendar = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "*-*-* 04:00:00";
+      description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. Each machine adds its own, fixed part of an hour.";
+    };
+    rebuildOnCalendar = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "Sat *-*-* 02:00:00";
+      description = "When to verify with a rebuild, where `settings.rebuild.choice` asks for one; `null` for weekly.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.settings.release.source != [ ];
+        message = "${prefix}.settings.release.source is empty: say where releases come from.";
+      }
+      {
+        assertion = cfg.settings.release.accept != [ ];
+        message = "${prefix}.settings.release.accept is empty: name the tags that this machine may run, or \"latest\".";
+      }
+      {
+        assertion =
+          cfg.settings.trust.keys != [ ]
+          || cfg.settings.trust.identities or [ ] != [ ]
+          || cfg.settings.unsafeUnsigned or false;
+        message = "${prefix}.settings.trust has neither keys nor identities: without one no release can be believed.";
+      }
+      {
+        assertion = cfg.tokenFile != null -> !(cfg.settings.release ? tokenFile);
+        message = "${prefix}.settings.release.tokenFile and ${prefix}.tokenFile are both set: keep the latter.";
+      }
+      {
+        assertion = !lib.any inStore (lib.remove null [ cfg.tokenFile (cfg.settings.release.tokenFile or null) ]);
+        message = "${prefix}.tokenFile must not be in the store, where everybody can read it.";
+      }
+    ];
+
+    environment.systemPackages = [ cfg.package ];
+    environment.etc."ec-verify/config.json".source = checked;
+    services.every-channel.ec-verify.settings = lib.mkIf (cfg.tokenFile != null) {
+      release.tokenFile = "/run/credentials/ec-verify-fetch.service/token";
+    };
+
+    systemd = {
+      packages = [ cfg.package ];
+      # journalctl -x: systemd reads its own catalogs and those of /usr/local, and
+      # on NixOS its own are in its package.
+      tmpfiles.rules = [
+        "L+ /usr/local/lib/systemd/catalog/ec-verify.catalog - - - - ${cfg.package}/lib/systemd/catalog/ec-verify.catalog"
+      ];
+      # NixOS does not act on [Install].
+      timers = {
+        ec-verify = {
+          wantedBy = [ "timers.target" ];
+          timerConfig = onCalendar cfg.onCalendar;
+        };
+        ec-verify-rebuild = {
+          wantedBy = lib.optional rebuilds "timers.target";
+          timerConfig = onCalendar cfg.rebuildOnCalendar;
+        };
+      };
+      services = {
+        # A new system does not end the run that is under way; the next one is
+        # the new program's.
+        ec-verify.restartIfChanged = false;
+        ec-verify-rebuild.restartIfChanged = false;
+        ec-verify-catalog = {
+          description = "Add ec-verify's messages to the journal's catalog";
+          wantedBy = [ "multi-user.target" ];
+          after = [ "systemd-tmpfiles-setup.service" ];
+          # With another package, there are other messages.
+          restartTriggers = [ cfg.package ];
+          serviceConfig = {
+            Type = "oneshot";
+            RemainAfterExit = true;
+            ExecStart = "${config.systemd.package}/bin/journalctl --update-catalog";
+          };
+        };
+        ec-verify-fetch = {
+          restartIfChanged = false;
+          serviceConfig = lib.optionalAttrs (cfg.tokenFile != null) {
+            LoadCredential = [ "token:${toString cfg.tokenFile}" ];
+          };
+        };
+      };
+    };
+  };
+}

@@ -1,0 +1,2 @@
+# What all images have in common.
+{ }

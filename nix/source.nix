@@ -1,0 +1,21 @@
+# The files that the program is made of: every Go file wherever it lies, what
+# the packages carry beside them, and the units. Documents, Nix files and
+# scripts are left out, so that changing one of them rebuilds nothing.
+{ lib }:
+let
+  root = ../.;
+  inherit (lib) fileset;
+in
+fileset.toSource {
+  inherit root;
+  fileset = fileset.unions [
+    (fileset.fileFilter (file: file.hasExt "go") root)
+    ../go.mod
+    ../go.sum
+    ../cmd
+    ../internal
+    ../pkg
+    ../testdata
+    ../systemd
+  ];
+}

@@ -1,0 +1,69 @@
+# The toplevel: a derivation that depends on everything that was set. An
+# assertion that does not hold is an error, as in NixOS; so is a warning, since
+# ours must not give any.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  units = import ./units.nix { inherit lib; } config.systemd;
+  failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
+  label = lib.concatStringsSep "-" (config.system.nixos.tags ++ [ config.system.nixos.version ]);
+  checked =
+    if failed != [ ] then
+      throw "\nFailed assertions:\n${lib.concatMapStrings (m: "- ${m}\n") failed}"
+    else if config.warnings != [ ] then
+      throw "\nWarnings:\n${lib.concatMapStrings (m: "- ${m}\n") config.warnings}"
+    else
+      lib.id;
+in
+{
+  system.name = lib.mkOptionDefault (
+    if config.networking.hostName == "" then "unnamed" else config.networking.hostName
+  );
+  system.nixos.label = lib.mkOptionDefault label;
+  system.boot.loader.kernelFile = lib.mkOptionDefault "bzImage";
+  system.build = {
+    # For the checks, which read them with nix eval.
+    unitTexts = units;
+    inherit failed;
+    kernel = pkgs.writeText "linux" "";
+    initialRamdisk = pkgs.writeText "initrd" (
+      builtins.toJSON {
+        inherit (config.boot.initrd) availableKernelModules kernelModules supportedFilesystems;
+        systemd = {
+          inherit (config.boot.initrd.systemd)
+            emergencyAccess
+            mounts
+            services
+            storePaths
+            units
+            ;
+        };
+        fileSystems = lib.filterAttrs (_: f: f.neededForBoot) config.fileSystems;
+      }
+    );
+    toplevel = checked (
+      pkgs.runCommand "nixos-system-${config.system.name}-${config.system.nixos.label}" {
+        inherit units;
+        inherit (config) fileSystems users networking nix time i18n;
+        inherit (config.services) avahi getty journald openssh timesyncd;
+        inherit (config.boot) kernelParams loader;
+        inherit (config.environment) systemPackages;
+        inherit (config.system)
+          configurationRevision
+          extraDependencies
+          stateVersion
+          ;
+        inherit (config.system.build) initialRamdisk kernel;
+        unitPackages = config.systemd.packages;
+        suppressed = config.systemd.suppressedSystemUnits;
+        tmpfiles = config.systemd.tmpfiles.rules;
+        manager = config.systemd.settings.Manager;
+        etc = lib.mapAttrs (_: e: "${e.source}") (lib.filterAttrs (_: e: e.enable) config.environment.etc);
+      } ""
+    );
+  };
+}
