@@ -25,6 +25,7 @@ func TestDefaults(t *testing.T) {
 			Choice: "none", Share: 10, BuildTimeout: Duration(time.Hour), ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
 		},
 		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
+		Journal:   Journal{When: "auto"},
 		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(30 * 24 * time.Hour)},
 	}
 	got, err := Parse([]byte("{}"))
