@@ -60,6 +60,7 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 		usage     usageError
 		config    configError
 		untrusted *release.UntrustedError
+		evidence  evidenceError
 	)
 	switch {
 	case err == nil:
@@ -76,7 +77,7 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &config):
 		return exitConfig
-	case errors.As(err, &untrusted):
+	case errors.As(err, &untrusted), errors.As(err, &evidence):
 		return exitUntrusted
 	}
 	return exitInconclusive

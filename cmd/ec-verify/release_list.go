@@ -155,7 +155,7 @@ func date(t *time.Time) string {
 
 // printJSON writes v as one line.
 func (a *app) printJSON(v any) error {
-	if err := json.MarshalWrite(a.stdout, v); err != nil {
+	if err := json.MarshalWrite(a.stdout, v, json.Deterministic(true)); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(a.stdout)

@@ -71,6 +71,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newNetbootCommand(a),
 		newHashCommand(a),
 		newStatusCommand(a),
+		newReportCommand(a),
 		newConfigCommand(a),
 		newManCommand(a),
 	)

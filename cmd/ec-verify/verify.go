@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/internal/attest"
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
@@ -33,6 +34,7 @@ type verifyFlags struct {
 	rebuild       string
 	budget        time.Duration
 	all           bool
+	nonce         string
 	dryRun        bool
 	offline       bool
 	wait          time.Duration
@@ -56,6 +58,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
+	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
 	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
 	f.DurationVar(&v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
@@ -125,6 +128,9 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	if v.wait < 0 || v.stall <= 0 {
 		return usageError{errors.New("--wait and --stall-after: want a duration, for --stall-after above 0")}
 	}
+	if err := attest.CheckNonce(v.nonce); err != nil {
+		return usageError{fmt.Errorf("--nonce: %w", err)}
+	}
 	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
 	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
 	for _, t := range v.unsafeSkip {
@@ -176,6 +182,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
 	tell := pulse(progress, c, flags.stall)
 	r := v.Verify(ctx, progress)
+	a.signReport(ctx, c, r, flags.nonce)
 	tell(r.Headline())
 	stop()
 	if told := events.end(ctx, r); !told || a.output != "text" {

@@ -63,6 +63,8 @@ type Config struct {
 	// to be checked.
 	Contents Contents `json:"contents"`
 	Ledger   Ledger   `json:"ledger"`
+	// Report says how reports are signed.
+	Report Report `json:"report"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
 	// UnsafeAllowRollback takes a release older than one accepted before.
@@ -107,6 +109,7 @@ func Default() Config {
 		Neighbour: defaultNeighbour(),
 		Journal:   defaultJournal(),
 		Ledger:    defaultLedger(),
+		Report:    defaultReport(),
 	}
 }
 
@@ -188,7 +191,7 @@ func (c *Config) Check() error {
 	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
 		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
 	}
-	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check} {
+	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Report.check} {
 		if err := check(); err != nil {
 			return err
 		}

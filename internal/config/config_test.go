@@ -27,6 +27,7 @@ func TestDefaults(t *testing.T) {
 		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
 		Journal:   Journal{When: "auto"},
 		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(30 * 24 * time.Hour)},
+		Report:    Report{Keep: 100},
 	}
 	got, err := Parse([]byte("{}"))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -74,6 +75,7 @@ const every = `{
   "journal": { "when": "never" },
   "contents": { "budget": "5m" },
   "ledger": { "contentsEvery": "24h", "rebuildEvery": "240h" },
+  "report": { "keyFile": "/etc/key", "dir": "/srv/reports", "keep": 7 },
   "unsafeUnsigned": true,
   "unsafeAllowRollback": true,
   "unsafeSkip": [ "eval", "live" ]
@@ -98,6 +100,7 @@ func TestParseEveryKey(t *testing.T) {
 		Journal:        Journal{When: "never"},
 		Contents:       Contents{Budget: Duration(5 * time.Minute)},
 		Ledger:         Ledger{ContentsEvery: Duration(24 * time.Hour), RebuildEvery: Duration(240 * time.Hour)},
+		Report:         Report{KeyFile: "/etc/key", Dir: "/srv/reports", Keep: 7},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
 	}

@@ -111,6 +111,9 @@ const (
 	// InputFetched: build inputs were not on this machine, and were fetched from
 	// a substituter.
 	InputFetched Cause = "build-input-fetched"
+	// NotSigned: the report was to be signed and could not be, or earlier ones of
+	// this machine are and it is not.
+	NotSigned Cause = "not-signed"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 )
@@ -193,6 +196,7 @@ var causes = map[Cause]cause{
 	PressureLasting:                {Notice, "other programs waited for longer than a run may pause", "Nothing to do for the verdict; if it happens often, raise neighbour.maxPressure above what the machine's work makes by itself, or neighbour.maxPause."},
 	CoverageOverdue:                {Inconclusive, "store paths were not hashed as often as the policy asks", "Run again, each run goes on where the last one stopped; or give it more time (contents.budget), or ask for less (ledger.contentsEvery)."},
 	InputFetched:                   {Notice, "build inputs were fetched from a substituter", "Nothing to do: what was built from them was compared with the release."},
+	NotSigned:                      {Notice, "this report is not signed", "See the detail: give the key back (the credential ec-verify-report-key, or report.keyFile), and look whether the disk is full; the verdict does not depend on it."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"sort"
 	"time"
 	"unicode/utf8"
 
@@ -37,6 +38,7 @@ type (
 		Tiers         []jsonTier    `json:"tiers"`
 		Coverage      jsonCoverage  `json:"coverage"`
 		Findings      []jsonFinding `json:"findings"`
+		MoreFindings  int           `json:"moreFindings,omitzero"`
 	}
 	jsonRelease struct {
 		Tag        string            `json:"tag"`
@@ -46,6 +48,8 @@ type (
 		Source     string            `json:"source"`
 		Signer     string            `json:"signer"`
 		Unsigned   bool              `json:"unsigned"`
+		Sums       string            `json:"sums"`
+		Manifest   string            `json:"manifest"`
 		DrvPath    closure.StorePath `json:"drvPath"`
 		OutPath    closure.StorePath `json:"outPath"`
 	}
@@ -94,7 +98,49 @@ type (
 
 // WriteJSON writes r as one JSON object and a newline.
 func (r *Report) WriteJSON(w io.Writer) error {
+	out := r.json(len(r.Findings))
+	err := json.MarshalWrite(w, &out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	_, err = io.WriteString(w, "\n")
+	return err
+}
+
+// CompactJSON returns r as one JSON object without blanks, of at most limit
+// bytes: of the findings, those that come first and fit, and how many more there
+// are. The counts are of all.
+func (r *Report) CompactJSON(limit int) ([]byte, error) {
+	encode := func(findings int) ([]byte, error) {
+		out := r.json(findings)
+		return json.Marshal(&out, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	}
+	data, err := encode(len(r.Findings))
+	if err != nil || len(data) <= limit {
+		return data, err
+	}
+	var failed error
+	over := sort.Search(len(r.Findings), func(n int) bool {
+		data, err := encode(n)
+		if err != nil {
+			failed = err
+		}
+		return len(data) > limit
+	})
+	if failed == nil && over == 0 {
+		failed = fmt.Errorf("it does not fit in %d bytes even without findings", limit)
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("encode report: %w", failed)
+	}
+	return encode(over - 1)
+}
+
+// json returns the JSON form with the first so many findings.
+func (r *Report) json(findings int) jsonReport {
 	out := jsonReport{
+		MoreFindings: len(r.Findings) - findings,
+
 		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
 		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
 		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
@@ -107,21 +153,16 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	if rel := r.Release; rel != nil {
 		out.Release = &jsonRelease{
 			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
-			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
+			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
 		}
 	}
 	for _, t := range r.Tiers {
 		out.Tiers = append(out.Tiers, jsonTier{t.Name, t.Status, t.Asked, t.Why, t.Checked, t.Took.Seconds()})
 	}
-	for i := range r.Findings {
+	for i := range findings {
 		out.Findings = append(out.Findings, findingJSON(&r.Findings[i]))
 	}
-	err := json.MarshalWrite(w, &out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	_, err = io.WriteString(w, "\n")
-	return err
+	return out
 }
 
 func findingJSON(f *Finding) jsonFinding {

@@ -52,8 +52,12 @@ type Release struct {
 	Source     string    // where its bytes came from
 	Signer     string    // who signed it, or that nobody did
 	Unsigned   bool
-	DrvPath    closure.StorePath
-	OutPath    closure.StorePath
+	// Sums and Manifest are the SHA-256, in hexadecimal digits, of the release's
+	// SHA256SUMS.txt and of the manifest of the configuration.
+	Sums     string
+	Manifest string
+	DrvPath  closure.StorePath
+	OutPath  closure.StorePath
 }
 
 // Coverage counts what the contents tier looked at.

@@ -30,7 +30,11 @@ func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil 
 // was asked for to be done and to have looked at something, at least one of
 // them to be about the machine, and no finding but notices.
 func Judge(tiers []Tier, findings []Finding) Verdict {
-	counts := (&Report{Findings: findings}).Counts()
+	return judge(tiers, (&Report{Findings: findings}).Counts())
+}
+
+// judge is Judge, for findings that were counted by class.
+func judge(tiers []Tier, counts map[Class]int) Verdict {
 	switch {
 	case counts[Untrusted] > 0:
 		return Refused

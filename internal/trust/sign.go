@@ -96,24 +96,10 @@ func (k *PrivateKey) PublicPEM() ([]byte, error) {
 // SHA256SUMS.txt: one line, as cosign verify-blob takes it. What it returns
 // was verified.
 func Sign(ctx context.Context, k *PrivateKey, sums []byte) ([]byte, error) {
-	pb, err := sign.Bundle(&sign.PlainData{Data: sums}, keypair{k}, sign.BundleOptions{Context: ctx})
+	out, err := signBundle(ctx, k, &sign.PlainData{Data: sums})
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
 	}
-	b, err := bundle.NewBundle(pb)
-	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
-	}
-	data, err := b.MarshalJSON()
-	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
-	}
-	// The encoder varies its blanks on purpose; a release should not.
-	value := jsontext.Value(data)
-	if err := value.Compact(); err != nil {
-		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
-	}
-	out := append([]byte(value), '\n')
 	pem, err := k.PublicPEM()
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", release.SumsName, err)
@@ -126,6 +112,28 @@ func Sign(ctx context.Context, k *PrivateKey, sums []byte) ([]byte, error) {
 		return nil, fmt.Errorf("sign %s: the new signature does not verify: %w", release.SumsName, err)
 	}
 	return out, nil
+}
+
+// signBundle returns a bundle with the signature of k over content: one line.
+func signBundle(ctx context.Context, k *PrivateKey, content sign.Content) ([]byte, error) {
+	pb, err := sign.Bundle(content, keypair{k}, sign.BundleOptions{Context: ctx})
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.NewBundle(pb)
+	if err != nil {
+		return nil, err
+	}
+	data, err := b.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	// The encoder varies its blanks on purpose; a bundle should not.
+	value := jsontext.Value(data)
+	if err := value.Compact(); err != nil {
+		return nil, err
+	}
+	return append([]byte(value), '\n'), nil
 }
 
 // AddBundle returns the contents of a bundle file with added put behind what

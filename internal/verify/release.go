@@ -46,10 +46,12 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 	r.report.Unsafe = append(r.report.Unsafe, rel.Unsafe()...)
 	info := rel.Info()
 	r.manifest = r.chosen.manifest
+	manifest, _ := rel.Sums().Digest(release.ManifestName(r.manifest.Configuration))
 	r.report.Configuration = r.manifest.Configuration
 	r.report.Release = &report.Release{
 		Tag: string(rel.Tag()), Commit: info.Commit, Created: info.CreatedAt, BestBefore: info.BestBefore,
 		Source: rel.Source(), Signer: rel.Signer().String(), Unsigned: rel.Unsigned(),
+		Sums: rel.Digest().String(), Manifest: manifest.String(),
 		DrvPath: r.manifest.Toplevel.DrvPath, OutPath: r.manifest.Toplevel.OutPath,
 	}
 	return nil

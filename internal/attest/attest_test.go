@@ -1,0 +1,346 @@
+package attest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+var (
+	run     = strings.Repeat("ab", 16)
+	machine = strings.Repeat("cd", 16)
+	hash    = strings.Repeat("ef", 32)
+)
+
+// runOf returns a report that ends with the verdict that its findings give.
+func runOf(findings ...report.Finding) *report.Report {
+	at := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
+	tier := func(name report.TierName) report.Tier {
+		return report.Tier{Name: name, Status: report.Done, Asked: true, Checked: 3}
+	}
+	return &report.Report{
+		Started: at, Finished: at.Add(time.Minute), Host: "runner-1", Tool: "v1", Against: "boot-v1", Configuration: "machine",
+		Release: &report.Release{
+			Tag: "boot-v1", Signer: "key", Sums: hash, Manifest: strings.Repeat("12", 32),
+			DrvPath: closure.StorePath("/nix/store/" + strings.Repeat("d", 32) + "-s.drv"), OutPath: closure.StorePath("/nix/store/" + strings.Repeat("a", 32) + "-s"),
+		},
+		Tiers: []report.Tier{tier(report.TierRelease), tier(report.TierContents)}, Findings: findings,
+		Unsafe: []string{"unsigned"},
+	}
+}
+
+func drift(path string) report.Finding {
+	return report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: path, Detail: "\x1b[31m\xff"}
+}
+
+func encode(t testing.TB, p Place, r *report.Report) []byte {
+	t.Helper()
+	data, err := Encode(p, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func place(sequence int64, previous string) Place {
+	return Place{Machine: machine, Run: run, Sequence: sequence, Previous: previous}
+}
+
+// What is written is read back, whatever the verdict.
+func TestRoundTrip(t *testing.T) {
+	unopened := runOf(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseUntrusted})
+	unopened.Release = nil
+	for want, r := range map[report.Verdict]*report.Report{
+		report.Verified: runOf(), report.Drifted: runOf(drift("/nix/store/x")), report.Refused: unopened,
+		report.Unsettled: runOf(report.Finding{Tier: report.TierContents, Cause: report.Unreadable}),
+	} {
+		p := place(7, hash)
+		p.Nonce = "ünïque"
+		data := encode(t, p, r)
+		s, err := Decode(data)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", want, err, data)
+			continue
+		}
+		if s.Place != p || s.Summary.Verdict != want || s.Summary.Host != "runner-1" || s.Digest != sum(data) {
+			t.Errorf("%s: read back as %+v, %+v", want, s.Place, s.Summary)
+		}
+		if again := encode(t, p, r); !bytes.Equal(again, data) {
+			t.Errorf("%s: encoded differently the second time", want)
+		}
+	}
+}
+
+// Of a report that is too large the gravest findings stay, and the counts.
+func TestLargeReport(t *testing.T) {
+	findings := []report.Finding{drift("/nix/store/first")}
+	for i := range 40_000 {
+		findings = append(findings, report.Finding{Tier: report.TierContents, Cause: report.DeriverDiffers, Path: fmt.Sprint(i), Detail: strings.Repeat("x", 100)})
+	}
+	data := encode(t, place(1, ""), runOf(findings...))
+	if len(data) > MaxReport+10_000 {
+		t.Errorf("the statement has %d bytes", len(data))
+	}
+	s, err := Decode(data)
+	if err != nil || s.Summary.Verdict != report.Drifted || s.Summary.Counts[report.Notice] != 40_000 {
+		t.Fatalf("read back: %+v, %v", s, err)
+	}
+	if !bytes.Contains(data, []byte("/nix/store/first")) || !bytes.Contains(data, []byte(`"moreFindings":`)) {
+		t.Error("the gravest finding, or how many more there are, is missing")
+	}
+}
+
+// Each part that is tampered with is noticed, also by who could sign it.
+func TestDecodeRefuses(t *testing.T) {
+	good := string(encode(t, place(2, hash), runOf(drift("/nix/store/x"), report.Finding{Tier: report.TierContents, Cause: report.DeriverDiffers})))
+	if _, err := Decode([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	// Where the report itself is changed, its digest follows: that is caught by
+	// the next test. Here the subject is made to match.
+	for _, tc := range []struct{ old, new, want string }{
+		{StatementType, "https://in-toto.io/Statement/v0.1", "the statement is of type"},
+		{PredicateType, PredicateType + "x", "its predicateType is"},
+		{`"machine":"cd`, `"machine":"CD`, "machine "},
+		{`"run":"ab`, `"run":"`, "run "},
+		{`"sequence":2`, `"sequence":0`, "sequence 0: want at least 1"},
+		{`"sequence":2`, `"sequence":1`, "the first report names a previous one"},
+		{`"sequence":2`, `"sequence":1e30`, "the statement is none"},
+		{`"previous":"ef`, `"previous":"e`, "previous "},
+		{`"nonce":""`, `"nonce":"\n"`, "want printable text"},
+		{`"nonce":""`, `"nonce":"` + strings.Repeat("n", MaxNonce+1) + `"`, "at most 128 bytes"},
+		{`"verdict":"drifted"`, `"verdict":"verified"`, "it says verified, but what it lists makes drifted"},
+		{`"verdict":"drifted"`, `"verdict":"fine"`, `"fine" is no verdict`},
+		{`"class":"drift"`, `"class":"notice"`, "a finding with the cause disk-altered is of the class drift, not notice"},
+		{`"class":"drift"`, `"class":"mild"`, `a finding is of the class "mild"`},
+		{`"drift":1`, `"drift":0`, "it counts 0 findings of class drift and lists 1"},
+		{`"drift":1`, `"drift":2`, "it counts 1 findings more than it lists, not 0"},
+		{`"notice":1,`, ``, "it counts 3 classes"},
+		{`"kind":"ec-verify-report"`, `"kind":"x"`, `it is of kind "x"`},
+		{`"schemaVersion":1`, `"schemaVersion":2`, "its schemaVersion is 2"},
+		{`"started":"2026-03-01T04:05:06Z"`, `"started":"0001-01-01T00:00:00Z"`, "it does not say when"},
+		{`"host":`, `"host":"x","host":`, "duplicate"},
+	} {
+		if !strings.Contains(good, tc.old) {
+			t.Errorf("%q is not in the statement", tc.old)
+			continue
+		}
+		bad := resubject(strings.Replace(good, tc.old, tc.new, 1))
+		if s, err := Decode([]byte(bad)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, %v; want the error %q", tc.new, s, err, tc.want)
+		}
+	}
+	for _, tc := range []struct{ old, new, want string }{
+		{`"host":"runner-1"`, `"host":"runner-2"`, "subject 1 is"},
+		{`"sha256":"` + hash, `"sha256":"` + strings.Repeat("0", 64), "subject 2 is"},
+		{`"name":"closure-machine.json"`, `"name":"closure-other.json"`, "subject 3 is"},
+		{`{"name":"SHA256SUMS.txt"`, `{"name":"x","digest":{"sha256":""}},{"name":"SHA256SUMS.txt"`, "about 4 subjects"},
+	} {
+		if s, err := Decode([]byte(strings.Replace(good, tc.old, tc.new, 1))); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, %v; want the error %q", tc.new, s, err, tc.want)
+		}
+	}
+	for _, bad := range []string{"", "[]", "{}", good[:len(good)-1], good + "x", strings.Repeat(" ", maxStatement+1)} {
+		if s, err := Decode([]byte(bad)); err == nil {
+			t.Errorf("%d bytes are read as %+v", len(bad), s)
+		}
+	}
+}
+
+// resubject makes the digest of the report's subject match.
+func resubject(s string) string {
+	_, after, found := strings.Cut(s, `"report":`)
+	if !found {
+		return s
+	}
+	text := strings.TrimSuffix(after, "}}")
+	before, rest, _ := strings.Cut(s, `"sha256":"`)
+	return before + `"sha256":"` + sum([]byte(text)) + rest[64:]
+}
+
+// A cause of a later version is passed over, and counts for what it says.
+func TestUnknownCause(t *testing.T) {
+	good := string(encode(t, place(1, ""), runOf(drift("/x"))))
+	s, err := Decode([]byte(resubject(strings.Replace(good, `"cause":"disk-altered"`, `"cause":"flooded","new":{"member":1}`, 1))))
+	if err != nil || s.Summary.Verdict != report.Drifted {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	for _, p := range []Place{{}, {Machine: "x", Run: run, Sequence: 1}, {Run: run, Sequence: 1, Nonce: "a\x00"}} {
+		if data, err := Encode(p, runOf()); err == nil {
+			t.Errorf("%+v gives %s", p, data)
+		}
+	}
+}
+
+func TestNewRun(t *testing.T) {
+	t.Setenv("INVOCATION_ID", run)
+	if NewRun() != run {
+		t.Error("the invocation of the unit is not the run")
+	}
+	t.Setenv("INVOCATION_ID", "../x")
+	if a, b := NewRun(), NewRun(); a == b || !hex32.MatchString(a) {
+		t.Errorf("runs %s, %s", a, b)
+	}
+}
+
+func TestMachine(t *testing.T) {
+	id := "30d1b2b3b6d1446ea0f6d4d5b4a3f2c1"
+	got, err := Machine(id + "\n")
+	if err != nil || !hex32.MatchString(got) || got == id {
+		t.Fatalf("Machine = %s, %v", got, err)
+	}
+	for _, bad := range []string{"", "uninitialized", id[:30], id + "00", strings.Repeat("x", 1000)} {
+		if got, err := Machine(bad); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%q is machine %s, %v", clip(bad), got, err)
+		}
+	}
+	own, err := os.ReadFile(MachineIDFile)
+	if err != nil || len(bytes.TrimSpace(own)) != 32 {
+		t.Skip("this machine has no name")
+	}
+	out, err := exec.Command("systemd-id128", "machine-id", "--app-specific=363a2693-fc99-4ae1-bf96-802637129415").Output()
+	if err != nil {
+		t.Skip("systemd-id128: ", err)
+	}
+	if got, err := ThisMachine(); err != nil || got != strings.TrimSpace(string(out)) {
+		t.Errorf("this machine is %s, %v; systemd says %s", got, err, out)
+	}
+}
+
+// bundle is a bundle as far as the directory looks at it.
+func bundle(statement []byte) []byte {
+	return fmt.Appendf(nil, `{"dsseEnvelope":{"payload":%q}}`, base64.StdEncoding.EncodeToString(statement))
+}
+
+func TestDir(t *testing.T) {
+	d := Dir{Path: filepath.Join(t.TempDir(), "a", "reports"), Keep: 3}
+	if !d.Empty() {
+		t.Error("a directory that is not there is not empty")
+	}
+	previous := ""
+	for i := range int64(5) {
+		sequence, before, err := d.Next()
+		if err != nil || sequence != i+1 || before != previous {
+			t.Fatalf("Next = %d, %q, %v; want %d, %q", sequence, before, err, i+1, previous)
+		}
+		statement := fmt.Appendf(nil, "statement %d", i)
+		name, err := d.Add(sequence, bundle(statement))
+		if err != nil || filepath.Base(name) != fmt.Sprintf("report-%010d.sigstore.json", i+1) {
+			t.Fatalf("Add = %s, %v", name, err)
+		}
+		previous = sum(statement)
+	}
+	if got, err := d.list(); err != nil || !slices.Equal(got, []int64{3, 4, 5}) {
+		t.Errorf("kept: %v, %v", got, err)
+	}
+	// None is written over, and nothing is left of the try.
+	if name, err := d.Add(5, []byte("other")); err == nil {
+		t.Errorf("report 5 was written over: %s", name)
+	}
+	if all, _ := os.ReadDir(d.Path); len(all) != 3 {
+		t.Errorf("left over: %v", all)
+	}
+	// The newest unreadable: the chain goes on, and says that it is broken.
+	for _, damage := range []string{"", "{", `{"dsseEnvelope":{"payload":"?"}}`} {
+		if err := os.WriteFile(filepath.Join(d.Path, nameOf(5)), []byte(damage), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if sequence, before, err := d.Next(); sequence != 6 || before != "" || err != nil {
+			t.Errorf("after a damaged one: %d, %q, %v", sequence, before, err)
+		}
+	}
+	// Names of others do not count.
+	for _, name := range []string{"report-99.sigstore.json", "report-0000000009.sigstore.json.bak", "report-00000000009.sigstore.json", "x"} {
+		if err := os.WriteFile(filepath.Join(d.Path, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sequence, _, err := d.Next(); sequence != 6 || err != nil {
+		t.Errorf("Next = %d, %v", sequence, err)
+	}
+}
+
+func TestDirNotWritable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := Dir{Path: file, Keep: 1}
+	if _, _, err := d.Next(); err == nil {
+		t.Error("a file is a directory of reports")
+	}
+	if _, err := d.Add(1, nil); err == nil {
+		t.Error("something is written below a file")
+	}
+}
+
+func TestBreaks(t *testing.T) {
+	var row []*Statement
+	previous := ""
+	for i := range int64(5) {
+		s, err := Decode(encode(t, place(i+1, previous), runOf()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, previous = append(row, s), s.Digest
+	}
+	with := func(change func(s *Statement)) *Statement {
+		s := *row[3]
+		change(&s)
+		return &s
+	}
+	other := &Statement{Place: Place{Machine: strings.Repeat("00", 16), Sequence: 9, Previous: hash}, Digest: "x"}
+	for name, tc := range map[string]struct {
+		all  []*Statement
+		want string
+	}{
+		"none":                {},
+		"one":                 {all: row[2:3]},
+		"all":                 {all: row},
+		"in another order":    {all: []*Statement{row[4], row[0], row[2], row[1], row[3]}},
+		"one twice":           {all: append(slices.Clone(row), row[1])},
+		"of several machines": {all: append(slices.Clone(row), other)},
+		"one missing":         {[]*Statement{row[0], row[2]}, "report 2 is missing"},
+		"several missing":     {[]*Statement{row[0], row[4]}, "reports 2 to 4 are missing"},
+		"two with one number": {append(slices.Clone(row[:4]), with(func(s *Statement) { s.Digest = "x" })), "two reports with one number"},
+		"another predecessor": {[]*Statement{row[2], with(func(s *Statement) { s.Previous = hash })}, "names another one before it"},
+		"no predecessor":      {[]*Statement{row[2], with(func(s *Statement) { s.Previous = "" })}, "names none before it"},
+	} {
+		var got []string
+		for _, b := range Breaks(slices.Clone(tc.all)) {
+			got = append(got, b.String())
+		}
+		if all := strings.Join(got, "\n"); (tc.want == "") != (all == "") || !strings.Contains(all, tc.want) {
+			t.Errorf("%s: breaks %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(encode(f, place(1, ""), runOf()))
+	f.Add(encode(f, place(2, hash), runOf(drift("/x"))))
+	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Decode(data)
+		if err != nil {
+			return
+		}
+		// Whatever is believed is the verdict of its own findings.
+		if again, err := report.Decode(s.Report); err != nil || again.Verdict != s.Summary.Verdict || s.Sequence < 1 {
+			t.Errorf("%+v: %v", s, err)
+		}
+	})
+}

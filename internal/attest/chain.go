@@ -1,0 +1,54 @@
+package attest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Break is a place where the reports of a machine do not follow each other.
+type Break struct {
+	Machine string
+	// After and Before are the sequence numbers on both sides of it.
+	After, Before int64
+	Detail        string
+}
+
+func (b Break) String() string {
+	return fmt.Sprintf("machine %s, reports %d and %d: %s", cmp.Or(b.Machine, "without a name"), b.After, b.Before, b.Detail)
+}
+
+// Breaks puts statements into the order of their machines and sequence numbers
+// and returns where they do not follow each other: one is missing, there are
+// two with one number, or one does not name the one before it. The same
+// statement twice is no break. What comes before the first and after the last of
+// a machine is not judged.
+func Breaks(all []*Statement) []Break {
+	slices.SortStableFunc(all, func(a, b *Statement) int {
+		return cmp.Or(cmp.Compare(a.Machine, b.Machine), cmp.Compare(a.Sequence, b.Sequence))
+	})
+	var out []Break
+	for i := 1; i < len(all); i++ {
+		a, b := all[i-1], all[i]
+		if a.Machine != b.Machine || a.Digest == b.Digest {
+			continue
+		}
+		var detail string
+		switch {
+		case a.Sequence == b.Sequence:
+			detail = "two reports with one number: the machine's memory was reset, or one of them is not its own"
+		case b.Sequence == a.Sequence+2:
+			detail = fmt.Sprintf("report %d is missing", a.Sequence+1)
+		case b.Sequence > a.Sequence+1:
+			detail = fmt.Sprintf("reports %d to %d are missing", a.Sequence+1, b.Sequence-1)
+		case b.Previous == "":
+			detail = "the later one names none before it: the earlier one was gone or unreadable on the machine"
+		case b.Previous != a.Digest:
+			detail = "the later one names another one before it: one of the two is not what the machine wrote then"
+		default:
+			continue
+		}
+		out = append(out, Break{Machine: a.Machine, After: a.Sequence, Before: b.Sequence, Detail: detail})
+	}
+	return out
+}

@@ -1,0 +1,53 @@
+package attest
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// appID tells what ec-verify calls a machine from what other programs do.
+var appID = []byte{0x36, 0x3a, 0x26, 0x93, 0xfc, 0x99, 0x4a, 0xe1, 0xbf, 0x96, 0x80, 0x26, 0x37, 0x12, 0x94, 0x15}
+
+// MachineIDFile is where the machine's own identifier is, see machine-id(5).
+const MachineIDFile = "/etc/machine-id"
+
+// Machine returns what the machine with that machine-id(5) is called in
+// statements: 32 hexadecimal digits that stay the same and from which the
+// identifier, which is confidential, cannot be told. It is what
+//
+//	systemd-id128 machine-id --app-specific=363a2693-fc99-4ae1-bf96-802637129415
+//
+// prints on it, see sd_id128_get_machine_app_specific(3).
+func Machine(id string) (string, error) {
+	key, err := hex.DecodeString(strings.TrimSpace(id))
+	if err != nil || len(key) != 16 {
+		return "", fmt.Errorf("machine id: want 32 hexadecimal digits, not %q", clip(id))
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write(appID)
+	sum := mac.Sum(nil)[:16]
+	sum[6] = sum[6]&0x0f | 0x40 // a version 4 UUID
+	sum[8] = sum[8]&0x3f | 0x80
+	return hex.EncodeToString(sum), nil
+}
+
+// ThisMachine is [Machine] for the machine that this program runs on.
+func ThisMachine() (string, error) {
+	id, err := os.ReadFile(MachineIDFile)
+	if err != nil {
+		return "", err
+	}
+	return Machine(string(id))
+}
+
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,113 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Summary is what a report in JSON says in short. Its strings are as they stand
+// there: escape them where they are shown.
+type Summary struct {
+	Verdict       Verdict
+	Counts        map[Class]int
+	Against       string
+	Configuration string
+	Host          string
+	StoreRoot     string
+	Tool          string
+	Started       time.Time
+	Finished      time.Time
+	Unsafe        []string
+	// Tag, Sums and Manifest are of the release that was compared with; empty
+	// where there was none.
+	Tag, Sums, Manifest string
+}
+
+// Decode reads a report in its JSON form, of this program or a later one that
+// keeps to the schema: unknown members and causes are passed over. It returns an
+// error unless the verdict and the counts are those that its own findings and
+// tiers give.
+func Decode(data []byte) (*Summary, error) {
+	var in jsonReport
+	if err := json.Unmarshal(data, &in); err != nil {
+		return nil, fmt.Errorf("read report: %w", err)
+	}
+	switch {
+	case in.Kind != Kind:
+		return nil, fmt.Errorf("read report: it is of kind %q, not %s", clipped(in.Kind), Kind)
+	case in.SchemaVersion != SchemaVersion:
+		return nil, fmt.Errorf("read report: its schemaVersion is %d; this program reads %d", in.SchemaVersion, SchemaVersion)
+	case in.Started.IsZero() || in.Finished.IsZero():
+		return nil, errors.New("read report: it does not say when the run took place")
+	case in.MoreFindings < 0:
+		return nil, fmt.Errorf("read report: moreFindings is %d", in.MoreFindings)
+	}
+	if err := in.checkCounts(); err != nil {
+		return nil, fmt.Errorf("read report: %w", err)
+	}
+	tiers := make([]Tier, 0, len(in.Tiers))
+	for _, t := range in.Tiers {
+		tiers = append(tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Checked: t.Checked})
+	}
+	if want := judge(tiers, in.Counts); in.Verdict != want {
+		return nil, fmt.Errorf("read report: it says %s, but what it lists makes %s", in.Verdict, want)
+	}
+	if in.Verdict == Verified && in.Release == nil {
+		return nil, errors.New("read report: it says verified, and names no release")
+	}
+	s := &Summary{
+		Verdict: in.Verdict, Counts: in.Counts, Against: in.Against, Configuration: in.Configuration,
+		Host: in.Host, StoreRoot: in.StoreRoot, Tool: in.Tool, Started: in.Started, Finished: in.Finished, Unsafe: in.Unsafe,
+	}
+	if rel := in.Release; rel != nil {
+		s.Tag, s.Sums, s.Manifest = rel.Tag, rel.Sums, rel.Manifest
+	}
+	return s, nil
+}
+
+// checkCounts holds the counts, which must be of every class, against the
+// findings.
+func (in *jsonReport) checkCounts() error {
+	listed := (&Report{}).Counts()
+	for i := range in.Findings {
+		f := &in.Findings[i]
+		if _, known := listed[f.Class]; !known {
+			return fmt.Errorf("a finding is of the class %q", clipped(string(f.Class)))
+		}
+		if c, known := causes[f.Cause]; known && c.class != f.Class {
+			return fmt.Errorf("a finding with the cause %s is of the class %s, not %s", f.Cause, c.class, f.Class)
+		}
+		listed[f.Class]++
+	}
+	if len(in.Counts) != len(listed) {
+		return fmt.Errorf("it counts %d classes of findings, want %d", len(in.Counts), len(listed))
+	}
+	more := 0
+	for class, n := range listed {
+		counted, known := in.Counts[class]
+		if !known || counted < n {
+			return fmt.Errorf("it counts %d findings of class %s and lists %d", counted, class, n)
+		}
+		more += counted - n
+	}
+	if more != in.MoreFindings {
+		return fmt.Errorf("it counts %d findings more than it lists, not %d", more, in.MoreFindings)
+	}
+	return nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler]: the inverse of String.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	for _, known := range []Verdict{Unsettled, Verified, Drifted, Refused} {
+		if string(text) == known.String() {
+			*v = known
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no verdict", clipped(string(text)))
+}
+
+func clipped(s string) string { return escapeBounded(s, 60) }
