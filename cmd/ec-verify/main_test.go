@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"every.channel/ec-verify/internal/forge/forgetest"
+	"every.channel/ec-verify/internal/image/imagetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -45,6 +46,7 @@ func TestMain(m *testing.M) {
 //	forge VAR [SIZE]    starts a server that stands in for a forge, sets VAR to the
 //	                    URL of its repository, and writes its tokens to the files
 //	                    token and token.read; assets above SIZE bytes are refused
+//	images DIR          makes in DIR/release a release with images
 //	publish ROOT DIR    writes into DIR the release boot-v1 of the machine whose
 //	                    files are in ROOT
 func TestScripts(t *testing.T) {
@@ -61,7 +63,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Files: scripts, UpdateScripts: *update, RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "unread": unread, "signal": signalled, "publish": publishMachine, "forge": startForge,
+			"exits": exits, "unread": unread, "signal": signalled, "publish": publishMachine, "forge": startForge, "images": makeImages,
 		},
 		Condition: func(cond string) (bool, error) {
 			_, err := exec.LookPath(strings.TrimPrefix(cond, "has:"))
@@ -151,6 +153,26 @@ func program(ts *testscript.TestScript, args []string) *exec.Cmd {
 
 // publishMachine writes the release of the machine in a directory: of the flake
 // and the system that its links lead to.
+func makeImages(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: images DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	imagetest.NewBuild(scriptTB{ts: ts}, dir).Release(scriptTB{ts: ts})
+}
+
+// scriptTB has what is written for tests serve scripts.
+type scriptTB struct {
+	testing.TB
+	ts *testscript.TestScript
+}
+
+func (scriptTB) Helper()                     {}
+func (s scriptTB) Fatal(a ...any)            { s.ts.Fatalf("%s", fmt.Sprint(a...)) }
+func (s scriptTB) Fatalf(f string, a ...any) { s.ts.Fatalf(f, a...) }
+func (s scriptTB) Skipf(f string, a ...any)  { s.ts.Fatalf(f, a...) }
+
 func startForge(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: forge VAR [SIZE]")

@@ -23,7 +23,7 @@ func isCpio(head []byte) bool {
 
 // walkInitrd goes through an initial RAM disk: archives one after the other,
 // each plain or compressed, with zeros between them, as Linux takes them.
-func (w *walker) walkInitrd(r *bufio.Reader, inside []string) error {
+func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) error {
 	for {
 		if err := skipZeros(r, 1<<20); err != nil {
 			return err
@@ -35,9 +35,10 @@ func (w *walker) walkInitrd(r *bufio.Reader, inside []string) error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		at := pos()
 		switch c := compressionOf(head); {
 		case isCpio(head):
-			if err := w.walkCpio(r, inside); err != nil {
+			if err := w.walkCpio(r, at, inside); err != nil {
 				return err
 			}
 		case c != plain || isSkippable(head):
@@ -49,7 +50,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, inside []string) error {
 				return err
 			}
 			inner := bufio.NewReaderSize(w.metered(z), bufferSize)
-			err = w.walkPlain(inner, inside)
+			err = w.walkPlain(inner, at, inside)
 			if err == nil {
 				// To the end of the frame, so that r stands behind it.
 				_, err = io.Copy(io.Discard, inner)
@@ -65,7 +66,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, inside []string) error {
 }
 
 // walkPlain goes through the archives in what one part was decompressed to.
-func (w *walker) walkPlain(r *bufio.Reader, inside []string) error {
+func (w *walker) walkPlain(r *bufio.Reader, at int64, inside []string) error {
 	for {
 		if err := skipZeros(r, 1<<20); err != nil {
 			return err
@@ -79,7 +80,7 @@ func (w *walker) walkPlain(r *bufio.Reader, inside []string) error {
 		case !isCpio(head):
 			return malformed("a part of an initrd holds %q, which is no cpio archive", head)
 		}
-		if err := w.walkCpio(r, inside); err != nil {
+		if err := w.walkCpio(r, at, inside); err != nil {
 			return err
 		}
 	}
@@ -105,7 +106,7 @@ func skipZeros(r *bufio.Reader, limit int) error {
 const cpioHeader = 6 + 13*8
 
 // walkCpio goes through one archive and leaves r behind its trailer.
-func (w *walker) walkCpio(r *bufio.Reader, inside []string) error {
+func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 	for {
 		m, name, err := readCpioHeader(r)
 		if err != nil {
@@ -117,7 +118,7 @@ func (w *walker) walkCpio(r *bufio.Reader, inside []string) error {
 		if m.Path, err = cleanPath(name); err != nil {
 			return err
 		}
-		m.Inside, m.In = inside, Initrd
+		m.Inside, m.In, m.Segment = inside, Initrd, at
 		size := m.Size
 		padded := (4 - size%4) % 4
 		if m.Type == nar.Symlink {

@@ -53,6 +53,10 @@ type Member struct {
 	Size int64
 	// Target is what a symbolic link holds.
 	Target string
+	// Segment is, for a member of an initrd, where in it the archive begins that
+	// holds the member, compressed or not: a later archive overrides an earlier
+	// one.
+	Segment int64
 	// Xattrs says that there are extended attributes, which are not read.
 	Xattrs bool
 }

@@ -56,11 +56,16 @@ type source struct {
 	at   io.ReaderAt
 	size int64
 	r    *bufio.Reader
+	read *countReader // what r reads from
 }
+
+// pos returns how far the stream was read.
+func (s *source) pos() int64 { return s.read.n - int64(s.r.Buffered()) }
 
 func (s *source) stream(ctx context.Context) *bufio.Reader {
 	if s.r == nil {
-		s.r = bufio.NewReaderSize(&contextReader{ctx, io.NewSectionReader(s.at, 0, s.size)}, bufferSize)
+		s.read = &countReader{r: &contextReader{ctx, io.NewSectionReader(s.at, 0, s.size)}}
+		s.r = bufio.NewReaderSize(s.read, bufferSize)
 	}
 	return s.r
 }
@@ -107,14 +112,15 @@ func (w *walker) walk(s *source, name string, inside []string, depth int) (Forma
 	case isTar(head):
 		return Tar, w.walkTar(r, inside)
 	case isCpio(head) || c != plain && isInitrdName(name):
-		return Initrd, w.walkInitrd(r, inside)
+		return Initrd, w.walkInitrd(r, s.pos, inside)
 	case c != plain:
 		z, err := decompress(r, c, false)
 		if err != nil {
 			return Opaque, err
 		}
 		defer z.Close()
-		inner := &source{r: bufio.NewReaderSize(w.metered(z), bufferSize), size: -1}
+		inner := &source{size: -1, read: &countReader{r: w.metered(z)}}
+		inner.r = bufio.NewReaderSize(inner.read, bufferSize)
 		return w.walk(inner, strings.TrimSuffix(name, path.Ext(name)), inside, depth+1)
 	}
 	return Opaque, nil
@@ -176,7 +182,7 @@ func (w *walker) contents(m Member, r io.Reader, size int64, out io.WriteCloser)
 		}
 		if isImage(m, head) {
 			inside := append(slices.Clone(m.Inside), m.Path)
-			if _, err := w.walk(&source{r: buffered, size: size}, path.Base(m.Path), inside, len(inside)); err != nil {
+			if _, err := w.walk(&source{r: buffered, size: size, read: counted}, path.Base(m.Path), inside, len(inside)); err != nil {
 				return fmt.Errorf("%s: %w", quote(m.Path), err)
 			}
 		}

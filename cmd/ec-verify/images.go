@@ -1,0 +1,276 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/imagecheck"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+type imagesFlags struct {
+	trust   trustFlags
+	against string
+	opts    imagecheck.Options
+}
+
+func newImagesCommand(a *app) *cobra.Command {
+	var flags imagesFlags
+	cmd := &cobra.Command{
+		Use:   "images PATH...",
+		Short: "check downloaded images, and sticks, against a release",
+		Long: `Check image files against the release TAG before they are used. Each PATH is a
+file, a directory of them, or a block device that an image was written to.
+
+Every file is compared with SHA256SUMS.txt of the release, whose signature is
+checked first. A file under another name is found by its bytes. Of a device, the
+image is looked for at its beginning; what lies behind it is not looked at.
+
+With --inside the images are gone into as well (tar, ISO, squashfs, initrd):
+every store path in them is hashed and compared with the closure manifest, and
+the kernel, the initrd and the system that is started must be the manifest's.
+That shows that the published image is made of what the release says.
+
+Exit codes: 0 where all that was named is the release's, 1 where something is
+not, 3 where the release is not trusted, 4 where something could not be checked.`,
+		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28
+  ec-verify images /dev/sdb --against boot-v2026.02.28 --inside
+  ec-verify images dist/ --against boot-v2026.02.28 --release ./dist --key release.pub --inside`,
+		Args: argCount(1, 4096, "one path or more"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.images(cmd, args, flags) },
+	}
+	flags.trust.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.against, "against", "", "compare with the release `TAG`, or latest (required)")
+	f.BoolVar(&flags.opts.Inside, "inside", false, "compare what is in the images with the closure manifest")
+	f.StringVar(&flags.opts.Configuration, "configuration", "", "the images are of the configuration `NAME` (default: told by their names)")
+	f.StringVar(&flags.opts.As, "as", "", "the one file or device is to be the asset `NAME`")
+	f.StringVar(&flags.opts.TempDir, "temp-dir", "", "put images within images into `DIR` while they are read (default: that of TMPDIR)")
+	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) error {
+	if flags.against == "" {
+		return usageError{errors.New("--against TAG is missing: say which release the images are to be of")}
+	}
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			return err
+		}
+	}
+	c, err := flags.trust.load(a, cmd)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	fetching := new(release.Progress)
+	finder, err := newFinder(c, fetching)
+	if err != nil {
+		return err
+	}
+	stop := a.watchFetch(fetching)
+	r, err := findRelease(ctx, finder, flags.against)
+	stop()
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var now sample
+	flags.opts.Progress = func(name string, done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		now = sample{what: "read", done: done, total: total, detail: name}
+	}
+	stop = a.watch(func() sample {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	})
+	result, err := imagecheck.Check(ctx, r, names, flags.opts)
+	stop()
+	if err != nil {
+		return err
+	}
+	if a.output == "json" {
+		err = a.printJSON(newImagesReport(r, result))
+	} else {
+		err = a.printImages(r, result)
+	}
+	if err != nil {
+		return err
+	}
+	switch result.Class() {
+	case "":
+		return nil
+	case imagecheck.Drift:
+		return verdictError{report.Drifted}
+	}
+	return verdictError{report.Unsettled}
+}
+
+// imagesVerdict is the word of reports for a class.
+func imagesVerdict(c imagecheck.Class) string {
+	switch c {
+	case "":
+		return "verified"
+	case imagecheck.Drift:
+		return "drifted"
+	}
+	return "inconclusive"
+}
+
+func (a *app) printImages(r *release.Release, result *imagecheck.Result) error {
+	var b strings.Builder
+	intact := 0
+	for _, i := range result.Images {
+		if i.Intact && len(i.Findings) == 0 {
+			intact++
+		}
+	}
+	unsigned := ""
+	if r.Unsigned() {
+		unsigned = " (the release is UNSIGNED)"
+	}
+	fmt.Fprintf(&b, "%s: %d of %s of release %s%s\n", imagesVerdict(result.Class()), intact, plural(len(result.Images), "file is", "files are"), r.Tag(), unsigned)
+	for _, i := range result.Images {
+		fmt.Fprintf(&b, "\n%s\n", report.Escape(i.File))
+		writeImage(&b, &i)
+	}
+	if len(result.Absent) > 0 {
+		fmt.Fprintf(&b, "\nnot here: %s\n", report.Escape(strings.Join(result.Absent, ", ")))
+	}
+	_, err := a.stdout.Write([]byte(b.String()))
+	return err
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func writeImage(b *strings.Builder, i *imagecheck.Image) {
+	if i.Intact {
+		fmt.Fprintf(b, "  is %s, %s\n", i.Asset, humanize.IBytes(uint64(i.Size)))
+	}
+	if i.Beyond > 0 {
+		fmt.Fprintf(b, "  behind it are %s that were not looked at\n", humanize.IBytes(uint64(i.Beyond)))
+	}
+	if in := i.Inside; in != nil {
+		fmt.Fprintf(b, "  inside (%s): %s hashed, %s the manifest vouches for; the checksum alone for %s\n",
+			in.Configuration, plural(in.Paths, "store path", "store paths"), plural(in.Files, "other thing that", "other things that"), plural(in.Others, "more", "more"))
+	}
+	for n, f := range i.Findings {
+		if n == compareShown {
+			fmt.Fprintf(b, "  and %d more (--output json lists them)\n", len(i.Findings)+i.More-n)
+			break
+		}
+		line := fmt.Sprintf("  %s [%s]", f.Class, f.Kind)
+		if f.Path != "" {
+			line += " " + string(f.Path)
+		}
+		if f.Where != "" {
+			line += " in " + report.Escape(f.Where)
+		}
+		if f.Detail != "" {
+			line += ": " + report.Escape(clipped(f.Detail))
+		}
+		fmt.Fprintln(b, line)
+		if f.Want != "" || f.Got != "" {
+			fmt.Fprintf(b, "    want %s\n    got  %s\n", sayValue(f.Want), sayValue(f.Got))
+		}
+		for k, c := range f.Files {
+			if k == compareShown {
+				fmt.Fprintf(b, "    and %d more files\n", len(f.Files)-k)
+				break
+			}
+			fmt.Fprintf(b, "    %s: %s\n", report.Escape(c.Path), c.Kind)
+		}
+	}
+}
+
+// imagesReport is what images --output json prints; docs/releasing.md
+// describes it.
+type imagesReport struct {
+	SchemaVersion int           `json:"schemaVersion"`
+	Kind          string        `json:"kind"`
+	Tool          string        `json:"tool"`
+	Verdict       string        `json:"verdict"`
+	Tag           release.Tag   `json:"tag"`
+	Unsigned      bool          `json:"unsigned"`
+	Images        []imageReport `json:"images"`
+	Absent        []string      `json:"absent"`
+}
+
+type imageReport struct {
+	File     name           `json:"file"`
+	Asset    string         `json:"asset"`
+	Device   bool           `json:"device"`
+	Size     int64          `json:"size"`
+	Beyond   int64          `json:"beyond"`
+	Intact   bool           `json:"intact"`
+	Inside   *insideReport  `json:"inside"`
+	Findings []imageFinding `json:"findings"`
+	More     int            `json:"more"`
+}
+
+type insideReport struct {
+	Configuration string `json:"configuration"`
+	Paths         int    `json:"paths"`
+	Files         int    `json:"files"`
+	Others        int    `json:"others"`
+}
+
+type imageFinding struct {
+	Class  imagecheck.Class `json:"class"`
+	Kind   imagecheck.Kind  `json:"kind"`
+	Where  *name            `json:"where,omitzero"`
+	Path   string           `json:"path,omitzero"`
+	Want   *name            `json:"want,omitzero"`
+	Got    *name            `json:"got,omitzero"`
+	Detail string           `json:"detail,omitzero"`
+	Files  []imageFile      `json:"files,omitzero"`
+}
+
+type imageFile struct {
+	Name   name   `json:"name"`
+	Change string `json:"change"`
+}
+
+func newImagesReport(r *release.Release, result *imagecheck.Result) *imagesReport {
+	out := &imagesReport{
+		SchemaVersion: 1, Kind: "ec-images", Tool: toolVersion(), Verdict: imagesVerdict(result.Class()),
+		Tag: r.Tag(), Unsigned: r.Unsigned(), Absent: result.Absent,
+	}
+	for _, i := range result.Images {
+		line := imageReport{
+			File: newName(i.File), Asset: i.Asset, Device: i.Device, Size: i.Size, Beyond: i.Beyond, Intact: i.Intact, More: i.More,
+		}
+		if i.Inside != nil {
+			line.Inside = &insideReport{i.Inside.Configuration, i.Inside.Paths, i.Inside.Files, i.Inside.Others}
+		}
+		for _, f := range i.Findings {
+			finding := imageFinding{
+				Class: f.Class, Kind: f.Kind, Where: optionalName(f.Where, f.Where != ""), Path: string(f.Path),
+				Want: optionalName(f.Want, f.Want != ""), Got: optionalName(f.Got, f.Got != ""), Detail: validText(f.Detail),
+			}
+			for _, c := range f.Files {
+				finding.Files = append(finding.Files, imageFile{newName(c.Path), string(c.Kind)})
+			}
+			line.Findings = append(line.Findings, finding)
+		}
+		out.Images = append(out.Images, line)
+	}
+	return out
+}

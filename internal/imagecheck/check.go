@@ -1,0 +1,237 @@
+package imagecheck
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/internal/release"
+)
+
+// Options say what to check.
+type Options struct {
+	// Inside has the contents of images looked at as well.
+	Inside bool
+	// Configuration is the one that the images are of; "" is told by their names.
+	Configuration string
+	// As is the asset that the one file or device is to be; "" is told by its
+	// name or its bytes.
+	As      string
+	TempDir string
+	Limits  image.Limits
+	// Progress is called with the image and how many of its bytes were read.
+	Progress func(name string, done, total int64)
+}
+
+// sector is the unit that the size of an image is a multiple of, where it was
+// written to a device that is larger.
+const sector = 2048
+
+// Check holds files, devices and what lies in directories against r. The error
+// is of a directory that cannot be listed, or of ctx; what else goes wrong is a
+// finding.
+func Check(ctx context.Context, r *release.Release, names []string, opts Options) (*Result, error) {
+	c := &checker{r: r, opts: opts}
+	files, err := expand(names)
+	if err != nil {
+		return nil, err
+	}
+	if opts.As != "" && len(files) != 1 {
+		return nil, fmt.Errorf("%d files are to be %s; name one", len(files), opts.As)
+	}
+	result := &Result{}
+	for _, name := range files {
+		i := c.file(ctx, name)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		result.Images = append(result.Images, i)
+	}
+	for name := range r.Sums().All() {
+		kind, _ := release.KindOf(name)
+		if kind == release.KindImage && !slices.ContainsFunc(result.Images, func(i Image) bool { return i.Asset == name }) {
+			result.Absent = append(result.Absent, name)
+		}
+	}
+	return result, nil
+}
+
+// expand returns the files that are named, and those in directories that are;
+// the release's own files there are no images, but are looked at as well.
+func expand(names []string) ([]string, error) {
+	var out []string
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			out = append(out, name)
+			continue
+		}
+		entries, err := os.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if kind, _ := release.KindOf(e.Name()); kind != release.KindSums && kind != release.KindBundle {
+				out = append(out, filepath.Join(name, e.Name()))
+			}
+		}
+	}
+	return out, nil
+}
+
+type checker struct {
+	r       *release.Release
+	opts    Options
+	systems map[string]*system // by configuration
+}
+
+// file checks one file or device.
+func (c *checker) file(ctx context.Context, name string) Image {
+	i := Image{File: name}
+	f, size, device, err := open(name)
+	if err != nil {
+		i.add(Finding{Class: Inconclusive, Kind: Unreadable, Detail: err.Error()})
+		return i
+	}
+	defer f.Close()
+	i.Size, i.Device = size, device
+	i.Asset, err = c.assetOf(filepath.Base(name), device)
+	if err != nil {
+		i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: err.Error()})
+		return i
+	}
+	if err := c.whole(ctx, f, &i); err != nil {
+		i.add(Finding{Class: Inconclusive, Kind: Unreadable, Detail: err.Error()})
+		return i
+	}
+	kind, _ := release.KindOf(i.Asset)
+	if c.opts.Inside && i.Asset != "" && kind == release.KindImage {
+		c.inside(ctx, f, &i)
+	}
+	return i
+}
+
+// open opens a regular file or a block device.
+func open(name string) (f *os.File, size int64, device bool, err error) {
+	f, err = os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		mode := info.Mode()
+		switch {
+		case mode.IsRegular():
+			return f, info.Size(), false, nil
+		case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
+			if size, err = f.Seek(0, io.SeekEnd); err == nil {
+				return f, size, true, nil
+			}
+		default:
+			err = &fs.PathError{Op: "read", Path: name, Err: errors.New("neither a file nor a block device")}
+		}
+	}
+	f.Close()
+	return nil, 0, false, err
+}
+
+// assetOf returns which asset a file is to be; "" is told by its bytes.
+func (c *checker) assetOf(base string, device bool) (string, error) {
+	if c.opts.As != "" {
+		if _, ok := c.r.Sums().Digest(c.opts.As); !ok {
+			return "", fmt.Errorf("the release has no %s", c.opts.As)
+		}
+		return c.opts.As, nil
+	}
+	if _, ok := c.r.Sums().Digest(base); ok && !device {
+		return base, nil
+	}
+	if !device {
+		return "", nil
+	}
+	var isos []string
+	for name := range c.r.Sums().All() {
+		if strings.HasSuffix(name, ".iso") {
+			isos = append(isos, name)
+		}
+	}
+	if len(isos) != 1 {
+		return "", fmt.Errorf("the release has %d ISO images; say with --as NAME which one the device is to be", len(isos))
+	}
+	return isos[0], nil
+}
+
+// whole compares an image with SHA256SUMS.txt. The asset of a file whose name
+// the release does not have is found by its bytes.
+func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
+	limit := min(i.Size, release.MaxImageSize)
+	want, _ := c.r.Sums().Digest(i.Asset)
+	h := sha256.New()
+	buf := make([]byte, 128*sector)
+	sum := func() (d release.Digest) { h.Sum(d[:0]); return d }
+	for at := int64(0); at < limit; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), limit-at)], at)
+		if n == 0 {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = errors.New("it ends before its size")
+			}
+			return err
+		}
+		if !i.Device {
+			h.Write(buf[:n])
+			at += int64(n)
+			c.tell(i, at, limit)
+			continue
+		}
+		// A device is larger than what was written to it: the image is found as
+		// the beginning that has the digest.
+		for off := 0; off < n; off += sector {
+			h.Write(buf[off:min(off+sector, n)])
+			if sum() == want {
+				i.Size, i.Beyond, i.Intact = at+int64(off)+sector, i.Size-(at+int64(off)+sector), true
+				return nil
+			}
+		}
+		at += int64(n)
+		c.tell(i, at, limit)
+	}
+	got := sum()
+	switch {
+	case i.Device:
+		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Detail: fmt.Sprintf("no beginning of the device is %s", i.Asset)})
+	case i.Asset == "":
+		for name, digest := range c.r.Sums().All() {
+			if digest == got {
+				i.Asset, i.Intact = name, true
+				return nil
+			}
+		}
+		i.add(Finding{Class: Drift, Kind: Unknown, Got: "sha256 " + got.String(), Detail: "the release has no image of this name or of these bytes"})
+	case got != want:
+		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Got: "sha256 " + got.String()})
+	default:
+		i.Intact = true
+	}
+	return nil
+}
+
+func (c *checker) tell(i *Image, done, total int64) {
+	if c.opts.Progress != nil {
+		c.opts.Progress(i.File, done, total)
+	}
+}

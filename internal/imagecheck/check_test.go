@@ -1,0 +1,264 @@
+package imagecheck_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/internal/image/imagetest"
+	"every.channel/ec-verify/internal/imagecheck"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/trust"
+)
+
+// released makes a build, and has its images changed before the release is
+// summed up: the images are then the published ones.
+func released(t *testing.T, change func(b *imagetest.Build)) (*imagetest.Build, *release.Release) {
+	t.Helper()
+	b := imagetest.NewBuild(t, t.TempDir())
+	b.Images(t)
+	b.Manifest(t)
+	if change != nil {
+		change(b)
+	}
+	b.Sums(t)
+	return b, opened(t, b)
+}
+
+func opened(t *testing.T, b *imagetest.Build) *release.Release {
+	t.Helper()
+	r, err := release.Open(context.Background(), release.NewDirSource(b.Out), imagetest.Tag, trust.UnsafeUnsigned())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func check(t *testing.T, r *release.Release, opts imagecheck.Options, names ...string) *imagecheck.Result {
+	t.Helper()
+	opts.TempDir = t.TempDir()
+	result, err := imagecheck.Check(context.Background(), r, names, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func lines(r *imagecheck.Result) []string {
+	var out []string
+	for _, i := range r.Images {
+		for _, f := range i.Findings {
+			s := fmt.Sprintf("%s %s", f.Class, f.Kind)
+			if f.Path != "" {
+				s += " " + f.Path.Name()
+			}
+			if f.Where != "" {
+				s += " @" + f.Where
+			}
+			for _, c := range f.Files {
+				s += fmt.Sprintf(" [%s %s]", c.Path, c.Kind)
+			}
+			if f.Detail != "" {
+				s += ": " + f.Detail
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func expect(t *testing.T, r *imagecheck.Result, class imagecheck.Class, want ...string) {
+	t.Helper()
+	got := lines(r)
+	if r.Class() != class {
+		t.Errorf("class %q, want %q", r.Class(), class)
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, w) }) {
+			t.Errorf("no %q in\n%s", w, strings.Join(got, "\n"))
+		}
+	}
+	if len(want) == 0 && class == "" && len(got) > 0 {
+		t.Errorf("findings:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+var deep = imagecheck.Options{Inside: true}
+
+func TestIntact(t *testing.T) {
+	b, r := released(t, nil)
+	result := check(t, r, deep, b.Out)
+	expect(t, result, "")
+	if len(result.Images) != 5 || len(result.Absent) != 0 {
+		t.Errorf("%d images, absent %q", len(result.Images), result.Absent)
+	}
+	for _, i := range result.Images {
+		if strings.HasSuffix(i.Asset, ".tar.gz") && (i.Inside == nil || *i.Inside != imagecheck.Inside{Configuration: imagetest.Configuration, Paths: 4, Files: 3, Others: 1}) {
+			t.Errorf("inside the bundle: %+v", i.Inside)
+		}
+		if strings.HasSuffix(i.Asset, ".iso") && (i.Inside == nil || i.Inside.Paths != 4 || i.Inside.Files != 3) {
+			t.Errorf("inside the ISO image: %+v", i.Inside)
+		}
+	}
+	t.Run("one under another name", func(t *testing.T) {
+		other := filepath.Join(t.TempDir(), "download(1)")
+		imagetest.Shell(t, b.Out, "cp "+imagetest.ISOName+" '"+other+"'")
+		result := check(t, r, deep, other)
+		expect(t, result, "")
+		if result.Images[0].Asset != imagetest.ISOName || len(result.Absent) != 1 {
+			t.Errorf("%+v, absent %q", result.Images[0], result.Absent)
+		}
+	})
+	t.Run("nothing", func(t *testing.T) {
+		expect(t, check(t, r, deep, t.TempDir()), imagecheck.Inconclusive)
+	})
+}
+
+// TestTampered alters what was downloaded: SHA256SUMS.txt tells, and where it
+// can be read still, the inside tells what.
+func TestTampered(t *testing.T) {
+	b, r := released(t, nil)
+	for _, c := range []struct {
+		name, file, script string
+		want               []string
+	}{
+		{"a byte", imagetest.Bundle, "printf X | dd of=$f bs=1 seek=100 conv=notrunc status=none", []string{"drift checksum"}},
+		{"cut short", imagetest.ISOName, "truncate -s -4096 $f", []string{"drift checksum"}},
+		{"empty", imagetest.ISOName, "truncate -s 0 $f", []string{"drift checksum"}},
+		{"longer", imagetest.ISOName, "echo x >>$f", []string{"drift checksum"}},
+		{"unknown", "other.iso", "echo x >$f", []string{"drift unknown-image"}},
+		{"a pipe", imagetest.ISOName, "rm $f; mkfifo $f", []string{"inconclusive unreadable"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			imagetest.Shell(t, b.Out, "cp "+imagetest.Bundle+" "+imagetest.ISOName+" '"+dir+"'")
+			imagetest.Shell(t, dir, "f="+c.file+"; "+c.script)
+			class := imagecheck.Drift
+			if c.name == "a pipe" {
+				class = imagecheck.Inconclusive
+			}
+			expect(t, check(t, r, imagecheck.Options{}, dir), class, c.want...)
+			expect(t, check(t, r, deep, filepath.Join(dir, c.file)), class, c.want...)
+		})
+	}
+}
+
+// rebuild remakes the images after the store that they are made of was changed
+// by a script, under the manifest of the unchanged one.
+func rebuild(t *testing.T, b *imagetest.Build, script string) {
+	t.Helper()
+	imagetest.Shell(t, b.Dir, script)
+	b.Images(t)
+}
+
+// TestDishonestBuilder: the images that were published and signed are not what
+// the manifest says.
+func TestDishonestBuilder(t *testing.T) {
+	program, top := "store/"+imagetest.Program, "store/"+imagetest.Toplevel
+	squash := "initrd › nix-store.squashfs"
+	cases := []struct{ name, script, want string }{
+		{"one byte", "printf X | dd of=" + program + "/share/data bs=1 seek=7 conv=notrunc status=none", "drift path-altered program-1 @" + squash + " [share/data content]"},
+		{"executable", "chmod +x " + program + "/share/data", "drift path-altered program-1 @" + squash + " [share/data executable]"},
+		{"a file too many", "echo x >" + program + "/share/new", "drift path-altered program-1 @" + squash + " [share/new added]"},
+		{"a file missing", "rm " + program + "/share/link", "drift path-altered program-1 @" + squash + " [share/link removed]"},
+		{"a link elsewhere", "ln -sfn /etc/shadow " + program + "/share/link", "drift path-altered program-1 @" + squash + " [share/link target]"},
+		{"a link for a directory", "rm -r " + program + "/share; ln -s /nix/store/x " + program + "/share", "drift path-altered program-1 @" + squash},
+		{"a large file", "truncate -s 40M " + program + "/share/data", "drift path-altered program-1 @" + squash + ": its files have more than"},
+		{"set-user-ID", "chmod 4755 " + program + "/bin/program", "drift attributes program-1 @" + squash},
+		{"writable", "chmod 777 " + program + "/bin/program", "drift attributes program-1 @" + squash},
+		{"another kernel", "echo evil >>store/" + imagetest.Kernel + "/bzImage", "drift boot @kernel: it is not the kernel"},
+		{"another initrd", "cp store/" + imagetest.InitrdP + "/initrd x; (cd main && echo evil >init && echo init | cpio -o -H newc --quiet | zstd -q >../y); cat y x >store/" + imagetest.InitrdP + "/initrd", "drift boot @initrd: it does not begin with"},
+		{"a whole path for a link", "rm -r " + top + "; ln -s /etc " + top, "drift path-altered nixos-system-ec"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			b, r := released(t, func(b *imagetest.Build) {
+				rebuild(t, b, c.script)
+			})
+			got := check(t, r, deep, filepath.Join(b.Out, imagetest.Bundle))
+			expect(t, got, imagecheck.Drift, c.want)
+			if !got.Images[0].Intact {
+				t.Error("it is the published image")
+			}
+			expect(t, check(t, r, imagecheck.Options{}, filepath.Join(b.Out, imagetest.Bundle)), "")
+		})
+	}
+}
+
+// TestDishonestImages: the store is honest, what was put around it is not.
+func TestDishonestImages(t *testing.T) {
+	pack := "tar -C bundle --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=gnu -cf - initrd kernel netboot.ipxe | gzip -n >release/" + imagetest.Bundle
+	squash := func(contents string) string {
+		return "rm second/nix-store.squashfs; mksquashfs " + contents + " second/nix-store.squashfs -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -quiet -no-progress -noappend >/dev/null\n" +
+			"(cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack
+	}
+	cases := []struct {
+		name, script string
+		class        imagecheck.Class
+		want         string
+	}{
+		{"a path too many", "mkdir -p extra/55555555555555555555555555555555-evil; " + squash("store/* extra/*"), imagecheck.Drift, "drift path-extra evil"},
+		{"a path missing", squash("store/" + imagetest.Toplevel + " store/" + imagetest.Kernel + " store/" + imagetest.InitrdP), imagecheck.Drift, "drift path-missing program-1"},
+		{"a FIFO", "mkfifo store/" + imagetest.Program + "/fifo; " + squash("store/*"), imagecheck.Drift, `drift path-altered program-1 @initrd › nix-store.squashfs: "fifo": not a regular file`},
+		{"something beside the store", "mkdir -p extra/etc; " + squash("store/* extra/etc"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs › etc"},
+		{"a file behind the initrd", "echo evil >second/init; " + squash("store/*"), imagecheck.Drift, "drift member-extra @initrd › init"},
+		{"a third archive", "(mkdir third; cd third; echo evil >init; echo init | cpio -o -H newc --quiet) >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › init"},
+		{"another system is started", "sed -i 's,init=/nix/store/4,init=/nix/store/5,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
+		{"no system is started", "sed -i 's,init=[^ ]*,,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it does not say"},
+		{"a registration of another hash", "sed -i '2s/.*/sha256:0000000000000000000000000000000000000000000000000000/' nix-path-registration; " + squash("store/* nix-path-registration"), imagecheck.Drift, "drift registration linux-6.12"},
+		{"a registration that is cut short", "truncate -s -70 nix-path-registration; " + squash("store/* nix-path-registration"), imagecheck.Drift, "drift registration"},
+		{"a squashfs that is cut short", "truncate -s -8000 second/nix-store.squashfs; (cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive unreadable"},
+		{"no store", "cp store/" + imagetest.InitrdP + "/initrd bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive not-checked: there is no store"},
+		{"no image", "echo x >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive not-checked: it is no image"},
+		{"a bomb", "truncate -s 200M bundle/bomb; tar -C bundle -cf - . | gzip -n >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive unreadable: too large"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			b, r := released(t, func(b *imagetest.Build) { imagetest.Shell(t, b.Dir, c.script) })
+			opts := deep
+			if c.name == "a bomb" {
+				opts.Limits = image.Limits{Members: 1000, Bytes: 100 << 20, Spool: 100 << 20}
+			}
+			expect(t, check(t, r, opts, filepath.Join(b.Out, imagetest.Bundle)), c.class, c.want)
+		})
+	}
+}
+
+// TestNoListing: without one, the kernel is not said to be the right one.
+func TestNoListing(t *testing.T) {
+	b, r := released(t, func(b *imagetest.Build) {
+		os.Remove(filepath.Join(b.Out, release.ListingName(imagetest.Configuration)))
+	})
+	expect(t, check(t, r, deep, filepath.Join(b.Out, imagetest.Bundle)), imagecheck.Inconclusive,
+		"inconclusive not-checked @kernel", "inconclusive not-checked @initrd")
+}
+
+// TestStick writes the ISO image to a block device that is larger.
+func TestStick(t *testing.T) {
+	b, r := released(t, nil)
+	stick := filepath.Join(b.Dir, "stick")
+	iso := filepath.Join(b.Out, imagetest.ISOName)
+	imagetest.Shell(t, b.Dir, "cp '"+iso+"' stick; truncate -s +5M stick")
+	out, err := exec.Command("losetup", "--find", "--show", stick).CombinedOutput()
+	if err != nil {
+		if os.Getenv("EC_VERIFY_NO_SKIP") == "1" {
+			t.Fatalf("losetup: %v: %s", err, out)
+		}
+		t.Skipf("no loop device can be had here: %v: %s", err, strings.TrimSpace(string(out)))
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() { _ = exec.Command("losetup", "--detach", device).Run() })
+	result := check(t, r, deep, device)
+	expect(t, result, "")
+	if i := result.Images[0]; i.Asset != imagetest.ISOName || i.Beyond != 5<<20 || !i.Device {
+		t.Errorf("%+v", i)
+	}
+	imagetest.Shell(t, b.Dir, "printf X | dd of="+device+" bs=1 seek=40000 conv=notrunc,fsync status=none")
+	expect(t, check(t, r, deep, device), imagecheck.Drift, "drift checksum: no beginning of the device is "+imagetest.ISOName)
+}

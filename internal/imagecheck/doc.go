@@ -1,0 +1,17 @@
+// Package imagecheck holds image files, and sticks that they were written to,
+// against a trusted release.
+//
+// Every image is compared with its line in SHA256SUMS.txt, which the signature
+// covers. With Options.Inside it is gone into as well, and what is found is held
+// against the closure manifest of its configuration: each store path in a
+// squashfs is hashed as a NAR; the kernel and the initrd must be the ones that
+// the system links to; what an initrd has behind its own archive may be the
+// squashfs and nothing else, since a later archive overrides an earlier one; and
+// what a boot script starts must be in the closure. Members of which no manifest
+// tells, such as a boot loader, are vouched for by the checksum of the image
+// alone, and are counted as such.
+//
+// The first check says whether an image is the one that was published, and the
+// second whether the one that was published is what the manifest says: a
+// builder can sign an image that is not made of the system that it names.
+package imagecheck

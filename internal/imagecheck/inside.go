@@ -1,0 +1,463 @@
+package imagecheck
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const (
+	// maxScript is how large a file may be that is searched for what it boots.
+	maxScript = 256 << 10
+	// maxRegistration bounds what says what Nix is to register.
+	maxRegistration = 256 << 20
+	// maxExplained is of how many store paths the files are kept that differ.
+	maxExplained = 50
+
+	registration = "nix-path-registration"
+	storeImage   = "nix-store.squashfs"
+)
+
+// inside goes into an image and holds what it has against the manifest.
+func (c *checker) inside(ctx context.Context, f *os.File, i *Image) {
+	configuration, err := c.configurationOf(i.Asset)
+	var s *system
+	if err == nil {
+		s, err = c.system(ctx, configuration)
+	}
+	if err != nil {
+		i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: err.Error()})
+		return
+	}
+	w := &look{ctx: ctx, s: s, i: i, stores: make(map[string]*store), altered: make(map[closure.StorePath][]nar.Entry)}
+	i.Inside = &Inside{Configuration: configuration}
+	format, err := image.Walk(ctx, f, i.Size, i.Asset, image.Options{TempDir: c.opts.TempDir, Limits: c.opts.Limits}, w.visit)
+	if err != nil && ctx.Err() == nil {
+		i.add(Finding{Class: w.unreadable(err), Kind: Unreadable, Detail: err.Error()})
+		return
+	}
+	if format == image.Opaque {
+		i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "it is no image whose inside can be looked at"})
+		return
+	}
+	w.finish()
+	w.explain(c)
+}
+
+// unreadable returns what it means that an image cannot be read: where it is
+// the published one, nothing was shown.
+func (w *look) unreadable(err error) Class {
+	if !w.i.Intact && (errors.Is(err, image.ErrMalformed) || errors.Is(err, image.ErrTooLarge)) {
+		return Drift
+	}
+	return Inconclusive
+}
+
+// look is a walk through one image.
+type look struct {
+	ctx     context.Context
+	s       *system
+	i       *Image
+	stores  map[string]*store // by the name of the squashfs
+	current *store
+	altered map[closure.StorePath][]nar.Entry
+	kernels int
+	initrds int
+}
+
+// store is one squashfs with store paths.
+type store struct {
+	name string
+	seen map[closure.StorePath]bool
+	// of the store path that is being read
+	path    closure.StorePath
+	builder *nar.Builder
+	size    int64 // of its files so far
+	failed  string
+}
+
+// visit is image.Visit.
+func (w *look) visit(m image.Member) (io.WriteCloser, error) {
+	if m.In == image.Squashfs {
+		return w.storeMember(m)
+	}
+	w.endStore()
+	if m.Type == nar.Directory {
+		return nil, nil
+	}
+	if m.In == image.Initrd {
+		return w.initrdMember(m)
+	}
+	return w.outer(m)
+}
+
+// outer looks at a member of the tar or ISO image: the boot files are held
+// against the system, scripts searched for what they start.
+func (w *look) outer(m image.Member) (io.WriteCloser, error) {
+	if m.Type != nar.Regular {
+		w.i.Inside.Others++
+		return nil, nil
+	}
+	switch path.Base(m.Path) {
+	case "kernel", "bzImage", "Image":
+		w.kernels++
+		return w.same(m, w.s.kernel, "kernel"), nil
+	case "initrd":
+		w.initrds++
+		return w.prefixed(m, w.s.initrd), nil
+	case storeImage:
+		return nil, nil // its contents are looked at
+	}
+	w.i.Inside.Others++
+	if m.Size > maxScript {
+		return nil, nil
+	}
+	return &capture{limit: maxScript, done: func(data []byte) { w.script(m, data) }}, nil
+}
+
+// same wants a member to be the file that the system has as its what.
+func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser {
+	if want.SHA256.IsZero() {
+		w.cannot(m, what)
+		return nil
+	}
+	return &hashing{h: sha256.New(), done: func(sum nar.Hash) {
+		if sum != want.SHA256 {
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: want.SHA256.String(), Got: sum.String(),
+				Detail: "it is not the " + what + " of the system"})
+			return
+		}
+		w.i.Inside.Files++
+	}}
+}
+
+func (w *look) cannot(m image.Member, what string) {
+	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "the release has no listing that tells of the system's " + what})
+}
+
+// prefixed wants a member to begin with the system's initrd. What follows is
+// looked at as its members come.
+func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
+	if want.SHA256.IsZero() {
+		w.cannot(m, "initrd")
+		return nil
+	}
+	if m.Size < want.Size {
+		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Detail: fmt.Sprintf("it has %d bytes, and the initrd of the system %d", m.Size, want.Size)})
+		return nil
+	}
+	return &hashing{h: sha256.New(), left: want.Size, bounded: true, done: func(sum nar.Hash) {
+		if sum != want.SHA256 {
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: want.SHA256.String(), Got: sum.String(),
+				Detail: "it does not begin with the initrd of the system"})
+			return
+		}
+		w.i.Inside.Files++
+	}}
+}
+
+// initrdMember looks at what follows the system's own initrd: the squashfs, and
+// nothing that Linux would unpack over what came before.
+func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
+	if w.s.initrd.SHA256.IsZero() || m.Segment < w.s.initrd.Size {
+		return nil, nil // covered by the digest of the beginning, or told above
+	}
+	if m.Path != storeImage || m.Type != nar.Regular {
+		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
+	}
+	return nil, nil
+}
+
+var initPattern = regexp.MustCompile(`\binit=([^\s"'\\]+)`)
+
+// script looks for the systems that a boot script starts.
+func (w *look) script(m image.Member, data []byte) {
+	found := initPattern.FindAllSubmatch(data, -1)
+	for _, match := range found {
+		init := string(match[1])
+		p, rest, err := w.s.manifest.StoreDir.Within(init)
+		if _, ok := w.s.paths[p]; err == nil && ok && (p == w.s.manifest.Toplevel.OutPath || strings.HasSuffix(rest, "/init")) {
+			w.i.Inside.Files++
+			continue
+		}
+		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Got: init,
+			Detail: "it starts something that is not in the closure"})
+	}
+	if path.Ext(m.Path) == ".ipxe" && len(found) == 0 {
+		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Detail: "it does not say which system is started"})
+	}
+}
+
+// storeMember looks at a node of a squashfs: the root, what is beside the store
+// paths, or in one of them.
+func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
+	name := strings.Join(m.Inside, " › ")
+	s := w.stores[name]
+	if s == nil {
+		s = &store{name: name, seen: make(map[closure.StorePath]bool)}
+		w.stores[name] = s
+	}
+	if w.current != s {
+		w.endStore()
+		w.current = s
+	}
+	if m.Path == "" {
+		return nil, nil
+	}
+	base, rest, _ := strings.Cut(m.Path, "/")
+	if base == registration && m.Type == nar.Regular {
+		w.endPath()
+		return &capture{limit: maxRegistration, done: func(data []byte) { w.registered(m, data) }}, nil
+	}
+	p, isPath := w.pathOf(base)
+	if !isPath {
+		w.endPath()
+		if rest == "" {
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it is no store path, and no manifest tells of it"})
+		}
+		return nil, nil
+	}
+	if s.path != p {
+		w.endPath()
+		s.path, s.builder, s.failed, s.size = p, nil, "", 0
+		if _, ok := w.s.paths[p]; ok {
+			s.builder = nar.NewBuilder()
+			s.seen[p] = true
+		} else {
+			w.i.add(Finding{Class: Drift, Kind: PathExtra, Path: p, Where: s.name, Detail: "the manifest does not have it"})
+		}
+	}
+	return w.pathMember(s, m, rest)
+}
+
+// pathOf returns the store path that base names.
+func (w *look) pathOf(base string) (closure.StorePath, bool) {
+	p, err := w.s.manifest.StoreDir.ParseBase(base)
+	return p, err == nil
+}
+
+// pathMember gives one node of a store path to its builder.
+func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser, error) {
+	if odd := oddity(m); odd != "" {
+		w.i.add(Finding{Class: Drift, Kind: Attributes, Path: s.path, Where: m.Name(), Detail: odd})
+	}
+	if s.builder == nil || s.failed != "" {
+		return nil, nil
+	}
+	s.size += m.Size
+	if limit := w.s.paths[s.path].NarSize; s.size > limit {
+		s.failed = fmt.Sprintf("its files have more than the %d bytes that the release's NAR has", limit)
+		return nil, nil
+	}
+	e := nar.Entry{Path: rest, Type: m.Type, Executable: m.Type == nar.Regular && m.Executable(), Size: m.Size, Target: m.Target}
+	if err := s.builder.Add(e); err != nil {
+		s.failed = err.Error()
+		return nil, nil //nolint:nilerr // it is a finding about the image
+	}
+	if m.Type != nar.Regular {
+		return nil, nil
+	}
+	return nopCloser{s.builder}, nil
+}
+
+// oddity says what of a file of a store path a NAR does not show and is never
+// so in a store: rights beyond reading and executing.
+func oddity(m image.Member) string {
+	switch {
+	case m.Type != nar.Symlink && m.Mode&0o6000 != 0:
+		return fmt.Sprintf("mode %04o: it would run with the rights of its owner or group", m.Mode)
+	case m.Type != nar.Symlink && m.Mode&0o022 != 0:
+		return fmt.Sprintf("mode %04o: others than its owner may write it", m.Mode)
+	case m.UID != 0:
+		return fmt.Sprintf("it belongs to user %d", m.UID)
+	case m.Xattrs:
+		return "it has extended attributes, which may give it capabilities"
+	}
+	return ""
+}
+
+// endPath compares the store path that was read with the manifest.
+func (w *look) endPath() {
+	s := w.current
+	if s == nil || s.path == "" {
+		return
+	}
+	p, b, failed := s.path, s.builder, s.failed
+	s.path, s.builder = "", nil
+	if b == nil {
+		return
+	}
+	w.i.Inside.Paths++
+	want := w.s.paths[p]
+	if failed == "" {
+		sum, entries, err := b.Sum()
+		switch {
+		case err != nil:
+			failed = err.Error()
+		case sum.Hash == want.NarHash:
+			return
+		default:
+			if len(w.altered) < maxExplained {
+				w.altered[p] = entries
+			}
+			w.i.add(Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Got: sum.Hash.String()})
+			return
+		}
+	}
+	w.i.add(Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Detail: failed})
+}
+
+func (w *look) endStore() {
+	w.endPath()
+	w.current = nil
+}
+
+// finish looks for what is missing.
+func (w *look) finish() {
+	w.endStore()
+	if len(w.stores) == 0 {
+		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "there is no store in it, so nothing of the closure was compared"})
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.stores)) {
+		for _, p := range w.s.paths.Paths() {
+			if !w.stores[name].seen[p] {
+				w.i.add(Finding{Class: Drift, Kind: PathMissing, Path: p, Where: name})
+			}
+		}
+	}
+	if w.kernels == 0 || w.initrds == 0 {
+		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: fmt.Sprintf("%d kernels and %d initrds were found in it, by their names", w.kernels, w.initrds)})
+	}
+}
+
+// explain names the files in which store paths differ.
+func (w *look) explain(c *checker) {
+	if len(w.altered) == 0 || !w.s.listed {
+		return
+	}
+	want, err := w.s.files(w.ctx, c.r, slices.Collect(maps.Keys(w.altered))...)
+	if err != nil {
+		var untrusted *release.UntrustedError
+		if errors.As(err, &untrusted) {
+			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: err.Error()})
+		}
+		return
+	}
+	for n := range w.i.Findings {
+		f := &w.i.Findings[n]
+		if f.Kind == PathAltered && want[f.Path] != nil && w.altered[f.Path] != nil {
+			f.Files = closure.CompareFiles(want[f.Path], w.altered[f.Path])
+		}
+	}
+}
+
+// registered holds what Nix is to register at boot against the manifest. The
+// form is that of nix-store --load-db: path, hash, size, deriver, number of
+// references, references.
+func (w *look) registered(m image.Member, data []byte) {
+	bad := func(p closure.StorePath, want, got, format string, args ...any) {
+		w.i.add(Finding{Class: Drift, Kind: Registration, Where: m.Name(), Path: p, Want: want, Got: got, Detail: fmt.Sprintf(format, args...)})
+	}
+	lines := strings.Split(string(bytes.TrimSuffix(data, []byte{'\n'})), "\n")
+	seen := make(map[closure.StorePath]bool)
+	for len(lines) > 1 || len(lines) == 1 && lines[0] != "" {
+		if len(lines) < 5 {
+			bad("", "", "", "it is cut short")
+			return
+		}
+		p, err := w.s.manifest.StoreDir.Parse(lines[0])
+		want, known := w.s.paths[p]
+		var n int
+		if _, scanErr := fmt.Sscanf(lines[4], "%d", &n); err != nil || scanErr != nil || n < 0 || len(lines) < 5+n {
+			bad("", "", "", "it is malformed")
+			return
+		}
+		hash, hashErr := parseRegistered(lines[1])
+		switch {
+		case !known:
+			bad(p, "", "", "the manifest does not have it")
+		case hashErr != nil:
+			bad(p, want.NarHash.String(), "", "%v", hashErr)
+		case hash != want.NarHash:
+			bad(p, want.NarHash.String(), hash.String(), "another hash would be registered")
+		case lines[2] != fmt.Sprint(want.NarSize):
+			bad(p, fmt.Sprint(want.NarSize), lines[2], "another size would be registered")
+		}
+		seen[p] = true
+		lines = lines[5+n:]
+	}
+	for _, p := range w.s.paths.Paths() {
+		if !seen[p] {
+			bad(p, "", "", "it would not be registered")
+		}
+	}
+}
+
+// parseRegistered takes a hash with its algorithm, or, as closureInfo writes it,
+// sixteen-bit digits alone.
+func parseRegistered(s string) (nar.Hash, error) {
+	if len(s) == 2*sha256.Size {
+		s = "sha256:" + s
+	}
+	return nar.ParseHash(s)
+}
+
+// hashing hashes a member, or its first bytes.
+type hashing struct {
+	h       hash.Hash
+	bounded bool
+	left    int64
+	done    func(nar.Hash)
+}
+
+func (h *hashing) Write(p []byte) (int, error) {
+	q := p
+	if h.bounded {
+		q = p[:min(int64(len(p)), h.left)]
+		h.left -= int64(len(q))
+	}
+	h.h.Write(q)
+	return len(p), nil
+}
+
+func (h *hashing) Close() error {
+	var sum nar.Hash
+	h.h.Sum(sum[:0])
+	h.done(sum)
+	return nil
+}
+
+// capture keeps a member that is small.
+type capture struct {
+	bytes.Buffer
+	limit int
+	done  func([]byte)
+}
+
+func (c *capture) Write(p []byte) (int, error) {
+	if c.Len()+len(p) > c.limit {
+		return 0, fmt.Errorf("%w: %s has more than %d bytes", image.ErrTooLarge, registration, c.limit)
+	}
+	return c.Buffer.Write(p)
+}
+
+func (c *capture) Close() error { c.done(c.Bytes()); return nil }
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
