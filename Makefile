@@ -66,6 +66,26 @@ lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell
 man: bin/ec-verify ## write the man pages to bin/man
 	bin/ec-verify man bin/man
 
+# Where install puts things: PREFIX is what the files name, DESTDIR what stands
+# before that while a package is made.
+PREFIX ?= /usr/local
+DESTDIR ?=
+into := $(DESTDIR)$(PREFIX)
+
+.PHONY: install
+install: bin/ec-verify man ## install the program, its units, pages and completions
+	install -D -m 755 bin/ec-verify $(into)/bin/ec-verify
+	install -d $(into)/lib/systemd/system $(into)/share/man/man1
+	for unit in systemd/*.service systemd/*.timer; do \
+	  sed 's|/usr/bin/ec-verify|$(PREFIX)/bin/ec-verify|' $$unit | install -m 644 /dev/stdin $(into)/lib/systemd/system/$${unit##*/}; \
+	done
+	install -D -m 644 systemd/ec-verify.catalog $(into)/lib/systemd/catalog/ec-verify.catalog
+	install -m 644 bin/man/*.1 $(into)/share/man/man1
+	install -d $(into)/share/bash-completion/completions $(into)/share/zsh/site-functions $(into)/share/fish/vendor_completions.d
+	bin/ec-verify completion bash >$(into)/share/bash-completion/completions/ec-verify
+	bin/ec-verify completion zsh >$(into)/share/zsh/site-functions/_ec-verify
+	bin/ec-verify completion fish >$(into)/share/fish/vendor_completions.d/ec-verify.fish
+
 .PHONY: clean
 clean: ## remove what was built here (hack/testhost clean removes test hosts)
 	rm -rf bin .cache-test.json
