@@ -21,7 +21,8 @@ func newStatusCommand(a *app) *cobra.Command {
 		Use:   "status",
 		Short: "tell what was verified, when, and what comes next",
 		Long: `Tell from the ledger how the last run ended, how much of the system was verified
-in time at each tier, and what comes next. Nothing is verified, and nothing is
+in time at each tier, and what comes next; and from the machine whether a run is
+under way, whether a reboot is pending, and when the timer starts the next run. Nothing is verified, and nothing is
 written.
 
 The exit code is 0 if that could be told, whatever it is, and 4 if not: because
@@ -54,6 +55,7 @@ no run was ever remembered, or because the ledger can't be read.`,
 			if err != nil {
 				return err
 			}
+			s.statusMachine = lookAtMachine(cmd.Context(), c)
 			if a.output == "json" {
 				return a.printJSON(s)
 			}
@@ -90,6 +92,7 @@ type status struct {
 	OpenRun  *statusOpenRun `json:"openRun"`
 	Tiers    []statusTier   `json:"tiers"`
 	SetAside []string       `json:"setAside"`
+	statusMachine
 }
 
 type statusRun struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -136,6 +137,15 @@ func TestStatusJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	next := now.Add(5 * time.Hour)
+	s.statusMachine = statusMachine{
+		UnderWay: &statusHolder{4711, now.Add(-time.Minute), "ec-verify.service", "/usr/bin/ec-verify --offline"},
+		Reboot:   &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
+		Timers: []statusTimer{
+			{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &next},
+			{Unit: rebuildTimer, State: systemd.TimerUnknown, Why: "nobody answers"},
+		},
+	}
 	got, err := json.Marshal(s, jsontext.WithIndent("  "))
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +192,10 @@ func TestStatusText(t *testing.T) {
 			{Name: ledger.Rebuild, EverySeconds: 90},
 		},
 		SetAside: []string{"/var/lib/ec-verify/ledger.db.damaged-20260228T000000Z"},
+		statusMachine: statusMachine{
+			Reboot: &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
+			Timers: []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
+		},
 	}
 	const want = `drifted 1 day ago: release boot-\a (ec-runner-x86_64)
 
@@ -189,6 +203,9 @@ ended     2026-02-27T12:00:41Z, after 41s, ec-verify v1\x1b[31m
 findings  2 drift, 1 inconclusive
 weakened  by unsafe-skip eval
 another   run began 5 minutes ago and has no end yet: it is under way, or was killed
+reboot    pending: it leads to /nix/store/b-system, booted is /nix/store/a-system
+next run  2 days ago, 2026-02-27T12:00:00Z (ec-verify.timer)
+rebuild   none (ec-verify-rebuild.timer is not started)
 
  tier      items  covered  overdue  drifted  oldest      complete pass  asked for
  contents     12        9        3        1  2 days ago  2 days ago     every 1 day

@@ -56,9 +56,10 @@ func (s *status) writeRun(w io.Writer, color bool) {
 			fmt.Fprintf(w, "weakened  by %s\n", report.Escape(r.Unsafe))
 		}
 	}
-	if o := s.OpenRun; o != nil {
+	if o := s.OpenRun; o != nil && s.UnderWay == nil {
 		fmt.Fprintf(w, "another   run began %s and has no end yet: it is under way, or was killed\n", s.ago(o.Started))
 	}
+	s.writeMachine(w, s, color)
 	fmt.Fprintln(w)
 }
 

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/runlock"
+	"every.channel/ec-verify/internal/systemd"
+	"every.channel/ec-verify/internal/verify"
+)
+
+// The timers that start runs.
+const (
+	verifyTimer  = "ec-verify.timer"
+	rebuildTimer = "ec-verify-rebuild.timer"
+)
+
+// statusMachine is what the machine says at one moment, beside the ledger.
+type statusMachine struct {
+	// UnderWay is the run that holds the state directory; nil where none is
+	// seen to.
+	UnderWay *statusHolder `json:"underWay"`
+	// Reboot is what a reboot would change; nil for nothing.
+	Reboot *statusReboot `json:"pendingReboot"`
+	Timers []statusTimer `json:"timers"`
+}
+
+type statusHolder struct {
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+	Unit    string    `json:"unit"`
+	Command string    `json:"command"`
+}
+
+type statusReboot struct {
+	Booted string `json:"booted"`
+	Next   string `json:"next"`
+}
+
+type statusTimer struct {
+	Unit  string             `json:"unit"`
+	State systemd.TimerState `json:"state"`
+	// Next is nil where that is not known.
+	Next *time.Time `json:"next"`
+	// Why is empty but where the state is unknown.
+	Why string `json:"why"`
+}
+
+// lookAtMachine asks the machine. What it does not tell is unknown, and no error.
+func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
+	m := statusMachine{Timers: []statusTimer{}}
+	if h, ok := runlock.Look(c.StateDir); ok {
+		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command}
+	}
+	if c.StoreRoot == "" || c.StoreRoot == "/" {
+		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
+	}
+	units := []string{verifyTimer, rebuildTimer}
+	timers, err := systemd.Timers(ctx, units...)
+	for i, t := range timers {
+		s := statusTimer{Unit: units[i], State: t.State, Next: timeOf(t.Next)}
+		if err != nil && t.State == systemd.TimerUnknown {
+			s.Why = err.Error()
+		}
+		m.Timers = append(m.Timers, s)
+	}
+	return m
+}
+
+// pendingReboot compares what was booted with what will be. A link that leads
+// nowhere tells nothing; a run reports it.
+func pendingReboot(booted, profile string) *statusReboot {
+	now, err := filepath.EvalSymlinks(booted)
+	if err != nil {
+		return nil
+	}
+	next, err := filepath.EvalSymlinks(profile)
+	if err != nil || now == next {
+		return nil
+	}
+	return &statusReboot{now, next}
+}
+
+// writeMachine writes m for people, as lines of the head of a status.
+func (m *statusMachine) writeMachine(w io.Writer, s *status, color bool) {
+	if h := m.UnderWay; h != nil {
+		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
+		fmt.Fprintf(w, "running   now, by %s\n", report.Escape(who.String()))
+	}
+	if r := m.Reboot; r != nil {
+		fmt.Fprintf(w, "reboot    %s: it leads to %s, booted is %s\n", paint("pending", text.FgYellow, color), report.Escape(r.Next), report.Escape(r.Booted))
+	}
+	for i := range m.Timers {
+		m.Timers[i].write(w, s, color)
+	}
+}
+
+func (t *statusTimer) write(w io.Writer, s *status, color bool) {
+	label, what := "next run", t.Unit
+	if t.Unit == rebuildTimer {
+		label = "rebuild"
+	}
+	var words string
+	switch t.State {
+	case systemd.TimerWaiting:
+		words = "not known"
+		if t.Next != nil {
+			words = fmt.Sprintf("%s, %s", humanize.RelTime(*t.Next, s.Now, "ago", "from now"), t.Next.Format(time.RFC3339))
+		}
+	case systemd.TimerRunning:
+		words = "under way"
+	case systemd.TimerInactive:
+		if words = "none"; t.Unit == verifyTimer {
+			words = paint("none", text.FgYellow, color)
+		}
+		what += " is not started"
+	case systemd.TimerAbsent:
+		words, what = "none", what+" is not installed"
+	default:
+		words, what = "unknown", report.Escape(t.Why)
+	}
+	// Where nobody knows of timers, once is enough.
+	if t.Unit == rebuildTimer && (t.State == systemd.TimerUnknown || t.State == systemd.TimerAbsent) {
+		return
+	}
+	fmt.Fprintf(w, "%-9s %s\n", label, strings.TrimSpace(fmt.Sprintf("%s (%s)", words, what)))
+}
