@@ -21,7 +21,7 @@ func newRebuilder(c config.Config) *rebuild.Rebuilder {
 			Budget: time.Duration(r.Budget), Build: time.Duration(r.BuildTimeout),
 			Scratch: r.ScratchSize, Reserve: r.Reserve, Jobs: r.Jobs,
 		},
-		Turn: today(),
+		Substitution: r.Substitute.Substitution, Turn: today(),
 	}
 }
 

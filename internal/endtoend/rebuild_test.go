@@ -84,7 +84,12 @@ func TestRebuild(t *testing.T) {
 		}
 	})
 	m.configure(`{"rebuild": {"buildTimeout": "25s", "scratchSize": 209715200}}`)
-	m.Run("sh", "-c", "nix-store --delete /nix/store/*-seed")
+	m.Run("sh", "-euc", `
+		nix() { command nix --extra-experimental-features nix-command "$@"; }
+		nix key generate-secret --key-name test >/root/key
+		nix copy --no-check-sigs --to "file:///srv/cache?secret-key=/root/key" /nix/store/*-seed
+		echo "trusted-public-keys = $(nix key convert-secret-to-public </root/key)" >>/etc/nix/nix.conf
+		nix-store --delete /nix/store/*-seed`)
 	before := m.NixState()
 	a := m.verify("--rebuild", "all")
 	if m.NixState() != before {
@@ -120,6 +125,23 @@ func TestRebuild(t *testing.T) {
 	if files := m.Run("find", rebuildDir, "-mindepth", "1"); files != "" {
 		t.Errorf("left behind: %s", files)
 	}
+	t.Run("the missing input is fetched", func(t *testing.T) {
+		m.configure(`{"rebuild": {"firstParty": ["grown"], "substitute": ["file:///srv/cache"]}}`)
+		before := m.NixState()
+		a := m.verify("--rebuild", "first-party")
+		a.expect(t, "verified", 0)
+		if m.NixState() != before {
+			t.Error("fetching wrote to the machine's store or database")
+		}
+		if got, want := a.notices(), []string{"build-input-fetched " + filepath.Base(seed)}; !slices.Equal(got, want) {
+			t.Errorf("notices: got %q, want %q", got, want)
+		}
+		for _, f := range a.Findings {
+			if f.Cause == "build-input-fetched" && !strings.HasPrefix(f.Detail, "1 in all; what 1 of them") {
+				t.Errorf("the detail: %q", f.Detail)
+			}
+		}
+	})
 }
 
 // What the database claims, and what the outputs are worth that Nix compares,

@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run that builds is confined: the nix program, everything that it starts,
-// and everything that these mount live in process, mount and network namespaces
-// of their own. Nix is the first process of its namespace, so that the kernel
-// ends all builders with it, whatever user they run as and wherever they put
-// themselves; and it gets SIGKILL when this process ends, however that ends.
-// Nothing needs to be cleaned up but files.
+// A run that builds, or fetches what is built from, is confined: the nix program,
+// everything that it starts, and everything that these mount live in process,
+// mount and network namespaces of their own; one that fetches has the machine's
+// network. Nix is the first process of its namespace, so that the kernel ends all
+// builders with it, whatever user they run as and wherever they put themselves;
+// and it gets SIGKILL when this process ends, however that ends. Nothing needs to
+// be cleaned up but files.
 //
 // The namespaces have to be furnished by a process inside of them, before it
 // becomes nix. That process is this program once more; see [Confined].
@@ -48,6 +49,8 @@ type confinement struct {
 	Binds   []Bind   `json:"binds"`
 	Program string   `json:"program"`
 	Args    []string `json:"args"`
+
+	network bool // it keeps the machine's
 }
 
 // apply makes cmd a confined run of what it was. The caller starts it soon, and
@@ -77,7 +80,10 @@ func (c confinement) apply(cmd *exec.Cmd) (started func(), err error) {
 	}
 	cmd.Path, cmd.Args = "/proc/self/exe", []string{confinedName}
 	cmd.ExtraFiles = []*os.File{f}
-	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC
+	if !c.network {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
+	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	// What is in a scratch store is of no use after that, so that there is
 	// nothing that Nix should get the time to put in order.

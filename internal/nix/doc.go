@@ -3,8 +3,9 @@
 // What it needs of Nix is little: evaluating a configuration
 // ([Nix.Evaluate] on a machine under examination, [Nix.Instantiate] where a
 // release is made), copying a flake's source into the store
-// ([Nix.FlakeSource]) and building ([Nix.Realise]). Hashes and closures are
-// never asked of it: see packages nar and nixstore.
+// ([Nix.FlakeSource]), building ([Nix.Realise]), and evaluating, building and
+// fetching in scratch stores ([Scratch]). Hashes and closures are never asked of
+// it: see packages nar and nixstore.
 //
 // Each run is cut off from what is not stated here: the program comes from a
 // fixed directory, its environment is an allow-list, its home and its caches

@@ -33,7 +33,8 @@ type command struct {
 	// isolated runs are those on a machine under examination: without its
 	// nix.conf and, as far as permitted, without a network.
 	isolated bool
-	// confined runs build: see [confinement]. They are isolated as well.
+	// confined runs build or fetch: see [confinement]. Those that build are
+	// isolated as well.
 	confined *confinement
 	// temp is where the run's private directory is made; "" for the usual place.
 	temp    string

@@ -31,6 +31,10 @@
 //     all agree they need not be: whatever the inputs were, the result is the
 //     release's.)
 //
+// What the machine lacks is fetched into one more scratch store, where that is
+// wanted, and held to the same witnesses; where nobody else says what it is, to
+// the substituter's signature. Nothing that is under test is fetched.
+//
 // A bad or missing input is a cause of its own, and what could not be built for
 // want of it is a consequence.
 //
@@ -39,8 +43,8 @@
 //
 // # Limits
 //
-// A run ends after its time budget; so does a single build after its own. The
-// scratch directory is watched while a build goes on: above its size, or below
+// A run begins nothing more after its time budget, and ends a single build after
+// its own. The scratch directory is watched while a build goes on: above its size, or below
 // the free space to be left on its file system, the build is ended. What a run
 // that was killed left in that directory is removed by the next one. There is
 // never anything else to remove: the kernel ends the processes and mounts.

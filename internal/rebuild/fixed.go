@@ -33,7 +33,7 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 		return "", "", fmt.Errorf("hash algorithm %q is not known", out.HashAlgo)
 	}
 	if recursive {
-		if err := nar.Dump(ctx, h, file, nar.Options{}); err != nil {
+		if err := nar.Dump(ctx, h, file, nar.Options{MaxSize: sum.Size}); err != nil {
 			return "", "", err
 		}
 		return want, hex.EncodeToString(h.Sum(nil)), nil
@@ -44,8 +44,11 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 		return "", "", err
 	}
 	defer f.Close()
-	if _, err := io.Copy(h, f); err != nil {
+	// A NAR is larger than the file in it, so that more was not there before.
+	if n, err := io.Copy(h, io.LimitReader(f, sum.Size)); err != nil {
 		return "", "", err
+	} else if n == sum.Size {
+		return "", "", fmt.Errorf("%s: %w", file, nar.ErrChanged)
 	}
 	return want, hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -24,8 +24,13 @@ import (
 type input struct {
 	info    closure.PathInfo
 	witness Witness
-	// from is the file or directory to bind.
-	from string
+	// from is the file or directory to bind, in store.
+	from  string
+	store *nixstore.Store
+	// fixed is set of the witness ByDerivation.
+	fixed *nixstore.Output
+	// fetched says that this machine does not have it.
+	fetched bool
 }
 
 // inputError says why a path cannot be built from.
@@ -55,6 +60,8 @@ type inputs struct {
 	graph    nixstore.Graph
 	fixed    map[closure.StorePath]nixstore.Output
 	made     *made // by the evaluation; nil before it
+	// fetcher fetches what the machine lacks; nil where that is not wanted.
+	fetcher *fetcher
 	// database opens the machine's database, once.
 	database func() (*nixstore.Database, error)
 
@@ -79,7 +86,7 @@ type made struct {
 func (m *made) close() error { return errors.Join(m.store.Close(), m.database.Close()) }
 
 // of returns all that d is built from: what it names, and everything that this
-// refers to, in ascending order. An error is an *inputError, or that of ctx.
+// refers to, in ascending order. An error is an *inputError, that of ctx, or wraps errNoRoom.
 func (in *inputs) of(ctx context.Context, d *nixstore.Derivation) ([]*input, error) {
 	var todo []closure.StorePath
 	for drv, names := range d.InputDerivations {
@@ -146,45 +153,81 @@ func (in *inputs) get(ctx context.Context, p closure.StorePath) (*input, error) 
 	return k.in, k.err
 }
 
-// find looks for whoever knows best what p is, and holds the disk to it.
+// find looks for whoever knows best what p is, and holds the disk to it. What is
+// not on this machine is fetched, where that is wanted, and held to the same.
 func (in *inputs) find(ctx context.Context, p closure.StorePath) (*input, error) {
-	i := &input{info: closure.PathInfo{Path: p}, from: path.Join("/", in.root, string(p))}
-	store := in.store
-	check := func(sum nar.Sum) error { return i.check(sum) }
-	if hash, ok := in.locked[p]; ok {
-		// Before the manifest, since the caller says which source is evaluated.
-		i.info.NarHash, i.witness = hash, ByLock
-	} else if info, ok := in.manifest[p]; ok {
-		i.info, i.witness = info, ByManifest
-	} else if out, ok := in.fixed[p]; ok {
-		i.witness = ByDerivation
-		check = func(sum nar.Sum) error { return i.checkFixed(ctx, out, sum) }
-	} else if info, err := in.byEvaluation(ctx, p); err != nil {
-		return nil, err
-	} else if info != nil {
-		i.info, i.witness, i.from, store = *info, ByEvaluation, path.Join(in.made.dir, string(p)), in.made.store
-	} else if info, err := in.byDatabase(ctx, p); err != nil {
-		return nil, err
-	} else if info != nil {
-		i.info, i.witness = *info, ByDatabase
-	} else {
-		return nil, &inputError{status: InputMissing, input: Input{Path: p}, detail: "neither the release nor this machine has it"}
+	i, err := in.identify(ctx, p)
+	if err == nil {
+		err = i.verify(ctx)
 	}
-	sum, err := hashPath(ctx, store, p)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case isMissing(err, p):
-		return nil, &inputError{status: InputMissing, input: Input{Path: p, Witness: i.witness, Want: i.info.NarHash}, detail: "it is not on the disk"}
-	case errors.Is(err, nar.ErrUnsupported):
-		return nil, &inputError{status: InputBad, input: Input{Path: p, Witness: i.witness, Want: i.info.NarHash}, detail: err.Error()}
-	case err != nil:
-		return nil, &inputError{status: Unavailable, input: Input{Path: p, Witness: i.witness, Want: i.info.NarHash}, detail: err.Error()}
+	var missing *inputError
+	if in.fetcher != nil && errors.As(err, &missing) && missing.status == InputMissing {
+		return in.fetch(ctx, i, missing)
 	}
-	if err := check(sum); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return i, nil
+}
+
+// identify looks for whoever knows best what p is, and where it lies. There is an
+// input, of an unknown path, with an error too.
+func (in *inputs) identify(ctx context.Context, p closure.StorePath) (*input, error) {
+	i := &input{info: closure.PathInfo{Path: p}, from: path.Join("/", in.root, string(p)), store: in.store}
+	if hash, ok := in.locked[p]; ok {
+		// Before the manifest, since the caller says which source is evaluated.
+		i.info.NarHash, i.witness = hash, ByLock
+		return i, nil
+	}
+	if info, ok := in.manifest[p]; ok {
+		i.info, i.witness = info, ByManifest
+		return i, nil
+	}
+	if out, ok := in.fixed[p]; ok {
+		i.fixed, i.witness = &out, ByDerivation
+		return i, nil
+	}
+	info, err := in.byEvaluation(ctx, p)
+	if err != nil {
+		return i, err
+	}
+	if info != nil {
+		i.info, i.witness, i.from, i.store = *info, ByEvaluation, path.Join(in.made.dir, string(p)), in.made.store
+		return i, nil
+	}
+	if in.fetcher != nil && in.fetcher.found(i) {
+		return i, nil
+	}
+	if info, err = in.byDatabase(ctx, p); err != nil {
+		return i, err
+	}
+	if info == nil {
+		return i, &inputError{status: InputMissing, input: Input{Path: p}, detail: "neither the release nor this machine has it"}
+	}
+	i.info, i.witness = *info, ByDatabase
+	return i, nil
+}
+
+// verify holds what lies there to what i should be.
+func (i *input) verify(ctx context.Context) error {
+	wrong := &inputError{input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash}}
+	sum, err := hashPath(ctx, i.store, i.info)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil && i.fixed != nil:
+		return i.checkFixed(ctx, *i.fixed, sum)
+	case err == nil:
+		return i.check(sum)
+	case isMissing(err, i.info.Path):
+		wrong.status, wrong.detail = InputMissing, "it is not on the disk"
+	case errors.Is(err, nar.ErrUnsupported), errors.Is(err, nar.ErrTooLarge) && i.info.NarSize > 0:
+		// No NAR holds it, or none of its size.
+		wrong.status, wrong.detail = InputBad, err.Error()
+	default:
+		wrong.status, wrong.detail = Unavailable, err.Error()
+	}
+	return wrong
 }
 
 // check holds what was hashed to what is wanted.
@@ -249,11 +292,7 @@ func pathInfo(ctx context.Context, db *nixstore.Database, p closure.StorePath) (
 // is not what it was.
 func (in *inputs) again(ctx context.Context, all []*input) error {
 	for _, i := range all {
-		store := in.store
-		if i.witness == ByEvaluation {
-			store = in.made.store
-		}
-		sum, err := hashPath(ctx, store, i.info.Path)
+		sum, err := hashPath(ctx, i.store, i.info)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -261,7 +300,7 @@ func (in *inputs) again(ctx context.Context, all []*input) error {
 			continue
 		}
 		bad := &inputError{status: InputBad, input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash, Got: sum.Hash}, detail: "it changed while something was built from it"}
-		if err != nil {
+		if err != nil && !errors.Is(err, nar.ErrTooLarge) {
 			bad.status, bad.detail = Unavailable, err.Error()
 		}
 		return bad
@@ -269,12 +308,28 @@ func (in *inputs) again(ctx context.Context, all []*input) error {
 	return nil
 }
 
+// maxUnknown bounds, in bytes, the NAR of a path of which nobody says how large it
+// is: what a derivation or the lock file states the hash of. All of nixpkgs has
+// less than 1 GiB, the largest downloads some GiB.
+const maxUnknown = 64 << 30
+
+// largest returns the size up to which the NAR of a path is read. What is larger
+// is something else, and to read on would tell no more; the sum of it might, of
+// what is little larger.
+func largest(info closure.PathInfo) int64 {
+	const atLeast = 1 << 30
+	if info.NarSize <= 0 {
+		return maxUnknown
+	}
+	return info.NarSize + max(info.NarSize, atLeast)
+}
+
 // hashPath hashes a path from disk, a second time where it changed meanwhile.
-func hashPath(ctx context.Context, store *nixstore.Store, p closure.StorePath) (nar.Sum, error) {
-	h := nar.NewHasher(nar.Options{})
-	sum, err := h.Sum(ctx, store.File(), p.Base())
+func hashPath(ctx context.Context, store *nixstore.Store, info closure.PathInfo) (nar.Sum, error) {
+	h := nar.NewHasher(nar.Options{MaxSize: largest(info)})
+	sum, err := h.Sum(ctx, store.File(), info.Path.Base())
 	if errors.Is(err, nar.ErrChanged) && ctx.Err() == nil {
-		sum, err = h.Sum(ctx, store.File(), p.Base())
+		sum, err = h.Sum(ctx, store.File(), info.Path.Base())
 	}
 	return sum, err
 }

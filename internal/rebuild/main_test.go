@@ -26,6 +26,8 @@ type driverRequest struct {
 	Limits Limits
 	Turn   int
 
+	Substitution Substitution
+
 	Root     string
 	Manifest string // a file
 	Source   closure.StorePath
@@ -36,6 +38,8 @@ type driverAnswer struct {
 	Candidates int
 	Results    []driverResult
 	Claimed    []string // names
+	Fetched    []string // names
+	Signed     int
 	Spent      bool
 	// Error is the run's, Status that of an *Error, and Got that of a
 	// *DriftError.
@@ -63,6 +67,10 @@ func newDriverAnswer(s *Summary) driverAnswer {
 	for _, p := range s.Claimed {
 		a.Claimed = append(a.Claimed, p.Name())
 	}
+	for _, p := range s.Fetched {
+		a.Fetched = append(a.Fetched, p.Name())
+	}
+	a.Signed = s.Signed
 	for i := range s.Results {
 		r := &s.Results[i]
 		d := driverResult{
@@ -123,7 +131,7 @@ func drive(request string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	rebuilder := &Rebuilder{Nix: nix.New(nix.Config{}), Dir: r.Dir, Policy: r.Policy, Limits: r.Limits, Turn: r.Turn}
+	rebuilder := &Rebuilder{Nix: nix.New(nix.Config{}), Dir: r.Dir, Policy: r.Policy, Limits: r.Limits, Turn: r.Turn, Substitution: r.Substitution}
 	summary, err := rebuilder.Rebuild(ctx, Request{Root: r.Root, Manifest: manifest, Source: r.Source}, nil)
 	var answer driverAnswer
 	if summary != nil {

@@ -24,6 +24,8 @@ type Nix interface {
 	Register(ctx context.Context, s nix.Scratch, infos []closure.PathInfo) error
 	InstantiateIn(ctx context.Context, s nix.Scratch, r nix.EvalRequest) (nix.Evaluation, error)
 	BuildIn(ctx context.Context, s, derivations nix.Scratch, drv closure.StorePath, p *nix.Progress) error
+	Fetch(ctx context.Context, s nix.Scratch, r nix.FetchRequest) error
+	CheckSignatures(ctx context.Context, s nix.Scratch, paths []closure.StorePath) error
 }
 
 // Memory is what is remembered of rebuilds from run to run.
@@ -68,6 +70,8 @@ type Rebuilder struct {
 	Dir    string
 	Policy Policy
 	Limits Limits
+	// Substitution says where build inputs come from that the machine lacks.
+	Substitution Substitution
 	// Ready, when not nil, is called before each step and may wait until the
 	// machine has room for it. Its error is that of its context.
 	Ready func(ctx context.Context) error
@@ -232,7 +236,7 @@ func (r *Rebuilder) Derivations(ctx context.Context, req Request) (nixstore.Grap
 func (r *run) close() error {
 	var errs []error
 	if r.inputs != nil {
-		errs = append(errs, r.inputs.store.Close())
+		errs = append(errs, r.inputs.store.Close(), r.inputs.fetcher.close())
 		if r.inputs.made != nil {
 			errs = append(errs, r.inputs.made.close())
 		}
@@ -280,6 +284,7 @@ func (r *run) all(ctx context.Context) *Summary {
 	// A step has no error: that it failed is its result.
 	_ = g.Wait()
 	summary.Claimed = r.inputs.claimed()
+	summary.Fetched, summary.Signed = r.inputs.fetched()
 	summary.BudgetSpent = within.spent
 	return summary
 }
@@ -360,7 +365,8 @@ func (r *run) readGraph(ctx context.Context, toplevel closure.StorePath) error {
 			}
 		}
 	}
-	return nil
+	r.inputs.fetcher, err = r.newFetcher()
+	return err
 }
 
 // sources returns the flake's source and those of its locked inputs that the

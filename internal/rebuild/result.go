@@ -100,6 +100,11 @@ type Summary struct {
 	// Claimed are the inputs whose hashes are known by the machine's database
 	// alone, in ascending order.
 	Claimed []closure.StorePath
+	// Fetched are the inputs that the machine lacks and that were fetched, in
+	// ascending order; of Signed of them only a signature tells what they should
+	// be.
+	Fetched []closure.StorePath
+	Signed  int
 	// Uncomparable is as [Candidates] returns it.
 	Uncomparable []closure.StorePath
 	// Sampled says that the steps are a sample, which may end anywhere.

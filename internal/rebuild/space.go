@@ -94,6 +94,26 @@ func (s space) watch(ctx context.Context, trees []string, cancel context.CancelC
 	}
 }
 
+// guard runs do, whose context ends as soon as the trees take more than they may,
+// and returns why then.
+func (s space) guard(ctx context.Context, trees []string, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watch(ctx, trees, cancel)
+	}()
+	err := do(ctx)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-watched
+	if err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
 // usage returns how many bytes of a disk trees take. Of a tree that changes it
 // is an estimate.
 func usage(trees []string) int64 {

@@ -79,6 +79,13 @@ func (r *run) compareFixed(ctx context.Context, res *Result) error {
 		if err != nil {
 			return err
 		}
+		if in.fetched {
+			// As something to build from it would do.
+			return &inputError{
+				status: InputMissing, input: Input{Path: out.Path, Witness: in.witness, Want: in.info.NarHash},
+				detail: "it is not on the disk, and is not fetched to be compared",
+			}
+		}
 		o := Output{Name: name, Path: out.Path, Want: in.info.NarHash, Got: in.info.NarHash}
 		want, got, err := fixedContent(ctx, in.from, out, nar.Sum{Hash: in.info.NarHash, Size: in.info.NarSize})
 		if err != nil {
@@ -157,19 +164,9 @@ func (r *run) build(ctx context.Context, store nix.Scratch, drv closure.StorePat
 		})
 		defer timer.Stop()
 	}
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		r.space.watch(ctx, []string{store.Dir, store.Temp}, cancel)
-	}()
-	err := r.Nix.BuildIn(ctx, store, r.derivations, drv, nil)
-	cause := context.Cause(ctx)
-	cancel(nil)
-	<-watched
-	if err != nil && cause != nil {
-		return cause
-	}
-	return err
+	return r.space.guard(ctx, []string{store.Dir, store.Temp}, func(ctx context.Context) error {
+		return r.Nix.BuildIn(ctx, store, r.derivations, drv, nil)
+	})
 }
 
 // compare hashes what came out.
@@ -182,13 +179,16 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 	res.Status = Reproduced
 	for _, name := range slices.Sorted(maps.Keys(res.Step.Outputs)) {
 		p := r.graph[res.Derivation].Outputs[name].Path
-		sum, err := hashPath(ctx, store, p)
-		if err != nil {
+		sum, err := hashPath(ctx, store, r.inputs.manifest[p])
+		tooLarge := errors.Is(err, nar.ErrTooLarge)
+		if err != nil && !tooLarge {
 			return fmt.Errorf("hash the rebuilt %s: %w", p, err)
 		}
 		o := Output{Name: name, Path: p, Want: res.Step.Outputs[name].Hash, Got: sum.Hash}
 		o.Reason, o.Listed = r.listed[res.Derivation][name]
-		if o.Differs() {
+		if tooLarge {
+			res.Status, o.FilesNote = Differs, "it is much larger than the release's: "+err.Error()
+		} else if o.Differs() {
 			res.Status = Differs
 			if o.Files, o.FilesNote, err = r.differingFiles(ctx, store, &o); err != nil {
 				return err
@@ -202,7 +202,8 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 // differingFiles names the files in which a rebuilt output is not what the
 // machine has of the release, or says why it cannot.
 func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Output) ([]closure.FileChange, string, error) {
-	want, sum, err := list(ctx, r.inputs.store, o.Path)
+	info := r.inputs.manifest[o.Path]
+	want, sum, err := list(ctx, r.inputs.store, info)
 	switch {
 	case ctx.Err() != nil:
 		return nil, "", ctx.Err()
@@ -211,7 +212,7 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 	case sum.Hash != o.Want:
 		return nil, "which files differ could not be told: the disk does not hold the release's either", nil
 	}
-	got, _, err := list(ctx, rebuilt, o.Path)
+	got, _, err := list(ctx, rebuilt, info)
 	if err != nil {
 		return nil, "", err
 	}
@@ -219,12 +220,12 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 }
 
 // list returns the files of a path, and its hash.
-func list(ctx context.Context, store *nixstore.Store, p closure.StorePath) ([]nar.Entry, nar.Sum, error) {
+func list(ctx context.Context, store *nixstore.Store, info closure.PathInfo) ([]nar.Entry, nar.Sum, error) {
 	var files []nar.Entry
-	h := nar.NewHasher(nar.Options{OnEntry: func(e nar.Entry) error {
+	h := nar.NewHasher(nar.Options{MaxSize: largest(info), OnEntry: func(e nar.Entry) error {
 		files = append(files, e)
 		return nil
 	}})
-	sum, err := h.Sum(ctx, store.File(), p.Base())
+	sum, err := h.Sum(ctx, store.File(), info.Path.Base())
 	return files, sum, err
 }

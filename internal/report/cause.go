@@ -186,7 +186,7 @@ var causes = map[Cause]cause{
 	BuildFailed:                    {Inconclusive, "the builder fails on this machine", "Read the end of its log; a build that depends on the machine cannot be checked by rebuilding it."},
 	BuildTimedOut:                  {Inconclusive, "the build takes too long", "Give it more time (rebuild.buildTimeout) or run when the machine is less busy."},
 	InputBad:                       {Drift, "what something is built from is not what it should be", nextCompare},
-	InputMissing:                   {Inconclusive, "not checkable here: a build input is missing", "Check it on a machine that has the input, such as a builder."},
+	InputMissing:                   {Inconclusive, "not checkable here: a build input is missing", "Check it on a machine that has the input, such as a builder, or have it fetched (rebuild.substitute)."},
 	InputClaimed:                   {Notice, "build inputs are known by the Nix database alone", "Nothing to do: a result that is the release's needs no better inputs."},
 	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See what it follows from."},
 	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},

@@ -208,6 +208,12 @@ func (r *run) findUnproven(s *rebuild.Summary) {
 			Detail: fmt.Sprintf("%d build inputs are known by this machine's Nix database alone, this one first", n),
 		})
 	}
+	if n := len(s.Fetched); n > 0 {
+		r.find(report.Finding{
+			Tier: report.TierRebuild, Cause: report.InputFetched, Path: string(s.Fetched[0]),
+			Detail: fmt.Sprintf("%d in all; what %d of them should be is known by a signature alone, of a key that Nix trusts", n, s.Signed),
+		})
+	}
 	if n := len(s.Uncomparable); n > 0 {
 		r.find(report.Finding{
 			Tier: report.TierRebuild, Cause: report.RebuildUnavailable, Path: string(s.Uncomparable[0]),
