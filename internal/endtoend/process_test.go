@@ -15,7 +15,7 @@ func TestSignals(t *testing.T) {
 		t.Run(signal, func(t *testing.T) {
 			// strace holds the reading of contents up, so that the signal comes
 			// in the middle of it.
-			script := `strace -f -qq -e trace=read -e inject=read:delay_exit=200000 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
+			script := `strace -f -qq -e trace=read,preadv2 -e inject=read,preadv2:delay_exit=200000 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
 				for i in $(seq 100); do sleep 0.05; q=$(pgrep -f '^/usr/local/bin/ec-verify' | head -n 1); [ -n "$q" ] && break; done
 				sleep 1; kill -` + signal + ` "$q"; wait $p`
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
