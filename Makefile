@@ -55,6 +55,10 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## measure beside nix store verify; writes docs/benchmarks.md
 	$(GO) run ./hack/benchmark
 
+.PHONY: bench-neighbour
+bench-neighbour: ## measure what a video encoder notices; writes its part of docs/benchmarks.md
+	$(GO) run ./hack/benchmark neighbour
+
 .PHONY: lint
 lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell
 	test -z "$$(gofmt -l cmd internal pkg)"

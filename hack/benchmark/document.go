@@ -23,10 +23,12 @@ func (r *results) goals() []goal {
 	}
 }
 
-func (r *results) table() string {
+func (r *results) table() string { return goalTable(r.goals()) }
+
+func goalTable(goals []goal) string {
 	var b strings.Builder
 	b.WriteString("| | ratio | at most | |\n|---|---|---|---|\n")
-	for _, g := range r.goals() {
+	for _, g := range goals {
 		met := "met"
 		if g.ratio > g.most {
 			met = "**missed**"

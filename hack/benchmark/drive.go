@@ -35,37 +35,61 @@ type results struct {
 	ECCold, CatCold, NixCold, ECDisk cost
 }
 
-func drive(ctx context.Context) error {
+// prepare makes a file tree with the programs and a store of so many packages.
+// The returned function removes it.
+func prepare(ctx context.Context, packages int) (b bench, done func(), err error) {
 	base, err := exec.CommandContext(ctx, "hack/testhost", "build").Output()
 	if err != nil {
-		return fmt.Errorf("hack/testhost build: %w", err)
+		return b, nil, fmt.Errorf("hack/testhost build: %w", err)
 	}
 	// Beside the base, and so on a disk rather than on a file system in memory.
 	dir, err := os.MkdirTemp(filepath.Dir(strings.TrimSpace(string(base))), "bench-")
 	if err != nil {
-		return err
+		return b, nil, err
 	}
-	defer os.RemoveAll(dir)
-	b := bench{ctx, filepath.Join(dir, "root")}
+	done = func() { os.RemoveAll(dir) }
+	defer func() {
+		if err != nil {
+			done()
+		}
+	}()
+	b = bench{ctx, filepath.Join(dir, "root")}
 	// A plain copy: the layers of a test host would be measured as well.
 	if err := b.command("cp", "-a", "--reflink=auto", strings.TrimSpace(string(base)), b.root); err != nil {
-		return err
+		return b, nil, err
 	}
 	for name, pkg := range map[string]string{"ec-verify": "./cmd/ec-verify", "benchmark": "./hack/benchmark"} {
 		if err := b.command("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", b.root+inRoot+name, pkg); err != nil {
-			return err
+			return b, nil, err
 		}
 	}
-	say("making a store of 5 GB and 80,000 files")
-	if _, err := b.output("benchmark", "store"); err != nil {
+	say("making a store of %d packages", packages)
+	_, err = b.output("benchmark", "store", strconv.Itoa(packages))
+	return b, done, err
+}
+
+// storeSize returns how many files and bytes the store has.
+func (b bench) storeSize() (files int, bytes int64, err error) {
+	out, err := b.output("sh", "-c", "find /nix/store/*-package-* -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
+	if err != nil {
+		return 0, 0, err
+	}
+	_, err = fmt.Sscan(out, &files, &bytes)
+	return files, bytes, err
+}
+
+func drive(ctx context.Context) error {
+	b, done, err := prepare(ctx, storePackages)
+	if err != nil {
 		return err
 	}
+	defer done()
 	r, err := b.rounds()
 	if err != nil {
 		return err
 	}
 	fmt.Print(r.table())
-	return os.WriteFile("docs/benchmarks.md", []byte(r.document()), 0o644)
+	return writeDocument(func(_, neighbour string) (string, string) { return r.document(), neighbour })
 }
 
 var (
@@ -80,11 +104,8 @@ func (b bench) rounds() (*results, error) {
 	r := &results{}
 	readers := strconv.Itoa(2 * runtime.NumCPU()) // as many as ec-verify has
 	cat := []string{"sh", "-c", "find /nix/store/*-package-* -type f -print0 | xargs -0 -n 256 -P " + readers + " cat >/dev/null"}
-	out, err := b.output("sh", "-c", "find /nix/store/*-package-* -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Sscan(out, &r.Files, &r.Bytes); err != nil {
+	var err error
+	if r.Files, r.Bytes, err = b.storeSize(); err != nil {
 		return nil, err
 	}
 	memory := []string{inRoot + "benchmark", "sha256", strconv.FormatInt(r.Bytes, 10)}

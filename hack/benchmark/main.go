@@ -3,6 +3,8 @@
 // tree that test hosts are made of (hack/testhost build).
 //
 //	go run ./hack/benchmark
+//	go run ./hack/benchmark neighbour         # what an encoder notices of it
+//	go run ./hack/benchmark neighbour quick   # the same, small, for a look
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
 // also runs inside that tree, where it makes the store (benchmark store) and
@@ -14,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 )
 
@@ -31,8 +34,16 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 0:
 		return drive(ctx)
-	case args[0] == "store" && len(args) == 1:
-		return makeStore(ctx)
+	case args[0] == "neighbour" && len(args) == 1:
+		return driveNeighbour(ctx, fullSpan)
+	case args[0] == "neighbour" && len(args) == 2 && args[1] == "quick":
+		return driveNeighbour(ctx, quickSpan)
+	case args[0] == "store" && len(args) == 2:
+		packages, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return makeStore(ctx, packages)
 	case args[0] == "run" && len(args) > 1:
 		return measure(ctx, args[1:])
 	case args[0] == "sha256" && len(args) == 2:

@@ -21,11 +21,15 @@ const (
 	fakeDigest    = "00000000000000000000000000000000"
 )
 
-// makeStore puts 400 store paths with 80,000 files and a little over 5 GB into
-// the store, registers them, and writes the release that they are. The sizes
+// storePackages is how many store paths with 200 files each the store has: 80,000
+// files and a little over 5 GB.
+const storePackages = 400
+
+// makeStore puts so many store paths into the store, registers them, and writes
+// the release that they are. The sizes
 // follow those of a system's closure: most files are small, most bytes are in
 // large ones.
-func makeStore(ctx context.Context) error {
+func makeStore(ctx context.Context, packages int) error {
 	// The first thing that Nix is asked makes the store.
 	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("make the store: %w\n%s", err, out)
@@ -59,7 +63,7 @@ func makeStore(ctx context.Context) error {
 		refs = append(refs, p)
 		return nil
 	}
-	for i := range 400 {
+	for i := range packages {
 		err := add(fmt.Sprintf("package-%03d", i), nil, func(dir string) error { return fillPackage(dir, random, noise) })
 		if err != nil {
 			return err
