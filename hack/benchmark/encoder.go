@@ -26,7 +26,7 @@ const (
 // encoder is ffmpeg at work.
 type encoder struct {
 	cmd    *exec.Cmd
-	exited chan error
+	exited chan struct{}
 
 	mu    sync.Mutex
 	looks []look
@@ -46,7 +46,7 @@ func startEncoder(ctx context.Context, preset string, realTime bool) (*encoder, 
 	}
 	args = append(args, "-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", preset, "-tune", "zerolatency",
 		"-stats_period", "0.25", "-progress", "pipe:1", "-f", "null", "-")
-	e := &encoder{cmd: exec.CommandContext(ctx, "ffmpeg", args...), exited: make(chan error, 1)}
+	e := &encoder{cmd: exec.CommandContext(ctx, "ffmpeg", args...), exited: make(chan struct{})}
 	e.cmd.Stderr = os.Stderr
 	out, err := e.cmd.StdoutPipe()
 	if err != nil {
@@ -72,7 +72,8 @@ func startEncoder(ctx context.Context, preset string, realTime bool) (*encoder, 
 				e.mu.Unlock()
 			}
 		}
-		e.exited <- e.cmd.Wait()
+		_ = e.cmd.Wait() // that a signal ended it is no error
+		close(e.exited)
 	}()
 	return e, sleep(ctx, settle)
 }
