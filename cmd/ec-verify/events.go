@@ -108,6 +108,7 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	defer cancel()
 	e.readLedger(ctx)
 	e.send(append(e.overdue(), systemd.Ended(e.run, r)...)...)
+	e.writeMetrics(r)
 	if e.journal == nil {
 		return false
 	}

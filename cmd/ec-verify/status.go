@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -93,6 +94,10 @@ type status struct {
 	Tiers    []statusTier   `json:"tiers"`
 	SetAside []string       `json:"setAside"`
 	statusMachine
+
+	// verified is when the last run ended that verified the machine, weakened by
+	// nothing; zero for none.
+	verified time.Time
 }
 
 type statusRun struct {
@@ -185,6 +190,12 @@ func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 	}
 	if len(runs) > 0 && runs[0].End == nil {
 		s.OpenRun = &statusOpenRun{ID: runs[0].ID, Started: runs[0].Started, Tool: runs[0].Tool}
+	}
+	for _, r := range runs {
+		if e := r.End; e != nil && e.Verdict == report.Verified.String() && e.Unsafe == "" {
+			s.verified = e.At
+			break
+		}
 	}
 	for _, r := range runs {
 		if e := r.End; e != nil {

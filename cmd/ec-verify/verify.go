@@ -31,6 +31,7 @@ type verifyFlags struct {
 	stateDir      string
 	read          string
 	workers       int
+	metrics       string
 	rebuild       string
 	budget        time.Duration
 	all           bool
@@ -54,6 +55,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
+	f.StringVar(&v.metrics, "metrics-file", "", "write metrics for node_exporter to `FILE`, whose name ends in .prom")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
@@ -108,6 +110,12 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 			return usageError{fmt.Errorf("--read %q: want cached or disk", v.read)}
 		}
 		c.Read = mode
+	}
+	if changed("metrics-file") {
+		if c.StoreRoot != "" {
+			return usageError{errors.New("--metrics-file: metrics are about this machine, not about the disk of --store-root")}
+		}
+		c.Metrics.File = v.metrics
 	}
 	if changed("workers") {
 		c.Workers = v.workers
@@ -169,14 +177,14 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 		}
 		defer lock.Release()
 	}
+	events := a.newEvents(c, flags.against)
 	v, err := a.newVerifier(c, flags)
-	if err != nil {
-		return err
-	}
-	if flags.dryRun {
+	if flags.dryRun && err == nil {
 		return a.plan(ctx, v)
 	}
-	events := a.newEvents(c, flags.against)
+	if err != nil {
+		return events.fail(ctx, err, flags.dryRun)
+	}
 	events.begin(v)
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })

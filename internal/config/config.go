@@ -59,6 +59,7 @@ type Config struct {
 	// Neighbour says how other work on the machine is spared.
 	Neighbour Neighbour `json:"neighbour"`
 	Journal   Journal   `json:"journal"`
+	Metrics   Metrics   `json:"metrics"`
 	// Contents says how store paths are hashed, Ledger how often everything is
 	// to be checked.
 	Contents Contents `json:"contents"`
@@ -191,7 +192,7 @@ func (c *Config) Check() error {
 	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
 		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
 	}
-	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Report.check} {
+	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check} {
 		if err := check(); err != nil {
 			return err
 		}

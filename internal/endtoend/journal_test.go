@@ -31,7 +31,11 @@ func (m *machine) installUnit(config string) {
 	m.Push("../../systemd/ec-verify.catalog", "/usr/local/lib/systemd/catalog/ec-verify.catalog")
 	m.write("/etc/systemd/system/ec-verify.service.d/test.conf", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\nExecStart="+program+"\n")
 	m.write("/etc/ec-verify/config.json", fmt.Sprintf(
-		`{"release": {"source": [%q], "accept": [%q]}, "unsafeUnsigned": true%s}`, releases, tag, config))
+		`{"release": {"source": [%q], "accept": [%q]}, "unsafeUnsigned": true, "nix": {"binDir": "/var/lib/ec-verify/bin"}%s}`, releases, tag, config))
+	// The evaluation waits in the middle of a run for a test that asks it to; see
+	// interfere.
+	m.write("/var/lib/ec-verify/bin/nix", "#!/bin/sh\n[ ! -p /var/lib/ec-verify/wait ] || read -r go </var/lib/ec-verify/wait\nexec /usr/bin/nix \"$@\"\n")
+	m.Run("sh", "-euc", "cd /var/lib/ec-verify/bin; chmod 755 nix; cp -L /usr/bin/nix-store /usr/bin/nix-build /usr/bin/nix-instantiate .")
 	m.Run("systemctl", "daemon-reload")
 	m.Run("journalctl", "--update-catalog")
 }
@@ -125,10 +129,7 @@ func eventsOf(entries []journalEntry) []systemd.Event {
 
 // TestJournal: what runs in the unit that is shipped leave in the journal.
 func TestJournal(t *testing.T) {
-	// The evaluation waits in the middle of a run for a test that asks it to.
-	m := startUnit(t, `, "nix": {"binDir": "/var/lib/ec-verify/bin"}`)
-	m.write("/var/lib/ec-verify/bin/nix", "#!/bin/sh\n[ ! -p /var/lib/ec-verify/wait ] || read -r go </var/lib/ec-verify/wait\nexec /usr/bin/nix \"$@\"\n")
-	m.Run("sh", "-euc", "cd /var/lib/ec-verify/bin; chmod 755 nix; cp -L /usr/bin/nix-store /usr/bin/nix-build /usr/bin/nix-instantiate .")
+	m := startUnit(t, "")
 	altered := m.path("program-01-1.1")
 
 	t.Run("inconclusive", func(t *testing.T) {
@@ -279,11 +280,12 @@ func (m *machine) interfere(script string) {
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	_, stderr, code := m.Exec(ctx, "sh", "-euc", `
+		trap "" PIPE # the reader may be gone
 		systemctl start --no-block ec-verify
 		exec 3>/var/lib/ec-verify/wait
 		rm /var/lib/ec-verify/wait
 		`+script+`
-		echo go >&3`)
+		echo go >&3 || true`)
 	if code != 0 {
 		m.t.Fatalf("interfere: exit %d: %s", code, stderr)
 	}

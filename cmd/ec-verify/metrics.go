@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"every.channel/ec-verify/internal/metrics"
+	"every.channel/ec-verify/internal/report"
+)
+
+// writeMetrics writes what is known after the run that made r, where the
+// configuration asks for it. That it can't be written is told, and changes no
+// verdict.
+func (e *events) writeMetrics(r *report.Report) {
+	// Of a disk looked at from outside there are none: they are this machine's.
+	if e.config.Metrics.File == "" || newLedger(e.config) == nil {
+		return
+	}
+	s := metrics.Snapshot{Report: r}
+	if e.known != nil {
+		s.Ledger = &metrics.Ledger{Verified: e.known.verified}
+		for _, t := range e.known.Tiers {
+			s.Ledger.Tiers = append(s.Ledger.Tiers, tierMetrics(t))
+		}
+	}
+	if err := metrics.Write(e.config.Metrics.File, s); err != nil {
+		e.app.complain(err)
+	}
+}
+
+func tierMetrics(t statusTier) metrics.Tier {
+	m := metrics.Tier{
+		Name: string(t.Name), Items: t.Items, Covered: t.Covered, Overdue: t.Overdue, Drifted: t.Drifted,
+		Every: time.Duration(t.EverySeconds * float64(time.Second)),
+	}
+	if t.Oldest != nil {
+		m.Oldest = *t.Oldest
+	}
+	if t.CompleteSince != nil {
+		m.Complete = *t.CompleteSince
+	}
+	return m
+}
+
+// fail has the metrics say that no run could be made, for the reason err, so that
+// they do not go on saying what an earlier one found. It returns err.
+func (e *events) fail(ctx context.Context, err error, dryRun bool) error {
+	if !dryRun {
+		e.readLedger(ctx)
+		now := time.Now()
+		e.writeMetrics(&report.Report{Started: now, Finished: now, Tool: toolVersion(), Against: e.run.Against})
+	}
+	return err
+}

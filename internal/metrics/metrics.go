@@ -1,0 +1,159 @@
+package metrics
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// gather returns every metric of s.
+func gather(s Snapshot) (prometheus.Gatherer, error) {
+	b := &builder{registry: prometheus.NewRegistry()}
+	b.run(s.Report)
+	b.findings(s.Report)
+	b.live(s.Report)
+	b.release(s.Report)
+	b.time("last_verified_timestamp_seconds", "When the last run ended that verified the machine, weakened by nothing; absent where none is remembered.")(s.verified())
+	b.ledger(s.Ledger)
+	return b.registry, b.err
+}
+
+// builder adds metrics to a registry and keeps the first error.
+type builder struct {
+	registry *prometheus.Registry
+	err      error
+}
+
+// gauge adds the gauge name, with one series for each call of what it returns.
+func (b *builder) gauge(name, help string, labels ...string) (set func(value float64, values ...string)) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "ec_verify", Name: name, Help: help}, labels)
+	if err := b.registry.Register(g); err != nil && b.err == nil {
+		b.err = err
+	}
+	return func(value float64, values ...string) {
+		for i := range values {
+			// The text format is of UTF-8.
+			values[i] = strings.ToValidUTF8(values[i], "�")
+		}
+		one, err := g.GetMetricWithLabelValues(values...)
+		if err != nil {
+			if b.err == nil {
+				b.err = err
+			}
+			return
+		}
+		one.Set(value)
+	}
+}
+
+// time adds a gauge of times, in seconds since 1970, and leaves the zero time
+// out.
+func (b *builder) time(name, help string, labels ...string) (set func(t time.Time, values ...string)) {
+	g := b.gauge(name, help, labels...)
+	return func(t time.Time, values ...string) {
+		if !t.IsZero() {
+			g(float64(t.UnixMilli())/1000, values...)
+		}
+	}
+}
+
+// run adds how the run ended.
+func (b *builder) run(r *report.Report) {
+	verdict := b.gauge("verdict", "Verdict of the last run: 1 for the one that it is, 0 for the others.", "verdict")
+	for v := report.Unsettled; v <= report.Refused; v++ {
+		verdict(truth(r.Verdict() == v), v.String())
+	}
+	b.time("run_start_timestamp_seconds", "When the last run began.")(r.Started)
+	b.time("run_end_timestamp_seconds", "When the last run ended, or could not be made.")(r.Finished)
+	b.gauge("run_duration_seconds", "How long the last run took.")(r.Finished.Sub(r.Started).Seconds())
+	b.gauge("run_read_bytes", "Bytes of file contents that the last run read from the store.")(float64(r.Coverage.Bytes))
+	b.gauge("run_read_files", "Files that the last run read from the store.")(float64(r.Coverage.Files))
+	b.gauge("run_weakened", "Whether the last run was weakened by an option: 1 if a part of the check was switched off.")(truth(weakened(r)))
+	done := b.gauge("tier_done", "Whether the last run did everything of the tier: 0 if it was skipped, or failed.", "tier")
+	asked := b.gauge("tier_asked", "Whether the policy asks for the tier.", "tier")
+	took := b.gauge("tier_duration_seconds", "How long the last run spent in the tier.", "tier")
+	for _, t := range r.Tiers {
+		done(truth(t.Status == report.Done), string(t.Name))
+		asked(truth(t.Asked), string(t.Name))
+		took(t.Took.Seconds(), string(t.Name))
+	}
+	b.gauge("build_info", "The ec-verify and the nix that ran last.", "version", "nix")(1, r.Tool, r.Nix)
+}
+
+// weakened reports whether a part of the check was switched off, by an option or
+// by taking the release unsigned.
+func weakened(r *report.Report) bool {
+	return len(r.Unsafe) > 0 || r.Release != nil && r.Release.Unsigned
+}
+
+// findings adds how many findings there are of each cause, also of those of
+// which there is none, so that none appears out of nowhere.
+func (b *builder) findings(r *report.Report) {
+	count := make(map[report.Cause]int)
+	for i := range r.Findings {
+		count[r.Findings[i].Cause]++
+	}
+	findings := b.gauge("findings", "Findings of the last run by their cause.", "cause", "class")
+	for _, c := range report.Causes() {
+		findings(float64(count[c]), string(c), string(report.ClassOf(c)))
+		delete(count, c)
+	}
+	for c, n := range count {
+		findings(float64(n), string(c), string(report.ClassOf(c)))
+	}
+}
+
+// live adds what the live tier says, where that was done.
+func (b *builder) live(r *report.Report) {
+	pending := b.gauge("pending_reboot", "Whether a reboot leads to another accepted release than the one that runs; absent where that was not looked at.")
+	if slices.ContainsFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive && t.Status == report.Done }) {
+		pending(truth(slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.PendingReboot })))
+	}
+}
+
+// release adds what was compared with, where it was trusted.
+func (b *builder) release(r *report.Report) {
+	info := b.gauge("release_info", "The release that the machine was compared with; absent where none was trusted.", "release", "configuration", "commit", "system")
+	created := b.time("release_created_timestamp_seconds", "When the release was made.")
+	best := b.time("release_best_before_timestamp_seconds", "Until when the release is taken without grace; absent where it does not say.")
+	if rel := r.Release; rel != nil {
+		info(1, rel.Tag, r.Configuration, rel.Commit, string(rel.OutPath))
+		created(rel.Created)
+		best(rel.BestBefore)
+	}
+}
+
+// ledger adds what all runs together verified.
+func (b *builder) ledger(l *Ledger) {
+	b.gauge("ledger_readable", "Whether it can be told what earlier runs verified.")(truth(l != nil))
+	items := b.gauge("items", "Things to check at the tier: store paths, derivations.", "tier")
+	covered := b.gauge("items_covered", "Items of the tier that were checked in time.", "tier")
+	overdue := b.gauge("items_overdue", "Items of the tier that were not checked in time.", "tier")
+	drifted := b.gauge("items_drifted", "Items of the tier that were not as released when they were last looked at.", "tier")
+	every := b.gauge("items_check_interval_seconds", "How often each item of the tier is to be checked.", "tier")
+	oldest := b.time("oldest_check_timestamp_seconds", "When the item of the tier was checked whose check is the longest ago.", "tier")
+	complete := b.time("complete_pass_timestamp_seconds", "Since when every item of the tier was checked; absent where one never was.", "tier")
+	if l == nil {
+		return
+	}
+	for _, t := range l.Tiers {
+		items(float64(t.Items), t.Name)
+		covered(float64(t.Covered), t.Name)
+		overdue(float64(t.Overdue), t.Name)
+		drifted(float64(t.Drifted), t.Name)
+		every(t.Every.Seconds(), t.Name)
+		oldest(t.Oldest, t.Name)
+		complete(t.Complete, t.Name)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
