@@ -111,7 +111,10 @@ func (a *app) verifyReports(files []string, flags reportFlags) error {
 		default:
 			statements = append(statements, checked.statement)
 		}
-		checked.statement = nil
+		if checked.statement != nil {
+			// The reports of a fleet need not be in memory at once.
+			checked.statement.Report, checked.statement = nil, nil
+		}
 		out.Reports = append(out.Reports, checked)
 	}
 	for _, b := range attest.Breaks(statements) {

@@ -1,7 +1,6 @@
 package nar
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -156,7 +155,7 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 			return err
 		}
 		n, err := read(fd, b)
-		if uncached && errors.Is(err, unix.EOPNOTSUPP) {
+		if uncached && left == size && isRefusal(err) {
 			// Refused by this file system before anything was read; it is asked no
 			// more, nor are others.
 			h.drops = false

@@ -75,6 +75,14 @@ func readUncached(fd int, b []byte) (int, error) {
 	}
 }
 
+// isRefusal reports whether readUncached failed for what was asked of it rather
+// than for the file: EOPNOTSUPP as documented, or what sandboxes and emulated
+// kernels have in its place.
+func isRefusal(err error) bool {
+	errno, ok := err.(syscall.Errno) //nolint:errorlint // from a system call, never wrapped
+	return ok && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ENOSYS || errno == unix.EPERM)
+}
+
 func readlinkat(dirfd int, name string, b []byte) (int, error) {
 	for {
 		if n, err := unix.Readlinkat(dirfd, name, b); err != unix.EINTR {
