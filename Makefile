@@ -10,6 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ec-verify
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 GOLANGCI := $(CACHE)/golangci-lint-2.15.0/golangci-lint
+ACTIONLINT := $(CACHE)/actionlint-1.7.12/actionlint
 GOTESTSUM := $(CACHE)/gotestsum-1.13.0/gotestsum
 TESTFLAGS ?=
 SUMFLAGS ?=
@@ -60,10 +61,11 @@ bench-neighbour: ## measure what a video encoder notices; writes its part of doc
 	$(GO) run ./hack/benchmark neighbour
 
 .PHONY: lint
-lint: $(GOLANGCI) ## formatting, vet, staticcheck, import directions, shell
+lint: $(GOLANGCI) $(ACTIONLINT) ## formatting, vet, staticcheck, import directions, shell, workflows
 	test -z "$$(gofmt -l cmd internal pkg)"
 	$(GOLANGCI) run ./...
 	hack/lint-shell
+	hack/lint-workflows $(ACTIONLINT)
 	hack/vendor-hash --check
 
 .PHONY: man
@@ -100,6 +102,9 @@ help: ## list the targets
 
 $(GOLANGCI):
 	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+$(ACTIONLINT):
+	GOBIN=$(@D) $(GO) install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 $(GOTESTSUM):
 	GOBIN=$(@D) $(GO) install gotest.tools/gotestsum@v1.13.0

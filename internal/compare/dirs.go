@@ -81,19 +81,18 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 
 // list returns the names of the files in and below dir, sorted.
 func list(dir string) ([]string, error) {
-	root, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
-	}
+	root := filepath.Clean(dir)
 	var names []string
-	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	// With the dot a link to a directory is followed. To resolve links by their
+	// text would leave what is seen through /proc/PID/root.
+	err := filepath.WalkDir(strings.TrimSuffix(root, "/")+"/.", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if d.IsDir() {
 			return nil
 		}
-		names = append(names, strings.TrimPrefix(p, strings.TrimSuffix(root, "/")+"/"))
+		names = append(names, strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(root, "/")+"/"))
 		if len(names) > maxFiles {
 			return fmt.Errorf("%q has more than %d files", dir, maxFiles)
 		}

@@ -49,7 +49,7 @@ func NewBuild(t testing.TB, dir string) *Build {
 	b := &Build{Dir: dir, Store: filepath.Join(dir, "store"), Out: filepath.Join(dir, "release")}
 	Shell(t, dir, `mkdir -p store/`+Kernel+` store/`+InitrdP+` store/`+Program+`/bin store/`+Program+`/share store/`+Toplevel+` main
 seq 1 5000 >store/`+Kernel+`/bzImage
-echo '#!/bin/sh' >main/init; chmod +x main/init; seq 1 3000 >main/module
+echo '#!/bin/sh' >main/init; chmod +x main/init; seq 1 3000 >main/module; find main -exec touch -d @1 {} +
 cat >store/`+Program+`/bin/program <<'END'
 #!/bin/sh
 echo a program

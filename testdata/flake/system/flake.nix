@@ -55,6 +55,14 @@
           version = "26.05.2";
           extra = [ packages.clock ];
         };
+
+        # The same, where the part is in the system's closure, so that the
+        # manifests of two builders differ.
+        testhost-differing = makeSystem {
+          name = "testhost";
+          version = "26.05.2";
+          extra = [ packages.stopwatch ];
+        };
       };
     };
 }

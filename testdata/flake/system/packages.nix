@@ -174,6 +174,14 @@ rec {
     '';
   };
 
+  # The same, where the system links to it.
+  stopwatch = mk "stopwatch-1" {
+    script = ''
+      mkdir -p $out/bin
+      cp /proc/sys/kernel/random/uuid $out/bin/stopwatch
+    '';
+  };
+
   # A build that comes out otherwise each time.
   clock = mk "clock-1" {
     script = ''

@@ -117,7 +117,36 @@ let
       echo $headers $oddities $unpacked >$out/extra-dependencies
     '';
   };
+
+  # What stands in for the images, by the names and in the places that they
+  # have; there is no squashfs and no ISO file system here.
+  netboot = mk "netboot" {
+    inherit toplevel;
+    inherit (packages) kernel initrd;
+    script = ''
+      mkdir -p $out
+      ln -s $kernel/bzImage $out/kernel
+      ln -s $initrd/initrd $out/initrd
+      text $out/netboot.ipxe <<END
+      #!ipxe
+      kernel kernel init=$toplevel/init initrd=initrd console=ttyS0 \''${cmdline}
+      initrd initrd
+      boot
+      END
+    '';
+  };
+
+  isoImage = mk "iso" {
+    inherit toplevel;
+    inherit (packages) kernel initrd;
+    script = ''
+      mkdir -p $out/iso
+      (cat $kernel/bzImage $initrd/initrd; cat $toplevel/init) >$out/iso/nixos.iso
+    '';
+  };
 in
 {
-  config.system.build.toplevel = toplevel;
+  config.system.build = {
+    inherit toplevel netboot isoImage;
+  };
 }
