@@ -48,6 +48,10 @@ test-race: ## the tests of -short with the race detector
 test-interop: ## signatures exchanged with cosign, which is built once
 	hack/test-interop
 
+.PHONY: check-modules
+check-modules: ## evaluate the flake and its modules; takes NIXPKGS_LIB=DIR
+	hack/check-modules
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME
 	hack/fuzz $(FUZZTIME)

@@ -192,22 +192,20 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions =
-      lib.concatLists (lib.mapAttrsToList assertionsOf cfg.broadcasts)
-      ++ [
-        {
-          assertion = cfg.broadcasts != { };
-          message = "${prefix}.enable is set, but ${prefix}.broadcasts is empty.";
-        }
-        {
-          assertion = usesTuner -> (cfg.hdhomerun.host == null) != (cfg.hdhomerun.deviceId == null);
-          message = "a broadcast has a channel: set exactly one of ${prefix}.hdhomerun.host and ${prefix}.hdhomerun.deviceId.";
-        }
-        {
-          assertion = lib.allUnique (map (b: "${toString b.relayUrl} ${b.name}") broadcasts);
-          message = "two of ${prefix}.broadcasts have the same name at the same relay.";
-        }
-      ];
+    assertions = lib.concatLists (lib.mapAttrsToList assertionsOf cfg.broadcasts) ++ [
+      {
+        assertion = cfg.broadcasts != { };
+        message = "${prefix}.enable is set, but ${prefix}.broadcasts is empty.";
+      }
+      {
+        assertion = usesTuner -> (cfg.hdhomerun.host == null) != (cfg.hdhomerun.deviceId == null);
+        message = "a broadcast has a channel: set exactly one of ${prefix}.hdhomerun.host and ${prefix}.hdhomerun.deviceId.";
+      }
+      {
+        assertion = lib.allUnique (map (b: "${toString b.relayUrl} ${b.name}") broadcasts);
+        message = "two of ${prefix}.broadcasts have the same name at the same relay.";
+      }
+    ];
 
     systemd.services = lib.mapAttrs' (
       key: b:

@@ -12,8 +12,7 @@ let
   # The inputs of a flake, and theirs, each once. Without them in the closure
   # the embedded flake could not be evaluated offline.
   inputsOf =
-    flake:
-    lib.concatMap (input: [ input ] ++ inputsOf input) (lib.attrValues (flake.inputs or { }));
+    flake: lib.concatMap (input: [ input ] ++ inputsOf input) (lib.attrValues (flake.inputs or { }));
   inputPaths = lib.unique (map (input: input.outPath) (inputsOf cfg.flake));
 
   # Whoever can give an empty password, or none, is let in by it.

@@ -28,7 +28,14 @@ let
   rebuilds = (cfg.settings.rebuild.choice or "none") != "none";
   inStore = file: lib.hasPrefix builtins.storeDir (toString file);
   # A calendar event in place of the packaged timer's.
-  onCalendar = event: lib.optionalAttrs (event != null) { OnCalendar = [ "" event ]; };
+  onCalendar =
+    event:
+    lib.optionalAttrs (event != null) {
+      OnCalendar = [
+        ""
+        event
+      ];
+    };
 in
 {
   _class = "nixos";
@@ -127,11 +134,13 @@ in
         message = "${prefix}.settings.trust has neither keys nor identities: without one no release can be believed.";
       }
       {
-        assertion = cfg.tokenFile != null -> !(cfg.settings.release ? tokenFile);
-        message = "${prefix}.settings.release.tokenFile and ${prefix}.tokenFile are both set: keep the latter.";
-      }
-      {
-        assertion = !lib.any inStore (lib.remove null [ cfg.tokenFile (cfg.settings.release.tokenFile or null) ]);
+        assertion =
+          !lib.any inStore (
+            lib.remove null [
+              cfg.tokenFile
+              (cfg.settings.release.tokenFile or null)
+            ]
+          );
         message = "${prefix}.tokenFile must not be in the store, where everybody can read it.";
       }
     ];

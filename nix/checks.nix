@@ -11,9 +11,9 @@ let
   ofThisArch = lib.filterAttrs (
     name: _: lib.hasPrefix "ec-runner-${arch}" name
   ) self.nixosConfigurations;
-  testFiles = lib.filterAttrs (
-    name: kind: kind == "regular" && lib.hasSuffix ".nix" name
-  ) (builtins.readDir ./tests);
+  testFiles = lib.filterAttrs (name: kind: kind == "regular" && lib.hasSuffix ".nix" name) (
+    builtins.readDir ./tests
+  );
 in
 {
   package = self.packages.${system}.ec-verify;

@@ -16,15 +16,18 @@
   environmentFile ? null,
 }:
 let
-  # One word of a command line. systemd reads C escapes inside double quotes,
-  # which JSON's are among; % and $ have a meaning of their own.
-  quote = word: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON word);
+  # % introduces what systemd puts in.
+  plain = builtins.replaceStrings [ "%" ] [ "%%" ];
+  # One word: systemd reads C escapes inside double quotes, which JSON's are among.
+  word = text: plain (builtins.toJSON text);
+  # One word of a command line, where $ introduces a variable.
+  quote = text: builtins.replaceStrings [ "$" ] [ "$$" ] (word text);
   words = list: builtins.concatStringsSep " " (map quote list);
   # An empty list would be a definition too, and a key without a value.
   unlessEmpty = key: list: if list == [ ] then { } else { ${key} = list; };
 in
 {
-  description = "Publish the broadcast ${builtins.replaceStrings [ "%" ] [ "%%" ] name}";
+  description = "Publish the broadcast ${plain name}";
   documentation = [ "https://every.channel" ];
   wants = [ "network-online.target" ];
   after = [
@@ -65,7 +68,7 @@ in
     OOMScoreAdjust = -500;
 
     SyslogIdentifier = "ec-node";
-    LogExtraFields = "EC_BROADCAST=${builtins.replaceStrings [ "%" ] [ "%%" ] name}";
+    LogExtraFields = word "EC_BROADCAST=${name}";
     # A decoder that complains of each picture must not fill the journal.
     LogRateLimitIntervalSec = 30;
     LogRateLimitBurst = 2000;

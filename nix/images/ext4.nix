@@ -32,6 +32,11 @@ stdenv.mkDerivation {
     cp "$closure/registration" root/nix-path-registration
 
     bash ${./ext4.sh} root root.img ${lib.escapeShellArg volumeLabel} ${uuid}
-    ${if compressImage then ''zstd -q -T"$NIX_BUILD_CORES" root.img -o "$out"'' else ''mv root.img "$out"''}
+    ${
+      if compressImage then
+        ''zstd -q -T"$NIX_BUILD_CORES" root.img -o "$out"''
+      else
+        ''mv root.img "$out"''
+    }
   '';
 }

@@ -1,5 +1,10 @@
 # A runner on an SD card, for boards that u-boot starts.
-{ config, lib, modulesPath, ... }:
+{
+  config,
+  lib,
+  modulesPath,
+  ...
+}:
 {
   imports = [
     ./image.nix

@@ -5,10 +5,6 @@
     { self }:
     let
       lib = import ./lib;
-      systems = [
-        "aarch64-linux"
-        "x86_64-linux"
-      ];
       packagesOf = system: import ./packages.nix { inherit lib system nixosSystem; };
 
       nixosSystem =
@@ -16,31 +12,32 @@
           modules,
           specialArgs ? { },
         }:
-        lib.evalModules {
-          class = "nixos";
-          specialArgs = {
-            modulesPath = "${self}/nixos/modules";
-          }
-          // specialArgs;
-          modules = [
-            ./nixos/options.nix
-            ./nixos/system.nix
-            (
-              { config, ... }:
-              {
-                _module.args.pkgs = lib.mkDefault (
-                  (packagesOf config.nixpkgs.hostPlatform).appendOverlays config.nixpkgs.overlays
-                );
-              }
-            )
-          ]
-          ++ modules;
-        };
+        let
+          evaluated = lib.evalModules {
+            class = "nixos";
+            specialArgs = {
+              modulesPath = "${self}/nixos/modules";
+            }
+            // specialArgs;
+            modules = [
+              ./nixos/options.nix
+              ./nixos/system.nix
+              (
+                { config, ... }:
+                {
+                  _module.args.pkgs = (packagesOf config.nixpkgs.hostPlatform).appendOverlays config.nixpkgs.overlays;
+                }
+              )
+            ]
+            ++ modules;
+          };
+        in
+        evaluated // { inherit (evaluated._module.args) pkgs; };
     in
     {
       lib = lib // {
         inherit nixosSystem;
       };
-      legacyPackages = lib.genAttrs systems packagesOf;
+      legacyPackages = lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] packagesOf;
     };
 }

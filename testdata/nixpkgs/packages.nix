@@ -134,8 +134,7 @@ let
             in
             lib.makeOverridable f (builtins.intersectAttrs (lib.functionArgs f) final // args);
 
-          buildGo126Module =
-            args: drv "${args.pname}-${args.version}" (args // { src = "${args.src}"; });
+          buildGo126Module = args: drv "${args.pname}-${args.version}" (args // { src = "${args.src}"; });
           closureInfo = { rootPaths }: drv "closure-info" { inherit rootPaths; };
           linkFarm =
             name: entries:
@@ -161,13 +160,23 @@ let
           testers.runNixOSTest =
             test:
             let
-              t = if lib.isFunction test then test { pkgs = final; inherit lib; } else test;
+              t =
+                if lib.isFunction test then
+                  test {
+                    pkgs = final;
+                    inherit lib;
+                  }
+                else
+                  test;
               machine =
                 name: module:
                 (nixosSystem {
                   modules = [
                     module
-                    { nixpkgs.hostPlatform = system; networking.hostName = lib.mkOverride 900 name; }
+                    {
+                      nixpkgs.hostPlatform = system;
+                      networking.hostName = lib.mkOverride 900 name;
+                    }
                   ];
                 }).config.system.build.toplevel;
             in

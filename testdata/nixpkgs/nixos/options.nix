@@ -189,9 +189,9 @@ in
       initrd = {
         availableKernelModules = strs;
         kernelModules = strs;
-        supportedFilesystems = opt (types.coercedTo (types.listOf types.str) (
-          l: lib.genAttrs l (_: true)
-        ) (types.attrsOf types.bool)) { };
+        supportedFilesystems = opt (types.coercedTo (types.listOf types.str) (l: lib.genAttrs l (_: true)) (
+          types.attrsOf types.bool
+        )) { };
         systemd = units // {
           emergencyAccess = opt (types.oneOf [
             types.bool
@@ -221,9 +221,9 @@ in
         timeout = opt (types.nullOr types.int) 5;
       };
       isContainer = bool false;
-      supportedFilesystems = opt (types.coercedTo (types.listOf types.str) (
-        l: lib.genAttrs l (_: true)
-      ) (types.attrsOf types.bool)) { };
+      supportedFilesystems = opt (types.coercedTo (types.listOf types.str) (l: lib.genAttrs l (_: true)) (
+        types.attrsOf types.bool
+      )) { };
       tmp.cleanOnBoot = bool false;
       tmp.useTmpfs = bool false;
     };

@@ -48,8 +48,21 @@ in
     toplevel = checked (
       pkgs.runCommand "nixos-system-${config.system.name}-${config.system.nixos.label}" {
         inherit units;
-        inherit (config) fileSystems users networking nix time i18n;
-        inherit (config.services) avahi getty journald openssh timesyncd;
+        inherit (config)
+          fileSystems
+          users
+          networking
+          nix
+          time
+          i18n
+          ;
+        inherit (config.services)
+          avahi
+          getty
+          journald
+          openssh
+          timesyncd
+          ;
         inherit (config.boot) kernelParams loader;
         inherit (config.environment) systemPackages;
         inherit (config.system)

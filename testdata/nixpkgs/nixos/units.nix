@@ -2,7 +2,14 @@
 # list as one line for each element, and on each service a PATH.
 { lib }:
 let
-  value = v: if v == true then "true" else if v == false then "false" else toString v;
+  value =
+    v:
+    if v == true then
+      "true"
+    else if v == false then
+      "false"
+    else
+      toString v;
   lines =
     section:
     lib.concatStrings (

@@ -1,0 +1,17 @@
+# modules: ec-node
+# fails: must not be in the store, where everybody can read them
+{ pkgs, ... }:
+{
+  services.every-channel.ec-node = {
+    enable = true;
+    package = pkgs.writeShellApplication {
+      name = "ec-node";
+      text = "";
+    };
+    relayUrl = "https://relay.example.org/";
+    broadcasts.a = {
+      input = "https://example.org/a.ts";
+      credentials.token = pkgs.writeText "token" "secret";
+    };
+  };
+}

@@ -1,0 +1,19 @@
+# modules: ec-verify
+# fails: services.every-channel.ec-verify.settings.release.tokenFile' has conflicting definition values
+{ ec-verify, ... }:
+{
+  services.every-channel.ec-verify = {
+    enable = true;
+    package = ec-verify;
+    settings.release.source = [ "/srv/releases" ];
+    settings.release.accept = [ "boot-v2026.02.28" ];
+    settings.trust.keys = [
+      {
+        name = "ci";
+        file = "/etc/ec-verify/ci.pub";
+      }
+    ];
+    settings.release.tokenFile = "/run/a";
+    tokenFile = "/run/b";
+  };
+}
