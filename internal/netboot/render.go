@@ -63,8 +63,10 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 	return renameio.WriteFile(filepath.Join(dir, TokenMapName), tokenMap(token), 0o640, renameio.IgnoreUmask())
 }
 
+// tokenMap is for nginx, whose maps take plain strings in any case, so that it
+// must be an expression.
 func tokenMap(token ChainToken) []byte {
-	return fmt.Appendf(nil, "map $ec_token $ec_token_ok {\n  default 0;\n  \"%s\" 1;\n}\n", token)
+	return fmt.Appendf(nil, "map $ec_token $ec_token_ok {\n  default 0;\n  \"~^%s$\" 1;\n}\n", regexp.QuoteMeta(string(token)))
 }
 
 var tftpPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
