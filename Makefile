@@ -52,6 +52,10 @@ test-interop: ## signatures exchanged with cosign, which is built once
 check-modules: ## evaluate the flake and its modules; takes NIXPKGS_LIB=DIR
 	hack/check-modules
 
+.PHONY: test-netboot
+test-netboot: ## boot machines from the network, in qemu (root, Debian)
+	hack/test-netboot $(TESTFLAGS)
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME
 	hack/fuzz $(FUZZTIME)
