@@ -22,6 +22,14 @@
 
       nixosModules = {
         ec-node.imports = [ ./modules/ec-node.nix ];
+        ec-netboot =
+          { lib, pkgs, ... }:
+          {
+            imports = [ ./modules/ec-netboot.nix ];
+            services.every-channel.netboot.package =
+              lib.mkDefault
+                self.packages.${pkgs.stdenv.hostPlatform.system}.ec-verify;
+          };
         ec-runner.imports = [ ./modules/ec-runner.nix ];
         # The packages come from this flake; who imports the module by its file
         # name sets the package option instead.

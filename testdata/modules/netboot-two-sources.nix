@@ -1,0 +1,19 @@
+# modules: ec-netboot
+# fails: set services.every-channel.netboot.release.host and services.every-channel.netboot.release.repo
+{ ec-verify, ... }:
+{
+  services.every-channel.netboot = {
+    enable = true;
+    package = ec-verify;
+    listenIP = "10.0.0.2";
+    interface = "enp1s0";
+    httpAllowedCIDRs = [ "10.0.0.0/24" ];
+    chainTokenFile = "/var/lib/secrets/chain-token";
+    release = {
+      host = "forge.example.org";
+      repo = "every-channel/runner";
+      source = [ "/srv/releases" ];
+      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+    };
+  };
+}
