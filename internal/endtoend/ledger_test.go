@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // told is what ec-verify status says, as docs/status.md has it.
@@ -17,6 +18,17 @@ type told struct {
 		CompleteSince                    *string
 	}
 	SetAside []string
+	OpenRun  *struct{ ID int64 }
+	UnderWay *struct {
+		PID     int
+		Unit    string
+		Command string
+	}
+	PendingReboot *struct{ Booted, Next string }
+	Timers        []struct {
+		Unit, State string
+		Next        time.Time
+	}
 }
 
 func (m *machine) status() told {
