@@ -143,6 +143,7 @@ type answer struct {
 	}
 	Coverage struct {
 		Paths, Hashed, Files, FromCache int
+		Remembered, Overdue             int
 		Bytes                           int64
 		Read                            string
 		DatabaseReadOnly                bool

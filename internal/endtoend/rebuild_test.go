@@ -19,6 +19,12 @@ const rebuildDir = "/var/lib/ec-verify/rebuild"
 // /first-build in the sandbox, and no rebuild has.
 func startCases(t *testing.T, configuration string, alter func(m *machine)) *machine {
 	t.Helper()
+	return startCasesWith(t, configuration, "extra-sandbox-paths = /first-build", alter)
+}
+
+// startCasesWith is startCases for a first build with that line in nix.conf.
+func startCasesWith(t *testing.T, configuration, setting string, alter func(m *machine)) *machine {
+	t.Helper()
 	h := testhost.Start(t, testhost.Options{Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
 	dir, err := prepared()
 	if err != nil {
@@ -26,7 +32,7 @@ func startCases(t *testing.T, configuration string, alter func(m *machine)) *mac
 	}
 	m := &machine{Host: h, t: t}
 	m.Push(filepath.Join(dir, "ec-verify"), program)
-	m.Run("sh", "-euc", `>/first-build; echo "extra-sandbox-paths = /first-build" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service`)
+	m.Run("sh", "-euc", `>/first-build; echo peeked >/srv/peeked; echo "$1" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service`, "sh", setting)
 	flake, err := filepath.Abs("../../testdata/rebuild")
 	if err != nil {
 		t.Fatal(err)
@@ -221,6 +227,78 @@ func TestRebuildWhereNixIsBlind(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		if left := m.Run("sh", "-c", `pgrep -u nixbld1 -l || :; grep rebuild /proc/*/mountinfo 2>/dev/null || :; find `+rebuildDir+` -mindepth 1`); left != "" {
 			t.Errorf("left behind: %s", left)
+		}
+	})
+}
+
+// nixPasses holds Nix to being blind: a case that its own check notices says
+// nothing.
+func (m *machine) nixPasses(t *testing.T, installable string, more ...string) {
+	t.Helper()
+	argv := append([]string{"sh", "-c", `nix build --no-link --rebuild --option substituters "" "$@" 2>&1 && echo passed`, "sh", installable}, more...)
+	if out := m.Run(argv...); !strings.HasSuffix(out, "passed") {
+		t.Fatalf("nix build --rebuild %s noticed: %s", installable, out)
+	}
+}
+
+// What Nix's own check passes for what it does not look at, or for what is
+// around the build.
+func TestRebuildWhereNixPasses(t *testing.T) {
+	m := startCasesWith(t, "blind", "sandbox = false", nil)
+	rebuilt := func(names string, causes ...string) func(*testing.T) {
+		return func(t *testing.T) {
+			t.Helper()
+			m.configure(`{"rebuild": {"firstParty": ["` + names + `"]}}`)
+			a := m.verify("--rebuild", "first-party")
+			a.expect(t, "drifted", 1, causes...)
+		}
+	}
+	drv := func(name string) string { return "/nix/store/" + m.drv(name) }
+
+	t.Run("without a sandbox", func(t *testing.T) {
+		// The builder finds what it found the first time, as long as it is there.
+		m.nixPasses(t, drv("peek")+"^*", "--option", "sandbox", "false")
+		rebuilt("peek", "unreproducible "+m.path("peek")+" :content")(t)
+	})
+	t.Run("a download", func(t *testing.T) {
+		m.Run("sh", "-euc", `mkdir /srv/www; seq 1 1000 >/srv/www/numbers
+			tools=$(echo /nix/store/*-tools/busybox); systemd-run --quiet --unit=numbers -p StandardError=append:/srv/asked $tools httpd -f -v -p 127.0.0.1:8123 -h /srv/www
+			for i in $(seq 50); do ! $tools wget -q -O /dev/null http://127.0.0.1:8123/numbers || exit 0; sleep 0.1; done; exit 1`)
+		asked := func() string { return m.Run("wc", "-l", "/srv/asked") }
+		file := m.path("download")
+		m.FlipByte(file, 10)
+		defer m.FlipByte(file, 10)
+		// The bytes come from the network, even offline, and the disk is not looked at.
+		before := asked()
+		m.nixPasses(t, drv("download")+"^*", "--offline")
+		after := asked()
+		if before == after {
+			t.Error("nix did not ask the server, so that the case says nothing")
+		}
+		rebuilt("download", "disk-altered "+file+" :content")(t)
+		if asked() != after {
+			t.Error("a rebuild asked the server")
+		}
+	})
+	t.Run("an output was collected", func(t *testing.T) {
+		second := m.path("pair-second")
+		m.SQL("delete from Refs where reference = (select id from ValidPaths where path = '" + second + "') or referrer = (select id from ValidPaths where path = '" + second + "'); delete from ValidPaths where path = '" + second + "'")
+		m.Remove(second)
+		m.nixPasses(t, drv("pair")+"^out")
+		m.Remove(second) // which nix built, and left without a word
+		toplevel := m.path("nixos-system-blind-1")
+		rebuilt("pair", "missing "+second, "unreproducible "+second, "database-altered "+toplevel+" references")(t)
+	})
+	t.Run("a floating output", func(t *testing.T) {
+		m.Run("sh", "-euc", `cp -r "$1" /root/floating; chmod u+w /root/floating; >/root/floating/floating
+			echo "extra-experimental-features = ca-derivations" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service
+			nix build --no-link path:/root/floating#nixosConfigurations.floating.config.system.build.toplevel`, "sh", m.Runner().Source)
+		floating := m.Run("sh", "-c", "echo /nix/store/*-floating.drv")
+		m.nixPasses(t, floating+"^*")
+		// No release can be made of it, so that none can be verified.
+		_, stderr, code := m.Exec(t.Context(), program, "manifest", "create", "/root/floating#floating", "--out", releases+"/floating", "--tag", "boot-floating")
+		if code == 0 || !strings.Contains(stderr, "not known beforehand") {
+			t.Errorf("exit %d: %s", code, stderr)
 		}
 	})
 }

@@ -156,6 +156,14 @@ func (n *Nix) evaluate(ctx context.Context, src Source, configuration string, c 
 	return e, nil
 }
 
+// ErrFloating is wrapped where a system's place in the store is not known before
+// it is built, so that there is nothing that a rebuild could be compared with,
+// and no release can be made.
+var ErrFloating = errors.New("where its output lies is not known beforehand, since it or something it is built from is content-addressed (__contentAddressed); take that out of the configuration")
+
+// placeholder is what Nix writes in the place of such a path.
+var placeholder = regexp.MustCompile(`^/[0-9a-z]{52}$`)
+
 var systemPattern = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
 
 // decodeEvaluation reads the value of expression.
@@ -175,6 +183,9 @@ func decodeEvaluation(dir closure.StoreDir, out []byte) (Evaluation, error) {
 	}
 	if !e.DrvPath.IsDerivation() {
 		return Evaluation{}, fmt.Errorf("%s is not a derivation", e.DrvPath)
+	}
+	if placeholder.MatchString(v.Output) {
+		return Evaluation{}, fmt.Errorf("%s: %w", e.DrvPath, ErrFloating)
 	}
 	if e.OutPath, err = dir.Parse(v.Output); err != nil {
 		return Evaluation{}, err

@@ -74,6 +74,18 @@ func TestEvaluationErrorRecorded(t *testing.T) {
 	}
 }
 
+// TestEvaluateFloating: a system whose place is not known beforehand is refused
+// in words that say what to do.
+func TestEvaluateFloating(t *testing.T) {
+	f := newFake(t, Config{}, "nix (Nix) 2.99.1\n", fake{
+		Stdout: `{"derivation":"/nix/store/wdhbnzlb7ngi6rm548ayrhirg99fq6im-system.drv","output":"/18s3260bnwmrc1n9xs16laszva3kz0kdxwwz3cn4z4jk45c2fw6b","system":"x86_64-linux"}`,
+	})
+	_, err := f.Evaluate(t.Context(), testRequest("works"))
+	if !errors.Is(err, ErrFloating) || !strings.Contains(err.Error(), "system.drv") {
+		t.Errorf("got %v, want %v and the derivation", err, ErrFloating)
+	}
+}
+
 // TestEvaluateUnknownShape: what is not the value of our expression is an error
 // that names the version.
 func TestEvaluateUnknownShape(t *testing.T) {

@@ -254,6 +254,42 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// With a budget of a tenth of what everything takes, ten runs build everything,
+// and the eleventh begins again with the oldest, however unlike the builds are.
+func TestBudgetOfATenth(t *testing.T) {
+	graph, m := planned(97, nil)
+	candidates, _ := Candidates(graph, m)
+	cost, all := make(map[closure.StorePath]time.Duration), time.Duration(0)
+	for i, c := range candidates {
+		cost[c.Derivation] = time.Duration(1+i*i%101) * time.Second
+		if i == 50 {
+			cost[c.Derivation] = time.Hour // a third of all
+		}
+		all += cost[c.Derivation]
+	}
+	last := make(map[closure.StorePath]Last)
+	for run := int64(1); run <= 11; run++ {
+		steps := Policy{Choice: All}.Plan(Policy{Choice: All}.Choose(graph, candidates), last, 0)
+		if run == 11 {
+			if len(last) != len(candidates) {
+				t.Errorf("ten runs built %d of %d", len(last), len(candidates))
+			}
+			for _, was := range last {
+				if was.Run < steps[0].Last.Run {
+					t.Errorf("the eleventh run begins with what run %d built, and there is something of run %d", steps[0].Last.Run, was.Run)
+				}
+			}
+		}
+		b := budget{limit: (all + 9) / 10, begin: time.Now()}
+		for i := range steps {
+			if b.begins(&steps[i]) {
+				last[steps[i].Derivation] = Last{Run: run}
+				b.begin = b.begin.Add(-cost[steps[i].Derivation])
+			}
+		}
+	}
+}
+
 // Who remembers nothing takes every derivation once in as many turns as there
 // are shares.
 func TestPlanWithoutMemory(t *testing.T) {

@@ -56,20 +56,44 @@
       # No part of the system: what is made from it does not mention it.
       seed = mk "seed" { script = "echo seed >$out"; };
 
+      pair = mk "pair" {
+        outputs = [
+          "out"
+          "second"
+        ];
+        script = ''
+          echo same >$out
+          echo $out >$second
+          ${uuid} >>$second
+        '';
+      };
+
+      # What Nix's own check of a rebuild passes.
+      blind = [
+        pair
+        (mk "peek" {
+          script = "if [ -e /srv/peeked ]; then cat /srv/peeked; else echo nothing; fi >$out";
+        })
+        (mk "download" {
+          outputHashMode = "flat";
+          outputHashAlgo = "sha256";
+          outputHash = "67d4ff71d43921d5739f387da09746f405e425b07d727e4c69d029461d1f051f";
+          script = "wget -q -O $out http://127.0.0.1:8123/numbers || seq 1 1000 >$out";
+        })
+      ];
+      floating = [
+        (mk "floating" {
+          __contentAddressed = true;
+          outputHashMode = "recursive";
+          outputHashAlgo = "sha256";
+          script = "${uuid} >$out";
+        })
+      ];
+
       cases = [
         clock-new
         (mk "clock-listed" { script = "${uuid} >$out"; })
-        (mk "pair" {
-          outputs = [
-            "out"
-            "second"
-          ];
-          script = ''
-            echo same >$out
-            echo $out >$second
-            ${uuid} >>$second
-          '';
-        })
+        pair
         (mk "triple" {
           outputs = [
             "dev"
@@ -171,6 +195,22 @@
           name = "parts";
           cases = [ ];
         };
-      };
+        blind = makeSystem {
+          name = "blind";
+          cases = blind;
+        };
+      }
+      # It takes an experimental feature of Nix even to evaluate this.
+      // (
+        if builtins.pathExists ./floating then
+          {
+            floating = makeSystem {
+              name = "floating";
+              cases = floating;
+            };
+          }
+        else
+          { }
+      );
     };
 }

@@ -1,0 +1,252 @@
+package endtoend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/ledger"
+)
+
+const stateDir = "/var/lib/ec-verify"
+
+// remembered is what a state directory's ledger says of a tier, read as any
+// other program would.
+func (m *machine) remembered(dir string, tier ledger.Tier) (ledger.State, []ledger.Run) {
+	m.t.Helper()
+	// A copy, journal included: SQLite would follow the path of the host's root
+	// into this machine's own.
+	copied := m.t.TempDir()
+	for _, name := range []string{ledger.FileName, ledger.FileName + "-journal", ".ledger.lock"} {
+		data, err := os.ReadFile(filepath.Join(m.Path(dir), name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			m.t.Fatal(err)
+		}
+		if err == nil {
+			if err := os.WriteFile(filepath.Join(copied, name), data, 0o644); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	}
+	l, err := ledger.OpenReadOnly(context.Background(), copied, ledger.Options{})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer l.Close()
+	state, err := l.State(context.Background(), tier)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	runs, err := l.Runs(context.Background(), ledger.KeptRuns)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return state, runs
+}
+
+// lookedAt returns, in the order of turns before the run, what it looked at.
+func (m *machine) lookedAt(before, after ledger.State, run int64) []ledger.Item {
+	var items []ledger.Item
+	for _, item := range ledger.Select(after.Inventory.Items, before.Records, 0) {
+		if after.Records[item.Key()].Last.Run == run {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// inTurn fails if a run did not look at what had its turn, or passed over some.
+func (m *machine) inTurn(before, after ledger.State, run int64) (took time.Duration) {
+	m.t.Helper()
+	got := m.lookedAt(before, after, run)
+	want := ledger.Select(after.Inventory.Items, before.Records, 0)[:len(got)]
+	if !slices.Equal(got, want) {
+		m.t.Errorf("run %d looked at\n\t%v\nand the turn was that of\n\t%v", run, got, want)
+	}
+	for _, item := range got {
+		took += after.Records[item.Key()].Last.Took
+	}
+	return took
+}
+
+// With a budget of a tenth of what everything takes, runs cover everything in
+// turn, each uses its budget up, and then they begin again with the oldest.
+func TestRebuildBudget(t *testing.T) {
+	m := startCases(t, "parts", nil)
+	m.configure(`{"rebuild": {"firstParty": ["part-*[02468]"]}, "unsafeSkip": ["eval"]}`)
+	m.verify("--rebuild", "first-party", "--state-dir", "/root/whole").expect(t, "verified", 0)
+	whole, _ := m.remembered("/root/whole", ledger.Rebuild)
+	items := len(whole.Inventory.Items)
+	need := m.inTurn(ledger.State{}, whole, 1)
+	budget := need / 10
+	var before ledger.State
+	var took time.Duration
+	covered, runs := 0, 0
+	for covered < items {
+		runs++
+		a := m.verify("--rebuild", "first-party", "--budget", budget.String())
+		after, history := m.remembered(stateDir, ledger.Rebuild)
+		spent := m.inTurn(before, after, history[0].ID)
+		took += spent
+		before, covered = after, len(after.Records)
+		if covered < items {
+			a.expect(t, "inconclusive", 4, "budget-spent")
+			if spent < budget*9/10 {
+				t.Errorf("run %d built for %v, and had %v", runs, spent, budget)
+			}
+		} else {
+			a.expect(t, "verified", 0)
+		}
+		if status, checked := a.tier("rebuild"); checked == 0 {
+			t.Fatalf("run %d built nothing: the tier is %s", runs, status)
+		}
+	}
+	t.Logf("%d derivations, which took %v; a budget of %v: %d runs", items, need.Round(time.Millisecond), budget.Round(time.Millisecond), runs)
+	// The machine need not have been as quick as when the whole was measured.
+	if most := int(took/(budget*9/10)) + 1; runs > most {
+		t.Errorf("it took %d runs, want at most %d", runs, most)
+	}
+	// And again with the oldest.
+	a := m.verify("--rebuild", "first-party", "--budget", "1ns")
+	a.expect(t, "verified", 0)
+	if _, checked := a.tier("rebuild"); checked != 1 {
+		t.Errorf("%d derivations were rebuilt without time, want 1", checked)
+	}
+	after, history := m.remembered(stateDir, ledger.Rebuild)
+	m.inTurn(before, after, history[0].ID)
+	out := m.Run(program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--rebuild", "first-party", "--budget", "1ns")
+	if headline, _, _ := strings.Cut(out, "\n"); !strings.Contains(headline, "rebuild (1 of ") || !strings.Contains(headline, fmt.Sprintf("%d more by earlier runs within 30 days)", items-1)) {
+		t.Errorf("the headline says more than was checked: %s", headline)
+	}
+}
+
+// The same of store paths, by the configuration.
+func TestContentsBudget(t *testing.T) {
+	m := startReleased(t)
+	m.configure(`{"contents": {"budget": "1ns"}}`)
+	paths := len(m.manifest.Paths)
+	var before ledger.State
+	for n := 1; n <= 3; n++ {
+		a := m.verify()
+		if len(a.causes()) != 1 || !a.has("coverage-overdue") || a.code != 4 {
+			t.Errorf("run %d: exit %d, findings %q", n, a.code, a.causes())
+		}
+		if c := a.Coverage; c.Hashed != 1 || c.Remembered != n-1 || c.Overdue != paths-n {
+			t.Errorf("run %d: %+v", n, c)
+		}
+		after, history := m.remembered(stateDir, ledger.Contents)
+		m.inTurn(before, after, history[0].ID)
+		before = after
+	}
+	m.configure(`{}`)
+	m.verify().expect(t, "verified", 0)
+	m.configure(`{"contents": {"budget": "1ns"}}`)
+	a := m.verify()
+	a.expect(t, "verified", 0)
+	if c := a.Coverage; c.Hashed != 1 || c.Remembered != paths-1 || c.Overdue != 0 {
+		t.Errorf("%+v", c)
+	}
+	// The policy is the configuration's: nothing that is remembered is so new.
+	m.configure(`{"contents": {"budget": "1ns"}, "ledger": {"contentsEvery": "1ns"}}`)
+	if a := m.verify(); a.code != 4 || a.Coverage.Overdue != paths-1 {
+		t.Errorf("exit %d, %+v", a.code, a.Coverage)
+	}
+	// What is found once is found again, until it is mended.
+	m.configure(`{}`)
+	file := m.path("program-01-1.1") + "/bin/program-01"
+	m.FlipByte(file, 3)
+	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	m.configure(`{"contents": {"budget": "1ns"}}`)
+	for range 3 {
+		m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	}
+	m.FlipByte(file, 3)
+	m.verify().expect(t, "verified", 0)
+	// Without a ledger nobody answers for the rest.
+	m.Run("sh", "-euc", `rm -r /var/lib/ec-verify; mount -t tmpfs -o ro none "$(mkdir /var/lib/ec-verify; echo /var/lib/ec-verify)"`)
+	if a := m.verify(); a.Verdict != "verified" || a.Coverage.Hashed != paths {
+		t.Errorf("%s, %+v", a.Verdict, a.Coverage)
+	}
+}
+
+// A run that is killed loses what it did in its last second and nothing else,
+// and the next one goes on there.
+func TestRebuildKilled(t *testing.T) {
+	m := startCases(t, "cases", nil)
+	m.configure(`{"rebuild": {"firstParty": ["part-[01]*", "clock-*", "pair", "triple", "after-clock", "fails", "fixed"]}, "unsafeSkip": ["eval"]}`)
+	argv := []string{program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--rebuild", "first-party"}
+	// What a derivation can come to, by its name.
+	results := func(name string) ledger.Result {
+		name = strings.TrimSuffix(name, ".drv")
+		switch {
+		case strings.HasPrefix(name, "clock-"), name == "pair", name == "triple":
+			return ledger.Drifted
+		case name == "fails":
+			return ledger.Inconclusive
+		}
+		return ledger.Verified
+	}
+	m.Run("mkdir", "-p", stateDir)
+	var before ledger.State
+	var lastRun int64
+	const kills, most = 10, 60
+	fruitful := 0
+	for n := 0; fruitful < kills; n++ {
+		if n == most {
+			t.Fatalf("only %d of %d runs did anything before they were killed", fruitful, n)
+		}
+		after := fmt.Sprintf("%.2f", 0.5+5*rand.Float64())
+		m.Run(append([]string{"bash", "-c", `setsid "$@" >/tmp/said 2>&1 & pid=$!; sleep "$0"; kill -KILL -- -$pid; wait $pid; exit 0`, after}, argv...)...)
+		if m.Run("sh", "-c", `[ ! -e `+stateDir+`/ledger.db ] || echo there`) == "" {
+			continue // it was that early
+		}
+		now, runs := m.remembered(stateDir, ledger.Rebuild)
+		if len(runs) == 0 || runs[0].ID == lastRun {
+			continue
+		}
+		if runs[0].ID != lastRun+1 || runs[0].End != nil {
+			t.Fatalf("after run %d: %+v, %+v\n%s", lastRun, runs[0], runs[0].End, m.Run("head", "-1", "/tmp/said"))
+		}
+		lastRun = runs[0].ID
+		m.inTurn(before, now, lastRun)
+		for key, was := range before.Records {
+			is := now.Records[key]
+			if is.Last.Run < was.Last.Run || is.Settled.Run < was.Settled.Run {
+				t.Errorf("%s: %+v was forgotten, there is %+v", key.Path, was, is)
+			}
+		}
+		for key, record := range now.Records {
+			if want := results(key.Path.Name()); record.Last.Result != want {
+				t.Errorf("%s is remembered as %s, want %s", key.Path, record.Last.Result, want)
+			}
+		}
+		if len(now.Records) > len(before.Records) || len(before.Records) > 0 {
+			fruitful++
+		}
+		before = now
+	}
+	t.Logf("%d of %d derivations were done by %d runs that were killed", len(before.Records), len(before.Inventory.Items), lastRun)
+	if len(before.Records) == 0 || len(before.Records) == len(before.Inventory.Items) && lastRun < 3 {
+		t.Error("the runs were not killed in the midst of it")
+	}
+	a := m.verify("--rebuild", "first-party")
+	if a.Verdict != "drifted" {
+		t.Errorf("got %s, findings %q", a.Verdict, a.causes())
+	}
+	now, runs := m.remembered(stateDir, ledger.Rebuild)
+	if runs[0].End == nil || len(now.Records) != len(now.Inventory.Items) {
+		t.Errorf("%d of %d are remembered by a run that came to its end: %+v", len(now.Records), len(now.Inventory.Items), runs[0])
+	}
+	m.inTurn(before, now, runs[0].ID)
+	if aside, _ := filepath.Glob(m.Path(stateDir) + "/*.damaged-*"); len(aside) > 0 {
+		t.Errorf("set aside as damaged: %q", aside)
+	}
+}
