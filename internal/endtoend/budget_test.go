@@ -16,8 +16,6 @@ import (
 	"every.channel/ec-verify/internal/ledger"
 )
 
-const stateDir = "/var/lib/ec-verify"
-
 // remembered is what a state directory's ledger says of a tier, read as any
 // other program would.
 func (m *machine) remembered(dir string, tier ledger.Tier) (ledger.State, []ledger.Run) {
