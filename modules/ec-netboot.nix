@@ -287,7 +287,12 @@ in
         message = "${prefix}.listenIP (${cfg.listenIP}) is not in ${prefix}.proxyDhcp.subnet (${toString cfg.proxyDhcp.subnet}): machines could not hear it.";
       }
       {
-        assertion = !lib.elem cfg.tftpBootFilename [ "chain.ipxe" "autoexec.ipxe" biosName ];
+        assertion =
+          !lib.elem cfg.tftpBootFilename [
+            "chain.ipxe"
+            "autoexec.ipxe"
+            biosName
+          ];
         message = "${prefix}.tftpBootFilename is ${cfg.tftpBootFilename}, which is another file's name; choose another, e.g. ec-ipxe.efi.";
       }
       {
@@ -297,8 +302,7 @@ in
       }
     ];
     warnings =
-      lib.optional
-        (cfg.ipxe.biosFile != null && !cfg.proxyDhcp.enable)
+      lib.optional (cfg.ipxe.biosFile != null && !cfg.proxyDhcp.enable)
         "${prefix}.ipxe.biosFile: unless it has the script inside, a BIOS that is told to load it by option 67 never gets any further.";
 
     users.users.${paths.user} = {
@@ -322,7 +326,13 @@ in
     networking.firewall.interfaces = lib.mkIf cfg.openFirewall {
       ${cfg.interface} = {
         allowedTCPPorts = [ 80 ];
-        allowedUDPPorts = [ 69 ] ++ lib.optionals cfg.proxyDhcp.enable [ 67 4011 ];
+        allowedUDPPorts = [
+          69
+        ]
+        ++ lib.optionals cfg.proxyDhcp.enable [
+          67
+          4011
+        ];
       };
     };
   };

@@ -15,7 +15,14 @@ let
   # The bits of one octet of a mask, of which `bits` (0 to 8) are set.
   maskOctet = bits: 256 - power (8 - bits);
 
-  clamp = n: if n < 0 then 0 else if n > 8 then 8 else n;
+  clamp =
+    n:
+    if n < 0 then
+      0
+    else if n > 8 then
+      8
+    else
+      n;
 
   split =
     s:
@@ -31,7 +38,14 @@ let
         prefix = builtins.fromJSON (builtins.elemAt m 1);
       };
 
-  maskOf = prefix: map (i: maskOctet (clamp (prefix - 8 * i))) [ 0 1 2 3 ];
+  maskOf =
+    prefix:
+    map (i: maskOctet (clamp (prefix - 8 * i))) [
+      0
+      1
+      2
+      3
+    ];
 
   dotted = o: builtins.concatStringsSep "." (map toString o);
 in
@@ -53,14 +67,17 @@ rec {
       n = split s;
     in
     dotted (
-      map (i: builtins.bitAnd (builtins.elemAt n.address i) (builtins.elemAt (maskOf n.prefix) i)) [ 0 1 2 3 ]
+      map (i: builtins.bitAnd (builtins.elemAt n.address i) (builtins.elemAt (maskOf n.prefix) i)) [
+        0
+        1
+        2
+        3
+      ]
     );
 
   # "10.1.2.0/24" -> "255.255.255.0"
   netmask = s: dotted (maskOf (split s).prefix);
 
   # Whether the address is in the network.
-  contains =
-    net: address:
-    network "${address}/${toString (split net).prefix}" == network net;
+  contains = net: address: network "${address}/${toString (split net).prefix}" == network net;
 }

@@ -15,7 +15,12 @@
       tarball = "ec-runner-x86_64-netboot-*.tar.gz";
       tokenFile = "/var/lib/secrets/forge-token";
       refresh = null;
-      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+      keys = [
+        {
+          name = "ci-2026";
+          file = "/etc/ci-2026.pub";
+        }
+      ];
     };
     hostname = "boot.example.org";
     tftpBootFilename = "boot.efi";

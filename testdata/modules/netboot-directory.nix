@@ -10,7 +10,12 @@
     chainTokenFile = "/var/lib/secrets/chain-token";
     release = {
       source = [ "/srv/releases" ];
-      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+      keys = [
+        {
+          name = "ci-2026";
+          file = "/etc/ci-2026.pub";
+        }
+      ];
     };
   };
 }

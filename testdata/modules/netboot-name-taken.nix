@@ -12,7 +12,12 @@
     release = {
       host = "forge.example.org";
       repo = "every-channel/runner";
-      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+      keys = [
+        {
+          name = "ci-2026";
+          file = "/etc/ci-2026.pub";
+        }
+      ];
     };
     tftpBootFilename = "autoexec.ipxe";
   };

@@ -11,7 +11,12 @@
     chainTokenFile = "/var/lib/secrets/chain-token";
     release = {
       host = "forge.example.org";
-      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+      keys = [
+        {
+          name = "ci-2026";
+          file = "/etc/ci-2026.pub";
+        }
+      ];
     };
   };
 }

@@ -13,7 +13,12 @@
       host = "forge.example.org";
       repo = "every-channel/runner";
       source = [ "/srv/releases" ];
-      keys = [ { name = "ci-2026"; file = "/etc/ci-2026.pub"; } ];
+      keys = [
+        {
+          name = "ci-2026";
+          file = "/etc/ci-2026.pub";
+        }
+      ];
     };
   };
 }
