@@ -90,10 +90,10 @@ func (s *scanner) code(closing string) {
 		default:
 			symbol := symbolPattern.FindString(rest)
 			s.emit(Symbol, max(1, len(symbol)))
-			switch {
-			case symbol == closing:
+			if symbol == closing {
 				return
-			case symbol == "{" || symbol == "${":
+			}
+			if symbol == "{" || symbol == "${" {
 				s.code("}")
 			}
 		}
