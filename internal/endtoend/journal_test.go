@@ -224,6 +224,26 @@ func TestJournal(t *testing.T) {
 			t.Fatalf("%s: %v", result, entries)
 		}
 	})
+	t.Run("journald hangs from the middle on", func(t *testing.T) {
+		before := m.now()
+		m.interfere(`systemctl kill -s STOP systemd-journald`)
+		if result := m.Run("systemctl", "show", "-P", "ExecMainStatus", "ec-verify"); result != "1" {
+			t.Errorf("the run ended with %s", result)
+		}
+		m.Run("systemctl", "kill", "-s", "CONT", "systemd-journald")
+		// What it had taken it reads now, and the report that was written to stdout
+		// because nobody knew.
+		_, entries := m.unitResult(before)
+		if len(entries) == 0 || entries[0].event() != systemd.RunStarted {
+			t.Errorf("%v", entries)
+		}
+		log := m.Run("journalctl", "--no-pager", "-u", "ec-verify", before)
+		for _, want := range []string{"the journal may not have all events", " store paths hashed"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("the log does not say %q:\n%s", want, log)
+			}
+		}
+	})
 	t.Run("there is no journald at the end", func(t *testing.T) {
 		before := m.now()
 		// Its sockets belong to systemd, and would start it anew.
