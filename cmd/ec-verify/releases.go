@@ -16,6 +16,28 @@ import (
 // releases returns what opens the releases to compare with: the one of
 // --against first, then those that the configuration accepts.
 func (a *app) releases(c config.Config, against string, offline bool) (func(context.Context) []verify.Candidate, error) {
+	tags, err := acceptedTags(c, against)
+	if err != nil {
+		return nil, err
+	}
+	finder, err := newFinder(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	finder.Offline = offline
+	return func(ctx context.Context) []verify.Candidate {
+		var out []verify.Candidate
+		for _, tag := range tags {
+			rel, err := finder.Find(ctx, tag)
+			out = append(out, verify.Candidate{Tag: string(tag), Release: rel, Err: err})
+		}
+		return out
+	}, nil
+}
+
+// acceptedTags returns the tag of --against, and those that the configuration
+// accepts.
+func acceptedTags(c config.Config, against string) ([]release.Tag, error) {
 	var tags []release.Tag
 	if against != "" {
 		tag, err := release.ParseTag(against)
@@ -32,19 +54,20 @@ func (a *app) releases(c config.Config, against string, offline bool) (func(cont
 	if len(tags) == 0 {
 		return nil, usageError{errNoRelease}
 	}
-	finder, err := newFinder(c, nil)
-	if err != nil {
-		return nil, err
+	return tags, nil
+}
+
+// checkReleases finds what is wrong with what the releases are to be found by,
+// without a look at any and without touching the state directory.
+func checkReleases(c config.Config, against string) error {
+	if _, err := acceptedTags(c, against); err != nil {
+		return err
 	}
-	finder.Offline = offline
-	return func(ctx context.Context) []verify.Candidate {
-		var out []verify.Candidate
-		for _, tag := range tags {
-			rel, err := finder.Find(ctx, tag)
-			out = append(out, verify.Candidate{Tag: string(tag), Release: rel, Err: err})
-		}
-		return out
-	}, nil
+	if _, err := releaseVerifier(c); err != nil {
+		return err
+	}
+	_, err := releaseSources(c)
+	return err
 }
 
 // newFinder returns what finds releases as c says: in the cache, then in its

@@ -168,6 +168,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
+	if err := checkReleases(c, flags.against); err != nil {
+		return err
+	}
 	if !flags.dryRun {
 		// Before anything in the state directory is read: another run may change
 		// it until it ends.
