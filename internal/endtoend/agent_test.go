@@ -275,6 +275,20 @@ func TestAgentUnits(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a source that is not what Nix registered", func(t *testing.T) {
+		// That is found, though it takes namespaces to evaluate it.
+		a.edit(a.Runner().Source+"/flake.nix", `echo "# changed" >> "$1"`)
+		since := a.now()
+		if got := a.run(); got != "exit-code 1" {
+			t.Errorf("the unit ended with %s", got)
+		}
+		a.Run("journalctl", "--sync")
+		log := a.Run("journalctl", "-u", "ec-verify", "-o", "cat", "--no-pager", since)
+		if !strings.Contains(log, "source-altered") || !strings.Contains(log, "evaluation-failed") {
+			t.Errorf("the journal has\n%s", log)
+		}
+		a.edit(a.Runner().Source+"/flake.nix", `sed -i '$d' "$1"`)
+	})
 	t.Run("evidence that was made unreadable", func(t *testing.T) {
 		file := a.path("program-01-1.1") + "/bin/program-01"
 		a.FlipByte(file, 3)
@@ -376,4 +390,23 @@ func TestAgentTimer(t *testing.T) {
 			t.Errorf("the unit ended with %s", got)
 		}
 	})
+}
+
+// TestAgentRebuild: builds take place within the bounds of their unit, and write
+// nothing of Nix's but its locks.
+func TestAgentRebuild(t *testing.T) {
+	a := startAgent(t, `, "rebuild": {"choice": "first-party", "firstParty": ["program-00*"], "reserve": 1000000}`)
+	before := a.Run("sh", "-c", "cd /nix && find store var/nix/db/db.sqlite var/nix/profiles var/nix/gcroots -maxdepth 1 -printf '%p %s %T@\\n' | sort")
+	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
+	defer cancel()
+	if _, stderr, code := a.Exec(ctx, "systemctl", "start", "ec-verify-rebuild"); code != 0 {
+		t.Fatalf("exit %d: %s\n%s", code, stderr, a.Run("journalctl", "-u", "ec-verify-rebuild", "--no-pager"))
+	}
+	if s := a.status(); s.LastRun.Verdict != "verified" || s.Tiers[1].Items == 0 || s.Tiers[1].Covered != s.Tiers[1].Items {
+		t.Errorf("status: %+v", s)
+	}
+	if after := a.Run("sh", "-c", "cd /nix && find store var/nix/db/db.sqlite var/nix/profiles var/nix/gcroots -maxdepth 1 -printf '%p %s %T@\\n' | sort"); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	a.tidy(t)
 }
