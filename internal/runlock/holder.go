@@ -83,6 +83,10 @@ func Look(dir string) (Holder, bool) {
 		return Holder{}, false
 	}
 	defer f.Close()
+	// A named pipe that somebody holds open would be waited for.
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Holder{}, false
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxHolder))
 	if err != nil {
 		return Holder{}, false

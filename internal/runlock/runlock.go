@@ -17,6 +17,8 @@ const (
 	lockName = ".run.lock"
 	// poll is how often a lock that is held is asked for again.
 	poll = 100 * time.Millisecond
+	// maxSwaps is how often a directory that is replaced is followed.
+	maxSwaps = 10
 )
 
 // Lock is held by this process until [Lock.Release].
@@ -57,10 +59,22 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	l := &Lock{file: f}
 	deadline := time.Now().Add(wait)
 	var last Holder
+	swapped := 0
 	for asked := false; ; asked = true {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			break
+			if l.named(dir) || swapped == maxSwaps {
+				break
+			}
+			swapped++
+			// The directory was removed or replaced meanwhile: this is the lock of
+			// nothing, and another run may have the new one.
+			f.Close()
+			if f, err = open(dir); err != nil {
+				return nil, nil //nolint:nilerr // see above
+			}
+			l.file = f
+			continue
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			f.Close()
@@ -86,6 +100,20 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	l.holder = filepath.Join(dir, holderName)
 	_ = me.write(l.holder)
 	return l, nil
+}
+
+// named reports whether what was locked is still what stands for the lock of dir.
+func (l *Lock) named(dir string) bool {
+	locked, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{filepath.Join(dir, lockName), dir} {
+		if now, err := os.Stat(name); err == nil && os.SameFile(locked, now) {
+			return true
+		}
+	}
+	return false
 }
 
 // open opens what stands for the lock of dir.

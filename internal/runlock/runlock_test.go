@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain is also a process that holds a lock until its input ends.
@@ -122,6 +124,54 @@ func TestWait(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a wait that was ended: %v", err)
 	}
+}
+
+// A run that waited for one whose directory was removed does not take the lock
+// that is in no directory any more.
+func TestDirectoryReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	_, end := hold(t, dir)
+	l, err := Acquire(context.Background(), dir, time.Minute, Self(time.Now()), func(Holder) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+		end()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	var held *HeldError
+	if second, err := acquire(dir, 0); !errors.As(err, &held) {
+		second.Release()
+		t.Errorf("two runs at once: %v", err)
+	}
+}
+
+func TestHolderIsPipe(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, holderName)
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if h, ok := Look(dir); ok {
+			t.Errorf("Look = %+v", h)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("a named pipe is waited for")
+	}
+	held.Close()
+	<-done
 }
 
 // TestLostText: the text is for people alone.
