@@ -241,7 +241,8 @@ func TestAgentUnits(t *testing.T) {
 				"MemorySwapMax": "0", "TasksMax": "512", "IOSchedulingClass": "3", "CPUSchedulingPolicy": "5", "CPUWeight": "idle", "Nice": "19",
 				"TimeoutStartUSec": "30min", "Type": "oneshot", "NotifyAccess": "main",
 			},
-			"ec-verify-fetch.service":   {"CapabilityBoundingSet": "", "PrivateUsers": "yes", "InaccessiblePaths": "-/nix/var -/var/lib/ec-verify/rebuild", "PrivateNetwork": "no"},
+			"ec-verify-fetch.service": {"CapabilityBoundingSet": "", "PrivateUsers": "yes", "PrivateNetwork": "no",
+				"InaccessiblePaths": "-/nix/var -/var/lib/ec-verify/rebuild -/var/lib/ec-verify/reports -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
 			"ec-verify-rebuild.service": {"PrivateNetwork": "yes", "NoNewPrivileges": "yes", "OOMPolicy": "continue", "CPUSchedulingPolicy": "5"},
 			"ec-verify.timer":           {"Persistent": "yes", "FixedRandomDelay": "yes", "RandomizedDelayUSec": "1h"},
 		} {
