@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,12 @@ is the one that its own findings give, and, of several reports of a machine, tha
 none is missing between them and that each names the one before it.
 
 What machines found is shown and decides nothing: a signed report of drift is a
-good report. With --require-verified it is not enough (exit code 1).
+good report. With --require-verified it is not enough (exit code 1), and neither is
+one of a run that an option weakened, or about a disk of --store-root.
 
 Exit codes:
   0   every signature holds, and the reports of each machine follow each other
-  1   with --require-verified: they do, but not every verdict is verified
+  1   with --require-verified: they do, but not every machine is verified
   3   a signature does not hold, a report is malformed, or one is missing
   4   a file could not be read`,
 		Example: `  ec-verify report verify report-0000000012.sigstore.json --key runner-1.pub
@@ -48,7 +50,7 @@ Exit codes:
 	f.StringArrayVar(&flags.keys, "key", nil, "believe the public key in `FILE`; may be repeated (required)")
 	f.StringVar(&flags.machine, "machine", "", "the reports are of the machine `ID`, and of no other")
 	f.StringVar(&flags.nonce, "nonce", "", "the reports answer to `TEXT`, which the run was given with --nonce")
-	f.BoolVar(&flags.requireVerified, "require-verified", false, "fail unless every verdict is verified")
+	f.BoolVar(&flags.requireVerified, "require-verified", false, "fail unless every verdict is verified, weakened by nothing, and about the machine itself")
 	return cmd
 }
 
@@ -83,6 +85,12 @@ type checkedReport struct {
 	statement *attest.Statement
 }
 
+// verified reports whether c says of the machine itself that it is verified, by
+// a run that nothing weakened.
+func (c *checkedReport) verified() bool {
+	return c.Verdict == report.Verified && len(c.Unsafe) == 0 && c.StoreRoot == ""
+}
+
 func (a *app) verifyReports(files []string, flags reportFlags) error {
 	ring, err := reportKeyring(flags.keys)
 	if err != nil {
@@ -105,7 +113,7 @@ func (a *app) verifyReports(files []string, flags reportFlags) error {
 		switch {
 		case checked.statement == nil:
 			refused++
-		case checked.Verdict != report.Verified:
+		case !checked.verified():
 			unverified++
 			fallthrough
 		default:
@@ -117,7 +125,7 @@ func (a *app) verifyReports(files []string, flags reportFlags) error {
 		}
 		out.Reports = append(out.Reports, checked)
 	}
-	for _, b := range attest.Breaks(statements) {
+	for _, b := range slices.Concat(attest.Shared(statements), attest.Breaks(statements)) {
 		out.Breaks = append(out.Breaks, b.String())
 	}
 	out.Holds = refused == 0 && len(out.Breaks) == 0
@@ -178,6 +186,7 @@ func checkReport(ring *trust.Keyring, file string, data []byte, flags reportFlag
 		Digest: s.Digest, Nonce: s.Nonce, Verdict: sum.Verdict, Counts: sum.Counts, Tag: sum.Tag, Configuration: sum.Configuration,
 		StoreRoot: sum.StoreRoot, Unsafe: sum.Unsafe, Finished: sum.Finished, statement: s,
 	}
+	s.Key = signed.KeyID
 	switch {
 	case flags.machine != "" && s.Machine != flags.machine:
 		checked.Error, checked.statement = "signed by a key given, but of machine "+s.Machine, nil

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -265,6 +268,64 @@ func TestDir(t *testing.T) {
 	}
 }
 
+// What others put among the reports holds up nobody, and is no reason to say that
+// a report was not written which is there.
+func TestDirHostile(t *testing.T) {
+	d := Dir{Path: t.TempDir(), Keep: 1}
+	add := func() {
+		t.Helper()
+		sequence, _, err := d.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := d.Add(sequence, bundle([]byte("x")))
+		if err != nil {
+			t.Fatalf("Add: %v", err)
+		}
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	// A directory that can't be removed in place of one that is to go.
+	if err := os.MkdirAll(filepath.Join(d.Path, nameOf(1), "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	add()
+	// A named pipe that somebody keeps open in place of the newest one.
+	pipe := filepath.Join(d.Path, nameOf(3))
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if sequence, previous, err := d.Next(); sequence != 4 || previous != "" || err != nil {
+			t.Errorf("Next = %d, %q, %v", sequence, previous, err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("a named pipe is waited for")
+	}
+	held.Close()
+	<-done
+	// What a killed run left goes with the next report.
+	f, err := renameio.TempFile(d.Path, filepath.Join(d.Path, tempPrefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	add()
+	if _, err := os.Stat(f.Name()); err == nil {
+		t.Errorf("%s stays", f.Name())
+	}
+}
+
 func TestDirNotWritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
@@ -317,6 +378,26 @@ func TestBreaks(t *testing.T) {
 		}
 		if all := strings.Join(got, "\n"); (tc.want == "") != (all == "") || !strings.Contains(all, tc.want) {
 			t.Errorf("%s: breaks %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+func TestShared(t *testing.T) {
+	of := func(machine, key string, sequence int64) *Statement {
+		return &Statement{Place: Place{Machine: machine, Sequence: sequence}, Key: key}
+	}
+	for name, tc := range map[string]struct {
+		all  []*Statement
+		want int
+	}{
+		"a key each":        {[]*Statement{of("a", "k1", 1), of("b", "k2", 1), of("a", "k1", 2)}, 0},
+		"a new key":         {[]*Statement{of("a", "k1", 1), of("a", "k2", 2)}, 0},
+		"not looked at":     {[]*Statement{of("a", "", 1), of("b", "", 1)}, 0},
+		"another's machine": {[]*Statement{of("a", "k1", 1), of("b", "k2", 1), of("b", "k1", 2)}, 1},
+		"without a name":    {[]*Statement{of("a", "k1", 1), of("", "k1", 1)}, 1},
+	} {
+		if got := Shared(tc.all); len(got) != tc.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -15,7 +15,29 @@ type Break struct {
 }
 
 func (b Break) String() string {
+	if b.After == b.Before {
+		return fmt.Sprintf("machine %s, report %d: %s", cmp.Or(b.Machine, "without a name"), b.After, b.Detail)
+	}
 	return fmt.Sprintf("machine %s, reports %d and %d: %s", cmp.Or(b.Machine, "without a name"), b.After, b.Before, b.Detail)
+}
+
+// Shared returns where one key speaks for several machines: each has a key of its
+// own, so that no machine can make reports of another. Its statements need a Key.
+func Shared(all []*Statement) []Break {
+	machines := make(map[string]*Statement)
+	var out []Break
+	for _, s := range all {
+		first, known := machines[s.Key]
+		switch {
+		case s.Key == "":
+		case !known:
+			machines[s.Key] = s
+		case first.Machine != s.Machine:
+			out = append(out, Break{Machine: s.Machine, After: s.Sequence, Before: s.Sequence, Detail: fmt.Sprintf(
+				"signed by the key %s, which signs for machine %s as well: one of the two is not what it says", s.Key, cmp.Or(first.Machine, "without a name"))})
+		}
+	}
+	return out
 }
 
 // Breaks puts statements into the order of their machines and sequence numbers

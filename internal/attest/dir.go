@@ -25,6 +25,9 @@ type Dir struct {
 	Keep int
 }
 
+// tempPrefix begins the name of a report that is being written.
+const tempPrefix = ".report"
+
 // maxBundle bounds a file of the directory in bytes.
 const maxBundle = 16 << 20
 
@@ -95,7 +98,7 @@ func (d Dir) Add(sequence int64, bundle []byte) (string, error) {
 		return "", err
 	}
 	name := filepath.Join(d.Path, nameOf(sequence))
-	f, err := renameio.TempFile(d.Path, filepath.Join(d.Path, ".report"))
+	f, err := renameio.TempFile(d.Path, filepath.Join(d.Path, tempPrefix))
 	if err != nil {
 		return "", err
 	}
@@ -118,20 +121,25 @@ func (d Dir) Add(sequence int64, bundle []byte) (string, error) {
 	if err := syncDir(d.Path); err != nil {
 		return "", err
 	}
-	return name, d.prune()
+	// The report is there: what stays beyond Keep is tried again by the next one.
+	d.prune()
+	return name, nil
 }
 
-func (d Dir) prune() error {
+// prune removes the oldest reports beyond Keep, and what runs left behind that
+// were killed while they wrote one.
+func (d Dir) prune() {
 	all, err := d.list()
 	if err != nil {
-		return err
+		return
 	}
 	for _, n := range all[:max(0, len(all)-max(1, d.Keep))] {
-		if err := os.Remove(filepath.Join(d.Path, nameOf(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		_ = os.Remove(filepath.Join(d.Path, nameOf(n)))
 	}
-	return nil
+	stray, _ := filepath.Glob(filepath.Join(d.Path, "."+tempPrefix+"[0-9]*")) // as renameio names them
+	for _, name := range stray {
+		_ = os.Remove(name)
+	}
 }
 
 // syncDir makes what was renamed in dir last through a power cut.
@@ -150,6 +158,10 @@ func readBounded(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	// A named pipe that somebody holds open would be waited for.
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")})
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
 	if err == nil && len(data) > maxBundle {
 		err = &os.PathError{Op: "read", Path: name, Err: fmt.Errorf("larger than %d bytes", maxBundle)}

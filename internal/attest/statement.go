@@ -47,6 +47,8 @@ type Statement struct {
 	Summary *report.Summary
 	// Digest is that of the statement, as the next one names it.
 	Digest string
+	// Key identifies the key that signed it; "" where that was not looked at.
+	Key string
 }
 
 // Place is where a report stands among those of its machine.
