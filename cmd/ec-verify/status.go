@@ -12,6 +12,7 @@ import (
 
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -57,6 +58,12 @@ no run was ever remembered, or because the ledger can't be read.`,
 				return err
 			}
 			s.statusMachine = lookAtMachine(cmd.Context(), c)
+			// That systemd can't be asked is said of its timers.
+			s.Forgotten = []statusExit{}
+			if !cmd.Flags().Changed("state-dir") { // the units have the configuration's
+				exits, _ := systemd.Exits(cmd.Context(), verifyService, rebuildService)
+				s.Forgotten = s.forgotten(exits)
+			}
 			if a.output == "json" {
 				return a.printJSON(s)
 			}

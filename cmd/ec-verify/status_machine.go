@@ -18,10 +18,13 @@ import (
 	"every.channel/ec-verify/internal/verify"
 )
 
-// The timers that start runs.
+// The timers that start runs, and what they start.
 const (
 	verifyTimer  = "ec-verify.timer"
 	rebuildTimer = "ec-verify-rebuild.timer"
+
+	verifyService  = "ec-verify.service"
+	rebuildService = "ec-verify-rebuild.service"
 )
 
 // statusMachine is what the machine says at one moment, beside the ledger.
@@ -32,6 +35,31 @@ type statusMachine struct {
 	// Reboot is what a reboot would change; nil for nothing.
 	Reboot *statusReboot `json:"pendingReboot"`
 	Timers []statusTimer `json:"timers"`
+	// Forgotten are services that ran after the last run that is remembered.
+	Forgotten []statusExit `json:"forgotten"`
+}
+
+// statusExit is how a service ended of whose run the ledger knows nothing.
+type statusExit struct {
+	Unit    string    `json:"unit"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Result  string    `json:"result"`
+	Status  int       `json:"status"`
+}
+
+// forgotten returns those of exits that began after the last run that the ledger
+// has: what they found is not what s says.
+func (s *status) forgotten(exits []systemd.Exit) []statusExit {
+	out := []statusExit{}
+	for _, e := range exits {
+		// Both to the second, as systemd's times are here.
+		known := s.LastRun != nil && !e.Began.After(s.LastRun.Finished) || s.OpenRun != nil && !e.Began.After(s.OpenRun.Started)
+		if !known {
+			out = append(out, statusExit{e.Unit, e.Began, e.Ended, e.Result, e.Status})
+		}
+	}
+	return out
 }
 
 type statusHolder struct {
@@ -95,6 +123,10 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status, color bool) {
 	if h := m.UnderWay; h != nil {
 		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
 		fmt.Fprintf(w, "running   now, by %s\n", report.Escape(who.String()))
+	}
+	for _, e := range m.Forgotten {
+		fmt.Fprintf(w, "%s\n", paint(fmt.Sprintf("later     %s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
+			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status), text.FgYellow, color))
 	}
 	if r := m.Reboot; r != nil {
 		fmt.Fprintf(w, "reboot    %s: it leads to %s, booted is %s\n", paint("pending", text.FgYellow, color), report.Escape(r.Next), report.Escape(r.Booted))

@@ -145,6 +145,7 @@ func TestStatusJSON(t *testing.T) {
 			{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &next},
 			{Unit: rebuildTimer, State: systemd.TimerUnknown, Why: "nobody answers"},
 		},
+		Forgotten: []statusExit{{"ec-verify.service", now.Add(-time.Second), now, "exit-code", 1}},
 	}
 	got, err := json.Marshal(s, jsontext.WithIndent("  "))
 	if err != nil {
@@ -165,6 +166,27 @@ func TestStatusJSON(t *testing.T) {
 	for line := range strings.Lines(string(got)) {
 		if name, _, ok := strings.Cut(strings.TrimSpace(line), `":`); ok && !bytes.Contains(page, []byte("`"+name[1:]+"`")) {
 			t.Errorf("docs/status.md has nothing about %s", name[1:])
+		}
+	}
+}
+
+// TestForgotten: a run of a unit that the ledger knows nothing of is told.
+func TestForgotten(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	ran := []systemd.Exit{{Unit: "ec-verify.service", Began: at, Ended: at.Add(time.Minute), Result: "exit-code", Status: 1}}
+	for name, tc := range map[string]struct {
+		s    status
+		want int
+	}{
+		"nothing is remembered":    {status{}, 1},
+		"it is the last one":       {status{LastRun: &statusRun{Finished: at.Add(time.Second)}}, 0},
+		"it has no end":            {status{LastRun: &statusRun{Finished: at.Add(-time.Hour)}, OpenRun: &statusOpenRun{Started: at}}, 0},
+		"the last one is older":    {status{LastRun: &statusRun{Finished: at.Add(-time.Hour)}}, 1},
+		"the open one is older":    {status{OpenRun: &statusOpenRun{Started: at.Add(-time.Hour)}}, 1},
+		"one by hand is the newer": {status{LastRun: &statusRun{Finished: at.Add(time.Hour)}}, 0},
+	} {
+		if got := tc.s.forgotten(ran); len(got) != tc.want {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }
@@ -193,8 +215,9 @@ func TestStatusText(t *testing.T) {
 		},
 		SetAside: []string{"/var/lib/ec-verify/ledger.db.damaged-20260228T000000Z"},
 		statusMachine: statusMachine{
-			Reboot: &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
-			Timers: []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
+			Forgotten: []statusExit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
+			Reboot:    &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
+			Timers:    []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
 		},
 	}
 	const want = `drifted 1 day ago: release boot-\a (ec-runner-x86_64)
@@ -203,6 +226,7 @@ ended     2026-02-27T12:00:41Z, after 41s, ec-verify v1\x1b[31m
 findings  2 drift, 1 inconclusive
 weakened  by unsafe-skip eval
 another   run began 5 minutes ago and has no end yet: it is under way, or was killed
+later     ec-verify.service ran 1 minute ago and ended with exit-code 1, which is not remembered: journalctl -u ec-verify.service
 reboot    pending: it leads to /nix/store/b-system, booted is /nix/store/a-system
 next run  2 days ago, 2026-02-27T12:00:00Z (ec-verify.timer)
 rebuild   none (ec-verify-rebuild.timer is not started)

@@ -44,6 +44,10 @@ func TestAgentDisk(t *testing.T) {
 		if !strings.Contains(status, "disk-altered") {
 			t.Errorf("systemctl status:\n%s", status)
 		}
+		// What is remembered is the run before, and must not pass for the last.
+		if told := a.Run(program, "status"); !strings.Contains(told, "and ended with exit-code 1, which is not remembered") {
+			t.Errorf("ec-verify status:\n%s", told)
+		}
 	}
 	t.Run("full", func(t *testing.T) {
 		// Not a byte is left, and not a name.
