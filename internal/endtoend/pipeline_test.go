@@ -204,6 +204,17 @@ openssl pkey -in ci.key -pubout -out ci.pub; echo '`+forgetest.Token+`' >token`)
 	fetch := []string{"release", "fetch", buildTag, "--release", web + "/every/channel/releases/download", "--key", "ci.pub", "--asset", "*.tar.gz"}
 	run(0, append(fetch, "--out", "boot", "--state-dir", "s3")...)
 	run(0, "images", "boot/"+bundle, "--against", buildTag, "--release", web+"/every/channel/releases/download", "--key", "ci.pub", "--state-dir", "s3")
+	// A boot host stages it, and what it has staged stays. At another address it
+	// would be another stage, for which the bundle is fetched again.
+	stage := func(want int, tag, address, state string) {
+		t.Helper()
+		run(want, "netboot", "stage", tag, "--dir", "netboot", "--url", "http://"+address, "--tarball", "testhost-boot-v*.tar.gz",
+			"--release", web+"/every/channel/releases/download", "--key", "ci.pub", "--state-dir", state)
+		if out := run(0, "netboot", "check", "--dir", "netboot"); !strings.HasPrefix(out, "release "+buildTag+" is served, and whole") {
+			t.Error(out)
+		}
+	}
+	stage(0, buildTag, "10.0.0.2", "n")
 	for name, script := range map[string]string{
 		"a byte of the tarball": "printf X | dd of=" + bundle + " bs=1 seek=50 conv=notrunc status=none",
 		"no signature":          "rm SHA256SUMS.txt.sigstore.json",
@@ -217,8 +228,10 @@ openssl pkey -in ci.key -pubout -out ci.pub; echo '`+forgetest.Token+`' >token`)
 			state := "t" + fmt.Sprint(len(name))
 			if name == "the tag swapped" {
 				run(3, "release", "fetch", "boot-v2026.03.15", "--out", "refused", "--release", web+"/every/channel/releases/download", "--key", "ci.pub", "--state-dir", state)
+				stage(3, "boot-v2026.03.15", "10.0.0.2", "n"+state)
 				return
 			}
+			stage(3, buildTag, "10.0.0.3", "n"+state)
 			if name != "a byte of a manifest" {
 				run(3, append(fetch, "--out", "refused", "--state-dir", state)...)
 			}

@@ -253,7 +253,8 @@ func refusals(t *testing.T, h *host, l *lab) {
 			if !strings.Contains(status, "ExecMainStatus=3") || !strings.Contains(status, "Result=exit-code") {
 				t.Errorf("the unit: %s", status)
 			}
-			log := h.Run("journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", "every-channel-netboot-stage.service")
+			h.Run("journalctl", "--sync")
+			log := h.Run("journalctl", "--no-pager", "-o", "cat", "-n", "10", "-u", "every-channel-netboot-stage.service")
 			if !strings.Contains(log, c.want) {
 				t.Errorf("the journal does not say %q:\n%s", c.want, log)
 			}
