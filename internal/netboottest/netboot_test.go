@@ -104,6 +104,10 @@ func TestNetboot(t *testing.T) {
 		h.awaitServers()
 		h.serves(t, l, second)
 	})
+	// What dnsmasq cannot send, a machine waits for.
+	if out, code := h.try("sh", "-c", "journalctl --no-pager -b all -u every-channel-netboot-tftp | grep 'failed to send'"); code != 1 {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
 	if t.Failed() {
 		out, _ := h.try("journalctl", "--no-pager", "-n", "250", "-u", "every-channel-netboot*")
 		t.Logf("the boot host's journal:\n%s", out)

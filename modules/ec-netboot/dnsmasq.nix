@@ -43,8 +43,6 @@ let
     "log-dhcp"
     "enable-tftp=${interface}"
     "tftp-root=${tftpRoot}"
-    # Answers come from port 69, which is what a firewall lets through.
-    "tftp-single-port"
   ]
   ++ (
     if proxyDhcp == null then
