@@ -49,7 +49,7 @@ func isSkippable(head []byte) bool {
 
 // decompress returns what the first compressed part of r, which is of the
 // kind c, expands to. With one set it ends there, and r is left at what
-// follows; but xz goes on to the end of r. Otherwise all parts are one stream.
+// follows. Otherwise all parts are one stream.
 func decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error) {
 	switch c {
 	case gzipped:
@@ -70,14 +70,40 @@ func decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error)
 		}
 		return &checked{r: z, close: func() error { z.Close(); return nil }}, nil
 	case xzed:
-		z, err := xz.NewReader(r)
+		z, err := xz.ReaderConfig{SingleStream: one}.NewReader(r)
 		if err != nil {
 			return nil, asMalformed(err)
+		}
+		if one {
+			return &xzStream{r: r, z: z}, nil
 		}
 		return &checked{r: z, close: func() error { return nil }}, nil
 	}
 	return io.NopCloser(r), nil
 }
+
+// xzStream is one stream of xz. Its decoder reads a byte beyond it, and
+// complains where there is one: that is where the stream ends, and r goes on.
+type xzStream struct {
+	r *bufio.Reader
+	z io.Reader
+}
+
+func (x *xzStream) Read(p []byte) (int, error) {
+	n, err := x.z.Read(p)
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return n, err
+	case err.Error() == "xz: unexpected data after stream": // which has no name
+		if err := x.r.UnreadByte(); err != nil {
+			return n, err
+		}
+		return n, io.EOF
+	}
+	return n, asMalformed(err)
+}
+
+func (x *xzStream) Close() error { return nil }
 
 // checked makes the errors of decompressing those of this package.
 type checked struct {

@@ -113,6 +113,9 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 			return err
 		}
 		if name == "TRAILER!!!" {
+			if m.Size != 0 { // Linux skips them, and what they seem to hold
+				return malformed("the end of a cpio archive has %d bytes", m.Size)
+			}
 			return nil
 		}
 		if m.Path, err = cleanPath(name); err != nil {

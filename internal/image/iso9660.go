@@ -46,19 +46,9 @@ type extent struct{ off, size int64 }
 func (w *walker) walkISO(r io.ReaderAt, size int64, inside []string) error {
 	f := &iso9660{w: w, r: r, size: size, inside: inside, skip: -1, seen: make(map[int64]bool)}
 	var d [sector]byte
-	for i := 0; ; i++ {
-		if i == maxVolumes {
-			return malformed("an ISO image without a primary volume")
-		}
-		if err := readAt(r, d[:], isoStart+int64(i)*sector); err != nil {
-			return err
-		}
-		if string(d[1:6]) != "CD001" || d[0] == 255 {
-			return malformed("an ISO image without a primary volume")
-		}
-		if d[0] == 1 {
-			break
-		}
+	joliet, err := f.volumes(d[:])
+	if err != nil {
+		return err
 	}
 	if size := le.Uint16(d[128:]); size != sector {
 		return unsupported("an ISO image with blocks of %d bytes", size)
@@ -73,8 +63,40 @@ func (w *walker) walkISO(r io.ReaderAt, size int64, inside []string) error {
 	if err := f.findSystemUse(root); err != nil {
 		return err
 	}
+	if joliet && f.skip < 0 {
+		// Linux and boot loaders take the Joliet names then, which may be of
+		// other files.
+		return unsupported("an ISO image with Joliet names and without Rock Ridge ones")
+	}
 	root.m.Path, root.m.Type, root.m.Inside, root.m.In = "", nar.Directory, inside, ISO
 	return f.walk(root, "", 0)
+}
+
+// volumes reads the primary volume descriptor into d, and reports whether there
+// is a supplementary one, as Joliet has.
+func (f *iso9660) volumes(d []byte) (joliet bool, err error) {
+	var primary, b [sector]byte
+	for i := range maxVolumes {
+		if err := readAt(f.r, b[:], isoStart+int64(i)*sector); err != nil {
+			return false, err
+		}
+		if string(b[1:6]) != "CD001" || b[0] == 255 {
+			break
+		}
+		switch {
+		case b[0] == 1 && primary[0] == 0:
+			primary = b
+		case b[0] == 1:
+			return false, unsupported("an ISO image with two primary volumes")
+		case b[0] == 2:
+			joliet = true
+		}
+	}
+	if primary[0] == 0 {
+		return false, malformed("an ISO image without a primary volume")
+	}
+	copy(d, primary[:])
+	return joliet, nil
 }
 
 // findSystemUse looks into the root's entry for itself, which says whether
@@ -102,8 +124,14 @@ func (f *iso9660) record(b []byte) (isoNode, error) {
 	}
 	off, size := int64(le.Uint32(b[2:]))*sector, int64(le.Uint32(b[10:]))
 	flags := b[25]
-	if b[26] != 0 || b[27] != 0 {
+	// What these mean to Linux is another file, or other bytes, than is read here.
+	switch {
+	case b[26] != 0 || b[27] != 0:
 		return isoNode{}, unsupported("an interleaved file in an ISO image")
+	case b[1] != 0:
+		return isoNode{}, unsupported("an extended attribute record in an ISO image")
+	case flags&4 != 0:
+		return isoNode{}, unsupported("an associated file in an ISO image")
 	}
 	if size > 0 && (off < isoStart || off > f.size-size) {
 		return isoNode{}, malformed("%d bytes at %d lie outside an ISO image of %d", size, off, f.size)
@@ -151,6 +179,9 @@ func (f *iso9660) list(n isoNode) ([]isoNode, error) {
 			}
 			if k := len(out) - 1; k >= 0 && out[k].more && out[k].name == child.name {
 				// A file of more than 4 GiB has a record for each part.
+				if out[k].m.Size%sector != 0 {
+					return nil, unsupported("a file in an ISO image whose first parts do not fill their sectors")
+				}
 				out[k].parts, out[k].more = append(out[k].parts, child.parts...), child.more
 				out[k].m.Size += child.m.Size
 				continue
@@ -200,6 +231,9 @@ func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 			case sig == "CE" && len(e) >= 24:
 				next = extent{int64(le.Uint32(e))*sector + int64(le.Uint32(e[8:])), int64(le.Uint32(e[16:]))}
 			case sig == "NM" && len(e) >= 1:
+				if e[0]&^1 != 0 { // Linux takes the name without Rock Ridge then
+					return unsupported("a Rock Ridge name with flags %#x", e[0])
+				}
 				named = true
 				name.Write(e[1:])
 			case sig == "PX" && len(e) >= 32:

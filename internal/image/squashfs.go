@@ -5,7 +5,6 @@ import (
 	"compress/zlib"
 	"encoding/binary"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -52,6 +51,7 @@ type squashfs struct {
 	meta   map[int64]metaBlock
 	pieces map[uint32][]byte // fragment blocks by index
 	seen   map[uint64]bool   // directories by their inode's place
+	places map[uint32]uint64 // of inodes, by their numbers
 }
 
 type metaBlock struct {
@@ -63,6 +63,7 @@ func (w *walker) walkSquashfs(r io.ReaderAt, size int64, inside []string) error 
 	s := &squashfs{
 		w: w, r: r, size: size, inside: inside,
 		meta: make(map[int64]metaBlock), pieces: make(map[uint32][]byte), seen: make(map[uint64]bool),
+		places: make(map[uint32]uint64),
 	}
 	root, err := s.open()
 	if s.zstd != nil {
@@ -219,7 +220,16 @@ func readLimited(r io.Reader, limit int) ([]byte, error) {
 type metaReader struct {
 	s    *squashfs
 	rest []byte
+	at   int64 // the block that rest is of
 	next int64
+}
+
+// block returns which one the next byte is in.
+func (r *metaReader) block() int64 {
+	if len(r.rest) == 0 {
+		return r.next
+	}
+	return r.at
 }
 
 func (s *squashfs) metaAt(block int64, offset int) (*metaReader, error) {
@@ -230,7 +240,7 @@ func (s *squashfs) metaAt(block int64, offset int) (*metaReader, error) {
 	if offset > len(b.data) {
 		return nil, malformed("an offset of %d in a metadata block of %d bytes", offset, len(b.data))
 	}
-	return &metaReader{s, b.data[offset:], b.next}, nil
+	return &metaReader{s, b.data[offset:], block, b.next}, nil
 }
 
 func (r *metaReader) Read(p []byte) (int, error) {
@@ -242,7 +252,7 @@ func (r *metaReader) Read(p []byte) (int, error) {
 		if len(b.data) == 0 {
 			return 0, malformed("an empty metadata block")
 		}
-		r.rest, r.next = b.data, b.next
+		r.rest, r.at, r.next = b.data, r.next, b.next
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -262,6 +272,8 @@ type node struct {
 	dirBlock  uint32
 	dirOffset uint16
 	dirSize   uint32
+	indices   uint16
+	index     *metaReader // its index follows
 	// of a file
 	start    int64
 	fragment uint32
@@ -315,6 +327,7 @@ func (n *node) readDir(r *metaReader, extended bool) error {
 		return err
 	}
 	n.dirSize, n.dirBlock, n.dirOffset = le.Uint32(b[4:]), le.Uint32(b[8:]), le.Uint16(b[18:])
+	n.indices, n.index = le.Uint16(b[16:]), r
 	n.m.Xattrs = le.Uint32(b[20:]) != noXattr
 	return nil
 }
@@ -369,8 +382,15 @@ func (n *node) readLink(r *metaReader, extended bool) error {
 }
 
 type dirEntry struct {
-	name string
-	ref  uint64
+	name   string
+	ref    uint64
+	number uint32 // of the inode
+}
+
+// dirHeader is where in a directory names begin that share a header.
+type dirHeader struct {
+	block int64 // the metadata block that it is in, from the table on
+	first string
 }
 
 // list returns the entries of a directory by the bytes of their names.
@@ -388,12 +408,15 @@ func (s *squashfs) list(n *node) ([]dirEntry, error) {
 		return nil, err
 	}
 	var out []dirEntry
+	headers := make(map[int64]dirHeader)
+	whole := left
 	for left > 0 {
+		at, block := whole-left, r.block()-s.dirTable
 		h, err := r.take(12)
 		if err != nil {
 			return nil, err
 		}
-		count, start := le.Uint32(h)+1, le.Uint32(h[4:])
+		count, start, number := le.Uint32(h)+1, le.Uint32(h[4:]), le.Uint32(h[8:])
 		if count > 256 || count == 0 {
 			return nil, malformed("a directory lists %d files at once", count)
 		}
@@ -417,19 +440,58 @@ func (s *squashfs) list(n *node) ([]dirEntry, error) {
 			if err := checkName(string(name)); err != nil {
 				return nil, err
 			}
-			out = append(out, dirEntry{string(name), uint64(start)<<16 | uint64(le.Uint16(h))})
+			if _, ok := headers[at]; !ok {
+				headers[at] = dirHeader{block, string(name)}
+			}
+			out = append(out, dirEntry{string(name), uint64(start)<<16 | uint64(le.Uint16(h)), number + uint32(int16(le.Uint16(h[2:])))})
 			if int64(len(out)) > s.w.left.Members {
 				return nil, tooLarge("it has more than %d members", s.w.limits.Members)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b dirEntry) int { return strings.Compare(a.name, b.name) })
 	for i := 1; i < len(out); i++ {
 		if out[i].name == out[i-1].name {
 			return nil, malformed("%s is twice in one directory", quote(out[i].name))
 		}
+		if out[i].name < out[i-1].name { // Linux would list it, and not find it
+			return nil, malformed("%s is out of order in its directory", quote(out[i].name))
+		}
 	}
-	return out, nil
+	return out, n.checkIndex(headers)
+}
+
+// checkIndex holds the index of a directory to its listing: Linux looks names
+// up from where the index says, and could be led to another list of names.
+func (n *node) checkIndex(headers map[int64]dirHeader) error {
+	for range n.indices {
+		b, err := n.index.take(12)
+		if err != nil {
+			return err
+		}
+		size := int64(le.Uint32(b[8:])) + 1
+		if size > 256 {
+			return malformed("a name of %d bytes in the index of a directory", size)
+		}
+		name, err := n.index.take(int(size))
+		if err != nil {
+			return err
+		}
+		h, ok := headers[int64(le.Uint32(b))]
+		if !ok || h.block != int64(le.Uint32(b[4:])) || h.first != string(name) {
+			return malformed("the index of a directory does not agree with its list")
+		}
+	}
+	return nil
+}
+
+// once holds an inode's number to one place: Linux keeps inodes by their
+// numbers, and would take the one that it met first for the other.
+func (s *squashfs) once(e dirEntry) error {
+	if at, ok := s.places[e.number]; ok && at != e.ref {
+		return malformed("two files of a squashfs have the inode number %d", e.number)
+	}
+	s.places[e.number] = e.ref
+	return nil
 }
 
 // walk hands out n, which is found at ref, and what is in it.
@@ -456,6 +518,9 @@ func (s *squashfs) walk(n *node, path string, ref uint64, depth int) error {
 		return err
 	}
 	for _, e := range entries {
+		if err := s.once(e); err != nil {
+			return err
+		}
 		child, err := s.inode(e.ref)
 		if err != nil {
 			return err
