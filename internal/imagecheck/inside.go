@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -78,6 +77,8 @@ type look struct {
 	altered map[closure.StorePath][]nar.Entry
 	kernels int
 	initrds int
+	names   map[string]bool // of what is in archives, to find what is there twice
+	images  []string        // the names of members that are to be a squashfs
 }
 
 // store is one squashfs with store paths.
@@ -97,13 +98,26 @@ func (w *look) visit(m image.Member) (io.WriteCloser, error) {
 		return w.storeMember(m)
 	}
 	w.endStore()
-	if m.Type == nar.Directory {
-		return nil, nil
-	}
 	if m.In == image.Initrd {
 		return w.initrdMember(m)
 	}
+	if m.Type == nar.Directory {
+		return nil, nil
+	}
+	w.twice(m)
 	return w.outer(m)
+}
+
+// twice tells of what is in an archive a second time: the last one counts where
+// it is unpacked, and each of them may have been a part of the whole.
+func (w *look) twice(m image.Member) {
+	if w.names == nil {
+		w.names = make(map[string]bool)
+	}
+	if w.names[m.Name()] {
+		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it is there twice"})
+	}
+	w.names[m.Name()] = true
 }
 
 // outer looks at a member of the tar or ISO image: the boot files are held
@@ -113,18 +127,22 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 		w.i.Inside.Others++
 		return nil, nil
 	}
-	switch path.Base(m.Path) {
-	case "kernel", "bzImage", "Image":
+	switch base := path.Base(m.Path); {
+	case isKernelName(base):
 		w.kernels++
 		return w.same(m, w.s.kernel, "kernel"), nil
-	case "initrd":
+	case base == "initrd":
 		w.initrds++
 		return w.prefixed(m, w.s.initrd), nil
-	case storeImage:
+	case base == storeImage:
+		w.images = append(w.images, m.Name())
 		return nil, nil // its contents are looked at
 	}
 	w.i.Inside.Others++
 	if m.Size > maxScript {
+		if isScript(m) {
+			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: fmt.Sprintf("a boot script of %d bytes is not looked at; it may have %d", m.Size, maxScript)})
+		}
 		return nil, nil
 	}
 	return &capture{limit: maxScript, done: func(data []byte) { w.script(m, data) }}, nil
@@ -177,30 +195,16 @@ func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
 	if w.s.initrd.SHA256.IsZero() || m.Segment < w.s.initrd.Size {
 		return nil, nil // covered by the digest of the beginning, or told above
 	}
-	if m.Path != storeImage || m.Type != nar.Regular {
+	if m.Path == "" && m.Type == nar.Directory && oddity(m) == "" {
+		return nil, nil // the root
+	}
+	if m.Path == storeImage && m.Type == nar.Regular {
+		w.twice(m)
+		w.images = append(w.images, m.Name())
+	} else {
 		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
 	}
 	return nil, nil
-}
-
-var initPattern = regexp.MustCompile(`\binit=([^\s"'\\]+)`)
-
-// script looks for the systems that a boot script starts.
-func (w *look) script(m image.Member, data []byte) {
-	found := initPattern.FindAllSubmatch(data, -1)
-	for _, match := range found {
-		init := string(match[1])
-		p, rest, err := w.s.manifest.StoreDir.Within(init)
-		if _, ok := w.s.paths[p]; err == nil && ok && (p == w.s.manifest.Toplevel.OutPath || strings.HasSuffix(rest, "/init")) {
-			w.i.Inside.Files++
-			continue
-		}
-		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Got: init,
-			Detail: "it starts something that is not in the closure"})
-	}
-	if path.Ext(m.Path) == ".ipxe" && len(found) == 0 {
-		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Detail: "it does not say which system is started"})
-	}
 }
 
 // storeMember looks at a node of a squashfs: the root, what is beside the store
@@ -330,6 +334,11 @@ func (w *look) endStore() {
 // finish looks for what is missing.
 func (w *look) finish() {
 	w.endStore()
+	for _, name := range w.images {
+		if w.stores[name] == nil {
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is no squashfs"})
+		}
+	}
 	if len(w.stores) == 0 {
 		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "there is no store in it, so nothing of the closure was compared"})
 	}
