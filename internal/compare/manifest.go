@@ -34,6 +34,11 @@ func (c *comparison) manifests(p pair) {
 	f.field("", "toplevel.drvPath", string(a.Toplevel.DrvPath), string(b.Toplevel.DrvPath))
 	f.field("", "toplevel.outPath", string(a.Toplevel.OutPath), string(b.Toplevel.OutPath))
 	inA, inB := a.Closure(), b.Closure()
+	defer func() {
+		if f.n == 0 { // what is not looked at above
+			f.add(p.contents())
+		}
+	}()
 	for _, want := range a.Paths {
 		got, ok := inB[want.Path]
 		if !ok {

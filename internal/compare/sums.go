@@ -41,6 +41,9 @@ func (c *comparison) checksums(p pair) {
 			f.add(Difference{Kind: Checksum, File: name, HasFile: true, B: got.String()})
 		}
 	}
+	if f.n == 0 {
+		f.add(p.contents())
+	}
 }
 
 // checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
