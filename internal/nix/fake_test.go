@@ -76,7 +76,7 @@ func newFake(t *testing.T, config Config, version string, f fake) *fakeNix {
 		}
 		script = strings.ReplaceAll(script, "$"+tool, path)
 	}
-	for _, program := range programs {
+	for _, program := range append([]string{"nix-store"}, programs...) {
 		if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
