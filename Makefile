@@ -44,6 +44,12 @@ test-quick: ## the tests that need neither root nor a test host
 test-race: ## the tests of -short with the race detector
 	$(GO) test -short -race $(TESTFLAGS) ./...
 
+.PHONY: test-nix-newest
+test-nix-newest: setup $(GOTESTSUM) ## the tests of rebuilds once more, with the newest nix that Debian has
+	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/rebuild ./internal/endtoend' -- \
+		-timeout 15m -run '^(TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
+	hack/skipped .cache-test.json
+
 .PHONY: test-interop
 test-interop: ## signatures exchanged with cosign, which is built once
 	hack/test-interop
