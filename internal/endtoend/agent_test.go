@@ -276,6 +276,23 @@ func TestAgentUnits(t *testing.T) {
 			}
 		}
 	})
+	t.Run("what a fetch can do", func(t *testing.T) {
+		a.dropIn("ec-verify-fetch.service", "probe", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'cat /etc/credstore/ec-verify-report-key || echo no-key; rm "+stateDir+"/reports/x || echo no-reports; mv "+stateDir+"/ledger.db "+stateDir+"/x || echo no-ledger; touch "+stateDir+"/x && rm "+stateDir+"/x && echo state'")
+		defer a.removeDropIn("ec-verify-fetch.service", "probe")
+		a.write("/etc/credstore/ec-verify-report-key", "no key")
+		a.write(stateDir+"/reports/x", "x")
+		defer a.Run("rm", "-r", "/etc/credstore/ec-verify-report-key", stateDir+"/reports")
+		a.Run("touch", "-a", stateDir+"/ledger.db")
+		since := a.now()
+		a.Run("systemctl", "start", "ec-verify-fetch")
+		a.Run("journalctl", "--sync")
+		log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since)
+		for _, want := range []string{"no-key", "no-reports", "no-ledger", "state"} {
+			if !strings.Contains(log, "\n"+want+"\n") {
+				t.Errorf("no %q in\n%s", want, log)
+			}
+		}
+	})
 	t.Run("a source that is not what Nix registered", func(t *testing.T) {
 		// That is found, though it takes namespaces to evaluate it.
 		a.edit(a.Runner().Source+"/flake.nix", `echo "# changed" >> "$1"`)
