@@ -58,6 +58,10 @@ test-interop: ## signatures exchanged with cosign, which is built once
 check-modules: ## evaluate the flake and its modules; takes NIXPKGS_LIB=DIR
 	hack/check-modules
 
+.PHONY: test-boot
+test-boot: ## boot the read-only root, and install a disk and boot it, in qemu (root, Debian)
+	hack/test-boot $(TESTFLAGS)
+
 .PHONY: test-netboot
 test-netboot: ## boot machines from the network, in qemu (root, Debian)
 	hack/test-netboot $(TESTFLAGS)

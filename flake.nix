@@ -41,6 +41,7 @@
               lib.mkDefault
                 self.packages.${pkgs.stdenv.hostPlatform.system}.ec-verify;
           };
+        overlay-root.imports = [ ./modules/overlay-root.nix ];
         default.imports = lib.attrValues (removeAttrs self.nixosModules [ "default" ]);
       };
 

@@ -1,5 +1,6 @@
-# services.every-channel.overlay-root: a root that is read-only, with a tmpfs over it: what is written to it is gone
-# after a reboot. /boot, /nix and /var persist on partitions of their own.
+# services.every-channel.overlay-root: a root that is read-only, with a tmpfs
+# over it. What is written to it is gone after a reboot; /boot, /nix and /var
+# persist on partitions of their own.
 # docs/overlay-root.md has the whole; overlay-root/layout.nix the mounts.
 {
   config,
@@ -157,7 +158,7 @@ in
     ++ map (key: {
       assertion = isPersistent key.path;
       message = "${prefix}.enable: services.openssh.hostKeys: ${key.path} is on the tmpfs and would be made anew at each boot. Put it below ${lib.concatStringsSep " or " mountPoints}.";
-    }) (lib.optionals (config.services.openssh.enable or false) (config.services.openssh.hostKeys or [ ]));
+    }) (lib.optionals config.services.openssh.enable config.services.openssh.hostKeys);
 
     # At the priority of a default, so that another definition ends in the
     # assertion above and not in a conflict without advice.

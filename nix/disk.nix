@@ -1,15 +1,6 @@
 # A runner on a disk: hack/install-runner makes the partitions.
 {
-  fileSystems = {
-    "/" = {
-      device = "/dev/disk/by-partlabel/ec-root";
-      fsType = "ext4";
-    };
-    "/boot" = {
-      device = "/dev/disk/by-partlabel/ec-boot";
-      fsType = "vfat";
-    };
-  };
+  services.every-channel.overlay-root.enable = true;
 
   boot.loader = {
     systemd-boot = {

@@ -193,6 +193,7 @@ in
           types.attrsOf types.bool
         )) { };
         systemd = units // {
+          enable = bool true;
           emergencyAccess = opt (types.oneOf [
             types.bool
             (types.nullOr types.str)
@@ -327,6 +328,8 @@ in
       build = opt (types.lazyAttrsOf types.unspecified) { };
       checks = packages;
       configurationRevision = opt (types.nullOr types.str) null;
+      etc.overlay.enable = bool false;
+      etc.overlay.mutable = bool true;
       extraDependencies = opt (types.listOf types.pathInStore) [ ];
       name = mkOption { type = types.str; };
       nixos.label = mkOption { type = types.strMatching "[a-zA-Z0-9:_.-]*"; };

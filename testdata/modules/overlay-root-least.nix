@@ -1,0 +1,4 @@
+# modules: overlay-root
+{
+  services.every-channel.overlay-root.enable = true;
+}
