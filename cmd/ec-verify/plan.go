@@ -9,6 +9,7 @@ import (
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/verify"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 // plan says what a run would check. It opens the release, so that what it says
@@ -33,7 +34,7 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 		{report.TierSource, "hash the flake at " + v.Flake + " and its lock file"},
 		{report.TierEval, "evaluate it offline, for " + string(manifest.Toplevel.DrvPath)},
 		{report.TierLive, "compare what runs, booted and will boot with " + string(manifest.Toplevel.OutPath)},
-		{report.TierContents, fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(manifest.Paths), humanize.IBytes(uint64(manifest.Closure().NarSize())))},
+		{report.TierContents, planContents(v, manifest)},
 		{report.TierRebuild, planRebuild(v)},
 	} {
 		note := ""
@@ -43,6 +44,14 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.name, report.Escape(tier.what), note)
 	}
 	return nil
+}
+
+func planContents(v *verify.Verifier, m *closure.Manifest) string {
+	what := fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
+	if v.ContentsBudget > 0 && v.Ledger != nil {
+		what += fmt.Sprintf("; of these as many as %s allow, if earlier runs answer for the others", v.ContentsBudget)
+	}
+	return what
 }
 
 func planRebuild(v *verify.Verifier) string {
