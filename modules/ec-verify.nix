@@ -27,15 +27,11 @@ let
 
   rebuilds = (cfg.settings.rebuild.choice or "none") != "none";
   inStore = file: lib.hasPrefix builtins.storeDir (toString file);
-  # A calendar event in place of the packaged timer's.
-  onCalendar =
-    event:
-    lib.optionalAttrs (event != null) {
-      OnCalendar = [
-        ""
-        event
-      ];
-    };
+  # The units that verify, and so report.
+  verifying = lib.genAttrs [
+    "ec-verify"
+    "ec-verify-rebuild"
+  ];
 in
 {
   _class = "nixos";
@@ -102,11 +98,31 @@ in
         service manager hands it to the fetching unit alone, as a credential.
       '';
     };
+    reportKeyFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/var/lib/secrets/ec-verify-report-key";
+      description = ''
+        A file on the machine with the key that reports are signed with, as
+        `systemd-creds encrypt --name=ec-verify-report-key` writes it:
+        `docs/evidence.md`. It lies where it persists, which `/etc` does not.
+      '';
+    };
+    metricsDirectory = mkOption {
+      type = types.nullOr (types.strMatching "/[^[:space:]:%]*");
+      default = null;
+      example = "/var/lib/node-exporter-textfiles";
+      description = ''
+        Where each run writes `ec-verify.prom`, a Prometheus textfile: the
+        directory of node_exporter's textfile collector. It is made if it is not
+        there.
+      '';
+    };
     onCalendar = mkOption {
       type = types.nullOr types.str;
       default = null;
       example = "*-*-* 04:00:00";
-      description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. Each machine adds its own, fixed part of an hour.";
+      description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. It is also verified after each boot, and each machine adds its own, fixed part of an hour.";
     };
     rebuildOnCalendar = mkOption {
       type = types.nullOr types.str;
@@ -143,12 +159,21 @@ in
           );
         message = "${prefix}.tokenFile must not be in the store, where everybody can read it.";
       }
+      {
+        assertion = cfg.reportKeyFile == null || !inStore cfg.reportKeyFile;
+        message = "${prefix}.reportKeyFile must not be in the store: it is one machine's, and the store is the same on all.";
+      }
     ];
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."ec-verify/config.json".source = checked;
-    services.every-channel.ec-verify.settings = lib.mkIf (cfg.tokenFile != null) {
-      release.tokenFile = "/run/credentials/ec-verify-fetch.service/token";
+    services.every-channel.ec-verify.settings = {
+      release = lib.optionalAttrs (cfg.tokenFile != null) {
+        tokenFile = "/run/credentials/ec-verify-fetch.service/token";
+      };
+      metrics = lib.mkIf (cfg.metricsDirectory != null) {
+        file = "${cfg.metricsDirectory}/ec-verify.prom";
+      };
     };
 
     systemd = {
@@ -157,42 +182,61 @@ in
       # on NixOS its own are in its package.
       tmpfiles.rules = [
         "L+ /usr/local/lib/systemd/catalog/ec-verify.catalog - - - - ${cfg.package}/lib/systemd/catalog/ec-verify.catalog"
-      ];
+      ]
+      ++ lib.optional (cfg.metricsDirectory != null) "d ${cfg.metricsDirectory} 0755 root root -";
       # NixOS does not act on [Install].
       timers = {
         ec-verify = {
           wantedBy = [ "timers.target" ];
-          timerConfig = onCalendar cfg.onCalendar;
+          # The empty value takes all that the package's timer has, in whichever
+          # key it stands; this one is the first of them in the file.
+          timerConfig = lib.optionalAttrs (cfg.onCalendar != null) {
+            OnActiveSec = "";
+            OnBootSec = 0;
+            OnCalendar = cfg.onCalendar;
+          };
         };
         ec-verify-rebuild = {
           wantedBy = lib.optional rebuilds "timers.target";
-          timerConfig = onCalendar cfg.rebuildOnCalendar;
-        };
-      };
-      services = {
-        # A new system does not end the run that is under way; the next one is
-        # the new program's.
-        ec-verify.restartIfChanged = false;
-        ec-verify-rebuild.restartIfChanged = false;
-        ec-verify-catalog = {
-          description = "Add ec-verify's messages to the journal's catalog";
-          wantedBy = [ "multi-user.target" ];
-          after = [ "systemd-tmpfiles-setup.service" ];
-          # With another package, there are other messages.
-          restartTriggers = [ cfg.package ];
-          serviceConfig = {
-            Type = "oneshot";
-            RemainAfterExit = true;
-            ExecStart = "${config.systemd.package}/bin/journalctl --update-catalog";
+          timerConfig = lib.optionalAttrs (cfg.rebuildOnCalendar != null) {
+            OnActiveSec = "";
+            OnCalendar = cfg.rebuildOnCalendar;
           };
         };
-        ec-verify-fetch = {
+      };
+      services =
+        verifying (_: {
+          # A new system does not end the run that is under way; the next one is
+          # the new program's.
           restartIfChanged = false;
-          serviceConfig = lib.optionalAttrs (cfg.tokenFile != null) {
-            LoadCredential = [ "token:${toString cfg.tokenFile}" ];
+          serviceConfig =
+            lib.optionalAttrs (cfg.reportKeyFile != null) {
+              LoadCredentialEncrypted = [ "ec-verify-report-key:${toString cfg.reportKeyFile}" ];
+            }
+            // lib.optionalAttrs (cfg.metricsDirectory != null) {
+              ReadWritePaths = [ cfg.metricsDirectory ];
+            };
+        })
+        // {
+          ec-verify-catalog = {
+            description = "Add ec-verify's messages to the journal's catalog";
+            wantedBy = [ "multi-user.target" ];
+            after = [ "systemd-tmpfiles-setup.service" ];
+            # With another package, there are other messages.
+            restartTriggers = [ cfg.package ];
+            serviceConfig = {
+              Type = "oneshot";
+              RemainAfterExit = true;
+              ExecStart = "${config.systemd.package}/bin/journalctl --update-catalog";
+            };
+          };
+          ec-verify-fetch = {
+            restartIfChanged = false;
+            serviceConfig = lib.optionalAttrs (cfg.tokenFile != null) {
+              LoadCredential = [ "token:${toString cfg.tokenFile}" ];
+            };
           };
         };
-      };
     };
   };
 }

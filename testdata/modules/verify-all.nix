@@ -24,6 +24,8 @@
       rebuild.choice = "config";
     };
     tokenFile = "/var/lib/secrets/forge-token";
+    reportKeyFile = "/var/lib/secrets/report-key";
+    metricsDirectory = "/var/lib/node-exporter-textfiles";
     onCalendar = "*-*-* 04:00:00";
     rebuildOnCalendar = "Sat *-*-* 02:00:00";
   };
