@@ -150,6 +150,11 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	if err := c.Check(); err != nil {
 		return usageError{err}
 	}
+	if v.offline {
+		// Nobody is asked who would want it, and the unit that verifies is not
+		// given it.
+		c.Release.TokenFile = ""
+	}
 	return nil
 }
 
