@@ -88,6 +88,7 @@ let
     "dosfstools"
     "e2fsprogs"
     "fakeroot"
+    "gawk"
     "ffmpeg-headless"
     "gitMinimal"
     "gnutar"

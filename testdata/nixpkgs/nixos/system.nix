@@ -72,6 +72,7 @@ in
           ;
         inherit (config.system.build) initialRamdisk kernel;
         unitPackages = config.systemd.packages;
+        rawUnits = config.systemd.units;
         suppressed = config.systemd.suppressedSystemUnits;
         tmpfiles = config.systemd.tmpfiles.rules;
         manager = config.systemd.settings.Manager;
