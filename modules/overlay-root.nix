@@ -142,8 +142,7 @@ in
         message = "${prefix}.enable needs boot.initrd.systemd.enable: its mounts are units of a systemd stage 1.";
       }
       {
-        assertion =
-          root.fsType == "overlay" && lib.elem "upperdir=${layout.paths.upper}" root.options;
+        assertion = root.fsType == "overlay" && lib.elem "upperdir=${layout.paths.upper}" root.options;
         message = "${prefix}.enable: fileSystems.\"/\" is set up elsewhere as ${toString root.fsType} (netboot, ISO and SD images do so): set ${prefix}.enable = false there, or remove that file system and set ${prefix}.device.";
       }
       {

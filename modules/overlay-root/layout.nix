@@ -136,14 +136,12 @@ let
     in
     builtins.concatStringsSep "" (map line (builtins.attrNames fileSystems));
 
-  unit =
-    text:
-    {
-      inherit text;
-      requiredBy = [ ];
-      wantedBy = [ ];
-      dropIn = false;
-    };
+  unit = text: {
+    inherit text;
+    requiredBy = [ ];
+    wantedBy = [ ];
+    dropIn = false;
+  };
   dropIn = text: unit text // { dropIn = true; };
 
   action = {
