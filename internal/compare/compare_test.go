@@ -129,6 +129,7 @@ func TestKinds(t *testing.T) {
 		{"a signature", "echo x >SHA256SUMS.txt.sigstore.json", compare.Equal, ""},
 		{"other times", `sed -i 's/"createdAt": ".*"/"createdAt": "2026-01-01T00:00:00Z"/' release.json; LC_ALL=C sha256sum -- *.zst c*json e* r* | sort -k2 >x; mv x SHA256SUMS.txt`, compare.Equal, ""},
 		{"a pipe in the place of a file", "rm release.json; mkfifo release.json", compare.Inconclusive, ""},
+		{"a pipe in the place of checksums", "rm SHA256SUMS.txt; mkfifo SHA256SUMS.txt", compare.Inconclusive, ""},
 		{"a directory that a link leads to", "ln -s /etc dir", compare.Different, "dir: only-in-b"},
 	}
 	for _, c := range cases {

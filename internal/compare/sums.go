@@ -1,7 +1,7 @@
 package compare
 
 import (
-	"os"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -46,6 +46,17 @@ func (c *comparison) checksums(p pair) {
 	}
 }
 
+// readSums reads a SHA256SUMS.txt. It neither waits for a named pipe nor reads
+// more than one can have.
+func readSums(name string) ([]byte, error) {
+	f, err := openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, release.MaxSumsSize+1))
+}
+
 // checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
 // the checksums that differ because their files do.
 func (c *comparison) checkSums(dirA, dirB string) {
@@ -56,7 +67,7 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
 		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
 	} {
-		data, err := os.ReadFile(filepath.Join(side.dir, release.SumsName))
+		data, err := readSums(filepath.Join(side.dir, release.SumsName))
 		if err != nil {
 			continue // there is none, or the comparison of it has failed
 		}
