@@ -73,7 +73,7 @@ no run was ever remembered, or because the ledger can't be read.`,
 	f := cmd.Flags()
 	f.StringVar(&stateDir, "state-dir", "", "read the ledger in `DIR` (default /var/lib/ec-verify)")
 	f.DurationVar(&contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 168h)")
-	f.DurationVar(&rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 720h)")
+	f.DurationVar(&rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 2160h)")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
 	}

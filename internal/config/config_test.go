@@ -26,7 +26,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
 		Journal:   Journal{When: "auto"},
-		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(30 * 24 * time.Hour)},
+		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(90 * 24 * time.Hour)},
 		Report:    Report{Keep: 100},
 	}
 	got, err := Parse([]byte("{}"))

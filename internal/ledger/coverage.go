@@ -12,9 +12,9 @@ type Policy struct {
 }
 
 // DefaultPolicy asks for every path to be hashed once a week, and for every
-// derivation to be rebuilt once in 30 days.
+// derivation to be rebuilt once in 90 days.
 func DefaultPolicy() Policy {
-	return Policy{Contents: 7 * 24 * time.Hour, Rebuild: 30 * 24 * time.Hour}
+	return Policy{Contents: 7 * 24 * time.Hour, Rebuild: 90 * 24 * time.Hour}
 }
 
 // Every returns the longest time between two checks of an item of the tier.

@@ -239,7 +239,7 @@ func (r *run) findUnreached(t *report.Tier, s *rebuild.Summary, memory *rebuildM
 	switch {
 	case s.Planned == 0:
 		// Nothing to be done is nothing proven.
-		return &failure{cause: report.RebuildUnavailable, err: fmt.Errorf("the policy chooses none of the %d derivations", s.Candidates)}
+		return &failure{cause: report.RebuildUnavailable, err: fmt.Errorf("rebuild.choice and rebuild.firstParty choose none of the %d derivations", s.Candidates)}
 	case left == remembered, s.Sampled && left < s.Planned:
 		return nil
 	}

@@ -86,13 +86,13 @@ func TestRebuiltByAndBy(t *testing.T) {
 		r := v.Verify(t.Context(), nil)
 		if n < 4 {
 			expect(t, r, report.Unsettled, "budget-spent")
-			if d := r.Findings[0].Detail; d != fmt.Sprintf("%d of 4 derivations were not reached, nor rebuilt within 30 days by earlier runs", 4-n) {
+			if d := r.Findings[0].Detail; d != fmt.Sprintf("%d of 4 derivations were not reached, nor rebuilt within 90 days by earlier runs", 4-n) {
 				t.Errorf("run %d: %s", n, d)
 			}
 			continue
 		}
 		expect(t, r, report.Verified)
-		if h := r.Headline(); !strings.Contains(h, "rebuild (1 of 4 derivations, 3 more by earlier runs within 30 days)") {
+		if h := r.Headline(); !strings.Contains(h, "rebuild (1 of 4 derivations, 3 more by earlier runs within 90 days)") {
 			t.Errorf("the headline says more than was checked: %s", h)
 		}
 	}
