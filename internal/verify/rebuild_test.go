@@ -100,7 +100,7 @@ func TestRebuiltByAndBy(t *testing.T) {
 	if !slices.Equal(b.built, want) {
 		t.Errorf("built in turn: %q", b.built)
 	}
-	now = now.Add(-31 * 24 * time.Hour)
+	now = now.Add(-91 * 24 * time.Hour)
 	for range 4 {
 		v.Verify(t.Context(), nil)
 	}
