@@ -16,6 +16,7 @@ import (
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/runlock"
 	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -173,19 +174,24 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
+	events := a.newEvents(c, flags.against)
 	if err := checkReleases(c, flags.against); err != nil {
-		return err
+		return events.fail(ctx, err, flags.dryRun)
 	}
 	if !flags.dryRun {
 		// Before anything in the state directory is read: another run may change
 		// it until it ends.
 		lock, err := a.lockRun(ctx, c, flags.wait, flags.stall)
-		if err != nil {
+		var held *runlock.HeldError
+		if errors.As(err, &held) {
+			// The run that holds it writes the metrics.
 			return err
+		}
+		if err != nil {
+			return events.fail(ctx, err, flags.dryRun)
 		}
 		defer lock.Release()
 	}
-	events := a.newEvents(c, flags.against)
 	v, err := a.newVerifier(c, flags)
 	if flags.dryRun && err == nil {
 		return a.plan(ctx, v)
