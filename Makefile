@@ -58,6 +58,10 @@ test-interop: ## signatures exchanged with cosign, which is built once
 check-modules: ## evaluate the flake and its modules; takes NIXPKGS_LIB=DIR
 	hack/check-modules
 
+.PHONY: test-arm64
+test-arm64: ## the program and its unit tests on aarch64, under emulation
+	hack/test-arm64
+
 .PHONY: test-boot
 test-boot: ## boot the read-only root, and install a disk and boot it, in qemu (root, Debian)
 	hack/test-boot $(TESTFLAGS)
