@@ -93,6 +93,16 @@ type encoded struct {
 	Late time.Duration
 }
 
+// add appends what was encoded from a time until now.
+func (e *encoder) add(to *[]encoded, begin time.Time) error {
+	got, err := e.between(begin, time.Now())
+	if err != nil {
+		return err
+	}
+	*to = append(*to, got)
+	return nil
+}
+
 // between returns what was encoded from one time to another.
 func (e *encoder) between(from, to time.Time) (encoded, error) {
 	e.mu.Lock()

@@ -15,14 +15,16 @@ import (
 
 // span says how much of everything there is to be.
 type span struct {
-	rounds           int
-	packages         int // of the store
-	realTime, asFast time.Duration
+	rounds   int           // in real time
+	realTime time.Duration // of one encoder there
+	turns    int           // as fast as it goes
+	turn     time.Duration // of each kind in a turn
+	packages int           // of the store
 }
 
 var (
-	fullSpan  = span{rounds: 3, packages: storePackages, realTime: time.Minute, asFast: 30 * time.Second}
-	quickSpan = span{rounds: 1, packages: storePackages / 10, realTime: 15 * time.Second, asFast: 10 * time.Second}
+	fullSpan  = span{rounds: 3, realTime: 45 * time.Second, turns: 9, turn: 8 * time.Second, packages: storePackages}
+	quickSpan = span{rounds: 1, realTime: 15 * time.Second, turns: 2, turn: 5 * time.Second, packages: storePackages / 10}
 )
 
 // verifyTimeout bounds a verification beside an encoder.
@@ -39,9 +41,11 @@ type neighbourResults struct {
 	Bytes   int64
 	Preset  string
 	Speed   float64 // of the preset, of real time, alone
-	// By round: encoding alone and beside verifications, in real time and as fast
-	// as it goes; the last with verifications of ordinary priority.
-	LiveAlone, LiveBeside, FastAlone, FastBeside, FastOrdinary []encoded
+	// By round: encoding in real time, alone and beside verifications.
+	LiveAlone, LiveBeside []encoded
+	// By turn: encoding as fast as it goes; the last with verifications of ordinary
+	// priority.
+	FastAlone, FastBeside, FastOrdinary []encoded
 	// Verified are the verifications that ended beside an encoder in real time,
 	// Alone is one beside nothing.
 	Verified []time.Duration
@@ -73,13 +77,17 @@ func driveNeighbour(ctx context.Context, s span) error {
 	if n.Preset, n.Speed, err = choosePreset(ctx); err != nil {
 		return err
 	}
+	if err := n.pageCache(b); err != nil {
+		return err
+	}
 	for i := range s.rounds {
-		say("round %d of %d", i+1, s.rounds)
-		if err := n.round(b, i); err != nil {
+		say("in real time, round %d of %d", i+1, s.rounds)
+		if err := n.live(b, i); err != nil {
 			return err
 		}
 	}
-	if err := n.pageCache(b); err != nil {
+	say("as fast as it goes, %d turns", s.turns)
+	if err := n.fast(b); err != nil {
 		return err
 	}
 	fmt.Print(n.table())
@@ -97,75 +105,110 @@ var (
 	ordinary = []string{}
 )
 
-// round measures everything once; every second round the other way round, so
-// that what a machine does in the course of time favours nobody.
-func (n *neighbourResults) round(b bench, i int) error {
-	steps := []struct {
-		to       *[]encoded
-		realTime bool
-		priority []string // nil for no verification
-	}{
-		{&n.LiveAlone, true, nil}, {&n.LiveBeside, true, asUnit},
-		{&n.FastAlone, false, nil}, {&n.FastBeside, false, asUnit}, {&n.FastOrdinary, false, ordinary},
+// live measures encoders in real time, one alone and one with verifications
+// beside it; every second round the other way round, so that what a machine does
+// in the course of time favours nobody.
+func (n *neighbourResults) live(b bench, i int) error {
+	steps := []func() error{
+		func() error {
+			return n.encode(b, func(e *encoder) error {
+				begin := time.Now()
+				if err := sleep(b.ctx, n.span.realTime); err != nil {
+					return err
+				}
+				return e.add(&n.LiveAlone, begin)
+			})
+		},
+		func() error {
+			return n.encode(b, func(e *encoder) error {
+				begin := time.Now()
+				for time.Since(begin) < n.span.realTime {
+					took, err := verifyBeside(b, asUnit, verifyTimeout)
+					if err != nil {
+						return err
+					}
+					n.Verified = append(n.Verified, took)
+				}
+				return e.add(&n.LiveBeside, begin)
+			})
+		},
 	}
 	if i%2 == 1 {
 		slices.Reverse(steps)
 	}
-	for _, s := range steps {
-		if err := dropCaches(); err != nil {
+	for _, step := range steps {
+		if err := step(); err != nil {
 			return err
 		}
-		got, err := n.encode(b, s.realTime, s.priority)
-		if err != nil {
-			return err
-		}
-		*s.to = append(*s.to, got)
 	}
 	return nil
 }
 
-// encode measures an encoder, with verifications beside it if there is a
-// priority for them. In real time it lasts until one of them has ended.
-func (n *neighbourResults) encode(b bench, realTime bool, priority []string) (encoded, error) {
-	e, err := startEncoder(b.ctx, n.Preset, realTime)
+// encode does something beside an encoder in real time, from a cold cache.
+func (n *neighbourResults) encode(b bench, do func(*encoder) error) error {
+	if err := dropCaches(); err != nil {
+		return err
+	}
+	e, err := startEncoder(b.ctx, n.Preset, true)
 	if err != nil {
-		return encoded{}, err
+		return err
 	}
 	defer e.stop()
-	lasts := n.span.asFast
-	if realTime {
-		lasts = n.span.realTime
+	return do(e)
+}
+
+// fast measures one encoder that goes as fast as it can, in turns: alone, beside
+// a verification in the idle class, beside one at ordinary priority. The turns
+// are short and each is compared with its neighbours in time, since the speed of
+// a shared machine may change twofold within minutes.
+func (n *neighbourResults) fast(b bench) error {
+	e, err := startEncoder(b.ctx, n.Preset, false)
+	if err != nil {
+		return err
 	}
-	begin := time.Now()
-	if priority == nil {
-		if err := sleep(b.ctx, lasts); err != nil {
-			return encoded{}, err
+	defer e.stop()
+	kinds := []struct {
+		to       *[]encoded
+		priority []string // nil for no verification
+	}{{&n.FastAlone, nil}, {&n.FastBeside, asUnit}, {&n.FastOrdinary, ordinary}}
+	for i := range n.span.turns {
+		for k := range kinds {
+			kind := kinds[(i+k)%len(kinds)]
+			if err := dropCaches(); err != nil {
+				return err
+			}
+			if err := sleep(b.ctx, time.Second); err != nil {
+				return err
+			}
+			begin := time.Now()
+			for left := n.span.turn; left > 0; left = n.span.turn - time.Since(begin) {
+				if kind.priority == nil {
+					err = sleep(b.ctx, left)
+				} else {
+					_, err = verifyBeside(b, kind.priority, left)
+				}
+				if err != nil && (b.ctx.Err() != nil || time.Since(begin) < n.span.turn) {
+					return err
+				}
+			}
+			if err := e.add(kind.to, begin); err != nil {
+				return err
+			}
 		}
-		return e.between(begin, time.Now())
 	}
-	// One after the other until the time is up. As fast as it goes an encoder
-	// leaves nothing, and the verification is given up then.
-	limit := lasts
-	if realTime {
-		limit = verifyTimeout
-	}
+	return nil
+}
+
+// verifyBeside runs a verification and returns how long it took. One that does
+// not end within the limit is an error.
+func verifyBeside(b bench, priority []string, limit time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	beside := bench{ctx, b.root}
-	for time.Since(begin) < lasts {
-		start := time.Now()
-		_, err := beside.output(slices.Concat(priority, ecVerify)...)
-		if ctx.Err() != nil && b.ctx.Err() == nil && !realTime {
-			break
-		}
-		if err != nil {
-			return encoded{}, fmt.Errorf("a verification beside an encoder: %w", err)
-		}
-		if realTime {
-			n.Verified = append(n.Verified, time.Since(start))
-		}
+	begin := time.Now()
+	if _, err := (bench{ctx, b.root}).output(slices.Concat(priority, ecVerify)...); err != nil {
+		return 0, fmt.Errorf("a verification beside an encoder: %w", err)
 	}
-	return e.between(begin, time.Now())
+	return time.Since(begin), nil
 }
 
 // pageCache measures what verifications do to the page cache.
@@ -214,12 +257,12 @@ func (n *neighbourResults) pageCache(b bench) error {
 
 // cachedBytes returns how many bytes of files the page cache holds.
 func cachedBytes(ctx context.Context, what string) (int64, error) {
-	const sum = `find "$0" -type f -print0 | xargs -0 fincore --bytes --noheadings --output RES | awk '{ n += $1 } END { print n + 0 }'`
+	const sum = `find "$0" -type f -print0 | xargs -0 fincore --bytes --noheadings --output RES | awk '{ n += $1 } END { printf "%.0f", n }'`
 	out, err := exec.CommandContext(ctx, "sh", "-c", sum, what).Output()
 	if err != nil {
 		return 0, fmt.Errorf("fincore: %w", err)
 	}
-	return strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	return strconv.ParseInt(string(out), 10, 64)
 }
 
 func middle(all []encoded) float64 {
@@ -229,6 +272,17 @@ func middle(all []encoded) float64 {
 	}
 	slices.Sort(fps)
 	return fps[len(fps)/2]
+}
+
+// against returns how many times as many frames a second one kind has as another:
+// the median of their turns.
+func against(one, other []encoded) float64 {
+	ratios := make([]float64, 0, len(one))
+	for i := range one {
+		ratios = append(ratios, one[i].FPS/other[i].FPS)
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
 }
 
 func dropped(all []encoded) (n int64) {
@@ -247,9 +301,9 @@ func latest(all []encoded) (d time.Duration) {
 
 func (n *neighbourResults) goals() []goal {
 	return []goal{
-		{"in real time: frames a second alone, of those beside verifications", middle(n.LiveAlone) / middle(n.LiveBeside), 1.03},
+		{"in real time: frames a second alone, of those beside verifications", against(n.LiveAlone, n.LiveBeside), 1.03},
 		{"in real time: frames dropped beside verifications", float64(dropped(n.LiveBeside)), 0},
-		{"as fast as it goes: frames a second alone, of those beside a verification", middle(n.FastAlone) / middle(n.FastBeside), 1.03},
+		{"as fast as it goes: frames a second alone, of those beside a verification", against(n.FastAlone, n.FastBeside), 1.03},
 		{"the store in the page cache after a verification, of its size", float64(n.Left) / float64(n.Bytes), 0.01},
 		{"the publisher's file out of the page cache, of its size", 1 - n.Published, 0},
 	}
@@ -265,9 +319,10 @@ Written by `+"`make bench-neighbour`"+`: ffmpeg encodes 720p at %d frames a seco
 x264 (preset %s, the slowest that this machine does %.1f times as fast as it has
 to) on all %d processors, alone and with verifications beside it, one after the
 other from a cold cache, as the unit runs them: idle CPU and I/O class. The store
-has %d files and %.1f GB. Medians of %d rounds.
+has %d files and %.1f GB. Medians of %d rounds; as fast as it goes, of %d turns
+of %s each.
 
-`, frameRate, n.Preset, n.Speed, runtime.NumCPU(), n.Files, float64(n.Bytes)/1e9, n.span.rounds)
+`, frameRate, n.Preset, n.Speed, runtime.NumCPU(), n.Files, float64(n.Bytes)/1e9, n.span.rounds, n.span.turns, n.span.turn)
 	for _, line := range n.Machine {
 		fmt.Fprintf(&b, "- %s\n", line)
 	}
