@@ -49,6 +49,8 @@ type Held struct {
 	// UsedUp says that the pauses were used up, and the rest was read at
 	// FloorRate at most.
 	UsedUp bool
+	// OutOfTime says the same of pauses that [Pacer.PauseUntil] ended.
+	OutOfTime bool
 	// Blind is why the pressure could not be told, nil where it could.
 	Blind error
 }
@@ -60,9 +62,12 @@ type Pacer struct {
 	stalls func() (Stalls, error)
 
 	limiter *rate.Limiter // nil for no rate
+	floor   *rate.Limiter // once there are no more pauses; nil where limiter is no faster
 
 	mu      sync.Mutex
 	held    Held
+	until   time.Time     // when pauses end; zero for no such time
+	over    bool          // until has passed
 	last    reading       // after the last look
 	workers int           // joined and not left
 	resting int           // of these, held up here
@@ -78,6 +83,9 @@ func New(l Limits, stalls func() (Stalls, error)) *Pacer {
 	p := &Pacer{limits: l, stalls: stalls}
 	if l.Rate > 0 {
 		p.limiter = rate.NewLimiter(rate.Limit(l.Rate), burst)
+	}
+	if l.Rate <= 0 || l.Rate > FloorRate {
+		p.floor = rate.NewLimiter(FloorRate, burst)
 	}
 	if l.MaxPressure > 0 {
 		p.last, _ = p.read()
@@ -112,12 +120,29 @@ func (p *Pacer) Join() (pace func(ctx context.Context, n int) error, leave func(
 	})
 }
 
-// Rest waits, before a step that cannot be held up once it is begun, until the
-// others' pressure is low. Its error is that of ctx.
-func (p *Pacer) Rest(ctx context.Context) error {
+// PauseUntil has pauses end at t, whatever is left of them: a time that was given
+// for work is not to be waited away and then gone beyond. What is read after t is
+// read at FloorRate at most. The zero time is no such time, and takes back one
+// that was set before.
+func (p *Pacer) PauseUntil(t time.Time) {
 	if p == nil {
-		return nil
+		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !t.Equal(p.until) {
+		p.until, p.over = t, false
+	}
+}
+
+// Rest waits, before a step that cannot be held up once it is begun, until the
+// others' pressure is low, or until that time; the zero time is no bound. Its
+// error is that of ctx.
+func (p *Pacer) Rest(ctx context.Context, until time.Time) error {
+	if p == nil || !until.IsZero() && !time.Now().Before(until) {
+		return ctx.Err()
+	}
+	p.PauseUntil(until)
 	pace, leave := p.Join()
 	defer leave()
 	return pace(ctx, 0)
@@ -129,6 +154,9 @@ func (p *Pacer) pace(ctx context.Context, n int) error {
 	}
 	p.mu.Lock()
 	limiter := p.limiter
+	if (p.held.UsedUp || p.over) && p.floor != nil {
+		limiter = p.floor
+	}
 	p.mu.Unlock()
 	if limiter == nil || n <= 0 {
 		return nil
@@ -163,7 +191,7 @@ func (p *Pacer) yield(ctx context.Context) error {
 			return err
 		}
 	}
-	if p.held.UsedUp || p.held.Blind != nil || time.Since(p.last.at) < lookEvery {
+	if p.held.UsedUp || p.over || p.held.Blind != nil || time.Since(p.last.at) < lookEvery {
 		return nil
 	}
 	now, ok := p.read()
@@ -215,12 +243,13 @@ func (p *Pacer) pauseOn(before reading) bool {
 	}
 	p.held.Paused += after.at.Sub(before.at)
 	p.held.Last = others.String()
-	if p.held.Paused < p.limits.MaxPause {
+	switch {
+	case p.held.Paused >= p.limits.MaxPause:
+		p.held.UsedUp = true
+	case !p.until.IsZero() && !after.at.Before(p.until):
+		p.over, p.held.OutOfTime = true, true
+	default:
 		return true
-	}
-	p.held.UsedUp = true
-	if p.limiter == nil || p.limits.Rate > FloorRate {
-		p.limiter = rate.NewLimiter(FloorRate, burst)
 	}
 	return false
 }

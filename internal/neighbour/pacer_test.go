@@ -82,7 +82,7 @@ func TestNilPacer(t *testing.T) {
 	}
 	pace, leave := p.Join()
 	leave()
-	if pace != nil || p.Rest(t.Context()) != nil || p.Held() != (Held{}) {
+	if pace != nil || p.Rest(t.Context(), time.Time{}) != nil || p.Held() != (Held{}) {
 		t.Error("a nil Pacer does something")
 	}
 }
@@ -257,7 +257,7 @@ func TestRest(t *testing.T) {
 		time.AfterFunc(90*time.Second, func() { m.setBusy(false) })
 		time.Sleep(lookEvery)
 		start := time.Now()
-		if err := p.Rest(t.Context()); err != nil {
+		if err := p.Rest(t.Context(), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took < 80*time.Second || took > 100*time.Second {
@@ -267,8 +267,46 @@ func TestRest(t *testing.T) {
 		cancel()
 		m.setBusy(true)
 		time.Sleep(time.Minute)
-		if err := p.Rest(ctx); !errors.Is(err, context.Canceled) {
+		if err := p.Rest(ctx, time.Time{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("Rest of an ended run = %v", err)
+		}
+	})
+}
+
+// Pauses are a part of the time that somebody gave for work: they end with it,
+// and what is under way is finished at the floor rate.
+func TestPausesEndWithTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		m.setBusy(true)
+		p := New(Limits{MaxPressure: 20, MaxPause: time.Hour}, m.stalls)
+		p.PauseUntil(time.Now().Add(5 * time.Minute))
+		pieces, stop := m.start(t, p)
+		time.Sleep(6 * time.Minute)
+		if h := p.Held(); !h.OutOfTime || h.UsedUp || h.Paused < 4*time.Minute || h.Paused > 5*time.Minute+2*pauseFor {
+			t.Errorf("after six minutes: %+v", h)
+		}
+		before := pieces.Load()
+		time.Sleep(time.Minute)
+		if got, want := (pieces.Load()-before)*128<<10, int64(60*FloorRate); got < want*9/10 || got > want*11/10 {
+			t.Errorf("then %d bytes are read in a minute, want %d", got, want)
+		}
+		// What comes after that time may pause again, with what is left.
+		p.PauseUntil(time.Time{})
+		time.Sleep(lookEvery + time.Second)
+		before = pieces.Load()
+		time.Sleep(10 * time.Minute)
+		if n := pieces.Load() - before; n != 0 {
+			t.Errorf("%d pieces are read in a pause", n)
+		}
+		stop()
+		begin := time.Now()
+		if err := p.Rest(t.Context(), begin.Add(time.Minute)); err != nil || time.Since(begin) > time.Minute+2*pauseFor {
+			t.Errorf("a rest of a minute takes %v: %v", time.Since(begin), err)
+		}
+		begin = time.Now()
+		if err := p.Rest(t.Context(), begin); err != nil || time.Since(begin) > 0 {
+			t.Errorf("a rest of no time takes %v: %v", time.Since(begin), err)
 		}
 	})
 }

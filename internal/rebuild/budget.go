@@ -24,6 +24,14 @@ type budget struct {
 	spent bool // a step was not allowed to begin
 }
 
+// end returns when no further step may begin; zero where there is no bound.
+func (b *budget) end() time.Time {
+	if b.limit <= 0 {
+		return time.Time{}
+	}
+	return b.begin.Add(b.limit)
+}
+
 // begins reports whether a step may begin now, and counts it.
 func (b *budget) begins(step *Step) bool {
 	if b.limit <= 0 || step.Last.Drifted {

@@ -97,6 +97,21 @@ func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
 	return steps
 }
 
+// Unmatched returns the patterns of the policy, in its order, that match none of
+// the candidates: none where its choice goes by no patterns.
+func (p Policy) Unmatched(graph nixstore.Graph, candidates []Candidate) []Pattern {
+	if p.Choice != FirstParty {
+		return nil
+	}
+	var out []Pattern
+	for _, pattern := range p.FirstParty {
+		if !slices.ContainsFunc(candidates, func(c Candidate) bool { return pattern.Matches(graph[c.Derivation]) }) {
+			out = append(out, pattern)
+		}
+	}
+	return out
+}
+
 // names reports whether d is among what the policy names, and by what.
 func (p Policy) names(d *nixstore.Derivation) (why string, ok bool) {
 	switch p.Choice {

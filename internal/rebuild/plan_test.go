@@ -309,3 +309,22 @@ func TestPlanWithoutMemory(t *testing.T) {
 		t.Errorf("of nothing, the sample is %d", len(steps))
 	}
 }
+
+// A pattern counts as matching where it names what makes a path of the system.
+func TestUnmatched(t *testing.T) {
+	graph, m := planned(3, func(i int, d *nixstore.Derivation, info *closure.PathInfo) {
+		if i == 2 { // needed for building only
+			*info = closure.PathInfo{}
+		}
+		d.Env["src"] = fmt.Sprintf("/nix/store/x-source-%d", i)
+	})
+	candidates, _ := Candidates(graph, m)
+	p := Policy{Choice: FirstParty, FirstParty: []Pattern{"part-000", "prat-*", "src=*-source-1", "part-002", "src=*-source-2"}}
+	if got, want := p.Unmatched(graph, candidates), []Pattern{"prat-*", "part-002", "src=*-source-2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Choice = All
+	if got := p.Unmatched(graph, candidates); got != nil {
+		t.Errorf("where no pattern counts: %q", got)
+	}
+}

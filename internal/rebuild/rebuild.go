@@ -73,8 +73,9 @@ type Rebuilder struct {
 	// Substitution says where build inputs come from that the machine lacks.
 	Substitution Substitution
 	// Ready, when not nil, is called before each step and may wait until the
-	// machine has room for it. Its error is that of its context.
-	Ready func(ctx context.Context) error
+	// machine has room for it, but no longer than until the time that the budget
+	// gives is over; the zero time is no bound. Its error is that of its context.
+	Ready func(ctx context.Context, until time.Time) error
 	// Turn says which share a sample is where nothing is remembered.
 	Turn int
 }
@@ -257,7 +258,7 @@ func (r *run) all(ctx context.Context) *Summary {
 	}
 	steps = r.Policy.Plan(steps, last, r.Turn)
 	summary := &Summary{
-		Candidates: len(candidates), Planned: len(steps), Uncomparable: uncomparable,
+		Candidates: len(candidates), Planned: len(steps), Unmatched: r.Policy.Unmatched(r.graph, candidates), Uncomparable: uncomparable,
 		Results: make([]Result, len(steps)), Sampled: r.Policy.Choice == Sample,
 	}
 	r.progress.total.Store(int64(len(steps)))
@@ -269,7 +270,8 @@ func (r *run) all(ctx context.Context) *Summary {
 		g.Go(func() error {
 			result := &summary.Results[i]
 			*result = Result{Step: step, Status: NotReached}
-			if within.begins(&step) {
+			// Waiting is a part of the budget, so that it comes first.
+			if r.ready(ctx, within.end()) && within.begins(&step) {
 				*result = r.step(ctx, i, step)
 			}
 			r.progress.done.Add(1)
@@ -287,6 +289,11 @@ func (r *run) all(ctx context.Context) *Summary {
 	summary.Fetched, summary.Signed = r.inputs.fetched()
 	summary.BudgetSpent = within.spent
 	return summary
+}
+
+// ready waits for the machine, and reports whether the run goes on.
+func (r *run) ready(ctx context.Context, until time.Time) bool {
+	return ctx.Err() == nil && (r.Ready == nil || r.Ready(ctx, until) == nil)
 }
 
 // claimed returns the inputs that were taken on the database's word.

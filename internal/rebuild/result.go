@@ -95,6 +95,8 @@ type Summary struct {
 	// how many of them were to be rebuilt.
 	Candidates int
 	Planned    int
+	// Unmatched is as [Policy.Unmatched] returns it.
+	Unmatched []Pattern
 	// Results are in the order of the plan, one for each planned step.
 	Results []Result
 	// Claimed are the inputs whose hashes are known by the machine's database

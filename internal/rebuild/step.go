@@ -24,11 +24,6 @@ func (r *run) step(ctx context.Context, n int, step Step) Result {
 	if ctx.Err() != nil {
 		return result
 	}
-	if r.Ready != nil {
-		if err := r.Ready(ctx); err != nil {
-			return result
-		}
-	}
 	r.progress.current.Store(&step.Derivation)
 	begin := time.Now()
 	var err error

@@ -114,6 +114,10 @@ const (
 	// NotSigned: the report was to be signed and could not be, or earlier ones of
 	// this machine are and it is not.
 	NotSigned Cause = "not-signed"
+	// ChoseNothing: what the policy chooses to rebuild is nothing.
+	ChoseNothing Cause = "rebuild-chose-nothing"
+	// PatternUnmatched: a pattern of the policy matches nothing, while others do.
+	PatternUnmatched Cause = "pattern-unmatched"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 )
@@ -197,6 +201,8 @@ var causes = map[Cause]cause{
 	CoverageOverdue:                {Inconclusive, "store paths were not hashed as often as the policy asks", "Run again, each run goes on where the last one stopped; or give it more time (contents.budget), or ask for less (ledger.contentsEvery)."},
 	InputFetched:                   {Notice, "build inputs were fetched from a substituter", "Nothing to do: what was built from them was compared with the release."},
 	NotSigned:                      {Notice, "this report is not signed", "See the detail: give the key back (the credential ec-verify-report-key, or report.keyFile), and look whether the disk is full; the verdict does not depend on it."},
+	ChoseNothing:                   {Inconclusive, "the policy chooses nothing to rebuild", "Correct rebuild.firstParty (a pattern is held against names of derivations, as in every-channel-*, or an attribute of theirs, as in src=*-source), or make another choice (--rebuild)."},
+	PatternUnmatched:               {Notice, "a pattern of the policy matches nothing", "Look whether it is misspelt in rebuild.firstParty; what it was to name was not rebuilt."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

@@ -100,7 +100,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if n := r.report.Coverage.FromCache; n > 0 {
 		r.find(report.Finding{
 			Tier: report.TierContents, Cause: report.ReadFromCache,
-			Detail: fmt.Sprintf("%d of %d files", n, counts.Files),
+			Detail: fmt.Sprintf("%d of %s", n, quantity(int(counts.Files), "file")),
 		})
 	}
 	r.findExtra(claims)
@@ -176,6 +176,11 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo, selected *s
 		}
 		next++
 		return selected.order[next-1], true
+	}
+	if selected.budget > 0 {
+		// Pauses are a part of the time that was given.
+		r.Pacer.PauseUntil(begin.Add(selected.budget))
+		defer r.Pacer.PauseUntil(time.Time{})
 	}
 	owner := r.store.Owner()
 	g, ctx := errgroup.WithContext(ctx)

@@ -15,9 +15,16 @@ func (r *run) tellHeld() {
 	if held.Blind != nil {
 		r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureUnknown, Detail: held.Blind.Error()})
 	}
-	if held.UsedUp {
-		r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureLasting, Detail: fmt.Sprintf(
-			"after pauses of %s (%s at the last) the rest was read at no more than %d MiB a second",
-			held.Paused.Round(time.Second), held.Last, neighbour.FloorRate>>20)})
+	why := ""
+	switch {
+	case held.UsedUp:
+		why = "all that neighbour.maxPause allows"
+	case held.OutOfTime:
+		why = "all of the time that the budget gives"
+	default:
+		return
 	}
+	r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureLasting, Detail: fmt.Sprintf(
+		"after pauses of %s (%s; %s at the last) the rest was read at no more than %d MiB a second",
+		held.Paused.Round(time.Second), why, held.Last, neighbour.FloorRate>>20)})
 }

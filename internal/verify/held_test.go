@@ -2,6 +2,7 @@ package verify
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -26,7 +27,7 @@ func TestTellHeld(t *testing.T) {
 		"nothing asked for": {},
 		"used up": {
 			neighbour.Limits{MaxPressure: 10, MaxPause: 5 * time.Second}, always,
-			report.PressureLasting, "after pauses of 5s (cpu 100 %, io 0 % at the last)",
+			report.PressureLasting, "after pauses of 5s (all that neighbour.maxPause allows; cpu 100 %, io 0 % at the last)",
 		},
 		"blind": {
 			neighbour.Limits{MaxPressure: 10, MaxPause: time.Hour},
@@ -38,7 +39,7 @@ func TestTellHeld(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pacer := neighbour.New(tc.limits, tc.stalls)
 				time.Sleep(time.Minute)
-				if err := pacer.Rest(t.Context()); err != nil {
+				if err := pacer.Rest(t.Context(), time.Time{}); err != nil {
 					t.Fatal(err)
 				}
 				r := (&Verifier{Pacer: pacer}).begin(nil)
@@ -71,5 +72,32 @@ func TestPacedRun(t *testing.T) {
 	got, want := v.Verify(t.Context(), nil), m.verifier().Verify(t.Context(), nil)
 	if len(got.Findings) == 0 || len(got.Findings) != len(want.Findings) || got.Coverage.Bytes != want.Coverage.Bytes {
 		t.Errorf("paced: %d findings, %d bytes; else %d findings, %d bytes", len(got.Findings), got.Coverage.Bytes, len(want.Findings), want.Coverage.Bytes)
+	}
+}
+
+// A machine that is never quiet comes to a verdict when the budget is over, and
+// says what was not checked in time.
+func TestBudgetUnderPressure(t *testing.T) {
+	b := newBudgeted(t)
+	b.v.ContentsBudget = 10 * time.Minute
+	for n := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			b.v.Pacer = neighbour.New(neighbour.Limits{MaxPressure: 10, MaxPause: 2 * time.Hour}, always)
+			b.v.Workers = 1
+			time.Sleep(time.Minute) // as the tiers before take time
+			b.now = time.Now()
+			begin := time.Now()
+			r := b.v.Verify(t.Context(), nil)
+			if took := time.Since(begin); took < 10*time.Minute || took > 11*time.Minute {
+				t.Errorf("run %d: it takes %v", n, took)
+			}
+			causes := summary(r)
+			if r.Verdict() != report.Unsettled || !slices.ContainsFunc(causes, func(s string) bool { return strings.HasPrefix(s, "coverage-overdue") }) || !slices.Contains(causes, "pressure-lasting") {
+				t.Errorf("run %d: %s, findings %q", n, r.Verdict(), causes)
+			}
+			if r.Coverage.Hashed == 0 || r.Coverage.Remembered != n*r.Coverage.Hashed {
+				t.Errorf("run %d: %+v", n, r.Coverage)
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
@@ -55,7 +56,8 @@ func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 	for _, results := range blocked {
 		r.judgeInput(results)
 	}
-	t.Why = fmt.Sprintf("%d of %d derivations", t.Checked, summary.Candidates)
+	t.Why = rebuiltOf(t.Checked, summary)
+	r.findUnmatched(summary)
 	r.findUnproven(summary)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -88,7 +90,11 @@ func (r *run) noRebuild(err error) error {
 		f.cause, f.path, f.consequence = report.NotRebuilt, string(drift.Want), r.explaining("", report.TierEval)
 	case errors.As(err, &failed):
 		f.cause, f.path = rebuildCauses[failed.Status], string(failed.Input.Path)
-		f.consequence = cmp.Or(r.explaining(f.path, report.TierSource), r.explaining(f.path, report.TierContents))
+		// Without a path it is for a reason of its own, such as a directory that
+		// can't be written to, and whatever else was found explains nothing.
+		if f.path != "" {
+			f.consequence = cmp.Or(r.explaining(f.path, report.TierSource), r.explaining(f.path, report.TierContents))
+		}
 	default:
 		return err
 	}
@@ -179,11 +185,7 @@ func (r *run) judgeInput(results []*rebuild.Result) {
 	if in.Witness != "" {
 		f.Detail = joinDetail(f.Detail, "what it should be is known by the "+string(in.Witness))
 	}
-	many := "1 derivation"
-	if len(results) != 1 {
-		many = fmt.Sprintf("%d derivations", len(results))
-	}
-	f.Detail = joinDetail(f.Detail, many+" could not be rebuilt for it")
+	f.Detail = joinDetail(f.Detail, quantity(len(results), "derivation")+" could not be rebuilt for it")
 	r.find(f)
 	for _, result := range results {
 		r.find(report.Finding{
@@ -200,12 +202,61 @@ func joinDetail(a, b string) string {
 	return a + "; " + b
 }
 
+// rebuiltOf says, for the report, how much was rebuilt. Of a sample that the run
+// did not come to the end of, also that.
+func rebuiltOf(checked int, s *rebuild.Summary) string {
+	why := fmt.Sprintf("%d of %s", checked, quantity(s.Candidates, "derivation"))
+	if left := s.Count(rebuild.NotReached); s.Sampled && left > 0 {
+		why += fmt.Sprintf(", a sample of %d of which %d had no turn", s.Planned, left)
+		if s.BudgetSpent {
+			why += " when the time was up"
+		}
+	}
+	return why
+}
+
+// findUnmatched adds a finding about patterns that match nothing, where others
+// do: a misspelt one would go unseen. Where none does, the tier fails for it.
+func (r *run) findUnmatched(s *rebuild.Summary) {
+	if len(s.Unmatched) > 0 && s.Planned > 0 {
+		r.find(report.Finding{
+			Tier: report.TierRebuild, Cause: report.PatternUnmatched,
+			Detail: fmt.Sprintf("%s, of %s", quote(s.Unmatched), quantity(s.Candidates, "derivation")),
+		})
+	}
+}
+
+// choseNothing says why nothing was to be rebuilt.
+func choseNothing(s *rebuild.Summary) error {
+	if len(s.Unmatched) > 0 {
+		return fmt.Errorf("rebuild.firstParty: %s: none of the %s that make a path of the system is called so", quote(s.Unmatched), quantity(s.Candidates, "derivation"))
+	}
+	return fmt.Errorf("rebuild.choice: it chooses none of the %s that make a path of the system", quantity(s.Candidates, "derivation"))
+}
+
+// quote lists the first few patterns.
+func quote(patterns []rebuild.Pattern) string {
+	const most = 5
+	var b strings.Builder
+	for i, p := range patterns {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(patterns)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", string(p))
+	}
+	return b.String()
+}
+
 // findUnproven adds the findings about what no rebuild can prove here.
 func (r *run) findUnproven(s *rebuild.Summary) {
 	if n := len(s.Claimed); n > 0 {
 		r.find(report.Finding{
 			Tier: report.TierRebuild, Cause: report.InputClaimed, Path: string(s.Claimed[0]),
-			Detail: fmt.Sprintf("%d build inputs are known by this machine's Nix database alone, this one first", n),
+			Detail: fmt.Sprintf("%s known by this machine's Nix database alone, this one first", are(n, "build input")),
 		})
 	}
 	if n := len(s.Fetched); n > 0 {
@@ -217,7 +268,7 @@ func (r *run) findUnproven(s *rebuild.Summary) {
 	if n := len(s.Uncomparable); n > 0 {
 		r.find(report.Finding{
 			Tier: report.TierRebuild, Cause: report.RebuildUnavailable, Path: string(s.Uncomparable[0]),
-			Detail: fmt.Sprintf("%d paths are of derivations that do not tell beforehand where their outputs lie, this one first", n),
+			Detail: fmt.Sprintf("%s of derivations that do not tell beforehand where their outputs lie, this one first", are(n, "path")),
 		})
 	}
 }
@@ -239,9 +290,9 @@ func (r *run) findUnreached(t *report.Tier, s *rebuild.Summary, memory *rebuildM
 	switch {
 	case s.Planned == 0:
 		// Nothing to be done is nothing proven.
-		return &failure{cause: report.RebuildUnavailable, err: fmt.Errorf("rebuild.choice and rebuild.firstParty choose none of the %d derivations", s.Candidates)}
+		return &failure{cause: report.ChoseNothing, err: choseNothing(s)}
 	case left == remembered, s.Sampled && left < s.Planned:
 		return nil
 	}
-	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %d derivations were not reached, nor rebuilt within %s by earlier runs", left-remembered, s.Planned, days(r.Policy.Rebuild))}
+	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %s not reached, nor rebuilt within %s by earlier runs", left-remembered, were(s.Planned, "derivation"), days(r.Policy.Rebuild))}
 }

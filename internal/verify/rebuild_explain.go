@@ -44,11 +44,11 @@ func (r *run) explainDrift(ctx context.Context, src source, consequence report.C
 			Detail: "the release has " + string(d.Want),
 		}
 		if d.Derivations > 1 {
-			f.Detail = fmt.Sprintf("and of %d derivations more", d.Derivations-1)
+			f.Detail = "and of " + quantity(d.Derivations-1, "derivation") + " more"
 		}
 		r.find(f)
 	}
-	note = fmt.Sprintf("%d derivations are others, %d differences make them so", all, len(differences))
+	note = fmt.Sprintf("other derivations: %d; differences that make them so: %d", all, len(differences))
 	if len(differences) > maxDifferences {
 		note += fmt.Sprintf(", of which %d are told", maxDifferences)
 	}

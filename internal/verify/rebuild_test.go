@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,10 @@ type builder struct {
 	policy  rebuild.Policy
 	differs map[closure.StorePath]bool
 	built   []string // by name, over all runs
+
+	unmatched []rebuild.Pattern
+	spent     bool
+	err       error
 }
 
 // newBuilder returns one of n derivations, which make no paths of the manifest.
@@ -37,12 +42,15 @@ func newBuilder(n int, choice rebuild.Choice) *builder {
 }
 
 func (b *builder) Rebuild(ctx context.Context, req rebuild.Request, _ *rebuild.Progress) (*rebuild.Summary, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
 	var last map[closure.StorePath]rebuild.Last
 	if req.Memory != nil {
 		last = req.Memory.LastRebuilt(ctx, b.steps)
 	}
 	steps := b.policy.Plan(b.steps, last, 0)
-	s := &rebuild.Summary{Candidates: len(b.steps), Planned: len(steps), Sampled: b.policy.Choice == rebuild.Sample}
+	s := &rebuild.Summary{Candidates: len(b.steps), Planned: len(steps), Sampled: b.policy.Choice == rebuild.Sample, Unmatched: b.unmatched, BudgetSpent: b.spent}
 	begun := 0
 	for _, step := range steps {
 		result := rebuild.Result{Step: step, Status: rebuild.NotReached}
@@ -134,4 +142,53 @@ func TestRebuildForgetsNoDrift(t *testing.T) {
 			t.Errorf("%s: when it was mended: %s", choice, got)
 		}
 	}
+}
+
+// A sample that the budget cuts short says so.
+func TestSampleCutShort(t *testing.T) {
+	m, b, now := newMachine(t), newBuilder(8, rebuild.Sample), time.Now()
+	b.policy.Share = 2
+	b.spent = true
+	r := m.rebuilding(b, &now).Verify(t.Context(), nil)
+	expect(t, r, report.Verified)
+	if h := r.Headline(); !strings.Contains(h, "rebuild (1 of 8 derivations, a sample of 4 of which 3 had no turn when the time was up)") {
+		t.Errorf("the headline says more than was checked: %s", h)
+	}
+}
+
+// Patterns that match nothing are named.
+func TestUnmatchedPatterns(t *testing.T) {
+	m, b, now := newMachine(t), newBuilder(2, rebuild.FirstParty), time.Now()
+	b.unmatched = []rebuild.Pattern{"every-chanel-*", "src=*\x1b"}
+	r := m.rebuilding(b, &now).Verify(t.Context(), nil)
+	expect(t, r, report.Unsettled, "budget-spent", "pattern-unmatched")
+	if d := r.Findings[1].Detail; d != `"every-chanel-*", "src=*\x1b", of 2 derivations` {
+		t.Errorf("the detail is %s", d)
+	}
+	b.steps = nil
+	r = m.rebuilding(b, &now).Verify(t.Context(), nil)
+	expect(t, r, report.Unsettled, "rebuild-chose-nothing")
+	if d := r.Findings[0].Detail; !strings.HasPrefix(d, `rebuild.firstParty: "every-chanel-*", "src=*\x1b": none of the 0 derivations`) {
+		t.Errorf("the detail is %s", d)
+	}
+	b.unmatched = nil
+	r = m.rebuilding(b, &now).Verify(t.Context(), nil)
+	expect(t, r, report.Unsettled, "rebuild-chose-nothing")
+}
+
+// A rebuild that fails for a reason of its own follows from no drift.
+func TestUnavailableFollowsFromNothing(t *testing.T) {
+	m, now := newMachine(t), time.Now()
+	m.write(string(data)+"/a/file", "Data")
+	b := newBuilder(1, rebuild.All)
+	b.err = &rebuild.Error{Status: rebuild.Unavailable, Err: errors.New("mkdir /var/lib/ec-verify/rebuild: permission denied")}
+	for _, f := range m.rebuilding(b, &now).Verify(t.Context(), nil).Findings {
+		if f.Cause == report.RebuildUnavailable {
+			if f.ConsequenceOf != "" {
+				t.Errorf("it follows from %s", f.ConsequenceOf)
+			}
+			return
+		}
+	}
+	t.Error("there is no finding about it")
 }

@@ -128,16 +128,16 @@ func (r *run) coverageWhy() string {
 	case c.Remembered+c.Overdue == 0:
 		return ""
 	case c.Overdue == 0:
-		return fmt.Sprintf("%d of %d paths hashed now, the others by earlier runs within %s", c.Hashed, c.Paths, days(r.Policy.Contents))
+		return fmt.Sprintf("%d of %s hashed now, the others by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), days(r.Policy.Contents))
 	}
-	return fmt.Sprintf("%d of %d paths hashed now, %d by earlier runs within %s", c.Hashed, c.Paths, c.Remembered, days(r.Policy.Contents))
+	return fmt.Sprintf("%d of %s hashed now, %d by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), c.Remembered, days(r.Policy.Contents))
 }
 
 // overdueFailure is how a contents tier ends that left paths overdue.
 func (r *run) overdueFailure(overdue []closure.StorePath) error {
 	return &failure{cause: report.CoverageOverdue, path: string(overdue[0]), err: fmt.Errorf(
-		"%d of %d paths, this one first, were not hashed by this run, nor within %s by those before it: its time for that was %s",
-		len(overdue), r.report.Coverage.Paths, days(r.Policy.Contents), r.ContentsBudget)}
+		"%d of %s, this one first, not hashed by this run, nor within %s by those before it: its time for that was %s",
+		len(overdue), quantity(r.report.Coverage.Paths, "path"), days(r.Policy.Contents), r.ContentsBudget)}
 }
 
 // days words a duration in days where it is some.
