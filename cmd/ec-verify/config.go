@@ -1,20 +1,31 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/report"
 )
 
 func newConfigCommand(a *app) *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "check a configuration file",
-		Long:  "Read FILE (or the file of --config, or the default one) and say what is wrong with it, if anything.",
+		Long: `Read FILE (or the file of --config, or the default one) and say what is wrong
+with it, or that it holds. What it leaves for the command line, and what of it can't
+be used on this machine, is said as well; the units, which are given no flags, need
+all of it.
+
+Exit codes:
+  0    the configuration holds
+  78   it does not; stderr says why`,
 		Example: `  ec-verify config check /etc/ec-verify/config.json
   ec-verify config check result && echo usable`,
 		Args: argCount(0, 1, "at most one file"),
@@ -22,8 +33,11 @@ func newConfigCommand(a *app) *cobra.Command {
 			if len(files) == 1 {
 				a.configFile = files[0]
 			}
-			_, err := a.loadConfig()
-			return err
+			c, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return a.printChecked(c)
 		},
 	}
 	show := &cobra.Command{
@@ -40,6 +54,44 @@ func newConfigCommand(a *app) *cobra.Command {
 		},
 	}
 	return group(&cobra.Command{Use: "config", Short: "look at the configuration"}, check, show)
+}
+
+// printChecked says that c holds, and what a unit would miss in it.
+func (a *app) printChecked(c config.Config) error {
+	name := a.configFile
+	if name == "" {
+		name = config.DefaultFile
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			name += " (which does not exist: the defaults)"
+		}
+	}
+	lines := []string{name + ": it holds"}
+	for _, missing := range missingForUnits(c) {
+		lines = append(lines, "the units need more: "+missing.Error())
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missingForUnits returns what keeps a run without flags from beginning. The
+// token is left out: only the fetching unit has it.
+func missingForUnits(c config.Config) []error {
+	c.Release.TokenFile = ""
+	var missing []error
+	for _, check := range []func() error{
+		func() error { _, err := acceptedTags(c, ""); return err },
+		func() error { _, err := releaseVerifier(c); return err },
+		func() error { _, err := releaseSources(c); return err },
+	} {
+		if err := check(); err != nil {
+			missing = append(missing, err)
+		}
+	}
+	return missing
 }
 
 func (a *app) printConfig(c config.Config) error {

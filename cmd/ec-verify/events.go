@@ -36,8 +36,8 @@ func (a *app) journals() bool {
 	return systemd.StderrIsJournal()
 }
 
-// complainInJournal sends an error to the journal and reports whether it is
-// there.
+// complainInJournal sends an error to the journal, where events go there, and
+// reports whether whoever reads stderr finds it there.
 func (a *app) complainInJournal(err error) bool {
 	if !a.journals() {
 		return false
@@ -50,7 +50,13 @@ func (a *app) complainInJournal(err error) bool {
 		return false
 	}
 	a.journal.Send(systemd.Failed(toolVersion(), err))
-	return a.journal.Flush() == nil
+	if lost, _ := a.journal.Lost(); lost > 0 {
+		return false
+	}
+	// That it is known to have been read keeps it among the unit's entries. Where
+	// that is not known, it is there nevertheless, and must not be there twice.
+	_ = a.journal.Flush()
+	return systemd.StderrIsJournal()
 }
 
 // events tells of one run: to the journal in a unit, else to the log. It is for
@@ -107,8 +113,9 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ledger.DefaultWait)
 	defer cancel()
 	e.readLedger(ctx)
-	e.send(append(e.overdue(), systemd.Ended(e.run, r)...)...)
+	// The verdict comes last, where readers of a log look.
 	e.writeMetrics(r)
+	e.send(append(e.overdue(), systemd.Ended(e.run, r)...)...)
 	if e.journal == nil {
 		return false
 	}
@@ -146,7 +153,7 @@ func (e *events) overdue() []systemd.Entry {
 		if t.Overdue == 0 {
 			continue
 		}
-		o := systemd.Overdue{Tier: string(t.Name), Items: t.Items, Overdue: t.Overdue, Every: time.Duration(t.EverySeconds * float64(time.Second))}
+		o := systemd.Overdue{Tier: string(t.Name), Items: t.Items, Overdue: t.Overdue, Never: t.Never, Every: time.Duration(t.EverySeconds * float64(time.Second))}
 		if t.Oldest != nil {
 			o.Oldest = *t.Oldest
 		}

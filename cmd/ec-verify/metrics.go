@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"every.channel/ec-verify/internal/metrics"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
 )
 
 // writeMetrics writes what is known after the run that made r, where the
@@ -24,8 +26,20 @@ func (e *events) writeMetrics(r *report.Report) {
 		}
 	}
 	if err := metrics.Write(e.config.Metrics.File, s); err != nil {
-		e.app.complain(err)
+		e.unmeasured(err)
 	}
+}
+
+// unmeasured tells that metrics could not be written: to the journal, or whoever
+// reads stderr.
+func (e *events) unmeasured(err error) {
+	if e.journal != nil {
+		e.journal.Send(systemd.Unmeasured(e.run, err))
+		if n, _ := e.journal.Lost(); n == 0 && systemd.StderrIsJournal() {
+			return
+		}
+	}
+	fmt.Fprintf(e.app.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
 }
 
 func tierMetrics(t statusTier) metrics.Tier {

@@ -46,19 +46,24 @@ untrusted, 4 for one that could not be had.`,
 			if err != nil {
 				return err
 			}
-			return a.refresh(cmd.Context(), c)
+			return a.refresh(cmd.Context(), c, flags.unsafeUnsigned)
 		},
 	}
 	flags.register(cmd)
 	return cmd
 }
 
-func (a *app) refresh(ctx context.Context, c config.Config) error {
+// refresh is told whether it was a flag that has releases taken unsigned.
+func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	if len(c.Release.Accept) == 0 {
-		return usageError{errors.New("nothing to fetch: list the tags in the configuration's release.accept")}
+		return configError{errors.New("nothing to fetch: list the tags in the configuration's release.accept")}
 	}
 	if c.UnsafeUnsigned {
-		return usageError{errors.New("what nobody signed is not kept, so that there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")}
+		err := errors.New("what nobody signed is not kept, so that there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")
+		if byFlag {
+			return usageError{err}
+		}
+		return configError{err}
 	}
 	progress := new(release.Progress)
 	finder, err := newFinder(c, progress)

@@ -52,7 +52,8 @@ func acceptedTags(c config.Config, against string) ([]release.Tag, error) {
 		}
 	}
 	if len(tags) == 0 {
-		return nil, usageError{errNoRelease}
+		// The units name no release, so that it is the configuration which lacks one.
+		return nil, configError{errNoRelease}
 	}
 	return tags, nil
 }

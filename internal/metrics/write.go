@@ -27,8 +27,11 @@ func Write(name string, s Snapshot) error {
 	if err == nil {
 		return nil
 	}
-	if removed := os.Remove(name); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
-		return fmt.Errorf("write metrics: %w; those of an earlier run stay in %s: %w", err, name, removed)
+	// A read-only file system refuses to remove also what is not there.
+	if removed := os.Remove(name); removed != nil {
+		if _, there := os.Lstat(name); !errors.Is(there, fs.ErrNotExist) {
+			return fmt.Errorf("write metrics: %w; those of an earlier run stay in %s: %w", err, name, removed)
+		}
 	}
 	return fmt.Errorf("write metrics: %w; there are none now", err)
 }

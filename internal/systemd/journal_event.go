@@ -20,6 +20,8 @@ const (
 	RebootPending Event = "b3e4d5656d884f87b0d90831adddddae"
 	// CoverageOverdue: something was not checked for longer than it should be.
 	CoverageOverdue Event = "f3ebf875d01a4bfa952b55e46f6cedf8"
+	// MetricsFailed: the metrics of a run could not be written.
+	MetricsFailed Event = "68ef541849744e149ec9cad4a139bb3e"
 	// CommandFailed: the program could not do what it was started for.
 	CommandFailed Event = "92956786d0b04f25b417da354da46d42"
 )
@@ -28,7 +30,7 @@ const (
 func Events() []Event {
 	return []Event{
 		RunStarted, RunVerified, RunDrifted, RunUntrusted, RunInconclusive,
-		FindingMade, RebootPending, CoverageOverdue, CommandFailed,
+		FindingMade, RebootPending, CoverageOverdue, MetricsFailed, CommandFailed,
 	}
 }
 
@@ -68,6 +70,7 @@ const (
 	FieldAdvice        Field = "EC_VERIFY_ADVICE"
 	FieldItems         Field = "EC_VERIFY_ITEMS"
 	FieldOverdue       Field = "EC_VERIFY_OVERDUE"
+	FieldNever         Field = "EC_VERIFY_NEVER"
 	FieldEvery         Field = "EC_VERIFY_EVERY"
 	FieldOldest        Field = "EC_VERIFY_OLDEST"
 )

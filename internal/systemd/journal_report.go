@@ -158,6 +158,7 @@ type Overdue struct {
 	Tier    string
 	Items   int           // how many there are
 	Overdue int           // of these, not checked in time
+	Never   int           // of these, never checked
 	Every   time.Duration // how often each is to be checked
 	Oldest  time.Time     // of the oldest check; zero where there is none
 }
@@ -168,10 +169,17 @@ func (o Overdue) Entry(run Run) Entry {
 	maps.Copy(fields, map[Field]string{
 		FieldTier: text(o.Tier), FieldItems: strconv.Itoa(o.Items), FieldOverdue: strconv.Itoa(o.Overdue), FieldEvery: o.Every.String(),
 	})
-	message := fmt.Sprintf("coverage overdue: %d of %d items of the %s tier were not checked within %s", o.Overdue, o.Items, text(o.Tier), o.Every)
-	if !o.Oldest.IsZero() {
+	message := fmt.Sprintf("coverage overdue: not checked within %s are %d of the %d items of the %s tier", o.Every, o.Overdue, o.Items, text(o.Tier))
+	switch fields[FieldNever] = number(int64(o.Never)); {
+	case o.Never == o.Overdue:
+		message += ", as none of these ever was"
+	case o.Never > 0:
+		message += fmt.Sprintf(", and never were %d", o.Never)
+	}
+	// The oldest check is one of those that are overdue, if any of these has one.
+	if !o.Oldest.IsZero() && o.Never < o.Overdue {
 		fields[FieldOldest] = o.Oldest.UTC().Format(time.RFC3339)
-		message += ", the oldest check is of " + fields[FieldOldest]
+		message += "; the oldest check is of " + fields[FieldOldest]
 	}
 	return Entry{
 		Event: CoverageOverdue, Priority: journal.PriWarning, Fields: fields,
@@ -186,6 +194,17 @@ func Failed(tool string, err error) Entry {
 	return Entry{
 		Event: CommandFailed, Priority: journal.PriErr, Message: message,
 		Fields: map[Field]string{FieldTool: text(tool), FieldDetail: message},
+	}
+}
+
+// Unmeasured returns the entry of a run whose metrics could not be written.
+func Unmeasured(run Run, err error) Entry {
+	message := text(strings.TrimSpace(err.Error()))
+	fields := run.fields()
+	fields[FieldDetail] = message
+	return Entry{
+		Event: MetricsFailed, Priority: journal.PriWarning, Fields: fields,
+		Message: message + "\n→ The verdict does not depend on it. Let the directory of metrics.file be there and be written to; for a unit, ReadWritePaths= names it.",
 	}
 }
 

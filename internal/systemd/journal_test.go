@@ -54,7 +54,8 @@ func everything(s string) []Entry {
 	untrusted.Cause, unreadable.Cause = report.ReleaseUntrusted, report.Unreadable
 	entries := []Entry{
 		Started(Run{ID: 7, Tool: s, Against: s}),
-		Overdue{Tier: s, Items: 9, Overdue: 8, Every: time.Hour, Oldest: time.Unix(1, 0)}.Entry(run),
+		Overdue{Tier: s, Items: 9, Overdue: 8, Never: 2, Every: time.Hour, Oldest: time.Unix(1, 0)}.Entry(run),
+		Unmeasured(run, errors.New(s)),
 		Failed(s, errors.New(s)),
 	}
 	for _, findings := range [][]report.Finding{{full, pending}, {untrusted}, {unreadable}, {}} {
@@ -223,7 +224,7 @@ func TestLost(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	calls := make(chan struct{}, 10)
-	j = &Journal{wait: 10 * time.Millisecond, send: func(Entry) error {
+	j = &Journal{wait: 500 * time.Millisecond, send: func(Entry) error {
 		calls <- struct{}{}
 		if len(calls) > 2 {
 			<-release
@@ -275,6 +276,7 @@ func TestCatalog(t *testing.T) {
 func leastOfAll() []Entry {
 	entries := []Entry{
 		Started(Run{Tool: "x"}), Overdue{Tier: "contents", Items: 1, Overdue: 1}.Entry(Run{Tool: "x"}), Failed("x", errors.New("x")),
+		Unmeasured(Run{Tool: "x"}, errors.New("x")),
 	}
 	for _, c := range []report.Cause{closure.Missing, report.PendingReboot, report.Unreadable, report.ReleaseUntrusted} {
 		r := reportOf(report.Finding{Tier: report.TierLive, Cause: c, Path: "/nix/store/x"})
@@ -375,5 +377,31 @@ func TestFlush(t *testing.T) {
 	})
 	if err := synchronize(filepath.Join(t.TempDir(), "none"), time.Minute); err == nil {
 		t.Error("nobody is there, and no error")
+	}
+}
+
+// TestOverdue: of what was never checked there is no oldest check.
+func TestOverdue(t *testing.T) {
+	for _, c := range []struct {
+		o                    Overdue
+		message, never, date string
+	}{
+		{
+			Overdue{Tier: "rebuild", Items: 30, Overdue: 27, Never: 27, Every: time.Hour, Oldest: time.Unix(60, 0)},
+			"coverage overdue: not checked within 1h0m0s are 27 of the 30 items of the rebuild tier, as none of these ever was\n", "27", "",
+		},
+		{
+			Overdue{Tier: "rebuild", Items: 30, Overdue: 27, Never: 1, Every: time.Hour, Oldest: time.Unix(60, 0)},
+			"coverage overdue: not checked within 1h0m0s are 27 of the 30 items of the rebuild tier, and never were 1; the oldest check is of 1970-01-01T00:01:00Z\n", "1", "1970-01-01T00:01:00Z",
+		},
+		{
+			Overdue{Tier: "contents", Items: 30, Overdue: 1, Every: time.Hour, Oldest: time.Unix(60, 0)},
+			"coverage overdue: not checked within 1h0m0s are 1 of the 30 items of the contents tier; the oldest check is of 1970-01-01T00:01:00Z\n", "", "1970-01-01T00:01:00Z",
+		},
+	} {
+		e := c.o.Entry(run)
+		if !strings.HasPrefix(e.Message, c.message) || e.Fields[FieldNever] != c.never || e.Fields[FieldOldest] != c.date {
+			t.Errorf("%+v:\n%s%v", c.o, e.Message, e.Fields)
+		}
 	}
 }
