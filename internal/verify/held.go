@@ -15,7 +15,7 @@ func (r *run) tellHeld() {
 	if held.Blind != nil {
 		r.find(report.Finding{Tier: report.TierContents, Cause: report.PressureUnknown, Detail: held.Blind.Error()})
 	}
-	why := ""
+	var why string
 	switch {
 	case held.UsedUp:
 		why = "all that neighbour.maxPause allows"
