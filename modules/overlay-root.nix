@@ -160,14 +160,16 @@ in
     }) (lib.optionals config.services.openssh.enable config.services.openssh.hostKeys);
 
     # At the priority of a default, so that another definition ends in the
-    # assertion above and not in a conflict without advice.
+    # assertion above and not in a conflict without advice. Not so the options:
+    # NixOS adds one of its own to what stage 1 mounts, and lists of defaults give
+    # way to it.
     fileSystems = lib.mapAttrs (
       where: f:
       if where == "/" then
         {
           device = mkDefault f.device;
           fsType = mkDefault f.fsType;
-          options = mkDefault f.options;
+          inherit (f) options;
         }
       else
         f

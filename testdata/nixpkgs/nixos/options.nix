@@ -141,8 +141,21 @@ let
       );
     };
 
+  # What stage 1 mounts whether it is asked to or not.
+  neededForBoot = [
+    "/"
+    "/etc"
+    "/nix"
+    "/nix/store"
+    "/usr"
+    "/var"
+    "/var/lib"
+    "/var/lib/nixos"
+    "/var/log"
+  ];
+
   fileSystem =
-    { name, ... }:
+    { name, config, ... }:
     {
       options = {
         mountPoint = opt types.nonEmptyStr name;
@@ -157,6 +170,21 @@ let
         autoResize = bool false;
         noCheck = bool false;
       };
+      # At the priority of an ordinary definition: who sets the options at that of
+      # a default has none of them in the end.
+      config.options = lib.mkMerge [
+        (lib.mkIf (config.neededForBoot || lib.elem config.mountPoint neededForBoot) [ "x-initrd.mount" ])
+        (lib.mkIf config.autoResize [ "x-systemd.growfs" ])
+        (lib.mkIf config.autoFormat [ "x-systemd.makefs" ])
+      ];
+      config.device = lib.mkMerge [
+        (lib.mkIf (lib.elem config.fsType [
+          "proc"
+          "sysfs"
+          "tmpfs"
+        ]) (lib.mkDefault config.fsType))
+        (lib.mkIf (config.label != null) (lib.mkDefault "/dev/disk/by-label/${config.label}"))
+      ];
     };
 
   user.options = {
