@@ -84,7 +84,7 @@ bench-neighbour: ## measure what a video encoder notices; writes its part of doc
 
 .PHONY: lint
 lint: $(GOLANGCI) $(ACTIONLINT) ## formatting, vet, staticcheck, import directions, shell, workflows
-	test -z "$$(gofmt -l cmd internal pkg)"
+	test -z "$$(gofmt -l cmd hack internal pkg)"
 	$(GOLANGCI) run ./...
 	hack/lint-shell
 	hack/lint-workflows $(ACTIONLINT)
