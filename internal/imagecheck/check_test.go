@@ -91,6 +91,9 @@ func expect(t *testing.T, r *imagecheck.Result, class imagecheck.Class, want ...
 
 var deep = imagecheck.Options{Inside: true}
 
+// storeImage is where the squashfs lies in the initrd.
+const storeImage = "nix/store/" + imagetest.StoreImage
+
 func TestIntact(t *testing.T) {
 	b, r := released(t, nil)
 	result := check(t, r, deep, b.Out)
@@ -161,7 +164,7 @@ func rebuild(t *testing.T, b *imagetest.Build, script string) {
 // the manifest says.
 func TestDishonestBuilder(t *testing.T) {
 	program, top := "store/"+imagetest.Program, "store/"+imagetest.Toplevel
-	squash := "initrd › nix-store.squashfs"
+	squash := "initrd › " + storeImage
 	cases := []struct{ name, script, want string }{
 		{"one byte", "printf X | dd of=" + program + "/share/data bs=1 seek=7 conv=notrunc status=none", "drift path-altered program-1 @" + squash + " [share/data content]"},
 		{"executable", "chmod +x " + program + "/share/data", "drift path-altered program-1 @" + squash + " [share/data executable]"},
@@ -178,6 +181,7 @@ func TestDishonestBuilder(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			b, r := released(t, func(b *imagetest.Build) {
 				rebuild(t, b, c.script)
 			})
@@ -194,9 +198,13 @@ func TestDishonestBuilder(t *testing.T) {
 // TestDishonestImages: the store is honest, what was put around it is not.
 func TestDishonestImages(t *testing.T) {
 	pack := "tar -C bundle --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=gnu -cf - initrd kernel netboot.ipxe | gzip -n >release/" + imagetest.Bundle
+	again := imagetest.SecondArchive + "; cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack
+	third := func(script string) string {
+		return "(mkdir -p third/nix/store third/var; cd third; " + script + "; find . -mindepth 1 | cpio -o -H newc -R +0:+0 --quiet) >>bundle/initrd; " + pack
+	}
 	squash := func(contents string) string {
-		return "rm second/nix-store.squashfs; mksquashfs " + contents + " second/nix-store.squashfs -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -quiet -no-progress -noappend >/dev/null\n" +
-			"(cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack
+		return "rm -f second/" + storeImage + "; mksquashfs " + contents + " second/" + storeImage + " -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -quiet -no-progress -noappend >/dev/null\n" +
+			"chmod 444 second/" + storeImage + "\n" + again
 	}
 	twice := func(more string) string {
 		return "tar -C bundle --format=gnu -cf - initrd kernel netboot.ipxe -C .. " + more + " | gzip -n >release/" + imagetest.Bundle
@@ -208,22 +216,33 @@ func TestDishonestImages(t *testing.T) {
 	}{
 		{"a path too many", "mkdir -p extra/55555555555555555555555555555555-evil; " + squash("store/* extra/*"), imagecheck.Drift, "drift path-extra evil"},
 		{"a path missing", squash("store/" + imagetest.Toplevel + " store/" + imagetest.Kernel + " store/" + imagetest.InitrdP), imagecheck.Drift, "drift path-missing program-1"},
-		{"a FIFO", "mkfifo store/" + imagetest.Program + "/fifo; " + squash("store/*"), imagecheck.Drift, `drift path-altered program-1 @initrd › nix-store.squashfs: "fifo": not a regular file`},
-		{"something beside the store", "mkdir -p extra/etc; " + squash("store/* extra/etc"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs › etc"},
+		{"a FIFO", "mkfifo store/" + imagetest.Program + "/fifo; " + squash("store/*"), imagecheck.Drift, `drift path-altered program-1 @initrd › ` + storeImage + `: "fifo": not a regular file`},
+		{"something beside the store", "mkdir -p extra/etc; " + squash("store/* extra/etc"), imagecheck.Drift, "drift member-extra @initrd › " + storeImage + " › etc"},
 		{"a file behind the initrd", "echo evil >second/init; " + squash("store/*"), imagecheck.Drift, "drift member-extra @initrd › init"},
 		{"a third archive", "(mkdir third; cd third; echo evil >init; echo init | cpio -o -H newc --quiet) >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › init"},
 		{"another system is started", "sed -i 's,init=/nix/store/4,init=/nix/store/5,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
 		{"no system is started", "sed -i 's,init=[^ ]*,,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it does not say"},
 		{"a registration of another hash", "sed -i '2s/.*/sha256:0000000000000000000000000000000000000000000000000000/' nix-path-registration; " + squash("store/* nix-path-registration"), imagecheck.Drift, "drift registration linux-6.12"},
 		{"a registration that is cut short", "truncate -s -70 nix-path-registration; " + squash("store/* nix-path-registration"), imagecheck.Drift, "drift registration"},
-		{"a squashfs that is cut short", "truncate -s -8000 second/nix-store.squashfs; (cd second && find . -mindepth 1 | cpio -o -H newc --quiet | zstd -q >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive unreadable"},
+		{"a squashfs that is cut short", "chmod 644 second/" + storeImage + "; truncate -s -8000 second/" + storeImage + "; " + again, imagecheck.Inconclusive, "inconclusive unreadable"},
 		{"no store", "cp store/" + imagetest.InitrdP + "/initrd bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive not-checked: there is no store"},
 		{"no image", "echo x >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive not-checked: it is no image"},
 		{"a kernel twice", "mkdir evil; echo evil >evil/x; " + twice("--transform=s,x,kernel, -C evil x"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
 		{"a link over the kernel", "mkdir evil; echo evil >evil/x; ln -s x evil/kernel; " + twice("-C evil x kernel"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
 		{"an initrd twice", "mkdir evil; cp bundle/initrd evil; " + twice("-C evil initrd"), imagecheck.Drift, "drift member-extra @initrd: it is there twice"},
-		{"a squashfs twice", "cat second.cpio >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
-		{"another superblock over the squashfs", "(mkdir third; cd third; head -c 95 ../second/nix-store.squashfs >nix-store.squashfs; echo nix-store.squashfs | cpio -o -H newc --quiet) >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
+		{"a squashfs twice", "cat second.cpio >>bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › " + storeImage + ": it is there twice"},
+		{"another superblock over the squashfs", third("head -c 95 ../second/" + storeImage + " >" + storeImage), imagecheck.Drift, "drift member-extra @initrd › " + storeImage + ": it is there twice"},
+		{"a squashfs over the link", third("cp ../second/" + storeImage + " nix-store.squashfs"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
+		{"another link", third("ln -s /nix/store/" + imagetest.InitrdP + " nix-store.squashfs"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
+		{"a link that leads into the initrd", "rm second/nix-store.squashfs; ln -s /nix/store/" + imagetest.InitrdP + " second/nix-store.squashfs; " + again, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it leads to no squashfs"},
+		{"a link that leads elsewhere", "rm second/nix-store.squashfs; ln -s /sysroot/evil second/nix-store.squashfs; " + again, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it lies behind"},
+		{"a link by another name", "ln -s /nix/store/" + imagetest.StoreImage + " second/init; " + again, imagecheck.Drift, "drift member-extra @initrd › init"},
+		{"a squashfs that nothing leads to", third("cp ../second/" + storeImage + " nix/store/" + strings.Replace(imagetest.StoreImage, "6", "7", 1)), imagecheck.Drift, "drift member-extra @initrd › nix/store/7666"},
+		{"a file in a store path", third("mkdir nix/store/" + imagetest.Program + "; echo evil >nix/store/" + imagetest.Program + "/x"), imagecheck.Drift, "drift member-extra @initrd › nix/store/" + imagetest.Program},
+		{"a program in place of a store path", third("echo evil >nix/store/" + imagetest.Program), imagecheck.Drift, "drift member-extra @initrd › nix/store/" + imagetest.Program},
+		{"a link for a store path", third("ln -s /evil nix/store/" + imagetest.Program), imagecheck.Drift, "drift member-extra @initrd › nix/store/" + imagetest.Program},
+		{"a link for a directory", third("rmdir var; ln -s /evil var"), imagecheck.Drift, "drift member-extra @initrd › var"},
+		{"a directory that all may write", third("chmod 777 var"), imagecheck.Drift, "drift member-extra @initrd › var"},
 		{"a directory for init", "mkdir second/init; " + squash("store/*"), imagecheck.Drift, "drift member-extra @initrd › init"},
 		{"the root made writable", "chmod 777 second; (cd second; find . | cpio -o -H newc -R +0:+0 --quiet >../second.cpio); cat store/" + imagetest.InitrdP + "/initrd second.cpio >bundle/initrd; " + pack, imagecheck.Drift, "drift member-extra @initrd › "},
 		{"a large script", "sed -i 's,init=[^ ]*,init=/evil,' bundle/netboot.ipxe; head -c 300000 /dev/zero | tr '\\0' '#' >>bundle/netboot.ipxe; " + pack, imagecheck.Inconclusive, "inconclusive not-checked @netboot.ipxe: a boot script of"},
@@ -240,12 +259,46 @@ func TestDishonestImages(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			b, r := released(t, func(b *imagetest.Build) { imagetest.Shell(t, b.Dir, c.script) })
 			opts := deep
 			if c.name == "a bomb" {
 				opts.Limits = image.Limits{Members: 1000, Bytes: 100 << 20, Spool: 100 << 20}
 			}
 			expect(t, check(t, r, opts, filepath.Join(b.Out, imagetest.Bundle)), c.class, c.want)
+		})
+	}
+}
+
+// TestHonestInitrds: an initrd is put together in many ways, and none of them is
+// a difference.
+func TestHonestInitrds(t *testing.T) {
+	imagetest.Need(t, "gzip", "xz")
+	early := "(mkdir -p early/kernel/x86/microcode; cd early; seq 1 2000 >kernel/x86/microcode/AuthenticAMD.bin; find . | LC_ALL=C sort | cpio --quiet -o -H newc -R +0:+0 --reproducible)"
+	flat := "rm second/nix-store.squashfs; mv second/" + storeImage + " second/nix-store.squashfs; rm -r second/nix second/var; " + imagetest.SecondArchive
+	for _, c := range []struct{ name, early, main, second string }{
+		{"zstd", ":", "zstd -q -19", ""},
+		{"zstd behind microcode", early, "zstd -q -19", ""},
+		{"zstd with its checksum and size", ":", "zstd -q --check --content-size", "zstd -dc second.cpio | zstd -q --check -T2 >x; mv x second.cpio"},
+		{"gzip", ":", "gzip -n9", "zstd -dc second.cpio | gzip -n9 >x; mv x second.cpio"},
+		{"gzip behind microcode, and then zstd", early, "gzip -n9", ""},
+		{"not compressed, with padding between", early, "cat; head -c 1500 /dev/zero", "zstd -dc second.cpio >x; mv x second.cpio; head -c 4096 /dev/zero >>second.cpio"},
+		{"the squashfs in the root", ":", "zstd -q", flat},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b, r := released(t, func(b *imagetest.Build) {
+				initrd := "store/" + imagetest.InitrdP + "/initrd"
+				imagetest.Shell(t, b.Dir, "zstd -dc "+initrd+" >main.cpio; { "+c.early+"; { "+c.main+"; } <main.cpio; } >x; mv x "+initrd)
+				b.Images(t)
+				b.Manifest(t)
+				imagetest.Shell(t, b.Dir, c.second+"\ncat "+initrd+" second.cpio >bundle/initrd; tar -C bundle -cf - initrd kernel netboot.ipxe | gzip -n >release/"+imagetest.Bundle)
+			})
+			got := check(t, r, deep, filepath.Join(b.Out, imagetest.Bundle))
+			expect(t, got, "")
+			if in := got.Images[0].Inside; in == nil || in.Paths != 4 || in.Files != 3 {
+				t.Errorf("inside: %+v", in)
+			}
 		})
 	}
 }

@@ -79,6 +79,8 @@ type look struct {
 	initrds int
 	names   map[string]bool // of what is in archives, to find what is there twice
 	images  []string        // the names of members that are to be a squashfs
+	// links are those to a squashfs, and linked what lies where one may lead.
+	links, linked []image.Member
 }
 
 // store is one squashfs with store paths.
@@ -189,22 +191,70 @@ func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
 	}}
 }
 
-// initrdMember looks at what follows the system's own initrd: the squashfs, and
-// nothing that Linux would unpack over what came before.
+// initrdMember looks at what follows the system's own initrd: the squashfs with
+// what leads to it, and nothing that Linux would unpack over what came before.
+//
+// nixpkgs' makeInitrdNG puts the squashfs under its own store path, with a link
+// in the root that has the name that the system looks for, and the directories
+// on the way; an image may also have it in the root itself.
 func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
 	if w.s.initrd.SHA256.IsZero() || m.Segment < w.s.initrd.Size {
 		return nil, nil // covered by the digest of the beginning, or told above
 	}
-	if m.Path == "" && m.Type == nar.Directory && oddity(m) == "" {
-		return nil, nil // the root
+	if m.Type == nar.Directory {
+		if slices.Contains(initrdDirs, m.Path) && oddity(m) == "" {
+			return nil, nil
+		}
+		w.override(m)
+		return nil, nil
 	}
-	if m.Path == storeImage && m.Type == nar.Regular {
+	switch {
+	case m.Path == storeImage && m.Type == nar.Symlink && w.isStorePath(m.Target):
+		w.twice(m)
+		w.links = append(w.links, m)
+	case m.Path == storeImage && m.Type == nar.Regular:
 		w.twice(m)
 		w.images = append(w.images, m.Name())
-	} else {
-		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
+	case m.Type == nar.Regular && w.isStorePath("/"+m.Path):
+		w.twice(m)
+		w.images = append(w.images, m.Name())
+		w.linked = append(w.linked, m)
+	default:
+		w.override(m)
 	}
 	return nil, nil
+}
+
+// initrdDirs are the directories that an archive behind the system's initrd may
+// have, which has them too.
+var initrdDirs = []string{"", "nix", "nix/store", "var", "var/empty"}
+
+// isStorePath reports whether name is a store path, and not a file in one.
+func (w *look) isStorePath(name string) bool {
+	_, err := w.s.manifest.StoreDir.Parse(name)
+	return err == nil
+}
+
+func (w *look) override(m image.Member) {
+	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
+}
+
+// checkLinks wants each squashfs in a store path of an initrd to be what the link
+// in the root leads to, and that link to lead to one.
+func (w *look) checkLinks() {
+	leads := func(link, m image.Member) bool {
+		return link.Target == "/"+m.Path && slices.Equal(link.Inside, m.Inside)
+	}
+	for _, m := range w.linked {
+		if !slices.ContainsFunc(w.links, func(link image.Member) bool { return leads(link, m) }) {
+			w.override(m)
+		}
+	}
+	for _, link := range w.links {
+		if !slices.ContainsFunc(w.linked, func(m image.Member) bool { return leads(link, m) }) {
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: link.Name(), Got: link.Target, Detail: "it leads to no squashfs that lies beside it"})
+		}
+	}
 }
 
 // storeMember looks at a node of a squashfs: the root, what is beside the store
@@ -334,6 +384,7 @@ func (w *look) endStore() {
 // finish looks for what is missing.
 func (w *look) finish() {
 	w.endStore()
+	w.checkLinks()
 	for _, name := range w.images {
 		if w.stores[name] == nil {
 			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is no squashfs"})

@@ -29,6 +29,15 @@ const (
 	Toplevel = "44444444444444444444444444444444-nixos-system-ec"
 )
 
+// StoreImage is the store path of the squashfs in the netboot image's initrd;
+// the root of that has a link to it, which is called nix-store.squashfs.
+const StoreImage = "66666666666666666666666666666666-squashfs.img"
+
+// SecondArchive is a shell command that makes second.cpio of the directory
+// second, as nixpkgs' makeInitrdNG does: with the root, the directories on the
+// way and an empty one.
+const SecondArchive = `(cd second && find . -exec touch -h -d @1 {} + && find . -print0 | LC_ALL=C sort -z | cpio --quiet -o -H newc -R +0:+0 --reproducible --null | zstd -q >../second.cpio)`
+
 // Names of the images of a release.
 const (
 	Bundle  = "ec-runner-x86_64-netboot-" + Tag + ".tar.gz"
@@ -65,20 +74,20 @@ ln -s /nix/store/`+Kernel+`/bzImage kernel; ln -s /nix/store/`+InitrdP+`/initrd 
 // Images makes the images of the store as it is now, into the release.
 func (b *Build) Images(t testing.TB) {
 	t.Helper()
-	Shell(t, b.Dir, `mkdir -p release; rm -rf bundle second isoroot; mkdir bundle second isoroot isoroot/boot
+	Shell(t, b.Dir, `mkdir -p release; rm -rf bundle second isoroot; mkdir -p bundle second/nix/store second/var/empty isoroot/boot
 find store -exec touch -h -d @1 {} +
 : >nix-path-registration`)
 	Shell(t, b.Dir, b.registration(t)+`touch -d @1 nix-path-registration
-rm -f second/nix-store.squashfs
-mksquashfs nix-path-registration $(ls -d store/*) second/nix-store.squashfs -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -processors 1 -root-mode 0755 -quiet -no-progress -noappend >/dev/null
-touch -d @1 second/nix-store.squashfs`)
-	Cpio(t, filepath.Join(b.Dir, "second"), filepath.Join(b.Dir, "second.cpio"), "zstd -q")
+ln -s /nix/store/`+StoreImage+` second/nix-store.squashfs
+mksquashfs nix-path-registration $(ls -d store/*) second/nix/store/`+StoreImage+` -no-hardlinks -keep-as-directory -all-root -comp zstd -b 131072 -processors 1 -root-mode 0755 -quiet -no-progress -noappend >/dev/null
+chmod 444 second/nix/store/`+StoreImage+`
+`+SecondArchive)
 	Shell(t, b.Dir, `cp store/`+Kernel+`/bzImage bundle/kernel
 cat store/`+InitrdP+`/initrd second.cpio >bundle/initrd
 printf '#!ipxe\nkernel kernel init=/nix/store/`+Toplevel+`/init initrd=initrd console=ttyS0 ${cmdline}\ninitrd initrd\nboot\n' >bundle/netboot.ipxe
 chmod 644 bundle/*
 tar -C bundle --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=gnu -cf - initrd kernel netboot.ipxe | gzip -n >release/`+Bundle+`
-cp second/nix-store.squashfs isoroot/; cp store/`+Kernel+`/bzImage isoroot/boot/bzImage; cp store/`+InitrdP+`/initrd isoroot/boot/initrd
+cp second/nix/store/`+StoreImage+` isoroot/nix-store.squashfs; cp store/`+Kernel+`/bzImage isoroot/boot/bzImage; cp store/`+InitrdP+`/initrd isoroot/boot/initrd
 printf 'linux /boot/bzImage init=/nix/store/`+Toplevel+`/init\n' >isoroot/boot/grub.cfg
 find isoroot -exec touch -h -d @1 {} +`)
 	ISO(t, filepath.Join(b.Dir, "isoroot"), filepath.Join(b.Out, ISOName))
