@@ -58,7 +58,8 @@ func newNetbootCheckCommand(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "check that what is served is what was staged",
 		Long: `Hold the files of the stage that is served to what was written down when its
-release was verified, byte for byte.
+release was verified, byte for byte. That is for damage and for slips: who can
+write to the directory can change what was written down as well.
 
 Exit codes: 0 it is whole; 1 it was altered or damaged since; 4 nothing is
 staged, or it could not be read. Stage it again to mend it.`,
@@ -69,14 +70,7 @@ staged, or it could not be read. Stage it again to mend it.`,
 				return usageError{errors.New("--dir DIR is missing: say where releases are staged")}
 			}
 			s := netboot.Stager{Dir: dir}
-			name, err := s.Current()
-			if err != nil {
-				return err
-			}
-			if name == "" {
-				return fmt.Errorf("nothing is staged in %s; run ec-verify netboot stage", dir)
-			}
-			record, err := s.Check(cmd.Context(), name)
+			name, record, err := s.CheckCurrent(cmd.Context())
 			var altered *netboot.AlteredError
 			if errors.As(err, &altered) {
 				a.complain(err)
@@ -84,6 +78,9 @@ staged, or it could not be read. Stage it again to mend it.`,
 			}
 			if err != nil {
 				return err
+			}
+			if name == "" {
+				return fmt.Errorf("nothing is staged in %s; run ec-verify netboot stage", dir)
 			}
 			return a.printStage(fmt.Sprintf("release %s is served, and whole", record.Tag), stageSummary{
 				SchemaVersion: 1, Tag: string(record.Tag), Stage: name, Sums: record.Sums, Tarball: record.Tarball, URL: string(record.URL),

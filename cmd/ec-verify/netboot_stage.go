@@ -38,6 +38,9 @@ A stage that is there already is checked byte for byte and not fetched again.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--url: %w", err)}
 			}
+			if _, err := release.ParseTag(args[0]); err != nil {
+				return usageError{err}
+			}
 			if _, err := filepath.Match(tarball, ""); err != nil {
 				return usageError{fmt.Errorf("--tarball %q: %w", tarball, err)}
 			}
@@ -83,13 +86,7 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 	finder.Options = append(finder.Options, release.WithTempDir(c.StateDir))
 	stop := a.watchFetch(progress)
 	defer stop()
-	return stageRelease(cmd.Context(), finder, tag, s)
-}
-
-func stageRelease(ctx context.Context, finder *release.Finder, tag string, s netboot.Stager) (*netboot.Staged, error) {
-	r, err := findRelease(ctx, finder, tag)
-	if err != nil {
-		return nil, err
-	}
-	return s.Stage(ctx, r)
+	return s.Stage(cmd.Context(), func(ctx context.Context) (*release.Release, error) {
+		return findRelease(ctx, finder, tag)
+	})
 }

@@ -50,13 +50,26 @@ func badBundle(format string, args ...any) error { return errBundle{fmt.Errorf(f
 // written: another one is served. A bundle has these three members as regular
 // files and no others, but for the directory "./" itself.
 func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]File, script []byte, err error) {
-	z, err := gzip.NewReader(in)
+	// What cannot be read is no fault of the bundle's.
+	medium := &errorKeeper{r: in}
+	defer func() {
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case medium.err != nil:
+			err = medium.err
+		}
+	}()
+	z, err := gzip.NewReader(medium)
 	if err != nil {
 		return nil, nil, badBundle("it is not gzip: %v", err)
 	}
 	files = make(map[string]File)
-	t := tar.NewReader(z)
-	for {
+	// A little that is compressed may expand to headers for hours.
+	expanded := &contextReader{ctx, z}
+	t := tar.NewReader(expanded)
+	for root := false; ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -64,7 +77,8 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 		if err != nil {
 			return nil, nil, badBundle("it is not a tar archive: %v", err)
 		}
-		if h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
+		if !root && h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
+			root = true
 			continue
 		}
 		name := strings.TrimPrefix(h.Name, "./")
@@ -82,20 +96,19 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 		case h.Size == 0:
 			return nil, nil, badBundle("its member %s is empty", name)
 		}
-		body := &contextReader{ctx, t}
 		if name == ScriptName {
-			if script, err = io.ReadAll(body); err != nil {
-				return nil, nil, memberError(ctx, name, err)
+			if script, err = io.ReadAll(t); err != nil {
+				return nil, nil, memberError(name, err)
 			}
 			files[name] = File{}
 			continue
 		}
-		if files[name], err = writeFile(filepath.Join(dir, name), body); err != nil {
-			return nil, nil, memberError(ctx, name, err)
+		if files[name], err = writeFile(filepath.Join(dir, name), t); err != nil {
+			return nil, nil, memberError(name, err)
 		}
 	}
 	// The checksum of gzip comes last. What follows the archive is padding.
-	if n, err := io.Copy(io.Discard, io.LimitReader(&contextReader{ctx, z}, 1<<20)); err != nil || n == 1<<20 {
+	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
 		return nil, nil, badBundle("it does not end where its archive does")
 	}
 	for _, name := range []string{KernelName, InitrdName, ScriptName} {
@@ -108,9 +121,9 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 }
 
 // memberError tells what is the archive's fault from what is this machine's.
-func memberError(ctx context.Context, name string, err error) error {
+func memberError(name string, err error) error {
 	var onDisk *os.PathError
-	if ctx.Err() != nil || errors.As(err, &onDisk) {
+	if errors.As(err, &onDisk) {
 		return err
 	}
 	return badBundle("its member %s cannot be read: %v", name, err)
@@ -133,19 +146,39 @@ func writeFile(name string, in io.Reader) (File, error) {
 	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
 }
 
+// errNotRegular: something else is in a file's place, and nothing of it was read.
+var errNotRegular = errors.New("not a regular file")
+
 // hashFile returns what the regular file name is now.
 func hashFile(ctx context.Context, name string) (File, error) {
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return File{}, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
+	}
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return File{}, err
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return File{}, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+		return File{}, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
 	}
 	h := sha256.New()
 	size, err := io.Copy(h, &contextReader{ctx, f})
 	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
+}
+
+// errorKeeper remembers with what other than its end a reader failed.
+type errorKeeper struct {
+	r   io.Reader
+	err error
+}
+
+func (k *errorKeeper) Read(p []byte) (int, error) {
+	n, err := k.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		k.err = err
+	}
+	return n, err
 }
 
 // contextReader ends with its context.

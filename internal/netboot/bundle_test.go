@@ -4,10 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 const goodScript = `#!ipxe
@@ -96,6 +101,10 @@ func TestUnpack(t *testing.T) {
 		{"an empty file", pack(t, member{name: "kernel"}), "kernel is empty"},
 		{"more than is allowed", huge, "at most"},
 		{"a script that is too long", pack(t, good(goodScript+strings.Repeat("#\n", maxScript))...), "at most"},
+		{"the root twice", pack(t, append(good(goodScript), member{name: "./", kind: tar.TypeDir}, member{name: ".", kind: tar.TypeDir})...), `a member "."`},
+		{"a name with a line's end", with(member{name: "kernel\n\x1b[2J", body: "x"}), `\n\x1b[2J`},
+		{"a second stream of gzip", append(bytes.Clone(whole), pack(t, member{name: "evil", body: strings.Repeat("x", 2<<20)})...), "does not end"},
+		{"something after the stream", append(bytes.Clone(whole), "more"...), "does not end"},
 		{"much after the archive", func() []byte {
 			var b bytes.Buffer
 			z := gzip.NewWriter(&b)
@@ -135,5 +144,57 @@ func TestUnpack(t *testing.T) {
 				t.Errorf("it wrote %d files", len(entries))
 			}
 		})
+	}
+}
+
+// TestUnpackUnreadable: what this machine cannot read is no fault of the bundle,
+// wherever in it that happens.
+func TestUnpackUnreadable(t *testing.T) {
+	whole := pack(t, good(goodScript+strings.Repeat("# filler that does not compress away: 93f1c0\n", 20))...)
+	broken := errors.New("input/output error")
+	for at := range len(whole) {
+		in := io.MultiReader(bytes.NewReader(whole[:at]), iotest.ErrReader(broken))
+		_, _, err := unpack(t.Context(), in, t.TempDir())
+		var bad errBundle
+		if !errors.Is(err, broken) || errors.As(err, &bad) {
+			t.Fatalf("at byte %d: %v", at, err)
+		}
+	}
+}
+
+// TestUnpackEnds: a bundle that expands to headers without an end is left when
+// the run ends.
+func TestUnpackEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	defer r.Close()
+	go func() {
+		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		var block bytes.Buffer
+		if err := tar.NewWriter(&block).WriteHeader(&tar.Header{Name: "x", Typeflag: tar.TypeReg}); err != nil {
+			panic(err)
+		}
+		// A header of a kind that the reader of archives takes for a part of the
+		// next one.
+		skipped := block.Bytes()
+		skipped[156] = tar.TypeGNULongName
+		sum := 8 * int(' ')
+		for i, b := range skipped {
+			if i < 148 || i >= 156 {
+				sum += int(b)
+			}
+		}
+		copy(skipped[148:], fmt.Sprintf("%06o\x00 ", sum))
+		for n := 0; ; n++ {
+			if _, err := z.Write(skipped); err != nil {
+				return
+			}
+			if n == 10_000 {
+				cancel()
+			}
+		}
+	}()
+	if _, _, err := unpack(ctx, r, t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/google/renameio/v2"
 )
@@ -49,10 +50,21 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 		return err
 	}
 	for _, e := range entries {
-		if _, ok := links[e.Name()]; !ok && e.Name() != ChainName {
+		if _, ok := links[e.Name()]; ok || e.Name() == ChainName {
+			continue
+		}
+		if isLeftover(e.Name(), links) {
 			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
 				return err
 			}
+			continue
+		}
+		// It would be served, and it is not known what it is.
+		if e.Type() != os.ModeSymlink {
+			return fmt.Errorf("%s is in the way: only links are made there, and those are removed; name another directory, or remove it", filepath.Join(root, e.Name()))
+		}
+		if err := os.Remove(filepath.Join(root, e.Name())); err != nil {
+			return err
 		}
 	}
 	// The servers run under the umask of their units; what is here is for their
@@ -61,6 +73,18 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(dir, TokenMapName), tokenMap(token), 0o640, renameio.IgnoreUmask())
+}
+
+// isLeftover reports whether name is what a run has left that was killed while it
+// wrote: renameio begins such names with a dot and that of the file.
+func isLeftover(name string, links map[string]string) bool {
+	for own := range links {
+		if digits, ok := strings.CutPrefix(name, "."+own); ok && strings.Trim(digits, "0123456789") == "" {
+			return true
+		}
+	}
+	digits, ok := strings.CutPrefix(name, "."+ChainName)
+	return ok && strings.Trim(digits, "0123456789") == ""
 }
 
 // tokenMap is for nginx, whose maps take plain strings in any case, so that it

@@ -21,6 +21,11 @@ type Script struct {
 	Params []string
 }
 
+// maxParams bounds the kernel's parameters in bytes: Linux takes 2047 on x86_64
+// and aarch64 (COMMAND_LINE_SIZE), of which the name of the kernel and initrd=
+// take some with UEFI.
+const maxParams = 2047 - len("kernel  initrd=initrd")
+
 // paramPattern is what a kernel parameter may be. A dollar would be expanded by
 // iPXE, a quote or a backslash taken by its parser, and "||", "&&" and ";" by
 // its shell.
@@ -102,6 +107,9 @@ func kernelParams(words []string) ([]string, error) {
 			}
 		}
 		params = append(params, w)
+	}
+	if n := len(strings.Join(params, " ")); n > maxParams {
+		return nil, fmt.Errorf("the kernel parameters have %d bytes; Linux would lose those behind the first %d", n, maxParams)
 	}
 	if inits != 1 {
 		return nil, fmt.Errorf("%d kernel parameters init=, want one: it says which system is booted", inits)

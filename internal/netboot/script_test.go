@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,7 @@ func TestParseScript(t *testing.T) {
 		{name: "an initrd from elsewhere", script: strings.Replace(goodScript, "initrd initrd", "initrd http://example.org/initrd", 1), wrong: "initrd initrd"},
 		{name: "two kernels", script: strings.Replace(goodScript, "initrd initrd", "kernel kernel "+init, 1), wrong: "one line each"},
 		{name: "no boot", script: strings.Replace(goodScript, "boot\n", "", 1), wrong: "one line each"},
+		{name: "more parameters than Linux takes", script: strings.Replace(goodScript, "loglevel=4", "loglevel=4 "+strings.Repeat("a=b ", 500), 1), wrong: "would lose"},
 		{name: "too long", script: goodScript + strings.Repeat("#", maxScript), wrong: "larger"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -113,6 +115,28 @@ func TestRender(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(filepath.Join(dir, "tftp")); len(entries) != 1 {
 		t.Errorf("left: %v", entries)
+	}
+	// What a run has left that was killed goes, and what somebody else put there
+	// stays.
+	root := filepath.Join(dir, "tftp")
+	if err := errors.Join(os.WriteFile(filepath.Join(root, ".chain.ipxe123"), nil, 0o600), os.Mkdir(filepath.Join(root, ".ec-ipxe.efi9"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Render(dir, "http://10.0.0.2", token, map[string]string{"ec-ipxe.efi": efi}); err != nil {
+		t.Fatal(err)
+	}
+	if entries, _ := os.ReadDir(root); len(entries) != 2 {
+		t.Errorf("left: %v", entries)
+	}
+	theirs := filepath.Join(root, "pxelinux.cfg")
+	if err := os.Mkdir(theirs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Render(dir, "http://10.0.0.2", token, nil); err == nil || !strings.Contains(err.Error(), "in the way") {
+		t.Errorf("somebody's directory: %v", err)
+	}
+	if err := os.Remove(theirs); err != nil {
+		t.Errorf("somebody's directory is gone: %v", err)
 	}
 	for name, target := range map[string]string{"../x": efi, "chain.ipxe": efi, "a b": efi, "x": efi + "x", "y": dir} {
 		if err := Render(dir, "http://10.0.0.2", token, map[string]string{name: target}); err == nil {

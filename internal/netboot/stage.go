@@ -53,17 +53,13 @@ type Staged struct {
 	Replaced string
 }
 
-// Stage serves r from now on. When it fails, what was served before goes on
-// being served. The errors are those of package release, for a bundle that
-// breaks a rule an *[release.UntrustedError], or of the file system.
-func (s *Stager) Stage(ctx context.Context, r *release.Release) (*Staged, error) {
-	if r.Unsigned() {
-		return nil, ErrUnsigned
-	}
-	asset, err := bundleName(r, s.Tarball)
-	if err != nil {
-		return nil, err
-	}
+// Stage serves from now on the release that find returns. It is called when no
+// other run can come between what it finds and what is served, so that the one
+// that found the newer release is the one that stays. When Stage fails, what was
+// served before goes on being served. The errors are those of find, of package
+// release, for a bundle that breaks a rule an *[release.UntrustedError], or of
+// the file system.
+func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release.Release, error)) (*Staged, error) {
 	if err := os.MkdirAll(filepath.Join(s.Dir, stagesName), 0o750); err != nil {
 		return nil, err
 	}
@@ -72,11 +68,22 @@ func (s *Stager) Stage(ctx context.Context, r *release.Release) (*Staged, error)
 		return nil, err
 	}
 	defer unlock()
+	r, err := find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Unsigned() {
+		return nil, ErrUnsigned
+	}
+	asset, err := bundleName(r, s.Tarball)
+	if err != nil {
+		return nil, err
+	}
 	// First, so that what a run has left that was killed takes no room.
 	if err := s.clean(); err != nil {
 		return nil, err
 	}
-	name := s.name(r, asset)
+	name := stageName(r.Tag(), r.Digest().String(), asset, s.URL)
 	before, err := s.Current()
 	if err != nil {
 		return nil, err
@@ -99,13 +106,16 @@ func (s *Stager) Stage(ctx context.Context, r *release.Release) (*Staged, error)
 	return staged, s.switchTo(name, before)
 }
 
-// name returns what the stage of r is called. It depends on everything that
-// its files depend on, so that whatever has the name has the contents.
-func (s *Stager) name(r *release.Release, asset string) string {
+// stageName returns what a stage is called. It depends on everything that its
+// files depend on, so that whatever has the name has the contents.
+func stageName(tag release.Tag, sums, asset string, base BaseURL) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d\x00%s\x00%s\x00%s", recordSchema, r.Digest(), asset, s.URL)
-	return fmt.Sprintf("%s-%x", r.Tag(), h.Sum(nil)[:6])
+	fmt.Fprintf(h, "%d\x00%s\x00%s\x00%s", recordSchema, sums, asset, base)
+	return fmt.Sprintf("%s-%x", tag, h.Sum(nil)[:stageDigits/2])
 }
+
+// stageDigits is how many hexadecimal digits a stage's name ends with.
+const stageDigits = 12
 
 // make makes the stage name, which may exist in a damaged state.
 func (s *Stager) make(ctx context.Context, r *release.Release, asset, name string) (Record, error) {
@@ -184,7 +194,9 @@ func (s *Stager) blame(r *release.Release, asset string, err error) error {
 // script, than it may have.
 const ReasonMalformedNetboot release.Reason = "malformed-netboot"
 
-// switchTo has current lead to the stage name; what it led to is before.
+// switchTo has current lead to the stage name; what it led to is before. Once it
+// does, nothing is an error any more: what cannot be removed is in the way of the
+// next run, which says so.
 func (s *Stager) switchTo(name, before string) error {
 	if before != "" {
 		if err := s.link(previousName, before); err != nil {
@@ -194,7 +206,8 @@ func (s *Stager) switchTo(name, before string) error {
 	if err := s.link(currentName, name); err != nil {
 		return err
 	}
-	return s.clean()
+	_ = s.clean()
+	return nil
 }
 
 // link has the link called link lead to the stage name, in one step, and brings
@@ -232,49 +245,94 @@ func (s *Stager) follow(link string) (string, error) {
 	return name, nil
 }
 
-// isStageName reports whether name can be that of a stage: a tag, in form.
+// isStageName reports whether name can be that of a stage: a tag, a dash, and
+// digits.
 func isStageName(name string) bool {
-	_, err := release.ParseTag(strings.TrimSuffix(name[:max(0, len(name)-12)], "-"))
-	return err == nil && !strings.Contains(name, "/")
+	at := len(name) - stageDigits - 1
+	if at < 0 || name[at] != '-' || strings.Trim(name[at+1:], "0123456789abcdef") != "" {
+		return false
+	}
+	_, err := release.ParseTag(name[:at])
+	return err == nil
+}
+
+// CheckCurrent checks the stage that is served, whichever that is by then: while
+// it is looked at, another run may serve another one and remove it. The name is
+// "" for none.
+func (s *Stager) CheckCurrent(ctx context.Context) (name string, record Record, err error) {
+	for range 10 {
+		if name, err = s.Current(); err != nil || name == "" {
+			return "", Record{}, err
+		}
+		record, err = s.Check(ctx, name)
+		if err == nil {
+			break
+		}
+		if now, nowErr := s.Current(); nowErr != nil || now == name {
+			break
+		}
+	}
+	return name, record, err
 }
 
 // Check holds the stage name to its record, byte for byte, since what serves the
-// files looks at nothing but their names. A file that is another one is an
-// *[AlteredError].
+// files looks at nothing but their names; and the record to the name. Anything
+// that is another one is an *[AlteredError]. The record itself is believed: who
+// can write to the directory can change both.
 func (s *Stager) Check(ctx context.Context, name string) (Record, error) {
 	dir := filepath.Join(s.Dir, stagesName, name)
+	altered := func(file, format string, args ...any) error {
+		return &AlteredError{filepath.Join(dir, file), fmt.Sprintf(format, args...)}
+	}
+	switch info, err := os.Lstat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return Record{}, altered("", "it is not there")
+	case err != nil:
+		return Record{}, err
+	case !info.IsDir():
+		return Record{}, altered("", "it is no directory")
+	}
 	data, err := readSmall(filepath.Join(dir, recordName), maxRecord)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular) {
+		return Record{}, altered(recordName, "%v", err)
+	}
 	if err != nil {
 		return Record{}, err
 	}
 	record, err := parseRecord(data)
 	if err != nil {
-		return Record{}, fmt.Errorf("%s: %w", filepath.Join(dir, recordName), err)
+		return Record{}, altered(recordName, "%v", err)
+	}
+	if own := stageName(record.Tag, record.Sums, record.Tarball, record.URL); own != name {
+		return Record{}, altered(recordName, "it is that of %s", own)
 	}
 	for file, want := range record.Files {
 		got, err := hashFile(ctx, filepath.Join(dir, file))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		switch {
+		case errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular):
+			return Record{}, altered(file, "%v", err)
+		case err != nil:
 			return Record{}, err
-		}
-		if got != want {
-			return Record{}, &AlteredError{filepath.Join(dir, file), got, want}
+		case got != want:
+			return Record{}, altered(file, "it has %d bytes and SHA-256 %s, want %d bytes and %s", got.Size, got.SHA256, want.Size, want.SHA256)
 		}
 	}
 	return record, nil
 }
 
-// AlteredError says that a file of a stage is not the one that was staged.
+// AlteredError says that something of a stage is not what was staged.
 type AlteredError struct {
-	Name      string
-	Got, Want File
+	Name   string // of the file
+	Detail string
 }
 
 func (e *AlteredError) Error() string {
-	return fmt.Sprintf("%s is not what was staged: it has %d bytes and SHA-256 %s, want %d bytes and %s; stage the release again",
-		e.Name, e.Got.Size, e.Got.SHA256, e.Want.Size, e.Want.SHA256)
+	return fmt.Sprintf("%s is not what was staged: %s; stage the release again", e.Name, e.Detail)
 }
 
-// clean removes what neither link leads to.
+// clean removes the stages that neither link leads to, and what was in the making.
+// What has another name is somebody's, and left: the directory may not be one that
+// a Stager has made.
 func (s *Stager) clean() error {
 	keep := make(map[string]bool)
 	for _, link := range []string{currentName, previousName} {
@@ -290,17 +348,18 @@ func (s *Stager) clean() error {
 		return err
 	}
 	for _, e := range entries {
-		if !keep[e.Name()] {
+		if !keep[e.Name()] && (isStageName(e.Name()) || strings.HasPrefix(e.Name(), tempPrefix)) {
 			if err := os.RemoveAll(filepath.Join(stages, e.Name())); err != nil {
 				return err
 			}
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(s.Dir, tempPrefix+"*"))
-	for _, name := range left {
-		err = errors.Join(err, os.Remove(name))
+	for _, link := range []string{currentName, previousName} {
+		if err := os.Remove(filepath.Join(s.Dir, tempPrefix+link)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // lock keeps other processes out of the directory; the lock goes with the

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -115,11 +116,7 @@ func stager(dir string) netboot.Stager {
 }
 
 func stage(ctx context.Context, s netboot.Stager, releases string, tag release.Tag) (*netboot.Staged, error) {
-	r, err := open(ctx, releases, tag)
-	if err != nil {
-		return nil, err
-	}
-	return s.Stage(ctx, r)
+	return s.Stage(ctx, func(ctx context.Context) (*release.Release, error) { return open(ctx, releases, tag) })
 }
 
 // served returns the tag that dir serves, the whole of it having been looked
@@ -254,16 +251,38 @@ func TestStage(t *testing.T) {
 			t.Errorf("%+v, %v", mended, err)
 		}
 		mustServe(t, dir, first)
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
+		// Each is seen, is told from a disk that cannot be read, and mended.
+		sub := filepath.Join(dir, "stages", name)
+		for what, script := range map[string]string{
+			"a file is missing":     "rm kernel",
+			"a link for a file":     "mv initrd ../initrd-elsewhere; ln -s ../initrd-elsewhere initrd",
+			"a pipe for a file":     "rm kernel; mkfifo kernel",
+			"a directory for one":   "rm kernel; mkdir kernel",
+			"another record":        "sed -i 's/" + string(first) + "/boot-v9/' stage.json",
+			"a record of nothing":   "echo '{}' >stage.json",
+			"no record":             "rm stage.json",
+			"a pipe for the record": "rm stage.json; mkfifo stage.json",
+			"another stage":         "cp ../" + b.Name + "/* . 2>/dev/null || true",
+			"nothing":               "rm -r ../" + name,
+			"a link to elsewhere":   "mv ../" + name + " ../../elsewhere; ln -s ../elsewhere ../" + name,
+		} {
+			if out, err := exec.Command("sh", "-euc", `cd "$1"; `+script, "sh", sub).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", what, err, out)
+			}
+			if _, err := s.Check(t.Context(), name); !errors.As(err, &altered) {
+				t.Errorf("%s: check says %v", what, err)
+			}
+			if current, _, err := s.CheckCurrent(t.Context()); !errors.As(err, &altered) || current != name {
+				t.Errorf("%s: check of what is served says %q, %v", what, current, err)
+			}
+			mended, err := stage(t.Context(), s, releases, first)
+			if err != nil || !mended.Fetched || mended.Switched {
+				t.Errorf("%s: %+v, %v", what, mended, err)
+			}
+			mustServe(t, dir, first)
+			os.RemoveAll(filepath.Join(dir, "elsewhere"))
+			os.Remove(filepath.Join(dir, "stages", "initrd-elsewhere"))
 		}
-		if _, err := s.Check(t.Context(), name); !errors.As(err, &altered) {
-			t.Errorf("check of a missing file: %v", err)
-		}
-		if _, err := stage(t.Context(), s, releases, first); err != nil {
-			t.Fatal(err)
-		}
-		mustServe(t, dir, first)
 	})
 	t.Run("only its user and group can read", func(t *testing.T) {
 		err := filepath.Walk(dir, func(name string, info os.FileInfo, err error) error {
@@ -289,6 +308,87 @@ func TestStage(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestStageInForeignDirectory: nothing is removed that is no stage.
+func TestStageInForeignDirectory(t *testing.T) {
+	releases, dir := t.TempDir(), t.TempDir()
+	publish(t, releases, first, usual(first))
+	publish(t, releases, second, usual(second))
+	theirs := []string{"stages/theirs", "stages/scripts-of-the-theatre", "stages/boot-v1-0123456789aX", ".tmp-theirs"}
+	for _, name := range theirs {
+		if err := os.MkdirAll(filepath.Join(dir, name, "play"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tag := range []release.Tag{first, second, first} {
+		if _, err := stage(t.Context(), stager(dir), releases, tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range theirs {
+		if _, err := os.Stat(filepath.Join(dir, name, "play")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOlderFoundBefore: of two runs at once, the one that found the older release
+// before the other was done does not put it back.
+func TestOlderFoundBefore(t *testing.T) {
+	releases, dir := t.TempDir(), filepath.Join(t.TempDir(), "www")
+	publish(t, releases, first, usual(first))
+	publish(t, releases, second, usual(second))
+	s := stager(dir)
+	_, err := s.Stage(t.Context(), func(ctx context.Context) (*release.Release, error) {
+		older, err := open(ctx, releases, first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stage(ctx, s, releases, second); err == nil || !strings.Contains(err.Error(), "another run") {
+			t.Errorf("a second run comes between: %v", err)
+		}
+		return older, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCheckWhileSwitched: what is served is whole at each moment, and a check of it
+// says so, whatever other runs do meanwhile.
+func TestCheckWhileSwitched(t *testing.T) {
+	releases, dir := t.TempDir(), filepath.Join(t.TempDir(), "www")
+	publish(t, releases, first, usual(first))
+	publish(t, releases, second, usual(second))
+	s := stager(dir)
+	if _, err := stage(t.Context(), s, releases, first); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		// Three stages, so that the one that is looked at is removed.
+		for i := 0; i < 15 && err == nil; i++ {
+			moved := s
+			moved.URL = netboot.BaseURL(fmt.Sprintf("http://10.0.0.%d", i%3+2))
+			_, err = stage(context.Background(), moved, releases, []release.Tag{first, second}[i%2])
+		}
+		done <- err
+	}()
+	for {
+		if _, _, err := s.CheckCurrent(t.Context()); err != nil {
+			t.Errorf("check: %v", err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
 }
 
 // TestStageRefuses: whatever is wrong with a release, the one before goes on
@@ -382,7 +482,7 @@ func TestStageRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Stage(t.Context(), r); !errors.Is(err, netboot.ErrUnsigned) {
+		if _, err := s.Stage(t.Context(), func(context.Context) (*release.Release, error) { return r, nil }); !errors.Is(err, netboot.ErrUnsigned) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -419,7 +519,7 @@ func TestStageInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Stage(ctx, r); err == nil {
+	if _, err := s.Stage(ctx, func(context.Context) (*release.Release, error) { return r, nil }); err == nil {
 		t.Error("it goes on")
 	}
 	mustServe(t, dir, first)
