@@ -5,9 +5,14 @@
   ...
 }:
 let
-  inherit (lib) mkDefault mkOption types;
+  inherit (lib) mkOption types;
   cfg = config.services.every-channel.runner;
   prefix = "services.every-channel.runner";
+
+  # What whoever uses this module may set otherwise, be it by a default of his own
+  # (nixpkgs' tests give machines names in that way): two defaults that differ are
+  # an error.
+  fallback = lib.mkOverride 1100;
 
   # The inputs of a flake, and theirs, each once. Without them in the closure
   # the embedded flake could not be evaluated offline.
@@ -106,29 +111,29 @@ in
     system.extraDependencies = lib.optionals (cfg.flake != null) inputPaths;
     # A hash of the content, so that it is the same for whoever builds this from
     # the copy in the system; the commit's would not be.
-    system.configurationRevision = lib.mkIf (cfg.flake != null) (mkDefault (cfg.flake.narHash or null));
+    system.configurationRevision = lib.mkIf (cfg.flake != null) (fallback (cfg.flake.narHash or null));
 
     # --- the system -----------------------------------------------------------
 
     # One system for all machines: a name of its own, a machine has from DHCP.
-    networking.hostName = mkDefault "";
-    system.name = mkDefault "ec-runner";
-    system.stateVersion = mkDefault "26.05";
-    time.timeZone = mkDefault "UTC";
-    i18n.defaultLocale = mkDefault "C.UTF-8";
-    services.timesyncd.enable = mkDefault true;
+    networking.hostName = fallback "";
+    system.name = fallback "ec-runner";
+    system.stateVersion = fallback "26.05";
+    time.timeZone = fallback "UTC";
+    i18n.defaultLocale = fallback "C.UTF-8";
+    services.timesyncd.enable = fallback true;
 
-    documentation.enable = mkDefault false;
-    environment.defaultPackages = mkDefault [ ];
-    programs.command-not-found.enable = mkDefault false;
+    documentation.enable = fallback false;
+    environment.defaultPackages = fallback [ ];
+    programs.command-not-found.enable = fallback false;
     # What does not come up, or hangs, boots again.
     boot.kernelParams = [ "panic=10" ];
-    systemd.settings.Manager.RuntimeWatchdogSec = mkDefault "1min";
+    systemd.settings.Manager.RuntimeWatchdogSec = fallback "1min";
 
     # --- network --------------------------------------------------------------
 
-    networking.useNetworkd = mkDefault true;
-    networking.useDHCP = mkDefault true;
+    networking.useNetworkd = fallback true;
+    networking.useDHCP = fallback true;
     networking.firewall.enable = true;
 
     # --- who gets in ----------------------------------------------------------
@@ -137,23 +142,23 @@ in
     users.users.root = {
       # No password has this hash. (With "!" in its place some sshd would refuse
       # keys as well.)
-      hashedPassword = mkDefault "*";
+      hashedPassword = fallback "*";
       openssh.authorizedKeys.keys = cfg.authorizedKeys;
     };
     # NixOS refuses a system that nobody can log in to, and here that is meant.
-    users.allowNoPasswordLogin = mkDefault (cfg.authorizedKeys == [ ]);
-    security.sudo.enable = mkDefault false;
+    users.allowNoPasswordLogin = fallback (cfg.authorizedKeys == [ ]);
+    security.sudo.enable = fallback false;
     # An initrd that fails stops, rather than giving a root shell to whoever
     # stands before the machine. The ISO's module wants the contrary.
     boot.initrd.systemd.emergencyAccess = lib.mkForce false;
     # Stage 2 goes on without what did not come up: nobody is there to repair it.
-    systemd.enableEmergencyMode = mkDefault false;
+    systemd.enableEmergencyMode = fallback false;
     services.openssh = {
       enable = true;
       # Keys are part of the system; a home directory is not.
       authorizedKeysInHomedir = false;
       settings = {
-        PasswordAuthentication = mkDefault false;
+        PasswordAuthentication = fallback false;
         KbdInteractiveAuthentication = false;
         PermitRootLogin = "prohibit-password";
         X11Forwarding = false;
@@ -199,9 +204,9 @@ in
         keep-outputs = true;
       };
       gc = {
-        automatic = mkDefault true;
-        dates = mkDefault "weekly";
-        randomizedDelaySec = mkDefault "6h";
+        automatic = fallback true;
+        dates = fallback "weekly";
+        randomizedDelaySec = fallback "6h";
         options = "--delete-older-than ${cfg.gcOlderThan}";
       };
     };

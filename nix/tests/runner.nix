@@ -2,13 +2,17 @@
 { self }:
 {
   name = "runner";
-  nodes.machine = {
-    imports = [ self.nixosModules.default ];
-    services.every-channel.runner = {
-      enable = true;
-      flake = self;
+  nodes.machine =
+    { lib, ... }:
+    {
+      imports = [ self.nixosModules.default ];
+      services.every-channel.runner = {
+        enable = true;
+        flake = self;
+      };
+      # The test framework gives root an empty one.
+      users.users.root.hashedPasswordFile = lib.mkForce null;
     };
-  };
   testScript = ''
     machine.wait_for_unit("multi-user.target")
     machine.succeed("test -f /etc/every-channel/flake/flake.nix")

@@ -174,9 +174,10 @@ let
                 (nixosSystem {
                   modules = [
                     module
+                    ./nixos/test-machine.nix
                     {
                       nixpkgs.hostPlatform = system;
-                      networking.hostName = lib.mkOverride 900 name;
+                      networking.hostName = lib.mkDefault name;
                     }
                   ];
                 }).config.system.build.toplevel;

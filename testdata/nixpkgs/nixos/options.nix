@@ -187,21 +187,37 @@ let
       ];
     };
 
-  user.options = {
-    description = str "";
-    extraGroups = strs;
-    group = str "";
-    home = str "/var/empty";
-    isNormalUser = bool false;
-    isSystemUser = bool false;
-    openssh.authorizedKeys.keys = opt (types.listOf types.singleLineStr) [ ];
-  }
-  // lib.genAttrs [
-    "hashedPassword"
-    "initialHashedPassword"
-    "initialPassword"
-    "password"
-  ] (_: opt (types.nullOr types.str) null);
+  user =
+    user:
+    let
+      text = opt (types.nullOr types.str) null;
+      fixed = !config.users.mutableUsers;
+    in
+    {
+      options = {
+        description = str "";
+        extraGroups = strs;
+        group = str "";
+        home = str "/var/empty";
+        isNormalUser = bool false;
+        isSystemUser = bool false;
+        openssh.authorizedKeys.keys = opt (types.listOf types.singleLineStr) [ ];
+        hashedPassword = text;
+        hashedPasswordFile = text;
+        initialHashedPassword = text;
+        initialPassword = text;
+        password = text;
+      };
+      # Where nobody can change it, the first password is the password.
+      config = {
+        hashedPassword = lib.mkIf (fixed && user.config.initialHashedPassword != null) (
+          lib.mkDefault user.config.initialHashedPassword
+        );
+        password = lib.mkIf (fixed && user.config.initialPassword != null) (
+          lib.mkDefault user.config.initialPassword
+        );
+      };
+    };
 
   configAtoms = opt (types.submodule {
     freeformType = types.attrsOf (types.either atom (types.listOf atom));

@@ -9,6 +9,15 @@
 }:
 let
   units = import ./units.nix { inherit lib; } config.systemd;
+  # Which of several passwords holds is not what one would think.
+  passwords =
+    user:
+    lib.filter (p: user.${p} != null) [
+      "hashedPassword"
+      "hashedPasswordFile"
+      "password"
+    ];
+  ambiguous = lib.filterAttrs (_: user: lib.length (passwords user) > 1) config.users.users;
   failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
   label = lib.concatStringsSep "-" (config.system.nixos.tags ++ [ config.system.nixos.version ]);
   checked =
@@ -20,6 +29,7 @@ let
       lib.id;
 in
 {
+  warnings = map (name: "The user '${name}' has several passwords.") (lib.attrNames ambiguous);
   system.name = lib.mkOptionDefault (
     if config.networking.hostName == "" then "unnamed" else config.networking.hostName
   );
