@@ -19,9 +19,9 @@ func newConfigCommand(a *app) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "check a configuration file",
 		Long: `Read FILE (or the file of --config, or the default one) and say what is wrong
-with it, or that it holds. What it leaves for the command line, and what of it can't
-be used on this machine, is said as well; the units, which are given no flags, need
-all of it.
+with it, or that it holds. What it leaves for the command line, and what of it
+can't be used on this machine, is said as well; the units, which are given no
+flags, need all of it.
 
 Exit codes:
   0    the configuration holds

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // newManCommand writes the man pages; packaging calls it, people read them
@@ -22,14 +28,58 @@ func newManCommand(*app) *cobra.Command {
 			if err := os.MkdirAll(dirs[0], 0o755); err != nil {
 				return fmt.Errorf("write man pages: %w", err)
 			}
-			// No date of today's: the pages of one version are the same bytes
-			// whenever they are written.
-			epoch := time.Unix(0, 0).UTC()
 			root := cmd.Root()
 			root.DisableAutoGenTag = true
-			return doc.GenManTree(root, &doc.GenManHeader{
-				Section: "1", Date: &epoch, Source: "ec-verify", Manual: "ec-verify manual",
-			}, dirs[0])
+			return writePages(root, dirs[0])
 		},
 	}
+}
+
+// writePages writes the page of cmd, and those of the commands below it.
+func writePages(cmd *cobra.Command, dir string) error {
+	for _, c := range cmd.Commands() {
+		if !c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+			continue
+		}
+		if err := writePages(c, dir); err != nil {
+			return err
+		}
+	}
+	// No date of today's: the pages of one version are the same bytes whenever
+	// they are written.
+	epoch := time.Unix(0, 0).UTC()
+	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+	var page bytes.Buffer
+	if err := doc.GenMan(cmd, &doc.GenManHeader{
+		Title: strings.ToUpper(name), Section: "1", Date: &epoch, Source: "ec-verify", Manual: "ec-verify manual",
+	}, &page); err != nil {
+		return fmt.Errorf("write man pages: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".1"), namedValues(cmd, page.Bytes()), 0o644); err != nil { //nolint:gosec // for everybody to read
+		return fmt.Errorf("write man pages: %w", err)
+	}
+	return nil
+}
+
+// flagLine is how cobra heads a flag: "\fB--all\fP[=false]".
+var flagLine = regexp.MustCompile(`(?m)^((?:\\fB-\w\\fP, )?\\fB--([a-z-]+)\\fP)\[?=.*$`)
+
+// namedValues heads each flag as its help does, by what its value is called and by
+// its default where it has one, and not by the value that stands for none.
+func namedValues(cmd *cobra.Command, page []byte) []byte {
+	return flagLine.ReplaceAllFunc(page, func(line []byte) []byte {
+		m := flagLine.FindSubmatch(line)
+		f := cmd.Flag(string(m[2]))
+		if f == nil {
+			return line
+		}
+		head := string(m[1])
+		if name, _ := pflag.UnquoteUsage(f); name != "" && f.NoOptDefVal == "" {
+			head += ` \fI` + name + `\fP`
+		}
+		if !slices.Contains([]string{"", "false", "0", "0s", "[]"}, f.DefValue) {
+			head += " (default " + strings.ReplaceAll(f.DefValue, `-`, `\-`) + ")"
+		}
+		return []byte(head)
+	})
 }

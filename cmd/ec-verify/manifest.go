@@ -81,7 +81,7 @@ a machine that rebuilds them raises no alarm. It takes root.`,
 	f.StringVar(&req.OutDir, "out", "", "write into the directory `DIR`, which is made if need be (required)")
 	f.StringVar(&req.Tag, "tag", "", "the release is called `TAG` (default: boot- and the commit)")
 	f.StringVar(&req.Commit, "commit", "", "the release is built from the commit `HASH` (default: the flake's own)")
-	f.StringVar(&rebuildChoice, "rebuild", "none", "build a second time, in a scratch store, and list what differs: none, config, sample, first-party or all")
+	f.StringVar(&rebuildChoice, "rebuild", "none", "build a second time, in a scratch store, and list what differs of `CHOICE`: none, config, sample, first-party or all")
 	f.StringVar(&previous, "previous", "", "go on with the list of unreproducible derivations of the manifest `FILE`, except for those that reproduce now")
 	f.DurationVar(&bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
 	complete(cmd, "rebuild", choices()...)
@@ -200,9 +200,10 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 
 func newManifestCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "check FILE",
-		Short:   "check that a file is a well-formed manifest",
-		Long:    "Hold FILE to every rule on manifests. Its signature is not looked at: ec-verify release verify does that.",
+		Use:   "check FILE",
+		Short: "check that a file is a well-formed manifest",
+		Long: `Hold FILE to every rule on manifests. Its signature is not looked at: ec-verify
+release verify does that.`,
 		Example: "  ec-verify manifest check dist/closure-ec-runner-x86_64.json",
 		Args:    argCount(1, 1, "one file"),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -77,6 +77,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newManCommand(a),
 	)
 	adoptDefaults(cmd)
+	a.completeRest(cmd)
 	return cmd
 }
 
@@ -95,13 +96,5 @@ func adoptDefaults(cmd *cobra.Command) {
 			}
 			group(c)
 		}
-	}
-}
-
-// complete offers words for the value of a flag.
-func complete(cmd *cobra.Command, flag string, words ...string) {
-	// It fails for an unknown flag only, which is a mistake in this program.
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err)
 	}
 }

@@ -23,9 +23,9 @@ func newStatusCommand(a *app) *cobra.Command {
 		Use:   "status",
 		Short: "tell what was verified, when, and what comes next",
 		Long: `Tell from the ledger how the last run ended, how much of the system was verified
-in time at each tier, and what comes next; and from the machine whether a run is
-under way, whether a reboot is pending, and when the timer starts the next run. Nothing is verified, and nothing is
-written.
+in time at each tier, and what is to be checked next; and from the machine whether
+a run is under way, whether a reboot is pending, and when the timer starts the next
+run. Nothing is verified, and nothing is written.
 
 The exit code is 0 if that could be told, whatever it is, and 4 if not: because
 no run was ever remembered, or because the ledger can't be read.`,
@@ -144,7 +144,10 @@ type statusTier struct {
 	Oldest        *time.Time     `json:"oldest"`
 	CompleteSince *time.Time     `json:"completeSince"`
 	DriftedItems  []statusItem   `json:"driftedItems"`
-	Next          []statusItem   `json:"next"`
+	// Pending are the items that the next run has to check for the policy to be
+	// kept, and Next the first of them.
+	Pending int          `json:"pending"`
+	Next    []statusItem `json:"next"`
 }
 
 // statusItem is an item and the check of it that matters where it stands.
@@ -242,10 +245,13 @@ func tierStatus(state ledger.State, every time.Duration, now time.Time) statusTi
 		}
 	}
 	for _, item := range ledger.Select(items, records, 0) {
-		if len(t.Next) == statusListed {
-			break
+		record := records[item.Key()]
+		if record.Stands(every, now) {
+			continue
 		}
-		t.Next = append(t.Next, itemStatus(item, records[item.Key()].Last))
+		if t.Pending++; len(t.Next) < statusListed {
+			t.Next = append(t.Next, itemStatus(item, record.Last))
+		}
 	}
 	return t
 }

@@ -199,14 +199,14 @@ func TestStatusText(t *testing.T) {
 	full := status{
 		Now: now,
 		LastRun: &statusRun{
-			Started: at, Finished: at.Add(41 * time.Second), Verdict: "drifted", Tool: "v1\x1b[31m", Unsafe: "unsafe-skip eval",
+			ID: 41, Started: at, Finished: at.Add(41 * time.Second), Verdict: "drifted", Tool: "v1\x1b[31m", Unsafe: "unsafe-skip eval",
 			Release: &statusRelease{Tag: "boot-\x07"}, Configuration: "ec-runner-x86_64",
 			Findings: ledger.Findings{Drift: 2, Inconclusive: 1},
 		},
 		OpenRun: &statusOpenRun{Started: now.Add(-5 * time.Minute)},
 		Tiers: []statusTier{
 			{
-				Name: ledger.Contents, Release: &statusRelease{}, EverySeconds: 24 * 3600, Items: 12, Covered: 9, Overdue: 3, Future: 2, Drifted: 1,
+				Name: ledger.Contents, Release: &statusRelease{}, EverySeconds: 24 * 3600, Items: 12, Covered: 9, Overdue: 3, Future: 2, Drifted: 1, Pending: 12,
 				Oldest: &at, CompleteSince: &at,
 				DriftedItems: []statusItem{{Path: "/nix/store/a\n", At: &at, Result: ledger.Drifted, Cause: "disk-altered"}},
 				Next:         []statusItem{{Path: "1"}, {Path: "2", At: &at}, {Path: "3"}, {Path: "4"}, {Path: "5"}},
@@ -222,7 +222,7 @@ func TestStatusText(t *testing.T) {
 	}
 	const want = `drifted 1 day ago: release boot-\a (ec-runner-x86_64)
 
-ended     2026-02-27T12:00:41Z, after 41s, ec-verify v1\x1b[31m
+ended     2026-02-27T12:00:41Z, after 41s, ec-verify v1\x1b[31m, run 41
 findings  2 drift, 1 inconclusive
 weakened  by unsafe-skip eval
 another   run began 5 minutes ago and has no end yet: it is under way, or was killed

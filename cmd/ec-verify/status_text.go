@@ -26,11 +26,15 @@ func (s *status) writeText(w io.Writer, color bool) error {
 	s.writeTiers(&b, color)
 	for _, t := range s.Tiers {
 		if t.Future > 0 {
-			fmt.Fprintf(&b, "%s: %s bear a time to come, and count as overdue: the clock was wrong then, or is now\n\n", t.Name, count(t.Future, "check"))
+			words := "bear a time to come, and count"
+			if t.Future == 1 {
+				words = "bears a time to come, and counts"
+			}
+			fmt.Fprintf(&b, "%s: %s %s as overdue: the clock was wrong then, or is now\n\n", t.Name, count(t.Future, "check"), words)
 		}
 	}
 	s.writeItems(&b, "drifted", func(t *statusTier) ([]statusItem, int) { return t.DriftedItems, t.Drifted })
-	s.writeItems(&b, "next", func(t *statusTier) ([]statusItem, int) { return t.Next, t.Items })
+	s.writeItems(&b, "next", func(t *statusTier) ([]statusItem, int) { return t.Next, t.Pending })
 	if n := len(s.SetAside); n > 0 {
 		fmt.Fprintf(&b, "damaged ledgers lie beside this one as evidence, %d of them; what they remembered is lost:\n  %s\n\n",
 			n, report.Escape(s.SetAside[n-1]))
@@ -48,7 +52,7 @@ func (s *status) writeRun(w io.Writer, color bool) {
 			headline += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
 		}
 		fmt.Fprintf(w, "%s\n\n", paint(headline, verdictColor(r.Verdict), color))
-		fmt.Fprintf(w, "ended     %s, after %s, ec-verify %s\n", r.Finished.Format(time.RFC3339), r.Finished.Sub(r.Started).Round(10*time.Millisecond), report.Escape(r.Tool))
+		fmt.Fprintf(w, "ended     %s, after %s, ec-verify %s, run %d\n", r.Finished.Format(time.RFC3339), r.Finished.Sub(r.Started).Round(10*time.Millisecond), report.Escape(r.Tool), r.ID)
 		if found := findingsOf(r.Findings); found != "" {
 			fmt.Fprintf(w, "findings  %s\n", found)
 		}

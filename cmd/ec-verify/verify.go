@@ -35,6 +35,7 @@ type verifyFlags struct {
 	metrics       string
 	rebuild       string
 	budget        time.Duration
+	contents      time.Duration
 	all           bool
 	nonce         string
 	dryRun        bool
@@ -60,6 +61,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
+	f.DurationVar(&v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
 	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
@@ -133,6 +135,12 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 			return usageError{fmt.Errorf("--budget %s: want more than 0", v.budget)}
 		}
 		c.Rebuild.Budget = config.Duration(v.budget)
+	}
+	if changed("contents-budget") {
+		if v.contents <= 0 {
+			return usageError{fmt.Errorf("--contents-budget %s: want more than 0", v.contents)}
+		}
+		c.Contents.Budget = config.Duration(v.contents)
 	}
 	if v.wait < 0 || v.stall <= 0 {
 		return usageError{errors.New("--wait and --stall-after: want a duration, for --stall-after above 0")}

@@ -1,0 +1,22 @@
+package release
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// What a release consists of is known to others from docs/trust.md.
+func TestAssetsAreDocumented(t *testing.T) {
+	data, err := os.ReadFile("../../docs/trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		SumsName, BundleName, InfoName, ManifestName("NAME"), ListingName("NAME"), DerivationsName("NAME"),
+	} {
+		if !strings.Contains(string(data), "\n| `"+name+"` | ") {
+			t.Errorf("docs/trust.md has nothing about %s", name)
+		}
+	}
+}
