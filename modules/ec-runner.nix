@@ -14,11 +14,21 @@ let
   # an error.
   fallback = lib.mkOverride 1100;
 
-  # The inputs of a flake, and theirs, each once. Without them in the closure
-  # the embedded flake could not be evaluated offline.
+  # The inputs of a flake, and theirs, each once: an input may have the flake
+  # itself among its own. Without them in the closure the embedded flake could not
+  # be evaluated offline.
   inputsOf =
-    flake: lib.concatMap (input: [ input ] ++ inputsOf input) (lib.attrValues (flake.inputs or { }));
-  inputPaths = lib.unique (map (input: input.outPath) (inputsOf cfg.flake));
+    flake:
+    map (input: {
+      key = input.outPath;
+      inherit input;
+    }) (lib.attrValues (flake.inputs or { }));
+  inputPaths = map (i: i.key) (
+    lib.genericClosure {
+      startSet = inputsOf cfg.flake;
+      operator = i: inputsOf i.input;
+    }
+  );
 
   # Whoever can give an empty password, or none, is let in by it.
   openAccounts = lib.attrNames (
@@ -100,7 +110,8 @@ in
         message = "${prefix}: services.getty.autologinUser lets in whoever stands before the machine.";
       }
       {
-        assertion = !(config.services.openssh.settings.PasswordAuthentication or false);
+        # Unset, it is sshd's own default, which is on.
+        assertion = config.services.openssh.settings.PasswordAuthentication == false;
         message = "${prefix}: services.openssh.settings.PasswordAuthentication must stay off: runners are logged in to by key.";
       }
     ];
@@ -117,6 +128,9 @@ in
 
     # One system for all machines: a name of its own, a machine has from DHCP.
     networking.hostName = fallback "";
+    # networkd has no right to set a name. It asks systemd-hostnamed, and that asks
+    # polkit: without it the answer is no (NixOS/nixpkgs#364198).
+    security.polkit.enable = lib.mkIf (config.networking.hostName == "") (fallback true);
     system.name = fallback "ec-runner";
     system.stateVersion = fallback "26.05";
     time.timeZone = fallback "UTC";

@@ -325,6 +325,7 @@ in
       overlays = opt (types.listOf types.raw) [ ];
     };
     programs.command-not-found.enable = bool true;
+    security.polkit.enable = bool false;
     security.sudo.enable = bool true;
 
     services = {

@@ -73,7 +73,8 @@ in
           openssh
           timesyncd
           ;
-        inherit (config.boot) kernelParams loader;
+        inherit (config.boot) kernelParams loader supportedFilesystems;
+        inherit (config) security;
         inherit (config.environment) systemPackages;
         inherit (config.system)
           configurationRevision

@@ -42,6 +42,15 @@ in
       "console=ttyAMA0,115200n8"
       "console=tty0"
     ];
+    # Of profiles/base.nix, which that one imports.
+    boot.supportedFilesystems = lib.mkMerge [
+      [
+        "btrfs"
+        "ext4"
+        "vfat"
+      ]
+      { zfs = lib.mkDefault true; }
+    ];
     boot.loader.generic-extlinux-compatible.enable = true;
     boot.loader.grub.enable = false;
     fileSystems = {
