@@ -81,6 +81,9 @@
 
       devShells = forEachSystem (pkgs: _: { default = import ./nix/shell.nix { inherit pkgs; }; });
 
-      formatter = forEachSystem (pkgs: _: pkgs.nixfmt-tree);
+      # Below internal are files that tests have recorded the bytes of.
+      formatter = forEachSystem (
+        pkgs: _: pkgs.nixfmt-tree.override { settings.excludes = [ "internal/*" ]; }
+      );
     };
 }

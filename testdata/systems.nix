@@ -25,7 +25,10 @@ let
     "root has no password, and nobody can give one" = {
       of = all;
       holds =
-        c: c.users.users.root.hashedPassword == "*" && !c.users.mutableUsers && c.users.users.root.password == null;
+        c:
+        c.users.users.root.hashedPassword == "*"
+        && !c.users.mutableUsers
+        && c.users.users.root.password == null;
       fault = lib: { users.users.root.hashedPassword = "$6$salt$hash"; };
     };
     "SSH takes keys, those of the system alone" = {
@@ -71,7 +74,8 @@ let
       of = disks;
       holds =
         c:
-        c.fileSystems."/".fsType == "overlay" && elem "lowerdir=/run/overlay-root/lower" c.fileSystems."/".options;
+        c.fileSystems."/".fsType == "overlay"
+        && elem "lowerdir=/run/overlay-root/lower" c.fileSystems."/".options;
       fault = lib: {
         services.every-channel.overlay-root.enable = lib.mkForce false;
         fileSystems."/" = {
@@ -82,7 +86,13 @@ let
     };
     "images keep the root that they set up" = {
       of = images;
-      holds = c: elem c.fileSystems."/".fsType [ "ext4" "tmpfs" ] && !(c.fileSystems ? "/var");
+      holds =
+        c:
+        elem c.fileSystems."/".fsType [
+          "ext4"
+          "tmpfs"
+        ]
+        && !(c.fileSystems ? "/var");
       fault = lib: {
         fileSystems."/var" = {
           device = "/dev/sda1";

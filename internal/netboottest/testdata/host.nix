@@ -12,13 +12,21 @@ let
   listenIP = "10.77.0.2";
   etc = "/etc/every-channel-netboot";
 
-  text = v: if v == true then "true" else if v == false then "false" else toString v;
+  text =
+    v:
+    if v == true then
+      "true"
+    else if v == false then
+      "false"
+    else
+      toString v;
   line =
     key: v:
     if builtins.isList v then builtins.concatStringsSep "" (map (line key) v) else "${key}=${text v}\n";
   section =
     name: attrs:
-    "[${name}]\n" + builtins.concatStringsSep "" (map (k: line k attrs.${k}) (builtins.attrNames attrs));
+    "[${name}]\n"
+    + builtins.concatStringsSep "" (map (k: line k attrs.${k}) (builtins.attrNames attrs));
   list = l: builtins.concatStringsSep " " l;
   unit =
     u:
