@@ -20,7 +20,7 @@ in
   daemon off;
   worker_processes 2;
   pid ${runtimeDir}/nginx.pid;
-  # What it says below this of requests has their URLs, and so the token.
+  # What it says of itself. Of requests it says nothing, see below.
   error_log stderr crit;
 
   events {
@@ -36,8 +36,21 @@ in
     # $ec_token_ok from $ec_token; see ec-verify netboot render.
     include ${runtimeDir}/token.map;
 
-    log_format boot '$remote_addr $request_method "$ec_file" $status $body_bytes_sent range="$http_range"';
+    # An error of whatever severity is told with the request's URL, and so with the
+    # token: a disk that cannot be read, too many open files. That there was one, the
+    # status 500 in the access log says.
+    error_log /dev/null emerg;
+    # Whoever can connect writes what is logged here.
+    map $http_range $ec_range {
+      default "other";
+      "" "-";
+      "~^bytes=[0-9]*-[0-9]*$" $http_range;
+    }
+    log_format boot '$remote_addr $request_method "$ec_file" $status $body_bytes_sent range="$ec_range"';
     access_log ${accessLog} boot;
+    client_header_buffer_size 1k;
+    large_client_header_buffers 4 1k;
+    max_ranges 1;
 
     sendfile on;
     tcp_nopush on;
