@@ -121,7 +121,10 @@ in
     listenIP = mkOption {
       type = addressType;
       example = "10.0.0.2";
-      description = "The address of this host that machines boot from; it is served on no other.";
+      description = ''
+        The address of this host that machines boot from. It is served on no other;
+        with `proxyDhcp`, TFTP also answers at what other addresses `interface` has.
+      '';
     };
     interface = mkOption {
       type = types.strMatching "[A-Za-z0-9_.-]{1,15}";

@@ -17,9 +17,10 @@ import (
 
 // Addresses of the lab's network, which is that of the machines to be booted.
 const (
-	hostIP = "10.77.0.2"
-	nearIP = "10.77.0.50" // a machine in the network
-	farIP  = "10.77.9.9"  // one beyond the gateway
+	hostIP  = "10.77.0.2"
+	asideIP = "10.77.0.3"  // another one of the boot host's card
+	nearIP  = "10.77.0.50" // a machine in the network
+	farIP   = "10.77.9.9"  // one beyond the gateway
 )
 
 // step is how long anything that is no boot may take.
@@ -126,7 +127,7 @@ func (l *lab) attach(pid int) {
 	// its card is the same.
 	enter("-t", l.pid, "-n", "sh", "-c", "ip link del host-lan 2>/dev/null; exec ip link add host-lan type veth peer name eth0 address 52:54:00:77:00:02 netns "+id)
 	enter("-t", l.pid, "-n", "ip", "link", "set", "host-lan", "master", "lan", "up")
-	enter("-t", id, "-n", "sh", "-euc", "ip addr add "+hostIP+"/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.0.1")
+	enter("-t", id, "-n", "sh", "-euc", "ip addr add "+hostIP+"/24 dev eth0; ip addr add "+asideIP+"/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.0.1")
 }
 
 // gateway starts what gives the network's machines their addresses, in place of

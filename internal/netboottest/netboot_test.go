@@ -217,6 +217,19 @@ func turnedAway(t *testing.T, h *host, l *lab) {
 			t.Errorf("%s, %d bytes, %v", status, len(got), err)
 		}
 	})
+	t.Run("another address of the boot host", func(t *testing.T) {
+		for _, url := range []string{"tftp://" + asideIP + "/chain.ipxe", "http://" + asideIP + "/" + token + "/netboot.ipxe"} {
+			if out := l.run("@near", "sh", "-c", `curl --silent --max-time 3 "$1" || echo refused $?`, "sh", url); !strings.HasPrefix(out, "refused ") {
+				t.Errorf("%s is answered:\n%s", url, out)
+			}
+		}
+		if out := l.run("@near", "curl", "--silent", "--max-time", "10", "tftp://"+hostIP+"/chain.ipxe"); !strings.HasPrefix(out, "#!ipxe") {
+			t.Errorf("chain.ipxe: %s", out)
+		}
+		if out := l.run("@near", "sh", "-c", `curl --silent --max-time 10 --path-as-is "$1" || echo refused $?`, "sh", "tftp://"+hostIP+"/../token.map"); !strings.HasPrefix(out, "refused ") {
+			t.Errorf("a path upwards by TFTP:\n%s", out)
+		}
+	})
 	t.Run("another method", func(t *testing.T) {
 		if status, _ := l.curl("near", url+"/netboot.ipxe", "--data", "x"); status != "405" {
 			t.Errorf("got %s", status)

@@ -32,10 +32,9 @@ let
     "port=0"
     "no-resolv"
     "no-hosts"
-    "interface=${interface}"
     "except-interface=lo"
     "listen-address=${listenIP}"
-    # One network card, and that alone: elsewhere others may serve.
+    # Elsewhere others may serve.
     "bind-interfaces"
     "keep-in-foreground"
     "pid-file=${pidFile}"
@@ -49,6 +48,9 @@ let
       [ ]
     else
       [
+        # Without it, port 67 would be taken on all cards. With it, TFTP answers at
+        # all addresses of this one.
+        "interface=${interface}"
         # Addresses are somebody else's affair.
         "dhcp-range=${address.network proxyDhcp.subnet},proxy,${address.netmask proxyDhcp.subnet}"
         "no-ping"
