@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -29,7 +30,7 @@ Signatures are not compared, each signing gives another one, and the times in
 release.json are only noted. Nothing of A or B is believed or executed.
 
 Exit codes: 0 where all is equal, 1 where something differs, 4 where something
-could not be compared.`,
+could not be compared, or is listed by both and there on neither side.`,
 		Example: `  ec-verify compare build-a/ build-b/
   ec-verify compare build-a/ build-b/ --output json >difference.json
   ec-verify compare last/closure-ec-runner-x86_64.json dist/closure-ec-runner-x86_64.json`,
@@ -60,6 +61,9 @@ func (a *app) compare(ctx context.Context, one, other string, opts compare.Optio
 		run = compare.Dirs
 	}
 	r, err := run(ctx, one, other, opts)
+	if errors.Is(err, compare.ErrSame) {
+		return usageError{fmt.Errorf("%q and %q: %w", one, other, err)}
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package compare_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,6 +131,7 @@ func TestKinds(t *testing.T) {
 		{"other times", `sed -i 's/"createdAt": ".*"/"createdAt": "2026-01-01T00:00:00Z"/' release.json; LC_ALL=C sha256sum -- *.zst c*json e* r* | sort -k2 >x; mv x SHA256SUMS.txt`, compare.Equal, ""},
 		{"a pipe in the place of a file", "rm release.json; mkfifo release.json", compare.Inconclusive, ""},
 		{"a pipe in the place of checksums", "rm SHA256SUMS.txt; mkfifo SHA256SUMS.txt", compare.Inconclusive, ""},
+		{"an empty directory", "mkdir -p x/y", compare.Different, "x/y/: only-in-b"},
 		{"a directory that a link leads to", "ln -s /etc dir", compare.Different, "dir: only-in-b"},
 	}
 	for _, c := range cases {
@@ -189,6 +191,41 @@ func TestManifests(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMissingOnBothSides: what both sides say that there is, and neither has, is
+// not the same.
+func TestMissingOnBothSides(t *testing.T) {
+	a, b := builds(t, nil)
+	for name, c := range map[string]struct{ script, want string }{
+		"an image":   {"rm " + imagetest.ISOName, imagetest.ISOName + ": SHA256SUMS.txt lists it"},
+		"a manifest": {"rm closure-*.json; sed -i '/closure-.*json$/d' SHA256SUMS.txt", "closure-" + imagetest.Configuration + ".json: release.json lists it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			imagetest.Shell(t, dir, "cp -r '"+a.Out+"' a; cp -r '"+b.Out+"' b; (cd a; "+c.script+"); (cd b; "+c.script+")")
+			r := dirs(t, filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+			if r.Verdict() != compare.Inconclusive || len(r.Failures) != 1 {
+				t.Fatalf("%s, failures %v, %q", r.Verdict(), r.Failures, lines(r))
+			}
+			if f := r.Failures[0]; !strings.HasPrefix(f.Asset+": "+f.Err.Error(), c.want) {
+				t.Errorf("%s: %v", f.Asset, f.Err)
+			}
+		})
+	}
+}
+
+// TestSame: a build compared with itself shows nothing.
+func TestSame(t *testing.T) {
+	dir := t.TempDir()
+	imagetest.Shell(t, dir, "mkdir a; echo x >a/x; ln -s a b; ln a/x y")
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if _, err := compare.Dirs(t.Context(), path("a"), path("b"), compare.Options{}); !errors.Is(err, compare.ErrSame) {
+		t.Errorf("directories: %v", err)
+	}
+	if _, err := compare.Files(t.Context(), path("a/x"), path("y"), compare.Options{}); !errors.Is(err, compare.ErrSame) {
+		t.Errorf("files: %v", err)
+	}
 }
 
 // TestNothing: what compared nothing found nothing equal.

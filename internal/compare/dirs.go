@@ -27,11 +27,18 @@ type Options struct {
 // maxFiles bounds the files of a directory.
 const maxFiles = 100_000
 
+// ErrSame: what was to be compared is one and the same.
+var ErrSame = errors.New("A and B are the same; name two builds")
+
 // Dirs compares the files of two directories and of those in them, by their
-// names. Links to files are followed, links to directories are not. The error
-// is of a directory that cannot be listed, or of ctx; what else goes wrong is
-// in the Result.
+// names, and which directories there are. Links to files are followed, links to
+// directories are not. What SHA256SUMS.txt or release.json list and neither side
+// has is a failure. The error is of a directory that cannot be listed, [ErrSame],
+// or of ctx; what else goes wrong is in the Result.
 func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
+	if err := checkDistinct(a, b); err != nil {
+		return nil, err
+	}
 	r := &Result{A: a, B: b}
 	filesA, err := list(a)
 	if err != nil {
@@ -43,12 +50,14 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	}
 	names := slices.Concat(filesA, filesB)
 	slices.Sort(names)
+	names = slices.Compact(names)
 	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		_, inA := slices.BinarySearch(filesA, name)
 		_, inB := slices.BinarySearch(filesB, name)
 		kind, _ := release.KindOf(name)
 		switch {
+		case inA && inB && strings.HasSuffix(name, "/"): // a directory, of which there is no more
 		case kind == release.KindBundle:
 			r.Notes = append(r.Notes, name+" is not compared: each signing gives another signature")
 		case !inB:
@@ -62,13 +71,34 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		}
 	}
 	c.checkSums(a, b)
+	c.checkListed(names, a, b)
 	c.named()
 	return r, nil
+}
+
+// checkDistinct wants a and b to be two files or directories, be it by other
+// names.
+func checkDistinct(a, b string) error {
+	infoA, err := os.Stat(a)
+	if err != nil {
+		return err
+	}
+	infoB, err := os.Stat(b)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(infoA, infoB) {
+		return ErrSame
+	}
+	return nil
 }
 
 // Files compares two files, such as two manifests or two images, whatever their
 // names.
 func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
+	if err := checkDistinct(a, b); err != nil {
+		return nil, err
+	}
 	r := &Result{A: a, B: b}
 	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
 	name := filepath.Base(a)
@@ -79,7 +109,8 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	return r, nil
 }
 
-// list returns the names of the files in and below dir, sorted.
+// list returns the names of the files in and below dir, and those of the
+// directories that are empty with a '/' behind them, sorted.
 func list(dir string) ([]string, error) {
 	root := filepath.Clean(dir)
 	var names []string
@@ -89,10 +120,14 @@ func list(dir string) ([]string, error) {
 		if err != nil {
 			return err
 		}
+		name := strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(root, "/")+"/")
 		if d.IsDir() {
-			return nil
+			if empty, err := isEmpty(p); err != nil || !empty || filepath.Clean(p) == root {
+				return err
+			}
+			name += "/"
 		}
-		names = append(names, strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(root, "/")+"/"))
+		names = append(names, name)
 		if len(names) > maxFiles {
 			return fmt.Errorf("%q has more than %d files", dir, maxFiles)
 		}
@@ -100,6 +135,19 @@ func list(dir string) ([]string, error) {
 	})
 	slices.Sort(names)
 	return names, err
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
 }
 
 // comparison is the state of one.

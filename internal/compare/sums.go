@@ -1,8 +1,11 @@
 package compare
 
 import (
+	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"every.channel/ec-verify/internal/release"
@@ -46,15 +49,15 @@ func (c *comparison) checksums(p pair) {
 	}
 }
 
-// readSums reads a SHA256SUMS.txt. It neither waits for a named pipe nor reads
-// more than one can have.
-func readSums(name string) ([]byte, error) {
+// readSmall reads a file. It neither waits for a named pipe nor reads much more
+// than limit bytes; whoever parses them says that they are too many.
+func readSmall(name string, limit int64) ([]byte, error) {
 	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, release.MaxSumsSize+1))
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 // checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
@@ -67,7 +70,7 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
 		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
 	} {
-		data, err := readSums(filepath.Join(side.dir, release.SumsName))
+		data, err := readSmall(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
 		if err != nil {
 			continue // there is none, or the comparison of it has failed
 		}
@@ -101,6 +104,37 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		kept = append(kept, d)
 	}
 	c.r.Differences = kept
+}
+
+// checkListed finds the files that a side's SHA256SUMS.txt or release.json says
+// there are, and that neither has: they are the same nowhere. names are sorted.
+func (c *comparison) checkListed(names []string, dirs ...string) {
+	missing := make(map[string]string)
+	for _, dir := range dirs {
+		listed := make(map[string]string)
+		if data, err := readSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
+			if sums, err := release.ParseSums(data); err == nil {
+				for name := range sums.All() {
+					listed[name] = release.SumsName
+				}
+			}
+		}
+		if data, err := readSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
+			if info, err := release.ParseInfo(data); err == nil {
+				for _, configuration := range info.Configurations {
+					listed[release.ManifestName(configuration)] = release.InfoName
+				}
+			}
+		}
+		for name, by := range listed {
+			if _, ok := slices.BinarySearch(names, name); !ok {
+				missing[name] = by
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		c.r.fail(name, "", fmt.Errorf("%s lists it, and neither A nor B has it", missing[name]))
+	}
 }
 
 func (c *comparison) differs(asset string) bool {
