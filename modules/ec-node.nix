@@ -38,7 +38,7 @@ let
           description = "The name that the broadcast is published under (`--name`).";
         };
         relayUrl = mkOption {
-          type = types.nullOr (types.strMatching "https?://[^[:space:]]+");
+          type = types.nullOr (types.strMatching "https?://[^[:space:][:cntrl:]]+");
           default = cfg.relayUrl;
           defaultText = lib.literalExpression "config.${prefix}.relayUrl";
           description = "The relay that it is published to (`--url`).";
@@ -102,6 +102,26 @@ let
     };
 
   broadcasts = lib.attrValues cfg.broadcasts;
+  # The options of those that have the same of what f gives of each, null being
+  # nothing, wherever several do: "a.x and b.x".
+  shared =
+    suffix: f:
+    lib.concatMap
+      (
+        group:
+        lib.optional (lib.length group > 1) (
+          lib.concatMapStringsSep " and " (key: "${prefix}.broadcasts.${key}.${suffix}") group
+        )
+      )
+      (
+        lib.attrValues (
+          lib.groupBy (key: f cfg.broadcasts.${key}) (
+            lib.filter (key: f cfg.broadcasts.${key} != null) (lib.attrNames cfg.broadcasts)
+          )
+        )
+      );
+  sameName = shared "name" (b: "${toString b.relayUrl} ${b.name}");
+  sameTuner = shared "tuner" (b: if b.tuner == null then null else toString b.tuner);
   usesTuner = lib.any (b: b.channel != null) broadcasts;
 
   assertionsOf =
@@ -129,6 +149,16 @@ let
         message = "${option}.tuner is of no use without ${option}.channel.";
       }
       {
+        assertion = lib.all (name: lib.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" name != null) (
+          lib.attrNames b.credentials
+        );
+        message = "${option}.credentials: a credential's name is of letters, digits and . _ -, for it is a file's.";
+      }
+      {
+        assertion = lib.all (file: lib.match "[^[:cntrl:]\\]+" (toString file) != null) secrets;
+        message = "${option}.credentials and ${option}.environmentFile: systemd takes no path with a control character or a backslash.";
+      }
+      {
         assertion = !lib.any (file: lib.hasPrefix builtins.storeDir (toString file)) secrets;
         message = "${option}.credentials and ${option}.environmentFile must not be in the store, where everybody can read them.";
       }
@@ -154,14 +184,17 @@ in
       description = "What the publisher finds as `ffmpeg` on its PATH, with x264; `null` for nothing.";
     };
     relayUrl = mkOption {
-      type = types.nullOr (types.strMatching "https?://[^[:space:]]+");
+      type = types.nullOr (types.strMatching "https?://[^[:space:][:cntrl:]]+");
       default = null;
       example = "https://relay.example.org/";
       description = "The relay of all broadcasts that name no other.";
     };
     hdhomerun = {
       host = mkOption {
-        type = types.nullOr (types.strMatching "[0-9A-Za-z.:-]+");
+        # A name, an IPv4 address or an IPv6 address; no port.
+        type = types.nullOr (
+          types.strMatching "[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
+        );
         default = null;
         example = "192.0.2.10";
         description = "Address or host name of the HDHomeRun. Either this or `deviceId` is set.";
@@ -202,8 +235,12 @@ in
         message = "a broadcast has a channel: set exactly one of ${prefix}.hdhomerun.host and ${prefix}.hdhomerun.deviceId.";
       }
       {
-        assertion = lib.allUnique (map (b: "${toString b.relayUrl} ${b.name}") broadcasts);
-        message = "two of ${prefix}.broadcasts have the same name at the same relay.";
+        assertion = sameName == [ ];
+        message = "${lib.concatStringsSep ", " sameName}: the same name at the same relay.";
+      }
+      {
+        assertion = sameTuner == [ ];
+        message = "${lib.concatStringsSep ", " sameTuner}: one tuner can be tuned to one channel; take another, or null.";
       }
     ];
 

@@ -29,7 +29,9 @@ let
         c.users.users.root.hashedPassword == "*"
         && !c.users.mutableUsers
         && c.users.users.root.password == null;
-      fault = lib: { users.users.root.hashedPassword = "$6$salt$hash"; };
+      fault = {
+        users.users.root.hashedPassword = "$6$salt$hash";
+      };
     };
     "SSH takes keys, those of the system alone" = {
       of = all;
@@ -43,32 +45,50 @@ let
         && ssh.settings.PasswordAuthentication == false
         && ssh.settings.KbdInteractiveAuthentication == false
         && ssh.settings.PermitRootLogin == "prohibit-password";
-      fault = lib: { services.openssh.authorizedKeysInHomedir = lib.mkForce true; };
+      fault =
+        { lib, ... }:
+        {
+          services.openssh.authorizedKeysInHomedir = lib.mkForce true;
+        };
     };
     "nobody is logged in by himself" = {
       of = all;
       holds = c: c.services.getty.autologinUser == null && attrNames c.users.users == [ "root" ];
-      fault = lib: { users.users.nixos.isNormalUser = true; };
+      fault = {
+        users.users.nixos.isNormalUser = true;
+      };
     };
     "stage 1 gives no shell" = {
       of = all;
       holds = c: c.boot.initrd.systemd.emergencyAccess == false;
-      fault = lib: { boot.initrd.systemd.emergencyAccess = lib.mkOverride 10 true; };
+      fault =
+        { lib, ... }:
+        {
+          boot.initrd.systemd.emergencyAccess = lib.mkOverride 10 true;
+        };
     };
     "stage 2 gives no shell" = {
       of = all;
       holds = c: !c.systemd.enableEmergencyMode;
-      fault = lib: { systemd.enableEmergencyMode = true; };
+      fault = {
+        systemd.enableEmergencyMode = true;
+      };
     };
     "no word of the command line opens a shell" = {
       of = all;
       holds = c: filter (word: match opening word != null) c.boot.kernelParams == [ ];
-      fault = lib: { boot.kernelParams = [ "boot.shell_on_fail" ]; };
+      fault = {
+        boot.kernelParams = [ "boot.shell_on_fail" ];
+      };
     };
     "the disk's boot menu can't be edited" = {
       of = disks;
       holds = c: c.boot.loader.systemd-boot.enable && !c.boot.loader.systemd-boot.editor;
-      fault = lib: { boot.loader.systemd-boot.editor = lib.mkForce true; };
+      fault =
+        { lib, ... }:
+        {
+          boot.loader.systemd-boot.editor = lib.mkForce true;
+        };
     };
     "the root is an overlay on disks" = {
       of = disks;
@@ -76,13 +96,15 @@ let
         c:
         c.fileSystems."/".fsType == "overlay"
         && elem "lowerdir=/run/overlay-root/lower" c.fileSystems."/".options;
-      fault = lib: {
-        services.every-channel.overlay-root.enable = lib.mkForce false;
-        fileSystems."/" = {
-          device = "/dev/sda1";
-          fsType = "ext4";
+      fault =
+        { lib, ... }:
+        {
+          services.every-channel.overlay-root.enable = lib.mkForce false;
+          fileSystems."/" = {
+            device = "/dev/sda1";
+            fsType = "ext4";
+          };
         };
-      };
     };
     "images keep the root that they set up" = {
       of = images;
@@ -93,7 +115,7 @@ let
           "tmpfs"
         ]
         && !(c.fileSystems ? "/var");
-      fault = lib: {
+      fault = {
         fileSystems."/var" = {
           device = "/dev/sda1";
           fsType = "ext4";
@@ -109,7 +131,11 @@ let
         in
         "${c.environment.etc."every-channel/flake".source}" == flake.outPath
         && builtins.all (input: elem input.outPath c.system.extraDependencies) (attrValues flake.inputs);
-      fault = lib: { system.extraDependencies = lib.mkForce [ ]; };
+      fault =
+        { lib, ... }:
+        {
+          system.extraDependencies = lib.mkForce [ ];
+        };
     };
     "Nix asks its one cache, and believes nobody else" = {
       of = all;
@@ -126,17 +152,27 @@ let
         && nix.sandbox
         && !nix.accept-flake-config
         && nix.flake-registry == "";
-      fault = lib: { nix.settings.trusted-users = lib.mkForce [ "@wheel" ]; };
+      fault =
+        { lib, ... }:
+        {
+          nix.settings.trusted-users = lib.mkForce [ "@wheel" ];
+        };
     };
     "a machine may take its name from DHCP" = {
       of = all;
       holds = c: c.networking.hostName == "" && c.networking.useNetworkd && c.security.polkit.enable;
-      fault = lib: { security.polkit.enable = false; };
+      fault = {
+        security.polkit.enable = false;
+      };
     };
     "no kernel modules from outside of the kernel" = {
       of = all;
       holds = c: !(c.boot.supportedFilesystems.zfs or false);
-      fault = lib: { boot.supportedFilesystems.zfs = lib.mkForce true; };
+      fault =
+        { lib, ... }:
+        {
+          boot.supportedFilesystems.zfs = lib.mkForce true;
+        };
     };
   };
 
@@ -150,7 +186,7 @@ let
       let
         system = systems.${name};
         faulty = system.extendModules {
-          modules = [ ({ lib, ... }: promise.fault lib) ];
+          modules = [ promise.fault ];
         };
       in
       (if promise.holds system.config then [ ] else [ "${name}: not so: ${what}" ])

@@ -116,7 +116,8 @@ func packFfmpeg(t *testing.T) string {
 // TestECNodeUnit: the service that the module makes for a broadcast, on a real
 // systemd, with a publisher that encodes.
 func TestECNodeUnit(t *testing.T) {
-	hostile := `Two: 100% "live" $1 ${HOME} \x41; äöü`
+	// The last backslash would join the description to the next line.
+	hostile := `-Two: 100%n%% "live" 'x' $1 ${HOME} $$ \x41 ; \; äöü \`
 	input := `https://example.org/a.ts?x=1&y=%20&z=$PATH`
 	expr := fmt.Sprintf(`import %s {
 	  program = "/usr/local/bin/ec-node";
@@ -124,8 +125,8 @@ func TestECNodeUnit(t *testing.T) {
 	  name = builtins.fromJSON (builtins.readFile %s);
 	  input = builtins.fromJSON (builtins.readFile %s);
 	  extraArgs = [ "--flag=a b" "" "'" ];
-	  credentials.token = "/root/token";
-	  environmentFile = "/root/environment";
+	  credentials.token = /. + "/root/100%%n/token";
+	  environmentFile = /. + "/root/100%%n/environment";
 	}`, abs(t, "modules/ec-node/unit.nix"), jsonFile(t, hostile), jsonFile(t, input))
 	var u unit
 	evaluate(t, expr, &u)
@@ -143,8 +144,10 @@ func TestECNodeUnit(t *testing.T) {
 	}
 	const name = "ec-node-two"
 	write("/usr/local/bin/ec-node", publisher, 0o755)
-	write("/root/token", "secret", 0o600)
-	write("/root/environment", "SECONDS_OF_VIDEO=4\nTHEN=300\n", 0o600)
+	const secrets = "/root/100%n" // a path of Nix above, which must not become one in the store
+	h.Run("mkdir", secrets)
+	write(secrets+"/token", "secret", 0o600)
+	write(secrets+"/environment", "SECONDS_OF_VIDEO=4\nTHEN=300\n", 0o600)
 	write("/etc/systemd/system/"+name+".service", u.text(), 0o644)
 	write("/etc/systemd/system/ecnode.slice", "[Slice]\nCPUWeight=1000\nIOWeight=1000\n", 0o644)
 
@@ -175,6 +178,12 @@ func TestECNodeUnit(t *testing.T) {
 
 	if got := show("ActiveState"); got != "active" {
 		t.Errorf("the service is %s, want active", got)
+	}
+	if got, want := show("Description"), `Publish the broadcast "`+hostile+`"`; got != want {
+		t.Errorf("the description is %q, want %q", got, want)
+	}
+	if got := show("Documentation"); got != "https://every.channel" {
+		t.Errorf("the documentation is at %q", got)
 	}
 	dir := "/run/ec-node/" + name
 	want := []string{"wt-publish", "--url", "https://relay.example.org/", "--name", hostile, "--input", input, "--flag=a b", "", "'"}
@@ -213,7 +222,7 @@ func TestECNodeUnit(t *testing.T) {
 	if got := show("MainPID"); got == pid {
 		t.Error("the service has the process that was killed")
 	}
-	write("/root/environment", "SECONDS_OF_VIDEO=0.1\nTHEN=0\n", 0o600)
+	write(secrets+"/environment", "SECONDS_OF_VIDEO=0.1\nTHEN=0\n", 0o600)
 	h.Run("systemctl", "restart", name)
 	waitFor(t, "a restart after an end", func() bool { return show("NRestarts") != "0" })
 	h.Run("systemctl", "stop", name)

@@ -25,9 +25,13 @@ let
   words = list: builtins.concatStringsSep " " (map quote list);
   # An empty list would be a definition too, and a key without a value.
   unlessEmpty = key: list: if list == [ ] then { } else { ${key} = list; };
+  # A file on the machine. Interpolated, a path of Nix would be copied into the
+  # store, for everybody to read.
+  file = path: plain (toString path);
 in
 {
-  description = "Publish the broadcast ${plain name}";
+  # In quotes, so that a backslash at its end does not join the next line to it.
+  description = "Publish the broadcast \"${plain name}\"";
   documentation = [ "https://every.channel" ];
   wants = [ "network-online.target" ];
   after = [
@@ -125,7 +129,7 @@ in
     SystemCallErrorNumber = "EPERM";
   }
   // unlessEmpty "LoadCredential" (
-    map (key: "${key}:${credentials.${key}}") (builtins.attrNames credentials)
+    map (key: "${key}:${file credentials.${key}}") (builtins.attrNames credentials)
   )
-  // (if environmentFile == null then { } else { EnvironmentFile = environmentFile; });
+  // (if environmentFile == null then { } else { EnvironmentFile = file environmentFile; });
 }

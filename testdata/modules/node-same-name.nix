@@ -1,5 +1,5 @@
 # modules: ec-node
-# fails: have the same name at the same relay
+# fails: services.every-channel.ec-node.broadcasts.a.name and services.every-channel.ec-node.broadcasts.b.name: the same name
 { pkgs, ... }:
 {
   services.every-channel.ec-node = {
