@@ -3,14 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/verify"
 )
 
-// stateLedger is the ledger in the state directory as the verifier sees it. It
-// is open while a run is under way.
+// ledgerDir is where the ledger of a state directory lies: in a directory of its
+// own, which the unit that fetches can't write to.
+func ledgerDir(stateDir string) string { return filepath.Join(stateDir, "ledger") }
+
+// stateLedger is the ledger in that directory as the verifier sees it. It is open
+// while a run is under way.
 type stateLedger struct{ dir string }
 
 // newLedger returns where runs are remembered; nil for a disk looked at from
@@ -19,7 +24,7 @@ func newLedger(c config.Config) verify.Ledger {
 	if c.StoreRoot != "" && c.StoreRoot != "/" {
 		return nil
 	}
-	return stateLedger{c.StateDir}
+	return stateLedger{ledgerDir(c.StateDir)}
 }
 
 func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, error) {
@@ -32,13 +37,14 @@ func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, e
 		l.Close()
 		return nil, err
 	}
-	return runRecorder{r, l}, nil
+	return runRecorder{r, l, s.dir}, nil
 }
 
 // runRecorder closes the ledger with the run.
 type runRecorder struct {
 	*ledger.Recorder
 	ledger *ledger.Ledger
+	dir    string
 }
 
 func (r runRecorder) SetAside() string { return r.ledger.SetAside() }
@@ -49,5 +55,8 @@ func (r runRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Reco
 
 func (r runRecorder) End(ctx context.Context, end ledger.End) error {
 	// That a rest could not be written, End says; Close would say it again.
-	return errors.Join(r.Recorder.End(ctx, end), r.ledger.Close())
+	if err := errors.Join(r.Recorder.End(ctx, end), r.ledger.Close()); err != nil {
+		return err
+	}
+	return ledger.Publish(r.dir)
 }

@@ -158,9 +158,10 @@ type statusItem struct {
 	Cause  string        `json:"cause"`
 }
 
-// readStatus reads the ledger in dir and holds it against policy. Where paths are
+// readStatus reads the ledger of the state directory dir and holds it against policy. Where paths are
 // to be read from the disk, a check through the page cache counts for nothing.
 func readStatus(ctx context.Context, dir string, policy ledger.Policy, mode nar.ReadMode, now time.Time) (*status, error) {
+	dir = ledgerDir(dir)
 	l, err := ledger.OpenReadOnly(ctx, dir, ledger.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("nothing is known of this machine: there is no ledger in %s, so no run was ever remembered; verify it first, as root", dir)

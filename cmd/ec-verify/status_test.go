@@ -86,7 +86,7 @@ func statusItems(n int) []ledger.Item {
 
 func (run recorded) record(t *testing.T, dir string) error {
 	now := run.at
-	l, err := ledger.Open(t.Context(), dir, ledger.Options{Now: func() time.Time { return now }})
+	l, err := ledger.Open(t.Context(), ledgerDir(dir), ledger.Options{Now: func() time.Time { return now }})
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func TestStatusText(t *testing.T) {
 			},
 			{Name: ledger.Rebuild, EverySeconds: 90},
 		},
-		SetAside: []string{"/var/lib/ec-verify/ledger.db.damaged-20260228T000000Z"},
+		SetAside: []string{"/var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z"},
 		statusMachine: statusMachine{
 			Forgotten: []statusExit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
 			Reboot:    &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
@@ -247,7 +247,7 @@ next
   contents  … and 9 more
 
 damaged ledgers lie beside this one as evidence, 1 of them; what they remembered is lost:
-  /var/lib/ec-verify/ledger.db.damaged-20260228T000000Z
+  /var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z
 `
 	var b bytes.Buffer
 	if err := full.writeText(&b, false); err != nil {

@@ -50,7 +50,7 @@ func TestAgentClock(t *testing.T) {
 		if err := errors.Join(r.End(t.Context(), ledger.End{Verdict: "verified"}), l.Close()); err != nil {
 			t.Fatal(err)
 		}
-		a.Push(filepath.Join(dir, ledger.FileName), stateDir+"/"+ledger.FileName)
+		a.Push(filepath.Join(dir, ledger.FileName), ledgerFile)
 		// What bears a time to come was not verified in time.
 		if s := a.status(); s.Tiers[0].Overdue != len(a.manifest.Paths) || s.Tiers[0].Covered != 0 {
 			t.Errorf("before a run: %+v", s.Tiers[0])

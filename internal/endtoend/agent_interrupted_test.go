@@ -169,7 +169,7 @@ func TestAgentReboot(t *testing.T) {
 		t.Errorf("the weekly rebuild: %+v", s.Timers[1])
 	}
 	// One run for one boot, also where a run was missed.
-	if n := a.Run("sqlite3", stateDir+"/ledger.db", "select count(*) from runs"); n != "3" {
+	if n := a.Run("sqlite3", ledgerFile, "select count(*) from runs"); n != "3" {
 		t.Errorf("the ledger has %s runs, want the first, the one that was cut off, and one since", n)
 	}
 }
@@ -210,7 +210,7 @@ func TestAgentTwice(t *testing.T) {
 		if s := a.show("by-hand", "ExecMainStatus"); s != "0" {
 			t.Errorf("the second ended with %s", s)
 		}
-		if n := a.Run("sqlite3", stateDir+"/ledger.db", "select count(*) from runs"); n != "2" {
+		if n := a.Run("sqlite3", ledgerFile, "select count(*) from runs"); n != "2" {
 			t.Errorf("the ledger has %s runs, want 2", n)
 		}
 		a.tidy(t)

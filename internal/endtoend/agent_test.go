@@ -23,8 +23,9 @@ import (
 type agent struct{ *machine }
 
 const (
-	stateDir = "/var/lib/ec-verify"
-	forgeURL = "http://127.0.0.1:8080/test/machine/releases/download"
+	stateDir   = "/var/lib/ec-verify"
+	ledgerFile = stateDir + "/ledger/ledger.db"
+	forgeURL   = "http://127.0.0.1:8080/test/machine/releases/download"
 	// held is where the evaluation of a run waits while there is a named pipe.
 	held = "/run/ec-verify-test"
 )
@@ -180,14 +181,14 @@ func (a agent) run() string {
 // no file that was under way, and a ledger that is whole.
 func (a agent) tidy(t *testing.T) {
 	t.Helper()
-	const known = `^(accepted\.json|\.accepted\.json\.lock|ledger\.db|\.ledger\.lock|\.run\.lock|rebuild|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*)?)$`
+	const known = `^(accepted\.json|\.accepted\.json\.lock|ledger(/ledger\.db|/ledger\.copy\.db|/\.ledger\.lock)?|\.run\.lock|rebuild|reports|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*)?)$`
 	pattern := regexp.MustCompile(known)
 	for name := range strings.Lines(a.Run("sh", "-c", "cd "+stateDir+" && find . -mindepth 1 -printf '%P\\n'")) {
 		if !pattern.MatchString(strings.TrimSpace(name)) {
 			t.Errorf("left in the state directory: %s", name)
 		}
 	}
-	if out := a.Run("sqlite3", stateDir+"/ledger.db", "pragma integrity_check"); out != "ok" {
+	if out := a.Run("sqlite3", ledgerFile, "pragma integrity_check"); out != "ok" {
 		t.Errorf("the ledger: %s", out)
 	}
 }
@@ -242,7 +243,7 @@ func TestAgentUnits(t *testing.T) {
 				"TimeoutStartUSec": "30min", "Type": "oneshot", "NotifyAccess": "main",
 			},
 			"ec-verify-fetch.service": {"CapabilityBoundingSet": "", "PrivateUsers": "yes", "PrivateNetwork": "no",
-				"InaccessiblePaths": "-/nix/var -/var/lib/ec-verify/rebuild -/var/lib/ec-verify/reports -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
+				"InaccessiblePaths": "-/nix/var /var/lib/ec-verify/ledger /var/lib/ec-verify/reports -/var/lib/ec-verify/rebuild -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
 			"ec-verify-rebuild.service": {"PrivateNetwork": "yes", "NoNewPrivileges": "yes", "OOMPolicy": "continue", "CPUSchedulingPolicy": "5"},
 			"ec-verify.timer":           {"Persistent": "yes", "FixedRandomDelay": "yes", "RandomizedDelayUSec": "1h"},
 		} {
@@ -277,17 +278,18 @@ func TestAgentUnits(t *testing.T) {
 		}
 	})
 	t.Run("what a fetch can do", func(t *testing.T) {
-		a.dropIn("ec-verify-fetch.service", "probe", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'cat /etc/credstore/ec-verify-report-key || echo no-key; rm "+stateDir+"/reports/x || echo no-reports; mv "+stateDir+"/ledger.db "+stateDir+"/x || echo no-ledger; touch "+stateDir+"/x && rm "+stateDir+"/x && echo state'")
+		a.dropIn("ec-verify-fetch.service", "probe", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'cat /etc/credstore/ec-verify-report-key || echo no-key; rm "+stateDir+"/reports/x || echo no-reports; mv "+stateDir+"/reports "+stateDir+"/y || echo no-other-reports; touch "+ledgerFile+"-journal || echo no-journal; mv "+stateDir+"/ledger "+stateDir+"/z || echo no-ledger; touch "+stateDir+"/x && rm "+stateDir+"/x && echo state'")
 		defer a.removeDropIn("ec-verify-fetch.service", "probe")
 		a.write("/etc/credstore/ec-verify-report-key", "no key")
 		a.write(stateDir+"/reports/x", "x")
 		defer a.Run("rm", "-r", "/etc/credstore/ec-verify-report-key", stateDir+"/reports")
-		a.Run("touch", "-a", stateDir+"/ledger.db")
+		// Neither is there yet on a machine that fetches for the first time.
+		a.Run("rm", "-rf", stateDir+"/ledger")
 		since := a.now()
 		a.Run("systemctl", "start", "ec-verify-fetch")
 		a.Run("journalctl", "--sync")
 		log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since)
-		for _, want := range []string{"no-key", "no-reports", "no-ledger", "state"} {
+		for _, want := range []string{"no-key", "no-reports", "no-other-reports", "no-journal", "no-ledger", "state"} {
 			if !strings.Contains(log, "\n"+want+"\n") {
 				t.Errorf("no %q in\n%s", want, log)
 			}

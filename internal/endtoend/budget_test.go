@@ -24,7 +24,7 @@ func (m *machine) remembered(dir string, tier ledger.Tier) (ledger.State, []ledg
 	// into this machine's own.
 	copied := m.t.TempDir()
 	for _, name := range []string{ledger.FileName, ledger.FileName + "-journal", ".ledger.lock"} {
-		data, err := os.ReadFile(filepath.Join(m.Path(dir), name))
+		data, err := os.ReadFile(filepath.Join(m.Path(dir), "ledger", name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			m.t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestRebuildKilled(t *testing.T) {
 		}
 		after := fmt.Sprintf("%.2f", 0.5+5*rand.Float64())
 		m.Run(append([]string{"bash", "-c", `setsid "$@" >/tmp/said 2>&1 & pid=$!; sleep "$0"; kill -KILL -- -$pid; wait $pid; exit 0`, after}, argv...)...)
-		if m.Run("sh", "-c", `[ ! -e `+stateDir+`/ledger.db ] || echo there`) == "" {
+		if m.Run("sh", "-c", `[ ! -e `+ledgerFile+` ] || echo there`) == "" {
 			continue // it was that early
 		}
 		now, runs := m.remembered(stateDir, ledger.Rebuild)
@@ -244,7 +244,7 @@ func TestRebuildKilled(t *testing.T) {
 		t.Errorf("%d of %d are remembered by a run that came to its end: %+v", len(now.Records), len(now.Inventory.Items), runs[0])
 	}
 	m.inTurn(before, now, runs[0].ID)
-	if aside, _ := filepath.Glob(m.Path(stateDir) + "/*.damaged-*"); len(aside) > 0 {
+	if aside, _ := filepath.Glob(m.Path(stateDir) + "/ledger/*.damaged-*"); len(aside) > 0 {
 		t.Errorf("set aside as damaged: %q", aside)
 	}
 }

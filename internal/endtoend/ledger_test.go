@@ -61,6 +61,14 @@ func TestLedger(t *testing.T) {
 	if s.LastRun.Verdict != "verified" || contents.Items != len(m.manifest.Paths) || contents.Covered != contents.Items || contents.CompleteSince == nil {
 		t.Errorf("%+v", s)
 	}
+	// Others may look, and can lock nothing.
+	other := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+	if out := m.Run(append(other, program, "status")...); !strings.HasPrefix(out, "verified ") {
+		t.Errorf("to another user, status says %s", out)
+	}
+	if out := m.Run(append(other, "sh", "-c", "for f in $(find "+stateDir+" -name '.*' -type f) "+ledgerFile+"; do ! flock -n $f true || echo $f; done")...); out != "" {
+		t.Errorf("another user can lock %s", out)
+	}
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
 	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
@@ -74,7 +82,7 @@ func TestLedger(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// A damaged one is set aside and said.
-	m.Run("sh", "-euc", `dd if=/dev/urandom of=/var/lib/ec-verify/ledger.db bs=4k seek=1 count=4 conv=notrunc status=none`)
+	m.Run("sh", "-euc", `dd if=/dev/urandom of=`+ledgerFile+` bs=4k seek=1 count=4 conv=notrunc status=none`)
 	a := m.verify()
 	a.expect(t, "verified", 0)
 	if s := m.status(); !a.has("ledger-damaged") || len(s.SetAside) != 1 || s.Tiers[0].Covered != contents.Items {

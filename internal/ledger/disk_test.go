@@ -282,14 +282,17 @@ func TestJournalLeft(t *testing.T) {
 	})
 }
 
-// TestOtherUser: who may read the state directory but not write to it can read
-// the ledger, and change nothing.
+// TestOtherUser: who may read the state directory but not write to it can read a
+// copy of the ledger, and neither change nor lock anything of it.
 func TestOtherUser(t *testing.T) {
 	const stateVar = "EC_VERIFY_TEST_STATE"
 	dir := os.Getenv(stateVar)
 	if dir == "" {
 		dir = t.TempDir()
 		fillAll(t, dir)
+		if err := Publish(dir); err != nil {
+			t.Fatal(err)
+		}
 		// The directories that the testing package makes are private.
 		for parent := dir; parent != "/" && parent != os.TempDir(); parent = filepath.Dir(parent) {
 			if err := os.Chmod(parent, 0o755); err != nil {
@@ -314,7 +317,50 @@ func TestOtherUser(t *testing.T) {
 	if got := len(records(t, l)); got != 30 {
 		t.Errorf("%d records", got)
 	}
+	if l.File() != filepath.Join(dir, CopyName) {
+		t.Errorf("it reads %s", l.File())
+	}
+	for _, name := range []string{FileName, ".ledger.lock"} {
+		if f, err := os.Open(filepath.Join(dir, name)); !errors.Is(err, fs.ErrPermission) {
+			f.Close()
+			t.Errorf("it can open, and so lock, %s: %v", name, err)
+		}
+	}
 	if _, err := l.Begin(t.Context(), tool); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Begin: %v", err)
+	}
+}
+
+// TestPublishFails: a copy that can't be made is not one of before.
+func TestPublishFails(t *testing.T) {
+	dir := t.TempDir()
+	fillAll(t, dir)
+	if err := Publish(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Publish(dir); err == nil || exists(filepath.Join(dir, CopyName)) {
+		t.Errorf("got %v, and the old copy stays", err)
+	}
+}
+
+// TestPermissions: a ledger that others could open, of an older program or for a
+// moment, is closed to them by the next who writes to it.
+func TestPermissions(t *testing.T) {
+	dir := t.TempDir()
+	fillAll(t, dir)
+	names := []string{FileName, ".ledger.lock"}
+	for _, name := range names {
+		if err := os.Chmod(filepath.Join(dir, name), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, dir)
+	for _, name := range names {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
 	}
 }

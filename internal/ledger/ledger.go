@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// FileName is the name of the ledger in the state directory. Beside it lie, for
-// moments, its journal, and for good, a lock file and the damaged ledgers that
-// were set aside.
+// FileName is the name of the ledger in its directory, which nothing else lies
+// in: beside it, for moments, its journal, and for good, a lock file, the copy for
+// others, and the damaged ledgers that were set aside.
 const FileName = "ledger.db"
 
 // DefaultWait is how long others are waited for where nothing else is said.

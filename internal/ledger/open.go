@@ -17,8 +17,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// Open opens the ledger in the state directory dir to read and to write, and
-// makes one, and the directory, where there is none.
+// Open opens the ledger in the directory dir to read and to write, and makes one, and the directory, where there is none.
 //
 // A ledger that is damaged is set aside in the same directory under the name
 // ledger.db.damaged-<time>, as evidence, and an empty one takes its place;
@@ -38,8 +37,9 @@ func Open(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 
 // OpenReadOnly opens the ledger in dir to read from it. It sets nothing aside
 // and leaves a damaged ledger where it is, as a [*DamagedError]. Unless the last
-// writer was ended in the middle, dir need not be writable. The error wraps
-// [fs.ErrNotExist] where there is no ledger yet.
+// writer was ended in the middle, dir need not be writable. Who may not read the
+// ledger is given the copy that [Publish] made, where there is one. The error
+// wraps [fs.ErrNotExist] where there is no ledger yet.
 func OpenReadOnly(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	l := opts.ledger(dir)
 	if err := l.openReadOnly(ctx); err != nil {
@@ -67,11 +67,11 @@ func (l *Ledger) open(ctx context.Context) error {
 		return fmt.Errorf("open ledger: %w", err)
 	}
 	var err error
-	//nolint:gosec // nothing is in it, and whoever reads the ledger shares it
-	l.lock, err = os.OpenFile(l.lockName(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	l.lock, err = os.OpenFile(l.lockName(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, private)
 	if err != nil {
 		return fmt.Errorf("open ledger %s: %w", l.file, err)
 	}
+	mine(l.lock)
 	if err := flock(ctx, l.lock, unix.LOCK_SH, l.wait); err != nil {
 		return fmt.Errorf("open ledger %s: %w", l.file, err)
 	}
@@ -100,6 +100,12 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 	if _, err := os.Lstat(l.file); err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
+	if unix.Faccessat(unix.AT_FDCWD, l.file, unix.R_OK, unix.AT_EACCESS) != nil {
+		// Others read the copy, if they may.
+		if name := filepath.Join(filepath.Dir(l.file), CopyName); exists(name) {
+			l.file, mode = name, "ro"
+		}
+	}
 	err = l.load(ctx, mode)
 	if errors.Is(err, errEmpty) {
 		return &fs.PathError{Op: "open ledger", Path: l.file, Err: fs.ErrNotExist}
@@ -109,7 +115,7 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 
 // load opens the file in SQLite's mode and checks all of it.
 func (l *Ledger) load(ctx context.Context, mode string) error {
-	if err := l.checkFile(); err != nil {
+	if err := l.checkFile(mode == "rwc"); err != nil {
 		return l.word(ctx, "open", err)
 	}
 	dsn := url.URL{Scheme: "file", Path: l.file}
@@ -140,9 +146,14 @@ func (l *Ledger) load(ctx context.Context, mode string) error {
 }
 
 // checkFile refuses what SQLite is not to be shown: what is no regular file or
-// too large, and what would have it take the journal for another kind.
-func (l *Ledger) checkFile() error {
-	f, err := os.OpenFile(l.file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// too large, and what would have it take the journal for another kind. It makes a
+// file that is not there, if told to: SQLite would let others read it.
+func (l *Ledger) checkFile(create bool) error {
+	flags := os.O_RDONLY
+	if create {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(l.file, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, private)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -150,6 +161,9 @@ func (l *Ledger) checkFile() error {
 		return err
 	}
 	defer f.Close()
+	if create {
+		mine(f)
+	}
 	info, err := f.Stat()
 	switch {
 	case err != nil:

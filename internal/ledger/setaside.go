@@ -121,7 +121,7 @@ func (l *Ledger) rename() (string, error) {
 	return name, syncDir(filepath.Dir(l.file))
 }
 
-// SetAside returns the damaged ledgers that lie in the state directory dir, the
+// SetAside returns the damaged ledgers that lie in the directory dir, the
 // oldest first.
 func SetAside(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -37,6 +37,11 @@ func openScratch(path string) (*scratch, error) {
 		return nil, &os.PathError{Op: "open scratch directory", Path: path, Err: err}
 	}
 	s := &scratch{path: path, dir: os.NewFile(uintptr(fd), path)}
+	// Also where it was there already: whoever can open it can lock it.
+	if err := s.dir.Chmod(0o700); err != nil {
+		s.dir.Close()
+		return nil, fmt.Errorf("scratch directory: %w", err)
+	}
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		s.dir.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {

@@ -15,6 +15,7 @@ const (
 	// lockName is the file in the state directory that is locked. Only its owner
 	// may open it: whoever can read a file can lock it.
 	lockName = ".run.lock"
+	private  = 0o600
 	// poll is how often a lock that is held is asked for again.
 	poll = 100 * time.Millisecond
 	// maxSwaps is how often a directory that is replaced is followed.
@@ -47,10 +48,10 @@ func (e *HeldError) Error() string {
 // holder, and again when that changes; after wait the error is a [*HeldError],
 // and when ctx ends its own.
 //
-// A directory that can't be written to is locked itself. One that can be
-// neither made nor opened has no lock, and needs none, since nothing can be
-// remembered there: the lock is nil then, as is the error. A nil *Lock is ready
-// to be released.
+// Where the file that is locked is not there and can't be made, there is no lock,
+// and none is needed, since nothing can be remembered there: the lock is nil then,
+// as is the error. (The directory itself is never locked: whoever can read it
+// could do so as well.) A nil *Lock is ready to be released.
 func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, waiting func(Holder)) (*Lock, error) {
 	f, err := open(dir)
 	if err != nil {
@@ -108,12 +109,8 @@ func (l *Lock) named(dir string) bool {
 	if err != nil {
 		return false
 	}
-	for _, name := range []string{filepath.Join(dir, lockName), dir} {
-		if now, err := os.Stat(name); err == nil && os.SameFile(locked, now) {
-			return true
-		}
-	}
-	return false
+	now, err := os.Stat(filepath.Join(dir, lockName))
+	return err == nil && os.SameFile(locked, now)
 }
 
 // open opens what stands for the lock of dir.
@@ -121,11 +118,19 @@ func open(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err == nil {
-		return f, nil
+	name := filepath.Join(dir, lockName)
+	const flags = unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|flags, private)
+	if err != nil {
+		// On a file system that is read-only, or full.
+		if f, err = os.OpenFile(name, os.O_RDONLY|flags, 0); err != nil {
+			return nil, err
+		}
 	}
-	return os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() != private {
+		_ = f.Chmod(private)
+	}
+	return f, nil
 }
 
 // Release gives the lock back.

@@ -218,20 +218,43 @@ func TestDirectories(t *testing.T) {
 		}
 		l.Release()
 	})
-	t.Run("the lock can't be opened", func(t *testing.T) {
-		// Stands in for a file system that is read-only or full.
+	t.Run("others could open it", func(t *testing.T) {
 		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, lockName), 0o755); err != nil {
+		name := filepath.Join(dir, lockName)
+		if err := errors.Join(os.WriteFile(name, nil, 0o644), os.Chmod(name, 0o666)); err != nil {
 			t.Fatal(err)
 		}
 		l, err := acquire(dir, 0)
 		if err != nil || l == nil {
-			t.Fatalf("Acquire = %v, %v; want the directory's own lock", l, err)
+			t.Fatalf("Acquire = %v, %v", l, err)
 		}
-		defer l.Release()
-		var held *HeldError
-		if _, err := acquire(dir, 0); !errors.As(err, &held) {
-			t.Errorf("a second one: %v", err)
+		l.Release()
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("it is left to others: %v, %v", info.Mode(), err)
+		}
+	})
+	t.Run("others have locked the directory", func(t *testing.T) {
+		dir := t.TempDir()
+		d, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			t.Fatal(err)
+		}
+		// Also where nothing can be made in it, as in a read-only one.
+		for _, made := range []bool{false, true} {
+			if made {
+				if err := errors.Join(os.RemoveAll(filepath.Join(dir, lockName)), os.Symlink("nowhere", filepath.Join(dir, lockName))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := acquire(dir, 0)
+			if err != nil || made != (l == nil) {
+				t.Errorf("Acquire = %v, %v", l, err)
+			}
+			l.Release()
 		}
 	})
 }

@@ -1,0 +1,67 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Whoever can read a file can lock it, and so keep a run from writing to it. So
+// the ledger is its owner's alone, and others read a copy of it, which nobody
+// writes to.
+
+// CopyName is the name of the copy, beside the ledger.
+const CopyName = "ledger.copy.db"
+
+// Publish puts a copy of the ledger in dir in place of the one before, for
+// everybody to read. The ledger must not be open. Where it fails there is no copy
+// any more: one that is out of date would pass for the ledger.
+func Publish(dir string) error {
+	name := filepath.Join(dir, CopyName)
+	err := copyFile(filepath.Join(dir, FileName), name)
+	if err == nil {
+		return nil
+	}
+	if removed := os.Remove(name); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+		err = errors.Join(err, removed)
+	}
+	return fmt.Errorf("copy the ledger for others to read: %w", err)
+}
+
+func copyFile(from, to string) error {
+	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := renameio.NewPendingFile(to, renameio.WithStaticPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer out.Cleanup() //nolint:errcheck // it is gone once it was renamed
+	n, err := io.Copy(out, io.LimitReader(in, maxFileSize+1))
+	switch {
+	case err != nil:
+		return err
+	case n > maxFileSize:
+		return fmt.Errorf("%s has more than %d bytes", from, maxFileSize)
+	}
+	return out.CloseAtomicallyReplace()
+}
+
+// mine gives a file that is only its owner's the permissions for that, as far as
+// they can be given.
+func mine(f *os.File) {
+	if info, err := f.Stat(); err == nil && info.Mode().Perm() != private {
+		_ = f.Chmod(private)
+	}
+}
+
+// private are the permissions of the ledger, and of its lock.
+const private = 0o600
