@@ -25,6 +25,9 @@ func (a *app) releases(c config.Config, against string, offline bool) (func(cont
 		return nil, err
 	}
 	finder.Offline = offline
+	// To compare with a release is not to run it; the verifier confirms the one
+	// that runs.
+	finder.Options = append(finder.Options, release.WithProvisional())
 	return func(ctx context.Context) []verify.Candidate {
 		var out []verify.Candidate
 		for _, tag := range tags {

@@ -56,7 +56,9 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
 	}
-	opts := append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) { o.latest = latest })
+	opts := append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) {
+		o.latest, o.offered = latest, asked == Latest || latest == tag
+	})
 	r, err := f.find(ctx, tag, opts)
 	if err == nil && asked == Latest && f.Offline {
 		r.notes = append(r.notes, fmt.Sprintf("%s stands for %s, the newest that was fetched: no source on a network was asked", Latest, tag))

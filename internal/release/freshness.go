@@ -25,7 +25,7 @@ var clockFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // without looking at the release.
 func (r *Release) checkClockFloor() error {
 	now, floor, what := r.opts.now(), clockFloor, "this program"
-	if newest := r.opts.memory.newest(); newest.CreatedAt.After(floor) {
+	if newest := r.opts.memory.newest(true); newest.CreatedAt.After(floor) {
 		floor, what = newest.CreatedAt, fmt.Sprintf("the release %s, which this node has accepted before,", newest.Tag)
 	}
 	if now.Before(floor.Add(-clockSkew)) {
@@ -44,7 +44,7 @@ func (r *Release) checkFreshness() error {
 		return nil
 	}
 	known := r.info.BestBefore
-	if newest := r.opts.memory.newest(); newest.CreatedAt.After(known) {
+	if newest := r.opts.memory.newest(true); newest.CreatedAt.After(known) {
 		known = newest.CreatedAt
 	}
 	if known.Before(clockFloor) {
@@ -72,17 +72,36 @@ func (r *Release) checkOrder(ctx context.Context) error {
 		// What nobody signed must not decide what is refused later.
 		return nil
 	}
-	entry := Accepted{Tag: r.tag, CreatedAt: r.info.CreatedAt, Sums: r.Digest().String()}
-	listed := slices.Contains(r.opts.accept, r.tag)
-	err := m.check(entry, listed)
+	entry, by := r.entry(), named
+	entry.Seen = r.opts.provisional
+	switch {
+	case slices.Contains(r.opts.accept, r.tag):
+		by = listed
+	case r.opts.offered:
+		by = offered
+	}
+	err := m.check(entry, by)
 	if err == nil {
-		err = m.remember(ctx, entry, listed)
+		err = m.remember(ctx, entry, by)
 	}
 	if isUntrusted(err) && r.opts.allowRollback {
 		r.unsafe = append(r.unsafe, "rollback")
 		return nil
 	}
 	return err
+}
+
+func (r *Release) entry() Accepted {
+	return Accepted{Tag: r.tag, CreatedAt: r.info.CreatedAt, Sums: r.Digest().String()}
+}
+
+// Confirm remembers, of a release that was opened [WithProvisional], that this node
+// was shown to run it: it is not taken back behind it any more.
+func (r *Release) Confirm(ctx context.Context) error {
+	if m := r.opts.memory; m != nil && !r.Unsigned() && !slices.Contains(r.unsafe, "rollback") {
+		return m.remember(ctx, r.entry(), listed)
+	}
+	return nil
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -102,6 +102,69 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// A release that was compared with and not run is no way forward that bars the way
+// to the one that runs; but what a source offers as the newest is held to it.
+func TestProvisional(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	const oldest, old, young = release.Tag("boot-v2026.01.01"), releasetest.Tag, release.Tag("boot-v2026.03.05")
+	signed(t, dir, releasetest.Spec{Tag: oldest, Created: releasetest.Created.AddDate(0, 0, -5)})
+	signed(t, dir, releasetest.Spec{Tag: old})
+	signed(t, dir, releasetest.Spec{Tag: young, Created: releasetest.Created.AddDate(0, 0, 5)})
+	look := func(tag release.Tag) (*release.Release, error) {
+		t.Helper()
+		return open(t, dir, tag, release.WithMemory(memory(t, state)), release.WithProvisional())
+	}
+	must := func(r *release.Release, err error) *release.Release {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if err := must(look(old)).Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newer := must(look(young))
+	// The one that runs is still taken, one before it is not.
+	must(look(old))
+	_, err := look(oldest)
+	wantReason(t, err, release.ReasonRolledBack)
+	// Who withholds the newer one is refused, whatever the policy asks for.
+	hiding := t.TempDir()
+	signed(t, hiding, releasetest.Spec{Tag: old})
+	for _, accept := range [][]release.Tag{nil, {release.Latest}} {
+		f := finder(t, t.TempDir(), release.NewDirSource(hiding))
+		f.Accept = accept
+		f.Options = append(f.Options, release.WithMemory(memory(t, state)), release.WithProvisional())
+		_, err = f.Find(t.Context(), release.Latest)
+		wantReason(t, err, release.ReasonRolledBack)
+		if !strings.Contains(err.Error(), "already seen the newer "+string(young)) {
+			t.Errorf("it does not say by what: %v", err)
+		}
+	}
+	// Other contents under its name are refused too.
+	other := t.TempDir()
+	signed(t, other, releasetest.Spec{Tag: young, Created: releasetest.Created.AddDate(0, 0, 5), ImageSize: 5000})
+	_, err = open(t, other, young, release.WithMemory(memory(t, state)))
+	wantReason(t, err, release.ReasonReplaced)
+	// When it was run, the older one is a step back; to see it again is not to
+	// have only seen it.
+	if err := newer.Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(look(young))
+	_, err = look(old)
+	wantReason(t, err, release.ReasonRolledBack)
+	// A step back that was allowed once is none that was confirmed.
+	back := must(open(t, dir, oldest, release.WithMemory(memory(t, state)), release.WithProvisional(), release.WithUnsafeRollback()))
+	if err := back.Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(memory(t, state).Accepted()); n != 2 {
+		t.Errorf("%d releases are remembered, want 2", n)
+	}
+}
+
 func TestReplacedRelease(t *testing.T) {
 	dir, state := t.TempDir(), t.TempDir()
 	signed(t, dir, releasetest.Spec{})

@@ -41,6 +41,10 @@ type Accepted struct {
 	CreatedAt time.Time `json:"createdAt"`
 	// Sums is the SHA-256 of its SHA256SUMS.txt in hexadecimal.
 	Sums string `json:"sums"`
+	// Seen says that the release was compared with, and no more: this node was
+	// never shown to run it. A release that is asked for by its name may be older
+	// than one that was only seen; what the sources call the newest may not.
+	Seen bool `json:"seen,omitzero"`
 }
 
 type memoryState struct {
@@ -75,35 +79,54 @@ func (m *Memory) Accepted() []Accepted {
 	return slices.Clone(m.state.Accepted)
 }
 
-// newest returns the accepted release that was created last.
-func (m *Memory) newest() Accepted {
-	all := m.Accepted()
-	if len(all) == 0 {
-		return Accepted{}
+// newest returns the release that was created last of those accepted, or also of
+// those that were only seen.
+func (m *Memory) newest(seen bool) Accepted {
+	for _, e := range slices.Backward(m.Accepted()) {
+		if seen || !e.Seen {
+			return e
+		}
 	}
-	return all[len(all)-1]
+	return Accepted{}
 }
 
-// check refuses e where accepting it would be a step back. A release that the
-// policy lists by name may be older than another, but it must be the one that
-// was accepted under its name.
-func (m *Memory) check(e Accepted, listed bool) error {
+// A wish says by whose word a release is asked for.
+type wish uint8
+
+const (
+	named   wish = iota // by its name, by whoever runs the program
+	listed              // by its name, by the policy
+	offered             // as the newest that the sources have, by them
+)
+
+// check refuses e where accepting it would be a step back. What the sources offer
+// must not be older than anything that is known to exist: who withholds the newest
+// would hide it. Who names a release can't be taken in by them, so that only what
+// this node has run counts then. A release that the policy lists may be older than
+// any, but like all it must be the one that was accepted under its name.
+func (m *Memory) check(e Accepted, by wish) error {
 	for _, old := range m.Accepted() {
 		if old.Tag == e.Tag && old.Sums != e.Sums {
 			return Untrusted(ReasonReplaced, "this node has accepted other contents under this tag (SHA-256 of %s %s, now %s); a release must never change: publish a new one", SumsName, old.Sums, e.Sums)
 		}
 	}
-	if newest := m.newest(); !listed && e.CreatedAt.Before(newest.CreatedAt) {
-		return Untrusted(ReasonRolledBack, "created %s, but this node has already accepted the newer %s, created %s; if the way back is meant, name it in release.accept or pass --unsafe-allow-rollback",
-			day(e.CreatedAt), newest.Tag, day(newest.CreatedAt))
+	newest := m.newest(by == offered)
+	if by == listed || !e.CreatedAt.Before(newest.CreatedAt) {
+		return nil
 	}
-	return nil
+	what := "accepted"
+	if newest.Seen {
+		what = "seen"
+	}
+	return Untrusted(ReasonRolledBack, "created %s, but this node has already %s the newer %s, created %s; if the way back is meant, name it in release.accept or pass --unsafe-allow-rollback",
+		day(e.CreatedAt), what, newest.Tag, day(newest.CreatedAt))
 }
 
 // remember adds e, and waits for others who do the same. What they have
-// accepted meanwhile counts: e is checked again.
-func (m *Memory) remember(ctx context.Context, e Accepted, listed bool) error {
-	if slices.Contains(m.Accepted(), e) {
+// accepted meanwhile counts: e is checked again. One that was accepted does not
+// become one that was only seen.
+func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
+	if m.has(e) {
 		return nil
 	}
 	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
@@ -116,16 +139,14 @@ func (m *Memory) remember(ctx context.Context, e Accepted, listed bool) error {
 		return err
 	}
 	m.set(state)
-	if err := m.check(e, listed); err != nil {
+	if err := m.check(e, by); err != nil || m.has(e) {
 		return err
 	}
 	state.Accepted = slices.Clone(state.Accepted)
 	state.Accepted = slices.DeleteFunc(state.Accepted, func(old Accepted) bool { return old.Tag == e.Tag })
 	state.Accepted = append(state.Accepted, e)
 	slices.SortStableFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	if n := len(state.Accepted); n > memoryMost {
-		state.Accepted = state.Accepted[n-memoryMost:]
-	}
+	state.Accepted = bounded(state.Accepted)
 	data, err := json.Marshal(&state, jsontext.WithIndent("  "))
 	if err != nil {
 		return m.failed(err)
@@ -138,6 +159,33 @@ func (m *Memory) remember(ctx context.Context, e Accepted, listed bool) error {
 	}
 	m.set(state)
 	return nil
+}
+
+// has reports whether m remembers e, or that it was accepted.
+func (m *Memory) has(e Accepted) bool {
+	return slices.ContainsFunc(m.Accepted(), func(old Accepted) bool {
+		accepted := old
+		accepted.Seen = e.Seen
+		return accepted == e && (e.Seen || !old.Seen)
+	})
+}
+
+// bounded drops the oldest beyond the bound, but never the newest one that was
+// accepted, however many newer ones were only seen.
+func bounded(all []Accepted) []Accepted {
+	keep := len(all) - 1
+	for keep >= 0 && all[keep].Seen {
+		keep--
+	}
+	for i := 0; len(all) > memoryMost; {
+		if i == keep {
+			i++
+			continue
+		}
+		all = slices.Delete(all, i, i+1)
+		keep--
+	}
+	return all
 }
 
 func (m *Memory) set(state memoryState) {

@@ -42,8 +42,10 @@ type options struct {
 	now           func() time.Time
 	grace         time.Duration
 	accept        []Tag
-	latest        Tag // accepted too, but not if it is a step back
+	latest        Tag  // accepted too, but not if it is a step back
+	offered       bool // it is the sources that say which release it is
 	memory        *Memory
+	provisional   bool
 	allowRollback bool
 	progress      *Progress
 	tempDir       string
@@ -71,6 +73,10 @@ func WithAccept(tags ...Tag) Option { return func(o *options) { o.accept = tags 
 // WithMemory refuses a release that is older than the newest one in m, and
 // remembers in m those that are accepted.
 func WithMemory(m *Memory) Option { return func(o *options) { o.memory = m } }
+
+// WithProvisional has the release be remembered as one that was seen: what this
+// node may be taken back to is not raised by it until [Release.Confirm].
+func WithProvisional() Option { return func(o *options) { o.provisional = true } }
 
 // WithUnsafeRollback accepts a release that [WithMemory] would refuse.
 func WithUnsafeRollback() Option { return func(o *options) { o.allowRollback = true } }

@@ -34,7 +34,7 @@ type liveLink struct {
 
 // checkLive compares what the machine runs, booted and will boot with the
 // toplevel of the release.
-func (r *run) checkLive(_ context.Context, t *report.Tier) error {
+func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
@@ -47,6 +47,12 @@ func (r *run) checkLive(_ context.Context, t *report.Tier) error {
 	r.checkLink(t, liveLink{BootedSystem, report.OtherBoot, false})
 	r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, false})
 	r.checkCommandLine(t)
+	if r.running == r.manifest.Toplevel.OutPath {
+		// From now on the machine is not to be taken back behind it.
+		if err := r.chosen.Release.Confirm(ctx); err != nil {
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.NotRemembered, Path: r.chosen.Tag, Detail: err.Error()})
+		}
+	}
 	return nil
 }
 

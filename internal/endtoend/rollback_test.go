@@ -1,0 +1,51 @@
+package endtoend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestAgainstNewer: to look what a newer release would change bars nobody from the
+// one that runs; what lies before that stays refused, and so does a source that
+// withholds the newer one.
+func TestAgainstNewer(t *testing.T) {
+	m := startReleased(t)
+	const oldest, newer, hiding = "boot-v2026.01.01", "boot-v2026.03.15", "/srv/hiding"
+	key, public := signingKey(t)
+	m.write("/root/ci.key", key)
+	m.write("/etc/ec-verify/ci.pub", public)
+	m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{"release": {"source": [%q]}, "trust": {"keys": [{"name": "ci", "file": "/etc/ec-verify/ci.pub"}]}}`, releases))
+	for _, r := range []struct {
+		tag, configuration string
+		created            int
+	}{{oldest, "testhost", 1789900000}, {newer, "testhost-other", 1790100000}} {
+		m.Run("env", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.created), program, "manifest", "create", "/etc/every-channel/flake#"+r.configuration,
+			"--out", releases+"/"+r.tag, "--tag", r.tag, "--best-before", "87600h")
+	}
+	for _, name := range []string{oldest, tag, newer} {
+		m.Run(program, "release", "sign", releases+"/"+name, "--key", "/root/ci.key")
+	}
+	m.Run("sh", "-euc", "mkdir "+hiding+"; cp -r "+releases+"/"+tag+" "+hiding)
+	verdict := func(want string, args ...string) answer {
+		t.Helper()
+		a := m.report(append([]string{program, "--output", "json", "--unsafe-skip", "eval"}, args...)...)
+		if a.Verdict != want {
+			t.Errorf("%q: got %s, want %s: %+v", args, a.Verdict, want, a.Findings)
+		}
+		return a
+	}
+	verdict("verified", "--against", tag)
+	verdict("drifted", "--against", newer)
+	verdict("verified", "--against", tag)
+	for _, args := range [][]string{{"--against", oldest}, {"--against", "latest", "--release", hiding}} {
+		if a := verdict("untrusted", args...); len(a.Findings) == 0 || !strings.Contains(a.Findings[0].Detail, "rolled-back") {
+			t.Errorf("%q: %+v", args, a.Findings)
+		}
+	}
+	// The machine is updated: now the one before is a step back.
+	other := m.Runner().Systems["testhost-other"].Toplevel
+	m.Activate(other, other)
+	verdict("verified", "--against", newer)
+	verdict("untrusted", "--against", tag)
+}
