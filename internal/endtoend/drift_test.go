@@ -138,6 +138,18 @@ func TestDrift(t *testing.T) {
 			causes: one("permissions-altered %s/bin/program-01", "program-01-1.1"),
 		},
 		{
+			name:    "store writable by everybody",
+			do:      func(m *machine) { m.Run("chmod", "777", "/nix/store") },
+			verdict: "drifted", code: 1,
+			causes: func(*machine) []string { return []string{"permissions-altered /nix/store"} },
+		},
+		{
+			name:    "store of another user",
+			do:      func(m *machine) { m.Run("chown", "1000", "/nix/store") },
+			verdict: "drifted", code: 1,
+			causes: func(*machine) []string { return []string{"permissions-altered /nix/store"} },
+		},
+		{
 			name:    "path removed",
 			do:      func(m *machine) { m.Remove(m.path("unpacked-1")) },
 			verdict: "drifted", code: 1,

@@ -45,7 +45,8 @@ const (
 	LiveUnknown Cause = "live-unknown"
 	// PermissionsAltered: a file of the closure has set-id bits or file
 	// capabilities, is writable by others, or is owned by somebody who is neither
-	// root nor the store's owner. A NAR hash does not see these.
+	// root nor the store's owner. A NAR hash does not see these. Or the store
+	// itself, or a directory above it, lets others put something in its place.
 	PermissionsAltered Cause = "permissions-altered"
 	// MountedOver: something is mounted over a part of the closure, so that what
 	// is seen there is not what the store holds.

@@ -43,6 +43,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
+	r.checkAccesses()
 	r.expectContents(ctx)
 	claims := r.readClaims(ctx)
 	paths := r.manifest.Paths
@@ -113,6 +114,26 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		return r.overdueFailure(overdue)
 	}
 	return nil
+}
+
+// checkAccesses adds a finding for each directory, from the store up, by which
+// others can replace what the store holds: what is hashed now need not be what is
+// run in a moment, and no hash tells.
+func (r *run) checkAccesses() {
+	f := report.Finding{Tier: report.TierContents, Path: string(r.StoreDir)}
+	accesses, err := r.store.Accesses()
+	if err != nil {
+		f.Cause, f.Detail = report.Unreadable, err.Error()
+		r.find(f)
+	}
+	for _, a := range accesses {
+		f.Cause, f.Path, f.Got = report.PermissionsAltered, a.Path, a.What
+		f.Want = "owner 0, writable by nobody else"
+		if a.Path == string(r.StoreDir) {
+			f.Want = "owner 0, mode 1775"
+		}
+		r.find(f)
+	}
 }
 
 // mountsOver returns a finding for each mount at or in one of paths. What is

@@ -81,6 +81,16 @@ func TestDrift(t *testing.T) {
 			[]string{"permissions-altered nixos-system/init"}},
 		{"writable by all", func(m *machine) { m.must(syscall.Chmod(m.path(string(data)), 0o777)) }, report.Drifted,
 			[]string{"permissions-altered data"}},
+		{"the store is writable by all", func(m *machine) { m.must(syscall.Chmod(m.path("/nix/store"), 0o777)) }, report.Drifted,
+			[]string{"permissions-altered /nix/store"}},
+		{"and may be added to", func(m *machine) { m.must(syscall.Chmod(m.path("/nix/store"), 0o1777)) }, report.Drifted,
+			[]string{"permissions-altered /nix/store"}},
+		{"the store as Nix makes it", func(m *machine) { m.must(syscall.Chmod(m.path("/nix/store"), 0o1775)) }, report.Verified, nil},
+		{"builders can remove what others built", func(m *machine) { m.must(syscall.Chmod(m.path("/nix/store"), 0o775)) }, report.Drifted,
+			[]string{"permissions-altered /nix/store"}},
+		{"what is above the store is writable by all", func(m *machine) {
+			m.must(errors.Join(syscall.Chmod(m.path("/nix"), 0o757), syscall.Chmod(m.root, 0o1777)))
+		}, report.Drifted, []string{"permissions-altered /nix"}},
 		{"a path removed", func(m *machine) { m.remove(string(lib)) }, report.Drifted,
 			[]string{"missing lib"}},
 		{"database follows the disk", func(m *machine) { m.write(string(lib), "b file by itself"); m.claim(lib) }, report.Drifted,
