@@ -46,9 +46,9 @@ func pulse(p *verify.Progress, c config.Config, stall time.Duration) (stop func(
 		sign := systemd.Sign{Status: lookAt(s).String(), Progress: s, Allow: stall}
 		switch s.Tier {
 		case report.TierEval:
-			sign.Allow += evaluations * time.Duration(c.Nix.EvalTimeout)
+			sign.Grace = evaluations * time.Duration(c.Nix.EvalTimeout)
 		case report.TierRebuild:
-			sign.Allow += evaluations*time.Duration(c.Nix.EvalTimeout) + time.Duration(c.Rebuild.BuildTimeout)
+			sign.Grace = evaluations*time.Duration(c.Nix.EvalTimeout) + time.Duration(c.Rebuild.BuildTimeout)
 		}
 		return sign
 	})

@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 		expectVerdict(t, m.metrics(), "verified")
 		m.Run("sed", "-i.kept", `s/"accept": \[[^]]*\]/"accept": []/`, "/etc/ec-verify/config.json")
 		defer m.Run("mv", "/etc/ec-verify/config.json.kept", "/etc/ec-verify/config.json")
-		if result, _ := m.runUnit(); result != "exit-code 64" {
+		if result, _ := m.runUnit(); result != "exit-code 78" {
 			t.Error(result)
 		}
 		s := m.metrics()

@@ -19,6 +19,11 @@ type Sign struct {
 	Progress any
 	// Allow is how long the work may take from here until it comes forward again.
 	Allow time.Duration
+	// Grace is how much longer it may take where it waits for what has a limit of
+	// its own and counts nothing. That is given a little at a time, since what the
+	// service manager was given it does not take back: a program that is stopped
+	// meanwhile, or hangs afterwards, is found as soon as any.
+	Grace time.Duration
 }
 
 // Pulse keeps the service manager informed of work under way, whose status
@@ -38,7 +43,7 @@ func Pulse(look func() Sign) (stop func(status string)) {
 		ticker := time.NewTicker(pulseEvery)
 		defer ticker.Stop()
 		for p := new(pulse); ; {
-			if status, extend, news := p.beat(look()); news {
+			if status, extend, news := p.beat(look(), time.Now()); news {
 				_, _ = Notify(status, extend)
 			}
 			select {
@@ -59,16 +64,23 @@ func Pulse(look func() Sign) (stop func(status string)) {
 type pulse struct {
 	last  Sign
 	begun bool
+	// moved is when the work was seen to come forward, extended when more time was
+	// asked for.
+	moved, extended time.Time
 }
 
 // beat says what to tell of s: nothing where nothing is new, and no extension
 // where only the words are.
-func (p *pulse) beat(s Sign) (status string, extend time.Duration, news bool) {
-	moved := !p.begun || s.Progress != p.last.Progress
-	news = moved || s.Status != p.last.Status
-	p.last, p.begun = s, true
-	if moved {
+func (p *pulse) beat(s Sign, now time.Time) (status string, extend time.Duration, news bool) {
+	news = !p.begun || s.Status != p.last.Status
+	if !p.begun || s.Progress != p.last.Progress {
+		p.moved, extend = now, s.Allow
+	} else if now.Sub(p.moved) < s.Grace && now.Sub(p.extended) >= s.Allow/3 {
 		extend = s.Allow
 	}
-	return s.Status, extend, news
+	if extend > 0 {
+		p.extended = now
+	}
+	p.last, p.begun = s, true
+	return s.Status, extend, news || extend > 0
 }
