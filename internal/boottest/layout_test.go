@@ -129,3 +129,29 @@ func run(t *testing.T, name string, args ...string) {
 		t.Fatalf("%s: %v\n%s", strings.Join(append([]string{name}, args...), " "), err, out)
 	}
 }
+
+// documented returns the shell commands in a section of a document, or in all of
+// it.
+func documented(t *testing.T, document, section string) (commands []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, code := section == "", false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case !code && strings.HasPrefix(line, "## "):
+			here = section == "" || line == "## "+section
+		case strings.HasPrefix(line, "```"):
+			code = line == "```sh"
+		case here && code:
+			commands = append(commands, line)
+		}
+	}
+	if len(commands) == 0 {
+		t.Fatalf("docs/%s has no commands in %q", document, section)
+	}
+	return commands
+}

@@ -164,12 +164,23 @@ let
 
   # A service that says on every console what is wrong. It goes through the
   # kernel's log, at a level that is shown even with "quiet".
+  #
+  # systemd starts it also where the mount only failed in consequence of
+  # another: of the lines in `conditions`, with "|", one must hold, and
+  # they are looked at once the units in `after` are there or have failed.
   notice =
-    description: message:
+    {
+      description,
+      message,
+      after,
+      conditions,
+    }:
     unit ''
       [Unit]
       Description=${description}
       DefaultDependencies=no
+      After=${builtins.concatStringsSep " " after}
+      ${builtins.concatStringsSep "\n" conditions}
       ${
         if then' == null then
           ""
@@ -188,9 +199,21 @@ let
       ${if then' == null then "" else "ExecStart=/bin/sleep ${toString noticeSeconds}"}
     '';
 
+  # below: where that must be mounted before this can be.
   missing =
-    what: device:
-    notice "Say that ${what} is missing" "${what} is missing: ${device} did not appear within ${timeout} s, or holds no file system that can be mounted. Check the disk, or install again (install-runner --keep-var keeps /var).";
+    what: below: device:
+    notice {
+      description = "Say that ${what} is missing";
+      message = "${what} is missing: ${device} did not appear within ${timeout} s, or holds no file system that can be mounted. Check the disk, or install again (install-runner --keep-var keeps /var).";
+      after = [
+        "${escape below}.mount"
+        "${escape device}.device"
+      ];
+      conditions = [
+        "ConditionPathIsMountPoint=|${below}"
+        "ConditionPathExists=|!${device}"
+      ];
+    };
 
   initrdUnits = {
     "${escape state}.mount" = unit ''
@@ -248,10 +271,20 @@ let
       OnFailure=overlay-root-failed.service
     '';
 
-    "overlay-root-missing-root.service" = missing "the root file system" (deviceOf "root");
+    "overlay-root-missing-root.service" = missing "the root file system" state (deviceOf "root");
 
-    "overlay-root-failed.service" =
-      notice "Say that there is no root" "the overlay for / could not be mounted; the lines above say why.";
+    "overlay-root-failed.service" = notice {
+      description = "Say that there is no root";
+      message = "the overlay for / could not be mounted; the lines above say why.";
+      after = [
+        "${escape state}.mount"
+        "${escape lower}.mount"
+      ];
+      conditions = [
+        "ConditionPathIsMountPoint=|!${state}"
+        "ConditionPathIsMountPoint=|${lower}"
+      ];
+    };
   }
   // builtins.listToAttrs (
     builtins.concatMap (p: [
@@ -264,7 +297,7 @@ let
       }
       {
         name = "overlay-root-missing-${p.name}.service";
-        value = missing p.where p.device;
+        value = missing p.where "/sysroot" p.device;
       }
     ]) persistent
   )
