@@ -53,7 +53,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.against, "against", "", "compare with the release `TAG`, or with the newest one: latest")
 	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
-	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake)")
+	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake; with --store-root the one of the system profile)")
 	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
@@ -99,6 +99,9 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 			return usageError{fmt.Errorf("--store-root %q: want a directory, the root of a mounted disk", v.storeRoot)}
 		}
 		c.StoreRoot = root
+	}
+	if c.StoreRoot != "" && !changed("flake") {
+		c.Flake = flakeOnDisk(c.Flake)
 	}
 	if changed("state-dir") {
 		dir, err := filepath.Abs(v.stateDir)
@@ -165,6 +168,17 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 		c.Release.TokenFile = ""
 	}
 	return nil
+}
+
+// flakeOnDisk returns where on a disk looked at from outside the flake lies that
+// is linked at name while its system runs. What is in /etc is what the system
+// puts there when it boots; a disk whose root is not written to, or not any
+// more, holds no /etc, or that of the day it was installed.
+func flakeOnDisk(name string) string {
+	if !strings.HasPrefix(name, "/etc/") {
+		return name
+	}
+	return verify.SystemProfile + name
 }
 
 // verify is the main job: verify the machine and render the report.

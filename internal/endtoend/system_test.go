@@ -191,6 +191,20 @@ func TestStoreRoot(t *testing.T) {
 	}
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
 	m.verify("--store-root", "/mnt/disk").expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	t.Run("of a machine whose root is written to no more", func(t *testing.T) {
+		m := startReleased(t)
+		// Its /etc is in memory while it runs; on the disk there is that of the day
+		// it was installed, or none.
+		m.Run("sh", "-euc", `mkdir -p /mnt/disk/nix; mount --bind /nix /mnt/disk/nix`)
+		m.verify("--store-root", "/mnt/disk").expect(t, "verified", 0)
+		m.Run("sh", "-euc", `mkdir -p /mnt/disk/etc/every-channel; ln -s /nix/store/00000000000000000000000000000000-older /mnt/disk/etc/every-channel/flake`)
+		m.verify("--store-root", "/mnt/disk").expect(t, "verified", 0)
+		m.verify("--store-root", "/mnt/disk", "--flake", "/etc/every-channel/flake").expect(t, "drifted", 1, "source-missing /etc/every-channel/flake")
+		m.FlipByte(m.Run("readlink", "-fn", "/etc/every-channel/flake")+"/flake.nix", 3)
+		if a := m.verify("--store-root", "/mnt/disk"); a.Verdict != "drifted" || !a.has("source-altered") {
+			t.Errorf("an altered flake: %s %v", a.Verdict, a.causes())
+		}
+	})
 	t.Run("links lead out of it", func(t *testing.T) {
 		m := startReleased(t)
 		// The disk's store is a link to this machine's own, which is fine.
