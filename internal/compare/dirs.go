@@ -27,8 +27,8 @@ type Options struct {
 // maxFiles bounds the files of a directory.
 const maxFiles = 100_000
 
-// ErrSame: what was to be compared is one and the same.
-var ErrSame = errors.New("A and B are the same; name two builds")
+// ErrSame says that what was to be compared is one and the same.
+var ErrSame = errors.New("both are the same; name two builds")
 
 // Dirs compares the files of two directories and of those in them, by their
 // names, and which directories there are. Links to files are followed, links to
