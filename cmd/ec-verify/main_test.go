@@ -217,5 +217,5 @@ func publishMachine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(filepath.Join(dir, release.ManifestName(m.Configuration)), data, 0o644))
 	created := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
 	ts.Check(release.WriteInfo(dir, release.Info{Tag: "boot-v1", CreatedAt: created, BestBefore: created.AddDate(0, 0, 90)}))
-	ts.Check(release.WriteSums(dir))
+	ts.Check(release.WriteSums(context.Background(), dir))
 }

@@ -99,7 +99,7 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if err != nil {
 		return err
 	}
-	p, err := publication(r, dir, flags)
+	p, err := publication(ctx, r, dir, flags)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 }
 
 // publication is r as it is to be put on a forge.
-func publication(r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
+func publication(ctx context.Context, r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
 	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r)}
 	if flags.notes != "" {
 		text, err := readBounded(flags.notes, 256<<10)
@@ -138,7 +138,7 @@ func publication(r *release.Release, dir string, flags publishFlags) (forge.Publ
 	}
 	// It was read when the release was opened; a later one fails to verify for
 	// whoever fetches it.
-	bundle, err := release.HashFile(filepath.Join(dir, release.BundleName))
+	bundle, err := release.HashFile(ctx, filepath.Join(dir, release.BundleName))
 	if err != nil {
 		return p, err
 	}

@@ -66,7 +66,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 		return fmt.Errorf("%s: %w", flags.key, err)
 	}
 	if !flags.add {
-		if err := release.WriteSums(dir); err != nil {
+		if err := release.WriteSums(ctx, dir); err != nil {
 			return err
 		}
 	}

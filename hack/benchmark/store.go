@@ -148,5 +148,5 @@ func writeRelease(infos []closure.PathInfo) error {
 	if err := release.WriteInfo(releaseDir, info); err != nil {
 		return err
 	}
-	return release.WriteSums(releaseDir)
+	return release.WriteSums(context.Background(), releaseDir)
 }

@@ -59,7 +59,7 @@ func TestFalseManifest(t *testing.T) {
 				t.Fatal("the case changes nothing")
 			}
 			write(t, filepath.Join(dir, "closure-testhost.json"), bad)
-			if err := release.WriteSums(dir); err != nil {
+			if err := release.WriteSums(t.Context(), dir); err != nil {
 				t.Fatal(err)
 			}
 			a := m.verify()
@@ -76,7 +76,7 @@ func TestFalseManifest(t *testing.T) {
 	m.verify().expect(t, "untrusted", 3, "release-untrusted "+tag)
 	t.Run("restored", func(t *testing.T) {
 		write(t, filepath.Join(dir, "closure-testhost.json"), string(good))
-		if err := release.WriteSums(dir); err != nil {
+		if err := release.WriteSums(t.Context(), dir); err != nil {
 			t.Fatal(err)
 		}
 		m.verify().expect(t, "verified", 0)
@@ -205,7 +205,7 @@ func TestRollout(t *testing.T) {
 		write(t, filepath.Join(dir, strings.Replace(name, "-other", "", 1)), strings.ReplaceAll(string(data), `"testhost-other"`, `"testhost"`))
 	}
 	os.Remove(filepath.Join(dir, "closure-testhost-other.files.json.zst"))
-	if err := release.WriteSums(dir); err != nil {
+	if err := release.WriteSums(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	write(t, m.Path("/root/config.json"), `{

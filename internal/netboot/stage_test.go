@@ -100,7 +100,7 @@ func publish(t testing.TB, dir string, tag release.Tag, files map[string][]byte)
 	}
 	releasetest.Write(t, sub, releasetest.Spec{Tag: tag, Created: created})
 	releasetest.File(t, sub, tarballName(tag), tarball(t, files))
-	if err := release.WriteSums(sub); err != nil {
+	if err := release.WriteSums(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
 	releasetest.File(t, sub, release.BundleName, []byte("good"))
@@ -437,14 +437,14 @@ func TestStageRefuses(t *testing.T) {
 		}},
 		{name: "no bundle in the release", want: "netboot image", edit: func(t *testing.T, sub string) {
 			os.Remove(filepath.Join(sub, tarballName(second)))
-			if err := release.WriteSums(sub); err != nil {
+			if err := release.WriteSums(t.Context(), sub); err != nil {
 				t.Fatal(err)
 			}
 			releasetest.File(t, sub, release.BundleName, []byte("good"))
 		}},
 		{name: "two bundles in the release", want: "--tarball", edit: func(t *testing.T, sub string) {
 			releasetest.File(t, sub, "ec-runner-aarch64-netboot-x.tar.gz", []byte("x"))
-			if err := release.WriteSums(sub); err != nil {
+			if err := release.WriteSums(t.Context(), sub); err != nil {
 				t.Fatal(err)
 			}
 			releasetest.File(t, sub, release.BundleName, []byte("good"))

@@ -60,7 +60,7 @@ type asset struct {
 // Before the first of them the old checksums go, and the new ones come last:
 // in between there is no release. What cannot be a part of the release in d is
 // refused before anything of that release is touched.
-func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, assets ...asset) (*Result, error) {
+func (d *outDir) write(ctx context.Context, req Request, src nix.Source, m *closure.Manifest, assets ...asset) (*Result, error) {
 	manifest, err := m.Encode()
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (d *outDir) write(req Request, src nix.Source, m *closure.Manifest, assets 
 	if err := release.WriteInfo(d.path, info); err != nil {
 		return nil, err
 	}
-	if err := release.WriteSums(d.path); err != nil {
+	if err := release.WriteSums(ctx, d.path); err != nil {
 		return nil, err
 	}
 	return &Result{

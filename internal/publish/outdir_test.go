@@ -63,7 +63,7 @@ func write(t *testing.T, dir, configuration string, req Request, src nix.Source)
 	}
 	m, files := manifest(configuration, src.Path.Name())
 	req.Created, req.BestBefore = created, created.AddDate(0, 0, 90)
-	return out.write(req, src, m, listing(m, files), other)
+	return out.write(t.Context(), req, src, m, listing(m, files), other)
 }
 
 func info(t *testing.T, dir string) release.Info {
@@ -257,7 +257,7 @@ func TestWriteIsWholeOrNothing(t *testing.T) {
 	m, files := manifest("two", "src")
 	files[0].Files = nil // which no listing can hold
 	req := Request{Created: created, BestBefore: created.AddDate(0, 0, 90)}
-	if _, err := out.write(req, source("src", commitA), m, other, listing(m, files)); err == nil {
+	if _, err := out.write(t.Context(), req, source("src", commitA), m, other, listing(m, files)); err == nil {
 		t.Fatal("a listing without files was written")
 	}
 	names, err := os.ReadDir(dir)

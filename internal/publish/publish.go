@@ -153,7 +153,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 		return nil, err
 	}
 	p.enter("write")
-	result, err := out.write(req, src, m, listing(m, files), derivations(ctx, store, graph, m))
+	result, err := out.write(ctx, req, src, m, listing(m, files), derivations(ctx, store, graph, m))
 	if err != nil {
 		return nil, err
 	}

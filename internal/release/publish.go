@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -20,14 +21,14 @@ import (
 // dir holds must be regular files with the names of assets: what cannot be
 // covered must not be published beside what is. A signature that is there is
 // left; it no longer fits if anything changed.
-func WriteSums(dir string) error {
+func WriteSums(ctx context.Context, dir string) error {
 	names, err := assetsIn(dir)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", SumsName, err)
 	}
 	digests := make(map[string]Digest, len(names))
 	for _, name := range names {
-		if digests[name], err = HashFile(filepath.Join(dir, name)); err != nil {
+		if digests[name], err = HashFile(ctx, filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("write %s: %w", SumsName, err)
 		}
 	}
@@ -142,15 +143,19 @@ func assetsIn(dir string) ([]string, error) {
 	return names, nil
 }
 
-// HashFile returns the SHA-256 of the file at path.
-func HashFile(path string) (Digest, error) {
-	f, err := os.Open(path)
+// HashFile returns the SHA-256 of the regular file at path.
+func HashFile(ctx context.Context, path string) (Digest, error) {
+	// Without O_NONBLOCK a named pipe would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return Digest{}, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Digest{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
 		return Digest{}, err
 	}
 	return digestOf(h), nil

@@ -217,14 +217,14 @@ func TestWriteSumsRefuses(t *testing.T) {
 		if err := spoil(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := release.WriteSums(dir); err == nil {
+		if err := release.WriteSums(t.Context(), dir); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if _, err := os.Stat(filepath.Join(dir, release.SumsName)); err == nil {
 			t.Errorf("%s: %s was written", name, release.SumsName)
 		}
 	}
-	if err := release.WriteSums(t.TempDir()); err == nil {
+	if err := release.WriteSums(t.Context(), t.TempDir()); err == nil {
 		t.Error("empty directory: no error")
 	}
 }

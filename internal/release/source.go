@@ -50,7 +50,7 @@ func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from i
 	if err != nil || from == 0 {
 		return in, err
 	}
-	if _, err := io.CopyN(io.Discard, in, from); err != nil {
+	if _, err := io.CopyN(io.Discard, &contextReader{ctx, in}, from); err != nil {
 		in.Close()
 		return nil, &UnavailableError{assetOf(name, tag), src.String(), err}
 	}

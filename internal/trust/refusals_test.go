@@ -220,7 +220,7 @@ func writeRefusals(t *testing.T) {
 			image := releasetest.Read(t, dir, "image.iso")
 			image[0] ^= 1
 			releasetest.File(t, dir, "image.iso", image)
-			if err := release.WriteSums(dir); err != nil {
+			if err := release.WriteSums(t.Context(), dir); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -284,7 +284,7 @@ func writeRefusals(t *testing.T) {
 		releasetest.Write(t, dir, c.spec)
 		if c.before != nil {
 			c.before(dir)
-			if err := release.WriteSums(dir); err != nil {
+			if err := release.WriteSums(t.Context(), dir); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -185,7 +185,7 @@ func (m *machine) sign(tag release.Tag) {
 	m.t.Helper()
 	dir := filepath.Join(m.releases, string(tag))
 	m.must(release.WriteInfo(dir, release.Info{Tag: tag, CreatedAt: testCreated, BestBefore: testCreated.AddDate(0, 0, 90)}))
-	m.must(release.WriteSums(dir))
+	m.must(release.WriteSums(m.t.Context(), dir))
 }
 
 // register begins a Nix database that holds infos.

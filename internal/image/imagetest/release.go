@@ -165,7 +165,7 @@ func (b *Build) Manifest(t testing.TB) {
 // Sums writes SHA256SUMS.txt over the release.
 func (b *Build) Sums(t testing.TB) {
 	t.Helper()
-	must(t, release.WriteSums(b.Out))
+	must(t, release.WriteSums(context.Background(), b.Out))
 }
 
 // Release makes the whole release of the store as it is now.

@@ -67,7 +67,7 @@ func Write(t testing.TB, dir string, s Spec) {
 	}
 	File(t, dir, "image.iso", image(string(s.Tag), s.ImageSize))
 	must(t, release.WriteInfo(dir, release.Info{Tag: s.Tag, Commit: Commit, CreatedAt: s.Created, BestBefore: s.BestBefore}))
-	must(t, release.WriteSums(dir))
+	must(t, release.WriteSums(t.Context(), dir))
 }
 
 // File writes one file of a release.
