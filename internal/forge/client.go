@@ -42,13 +42,18 @@ func DefaultTimeouts() Timeouts {
 	}
 }
 
+// expectFrom is from how many bytes on a server is asked before the body is sent:
+// one that refuses it closes the connection, and its answer, such as 413, would be
+// lost with what is still being sent.
+const expectFrom = 1 << 20
+
 const (
 	maxAnswer = 8 << 20 // bytes of an answer
 	pageSize  = 50
 	maxPages  = 200
 )
 
-// Client speaks to one repository on a forge.
+// Client speaks to one repository on a forge. It is for one goroutine.
 type Client struct {
 	repo     *url.URL // for people
 	api      *url.URL // of the repository
@@ -56,6 +61,8 @@ type Client struct {
 	timeouts Timeouts
 	http     *http.Client
 	progress *Progress
+	// expectNothing: the server does not know Expect.
+	expectNothing bool
 }
 
 // Option changes how a Client works.
@@ -106,6 +113,7 @@ func New(repo, token string, opts ...Option) (*Client, error) {
 	}
 	t := c.http.Transport.(*http.Transport)
 	t.DialContext = (&net.Dialer{Timeout: c.timeouts.Connect}).DialContext
+	t.ExpectContinueTimeout = c.timeouts.Connect
 	t.TLSHandshakeTimeout, t.ResponseHeaderTimeout = c.timeouts.Connect, c.timeouts.Answer
 	return c, nil
 }
@@ -218,6 +226,9 @@ func (c *Client) once(ctx context.Context, what, method, path string, query url.
 		defer r.Close()
 		req.Body, req.ContentLength = r, in.size
 		req.Header.Set("Content-Type", in.kind)
+		if in.size > expectFrom && !c.expectNothing {
+			req.Header.Set("Expect", "100-continue")
+		}
 	}
 	req.Header.Set("User-Agent", "ec-verify")
 	req.Header.Set("Accept", "application/json")
@@ -235,6 +246,9 @@ func (c *Client) once(ctx context.Context, what, method, path string, query url.
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if resp.StatusCode == http.StatusExpectationFailed {
+		c.expectNothing = true
+	}
 	if resp.StatusCode/100 != 2 {
 		return c.refusal(what, resp, data)
 	}
@@ -268,6 +282,8 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 	case resp.StatusCode/100 == 3:
 		e.Hint = "the repository has moved; name the URL that it is at now"
 		return backoff.Permanent(e)
+	case resp.StatusCode == http.StatusExpectationFailed:
+		return e // and is asked again without it
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
 		if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && s >= 0 {
 			if wait := time.Duration(s) * time.Second; wait > c.timeouts.MaxPause {

@@ -1,10 +1,13 @@
 package forge_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -360,4 +363,140 @@ func TestInterrupted(t *testing.T) {
 	if n := len(s.Requests()); n > 2 {
 		t.Errorf("%d requests after the end", n)
 	}
+}
+
+// TestInterruptedAnywhere ends a run that replaces a release at each of its
+// requests, before and after that was carried out: at no moment is a former asset
+// gone before all the new ones are there, nothing that is published is a mixture,
+// and the next run completes it.
+func TestInterruptedAnywhere(t *testing.T) {
+	former := usual(t)
+	next := publication(t, "a.iso=new image", "release.json=new", "SHA256SUMS.txt=new sums", "SHA256SUMS.txt.sigstore.json=new bundle")
+	contents := func(p forge.Publication) map[string]string {
+		out := make(map[string]string)
+		for _, f := range p.Files {
+			data, _ := os.ReadFile(f.Path)
+			out[f.Name] = string(data)
+		}
+		return out
+	}
+	for _, unique := range []bool{false, true} {
+		for n, done := 1, false; !done; n++ {
+			for _, status := range []int{502, -502} {
+				s := &forgetest.Server{Unique: unique}
+				repo := s.Start(t)
+				if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), former); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				seen := 0
+				s.Fail = func(*http.Request) int {
+					if seen++; seen < n {
+						return 0
+					}
+					cancel()
+					return status
+				}
+				_, err := client(t, repo, forgetest.Token).Publish(ctx, next)
+				cancel()
+				if done = err == nil; done {
+					break
+				}
+				pieces, published := s.Pieces(tag)
+				for _, f := range former.Files {
+					old, whole := contents(former)[f.Name], true
+					for _, f := range next.Files {
+						whole = whole && slices.Contains(pieces, f.Name+"="+contents(next)[f.Name])
+					}
+					if !unique && !whole && !slices.Contains(pieces, f.Name+"="+old) {
+						t.Errorf("request %d, %d: the former %s is lost, and there is %q", n, status, f.Name, pieces)
+					}
+				}
+				if published && len(pieces) != len(former.Files) {
+					t.Errorf("request %d, %d: published: %q", n, status, pieces)
+				}
+				s.Fail = nil
+				if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), next); err != nil {
+					t.Fatalf("request %d, %d: the next run: %v", n, status, err)
+				}
+				holds(t, s, next)
+			}
+			if n > 100 {
+				t.Fatal("it never ends")
+			}
+		}
+	}
+}
+
+// TestRefusedEarly: a proxy that refuses a large body closes the connection while
+// that is sent. What it answered is told all the same, and asked for once.
+func TestRefusedEarly(t *testing.T) {
+	s := &forgetest.Server{}
+	behind := httptest.NewServer(s)
+	defer behind.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	repo := s.At("http://" + l.Addr().String())
+	var refused atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil {
+					return
+				}
+				if r.ContentLength > 1<<20 {
+					refused.Add(1)
+					if r.Header.Get("Expect") == "" {
+						t.Error("a large body is sent unasked")
+					}
+					fmt.Fprint(c, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+					return
+				}
+				r.RequestURI, r.URL.Scheme, r.URL.Host = "", "http", strings.TrimPrefix(behind.URL, "http://")
+				resp, err := http.DefaultTransport.RoundTrip(r)
+				if err == nil {
+					resp.Close = true
+					resp.Write(c)
+				}
+			}()
+		}
+	}()
+	path := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(path, make([]byte, 8<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pub := forge.Publication{Tag: tag, Files: []forge.File{{Name: "big", Path: path, Size: 8 << 20}}}
+	_, err = client(t, repo, forgetest.Token).Publish(t.Context(), pub)
+	if err == nil || !strings.Contains(err.Error(), "answered 413; the asset is larger than the forge takes") {
+		t.Errorf("got %v", err)
+	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestNoExpect: a server that does not know the question is not asked again.
+func TestNoExpect(t *testing.T) {
+	s := &forgetest.Server{}
+	s.Fail = func(r *http.Request) int {
+		if r.Header.Get("Expect") != "" {
+			return http.StatusExpectationFailed
+		}
+		return 0
+	}
+	repo := s.Start(t)
+	p := publication(t, "big="+strings.Repeat("x", 2<<20), "SHA256SUMS.txt=sums")
+	if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, s, p)
 }

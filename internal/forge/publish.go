@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 )
 
@@ -104,17 +105,38 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 	return o, nil
 }
 
-// fill makes the draft id hold the files of p, and holds it to that.
+// fill makes the draft id hold the files of p, and holds it to that. What it held
+// before goes when all of them are there, so that nothing is lost where one of them
+// cannot be uploaded.
 func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) error {
-	list, err := c.assets(ctx, id)
+	old, err := c.assets(ctx, id)
 	if err != nil {
 		return err
 	}
-	o.compare(p, list)
-	// Backwards: should the draft be seen all the same, the signature goes
-	// before what it covers.
+	o.compare(p, old)
+	for _, f := range p.Files {
+		if c.progress != nil {
+			c.progress.asset.Store(&f.Name)
+		}
+		_, err := c.upload(ctx, id, f, old)
+		if isDuplicate(err) && slices.ContainsFunc(old, func(a Asset) bool { return a.Name == f.Name }) {
+			// A forge that keeps no two assets of one name.
+			if err = c.removeNamed(ctx, id, f.Name, nil); err == nil {
+				_, err = c.upload(ctx, id, f, old)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		o.Uploaded = append(o.Uploaded, f.Name)
+	}
+	if err := c.holds(ctx, id, p, old); err != nil {
+		return err
+	}
+	// Backwards: should the draft be seen all the same, the signature goes before
+	// what it covers.
 	for _, f := range slices.Backward(p.Files) {
-		for _, a := range list {
+		for _, a := range old {
 			if a.Name == f.Name {
 				if err := c.remove(ctx, id, a); err != nil {
 					return err
@@ -122,31 +144,35 @@ func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) 
 			}
 		}
 	}
-	for _, a := range list {
+	for _, a := range old {
 		if slices.Contains(o.Pruned, a.Name) {
 			if err := c.remove(ctx, id, a); err != nil {
 				return err
 			}
 		}
 	}
-	for _, f := range p.Files {
-		if c.progress != nil {
-			c.progress.asset.Store(&f.Name)
-		}
-		if _, err := c.upload(ctx, id, f); err != nil {
-			return err
-		}
-		o.Uploaded = append(o.Uploaded, f.Name)
-	}
-	if list, err = c.assets(ctx, id); err != nil {
+	return c.holds(ctx, id, p, nil)
+}
+
+// isDuplicate reports whether err may say that there is an asset of that name.
+func isDuplicate(err error) bool {
+	return isStatus(err, http.StatusConflict) || isStatus(err, http.StatusUnprocessableEntity)
+}
+
+// holds wants the release to have each file of p once, beside the assets in old.
+func (c *Client) holds(ctx context.Context, id int64, p Publication, old []Asset) error {
+	list, err := c.assets(ctx, id)
+	if err != nil {
 		return err
 	}
 	for _, f := range p.Files {
 		n := 0
 		for _, a := range list {
-			if a.Name == f.Name && a.Size == f.Size {
+			switch {
+			case a.Name != f.Name || isOld(a, old):
+			case a.Size == f.Size:
 				n++
-			} else if a.Name == f.Name {
+			default:
 				n = 2
 			}
 		}
@@ -155,4 +181,8 @@ func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) 
 		}
 	}
 	return nil
+}
+
+func isOld(a Asset, old []Asset) bool {
+	return slices.ContainsFunc(old, func(o Asset) bool { return o.ID == a.ID })
 }

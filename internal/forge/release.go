@@ -108,14 +108,14 @@ func (c *Client) remove(ctx context.Context, id int64, a Asset) error {
 	return err
 }
 
-// removeNamed deletes every asset of that name.
-func (c *Client) removeNamed(ctx context.Context, id int64, name string) error {
+// removeNamed deletes every asset of that name but those in keep.
+func (c *Client) removeNamed(ctx context.Context, id int64, name string, keep []Asset) error {
 	list, err := c.assets(ctx, id)
 	if err != nil {
 		return err
 	}
 	for _, a := range list {
-		if a.Name != name {
+		if a.Name != name || isOld(a, keep) {
 			continue
 		}
 		if err := c.remove(ctx, id, a); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
+	"syscall"
 )
 
 // Progress says how far an upload is. The zero value is ready; its methods may
@@ -42,8 +43,8 @@ type File struct {
 }
 
 // upload adds a file to a release and returns it as the forge has it. Of a try
-// that failed nothing is left.
-func (c *Client) upload(ctx context.Context, id int64, f File) (Asset, error) {
+// that failed nothing is left; the assets in old are.
+func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) (Asset, error) {
 	what := fmt.Sprintf("upload %s (%d bytes)", f.Name, f.Size)
 	var head bytes.Buffer
 	w := multipart.NewWriter(&head)
@@ -58,7 +59,7 @@ func (c *Client) upload(ctx context.Context, id int64, f File) (Asset, error) {
 	var sent *sending
 	in := &body{kind: kind, size: int64(len(opening)+len(closing)) + f.Size}
 	in.open = func() (io.ReadCloser, error) {
-		file, err := os.Open(f.Path)
+		file, err := os.OpenFile(f.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +71,9 @@ func (c *Client) upload(ctx context.Context, id int64, f File) (Asset, error) {
 			file.Close()
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
+		if sent != nil && c.progress != nil {
+			c.progress.done.Add(-sent.n) // it is sent again
+		}
 		sent = &sending{file: file, sum: sha256.New(), progress: c.progress}
 		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, f.Size), bytes.NewReader(closing))
 		return &multipartBody{sent}, nil
@@ -77,7 +81,7 @@ func (c *Client) upload(ctx context.Context, id int64, f File) (Asset, error) {
 	var a Asset
 	err := c.send(ctx, what, http.MethodPost, fmt.Sprintf("/releases/%d/assets", id), url.Values{"name": {f.Name}}, in, &a, func(ctx context.Context) error {
 		// The forge may have taken it, and would keep both.
-		return c.removeNamed(ctx, id, f.Name)
+		return c.removeNamed(ctx, id, f.Name, old)
 	})
 	if err != nil {
 		return a, err

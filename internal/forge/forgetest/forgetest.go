@@ -47,6 +47,8 @@ type Server struct {
 	Fail func(r *http.Request) int
 	// HideDrafts has the request by tag not tell of drafts.
 	HideDrafts bool
+	// Unique has a second asset of a name be a 409, as no Forgejo does.
+	Unique bool
 	// OnChange is called after each request that changed something.
 	OnChange func(*Server)
 
@@ -130,6 +132,21 @@ func (s *Server) Assets(tag string) (names []string, contents map[string]string,
 		}
 	}
 	return names, contents, published
+}
+
+// Pieces returns the assets of tag as "NAME=CONTENTS", and whether it is published.
+func (s *Server) Pieces(tag string) (pieces []string, published bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.releases {
+		if r.Tag == tag {
+			for _, a := range r.Assets {
+				pieces = append(pieces, a.Name+"="+string(a.data))
+			}
+			published = !r.Draft
+		}
+	}
+	return pieces, published
 }
 
 // Release returns the commit and the text of the release tag.
@@ -260,6 +277,9 @@ func (s *Server) serve(r *http.Request, rest string) answer {
 	case r.Method == http.MethodGet && len(parts) == 2:
 		return answer{http.StatusOK, rel.Assets}
 	case r.Method == http.MethodPost && len(parts) == 2:
+		if s.Unique && slices.ContainsFunc(rel.Assets, func(a asset) bool { return a.Name == name }) {
+			return no(http.StatusConflict, "there is one")
+		}
 		s.next++
 		a := asset{ID: s.next, Name: name, Size: int64(len(data)), data: data}
 		rel.Assets = append(rel.Assets, a)
