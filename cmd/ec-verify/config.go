@@ -12,6 +12,7 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/trust"
 )
 
 func newConfigCommand(a *app) *cobra.Command {
@@ -35,6 +36,9 @@ Exit codes:
 			}
 			c, err := a.loadConfig()
 			if err != nil {
+				return err
+			}
+			if err := keysThatAreNone(c); err != nil {
 				return err
 			}
 			return a.printChecked(c)
@@ -75,6 +79,19 @@ func (a *app) printChecked(c config.Config) error {
 		}
 	}
 	return nil
+}
+
+// keysThatAreNone is the error of a key's file that is there and holds none. A
+// file that is not there may be on the machine that the configuration is for.
+func keysThatAreNone(c config.Config) error {
+	if len(c.Trust.Keys) == 0 {
+		return nil
+	}
+	_, err := trust.New(c.Trust)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return configError{err}
 }
 
 // missingForUnits returns what keeps a run without flags from beginning. The
