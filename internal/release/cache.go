@@ -22,6 +22,8 @@ type Cache struct{ dir string }
 
 const (
 	cacheLock = ".lock"
+	// cacheListed was last modified when every source said what it has.
+	cacheListed = ".listed"
 	// cacheTemp begins the names of what is not yet, or no longer, a release.
 	// No tag begins with a dot.
 	cacheTemp = ".tmp-"
@@ -194,6 +196,22 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 		}
 	}
 	return unlock, nil
+}
+
+// markListed remembers that every source has said what it has just now. That
+// nothing could be written is told by whoever keeps a release; here it makes the
+// sources look older than they are, which is said.
+func (c *Cache) markListed() {
+	_ = os.WriteFile(filepath.Join(c.dir, cacheListed), nil, 0o644) // truncating sets the time
+}
+
+// listed returns when markListed was called last, the zero time for never.
+func (c *Cache) listed() time.Time {
+	info, err := os.Lstat(filepath.Join(c.dir, cacheListed))
+	if err != nil || info.ModTime().After(time.Now()) {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // has reports whether the cache has all assets of r that want accepts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -262,7 +263,7 @@ func TestOffline(t *testing.T) {
 	}
 	f.Offline, asked = true, false
 	r, err := f.Find(t.Context(), release.Latest)
-	if err != nil || r.Tag() != "boot-v3" || !slices.ContainsFunc(r.Notes(), func(n string) bool { return strings.Contains(n, "latest stands for boot-v3") }) {
+	if err != nil || r.Tag() != "boot-v3" || !slices.ContainsFunc(r.Notes(), func(n string) bool { return strings.Contains(n, "answered since no time that is known") }) {
 		t.Fatalf("latest: %v, %v", r, err)
 	}
 	if r, err := f.Find(t.Context(), "boot-v3"); err != nil || len(r.Notes()) > 0 {
@@ -278,6 +279,58 @@ func TestOffline(t *testing.T) {
 	f.Sources = append(f.Sources, release.NewDirSource(dir))
 	if r, err := f.Find(t.Context(), "boot-v2"); err != nil || r.Tag() != "boot-v2" {
 		t.Errorf("boot-v2: %v, %v", r, err)
+	}
+}
+
+// TestOfflineLatest: whoever does not ask the sources says so where nobody has
+// asked them for days.
+func TestOfflineLatest(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{Tag: "boot-v3"})
+	server := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/api/") {
+			return false
+		}
+		list := `[]`
+		if r.URL.Query().Get("page") == "1" {
+			list = `[{"tag_name":"boot-v3"}]`
+		}
+		io.WriteString(w, list)
+		return true
+	})
+	f := finder(t, kept, source(t, server))
+	for _, c := range []struct {
+		name    string
+		offline bool
+		at      time.Time // when they were last asked; zero for as it is
+		note    string
+	}{
+		{name: "they are asked"},
+		{name: "a moment ago", offline: true},
+		{"a week ago", true, time.Now().AddDate(0, 0, -7), "no source on a network has answered since " + time.Now().AddDate(0, 0, -7).UTC().Format("2006-01-02T")},
+		{"in times to come", true, time.Now().Add(time.Hour), "no source on a network has answered since no time that is known"},
+		{name: "they are asked again"},
+		{name: "a moment ago again", offline: true},
+	} {
+		if !c.at.IsZero() {
+			if err := os.Chtimes(filepath.Join(kept, ".listed"), c.at, c.at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Offline = c.offline
+		r, err := f.Find(t.Context(), release.Latest)
+		if err != nil || r.Tag() != "boot-v3" {
+			t.Fatalf("%s: %v, %v", c.name, r, err)
+		}
+		if notes := strings.Join(r.Notes(), "; "); (c.note == "") != (notes == "") || !strings.Contains(notes, c.note) {
+			t.Errorf("%s: %q, want %q", c.name, notes, c.note)
+		}
+	}
+	// Where nothing is left out, there is nothing to say.
+	f = finder(t, t.TempDir(), release.NewDirSource(dir))
+	f.Offline = true
+	if r, err := f.Find(t.Context(), release.Latest); err != nil || len(r.Notes()) > 0 {
+		t.Errorf("%v, %v", r, err)
 	}
 }
 

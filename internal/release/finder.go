@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Finder finds releases for a configured node: in its cache, and else in its
@@ -46,6 +47,9 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 		if err != nil {
 			return nil, err
 		}
+		if f.Cache != nil && !f.Offline {
+			f.Cache.markListed()
+		}
 		if slices.Contains(f.Accept, Latest) {
 			latest = newest
 		}
@@ -60,10 +64,34 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 		o.latest, o.offered = latest, asked == Latest || latest == tag
 	})
 	r, err := f.find(ctx, tag, opts)
-	if err == nil && asked == Latest && f.Offline {
-		r.notes = append(r.notes, fmt.Sprintf("%s stands for %s, the newest that was fetched: no source on a network was asked", Latest, tag))
+	if err == nil && asked == Latest {
+		if note := f.staleness(tag); note != "" {
+			r.notes = append(r.notes, note)
+		}
 	}
 	return r, err
+}
+
+// listedFor is how long what the sources said they have is taken as news: twice
+// the day that lies between two runs of the unit that asks them.
+const listedFor = 48 * time.Hour
+
+// staleness says that latest may stand for more than is known here; "" where
+// the sources were asked, or were not long ago.
+func (f *Finder) staleness(newest Tag) string {
+	if !f.Offline || len(f.sources()) == len(f.Sources) {
+		return ""
+	}
+	since := "no time that is known"
+	if f.Cache != nil {
+		if at := f.Cache.listed(); !at.IsZero() {
+			if time.Since(at) < listedFor {
+				return ""
+			}
+			since = at.UTC().Format(time.RFC3339)
+		}
+	}
+	return fmt.Sprintf("%s stands for %s, the newest that was fetched: no source on a network has answered since %s", Latest, newest, since)
 }
 
 // find returns the release tag from the cache, or else from a source.
