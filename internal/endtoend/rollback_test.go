@@ -43,8 +43,13 @@ func TestAgainstNewer(t *testing.T) {
 			t.Errorf("%q: %+v", args, a.Findings)
 		}
 	}
-	// The machine is updated: now the one before is a step back.
+	// A disk of another machine that runs the newer one is not this machine.
 	other := m.Runner().Systems["testhost-other"].Toplevel
+	m.Run("sh", "-euc", `mkdir /mnt/disk; mount --bind / /mnt/disk; cp -a /nix/var/nix/profiles /mnt/profiles; ln -sfn `+other+` /mnt/profiles/system; mount --bind /mnt/profiles /mnt/disk/nix/var/nix/profiles`)
+	verdict("verified", "--against", newer, "--store-root", "/mnt/disk")
+	m.Run("umount", "-R", "/mnt/disk")
+	verdict("verified", "--against", tag)
+	// The machine is updated: now the one before is a step back.
 	m.Activate(other, other)
 	verdict("verified", "--against", newer)
 	verdict("untrusted", "--against", tag)
