@@ -464,6 +464,7 @@ func TestRefusedEarly(t *testing.T) {
 				r.RequestURI, r.URL.Scheme, r.URL.Host = "", "http", strings.TrimPrefix(behind.URL, "http://")
 				resp, err := http.DefaultTransport.RoundTrip(r)
 				if err == nil {
+					defer resp.Body.Close()
 					resp.Close = true
 					resp.Write(c)
 				}

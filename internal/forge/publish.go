@@ -118,11 +118,11 @@ func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) 
 		if c.progress != nil {
 			c.progress.asset.Store(&f.Name)
 		}
-		_, err := c.upload(ctx, id, f, old)
+		err := c.upload(ctx, id, f, old)
 		if isDuplicate(err) && slices.ContainsFunc(old, func(a Asset) bool { return a.Name == f.Name }) {
 			// A forge that keeps no two assets of one name.
 			if err = c.removeNamed(ctx, id, f.Name, nil); err == nil {
-				_, err = c.upload(ctx, id, f, old)
+				err = c.upload(ctx, id, f, old)
 			}
 		}
 		if err != nil {

@@ -42,18 +42,18 @@ type File struct {
 	Digest [sha256.Size]byte
 }
 
-// upload adds a file to a release and returns it as the forge has it. Of a try
+// upload adds a file to a release and holds the forge to what it says of it. Of a try
 // that failed nothing is left; the assets in old are.
-func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) (Asset, error) {
+func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) error {
 	what := fmt.Sprintf("upload %s (%d bytes)", f.Name, f.Size)
 	var head bytes.Buffer
 	w := multipart.NewWriter(&head)
 	if _, err := w.CreateFormFile("attachment", f.Name); err != nil {
-		return Asset{}, err
+		return err
 	}
 	kind, opening := w.FormDataContentType(), bytes.Clone(head.Bytes())
 	if err := w.Close(); err != nil {
-		return Asset{}, err
+		return err
 	}
 	closing := bytes.Clone(head.Bytes()[len(opening):])
 	var sent *sending
@@ -84,15 +84,15 @@ func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) (Ass
 		return c.removeNamed(ctx, id, f.Name, old)
 	})
 	if err != nil {
-		return a, err
+		return err
 	}
 	if !bytes.Equal(sent.sum.Sum(nil), f.Digest[:]) {
-		return a, fmt.Errorf("%s: %w", what, errChanged)
+		return fmt.Errorf("%s: %w", what, errChanged)
 	}
 	if a.Name != f.Name || a.Size != f.Size {
-		return a, fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
+		return fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
 	}
-	return a, nil
+	return nil
 }
 
 var errChanged = errors.New("the file was changed since it was checked; start again")
