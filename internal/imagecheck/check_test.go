@@ -105,7 +105,7 @@ func TestIntact(t *testing.T) {
 		if strings.HasSuffix(i.Asset, ".tar.gz") && (i.Inside == nil || *i.Inside != imagecheck.Inside{Configuration: imagetest.Configuration, Paths: 4, Files: 3, Others: 1}) {
 			t.Errorf("inside the bundle: %+v", i.Inside)
 		}
-		if strings.HasSuffix(i.Asset, ".iso") && (i.Inside == nil || i.Inside.Paths != 4 || i.Inside.Files != 3) {
+		if strings.HasSuffix(i.Asset, ".iso") && (i.Inside == nil || i.Inside.Paths != 4 || i.Inside.Files != 4) {
 			t.Errorf("inside the ISO image: %+v", i.Inside)
 		}
 	}
@@ -117,6 +117,11 @@ func TestIntact(t *testing.T) {
 		if result.Images[0].Asset != imagetest.ISOName || len(result.Absent) != 1 {
 			t.Errorf("%+v, absent %q", result.Images[0], result.Absent)
 		}
+	})
+	t.Run("more than an image can have", func(t *testing.T) {
+		huge := filepath.Join(t.TempDir(), imagetest.ISOName)
+		imagetest.Shell(t, b.Out, fmt.Sprintf("cp %s '%s'; truncate -s %d '%[2]s'", imagetest.ISOName, huge, release.MaxImageSize+1))
+		expect(t, check(t, r, imagecheck.Options{}, huge), imagecheck.Drift, "drift checksum: it has 17179869185 bytes")
 	})
 	t.Run("nothing", func(t *testing.T) {
 		expect(t, check(t, r, deep, t.TempDir()), imagecheck.Inconclusive)
@@ -250,6 +255,8 @@ func TestDishonestImages(t *testing.T) {
 		{"another system by way of the right one", "sed -i 's,/init ,/../../../tmp/init ,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
 		{"another program of the system", "sed -i 's,/init ,/sw/bin/sh ,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it starts something"},
 		{"a system in a comment", "sed -i 's,^kernel.*,# &\\nkernel kernel,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it does not say"},
+		{"another kernel parameter", "sed -i 's,console=,systemd.unit=rescue.target console=,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its kernel parameters are not"},
+		{"a kernel parameter missing", "sed -i 's,console=ttyS0,,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its kernel parameters are not"},
 		{"a program in the initrd", "sed -i 's,console=,rdinit=/bin/sh console=,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: it has the initrd start"},
 		{"another kernel is loaded", "sed -i 's,^kernel kernel,kernel http://192.0.2.1/kernel,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its command kernel is not"},
 		{"another initrd is loaded", "sed -i 's,^initrd initrd,initrd ramdisk,' bundle/netboot.ipxe; " + pack, imagecheck.Drift, "drift boot @netboot.ipxe: its command initrd is not"},
@@ -298,6 +305,42 @@ func TestHonestInitrds(t *testing.T) {
 			expect(t, got, "")
 			if in := got.Images[0].Inside; in == nil || in.Paths != 4 || in.Files != 3 {
 				t.Errorf("inside: %+v", in)
+			}
+		})
+	}
+}
+
+// TestDishonestISO: the boot entries of an ISO image start something else. The
+// image is the published one: it is the builder who is not honest.
+func TestDishonestISO(t *testing.T) {
+	const grub, isolinux = "isoroot/EFI/boot/grub.cfg", "isoroot/isolinux/isolinux.cfg"
+	for _, c := range []struct{ name, script, want string }{
+		{"another init", "sed -i 's,init=[^ ]*,init=/bin/sh,' " + grub, "drift boot @EFI/boot/grub.cfg: it starts something that is not in the closure"},
+		{"another init behind the right one", "sed -i 's,console=,init=/bin/sh console=,' " + isolinux, "drift boot @isolinux/isolinux.cfg: it starts something that is not in the closure"},
+		{"a program in the initrd", "sed -i 's,console=,rdinit=/bin/sh console=,' " + grub, "drift boot @EFI/boot/grub.cfg: it has the initrd start"},
+		{"another initrd", "echo evil >isoroot/boot/evil; sed -i 's,initrd /boot/initrd,initrd /boot/evil,' " + grub, "drift boot @EFI/boot/grub.cfg: it loads another initrd"},
+		{"an initrd behind the right one", "echo evil >isoroot/boot/evil; sed -i 's,initrd /boot/initrd,& /boot/evil,' " + grub, "drift boot @EFI/boot/grub.cfg: it loads another initrd"},
+		{"another initrd of ISOLINUX", "echo evil >isoroot/boot/evil; sed -i 's,INITRD.*,INITRD /boot/initrd\\,/boot/evil,' " + isolinux, "drift boot @isolinux/isolinux.cfg: it loads another initrd"},
+		{"an initrd among the parameters", "echo evil >isoroot/boot/evil; sed -i 's,^APPEND init.*,& initrd=/boot/evil,' " + isolinux, "drift boot @isolinux/isolinux.cfg: it loads another initrd"},
+		{"another kernel", "echo evil >isoroot/boot/evil; sed -i 's,linux /boot/bzImage,linux /boot/evil,' " + grub, "drift boot @EFI/boot/grub.cfg: it loads another kernel"},
+		{"another kernel, on two lines", "echo evil >isoroot/boot/evil; sed -i 's,linux /boot/bzImage,linux \\\\\\n/boot/evil,' " + grub, "drift boot @EFI/boot/grub.cfg: it loads another kernel"},
+		{"another kernel of ISOLINUX", "echo evil >isoroot/boot/evil; sed -i 's,^LINUX /boot/bzImage,KERNEL /boot/evil,' " + isolinux, "drift boot @isolinux/isolinux.cfg: it loads another kernel"},
+		{"a kernel from the network", "sed -i 's,linux /boot/bzImage,linux (http)/boot/bzImage,' " + grub, "drift boot @EFI/boot/grub.cfg: it loads another kernel"},
+		{"a memory test that is none", "sed -i 's,^APPEND console=ttyS0.115200,INITRD /boot/evil,' " + isolinux, "drift boot @isolinux/isolinux.cfg: it loads another initrd"},
+		{"a kernel that is not the system's", "echo evil >>isoroot/boot/bzImage", "drift boot @boot/bzImage: it is not the kernel"},
+		{"another kernel by the same name", "mkdir isoroot/x; echo evil >isoroot/x/bzImage; sed -i 's,linux /boot/bzImage,linux /x/bzImage,' " + grub, "drift boot @x/bzImage: it is not the kernel"},
+		{"an initrd that goes on", "(mkdir third; cd third; echo evil >init; echo init | cpio -o -H newc --quiet) >>isoroot/boot/initrd", "drift member-extra @boot/initrd › init"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b, r := released(t, func(b *imagetest.Build) {
+				imagetest.Shell(t, b.Dir, "chmod -R u+w isoroot; "+c.script)
+				imagetest.ISO(t, filepath.Join(b.Dir, "isoroot"), filepath.Join(b.Out, imagetest.ISOName))
+			})
+			got := check(t, r, deep, filepath.Join(b.Out, imagetest.ISOName))
+			expect(t, got, imagecheck.Drift, c.want)
+			if !got.Images[0].Intact {
+				t.Error("it is the published image")
 			}
 		})
 	}

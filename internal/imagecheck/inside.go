@@ -79,6 +79,8 @@ type look struct {
 	initrds int
 	names   map[string]bool // of what is in archives, to find what is there twice
 	images  []string        // the names of members that are to be a squashfs
+	scripts []paramScript
+	params  *string // what the system's kernel-params holds; nil for none
 	// links are those to a squashfs, and linked what lies where one may lead.
 	links, linked []image.Member
 }
@@ -326,8 +328,29 @@ func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser
 	if m.Type != nar.Regular {
 		return nil, nil
 	}
+	if s.path == w.s.manifest.Toplevel.OutPath && rest == "kernel-params" && m.Size <= maxScript {
+		return &copying{s.builder, &capture{limit: maxScript, done: func(data []byte) {
+			text := string(data)
+			w.params = &text
+		}}}, nil
+	}
 	return nopCloser{s.builder}, nil
 }
+
+// copying keeps what goes to a builder.
+type copying struct {
+	to   io.Writer
+	kept *capture
+}
+
+func (c *copying) Write(p []byte) (int, error) {
+	if _, err := c.kept.Write(p); err != nil {
+		return 0, err
+	}
+	return c.to.Write(p)
+}
+
+func (c *copying) Close() error { return c.kept.Close() }
 
 // oddity says what of a file of a store path a NAR does not show and is never
 // so in a store: rights beyond reading and executing.
@@ -385,6 +408,7 @@ func (w *look) endStore() {
 func (w *look) finish() {
 	w.endStore()
 	w.checkLinks()
+	w.checkParams()
 	for _, name := range w.images {
 		if w.stores[name] == nil {
 			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is no squashfs"})
@@ -511,7 +535,7 @@ type capture struct {
 
 func (c *capture) Write(p []byte) (int, error) {
 	if c.Len()+len(p) > c.limit {
-		return 0, fmt.Errorf("%w: %s has more than %d bytes", image.ErrTooLarge, registration, c.limit)
+		return 0, fmt.Errorf("%w: a file that is to have at most %d bytes has more", image.ErrTooLarge, c.limit)
 	}
 	return c.Buffer.Write(p)
 }

@@ -13,8 +13,6 @@ import (
 
 var (
 	initPattern = regexp.MustCompile(`init=([^\s]*)`)
-	// loadPattern is a line of GRUB that loads a kernel and says what it starts.
-	loadPattern = regexp.MustCompile(`(?m)^[ \t]*linux(?:16|efi)?[ \t]+(\S+)[ \t].*init=`)
 	comment     = regexp.MustCompile(`(?m)^[ \t]*#.*$`)
 )
 
@@ -62,9 +60,9 @@ func (w *look) script(m image.Member, data []byte) {
 		wrong(init, "it starts something that is not in the closure")
 	}
 	if path.Ext(m.Path) != ".ipxe" {
-		for _, match := range loadPattern.FindAllSubmatch(data, -1) {
-			if name := string(match[1]); isScript(m) && !isKernelName(path.Base(name)) {
-				wrong(name, "it loads another kernel than the one that was looked at")
+		if isScript(m) {
+			for _, l := range oddLoads(data) {
+				wrong(l.name, "it loads another "+l.what+" than the one that was looked at")
 			}
 		}
 		return
@@ -75,6 +73,87 @@ func (w *look) script(m image.Member, data []byte) {
 	if detail := oddIPXE(data); detail != "" {
 		wrong("", detail)
 	}
+	w.scripts = append(w.scripts, paramScript{m.Name(), ipxeParams(data)})
+}
+
+// paramScript is a script for iPXE, and the kernel parameters in it.
+type paramScript struct{ name, params string }
+
+// ipxeParams returns the kernel parameters of a script as NixOS has them in its
+// kernel-params: without what such a script adds.
+func ipxeParams(data []byte) string {
+	var params []string
+	for line := range bytes.Lines(data) {
+		words := strings.Fields(string(line))
+		if len(words) < 2 || words[0] != "kernel" {
+			continue
+		}
+		for _, word := range words[2:] {
+			if !strings.HasPrefix(word, "init=") && word != "initrd=initrd" && word != "${cmdline}" {
+				params = append(params, word)
+			}
+		}
+	}
+	return strings.Join(params, " ")
+}
+
+// checkParams wants scripts for iPXE to give the kernel the system's parameters:
+// another one may start a shell as well as another init= does.
+func (w *look) checkParams() {
+	if w.params == nil {
+		return // the system has no kernel-params
+	}
+	want := strings.Join(strings.Fields(*w.params), " ")
+	for _, s := range w.scripts {
+		if s.params != want {
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: s.name, Want: want, Got: s.params, Detail: "its kernel parameters are not those of the system"})
+		}
+	}
+}
+
+// load is what a boot script has loaded.
+type load struct{ what, name string }
+
+// oddLoads returns what a script of GRUB, ISOLINUX or systemd-boot loads that is
+// neither a kernel nor an initrd which were looked at, by their names. It does not
+// understand such a script, and is not told by it what that may do in other ways;
+// a memory test is let be.
+func oddLoads(data []byte) []load {
+	var odd []load
+	for line := range strings.Lines(strings.ReplaceAll(string(data), "\\\n", " ")) {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		switch strings.ToLower(words[0]) {
+		case "linux", "linux16", "linuxefi", "kernel":
+			name := strings.Trim(words[1], `"'`)
+			memtest := strings.HasPrefix(path.Base(name), "memtest") && !strings.Contains(line, "init")
+			if !isBeside(name) || !isKernelName(path.Base(name)) && !memtest {
+				odd = append(odd, load{"kernel", name})
+			}
+		case "initrd", "initrd16", "initrdefi":
+			for name := range strings.FieldsFuncSeq(strings.Join(words[1:], ","), func(r rune) bool { return r == ',' }) {
+				if name = strings.Trim(name, `"'`); !isBeside(name) || path.Base(name) != "initrd" {
+					odd = append(odd, load{"initrd", name})
+				}
+			}
+		case "append", "options":
+		default:
+			continue
+		}
+		for _, word := range words[1:] {
+			if name, ok := strings.CutPrefix(strings.Trim(word, `"'`), "initrd="); ok && path.Base(strings.ReplaceAll(name, `\`, "/")) != "initrd" {
+				odd = append(odd, load{"initrd", name})
+			}
+		}
+	}
+	return odd
+}
+
+// isBeside reports whether name is of a file on the medium itself.
+func isBeside(name string) bool {
+	return strings.HasPrefix(name, "/") || strings.HasPrefix(name, "($root)/") || strings.HasPrefix(name, `(\$root)/`)
 }
 
 // isKernelName reports whether a member of that name is held to the kernel.

@@ -88,7 +88,30 @@ printf '#!ipxe\nkernel kernel init=/nix/store/`+Toplevel+`/init initrd=initrd co
 chmod 644 bundle/*
 tar -C bundle --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=gnu -cf - initrd kernel netboot.ipxe | gzip -n >release/`+Bundle+`
 cp second/nix/store/`+StoreImage+` isoroot/nix-store.squashfs; cp store/`+Kernel+`/bzImage isoroot/boot/bzImage; cp store/`+InitrdP+`/initrd isoroot/boot/initrd
-printf 'linux /boot/bzImage init=/nix/store/`+Toplevel+`/init\n' >isoroot/boot/grub.cfg
+mkdir -p isoroot/EFI/boot isoroot/isolinux
+cat >isoroot/EFI/boot/grub.cfg <<'END'
+# as nixpkgs writes it, but for the colours
+search --set=root --file /EFI/nixos-installer-image
+menuentry 'NixOS' --class installer {
+  linux /boot/bzImage ${isoboot} init=/nix/store/`+Toplevel+`/init  console=ttyS0 copytoram
+  initrd /boot/initrd
+}
+menuentry 'rEFInd' --class refind {
+  chainloader ($root)/EFI/boot/refind_x64.efi
+}
+END
+cat >isoroot/isolinux/isolinux.cfg <<'END'
+UI vesamenu.c32
+LABEL boot
+MENU LABEL NixOS
+LINUX /boot/bzImage
+APPEND init=/nix/store/`+Toplevel+`/init console=ttyS0 nomodeset
+INITRD /boot/initrd
+
+LABEL memtest
+LINUX /boot/memtest.bin
+APPEND console=ttyS0,115200
+END
 find isoroot -exec touch -h -d @1 {} +`)
 	ISO(t, filepath.Join(b.Dir, "isoroot"), filepath.Join(b.Out, ISOName))
 }
