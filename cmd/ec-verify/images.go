@@ -74,7 +74,7 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 	}
 	ctx := cmd.Context()
 	fetching := new(release.Progress)
-	finder, err := newFinder(c, fetching)
+	finder, err := newLooker(c, fetching)
 	if err != nil {
 		return err
 	}

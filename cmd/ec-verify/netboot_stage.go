@@ -78,12 +78,19 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 		return nil, usageError{netboot.ErrUnsigned}
 	}
 	progress := new(release.Progress)
-	finder, err := newFinder(c, progress)
+	find := newFinder
+	if flags.foreign {
+		find = newLooker
+	}
+	finder, err := find(c, progress)
 	if err != nil {
 		return nil, err
 	}
-	// A bundle is large; /tmp may be memory. The state directory is there now.
-	finder.Options = append(finder.Options, release.WithTempDir(c.StateDir))
+	// A bundle is large; /tmp may be memory. The state directory is there now,
+	// unless this is only a look.
+	if !flags.foreign {
+		finder.Options = append(finder.Options, release.WithTempDir(c.StateDir))
+	}
 	stop := a.watchFetch(progress)
 	defer stop()
 	return s.Stage(cmd.Context(), func(ctx context.Context) (*release.Release, error) {

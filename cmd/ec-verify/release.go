@@ -28,6 +28,9 @@ type trustFlags struct {
 	stateDir       string
 	unsafeUnsigned bool
 	unsafeRollback bool
+	// foreign is set by load: a key was named in the place of what trust in the
+	// configuration names.
+	foreign bool
 }
 
 func (t *trustFlags) register(cmd *cobra.Command) {
@@ -58,6 +61,7 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 		}
 	}
 	if changed("key") {
+		t.foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
 		c.Trust = trust.Policy{}
 		for _, file := range t.keys {
 			abs, err := filepath.Abs(file)

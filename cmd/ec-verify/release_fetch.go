@@ -62,7 +62,7 @@ a run that was killed has left beside OUT is taken up again.`,
 }
 
 func fetchRelease(ctx context.Context, c config.Config, arg, out string, patterns []string, progress *release.Progress) (*release.Release, error) {
-	finder, err := newFinder(c, progress)
+	finder, err := newLooker(c, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,9 @@ untrusted, 4 for one that could not be had.`,
 			if err != nil {
 				return err
 			}
+			if flags.foreign {
+				return usageError{errors.New("--key: what this machine keeps is for its own verification, which believes trust in the configuration; add the key there, or leave out --key")}
+			}
 			return a.refresh(cmd.Context(), c, flags.unsafeUnsigned)
 		},
 	}

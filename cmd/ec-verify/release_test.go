@@ -117,6 +117,13 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	if code, _, errs := command(t, "--config", config, "release", "fetch", string(releasetest.Tag), "--out", boot); code == 0 || !strings.Contains(errs, "not empty") {
 		t.Errorf("fetch again: %d %q", code, errs)
 	}
+	// To look at a release and to fetch it elsewhere keeps and remembers nothing.
+	if entries, err := os.ReadDir(state); err != nil || len(entries) > 0 {
+		t.Errorf("the state directory holds %v, %v", entries, err)
+	}
+	if code, out, errs := command(t, "--config", config, "release", "refresh"); code != 0 {
+		t.Fatalf("refresh: %d %q %q", code, out, errs)
+	}
 	// By its tag it is checked with what is kept here alone.
 	if err := os.Rename(root, root+"-gone"); err != nil {
 		t.Fatal(err)
@@ -132,6 +139,98 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	}
 	if code, out, _ := command(t, "--config", config, "release", "list", "--cached", "--output", "json"); code != 0 || !strings.Contains(out, `"state":"trusted"`) || !strings.Contains(out, `"sums":"`+got.Sums+`"`) || strings.Contains(out, "not checked") {
 		t.Errorf("list: %d %q", code, out)
+	}
+}
+
+// TestLooking: a look at a newer release, by whatever key, bars nobody from the one
+// that runs; what the machine takes for its own use does, and a look at an older one
+// is held to that.
+func TestLooking(t *testing.T) {
+	key, public := keyPair(t, nil)
+	otherKey, otherPublic := keyPair(t, nil)
+	root, others, state := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, r := range []struct {
+		root, tag, key string
+		age            time.Duration
+	}{{root, "boot-v1", key, 2 * time.Hour}, {root, "boot-v2", key, time.Hour}, {others, "boot-v3", otherKey, 0}, {others, "boot-v1", otherKey, 0}} {
+		dir := filepath.Join(r.root, r.tag)
+		releasetest.Write(t, dir, releasetest.Spec{Tag: release.Tag(r.tag), Created: fresh().Add(-r.age)})
+		if code, _, errs := command(t, "release", "sign", dir, "--key", r.key); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	settings := map[string]any{
+		"stateDir": state, "release": map[string]any{"source": []string{root}},
+		"trust": trust.Policy{Keys: []trust.Key{{Name: "ci", File: public}}},
+	}
+	config := configFile(t, settings)
+	run := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := command(t, append([]string{"--config", config}, args...)...)
+		if code != want {
+			t.Errorf("%q: exit %d, want %d: %s%s", args, code, want, out, errs)
+		}
+		return errs
+	}
+	image := filepath.Join(root, "boot-v2", "image.iso")
+	look := func() {
+		t.Helper()
+		n := 0
+		for _, foreign := range [][]string{{"--key", otherPublic, "--release", others}, {"--key", public}, nil} {
+			tag := "boot-v2"
+			if n == 0 {
+				tag = "boot-v3"
+			}
+			run(0, append([]string{"release", "verify", tag}, foreign...)...)
+			run(0, append([]string{"release", "verify", "latest"}, foreign...)...)
+			run(0, append([]string{"release", "fetch", tag, "--out", filepath.Join(t.TempDir(), "out")}, foreign...)...)
+			if n > 0 {
+				run(0, append([]string{"images", image, "--against", tag}, foreign...)...)
+			}
+			n++
+		}
+	}
+	look()
+	if entries, err := os.ReadDir(state); err != nil || len(entries) > 0 {
+		t.Errorf("looking left %v, %v", entries, err)
+	}
+	run(0, "release", "verify", "boot-v1")
+
+	settings["release"] = map[string]any{"source": []string{root}, "accept": []string{"boot-v1"}}
+	accepting := config
+	config = configFile(t, settings)
+	run(0, "release", "refresh")
+	before := releasetest.Read(t, state, "accepted.json")
+	config = accepting
+	look()
+	run(0, "release", "verify", "boot-v1")
+	// What was accepted under a tag is told apart from what a stranger signed.
+	if errs := run(3, "release", "verify", "boot-v1", "--key", otherPublic, "--release", others); !strings.Contains(errs, "replaced") {
+		t.Error(errs)
+	}
+	if after := releasetest.Read(t, state, "accepted.json"); !bytes.Equal(before, after) {
+		t.Errorf("looking has made %s of %s", after, before)
+	}
+	if names, _ := os.ReadDir(filepath.Join(state, "releases")); len(names) != 2 { // and .lock
+		t.Errorf("the cache holds %v", names)
+	}
+
+	// Once the machine has taken the newer one, the way back is closed.
+	settings["release"] = map[string]any{"source": []string{root}, "accept": []string{"boot-v2"}}
+	config = configFile(t, settings)
+	if errs := run(64, "release", "refresh", "--key", otherPublic); !strings.Contains(errs, "trust in the configuration") {
+		t.Error(errs)
+	}
+	run(0, "release", "refresh")
+	config = accepting
+	for _, args := range [][]string{
+		{"release", "verify", "boot-v1"},
+		{"release", "fetch", "boot-v1", "--out", filepath.Join(t.TempDir(), "out")},
+		{"images", image, "--against", "boot-v1"},
+	} {
+		if errs := run(3, args...); !strings.Contains(errs, "rolled-back") {
+			t.Errorf("%q: %s", args, errs)
+		}
 	}
 }
 

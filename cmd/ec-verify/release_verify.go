@@ -51,7 +51,7 @@ images are checked when they are fetched.`,
 // the one of a tag and reads what a node uses of it.
 func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
 	if !isDir(arg) {
-		finder, err := newFinder(c, progress)
+		finder, err := newLooker(c, progress)
 		if err != nil {
 			return nil, err
 		}

@@ -75,8 +75,19 @@ func checkReleases(c config.Config, against string) error {
 }
 
 // newFinder returns what finds releases as c says: in the cache, then in its
-// sources. progress may be nil.
+// sources; what it finds is kept and remembered. progress may be nil.
 func newFinder(c config.Config, progress *release.Progress) (*release.Finder, error) {
+	return finder(c, progress, false)
+}
+
+// newLooker returns what finds releases as newFinder does, for somebody who looks
+// at one: this machine neither keeps nor remembers it, so that nothing it runs is
+// refused because of that. It takes no right to write.
+func newLooker(c config.Config, progress *release.Progress) (*release.Finder, error) {
+	return finder(c, progress, true)
+}
+
+func finder(c config.Config, progress *release.Progress, look bool) (*release.Finder, error) {
 	verifier, err := releaseVerifier(c)
 	if err != nil {
 		return nil, err
@@ -87,7 +98,7 @@ func newFinder(c config.Config, progress *release.Progress) (*release.Finder, er
 	}
 	f := &release.Finder{
 		Sources: sources, Verifier: verifier, Keep: c.Release.Keep,
-		Options: append(releaseOptions(c), release.WithProgress(progress)),
+		Options: append(releaseOptions(c), release.WithProgress(progress)), Look: look,
 	}
 	for _, tag := range c.Release.Accept {
 		f.Accept = append(f.Accept, release.Tag(tag))
@@ -97,6 +108,14 @@ func newFinder(c config.Config, progress *release.Progress) (*release.Finder, er
 	}
 	if c.UnsafeUnsigned {
 		// What nobody signed is neither kept nor remembered.
+		return f, nil
+	}
+	if look {
+		memory, err := release.ReadMemory(c.StateDir)
+		if err != nil {
+			return nil, err
+		}
+		f.Options, f.Cache = append(f.Options, release.WithMemory(memory)), release.ReadCache(cacheDir(c))
 		return f, nil
 	}
 	memory, err := release.OpenMemory(c.StateDir)

@@ -37,6 +37,10 @@ func OpenCache(dir string) (*Cache, error) {
 	return &Cache{filepath.Clean(dir)}, nil
 }
 
+// ReadCache returns the cache in dir for a [Finder] that only looks. A directory
+// that is not there is not made, and holds nothing.
+func ReadCache(dir string) *Cache { return &Cache{filepath.Clean(dir)} }
+
 // String names the cache.
 func (c *Cache) String() string { return "the cache " + printable(c.dir) }
 

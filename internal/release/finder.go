@@ -22,6 +22,8 @@ type Finder struct {
 	Offline bool
 	// Cache keeps what is accepted; nil for none.
 	Cache *Cache
+	// Look leaves Cache as it is: what it has is used, and nothing is put there.
+	Look bool
 	// Verifier decides whom to believe.
 	Verifier Verifier
 	// Accept are the tags that the policy lists; see [WithAccept]. [Latest]
@@ -117,6 +119,12 @@ func (f *Finder) find(ctx context.Context, tag Tag, opts []Option) (*Release, er
 		return nil, refused
 	default:
 		return nil, err
+	}
+	if f.Look {
+		if refused != nil {
+			r.notes = append(r.notes, "the copy in the cache was not used: "+refused.Error())
+		}
+		return r, nil
 	}
 	if refused != nil {
 		r.notes = append(r.notes, "the copy in the cache was replaced: "+refused.Error())

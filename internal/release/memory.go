@@ -29,7 +29,8 @@ const (
 // and safe for concurrent use, by several processes too. A nil *Memory
 // remembers nothing and refuses nothing.
 type Memory struct {
-	dir string
+	dir  string
+	look bool // nothing is added
 
 	mu    sync.Mutex
 	state memoryState
@@ -61,6 +62,19 @@ func OpenMemory(dir string) (*Memory, error) {
 		return nil, fmt.Errorf("open the memory of accepted releases: %w", err)
 	}
 	m := &Memory{dir: dir}
+	state, err := m.load()
+	if err != nil {
+		return nil, err
+	}
+	m.state = state
+	return m, nil
+}
+
+// ReadMemory returns the memory in dir as it is, for a look at a release: it
+// refuses what it would refuse, and nothing is ever added to it. A directory that
+// is not there is not made.
+func ReadMemory(dir string) (*Memory, error) {
+	m := &Memory{dir: dir, look: true}
 	state, err := m.load()
 	if err != nil {
 		return nil, err
@@ -126,7 +140,7 @@ func (m *Memory) check(e Accepted, by wish) error {
 // accepted meanwhile counts: e is checked again. One that was accepted does not
 // become one that was only seen.
 func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
-	if m.has(e) {
+	if m.look || m.has(e) {
 		return nil
 	}
 	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
