@@ -49,7 +49,7 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.Cache != nil && !f.Offline {
+		if f.Cache != nil && !f.Offline && !f.Look {
 			f.Cache.markListed()
 		}
 		if slices.Contains(f.Accept, Latest) {
