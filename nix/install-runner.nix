@@ -6,7 +6,9 @@
   dosfstools,
   e2fsprogs,
   ec-verify,
+  findutils,
   gawk,
+  gnused,
   jq,
   nix,
   util-linux,
@@ -18,7 +20,9 @@ writeShellApplication {
     dosfstools
     e2fsprogs
     ec-verify
+    findutils
     gawk
+    gnused
     jq
     nix
     util-linux

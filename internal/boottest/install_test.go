@@ -139,7 +139,7 @@ func (in installer) withDisk(device, script string) string {
 func (in installer) verified(device string) {
 	in.t.Helper()
 	system := in.system()
-	out := in.withDisk(device, `ec-verify --against `+tag+` --store-root /mnt --flake `+system+`/etc/every-channel/flake --state-dir /tmp/state --output json --progress never`)
+	out := in.withDisk(device, `ec-verify --against `+tag+` --store-root /mnt --state-dir /tmp/state --output json --progress never`)
 	var report struct {
 		Verdict  string
 		Coverage struct{ Paths, Hashed int }
@@ -159,6 +159,7 @@ func unused(t *testing.T, device string) {
 }
 
 func TestInstall(t *testing.T) {
+	t.Parallel()
 	in := newInstaller(t)
 	l := render(t, arguments{})
 	image := blank(t, diskGiB)
@@ -202,6 +203,14 @@ func TestInstall(t *testing.T) {
 		}
 		in.laidOut(t, l, device)
 		in.verified(device)
+	})
+
+	t.Run("sectors of 4 KiB", func(t *testing.T) {
+		shell(t, `partx --delete "$1"`, device) // two disks with the same partitions would be refused
+		large := loop(t, blank(t, diskGiB), "--sector-size", "4096")
+		in.mustInstall("--no-boot-loader", large)
+		in.mustInstall("--no-boot-loader", "--keep-var", large)
+		in.laidOut(t, l, large)
 	})
 
 	t.Run("the boot loader comes last", func(t *testing.T) { in.bootLoader(t, device) })
@@ -257,6 +266,11 @@ func (in installer) refuses(t *testing.T, device string) {
 	small := loop(t, blank(t, 4))
 	empty := loop(t, blank(t, diskGiB))
 	locked := loop(t, blank(t, diskGiB), "--read-only")
+	// What the disk remembers of the release that it was installed from.
+	remembers := func(edit string) string {
+		return `mount ${1}p4 /mnt; cd /mnt/lib/ec-verify; [ -e /tmp/accepted ] || cp accepted.json /tmp/accepted
+			jq '.accepted[0] |= (` + edit + `)' /tmp/accepted >accepted.json; cd /; umount /mnt;`
+	}
 	for _, c := range []struct {
 		name, before, device string
 		args                 []string
@@ -275,7 +289,10 @@ func (in installer) refuses(t *testing.T, device string) {
 		{"/var is no file system", "head -c 65536 ${1}p4 >/tmp/start; wipefs -qa ${1}p4;", device, []string{"--keep-var"}, 2, "holds no ext4 file system, so there is no /var to keep"},
 		{"unknown release", "head -c 65536 /tmp/start >${1}p4;", device, []string{"--against", "boot-v2020.01.01"}, 1, "the release boot-v2020.01.01 does not hold"},
 		{"unknown configuration", "", device, []string{"--configuration", "other"}, 1, "has no configuration other"},
-		{"no release", "", device, []string{"--against", ""}, 64, "--against lacks its value"},
+		{"older than what was accepted", remembers(`.tag = "boot-v2027.01.01" | .createdAt = "` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `" | del(.seen)`),
+			device, []string{"--keep-var"}, 1, "already accepted the newer boot-v2027.01.01"},
+		{"other than what was accepted", remembers(`.sums = "` + strings.Repeat("0", 64) + `"`), device, []string{"--keep-var"}, 1, "other contents under this tag"},
+		{"no release", remembers("."), device, []string{"--against", ""}, 64, "--against lacks its value"},
 		{"no option", "", device, []string{"--force"}, 64, "unknown option --force"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -301,6 +318,8 @@ func (in installer) bootLoader(t *testing.T, device string) {
 		stdout, stderr, code := in.inDevices("", append([]string{"env", "PATH=/opt/shim:/usr/local/bin:/usr/bin:/usr/sbin", "install-runner", "--yes", "--against", tag, "--keep-var"}, args...)...)
 		return stdout + stderr, code
 	}
+	in.documented(t, device)
+	in.Run("rm", "-f", "/tmp/called")
 	system := in.system()
 	out, code := shimmed(device)
 	if code != 0 || !strings.Contains(out, "done: "+device+" is release "+tag) {
@@ -334,53 +353,99 @@ func (in installer) bootLoader(t *testing.T, device string) {
 	in.mustInstall("--no-boot-loader", "--keep-var", device)
 }
 
+// documented runs what docs/install.md says, on this disk and with this host's
+// release in place of a stick's.
+func (in installer) documented(t *testing.T, device string) {
+	t.Helper()
+	here := strings.NewReplacer(
+		"mount -o ro /dev/disk/by-label/RELEASE", "mount --bind /srv/releases",
+		"/dev/nvme0n1", device,
+		"/dev/disk/by-partlabel/ec-nix", device+"p3",
+		"ec-runner-x86_64", "testhost",
+	)
+	script := "PATH=/opt/shim:/usr/local/bin:/usr/bin:/usr/sbin\n"
+	for _, command := range documented(t, "install.md", "") {
+		switch {
+		case command == "reboot", command == "ec-verify --against "+tag: // that is the installed machine
+		case strings.Contains(command, "https://"): // a network
+		default:
+			script += here.Replace(command) + "\n"
+		}
+	}
+	// Each command has a line of its own to read, the answer of those that ask.
+	stdout, stderr, code := in.inDevices(strings.Repeat(device+"\n", 10), "sh", "-euxc", script)
+	if code != 0 || strings.Count(stderr, "done: "+device+" is release "+tag) != 2 || !strings.Contains(stdout, "verified: the disk at /mnt is release") {
+		t.Errorf("status %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
 // pulledOut ends an install at random moments, and has a second one complete
 // it. Half of them keep /var; of some the disk is copied while the first
-// writes, and the second gets the copy.
+// writes, and the second gets the copy. A run that was through before its moment
+// came is no pulled disk, and does not count.
 func (in installer) pulledOut(t *testing.T, image, device string, took time.Duration) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	in.withDisk(device, `echo kept >var/lib/kept`)
-	for i := range kills {
+	during := map[string]int{}
+	for pulled, draws := 0, 0; pulled < kills; draws++ {
+		if draws == 3*kills {
+			t.Fatalf("of %d runs only %d could be pulled out", draws, pulled)
+		}
 		args := []string{"--no-boot-loader", device}
-		keep := i < kills/2
+		keep := pulled < kills/2
 		if keep {
 			args = append([]string{"--keep-var"}, args...)
 		}
 		at := time.Duration(random.Int64N(int64(took)))
-		copied := i%5 == 3
+		copied := pulled%5 == 3
 		name := fmt.Sprintf("after %.2f s, keep %v, copied %v", at.Seconds(), keep, copied)
 
 		// timeout ends its whole process group, and itself.
-		killed := make(chan int, 1)
 		limit := at
 		if copied {
 			limit += 2 * time.Second
 		}
+		type end struct {
+			step string
+			code int
+		}
+		first := make(chan end, 1)
 		go func() {
-			_, _, code := in.inDevices("", append([]string{"timeout", "--signal", "KILL", fmt.Sprintf("%.3f", limit.Seconds()),
+			_, stderr, code := in.inDevices("", append([]string{"timeout", "--signal", "KILL", fmt.Sprintf("%.3f", limit.Seconds()),
 				"install-runner", "--yes", "--against", tag}, args...)...)
-			killed <- code
+			first <- end{lastStep(stderr), code}
 		}()
 		target := device
-		var second string
 		if copied {
 			time.Sleep(at)
-			second = filepath.Join(t.TempDir(), "copy.img")
+			if len(first) > 0 {
+				<-first
+				continue
+			}
+			second := filepath.Join(t.TempDir(), "copy.img")
 			run(t, "cp", "--sparse=always", image, second)
-		}
-		code := <-killed
-		if code != 137 && code != 0 {
-			t.Errorf("%s: the first run ended with %d", name, code)
-		}
-		if copied {
+			if e := <-first; e.code != 0 && e.code != 137 {
+				t.Errorf("%s: the first run ended with %d in %s", name, e.code, e.step)
+			}
+			during["copied"]++
 			// The kernel forgets the first disk's partitions: two disks with the
 			// same would be refused.
 			shell(t, `for i in {1..100}; do partx --delete "$1" 2>/dev/null && exit; sleep 0.1; done; exit 1`, device)
 			target = loop(t, second)
 			args[len(args)-1] = target
+		} else {
+			e := <-first
+			if e.code == 0 {
+				continue
+			}
+			if e.code != 137 {
+				t.Errorf("%s: the first run ended with %d in %s", name, e.code, e.step)
+			}
+			during[e.step]++
 		}
+		pulled++
 		if out, code := in.install(args...); code != 0 {
 			t.Fatalf("%s: the second run: status %d\n%s", name, code, out)
 		}
@@ -395,4 +460,16 @@ func (in installer) pulledOut(t *testing.T, image, device string, took time.Dura
 			detach(t, target)
 		}
 	}
+	t.Logf("pulled out %d times: %v", kills, during)
+}
+
+// lastStep is what install-runner was at when it ended.
+func lastStep(stderr string) string {
+	step := "what comes before the disk"
+	for line := range strings.Lines(stderr) {
+		if s, ok := strings.CutSuffix(strings.TrimSpace(line), " …"); ok {
+			step, _, _ = strings.Cut(strings.TrimPrefix(s, "install-runner: "), " /")
+		}
+	}
+	return step
 }

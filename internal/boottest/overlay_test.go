@@ -63,6 +63,7 @@ const identity = `cat /etc/machine-id; for k in /var/lib/ssh/*_key; do ssh-keyge
 const mark = `for d in / /etc /root /usr /nix /var /boot; do echo "$m" >$d/$m; done; ls /$m /etc/$m /root/$m /usr/$m /nix/$m /var/$m /boot/$m >/dev/null`
 
 func TestOverlayRoot(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, render(t, arguments{}))
 	before := f.rootSum(t)
 	initrd := f.initrd(t, f.layout)
@@ -134,6 +135,7 @@ func (m *machine) healthy() {
 }
 
 func TestMissing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, render(t, arguments{}))
 	dir := t.TempDir()
 	nothing, noVar, noRoot := filepath.Join(dir, "nothing.img"), filepath.Join(dir, "no-var.img"), filepath.Join(dir, "no-root.img")
