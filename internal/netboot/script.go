@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"every.channel/ec-verify/internal/release"
@@ -171,21 +172,29 @@ exit 1
 // "http://boot.example.org:8080"; it has no path. Only [ParseBaseURL] makes one.
 type BaseURL string
 
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+// hostPattern is what a host's name may be; one of digits and dots alone must be
+// an address.
+var (
+	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+	digitsPattern = regexp.MustCompile(`^[0-9.]+$`)
+)
 
 // ParseBaseURL checks that s can be the URL of a boot host: http, since iPXE has
 // no certificates to believe and nothing secret is served, and no path.
 func ParseBaseURL(s string) (BaseURL, error) {
 	want := fmt.Errorf("boot host %q: want http://ADDRESS or http://ADDRESS:PORT and nothing more", clip(s))
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" || u.String() != "http://"+u.Host || u.User != nil {
+	if err != nil || u.Scheme != "http" || s != "http://"+u.Host || u.User != nil {
 		return "", want
 	}
 	host, port := u.Hostname(), u.Port()
-	if ip := net.ParseIP(host); ip == nil && !hostPattern.MatchString(host) {
+	if net.ParseIP(host) == nil && (len(host) > 253 || !hostPattern.MatchString(host) || digitsPattern.MatchString(host)) {
 		return "", want
 	}
-	if strings.HasSuffix(u.Host, ":") || len(port) > 5 {
+	if port == "" && strings.HasSuffix(u.Host, ":") {
+		return "", want
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0 || port[0] == '0') {
 		return "", want
 	}
 	return BaseURL(s), nil

@@ -48,12 +48,12 @@ func TestParseScript(t *testing.T) {
 }
 
 func TestParseBaseURL(t *testing.T) {
-	for _, s := range []string{"http://10.0.0.2", "http://10.0.0.2:8080", "http://boot.example.org", "http://[fd00::2]"} {
+	for _, s := range []string{"http://10.0.0.2", "http://10.0.0.2:8080", "http://boot.example.org", "http://boot-1:65535", "http://[fd00::2]", "http://[fd00::2]:80"} {
 		if got, err := ParseBaseURL(s); err != nil || string(got) != s {
 			t.Errorf("%s: got %q, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "10.0.0.2", "https://10.0.0.2", "http://10.0.0.2/", "http://10.0.0.2/x", "http://a@10.0.0.2", "http://10.0.0.2?x", "http://10.0.0.2:", "http://10.0.0.2:999999", "http://a b", "http://a\nb", "http://${x}", "http://-a", "tftp://10.0.0.2"} {
+	for _, s := range []string{"", "10.0.0.2", "https://10.0.0.2", "http://10.0.0.2/", "http://10.0.0.2/x", "http://a@10.0.0.2", "http://10.0.0.2?x", "http://10.0.0.2:", "http://10.0.0.2:999999", "http://a b", "http://a\nb", "http://${x}", "http://-a", "tftp://10.0.0.2", "HTTP://10.0.0.2", "http://10.0.0.2:0", "http://10.0.0.2:080", "http://10.0.0.2:65536", "http://10.0.0.256", "http://10.0.0", "http://a..b", "http://a.", "http://a-.b", "http://[fd00::2%25eth0]", "http://a%2f", "http://" + strings.Repeat("a.", 127) + "a"} {
 		if got, err := ParseBaseURL(s); err == nil {
 			t.Errorf("%q is taken for %q", s, got)
 		}

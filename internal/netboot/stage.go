@@ -235,6 +235,9 @@ func (s *Stager) follow(link string) (string, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
+	if errors.Is(err, unix.EINVAL) {
+		return "", fmt.Errorf("%s is no link; remove it, or name another directory", filepath.Join(s.Dir, link))
+	}
 	if err != nil {
 		return "", err
 	}

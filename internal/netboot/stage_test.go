@@ -486,6 +486,15 @@ func TestStageRefuses(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("a directory for the link", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "current"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stage(t.Context(), stager(dir), releases, first); err == nil || !strings.Contains(err.Error(), "current is no link; remove it") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a link that was bent", func(t *testing.T) {
 		current := filepath.Join(dir, "current")
 		os.Remove(current)

@@ -54,8 +54,9 @@ func (c *console) String() string {
 }
 
 // boot turns on a machine of the given kind in the lab, waits until it turns
-// itself off, and returns what was on its serial console.
-func (l *lab) boot(t *testing.T, kind firmware) string {
+// itself off, and returns what was on its serial console. more are arguments of
+// qemu.
+func (l *lab) boot(t *testing.T, kind firmware, more ...string) string {
 	t.Helper()
 	// The name of a device has at most 15 characters.
 	n := l.nextTap()
@@ -85,6 +86,7 @@ func (l *lab) boot(t *testing.T, kind firmware) string {
 			"-drive", "if=pflash,format=raw,file="+vars,
 			"-device", card+",romfile=")
 	}
+	args = append(args, more...)
 	ctx, cancel := context.WithTimeout(t.Context(), bootTimeout)
 	defer cancel()
 	cmd := l.command(ctx, args...)

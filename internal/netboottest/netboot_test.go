@@ -88,6 +88,19 @@ func TestNetboot(t *testing.T) {
 		l.gateway(nil)
 		h.bootBoth(t, l, second)
 	})
+	// No firmware for a BIOS that is not iPXE is to be had; this much of its way
+	// goes without: iPXE for a BIOS is loaded by TFTP, runs on the PXE of what loaded
+	// it, asks for an address of its own, and hears of the chain script by ProxyDHCP.
+	t.Run("ProxyDHCP, with the iPXE for a BIOS", func(t *testing.T) {
+		script := filepath.Join(t.TempDir(), "script.ipxe")
+		if err := os.WriteFile(script, []byte("#!ipxe\ndhcp\nchain tftp://"+hostIP+"/ec-undionly.kpxe\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.boots(t, l, bios, second, "-kernel", tools(t, "ipxe.lkrn"), "-initrd", script)
+		if out, code := h.try("sh", "-c", "journalctl --sync; journalctl --no-pager -u every-channel-netboot-tftp | grep 'sent .*/ec-undionly.kpxe to'"); code != 0 {
+			t.Errorf("it was not sent: %s", out)
+		}
+	})
 	t.Run("servers that die", func(t *testing.T) {
 		for _, unit := range []string{"every-channel-netboot.service", "every-channel-netboot-tftp.service"} {
 			before := h.Run("systemctl", "show", "--value", "-p", "MainPID", unit)
@@ -130,9 +143,9 @@ func (h *host) bootBoth(t *testing.T, l *lab, tag string) {
 
 // boots boots a machine and wants it to be of the release tag, with the kernel
 // parameters of its bundle.
-func (h *host) boots(t *testing.T, l *lab, kind firmware, tag string) {
+func (h *host) boots(t *testing.T, l *lab, kind firmware, tag string, more ...string) {
 	t.Helper()
-	screen := l.boot(t, kind)
+	screen := l.boot(t, kind, more...)
 	for _, want := range []string{"booting release " + tag, marker(tag), "init=" + h.toplevel() + "/init", "console=ttyS0,115200n8"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the console does not say %q", want)
