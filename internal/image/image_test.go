@@ -357,3 +357,43 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 func (f failing) Close() error              { return f.err }
+
+// TestEnds: a walk ends with its context, and not with the file that it reads.
+func TestEnds(t *testing.T) {
+	imagetest.Need(t, "mksquashfs")
+	dir := t.TempDir()
+	imagetest.Shell(t, dir, "mkdir tree; truncate -s 256M tree/large")
+	out := filepath.Join(dir, "x.squashfs")
+	imagetest.Squashfs(t, filepath.Join(dir, "tree"), out, "-b 1M")
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var read int64
+	_, err = image.Walk(ctx, f, info.Size(), "x.squashfs", image.Options{}, func(m image.Member) (io.WriteCloser, error) {
+		return &ender{cancel, &read}, nil
+	})
+	if !errors.Is(err, context.Canceled) || read > 16<<20 {
+		t.Errorf("%v, after %d bytes", err, read)
+	}
+}
+
+// ender ends a walk when it is written to.
+type ender struct {
+	end  func()
+	read *int64
+}
+
+func (e *ender) Write(p []byte) (int, error) {
+	e.end()
+	*e.read += int64(len(p))
+	return len(p), nil
+}
+
+func (e *ender) Close() error { return nil }

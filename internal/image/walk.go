@@ -169,7 +169,7 @@ func (w *walker) member(m Member, r io.Reader, size int64) error {
 
 // contents writes the contents of m to out, and goes into m if it is an image.
 func (w *walker) contents(m Member, r io.Reader, size int64, out io.WriteCloser) error {
-	counted := &countReader{r: r}
+	counted := &countReader{r: &ending{w.ctx, r}}
 	var in io.Reader = counted
 	if out != nil {
 		in = io.TeeReader(counted, &sink{out})
@@ -277,6 +277,19 @@ func (c *contextReader) Read(p []byte) (int, error) {
 		err = &outsideError{err}
 	}
 	return n, err
+}
+
+// ending ends with the context: one file can have many GiB.
+type ending struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, outside(err)
+	}
+	return e.r.Read(p)
 }
 
 // readAt fills p from r, or says that the image ends before.
