@@ -21,23 +21,29 @@ type signFlags struct {
 	key          string
 	passwordFile string
 	add          bool
+	writeSums    bool
 }
 
 func newReleaseSignCommand(a *app) *cobra.Command {
 	var flags signFlags
 	cmd := &cobra.Command{
 		Use:   "sign DIR",
-		Short: "write SHA256SUMS.txt over a release and sign it",
-		Long: `Write DIR/SHA256SUMS.txt over every other file in DIR, and its signature to
-DIR/SHA256SUMS.txt.sigstore.json: a sigstore bundle, as cosign verify-blob takes
-it. The release is checked in whole before the command succeeds.
+		Short: "sign a release",
+		Long: `Check the release in DIR in whole, and write the signature of its
+SHA256SUMS.txt to DIR/SHA256SUMS.txt.sigstore.json: a sigstore bundle, as cosign
+verify-blob takes it.
+
+SHA256SUMS.txt is what the builder of the release wrote. Where it and the files
+contradict each other, because one was cut short, changed, lost or added, nothing
+is signed, and each of them is named. With --write-sums it is written anew over
+every other file in DIR, whatever they are.
 
 The key is ECDSA P-256 or Ed25519, in PEM: one that cosign generate-key-pair
 made, or PKCS #8. The password of an encrypted key is taken from the variable
 ` + passwordVar + `, or from the file that --password-file names.
 
-With --add the SHA256SUMS.txt that is there is signed as it is, beside the
-signatures that it has, for a policy that asks for several signers.`,
+With --add the signature is put beside those that are there, for a policy that
+asks for several signers.`,
 		Example: `  ec-verify release sign dist/ --key cosign.key
   ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
 		Args: argCount(1, 1, "one directory"),
@@ -47,12 +53,16 @@ signatures that it has, for a policy that asks for several signers.`,
 	f.StringVar(&flags.key, "key", "", "sign with the private key in `FILE` (required)")
 	f.StringVar(&flags.passwordFile, "password-file", "", "the key's password is the first line of `FILE`")
 	f.BoolVar(&flags.add, "add", false, "add a signature to those that are there")
+	f.BoolVar(&flags.writeSums, "write-sums", false, "write SHA256SUMS.txt anew over what is in DIR, whatever it is")
 	return cmd
 }
 
 func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) error {
 	if flags.key == "" {
 		return usageError{errors.New("--key FILE is missing: say what to sign with")}
+	}
+	if flags.add && flags.writeSums {
+		return usageError{errors.New("--add and --write-sums: a signature is added to those over the SHA256SUMS.txt that is there; give one of them")}
 	}
 	pem, err := readBounded(flags.key, 64<<10)
 	if err != nil {
@@ -65,10 +75,8 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", flags.key, err)
 	}
-	if !flags.add {
-		if err := release.WriteSums(ctx, dir); err != nil {
-			return err
-		}
+	if err := prepareSums(ctx, dir, flags.writeSums); err != nil {
+		return err
 	}
 	sums, err := readBounded(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
 	if err != nil {
@@ -102,10 +110,27 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return fmt.Errorf("signed, but not fit to be published: %w", err)
 	}
-	if err := r.CheckComplete(ctx, dir); err != nil {
-		return fmt.Errorf("signed, but not fit to be published: %w", err)
-	}
 	return a.printRelease(r)
+}
+
+// prepareSums has dir hold a whole release, but for its signature: what is not
+// fit to be published is not signed.
+func prepareSums(ctx context.Context, dir string, write bool) error {
+	if write {
+		if err := release.WriteSums(ctx, dir); err != nil {
+			return err
+		}
+	} else if err := release.CheckSums(ctx, dir); err != nil {
+		return fmt.Errorf("not signed: %w; build or fetch the release again, or pass --write-sums if the files are right as they are", err)
+	}
+	r, err := release.Open(ctx, release.NewDirSource(dir), "", trust.UnsafeUnsigned())
+	if err == nil {
+		err = r.CheckAssets(ctx, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("not signed, since it is not fit to be published: %w", err)
+	}
+	return nil
 }
 
 // keyPassword returns the password of a private key: the first line of file,

@@ -89,7 +89,7 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 		"trust": trust.Policy{Keys: []trust.Key{{Name: "ci", File: public}}},
 	})
 
-	if code, out, errs := command(t, "release", "sign", dir, "--key", key); code != 0 || !strings.Contains(out, "is trusted") {
+	if code, out, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != 0 || !strings.Contains(out, "is trusted") {
 		t.Fatalf("sign: %d %q %q", code, out, errs)
 	}
 	if info, err := os.Stat(filepath.Join(dir, release.BundleName)); err != nil || info.Mode().Perm() != 0o644 {
@@ -344,9 +344,59 @@ func TestReleaseSignRefuses(t *testing.T) {
 	key, _ := keyPair(t, nil)
 	dir := filepath.Join(t.TempDir(), string(releasetest.Tag))
 	releasetest.Write(t, dir, releasetest.Spec{Created: fresh()})
+	refused := func(what string, want ...string) {
+		t.Helper()
+		before := releasetest.Read(t, dir, release.SumsName)
+		code, out, errs := command(t, "release", "sign", dir, "--key", key)
+		if code != exitUntrusted || out != "" || !strings.Contains(errs, "--write-sums") {
+			t.Errorf("%s: %d %q %q", what, code, out, errs)
+		}
+		for _, w := range want {
+			if !strings.Contains(errs, w) {
+				t.Errorf("%s: %q does not say %q", what, errs, w)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, release.BundleName)); err == nil {
+			t.Errorf("%s: signed", what)
+		}
+		if !bytes.Equal(before, releasetest.Read(t, dir, release.SumsName)) {
+			t.Errorf("%s: %s was written", what, release.SumsName)
+		}
+	}
+	whole := releasetest.Read(t, dir, "image.iso")
+	releasetest.File(t, dir, "image.iso", whole[:len(whole)-1])
+	refused("cut short", "image.iso has other bytes")
+	releasetest.File(t, dir, "late.iso", nil)
+	if err := os.Remove(filepath.Join(dir, release.ListingName(releasetest.Configuration))); err != nil {
+		t.Fatal(err)
+	}
+	refused("three things", "image.iso has other bytes", "late.iso has no line", release.ListingName(releasetest.Configuration)+" is not there")
+	sums := releasetest.Read(t, dir, release.SumsName)
+	releasetest.File(t, dir, release.SumsName, sums[:len(sums)-9])
+	refused("sums cut short", "malformed-sums")
+	releasetest.File(t, dir, release.SumsName, nil)
+	refused("empty sums", "malformed-sums")
+	if err := os.Remove(filepath.Join(dir, release.SumsName)); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key); code != exitInconclusive || !strings.Contains(errs, "--write-sums") {
+		t.Errorf("no sums: %d %q", code, errs)
+	}
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--add", "--write-sums"); code != exitUsage {
+		t.Errorf("both: %d %q", code, errs)
+	}
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != 0 {
+		t.Errorf("on purpose: %d %q", code, errs)
+	}
+	if err := os.Remove(filepath.Join(dir, release.BundleName)); err != nil {
+		t.Fatal(err)
+	}
 	releasetest.File(t, dir, release.ManifestName(releasetest.Configuration), []byte("{}"))
-	if code, _, errs := command(t, "release", "sign", dir, "--key", key); code != exitUntrusted || !strings.Contains(errs, "not fit to be published") {
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != exitUntrusted || !strings.Contains(errs, "not fit to be published") {
 		t.Errorf("a broken manifest: %d %q", code, errs)
+	}
+	if _, err := os.Stat(filepath.Join(dir, release.BundleName)); err == nil {
+		t.Error("a broken manifest: signed")
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func TestSignalsEndCommands(t *testing.T) {
 	}
 	from := []string{"--release", build.Out, "--key", "key.pub", "--state-dir", "state"}
 	for _, args := range [][]string{
-		{"release", "sign", "other", "--key", "key"},
+		{"release", "sign", "./release", "--key", "key"},
 		{"release", "verify", "./release", "--key", "key.pub", "--state-dir", "state"},
 		append([]string{"release", "fetch", imagetest.Tag, "--out", "fetched"}, from...),
 		append([]string{"netboot", "stage", imagetest.Tag, "--dir", "www", "--url", "http://10.0.0.2"}, from...),

@@ -78,7 +78,7 @@ func (h *host) release(tag string, created time.Time) {
 	h.Push(dir, "/root/bundle")
 	// As the bundle of an image is packed, for every builder the same.
 	h.Run("sh", "-euc", `tar -C /root/bundle --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=gnu -cf - initrd kernel netboot.ipxe | gzip -n -1 >"$1"; rm -r /root/bundle`, "sh", out+"/"+name)
-	h.Run(program, "release", "sign", out, "--key", "/root/ci.key")
+	h.Run(program, "release", "sign", out, "--key", "/root/ci.key", "--write-sums")
 }
 
 // bundle writes the three files of a netboot bundle.

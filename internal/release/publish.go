@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
@@ -37,6 +38,58 @@ func WriteSums(ctx context.Context, dir string) error {
 		return fmt.Errorf("write %s in %s: %w", SumsName, printable(dir), err)
 	}
 	return writeFile(filepath.Join(dir, SumsName), sums.Encode())
+}
+
+// CheckSums holds what is in dir to dir/SHA256SUMS.txt. Everything in which they
+// contradict each other is named in one *[UntrustedError]; without a
+// SHA256SUMS.txt it is a *[NotFoundError].
+func CheckSums(ctx context.Context, dir string) error {
+	data, err := readSmall(filepath.Join(dir, SumsName), MaxSumsSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &NotFoundError{What: SumsName, Source: printable(dir), Hint: "whoever built the release wrote one"}
+	}
+	if err != nil {
+		return err
+	}
+	refuse := func(reason Reason, format string, args ...any) error {
+		return &UntrustedError{Reason: reason, Source: printable(dir), Detail: fmt.Sprintf(format, args...)}
+	}
+	sums, err := ParseSums(data)
+	if err != nil {
+		return refuse(ReasonMalformedSums, "%v", err)
+	}
+	names, err := assetsIn(dir)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for _, name := range names {
+		want, ok := sums.Digest(name)
+		if !ok {
+			wrong = append(wrong, name+" has no line in it")
+			continue
+		}
+		got, err := HashFile(ctx, filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if got != want {
+			wrong = append(wrong, name+" has other bytes")
+		}
+	}
+	for name := range sums.All() {
+		if !slices.Contains(names, name) {
+			wrong = append(wrong, name+" is not there")
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	const most = 20
+	if n := len(wrong); n > most {
+		wrong = append(wrong[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return refuse(ReasonChecksum, "%s contradicts the files: %s", SumsName, strings.Join(wrong, ", "))
 }
 
 // WriteInfo writes dir/release.json. The configurations of info are taken from
