@@ -1,6 +1,7 @@
-# The files that the program is made of: every Go file wherever it lies, what
-# the packages carry beside them, and the units. Documents, Nix files and
-# scripts are left out, so that changing one of them rebuilds nothing.
+# The files that the program is made of, and that its tests in package.nix need:
+# every Go file wherever it lies, what the packages carry beside them, and the
+# units. Documents, modules and scripts are left out, so that changing one of them
+# rebuilds nothing.
 { lib }:
 let
   root = ../.;
@@ -15,7 +16,7 @@ fileset.toSource {
     ../cmd
     ../internal
     ../pkg
-    ../testdata
+    ../testdata/release
     ../systemd
   ];
 }

@@ -1,6 +1,8 @@
 package release
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +11,9 @@ import (
 // What a release consists of is known to others from docs/trust.md.
 func TestAssetsAreDocumented(t *testing.T) {
 	data, err := os.ReadFile("../../docs/trust.md")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the documents are no part of this source (nix/source.nix)")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
