@@ -399,6 +399,7 @@ func TestInterruptedAnywhere(t *testing.T) {
 				}
 				_, err := client(t, repo, forgetest.Token).Publish(ctx, next)
 				cancel()
+				s.Settle()
 				if done = err == nil; done {
 					break
 				}

@@ -52,6 +52,7 @@ type Server struct {
 	// OnChange is called after each request that changed something.
 	OnChange func(*Server)
 
+	under    sync.WaitGroup
 	mu       sync.Mutex
 	releases []*release
 	next     int64
@@ -134,6 +135,10 @@ func (s *Server) Assets(tag string) (names []string, contents map[string]string,
 	return names, contents, published
 }
 
+// Settle waits until no request is under way. A forge carries on with one whose
+// sender has gone.
+func (s *Server) Settle() { s.under.Wait() }
+
 // Pieces returns the assets of tag as "NAME=CONTENTS", and whether it is published.
 func (s *Server) Pieces(tag string) (pieces []string, published bool) {
 	s.mu.Lock()
@@ -172,6 +177,8 @@ func no(status int, format string, args ...any) answer {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.under.Add(1)
+	defer s.under.Done()
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	s.mu.Unlock()
