@@ -53,8 +53,22 @@ func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce 
 	if place.Machine, err = attest.ThisMachine(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if place.Sequence, place.Previous, err = dir.Next(); err != nil {
+	mine, err := signedBy(key)
+	if err != nil {
 		return "", err
+	}
+	end, err := dir.Next(place.Machine, mine)
+	if err != nil {
+		return "", err
+	}
+	place.Sequence, place.Previous = end.Sequence, end.Previous
+	if n := len(end.Foreign); n > 0 {
+		// A part of what is signed.
+		r.Findings = append(r.Findings, report.Finding{
+			Tier: report.TierRelease, Cause: report.ForeignReport, Path: filepath.Join(dir.Path, end.Foreign[0]),
+			Detail: fmt.Sprintf("in all, with this one: %d", n),
+		})
+		r.Sort()
 	}
 	statement, err := attest.Encode(place, r)
 	if err != nil {
@@ -65,6 +79,19 @@ func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce 
 		return "", err
 	}
 	return dir.Add(place.Sequence, bundle)
+}
+
+// signedBy returns what tells whether a bundle is signed with key.
+func signedBy(key *trust.PrivateKey) (func(bundle []byte) bool, error) {
+	pem, err := key.PublicPEM()
+	if err != nil {
+		return nil, err
+	}
+	ring, err := trust.NewKeyring([]trust.Key{{Name: "own", PEM: string(pem)}})
+	if err != nil {
+		return nil, err
+	}
+	return func(bundle []byte) bool { _, err := ring.Open(bundle); return err == nil }, nil
 }
 
 // reportKey returns the key that reports are signed with, nil for none.

@@ -220,25 +220,53 @@ func bundle(statement []byte) []byte {
 	return fmt.Appendf(nil, `{"dsseEnvelope":{"payload":%q}}`, base64.StdEncoding.EncodeToString(statement))
 }
 
+// signed is a bundle of this machine's key, as far as the tests' signature goes.
+func signed(statement []byte) []byte { return append(bundle(statement), "\n"...) }
+
+func mine(bundle []byte) bool { return bytes.HasSuffix(bundle, []byte("\n")) }
+
+// next is Next for a directory in which nothing is foreign.
+func next(t *testing.T, d Dir) (sequence int64, previous string) {
+	t.Helper()
+	end, err := d.Next(machine, mine)
+	if err != nil || len(end.Foreign) > 0 {
+		t.Fatalf("Next = %+v, %v", end, err)
+	}
+	return end.Sequence, end.Previous
+}
+
+// grow adds reports to d, each at the end, and returns the digest of the last.
+func grow(t *testing.T, d Dir, n int, sign func([]byte) []byte) (previous string) {
+	t.Helper()
+	for range n {
+		sequence, before := next(t, d)
+		statement := encode(t, place(sequence, before), runOf())
+		name, err := d.Add(sequence, sign(statement))
+		if err != nil || filepath.Base(name) != fmt.Sprintf("report-%010d.sigstore.json", sequence) {
+			t.Fatalf("Add = %s, %v", name, err)
+		}
+		previous = sum(statement)
+	}
+	return previous
+}
+
+func put(t *testing.T, d Dir, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(d.Path, name), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDir(t *testing.T) {
 	d := Dir{Path: filepath.Join(t.TempDir(), "a", "reports"), Keep: 3}
 	if !d.Empty() {
 		t.Error("a directory that is not there is not empty")
 	}
-	previous := ""
-	for i := range int64(5) {
-		sequence, before, err := d.Next()
-		if err != nil || sequence != i+1 || before != previous {
-			t.Fatalf("Next = %d, %q, %v; want %d, %q", sequence, before, err, i+1, previous)
-		}
-		statement := fmt.Appendf(nil, "statement %d", i)
-		name, err := d.Add(sequence, bundle(statement))
-		if err != nil || filepath.Base(name) != fmt.Sprintf("report-%010d.sigstore.json", i+1) {
-			t.Fatalf("Add = %s, %v", name, err)
-		}
-		previous = sum(statement)
+	previous := grow(t, d, 5, signed)
+	if sequence, before := next(t, d); sequence != 6 || before != previous {
+		t.Fatalf("Next = %d, %q; want 6, %q", sequence, before, previous)
 	}
-	if got, err := d.list(); err != nil || !slices.Equal(got, []int64{3, 4, 5}) {
+	if got, err := d.list(); err != nil || !slices.Equal(got, []int64{3, 4, 5}) || d.Empty() {
 		t.Errorf("kept: %v, %v", got, err)
 	}
 	// None is written over, and nothing is left of the try.
@@ -248,23 +276,104 @@ func TestDir(t *testing.T) {
 	if all, _ := os.ReadDir(d.Path); len(all) != 3 {
 		t.Errorf("left over: %v", all)
 	}
-	// The newest unreadable: the chain goes on, and says that it is broken.
-	for _, damage := range []string{"", "{", `{"dsseEnvelope":{"payload":"?"}}`} {
-		if err := os.WriteFile(filepath.Join(d.Path, nameOf(5)), []byte(damage), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if sequence, before, err := d.Next(); sequence != 6 || before != "" || err != nil {
-			t.Errorf("after a damaged one: %d, %q, %v", sequence, before, err)
-		}
-	}
 	// Names of others do not count.
 	for _, name := range []string{"report-99.sigstore.json", "report-0000000009.sigstore.json.bak", "report-00000000009.sigstore.json", "x"} {
-		if err := os.WriteFile(filepath.Join(d.Path, name), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		put(t, d, name, nil)
 	}
-	if sequence, _, err := d.Next(); sequence != 6 || err != nil {
-		t.Errorf("Next = %d, %v", sequence, err)
+	if sequence, before := next(t, d); sequence != 6 || before != previous {
+		t.Errorf("Next = %d, %q", sequence, before)
+	}
+}
+
+// What is damaged, or was planted, is set aside; the chain goes on, and has a gap
+// where it cannot be told whether a number was given already.
+func TestDirForeign(t *testing.T) {
+	const far = 999_999_999_999_999_999 // the greatest number of a name
+	forged := func(n int64) []byte { return bundle(encode(t, place(n, hash), runOf())) }
+	for name, tc := range map[string]struct {
+		n        int64 // where it lies
+		data     []byte
+		sequence int64
+		gap      bool
+	}{
+		"the newest is empty":              {3, nil, 4, true},
+		"the newest is cut off":            {3, []byte("{"), 4, true},
+		"the newest has no payload":        {3, []byte(`{"dsseEnvelope":{"payload":"?"}}`), 4, true},
+		"far beyond":                       {far, nil, 4, false},
+		"far beyond, and well-formed":      {far, forged(far), 4, false},
+		"far beyond, a copy of the newest": {far, forged(3), 4, false},
+		"the next one":                     {4, []byte("x"), 5, true},
+		"the next one, well-formed":        {4, forged(4), 5, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Dir{Path: t.TempDir(), Keep: 10}
+			previous := grow(t, d, 3, signed)
+			put(t, d, nameOf(tc.n), tc.data)
+			end, err := d.Next(machine, mine)
+			if err != nil || end.Sequence != tc.sequence || (end.Previous == "") != tc.gap || !tc.gap && end.Previous != previous {
+				t.Errorf("Next = %+v, %v", end, err)
+			}
+			if want := []string{nameOf(tc.n) + ".foreign"}; !slices.Equal(end.Foreign, want) {
+				t.Errorf("set aside: %q, want %q", end.Foreign, want)
+			}
+			if data, err := os.ReadFile(filepath.Join(d.Path, nameOf(tc.n)+".foreign")); err != nil || !bytes.Equal(data, tc.data) {
+				t.Errorf("what was found is not kept: %v", err)
+			}
+			if _, err := d.Add(end.Sequence, signed(encode(t, place(end.Sequence, end.Previous), runOf()))); err != nil {
+				t.Error(err)
+			}
+			// From then on all is as ever, and the same again is set aside again.
+			previous = grow(t, d, 2, signed)
+			put(t, d, nameOf(far), tc.data)
+			if end, err := d.Next(machine, mine); err != nil || end.Sequence != tc.sequence+3 || end.Previous != previous || len(end.Foreign) != 1 {
+				t.Errorf("Next = %+v, %v", end, err)
+			}
+		})
+	}
+	t.Run("before the first", func(t *testing.T) {
+		d := Dir{Path: t.TempDir(), Keep: 10}
+		put(t, d, nameOf(far), []byte("{}"))
+		if !d.Empty() {
+			t.Error("what is no report passes for one")
+		}
+		if end, err := d.Next(machine, mine); err != nil || end.Sequence != 1 || end.Previous != "" || len(end.Foreign) != 1 {
+			t.Errorf("Next = %+v, %v", end, err)
+		}
+	})
+	t.Run("many", func(t *testing.T) {
+		d := Dir{Path: t.TempDir(), Keep: 10}
+		previous := grow(t, d, 3, signed)
+		for n := range int64(2 * maxLook) {
+			put(t, d, nameOf(1000+n), []byte("x"))
+		}
+		if end, err := d.Next(machine, mine); err != nil || end.Sequence != 4 || end.Previous != previous || len(end.Foreign) != 2*maxLook {
+			t.Errorf("Next = %+v, %v", end, err)
+		}
+	})
+}
+
+// The chain goes on with another key of the machine, and back.
+func TestDirKeys(t *testing.T) {
+	d := Dir{Path: t.TempDir(), Keep: 10}
+	grow(t, d, 3, bundle)
+	previous := grow(t, d, 1, signed)
+	if sequence, before := next(t, d); sequence != 5 || before != previous {
+		t.Errorf("a new key: %d, %q", sequence, before)
+	}
+	previous = grow(t, d, 3, bundle)
+	if sequence, before := next(t, d); sequence != 8 || before != previous {
+		t.Errorf("back to the old one: %d, %q", sequence, before)
+	}
+	// None of the key, and one planted that follows nothing.
+	d = Dir{Path: t.TempDir(), Keep: 10}
+	previous = grow(t, d, 3, bundle)
+	put(t, d, nameOf(50), bundle(encode(t, place(50, hash), runOf())))
+	if end, err := d.Next(machine, mine); err != nil || end.Sequence != 4 || end.Previous != previous || len(end.Foreign) != 1 {
+		t.Errorf("none of the key: %+v, %v", end, err)
+	}
+	// Of another machine, as on a disk that was copied: not this one's chain.
+	if end, err := d.Next(strings.Repeat("00", 16), mine); err != nil || len(end.Foreign) != 3 {
+		t.Errorf("of another machine: %+v, %v", end, err)
 	}
 }
 
@@ -272,25 +381,17 @@ func TestDir(t *testing.T) {
 // a report was not written which is there.
 func TestDirHostile(t *testing.T) {
 	d := Dir{Path: t.TempDir(), Keep: 1}
-	add := func() {
-		t.Helper()
-		sequence, _, err := d.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		name, err := d.Add(sequence, bundle([]byte("x")))
-		if err != nil {
-			t.Fatalf("Add: %v", err)
-		}
-		if _, err := os.Stat(name); err != nil {
-			t.Error(err)
-		}
-	}
 	// A directory that can't be removed in place of one that is to go.
 	if err := os.MkdirAll(filepath.Join(d.Path, nameOf(1), "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	add()
+	end, err := d.Next(machine, mine)
+	if err != nil || end.Sequence != 2 || len(end.Foreign) != 1 {
+		t.Fatalf("Next = %+v, %v", end, err)
+	}
+	if _, err := d.Add(2, signed(encode(t, place(2, ""), runOf()))); err != nil {
+		t.Fatal(err)
+	}
 	// A named pipe that somebody keeps open in place of the newest one.
 	pipe := filepath.Join(d.Path, nameOf(3))
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
@@ -303,8 +404,8 @@ func TestDirHostile(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if sequence, previous, err := d.Next(); sequence != 4 || previous != "" || err != nil {
-			t.Errorf("Next = %d, %q, %v", sequence, previous, err)
+		if end, err := d.Next(machine, mine); end.Sequence != 4 || end.Previous != "" || len(end.Foreign) != 1 || err != nil {
+			t.Errorf("Next = %+v, %v", end, err)
 		}
 	}()
 	select {
@@ -320,7 +421,7 @@ func TestDirHostile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	add()
+	grow(t, d, 1, signed)
 	if _, err := os.Stat(f.Name()); err == nil {
 		t.Errorf("%s stays", f.Name())
 	}
@@ -332,7 +433,7 @@ func TestDirNotWritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := Dir{Path: file, Keep: 1}
-	if _, _, err := d.Next(); err == nil {
+	if _, err := d.Next(machine, mine); err == nil {
 		t.Error("a file is a directory of reports")
 	}
 	if _, err := d.Add(1, nil); err == nil {

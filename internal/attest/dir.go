@@ -61,33 +61,146 @@ func (d Dir) list() ([]int64, error) {
 // Empty reports whether there are no reports, as far as can be told.
 func (d Dir) Empty() bool {
 	all, _ := d.list()
-	return len(all) == 0
+	for _, n := range slices.Backward(all[max(0, len(all)-maxLook):]) {
+		if _, _, ok := d.peek(n); ok {
+			return false
+		}
+	}
+	return true
 }
 
-// Next returns the sequence number of the next report and the digest of the
-// statement before it. A newest one that cannot be read has none: that the chain
-// is broken there is for all to see.
-func (d Dir) Next() (sequence int64, previous string, err error) {
+// End is the end of the chain: where the next report goes.
+type End struct {
+	// Sequence is the number of the next report.
+	Sequence int64
+	// Previous is the digest of the statement before it; "" where there is none, or
+	// none that can be read. That the chain is broken there is for all to see.
+	Previous string
+	// Foreign are files with names of reports, beyond the end, that this machine
+	// did not write, or that are damaged: they were set aside, as far as that was
+	// possible, under names that end in ".foreign", or in that with a number.
+	Foreign []string
+}
+
+// maxLook bounds how many files are looked at by who only wants to know whether
+// there are any, and how many names are tried.
+const maxLook = 256
+
+// Next finds the end of the chain. What lies beyond it, with a greater number, was
+// put there by somebody else, or is damaged: that is set aside, so that it neither
+// moves the numbers nor takes a name away.
+//
+// The chain is the newest report that mine, which is given a bundle, says is
+// signed by this machine's key, and what follows it link by link, by another key
+// of the machine. Where there is none of its key, as after that was exchanged, it
+// ends with the newest report of the machine that names the one before it.
+func (d Dir) Next(machine string, mine func(bundle []byte) bool) (End, error) {
 	all, err := d.list()
 	if err != nil {
-		return 0, "", err
+		return End{}, err
 	}
-	if len(all) == 0 {
-		return 1, "", nil
-	}
-	last := all[len(all)-1]
-	data, err := readBounded(filepath.Join(d.Path, nameOf(last)))
-	if err == nil {
-		var bundle struct {
-			Envelope struct {
-				Payload []byte `json:"payload"`
-			} `json:"dsseEnvelope"`
+	known := make(map[int64]link)
+	tail := int64(0)
+	for _, n := range slices.Backward(all) {
+		l, bundle, ok := d.peek(n)
+		if !ok {
+			continue
 		}
-		if json.Unmarshal(data, &bundle) == nil && len(bundle.Envelope.Payload) > 0 {
-			previous = sum(bundle.Envelope.Payload)
+		known[n] = l
+		if mine(bundle) {
+			tail = n
+			break
 		}
 	}
-	return last + 1, previous, nil
+	if tail == 0 {
+		tail = newest(known, machine)
+	}
+	for known[tail+1].follows(known[tail], machine) {
+		tail++
+	}
+	end := End{Sequence: tail + 1, Previous: known[tail].digest}
+	for _, n := range all {
+		if n <= tail {
+			continue
+		}
+		if n == end.Sequence {
+			// It may have been this machine's report, and be damaged: then the number
+			// was given already, and the chain has a gap here.
+			end.Sequence, end.Previous = n+1, ""
+		}
+		end.Foreign = append(end.Foreign, d.setAside(nameOf(n)))
+	}
+	return end, nil
+}
+
+// newest returns the number of the newest report of the machine that follows
+// another one, or if none does, that stands by itself; 0 for none.
+func newest(known map[int64]link, machine string) int64 {
+	var following, alone int64
+	for n, l := range known {
+		switch {
+		case l.follows(known[n-1], machine):
+			following = max(following, n)
+		case l.machine == machine:
+			alone = max(alone, n)
+		}
+	}
+	if following > 0 {
+		return following
+	}
+	return alone
+}
+
+// link is what the directory needs to know of a statement. The zero value is none.
+// It is not held to the rules of a statement: a newer program of this machine may
+// have others.
+type link struct{ digest, machine, previous string }
+
+// follows reports whether l is of the machine and names before.
+func (l link) follows(before link, machine string) bool {
+	return before.digest != "" && l.previous == before.digest && l.machine == machine
+}
+
+// peek reads the report n, and reports whether it is one, of that number.
+func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
+	data, err := readBounded(filepath.Join(d.Path, nameOf(n)))
+	if err != nil {
+		return l, nil, false
+	}
+	var bundle struct {
+		Envelope struct {
+			Payload []byte `json:"payload"`
+		} `json:"dsseEnvelope"`
+	}
+	var statement struct {
+		Predicate struct {
+			Machine  string `json:"machine"`
+			Sequence int64  `json:"sequence"`
+			Previous string `json:"previous"`
+		} `json:"predicate"`
+	}
+	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &statement) != nil {
+		return l, nil, false
+	}
+	l = link{sum(bundle.Envelope.Payload), statement.Predicate.Machine, statement.Predicate.Previous}
+	return l, data, statement.Predicate.Sequence == n
+}
+
+// setAside gives a file a name that is no report's, and returns what it is called
+// then. It is evidence, of damage or of who put it there.
+func (d Dir) setAside(name string) string {
+	aside := name + ".foreign"
+	for n := 2; n < maxLook; n++ {
+		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(d.Path, name), unix.AT_FDCWD, filepath.Join(d.Path, aside), unix.RENAME_NOREPLACE)
+		if err == nil {
+			return aside
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
+		aside = fmt.Sprintf("%s.foreign-%d", name, n)
+	}
+	return name
 }
 
 // Add writes the bundle of the report with that sequence number, in one step

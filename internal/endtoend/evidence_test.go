@@ -91,6 +91,16 @@ func TestSignedReports(t *testing.T) {
 	m.edit(m.path("program-01-1.1")+"/bin/program-01", `echo "# changed" >> "$1"`)
 	run("drift", "exit-code 1", true)
 
+	// Names that somebody else took: the chain goes on, and it is said.
+	m.Run("sh", "-euc", "cd "+reportDir+"; echo x >report-999999999999999999.sigstore.json; echo x >report-0000000400.sigstore.json")
+	got, entries := m.runUnit()
+	if got != "exit-code 1" || notSigned(entries) || !slices.ContainsFunc(entries, func(e journalEntry) bool {
+		return e["EC_VERIFY_CAUSE"] == "foreign-report" && e["EC_VERIFY_PATH"] == reportDir+"/report-0000000400.sigstore.json.foreign"
+	}) {
+		t.Errorf("with planted reports the unit ends with %s: %v", got, entries)
+	}
+	signed++
+
 	// No room: nothing half-written, and the next one goes on.
 	m.Run("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "none", reportDir)
 	run("no room", "exit-code 1", false)
@@ -100,7 +110,7 @@ func TestSignedReports(t *testing.T) {
 		t.Errorf("left over: %s", stray)
 	}
 
-	want := []string{"verified", "verified", "verified", "drifted", "drifted"}
+	want := []string{"verified", "verified", "verified", "drifted", "drifted", "drifted"}
 	if got := m.verdicts(); !slices.Equal(got, want) || len(got) != signed {
 		t.Errorf("signed reports say %q, want %q", got, want)
 	}

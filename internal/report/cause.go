@@ -115,6 +115,9 @@ const (
 	// NotSigned: the report was to be signed and could not be, or earlier ones of
 	// this machine are and it is not.
 	NotSigned Cause = "not-signed"
+	// ForeignReport: among the signed reports lay one that is not this machine's, or
+	// is damaged.
+	ForeignReport Cause = "foreign-report"
 	// ChoseNothing: what the policy chooses to rebuild is nothing.
 	ChoseNothing Cause = "rebuild-chose-nothing"
 	// PatternUnmatched: a pattern of the policy matches nothing, while others do.
@@ -202,6 +205,7 @@ var causes = map[Cause]cause{
 	CoverageOverdue:                {Inconclusive, "store paths were not hashed as often as the policy asks", "Run again, each run goes on where the last one stopped; or give it more time (contents.budget), or ask for less (ledger.contentsEvery)."},
 	InputFetched:                   {Notice, "build inputs were fetched from a substituter", "Nothing to do: what was built from them was compared with the release."},
 	NotSigned:                      {Notice, "this report is not signed", "See the detail: give the key back (the credential ec-verify-report-key, or report.keyFile), and look whether the disk is full; the verdict does not depend on it."},
+	ForeignReport:                  {Notice, "among the signed reports lay what this machine did not write, or what is damaged", "It was set aside under a name that ends in .foreign, and the chain of reports goes on without it. Find out who could write there, and look for what damages the disk."},
 	ChoseNothing:                   {Inconclusive, "the policy chooses nothing to rebuild", "Correct rebuild.firstParty (a pattern is held against names of derivations, as in every-channel-*, or an attribute of theirs, as in src=*-source), or make another choice (--rebuild)."},
 	PatternUnmatched:               {Notice, "a pattern of the policy matches nothing", "Look whether it is misspelt in rebuild.firstParty; what it was to name was not rebuilt."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
