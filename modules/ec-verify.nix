@@ -191,8 +191,10 @@ in
           # The empty value takes all that the package's timer has, in whichever
           # key it stands; this one is the first of them in the file.
           timerConfig = lib.optionalAttrs (cfg.onCalendar != null) {
-            OnActiveSec = "";
-            OnBootSec = 0;
+            OnActiveSec = [
+              ""
+              "1s"
+            ];
             OnCalendar = cfg.onCalendar;
           };
         };

@@ -132,8 +132,8 @@ ExecStart=
 ExecStart=/usr/bin/strace -f -qq -o /dev/null -P `+file+` -e trace=read,pread64 -e inject=read,pread64:delay_enter=`+time+`:when=1 `+program+` --offline --rebuild none `+arguments)
 }
 
-// TestAgentReboot: a machine that loses its power in the middle of a run catches
-// up when it is back.
+// TestAgentReboot: a machine that is rebooted in the middle of a run, or loses its
+// power then, catches up when it is back.
 func TestAgentReboot(t *testing.T) {
 	a := startAgent(t, "")
 	if got := a.run(); got != "success 0" {
@@ -146,32 +146,47 @@ func TestAgentReboot(t *testing.T) {
 	a.write("/etc/systemd/system/has-system.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'until mountpoint -q /proc/cmdline; do sleep 0.1; done'\n")
 	a.dropIn("ec-verify-fetch.service", "test", "[Unit]\nWants=has-system.service\nAfter=has-system.service")
 	a.Run("systemctl", "enable", "ec-verify.timer", "ec-verify-rebuild.timer")
-	a.begin()
-	// Ends all processes of the machine with SIGKILL, and boots it again.
-	a.Checkpoint()
-	a.until("the timer has caught up", `[ -n "$(systemctl show -P ExecMainExitTimestamp ec-verify)" ]`)
-	// The forge is not up, so that what was fetched before has to do.
-	if got := a.ended(); got != "success 0" {
-		t.Errorf("after the reboot the unit ended with %s", got)
+	caughtUp := func(t *testing.T, runs string) {
+		t.Helper()
+		a.until("the timer has caught up", `[ -n "$(systemctl show -P ExecMainExitTimestamp ec-verify)" ]`)
+		// The forge is not up, so that what was fetched before has to do.
+		if got := a.ended(); got != "success 0" {
+			t.Errorf("after the reboot the unit ended with %s", got)
+		}
+		s := a.status()
+		if s.LastRun.Verdict != "verified" || s.OpenRun != nil || s.UnderWay != nil {
+			t.Errorf("status: %+v", s)
+		}
+		a.tidy(t)
+		if booted, began := a.number("multi-user.target", "ActiveEnterTimestampMonotonic"), a.number("ec-verify-fetch", "InactiveExitTimestampMonotonic"); booted == 0 || began < booted {
+			t.Errorf("the run began at %d µs, before the machine was up at %d µs", began, booted)
+		}
+		if left := a.Run("systemctl", "list-jobs", "--no-legend"); left != "" {
+			t.Errorf("jobs that are left: %s", left)
+		}
+		if s.Timers[1].State != "waiting" || s.Timers[1].Next.IsZero() {
+			t.Errorf("the weekly rebuild: %+v", s.Timers[1])
+		}
+		// One run for one boot, also where a run was missed.
+		if n := a.Run("sqlite3", ledgerFile, "select group_concat(coalesce(verdict, '')) from runs"); n != runs {
+			t.Errorf("the ledger has runs with the verdicts %s, want %s", n, runs)
+		}
 	}
-	s := a.status()
-	if s.LastRun.Verdict != "verified" || s.OpenRun != nil || s.UnderWay != nil {
-		t.Errorf("status: %+v", s)
-	}
-	a.tidy(t)
-	if booted, began := a.number("multi-user.target", "ActiveEnterTimestampMonotonic"), a.number("ec-verify-fetch", "InactiveExitTimestampMonotonic"); booted == 0 || began < booted {
-		t.Errorf("the run began at %d µs, before the machine was up at %d µs", began, booted)
-	}
-	if left := a.Run("systemctl", "list-jobs", "--no-legend"); left != "" {
-		t.Errorf("jobs that are left: %s", left)
-	}
-	if s.Timers[1].State != "waiting" || s.Timers[1].Next.IsZero() {
-		t.Errorf("the weekly rebuild: %+v", s.Timers[1])
-	}
-	// One run for one boot, also where a run was missed.
-	if n := a.Run("sqlite3", ledgerFile, "select count(*) from runs"); n != "3" {
-		t.Errorf("the ledger has %s runs, want the first, the one that was cut off, and one since", n)
-	}
+	t.Run("systemctl reboot", func(t *testing.T) {
+		a.begin()
+		a.Reboot()
+		caughtUp(t, "verified,inconclusive,verified")
+		if out := a.Run("journalctl", "-b", "-1", "-u", "ec-verify", "-o", "cat", "--no-pager"); !strings.Contains(out, "[eval, interrupted]") || !strings.Contains(out, "status=143") {
+			t.Errorf("the boot before says\n%s", out)
+		}
+	})
+	t.Run("power cut", func(t *testing.T) {
+		a.Run("mkdir", "-p", held)
+		a.begin()
+		// Ends all processes of the machine with SIGKILL, and boots it again.
+		a.Checkpoint()
+		caughtUp(t, "verified,inconclusive,verified,,verified")
+	})
 }
 
 // TestAgentTwice: of two runs one is told of the other, or waits for it.

@@ -228,6 +228,14 @@ func (h *Host) Restore() {
 	h.findRoot()
 }
 
+// Reboot has the host shut down as a machine does, which ends its units one after
+// the other, and boots it again with the disk that it has then.
+func (h *Host) Reboot() {
+	h.t.Helper()
+	h.must("reboot", h.name)
+	h.findRoot()
+}
+
 func (h *Host) findRoot() {
 	h.t.Helper()
 	h.root = strings.TrimSuffix(h.must("path", h.name), "\n")
