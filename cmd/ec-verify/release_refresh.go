@@ -82,11 +82,17 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	status := fmt.Sprintf("%d of %d accepted releases are in the cache", len(found)-failures(found), len(found))
 	tell(status)
 	stop()
-	if err := a.printRefreshed(found); err != nil {
+	bad := worst(found)
+	// Where both streams lead to the journal, it is to be there once.
+	var told error
+	if a.output == "text" && a.journals() && systemd.StdoutIsJournal() {
+		told = bad
+	}
+	if err := a.printRefreshed(found, told); err != nil {
 		return err
 	}
-	if err := worst(found); err != nil {
-		return fmt.Errorf("%s: %w", status, err)
+	if bad != nil {
+		return fmt.Errorf("%s: %w", status, bad)
 	}
 	return nil
 }
@@ -117,9 +123,13 @@ func worst(found []release.Found) error {
 	return first
 }
 
-func (a *app) printRefreshed(found []release.Found) error {
+// printRefreshed leaves out the one whose error is told elsewhere.
+func (a *app) printRefreshed(found []release.Found, told error) error {
 	list := make([]refreshed, 0, len(found))
 	for _, f := range found {
+		if f.Err != nil && f.Err == told { //nolint:errorlint // this very one
+			continue
+		}
 		line := refreshed{Accepted: f.Tag}
 		if f.Err != nil {
 			line.Error = f.Err.Error()

@@ -126,6 +126,11 @@ func (r *run) checkAccesses() {
 		f.Cause, f.Detail = report.Unreadable, err.Error()
 		r.find(f)
 	}
+	for _, a := range r.accesses {
+		if !slices.ContainsFunc(accesses, func(now nixstore.Access) bool { return now.Path == a.Path }) {
+			accesses = append(accesses, a)
+		}
+	}
 	for _, a := range accesses {
 		f.Cause, f.Path, f.Got = report.PermissionsAltered, a.Path, a.What
 		f.Want = "owner 0, writable by nobody else"

@@ -99,7 +99,10 @@ type run struct {
 	manifest   *closure.Manifest // of chosen
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
-	running    closure.StorePath
+	running closure.StorePath
+	// accesses are what the first look at the store found, before anything asked
+	// Nix's daemon, which sets its own right.
+	accesses   []nixstore.Access
 	sourceDiff bool // the source tier found a difference
 	// graph holds the derivations that the flake evaluates to, and graphRoot the
 	// one of the system, where they were asked for.
@@ -266,6 +269,8 @@ func (r *run) openStore() (*nixstore.Store, error) {
 			return nil, &failure{cause: report.Unreadable, path: string(r.StoreDir), err: err}
 		}
 		r.store = store
+		// What can't be looked at now can't be later, when it is told.
+		r.accesses, _ = store.Accesses()
 	}
 	return r.store, nil
 }
