@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -218,6 +219,26 @@ func TestAgentUnits(t *testing.T) {
 			t.Errorf("exit %d: %s%s", code, out, stderr)
 		}
 	})
+	t.Run("exit codes", func(t *testing.T) {
+		// What systemd calls them is in docs/agent.md.
+		document, err := os.ReadFile("../../docs/agent.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := regexp.MustCompile("(?m)^\\| ([0-9]+) \\| `status=([0-9]+)/([A-Z]+|n/a)` \\|").FindAllStringSubmatch(string(document), -1)
+		if len(rows) != 9 {
+			t.Fatalf("docs/agent.md has %d exit codes", len(rows))
+		}
+		for _, row := range rows {
+			name := strings.Fields(a.Run("sh", "-c", "systemd-analyze exit-status "+row[1]+" | tail -n 1"))[0]
+			if name == "-" {
+				name = "n/a"
+			}
+			if row[1] != row[2] || row[3] != name {
+				t.Errorf("docs/agent.md has %q, systemd calls it %q", row[0], name)
+			}
+		}
+	})
 	t.Run("security", func(t *testing.T) {
 		overall := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+) `)
 		for unit, most := range map[string]float64{"ec-verify.service": 1.5, "ec-verify-fetch.service": 2, "ec-verify-rebuild.service": 5.5} {
@@ -235,6 +256,11 @@ func TestAgentUnits(t *testing.T) {
 	// What the host can't enforce, having no resource controllers, and no network
 	// to take away, is at least what systemd was told.
 	t.Run("limits", func(t *testing.T) {
+		total, err := strconv.ParseInt(a.Run("awk", "/^MemTotal:/ { print $2 }", "/proc/meminfo"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		memory := map[string]int64{"ec-verify.service": total << 10 / 2, "ec-verify-fetch.service": 512 << 20, "ec-verify-rebuild.service": total << 10 * 3 / 4}
 		for unit, want := range map[string]map[string]string{
 			"ec-verify.service": {
 				"PrivateNetwork": "yes", "RestrictAddressFamilies": "AF_UNIX", "ProtectSystem": "strict",
@@ -257,8 +283,11 @@ func TestAgentUnits(t *testing.T) {
 					t.Errorf("%s: %s=%s, want %s", unit, property, got[property], value)
 				}
 			}
-			if most, ok := got["MemoryMax"]; ok && most == "infinity" {
-				t.Errorf("%s: MemoryMax=%s", unit, most)
+			if most, ok := memory[unit]; ok {
+				// In whole pages.
+				if n, err := strconv.ParseInt(got["MemoryMax"], 10, 64); err != nil || n > most || n < most-1<<16 {
+					t.Errorf("%s: MemoryMax=%s, want %d", unit, got["MemoryMax"], most)
+				}
 			}
 		}
 	})
@@ -309,6 +338,30 @@ func TestAgentUnits(t *testing.T) {
 		}
 		a.edit(a.Runner().Source+"/flake.nix", `sed -i '$d' "$1"`)
 	})
+	t.Run("a flake that eats memory", func(t *testing.T) {
+		// What evaluates is a process of the unit, within its limit, and no worker
+		// of Nix's daemon.
+		goOn := a.begin()
+		if group := a.Run("sh", "-c", "cat /proc/$(pgrep -of test-nix/nix-instantiate)/cgroup"); !strings.HasSuffix(group, "/system.slice/ec-verify.service") {
+			t.Errorf("the evaluation is a process of %s", group)
+		}
+		goOn()
+		a.ended()
+		// What the kernel does when there is too much of it.
+		const nix = "/usr/local/lib/test-nix/nix-instantiate"
+		a.Run("mv", nix, nix+".kept")
+		defer a.Run("mv", nix+".kept", nix)
+		a.write(nix, "#!/bin/sh\n[ \"$1\" != --version ] || exec /usr/bin/nix-instantiate --version\nkill -KILL $$\n")
+		a.Run("chmod", "755", nix)
+		since := a.now()
+		if got := a.run(); got != "exit-code 4" {
+			t.Errorf("the unit ended with %s", got)
+		}
+		a.Run("journalctl", "--sync")
+		if log := a.Run("journalctl", "-u", "ec-verify", "-o", "cat", "--no-pager", since); !strings.Contains(log, "[eval, evaluation-failed]") || !strings.Contains(log, ": 1 thing could not be checked") {
+			t.Errorf("the journal has\n%s", log)
+		}
+	})
 	t.Run("evidence that was made unreadable", func(t *testing.T) {
 		file := a.path("program-01-1.1") + "/bin/program-01"
 		a.FlipByte(file, 3)
@@ -355,12 +408,17 @@ func TestAgentTimer(t *testing.T) {
 		}
 		// What is in the cache needs no forge: only what is not makes it fail.
 		a.Run("mv", stateDir+"/releases", "/root/releases")
+		since := a.now()
 		fired()
 		if got := a.ended(); got != "exit-code 4" {
 			t.Errorf("without a cache the unit ended with %s", got)
 		}
 		if got := a.show("ec-verify-fetch", "Result"); got != "exit-code" {
 			t.Errorf("the fetch ended with %s", got)
+		}
+		a.Run("journalctl", "--sync")
+		if log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since); strings.Count(log, "http://127.0.0.1:8080") != 1 || strings.Count(log, "0 of 1 accepted releases are in the cache") != 1 {
+			t.Errorf("what the fetch could not do stands in the journal other than once:\n%s", log)
 		}
 		status, _, _ := a.Exec(context.Background(), "systemctl", "status", "--no-pager", "ec-verify")
 		if !strings.Contains(status, "ec-verify release refresh") {

@@ -3,6 +3,8 @@ package endtoend
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +83,19 @@ func TestSignedReports(t *testing.T) {
 	const encrypted = "/etc/credstore.encrypted/ec-verify-report-key"
 	m.Run("systemd-creds", "encrypt", "--with-key=host", "--name=ec-verify-report-key", nodeKey, encrypted)
 	run("in the encrypted store", "success 0", true)
+	// By hand, with a nonce, as the documentation has it.
+	document, err := os.ReadFile("../../docs/evidence.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipe := regexp.MustCompile("(?m)^systemd-run .* --nonce (\\S+)$").FindStringSubmatch(string(document))
+	if recipe == nil {
+		t.Fatal("docs/evidence.md has no recipe for a nonce")
+	}
+	m.Run("sh", "-euc", recipe[0])
+	signed++
+	newest := m.Run("sh", "-c", "ls "+reportDir+"/report-*.sigstore.json | tail -n 1")
+	m.Run(program, "report", "verify", newest, "--key", nodePub, "--nonce", recipe[1])
 	m.Run("mv", encrypted, "/root/encrypted")
 	m.write(dropIn, "[Service]\nLoadCredentialEncrypted=ec-verify-report-key:/root/encrypted\n")
 	m.Run("systemctl", "daemon-reload")
@@ -110,7 +125,7 @@ func TestSignedReports(t *testing.T) {
 		t.Errorf("left over: %s", stray)
 	}
 
-	want := []string{"verified", "verified", "verified", "drifted", "drifted", "drifted"}
+	want := []string{"verified", "verified", "verified", "verified", "drifted", "drifted", "drifted"}
 	if got := m.verdicts(); !slices.Equal(got, want) || len(got) != signed {
 		t.Errorf("signed reports say %q, want %q", got, want)
 	}

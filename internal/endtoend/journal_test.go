@@ -268,8 +268,37 @@ func TestJournal(t *testing.T) {
 		if e := entries[0]; e["PRIORITY"] != "3" || !strings.Contains(e["MESSAGE"], `unknown key "wrokers"`) {
 			t.Errorf("%v", e)
 		}
+		if log := m.Run("journalctl", "--no-pager", "_SYSTEMD_INVOCATION_ID="+entries[0]["_SYSTEMD_INVOCATION_ID"]); strings.Count(log, "wrokers") != 1 {
+			t.Errorf("it stands there other than once:\n%s", log)
+		}
 	})
 	t.Run("what the documentation asks", func(t *testing.T) { m.documented(t, "journal.md") })
+	t.Run("by hand", func(t *testing.T) {
+		run := func(args ...string) []journalEntry {
+			since := m.now()
+			m.Exec(context.Background(), append([]string{program}, args...)...)
+			m.Run("journalctl", "--sync")
+			return m.journal(since, "-t", "ec-verify")
+		}
+		if entries := run(); len(entries) != 0 {
+			t.Errorf("a run by hand is in the journal: %v", entries)
+		}
+		entries := run("--journal", "always")
+		if len(entries) != 3 || entries[0]["EC_VERIFY_RUN"] == "" || entries[0]["_SYSTEMD_UNIT"] == "ec-verify.service" {
+			t.Fatalf("%v", entries)
+		}
+		if all := m.journal("EC_VERIFY_RUN=" + entries[0]["EC_VERIFY_RUN"]); !slices.Equal(eventsOf(all), eventsOf(entries)) {
+			t.Errorf("by its number the journal has %v", all)
+		}
+		if out := m.Run(program, "status"); !strings.Contains(out, ", run "+entries[0]["EC_VERIFY_RUN"]+"\n") {
+			t.Errorf("status does not say its number:\n%s", out)
+		}
+		// Who typed it is told as well.
+		_, stderr, code := m.Exec(context.Background(), program, "--journal", "always", "--workers", "-1")
+		if code != 64 || !strings.Contains(stderr, "workers") {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+	})
 	t.Run("a thousand findings", func(t *testing.T) {
 		// References from the system to a thousand paths more, which are not there.
 		m.SQL(`with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000)

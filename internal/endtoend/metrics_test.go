@@ -5,8 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/systemd"
 )
 
 const (
@@ -69,9 +72,21 @@ func TestMetrics(t *testing.T) {
 	if drop == nil || !strings.Contains(string(document), metricsFile) {
 		t.Fatal("docs/metrics.md does not say how the unit may write the file")
 	}
+	t.Run("before the unit may write it", func(t *testing.T) {
+		result, entries := m.runUnit()
+		if result != "success 0" || !slices.Equal(eventsOf(entries), []systemd.Event{systemd.RunStarted, systemd.MetricsFailed, systemd.RunVerified}) {
+			t.Fatalf("%s: %v", result, entries)
+		}
+		if message := entries[1]["MESSAGE"]; !strings.Contains(message, "there are none now\n") || strings.Contains(message, "stay") {
+			t.Errorf("it says %s", message)
+		}
+	})
 	m.write(drop[1], drop[2])
-	m.Run("mkdir", "-p", metricsDir)
-	m.Run("systemctl", "daemon-reload")
+	commands := regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(document), -1)
+	if len(commands) != 1 {
+		t.Fatal("docs/metrics.md has no commands, or more than were looked for")
+	}
+	m.Run("sh", "-euc", commands[0][1])
 	altered := m.path("program-01-1.1")
 
 	t.Run("verified", func(t *testing.T) {
