@@ -88,7 +88,7 @@ func TestSignedReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	recipe := regexp.MustCompile("(?m)^systemd-run .* --nonce (\\S+)$").FindStringSubmatch(string(document))
+	recipe := regexp.MustCompile(`(?m)^systemd-run .* --nonce (\S+)$`).FindStringSubmatch(string(document))
 	if recipe == nil {
 		t.Fatal("docs/evidence.md has no recipe for a nonce")
 	}
