@@ -20,30 +20,41 @@
     {
       nixosConfigurations = import ./nix/configurations.nix { inherit self lib; };
 
-      nixosModules = {
-        ec-node.imports = [ ./modules/ec-node.nix ];
-        ec-netboot =
-          { lib, pkgs, ... }:
-          {
-            imports = [ ./modules/ec-netboot.nix ];
-            services.every-channel.netboot.package =
-              lib.mkDefault
-                self.packages.${pkgs.stdenv.hostPlatform.system}.ec-verify;
+      nixosModules =
+        let
+          # With a key, a module that is imported twice, by itself and in default,
+          # is one; with a file, it has a name in messages.
+          module = name: imports: {
+            _class = "nixos";
+            _file = "${self}/flake.nix#nixosModules.${name}";
+            key = "${self}/flake.nix#nixosModules.${name}";
+            inherit imports;
           };
-        ec-runner.imports = [ ./modules/ec-runner.nix ];
-        # The packages come from this flake; who imports the module by its file
-        # name sets the package option instead.
-        ec-verify =
-          { lib, pkgs, ... }:
-          {
-            imports = [ ./modules/ec-verify.nix ];
-            services.every-channel.ec-verify.package =
-              lib.mkDefault
-                self.packages.${pkgs.stdenv.hostPlatform.system}.ec-verify;
+          # The packages come from this flake; who imports a module by its file name
+          # sets the package option instead.
+          package =
+            option:
+            { lib, pkgs, ... }:
+            {
+              services.every-channel.${option}.package =
+                lib.mkOptionDefault
+                  self.packages.${pkgs.stdenv.hostPlatform.system}.ec-verify;
+            };
+          modules = lib.mapAttrs module {
+            ec-node = [ ./modules/ec-node.nix ];
+            ec-netboot = [
+              ./modules/ec-netboot.nix
+              (package "netboot")
+            ];
+            ec-runner = [ ./modules/ec-runner.nix ];
+            ec-verify = [
+              ./modules/ec-verify.nix
+              (package "ec-verify")
+            ];
+            overlay-root = [ ./modules/overlay-root.nix ];
           };
-        overlay-root.imports = [ ./modules/overlay-root.nix ];
-        default.imports = lib.attrValues (removeAttrs self.nixosModules [ "default" ]);
-      };
+        in
+        modules // { default = module "default" (lib.attrValues modules); };
 
       overlays.default = import ./nix/overlay.nix;
 
