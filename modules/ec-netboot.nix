@@ -227,7 +227,7 @@ in
         description = "The public keys that releases are believed by: `trust.keys` of `docs/trust.md`.";
       };
       refresh = mkOption {
-        type = types.nullOr types.str;
+        type = types.nullOr types.singleLineStr;
         default = "hourly";
         example = "*-*-* 04:00:00";
         description = "When to look for a new release, and whether what is staged is whole, as a calendar event of `systemd.time(7)`; `null` for at boot only.";
@@ -307,6 +307,11 @@ in
     warnings =
       lib.optional (cfg.ipxe.biosFile != null && !cfg.proxyDhcp.enable)
         "${prefix}.ipxe.biosFile: unless it has the script inside, a BIOS that is told to load it by option 67 never gets any further.";
+
+    system.checks = import ./calendar.nix {
+      inherit lib pkgs;
+      systemd = config.systemd.package;
+    } { "${prefix}.release.refresh" = cfg.release.refresh; };
 
     users.users.${paths.user} = {
       isSystemUser = true;

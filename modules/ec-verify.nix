@@ -119,13 +119,13 @@ in
       '';
     };
     onCalendar = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr types.singleLineStr;
       default = null;
       example = "*-*-* 04:00:00";
       description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. It is also verified after each boot, and each machine adds its own, fixed part of an hour.";
     };
     rebuildOnCalendar = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr types.singleLineStr;
       default = null;
       example = "Sat *-*-* 02:00:00";
       description = "When to verify with a rebuild, where `settings.rebuild.choice` asks for one; `null` for weekly.";
@@ -164,6 +164,17 @@ in
         message = "${prefix}.reportKeyFile must not be in the store: it is one machine's, and the store is the same on all.";
       }
     ];
+
+    system.checks =
+      import ./calendar.nix
+        {
+          inherit lib pkgs;
+          systemd = config.systemd.package;
+        }
+        {
+          "${prefix}.onCalendar" = cfg.onCalendar;
+          "${prefix}.rebuildOnCalendar" = cfg.rebuildOnCalendar;
+        };
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."ec-verify/config.json".source = checked;

@@ -150,6 +150,9 @@ func (t *statusTimer) write(w io.Writer, s *status, color bool) {
 		}
 	case systemd.TimerRunning:
 		words = "under way"
+	case systemd.TimerElapsed:
+		words = paint("none", text.FgRed, color)
+		what += " has no next run: systemctl status " + t.Unit + " says whether it understands OnCalendar="
 	case systemd.TimerInactive:
 		if words = "none"; t.Unit == verifyTimer {
 			words = paint("none", text.FgYellow, color)

@@ -267,6 +267,18 @@ damaged ledgers lie beside this one as evidence, 1 of them; what they remembered
 	}
 }
 
+// TestTimerWithoutNext: a timer that is started and never fires again is no timer
+// that waits.
+func TestTimerWithoutNext(t *testing.T) {
+	var b bytes.Buffer
+	elapsed := statusTimer{Unit: verifyTimer, State: systemd.TimerElapsed}
+	elapsed.write(&b, &status{}, false)
+	const want = "next run  none (ec-verify.timer has no next run: systemctl status ec-verify.timer says whether it understands OnCalendar=)\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestStatusWords(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := status{Now: now}

@@ -468,6 +468,15 @@ func TestAgentTimer(t *testing.T) {
 			t.Errorf("the unit ended with %s", got)
 		}
 	})
+	t.Run("without a next run", func(t *testing.T) {
+		// systemd passes the line over, and the timer is active all the same.
+		a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\nOnActiveSec=0\nOnCalendar=evry day\nRandomizedDelaySec=0\nAccuracySec=1ms")
+		a.Run("systemctl", "restart", "ec-verify.timer")
+		a.until("the timer has elapsed", "[ \"$(systemctl show -P SubState ec-verify.timer)\" = elapsed ]")
+		if s := a.status(); s.Timers[0].State != "elapsed" || !s.Timers[0].Next.IsZero() || a.show("ec-verify.timer", "ActiveState") != "active" {
+			t.Errorf("status: %+v", s.Timers[0])
+		}
+	})
 }
 
 // TestAgentRebuild: builds take place within the bounds of their unit, and write

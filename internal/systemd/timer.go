@@ -17,6 +17,7 @@ type TimerState string
 const (
 	TimerWaiting  TimerState = "waiting"  // it fires at Next
 	TimerRunning  TimerState = "running"  // what it starts is under way
+	TimerElapsed  TimerState = "elapsed"  // it is started, and never fires again
 	TimerInactive TimerState = "inactive" // it is not started
 	TimerAbsent   TimerState = "absent"   // there is no such unit
 	TimerUnknown  TimerState = "unknown"  // systemd could not be asked
@@ -86,11 +87,20 @@ func timer(ctx context.Context, conn *dbus.Conn, name string) (Timer, error) {
 	}
 	realtime, _ := props["NextElapseUSecRealtime"].(uint64)
 	monotonic, _ := props["NextElapseUSecMonotonic"].(uint64)
-	t := Timer{State: TimerWaiting, Next: next(realtime, monotonic, time.Now(), sinceBoot())}
-	if unit["SubState"] == "running" {
-		t.State = TimerRunning
+	return active(unit["SubState"], next(realtime, monotonic, time.Now(), sinceBoot())), nil
+}
+
+// active is a timer that is started, by its SubState. One with a line OnCalendar=
+// that systemd does not understand is in order for systemd, which logs the line
+// and passes it over, and elapsed once all other lines have had their turn.
+func active(sub any, next time.Time) Timer {
+	switch sub {
+	case "running":
+		return Timer{State: TimerRunning, Next: next}
+	case "elapsed":
+		return Timer{State: TimerElapsed}
 	}
-	return t, nil
+	return Timer{State: TimerWaiting, Next: next}
 }
 
 // next returns the earlier of two times in microseconds, one since 1970 and one

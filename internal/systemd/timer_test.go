@@ -30,6 +30,21 @@ func TestNext(t *testing.T) {
 	}
 }
 
+func TestActive(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for sub, want := range map[any]Timer{
+		"waiting": {TimerWaiting, at},
+		"running": {TimerRunning, at},
+		// The time is that of the last run.
+		"elapsed": {TimerElapsed, time.Time{}},
+		nil:       {TimerWaiting, at},
+	} {
+		if got := active(sub, at); got != want {
+			t.Errorf("%v: %v, want %v", sub, got, want)
+		}
+	}
+}
+
 // TestTimersEnd: whatever machine this is, an answer comes, and one for each.
 func TestTimersEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -30,5 +30,7 @@ let
 in
 builtins.seq config.system.build.toplevel.drvPath {
   units = config.system.build.unitTexts;
+  # What is run when the system is built.
+  checks = map (check: check.given.text) config.system.checks;
   settings = config.services.every-channel.ec-verify.settings or null;
 }

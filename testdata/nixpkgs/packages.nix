@@ -107,6 +107,7 @@ let
     "nixfmt-tree"
     "shellcheck"
     "systemd"
+    "tzdata"
     "util-linux"
     "zstd"
   ] (name: drv name { });

@@ -77,6 +77,7 @@ in
         inherit (config) security;
         inherit (config.environment) systemPackages;
         inherit (config.system)
+          checks
           configurationRevision
           extraDependencies
           stateVersion
