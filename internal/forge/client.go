@@ -193,6 +193,9 @@ func (c *Client) send(ctx context.Context, what, method, path string, query url.
 		first = false
 		return struct{}{}, c.once(ctx, what, method, path, query, in, out)
 	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		err = fmt.Errorf("%s: %s: %w", what, c, cause)
+	}
 	var permanent *backoff.PermanentError
 	if errors.As(err, &permanent) {
 		err = permanent.Err

@@ -502,3 +502,57 @@ func TestNoExpect(t *testing.T) {
 	}
 	holds(t, s, p)
 }
+
+// TestEndlessList: a forge whose list never ends, page by page, is left.
+func TestEndlessList(t *testing.T) {
+	pages := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/tags/") {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		pages++
+		time.Sleep(20 * time.Millisecond)
+		fmt.Fprint(w, `[{"id":1,"tag_name":"other"}]`)
+	}))
+	defer srv.Close()
+	patience := quick()
+	patience.Least, patience.Answer = 200*time.Millisecond, 200*time.Millisecond
+	_, err := client(t, srv.URL+"/o/r", forgetest.Token, forge.WithTimeouts(patience)).Plan(t.Context(), usual(t))
+	if err == nil || !strings.Contains(err.Error(), "list the releases: "+srv.URL+"/o/r: it is too slow") {
+		t.Errorf("got %v", err)
+	}
+	if pages > 50 {
+		t.Errorf("%d pages were asked for", pages)
+	}
+}
+
+// TestAnotherRelease: a forge that makes another release than the one that was
+// asked for gets no files.
+func TestAnotherRelease(t *testing.T) {
+	for name, answer := range map[string]string{
+		"of another tag": `{"id":7,"tag_name":"other","draft":true}`,
+		"of none":        `null`,
+		"of no number":   `{"id":-1,"tag_name":"` + tag + `","draft":true}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/tags/"):
+					w.WriteHeader(http.StatusNotFound)
+				case r.Method == http.MethodGet:
+					fmt.Fprint(w, "[]")
+				default:
+					asked = append(asked, r.Method+" "+r.URL.Path)
+					fmt.Fprint(w, answer)
+				}
+			}))
+			defer srv.Close()
+			_, err := client(t, srv.URL+"/o/r", forgetest.Token).Publish(t.Context(), usual(t))
+			if err == nil || !strings.Contains(err.Error(), "made another one") || len(asked) != 1 {
+				t.Errorf("%v, after %q", err, asked)
+			}
+		})
+	}
+}

@@ -34,7 +34,10 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	case err != nil && !isStatus(err, http.StatusNotFound):
 		return nil, err
 	}
-	// There is none by that name, or the forge does not tell of drafts there.
+	// There is none by that name, or the forge does not tell of drafts there. All
+	// pages together may take as long as one answer.
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer, errTrickle)
+	defer cancel()
 	for page := 1; page <= maxPages; page++ {
 		var list []Release
 		query := url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(pageSize)}}
@@ -68,6 +71,9 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 		if found, findErr := c.Find(ctx, tag); findErr == nil && found != nil {
 			return found, nil
 		}
+	}
+	if err == nil && (r.Tag != tag || r.ID <= 0) {
+		return nil, fmt.Errorf("create the release %s: %s made another one (%q)", tag, c, c.clean(r.Tag))
 	}
 	return r, err
 }
