@@ -87,6 +87,8 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 		switch {
 		case !known:
 			return nil, nil, badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
+		case isSparse(h):
+			return nil, nil, badBundle("its member %s has holes, of which a small archive can have terabytes", name)
 		case h.Typeflag != tar.TypeReg:
 			return nil, nil, badBundle("its member %s is not a regular file", name)
 		case double:
@@ -118,6 +120,17 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 	}
 	delete(files, ScriptName)
 	return files, script, nil
+}
+
+// isSparse reports whether a member leaves out the holes of its file, as GNU tar
+// does with --sparse.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 // memberError tells what is the archive's fault from what is this machine's.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -196,5 +197,25 @@ func TestUnpackEnds(t *testing.T) {
 	}()
 	if _, _, err := unpack(ctx, r, t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestUnpackSparse: a file of holes is refused before any of it is written, in each
+// of the forms that GNU tar has.
+func TestUnpackSparse(t *testing.T) {
+	for _, format := range []string{"--format=gnu", "--format=pax --sparse-version=0.0", "--format=pax --sparse-version=0.1", "--format=pax --sparse-version=1.0"} {
+		dir := t.TempDir()
+		script := "cd " + dir + "; truncate -s 8G initrd; echo x >kernel; echo x >netboot.ipxe; tar --sparse " + format + " -cf - initrd kernel netboot.ipxe | gzip -n"
+		data, err := exec.Command("sh", "-euc", script).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := t.TempDir()
+		if _, _, err := unpack(t.Context(), bytes.NewReader(data), out); err == nil || !strings.Contains(err.Error(), "initrd has holes") {
+			t.Errorf("%s: %v", format, err)
+		}
+		if entries, _ := os.ReadDir(out); len(entries) != 0 {
+			t.Errorf("%s: it wrote %v", format, entries)
+		}
 	}
 }
