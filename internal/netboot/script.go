@@ -122,6 +122,16 @@ func kernelParams(words []string) ([]string, error) {
 	return params, nil
 }
 
+// Init returns what the kernel is to start.
+func (s Script) Init() string {
+	for _, p := range s.Params {
+		if init, ok := strings.CutPrefix(p, "init="); ok {
+			return init
+		}
+	}
+	return ""
+}
+
 // Encode returns the script that boots the release tag from the stage name
 // below base. The token in its URLs is iPXE's variable ec-token, which the
 // script that chains to it has set; see [ChainScript].

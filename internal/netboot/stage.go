@@ -139,6 +139,9 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err != nil {
 		return Record{}, s.blame(r, asset, badBundle("its %s: %v", ScriptName, err))
 	}
+	if err := checkSystem(ctx, r, parsed); err != nil {
+		return Record{}, s.blame(r, asset, err)
+	}
 	if files[ScriptName], err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
 		return Record{}, err
 	}
@@ -164,6 +167,24 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 		return Record{}, err
 	}
 	return record, syncDir(stages)
+}
+
+// checkSystem wants a bundle to start a system that the release has a manifest of:
+// another one could not be verified once it runs.
+func checkSystem(ctx context.Context, r *release.Release, script Script) error {
+	var systems []string
+	for _, configuration := range r.Info().Configurations {
+		m, err := r.Manifest(ctx, configuration)
+		if err != nil {
+			return err
+		}
+		init := string(m.Toplevel.OutPath) + "/init"
+		if init == script.Init() {
+			return nil
+		}
+		systems = append(systems, configuration)
+	}
+	return badBundle("its %s starts %s, which is not the system of any of %s", ScriptName, clip(script.Init()), strings.Join(systems, ", "))
 }
 
 // put gives the directory from its name, in one step. A damaged one of the same

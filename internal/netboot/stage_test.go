@@ -38,7 +38,7 @@ func (believing) Verify(_ context.Context, _, bundle []byte) (release.Signer, er
 
 // script is the netboot.ipxe of the bundle of tag.
 func script(tag release.Tag) string {
-	return "#!ipxe\nkernel kernel init=/nix/store/" + strings.Repeat("a", 32) + "-nixos-system-" + string(tag) + "/init initrd=initrd ${cmdline}\ninitrd initrd\nboot\n"
+	return "#!ipxe\nkernel kernel init=/nix/store/" + strings.Repeat("a", 32) + "-nixos-system/init initrd=initrd of=" + string(tag) + " ${cmdline}\ninitrd initrd\nboot\n"
 }
 
 // contents is what a file of the bundle of tag holds, of size bytes.
@@ -139,7 +139,7 @@ func served(dir string) (release.Tag, error) {
 	}
 	name = filepath.Base(name)
 	for _, tag := range []release.Tag{first, second} {
-		want := "kernel ${ec-stage}/kernel init=/nix/store/" + strings.Repeat("a", 32) + "-nixos-system-" + string(tag) + "/init initrd=initrd ||"
+		want := "kernel ${ec-stage}/kernel init=/nix/store/" + strings.Repeat("a", 32) + "-nixos-system/init initrd=initrd of=" + string(tag) + " ||"
 		if !strings.Contains(string(ipxe), want) || !strings.Contains(string(ipxe), "/${ec-token}/"+name+"\n") {
 			continue
 		}
@@ -451,6 +451,8 @@ func TestStageRefuses(t *testing.T) {
 		}},
 		{name: "a member too many", files: replace("extra", []byte("x")), want: `"extra"`, reason: netboot.ReasonMalformedNetboot},
 		{name: "another script", files: replace("netboot.ipxe", []byte("#!ipxe\nshell\n")), want: "line 2", reason: netboot.ReasonMalformedNetboot},
+		{name: "another system", files: replace("netboot.ipxe", []byte(strings.Replace(script(second), "-nixos-system/", "-nixos-system-evil/", 1))), want: "not the system of any of ec-runner-x86_64", reason: netboot.ReasonMalformedNetboot},
+		{name: "a shell", files: replace("netboot.ipxe", []byte(strings.Replace(script(second), "init=/nix/store/"+strings.Repeat("a", 32)+"-nixos-system/init", "init=/bin/sh", 1))), want: "starts /bin/sh", reason: netboot.ReasonMalformedNetboot},
 		{name: "no kernel", files: func(f map[string][]byte) { delete(f, "kernel") }, want: "no kernel", reason: netboot.ReasonMalformedNetboot},
 	} {
 		t.Run(c.name, func(t *testing.T) {
