@@ -71,6 +71,9 @@ func (l *lab) boot(t *testing.T, kind firmware, more ...string) string {
 	card := fmt.Sprintf("virtio-net-pci,netdev=lan,mac=%s:%02x,bootindex=1", macPrefix[kind], n)
 	switch kind {
 	case bios:
+		if rom := os.Getenv("EC_VERIFY_PXE_ROM"); rom != "" {
+			card += ",romfile=" + rom
+		}
 		args = append(args, "-machine", "pc,graphics=off", "-device", card)
 	case uefi:
 		vars := filepath.Join(t.TempDir(), "vars.fd")
