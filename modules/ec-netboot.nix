@@ -313,6 +313,9 @@ in
       systemd = config.systemd.package;
     } { "${prefix}.release.refresh" = cfg.release.refresh; };
 
+    # For `ec-verify --config … netboot check`, which asks whom this host believes.
+    environment.etc."${paths.name}/ec-verify.json".source = checkedConfig;
+
     users.users.${paths.user} = {
       isSystemUser = true;
       group = paths.user;

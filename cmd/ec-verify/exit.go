@@ -53,6 +53,10 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 	var stopped interruption
 	if err != nil && errors.As(context.Cause(ctx), &stopped) {
 		a.complain(stopped)
+		var kept *release.InterruptedError
+		if errors.As(err, &kept) {
+			a.complain(kept)
+		}
 		return exitSignal + int(stopped.signal)
 	}
 	var (
@@ -79,6 +83,8 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 		return exitConfig
 	case errors.As(err, &untrusted), errors.As(err, &evidence):
 		return exitUntrusted
+	case isAltered(err):
+		return exitDrifted
 	}
 	return exitInconclusive
 }

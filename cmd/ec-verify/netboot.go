@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,41 +9,77 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 )
 
 func newNetbootCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{Use: "netboot", Short: "serve verified releases to machines that boot from the network"},
-		newNetbootStageCommand(a), newNetbootCheckCommand(a), newNetbootRenderCommand())
+		newNetbootStageCommand(a), newNetbootCheckCommand(a), newNetbootRollbackCommand(a), newNetbootClearCommand(a), newNetbootRenderCommand())
 }
 
+// netbootKind is the kind of the objects that --output json prints.
+const netbootKind = "ec-netboot"
+
 // stageSummary is what the commands say of a stage. It is the object that
-// --output json prints.
+// --output json prints; docs/NUC_UNIFI_NETBOOT.md describes it.
 type stageSummary struct {
 	SchemaVersion int    `json:"schemaVersion"`
+	Kind          string `json:"kind"`
+	Verdict       string `json:"verdict"`
 	Tag           string `json:"tag"`
 	Stage         string `json:"stage"`
 	Sums          string `json:"sums"`
 	Tarball       string `json:"tarball"`
 	URL           string `json:"url"`
-	Fetched       bool   `json:"fetched"`
-	Switched      bool   `json:"switched"`
-	Replaced      string `json:"replaced"`
+	// Of a change.
+	Fetched  *bool   `json:"fetched,omitzero"`
+	Switched *bool   `json:"switched,omitzero"`
+	Replaced *string `json:"replaced,omitzero"`
+	// Of a check.
+	Findings []stageFinding `json:"findings,omitzero"`
+}
+
+// stageFinding is one thing that is wrong with what is served.
+type stageFinding struct {
+	// Role is current, previous or stray.
+	Role    string         `json:"role"`
+	Stage   name           `json:"stage"`
+	Verdict string         `json:"verdict"`
+	Reason  release.Reason `json:"reason,omitzero"`
+	Detail  string         `json:"detail"`
+}
+
+func summarizeStage(stage string, r netboot.Record) stageSummary {
+	return stageSummary{
+		SchemaVersion: 1, Kind: netbootKind, Verdict: report.Verified.String(),
+		Tag: string(r.Tag), Stage: stage, Sums: r.Sums, Tarball: r.Tarball, URL: string(r.URL),
+	}
+}
+
+// changedStage is the summary of what a command has done.
+func changedStage(staged *netboot.Staged) stageSummary {
+	s := summarizeStage(staged.Name, staged.Record)
+	s.Fetched, s.Switched, s.Replaced = &staged.Fetched, &staged.Switched, &staged.Replaced
+	return s
 }
 
 func (a *app) printStage(headline string, s stageSummary) error {
 	if a.output == "json" {
 		return a.printJSON(&s)
 	}
-	lines := []string{
-		headline,
-		"  stage    " + s.Stage,
-		"  from     " + s.Tarball + ", SHA-256 of SHA256SUMS.txt " + s.Sums,
-		"  as       " + s.URL,
+	lines := []string{headline}
+	if s.Stage != "" {
+		lines = append(lines,
+			"  stage    "+s.Stage,
+			"  from     "+s.Tarball+", SHA-256 of SHA256SUMS.txt "+s.Sums,
+			"  as       "+s.URL,
+		)
 	}
-	if s.Replaced != "" {
-		lines = append(lines, "  before   "+s.Replaced+", kept for machines in the midst of a boot")
+	if s.Replaced != nil && *s.Replaced != "" {
+		lines = append(lines, "  before   "+*s.Replaced+", kept for machines in the midst of a boot")
 	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
@@ -52,48 +89,49 @@ func (a *app) printStage(headline string, s stageSummary) error {
 	return nil
 }
 
-func newNetbootCheckCommand(a *app) *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "check that what is served is what was staged",
-		Long: `Hold the files of the stage that is served to what was written down when its
-release was verified, byte for byte. That is for damage and for slips: who can
-write to the directory can change what was written down as well.
-
-Exit codes: 0 it is whole; 1 it was altered or damaged since; 4 nothing is
-staged, or it could not be read. Stage it again to mend it.`,
-		Example: "  ec-verify netboot check --dir /var/lib/every-channel-netboot/www",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
-				return usageError{errors.New("--dir DIR is missing: say where releases are staged")}
-			}
-			s := netboot.Stager{Dir: dir}
-			name, record, err := s.CheckCurrent(cmd.Context())
-			var altered *netboot.AlteredError
-			if errors.As(err, &altered) {
-				a.complain(err)
-				return verdictError{report.Drifted}
-			}
-			if err != nil {
-				return err
-			}
-			if name == "" {
-				return fmt.Errorf("nothing is staged in %s; run ec-verify netboot stage", dir)
-			}
-			return a.printStage(fmt.Sprintf("release %s is served, and whole", record.Tag), stageSummary{
-				SchemaVersion: 1, Tag: string(record.Tag), Stage: name, Sums: record.Sums, Tarball: record.Tarball, URL: string(record.URL),
-			})
-		},
+// parseURLFlag reads the flag --url.
+func parseURLFlag(url string) (netboot.BaseURL, error) {
+	if url == "" {
+		return "", usageError{errors.New("--url URL is missing: say how machines reach this host, e.g. http://10.0.0.2")}
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "releases are staged in the directory `DIR` (required)")
+	base, err := netboot.ParseBaseURL(url)
+	if err != nil {
+		return "", usageError{fmt.Errorf("--url: %w", err)}
+	}
+	return base, nil
+}
+
+// registerStageDir adds the flag --dir.
+func registerStageDir(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", "", "releases are staged in the directory `DIR` (required)")
 	if err := cmd.MarkFlagDirname("dir"); err != nil {
 		panic(err)
 	}
-	return cmd
 }
 
+func checkStageDir(dir string) error {
+	if dir == "" {
+		return usageError{errors.New("--dir DIR is missing: say where releases are staged")}
+	}
+	return nil
+}
+
+// openStaged returns what opens the releases that stages keep, as c says whom to
+// believe. They were accepted when they were staged; neither a newer one that was
+// accepted since nor the tags that the configuration lists are held against them.
+func openStaged(c config.Config) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
+	if c.UnsafeUnsigned {
+		return nil, usageError{netboot.ErrUnsigned}
+	}
+	verifier, err := releaseVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	opts := releaseOptions(c)
+	return func(ctx context.Context, dir string, tag release.Tag) (*release.Release, error) {
+		return release.Open(ctx, release.NewDirSource(dir), tag, verifier, opts...)
+	}, nil
+}
 func newNetbootRenderCommand() *cobra.Command {
 	var out, url, tokenFile string
 	var files []string
@@ -116,9 +154,9 @@ The unit every-channel-netboot does this each time it starts.`,
 			case tokenFile == "":
 				return usageError{errors.New("--chain-token-file FILE is missing: make one with openssl rand -hex 16")}
 			}
-			base, err := netboot.ParseBaseURL(url)
+			base, err := parseURLFlag(url)
 			if err != nil {
-				return usageError{fmt.Errorf("--url: %w", err)}
+				return err
 			}
 			links := make(map[string]string)
 			for _, f := range files {

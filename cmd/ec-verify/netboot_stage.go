@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -26,17 +25,24 @@ served is always the whole of one verified release, and when anything fails, the
 one before goes on being served. That one is also kept for a while after a
 switch (DIR/previous), for machines that are in the midst of a boot.
 
-A stage that is there already is checked byte for byte and not fetched again.`,
+A stage that is there already is checked as by ec-verify netboot check, byte for
+byte against its signed release, and not fetched again; one that was altered is
+made anew. The bundle is kept beside what is served, to compare that with: a stage
+takes twice the room of its images. A fetch that breaks off is taken up again by
+the next run.
+
+A newest release that is refused, unsigned or misnamed, keeps latest from taking an
+older one that is good: name that one by its tag.`,
 		Example: `  ec-verify netboot stage boot-v2026.02.28 --dir /srv/netboot --url http://10.0.0.2
   ec-verify netboot stage latest --dir /srv/netboot --url http://10.0.0.2 --tarball 'ec-runner-x86_64-netboot-*.tar.gz'`,
 		Args: argCount(1, 1, "one tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dir == "" {
-				return usageError{errors.New("--dir DIR is missing: say where to stage")}
+			if err := checkStageDir(dir); err != nil {
+				return err
 			}
-			base, err := netboot.ParseBaseURL(url)
+			base, err := parseURLFlag(url)
 			if err != nil {
-				return usageError{fmt.Errorf("--url: %w", err)}
+				return err
 			}
 			if _, err := release.ParseTag(args[0]); err != nil {
 				return usageError{err}
@@ -46,26 +52,20 @@ A stage that is there already is checked byte for byte and not fetched again.`,
 			}
 			staged, err := a.stage(cmd, args[0], &flags, netboot.Stager{Dir: dir, URL: base, Tarball: tarball})
 			if err != nil {
-				return err
+				return a.refused(netbootKind, err)
 			}
 			headline := fmt.Sprintf("release %s is served", staged.Tag)
 			if !staged.Switched {
 				headline += ", as before"
 			}
-			return a.printStage(headline, stageSummary{
-				SchemaVersion: 1, Tag: string(staged.Tag), Stage: staged.Name, Sums: staged.Sums, Tarball: staged.Tarball,
-				URL: string(staged.URL), Fetched: staged.Fetched, Switched: staged.Switched, Replaced: staged.Replaced,
-			})
+			return a.printStage(headline, changedStage(staged))
 		},
 	}
 	flags.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&dir, "dir", "", "stage in the directory `DIR` (required)")
 	f.StringVar(&url, "url", "", "machines reach this host at `URL`, e.g. http://10.0.0.2 (required)")
 	f.StringVar(&tarball, "tarball", "*-netboot*.tar.gz", "the bundle is the one asset whose name matches `PATTERN`")
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err)
-	}
+	registerStageDir(cmd, &dir)
 	return cmd
 }
 
@@ -74,8 +74,8 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 	if err != nil {
 		return nil, err
 	}
-	if c.UnsafeUnsigned {
-		return nil, usageError{netboot.ErrUnsigned}
+	if s.Open, err = openStaged(c); err != nil {
+		return nil, err
 	}
 	progress := new(release.Progress)
 	find := newFinder
@@ -85,11 +85,6 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 	finder, err := find(c, progress)
 	if err != nil {
 		return nil, err
-	}
-	// A bundle is large; /tmp may be memory. The state directory is there now,
-	// unless this is only a look.
-	if !flags.foreign {
-		finder.Options = append(finder.Options, release.WithTempDir(c.StateDir))
 	}
 	stop := a.watchFetch(progress)
 	defer stop()

@@ -20,6 +20,8 @@ func newReleaseCommand(a *app) *cobra.Command {
 		newReleaseSignCommand(a), newReleasePublishCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseRefreshCommand(a), newReleaseListCommand(a))
 }
 
+const keyUsage = "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated"
+
 // trustFlags are what the commands share that judge a release. They win over
 // the configuration.
 type trustFlags struct {
@@ -36,7 +38,7 @@ type trustFlags struct {
 func (t *trustFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&t.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&t.keys, "key", nil, "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated")
+	f.StringArrayVar(&t.keys, "key", nil, keyUsage)
 	f.StringVar(&t.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
 	f.BoolVar(&t.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&t.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
@@ -77,6 +79,19 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 		return c, usageError{err}
 	}
 	return c, nil
+}
+
+// policyFlags are what commands have that judge a release that is at hand, by
+// the configuration.
+type policyFlags struct{ keys []string }
+
+func (p *policyFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&p.keys, "key", nil, keyUsage)
+}
+
+func (p *policyFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
+	t := trustFlags{keys: p.keys}
+	return t.load(a, cmd)
 }
 
 // isDir reports whether the argument of a command means a directory rather
@@ -157,10 +172,20 @@ func (a *app) printRelease(r *release.Release) error {
 	return nil
 }
 
-// watchFetch shows how reading a release goes on.
+// watchFetch shows how reading a release goes on, and says each time that a source
+// is asked again.
 func (a *app) watchFetch(p *release.Progress) (stop func()) {
-	return a.watch(func() sample {
+	p.OnNotice(func(line string) { fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(line)) })
+	end := a.watch(func() sample {
 		s := p.Snapshot()
-		return sample{what: "fetch", done: s.Done, total: max(0, s.Total), detail: s.Asset}
+		detail := s.Asset
+		if s.Asset != "" && s.Done == 0 && s.Total < 0 {
+			detail = "waiting for " + s.Asset
+		}
+		return sample{what: "fetch", done: s.Done, total: max(0, s.Total), detail: detail}
 	})
+	return func() {
+		end()
+		p.OnNotice(nil)
+	}
 }

@@ -92,7 +92,7 @@ func finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 	if err != nil {
 		return nil, err
 	}
-	sources, err := releaseSources(c)
+	sources, err := releaseSources(c, release.WithNotice(progress.Notice))
 	if err != nil {
 		return nil, err
 	}
@@ -139,11 +139,10 @@ func releaseOptions(c config.Config) []release.Option {
 	return opts
 }
 
-func releaseSources(c config.Config) ([]release.Source, error) {
+func releaseSources(c config.Config, opts ...release.SourceOption) ([]release.Source, error) {
 	if len(c.Release.Source) == 0 {
 		return nil, configError{errors.New("no release source: give --release DIR or URL, or list release.source in the configuration")}
 	}
-	var opts []release.SourceOption
 	if c.Release.TokenFile != "" {
 		token, err := release.ReadToken(c.Release.TokenFile)
 		if err != nil {

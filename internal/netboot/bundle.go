@@ -35,8 +35,8 @@ var memberLimits = map[string]int64{
 
 // File is what a file of a stage is.
 type File struct {
-	Size   int64  `json:"size"` // bytes
-	SHA256 string `json:"sha256"`
+	Size   int64 // bytes
+	SHA256 string
 }
 
 // errBundle is what is wrong with a bundle; the release is the one to blame, not
@@ -45,11 +45,10 @@ type errBundle struct{ error }
 
 func badBundle(format string, args ...any) error { return errBundle{fmt.Errorf(format, args...)} }
 
-// unpack writes kernel and initrd of the bundle in to the new files of the same
-// names in dir and brings them to the disk. The script is returned and not
-// written: another one is served. A bundle has these three members as regular
+// unpack reads the bundle in, gives kernel and initrd to take one after the
+// other, and returns the script. A bundle has these three members as regular
 // files and no others, but for the directory "./" itself.
-func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]File, script []byte, err error) {
+func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Reader) error) (script []byte, err error) {
 	// What cannot be read is no fault of the bundle's.
 	medium := &errorKeeper{r: in}
 	defer func() {
@@ -63,9 +62,9 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 	}()
 	z, err := gzip.NewReader(medium)
 	if err != nil {
-		return nil, nil, badBundle("it is not gzip: %v", err)
+		return nil, badBundle("it is not gzip: %v", err)
 	}
-	files = make(map[string]File)
+	seen := make(map[string]bool)
 	// A little that is compressed may expand to headers for hours.
 	expanded := &contextReader{ctx, z}
 	t := tar.NewReader(expanded)
@@ -75,7 +74,7 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 			break
 		}
 		if err != nil {
-			return nil, nil, badBundle("it is not a tar archive: %v", err)
+			return nil, badBundle("it is not a tar archive: %v", err)
 		}
 		if !root && h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
 			root = true
@@ -83,43 +82,40 @@ func unpack(ctx context.Context, in io.Reader, dir string) (files map[string]Fil
 		}
 		name := strings.TrimPrefix(h.Name, "./")
 		limit, known := memberLimits[name]
-		_, double := files[name]
 		switch {
 		case !known:
-			return nil, nil, badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
+			return nil, badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
 		case isSparse(h):
-			return nil, nil, badBundle("its member %s has holes, of which a small archive can have terabytes", name)
+			return nil, badBundle("its member %s has holes, of which a small archive can have terabytes", name)
 		case h.Typeflag != tar.TypeReg:
-			return nil, nil, badBundle("its member %s is not a regular file", name)
-		case double:
-			return nil, nil, badBundle("it has %s twice", name)
+			return nil, badBundle("its member %s is not a regular file", name)
+		case seen[name]:
+			return nil, badBundle("it has %s twice", name)
 		case h.Size > limit:
-			return nil, nil, badBundle("its member %s has %d bytes; at most %d are allowed", name, h.Size, limit)
+			return nil, badBundle("its member %s has %d bytes; at most %d are allowed", name, h.Size, limit)
 		case h.Size == 0:
-			return nil, nil, badBundle("its member %s is empty", name)
+			return nil, badBundle("its member %s is empty", name)
 		}
+		seen[name] = true
 		if name == ScriptName {
-			if script, err = io.ReadAll(t); err != nil {
-				return nil, nil, memberError(name, err)
-			}
-			files[name] = File{}
-			continue
+			script, err = io.ReadAll(t)
+		} else {
+			err = take(name, t)
 		}
-		if files[name], err = writeFile(filepath.Join(dir, name), t); err != nil {
-			return nil, nil, memberError(name, err)
+		if err != nil {
+			return nil, memberError(name, err)
 		}
 	}
 	// The checksum of gzip comes last. What follows the archive is padding.
 	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
-		return nil, nil, badBundle("it does not end where its archive does")
+		return nil, badBundle("it does not end where its archive does")
 	}
 	for _, name := range []string{KernelName, InitrdName, ScriptName} {
-		if _, ok := files[name]; !ok {
-			return nil, nil, badBundle("it has no %s", name)
+		if !seen[name] {
+			return nil, badBundle("it has no %s", name)
 		}
 	}
-	delete(files, ScriptName)
-	return files, script, nil
+	return script, nil
 }
 
 // isSparse reports whether a member leaves out the holes of its file, as GNU tar
@@ -162,21 +158,36 @@ func writeFile(name string, in io.Reader) (File, error) {
 // errNotRegular: something else is in a file's place, and nothing of it was read.
 var errNotRegular = errors.New("not a regular file")
 
-// hashFile returns what the regular file name is now.
-func hashFile(ctx context.Context, name string) (File, error) {
+// openRegular opens the regular file name, and nothing that a link leads to.
+func openRegular(name string) (*os.File, error) {
 	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return File{}, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
+		return nil, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
 	}
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
+	}
+	return f, nil
+}
+
+// hashFile returns what the regular file name is now.
+func hashFile(ctx context.Context, name string) (File, error) {
+	f, err := openRegular(name)
 	if err != nil {
 		return File{}, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return File{}, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
-	}
+	return hashOf(&contextReader{ctx, f})
+}
+
+// hashOf returns what is to be read from in.
+func hashOf(in io.Reader) (File, error) {
 	h := sha256.New()
-	size, err := io.Copy(h, &contextReader{ctx, f})
+	size, err := io.Copy(h, in)
 	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
 }
 

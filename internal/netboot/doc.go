@@ -8,10 +8,16 @@
 //	DIR/stages/TAG-0123456789ab/kernel
 //	                            initrd
 //	                            netboot.ipxe   with absolute URLs; see [Script]
-//	                            stage.json     what the files are; see [Record]
-//	                            release/       SHA256SUMS.txt, its signature, release.json
+//	                            stage.json     where they come from; see [Record]
+//	                            release/       SHA256SUMS.txt, its signature, release.json, the bundle
 //	DIR/current                 a link to the stage that is served
 //	DIR/previous                the one before, for machines in the midst of a boot
+//
+// What is served answers to the signed release, and not to what this host has
+// written down: [Stager.Check] verifies the signature that a stage keeps, by the
+// policy of the day, holds the bundle to SHA256SUMS.txt, and each file to what is in
+// the bundle. That costs the room of the bundle, and spares the release another file
+// that says what is in it and that somebody would have to check.
 //
 // A stage never changes once it has its name, and a machine that has read the
 // netboot.ipxe of one gets that one's kernel and initrd, whatever is staged

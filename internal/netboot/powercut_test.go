@@ -207,7 +207,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Mkdir(mnt, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", mnt)
+	run(t, "mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", mnt)
 	dir := filepath.Join(mnt, "www")
 	if _, err := stage(t.Context(), stager(dir), releases, first); err != nil {
 		t.Fatal(err)

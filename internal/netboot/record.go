@@ -15,7 +15,9 @@ const (
 	maxRecord    = 64 << 10
 )
 
-// Record is a stage's stage.json: where it comes from, and what its files are.
+// Record is a stage's stage.json: where it comes from. What its files are to be
+// does not stand there: who changes them can change it as well. The release says
+// that, which is kept beside it with its signature.
 type Record struct {
 	SchemaVersion int         `json:"schemaVersion"` // 1
 	Tag           release.Tag `json:"tag"`
@@ -24,8 +26,6 @@ type Record struct {
 	// Tarball is the asset that the files come from.
 	Tarball string  `json:"tarball"`
 	URL     BaseURL `json:"url"`
-	// Files are those that are served, by name.
-	Files map[string]File `json:"files"`
 }
 
 func (r Record) encode() ([]byte, error) {
@@ -44,13 +44,11 @@ func parseRecord(data []byte) (Record, error) {
 	if _, err := release.ParseTag(string(r.Tag)); err != nil {
 		return r, err
 	}
-	if len(r.Files) != len(memberLimits) {
-		return r, fmt.Errorf("it lists %d files, want %d", len(r.Files), len(memberLimits))
+	if err := release.CheckAssetName(r.Tarball); err != nil {
+		return r, err
 	}
-	for name := range memberLimits {
-		if _, ok := r.Files[name]; !ok {
-			return r, fmt.Errorf("it does not list %s", name)
-		}
+	if _, err := ParseBaseURL(string(r.URL)); err != nil {
+		return r, err
 	}
 	return r, nil
 }

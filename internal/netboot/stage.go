@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,8 @@ import (
 
 const (
 	stagesName   = "stages"
+	releaseName  = "release" // in a stage
+	fetchedName  = "fetched" // a release that is not yet in a stage
 	currentName  = "current"
 	previousName = "previous"
 	lockName     = ".lock"
@@ -38,6 +41,10 @@ type Stager struct {
 	URL BaseURL
 	// Tarball is the pattern of the bundle's name, of [filepath.Match].
 	Tarball string
+	// Open opens the release tag whose files are in the directory dir, as whoever
+	// runs this host believes releases today. It is asked for each stage that is
+	// looked at. The errors are those of [release.Open].
+	Open func(ctx context.Context, dir string, tag release.Tag) (*release.Release, error)
 }
 
 // Staged is what Stage has done.
@@ -70,7 +77,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 	defer unlock()
 	r, err := find(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.alsoAltered(ctx, err)
 	}
 	if r.Unsigned() {
 		return nil, ErrUnsigned
@@ -95,15 +102,54 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 			return nil, ctx.Err()
 		}
 		if record, err = s.make(ctx, r, asset, name); err != nil {
-			return nil, err
+			return nil, s.alsoAltered(ctx, err)
 		}
 	}
+	// What was fetched of another one, and broke off, is not needed any more.
+	_ = os.RemoveAll(release.PartialDir(filepath.Join(s.Dir, fetchedName)))
 	staged := &Staged{Record: record, Name: name, Fetched: fetched, Switched: before != name}
 	if before == name {
-		return staged, nil
+		return staged, s.dropPrevious(ctx)
 	}
-	staged.Replaced = before
-	return staged, s.switchTo(name, before)
+	if before != "" {
+		if _, err := s.Check(ctx, before); err == nil || !isRefused(err) {
+			staged.Replaced = before
+		}
+	}
+	return staged, s.switchTo(name, staged.Replaced)
+}
+
+// alsoAltered adds to err, which keeps another release from being served, that
+// what goes on being served is not what was staged.
+func (s *Stager) alsoAltered(ctx context.Context, err error) error {
+	var altered *AlteredError
+	if _, checkErr := s.checkLink(ctx, s.Current); errors.As(checkErr, &altered) {
+		return fmt.Errorf("%w; and what is served meanwhile was altered: %w", err, altered)
+	}
+	return err
+}
+
+// dropPrevious has previous lead nowhere if what it leads to was altered, or is no
+// longer believed: it is only there for machines in the midst of a boot.
+func (s *Stager) dropPrevious(ctx context.Context) error {
+	name, err := s.Previous()
+	if err != nil || name == "" {
+		return err
+	}
+	if _, err := s.Check(ctx, name); err == nil || !isRefused(err) {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(s.Dir, previousName)); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(s.Dir), s.clean())
+}
+
+// isRefused reports whether err says that a stage must not be served.
+func isRefused(err error) bool {
+	var altered *AlteredError
+	var untrusted *release.UntrustedError
+	return errors.As(err, &altered) || errors.As(err, &untrusted)
 }
 
 // stageName returns what a stage is called. It depends on everything that its
@@ -125,13 +171,23 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 		return Record{}, err
 	}
 	defer os.RemoveAll(dir)
-	// Whole and checked before a byte of it is unpacked.
-	in, err := r.Asset(ctx, asset)
-	if err != nil {
+	// Whole and checked before a byte of it is unpacked. What a run has fetched
+	// that broke off is taken up again.
+	fetched := filepath.Join(s.Dir, fetchedName)
+	if err := os.RemoveAll(fetched); err != nil {
 		return Record{}, err
 	}
-	defer in.Close()
-	files, script, err := unpack(ctx, in, dir)
+	if err := r.CopyTo(ctx, fetched, func(name string) bool { return name == asset }); err != nil {
+		return Record{}, err
+	}
+	kept := filepath.Join(dir, releaseName)
+	if err := os.Rename(fetched, kept); err != nil {
+		return Record{}, err
+	}
+	script, err := s.unpackKept(ctx, r, filepath.Join(kept, asset), func(name string, in io.Reader) error {
+		_, err := writeFile(filepath.Join(dir, name), in)
+		return err
+	})
 	if err != nil {
 		return Record{}, s.blame(r, asset, err)
 	}
@@ -142,13 +198,10 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err := checkSystem(ctx, r, parsed); err != nil {
 		return Record{}, s.blame(r, asset, err)
 	}
-	if files[ScriptName], err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
+	if _, err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
 		return Record{}, err
 	}
-	if err := r.CopyTo(ctx, filepath.Join(dir, "release"), func(string) bool { return false }); err != nil {
-		return Record{}, err
-	}
-	record := Record{recordSchema, r.Tag(), r.Digest().String(), asset, s.URL, files}
+	record := Record{recordSchema, r.Tag(), r.Digest().String(), asset, s.URL}
 	data, err := record.encode()
 	if err != nil {
 		return Record{}, err
@@ -198,6 +251,31 @@ func put(from, to string) error {
 		return &os.LinkError{Op: "exchange", Old: from, New: to, Err: err}
 	}
 	return nil
+}
+
+// unpackKept unpacks the bundle in file, which must be the asset of r that file is
+// called: otherwise, whatever else is wrong with it, it is an *[AlteredError].
+func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string, take func(name string, in io.Reader) error) (script []byte, err error) {
+	asset := filepath.Base(file)
+	want, ok := r.Sums().Digest(asset)
+	if !ok {
+		return nil, &AlteredError{file, fmt.Sprintf("the release has no %s", asset)}
+	}
+	f, err := openRegular(file)
+	if err != nil {
+		return nil, asAltered(file, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	in := io.TeeReader(&contextReader{ctx, f}, h)
+	script, unpackErr := unpack(ctx, in, take)
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return nil, err
+	}
+	if got := fmt.Sprintf("%x", h.Sum(nil)); got != want.String() {
+		return nil, &AlteredError{file, fmt.Sprintf("it has SHA-256 %s, but the signed %s wants %s", got, release.SumsName, want)}
+	}
+	return script, unpackErr
 }
 
 // blame says of which release a bundle is that breaks a rule.
@@ -252,13 +330,15 @@ func (s *Stager) Current() (string, error) { return s.follow(currentName) }
 func (s *Stager) Previous() (string, error) { return s.follow(previousName) }
 
 func (s *Stager) follow(link string) (string, error) {
-	target, err := os.Readlink(filepath.Join(s.Dir, link))
+	path := filepath.Join(s.Dir, link)
+	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
-	if errors.Is(err, unix.EINVAL) {
-		return "", fmt.Errorf("%s is no link; remove it, or name another directory", filepath.Join(s.Dir, link))
+	if err == nil && info.Mode().Type() != os.ModeSymlink {
+		return "", fmt.Errorf("%s is no link; remove it, or name another directory", path)
 	}
+	target, err := os.Readlink(path)
 	if err != nil {
 		return "", err
 	}
@@ -280,80 +360,6 @@ func isStageName(name string) bool {
 	return err == nil
 }
 
-// CheckCurrent checks the stage that is served, whichever that is by then: while
-// it is looked at, another run may serve another one and remove it. The name is
-// "" for none.
-func (s *Stager) CheckCurrent(ctx context.Context) (name string, record Record, err error) {
-	for range 10 {
-		if name, err = s.Current(); err != nil || name == "" {
-			return "", Record{}, err
-		}
-		record, err = s.Check(ctx, name)
-		if err == nil {
-			break
-		}
-		if now, nowErr := s.Current(); nowErr != nil || now == name {
-			break
-		}
-	}
-	return name, record, err
-}
-
-// Check holds the stage name to its record, byte for byte, since what serves the
-// files looks at nothing but their names; and the record to the name. Anything
-// that is another one is an *[AlteredError]. The record itself is believed: who
-// can write to the directory can change both.
-func (s *Stager) Check(ctx context.Context, name string) (Record, error) {
-	dir := filepath.Join(s.Dir, stagesName, name)
-	altered := func(file, format string, args ...any) error {
-		return &AlteredError{filepath.Join(dir, file), fmt.Sprintf(format, args...)}
-	}
-	switch info, err := os.Lstat(dir); {
-	case errors.Is(err, os.ErrNotExist):
-		return Record{}, altered("", "it is not there")
-	case err != nil:
-		return Record{}, err
-	case !info.IsDir():
-		return Record{}, altered("", "it is no directory")
-	}
-	data, err := readSmall(filepath.Join(dir, recordName), maxRecord)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular) {
-		return Record{}, altered(recordName, "%v", err)
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	record, err := parseRecord(data)
-	if err != nil {
-		return Record{}, altered(recordName, "%v", err)
-	}
-	if own := stageName(record.Tag, record.Sums, record.Tarball, record.URL); own != name {
-		return Record{}, altered(recordName, "it is that of %s", own)
-	}
-	for file, want := range record.Files {
-		got, err := hashFile(ctx, filepath.Join(dir, file))
-		switch {
-		case errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular):
-			return Record{}, altered(file, "%v", err)
-		case err != nil:
-			return Record{}, err
-		case got != want:
-			return Record{}, altered(file, "it has %d bytes and SHA-256 %s, want %d bytes and %s", got.Size, got.SHA256, want.Size, want.SHA256)
-		}
-	}
-	return record, nil
-}
-
-// AlteredError says that something of a stage is not what was staged.
-type AlteredError struct {
-	Name   string // of the file
-	Detail string
-}
-
-func (e *AlteredError) Error() string {
-	return fmt.Sprintf("%s is not what was staged: %s; stage the release again", e.Name, e.Detail)
-}
-
 // clean removes the stages that neither link leads to, and what was in the making.
 // What has another name is somebody's, and left: the directory may not be one that
 // a Stager has made.
@@ -372,10 +378,20 @@ func (s *Stager) clean() error {
 		return err
 	}
 	for _, e := range entries {
-		if !keep[e.Name()] && (isStageName(e.Name()) || strings.HasPrefix(e.Name(), tempPrefix)) {
-			if err := os.RemoveAll(filepath.Join(stages, e.Name())); err != nil {
+		if keep[e.Name()] || !isStageName(e.Name()) && !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		gone := filepath.Join(stages, e.Name())
+		if isStageName(e.Name()) {
+			// In one step: nobody finds a half of it.
+			grave := filepath.Join(stages, tempPrefix+e.Name())
+			if err := errors.Join(os.RemoveAll(grave), os.Rename(gone, grave)); err != nil {
 				return err
 			}
+			gone = grave
+		}
+		if err := os.RemoveAll(gone); err != nil {
+			return err
 		}
 	}
 	for _, link := range []string{currentName, previousName} {

@@ -108,11 +108,13 @@ func publish(t testing.TB, dir string, tag release.Tag, files map[string][]byte)
 }
 
 func open(ctx context.Context, dir string, tag release.Tag) (*release.Release, error) {
-	return release.Open(ctx, release.NewDirSource(dir), tag, believing{}, release.WithClock(func() time.Time { return releasetest.Now }), release.WithTempDir(os.TempDir()))
+	return release.Open(ctx, release.NewDirSource(dir), tag, believing{}, release.WithClock(clock))
 }
 
+func clock() time.Time { return releasetest.Now }
+
 func stager(dir string) netboot.Stager {
-	return netboot.Stager{Dir: dir, URL: "http://10.0.0.2", Tarball: "*-netboot*.tar.gz"}
+	return netboot.Stager{Dir: dir, URL: "http://10.0.0.2", Tarball: "*-netboot*.tar.gz", Open: open}
 }
 
 func stage(ctx context.Context, s netboot.Stager, releases string, tag release.Tag) (*netboot.Staged, error) {
@@ -272,8 +274,8 @@ func TestStage(t *testing.T) {
 			if _, err := s.Check(t.Context(), name); !errors.As(err, &altered) {
 				t.Errorf("%s: check says %v", what, err)
 			}
-			if current, _, err := s.CheckCurrent(t.Context()); !errors.As(err, &altered) || current != name {
-				t.Errorf("%s: check of what is served says %q, %v", what, current, err)
+			if v, err := s.CheckServed(t.Context()); err != nil || !errors.As(v.Current.Err, &altered) || v.Current.Name != name {
+				t.Errorf("%s: check of what is served says %+v, %v", what, v, err)
 			}
 			mended, err := stage(t.Context(), s, releases, first)
 			if err != nil || !mended.Fetched || mended.Switched {
@@ -377,8 +379,16 @@ func TestCheckWhileSwitched(t *testing.T) {
 		done <- err
 	}()
 	for {
-		if _, _, err := s.CheckCurrent(t.Context()); err != nil {
-			t.Errorf("check: %v", err)
+		moved := s
+		moved.URL = ""
+		v, err := moved.CheckServed(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range v.All() {
+			if c.Err != nil {
+				t.Errorf("check: %v", c.Err)
+			}
 		}
 		select {
 		case err := <-done:

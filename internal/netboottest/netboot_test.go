@@ -78,7 +78,7 @@ func TestNetboot(t *testing.T) {
 	t.Run("a new release", func(t *testing.T) {
 		h.Run("systemctl", "start", "every-channel-netboot-stage.service")
 		h.serves(t, l, second)
-		out, code := h.try(program, "netboot", "check", "--dir", "/var/lib/every-channel-netboot/www")
+		out, code := h.try(program, "--config", etc+"/ec-verify.json", "netboot", "check", "--dir", "/var/lib/every-channel-netboot/www")
 		if code != 0 || !strings.Contains(out, second) {
 			t.Errorf("exit %d: %s", code, out)
 		}

@@ -9,32 +9,39 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 )
 
 // CopyTo puts SHA256SUMS.txt, its bundle and the assets that want accepts (nil
 // for all) into the directory dir, which must not exist or be empty. It
 // appears there in one step, when everything was checked: whatever happens
-// before, dir is as it was. What a run that was killed has left beside dir is
-// taken up again.
+// before, dir is as it was. What a run has fetched that was ended, or that the
+// source failed, is left beside dir ([PartialDir]), and taken up again by the next
+// one; its digest is what says in the end whether it was right. An error that says
+// so is an *[InterruptedError].
 func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string) bool) (err error) {
 	dir, err = checkTarget(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}
 	parent := filepath.Dir(dir)
-	staging, release, err := r.openStaging(filepath.Join(parent, "."+filepath.Base(dir)+".partial"), want)
+	staging, release, err := r.openStaging(PartialDir(dir), want)
 	if err != nil {
 		return fmt.Errorf("copy %s to %s: %w", r.tag, printable(dir), err)
 	}
 	defer release()
 	defer func() {
 		// After the last step the name is free for another run.
-		if err != nil {
+		var interrupted *InterruptedError
+		if err != nil && !errors.As(err, &interrupted) {
 			os.RemoveAll(staging)
 		}
 	}()
 	if err := r.stage(ctx, staging, want); err != nil {
+		if held := fetchedIn(staging); held > 0 && (ctx.Err() != nil || isUnavailable(err)) {
+			return &InterruptedError{Dir: staging, Bytes: held, Err: err}
+		}
 		return err
 	}
 	// os.Rename refuses a directory as its target, even an empty one.
@@ -42,6 +49,40 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 		return fmt.Errorf("copy %s to %s: %w", r.tag, printable(dir), err)
 	}
 	return syncDir(parent)
+}
+
+// PartialDir is where [Release.CopyTo] puts together what is to be dir.
+func PartialDir(dir string) string {
+	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".partial")
+}
+
+// InterruptedError says that a copy was broken off, and that what was fetched is
+// kept for the next one.
+type InterruptedError struct {
+	Dir   string
+	Bytes int64 // that are kept
+	Err   error
+}
+
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("%v; the %s that were fetched are kept in %s, and the same command goes on from there (remove it if you do not want to)",
+		e.Err, humanize.IBytes(uint64(max(0, e.Bytes))), printable(e.Dir))
+}
+
+func (e *InterruptedError) Unwrap() error { return e.Err }
+
+// fetchedIn returns how many bytes of what is large are in dir.
+func fetchedIn(dir string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && e.Name() != InfoName && !isSumsFile(e.Name()) {
+			n += info.Size()
+		}
+	}
+	return n
 }
 
 // checkTarget returns the directory that stands for dir, a link followed, if a

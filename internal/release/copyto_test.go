@@ -2,13 +2,18 @@ package release_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -113,6 +118,95 @@ func TestCopyToGoesOn(t *testing.T) {
 	}
 }
 
+// TestCopyToKeepsWhatWasFetched: a server that dies on the way, at once or again, and
+// a run that is ended leave what they have fetched; what is not the release's is
+// not kept.
+func TestCopyToKeepsWhatWasFetched(t *testing.T) {
+	dir := t.TempDir()
+	sub := signed(t, dir, releasetest.Spec{ImageSize: 400_000})
+	image := releasetest.Read(t, sub, "image.iso")
+	parent := t.TempDir()
+	out, partial := filepath.Join(parent, "out"), filepath.Join(parent, ".out.partial")
+	var until atomic.Int64 // so many bytes of the image are sent, and no more
+	s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
+		most := int(until.Load())
+		if !strings.HasSuffix(r.URL.Path, "/image.iso") || most == 0 {
+			return false
+		}
+		header := r.Header.Get("Range")
+		from, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(header, "bytes="), "-"))
+		if from < most {
+			w.Header().Set("Content-Length", strconv.Itoa(len(image)-from))
+			if from > 0 {
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(image)-1, len(image)))
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			w.Write(image[from:most])
+		}
+		panic(http.ErrAbortHandler)
+	})
+	r, err := finder(t, t.TempDir(), source(t, s)).Find(t.Context(), releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() int {
+		t.Helper()
+		info, err := os.Stat(partial)
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Fatalf("%v, %v", info, err)
+		}
+		return len(releasetest.Read(t, partial, "image.iso"))
+	}
+	for _, most := range []int{150_000, 150_000, 300_000} {
+		until.Store(int64(most))
+		err := r.CopyTo(t.Context(), out, nil)
+		var interrupted *release.InterruptedError
+		var unavailable *release.UnavailableError
+		if !errors.As(err, &interrupted) || !errors.As(err, &unavailable) || !strings.Contains(err.Error(), partial) {
+			t.Fatalf("%d: %v", most, err)
+		}
+		if held() != most {
+			t.Fatalf("%d of %d bytes are kept", held(), most)
+		}
+	}
+	t.Run("ended", func(t *testing.T) {
+		ended, end := context.WithCancel(t.Context())
+		until.Store(350_000)
+		time.AfterFunc(20*time.Millisecond, end)
+		var interrupted *release.InterruptedError
+		if err := r.CopyTo(ended, out, nil); !errors.As(err, &interrupted) {
+			t.Errorf("got %v", err)
+		}
+		if held() < 300_000 {
+			t.Errorf("%d bytes are kept", held())
+		}
+	})
+	t.Run("other bytes", func(t *testing.T) {
+		until.Store(0)
+		other := bytes.Clone(image)
+		other[len(other)-1] ^= 1
+		releasetest.File(t, sub, "image.iso", other)
+		if err := r.CopyTo(t.Context(), out, nil); !isUntrusted(err, release.ReasonChecksum) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Lstat(partial); err == nil {
+			t.Error("they are kept")
+		}
+		releasetest.File(t, sub, "image.iso", image)
+	})
+	if err := r.CopyTo(t.Context(), out, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(partial); err == nil {
+		t.Error("something is left")
+	}
+}
+
+func isUntrusted(err error, reason release.Reason) bool {
+	var untrusted *release.UntrustedError
+	return errors.As(err, &untrusted) && untrusted.Reason == reason
+}
+
 // TestCopyToLeavesOutWhatIsNotWanted has an earlier run have wanted more.
 func TestCopyToLeavesOutWhatIsNotWanted(t *testing.T) {
 	dir := t.TempDir()
@@ -214,5 +308,49 @@ func TestCopyToTarget(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := r.CopyTo(t.Context(), ".", nil); err == nil || !strings.Contains(err.Error(), "working directory") {
 		t.Errorf("the working directory: %v", err)
+	}
+}
+
+// TestNotices: who waits for a server that says nothing, or breaks off, hears of it
+// each time that it is asked again.
+func TestNotices(t *testing.T) {
+	dir := t.TempDir()
+	signed(t, dir, releasetest.Spec{ImageSize: 200_000})
+	for name, c := range map[string]struct {
+		do   http.HandlerFunc
+		want string
+	}{
+		"nothing comes":  {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "asking again (1 of 2)"},
+		"it breaks off":  {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 50_000)); panic(http.ErrAbortHandler) }, "after 50000 bytes"},
+		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/image.iso") {
+					return false
+				}
+				c.do(w, r)
+				return true
+			})
+			var p release.Progress
+			var mu sync.Mutex
+			var lines []string
+			p.OnNotice(func(line string) {
+				mu.Lock()
+				defer mu.Unlock()
+				lines = append(lines, line)
+			})
+			r, err := release.Open(t.Context(), source(t, s, release.WithNotice(p.Notice)), releasetest.Tag, believing{}, at(releasetest.Now))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil); err == nil {
+				t.Error("it succeeds")
+			}
+			if len(lines) < 2 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], "image.iso") {
+				t.Errorf("said: %q", lines)
+			}
+			s.CloseClientConnections()
+		})
 	}
 }

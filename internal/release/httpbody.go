@@ -38,6 +38,8 @@ var (
 	errStall = errors.New("no bytes come any more")
 	errCut   = errors.New("the connection ended before the body did")
 	errFewer = errors.New("the server has fewer bytes than it gave before")
+
+	errElsewhere = errors.New("the server continues at another place than it was asked to")
 )
 
 // start asks for the bytes from done on.
@@ -64,7 +66,7 @@ func (b *body) start() error {
 	case http.StatusPartialContent:
 		first, total, ok := contentRange(resp.Header.Get("Content-Range"))
 		if !ok || first != b.done {
-			return b.failed(errors.New("the server continues at another place than it was asked to"))
+			return b.failed(errElsewhere)
 		}
 		// The answer may be a part of what was asked for.
 		length = total
@@ -141,6 +143,9 @@ func (b *body) resume(err error) error {
 	}
 	b.resp.Body.Close()
 	b.stop(nil)
+	if b.source.notice != nil {
+		b.source.notice(fmt.Sprintf("%s: %v, after %d bytes from %s; going on from there (%d of %d)", b.what, err, b.done, b.source, b.resumes, b.source.timeouts.Retries))
+	}
 	select {
 	case <-b.ctx.Done():
 		return b.failed(plainError(b.ctx, err))

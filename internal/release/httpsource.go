@@ -25,6 +25,7 @@ type HTTPSource struct {
 	timeouts  Timeouts
 	transport http.RoundTripper
 	client    *retryablehttp.Client
+	notice    func(line string) // may be nil
 }
 
 // Timeouts bound every wait of an [HTTPSource].
@@ -97,6 +98,11 @@ func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
 		CheckRetry:   checkRetry,
 		Backoff:      backoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+		RequestLogHook: func(_ retryablehttp.Logger, req *http.Request, retry int) {
+			if retry > 0 {
+				s.again(req.Context(), retry)
+			}
+		},
 	}
 	return s, nil
 }
@@ -229,9 +235,29 @@ const (
 
 func (s *HTTPSource) isGitHub() bool { return s.base.Host == gitHubHost }
 
+// attempt is what a request is for, and why it is made again.
+type attempt struct {
+	what string
+	why  error
+}
+
+type attemptKey struct{}
+
+// again says that a request is made once more.
+func (s *HTTPSource) again(ctx context.Context, retry int) {
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && s.notice != nil {
+		why := "it could not be had"
+		if a.why != nil {
+			why = a.why.Error()
+		}
+		s.notice(fmt.Sprintf("%s: %s from %s; asking again (%d of %d)", a.what, why, s, retry, s.timeouts.Retries))
+	}
+}
+
 // get asks for url and returns an answer of one of the statuses in want. Every
 // other outcome is a typed error about what.
 func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Header, want ...int) (*http.Response, error) {
+	ctx = context.WithValue(ctx, attemptKey{}, &attempt{what: what})
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, &UnavailableError{what, s.String(), err}
@@ -281,6 +307,14 @@ func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 // checkRetry retries what may pass by itself: a failed connection, 429 and
 // 5xx; not a redirect, a certificate or a request that is wrong.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
+		switch {
+		case err != nil:
+			a.why = plainError(ctx, err)
+		case resp != nil:
+			a.why = fmt.Errorf("answer %d", resp.StatusCode)
+		}
+	}
 	if resp != nil {
 		// A server that asks for more patience than there is gets no request more.
 		if wait, ok := retryAfter(resp); ok && wait > longestWait {

@@ -280,8 +280,13 @@ func TestMisbehavingServer(t *testing.T) {
 				}
 			} else {
 				wantError(t, err, c.want, c.line)
-				if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
-					t.Errorf("left behind: %v %v", left, err)
+				// What is kept for the next time is named, and nothing else is left.
+				var interrupted *release.InterruptedError
+				if left, readErr := os.ReadDir(parent); readErr != nil || len(left) > 0 != errors.As(err, &interrupted) {
+					t.Errorf("left behind: %v %v", left, readErr)
+				}
+				if kept := c.want == unavailable; kept != (interrupted != nil) {
+					t.Errorf("kept for the next time: %v, want %v", !kept, kept)
 				}
 			}
 			if n := int(asked.Load()); c.asked > 0 && n != c.asked {

@@ -9,6 +9,7 @@ type Progress struct {
 	asset       atomic.Pointer[string]
 	done, total atomic.Int64
 	all         atomic.Int64
+	notice      atomic.Pointer[func(string)]
 }
 
 // ProgressSnapshot is where a [Progress] stood at one moment.
@@ -17,6 +18,19 @@ type ProgressSnapshot struct {
 	Done  int64  // its bytes so far
 	Total int64  // its bytes in all; -1 where the source did not say
 	All   int64  // bytes read so far, of all assets
+}
+
+// OnNotice has notice be called with what [Progress.Notice] is told; nil for nobody.
+func (p *Progress) OnNotice(notice func(line string)) { p.notice.Store(&notice) }
+
+// Notice hands a line for people to whoever watches p. It is for [WithNotice].
+func (p *Progress) Notice(line string) {
+	if p == nil {
+		return
+	}
+	if notice := p.notice.Load(); notice != nil && *notice != nil {
+		(*notice)(line)
+	}
 }
 
 // Snapshot returns where p stands, and changes nothing.

@@ -345,7 +345,12 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 		}
 		if held < AssetLimit(name) {
 			err := r.stream(ctx, io.MultiWriter(f, h), name, held)
-			if ctx.Err() != nil || err == nil && digestOf(h) == want {
+			switch {
+			case err == nil && digestOf(h) == want:
+				return nil
+			case err == nil, errors.Is(err, errFewer), errors.Is(err, errElsewhere), isUntrusted(err):
+			default:
+				// What there is so far is kept for the next time.
 				return err
 			}
 		}
@@ -364,6 +369,7 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 // stream writes the asset name without its first from bytes to w, unchecked.
 func (r *Release) stream(ctx context.Context, w io.Writer, name string, from int64) error {
 	limit := AssetLimit(name)
+	r.opts.progress.begin(name, -1)
 	in, err := openAt(ctx, r.src, r.tag, name, limit, from)
 	if err != nil {
 		return err

@@ -74,6 +74,12 @@ func WithTransport(t http.RoundTripper) SourceOption {
 	return func(s *HTTPSource) { s.transport = t }
 }
 
+// WithNotice has notice be called with a line for people each time that something
+// is asked for again: who waits hears what for. It is called from whatever reads.
+func WithNotice(notice func(line string)) SourceOption {
+	return func(s *HTTPSource) { s.notice = notice }
+}
+
 // WithTimeouts replaces the limits on waiting.
 func WithTimeouts(t Timeouts) SourceOption {
 	return func(s *HTTPSource) { s.timeouts = t }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+
+	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+// refusal is what --output json prints of a command that could not say what it was
+// asked for: because the release is not believed, or because something failed.
+type refusal struct {
+	SchemaVersion int            `json:"schemaVersion"`
+	Kind          string         `json:"kind"` // that of the command's result
+	Verdict       string         `json:"verdict"`
+	Tag           release.Tag    `json:"tag,omitzero"`
+	Reason        release.Reason `json:"reason,omitzero"`
+	Detail        string         `json:"detail"`
+}
+
+// refused returns err, having said it as JSON on standard output where that is
+// asked for, so that a program reads there why there is no result. What is wrong
+// with the command line or the configuration is for people alone.
+func (a *app) refused(kind string, err error) error {
+	var usage usageError
+	var config configError
+	var verdict verdictError
+	if err == nil || a.output != "json" || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
+		return err
+	}
+	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: validText(err.Error())}
+	var untrusted *release.UntrustedError
+	if errors.As(err, &untrusted) {
+		r.Verdict, r.Tag, r.Reason = report.Refused.String(), untrusted.Tag, untrusted.Reason
+	}
+	if isAltered(err) {
+		r.Verdict = report.Drifted.String()
+	}
+	if printErr := a.printJSON(&r); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+// isAltered reports whether all that err says is that something staged was changed.
+func isAltered(err error) bool {
+	_, altered := err.(*netboot.AlteredError) //nolint:errorlint // not one among others
+	return altered
+}
