@@ -82,7 +82,7 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 	r, err := findRelease(ctx, finder, flags.against)
 	stop()
 	if err != nil {
-		return err
+		return a.refused(imagesKind, err)
 	}
 	var mu sync.Mutex
 	var now sample
@@ -99,7 +99,7 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 	result, err := imagecheck.Check(ctx, r, names, flags.opts)
 	stop()
 	if err != nil {
-		return err
+		return a.refused(imagesKind, err)
 	}
 	if a.output == "json" {
 		err = a.printJSON(newImagesReport(r, result))
@@ -200,6 +200,9 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 	}
 }
 
+// imagesKind is the kind of the object that --output json prints.
+const imagesKind = "ec-images"
+
 // imagesReport is what images --output json prints; docs/releasing.md
 // describes it.
 type imagesReport struct {
@@ -250,7 +253,7 @@ type imageFile struct {
 
 func newImagesReport(r *release.Release, result *imagecheck.Result) *imagesReport {
 	out := &imagesReport{
-		SchemaVersion: 1, Kind: "ec-images", Tool: toolVersion(), Verdict: imagesVerdict(result.Class()),
+		SchemaVersion: 1, Kind: imagesKind, Tool: toolVersion(), Verdict: imagesVerdict(result.Class()),
 		Tag: r.Tag(), Unsigned: r.Unsigned(), Absent: result.Absent,
 	}
 	for _, i := range result.Images {

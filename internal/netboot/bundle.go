@@ -139,20 +139,19 @@ func memberError(name string, err error) error {
 }
 
 // writeFile writes a new file and brings it to the disk.
-func writeFile(name string, in io.Reader) (File, error) {
+func writeFile(name string, in io.Reader) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o640) //nolint:gosec // for the servers, which are in its group
 	if err != nil {
-		return File{}, err
+		return err
 	}
-	h := sha256.New()
-	size, err := io.Copy(io.MultiWriter(f, h), in)
+	_, err = io.Copy(f, in)
 	if err == nil {
 		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
+	return err
 }
 
 // errNotRegular: something else is in a file's place, and nothing of it was read.

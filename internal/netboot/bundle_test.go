@@ -63,8 +63,7 @@ func pack(t testing.TB, members ...member) []byte {
 // unpackTo unpacks into dir as a stage is made.
 func unpackTo(ctx context.Context, in io.Reader, dir string) ([]byte, error) {
 	return unpack(ctx, in, func(name string, in io.Reader) error {
-		_, err := writeFile(filepath.Join(dir, name), in)
-		return err
+		return writeFile(filepath.Join(dir, name), in)
 	})
 }
 

@@ -185,8 +185,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 		return Record{}, err
 	}
 	script, err := s.unpackKept(ctx, r, filepath.Join(kept, asset), func(name string, in io.Reader) error {
-		_, err := writeFile(filepath.Join(dir, name), in)
-		return err
+		return writeFile(filepath.Join(dir, name), in)
 	})
 	if err != nil {
 		return Record{}, s.blame(r, asset, err)
@@ -198,7 +197,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err := checkSystem(ctx, r, parsed); err != nil {
 		return Record{}, s.blame(r, asset, err)
 	}
-	if _, err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
+	if err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
 		return Record{}, err
 	}
 	record := Record{recordSchema, r.Tag(), r.Digest().String(), asset, s.URL}
@@ -206,7 +205,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err != nil {
 		return Record{}, err
 	}
-	if _, err := writeFile(filepath.Join(dir, recordName), bytes.NewReader(data)); err != nil {
+	if err := writeFile(filepath.Join(dir, recordName), bytes.NewReader(data)); err != nil {
 		return Record{}, err
 	}
 	// So far nobody but this user could look into it.

@@ -320,8 +320,11 @@ func TestNotices(t *testing.T) {
 		do   http.HandlerFunc
 		want string
 	}{
-		"nothing comes":  {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "asking again (1 of 2)"},
-		"it breaks off":  {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 50_000)); panic(http.ErrAbortHandler) }, "after 50000 bytes"},
+		"nothing comes": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "asking again (1 of 2)"},
+		"it breaks off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(make([]byte, 50_000))
+			panic(http.ErrAbortHandler)
+		}, "after 50000 bytes"},
 		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502"},
 	} {
 		t.Run(name, func(t *testing.T) {
