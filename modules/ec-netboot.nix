@@ -15,7 +15,7 @@ let
   inherit (netboot) address paths;
 
   host = if cfg.hostname != null then cfg.hostname else cfg.listenIP;
-  inStore = file: file != null && lib.hasPrefix builtins.storeDir (toString file);
+  secrets = import ./secrets.nix { inherit lib; };
 
   source =
     if cfg.release.source != [ ] then
@@ -264,14 +264,6 @@ in
         message = "${prefix}.httpAllowedCIDRs is empty: name the networks whose machines boot from here.";
       }
       {
-        assertion = !inStore cfg.chainTokenFile;
-        message = "${prefix}.chainTokenFile must not be in the store, where everybody can read it: give a path on the machine as a string.";
-      }
-      {
-        assertion = !inStore cfg.release.tokenFile;
-        message = "${prefix}.release.tokenFile must not be in the store, where everybody can read it: give a path on the machine as a string.";
-      }
-      {
         assertion = cfg.release.keys != [ ];
         message = "${prefix}.release.keys is empty: without a key no release can be believed, and none is served.";
       }
@@ -303,7 +295,9 @@ in
         assertion = !(config.services.dnsmasq.enable or false && cfg.proxyDhcp.enable);
         message = "${prefix}.proxyDhcp.enable and services.dnsmasq.enable: two programs cannot both answer DHCP here; turn one of them off.";
       }
-    ];
+    ]
+    ++ secrets.assertions "${prefix}.chainTokenFile" cfg.chainTokenFile
+    ++ secrets.assertions "${prefix}.release.tokenFile" cfg.release.tokenFile;
     warnings =
       lib.optional (cfg.ipxe.biosFile != null && !cfg.proxyDhcp.enable)
         "${prefix}.ipxe.biosFile: unless it has the script inside, a BIOS that is told to load it by option 67 never gets any further.";

@@ -10,6 +10,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.every-channel.ec-node;
   prefix = "services.every-channel.ec-node";
+  secrets = import ./secrets.nix { inherit lib; };
 
   # The HDHomeRun's own HTTP interface, https://info.hdhomerun.com/info/http_api:
   # port 5004, /auto/ or /tunerN/, v and the virtual channel. Its host name is
@@ -128,8 +129,6 @@ let
     key: b:
     let
       option = "${prefix}.broadcasts.${key}";
-      secrets =
-        lib.attrValues b.credentials ++ lib.optional (b.environmentFile != null) b.environmentFile;
     in
     [
       {
@@ -154,15 +153,11 @@ let
         );
         message = "${option}.credentials: a credential's name is of letters, digits and . _ -, for it is a file's.";
       }
-      {
-        assertion = lib.all (file: lib.match "[^[:cntrl:]\\]+" (toString file) != null) secrets;
-        message = "${option}.credentials and ${option}.environmentFile: systemd takes no path with a control character or a backslash.";
-      }
-      {
-        assertion = !lib.any (file: lib.hasPrefix builtins.storeDir (toString file)) secrets;
-        message = "${option}.credentials and ${option}.environmentFile must not be in the store, where everybody can read them.";
-      }
-    ];
+    ]
+    ++ secrets.assertions "${option}.environmentFile" b.environmentFile
+    ++ lib.concatLists (
+      lib.mapAttrsToList (name: secrets.assertions "${option}.credentials.${name}") b.credentials
+    );
 in
 {
   _class = "nixos";

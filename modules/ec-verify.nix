@@ -26,7 +26,16 @@ let
       rendered;
 
   rebuilds = (cfg.settings.rebuild.choice or "none") != "none";
-  inStore = file: lib.hasPrefix builtins.storeDir (toString file);
+  secrets = import ./secrets.nix { inherit lib; };
+
+  stateDir = "/var/lib/ec-verify";
+  # What the sandboxes of the units must let them write to beside it.
+  metricsFile = cfg.settings.metrics.file or null;
+  reportDir = cfg.settings.report.dir or null;
+  directories = lib.unique (
+    lib.optional (lib.isString metricsFile) (dirOf metricsFile)
+    ++ lib.optional (lib.isString reportDir && !lib.hasPrefix "${stateDir}/" reportDir) reportDir
+  );
   # The units that verify, and so report.
   verifying = lib.genAttrs [
     "ec-verify"
@@ -109,7 +118,7 @@ in
       '';
     };
     metricsDirectory = mkOption {
-      type = types.nullOr (types.strMatching "/[^[:space:]:%]*");
+      type = types.nullOr (types.strMatching "/[^[:space:]:%]+");
       default = null;
       example = "/var/lib/node-exporter-textfiles";
       description = ''
@@ -150,20 +159,22 @@ in
         message = "${prefix}.settings.trust has neither keys nor identities: without one no release can be believed.";
       }
       {
-        assertion =
-          !lib.any inStore (
-            lib.remove null [
-              cfg.tokenFile
-              (cfg.settings.release.tokenFile or null)
-            ]
-          );
-        message = "${prefix}.tokenFile must not be in the store, where everybody can read it.";
+        # The units have their names of it in a dozen lines, and a line that were
+        # forgotten would be a hole.
+        assertion = cfg.settings.stateDir or stateDir == stateDir;
+        message = "${prefix}.settings.stateDir must stay ${stateDir}, the one directory that the units may write to: have fileSystems.\"${stateDir}\" where the state is to lie elsewhere.";
       }
       {
-        assertion = cfg.reportKeyFile == null || !inStore cfg.reportKeyFile;
-        message = "${prefix}.reportKeyFile must not be in the store: it is one machine's, and the store is the same on all.";
+        assertion = lib.all (dir: lib.match "/[^[:space:][:cntrl:]:%\"'\\]+" dir != null) directories;
+        message = "${prefix}.settings: the directories of metrics.file and report.dir (${lib.concatStringsSep ", " directories}) are to be absolute paths without spaces, quotes, backslashes, : and %, for systemd's sake.";
       }
-    ];
+    ]
+    ++ secrets.assertions "${prefix}.tokenFile" cfg.tokenFile
+    ++ secrets.assertions "${prefix}.settings.release.tokenFile" (
+      cfg.settings.release.tokenFile or null
+    )
+    ++ secrets.assertions "${prefix}.reportKeyFile" cfg.reportKeyFile
+    ++ secrets.assertions "${prefix}.settings.report.keyFile" (cfg.settings.report.keyFile or null);
 
     system.checks =
       import ./calendar.nix
@@ -194,7 +205,7 @@ in
       tmpfiles.rules = [
         "L+ /usr/local/lib/systemd/catalog/ec-verify.catalog - - - - ${cfg.package}/lib/systemd/catalog/ec-verify.catalog"
       ]
-      ++ lib.optional (cfg.metricsDirectory != null) "d ${cfg.metricsDirectory} 0755 root root -";
+      ++ map (dir: "d ${dir} 0755 root root -") directories;
       # NixOS does not act on [Install].
       timers = {
         ec-verify = {
@@ -224,10 +235,10 @@ in
           restartIfChanged = false;
           serviceConfig =
             lib.optionalAttrs (cfg.reportKeyFile != null) {
-              LoadCredentialEncrypted = [ "ec-verify-report-key:${toString cfg.reportKeyFile}" ];
+              LoadCredentialEncrypted = [ (secrets.credential "ec-verify-report-key" cfg.reportKeyFile) ];
             }
-            // lib.optionalAttrs (cfg.metricsDirectory != null) {
-              ReadWritePaths = [ cfg.metricsDirectory ];
+            // lib.optionalAttrs (directories != [ ]) {
+              ReadWritePaths = directories;
             };
         })
         // {
@@ -246,7 +257,7 @@ in
           ec-verify-fetch = {
             restartIfChanged = false;
             serviceConfig = lib.optionalAttrs (cfg.tokenFile != null) {
-              LoadCredential = [ "token:${toString cfg.tokenFile}" ];
+              LoadCredential = [ (secrets.credential "token" cfg.tokenFile) ];
             };
           };
         };

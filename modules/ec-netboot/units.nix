@@ -38,6 +38,9 @@ let
   quote = word: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON word);
   words = list: builtins.concatStringsSep " " (map quote list);
 
+  # A file's name outside of a command line.
+  plain = builtins.replaceStrings [ "%" ] [ "%%" ];
+
   # Of what these services need of the system, nothing is left out here that one
   # of them can do without.
   hardening = {
@@ -139,7 +142,7 @@ in
           if releaseTokenFile == null then
             { }
           else
-            { LoadCredential = "${paths.releaseCredential}:${releaseTokenFile}"; }
+            { LoadCredential = "${paths.releaseCredential}:${plain releaseTokenFile}"; }
         );
       unitConfig.StartLimitIntervalSec = 0;
     };
@@ -194,7 +197,7 @@ in
           KillSignal = "SIGQUIT";
           KillMode = "mixed";
           TimeoutStopSec = 30;
-          LoadCredential = "chain-token:${chainTokenFile}";
+          LoadCredential = "chain-token:${plain chainTokenFile}";
           RuntimeDirectory = paths.name;
           RuntimeDirectoryMode = "0750";
           RuntimeDirectoryPreserve = "restart";

@@ -1,5 +1,5 @@
 # modules: ec-node
-# fails: must not be in the store, where everybody can read them
+# fails: services.every-channel.ec-node.broadcasts.a.credentials.token must not be in the store
 { pkgs, ... }:
 {
   services.every-channel.ec-node = {

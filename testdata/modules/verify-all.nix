@@ -23,7 +23,7 @@
       ];
       rebuild.choice = "config";
     };
-    tokenFile = "/var/lib/secrets/forge-token";
+    tokenFile = "/var/lib/my secrets/%n/forge-token";
     reportKeyFile = "/var/lib/secrets/report-key";
     metricsDirectory = "/var/lib/node-exporter-textfiles";
     onCalendar = "*-*-* 04:00:00";
