@@ -105,7 +105,7 @@ install: bin/ec-verify man ## install the program, its units, pages and completi
 	install -D -m 755 bin/ec-verify $(into)/bin/ec-verify
 	install -d $(into)/lib/systemd/system $(into)/share/man/man1
 	for unit in systemd/*.service systemd/*.timer; do \
-	  sed 's|/usr/bin/ec-verify|$(PREFIX)/bin/ec-verify|' $$unit | install -m 644 /dev/stdin $(into)/lib/systemd/system/$${unit##*/}; \
+	  sed -e 's|/usr/bin/ec-verify|$(PREFIX)/bin/ec-verify|' $(if $(filter /nix/store/%,$(PREFIX)),-e '\|^InaccessiblePaths=-/nix/store$$|d') $$unit | install -m 644 /dev/stdin $(into)/lib/systemd/system/$${unit##*/}; \
 	done
 	install -D -m 644 systemd/ec-verify.catalog $(into)/lib/systemd/catalog/ec-verify.catalog
 	install -m 644 bin/man/*.1 $(into)/share/man/man1

@@ -2,11 +2,14 @@ package main
 
 import (
 	"io"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"every.channel/ec-verify/internal/release"
 )
 
 // everyCommand calls f with each command of the program.
@@ -55,4 +58,20 @@ func TestFlagsAreNamed(t *testing.T) {
 			}
 		})
 	})
+}
+
+// What a release consists of is known to others from docs/trust.md.
+func TestAssetsAreDocumented(t *testing.T) {
+	data, err := os.ReadFile("../../docs/trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		release.SumsName, release.BundleName, release.InfoName,
+		release.ManifestName("NAME"), release.ListingName("NAME"), release.DerivationsName("NAME"),
+	} {
+		if !strings.Contains(string(data), "\n| `"+name+"` | ") {
+			t.Errorf("docs/trust.md has nothing about %s", name)
+		}
+	}
 }

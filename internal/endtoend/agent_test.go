@@ -269,7 +269,7 @@ func TestAgentUnits(t *testing.T) {
 				"TimeoutStartUSec": "30min", "Type": "oneshot", "NotifyAccess": "main",
 			},
 			"ec-verify-fetch.service": {"CapabilityBoundingSet": "", "PrivateUsers": "yes", "PrivateNetwork": "no",
-				"InaccessiblePaths": "-/nix/var /var/lib/ec-verify/ledger /var/lib/ec-verify/reports -/var/lib/ec-verify/rebuild -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
+				"InaccessiblePaths": "-/nix/var -/nix/store /var/lib/ec-verify/ledger /var/lib/ec-verify/reports -/var/lib/ec-verify/rebuild -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
 			"ec-verify-rebuild.service": {"PrivateNetwork": "yes", "NoNewPrivileges": "yes", "OOMPolicy": "continue", "CPUSchedulingPolicy": "5"},
 			"ec-verify.timer":           {"Persistent": "yes", "FixedRandomDelay": "yes", "RandomizedDelayUSec": "1h"},
 		} {
@@ -307,7 +307,7 @@ func TestAgentUnits(t *testing.T) {
 		}
 	})
 	t.Run("what a fetch can do", func(t *testing.T) {
-		a.dropIn("ec-verify-fetch.service", "probe", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'cat /etc/credstore/ec-verify-report-key || echo no-key; rm "+stateDir+"/reports/x || echo no-reports; mv "+stateDir+"/reports "+stateDir+"/y || echo no-other-reports; touch "+ledgerFile+"-journal || echo no-journal; mv "+stateDir+"/ledger "+stateDir+"/z || echo no-ledger; touch "+stateDir+"/x && rm "+stateDir+"/x && echo state'")
+		a.dropIn("ec-verify-fetch.service", "probe", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'cat /etc/credstore/ec-verify-report-key || echo no-key; rm "+stateDir+"/reports/x || echo no-reports; mv "+stateDir+"/reports "+stateDir+"/y || echo no-other-reports; touch "+ledgerFile+"-journal || echo no-journal; mv "+stateDir+"/ledger "+stateDir+"/z || echo no-ledger; ls /nix/store/ || echo no-store; touch "+stateDir+"/x && rm "+stateDir+"/x && echo state'")
 		defer a.removeDropIn("ec-verify-fetch.service", "probe")
 		a.write("/etc/credstore/ec-verify-report-key", "no key")
 		a.write(stateDir+"/reports/x", "x")
@@ -318,7 +318,7 @@ func TestAgentUnits(t *testing.T) {
 		a.Run("systemctl", "start", "ec-verify-fetch")
 		a.Run("journalctl", "--sync")
 		log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since)
-		for _, want := range []string{"no-key", "no-reports", "no-other-reports", "no-journal", "no-ledger", "state"} {
+		for _, want := range []string{"no-key", "no-reports", "no-other-reports", "no-journal", "no-ledger", "no-store", "state"} {
 			if !strings.Contains(log, "\n"+want+"\n") {
 				t.Errorf("no %q in\n%s", want, log)
 			}

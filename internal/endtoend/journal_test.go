@@ -311,11 +311,11 @@ func TestJournal(t *testing.T) {
 			t.Fatalf("%s: %d entries: %v", result, len(entries), eventsOf(entries))
 		}
 		last := entries[len(entries)-1]
-		if left := last["EC_VERIFY_LEFT_OUT"]; len(left) < 3 || !strings.Contains(last["MESSAGE"], "the other "+left+" were left out") {
+		if left := last["EC_VERIFY_LEFT_OUT"]; len(left) < 3 || !strings.Contains(last["MESSAGE"], "; left out: "+left+";") {
 			t.Errorf("%v", last)
 		}
 		status, _, _ := m.Exec(context.Background(), "systemctl", "status", "--no-pager", "ec-verify")
-		if !strings.Contains(status, "were left out") {
+		if !strings.Contains(status, "; left out: ") {
 			t.Errorf("systemctl status:\n%s", status)
 		}
 	})

@@ -113,7 +113,7 @@ func verdictEntry(about map[Field]string, r *report.Report, leftOut int) Entry {
 		priority = min(priority, journal.PriWarning)
 	}
 	if leftOut > 0 {
-		lines = append(lines, fmt.Sprintf("%d of %d findings have entries of their own, the other %d were left out: ec-verify shows them all",
+		lines = append(lines, fmt.Sprintf("%d of %d findings have entries of their own; left out: %d; ec-verify shows them all",
 			len(r.Findings)-leftOut, len(r.Findings), leftOut))
 	}
 	if len(r.Findings) > 0 && r.Findings[0].Class() != report.Notice {

@@ -126,7 +126,7 @@ func TestEndedIsBounded(t *testing.T) {
 		t.Fatalf("%d entries, want %d", len(entries), MaxFindings+1)
 	}
 	last, drift := entries[len(entries)-1], entries[len(entries)-4:len(entries)-1]
-	if last.Event != RunDrifted || last.Fields[FieldLeftOut] != "953" || !strings.Contains(last.Message, "50 of 1003 findings have entries of their own, the other 953 were left out") {
+	if last.Event != RunDrifted || last.Fields[FieldLeftOut] != "953" || !strings.Contains(last.Message, "50 of 1003 findings have entries of their own; left out: 953;") {
 		t.Errorf("the verdict: %+v", last)
 	}
 	for _, e := range drift {
