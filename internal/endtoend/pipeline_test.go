@@ -20,6 +20,8 @@ import (
 const (
 	scripts  = "/opt/build/hack"
 	buildTag = "boot-v2026.03.14"
+	// buildFlake is the source at a builder.
+	buildFlake = "/srv/source/system"
 )
 
 // buildRelease runs hack/build-release in a host: the images of testdata/flake
@@ -27,7 +29,7 @@ const (
 func (m *machine) buildRelease(out string, args ...string) (stderr string, code int) {
 	m.t.Helper()
 	argv := append([]string{
-		"env", "SOURCE_DATE_EPOCH=1790000000", "EC_VERIFY=" + program, scripts + "/build-release", "--flake", "/etc/every-channel/flake",
+		"env", "SOURCE_DATE_EPOCH=1790000000", "EC_VERIFY=" + program, scripts + "/build-release", "--flake", buildFlake,
 	}, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
@@ -35,10 +37,22 @@ func (m *machine) buildRelease(out string, args ...string) (stderr string, code 
 	return stderr, code
 }
 
-func pushScripts(m *machine) {
-	m.t.Helper()
+// startBuilder returns a host with the source of testdata/flake in the directory
+// src and nothing built of it: a runner has its system.
+func startBuilder(t *testing.T, src string) *machine {
+	t.Helper()
+	m := &machine{Host: testhost.Start(t, testhost.Options{Suite: os.Getenv("EC_VERIFY_TEST_SUITE")}), t: t}
+	dir, err := prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Push(filepath.Join(dir, "ec-verify"), program)
 	m.Run("mkdir", "-p", "/opt/build")
 	m.Push(filepath.Join("..", "..", "hack"), scripts)
+	m.Push(filepath.Join("..", "..", "testdata", "flake"), src)
+	m.Run("sh", "-euc", `mkdir "$1/system/tools"; cp /usr/bin/busybox "$1/system/tools/busybox"
+nix store add --name source "$1/library"`, "sh", src)
+	return m
 }
 
 // TestPipeline takes a release from two builders to a machine: built twice,
@@ -47,14 +61,13 @@ func pushScripts(m *machine) {
 // the forge: see internal/forge/forgetest.
 func TestPipeline(t *testing.T) {
 	imagetest.Need(t, "nginx", "openssl")
-	first := start(t)
-	pushScripts(first)
+	first := startBuilder(t, "/srv/source")
 	configurations := []string{"--system", "testhost-other", "--netboot", "testhost", "--iso", "testhost"}
 	if stderr, code := first.buildRelease("/root/a", append(configurations, "--fresh")...); code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	t.Run("not fresh", func(t *testing.T) {
-		if stderr, code := first.buildRelease("/root/again", append(configurations, "--fresh")...); code != 1 || !strings.Contains(stderr, "was built on this machine before") {
+		if stderr, code := first.buildRelease("/root/again", append(configurations, "--fresh")...); code != 1 || !strings.Contains(stderr, "built on this machine before") {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 	})
@@ -66,23 +79,22 @@ func TestPipeline(t *testing.T) {
 
 	// Another machine: its own store, host name, time zone, number of cores, and
 	// place of the source.
-	second := &machine{Host: testhost.Start(t, testhost.Options{}), t: t}
-	second.MakeRunner(filepath.Join("..", "..", "testdata", "flake"), "testhost-other")
-	dir, _ := prepared()
-	second.Push(filepath.Join(dir, "ec-verify"), program)
-	pushScripts(second)
+	second := startBuilder(t, "/srv/elsewhere")
 	second.Run("hostname", "quite-another-builder")
-	second.Run("sh", "-c", "cp -rL /etc/every-channel/flake '/srv/elsewhere' && chmod -R u+w /srv/elsewhere && find /srv/elsewhere -exec touch {} +")
+	second.Run("sh", "-c", "find /srv/elsewhere -exec touch {} +")
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	_, stderr, code := second.Exec(ctx, append([]string{
 		"env", "SOURCE_DATE_EPOCH=1790000000", "TZ=Pacific/Kiritimati", "LANG=tr_TR.UTF-8", "EC_VERIFY=" + program,
-		scripts + "/build-release", "--flake", "/srv/elsewhere", "--cores", "1",
+		scripts + "/build-release", "--flake", "/srv/elsewhere/system", "--cores", "1",
 	}, append(configurations, "--fresh", buildTag, "/root/b")...)...)
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 
+	// The first one runs what it has built.
+	first.MakeRunner(filepath.Join("..", "..", "testdata", "flake"), "testhost")
+	dir, _ := prepared()
 	work := t.TempDir()
 	a, b := filepath.Join(work, "a"), filepath.Join(work, "b")
 	imagetest.Shell(t, work, "cp -r '"+first.Path("/root/a")+"' a; cp -r '"+second.Path("/root/b")+"' b")
@@ -110,6 +122,7 @@ func TestPipeline(t *testing.T) {
 		}
 	})
 	t.Run("gate, a build that differs by itself", func(t *testing.T) {
+		second.Run("cp", "-r", "/srv/elsewhere", "/srv/source")
 		for i, m := range []*machine{first, second} {
 			if stderr, code := m.buildRelease(fmt.Sprintf("/root/u%d", i), "--system", "testhost-differing", "--netboot", "", "--iso", ""); code != 0 {
 				t.Fatalf("exit %d: %s", code, stderr)
