@@ -206,6 +206,8 @@ in
         trusted-public-keys = lib.mkForce (lib.attrValues cfg.substituters);
         trusted-substituters = lib.mkForce [ ];
         trusted-users = lib.mkForce [ "root" ];
+        # Services need no builds. (What verifies is root.)
+        allowed-users = fallback [ "root" ];
         require-sigs = true;
         sandbox = true;
         accept-flake-config = false;

@@ -146,8 +146,10 @@ in
         message = "${prefix}.enable: fileSystems.\"/\" is set up elsewhere as ${toString root.fsType} (netboot, ISO and SD images do so): set ${prefix}.enable = false there, or remove that file system and set ${prefix}.device.";
       }
       {
-        assertion = !(config.system.etc.overlay.enable && config.system.etc.overlay.mutable);
-        message = "${prefix}.enable: system.etc.overlay.mutable cannot be on: its upper layer would lie on an overlay, which the kernel refuses. Set system.etc.overlay.mutable = false.";
+        # Mutable, its upper layer would lie on an overlay, which the kernel
+        # refuses; immutable, the machine's id could not be written into it.
+        assertion = !config.system.etc.overlay.enable;
+        message = "${prefix}.enable: system.etc.overlay.enable cannot be on: /etc is a part of the root's overlay, where the machine's id is kept.";
       }
     ]
     ++ map (where: {

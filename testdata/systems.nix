@@ -147,6 +147,7 @@ let
         nix.substituters == [ "https://cache.nixos.org" ]
         && nix.trusted-public-keys == [ "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ]
         && nix.trusted-users == [ "root" ]
+        && nix.allowed-users == [ "root" ]
         && nix.trusted-substituters == [ ]
         && nix.require-sigs
         && nix.sandbox
