@@ -33,6 +33,10 @@ Every file is compared with SHA256SUMS.txt of the release, whose signature is
 checked first. A file under another name is found by its bytes. Of a device, the
 image is looked for at its beginning; what lies behind it is not looked at.
 
+Any user can do this: nothing is kept, and no right to write is needed. Where
+nothing is configured, --release says where the release is and --key whom to
+believe.
+
 With --inside the images are gone into as well (tar, ISO, squashfs, initrd):
 every store path in them is hashed and compared with the closure manifest, and
 the kernel, the initrd and the system that is started must be the manifest's.
@@ -40,7 +44,8 @@ That shows that the published image is made of what the release says.
 
 Exit codes: 0 where all that was named is the release's, 1 where something is
 not, 3 where the release is not trusted, 4 where something could not be checked.`,
-		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28
+		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28 \
+    --release https://forge.example.org/owner/repo/releases/download --key release.pub
   ec-verify images /dev/sdb --against boot-v2026.02.28 --inside
   ec-verify images dist/ --against boot-v2026.02.28 --release ./dist --key release.pub --inside`,
 		Args: argCount(1, 4096, "one path or more"),
@@ -160,6 +165,19 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// sayOthers names what the checksum alone vouches for.
+func sayOthers(in *imagecheck.Inside) string {
+	if len(in.OtherNames) == 0 {
+		return ""
+	}
+	shown := in.OtherNames[:min(len(in.OtherNames), compareShown)]
+	text := ": " + report.Escape(strings.Join(shown, ", "))
+	if in.Others > len(shown) {
+		text += ", … (--output json lists them)"
+	}
+	return text
+}
+
 func writeImage(b *strings.Builder, i *imagecheck.Image) {
 	if i.Intact {
 		fmt.Fprintf(b, "  is %s, %s\n", i.Asset, humanize.IBytes(uint64(i.Size)))
@@ -168,8 +186,8 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 		fmt.Fprintf(b, "  behind it are %s that were not looked at\n", humanize.IBytes(uint64(i.Beyond)))
 	}
 	if in := i.Inside; in != nil {
-		fmt.Fprintf(b, "  inside (%s): %s hashed, %s the manifest vouches for; the checksum alone for %s\n",
-			in.Configuration, plural(in.Paths, "store path", "store paths"), plural(in.Files, "other thing that", "other things that"), plural(in.Others, "more", "more"))
+		fmt.Fprintf(b, "  inside (%s): %s hashed, %s the manifest vouches for; the checksum alone for %s%s\n",
+			in.Configuration, plural(in.Paths, "store path", "store paths"), plural(in.Files, "other thing that", "other things that"), plural(in.Others, "more", "more"), sayOthers(in))
 	}
 	for n, f := range i.Findings {
 		if n == compareShown {
@@ -233,6 +251,7 @@ type insideReport struct {
 	Paths         int    `json:"paths"`
 	Files         int    `json:"files"`
 	Others        int    `json:"others"`
+	OtherNames    []name `json:"otherNames"`
 }
 
 type imageFinding struct {
@@ -261,7 +280,10 @@ func newImagesReport(r *release.Release, result *imagecheck.Result) *imagesRepor
 			File: newName(i.File), Asset: i.Asset, Device: i.Device, Size: i.Size, Beyond: i.Beyond, Intact: i.Intact, More: i.More,
 		}
 		if i.Inside != nil {
-			line.Inside = &insideReport{i.Inside.Configuration, i.Inside.Paths, i.Inside.Files, i.Inside.Others}
+			line.Inside = &insideReport{i.Inside.Configuration, i.Inside.Paths, i.Inside.Files, i.Inside.Others, nil}
+			for _, other := range i.Inside.OtherNames {
+				line.Inside.OtherNames = append(line.Inside.OtherNames, newName(other))
+			}
 		}
 		for _, f := range i.Findings {
 			finding := imageFinding{

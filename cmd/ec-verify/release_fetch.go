@@ -23,10 +23,12 @@ func newReleaseFetchCommand(a *app) *cobra.Command {
 which must be empty or not exist. It appears there whole and in one step: only
 bytes that were checked ever reach OUT.
 
-SHA256SUMS.txt, its signature and release.json are always among the files. What
-a run that was killed has left beside OUT is taken up again.`,
+SHA256SUMS.txt, its signature and release.json are always among the files. A run
+that breaks off, is interrupted or killed leaves what it has fetched beside OUT, in
+a directory for this user alone that it names; the next one goes on from there, and
+what is refused by its checksum is removed.`,
 		Example: `  ec-verify release fetch boot-v2026.02.28 --out boot/
-  ec-verify release fetch latest --out boot/ --asset '*-netboot.tar.gz'`,
+  ec-verify release fetch latest --out boot/ --asset '*-netboot-*.tar.gz'`,
 		Args: argCount(1, 1, "one tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/internal/release"
@@ -227,11 +228,29 @@ func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 		}
 		i.add(Finding{Class: Drift, Kind: Unknown, Got: "sha256 " + got.String(), Detail: "the release has no image of this name or of these bytes"})
 	case got != want:
-		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Got: "sha256 " + got.String()})
+		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Got: "sha256 " + got.String(), Detail: c.sizes(ctx, i)})
 	default:
 		i.Intact = true
 	}
 	return nil
+}
+
+// sizeWait is how long is waited for what only helps to understand.
+const sizeWait = 15 * time.Second
+
+// sizes says how the size of an image differs from that of the published one, as
+// its source has it; "" where it does not, or that is not known.
+func (c *checker) sizes(ctx context.Context, i *Image) string {
+	ctx, cancel := context.WithTimeout(ctx, sizeWait)
+	defer cancel()
+	published, ok := c.r.AssetSize(ctx, i.Asset)
+	switch {
+	case !ok || published == i.Size:
+		return ""
+	case i.Size < published:
+		return fmt.Sprintf("it has %d of the %d bytes of the published one: an incomplete download; fetch it again", i.Size, published)
+	}
+	return fmt.Sprintf("it has %d bytes; the published one has %d", i.Size, published)
 }
 
 func (c *checker) tell(i *Image, done, total int64) {

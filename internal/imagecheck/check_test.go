@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -102,10 +103,10 @@ func TestIntact(t *testing.T) {
 		t.Errorf("%d images, absent %q", len(result.Images), result.Absent)
 	}
 	for _, i := range result.Images {
-		if strings.HasSuffix(i.Asset, ".tar.gz") && (i.Inside == nil || *i.Inside != imagecheck.Inside{Configuration: imagetest.Configuration, Paths: 4, Files: 3, Others: 1}) {
+		if strings.HasSuffix(i.Asset, ".tar.gz") && (i.Inside == nil || !reflect.DeepEqual(*i.Inside, imagecheck.Inside{Configuration: imagetest.Configuration, Paths: 4, Files: 3, Others: 1, OtherNames: []string{"netboot.ipxe"}})) {
 			t.Errorf("inside the bundle: %+v", i.Inside)
 		}
-		if strings.HasSuffix(i.Asset, ".iso") && (i.Inside == nil || i.Inside.Paths != 4 || i.Inside.Files != 4) {
+		if strings.HasSuffix(i.Asset, ".iso") && (i.Inside == nil || i.Inside.Paths != 4 || i.Inside.Files != 4 || len(i.Inside.OtherNames) != i.Inside.Others || !slices.Contains(i.Inside.OtherNames, "isolinux/isolinux.cfg")) {
 			t.Errorf("inside the ISO image: %+v", i.Inside)
 		}
 	}
@@ -116,6 +117,23 @@ func TestIntact(t *testing.T) {
 		expect(t, result, "")
 		if result.Images[0].Asset != imagetest.ISOName || len(result.Absent) != 1 {
 			t.Errorf("%+v, absent %q", result.Images[0], result.Absent)
+		}
+	})
+	t.Run("a part of it", func(t *testing.T) {
+		part := filepath.Join(t.TempDir(), imagetest.ISOName)
+		imagetest.Shell(t, b.Out, fmt.Sprintf("head -c 100000 %s >'%s'", imagetest.ISOName, part))
+		expect(t, check(t, r, imagecheck.Options{}, part), imagecheck.Drift, "drift checksum: it has 100000 of the ")
+		got := lines(check(t, r, imagecheck.Options{}, part))
+		if len(got) != 1 || !strings.Contains(got[0], "incomplete download") {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("more than it has", func(t *testing.T) {
+		more := filepath.Join(t.TempDir(), imagetest.ISOName)
+		imagetest.Shell(t, b.Out, fmt.Sprintf("(cat %s; echo more) >'%s'", imagetest.ISOName, more))
+		got := lines(check(t, r, imagecheck.Options{}, more))
+		if len(got) != 1 || !strings.Contains(got[0], " bytes; the published one has ") {
+			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("more than an image can have", func(t *testing.T) {
@@ -342,6 +360,25 @@ func TestDishonestISO(t *testing.T) {
 			if !got.Images[0].Intact {
 				t.Error("it is the published image")
 			}
+		})
+	}
+}
+
+// TestUntiedISO: the boot entries name no system, so that it was not shown that what
+// boots is of the closure.
+func TestUntiedISO(t *testing.T) {
+	const grub, isolinux = "isoroot/EFI/boot/grub.cfg", "isoroot/isolinux/isolinux.cfg"
+	for _, c := range []struct{ name, script, want string }{
+		{"none of them", "sed -i 's,init=[^ ]*,,' " + grub + " " + isolinux, "inconclusive not-checked: no boot script in it names the system"},
+		{"one of them", "sed -i 's,init=[^ ]*,,' " + isolinux, "inconclusive not-checked @isolinux/isolinux.cfg: it loads a kernel and does not say"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b, r := released(t, func(b *imagetest.Build) {
+				imagetest.Shell(t, b.Dir, "chmod -R u+w isoroot; "+c.script)
+				imagetest.ISO(t, filepath.Join(b.Dir, "isoroot"), filepath.Join(b.Out, imagetest.ISOName))
+			})
+			expect(t, check(t, r, deep, filepath.Join(b.Out, imagetest.ISOName)), imagecheck.Inconclusive, c.want)
 		})
 	}
 }

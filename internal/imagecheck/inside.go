@@ -77,6 +77,7 @@ type look struct {
 	altered map[closure.StorePath][]nar.Entry
 	kernels int
 	initrds int
+	starts  int // how often a boot script names a system
 	names   map[string]bool // of what is in archives, to find what is there twice
 	images  []string        // the names of members that are to be a squashfs
 	scripts []paramScript
@@ -128,7 +129,7 @@ func (w *look) twice(m image.Member) {
 // against the system, scripts searched for what they start.
 func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 	if m.Type != nar.Regular {
-		w.i.Inside.Others++
+		w.other(m)
 		return nil, nil
 	}
 	switch base := path.Base(m.Path); {
@@ -142,7 +143,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 		w.images = append(w.images, m.Name())
 		return nil, nil // its contents are looked at
 	}
-	w.i.Inside.Others++
+	w.other(m)
 	if m.Size > maxScript {
 		if isScript(m) {
 			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: fmt.Sprintf("a boot script of %d bytes is not looked at; it may have %d", m.Size, maxScript)})
@@ -150,6 +151,14 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 		return nil, nil
 	}
 	return &capture{limit: maxScript, done: func(data []byte) { w.script(m, data) }}, nil
+}
+
+// other counts a member that the checksum of the image alone vouches for.
+func (w *look) other(m image.Member) {
+	w.i.Inside.Others++
+	if len(w.i.Inside.OtherNames) < maxOthers {
+		w.i.Inside.OtherNames = append(w.i.Inside.OtherNames, m.Name())
+	}
 }
 
 // same wants a member to be the file that the system has as its what.
@@ -423,6 +432,9 @@ func (w *look) finish() {
 				w.i.add(Finding{Class: Drift, Kind: PathMissing, Path: p, Where: name})
 			}
 		}
+	}
+	if w.starts == 0 {
+		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "no boot script in it names the system that is started (init=), so that what boots from it was not tied to the closure"})
 	}
 	if w.kernels == 0 || w.initrds == 0 {
 		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: fmt.Sprintf("%d kernels and %d initrds were found in it, by their names", w.kernels, w.initrds)})

@@ -72,7 +72,12 @@ type Inside struct {
 	Files int
 	// Others are members that the checksum of the image alone vouches for.
 	Others int
+	// OtherNames are the names of the first of them, at most maxOthers.
+	OtherNames []string
 }
+
+// maxOthers bounds the names of what the checksum alone vouches for.
+const maxOthers = 500
 
 // Result is what a check found.
 type Result struct {

@@ -59,8 +59,12 @@ func (w *look) script(m image.Member, data []byte) {
 		}
 		wrong(init, "it starts something that is not in the closure")
 	}
+	w.starts += starts
 	if path.Ext(m.Path) != ".ipxe" {
 		if isScript(m) {
+			if starts == 0 && loadsKernel(data) {
+				w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "it loads a kernel and does not say which system is started (init=)"})
+			}
 			for _, l := range oddLoads(data) {
 				wrong(l.name, "it loads another "+l.what+" than the one that was looked at")
 			}
@@ -149,6 +153,20 @@ func oddLoads(data []byte) []load {
 		}
 	}
 	return odd
+}
+
+// loadsKernel reports whether a boot script loads the kernel, by its name.
+func loadsKernel(data []byte) bool {
+	for line := range strings.Lines(string(data)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || !slices.Contains([]string{"linux", "linux16", "linuxefi", "kernel"}, strings.ToLower(words[0])) {
+			continue
+		}
+		if isKernelName(path.Base(strings.Trim(words[1], `"'`))) {
+			return true
+		}
+	}
+	return false
 }
 
 // isBeside reports whether name is of a file on the medium itself.

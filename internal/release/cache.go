@@ -247,8 +247,14 @@ func (l *layered) Open(ctx context.Context, tag Tag, name string, limit int64) (
 
 func (l *layered) openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
 	in, err := openAt(ctx, l.first, tag, name, limit, from)
-	if errors.Is(err, ErrNotFound) {
-		return openAt(ctx, l.then, tag, name, limit, from)
+	if err == nil {
+		return origin(l.first, in), nil
 	}
-	return in, err
+	if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if in, err = openAt(ctx, l.then, tag, name, limit, from); err != nil {
+		return nil, err
+	}
+	return origin(l.then, in), nil
 }

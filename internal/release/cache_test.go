@@ -33,6 +33,46 @@ func finder(t testing.TB, dir string, sources ...release.Source) *release.Finder
 	return &release.Finder{Sources: sources, Cache: cache(t, dir), Verifier: believing{}, Options: []release.Option{at(releasetest.Now)}}
 }
 
+// TestBlamesTheSource: an asset that is not in the cache comes from a source, and that
+// one is named when it is not the right one.
+func TestBlamesTheSource(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	sub := signed(t, dir, releasetest.Spec{})
+	s := forge(t, dir, nil)
+	for range 2 {
+		r, err := finder(t, kept, source(t, s)).Find(t.Context(), releasetest.Tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releasetest.File(t, sub, "image.iso", []byte("another"))
+		err = r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil)
+		var untrusted *release.UntrustedError
+		if !errors.As(err, &untrusted) || untrusted.Reason != release.ReasonChecksum || !strings.HasPrefix(untrusted.Source, s.URL) {
+			t.Errorf("got %v", err)
+		}
+	}
+	r, err := finder(t, kept, source(t, s)).Find(t.Context(), releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	var unavailable *release.UnavailableError
+	if err := r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil); !errors.As(err, &unavailable) || !strings.HasPrefix(unavailable.Source, s.URL) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestMissingDirectory: a directory that is not there is another slip than a release
+// that is not in it.
+func TestMissingDirectory(t *testing.T) {
+	for tag, want := range map[release.Tag]string{releasetest.Tag: "no such directory", release.Latest: "no such directory"} {
+		_, err := finder(t, t.TempDir(), release.NewDirSource(filepath.Join(t.TempDir(), "mistyped"))).Find(t.Context(), tag)
+		if !errors.Is(err, release.ErrNotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", tag, err)
+		}
+	}
+}
+
 func TestFindKeepsAndFindsAgain(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	signed(t, dir, releasetest.Spec{})

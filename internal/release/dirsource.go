@@ -61,9 +61,21 @@ func (s *DirSource) releaseDir(tag Tag) (string, error) {
 		if tag != "" {
 			what += " " + string(tag)
 		}
-		return "", &NotFoundError{What: what, Source: s.String(), Hint: fmt.Sprintf("it has neither that directory nor a %s", SumsName)}
+		hint := fmt.Sprintf("it has neither that directory nor a %s", SumsName)
+		if s.missing() {
+			hint = missingHint
+		}
+		return "", &NotFoundError{What: what, Source: s.String(), Hint: hint}
 	}
 	return "", &UnavailableError{"release " + string(tag), s.String(), err}
+}
+
+const missingHint = "there is no such directory; is it the one that was meant?"
+
+// missing reports whether the directory does not exist, or is no directory.
+func (s *DirSource) missing() bool {
+	info, err := os.Stat(s.dir)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsDir()
 }
 
 // Tags implements [Lister]: the subdirectories that hold a SHA256SUMS.txt. A

@@ -187,6 +187,11 @@ func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 		}
 	}
 	if newest == "" {
+		for _, s := range sources {
+			if dir, ok := s.(*DirSource); ok && dir.missing() {
+				return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: dir.String(), Hint: missingHint}
+			}
+		}
 		return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: f.hint("name a tag")}
 	}
 	return newest, nil
@@ -315,8 +320,11 @@ func (a *anySource) openAt(ctx context.Context, tag Tag, name string, limit, fro
 	var errs []error
 	for _, s := range a.sources {
 		in, err := openAt(ctx, s, tag, name, limit, from)
-		if err == nil || isUntrusted(err) {
-			return in, err
+		if err == nil {
+			return origin(s, in), nil
+		}
+		if isUntrusted(err) {
+			return nil, err
 		}
 		errs = append(errs, err)
 	}

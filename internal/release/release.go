@@ -278,6 +278,21 @@ func (r *Release) Asset(ctx context.Context, name string) (io.ReadCloser, error)
 	return f, nil
 }
 
+// AssetSize returns how many bytes the asset name has where the release comes from,
+// and whether that could be told. It is not signed, and only for explaining.
+func (r *Release) AssetSize(ctx context.Context, name string) (size int64, ok bool) {
+	in, err := r.src.Open(ctx, r.tag, name, AssetLimit(name))
+	if err != nil {
+		return 0, false
+	}
+	defer in.Close()
+	s, ok := in.(sized)
+	if !ok || s.Size() < 0 {
+		return 0, false
+	}
+	return s.Size(), true
+}
+
 func (r *Release) has(configuration string) error {
 	if err := closure.CheckConfiguration(configuration); err != nil {
 		return err
@@ -318,11 +333,14 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
 	}
 	h := sha256.New()
-	if err := r.stream(ctx, io.MultiWriter(w, h), name, 0); err != nil {
+	source, err := r.streamFrom(ctx, io.MultiWriter(w, h), name, 0)
+	if err != nil {
 		return err
 	}
 	if got := digestOf(h); got != want {
-		return Untrusted(ReasonChecksum, "%s has SHA-256 %s, but %s wants %s", name, got, SumsName, want)
+		err := Untrusted(ReasonChecksum, "%s has SHA-256 %s, but %s wants %s", name, got, SumsName, want)
+		err.Source = source
+		return err
 	}
 	return nil
 }
@@ -368,13 +386,23 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 
 // stream writes the asset name without its first from bytes to w, unchecked.
 func (r *Release) stream(ctx context.Context, w io.Writer, name string, from int64) error {
+	_, err := r.streamFrom(ctx, w, name, from)
+	return err
+}
+
+// streamFrom does what stream does, and returns which source it came from.
+func (r *Release) streamFrom(ctx context.Context, w io.Writer, name string, from int64) (source string, err error) {
+	source = r.src.String()
 	limit := AssetLimit(name)
 	r.opts.progress.begin(name, -1)
 	in, err := openAt(ctx, r.src, r.tag, name, limit, from)
 	if err != nil {
-		return err
+		return source, err
 	}
 	defer in.Close()
+	if o, ok := in.(*originReader); ok {
+		source = o.origin
+	}
 	size := int64(-1)
 	if s, ok := in.(sized); ok {
 		size = s.Size()
@@ -386,11 +414,11 @@ func (r *Release) stream(ctx context.Context, w io.Writer, name string, from int
 	_, err = io.Copy(out, &contextReader{ctx, &limitReader{in, limit, name, limit}})
 	switch {
 	case err == nil || isTyped(err):
-		return err
+		return source, err
 	case out.err != nil:
-		return fmt.Errorf("write %s: %w", name, out.err)
+		return source, fmt.Errorf("write %s: %w", name, out.err)
 	}
-	return &UnavailableError{assetOf(name, r.tag), r.src.String(), err}
+	return source, &UnavailableError{assetOf(name, r.tag), source, err}
 }
 
 func (r *Release) refuse(reason Reason, format string, args ...any) error {
@@ -401,7 +429,10 @@ func (r *Release) refuse(reason Reason, format string, args ...any) error {
 func (r *Release) named(err error) error {
 	var untrusted *UntrustedError
 	if errors.As(err, &untrusted) {
-		untrusted.Tag, untrusted.Source = r.tag, r.src.String()
+		untrusted.Tag = r.tag
+		if untrusted.Source == "" {
+			untrusted.Source = r.src.String()
+		}
 	}
 	return err
 }

@@ -61,6 +61,28 @@ func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from i
 // many bytes will come, or -1.
 type sized interface{ Size() int64 }
 
+// originReader is what a source's reader is where the source is made of several:
+// it says which one it reads from.
+type originReader struct {
+	io.ReadCloser
+	origin string
+}
+
+func (o *originReader) Size() int64 {
+	if s, ok := o.ReadCloser.(sized); ok {
+		return s.Size()
+	}
+	return -1
+}
+
+// origin returns in with where it comes from, unless it knows better.
+func origin(src Source, in io.ReadCloser) io.ReadCloser {
+	if _, known := in.(*originReader); known {
+		return in
+	}
+	return &originReader{in, src.String()}
+}
+
 // SourceOption changes how [NewSource] reaches a source on the network.
 type SourceOption func(*HTTPSource)
 
