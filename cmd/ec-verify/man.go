@@ -45,8 +45,8 @@ func writePages(cmd *cobra.Command, dir string) error {
 			return err
 		}
 	}
-	// No date of today's: the pages of one version are the same bytes whenever
-	// they are written.
+	// No date, since the pages of one version are the same bytes whenever they are
+	// written; the writer of pages has none of that kind, and it is taken out again.
 	epoch := time.Unix(0, 0).UTC()
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
 	var page bytes.Buffer
@@ -55,7 +55,8 @@ func writePages(cmd *cobra.Command, dir string) error {
 	}, &page); err != nil {
 		return fmt.Errorf("write man pages: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".1"), namedValues(cmd, page.Bytes()), 0o644); err != nil { //nolint:gosec // for everybody to read
+	undated := bytes.Replace(page.Bytes(), []byte(epoch.Format(`"Jan 2006"`)), []byte(`""`), 1)
+	if err := os.WriteFile(filepath.Join(dir, name+".1"), namedValues(cmd, undated), 0o644); err != nil { //nolint:gosec // for everybody to read
 		return fmt.Errorf("write man pages: %w", err)
 	}
 	return nil

@@ -77,7 +77,7 @@ type look struct {
 	altered map[closure.StorePath][]nar.Entry
 	kernels int
 	initrds int
-	starts  int // how often a boot script names a system
+	starts  int             // how often a boot script names a system
 	names   map[string]bool // of what is in archives, to find what is there twice
 	images  []string        // the names of members that are to be a squashfs
 	scripts []paramScript
