@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"every.channel/ec-verify/internal/config"
@@ -60,12 +61,24 @@ func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Dur
 	if newLedger(c) == nil && c.UnsafeUnsigned {
 		return nil, nil
 	}
-	return runlock.Acquire(ctx, c.StateDir, wait, runlock.Self(time.Now()), func(h runlock.Holder) {
-		words := "waiting for another run"
-		if h.PID > 0 {
-			words = "waiting for " + h.String()
+	var words atomic.Value
+	var stop func(string)
+	defer func() {
+		if stop != nil {
+			stop("the other run has ended")
 		}
-		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(words))
-		_, _ = systemd.Notify(words, wait+stall)
+	}()
+	return runlock.Acquire(ctx, c.StateDir, wait, runlock.Self(time.Now()), func(h runlock.Holder) {
+		text := "waiting for another run"
+		if h.PID > 0 {
+			text = "waiting for " + h.String()
+		}
+		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(text))
+		words.Store(text)
+		if stop == nil {
+			stop = systemd.Pulse(func() systemd.Sign {
+				return systemd.Sign{Status: words.Load().(string), Allow: stall, Grace: wait}
+			})
+		}
 	})
 }
