@@ -25,13 +25,12 @@ stdenv.mkDerivation {
   buildCommand = ''
     closure=${closureInfo { rootPaths = storePaths; }}
     # The commands write to ./files.
-    mkdir -p files root/nix/store
+    mkdir -p files root
     ${populateImageCommands}
-    cp -a --reflink=auto files/. root/
-    xargs cp -a --reflink=auto -t root/nix/store <"$closure/store-paths"
+    cp -R --no-dereference --preserve=mode --reflink=auto files/. root/
     cp "$closure/registration" root/nix-path-registration
 
-    bash ${./ext4.sh} root root.img ${lib.escapeShellArg volumeLabel} ${uuid}
+    bash ${./ext4.sh} root root.img ${lib.escapeShellArg volumeLabel} ${uuid} "$closure/store-paths"
     ${
       if compressImage then
         ''zstd -q -T"$NIX_BUILD_CORES" root.img -o "$out"''
