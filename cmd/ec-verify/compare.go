@@ -14,7 +14,7 @@ import (
 
 func newCompareCommand(a *app) *cobra.Command {
 	var tempDir string
-	var all bool
+	var all, releases bool
 	cmd := &cobra.Command{
 		Use:   "compare A B",
 		Short: "say whether two builds are the same, byte for byte, and what differs",
@@ -36,11 +36,12 @@ could not be compared, or is listed by both and there on neither side.`,
   ec-verify compare last/closure-ec-runner-x86_64.json dist/closure-ec-runner-x86_64.json`,
 		Args: argCount(2, 2, "two directories, or two files"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.compare(cmd.Context(), args[0], args[1], compare.Options{TempDir: tempDir}, all)
+			return a.compare(cmd.Context(), args[0], args[1], compare.Options{TempDir: tempDir, Releases: releases}, all)
 		},
 	}
 	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "put images within images into `DIR` while they are read (default: that of TMPDIR)")
 	cmd.Flags().BoolVar(&all, "all", false, "list every difference that was kept, and not the first of each file")
+	cmd.Flags().BoolVar(&releases, "releases", false, "A and B are to be whole releases: nothing else is equal")
 	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
 		panic(err)
 	}
@@ -55,6 +56,9 @@ func (a *app) compare(ctx context.Context, one, other string, opts compare.Optio
 	}
 	if isDirectory(one) != isDirectory(other) {
 		return usageError{fmt.Errorf("%q and %q: want two directories, or two files", one, other)}
+	}
+	if opts.Releases && !isDirectory(one) {
+		return usageError{errors.New("--releases: want two directories, with a release in each")}
 	}
 	run := compare.Files
 	if isDirectory(one) {

@@ -20,6 +20,9 @@ import (
 type Options struct {
 	// TempDir is where images within images are put; "" is that of os.TempDir.
 	TempDir string
+	// Releases has both directories be whole releases: what either lacks for that is
+	// a failure.
+	Releases bool
 	// Limits bound what is read of one image; zero ones are image's own.
 	Limits image.Limits
 }
@@ -72,6 +75,10 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	}
 	c.checkSums(a, b)
 	c.checkListed(names, a, b)
+	if opts.Releases {
+		c.checkRelease("A", a)
+		c.checkRelease("B", b)
+	}
 	c.named()
 	return r, nil
 }
