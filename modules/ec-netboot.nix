@@ -132,7 +132,9 @@ in
       description = "The network card with that address. TFTP, and ProxyDHCP, are served on no other.";
     };
     hostname = mkOption {
-      type = types.nullOr (types.strMatching "[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?");
+      type = types.nullOr (
+        types.strMatching "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+      );
       default = null;
       example = "boot.example.org";
       description = ''

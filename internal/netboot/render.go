@@ -28,6 +28,9 @@ const (
 // and the map of tokens. Each file appears whole. Nobody but this user and its
 // group can read them.
 func Render(dir string, base BaseURL, token ChainToken, links map[string]string) error {
+	if err := checkOwner(dir); err != nil {
+		return err
+	}
 	root := filepath.Join(dir, TFTPName)
 	if err := os.Mkdir(root, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
 		return err

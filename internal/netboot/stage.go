@@ -67,6 +67,12 @@ type Staged struct {
 // release, for a bundle that breaks a rule an *[release.UntrustedError], or of
 // the file system.
 func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release.Release, error)) (*Staged, error) {
+	if err := os.MkdirAll(s.Dir, 0o750); err != nil {
+		return nil, err
+	}
+	if err := checkOwner(s.Dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(s.Dir, stagesName), 0o750); err != nil {
 		return nil, err
 	}
@@ -401,6 +407,19 @@ func (s *Stager) clean() error {
 	return nil
 }
 
+// checkOwner wants dir to be this user's. What root puts into the directory of the
+// servers' user, they could not read, and the next run of theirs not remove.
+func checkOwner(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return &os.PathError{Op: "look at", Path: dir, Err: err}
+	}
+	if own := os.Geteuid(); int(st.Uid) != own {
+		return fmt.Errorf("%s belongs to user %d, and this is user %d: what it puts there the servers could not read; start the unit that does this, or run it as that user", dir, st.Uid, own)
+	}
+	return nil
+}
+
 // lock keeps other processes out of the directory; the lock goes with the
 // process.
 func (s *Stager) lock() (unlock func(), err error) {
@@ -408,6 +427,11 @@ func (s *Stager) lock() (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	// Of root, who rolls back, it would keep the directory's own user out.
+	var st unix.Stat_t
+	if err := unix.Stat(s.Dir, &st); err == nil && int(st.Uid) != os.Geteuid() {
+		_ = f.Chown(int(st.Uid), int(st.Gid))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()

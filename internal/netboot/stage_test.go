@@ -335,6 +335,40 @@ func TestStageInForeignDirectory(t *testing.T) {
 	}
 }
 
+// TestStageAsAnother: what root would put into the directory of the servers' user,
+// they could not read, and their next run not remove.
+func TestStageAsAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root to be another user than the directory's")
+	}
+	releases, dir := t.TempDir(), t.TempDir()
+	publish(t, releases, first, usual(first))
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stage(t.Context(), stager(dir), releases, first); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("stage: %v", err)
+	}
+	if err := netboot.Render(dir, "http://10.0.0.2", chainToken, nil); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("render: %v", err)
+	}
+	if got := names(t, dir); got != "" {
+		t.Errorf("it wrote %s", got)
+	}
+	// Who takes back may be root, and leaves nothing that keeps the user out.
+	s := stager(dir)
+	if err := os.Mkdir(filepath.Join(dir, "stages"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, ".lock"))
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 65534 {
+		t.Errorf("the lock: %v, %v", info, err)
+	}
+}
+
 // TestOlderFoundBefore: of two runs at once, the one that found the older release
 // before the other was done does not put it back.
 func TestOlderFoundBefore(t *testing.T) {
