@@ -4,8 +4,8 @@ package netboottest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,28 +118,46 @@ func (h *host) bundle(dir, tag string) {
 
 func (h *host) toplevel() string { return h.Runner().Systems["testhost"].Toplevel }
 
-// configure writes the files of a boot host that stages tag, and has systemd
-// read them.
+// configure writes the files of a boot host that stages tag, as a host with Debian
+// gets them, and has systemd read them.
 func (h *host) configure(tag string, proxyDhcp bool) {
 	h.t.Helper()
-	modules, err := filepath.Abs("../../modules/ec-netboot")
-	if err != nil {
+	subnet := "null"
+	if proxyDhcp {
+		subnet = `"10.77.0.0/24"`
+	}
+	settings, root := filepath.Join(h.t.TempDir(), "settings.nix"), h.t.TempDir()
+	text := fmt.Sprintf(`{
+  listenIP = %q;
+  interface = "eth0";
+  httpAllowedCIDRs = [ "10.77.0.0/24" ];
+  chainTokenFile = "%[2]s/chain-token";
+  tag = %[3]q;
+  proxyDhcpSubnet = %[4]s;
+  source = [ %[5]q ];
+  keys = [ { name = "ci"; file = "%[2]s/ci.pub"; } ];
+  efiFile = "/srv/ipxe/ec-ipxe.efi";
+  biosFile = "/srv/ipxe/ec-undionly.kpxe";
+}
+`, hostIP, etc, tag, subnet, source)
+	if err := os.WriteFile(settings, []byte(text), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
-	nix := exec.Command("nix-instantiate", "--eval", "--strict", "--json", "testdata/host.nix",
-		"--arg", "proxyDhcp", strconv.FormatBool(proxyDhcp), "--arg", "modules", modules, "--argstr", "tag", tag, "--argstr", "release", source)
-	nix.Env = append(os.Environ(), "NIX_STATE_DIR="+h.t.TempDir(), "NIX_STORE_DIR=/nix/store")
-	nix.Stderr = os.Stderr
-	data, err := nix.Output()
+	if out, err := exec.CommandContext(h.t.Context(), "../../hack/netboot-host", settings, root).CombinedOutput(); err != nil {
+		h.t.Fatalf("hack/netboot-host: %v\n%s", err, out)
+	}
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err == nil {
+			h.write("/"+name, string(data))
+		}
+		return err
+	})
 	if err != nil {
-		h.t.Fatalf("nix-instantiate: %v", err)
-	}
-	var files map[string]string
-	if err := json.Unmarshal(data, &files); err != nil {
 		h.t.Fatal(err)
-	}
-	for name, text := range files {
-		h.write(name, text)
 	}
 	h.Run("systemd-sysusers")
 	h.Run("systemctl", "daemon-reload")

@@ -111,7 +111,7 @@ func TestNetboot(t *testing.T) {
 		h.serves(t, l, second)
 	})
 	t.Run("after a reboot, without the forge", func(t *testing.T) {
-		h.Run("systemctl", "add-wants", "multi-user.target", "every-channel-netboot.service", "every-channel-netboot-stage.service", "every-channel-netboot-stage.timer")
+		h.Run("systemctl", "enable", "every-channel-netboot.service", "every-channel-netboot-stage.service", "every-channel-netboot-stage.timer")
 		h.Checkpoint()
 		l.attach(h.pid())
 		h.awaitServers()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -38,6 +39,8 @@ var (
 	errStall = errors.New("no bytes come any more")
 	errCut   = errors.New("the connection ended before the body did")
 	errFewer = errors.New("the server has fewer bytes than it gave before")
+
+	errSilent = errors.New("no answer came in time")
 
 	errElsewhere = errors.New("the server continues at another place than it was asked to")
 )
@@ -210,6 +213,10 @@ func plainError(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
+	}
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() && strings.Contains(err.Error(), "awaiting response headers") {
+		return errSilent
 	}
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {

@@ -186,7 +186,7 @@ func TestMisbehavingServer(t *testing.T) {
 			case <-stall:
 			case <-r.Context().Done():
 			}
-		}, want: unavailable, line: "timeout awaiting response headers", within: 3 * time.Second},
+		}, want: unavailable, line: "no answer came in time", within: 3 * time.Second},
 		{name: "stalls in the body of an error", do: stalled("500 Internal Server Error"), want: unavailable, line: "answered 500", asked: 3, within: 3 * time.Second},
 		{name: "stalls in the body of a redirect", do: stalled("302 Found"), want: unavailable, line: "more than 5 redirects", asked: 6, within: 3 * time.Second},
 		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "no bytes come any more", within: 5 * time.Second},
