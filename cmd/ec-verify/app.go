@@ -53,6 +53,11 @@ func (a *app) complain(err error) {
 // loadConfig reads the configuration file.
 func (a *app) loadConfig() (config.Config, error) {
 	c, err := config.Load(a.configFile)
+	var unknown *config.UnknownKeyError
+	if errors.As(err, &unknown) {
+		parent, own, known := unknown.Known()
+		err = fmt.Errorf("%w%s", err, didYouMean(parent, own, known))
+	}
 	if err != nil {
 		return c, configError{err}
 	}

@@ -231,6 +231,35 @@ func CheckSkip(t report.TierName) error {
 	return fmt.Errorf("%q is not a tier that can be left out: want source, eval, live or contents", string(t))
 }
 
+// UnknownKeyError says that a configuration has a key that there is not.
+type UnknownKeyError struct {
+	Key   string // with those that it stands in, e.g. "release.sources"
+	known []string
+}
+
+func (e *UnknownKeyError) Error() string { return fmt.Sprintf("unknown key %q", e.Key) }
+
+// Known returns what Key is split into: the keys that it stands in, with a full stop
+// behind them, and its own name; and the names that could stand in its place.
+func (e *UnknownKeyError) Known() (parent, own string, known []string) {
+	at := strings.LastIndexByte(e.Key, '.') + 1
+	return e.Key[:at], e.Key[at:], e.known
+}
+
+// keysOf returns the keys that a struct has in a configuration.
+func keysOf(t reflect.Type) []string {
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	var keys []string
+	for f := range t.Fields() {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // describe renders what is wrong with a configuration in one line.
 func describe(data []byte, err error) error {
 	var syntactic *jsontext.SyntacticError
@@ -252,7 +281,7 @@ func describe(data []byte, err error) error {
 		key := keyOf(semantic.JSONPointer)
 		switch {
 		case errors.Is(semantic.Err, json.ErrUnknownName):
-			return fmt.Errorf("unknown key %q", key)
+			return &UnknownKeyError{Key: key, known: keysOf(semantic.GoType)}
 		case semantic.JSONPointer == "":
 			return fmt.Errorf("want one JSON object, not %s", jsonWord(semantic.JSONKind))
 		case errors.Is(semantic.Err, strconv.ErrSyntax), errors.Is(semantic.Err, strconv.ErrRange):

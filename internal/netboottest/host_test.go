@@ -100,8 +100,10 @@ func (h *host) bundle(dir, tag string) {
 	if err := os.WriteFile(filepath.Join(root, "init"), []byte(init), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
+	// no_timer_check: Linux counts ticks while it comes up, and panics where an
+	// emulator on a busy machine gives too few.
 	script := fmt.Sprintf("#!ipxe\n# Use the cmdline variable to allow the user to specify custom kernel params\n"+
-		"kernel kernel init=%s/init initrd=initrd console=ttyS0,115200n8 quiet panic=-1 ${cmdline}\ninitrd initrd\nboot\n", h.toplevel())
+		"kernel kernel init=%s/init initrd=initrd console=ttyS0,115200n8 no_timer_check quiet panic=-1 ${cmdline}\ninitrd initrd\nboot\n", h.toplevel())
 	if err := os.WriteFile(filepath.Join(dir, "netboot.ipxe"), []byte(script), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
