@@ -60,6 +60,9 @@ a machine that rebuilds them raises no alarm. It takes root.`,
 				if _, err := release.ParseTag(req.Tag); err != nil {
 					return usageError{fmt.Errorf("--tag: %w", err)}
 				}
+				if req.Tag == string(release.Latest) {
+					return usageError{fmt.Errorf("--tag %s: that stands for the newest release, and cannot name one", req.Tag)}
+				}
 			}
 			ref, err := localFlake(flake)
 			if err != nil {

@@ -109,10 +109,16 @@ func isDir(arg string) bool {
 	return err == nil && info.IsDir()
 }
 
+// releaseKind is the kind of the object that --output json prints of a release.
+const releaseKind = "ec-release"
+
 // releaseSummary is what the commands say of a trusted release. It is the
-// object that --output json prints.
+// object that --output json prints; docs/releasing.md describes it.
 type releaseSummary struct {
 	SchemaVersion  int            `json:"schemaVersion"`
+	Kind           string         `json:"kind"`
+	Tool           string         `json:"tool"`
+	Verdict        string         `json:"verdict"`
 	Tag            release.Tag    `json:"tag"`
 	Commit         string         `json:"commit"`
 	CreatedAt      time.Time      `json:"createdAt"`
@@ -129,7 +135,7 @@ type releaseSummary struct {
 func summarize(r *release.Release) releaseSummary {
 	i := r.Info()
 	return releaseSummary{
-		SchemaVersion: 1, Tag: r.Tag(), Commit: i.Commit, CreatedAt: i.CreatedAt, BestBefore: i.BestBefore,
+		SchemaVersion: 1, Kind: releaseKind, Tool: toolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(), Commit: i.Commit, CreatedAt: i.CreatedAt, BestBefore: i.BestBefore,
 		Configurations: i.Configurations, Signer: r.Signer(), Source: r.Source(), Assets: r.Sums().Len(),
 		Sums: r.Digest().String(), Unsafe: r.Unsafe(), Notes: r.Notes(),
 	}

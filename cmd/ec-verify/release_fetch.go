@@ -48,7 +48,7 @@ what is refused by its checksum is removed.`,
 			r, err := fetchRelease(cmd.Context(), c, args[0], out, assets, progress)
 			stop()
 			if err != nil {
-				return err
+				return a.refused(releaseKind, err)
 			}
 			return a.printRelease(r)
 		},

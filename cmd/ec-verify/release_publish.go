@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -23,6 +25,7 @@ type publishFlags struct {
 	tokenFile string
 	notes     string
 	prune     bool
+	replace   bool
 	dryRun    bool
 }
 
@@ -36,8 +39,13 @@ its tag, which is made if need be.
 
 The release is checked first as release verify does it; what does not hold is
 not published. While assets are uploaded the release is a draft: a reader sees
-it as it was, then not at all, then as it is now. Assets that it has of the same
-names are replaced; others are left and told of, or with --prune deleted.
+it as it was, then not at all, then as it is now.
+
+What is published already with the same SHA256SUMS.txt stays as it is: only what it
+lacks is added, and another signature replaced. With another SHA256SUMS.txt it is
+another release, which machines that have accepted the former refuse: nothing is
+changed without --replace. Assets of other names are left and told of, or with
+--prune deleted.
 
 What fails leaves a draft, and the same command again completes it.`,
 		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
@@ -51,6 +59,7 @@ What fails leaves a draft, and the same command again completes it.`,
 	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
 	f.StringVar(&flags.tokenFile, "token-file", "", "the access token is the line in `FILE`; it needs write:repository")
 	f.StringVar(&flags.notes, "notes", "", "show the text in `FILE` beside the release where it is made (default: what it holds and how to check it)")
+	f.BoolVar(&flags.replace, "replace", false, "replace a published release that has other contents")
 	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that are not in DIR")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and say what would be done")
 	return cmd
@@ -73,6 +82,9 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if flags.tokenFile != "" {
 		if token, err = release.ReadToken(flags.tokenFile); err != nil {
 			return err
+		}
+		if info, err := os.Stat(flags.tokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+			a.complain(fmt.Errorf("note: %s, which holds the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", flags.tokenFile, info.Mode().Perm()))
 		}
 	}
 	progress := new(forge.Progress)
@@ -97,18 +109,19 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	}
 	stop()
 	if err != nil {
-		return err
+		return a.refused(publishKind, err)
 	}
 	p, err := publication(ctx, r, dir, flags)
 	if err != nil {
-		return err
+		return a.refused(publishKind, err)
 	}
 	return a.publish(ctx, client, p, r, flags.dryRun, progress)
 }
 
 // publication is r as it is to be put on a forge.
 func publication(ctx context.Context, r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
-	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r)}
+	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r),
+		Identity: release.SumsName, Signature: release.BundleName, Replace: flags.replace, Revise: func(text string) string { return revised(text, r) }}
 	if flags.notes != "" {
 		text, err := readBounded(flags.notes, 256<<10)
 		if err != nil {
@@ -157,9 +170,30 @@ func notes(r *release.Release) string {
 	return b.String()
 }
 
-// published is what publish --output json prints.
+var (
+	notedSums   = regexp.MustCompile("(SHA-256 of SHA256SUMS\\.txt: `)[0-9a-f]{64}`")
+	notedCommit = regexp.MustCompile(`(?m)^(Built from )(?:[0-9a-f]{40}|[0-9a-f]{64})\.$`)
+)
+
+// revised is the text beside a release with what notes has put there brought up to
+// date; the rest is whoever's who wrote it.
+func revised(text string, r *release.Release) string {
+	text = notedSums.ReplaceAllString(text, "${1}"+r.Digest().String()+"`")
+	if r.Info().Commit != "" {
+		text = notedCommit.ReplaceAllString(text, "${1}"+r.Info().Commit+".")
+	}
+	return text
+}
+
+// publishKind is the kind of the object that --output json prints.
+const publishKind = "ec-publish"
+
+// published is what publish --output json prints; docs/releasing.md describes it.
 type published struct {
 	SchemaVersion int         `json:"schemaVersion"`
+	Kind          string      `json:"kind"`
+	Tool          string      `json:"tool"`
+	Verdict       string      `json:"verdict"`
 	Tag           release.Tag `json:"tag"`
 	URL           string      `json:"url"`
 	DryRun        bool        `json:"dryRun"`
@@ -167,9 +201,11 @@ type published struct {
 	Hidden        bool        `json:"hidden"`
 	Uploaded      []string    `json:"uploaded"`
 	Replaced      []string    `json:"replaced"`
+	Kept          []string    `json:"kept"`
 	Pruned        []string    `json:"pruned"`
 	Beside        []string    `json:"beside"`
 	Bytes         int64       `json:"bytes"`
+	Notes         []string    `json:"notes"`
 }
 
 func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publication, r *release.Release, dryRun bool, progress *forge.Progress) error {
@@ -184,27 +220,38 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	o, err := run(ctx, p)
 	stop()
 	if err != nil {
-		return err
+		return a.refused(publishKind, err)
 	}
 	var size int64
 	for _, f := range p.Files {
 		size += f.Size
 	}
+	remarks := publishNotes(r, &o)
 	if a.output == "json" {
-		return a.printJSON(&published{1, r.Tag(), validText(o.URL), dryRun, o.Created, o.Hidden, o.Uploaded, o.Replaced, validTexts(o.Pruned), validTexts(o.Beside), size})
+		return a.printJSON(&published{
+			1, publishKind, toolVersion(), report.Verified.String(), r.Tag(), validText(o.URL), dryRun, o.Created, o.Hidden,
+			o.Uploaded, o.Replaced, o.Kept, validTexts(o.Pruned), validTexts(o.Beside), size, remarks,
+		})
 	}
 	verb := "is published"
-	if dryRun {
+	switch {
+	case len(o.Uploaded)+len(o.Pruned) == 0 && !o.Created:
+		verb = "is published already"
+	case dryRun:
 		verb = "would be published"
 	}
 	where := client.String()
 	if o.URL != "" {
 		where = o.URL
 	}
+	assets := fmt.Sprintf("  assets     %d, %s; %d of them replaced", len(p.Files), humanize.IBytes(uint64(size)), len(o.Replaced))
+	if len(o.Kept) > 0 {
+		assets += fmt.Sprintf(", %d there already under the same %s and in the same size", len(o.Kept), release.SumsName)
+	}
 	lines := []string{
 		fmt.Sprintf("release %s %s: %s", r.Tag(), verb, where),
 		fmt.Sprintf("  signed by  %s", r.Signer()),
-		fmt.Sprintf("  assets     %d, %s; %d of them replaced", len(p.Files), humanize.IBytes(uint64(size)), len(o.Replaced)),
+		assets,
 	}
 	for _, name := range o.Pruned {
 		lines = append(lines, "  deleted    "+name)
@@ -212,8 +259,8 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	for _, name := range o.Beside {
 		lines = append(lines, "  beside     "+name+" is no part of the release, and is not vouched for (--prune deletes it)")
 	}
-	if o.Hidden && len(o.Replaced) > 0 {
-		lines = append(lines, "  note       it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
+	for _, n := range remarks {
+		lines = append(lines, "  note       "+n)
 	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
@@ -221,6 +268,21 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 		}
 	}
 	return nil
+}
+
+// publishNotes is what whoever publishes r is to know beside.
+func publishNotes(r *release.Release, o *forge.Outcome) []string {
+	var out []string
+	if !r.Tag().MayBeLatest() {
+		out = append(out, fmt.Sprintf("%s stands for tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
+	}
+	if o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
+		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
+	}
+	if o.Revised {
+		out = append(out, "the text beside it has the digest of this one")
+	}
+	return out
 }
 
 func validTexts(list []string) []string {

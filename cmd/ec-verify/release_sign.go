@@ -66,7 +66,8 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	}
 	pem, err := readBounded(flags.key, 64<<10)
 	if err != nil {
-		return fmt.Errorf("read the key: %w", err)
+		// As with a public one: what is named to be believed or signed with.
+		return configError{fmt.Errorf("read the key: %w", err)}
 	}
 	key, err := trust.ParsePrivateKey(pem, func() ([]byte, error) { return keyPassword(flags.passwordFile) })
 	if errors.Is(err, trust.ErrPassword) {
@@ -76,7 +77,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 		return fmt.Errorf("%s: %w", flags.key, err)
 	}
 	if err := prepareSums(ctx, dir, flags.writeSums); err != nil {
-		return err
+		return a.refused(releaseKind, err)
 	}
 	sums, err := readBounded(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -38,13 +39,21 @@ images are checked when they are fetched.`,
 			r, err := checkRelease(cmd.Context(), c, args[0], progress)
 			stop()
 			if err != nil {
-				return err
+				return a.refused(releaseKind, hinted(args[0], err))
 			}
 			return a.printRelease(r)
 		},
 	}
 	flags.register(cmd)
 	return cmd
+}
+
+// hinted adds to err what helps where the tag arg is also a directory here.
+func hinted(arg string, err error) error {
+	if isDir(arg) || !isDirectory(arg) {
+		return err
+	}
+	return fmt.Errorf("%w (%s was taken for a tag; the directory of that name is ./%[2]s)", err, arg)
 }
 
 // checkRelease opens the release in a directory and reads all of it, or finds

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -71,6 +72,8 @@ func holds(t *testing.T, s *forgetest.Server, p forge.Publication) {
 		}
 		want = append(want, f.Name)
 	}
+	slices.Sort(names)
+	slices.Sort(want)
 	if !slices.Equal(names, want) {
 		t.Errorf("assets %q, want %q", names, want)
 	}
@@ -555,4 +558,111 @@ func TestAnotherRelease(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPublishedBefore: what is published with the same identity is left, but for what
+// it lacks; with another one nothing is touched unless that is meant.
+func TestPublishedBefore(t *testing.T) {
+	identified := func(p forge.Publication) forge.Publication {
+		p.Identity, p.Signature = "SHA256SUMS.txt", "SHA256SUMS.txt.sigstore.json"
+		p.Revise = func(text string) string { return strings.ReplaceAll(text, "notes", "other notes") }
+		return p
+	}
+	plain := usual(t)
+	signedAnew := publication(t, "a.iso=image", "release.json={}", "SHA256SUMS.txt=sums", "SHA256SUMS.txt.sigstore.json=another bundle")
+	other := publication(t, "a.iso=other", "release.json={}", "SHA256SUMS.txt=other sums", "SHA256SUMS.txt.sigstore.json=bundle")
+	longer := publication(t, "a.iso=image", "b.iso=b", "release.json={}", "SHA256SUMS.txt=sums", "SHA256SUMS.txt.sigstore.json=bundle")
+	for _, c := range []struct {
+		name             string
+		p                forge.Publication
+		replace          bool
+		uploaded, kept   int
+		refused, touched bool
+	}{
+		{"the same", plain, false, 0, 4, false, false},
+		{"the same, on purpose", plain, true, 0, 4, false, false},
+		{"signed anew", signedAnew, false, 1, 3, false, true},
+		{"one that it lacks", longer, false, 1, 4, false, true},
+		{"another one", other, false, 0, 0, true, false},
+		{"another one, on purpose", other, true, 4, 0, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &forgetest.Server{}
+			repo := s.Start(t)
+			if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), plain); err != nil {
+				t.Fatal(err)
+			}
+			before := len(s.Requests())
+			p := identified(c.p)
+			p.Replace, p.Revise = c.replace, nil
+			plan, planErr := client(t, repo, forgetest.Token).Plan(t.Context(), p)
+			for _, r := range s.Requests()[before:] {
+				if !strings.HasPrefix(r, "GET ") {
+					t.Errorf("a plan asked for %s", r)
+				}
+			}
+			before = len(s.Requests())
+			o, err := client(t, repo, forgetest.Token).Publish(t.Context(), p)
+			touched := slices.ContainsFunc(s.Requests()[before:], func(r string) bool { return !strings.HasPrefix(r, "GET ") })
+			var published *forge.PublishedError
+			if c.refused != errors.As(err, &published) || c.refused != errors.As(planErr, &published) || !c.refused && (err != nil || planErr != nil) {
+				t.Fatalf("got %v, planned %v", err, planErr)
+			}
+			if touched != c.touched || o.Hidden != c.touched || plan.Hidden != c.touched {
+				t.Errorf("touched: %v, want %v: %+v, planned %+v", touched, c.touched, o, plan)
+			}
+			if len(o.Uploaded) != c.uploaded || len(o.Kept) != c.kept || len(plan.Uploaded) != c.uploaded {
+				t.Errorf("outcome %+v, planned %+v", o, plan)
+			}
+			if c.refused {
+				holds(t, s, plain)
+			} else {
+				holds(t, s, c.p)
+			}
+		})
+	}
+	t.Run("the text", func(t *testing.T) {
+		s := &forgetest.Server{}
+		repo := s.Start(t)
+		for range 2 {
+			if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), identified(plain)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, body := s.Release(tag); body != "other "+plain.Notes {
+			t.Errorf("it is %q, and was %q", body, plain.Notes)
+		}
+	})
+	t.Run("a release that was made by hand", func(t *testing.T) {
+		s := &forgetest.Server{}
+		repo := s.Start(t)
+		s.Add(tag, false, "picture.png")
+		if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), identified(plain)); err != nil {
+			t.Error(err)
+		}
+		s.Add("boot-v9", false, "a.iso")
+		p := identified(plain)
+		p.Tag = "boot-v9"
+		var published *forge.PublishedError
+		if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), p); !errors.As(err, &published) {
+			t.Errorf("images of an unknown kind: %v", err)
+		}
+	})
+	t.Run("it cannot be read", func(t *testing.T) {
+		s := &forgetest.Server{}
+		repo := s.Start(t)
+		if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), plain); err != nil {
+			t.Fatal(err)
+		}
+		s.Fail = func(r *http.Request) int {
+			if strings.Contains(r.URL.Path, "/releases/download/") {
+				return 403
+			}
+			return 0
+		}
+		if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), identified(other)); err == nil || !strings.Contains(err.Error(), "answered 403") {
+			t.Errorf("got %v", err)
+		}
+		holds(t, s, plain)
+	})
 }

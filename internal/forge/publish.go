@@ -15,6 +15,15 @@ type Publication struct {
 	// Files are uploaded in this order: SHA256SUMS.txt and its signature come
 	// last.
 	Files []File
+	// Identity is the one of Files that says what the others are, such as a list of
+	// their checksums, but for Signature. A published release with the same one is
+	// left as it is, but for what it lacks; with another one it is not touched without
+	// Replace. "" replaces whatever there is.
+	Identity, Signature string
+	Replace             bool
+	// Revise returns the text beside a release that is there already as it is to be
+	// now; nil leaves it.
+	Revise func(text string) string
 	// Prune deletes the assets that the forge has beside Files.
 	Prune bool
 }
@@ -27,6 +36,8 @@ type Outcome struct {
 	Created, Hidden bool
 	Uploaded        []string
 	Replaced        []string // of those, the ones that the forge had
+	Kept            []string // files that were there already, and were left
+	Revised         bool     // the text beside it was brought up to date
 	Beside          []string // assets that are not among the files, and were left
 	Pruned          []string
 }
@@ -38,25 +49,101 @@ func (c *Client) Plan(ctx context.Context, p Publication) (Outcome, error) {
 	if err != nil {
 		return o, err
 	}
+	var list []Asset
+	if r == nil {
+		o.Created = true
+	} else {
+		if list, err = c.assets(ctx, r.ID); err != nil {
+			return o, err
+		}
+		if p.Files, o.Kept, err = c.lacking(ctx, p, r, list); err != nil {
+			return o, err
+		}
+		o.compare(p, o.Kept, list)
+		o.URL, o.Hidden = r.URL, !r.Draft && len(p.Files)+len(o.Pruned) > 0
+		o.Revised = p.Revise != nil && p.Revise(r.Body) != r.Body
+	}
 	for _, f := range p.Files {
 		o.Uploaded = append(o.Uploaded, f.Name)
 	}
-	if r == nil {
-		o.Created = true
-		return o, nil
-	}
-	o.URL, o.Hidden = r.URL, !r.Draft
-	list, err := c.assets(ctx, r.ID)
-	if err != nil {
-		return o, err
-	}
-	o.compare(p, list)
 	return o, nil
 }
 
-// compare says which assets are replaced, and which are none of p's.
-func (o *Outcome) compare(p Publication, list []Asset) {
+// PublishedError says that a release is published with other contents.
+type PublishedError struct {
+	Tag, URL string
+	// There and Here are the SHA-256 of its identity; There is "" where it has none.
+	There, Here string
+	Identity    string
+}
+
+func (e *PublishedError) Error() string {
+	there := "and no " + e.Identity
+	if e.There != "" {
+		there = fmt.Sprintf("SHA-256 of %s %s there and %s here", e.Identity, e.There, e.Here)
+	}
+	return fmt.Sprintf("release %s is published at %s with other contents (%s): who has accepted them would refuse these; nothing was changed. Publish under a new tag, or pass --replace", e.Tag, e.URL, there)
+}
+
+// lacking returns the files of p that the release r lacks, and the names of those
+// that it has. Of a draft nothing is believed.
+func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []Asset) (files []File, kept []string, err error) {
+	mine := func(a Asset) bool {
+		return slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
+	}
+	if r.Draft || p.Identity == "" || !slices.ContainsFunc(list, mine) {
+		return p.Files, nil, nil
+	}
+	once := func(f File) bool {
+		n := 0
+		for _, a := range list {
+			if a.Name == f.Name && a.Size == f.Size {
+				n++
+			} else if a.Name == f.Name {
+				n = 2
+			}
+		}
+		return n == 1
+	}
+	identity := slices.IndexFunc(p.Files, func(f File) bool { return f.Name == p.Identity })
+	if identity < 0 {
+		return nil, nil, fmt.Errorf("%s is not among the files", p.Identity)
+	}
+	there, err := c.digest(ctx, p.Tag, p.Identity)
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return nil, nil, err
+	}
+	if here := fmt.Sprintf("%x", p.Files[identity].Digest); there != here {
+		if p.Replace {
+			return p.Files, nil, nil
+		}
+		return nil, nil, &PublishedError{Tag: p.Tag, URL: r.URL, There: there, Here: here, Identity: p.Identity}
+	}
+	for _, f := range p.Files {
+		has := once(f)
+		if has && f.Name == p.Signature {
+			there, err := c.digest(ctx, p.Tag, f.Name)
+			if err != nil {
+				return nil, nil, err
+			}
+			has = there == fmt.Sprintf("%x", f.Digest)
+		}
+		if has {
+			kept = append(kept, f.Name)
+		} else {
+			files = append(files, f)
+		}
+	}
+	return files, kept, nil
+}
+
+// compare says which assets are replaced, and which are none of p's. Those in kept
+// are neither.
+func (o *Outcome) compare(p Publication, kept []string, list []Asset) {
 	for _, a := range list {
+		if slices.Contains(kept, a.Name) {
+			continue
+		}
 		mine := slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
 		switch {
 		case mine && !slices.Contains(o.Replaced, a.Name):
@@ -73,31 +160,54 @@ func (o *Outcome) compare(p Publication, list []Asset) {
 // Publish makes the release of p.Tag hold p.Files. An error says what was not
 // done; the release is then a draft, unless nothing was done to it.
 func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err error) {
-	if c.progress != nil {
-		for _, f := range p.Files {
-			c.progress.total.Add(f.Size)
-		}
-	}
 	r, err := c.Find(ctx, p.Tag)
 	if err != nil {
 		return o, err
 	}
+	var text *string // to be shown beside it
 	if r == nil {
 		o.Created = true
 		if r, err = c.create(ctx, p.Tag, p.Commit, p.Notes); err != nil {
 			return o, err
 		}
+	} else {
+		list, err := c.assets(ctx, r.ID)
+		if err != nil {
+			return o, err
+		}
+		if p.Files, o.Kept, err = c.lacking(ctx, p, r, list); err != nil {
+			return o, err
+		}
+		if p.Revise != nil {
+			if revised := p.Revise(r.Body); revised != r.Body {
+				text, o.Revised = &revised, true
+			}
+		}
+		var look Outcome
+		look.compare(p, o.Kept, list)
+		if !r.Draft && len(p.Files)+len(look.Pruned) == 0 {
+			o.URL, o.Beside = r.URL, look.Beside
+			if text != nil {
+				_, err = c.setDraft(ctx, r.ID, false, text)
+			}
+			return o, err
+		}
+	}
+	if c.progress != nil {
+		for _, f := range p.Files {
+			c.progress.total.Add(f.Size)
+		}
 	}
 	if !r.Draft {
 		o.Hidden = true
-		if _, err := c.setDraft(ctx, r.ID, true); err != nil {
+		if _, err := c.setDraft(ctx, r.ID, true, nil); err != nil {
 			return o, err
 		}
 	}
 	if err := c.fill(ctx, r.ID, p, &o); err != nil {
 		return o, fmt.Errorf("%w (the release %s is a draft until this succeeds; run it again)", err, p.Tag)
 	}
-	published, err := c.setDraft(ctx, r.ID, false)
+	published, err := c.setDraft(ctx, r.ID, false, text)
 	if err != nil {
 		return o, fmt.Errorf("%w (the release %s has everything and is still a draft; run this again)", err, p.Tag)
 	}
@@ -113,7 +223,7 @@ func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) 
 	if err != nil {
 		return err
 	}
-	o.compare(p, old)
+	o.compare(p, o.Kept, old)
 	for _, f := range p.Files {
 		if c.progress != nil {
 			c.progress.asset.Store(&f.Name)

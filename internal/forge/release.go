@@ -14,6 +14,7 @@ type Release struct {
 	Tag   string `json:"tag_name"`
 	Draft bool   `json:"draft"`
 	URL   string `json:"html_url"`
+	Body  string `json:"body"`
 }
 
 // Asset is one file of a release on a forge.
@@ -78,13 +79,17 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 	return r, err
 }
 
-// setDraft hides a release, or publishes it.
-func (c *Client) setDraft(ctx context.Context, id int64, draft bool) (*Release, error) {
+// setDraft hides a release, or publishes it, with another text where that is not nil.
+func (c *Client) setDraft(ctx context.Context, id int64, draft bool, text *string) (*Release, error) {
 	what := "publish the release"
 	if draft {
 		what = "make the release a draft"
 	}
-	in, err := jsonBody(map[string]any{"draft": draft})
+	change := map[string]any{"draft": draft}
+	if text != nil {
+		change["body"] = *text
+	}
+	in, err := jsonBody(change)
 	if err != nil {
 		return nil, err
 	}

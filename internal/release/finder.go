@@ -181,7 +181,7 @@ func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 			return "", err
 		}
 		for _, t := range tags {
-			if t.isBoot() && (newest == "" || compareTags(t, newest) > 0) {
+			if t.MayBeLatest() && (newest == "" || compareTags(t, newest) > 0) {
 				newest = t
 			}
 		}

@@ -33,8 +33,9 @@ func ParseTag(s string) (Tag, error) {
 	return Tag(s), nil
 }
 
-// isBoot reports whether t is one that [Latest] may stand for.
-func (t Tag) isBoot() bool {
+// MayBeLatest reports whether t is one that [Latest] may stand for: "boot-v" and a
+// number.
+func (t Tag) MayBeLatest() bool {
 	rest, ok := strings.CutPrefix(string(t), LatestPrefix)
 	return ok && rest != "" && rest[0] >= '0' && rest[0] <= '9'
 }

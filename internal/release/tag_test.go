@@ -36,7 +36,7 @@ func TestCompareTags(t *testing.T) {
 
 func TestLatestForm(t *testing.T) {
 	for tag, want := range map[Tag]bool{"boot-v2026.02.28": true, "boot-v1": true, "boot-v": false, "boot-vx": false, "v1": false, "xboot-v1": false} {
-		if got := tag.isBoot(); got != want {
+		if got := tag.MayBeLatest(); got != want {
 			t.Errorf("%s: %v, want %v", tag, got, want)
 		}
 	}

@@ -275,10 +275,14 @@ func (s *Server) serve(r *http.Request, rest string) answer {
 	switch {
 	case r.Method == http.MethodPatch && len(parts) == 1:
 		var in struct {
-			Draft *bool `json:"draft"`
+			Draft *bool   `json:"draft"`
+			Body  *string `json:"body"`
 		}
 		if json.NewDecoder(r.Body).Decode(&in) == nil && in.Draft != nil {
 			rel.Draft = *in.Draft
+			if in.Body != nil {
+				rel.Body = *in.Body
+			}
 		}
 		return answer{http.StatusOK, rel}
 	case r.Method == http.MethodGet && len(parts) == 2:

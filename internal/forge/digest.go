@@ -1,0 +1,67 @@
+package forge
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// maxRead bounds an asset that is read back, in bytes.
+const maxRead = 4 << 20
+
+// digest returns the SHA-256, in hexadecimal, of a small asset of a published release
+// as everybody gets it. One that is not there is a [StatusError] of 404.
+func (c *Client) digest(ctx context.Context, tag, name string) (string, error) {
+	what := "read " + name + " of the release " + tag
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = c.timeouts.Pause, c.timeouts.MaxPause
+	sum, err := backoff.Retry(ctx, func() (string, error) {
+		return c.digestOnce(ctx, what, tag, name)
+	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
+	var permanent *backoff.PermanentError
+	if errors.As(err, &permanent) {
+		err = permanent.Err
+	}
+	return sum, err
+}
+
+func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer, errTrickle)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.repo.JoinPath("releases", "download", tag, name).String(), nil)
+	if err != nil {
+		return "", backoff.Permanent(err)
+	}
+	req.Header.Set("User-Agent", "ec-verify")
+	if c.token != "" {
+		req.Header.Set("Authorization", "token "+c.token)
+	}
+	// Where a forge keeps assets elsewhere it leads there, and net/http leaves the
+	// token behind.
+	resp, err := (&http.Client{Transport: c.http.Transport}).Do(req)
+	if err != nil {
+		err = c.plain(ctx, what, err)
+		if ctx.Err() != nil || isTLS(err) {
+			return "", backoff.Permanent(err)
+		}
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", c.refusal(what, resp, nil)
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(resp.Body, maxRead+1))
+	switch {
+	case err != nil:
+		return "", c.plain(ctx, what, err)
+	case n > maxRead:
+		return "", backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", what, c, maxRead))
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
