@@ -18,8 +18,8 @@ import (
 
 const (
 	stagesName   = "stages"
-	releaseName  = "release" // in a stage
-	fetchedName  = "fetched" // a release that is not yet in a stage
+	releaseName  = "release"  // in a stage
+	fetchedName  = ".fetched" // a release that is not yet in a stage
 	currentName  = "current"
 	previousName = "previous"
 	lockName     = ".lock"

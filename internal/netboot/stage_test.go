@@ -317,7 +317,7 @@ func TestStageInForeignDirectory(t *testing.T) {
 	releases, dir := t.TempDir(), t.TempDir()
 	publish(t, releases, first, usual(first))
 	publish(t, releases, second, usual(second))
-	theirs := []string{"stages/theirs", "stages/scripts-of-the-theatre", "stages/boot-v1-0123456789aX", ".tmp-theirs"}
+	theirs := []string{"stages/theirs", "stages/scripts-of-the-theatre", "stages/boot-v1-0123456789aX", ".tmp-theirs", "fetched"}
 	for _, name := range theirs {
 		if err := os.MkdirAll(filepath.Join(dir, name, "play"), 0o755); err != nil {
 			t.Fatal(err)
@@ -327,6 +327,10 @@ func TestStageInForeignDirectory(t *testing.T) {
 		if _, err := stage(t.Context(), stager(dir), releases, tag); err != nil {
 			t.Fatal(err)
 		}
+	}
+	s := stager(dir)
+	if _, err := s.Clear(); err != nil {
+		t.Error(err)
 	}
 	for _, name := range theirs {
 		if _, err := os.Stat(filepath.Join(dir, name, "play")); err != nil {
