@@ -52,11 +52,20 @@ func TestNetbootHost(t *testing.T) {
 		}
 	}
 	for name, edit := range map[string][2]string{
-		"no address":      {"10.0.0.2", "boot.example.org"},
-		"no network":      {"10.0.0.0/24", "everybody"},
-		"no keys":         {"keys = [ {", "keys = []; x = [ {"},
-		"another setting": {"interface =", "listenPort = 80; interface ="},
-		"no ProxyDHCP":    {"interface =", `proxyDhcpSubnet = "10.1.0.0/24"; interface =`},
+		"no address":          {"10.0.0.2", "boot.example.org"},
+		"no network":          {"10.0.0.0/24", "everybody"},
+		"no keys":             {"keys = [ {", "keys = []; x = [ {"},
+		"another setting":     {"interface =", "listenPort = 80; interface ="},
+		"a second card":       {`"enp1s0"`, `"enp1s0\nport=53"`},
+		"a host with more":    {"interface =", `hostname = "a; } server { listen 80; root /; }"; interface =`},
+		"no host":             {"interface =", `hostname = "a..b"; interface =`},
+		"no tag":              {"interface =", `tag = "--help"; interface =`},
+		"no pattern":          {"interface =", `tarball = "x\ny"; interface =`},
+		"no time":             {"interface =", `refresh = "hourly\nOnBootSec=1"; interface =`},
+		"no file":             {`"/var/lib/secrets/chain-token"`, `"token"`},
+		"a file with more":    {`"/var/lib/secrets/chain-token"`, `"/token\nExecStartPre=/evil"`},
+		"a program with more": {"interface =", `nginx = "/nginx\nUser=root"; interface =`},
+		"no ProxyDHCP":        {"interface =", `proxyDhcpSubnet = "10.1.0.0/24"; interface =`},
 	} {
 		if out, _, err := write(strings.Replace(shown, edit[0], edit[1], 1)); err == nil {
 			t.Errorf("%s: it succeeds", name)

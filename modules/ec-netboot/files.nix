@@ -32,12 +32,44 @@ let
   host = if hostname == null then listenIP else hostname;
   proxyDhcp = proxyDhcpSubnet != null;
 
+  # These stand in configuration files and units as they are. The patterns of names
+  # are those of the module's options.
+  is = pattern: v: builtins.isString v && builtins.match pattern v != null;
+  label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
+  isFile = v: is "/[^\n\r]*" (toString v);
+  files = {
+    inherit
+      chainTokenFile
+      ecVerify
+      nginx
+      dnsmasq
+      efiFile
+      ;
+  }
+  // (if releaseTokenFile == null then { } else { inherit releaseTokenFile; })
+  // (if biosFile == null then { } else { inherit biosFile; });
+  noFiles = builtins.filter (name: !isFile files.${name}) (builtins.attrNames files);
+
   check =
-    if !address.isAddress listenIP then
+    if !is "[A-Za-z0-9_.-]{1,15}" interface then
+      throw "interface: want the name of a network card"
+    else if hostname != null && !is "${label}(\\.${label})*" hostname then
+      throw "hostname: want a name such as boot.example.org"
+    else if !is "[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}" tag then
+      throw "tag: want 1 to 128 letters, digits and . _ + -"
+    else if !is "[A-Za-z0-9._+~,@*?-]+" tarball then
+      throw "tarball: want the pattern of a name"
+    else if refresh != null && !is "[^\n\r]+" refresh then
+      throw "refresh: want one line, a calendar event of systemd"
+    else if noFiles != [ ] then
+      throw "${builtins.concatStringsSep ", " noFiles}: want an absolute path"
+    else if !address.isAddress listenIP then
       throw "listenIP: want an IPv4 address"
     else if httpAllowedCIDRs == [ ] || !builtins.all address.isNetwork httpAllowedCIDRs then
       throw "httpAllowedCIDRs: want networks such as 10.0.0.0/24"
-    else if proxyDhcp && !(address.isNetwork proxyDhcpSubnet && address.contains proxyDhcpSubnet listenIP) then
+    else if
+      proxyDhcp && !(address.isNetwork proxyDhcpSubnet && address.contains proxyDhcpSubnet listenIP)
+    then
       throw "proxyDhcpSubnet: want the network of listenIP, such as 10.0.0.0/24"
     else if keys == [ ] then
       throw "keys: without a key no release can be believed, and none is served"
