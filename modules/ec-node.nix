@@ -192,7 +192,7 @@ in
         );
         default = null;
         example = "192.0.2.10";
-        description = "Address or host name of the HDHomeRun. Either this or `deviceId` is set.";
+        description = "Address or host name of the HDHomeRun, such as `hdhr-10abcdef.local`. Either this or `deviceId` is set.";
       };
       deviceId = mkOption {
         type = types.nullOr (types.strMatching "[0-9A-Fa-f]{8}");
@@ -259,7 +259,8 @@ in
       };
     };
 
-    services.avahi = lib.mkIf (usesTuner && cfg.hdhomerun.deviceId != null) {
+    # For names below .local, which are asked for by multicast.
+    services.avahi = lib.mkIf (usesTuner && lib.hasSuffix ".local" hdhomerunHost) {
       enable = true;
       nssmdns4 = true;
     };

@@ -59,7 +59,10 @@ in
       '';
     };
     authorizedKeys = mkOption {
-      type = types.listOf types.singleLineStr;
+      # A path, or a private key, would shut everybody out.
+      type = types.listOf (
+        types.strMatching "([^[:cntrl:]]* )?(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/=]+( [^[:cntrl:]]*)?"
+      );
       default = [ ];
       example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… operator" ];
       description = ''
@@ -68,7 +71,7 @@ in
       '';
     };
     substituters = mkOption {
-      type = types.attrsOf types.str;
+      type = types.attrsOf (types.strMatching "[^:[:space:]]+:[A-Za-z0-9+/]+=*");
       default = {
         "https://cache.nixos.org" = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
       };

@@ -93,7 +93,7 @@ in
     fsType = fsType "root" "the real root's file system";
 
     upperSize = mkOption {
-      type = types.strMatching "[0-9]+[kmgKMG%]?";
+      type = types.strMatching "[1-9][0-9]*[kmgKMG%]?";
       default = "50%";
       example = "512m";
       description = ''

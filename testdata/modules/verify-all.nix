@@ -24,7 +24,7 @@
       rebuild.choice = "config";
     };
     tokenFile = "/var/lib/my secrets/%n/forge-token";
-    reportKeyFile = "/var/lib/secrets/report-key";
+    reportKeyFile = "/var/lib/secrets/100%.report-key";
     metricsDirectory = "/var/lib/node-exporter-textfiles";
     onCalendar = "*-*-* 04:00:00";
     rebuildOnCalendar = "Sat *-*-* 02:00:00";
