@@ -508,13 +508,13 @@ func TestNoExpect(t *testing.T) {
 
 // TestEndlessList: a forge whose list never ends, page by page, is left.
 func TestEndlessList(t *testing.T) {
-	pages := 0
+	var pages atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/tags/") {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		pages++
+		pages.Add(1)
 		time.Sleep(20 * time.Millisecond)
 		fmt.Fprint(w, `[{"id":1,"tag_name":"other"}]`)
 	}))
@@ -525,8 +525,8 @@ func TestEndlessList(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "list the releases: "+srv.URL+"/o/r: it is too slow") {
 		t.Errorf("got %v", err)
 	}
-	if pages > 50 {
-		t.Errorf("%d pages were asked for", pages)
+	if n := pages.Load(); n > 50 {
+		t.Errorf("%d pages were asked for", n)
 	}
 }
 
