@@ -3,11 +3,13 @@ package netboot_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"every.channel/ec-verify/internal/netboot"
 	"every.channel/ec-verify/internal/release"
@@ -246,4 +248,58 @@ func TestRollbackAndClear(t *testing.T) {
 			}
 		}
 	})
+}
+
+// breaking is a source that breaks off within the bundle.
+type breaking struct {
+	release.Source
+	after int64
+}
+
+func (b breaking) Open(ctx context.Context, tag release.Tag, name string, limit int64) (io.ReadCloser, error) {
+	in, err := b.Source.Open(ctx, tag, name, limit)
+	if err != nil || !strings.HasSuffix(name, ".tar.gz") {
+		return in, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(in, b.after), iotest.ErrReader(errors.New("connection reset"))), in}, nil
+}
+
+// TestFetchBreaksOff: what was fetched is kept, for the next run and nobody else, and
+// goes when it is of no use any more.
+func TestFetchBreaksOff(t *testing.T) {
+	releases, dir := t.TempDir(), filepath.Join(t.TempDir(), "www")
+	publish(t, releases, first, usual(first))
+	publish(t, releases, second, usual(second))
+	s := stager(dir)
+	broken := func(tag release.Tag) {
+		t.Helper()
+		_, err := s.Stage(t.Context(), func(ctx context.Context) (*release.Release, error) {
+			return release.Open(ctx, breaking{release.NewDirSource(releases), 1 << 20}, tag, believing{}, release.WithClock(clock))
+		})
+		var interrupted *release.InterruptedError
+		if !errors.As(err, &interrupted) || interrupted.Bytes < 1<<20 {
+			t.Fatalf("got %v", err)
+		}
+		info, err := os.Stat(interrupted.Dir)
+		if err != nil || info.Mode().Perm() != 0o700 || filepath.Dir(interrupted.Dir) != dir {
+			t.Errorf("%s: %v, %v", interrupted.Dir, info, err)
+		}
+	}
+	broken(first)
+	mustServe(t, dir, "")
+	if staged, err := stage(t.Context(), s, releases, first); err != nil || !staged.Fetched {
+		t.Fatalf("%+v, %v", staged, err)
+	}
+	mustServe(t, dir, first)
+	broken(second)
+	mustServe(t, dir, first)
+	if _, err := stage(t.Context(), s, releases, first); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, dir); got != ".lock current stages" {
+		t.Errorf("left: %s", got)
+	}
 }

@@ -112,7 +112,8 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 		}
 	}
 	// What was fetched of another one, and broke off, is not needed any more.
-	_ = os.RemoveAll(release.PartialDir(filepath.Join(s.Dir, fetchedName)))
+	other := filepath.Join(s.Dir, fetchedName)
+	_ = errors.Join(os.RemoveAll(other), os.RemoveAll(release.PartialDir(other)))
 	staged := &Staged{Record: record, Name: name, Fetched: fetched, Switched: before != name}
 	if before == name {
 		return staged, s.dropPrevious(ctx)
