@@ -231,6 +231,9 @@ func (m *Memory) load() (memoryState, error) {
 	if err == nil && !slices.IsSortedFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
 		err = errors.New("its releases are out of order")
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return state, m.failed(fmt.Errorf("%w; be a user who may read it, or name another directory with --state-dir", err))
+	}
 	if err != nil {
 		return state, m.failed(fmt.Errorf("%w; if its loss is accepted, remove the file", err))
 	}
