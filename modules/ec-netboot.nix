@@ -14,6 +14,43 @@ let
   netboot = import ./ec-netboot;
   inherit (netboot) address paths;
 
+  # Where another nginx, NixOS' own, listens on the port that ours serves on. As
+  # nixpkgs has it (services/web-servers/nginx), a host says with listen where, or
+  # else listens at its addresses, or the defaults for all hosts.
+  nginx = config.services.nginx;
+  listens =
+    host:
+    if host.listen != [ ] then
+      host.listen
+    else if host.listenAddresses == [ ] && nginx.defaultListen != [ ] then
+      nginx.defaultListen
+    else
+      map
+        (addr: {
+          inherit addr;
+          port = nginx.defaultHTTPListenPort;
+        })
+        (
+          lib.optionals (!host.onlySSL) (
+            if host.listenAddresses != [ ] then host.listenAddresses else nginx.defaultListenAddresses
+          )
+        );
+  # Without a port, it is nginx' own default of 80.
+  clashes =
+    at:
+    lib.elem at.addr [
+      "0.0.0.0"
+      "*"
+      cfg.listenIP
+    ]
+    && lib.elem (at.port or null) [
+      null
+      80
+    ];
+  taken = lib.attrNames (
+    lib.filterAttrs (_: host: lib.any clashes (listens host)) nginx.virtualHosts
+  );
+
   host = if cfg.hostname != null then cfg.hostname else cfg.listenIP;
   secrets = import ./secrets.nix { inherit lib; };
 
@@ -158,8 +195,9 @@ in
       example = "/var/lib/secrets/chain-token";
       description = ''
         A file on the machine with the token that the URLs hold: one line of 16 to
-        128 letters, digits and `. _ ~ -`, such as of `openssl rand -hex 16`. It
-        keeps out what scans the network; who can ask by TFTP can read it.
+        128 letters, digits and `. _ ~ -`, such as of
+        `head -c 16 /dev/urandom | basenc --base16`. It keeps out what scans the
+        network; who can ask by TFTP can read it.
       '';
     };
     openFirewall = mkOption {
@@ -270,8 +308,12 @@ in
         message = "${prefix}.release.keys is empty: without a key no release can be believed, and none is served.";
       }
       {
-        assertion = (cfg.release.source == [ ]) == (cfg.release.host != null && cfg.release.repo != null);
-        message = "set ${prefix}.release.host and ${prefix}.release.repo, or else ${prefix}.release.source.";
+        assertion =
+          if cfg.release.source == [ ] then
+            cfg.release.host != null && cfg.release.repo != null
+          else
+            cfg.release.host == null && cfg.release.repo == null;
+        message = "set ${prefix}.release.host and ${prefix}.release.repo, or else ${prefix}.release.source, which takes the place of both.";
       }
       {
         assertion = cfg.proxyDhcp.enable -> cfg.proxyDhcp.subnet != null;
@@ -297,6 +339,10 @@ in
         assertion = !(config.services.dnsmasq.enable or false && cfg.proxyDhcp.enable);
         message = "${prefix}.proxyDhcp.enable and services.dnsmasq.enable: two programs cannot both answer DHCP here; turn one of them off.";
       }
+      {
+        assertion = !nginx.enable || taken == [ ];
+        message = "services.nginx listens on port 80 of ${cfg.listenIP} too, for ${lib.concatStringsSep ", " taken}: give it other addresses (services.nginx.defaultListenAddresses) or another port (services.nginx.defaultHTTPListenPort).";
+      }
     ]
     ++ secrets.assertions "${prefix}.chainTokenFile" cfg.chainTokenFile
     ++ secrets.assertions "${prefix}.release.tokenFile" cfg.release.tokenFile;
@@ -311,6 +357,9 @@ in
 
     # For `ec-verify --config … netboot check`, which asks whom this host believes.
     environment.etc."${paths.name}/ec-verify.json".source = checkedConfig;
+
+    # ec-verify netboot check.
+    environment.systemPackages = [ cfg.package ];
 
     users.users.${paths.user} = {
       isSystemUser = true;

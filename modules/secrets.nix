@@ -12,8 +12,10 @@
         message = "${option} must not be in the store, where everybody can read it, and a path of Nix is copied there: give the path on the machine, as a string.";
       }
       {
-        assertion = lib.match "/([^[:cntrl:]\\]*[^[:cntrl:][:space:]\\])?" (toString file) != null;
-        message = "${option}: systemd takes no path with a control character, a backslash, or a space at its end.";
+        # A unit with a credential in a path with a space does not start: its
+        # executor can't read what systemd wrote down for it (257).
+        assertion = lib.match "/[^[:cntrl:][:space:]\\]+" (toString file) != null;
+        message = "${option}: systemd takes no path with a space, a control character or a backslash.";
       }
     ];
 

@@ -7,13 +7,13 @@
     listenIP = "10.0.0.2";
     interface = "enp1s0";
     httpAllowedCIDRs = [ "10.0.0.0/24" ];
-    chainTokenFile = "/var/lib/my secrets/100%.token";
+    chainTokenFile = "/var/lib/secrets/100%.token";
     release = {
       host = "forge.example.org";
       repo = "every-channel/runner";
       tag = "boot-v2026.02.28";
       tarball = "ec-runner-x86_64-netboot-*.tar.gz";
-      tokenFile = "/var/lib/my secrets/50%n.token";
+      tokenFile = "/var/lib/secrets/50%n.token";
       refresh = null;
       keys = [
         {

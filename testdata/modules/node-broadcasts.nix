@@ -20,7 +20,7 @@
         relayUrl = "https://other.example.org/";
         input = "https://example.org/a.ts?x=1&y=%20";
         extraArgs = [ "--flag=a b" ];
-        credentials.token = "/var/lib/my secrets/100%.token";
+        credentials.token = "/var/lib/secrets/100%.token";
         environmentFile = "/var/lib/secrets/environment";
       };
     };

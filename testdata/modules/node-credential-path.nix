@@ -1,5 +1,5 @@
 # modules: ec-node
-# fails: systemd takes no path with a control character
+# fails: systemd takes no path with a space, a control character
 { pkgs, ... }:
 {
   services.every-channel.ec-node = {

@@ -23,7 +23,7 @@
       ];
       rebuild.choice = "config";
     };
-    tokenFile = "/var/lib/my secrets/%n/forge-token";
+    tokenFile = "/var/lib/secrets/%n/forge-token";
     reportKeyFile = "/var/lib/secrets/100%.report-key";
     metricsDirectory = "/var/lib/node-exporter-textfiles";
     onCalendar = "*-*-* 04:00:00";

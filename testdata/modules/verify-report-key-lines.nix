@@ -1,5 +1,5 @@
 # modules: ec-verify
-# fails: services.every-channel.ec-verify.reportKeyFile: systemd takes no path with a control character
+# fails: services.every-channel.ec-verify.reportKeyFile: systemd takes no path with a space, a control character
 { ec-verify, ... }:
 {
   services.every-channel.ec-verify = {

@@ -343,6 +343,31 @@ in
           "none"
         ]) "persistent";
       };
+      dnsmasq.enable = bool false;
+      nginx = {
+        enable = bool false;
+        defaultHTTPListenPort = opt types.port 80;
+        defaultListen = opt (types.listOf types.attrs) [ ];
+        defaultListenAddresses = opt (types.listOf types.str) [
+          "0.0.0.0"
+          "[::0]"
+        ];
+        virtualHosts = submodules {
+          options = {
+            listen = opt (types.listOf (
+              types.submodule {
+                options = {
+                  addr = mkOption { type = types.str; };
+                  port = opt (types.nullOr types.port) null;
+                  ssl = bool false;
+                };
+              }
+            )) [ ];
+            listenAddresses = strs;
+            onlySSL = bool false;
+          };
+        };
+      };
       openssh = {
         enable = bool false;
         authorizedKeysInHomedir = bool true;
