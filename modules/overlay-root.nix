@@ -55,7 +55,21 @@ let
   fsType =
     name: where:
     mkOption {
-      type = types.strMatching "[a-z0-9]+";
+      type = types.enum (
+        [
+          "btrfs"
+          "ext4"
+          "f2fs"
+          "xfs"
+        ]
+        # It has no owners and no links, but firmware reads it.
+        ++ lib.optional (name == "boot") "vfat"
+        # What can't be written to is no worse a layer below.
+        ++ lib.optionals (name == "root") [
+          "erofs"
+          "squashfs"
+        ]
+      );
       default = (partition name).fsType;
       description = "The type of ${where}.";
     };
@@ -78,7 +92,41 @@ let
   );
 
   mountPoints = map (name: (partition name).mountPoint) persist;
-  isPersistent = path: lib.any (where: lib.hasPrefix "${where}/" path) mountPoints;
+
+  # Devices that are named for two places, each with the options that name it.
+  deviceOptions = {
+    "${prefix}.device" = cfg.device;
+  }
+  // lib.listToAttrs (
+    map (name: lib.nameValuePair "${prefix}.persist.${name}.device" cfg.persist.${name}.device) persist
+  );
+  shared = lib.filter (group: lib.length group > 1) (
+    lib.attrValues (lib.groupBy (option: deviceOptions.${option}) (lib.attrNames deviceOptions))
+  );
+
+  # Whether what is below path is there after a reboot: the file system that it is
+  # on is none in memory. Of a bind mount, it is the one that it shows.
+  isPersistent =
+    path:
+    let
+      above = lib.filter (
+        where: where != "/" && (path == where || lib.hasPrefix "${lib.removeSuffix "/" where}/" path)
+      ) (lib.attrNames config.fileSystems);
+      # The innermost.
+      where = lib.foldl' (a: b: if lib.stringLength b > lib.stringLength a then b else a) "" above;
+      f = config.fileSystems.${where};
+    in
+    where != ""
+    && (
+      if lib.elem "bind" f.options || lib.elem "rbind" f.options then
+        f.device != where && isPersistent (f.device + lib.removePrefix where path)
+      else
+        !lib.elem f.fsType [
+          "overlay"
+          "ramfs"
+          "tmpfs"
+        ]
+    );
   root = config.fileSystems."/";
 in
 {
@@ -152,13 +200,24 @@ in
         message = "${prefix}.enable: system.etc.overlay.enable cannot be on: /etc is a part of the root's overlay, where the machine's id is kept.";
       }
     ]
+    ++ map (options: {
+      assertion = false;
+      message = "${lib.concatStringsSep " and " options} are the same device, ${
+        deviceOptions.${lib.head options}
+      }: each file system has its own.";
+    }) shared
     ++ map (where: {
       assertion = config.fileSystems.${where}.neededForBoot;
       message = "${prefix}.enable: fileSystems.\"${where}\".neededForBoot must be true: without it stage 1 goes on before ${where} is there.";
     }) mountPoints
     ++ map (key: {
       assertion = isPersistent key.path;
-      message = "${prefix}.enable: services.openssh.hostKeys: ${key.path} is on the tmpfs and would be made anew at each boot. Put it below ${lib.concatStringsSep " or " mountPoints}.";
+      message = "${prefix}.enable: services.openssh.hostKeys: ${key.path} is on the tmpfs and would be made anew at each boot. ${
+        if cfg.persist.var.enable then
+          "Put it below /var."
+        else
+          "Have a file system for it, in fileSystems, or set ${prefix}.persist.var.enable."
+      }";
     }) (lib.optionals config.services.openssh.enable config.services.openssh.hostKeys);
 
     # At the priority of a default, so that another definition ends in the

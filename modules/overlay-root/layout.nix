@@ -71,7 +71,6 @@ let
       "nodev"
       "nosuid"
       "noexec"
-      "umask=0077"
     ];
     nix = [
       "nodev"
@@ -84,6 +83,10 @@ let
     ];
   };
 
+  # Where files have no owners, they are root's alone. To others this option is an
+  # error, and the file system is not mounted.
+  ofType = fsType: if fsType == "vfat" then [ "umask=0077" ] else [ ];
+
   persistent = map (
     name:
     if name == "root" || !byName ? ${name} then
@@ -94,7 +97,7 @@ let
         where = byName.${name}.mountPoint;
         device = deviceOf name;
         fsType = typeOf name;
-        options = options.${name} ++ [ "x-systemd.device-timeout=${timeout}s" ];
+        options = options.${name} ++ ofType (typeOf name) ++ [ "x-systemd.device-timeout=${timeout}s" ];
       }
   ) persist;
 
