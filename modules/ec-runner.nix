@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   ...
 }:
 let
@@ -13,6 +14,8 @@ let
   # (nixpkgs' tests give machines names in that way): two defaults that differ are
   # an error.
   fallback = lib.mkOverride 1100;
+  # Where somebody's default must not weaken it, and only who says it plainly may.
+  firm = lib.mkOverride 900;
 
   # The inputs of a flake, and theirs, each once: an input may have the flake
   # itself among its own. Without them in the closure the embedded flake could not
@@ -30,6 +33,80 @@ let
     }
   );
 
+  # What the definitions of an option hold, whatever their priorities: those that
+  # give way too, which nobody would miss otherwise.
+  said =
+    v:
+    {
+      "if" = lib.optionals (v.condition or false) (said v.content);
+      merge = lib.concatMap said v.contents;
+      order = said v.content;
+      override = said v.content;
+    }
+    .${v._type or "none"} or (lib.toList v);
+  settings = lib.filter lib.isAttrs options.nix.settings.definitions;
+  saidOf = key: lib.concatMap (s: lib.optionals (s ? ${key}) (said s.${key})) settings;
+
+  caches = lib.attrNames cfg.substituters;
+  # What may be said, by nix.conf's name: ours, and what NixOS says by itself.
+  only = {
+    substituters = caches ++ map (url: "${url}/") caches ++ [ "https://cache.nixos.org/" ];
+    trusted-public-keys = lib.attrValues cfg.substituters ++ [
+      "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+    ];
+    trusted-users = [ "root" ];
+  }
+  // lib.genAttrs [
+    "trusted-substituters"
+    "extra-substituters"
+    "extra-trusted-public-keys"
+    "extra-trusted-substituters"
+    "extra-trusted-users"
+    # Older names of the same.
+    "binary-caches"
+    "binary-cache-public-keys"
+    "trusted-binary-caches"
+    "extra-binary-caches"
+    "extra-binary-cache-public-keys"
+    "extra-trusted-binary-caches"
+  ] (_: [ ]);
+  # "key: value" of what is said beyond that.
+  others = lib.concatLists (
+    lib.mapAttrsToList (
+      key: allowed:
+      map (v: "${key}: ${toString v}") (lib.subtractLists (allowed ++ [ null ]) (saidOf key))
+    ) only
+  );
+  # The same in the text that NixOS adds to nix.conf as it is.
+  otherLines = lib.filter (
+    line: lib.any (key: lib.match "${key}[[:space:]]*=.*" line != null) (lib.attrNames only)
+  ) (map lib.trim (lib.splitString "\n" config.nix.extraOptions));
+
+  # From 26.11 on, nixpkgs has journald's own names (NixOS/nixpkgs#536538).
+  journald =
+    if options.services.journald ? settings then
+      {
+        settings.Journal = {
+          Storage = firm "persistent";
+          RateLimitIntervalSec = firm "30s";
+          RateLimitBurst = firm 5000;
+          SystemMaxUse = firm cfg.journalMaxUse;
+          SystemKeepFree = firm "1G";
+          MaxRetentionSec = firm "3month";
+        };
+      }
+    else
+      {
+        storage = firm "persistent";
+        rateLimitInterval = firm "30s";
+        rateLimitBurst = firm 5000;
+        extraConfig = ''
+          SystemMaxUse=${cfg.journalMaxUse}
+          SystemKeepFree=1G
+          MaxRetentionSec=3month
+        '';
+      };
+
   # Whoever can give an empty password, or none, is let in by it.
   openAccounts = lib.attrNames (
     lib.filterAttrs (
@@ -40,6 +117,12 @@ let
         "initialPassword"
         "initialHashedPassword"
       ]
+    ) config.users.users
+  );
+  # What is in such a file nobody sees here; on the machine it is root's affair.
+  passwordFiles = lib.attrNames (
+    lib.filterAttrs (
+      _: user: lib.hasPrefix builtins.storeDir (toString (user.hashedPasswordFile or null))
     ) config.users.users
   );
 in
@@ -117,6 +200,22 @@ in
         assertion = config.services.openssh.settings.PasswordAuthentication == false;
         message = "${prefix}: services.openssh.settings.PasswordAuthentication must stay off: runners are logged in to by key.";
       }
+      {
+        assertion = config.services.openssh.settings.KbdInteractiveAuthentication == false;
+        message = "${prefix}: services.openssh.settings.KbdInteractiveAuthentication must stay off: it asks for passwords too.";
+      }
+      {
+        assertion = others == [ ];
+        message = "${prefix}: nix.settings.{${lib.concatStringsSep ", " others}}: caches and their keys are those of ${prefix}.substituters alone, and none but root is trusted.";
+      }
+      {
+        assertion = otherLines == [ ];
+        message = "${prefix}: nix.extraOptions: ${lib.concatStringsSep ", " otherLines}: caches and their keys are those of ${prefix}.substituters alone, and none but root is trusted.";
+      }
+      {
+        assertion = passwordFiles == [ ];
+        message = "${prefix}: an account with a password from the store, where everybody can read it, and which may be empty (as on nixpkgs' test machines: lib.mkForce null): users.users.{${lib.concatStringsSep "," passwordFiles}}.hashedPasswordFile.";
+      }
     ];
 
     # --- the source -----------------------------------------------------------
@@ -151,7 +250,7 @@ in
 
     networking.useNetworkd = fallback true;
     networking.useDHCP = fallback true;
-    networking.firewall.enable = true;
+    networking.firewall.enable = firm true;
 
     # --- who gets in ----------------------------------------------------------
 
@@ -176,24 +275,15 @@ in
       authorizedKeysInHomedir = false;
       settings = {
         PasswordAuthentication = fallback false;
-        KbdInteractiveAuthentication = false;
-        PermitRootLogin = "prohibit-password";
-        X11Forwarding = false;
+        KbdInteractiveAuthentication = firm false;
+        PermitRootLogin = firm "prohibit-password";
+        X11Forwarding = firm false;
       };
     };
 
     # --- journal --------------------------------------------------------------
 
-    services.journald = {
-      storage = "persistent";
-      rateLimitInterval = "30s";
-      rateLimitBurst = 5000;
-      extraConfig = ''
-        SystemMaxUse=${cfg.journalMaxUse}
-        SystemKeepFree=1G
-        MaxRetentionSec=3month
-      '';
-    };
+    services.journald = journald;
 
     # --- Nix ------------------------------------------------------------------
 

@@ -21,6 +21,7 @@
             // specialArgs;
             modules = [
               ./nixos/options.nix
+              ./nixos/journald.nix
               ./nixos/system.nix
               (
                 { config, ... }:

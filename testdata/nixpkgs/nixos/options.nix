@@ -317,6 +317,7 @@ in
         persistent = bool true;
         randomizedDelaySec = opt types.singleLineStr "0";
       };
+      extraOptions = opt types.lines "";
       package = opt types.package pkgs.nix;
       settings = configAtoms;
     };
@@ -332,17 +333,6 @@ in
       avahi.enable = bool false;
       avahi.nssmdns4 = bool false;
       getty.autologinUser = opt (types.nullOr types.str) null;
-      journald = {
-        extraConfig = opt types.lines "";
-        rateLimitBurst = opt types.int 10000;
-        rateLimitInterval = str "30s";
-        storage = opt (types.enum [
-          "persistent"
-          "volatile"
-          "auto"
-          "none"
-        ]) "persistent";
-      };
       dnsmasq.enable = bool false;
       nginx = {
         enable = bool false;

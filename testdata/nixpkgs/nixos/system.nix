@@ -34,6 +34,12 @@ in
     if config.networking.hostName == "" then "unnamed" else config.networking.hostName
   );
   system.nixos.label = lib.mkOptionDefault label;
+  # nixos/modules/config/nix.nix
+  nix.settings = {
+    substituters = lib.mkAfter [ "https://cache.nixos.org/" ];
+    trusted-public-keys = [ "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ];
+    trusted-users = [ "root" ];
+  };
   system.boot.loader.kernelFile = lib.mkOptionDefault "bzImage";
   system.build = {
     # For the checks, which read them with nix eval.
