@@ -8,5 +8,8 @@ pkgs.mkShell {
     pkgs.nixfmt
     pkgs.shellcheck
     pkgs.jq
+    pkgs.openssl
+    # promtool
+    pkgs.prometheus.cli
   ];
 }

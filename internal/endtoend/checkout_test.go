@@ -47,6 +47,7 @@ date >later; git add .; GIT_AUTHOR_DATE=@1720000000 GIT_COMMITTER_DATE=@17200000
 		{"an origin that does not answer", "cd ../clone; git remote set-url origin /nowhere; RELEASE_TAG=boot-v3 hack/ci-build --out out", 1, "origin does not say"},
 		{"changes", "echo x >untracked; SOURCE_DATE_EPOCH=1760000000 hack/build-release boot-v2 out; code=$?; rm untracked; exit $code", 1, "changes that are not committed"},
 		{"what the docs have people make", "mkdir build-a; echo x >build-a/x; hack/build-release boot-v2 out; code=$?; rm -r build-a; exit $code", 1, "created 2024"},
+		{"an old Nix", "mkdir ../old; printf '#!/bin/sh\necho \"nix (Nix) 2.8.0\"\n' >../old/nix; chmod 755 ../old/nix; PATH=$PWD/../old:$PATH hack/build-release boot-v2 out", 1, "this is nix (Nix) 2.8.0, and a release takes Nix 2.18 or newer"},
 		{"latest", "hack/build-release latest out", 64, "cannot name one"},
 		{"another form", "hack/build-release v2026.11.23 out", 64, "does not begin with boot-v"},
 		{"a form that latest does not find", "hack/build-release boot-0123456789 out", 1, "found by its name alone"},

@@ -105,6 +105,7 @@ let
     "nix"
     "nixfmt"
     "nixfmt-tree"
+    "openssl"
     "shellcheck"
     "systemd"
     "tzdata"
@@ -130,6 +131,8 @@ let
           inherit (stdenv) hostPlatform;
           path = "/nixpkgs";
           appendOverlays = more: fix (overlays ++ more);
+
+          prometheus.cli = drv "prometheus-cli" { };
 
           callPackage =
             file: args:
