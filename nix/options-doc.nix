@@ -42,5 +42,42 @@ in
   What `nixosModules` declare, written from them by `hack/check-modules
   --write-docs`. [RUNNER_IMAGES.md](RUNNER_IMAGES.md) says what they are for.
 
+  They are made for nixpkgs 26.05, which is the flake's input, and use journald's
+  options also as nixpkgs has them from 26.11 on.
+
+  ## Evaluating a machine without nixpkgs
+
+  A machine that imports the modules can be looked at with the stand-in for nixpkgs
+  that their own tests use (`testdata/nixpkgs`), where Nix is 2.18 or newer and
+  `NIXPKGS` a directory with nixpkgs' `lib/`, in this repository's directory:
+
+  ```sh
+  cp -r testdata/nixpkgs /tmp/stand-in
+  cp -rL "$NIXPKGS/lib" /tmp/stand-in/lib
+  cat >/tmp/machine.nix <<'EOF'
+  { ec-verify, ... }:
+  {
+    services.every-channel.ec-verify = {
+      enable = true;
+      package = ec-verify;
+      settings.release.source = [ "/srv/releases" ];
+      settings.release.accept = [ "latest" ];
+      settings.trust.keys = [ { name = "ci"; file = "/etc/ec-verify/ci.pub"; } ];
+      onCalendar = "*-*-* 04:00:00";
+    };
+  }
+  EOF
+  nix eval --impure --json --expr 'import /tmp/stand-in/case.nix {
+    nixpkgs = "path:/tmp/stand-in";
+    tree = ./.;
+    modules = [ "ec-verify.nix" ];
+    file = /tmp/machine.nix;
+  }' | jq -r '.units["ec-verify.timer"]'
+  ```
+
+  `.units` has the units that NixOS would write, `.settings` the configuration that
+  `ec-verify config check` takes. An option that the stand-in does not have is an
+  error there, and assertions are those of the modules.
+
 ''
 + lib.removeSuffix "\n" (lib.concatStrings (lib.mapAttrsToList section (lib.groupBy moduleOf ours)))
