@@ -78,13 +78,14 @@ func loop(t *testing.T, image string, args ...string) string {
 		t.Fatalf("losetup: %v\n%s", err, out)
 	}
 	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { detach(t, device) })
+	t.Cleanup(func() { detach(t, device, image) })
 	return device
 }
 
-func detach(t *testing.T, device string) {
+// detach takes the device from image; others may have it by now for theirs.
+func detach(t *testing.T, device, image string) {
 	t.Helper()
-	if exec.Command("losetup", device).Run() != nil {
+	if out, _ := exec.Command("losetup", "--noheadings", "--output", "BACK-FILE", device).Output(); strings.TrimSpace(string(out)) != image {
 		return // detached already
 	}
 	_ = exec.Command("partx", "--delete", device).Run() // it may have none
@@ -228,7 +229,7 @@ func TestInstall(t *testing.T) {
 		system := in.system()
 		shell(t, `partx --update "$1" 2>/dev/null || partx --add "$1" 2>/dev/null || true
 			exec unshare --mount bash -euc 'mount "$1p2" /mnt; cp -a "$2/." /mnt/; umount /mnt' - "$1" "$2"`, device, tree)
-		detach(t, device)
+		detach(t, device, image)
 		initrd := filepath.Join(t.TempDir(), "initrd")
 		makeInitrd(t, l, initrd)
 		m := boot(t, initrd, image).up()
@@ -379,73 +380,94 @@ func (in installer) documented(t *testing.T, device string) {
 	}
 }
 
-// pulledOut ends an install at random moments, and has a second one complete
-// it. Half of them keep /var; of some the disk is copied while the first
-// writes, and the second gets the copy. A run that was through before its moment
-// came is no pulled disk, and does not count.
+// pulled runs an install and pulls the disk out: it waits until install-runner
+// is at a step, and for so many seconds more. Then the run is ended, or, where
+// its disk is to be copied, stopped until it was. It prints the last step, and
+// ends with 3 where the run was through before.
+const pulled = `
+	step=$1 delay=$2 copied=$3; shift 3
+	trap 'touch /tmp/pulled.end' EXIT
+	setsid "$@" >/tmp/pulled.out 2>&1 & # a process group of its own
+	run=$!
+	until grep -q "$step" /tmp/pulled.out; do
+		kill -0 $run 2>/dev/null || exit 3
+		sleep 0.02
+	done
+	sleep "$delay"
+	kill -s STOP -- -$run || exit 3
+	if [ "$copied" = true ]; then
+		touch /tmp/pulled.now
+		until [ -e /tmp/pulled.done ]; do sleep 0.02; done
+	fi
+	kill -s KILL -- -$run || true
+	code=0; wait $run || code=$?
+	[ $code = 137 ] || exit 3
+	sed -n 's/^install-runner: \([a-z ]*[a-z]\).* …$/\1/p' /tmp/pulled.out | tail -n 1`
+
+// pulledOut ends an install at random moments of each of its steps, and has a
+// second one complete it. Half of them keep /var. Of every second one the disk is
+// copied as it is at that moment, without what the kernel has yet to write, and
+// the second run gets the copy. A run that was through before its moment came is
+// no pulled disk, and does not count.
 func (in installer) pulledOut(t *testing.T, image, device string, took time.Duration) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	in.withDisk(device, `echo kept >var/lib/kept`)
 	during := map[string]int{}
-	for pulled, draws := 0, 0; pulled < kills; draws++ {
+	for n, draws := 0, 0; n < kills; draws++ {
 		if draws == 3*kills {
-			t.Fatalf("of %d runs only %d could be pulled out", draws, pulled)
+			t.Fatalf("of %d runs only %d could be pulled out", draws, n)
 		}
-		args := []string{"--no-boot-loader", device}
-		keep := pulled < kills/2
+		args, steps := []string{"--no-boot-loader", device}, []string{"", "making file systems", "copying /", "verifying"}
+		keep, copied := n < kills/2, n%2 == 1
 		if keep {
 			args = append([]string{"--keep-var"}, args...)
+		} else {
+			steps = append(steps, "partitioning")
 		}
-		at := time.Duration(random.Int64N(int64(took)))
-		copied := pulled%5 == 3
-		name := fmt.Sprintf("after %.2f s, keep %v, copied %v", at.Seconds(), keep, copied)
+		step := steps[random.IntN(len(steps))]
+		delay := random.Float64() * took.Seconds() / 3
+		name := fmt.Sprintf("%.2f s after %q, keep %v, copied %v", delay, step, keep, copied)
 
-		// timeout ends its whole process group, and itself.
-		limit := at
-		if copied {
-			limit += 2 * time.Second
-		}
+		in.Run("sh", "-c", "rm -f /tmp/pulled.*")
 		type end struct {
-			step string
-			code int
+			stdout, stderr string
+			code           int
 		}
 		first := make(chan end, 1)
 		go func() {
-			_, stderr, code := in.inDevices("", append([]string{"timeout", "--signal", "KILL", fmt.Sprintf("%.3f", limit.Seconds()),
+			stdout, stderr, code := in.inDevices("", append([]string{"sh", "-euc", pulled, "-", step, fmt.Sprintf("%.3f", delay), fmt.Sprint(copied),
 				"install-runner", "--yes", "--against", tag}, args...)...)
-			first <- end{lastStep(stderr), code}
+			first <- end{stdout, stderr, code}
 		}()
-		target := device
+		target, second := device, filepath.Join(t.TempDir(), "copy.img")
 		if copied {
-			time.Sleep(at)
-			if len(first) > 0 {
-				<-first
-				continue
+			ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
+			_, _, code := in.Exec(ctx, "sh", "-c", `until [ -e /tmp/pulled.end ]; do [ -e /tmp/pulled.now ] && exit; sleep 0.02; done; exit 1`)
+			cancel()
+			if code == 0 {
+				run(t, "cp", "--sparse=always", image, second)
+				in.Run("touch", "/tmp/pulled.done")
 			}
-			second := filepath.Join(t.TempDir(), "copy.img")
-			run(t, "cp", "--sparse=always", image, second)
-			if e := <-first; e.code != 0 && e.code != 137 {
-				t.Errorf("%s: the first run ended with %d in %s", name, e.code, e.step)
-			}
-			during["copied"]++
+		}
+		e := <-first
+		if e.code == 3 {
+			took = took * 3 / 4 // it is quicker now
+			continue
+		}
+		if e.code != 0 {
+			t.Fatalf("%s: status %d\n%s%s", name, e.code, e.stdout, e.stderr)
+		}
+		during[strings.TrimSpace(e.stdout)]++
+		n++
+		if copied {
 			// The kernel forgets the first disk's partitions: two disks with the
 			// same would be refused.
-			shell(t, `for i in {1..100}; do partx --delete "$1" 2>/dev/null && exit; sleep 0.1; done; exit 1`, device)
+			shell(t, `for i in {1..100}; do partx --delete "$1" 2>/dev/null && exit; sleep 0.1; done; ! ls "$1"p* 2>/dev/null`, device)
 			target = loop(t, second)
 			args[len(args)-1] = target
-		} else {
-			e := <-first
-			if e.code == 0 {
-				continue
-			}
-			if e.code != 137 {
-				t.Errorf("%s: the first run ended with %d in %s", name, e.code, e.step)
-			}
-			during[e.step]++
 		}
-		pulled++
 		if out, code := in.install(args...); code != 0 {
 			t.Fatalf("%s: the second run: status %d\n%s", name, code, out)
 		}
@@ -457,19 +479,9 @@ func (in installer) pulledOut(t *testing.T, image, device string, took time.Dura
 		unused(t, target)
 		if copied {
 			in.verified(target)
-			detach(t, target)
+			detach(t, target, second)
 		}
 	}
-	t.Logf("pulled out %d times: %v", kills, during)
-}
-
-// lastStep is what install-runner was at when it ended.
-func lastStep(stderr string) string {
-	step := "what comes before the disk"
-	for line := range strings.Lines(stderr) {
-		if s, ok := strings.CutSuffix(strings.TrimSpace(line), " …"); ok {
-			step, _, _ = strings.Cut(strings.TrimPrefix(s, "install-runner: "), " /")
-		}
-	}
-	return step
+	t.Logf("pulled out %d times, last seen at: %v", kills, during)
+	in.mustInstall("--no-boot-loader", device)
 }
