@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/trust"
 )
 
 // TestAgentClock: a clock that jumped by years makes no false verdict. The clock
@@ -71,6 +74,8 @@ func TestAgentClock(t *testing.T) {
 		if _, stderr, code := a.Exec(context.Background(), program, "release", "sign", "/root/later/"+later, "--key", "/root/later.key"); code != 4 || !strings.Contains(stderr, "set the clock") {
 			t.Errorf("sign: exit %d: %s", code, stderr)
 		}
+		// So by somebody whose clock is right.
+		a.sign("/root/later/"+later, key)
 		a.write("/root/later.json", `{"release": {"source": ["/root/later"], "accept": ["`+later+`"]}, "stateDir": "/root/state", "trust": {"keys": [{"name": "ci", "file": "/root/later.pub"}]}}`)
 		r := a.report(program, "--config", "/root/later.json", "--output", "json")
 		if r.Verdict != "inconclusive" || r.code != 4 {
@@ -98,4 +103,24 @@ func TestAgentClock(t *testing.T) {
 		t.Errorf("after all that the unit ended with %s", got)
 	}
 	a.tidy(t)
+}
+
+// sign signs the release in dir, whatever a clock says.
+func (m *machine) sign(dir, key string) {
+	m.t.Helper()
+	signer, err := trust.ParsePrivateKey([]byte(key), nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	sums, err := os.ReadFile(filepath.Join(m.Path(dir), release.SumsName))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	bundle, err := trust.Sign(m.t.Context(), signer, sums)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := release.WriteBundle(m.Path(dir), bundle); err != nil {
+		m.t.Fatal(err)
+	}
 }

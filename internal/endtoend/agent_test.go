@@ -417,7 +417,7 @@ func TestAgentTimer(t *testing.T) {
 			t.Errorf("the fetch ended with %s", got)
 		}
 		a.Run("journalctl", "--sync")
-		if log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since); strings.Count(log, "http://127.0.0.1:8080") != 1 || strings.Count(log, "0 of 1 accepted releases are in the cache") != 1 {
+		if log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since); strings.Contains(log, tag+": failed") || strings.Count(log, "0 of 1 accepted releases are in the cache") != 1 {
 			t.Errorf("what the fetch could not do stands in the journal other than once:\n%s", log)
 		}
 		status, _, _ := a.Exec(context.Background(), "systemctl", "status", "--no-pager", "ec-verify")
