@@ -48,8 +48,8 @@ func newInstaller(t *testing.T) installer {
 	h.Push("../../modules/overlay-root/disk-layout.json", "/opt/modules/overlay-root/disk-layout.json")
 	h.Run("ln", "-s", "/opt/hack/install-runner", "/usr/local/bin/install-runner")
 	// Of the same Debian as the host, so that its libraries go with them.
-	shell(t, `cd "$1"; tar -cf - usr/sbin/{sfdisk,mkfs.fat,mkfs.vfat,mke2fs,mkfs.ext4,e2fsck} usr/bin/jq etc/mke2fs.conf \
-		usr/lib/x86_64-linux-gnu/lib{fdisk,jq,onig,ext2fs,e2p,com_err,readline,tinfo}.so.* | tar -C "$2" -xf -`,
+	shell(t, `cd "$1"; tar -cf - usr/sbin/{sfdisk,mkfs.fat,mkfs.vfat,mke2fs,mkfs.ext4,e2fsck,debugfs} usr/bin/jq etc/mke2fs.conf \
+		usr/lib/x86_64-linux-gnu/lib{fdisk,jq,onig,ext2fs,e2p,ss,com_err,readline,tinfo}.so.* | tar -C "$2" -xf -`,
 		filepath.Join(made(t), "tree"), h.Path("/"))
 
 	h.Run("sh", "-euc", `printf '#!/bin/sh\necho "$*" >>/tmp/called; mountpoint -q "$2/boot"\n' >/usr/local/bin/nixos-install
@@ -293,7 +293,13 @@ func (in installer) refuses(t *testing.T, device string) {
 		{"older than what was accepted", remembers(`.tag = "boot-v2027.01.01" | .createdAt = "` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `" | del(.seen)`),
 			device, []string{"--keep-var"}, 1, "already accepted the newer boot-v2027.01.01"},
 		{"other than what was accepted", remembers(`.sums = "` + strings.Repeat("0", 64) + `"`), device, []string{"--keep-var"}, 1, "other contents under this tag"},
-		{"no release", remembers("."), device, []string{"--against", ""}, 64, "--against lacks its value"},
+		// Its journal can't be replayed: it can be looked at, and not written to.
+		{"/var is damaged", remembers(".") + `at=$(/usr/sbin/debugfs -R 'bmap <8> 0' ${1}p4 2>/dev/null); echo $at >/tmp/at; dd if=${1}p4 of=/tmp/journal bs=4096 skip=$at count=1 status=none
+			dd if=/dev/zero of=${1}p4 bs=4096 seek=$at count=1 conv=notrunc status=none;`, device, []string{"--keep-var"}, 2, "cannot be kept; mend it (fsck " + device + "p4)"},
+		{"mounted elsewhere", `dd if=/tmp/journal of=${1}p4 bs=4096 seek=$(cat /tmp/at) count=1 conv=notrunc status=none
+			unshare --mount --propagation private sh -euc 'mount "$1" /mnt; echo $$ >/tmp/holder; exec sleep 300 >/dev/null 2>&1' - ${1}p3 &
+			for i in $(seq 100); do [ ! -e /tmp/holder ] || break; sleep 0.1; done;`, device, nil, 2, "is in use by something that cannot be seen from here"},
+		{"no release", "kill $(cat /tmp/holder);", device, []string{"--against", ""}, 64, "--against lacks its value"},
 		{"no option", "", device, []string{"--force"}, 64, "unknown option --force"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
