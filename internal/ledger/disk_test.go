@@ -294,7 +294,7 @@ func TestOtherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The directories that the testing package makes are private.
-		for parent := dir; parent != "/" && parent != os.TempDir(); parent = filepath.Dir(parent) {
+		for parent := dir; parent != "/" && parent != filepath.Clean(os.TempDir()); parent = filepath.Dir(parent) {
 			if err := os.Chmod(parent, 0o755); err != nil {
 				t.Fatal(err)
 			}
