@@ -43,41 +43,14 @@ let
 
   # Of what these services need of the system, nothing is left out here that one
   # of them can do without.
-  hardening = {
+  hardening = import ../hardening.nix // {
     User = paths.user;
     Group = paths.user;
     UMask = "0027";
-    LimitCORE = 0;
-    CapabilityBoundingSet = "";
-    AmbientCapabilities = "";
-    NoNewPrivileges = true;
-    KeyringMode = "private";
-    LockPersonality = true;
-    MemoryDenyWriteExecute = true;
-    PrivateDevices = true;
-    DevicePolicy = "closed";
-    PrivateIPC = true;
-    PrivateTmp = true;
-    ProcSubset = "pid";
-    ProtectClock = true;
-    ProtectControlGroups = true;
-    ProtectHome = true;
-    ProtectHostname = true;
-    ProtectKernelLogs = true;
-    ProtectKernelModules = true;
-    ProtectKernelTunables = true;
-    ProtectProc = "invisible";
-    ProtectSystem = "strict";
-    RemoveIPC = true;
-    RestrictNamespaces = true;
-    RestrictRealtime = true;
-    RestrictSUIDSGID = true;
-    SystemCallArchitectures = "native";
     SystemCallFilter = [
       "@system-service"
       "~@privileged @resources"
     ];
-    SystemCallErrorNumber = "EPERM";
   };
 
   # A boot host that gave up would have to be visited.

@@ -81,33 +81,11 @@ in
     RuntimeDirectory = "ec-node/%p";
     WorkingDirectory = "%t/ec-node/%p";
     UMask = "0077";
-    LimitCORE = 0;
 
-    # Hardening. It reads the network and writes the network.
-    AmbientCapabilities = "";
-    CapabilityBoundingSet = "";
-    NoNewPrivileges = true;
-    KeyringMode = "private";
-    LockPersonality = true;
-    MemoryDenyWriteExecute = true;
-    # x264 on the CPU is what every runner can do. Whoever encodes with a GPU
-    # takes PrivateDevices back, and says so in his own configuration.
-    PrivateDevices = true;
-    DevicePolicy = "closed";
-    PrivateIPC = true;
-    PrivateTmp = true;
+    # It reads the network and writes the network. x264 on the CPU is what every
+    # runner can do: whoever encodes with a GPU takes PrivateDevices back, and says
+    # so in his own configuration.
     PrivateUsers = true;
-    ProcSubset = "pid";
-    ProtectClock = true;
-    ProtectControlGroups = true;
-    ProtectHome = true;
-    ProtectHostname = true;
-    ProtectKernelLogs = true;
-    ProtectKernelModules = true;
-    ProtectKernelTunables = true;
-    ProtectProc = "invisible";
-    ProtectSystem = "strict";
-    RemoveIPC = true;
     # AF_UNIX: name resolution and the journal; AF_NETLINK: which addresses the
     # machine has, which QUIC wants to know.
     RestrictAddressFamilies = [
@@ -116,20 +94,16 @@ in
       "AF_INET6"
       "AF_NETLINK"
     ];
-    RestrictNamespaces = true;
-    RestrictRealtime = true;
-    RestrictSUIDSGID = true;
-    SystemCallArchitectures = "native";
     # @resources stays: encoders set the affinity and the priority of their
     # threads.
     SystemCallFilter = [
       "@system-service"
       "~@privileged"
     ];
-    SystemCallErrorNumber = "EPERM";
   }
   // unlessEmpty "LoadCredential" (
     map (key: "${key}:${file credentials.${key}}") (builtins.attrNames credentials)
   )
-  // (if environmentFile == null then { } else { EnvironmentFile = file environmentFile; });
+  // (if environmentFile == null then { } else { EnvironmentFile = file environmentFile; })
+  // import ../hardening.nix;
 }
