@@ -134,13 +134,9 @@ func (s *Stager) Check(ctx context.Context, name string) (Record, error) {
 		return err
 	})
 	if err != nil {
-		return Record{}, s.blame(r, record.Tarball, err)
+		return Record{}, err
 	}
-	parsed, err := ParseScript(script)
-	if err != nil {
-		return Record{}, s.blame(r, record.Tarball, badBundle("its %s: %v", ScriptName, err))
-	}
-	if want[ScriptName], err = hashOf(bytes.NewReader(parsed.Encode(record.URL, record.Tag, name))); err != nil {
+	if want[ScriptName], err = hashOf(bytes.NewReader(script.Encode(record.URL, record.Tag, name))); err != nil {
 		return Record{}, err
 	}
 	for _, file := range slices.Sorted(maps.Keys(want)) {

@@ -195,16 +195,12 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 		return writeFile(filepath.Join(dir, name), in)
 	})
 	if err != nil {
+		return Record{}, err
+	}
+	if err := checkSystem(ctx, r, script); err != nil {
 		return Record{}, s.blame(r, asset, err)
 	}
-	parsed, err := ParseScript(script)
-	if err != nil {
-		return Record{}, s.blame(r, asset, badBundle("its %s: %v", ScriptName, err))
-	}
-	if err := checkSystem(ctx, r, parsed); err != nil {
-		return Record{}, s.blame(r, asset, err)
-	}
-	if err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(parsed.Encode(s.URL, r.Tag(), name))); err != nil {
+	if err = writeFile(filepath.Join(dir, ScriptName), bytes.NewReader(script.Encode(s.URL, r.Tag(), name))); err != nil {
 		return Record{}, err
 	}
 	record := Record{recordSchema, r.Tag(), r.Digest().String(), asset, s.URL}
@@ -260,28 +256,36 @@ func put(from, to string) error {
 }
 
 // unpackKept unpacks the bundle in file, which must be the asset of r that file is
-// called: otherwise, whatever else is wrong with it, it is an *[AlteredError].
-func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string, take func(name string, in io.Reader) error) (script []byte, err error) {
+// called: otherwise, whatever else is wrong with it, it is an *[AlteredError]. A
+// bundle that breaks a rule is an *[release.UntrustedError]. It returns its script.
+func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string, take func(name string, in io.Reader) error) (Script, error) {
 	asset := filepath.Base(file)
 	want, ok := r.Sums().Digest(asset)
 	if !ok {
-		return nil, &AlteredError{file, fmt.Sprintf("the release has no %s", asset)}
+		return Script{}, &AlteredError{file, fmt.Sprintf("the release has no %s", asset)}
 	}
 	f, err := openRegular(file)
 	if err != nil {
-		return nil, asAltered(file, err)
+		return Script{}, asAltered(file, err)
 	}
 	defer f.Close()
 	h := sha256.New()
 	in := io.TeeReader(&contextReader{ctx, f}, h)
-	script, unpackErr := unpack(ctx, in, take)
+	data, unpackErr := unpack(ctx, in, take)
 	if _, err := io.Copy(io.Discard, in); err != nil {
-		return nil, err
+		return Script{}, err
 	}
 	if got := fmt.Sprintf("%x", h.Sum(nil)); got != want.String() {
-		return nil, &AlteredError{file, fmt.Sprintf("it has SHA-256 %s, but the signed %s wants %s", got, release.SumsName, want)}
+		return Script{}, &AlteredError{file, fmt.Sprintf("it has SHA-256 %s, but the signed %s wants %s", got, release.SumsName, want)}
 	}
-	return script, unpackErr
+	if unpackErr != nil {
+		return Script{}, s.blame(r, asset, unpackErr)
+	}
+	script, err := ParseScript(data)
+	if err != nil {
+		return Script{}, s.blame(r, asset, badBundle("its %s: %v", ScriptName, err))
+	}
+	return script, nil
 }
 
 // blame says of which release a bundle is that breaks a rule.
