@@ -99,11 +99,7 @@ func keysThatAreNone(c config.Config) error {
 func missingForUnits(c config.Config) []error {
 	c.Release.TokenFile = ""
 	var missing []error
-	for _, check := range []func() error{
-		func() error { _, err := acceptedTags(c, ""); return err },
-		func() error { _, err := releaseVerifier(c); return err },
-		func() error { _, err := releaseSources(c); return err },
-	} {
+	for _, check := range releaseChecks(c, "") {
 		if err := check(); err != nil {
 			missing = append(missing, err)
 		}
