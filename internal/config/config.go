@@ -180,6 +180,11 @@ func (c *Config) Check() error {
 	if _, err := closure.ParseStoreDir(string(c.StoreDir)); err != nil {
 		return fmt.Errorf("storeDir: %w", err)
 	}
+	// Scratch stores and images have no other, and a Nix that was built for
+	// another one has no system to verify.
+	if c.StoreDir != closure.DefaultStoreDir {
+		return fmt.Errorf("storeDir: %s is not supported; want %s", c.StoreDir, closure.DefaultStoreDir)
+	}
 	if c.Workers < 0 || c.Workers > 1024 {
 		return fmt.Errorf("workers: %d is not between 0 and 1024", c.Workers)
 	}

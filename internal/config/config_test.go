@@ -42,12 +42,13 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// every sets every key to something else than its default.
+// every sets every key, to something else than its default where there is
+// anything else.
 const every = `{
   "configuration": "ec-runner-x86_64",
   "flake": "/etc/flake",
   "storeRoot": "/mnt",
-  "storeDir": "/gnu/store",
+  "storeDir": "/nix/store",
   "stateDir": "/state",
   "read": "disk",
   "workers": 3,
@@ -84,7 +85,7 @@ const every = `{
 
 func TestParseEveryKey(t *testing.T) {
 	want := Config{
-		Configuration: "ec-runner-x86_64", Flake: "/etc/flake", StoreRoot: "/mnt", StoreDir: "/gnu/store", StateDir: "/state",
+		Configuration: "ec-runner-x86_64", Flake: "/etc/flake", StoreRoot: "/mnt", StoreDir: "/nix/store", StateDir: "/state",
 		Read: nar.ReadDisk, Workers: 3,
 		Nix: Nix{BinDir: "/opt/nix/bin", EvalTimeout: Duration(90 * time.Second)},
 		Release: Release{
@@ -169,6 +170,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"nix": {"binDir": "bin"}}`, `nix.binDir: "bin" is not an absolute path`},
 		{`{"release": {"tokenFile": "token"}}`, `release.tokenFile: "token" is not an absolute path`},
 		{`{"configuration": "../x"}`, `configuration name "../x": want letters`},
+		{`{"storeDir": "/gnu/store"}`, `storeDir: /gnu/store is not supported; want /nix/store`},
 		{`{"storeDir": "/nix/store/"}`, `storeDir: parse store directory "/nix/store/"`},
 		{`{"workers": -1}`, "workers: -1 is not between 0 and 1024"},
 		{`{"workers": 1025}`, "workers: 1025 is not between 0 and 1024"},
