@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nix-community/go-nix/pkg/derivation"
 	"github.com/nix-community/go-nix/pkg/nixbase32"
 	"github.com/nix-community/go-nix/pkg/nixhash"
 
@@ -38,7 +37,8 @@ type Derivation struct {
 // Output is one output of a derivation.
 type Output struct {
 	// Path is where the output goes; empty where that is known only once it was
-	// built (floating content-addressed derivations and what depends on them).
+	// built (floating content-addressed and impure derivations, and what depends
+	// on them).
 	Path closure.StorePath
 	// HashAlgo and Hash, in hexadecimal, are set where the derivation says
 	// beforehand what the output is: a fixed-output derivation. HashAlgo is an
@@ -75,57 +75,60 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 	if bytes.HasPrefix(data, []byte("DrvWithVersion(")) {
 		return nil, errors.New("dynamic derivations are not supported")
 	}
-	parsed, err := derivation.ReadDerivation(bytes.NewReader(data))
+	w, err := parseATerm(data)
 	if err != nil {
 		return nil, err
+	}
+	if len(w.outputs) == 0 {
+		return nil, errors.New("it has no output")
 	}
 	dir := p.Dir()
 	d := &Derivation{
 		Path:             p,
-		Outputs:          make(map[string]Output, len(parsed.Outputs)),
-		InputDerivations: make(map[closure.StorePath][]string, len(parsed.InputDerivations)),
-		System:           parsed.Platform,
-		Builder:          parsed.Builder,
-		Env:              parsed.Env,
+		Outputs:          make(map[string]Output, len(w.outputs)),
+		InputDerivations: make(map[closure.StorePath][]string, len(w.inputs)),
+		System:           w.system,
+		Builder:          w.builder,
+		Args:             w.args,
+		Env:              make(map[string]string, len(w.variables)),
 	}
-	// go-nix leaves these as they are written in the file.
-	for _, arg := range parsed.Arguments {
-		d.Args = append(d.Args, unescaper.Replace(arg))
+	for _, v := range w.variables {
+		d.Env[v[0]] = v[1]
 	}
-	for input, outputs := range parsed.InputDerivations {
-		in, err := dir.Parse(input)
+	for _, input := range w.inputs {
+		in, err := dir.Parse(input.path)
 		if err != nil {
 			return nil, err
 		}
 		if !in.IsDerivation() {
 			return nil, fmt.Errorf("%s is listed as a derivation", in)
 		}
-		d.InputDerivations[in] = outputs
+		d.InputDerivations[in] = input.outputs
 	}
-	for _, source := range parsed.InputSources {
+	for _, source := range w.sources {
 		src, err := dir.Parse(source)
 		if err != nil {
 			return nil, err
 		}
 		d.InputSources = append(d.InputSources, src)
 	}
-	// go-nix's parser forgives quite something; the hash does not.
 	if want := d.textPath(data); want != p {
 		return nil, fmt.Errorf("its contents are those of %s", want)
 	}
-	for name, o := range parsed.Outputs {
-		out := Output{HashAlgo: o.HashAlgorithm, Hash: o.Hash}
-		if o.Path != "" {
-			if out.Path, err = dir.Parse(o.Path); err != nil {
+	for _, o := range w.outputs {
+		if o.name == "" {
+			return nil, errors.New("an output has no name")
+		}
+		out := Output{HashAlgo: o.algo, Hash: o.hash}
+		if o.path != "" {
+			if out.Path, err = dir.Parse(o.path); err != nil {
 				return nil, err
 			}
 		}
-		d.Outputs[name] = out
+		d.Outputs[o.name] = out
 	}
 	return d, nil
 }
-
-var unescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`)
 
 // textPath computes the store path of d as Nix does for text files: a hash over
 // the contents and what they refer to.
@@ -151,7 +154,7 @@ func (d *Derivation) textPath(data []byte) closure.StorePath {
 // Nix database and nix path-info --json have it, "fixed:r:sha256:<base 32>", or
 // "" for an output that is not fixed.
 func (o Output) ContentAddress() (string, error) {
-	if o.Hash == "" {
+	if o.Hash == "" || o.Path == "" {
 		return "", nil
 	}
 	// The rest is a method of hashing, "r:" or, of experimental features,

@@ -161,7 +161,14 @@ func TestReadDerivationsRefuses(t *testing.T) {
 		{"input dropped", func(t *testing.T, dir string) {
 			edit(t, filepath.Join(dir, top.Base()), `("`+string(lib)+`",["dev"]),`, "")
 		}, "its contents are those of"},
-		{"trailing bytes", func(t *testing.T, dir string) { edit(t, filepath.Join(dir, lib.Base()), "Derive(", "Derive( ") }, ""},
+		{"a blank", func(t *testing.T, dir string) { edit(t, filepath.Join(dir, lib.Base()), "Derive(", "Derive( ") }, "want ["},
+		{"trailing bytes", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, lib.Base()), "x86_64-linux\")])", "x86_64-linux\")]) ")
+		}, "something follows"},
+		{"cut short", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, lib.Base()), "x86_64-linux\")])", "x86_64-lin")
+		}, "a string does not end"},
+		{"out of order", func(t *testing.T, dir string) { edit(t, filepath.Join(dir, lib.Base()), `("dev",`, `("zev",`) }, "outputs: "},
 		{"another derivation", func(t *testing.T, dir string) {
 			data, err := os.ReadFile(filepath.Join(dir, old.Base()))
 			if err != nil {
@@ -169,10 +176,10 @@ func TestReadDerivationsRefuses(t *testing.T) {
 			}
 			write(t, filepath.Join(dir, lib.Base()), string(data))
 		}, "its contents are those of"},
-		{"empty", func(t *testing.T, dir string) { write(t, filepath.Join(dir, lib.Base()), "") }, "too short"},
+		{"empty", func(t *testing.T, dir string) { write(t, filepath.Join(dir, lib.Base()), "") }, "want Derive("},
 		{"not a derivation", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, lib.Base()), strings.Repeat("hello ", 10))
-		}, "prefix"},
+		}, "want Derive("},
 		{"dynamic", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, lib.Base()), `DrvWithVersion("xp-dyn-drv",[],[])`)
 		}, "not supported"},
@@ -291,4 +298,68 @@ func edit(t *testing.T, name, from, to string) {
 		t.Fatalf("%s has no %q", name, from)
 	}
 	write(t, name, strings.Replace(string(data), from, to, 1))
+}
+
+// A download may be made with anything, also with what lies at places that
+// nobody knows before it is built: a fixed output is what it says, whatever it
+// was made from.
+func TestFloatingBehindFixed(t *testing.T) {
+	store, drv := instantiate(t, "ca-derivations", `
+let
+  system = "x86_64-linux";
+  builder = "/bin/sh";
+  floating = derivation {
+    name = "floating"; inherit system builder; outputs = [ "out" "dev" "man" ];
+    __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+  };
+  deferred = derivation { name = "deferred"; inherit system builder; from = floating.dev; };
+  fixed = derivation {
+    name = "fixed"; inherit system builder; from = [ floating deferred ];
+    outputHashAlgo = "md5"; outputHash = "d41d8cd98f00b204e9800998ecf8427e";
+  };
+in derivation { name = "top"; inherit system builder fixed; }`)
+	g, err := ReadDerivations(t.Context(), store, drv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses, err := g.ContentAddresses()
+	if err != nil || len(addresses) != 1 || len(g) != 4 {
+		t.Errorf("%d derivations with the addresses %v, %v, want 4 with one", len(g), addresses, err)
+	}
+	for p, ca := range addresses {
+		if p.Name() != "fixed" || ca != "fixed:md5:3y8bwfr609h3lh9ch0izcqq7fl" {
+			t.Errorf("%s has the address %s", p, ca)
+		}
+		if !contentAddress.MatchString(ca) {
+			t.Errorf("%s is not taken for the address that it is", ca)
+		}
+	}
+}
+
+// instantiate has the nix of this machine write derivations into a store of
+// their own.
+func instantiate(t *testing.T, features, expression string) (*Store, closure.StorePath) {
+	t.Helper()
+	program, err := exec.LookPath("nix-instantiate")
+	if err != nil {
+		t.Skip(err)
+	}
+	root := t.TempDir()
+	cmd := exec.Command(program, "--store", root, "--option", "experimental-features", features, "--expr", expression)
+	cmd.Env = append(os.Environ(), "HOME="+root, "XDG_CACHE_HOME="+root, "NIX_REMOTE=", "NIX_PATH=")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := closure.ParseStorePath(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := OpenStore(root, path.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store, path
 }

@@ -81,8 +81,10 @@ func decodeRow(dir closure.StoreDir, p closure.StorePath, row nix_v10.QueryPathI
 }
 
 // contentAddress is the form of Nix's content addresses: "text:sha256:…",
-// "fixed:sha256:…", "fixed:r:sha256:…", "fixed:git:sha1:…".
-var contentAddress = regexp.MustCompile(`^(text|fixed)(:[a-z]{1,8})?:[a-z0-9]{1,16}:[0-9a-z]{32,128}$`)
+// "fixed:sha256:…", "fixed:r:sha256:…", "fixed:git:sha1:…". The digests are in
+// base 32, where md5 takes 26 characters and sha512 103; in base 16 that would
+// be 128.
+var contentAddress = regexp.MustCompile(`^(text|fixed)(:[a-z]{1,8})?:[a-z0-9]{1,16}:[0-9a-z]{26,128}$`)
 
 // malformedRow tells whether a row could not be read because of what is in it.
 func malformedRow(p closure.StorePath, err error) *RowError {
