@@ -107,8 +107,9 @@ const cpioHeader = 6 + 13*8
 
 // walkCpio goes through one archive and leaves r behind its trailer.
 func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
+	linked := newCpioLinks()
 	for {
-		m, name, err := readCpioHeader(r)
+		m, link, name, err := readCpioHeader(r)
 		if err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 			if m.Size != 0 { // Linux skips them, and what they seem to hold
 				return malformed("the end of a cpio archive has %d bytes", m.Size)
 			}
-			return nil
+			return linked.end(w)
 		}
 		if m.Path, err = cleanPath(name); err != nil {
 			return err
@@ -137,8 +138,16 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 		if m.Type != nar.Regular {
 			m.Size = 0
 		}
-		if err := w.member(m, io.LimitReader(r, size), size); err != nil {
-			return err
+		names := []Member{m}
+		if m.Type == nar.Regular && link.count > 1 {
+			if names, err = linked.add(link.file, m); err != nil {
+				return err
+			}
+		}
+		if len(names) > 0 {
+			if err := w.members(names, io.LimitReader(r, size), size); err != nil {
+				return err
+			}
 		}
 		if _, err := r.Discard(int(padded)); err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -146,38 +155,46 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 	}
 }
 
-func readCpioHeader(r *bufio.Reader) (Member, string, error) {
+// cpioLink says which file a node is, and how many names that has, in the
+// archive or not.
+type cpioLink struct {
+	file  cpioFile
+	count uint32
+}
+
+// readCpioHeader reads the header and the name of one node.
+func readCpioHeader(r *bufio.Reader) (Member, cpioLink, string, error) {
 	var head [cpioHeader]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return Member{}, "", noEOF(err)
+		return Member{}, cpioLink{}, "", noEOF(err)
 	}
 	if !isCpio(head[:]) {
-		return Member{}, "", malformed("a cpio header begins with %q", head[:6])
+		return Member{}, cpioLink{}, "", malformed("a cpio header begins with %q", head[:6])
 	}
 	var field [13]uint32
 	for i := range field {
 		var raw [4]byte
 		if _, err := hex.Decode(raw[:], head[6+8*i:14+8*i]); err != nil {
-			return Member{}, "", malformed("a cpio header holds %q where a number belongs", head[6+8*i:14+8*i])
+			return Member{}, cpioLink{}, "", malformed("a cpio header holds %q where a number belongs", head[6+8*i:14+8*i])
 		}
 		field[i] = uint32(raw[0])<<24 | uint32(raw[1])<<16 | uint32(raw[2])<<8 | uint32(raw[3])
 	}
 	mode, nameSize := field[1], field[11]
 	if nameSize == 0 || nameSize > maxPath {
-		return Member{}, "", malformed("a name of %d bytes in a cpio archive", nameSize)
+		return Member{}, cpioLink{}, "", malformed("a name of %d bytes in a cpio archive", nameSize)
 	}
 	name := make([]byte, nameSize)
 	if _, err := io.ReadFull(r, name); err != nil {
-		return Member{}, "", noEOF(err)
+		return Member{}, cpioLink{}, "", noEOF(err)
 	}
 	if name[nameSize-1] != 0 {
-		return Member{}, "", malformed("a name in a cpio archive does not end")
+		return Member{}, cpioLink{}, "", malformed("a name in a cpio archive does not end")
 	}
 	if _, err := r.Discard(int((4 - (cpioHeader+nameSize)%4) % 4)); err != nil {
-		return Member{}, "", noEOF(err)
+		return Member{}, cpioLink{}, "", noEOF(err)
 	}
 	m := Member{Mode: mode & 0o7777, Type: typeOf(mode), UID: field[2], GID: field[3], MTime: int64(field[5]), Size: int64(field[6])}
-	return m, string(name[:nameSize-1]), nil
+	return m, cpioLink{cpioFile{major: field[7], minor: field[8], inode: field[0]}, field[4]}, string(name[:nameSize-1]), nil
 }
 
 // typeOf returns the type in a st_mode, zero for what has no place in a NAR.

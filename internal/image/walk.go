@@ -142,17 +142,37 @@ func isImage(m Member, head []byte) bool {
 	return compressionOf(head) != plain && isInitrdName(path.Base(m.Path))
 }
 
+// members hands out nodes with the same contents, which are the next size bytes
+// of r: the names of one file. An image is gone into under the last of them.
+func (w *walker) members(names []Member, r io.Reader, size int64) error {
+	last := len(names) - 1
+	var others []io.WriteCloser
+	for _, m := range names[:last] {
+		out, err := w.begin(m)
+		if err != nil {
+			return err
+		}
+		if out != nil {
+			others = append(others, out)
+			r = io.TeeReader(r, &sink{out})
+		}
+	}
+	if err := w.member(names[last], r, size); err != nil {
+		return err
+	}
+	for _, out := range others {
+		if err := out.Close(); err != nil {
+			return outside(err)
+		}
+	}
+	return nil
+}
+
 // member hands out one node; its contents are the next size bytes of r.
 func (w *walker) member(m Member, r io.Reader, size int64) error {
-	if err := w.ctx.Err(); err != nil {
-		return outside(err)
-	}
-	if w.left.Members--; w.left.Members < 0 {
-		return tooLarge("it has more than %d members", w.limits.Members)
-	}
-	out, err := w.visit(m)
+	out, err := w.begin(m)
 	if err != nil {
-		return outside(err)
+		return err
 	}
 	if m.Type != nar.Regular {
 		_, err := io.CopyN(io.Discard, r, size)
@@ -165,6 +185,18 @@ func (w *walker) member(m Member, r io.Reader, size int64) error {
 		return tooLarge("it holds more than %d bytes", w.limits.Bytes)
 	}
 	return w.contents(m, r, size, out)
+}
+
+// begin has m visited and returns where its contents go.
+func (w *walker) begin(m Member) (io.WriteCloser, error) {
+	if err := w.ctx.Err(); err != nil {
+		return nil, outside(err)
+	}
+	if w.left.Members--; w.left.Members < 0 {
+		return nil, tooLarge("it has more than %d members", w.limits.Members)
+	}
+	out, err := w.visit(m)
+	return out, outside(err)
 }
 
 // contents writes the contents of m to out, and goes into m if it is an image.
