@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -8,10 +9,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -20,8 +24,42 @@ import (
 // maxFile bounds the files that a policy names: a trusted root has 10 kB.
 const maxFile = 4 << 20
 
-// parsePublicKey reads one public key in PEM.
+// checkSingle reports that data holds several blocks of PEM; name says what a
+// block is.
+func checkSingle(data []byte, name func(*pem.Block) string) error {
+	var names []string
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		names = append(names, name(block))
+	}
+	if n := bytes.Count(data, []byte("-----BEGIN ")); n > len(names) {
+		names = append(names, fmt.Sprintf("%d that cannot be read", n-len(names)))
+	}
+	if len(names) < 2 {
+		return nil
+	}
+	if n := len(names); n > maxSigners {
+		names = append(names[:maxSigners], fmt.Sprintf("and %d more", n-maxSigners))
+	}
+	return fmt.Errorf("several blocks of PEM, of which the first alone would be read: %s; want one key in each file, under a name of its own", strings.Join(names, ", "))
+}
+
+// publicName names the public key in a block by what identifies it in bundles.
+func publicName(block *pem.Block) string {
+	if pub, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
+		if id, err := keyID(pub); err == nil {
+			return "key " + id
+		}
+	}
+	return blockType(block)
+}
+
+func blockType(block *pem.Block) string { return strconv.Quote(clip(block.Type)) }
+
+// parsePublicKey reads the one public key in PEM.
 func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
+	if err := checkSingle(pem, publicName); err != nil {
+		return nil, err
+	}
 	pub, err := cryptoutils.UnmarshalPEMToPublicKey(pem)
 	if err != nil {
 		return nil, fmt.Errorf("no public key in PEM (%w); want the file that begins with -----BEGIN PUBLIC KEY-----", err)

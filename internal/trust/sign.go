@@ -37,6 +37,9 @@ var ErrPassword = errors.New("missing or wrong password")
 // asked only for an encrypted one; nil, or a nil result, is no password, which
 // is something else than an empty one.
 func ParsePrivateKey(pem []byte, password func() ([]byte, error)) (*PrivateKey, error) {
+	if err := checkSingle(pem, blockType); err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
 	var passwordErr error
 	asked := false
 	ask := func(bool) ([]byte, error) {

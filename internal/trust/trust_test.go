@@ -393,6 +393,38 @@ func TestParsePrivateKey(t *testing.T) {
 	}
 }
 
+// TestSeveralBlocks is of files with more than one key: to read the first only
+// would leave out a signer that somebody put there on purpose.
+func TestSeveralBlocks(t *testing.T) {
+	a, b := newKey(t, "ecdsa"), newKey(t, "ed25519")
+	one, two := named(t, "a", a).PEM, named(t, "b", b).PEM
+	private := string(pkcs8(t, rawKey(t, "ecdsa")))
+	for _, c := range []struct {
+		name, pem string
+		want      []string
+	}{
+		{"two keys", one + two, []string{a.ID(), b.ID()}},
+		{"one key twice", one + one, []string{a.ID()}},
+		{"text between them", "# ours\n" + one + "# theirs\n" + two, []string{a.ID(), b.ID()}},
+		{"a key and a private key", one + private, []string{a.ID(), "PRIVATE KEY"}},
+		{"one that is cut short", one + two[:len(two)-20], []string{a.ID(), "1 that cannot be read"}},
+		{"many", strings.Repeat(one, 40), []string{"and 24 more"}},
+	} {
+		_, err := trust.New(trust.Policy{Keys: []trust.Key{{Name: "release", PEM: c.pem}}})
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want an error that names %s", c.name, err, want)
+			}
+		}
+	}
+	if _, err := trust.New(trust.Policy{Keys: []trust.Key{{Name: "release", PEM: "# ours\n" + one + "# no more\n"}}}); err != nil {
+		t.Errorf("one key with text about it: %v", err)
+	}
+	if _, err := trust.ParsePrivateKey([]byte(private+private), nil); err == nil || !strings.Contains(err.Error(), `"PRIVATE KEY", "PRIVATE KEY"`) {
+		t.Errorf("two private keys: %v", err)
+	}
+}
+
 func TestUnsafeUnsigned(t *testing.T) {
 	s, err := trust.UnsafeUnsigned().Verify(t.Context(), sums, nil)
 	if err != nil || s.Kind != release.Unsigned || !strings.Contains(s.String(), "nobody") {
