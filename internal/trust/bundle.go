@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -63,7 +64,22 @@ func unsupported(format string, args ...any) error {
 // verified.
 type parsedBundle struct{ *bundle.Bundle }
 
+// parseBundle reads a bundle with a signature over a file.
 func parseBundle(data []byte) (*parsedBundle, error) {
+	b, err := readBundle(data)
+	if err != nil {
+		return nil, err
+	}
+	if b.GetMessageSignature() == nil {
+		return nil, unsupported("it is an attestation, not a signature over %s", release.SumsName)
+	}
+	return b, nil
+}
+
+// readBundle reads a bundle of versions 0.1 to 0.3. Before 0.3 a certificate is
+// the first of a chain; the others are not looked at, but for their being no
+// roots: what is believed is in the trusted root alone.
+func readBundle(data []byte) (*parsedBundle, error) {
 	// The media type decides what else there may be, so it is looked at first,
 	// and named if it is not one of ours.
 	var head struct {
@@ -76,20 +92,49 @@ func parseBundle(data []byte) (*parsedBundle, error) {
 	if head.MediaType == "" && head.Legacy != nil {
 		return nil, unsupported("it is in cosign's old form; sign with a cosign that writes the bundle format (version 3, or version 2 with --new-bundle-format)")
 	}
-	b := new(bundle.Bundle)
-	if err := b.UnmarshalJSON(data); err != nil {
-		if errors.Is(err, bundle.ErrUnsupportedMediaType) {
-			return nil, unsupported("unknown media type %q", clip(head.MediaType))
-		}
+	b := &parsedBundle{new(bundle.Bundle)}
+	err := b.UnmarshalJSON(data)
+	if errors.Is(err, bundle.ErrUnsupportedMediaType) {
+		return nil, unsupported("unknown media type %q; bundles of the versions 0.1, 0.2 and 0.3 are read", clip(head.MediaType))
+	}
+	// What is wrong with the parts is clearer than what follows from it.
+	if err := b.checkParts(); err != nil {
+		return nil, err
+	}
+	if err != nil {
 		return nil, malformed("%q", clip(err.Error()))
 	}
-	if b.GetMessageSignature() == nil {
-		return nil, unsupported("it is an attestation, not a signature over %s", release.SumsName)
+	if b.VerificationMaterial.GetPublicKey() == nil && !b.hasCertificate() {
+		return nil, unsupported("it names neither a public key nor a certificate")
 	}
-	if b.VerificationMaterial.GetPublicKey() == nil && b.VerificationMaterial.GetCertificate() == nil {
-		return nil, unsupported("it names neither a public key nor one certificate")
+	return b, nil
+}
+
+// checkParts reports what is wrong with the certificates and log entries of b,
+// as far as it could be read.
+func (b *parsedBundle) checkParts() error {
+	if chain := b.VerificationMaterial.GetX509CertificateChain(); chain != nil && len(chain.GetCertificates()) == 0 {
+		return malformed("its certificate chain is empty")
 	}
-	return &parsedBundle{b}, nil
+	for _, raw := range b.chain() {
+		c, err := x509.ParseCertificate(raw.GetRawBytes())
+		if err != nil {
+			return malformed("a certificate of its chain does not parse")
+		}
+		if bytes.Equal(c.RawIssuer, c.RawSubject) {
+			return malformed("its certificate chain holds a root certificate; roots are taken from the policy alone")
+		}
+	}
+	for _, entry := range b.VerificationMaterial.GetTlogEntries() {
+		if entry.GetLogIndex() < 0 {
+			return malformed("a log entry has the index %d", entry.GetLogIndex())
+		}
+	}
+	return nil
+}
+
+func (b *parsedBundle) chain() []*protocommon.X509Certificate {
+	return b.VerificationMaterial.GetX509CertificateChain().GetCertificates()
 }
 
 // over reports whether b states to be about the bytes with that digest. The
@@ -111,7 +156,15 @@ func (b *parsedBundle) over(digest [32]byte) error {
 }
 
 func (b *parsedBundle) hasCertificate() bool {
-	return b.VerificationMaterial.GetCertificate() != nil
+	return b.VerificationMaterial.GetCertificate() != nil || b.VerificationMaterial.GetX509CertificateChain() != nil
+}
+
+// certificate returns the certificate that b was signed with, nil for none.
+func (b *parsedBundle) certificate() []byte {
+	if chain := b.chain(); len(chain) > 0 {
+		return chain[0].GetRawBytes()
+	}
+	return b.VerificationMaterial.GetCertificate().GetRawBytes()
 }
 
 // hint returns which key b says that it was signed with.

@@ -115,6 +115,49 @@ func keyless(t testing.TB, v *ca.VirtualSigstore, data []byte, logged time.Time,
 	return out
 }
 
+// chained turns data into a bundle of a version before 0.3: its certificate is
+// the first of a chain, before the roots of authorities, or is left out.
+func chained(t testing.TB, data []byte, version string, rootsOnly bool, authorities ...root.CertificateAuthority) []byte {
+	t.Helper()
+	return edited(t, data, func(b *bundle.Bundle) {
+		chain := new(protocommon.X509CertificateChain)
+		if !rootsOnly {
+			chain.Certificates = append(chain.Certificates, b.VerificationMaterial.GetCertificate())
+		}
+		for _, a := range authorities {
+			chain.Certificates = append(chain.Certificates, &protocommon.X509Certificate{RawBytes: a.(*root.FulcioCertificateAuthority).Root.Raw})
+		}
+		b.MediaType = "application/vnd.dev.sigstore.bundle+json;version=" + version
+		b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: chain}
+	})
+}
+
+// resigned puts the signature of another bundle into data.
+func resigned(t testing.TB, data, other []byte) []byte {
+	t.Helper()
+	var o bundle.Bundle
+	if err := o.UnmarshalJSON(other); err != nil {
+		t.Fatal(err)
+	}
+	return edited(t, data, func(b *bundle.Bundle) {
+		b.GetMessageSignature().Signature = o.GetMessageSignature().GetSignature()
+	})
+}
+
+func edited(t testing.TB, data []byte, edit func(*bundle.Bundle)) []byte {
+	t.Helper()
+	var b bundle.Bundle
+	if err := b.UnmarshalJSON(data); err != nil {
+		t.Fatal(err)
+	}
+	edit(&b)
+	out, err := b.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // logEntry completes the log entry of entity, which lacks what only the
 // bundle's JSON needs.
 func logEntry(t testing.TB, v *ca.VirtualSigstore, entity *ca.TestEntity) *protorekor.TransparencyLogEntry {
@@ -169,6 +212,11 @@ func TestKeyless(t *testing.T) {
 		{"stamped", with(func(i *trust.Identity) { i.TrustedRoot = stampsOnly }), keyless(t, v, sums, never, true), ""},
 		{"pattern", with(func(i *trust.Identity) { i.Identity, i.IdentityPattern = "", `[a-z]+@example\.org` }), keyless(t, v, sums, soon, false), ""},
 
+		{"version 0.1", good, chained(t, keyless(t, v, sums, soon, false), "0.1", false), ""},
+		{"version 0.2", good, chained(t, keyless(t, v, sums, soon, true), "0.2", false), ""},
+		{"version 0.2 with a root", good, chained(t, keyless(t, v, sums, soon, true), "0.2", true, v.FulcioCertificateAuthorities()...), release.ReasonMalformedBundle},
+		{"version 0.2 without a certificate", good, chained(t, keyless(t, v, sums, soon, true), "0.2", true), release.ReasonMalformedBundle},
+		{"another signature", good, resigned(t, keyless(t, v, sums, soon, true), keyless(t, v, sums, soon, true)), release.ReasonBadSignature},
 		{"another identity", with(func(i *trust.Identity) { i.Identity = "others@example.org" }), keyless(t, v, sums, soon, false), release.ReasonWrongIdentity},
 		{"pattern of a part", with(func(i *trust.Identity) { i.Identity, i.IdentityPattern = "", `releases@example` }), keyless(t, v, sums, soon, false), release.ReasonWrongIdentity},
 		{"another issuer", with(func(i *trust.Identity) { i.Issuer = "https://other.example.org" }), keyless(t, v, sums, soon, false), release.ReasonWrongIdentity},

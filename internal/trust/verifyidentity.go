@@ -5,7 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -16,6 +16,7 @@ import (
 
 type trustedIdentity struct {
 	Identity
+	root     root.TrustedMaterial
 	verifier *verify.Verifier
 	want     verify.CertificateIdentity
 }
@@ -41,7 +42,7 @@ func loadIdentity(i Identity) (*trustedIdentity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trustedIdentity{i, sv, want}, nil
+	return &trustedIdentity{i, trusted, sv, want}, nil
 }
 
 // demands returns what a signature must come with: everything that the
@@ -68,7 +69,7 @@ func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
 
 // verifyIdentity checks a bundle that was signed with a certificate.
 func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer, error) {
-	leaf, err := x509.ParseCertificate(b.VerificationMaterial.GetCertificate().GetRawBytes())
+	leaf, err := x509.ParseCertificate(b.certificate())
 	if err != nil {
 		return release.Signer{}, malformed("its certificate does not parse")
 	}
@@ -82,6 +83,11 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 	}
 	var refused error
 	for _, id := range v.identities {
+		// First, since of a signature that is not one by the certificate all that
+		// the log says is wrong as well.
+		if !id.isSigned(b, sums) {
+			return release.Signer{}, release.Untrusted(release.ReasonBadSignature, "the signature is not one with the certificate that comes with it, of %q", identity)
+		}
 		_, err := id.verifier.Verify(b, verify.NewPolicy(verify.WithArtifact(bytes.NewReader(sums)), verify.WithCertificateIdentity(id.want)))
 		if err == nil {
 			return release.Signer{Kind: release.SignedByIdentity, Name: id.Name, Identity: summary.SubjectAlternativeName, Issuer: summary.Issuer}, nil
@@ -92,11 +98,23 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 			refused = release.Untrusted(release.ReasonWrongIdentity, "signed by %q (issuer %q), which is not the identity %q that the policy names", identity, issuer, id.Name)
 		case isReason(refused, release.ReasonWrongIdentity):
 			// The certificate was fine for another root; that is what to say.
-		case strings.HasPrefix(err.Error(), "failed to verify signature"):
-			refused = release.Untrusted(release.ReasonBadSignature, "the signature is not one with the certificate that comes with it, of %q", identity)
 		default:
 			refused = release.Untrusted(release.ReasonBadCertificate, "the certificate of %q does not hold under the trusted root of identity %q: %q", identity, id.Name, clip(err.Error()))
 		}
 	}
 	return release.Signer{}, refused
+}
+
+// isSigned reports whether the signature of b is one with its own certificate,
+// over artifact. That says nothing of whose certificate it is.
+func (i *trustedIdentity) isSigned(b *parsedBundle, artifact []byte) bool {
+	signature, err := b.SignatureContent()
+	if err != nil {
+		return false
+	}
+	key, err := b.VerificationContent()
+	if err != nil {
+		return false
+	}
+	return verify.VerifySignatureWithArtifacts(signature, key, i.root, []io.Reader{bytes.NewReader(artifact)}) == nil
 }
