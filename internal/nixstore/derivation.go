@@ -2,14 +2,12 @@ package nixstore
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/nix-community/go-nix/pkg/nixbase32"
 	"github.com/nix-community/go-nix/pkg/nixhash"
 
 	"every.channel/ec-verify/pkg/closure"
@@ -72,8 +70,11 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 	if !p.IsDerivation() {
 		return nil, errors.New("its name does not end in .drv")
 	}
-	if bytes.HasPrefix(data, []byte("DrvWithVersion(")) {
+	switch {
+	case bytes.HasPrefix(data, []byte(`DrvWithVersion("xp-dyn-drv"`)):
 		return nil, errors.New("dynamic derivations are not supported")
+	case bytes.HasPrefix(data, []byte("DrvWithVersion(")):
+		return nil, errors.New("a version of derivations that is not known")
 	}
 	w, err := parseATerm(data)
 	if err != nil {
@@ -125,6 +126,9 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 				return nil, err
 			}
 		}
+		if err := out.checkFixed(strings.TrimSuffix(p.Name(), ".drv")); err != nil {
+			return nil, err
+		}
 		d.Outputs[o.name] = out
 	}
 	return d, nil
@@ -138,16 +142,20 @@ func (d *Derivation) textPath(data []byte) closure.StorePath {
 		refs = append(refs, in)
 	}
 	slices.Sort(refs)
-	var b strings.Builder
-	b.WriteString("text")
-	for _, ref := range slices.Compact(refs) {
-		b.WriteString(":" + string(ref))
+	return d.Path.Dir().TextPath(data, slices.Compact(refs), d.Path.Name())
+}
+
+// checkFixed holds an output that is fixed beforehand to its place, which its
+// hash decides; name is the derivation's.
+func (o Output) checkFixed(name string) error {
+	algo := strings.TrimPrefix(o.HashAlgo, "r:")
+	if o.Path == "" || o.Hash == "" || strings.Contains(algo, ":") {
+		return nil // not fixed, or by a method that is an experiment of Nix's
 	}
-	sum := sha256.Sum256(data)
-	fmt.Fprintf(&b, ":sha256:%s:%s:%s", hex.EncodeToString(sum[:]), d.Path.Dir(), d.Path.Name())
-	digest := sha256.Sum256([]byte(b.String()))
-	base := nixbase32.EncodeToString(nixhash.CompressHash(digest[:], 20)) + "-" + d.Path.Name()
-	return closure.StorePath(string(d.Path.Dir()) + "/" + base)
+	if want := o.Path.Dir().FixedPath(o.HashAlgo, o.Hash, name); o.Path != want {
+		return fmt.Errorf("its output is at %s, what it is fixed to at %s", o.Path, want)
+	}
+	return nil
 }
 
 // ContentAddress returns the content address of the output in the form that the

@@ -2,8 +2,6 @@ package rebuild
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +10,6 @@ import (
 	"sync"
 
 	"github.com/go-json-experiment/json"
-	"github.com/nix-community/go-nix/pkg/nixbase32"
-	"github.com/nix-community/go-nix/pkg/nixhash"
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
@@ -367,14 +363,7 @@ func lockedInputs(dir closure.StoreDir, lock []byte) (map[closure.StorePath]nar.
 		if err != nil {
 			return nil, fmt.Errorf("lock file: input %q: %w", name, err)
 		}
-		locked[sourcePath(dir, h, "source")] = h
+		locked[dir.SourcePath(h, "source")] = h
 	}
 	return locked, nil
-}
-
-// sourcePath returns the store path of a file tree that refers to nothing, as
-// Nix computes it from its NAR hash.
-func sourcePath(dir closure.StoreDir, h nar.Hash, name string) closure.StorePath {
-	sum := sha256.Sum256([]byte("source:sha256:" + hex.EncodeToString(h[:]) + ":" + string(dir) + ":" + name))
-	return closure.StorePath(string(dir) + "/" + nixbase32.EncodeToString(nixhash.CompressHash(sum[:], 20)) + "-" + name)
 }
