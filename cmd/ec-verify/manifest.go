@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/publish"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/release"
@@ -147,7 +148,7 @@ func setRebuild(req *publish.Request, c config.Config, choice, previous string) 
 	if previous == "" {
 		return nil
 	}
-	data, err := readBounded(previous, closure.MaxManifestSize)
+	data, err := hostfile.ReadSmall(previous, closure.MaxManifestSize)
 	if err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ release verify does that.`,
 		Example: "  ec-verify manifest check dist/closure-ec-runner-x86_64.json",
 		Args:    argCount(1, 1, "one file"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			data, err := readBounded(args[0], closure.MaxManifestSize)
+			data, err := hostfile.ReadSmall(args[0], closure.MaxManifestSize)
 			if err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/forge"
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 )
@@ -123,7 +124,7 @@ func publication(ctx context.Context, r *release.Release, dir string, flags publ
 	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r),
 		Identity: release.SumsName, Signature: release.BundleName, Replace: flags.replace, Revise: func(text string) string { return revised(text, r) }}
 	if flags.notes != "" {
-		text, err := readBounded(flags.notes, 256<<10)
+		text, err := hostfile.ReadSmall(flags.notes, 256<<10)
 		if err != nil {
 			return p, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/trust"
 )
@@ -64,7 +65,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if flags.add && flags.writeSums {
 		return usageError{errors.New("--add and --write-sums: a signature is added to those over the SHA256SUMS.txt that is there; give one of them")}
 	}
-	pem, err := readBounded(flags.key, 64<<10)
+	pem, err := hostfile.ReadSmall(flags.key, 64<<10)
 	if err != nil {
 		// As with a public one: what is named to be believed or signed with.
 		return configError{fmt.Errorf("read the key: %w", err)}
@@ -79,7 +80,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err := prepareSums(ctx, dir, flags.writeSums); err != nil {
 		return a.refused(releaseKind, err)
 	}
-	sums, err := readBounded(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
+	sums, err := hostfile.ReadSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 		return err
 	}
 	if flags.add {
-		existing, err := readBounded(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
+		existing, err := hostfile.ReadSmall(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
 		if err != nil {
 			return fmt.Errorf("--add: %w", err)
 		}
@@ -149,7 +150,7 @@ func keyPassword(file string) ([]byte, error) {
 		}
 		return []byte(value), nil
 	}
-	data, err := readBounded(file, 64<<10)
+	data, err := hostfile.ReadSmall(file, 64<<10)
 	if err != nil {
 		return nil, fmt.Errorf("read the password: %w", err)
 	}

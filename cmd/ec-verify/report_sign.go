@@ -10,6 +10,7 @@ import (
 
 	"every.channel/ec-verify/internal/attest"
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 )
@@ -106,7 +107,7 @@ func reportKey(c config.Config) (*trust.PrivateKey, error) {
 	if name == "" {
 		return nil, nil
 	}
-	pem, err := readBounded(name, 64<<10)
+	pem, err := hostfile.ReadSmall(name, 64<<10)
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/attest"
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 )
@@ -105,7 +106,7 @@ func (a *app) verifyReports(files []string, flags reportFlags) error {
 	var statements []*attest.Statement
 	refused, unverified := 0, 0
 	for _, file := range files {
-		data, err := readBounded(file, trust.MaxStatementBundle)
+		data, err := hostfile.ReadSmall(file, trust.MaxStatementBundle)
 		if err != nil {
 			return err
 		}

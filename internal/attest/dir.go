@@ -3,7 +3,6 @@ package attest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Dir is a directory of signed reports. The newest is the end of the chain, and
@@ -163,7 +164,7 @@ func (l link) follows(before link, machine string) bool {
 
 // peek reads the report n, and reports whether it is one, of that number.
 func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
-	data, err := readBounded(filepath.Join(d.Path, nameOf(n)))
+	data, err := hostfile.ReadSmallNoFollow(filepath.Join(d.Path, nameOf(n)), maxBundle)
 	if err != nil {
 		return l, nil, false
 	}
@@ -231,7 +232,7 @@ func (d Dir) Add(sequence int64, bundle []byte) (string, error) {
 	if err := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_NOREPLACE); err != nil {
 		return "", &os.PathError{Op: "write", Path: name, Err: err}
 	}
-	if err := syncDir(d.Path); err != nil {
+	if err := hostfile.SyncDir(d.Path); err != nil {
 		return "", err
 	}
 	// The report is there: what stays beyond Keep is tried again by the next one.
@@ -253,31 +254,4 @@ func (d Dir) prune() {
 	for _, name := range stray {
 		_ = os.Remove(name)
 	}
-}
-
-// syncDir makes what was renamed in dir last through a power cut.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
-func readBounded(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	// A named pipe that somebody holds open would be waited for.
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")})
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
-	if err == nil && len(data) > maxBundle {
-		err = &os.PathError{Op: "read", Path: name, Err: fmt.Errorf("larger than %d bytes", maxBundle)}
-	}
-	return data, err
 }

@@ -5,8 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"strings"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // appID tells what ec-verify calls a machine from what other programs do.
@@ -37,7 +38,7 @@ func Machine(id string) (string, error) {
 
 // ThisMachine is [Machine] for the machine that this program runs on.
 func ThisMachine() (string, error) {
-	id, err := os.ReadFile(MachineIDFile)
+	id, err := hostfile.ReadSmall(MachineIDFile, 4<<10)
 	if err != nil {
 		return "", err
 	}

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/internal/release"
 )
@@ -164,33 +164,15 @@ type comparison struct {
 	sums map[string]pairSum // by the name of the file
 }
 
-// openFile opens a regular file, or one that a link leads to.
-func openFile(name string) (*os.File, error) {
-	// Without O_NONBLOCK a named pipe would be waited for.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // files compares one file of A with one of B.
 func (c *comparison) files(ctx context.Context, name, a, b string) error {
-	fileA, err := openFile(a)
+	fileA, err := hostfile.Open(a)
 	if err != nil {
 		c.r.fail(name, "A", err)
 		return nil
 	}
 	defer fileA.Close()
-	fileB, err := openFile(b)
+	fileB, err := hostfile.Open(b)
 	if err != nil {
 		c.r.fail(name, "B", err)
 		return nil

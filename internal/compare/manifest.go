@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/internal/release"
@@ -219,14 +220,9 @@ func graphs(p pair, configuration string) (a, b graph, err error) {
 
 func readGraph(f *os.File, configuration string) (graph, error) {
 	beside := filepath.Join(filepath.Dir(f.Name()), release.ManifestName(configuration))
-	m, err := openFile(beside)
+	data, err := hostfile.ReadSmall(beside, closure.MaxManifestSize)
 	if err != nil {
 		return graph{}, fmt.Errorf("the manifest that says what the derivations begin with: %w", err)
-	}
-	defer m.Close()
-	data, err := io.ReadAll(io.LimitReader(m, closure.MaxManifestSize+1))
-	if err != nil {
-		return graph{}, err
 	}
 	manifest, err := closure.DecodeManifest(data)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -13,7 +14,7 @@ import (
 // well be equal. That the checksums are those of the files is checked elsewhere.
 func (c *comparison) checkRelease(side, dir string) {
 	const want = "want a release as hack/build-release makes it"
-	raw, err := readSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
+	raw, err := hostfile.ReadSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
 	if err != nil {
 		c.r.fail(release.SumsName, side, fmt.Errorf("%w; %s", err, want))
 		return
@@ -23,7 +24,7 @@ func (c *comparison) checkRelease(side, dir string) {
 		c.r.fail(release.SumsName, side, err)
 		return
 	}
-	raw, err = readSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize)
+	raw, err = hostfile.ReadSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize)
 	if err != nil {
 		c.r.fail(release.InfoName, side, fmt.Errorf("%w; %s", err, want))
 		return
@@ -44,7 +45,7 @@ func (c *comparison) checkRelease(side, dir string) {
 	}
 	for _, configuration := range info.Configurations {
 		name := release.ManifestName(configuration)
-		raw, err := readSmall(filepath.Join(dir, name), release.AssetLimit(name))
+		raw, err := hostfile.ReadSmall(filepath.Join(dir, name), release.AssetLimit(name))
 		if err != nil {
 			c.r.fail(name, side, err)
 			continue

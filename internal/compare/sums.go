@@ -2,12 +2,12 @@ package compare
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -49,17 +49,6 @@ func (c *comparison) checksums(p pair) {
 	}
 }
 
-// readSmall reads a file. It neither waits for a named pipe nor reads much more
-// than limit bytes; whoever parses them says that they are too many.
-func readSmall(name string, limit int64) ([]byte, error) {
-	f, err := openFile(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit+1))
-}
-
 // checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
 // the checksums that differ because their files do.
 func (c *comparison) checkSums(dirA, dirB string) {
@@ -70,7 +59,7 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
 		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
 	} {
-		data, err := readSmall(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
+		data, err := hostfile.ReadSmall(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
 		if err != nil {
 			continue // there is none, or the comparison of it has failed
 		}
@@ -112,14 +101,14 @@ func (c *comparison) checkListed(names []string, dirs ...string) {
 	missing := make(map[string]string)
 	for _, dir := range dirs {
 		listed := make(map[string]string)
-		if data, err := readSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
+		if data, err := hostfile.ReadSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
 			if sums, err := release.ParseSums(data); err == nil {
 				for name := range sums.All() {
 					listed[name] = release.SumsName
 				}
 			}
 		}
-		if data, err := readSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
+		if data, err := hostfile.ReadSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
 			if info, err := release.ParseInfo(data); err == nil {
 				for _, configuration := range info.Configurations {
 					listed[release.ManifestName(configuration)] = release.InfoName

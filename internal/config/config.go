@@ -11,12 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
@@ -30,9 +30,6 @@ const DefaultFile = "/etc/ec-verify/config.json"
 
 // maxSize bounds a configuration file in bytes.
 const maxSize = 1 << 20
-
-// readTimeout bounds the wait for a configuration that comes through a pipe.
-const readTimeout = 10 * time.Second
 
 // Config is the whole configuration. [Default] gives the values of the empty
 // object, {}.
@@ -121,23 +118,12 @@ func Load(name string) (Config, error) {
 	if optional {
 		name = DefaultFile
 	}
-	// Without O_NONBLOCK a named pipe would be waited for until somebody writes.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		if optional && errors.Is(err, os.ErrNotExist) {
-			return Default(), nil
-		}
-		return Config{}, fmt.Errorf("configuration: %w", err)
+	data, err := hostfile.ReadSmall(name, maxSize)
+	if optional && errors.Is(err, os.ErrNotExist) {
+		return Default(), nil
 	}
-	defer f.Close()
-	// Of no effect on files, which have no deadlines.
-	_ = f.SetReadDeadline(time.Now().Add(readTimeout))
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
-	case len(data) > maxSize:
-		return Config{}, fmt.Errorf("configuration %s: larger than %d bytes", name, maxSize)
 	}
 	c, err := Parse(data)
 	if err != nil {

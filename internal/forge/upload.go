@@ -13,7 +13,8 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
-	"syscall"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Progress says how far an upload is. The zero value is ready; its methods may
@@ -59,12 +60,12 @@ func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) erro
 	var sent *sending
 	in := &body{kind: kind, size: int64(len(opening)+len(closing)) + f.Size}
 	in.open = func() (io.ReadCloser, error) {
-		file, err := os.OpenFile(f.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		file, err := hostfile.Open(f.Path)
 		if err != nil {
 			return nil, err
 		}
 		info, err := file.Stat()
-		if err == nil && (info.Size() != f.Size || !info.Mode().IsRegular()) {
+		if err == nil && info.Size() != f.Size {
 			err = errChanged
 		}
 		if err != nil {

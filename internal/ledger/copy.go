@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Whoever can read a file can lock it, and so keep a run from writing to it. So
@@ -35,7 +36,7 @@ func Publish(dir string) error {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	in, err := hostfile.OpenNoFollow(from)
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,11 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // SQLite's own locks order those who write. The lock in this file is about the
@@ -25,12 +23,10 @@ const lockPoll = 20 * time.Millisecond
 func flock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
 	deadline := time.Now().Add(wait)
 	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		taken, err := hostfile.TryLock(f, how)
 		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		case taken || err != nil:
+			return err
 		case time.Now().After(deadline):
 			return fmt.Errorf("%w for more than %s", ErrBusy, wait)
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
@@ -118,7 +120,7 @@ func (l *Ledger) rename() (string, error) {
 	if err := os.Rename(l.file, name); err != nil {
 		return "", err
 	}
-	return name, syncDir(filepath.Dir(l.file))
+	return name, hostfile.SyncDir(filepath.Dir(l.file))
 }
 
 // SetAside returns the damaged ledgers that lie in the directory dir, the
@@ -140,14 +142,4 @@ func SetAside(dir string) ([]string, error) {
 func exists(name string) bool {
 	_, err := os.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// syncDir makes what was renamed in dir last through a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

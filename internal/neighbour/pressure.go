@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // ProcPressure is where the kernel tells the pressure of the whole machine.
@@ -29,7 +29,7 @@ func ReadStalls(dir string) (Stalls, error) {
 		name string
 		to   *time.Duration
 	}{{"cpu", &s.CPU}, {"io", &s.IO}} {
-		text, err := readSmall(filepath.Join(dir, f.name))
+		text, err := hostfile.ReadSmall(filepath.Join(dir, f.name), maxPressure)
 		if err != nil {
 			return s, err
 		}
@@ -40,15 +40,8 @@ func ReadStalls(dir string) (Stalls, error) {
 	return s, nil
 }
 
-func readSmall(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	const limit = 4096 // the kernel writes some 130 bytes
-	return io.ReadAll(io.LimitReader(f, limit))
-}
+// maxPressure bounds a file of /proc/pressure, which has some 130 bytes.
+const maxPressure = 4096
 
 // parseSome returns the total, in microseconds, of the line
 //

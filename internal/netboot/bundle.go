@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -154,28 +155,9 @@ func writeFile(name string, in io.Reader) error {
 	return err
 }
 
-// errNotRegular: something else is in a file's place, and nothing of it was read.
-var errNotRegular = errors.New("not a regular file")
-
-// openRegular opens the regular file name, and nothing that a link leads to.
-func openRegular(name string) (*os.File, error) {
-	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
-	}
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		f.Close()
-		return nil, &os.PathError{Op: "read", Path: name, Err: errNotRegular}
-	}
-	return f, nil
-}
-
 // hashFile returns what the regular file name is now.
 func hashFile(ctx context.Context, name string) (File, error) {
-	f, err := openRegular(name)
+	f, err := hostfile.OpenNoFollow(name)
 	if err != nil {
 		return File{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -163,7 +164,7 @@ func checkRecord(dir, name string) (Record, error) {
 	case !info.IsDir():
 		return Record{}, &AlteredError{dir, "it is no directory"}
 	}
-	data, err := readSmall(file, maxRecord)
+	data, err := hostfile.ReadSmall(file, maxRecord)
 	if err != nil {
 		return Record{}, asAltered(file, err)
 	}
@@ -240,7 +241,7 @@ func (e *AlteredError) Error() string {
 // asAltered returns err as an *[AlteredError] where it says that name is not
 // there, or is something else than a file.
 func asAltered(name string, err error) error {
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, hostfile.ErrNotRegular) {
 		return &AlteredError{name, err.Error()}
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -149,7 +150,7 @@ func (s *Stager) dropPrevious(ctx context.Context) error {
 	if err := os.Remove(filepath.Join(s.Dir, previousName)); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(s.Dir), s.clean())
+	return errors.Join(hostfile.SyncDir(s.Dir), s.clean())
 }
 
 // isRefused reports whether err says that a stage must not be served.
@@ -215,13 +216,13 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err := os.Chmod(dir, 0o750); err != nil { //nolint:gosec // for the servers, which are in its group
 		return Record{}, err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := hostfile.SyncDir(dir); err != nil {
 		return Record{}, err
 	}
 	if err := put(dir, filepath.Join(stages, name)); err != nil {
 		return Record{}, err
 	}
-	return record, syncDir(stages)
+	return record, hostfile.SyncDir(stages)
 }
 
 // checkSystem wants a bundle to start a system that the release has a manifest of:
@@ -264,7 +265,7 @@ func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string
 	if !ok {
 		return Script{}, &AlteredError{file, fmt.Sprintf("the release has no %s", asset)}
 	}
-	f, err := openRegular(file)
+	f, err := hostfile.OpenNoFollow(file)
 	if err != nil {
 		return Script{}, asAltered(file, err)
 	}
@@ -330,7 +331,7 @@ func (s *Stager) link(link, name string) error {
 	if err := os.Rename(temp, filepath.Join(s.Dir, link)); err != nil {
 		return err
 	}
-	return syncDir(s.Dir)
+	return hostfile.SyncDir(s.Dir)
 }
 
 // Current returns the name of the stage that is served; "" for none.
@@ -438,22 +439,13 @@ func (s *Stager) lock() (unlock func(), err error) {
 	if err := unix.Stat(s.Dir, &st); err == nil && int(st.Uid) != os.Geteuid() {
 		_ = f.Chown(int(st.Uid), int(st.Gid))
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
+	if err == nil && !taken {
+		err = fmt.Errorf("another run is at work in %s; wait for it", s.Dir)
+	}
+	if err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another run is at work in %s; wait for it", s.Dir)
-		}
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+		return nil, err
 	}
 	return func() { f.Close() }, nil
-}
-
-// syncDir brings the names in dir to the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -46,7 +47,7 @@ func (s *Stager) Rollback(ctx context.Context) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Staged{Record: record, Name: name, Switched: true, Replaced: before}, syncDir(s.Dir)
+	return &Staged{Record: record, Name: name, Switched: true, Replaced: before}, hostfile.SyncDir(s.Dir)
 }
 
 // Clear has nothing be served any more, and removes every stage. It returns the
@@ -68,7 +69,7 @@ func (s *Stager) Clear() (was string, err error) {
 			return was, err
 		}
 	}
-	if err := syncDir(s.Dir); err != nil {
+	if err := hostfile.SyncDir(s.Dir); err != nil {
 		return was, err
 	}
 	fetched := filepath.Join(s.Dir, fetchedName)

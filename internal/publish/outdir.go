@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
@@ -33,7 +34,7 @@ func openOutDir(path string) (*outDir, error) {
 	if _, err := os.Lstat(d.join(release.BundleName)); err == nil {
 		return nil, fmt.Errorf("output directory %s: %w", path, errSigned)
 	}
-	data, err := os.ReadFile(d.join(release.InfoName))
+	data, err := hostfile.ReadSmall(d.join(release.InfoName), release.MaxInfoSize)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return d, nil
@@ -130,7 +131,7 @@ func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (rele
 // same configuration, which m replaces.
 func (d *outDir) isOf(m *closure.Manifest) (bool, error) {
 	for _, c := range d.info.Configurations {
-		data, err := os.ReadFile(d.join(release.ManifestName(c)))
+		data, err := hostfile.ReadSmall(d.join(release.ManifestName(c)), closure.MaxManifestSize)
 		if err != nil {
 			return false, fmt.Errorf("output directory: %w", err)
 		}

@@ -10,11 +10,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -39,7 +37,7 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 		return want, hex.EncodeToString(h.Sum(nil)), nil
 	}
 	// A link in the place of the file is something else than what was hashed.
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := hostfile.OpenNoFollow(file)
 	if err != nil {
 		return "", "", err
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // ErrBusy is wrapped where another run uses the scratch directory.
@@ -42,12 +44,13 @@ func openScratch(path string) (*scratch, error) {
 		s.dir.Close()
 		return nil, fmt.Errorf("scratch directory: %w", err)
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	taken, err := hostfile.TryLock(s.dir, unix.LOCK_EX)
+	if err == nil && !taken {
+		err = fmt.Errorf("scratch directory %s: %w", path, ErrBusy)
+	}
+	if err != nil {
 		s.dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("scratch directory %s: %w", path, ErrBusy)
-		}
-		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		return nil, err
 	}
 	if err := removeTree(s.dir, contents); err != nil {
 		s.dir.Close()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Cache keeps accepted releases with their signatures in a directory, one
@@ -94,7 +96,7 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	if err := replaceDir(staging, dir); err != nil {
 		return nil, c.failed(r.tag, err)
 	}
-	if err := syncDir(c.dir); err != nil {
+	if err := hostfile.SyncDir(c.dir); err != nil {
 		return nil, c.failed(r.tag, err)
 	}
 	kept := *r
@@ -155,7 +157,7 @@ func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error
 }
 
 func (c *Cache) created(tag Tag) time.Time {
-	data, err := readSmall(filepath.Join(c.dir, string(tag), InfoName), MaxInfoSize)
+	data, err := hostfile.ReadSmall(filepath.Join(c.dir, string(tag), InfoName), MaxInfoSize)
 	if err != nil {
 		return time.Time{}
 	}
@@ -176,7 +178,7 @@ func (c *Cache) remove(tag Tag) error {
 	if err := os.Rename(filepath.Join(c.dir, string(tag)), filepath.Join(grave, string(tag))); err != nil {
 		return err
 	}
-	return syncDir(c.dir)
+	return hostfile.SyncDir(c.dir)
 }
 
 // lock keeps other processes out, and clears away what one that was killed

@@ -11,6 +11,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // CopyTo puts SHA256SUMS.txt, its bundle and the assets that want accepts (nil
@@ -48,7 +50,7 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	if err := unix.Rename(staging, dir); err != nil {
 		return fmt.Errorf("copy %s to %s: %w", r.tag, printable(dir), err)
 	}
-	return syncDir(parent)
+	return hostfile.SyncDir(parent)
 }
 
 // PartialDir is where [Release.CopyTo] puts together what is to be dir.
@@ -137,10 +139,10 @@ func (r *Release) openStaging(path string, want func(name string) bool) (dir str
 // claim takes the directory d over from an earlier run.
 func (r *Release) claim(d *os.File, want func(name string) bool) error {
 	busy := fmt.Errorf("another run is at work in %s; wait for it", printable(d.Name()))
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if taken, err := hostfile.TryLock(d, unix.LOCK_EX); err != nil {
+		return err
+	} else if !taken {
 		return busy
-	} else if err != nil {
-		return &os.PathError{Op: "lock", Path: d.Name(), Err: err}
 	}
 	own, err := d.Stat()
 	if err != nil {
@@ -154,7 +156,7 @@ func (r *Release) claim(d *os.File, want func(name string) bool) error {
 	if !isMine(own) || own.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s was made by somebody else; remove it, or name another directory", printable(d.Name()))
 	}
-	sums, err := readSmall(filepath.Join(d.Name(), SumsName), MaxSumsSize)
+	sums, err := hostfile.ReadSmall(filepath.Join(d.Name(), SumsName), MaxSumsSize)
 	same := err == nil && bytes.Equal(sums, r.rawSums)
 	entries, err := os.ReadDir(d.Name())
 	if err != nil {
@@ -212,7 +214,7 @@ func (r *Release) stage(ctx context.Context, dir string, want func(name string) 
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is published is no secret
 		return fmt.Errorf("copy %s: %w", r.tag, err)
 	}
-	return syncDir(dir)
+	return hostfile.SyncDir(dir)
 }
 
 // writeSynced opens the file at path, which is made if need be, has write write

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // DirSource is a directory of releases: DIR/TAG/SHA256SUMS.txt and so on. A
@@ -104,20 +106,19 @@ func (s *DirSource) Tags(ctx context.Context) ([]Tag, error) {
 
 // openFile opens a local asset, which must be a regular file.
 func openFile(path, what, source string, limit int64) (io.ReadCloser, error) {
-	// Without O_NONBLOCK a named pipe in the file's place would wait for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := hostfile.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, &NotFoundError{What: what, Source: source}
-	}
-	if err != nil {
+	case errors.Is(err, hostfile.ErrNotRegular):
+		return nil, Untrusted(ReasonNotRegular, "%s is not a regular file", what)
+	case err != nil:
 		return nil, &UnavailableError{what, source, err}
 	}
 	info, err := f.Stat()
 	switch {
 	case err != nil:
 		err = &UnavailableError{what, source, err}
-	case !info.Mode().IsRegular():
-		err = Untrusted(ReasonNotRegular, "%s is no regular file but %s", what, info.Mode().Type())
 	case info.Size() > limit:
 		err = tooLarge(what, info.Size(), limit)
 	}

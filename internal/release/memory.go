@@ -15,6 +15,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/renameio/v2"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
@@ -168,7 +170,7 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	if err := renameio.WriteFile(filepath.Join(m.dir, memoryName), append(data, '\n'), 0o644); err != nil {
 		return m.failed(err)
 	}
-	if err := syncDir(m.dir); err != nil {
+	if err := hostfile.SyncDir(m.dir); err != nil {
 		return m.failed(err)
 	}
 	m.set(state)
@@ -211,7 +213,7 @@ func (m *Memory) set(state memoryState) {
 func (m *Memory) load() (memoryState, error) {
 	path := filepath.Join(m.dir, memoryName)
 	var state memoryState
-	data, err := readSmall(path, maxMemory)
+	data, err := hostfile.ReadSmall(path, maxMemory)
 	if errors.Is(err, fs.ErrNotExist) {
 		// A link to nowhere is a memory that cannot be reached, not one that is
 		// not there yet.

@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -44,7 +44,7 @@ func WriteSums(ctx context.Context, dir string) error {
 // contradict each other is named in one *[UntrustedError]; without a
 // SHA256SUMS.txt it is a *[NotFoundError].
 func CheckSums(ctx context.Context, dir string) error {
-	data, err := readSmall(filepath.Join(dir, SumsName), MaxSumsSize)
+	data, err := hostfile.ReadSmall(filepath.Join(dir, SumsName), MaxSumsSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &NotFoundError{What: SumsName, Source: printable(dir), Hint: "whoever built the release wrote one"}
 	}
@@ -198,15 +198,11 @@ func assetsIn(dir string) ([]string, error) {
 
 // HashFile returns the SHA-256 of the regular file at path.
 func HashFile(ctx context.Context, path string) (Digest, error) {
-	// Without O_NONBLOCK a named pipe would be waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := hostfile.Open(path)
 	if err != nil {
 		return Digest{}, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return Digest{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
 	h := sha256.New()
 	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
 		return Digest{}, err
@@ -220,5 +216,5 @@ func writeFile(path string, data []byte) error {
 	if err := renameio.WriteFile(path, data, 0o644, renameio.IgnoreUmask()); err != nil {
 		return fmt.Errorf("write %s: %w", printable(path), err)
 	}
-	return syncDir(filepath.Dir(path))
+	return hostfile.SyncDir(filepath.Dir(path))
 }

@@ -3,12 +3,14 @@ package release
 import (
 	"fmt"
 	"strings"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // ReadToken reads an access token from a file such as systemd's
 // LoadCredential= provides: one line, its newline left out.
 func ReadToken(file string) (string, error) {
-	data, err := readSmall(file, 8<<10)
+	data, err := hostfile.ReadSmall(file, 8<<10)
 	if err != nil {
 		return "", fmt.Errorf("read the access token: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
@@ -21,6 +22,8 @@ const (
 	// lock. Unlike the lock, everybody may read it.
 	holderName = "run.json"
 	maxHolder  = 16 << 10
+	// maxProc bounds what is read of a file in /proc.
+	maxProc = 64 << 10
 	// maxCommand bounds what is kept of a command line, in bytes.
 	maxCommand = 1 << 10
 )
@@ -78,16 +81,7 @@ func (h Holder) write(file string) error {
 // names is gone, and where it can't be seen from here. It takes no lock, and
 // anybody may ask.
 func Look(dir string) (Holder, bool) {
-	f, err := os.OpenFile(filepath.Join(dir, holderName), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return Holder{}, false
-	}
-	defer f.Close()
-	// A named pipe that somebody holds open would be waited for.
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return Holder{}, false
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxHolder))
+	data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, holderName), maxHolder)
 	if err != nil {
 		return Holder{}, false
 	}
@@ -103,7 +97,7 @@ func Look(dir string) (Holder, bool) {
 
 // started returns when a process started; see proc_pid_stat(5), field 22.
 func started(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	data, err := hostfile.ReadSmall(fmt.Sprintf("/proc/%d/stat", pid), maxProc)
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +113,7 @@ func started(pid int) (uint64, error) {
 // unit returns the systemd service whose cgroup this process is in, "" where
 // that is none; see cgroups(7). A session's is a scope.
 func unit() string {
-	data, err := os.ReadFile("/proc/self/cgroup")
+	data, err := hostfile.ReadSmall("/proc/self/cgroup", maxProc)
 	if err != nil {
 		return ""
 	}

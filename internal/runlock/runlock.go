@@ -2,13 +2,14 @@ package runlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
@@ -62,8 +63,8 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	var last Holder
 	swapped := 0
 	for asked := false; ; asked = true {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
+		taken, err := hostfile.TryLock(f, unix.LOCK_EX)
+		if taken {
 			if l.named(dir) || swapped == maxSwaps {
 				break
 			}
@@ -77,9 +78,9 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 			l.file = f
 			continue
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if err != nil {
 			f.Close()
-			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+			return nil, err
 		}
 		holder, _ := Look(dir)
 		if !time.Now().Before(deadline) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -70,7 +71,7 @@ func loadKey(k Key) (*trustedKey, error) {
 	pem := []byte(k.PEM)
 	if k.File != "" {
 		var err error
-		if pem, err = readFile(k.File); err != nil {
+		if pem, err = hostfile.ReadSmall(k.File, maxFile); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -22,7 +23,7 @@ type trustedIdentity struct {
 }
 
 func loadIdentity(i Identity) (*trustedIdentity, error) {
-	data, err := readFile(i.TrustedRoot)
+	data, err := hostfile.ReadSmall(i.TrustedRoot, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -143,21 +141,10 @@ func (r *run) checkCommandLine(t *report.Tier) {
 // commandLineInit returns what the command line in the file name may have
 // booted: one value where all who read it agree.
 func commandLineInit(name string) ([]string, error) {
-	// Containers mount files of their own there; a FIFO must not be waited for.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// Containers mount files of their own there.
+	line, err := hostfile.ReadSmall(name, maxCommandLine)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
-	}
-	line, err := io.ReadAll(io.LimitReader(f, maxCommandLine+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(line) > maxCommandLine:
-		return nil, fmt.Errorf("%s has more than %d bytes", name, maxCommandLine)
 	}
 	values := []string{stageInit(string(line)), kernelInit(string(line))}
 	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
