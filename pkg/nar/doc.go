@@ -1,8 +1,7 @@
 // Package nar turns file trees into Nix archives (NAR) and into their hashes.
 //
 // A [Hasher] walks a tree and hashes its NAR as it goes: nothing is written,
-// and apart from the names of the directories on the way to the current file
-// nothing grows with the tree. [HashPath] is the same for one path,
+// and nothing grows with the tree. [HashPath] is the same for one path,
 // [Dump] writes the archive itself.
 //
 // # Format
@@ -43,13 +42,22 @@
 // recognised and not read.
 //
 // A file or directory that changes while it is read is an error ([ErrChanged]),
-// told by its size, modification time and change time before and after. Linux
-// moves the change time also when a hard link to the file is made or removed,
-// as optimising or collecting garbage in a Nix store does; the bytes are then
-// the same and a second attempt succeeds. A tree is not a snapshot: a file that
-// changes after it was read and before the walk ends is hashed as it was, and a
-// clock too coarse to tell two changes apart hides the second (kernels before
-// 6.13 count in timer ticks of 1 to 10 ms).
+// recognised by its size, modification time, mode and owner before and after.
+// The change time is not compared: Linux also moves it when a hard link to the
+// file is made or removed, which every user may do to a file that he can read,
+// and which optimising or collecting garbage in a Nix store does all the time.
+//
+// That loses nothing. Each write and truncation moves the modification time,
+// and each entry added, removed or renamed that of the directory. Only the owner
+// and root can set it back. Whoever does so between two reads has the hash made
+// of bytes from before and after: it is that of no NAR that anybody wants, and a
+// comparison fails. If the hash is the wanted one, every byte was right when it
+// was read; a change behind the read position is a change after the reading,
+// which no stamp shows.
+//
+// A tree is not a snapshot: a file that changes after it was read and before the
+// walk ends is hashed as it was, and a clock too coarse to tell two changes apart
+// hides the second (kernels before 6.13 count in timer ticks of 1 to 10 ms).
 //
 // What is read is the page cache, the same pages that programs run from, unless
 // [ReadDisk] asks for the disk. With [Options.DropBehind] the walk leaves the

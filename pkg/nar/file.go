@@ -41,14 +41,17 @@ func (s Stats) Add(other Stats) Stats {
 // Stats returns the counts over all calls of Sum since NewHasher.
 func (h *Hasher) Stats() Stats { return h.stats }
 
-// A stamp is what would differ had a file or directory been changed.
+// A stamp is what would differ had a file or directory been changed. The change
+// time is not part of it; see the package documentation.
 type stamp struct {
-	size         int64
-	mtime, ctime unix.Timespec
+	size     int64
+	mtime    unix.Timespec
+	mode     uint32
+	uid, gid uint32
 }
 
 func stampOf(st *unix.Stat_t) stamp {
-	return stamp{size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
+	return stamp{size: st.Size, mtime: st.Mtim, mode: st.Mode, uid: st.Uid, gid: st.Gid}
 }
 
 // check compares with a later look at the same inode.
@@ -61,7 +64,7 @@ func (s stamp) check(st *unix.Stat_t) error {
 	case now.mtime != s.mtime:
 		return fmt.Errorf("%w: its modification time moved", ErrChanged)
 	default:
-		return fmt.Errorf("%w: its change time moved (contents, mode, owner or links)", ErrChanged)
+		return fmt.Errorf("%w: its mode or owner changed", ErrChanged)
 	}
 }
 
