@@ -20,9 +20,8 @@ type Sum struct {
 }
 
 // A Hasher hashes one tree after another, using its buffers again: about
-// 200 KiB, with [ReadDisk] 840 KiB, and the names in the directories from the
-// root to the current file. It is not safe for
-// concurrent use: have one for each worker. Between calls it holds no file and
+// 200 KiB, with [ReadDisk] 840 KiB, and up to [Options.MaxHeld] for names. It is
+// not safe for concurrent use: have one for each worker. Between calls it holds no file and
 // no goroutine, so there is nothing to close.
 type Hasher struct {
 	opts    Options

@@ -92,6 +92,12 @@ type Options struct {
 	// endless directories cost no more than that.
 	MaxSize int64
 
+	// MaxHeld bounds the bytes of names that a walk holds at a time; 0 is 4 MiB.
+	// A directory with more is listed several times. Beside it a walk holds the
+	// path of the current node, of at most 64 KiB below the root: a tree with
+	// longer ones fails with [ErrTooLarge].
+	MaxHeld int64
+
 	// OnEntry, when not nil, is called for each node in the order of the NAR:
 	// a directory before what is in it, a file after it was read. An error from
 	// it ends the walk and is returned unchanged. It is what costs the second

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +22,7 @@ type walker struct {
 	rootLen int             // length of the root's name in path
 	frames  []frame         // directories from the root to the current node
 	names   []dirent        // entries of those directories, end to end
+	held    int64           // bytes that names takes
 	listing []byte          // buffer for getdents
 	target  []byte          // buffer for readlinkat
 	stat    unix.Stat_t
@@ -38,6 +37,8 @@ type frame struct {
 	first    int // its entries are names[first:end]
 	next     int
 	end      int
+	held     int64 // bytes that they take
+	more     bool  // more entries come after those; the directory is listed again
 }
 
 // walk sends the NAR of an entry of the directory dirfd to the stream.
@@ -45,7 +46,7 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 	h.ctx, h.done = ctx, ctx.Done()
 	h.path = append(h.path[:0], root...)
 	h.rootLen = len(root)
-	h.frames, h.names = h.frames[:0], h.names[:0]
+	h.frames, h.names, h.held = h.frames[:0], h.names[:0], 0
 	defer h.closeAll()
 
 	h.out.put(tokMagic)
@@ -55,7 +56,11 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 	for len(h.frames) > 0 {
 		f := &h.frames[len(h.frames)-1]
 		if f.next == f.end {
-			if err := h.leave(); err != nil {
+			end := h.leave
+			if f.more {
+				end = h.relist
+			}
+			if err := end(); err != nil {
 				return err
 			}
 			continue
@@ -67,6 +72,9 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 		h.out.put(tokNode)
 		h.path = append(h.path[:f.pathLen], '/')
 		h.path = append(h.path, n.name...)
+		if len(h.path)-h.rootLen > maxPath {
+			return h.fail("hash", fmt.Errorf("%w: its path has more than %d bytes", ErrTooLarge, maxPath))
+		}
 		if err := h.node(f.fd, n); err != nil {
 			return err
 		}
@@ -128,6 +136,9 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	if err != nil {
 		return h.fail("open", swapped(err))
 	}
+	if h.held > h.maxHeld()/2 {
+		h.forget()
+	}
 	// From here on closeAll takes care of fd.
 	h.frames = append(h.frames, frame{
 		fd: fd, pathLen: len(h.path), first: len(h.names), next: len(h.names),
@@ -143,46 +154,12 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
 		return err
 	}
-	if err := h.list(fd); err != nil {
+	if err := h.list(f, ""); err != nil {
 		return err
 	}
-	f.end = len(h.names)
-
 	if i := len(h.frames) - 1 - maxOpenDirs; i >= 0 {
 		unix.Close(h.frames[i].fd)
 		h.frames[i].fd = -1
-	}
-	return nil
-}
-
-// list appends the entries of a directory to h.names in the order of the NAR.
-func (h *Hasher) list(fd int) error {
-	if h.listing == nil {
-		h.listing = make([]byte, listingSize)
-	}
-	first := len(h.names)
-	for {
-		select {
-		case <-h.done:
-			return h.ctx.Err()
-		default:
-		}
-		n, err := getdents(fd, h.listing)
-		if err != nil {
-			return h.fail("list", err)
-		}
-		if n == 0 {
-			break
-		}
-		if h.names, err = appendNames(h.names, h.listing[:n]); err != nil {
-			return h.fail("list", err)
-		}
-		if err := h.fits(int64(len(h.names)-first) * minEntrySize); err != nil {
-			return err
-		}
-	}
-	if err := sortNames(h.names[first:]); err != nil {
-		return h.fail("list", err)
 	}
 	return nil
 }
@@ -195,18 +172,6 @@ var minEntrySize = int64(len(tokEntry) + len(tokNode) + 2*len(tokClose))
 func (h *Hasher) fits(more int64) error {
 	if limit := h.opts.MaxSize; limit > 0 && more > limit-h.out.sent() {
 		return h.fail("hash", fmt.Errorf("%w: its NAR has more than %d bytes", ErrTooLarge, limit))
-	}
-	return nil
-}
-
-// sortNames puts names in the order of the NAR and checks that they differ: a
-// listing that runs beside renames can show one name twice.
-func sortNames(names []dirent) error {
-	slices.SortFunc(names, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
-	for i := 1; i < len(names); i++ {
-		if names[i].name == names[i-1].name {
-			return fmt.Errorf("%w: %q is listed twice", ErrChanged, names[i].name)
-		}
 	}
 	return nil
 }
@@ -229,6 +194,7 @@ func (h *Hasher) leave() error {
 	unix.Close(f.fd)
 	clear(h.names[f.first:]) // they hold on to the text of the whole listing
 	h.names = h.names[:f.first]
+	h.held -= f.held
 	h.frames = h.frames[:len(h.frames)-1]
 	h.closeNode()
 	return nil
@@ -263,7 +229,7 @@ func (h *Hasher) closeAll() {
 		}
 	}
 	clear(h.names)
-	h.frames, h.names, h.ctx, h.done = h.frames[:0], h.names[:0], nil, nil
+	h.frames, h.names, h.held, h.ctx, h.done = h.frames[:0], h.names[:0], 0, nil, nil
 }
 
 // symlink sends the node of a symbolic link but for its end.
