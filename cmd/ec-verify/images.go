@@ -210,10 +210,13 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 		}
 		for k, c := range f.Files {
 			if k == compareShown {
-				fmt.Fprintf(b, "    and %d more files\n", len(f.Files)-k)
+				f.MoreFiles += len(f.Files) - k
 				break
 			}
 			fmt.Fprintf(b, "    %s: %s\n", report.Escape(c.Path), c.Kind)
+		}
+		if f.MoreFiles > 0 {
+			fmt.Fprintf(b, "    and %d more files\n", f.MoreFiles)
 		}
 	}
 }
@@ -263,6 +266,7 @@ type imageFinding struct {
 	Got    *name            `json:"got,omitzero"`
 	Detail string           `json:"detail,omitzero"`
 	Files  []imageFile      `json:"files,omitzero"`
+	More   int              `json:"moreFiles,omitzero"`
 }
 
 type imageFile struct {
@@ -288,7 +292,7 @@ func newImagesReport(r *release.Release, result *imagecheck.Result) *imagesRepor
 		for _, f := range i.Findings {
 			finding := imageFinding{
 				Class: f.Class, Kind: f.Kind, Where: optionalName(f.Where, f.Where != ""), Path: string(f.Path),
-				Want: optionalName(f.Want, f.Want != ""), Got: optionalName(f.Got, f.Got != ""), Detail: validText(f.Detail),
+				Want: optionalName(f.Want, f.Want != ""), Got: optionalName(f.Got, f.Got != ""), Detail: validText(f.Detail), More: f.MoreFiles,
 			}
 			for _, c := range f.Files {
 				finding.Files = append(finding.Files, imageFile{newName(c.Path), string(c.Kind)})

@@ -319,6 +319,10 @@ func TestLimits(t *testing.T) {
 	check("initrd", read(t, filepath.Join(dir, "initrd")))
 	imagetest.Cpio(t, filepath.Join(dir, "small"), filepath.Join(dir, "many"), "cat")
 	check("many members", read(t, filepath.Join(dir, "many")))
+	limits = image.Limits{Members: 1 << 20, Bytes: 1 << 30, Spool: 1 << 30, Held: 4 << 10}
+	imagetest.Squashfs(t, filepath.Join(dir, "small"), filepath.Join(dir, "small.squashfs"), "")
+	check("a squashfs with more names than may be held", read(t, filepath.Join(dir, "small.squashfs")))
+	limits = image.Limits{Members: 20, Bytes: 1 << 20, Spool: 1 << 20}
 	nested := read(t, squash)
 	for range 9 {
 		os.WriteFile(filepath.Join(dir, "inner.cpio"), nested, 0o644)

@@ -145,42 +145,51 @@ func (f *iso9660) record(b []byte) (isoNode, error) {
 	return n, nil
 }
 
-// list reads a directory.
-func (f *iso9660) list(n isoNode) ([]isoNode, error) {
+// isoNodeCost is what an isoNode takes in memory besides its texts, twice.
+const isoNodeCost = 512
+
+// list reads a directory. What it returns holds so many bytes until they are
+// dropped.
+func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 	at := n.parts[0]
 	if at.size > maxDirSize {
-		return nil, tooLarge("a directory of %d bytes", at.size)
+		return nil, 0, tooLarge("a directory of %d bytes", at.size)
 	}
 	var out []isoNode
 	var b [sector]byte
 	for off := int64(0); off < at.size; off += sector {
 		if err := readAt(f.r, b[:min(sector, at.size-off)], at.off+off); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		// A record does not go on in the next sector.
 		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; {
 			length := int(rest[0])
 			if length > len(rest) {
-				return nil, malformed("a directory record does not end in its sector")
+				return nil, 0, malformed("a directory record does not end in its sector")
 			}
 			child, err := f.record(rest[:length])
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			self := child.name == "\x00" || child.name == "\x01"
 			if !self {
 				if err := f.systemUse(&child, rest[:length]); err != nil {
-					return nil, err
+					return nil, 0, err
 				}
 			}
 			rest = rest[length:]
 			if self || child.hidden {
 				continue
 			}
+			cost := int64(isoNodeCost + len(child.name) + len(child.m.Target))
+			held += cost
+			if err := f.w.hold(cost); err != nil {
+				return nil, 0, err
+			}
 			if k := len(out) - 1; k >= 0 && out[k].more && out[k].name == child.name {
 				// A file of more than 4 GiB has a record for each part.
 				if out[k].m.Size%sector != 0 {
-					return nil, unsupported("a file in an ISO image whose first parts do not fill their sectors")
+					return nil, 0, unsupported("a file in an ISO image whose first parts do not fill their sectors")
 				}
 				out[k].parts, out[k].more = append(out[k].parts, child.parts...), child.more
 				out[k].m.Size += child.m.Size
@@ -188,20 +197,20 @@ func (f *iso9660) list(n isoNode) ([]isoNode, error) {
 			}
 			out = append(out, child)
 			if int64(len(out)) > f.w.left.Members {
-				return nil, tooLarge("it has more than %d members", f.w.limits.Members)
+				return nil, 0, tooLarge("it has more than %d members", f.w.limits.Members)
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b isoNode) int { return strings.Compare(a.name, b.name) })
 	for i := range out {
 		if err := checkName(out[i].name); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if out[i].more || i > 0 && out[i].name == out[i-1].name {
-			return nil, malformed("%s is twice in one directory, or not whole", quote(out[i].name))
+			return nil, 0, malformed("%s is twice in one directory, or not whole", quote(out[i].name))
 		}
 	}
-	return out, nil
+	return out, held, nil
 }
 
 // systemUse reads the Rock Ridge entries of a record: its name, mode, and
@@ -330,13 +339,17 @@ func (f *iso9660) walk(n isoNode, path string, depth int) error {
 		return malformed("a directory is in itself or in two places")
 	}
 	f.seen[at] = true
+	if err := f.w.hold(mapCost); err != nil {
+		return err
+	}
 	if depth > maxDepth {
 		return tooLarge("a path of more than %d directories", maxDepth)
 	}
-	children, err := f.list(n)
+	children, held, err := f.list(n)
 	if err != nil {
 		return err
 	}
+	defer f.w.drop(held)
 	for _, c := range children {
 		sub := c.name
 		if path != "" {

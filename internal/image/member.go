@@ -86,12 +86,16 @@ type Limits struct {
 	Bytes   int64 // bytes of contents and of what is decompressed, over all images within
 	// Spool is how many bytes the images within may take in temporary files.
 	Spool int64
+	// Held is how many bytes of names and of places of files may be held in
+	// memory at a time. Buffers come on top, some 20 MiB and what decompressing
+	// takes.
+	Held int64
 }
 
 // DefaultLimits are those of a zero Limits: some ten times what the largest
 // NixOS image takes.
 func DefaultLimits() Limits {
-	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30}
+	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30, Held: 128 << 20}
 }
 
 const (

@@ -57,6 +57,8 @@ func (w *walker) walkSquashfs(r io.ReaderAt, size int64, inside []string) error 
 		meta: make(map[int64]metaBlock), pieces: make(map[uint32][]byte), seen: make(map[uint64]bool),
 		places: make(map[uint32]uint64),
 	}
+	before := w.left.Held
+	defer func() { w.left.Held = before }()
 	root, err := s.open()
 	if s.zstd != nil {
 		defer s.zstd.Close()
@@ -110,11 +112,18 @@ func (s *squashfs) open() (root uint64, err error) {
 	return le.Uint64(b[32:]), s.readIDs(int64(le.Uint64(b[48:])), int(idCount))
 }
 
+// mapCost is what one entry of a map of numbers takes in memory, at most.
+const mapCost = 48
+
 // once holds an inode's number to one place: Linux keeps inodes by their
 // numbers, and would take the one that it met first for the other.
 func (s *squashfs) once(e dirEntry) error {
 	if at, ok := s.places[e.number]; ok && at != e.ref {
 		return malformed("two files of a squashfs have the inode number %d", e.number)
+	} else if !ok {
+		if err := s.w.hold(mapCost); err != nil {
+			return err
+		}
 	}
 	s.places[e.number] = e.ref
 	return nil
@@ -136,13 +145,17 @@ func (s *squashfs) walk(n *node, path string, ref uint64, depth int) error {
 		return malformed("a directory is in itself or in two places")
 	}
 	s.seen[ref] = true
+	if err := s.w.hold(mapCost); err != nil {
+		return err
+	}
 	if depth > maxDepth {
 		return tooLarge("a path of more than %d directories", maxDepth)
 	}
-	entries, err := s.list(n)
+	entries, held, err := s.list(n)
 	if err != nil {
 		return err
 	}
+	defer s.w.drop(held)
 	for _, e := range entries {
 		if err := s.once(e); err != nil {
 			return err

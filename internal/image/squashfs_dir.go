@@ -12,19 +12,24 @@ type dirHeader struct {
 	first string
 }
 
-// list returns the entries of a directory by the bytes of their names.
-func (s *squashfs) list(n *node) ([]dirEntry, error) {
+// entryCost and headerCost are what a dirEntry, and a dirHeader in a map, take in
+// memory besides their names. A slice that grows is held twice for a moment.
+const entryCost, headerCost = 32, 384
+
+// list returns the entries of a directory by the bytes of their names, and how many
+// bytes they hold until they are dropped.
+func (s *squashfs) list(n *node) (_ []dirEntry, held int64, err error) {
 	// An empty directory has a size of 3, for "." and "..", which are not there.
 	left := int64(n.dirSize) - 3
 	if left <= 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if left > maxDirSize {
-		return nil, tooLarge("a directory of %d bytes", left)
+		return nil, 0, tooLarge("a directory of %d bytes", left)
 	}
 	r, err := s.metaAt(s.dirTable+int64(n.dirBlock), int(n.dirOffset))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var out []dirEntry
 	headers := make(map[int64]dirHeader)
@@ -33,50 +38,56 @@ func (s *squashfs) list(n *node) ([]dirEntry, error) {
 		at, block := whole-left, r.block()-s.dirTable
 		h, err := r.take(12)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		count, start, number := le.Uint32(h)+1, le.Uint32(h[4:]), le.Uint32(h[8:])
 		if count > 256 || count == 0 {
-			return nil, malformed("a directory lists %d files at once", count)
+			return nil, 0, malformed("a directory lists %d files at once", count)
 		}
 		left -= 12
 		for range count {
 			h, err := r.take(8)
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			size := int(le.Uint16(h[6:])) + 1
 			if size > 256 {
-				return nil, malformed("a name of %d bytes", size)
+				return nil, 0, malformed("a name of %d bytes", size)
 			}
 			name, err := r.take(size)
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			if left -= 8 + int64(size); left < 0 {
-				return nil, malformed("a directory is longer than it says")
+				return nil, 0, malformed("a directory is longer than it says")
 			}
 			if err := checkName(string(name)); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
+			cost := int64(2*entryCost + size)
 			if _, ok := headers[at]; !ok {
+				cost += headerCost
 				headers[at] = dirHeader{block, string(name)}
 			}
 			out = append(out, dirEntry{string(name), uint64(start)<<16 | uint64(le.Uint16(h)), number + uint32(int16(le.Uint16(h[2:])))})
+			held += cost
+			if err := s.w.hold(cost); err != nil {
+				return nil, 0, err
+			}
 			if int64(len(out)) > s.w.left.Members {
-				return nil, tooLarge("it has more than %d members", s.w.limits.Members)
+				return nil, 0, tooLarge("it has more than %d members", s.w.limits.Members)
 			}
 		}
 	}
 	for i := 1; i < len(out); i++ {
 		if out[i].name == out[i-1].name {
-			return nil, malformed("%s is twice in one directory", quote(out[i].name))
+			return nil, 0, malformed("%s is twice in one directory", quote(out[i].name))
 		}
 		if out[i].name < out[i-1].name { // Linux would list it, and not find it
-			return nil, malformed("%s is out of order in its directory", quote(out[i].name))
+			return nil, 0, malformed("%s is out of order in its directory", quote(out[i].name))
 		}
 	}
-	return out, n.checkIndex(headers)
+	return out, held, n.checkIndex(headers)
 }
 
 // checkIndex holds the index of a directory to its listing: Linux looks names

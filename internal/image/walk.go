@@ -37,6 +37,9 @@ func Walk(ctx context.Context, f File, size int64, name string, opts Options, vi
 	limits := DefaultLimits()
 	if opts.Limits != (Limits{}) {
 		limits = opts.Limits
+		if limits.Held == 0 {
+			limits.Held = DefaultLimits().Held
+		}
 	}
 	w := &walker{ctx: ctx, visit: visit, left: limits, limits: limits, tempDir: opts.TempDir}
 	defer w.close()
@@ -77,6 +80,16 @@ type walker struct {
 	tempDir      string
 	temp         []*os.File
 }
+
+// hold charges n bytes that stay in memory to the limit, and drop gives them back.
+func (w *walker) hold(n int64) error {
+	if w.left.Held -= n; w.left.Held < 0 {
+		return tooLarge("its names and directories take more than %d bytes of memory", w.limits.Held)
+	}
+	return nil
+}
+
+func (w *walker) drop(n int64) { w.left.Held += n }
 
 func (w *walker) close() {
 	for _, f := range w.temp {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"every.channel/ec-verify/internal/image"
@@ -23,10 +24,12 @@ import (
 const (
 	// maxScript is how large a file may be that is searched for what it boots.
 	maxScript = 256 << 10
-	// maxRegistration bounds what says what Nix is to register.
-	maxRegistration = 256 << 20
-	// maxExplained is of how many store paths the files are kept that differ.
-	maxExplained = 50
+	// maxExplained bounds the files that are kept to say which ones differ, in
+	// bytes over all store paths.
+	maxExplained = 16 << 20
+	// maxNames bounds the names that are kept to find one that is there twice, in
+	// bytes.
+	maxNames = 16 << 20
 
 	registration = "nix-path-registration"
 	storeImage   = "nix-store.squashfs"
@@ -75,13 +78,16 @@ type look struct {
 	stores  map[string]*store // by the name of the squashfs
 	current *store
 	altered map[closure.StorePath][]nar.Entry
-	kernels int
-	initrds int
-	starts  int             // how often a boot script names a system
-	names   map[string]bool // of what is in archives, to find what is there twice
-	images  []string        // the names of members that are to be a squashfs
-	scripts []paramScript
-	params  *string // what the system's kernel-params holds; nil for none
+	// explained is how many bytes altered takes.
+	explained int64
+	kernels   int
+	initrds   int
+	starts    int             // how often a boot script names a system
+	named     int64           // bytes that names takes
+	names     map[string]bool // of what is in archives, to find what is there twice
+	images    []string        // the names of members that are to be a squashfs
+	scripts   []paramScript
+	params    *string // what the system's kernel-params holds; nil for none
 	// links are those to a squashfs, and linked what lies where one may lead.
 	links, linked []image.Member
 }
@@ -95,6 +101,8 @@ type store struct {
 	builder *nar.Builder
 	size    int64 // of its files so far
 	failed  string
+	entries []nar.Entry // nil where they are too many to be kept
+	kept    int64       // bytes that they take
 }
 
 // visit is image.Visit.
@@ -109,20 +117,29 @@ func (w *look) visit(m image.Member) (io.WriteCloser, error) {
 	if m.Type == nar.Directory {
 		return nil, nil
 	}
-	w.twice(m)
+	if err := w.twice(m); err != nil {
+		return nil, err
+	}
 	return w.outer(m)
 }
 
 // twice tells of what is in an archive a second time: the last one counts where
 // it is unpacked, and each of them may have been a part of the whole.
-func (w *look) twice(m image.Member) {
+func (w *look) twice(m image.Member) error {
 	if w.names == nil {
 		w.names = make(map[string]bool)
 	}
-	if w.names[m.Name()] {
-		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it is there twice"})
+	name := m.Name()
+	if w.names[name] {
+		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is there twice"})
+		return nil
 	}
-	w.names[m.Name()] = true
+	const cost = 128 // of a name in a map, and in the lists that it may be in
+	if w.named += int64(len(name)) + cost; w.named > maxNames {
+		return fmt.Errorf("%w: the names in it take more than %d bytes", image.ErrTooLarge, maxNames)
+	}
+	w.names[name] = true
+	return nil
 }
 
 // outer looks at a member of the tar or ISO image: the boot files are held
@@ -157,7 +174,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 func (w *look) other(m image.Member) {
 	w.i.Inside.Others++
 	if len(w.i.Inside.OtherNames) < maxOthers {
-		w.i.Inside.OtherNames = append(w.i.Inside.OtherNames, m.Name())
+		w.i.Inside.OtherNames = append(w.i.Inside.OtherNames, cut(m.Name()))
 	}
 }
 
@@ -219,19 +236,23 @@ func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
 		w.override(m)
 		return nil, nil
 	}
-	switch {
-	case m.Path == storeImage && m.Type == nar.Symlink && w.isStorePath(m.Target):
-		w.twice(m)
-		w.links = append(w.links, m)
-	case m.Path == storeImage && m.Type == nar.Regular:
-		w.twice(m)
-		w.images = append(w.images, m.Name())
-	case m.Type == nar.Regular && w.isStorePath("/"+m.Path):
-		w.twice(m)
-		w.images = append(w.images, m.Name())
-		w.linked = append(w.linked, m)
-	default:
+	image, link := m.Path == storeImage && m.Type == nar.Regular, m.Path == storeImage && m.Type == nar.Symlink && w.isStorePath(m.Target)
+	linked := m.Type == nar.Regular && w.isStorePath("/"+m.Path)
+	if !image && !link && !linked {
 		w.override(m)
+		return nil, nil
+	}
+	if err := w.twice(m); err != nil {
+		return nil, err
+	}
+	switch {
+	case link:
+		w.links = append(w.links, m)
+	case linked:
+		w.linked = append(w.linked, m)
+		fallthrough
+	default:
+		w.images = append(w.images, m.Name())
 	}
 	return nil, nil
 }
@@ -287,7 +308,7 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	base, rest, _ := strings.Cut(m.Path, "/")
 	if base == registration && m.Type == nar.Regular {
 		w.endPath()
-		return &capture{limit: maxRegistration, done: func(data []byte) { w.registered(m, data) }}, nil
+		return &capture{limit: w.maxRegistration(), done: func(data []byte) { w.registered(m, data) }}, nil
 	}
 	p, isPath := w.pathOf(base)
 	if !isPath {
@@ -301,7 +322,8 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 		w.endPath()
 		s.path, s.builder, s.failed, s.size = p, nil, "", 0
 		if _, ok := w.s.paths[p]; ok {
-			s.builder = nar.NewBuilder()
+			s.entries, s.kept = []nar.Entry{}, 0
+			s.builder = nar.NewBuilder(func(e nar.Entry) { w.keep(s, e) })
 			s.seen[p] = true
 		} else {
 			w.i.add(Finding{Class: Drift, Kind: PathExtra, Path: p, Where: s.name, Detail: "the manifest does not have it"})
@@ -325,7 +347,7 @@ func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser
 		return nil, nil
 	}
 	s.size += m.Size
-	if limit := w.s.paths[s.path].NarSize; s.size > limit {
+	if limit := w.s.paths[s.path].NarSize; max(s.size, s.builder.Size()) > limit {
 		s.failed = fmt.Sprintf("its files have more than the %d bytes that the release's NAR has", limit)
 		return nil, nil
 	}
@@ -377,6 +399,17 @@ func oddity(m image.Member) string {
 	return ""
 }
 
+// keep keeps a file of the store path that is being read, unless too much is kept.
+func (w *look) keep(s *store, e nar.Entry) {
+	const cost = 256 // of an Entry in a slice that grows
+	s.kept += int64(len(e.Path)+len(e.Target)) + cost
+	if s.entries == nil || w.explained+s.kept > maxExplained {
+		s.entries = nil
+		return
+	}
+	s.entries = append(s.entries, e)
+}
+
 // endPath compares the store path that was read with the manifest.
 func (w *look) endPath() {
 	s := w.current
@@ -391,17 +424,21 @@ func (w *look) endPath() {
 	w.i.Inside.Paths++
 	want := w.s.paths[p]
 	if failed == "" {
-		sum, entries, err := b.Sum()
+		sum, err := b.Sum()
 		switch {
 		case err != nil:
 			failed = err.Error()
 		case sum.Hash == want.NarHash:
 			return
 		default:
-			if len(w.altered) < maxExplained {
-				w.altered[p] = entries
+			f := Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Got: sum.Hash.String()}
+			if s.entries == nil {
+				f.Detail = "its files are too many to say which ones differ"
+			} else {
+				w.altered[p] = s.entries
+				w.explained += s.kept
 			}
-			w.i.add(Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Got: sum.Hash.String()})
+			w.i.add(f)
 			return
 		}
 	}
@@ -457,7 +494,11 @@ func (w *look) explain(c *checker) {
 	for n := range w.i.Findings {
 		f := &w.i.Findings[n]
 		if f.Kind == PathAltered && want[f.Path] != nil && w.altered[f.Path] != nil {
-			f.Files = closure.CompareFiles(want[f.Path], w.altered[f.Path])
+			files := closure.NewFileComparison(want[f.Path])
+			for _, e := range w.altered[f.Path] {
+				files.Add(e)
+			}
+			f.Files, f.MoreFiles = files.End()
 		}
 	}
 }
@@ -469,21 +510,36 @@ func (w *look) registered(m image.Member, data []byte) {
 	bad := func(p closure.StorePath, want, got, format string, args ...any) {
 		w.i.add(Finding{Class: Drift, Kind: Registration, Where: m.Name(), Path: p, Want: want, Got: got, Detail: fmt.Sprintf(format, args...)})
 	}
-	lines := strings.Split(string(bytes.TrimSuffix(data, []byte{'\n'})), "\n")
+	rest, ended := string(data), len(data) == 0
+	line := func() string {
+		if ended {
+			return ""
+		}
+		l, after, more := strings.Cut(rest, "\n")
+		rest, ended = after, !more || after == ""
+		return l
+	}
 	seen := make(map[closure.StorePath]bool)
-	for len(lines) > 1 || len(lines) == 1 && lines[0] != "" {
-		if len(lines) < 5 {
+	for !ended {
+		path, hashed, size, _ := line(), line(), line(), line() // the last is the deriver
+		if ended {
 			bad("", "", "", "it is cut short")
 			return
 		}
-		p, err := w.s.manifest.StoreDir.Parse(lines[0])
+		p, err := w.s.manifest.StoreDir.Parse(path)
 		want, known := w.s.paths[p]
-		var n int
-		if _, scanErr := fmt.Sscanf(lines[4], "%d", &n); err != nil || scanErr != nil || n < 0 || len(lines) < 5+n {
+		n, countErr := strconv.Atoi(line())
+		for i := 0; i < n && countErr == nil; i++ {
+			if ended {
+				countErr = io.ErrUnexpectedEOF
+			}
+			line() // a reference
+		}
+		if err != nil || countErr != nil || n < 0 {
 			bad("", "", "", "it is malformed")
 			return
 		}
-		hash, hashErr := parseRegistered(lines[1])
+		hash, hashErr := parseRegistered(hashed)
 		switch {
 		case !known:
 			bad(p, "", "", "the manifest does not have it")
@@ -491,17 +547,32 @@ func (w *look) registered(m image.Member, data []byte) {
 			bad(p, want.NarHash.String(), "", "%v", hashErr)
 		case hash != want.NarHash:
 			bad(p, want.NarHash.String(), hash.String(), "another hash would be registered")
-		case lines[2] != fmt.Sprint(want.NarSize):
-			bad(p, fmt.Sprint(want.NarSize), lines[2], "another size would be registered")
+		case size != strconv.FormatInt(want.NarSize, 10):
+			bad(p, strconv.FormatInt(want.NarSize, 10), size, "another size would be registered")
 		}
-		seen[p] = true
-		lines = lines[5+n:]
+		if known {
+			seen[p] = true
+		}
 	}
 	for _, p := range w.s.paths.Paths() {
 		if !seen[p] {
 			bad(p, "", "", "it would not be registered")
 		}
 	}
+}
+
+// maxRegistration returns the size of the largest file that registers the paths of
+// the manifest and nothing else, in bytes: five lines for each path, of which the
+// deriver's has some 300 bytes at most, and one for each reference.
+func (w *look) maxRegistration() int {
+	size := 64 << 10
+	for p, info := range w.s.paths {
+		size += len(p) + 512
+		for _, ref := range info.References {
+			size += len(ref) + 1
+		}
+	}
+	return size
 }
 
 // parseRegistered takes a hash with its algorithm, or, as closureInfo writes it,

@@ -42,8 +42,9 @@ type Finding struct {
 	Got    string
 	Detail string
 	// Files are those of a store path that differ, where the release's listing
-	// tells.
-	Files []closure.FileChange
+	// tells; MoreFiles counts those that it leaves out.
+	Files     []closure.FileChange
+	MoreFiles int
 }
 
 // Image is what was found of one file or device.
@@ -86,14 +87,28 @@ type Result struct {
 	Absent []string
 }
 
-// maxFindings bounds the findings of one image.
-const maxFindings = 500
+const (
+	// maxFindings bounds the findings of one image.
+	maxFindings = 500
+	// maxText bounds each text of a finding and each name, in bytes: a name in an
+	// image, with those of the images around it, may have 100 KiB.
+	maxText = 4 << 10
+)
+
+// cut shortens what an outsider wrote to maxText bytes.
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return s[:maxText] + "…"
+}
 
 func (i *Image) add(f Finding) {
 	if len(i.Findings) >= maxFindings {
 		i.More++
 		return
 	}
+	f.Where, f.Want, f.Got, f.Detail = cut(f.Where), cut(f.Want), cut(f.Got), cut(f.Detail)
 	i.Findings = append(i.Findings, f)
 }
 

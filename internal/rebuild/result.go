@@ -59,7 +59,9 @@ type Output struct {
 	Reason string
 	// Files are the files in which the rebuild differs from the disk, where the
 	// disk holds what the manifest says; FilesNote says why there are none.
+	// MoreFiles counts those that Files leaves out.
 	Files     []closure.FileChange
+	MoreFiles int
 	FilesNote string
 }
 

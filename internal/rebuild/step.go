@@ -185,7 +185,7 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 			res.Status, o.FilesNote = Differs, "it is much larger than the release's: "+err.Error()
 		} else if o.Differs() {
 			res.Status = Differs
-			if o.Files, o.FilesNote, err = r.differingFiles(ctx, store, &o); err != nil {
+			if err := r.differingFiles(ctx, store, &o); err != nil {
 				return err
 			}
 		}
@@ -194,33 +194,44 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 	return nil
 }
 
-// differingFiles names the files in which a rebuilt output is not what the
-// machine has of the release, or says why it cannot.
-func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Output) ([]closure.FileChange, string, error) {
+// maxListed bounds the files of one path that are held to be compared.
+const maxListed = 1 << 20
+
+// differingFiles adds to o the files in which a rebuilt output is not what the
+// machine has of the release, or why they are unknown.
+func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Output) error {
 	info := r.inputs.manifest[o.Path]
-	want, sum, err := list(ctx, r.inputs.store, info)
+	// Hashed before it is listed: what is held in memory is the release's, not
+	// what somebody put in its place.
+	sum, err := read(ctx, r.inputs.store, info, nil)
+	if err == nil && sum.Hash != o.Want {
+		err = errors.New("the disk does not hold the release's either")
+	}
+	var want []nar.Entry
+	if err == nil {
+		_, err = read(ctx, r.inputs.store, info, func(e nar.Entry) error {
+			if len(want) == maxListed {
+				return fmt.Errorf("it has more than %d files", maxListed)
+			}
+			want = append(want, e)
+			return nil
+		})
+	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, "", ctx.Err()
+		return ctx.Err()
 	case err != nil:
-		return nil, fmt.Sprintf("which files differ could not be told: %v", err), nil
-	case sum.Hash != o.Want:
-		return nil, "which files differ could not be told: the disk does not hold the release's either", nil
+		o.FilesNote = fmt.Sprintf("which files differ could not be told: %v", err)
+		return nil
 	}
-	got, _, err := list(ctx, rebuilt, info)
-	if err != nil {
-		return nil, "", err
-	}
-	return slices.Clip(closure.CompareFiles(want, got)), "", nil
+	c := closure.NewFileComparison(want)
+	_, err = read(ctx, rebuilt, info, func(e nar.Entry) error { c.Add(e); return nil })
+	o.Files, o.MoreFiles = c.End()
+	return err
 }
 
-// list returns the files of a path, and its hash.
-func list(ctx context.Context, store *nixstore.Store, info closure.PathInfo) ([]nar.Entry, nar.Sum, error) {
-	var files []nar.Entry
-	h := nar.NewHasher(nar.Options{MaxSize: largest(info), OnEntry: func(e nar.Entry) error {
-		files = append(files, e)
-		return nil
-	}})
-	sum, err := h.Sum(ctx, store.File(), info.Path.Base())
-	return files, sum, err
+// read hashes a path, and calls onEntry where that is not nil.
+func read(ctx context.Context, store *nixstore.Store, info closure.PathInfo, onEntry func(nar.Entry) error) (nar.Sum, error) {
+	h := nar.NewHasher(nar.Options{MaxSize: largest(info), OnEntry: onEntry})
+	return h.Sum(ctx, store.File(), info.Path.Base())
 }

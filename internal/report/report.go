@@ -142,7 +142,7 @@ type Finding struct {
 }
 
 // MaxFiles bounds the files that one finding names.
-const MaxFiles = 100
+const MaxFiles = closure.MaxFileChanges
 
 // Class returns the class of the finding's cause.
 func (f *Finding) Class() Class { return ClassOf(f.Cause) }

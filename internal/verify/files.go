@@ -22,7 +22,7 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 	for _, info := range altered {
 		wanted[info.Path] = info
 	}
-	changes := make(map[closure.StorePath][]closure.FileChange)
+	changes := make(map[closure.StorePath]fileChanges)
 	notes := make(map[closure.StorePath]string)
 	for listed, err := range r.chosen.Release.Files(ctx, r.manifest.Configuration, func(p closure.StorePath) bool { return wanted[p].Path != "" }) {
 		if err != nil {
@@ -32,15 +32,15 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 			r.noListing(altered, err)
 			return nil
 		}
-		got, err := r.listFiles(ctx, wanted[listed.Path])
+		changed, err := r.compareFiles(ctx, wanted[listed.Path], listed.Files)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			notes[listed.Path] = fmt.Sprintf("which files differ could not be told: %v", err)
 		default:
-			changes[listed.Path] = closure.CompareFiles(listed.Files, got)
-			if len(changes[listed.Path]) == 0 {
+			changes[listed.Path] = changed
+			if len(changed.files)+changed.more == 0 {
 				notes[listed.Path] = "no file differed when it was read again: it changed in the meantime, or the disk reads unsteadily"
 			}
 		}
@@ -77,7 +77,7 @@ var namesFiles = map[report.Cause]bool{
 	closure.OtherBuild:             true,
 }
 
-func (r *run) annotate(changes map[closure.StorePath][]closure.FileChange, notes map[closure.StorePath]string) {
+func (r *run) annotate(changes map[closure.StorePath]fileChanges, notes map[closure.StorePath]string) {
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]
 		if f.Tier != report.TierContents || f.Field != "" || !namesFiles[f.Cause] {
@@ -90,30 +90,26 @@ func (r *run) annotate(changes map[closure.StorePath][]closure.FileChange, notes
 			}
 			f.Detail += note
 		}
-		files := changes[path]
-		if len(files) > report.MaxFiles {
-			f.MoreFiles = len(files) - report.MaxFiles
-			files = files[:report.MaxFiles]
-		}
-		f.Files = files
+		f.Files, f.MoreFiles = changes[path].files, changes[path].more
 	}
 }
 
-// maxNamed bounds the files of one path that are held to be compared.
-const maxNamed = 1 << 20
+// fileChanges are the files of one path that differ, and how many more do.
+type fileChanges struct {
+	files []closure.FileChange
+	more  int
+}
 
-// listFiles returns the files of a path with their hashes.
-func (r *run) listFiles(ctx context.Context, want closure.PathInfo) ([]nar.Entry, error) {
-	var files []nar.Entry
-	h := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: largest(want), OnEntry: func(e nar.Entry) error {
-		if len(files) == maxNamed {
-			return fmt.Errorf("it holds more than %d files", maxNamed)
-		}
-		files = append(files, e)
-		return nil
-	}})
+// compareFiles reads a path again and compares its files with the listed ones.
+func (r *run) compareFiles(ctx context.Context, want closure.PathInfo, listed []nar.Entry) (fileChanges, error) {
+	c := closure.NewFileComparison(listed)
+	h := nar.NewHasher(nar.Options{
+		Read: r.Read, DropBehind: r.DropBehind, MaxSize: largest(want),
+		OnEntry: func(e nar.Entry) error { c.Add(e); return nil },
+	})
 	if _, err := h.Sum(ctx, r.store.File(), want.Path.Base()); err != nil {
-		return nil, err
+		return fileChanges{}, err
 	}
-	return files, nil
+	files, more := c.End()
+	return fileChanges{files, more}, nil
 }

@@ -137,11 +137,7 @@ func (r *run) judgeRebuilt(result *rebuild.Result) {
 		if o.Differs() && !slices.Contains(causes, closure.OtherBuild) {
 			f := report.Finding{
 				Tier: report.TierRebuild, Cause: closure.UnreproducibleBuild, Path: string(o.Path),
-				Want: o.Want.String(), Got: o.Got.String(), Detail: o.FilesNote, Files: o.Files,
-			}
-			if len(f.Files) > report.MaxFiles {
-				f.MoreFiles = len(f.Files) - report.MaxFiles
-				f.Files = f.Files[:report.MaxFiles]
+				Want: o.Want.String(), Got: o.Got.String(), Detail: o.FilesNote, Files: o.Files, MoreFiles: o.MoreFiles,
 			}
 			r.find(f)
 		}

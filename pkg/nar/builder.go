@@ -23,13 +23,17 @@ type Builder struct {
 	isDir   bool     // the root is a directory
 	file    Entry    // the regular file that is being written
 	missing int64    // how many bytes of it are still to come
-	entries []Entry
+	onEntry func(Entry)
 }
 
 // NewBuilder returns a Builder of an empty tree, which is not one yet: its
-// root is to be added first.
-func NewBuilder() *Builder {
-	b := &Builder{digest: sha256.New(), content: sha256.New()}
+// root is to be added first. onEntry, when not nil, is called for each node as
+// [Options.OnEntry] is.
+func NewBuilder(onEntry func(Entry)) *Builder {
+	if onEntry == nil {
+		onEntry = func(Entry) {}
+	}
+	b := &Builder{digest: sha256.New(), content: sha256.New(), onEntry: onEntry}
 	b.out = bufio.NewWriterSize(b.digest, bufferSize)
 	b.put(tokMagic)
 	return b
@@ -64,12 +68,12 @@ func (b *Builder) Add(e Entry) error {
 		if e.Path != "" {
 			b.open = append(b.open, e.Path[strings.LastIndexByte(e.Path, '/')+1:])
 		}
-		b.entries = append(b.entries, Entry{Path: e.Path, Type: Directory})
+		b.onEntry(Entry{Path: e.Path, Type: Directory})
 	case Symlink:
 		b.put(tokSymlink)
 		b.putString(e.Target)
 		b.closeNode(e.Path)
-		b.entries = append(b.entries, Entry{Path: e.Path, Type: Symlink, Target: e.Target})
+		b.onEntry(Entry{Path: e.Path, Type: Symlink, Target: e.Target})
 	case Regular:
 		if e.Size < 0 {
 			return fmt.Errorf("%q has the size %d", clip(e.Path), e.Size)
@@ -138,16 +142,18 @@ func (b *Builder) finishFile() {
 	}
 	b.put(padding(b.file.Size))
 	b.content.Sum(b.file.SHA256[:0])
-	b.entries = append(b.entries, b.file)
+	b.onEntry(b.file)
 	b.closeNode(b.file.Path)
 	b.file = Entry{}
 }
 
-// Sum ends the tree and returns what identifies its NAR, and its nodes in the
-// order of the NAR with the digests of their contents.
-func (b *Builder) Sum() (Sum, []Entry, error) {
+// Size returns the size of the NAR so far, in bytes.
+func (b *Builder) Size() int64 { return b.size }
+
+// Sum ends the tree and returns what identifies its NAR.
+func (b *Builder) Sum() (Sum, error) {
 	if !b.begun || b.missing > 0 {
-		return Sum{}, nil, errors.New("the tree is not complete")
+		return Sum{}, errors.New("the tree is not complete")
 	}
 	b.finishFile()
 	for range b.open {
@@ -159,11 +165,11 @@ func (b *Builder) Sum() (Sum, []Entry, error) {
 		b.isDir = false
 	}
 	if err := b.out.Flush(); err != nil {
-		return Sum{}, nil, err
+		return Sum{}, err
 	}
 	s := Sum{Size: b.size}
 	b.digest.Sum(s.Hash[:0])
-	return s, b.entries, nil
+	return s, nil
 }
 
 // closeNode ends a node, and the entry that holds it where it is not the root.
