@@ -208,7 +208,11 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 // nothing could be written is told by whoever keeps a release; here it makes the
 // sources look older than they are, which is said.
 func (c *Cache) markListed() {
-	_ = os.WriteFile(filepath.Join(c.dir, cacheListed), nil, 0o644) // truncating sets the time
+	// Truncating sets the time. A link there could have any file emptied.
+	f, err := os.OpenFile(filepath.Join(c.dir, cacheListed), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644) //nolint:gosec // no secret
+	if err == nil {
+		f.Close()
+	}
 }
 
 // listed returns when markListed was called last, the zero time for never.

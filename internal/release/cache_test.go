@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -469,5 +470,31 @@ func TestLockIsWaitedFor(t *testing.T) {
 	close(release2)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// What the cache writes for itself is never written through a link: root would
+// make, empty or wait for whatever that leads to.
+func TestNoLinkIsWrittenThrough(t *testing.T) {
+	dir, kept, elsewhere := t.TempDir(), t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	victim := filepath.Join(elsewhere, "victim")
+	if err := os.Symlink(victim, filepath.Join(kept, ".lock")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := finder(t, kept, release.NewDirSource(dir)).Find(t.Context(), releasetest.Tag)
+	wantError(t, err, "unavailable", "lock")
+	if _, err := os.Lstat(victim); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lock was made through a link: %v", err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(kept, ".lock")), os.WriteFile(victim, []byte("evidence"), 0o600),
+		os.Symlink(victim, filepath.Join(kept, ".listed"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := finder(t, kept, release.NewDirSource(dir)).Find(t.Context(), release.Latest); err != nil {
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(victim); string(data) != "evidence" {
+		t.Errorf("a file was emptied through a link: %q, %v", data, err)
 	}
 }

@@ -15,9 +15,11 @@ import (
 const lockWait = 10 * time.Minute
 
 // lock takes the lock that the file at path stands for, and returns what gives
-// it back. The lock goes with the process, so none is left behind by a kill.
+// it back. The lock goes with the process, so none is left behind by a kill. A
+// link in its place is not followed (ELOOP): root would make a file, or wait for
+// a FIFO, wherever it leads.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
