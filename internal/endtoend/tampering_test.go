@@ -67,6 +67,9 @@ func TestRights(t *testing.T) {
 	}{
 		{"owner of a file", program, "owner 65534", func(at string) { chown(at, "nobody") }, func(at string) { chown(at, "root") }},
 		{"owner of a path", path, "owner 65534", func(at string) { chown(at, "nobody") }, func(at string) { chown(at, "root") }},
+		{"group of a file", program, "group 65534", func(at string) { m.Run("chgrp", "nogroup", at) }, func(at string) { m.Run("chgrp", "root", at) }},
+		{"private mode", program, "mode 0500", func(at string) { m.Run("chmod", "0500", at) }, func(at string) { m.Run("chmod", "0555", at) }},
+		{"mode of a builder", path, "mode 0755", func(at string) { m.Run("chmod", "0755", at) }, func(at string) { m.Run("chmod", "0555", at) }},
 		{
 			"capabilities", program, "file capabilities",
 			func(at string) {
@@ -87,4 +90,18 @@ func TestRights(t *testing.T) {
 			c.undo(c.at)
 		})
 	}
+	t.Run("time", func(t *testing.T) {
+		m.Run("sh", "-euc", `setfattr -x security.capability "$1" 2>/dev/null || { cp -a --no-preserve=xattr "$1" /root/plain; cat /root/plain >"$1"; }; touch -d 2026-02-28T00:00:00Z "$1"`, "sh", program)
+		a := m.verify()
+		a.expect(t, "verified", 0)
+		var got []string
+		for _, f := range a.Findings {
+			if f.Cause == "time-altered" {
+				got = append(got, f.Path+" "+f.Got)
+			}
+		}
+		if want := program + " 2026-02-28T00:00:00Z"; len(got) != 1 || got[0] != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 }

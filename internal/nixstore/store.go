@@ -17,10 +17,10 @@ import (
 
 // Store is an open store directory. It is safe for concurrent use.
 type Store struct {
-	dir   closure.StoreDir
-	file  *os.File
-	tree  *tree
-	owner uint32
+	dir          closure.StoreDir
+	file         *os.File
+	tree         *tree
+	owner, group uint32
 }
 
 // OpenStore opens the store directory dir of the machine whose file tree lies
@@ -43,7 +43,7 @@ func OpenStore(root string, dir closure.StoreDir) (*Store, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "stat", Path: string(dir), Err: err}, f.Close(), t.close())
 	}
-	return &Store{dir: dir, file: f, tree: t, owner: st.Uid}, nil
+	return &Store{dir: dir, file: f, tree: t, owner: st.Uid, group: st.Gid}, nil
 }
 
 // Close releases the directory; the Store must not be used afterwards.
@@ -60,6 +60,11 @@ func (s *Store) File() *os.File { return s.file }
 // Owner returns the user that the store directory belongs to: root, or the one
 // user of a Nix without a daemon. Its objects belong to the same.
 func (s *Store) Owner() uint32 { return s.owner }
+
+// Group returns the group of the store directory. Where the file system gives a
+// new file the group of its directory (mount option grpid), Nix leaves the
+// store's objects in it.
+func (s *Store) Group() uint32 { return s.group }
 
 // Exists reports whether the store directory has an entry of the name of p, of
 // whatever kind. An error means that this could not be told.

@@ -12,6 +12,9 @@ const (
 	ReleaseUntrusted Cause = "release-untrusted"
 	// ReleaseUnavailable: no release, or a part of it, could be had.
 	ReleaseUnavailable Cause = "release-unavailable"
+	// TimeAltered: a file of a store path was last modified at a time that Nix
+	// never sets.
+	TimeAltered Cause = "time-altered"
 	// AcceptedUnavailable: a further release that the policy accepts could not be
 	// opened; it was not needed for this run.
 	AcceptedUnavailable Cause = "accepted-unavailable"
@@ -166,6 +169,7 @@ var causes = map[Cause]cause{
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
 	MountedOver:                    {Inconclusive, "a mount hides a part of the store", "Find out who mounted it (findmnt), unmount it and run again; until then nothing is known of what lies beneath."},
+	TimeAltered:                    {Notice, "times that Nix never sets", "Nothing to do where a tool that makes images set them; otherwise find out who wrote to the store, and put back what was there."},
 	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
 	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},
 	ClockWrong:                     {Inconclusive, "the clock cannot be right", "Set the clock (is the time service running?) and run again."},

@@ -26,14 +26,7 @@ type observation struct {
 	// fromDisk says that no file of it could be had from the page cache only,
 	// where that was asked for.
 	fromDisk bool
-	// loose are files with permissions that Nix never sets, at most
-	// [report.MaxFiles] of them.
-	loose []looseFile
-}
-
-type looseFile struct {
-	name string // relative to the store path, raw
-	what string // the permission, for the report
+	metadata metadata
 }
 
 // checkContents hashes every path of the release from disk, holds the hashes
@@ -73,6 +66,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		}
 	}
 
+	r.noteTimes(paths, observed)
 	var altered []closure.PathInfo
 	for i, want := range paths {
 		got := &observed[i]
@@ -127,7 +121,7 @@ func (r *run) checkAccesses() {
 		r.find(f)
 	}
 	for _, a := range r.accesses {
-		if !slices.ContainsFunc(accesses, func(now nixstore.Access) bool { return now.Path == a.Path }) {
+		if !slices.Contains(accesses, a) {
 			accesses = append(accesses, a)
 		}
 	}
@@ -135,7 +129,7 @@ func (r *run) checkAccesses() {
 		f.Cause, f.Path, f.Got = report.PermissionsAltered, a.Path, a.What
 		f.Want = "owner 0, writable by nobody else"
 		if a.Path == string(r.StoreDir) {
-			f.Want = "owner 0, mode 1775"
+			f.Want = "owner 0, group 0 or nixbld, mode 1775"
 		}
 		r.find(f)
 	}
@@ -208,39 +202,33 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo, selected *s
 		r.Pacer.PauseUntil(begin.Add(selected.budget))
 		defer r.Pacer.PauseUntil(time.Time{})
 	}
-	owner := r.store.Owner()
 	g, ctx := errgroup.WithContext(ctx)
 	for range r.workers() {
 		pace, leave := r.Pacer.Join()
 		g.Go(func() error {
 			defer leave()
-			var loose []looseFile
-			add := func(name, what string) {
-				if len(loose) < report.MaxFiles {
-					loose = append(loose, looseFile{name, what})
-				}
+			var seen metadata
+			opts := nar.Options{
+				Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar,
+				Owner: r.store.Owner(), Group: r.store.Group(),
 			}
-			h := nar.NewHasher(nar.Options{
-				Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar, Owner: owner,
-				OnMode:         func(name string, mode uint32) { add(name, fmt.Sprintf("mode %04o", mode&0o7777)) },
-				OnOwner:        func(name string, uid uint32) { add(name, fmt.Sprintf("owner %d", uid)) },
-				OnCapabilities: func(name string) { add(name, "file capabilities") },
-			})
+			seen.watch(&opts)
+			h := nar.NewHasher(opts)
 			for i, ok := take(); ok; i, ok = take() {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				loose = nil
+				seen = metadata{}
 				o := &observed[i]
 				h.SetMaxSize(largest(paths[i]))
 				before := h.Stats()
 				o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				if errors.Is(o.err, nar.ErrChanged) {
 					// Once more: a change is only worth reporting if it goes on.
-					loose, before = nil, h.Stats()
+					seen, before = metadata{}, h.Stats()
 					o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
 				}
-				o.loose = loose
+				o.metadata = seen
 				o.fromDisk = r.Read == nar.ReadDisk && h.Stats().Cached == before.Cached
 				r.rememberHashed(paths[i], o)
 				r.progress.paths.Add(1)
@@ -293,12 +281,7 @@ func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims)
 			return false // what Nix registered of it does not matter then
 		}
 	}
-	for _, l := range got.loose {
-		r.find(report.Finding{
-			Tier: report.TierContents, Cause: report.PermissionsAltered, Path: joinFile(path, l.name),
-			Got: l.what,
-		})
-	}
+	r.judgeMetadata(want.Path, &got.metadata)
 	r.witnesses[want.Path] = w
 	for _, cause := range w.Causes() {
 		f := report.Finding{Tier: report.TierContents, Cause: cause, Path: path, Want: want.NarHash.String(), Got: w.Disk.String()}
@@ -460,11 +443,4 @@ func (r *run) findExtra(claims *claims) {
 			})
 		}
 	}
-}
-
-func joinFile(path, name string) string {
-	if name == "" {
-		return path
-	}
-	return path + "/" + name
 }

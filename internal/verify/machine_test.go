@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +73,7 @@ type machine struct {
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, root: t.TempDir(), releases: t.TempDir()}
+	t.Cleanup(m.unseal)
 	m.write(string(data)+"/a/file", "data")
 	m.write(string(data)+"/caf\xe9", "not UTF-8")
 	m.mkdir(string(data) + "/empty")
@@ -79,9 +82,8 @@ func newMachine(t *testing.T) *machine {
 	m.write(string(src)+"/flake.lock", "{}")
 	m.write(string(top)+"/init", "#!/bin/sh")
 	m.link(string(top)+"/sw", string(lib))
-	if err := os.Chmod(m.path(string(top)+"/init"), 0o555); err != nil {
-		t.Fatal(err)
-	}
+	m.chmod(string(top)+"/init", 0o555)
+	m.seal()
 	m.link("/nix/var/nix/profiles/system", "system-1-link")
 	m.link("/nix/var/nix/profiles/system-1-link", string(top))
 	m.link("/etc/every-channel/flake", string(src))
@@ -101,8 +103,47 @@ func newMachine(t *testing.T) *machine {
 
 func (m *machine) path(name string) string { return filepath.Join(m.root, name) }
 
+// seal gives what is in the store the modes and times that Nix gives.
+func (m *machine) seal() {
+	m.t.Helper()
+	m.eachObject(func(path string, info fs.FileInfo) error {
+		mode := fs.FileMode(0o444)
+		if info.IsDir() || info.Mode()&0o100 != 0 {
+			mode = 0o555
+		}
+		return errors.Join(os.Chmod(path, mode), os.Chtimes(path, time.Time{}, time.Unix(1, 0)))
+	})
+}
+
+// unseal lets the owner write to the store.
+func (m *machine) unseal() {
+	m.t.Helper()
+	m.eachObject(func(path string, info fs.FileInfo) error { return os.Chmod(path, info.Mode().Perm()|0o200) })
+}
+
+// eachObject calls do for each file and directory in the store.
+func (m *machine) eachObject(do func(path string, info fs.FileInfo) error) {
+	m.t.Helper()
+	store := m.path("/nix/store")
+	m.must(filepath.WalkDir(store, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path == store {
+			return nil
+		}
+		if err != nil || path == store || !entry.IsDir() && !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		return do(path, info)
+	}))
+}
+
 func (m *machine) mkdir(name string) {
 	m.t.Helper()
+	m.unseal()
+	defer m.seal()
 	if err := os.MkdirAll(m.path(name), 0o755); err != nil {
 		m.t.Fatal(err)
 	}
@@ -111,6 +152,8 @@ func (m *machine) mkdir(name string) {
 func (m *machine) write(name, text string) {
 	m.t.Helper()
 	m.mkdir(filepath.Dir(name))
+	m.unseal()
+	defer m.seal()
 	if err := os.WriteFile(m.path(name), []byte(text), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
@@ -125,6 +168,8 @@ func (m *machine) link(name, target string) {
 	m.t.Helper()
 	m.mkdir(filepath.Dir(name))
 	m.remove(name)
+	m.unseal()
+	defer m.seal()
 	if err := os.Symlink(target, m.path(name)); err != nil {
 		m.t.Fatal(err)
 	}
@@ -132,6 +177,8 @@ func (m *machine) link(name, target string) {
 
 func (m *machine) remove(name string) {
 	m.t.Helper()
+	m.unseal()
+	defer m.seal()
 	if err := os.RemoveAll(m.path(name)); err != nil {
 		m.t.Fatal(err)
 	}

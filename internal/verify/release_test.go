@@ -346,7 +346,9 @@ func TestEnded(t *testing.T) {
 			m := newMachine(t)
 			// A gigabyte of holes: hashing it takes far longer than noticing that
 			// it has begun.
+			m.unseal()
 			m.must(os.Truncate(m.path(string(lib)), 1<<30))
+			m.seal()
 			ctx, end := begin()
 			progress := new(Progress)
 			go func() {

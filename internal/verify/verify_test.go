@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -67,7 +68,7 @@ func TestDrift(t *testing.T) {
 			[]string{"disk-altered data caf\xe9:removed"}},
 		{"an empty directory", func(m *machine) { m.mkdir(string(data) + "/empty/more") }, report.Drifted,
 			[]string{"disk-altered data empty/more:added"}},
-		{"executable bit", func(m *machine) { m.must(os.Chmod(m.path(string(lib)), 0o755)) }, report.Drifted,
+		{"executable bit", func(m *machine) { m.chmod(string(lib), 0o555) }, report.Drifted,
 			[]string{"disk-altered lib :executable"}},
 		{"target of a symlink", func(m *machine) { m.link(string(top)+"/sw", "/tmp") }, report.Drifted,
 			[]string{"disk-altered nixos-system sw:target"}},
@@ -75,10 +76,21 @@ func TestDrift(t *testing.T) {
 			[]string{"disk-altered lib :type"}},
 		{"several paths", func(m *machine) { m.write(string(lib), "x"); m.write(string(data)+"/x", "x") }, report.Drifted,
 			[]string{"disk-altered data x:added", "disk-altered lib :content"}},
-		{"a FIFO", func(m *machine) { m.must(syscall.Mkfifo(m.path(string(data)+"/fifo"), 0o644)) }, report.Drifted,
+		{"a FIFO", func(m *machine) {
+			m.unseal()
+			defer m.seal()
+			m.must(syscall.Mkfifo(m.path(string(data)+"/fifo"), 0o644))
+		}, report.Drifted,
 			[]string{"disk-altered data"}},
 		{"set-user-ID", func(m *machine) { m.must(syscall.Chmod(m.path(string(top)+"/init"), 0o4555)) }, report.Drifted,
 			[]string{"permissions-altered nixos-system/init"}},
+		{"a mode that Nix never sets", func(m *machine) { m.chmod(string(lib), 0o400) }, report.Drifted,
+			[]string{"permissions-altered lib"}},
+		{"writable by its owner", func(m *machine) { m.chmod(string(data), 0o755) }, report.Drifted,
+			[]string{"permissions-altered data"}},
+		{"written to and written back", func(m *machine) {
+			m.must(os.Chtimes(m.path(string(data)+"/a/file"), time.Time{}, time.Unix(1790000000, 0)))
+		}, report.Verified, []string{"time-altered data/a/file"}},
 		{"writable by all", func(m *machine) { m.must(syscall.Chmod(m.path(string(data)), 0o777)) }, report.Drifted,
 			[]string{"permissions-altered data"}},
 		{"the store is writable by all", func(m *machine) { m.must(syscall.Chmod(m.path("/nix/store"), 0o777)) }, report.Drifted,

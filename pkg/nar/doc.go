@@ -22,8 +22,8 @@
 // inside the entry "a". Of an inode's metadata the archive holds its type and,
 // for a regular file, whether its owner may execute it (S_IXUSR). It does not
 // hold times, owners, links between files, nor any other permission bit; see
-// [Options.OnMode], [Options.OnOwner] and [Options.OnCapabilities] for those that
-// matter.
+// [Options.OnMode], [Options.OnOwner], [Options.OnCapabilities] and
+// [Options.OnTime] for those that Nix does not set.
 //
 // Names and targets are bytes. They need not be UTF-8, and on Linux a name can
 // be any 1 to 255 bytes without NUL and '/', except "." and "..": "..foo" and

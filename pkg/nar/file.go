@@ -82,10 +82,9 @@ func (h *Hasher) regular(dirfd int, name string) error {
 	if h.stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return h.fail("open", fmt.Errorf("%w: no longer a regular file", ErrChanged))
 	}
-	before, mode, uid := stampOf(&h.stat), h.stat.Mode, h.stat.Uid
+	before, mode := stampOf(&h.stat), h.stat.Mode
 	entry := Entry{Type: Regular, Executable: mode&unix.S_IXUSR != 0, Size: before.size}
-	h.reportMode(mode)
-	h.reportOwner(uid)
+	h.reportMetadata(&h.stat)
 	if err := h.reportCapabilities(fd, mode); err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func TestSumAllocations(t *testing.T) {
 	const files = 1000
 	tr := dir{}
 	for i := range files {
-		tr[fmt.Sprint(i)] = file{data: "data"}
+		tr[fmt.Sprint(i)] = file{data: "data", mode: 0o444}
 	}
 	path := place(t, tr)
 	parent, err := os.Open(filepath.Dir(path))

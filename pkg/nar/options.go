@@ -104,18 +104,25 @@ type Options struct {
 	// SHA-256, that of each file.
 	OnEntry func(Entry) error
 
-	// OnMode, when not nil, is called for each file and directory whose mode
-	// has a set-user-ID or set-group-ID bit or lets the group or others write.
-	// Such bits change what a tree can do, and its NAR does not show them. The
+	// OnMode, when not nil, is called for each file and directory whose mode Nix
+	// does not set: it gives files 0444 or 0555 and directories 0555. Other bits
+	// change who can read, write or run what, and the NAR does not show them. The
 	// path is that of the Entry, the mode is st_mode as the kernel gives it
 	// (type and permission bits, see inode(7)). Symbolic links have no mode.
 	OnMode func(path string, mode uint32)
 
 	// OnOwner, when not nil, is called for each file and directory that belongs
-	// to somebody else than root and the user Owner: whoever owns a file can
-	// make it writable. The path is that of the Entry.
-	OnOwner func(path string, uid uint32)
-	Owner   uint32
+	// to another user than root and Owner, or to another group than root's and
+	// Group: whoever owns a file can make it writable. The path is that of the
+	// Entry. Symbolic links are not looked at: nobody can write to one.
+	OnOwner      func(path string, uid, gid uint32)
+	Owner, Group uint32
+
+	// OnTime, when not nil, is called for each file and directory whose time of
+	// modification is not the one that Nix gives all: one second after the epoch.
+	// The path is that of the Entry, the time in seconds and nanoseconds. Symbolic
+	// links are not looked at, which would take a system call for each.
+	OnTime func(path string, sec, nsec int64)
 
 	// OnCapabilities, when not nil, is called for each executable file that has
 	// capabilities (see capabilities(7)), which give it rights just as a

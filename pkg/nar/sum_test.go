@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -292,13 +293,16 @@ func TestOnEntryEndsTheWalk(t *testing.T) {
 
 func TestOnMode(t *testing.T) {
 	path := place(t, dir{
-		"plain": file{mode: 0o755}, "sticky": file{mode: 0o644 | os.ModeSticky},
+		"data": file{mode: 0o444}, "program": file{mode: 0o555}, "nix": dir{},
+		"plain": file{mode: 0o755}, "private": file{mode: 0o500}, "own": file{mode: 0o700},
+		"none": file{mode: 0o400}, "sticky": file{mode: 0o444 | os.ModeSticky},
 		"setuid": file{mode: 0o555 | os.ModeSetuid}, "setgid": file{mode: 0o555 | os.ModeSetgid},
 		"group": file{mode: 0o664}, "world": file{mode: 0o646},
-		"dir": dir{"f": file{}}, "link": link("world"), // a link's own mode is 0777
+		"dir": dir{"f": file{mode: 0o444}}, "link": link("world"), // a link's own mode is 0777
 	})
+	must(t, os.Chmod(path+"/nix", 0o555))
 	must(t, os.Chmod(path+"/dir", 0o777|os.ModeSticky))
-	must(t, os.Chmod(path, 0o775))
+	must(t, os.Chmod(path, 0o744))
 	type call struct {
 		Path string
 		Mode uint32
@@ -309,15 +313,38 @@ func TestOnMode(t *testing.T) {
 	}})
 	must(t, err)
 	want := []call{
-		{"", unix.S_IFDIR | 0o775},
+		{"", unix.S_IFDIR | 0o744},
 		{"dir", unix.S_IFDIR | unix.S_ISVTX | 0o777},
 		{"group", unix.S_IFREG | 0o664},
+		{"none", unix.S_IFREG | 0o400},
+		{"own", unix.S_IFREG | 0o700},
+		{"plain", unix.S_IFREG | 0o755},
+		{"private", unix.S_IFREG | 0o500},
 		{"setgid", unix.S_IFREG | unix.S_ISGID | 0o555},
 		{"setuid", unix.S_IFREG | unix.S_ISUID | 0o555},
+		{"sticky", unix.S_IFREG | unix.S_ISVTX | 0o444},
 		{"world", unix.S_IFREG | 0o646},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("modes (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnTime(t *testing.T) {
+	path := place(t, dir{"nix": file{}, "new": file{}, "nearly": file{}, "dir": dir{"f": file{}}, "l": link("new")})
+	for name, at := range map[string]time.Time{
+		"": time.Unix(1, 0), "nix": time.Unix(1, 0), "dir/f": time.Unix(1, 0),
+		"new": time.Unix(1790000000, 5), "nearly": time.Unix(1, 1), "dir": time.Unix(0, 0),
+	} {
+		must(t, os.Chtimes(path+"/"+name, time.Time{}, at))
+	}
+	var got []string
+	_, err := hashPath(t, path, Options{OnTime: func(path string, sec, nsec int64) {
+		got = append(got, fmt.Sprintf("%s %d.%09d", path, sec, nsec))
+	}})
+	must(t, err)
+	if diff := cmp.Diff([]string{"dir 0.000000000", "nearly 1.000000001", "new 1790000000.000000005"}, got); diff != "" {
+		t.Errorf("times (-want +got):\n%s", diff)
 	}
 }
 
@@ -389,24 +416,27 @@ func TestOnOwner(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("giving files away takes root")
 	}
-	path := place(t, dir{"a": file{}, "b": file{}, "dir": dir{"f": file{}}, "l": link("a")})
+	path := place(t, dir{"a": file{}, "b": file{}, "dir": dir{"f": file{}}, "l": link("a"), "z": file{}})
 	for _, c := range []struct {
-		name string
-		uid  int
-	}{{"b", 1001}, {"dir", 1002}, {"dir/f", 1003}, {"l", 1004}} {
-		must(t, os.Lchown(path+"/"+c.name, c.uid, -1))
+		name     string
+		uid, gid int
+	}{{"b", 1001, -1}, {"dir", 1002, -1}, {"dir/f", 1003, -1}, {"l", 1004, 1004}, {"z", -1, 1005}} {
+		must(t, os.Lchown(path+"/"+c.name, c.uid, c.gid))
 	}
-	for owner, want := range map[uint32][]string{
-		0:    {"b 1001", "dir 1002", "dir/f 1003"}, // who owns a link cannot change it
-		1002: {"b 1001", "dir/f 1003"},
+	for _, c := range []struct {
+		owner, group uint32
+		want         []string
+	}{
+		{0, 0, []string{"b 1001:0", "dir 1002:0", "dir/f 1003:0", "z 0:1005"}}, // who owns a link cannot change it
+		{1002, 1005, []string{"b 1001:0", "dir/f 1003:0"}},
 	} {
 		var got []string
-		_, err := hashPath(t, path, Options{Owner: owner, OnOwner: func(path string, uid uint32) {
-			got = append(got, fmt.Sprintf("%s %d", path, uid))
+		_, err := hashPath(t, path, Options{Owner: c.owner, Group: c.group, OnOwner: func(path string, uid, gid uint32) {
+			got = append(got, fmt.Sprintf("%s %d:%d", path, uid, gid))
 		}})
 		must(t, err)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("beside %d (-want +got):\n%s", owner, diff)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("beside %d:%d (-want +got):\n%s", c.owner, c.group, diff)
 		}
 	}
 }

@@ -149,8 +149,7 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	}
 	f.dev, f.ino, f.stamp = h.stat.Dev, h.stat.Ino, stampOf(&h.stat)
 	h.out.put(tokDirectory)
-	h.reportMode(h.stat.Mode)
-	h.reportOwner(h.stat.Uid)
+	h.reportMetadata(&h.stat)
 	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
 		return err
 	}
@@ -274,17 +273,28 @@ func (h *Hasher) reportEntry(e Entry) error {
 	return h.opts.OnEntry(e)
 }
 
-func (h *Hasher) reportMode(mode uint32) {
-	const notable = unix.S_ISUID | unix.S_ISGID | unix.S_IWGRP | unix.S_IWOTH
-	if h.opts.OnMode != nil && mode&notable != 0 {
-		h.opts.OnMode(h.relative(), mode)
+// reportMetadata calls what is to hear of metadata that Nix does not set.
+func (h *Hasher) reportMetadata(st *unix.Stat_t) {
+	if h.opts.OnMode != nil && !isNixMode(st.Mode) {
+		h.opts.OnMode(h.relative(), st.Mode)
+	}
+	if h.opts.OnOwner != nil && (st.Uid != 0 && st.Uid != h.opts.Owner || st.Gid != 0 && st.Gid != h.opts.Group) {
+		h.opts.OnOwner(h.relative(), st.Uid, st.Gid)
+	}
+	if h.opts.OnTime != nil && st.Mtim != (unix.Timespec{Sec: 1}) {
+		h.opts.OnTime(h.relative(), st.Mtim.Sec, st.Mtim.Nsec)
 	}
 }
 
-func (h *Hasher) reportOwner(uid uint32) {
-	if h.opts.OnOwner != nil && uid != 0 && uid != h.opts.Owner {
-		h.opts.OnOwner(h.relative(), uid)
+// isNixMode reports whether Nix gives this mode to what is in its store.
+func isNixMode(mode uint32) bool {
+	switch mode &^ unix.S_IFMT {
+	case 0o555:
+		return true
+	case 0o444:
+		return mode&unix.S_IFMT == unix.S_IFREG
 	}
+	return false
 }
 
 // reportCapabilities looks for capabilities of the open file fd. That they are
