@@ -1,6 +1,7 @@
 package nixstore
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,18 +25,12 @@ type Access struct {
 func (s *Store) Accesses() ([]Access, error) {
 	var out []Access
 	for dir := string(s.dir); ; dir = path.Dir(dir) {
-		f, err := s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+		whats, err := s.accesses(dir)
+		for _, what := range whats {
+			out = append(out, Access{dir, what})
+		}
 		if err != nil {
 			return out, fmt.Errorf("look at %s: %w", dir, err)
-		}
-		var st unix.Stat_t
-		err = unix.Fstat(int(f.Fd()), &st)
-		f.Close()
-		if err != nil {
-			return out, &fs.PathError{Op: "stat", Path: dir, Err: err}
-		}
-		if what := access(&st, dir == string(s.dir)); what != "" {
-			out = append(out, Access{dir, what})
 		}
 		if dir == "/" {
 			return out, nil
@@ -43,16 +38,88 @@ func (s *Store) Accesses() ([]Access, error) {
 	}
 }
 
-// access says by what others can replace what lies in a directory; "" for by
-// nothing. To the store itself nobody may add either.
+// accesses says by what others can replace what lies in a directory.
+func (s *Store) accesses(dir string) ([]string, error) {
+	f, err := s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	store := dir == string(s.dir)
+	var out []string
+	if what := access(&st, store); what != "" {
+		out = append(out, what)
+	}
+	lists, err := accessLists(f, store)
+	if err != nil {
+		return out, err
+	}
+	for _, list := range lists {
+		if what := list.lets(&st, store); what != "" {
+			out = append(out, what)
+		}
+	}
+	if store && st.Mode&groupWrite != 0 {
+		what, err := s.builders(st.Gid)
+		if err != nil {
+			return out, err
+		}
+		if what != "" {
+			out = append(out, what)
+		}
+	}
+	return out, nil
+}
+
+const (
+	groupWrite  = 0o020
+	othersWrite = 0o002
+)
+
+// access says by what others can replace what lies in a directory, as far as its
+// owner and mode tell; "" for by nothing. To the store itself nobody may add
+// either.
 func access(st *unix.Stat_t, store bool) string {
-	const others, group = 0o002, 0o020
 	sticky := st.Mode&unix.S_ISVTX != 0
 	switch {
 	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
 		return fmt.Sprintf("owner %d", st.Uid)
-	case !sticky && st.Mode&(others|group) != 0, store && st.Mode&others != 0:
+	case !sticky && st.Mode&(othersWrite|groupWrite) != 0, store && st.Mode&othersWrite != 0:
 		return fmt.Sprintf("mode %04o", st.Mode&0o7777)
 	}
 	return ""
+}
+
+// accessLists reads the access control lists of an open directory. The default
+// one, which new entries begin with, matters to the store alone.
+func accessLists(f *os.File, store bool) ([]accessList, error) {
+	names := []string{"system.posix_acl_access"}
+	if store {
+		names = append(names, "system.posix_acl_default")
+	}
+	// By way of /proc, since f may be opened with O_PATH, which has no attributes.
+	self := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	var out []accessList
+	for _, name := range names {
+		data := make([]byte, maxAccessList)
+		n, err := unix.Getxattr(self, name, data)
+		switch {
+		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
+			continue
+		case errors.Is(err, unix.ERANGE):
+			return out, &fs.PathError{Op: "read the access control list of", Path: f.Name(), Err: fmt.Errorf("it has more than %d bytes", maxAccessList)}
+		case err != nil:
+			return out, &fs.PathError{Op: "read the access control list of", Path: f.Name(), Err: err}
+		}
+		list, err := parseAccessList(name, data[:n])
+		if err != nil {
+			return out, &fs.PathError{Op: "read the access control list of", Path: f.Name(), Err: err}
+		}
+		out = append(out, list)
+	}
+	return out, nil
 }

@@ -1,0 +1,99 @@
+package nixstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// buildGroup is the group that Nix's installers, NixOS and distributions give
+	// the store to, and buildGroupID what it is on each NixOS.
+	buildGroup   = "nixbld"
+	buildGroupID = 30000
+	// maxAccounts bounds the size in bytes of a list of accounts.
+	maxAccounts = 4 << 20
+)
+
+// builders says why the group gid should not be able to add to the store; "" for
+// root's own and for that of Nix's build users, if it holds nobody else. Who is
+// in it is read where the store's machine has it, and not asked of this one.
+func (s *Store) builders(gid uint32) (string, error) {
+	if gid == 0 || int(gid) == os.Getegid() && os.Geteuid() != 0 {
+		return "", nil
+	}
+	groups, err := s.accounts("/etc/group")
+	if errors.Is(err, fs.ErrNotExist) && gid == buildGroupID {
+		// NixOS fills its /etc when it boots; a disk may have none.
+		return "", nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	users, err := s.accounts("/etc/passwd")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return strangers(gid, groups, users), nil
+}
+
+// strangers is the pure part of builders: groups and users are the lines of
+// group(5) and passwd(5).
+func strangers(gid uint32, groups, users []string) string {
+	number := strconv.FormatUint(uint64(gid), 10)
+	var names, members []string
+	for _, line := range groups {
+		// NAME:PASSWORD:GID:MEMBERS
+		if f := strings.Split(line, ":"); len(f) >= 4 && f[2] == number {
+			names = append(names, f[0])
+			members = append(members, strings.FieldsFunc(f[3], func(r rune) bool { return r == ',' })...)
+		}
+	}
+	for _, line := range users {
+		// NAME:PASSWORD:UID:GID:…
+		if f := strings.Split(line, ":"); len(f) >= 4 && f[3] == number {
+			members = append(members, f[0])
+		}
+	}
+	if !slices.Contains(names, buildGroup) {
+		return fmt.Sprintf("group %d, which may add to it and is not %s", gid, buildGroup)
+	}
+	members = slices.DeleteFunc(members, func(name string) bool {
+		digits, ok := strings.CutPrefix(name, buildGroup)
+		return name == "root" || ok && strings.Trim(digits, "0123456789") == ""
+	})
+	if len(members) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("group %s, which may add to it and has a member who is no build user: %s", buildGroup, clip(members[0]))
+}
+
+// accounts returns the lines of a list of accounts of the machine.
+func (s *Store) accounts(name string) ([]string, error) {
+	dir, err := s.tree.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	f, st, err := openRegular(dir, path.Base(name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st.Size > maxAccounts {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("%w: %d bytes", ErrTooLarge, st.Size)}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+	if err != nil {
+		return nil, err
+	}
+	return strings.Split(string(data), "\n"), nil
+}
