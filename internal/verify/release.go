@@ -28,7 +28,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 	if len(r.candidates) == 0 {
 		return &failure{cause: report.ReleaseUnavailable, err: errors.New("no release was named: give --against TAG, or release.accept in the configuration")}
 	}
-	if err := r.choose(); err != nil {
+	if err := r.choose(ctx); err != nil {
 		return err
 	}
 	for i := range r.candidates {
@@ -86,16 +86,20 @@ func (r *run) readManifest(ctx context.Context, rel *release.Release) (*closure.
 
 // choose sets r.chosen: the pinned release, or the accepted one that runs
 // here, or else the first that could be opened. It fails where that leaves
-// nothing that can be trusted.
-func (r *run) choose() error {
+// nothing that can be trusted, and when ctx ends.
+func (r *run) choose(ctx context.Context) error {
 	if !r.Pinned {
 		running := r.runningNow()
+		var same []*candidate
 		for i := range r.candidates {
-			c := &r.candidates[i]
-			if c.Err == nil && c.manifest.Toplevel.OutPath == running {
-				r.chosen = c
-				return nil
+			if c := &r.candidates[i]; c.Err == nil && c.manifest.Toplevel.OutPath == running {
+				same = append(same, c)
 			}
+		}
+		if len(same) > 0 {
+			var err error
+			r.chosen, err = r.nearest(ctx, same)
+			return err
 		}
 	}
 	// None of those that could be opened runs here. If one could not, it may be

@@ -391,3 +391,48 @@ func (c timedOut) Err() error {
 func (timedOut) Deadline() (time.Time, bool) { return time.Now(), true }
 
 func (timedOut) Value(any) any { return nil }
+
+// Two releases may have one toplevel and other bytes, where a path is not
+// reproducible: the machine is the one whose bytes it has, in whatever order the
+// policy accepts them.
+func TestSameToplevel(t *testing.T) {
+	m := newMachine(t)
+	m.publish("first")
+	m.write(string(data)+"/a/file", "other bytes")
+	m.files = nil
+	other := *m.manifest
+	other.Paths = []closure.PathInfo{m.info(data), m.info(lib, data), m.info(src), m.info(top, data, lib, src)}
+	m.manifest = &other
+	m.claim(data)
+	m.publish("second") // this is what the machine is now
+	for _, order := range [][]release.Tag{{"first", "second"}, {"second", "first"}} {
+		v := m.verifier()
+		v.Pinned = false
+		v.Open = func(ctx context.Context) []Candidate {
+			return []Candidate{m.open(ctx, order[0]), m.open(ctx, order[1])}
+		}
+		r := v.Verify(t.Context(), nil)
+		expect(t, r, report.Verified)
+		if r.Release == nil || r.Release.Tag != "second" {
+			t.Errorf("accept %v: compared with %+v", order, r.Release)
+		}
+	}
+	// Which one an altered machine is compared with does not hang on the order.
+	m.write(string(data)+"/a/file", "a third")
+	var chosen []string
+	for _, order := range [][]release.Tag{{"first", "second"}, {"second", "first"}} {
+		v := m.verifier()
+		v.Pinned = false
+		v.Open = func(ctx context.Context) []Candidate {
+			return []Candidate{m.open(ctx, order[0]), m.open(ctx, order[1])}
+		}
+		r := v.Verify(t.Context(), nil)
+		if r.Verdict() != report.Drifted {
+			t.Errorf("accept %v: %s", order, r.Verdict())
+		}
+		chosen = append(chosen, r.Release.Tag)
+	}
+	if chosen[0] != chosen[1] {
+		t.Errorf("compared with %q", chosen)
+	}
+}
