@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -287,7 +288,8 @@ func TestVerified(t *testing.T) {
 	t.Run("read from the disk", func(t *testing.T) {
 		a := m.verify("--read", "disk")
 		a.expect(t, "verified", 0)
-		if a.Coverage.Read != "disk" || a.Coverage.FromCache != 0 {
+		if a.Coverage.Read != "disk" || a.Coverage.FromCache != 0 ||
+			!slices.Equal(a.Coverage.PastCache, []string{"contents"}) || !slices.Equal(a.Coverage.ThroughCache, []string{"names", "targets", "metadata", "database"}) {
 			t.Errorf("coverage: %+v", a.Coverage)
 		}
 	})

@@ -147,6 +147,8 @@ type answer struct {
 		Bytes                           int64
 		Read                            string
 		DatabaseReadOnly                bool
+		PastCache, ThroughCache         []string
+		Origins                         []struct{ Dir, Type, Source, Device, Root, MountPoint string }
 	}
 	Findings []finding
 

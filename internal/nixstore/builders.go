@@ -19,6 +19,7 @@ const (
 	// the store to, and buildGroupID what it is on each NixOS.
 	buildGroup   = "nixbld"
 	buildGroupID = 30000
+	groupFile    = "/etc/group"
 	// maxAccounts bounds the size in bytes of a list of accounts.
 	maxAccounts = 4 << 20
 )
@@ -30,15 +31,17 @@ func (s *Store) builders(gid uint32) (string, error) {
 	if gid == 0 || int(gid) == os.Getegid() && os.Geteuid() != 0 {
 		return "", nil
 	}
-	groups, err := s.accounts("/etc/group")
-	if errors.Is(err, fs.ErrNotExist) && gid == buildGroupID {
-		// NixOS fills its /etc when it boots; a disk may have none.
+	groups, err := accounts(s.tree, groupFile)
+	if errors.Is(err, fs.ErrNotExist) && (gid == buildGroupID || isBuildGroupHere(gid)) {
+		// NixOS fills its /etc when it boots, so that a disk may have none, and its
+		// Nix gives the store to its own group. Until then it belongs to that of the
+		// machine that wrote the disk, which is likely this one.
 		return "", nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	users, err := s.accounts("/etc/passwd")
+	users, err := accounts(s.tree, "/etc/passwd")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -76,9 +79,20 @@ func strangers(gid uint32, groups, users []string) string {
 	return fmt.Sprintf("group %s, which may add to it and has a member who is no build user: %s", buildGroup, clip(members[0]))
 }
 
-// accounts returns the lines of a list of accounts of the machine.
-func (s *Store) accounts(name string) ([]string, error) {
-	dir, err := s.tree.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+// isBuildGroupHere reports whether gid is the builders' group of this machine.
+func isBuildGroupHere(gid uint32) bool {
+	t, err := openTree("/")
+	if err != nil {
+		return false
+	}
+	defer t.close()
+	groups, err := accounts(t, groupFile)
+	return err == nil && strangers(gid, groups, nil) == ""
+}
+
+// accounts returns the lines of a list of accounts of a machine.
+func accounts(t *tree, name string) ([]string, error) {
+	dir, err := t.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}

@@ -4,21 +4,43 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountInfo lists what is mounted where this process can see it; see
+// Where the kernel lists what is mounted where a process can see it; see
 // proc_pid_mountinfo(5).
-const mountInfo = "/proc/self/mountinfo"
+const (
+	mountInfo     = "/proc/self/mountinfo"
+	mountInfoInit = "/proc/1/mountinfo" // of the first process
+)
 
-// maxMountLine bounds one line of it: two paths and the options.
-const maxMountLine = 64 << 10
+const (
+	// maxMountLine bounds one line of it: two paths and the options.
+	maxMountLine = 64 << 10
+	// maxStacked bounds the mounts above the directories of one machine: real ones
+	// have fewer than ten.
+	maxStacked = 1000
+)
+
+// Mount is one line of a process's list of mounts. All but the numbers may be
+// what somebody made up.
+type Mount struct {
+	ID, Parent int    // Parent is what it is mounted on
+	Device     string // of the file system, as "8:1"
+	Root       string // the directory of the file system that is shown
+	Point      string // where it is shown, an absolute path without links
+	Type       string // "ext4"
+	Source     string // "/dev/sda1", "tmpfs"
+	Options    string // of the file system, not of the mount
+}
 
 // Mounts returns where something is mounted beneath the store directory, in
 // ascending order and by the store's own name wherever it lies. What is seen
@@ -26,35 +48,50 @@ const maxMountLine = 64 << 10
 // disk does: the size of one in /proc is 0, whatever it gives.
 func (s *Store) Mounts() ([]string, error) {
 	// The kernel names the mount points by their real paths.
-	here, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
+	here, err := realPath(s.file)
 	if err != nil {
-		return nil, fmt.Errorf("list mounts: %w", err)
-	}
-	f, err := os.Open(mountInfo)
-	if err != nil {
-		return nil, fmt.Errorf("list mounts: %w", err)
-	}
-	defer f.Close()
-	if err := checkProc(f); err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	var found []string
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxMountLine)
-	for lines.Scan() {
-		point, err := mountPoint(lines.Text())
-		if err != nil {
-			return nil, fmt.Errorf("list mounts: %w", err)
-		}
-		if below, ok := strings.CutPrefix(point, strings.TrimSuffix(here, "/")+"/"); ok && below != "" {
+	err = eachMount(mountInfo, func(m Mount) error {
+		if below, ok := strings.CutPrefix(m.Point, strings.TrimSuffix(here, "/")+"/"); ok && below != "" {
 			found = append(found, path.Join(string(s.dir), below))
 		}
-	}
-	if err := lines.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil
+}
+
+// eachMount calls do for each line of a list of mounts.
+func eachMount(name string, do func(Mount) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := checkProc(f); err != nil {
+		return err
+	}
+	return readMounts(f, do)
+}
+
+func readMounts(r io.Reader, do func(Mount) error) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxMountLine)
+	for lines.Scan() {
+		m, err := parseMount(lines.Text())
+		if err != nil {
+			return err
+		}
+		if err := do(m); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 // checkProc reports whether f is in a real /proc: a list of mounts from
@@ -62,22 +99,44 @@ func (s *Store) Mounts() ([]string, error) {
 func checkProc(f *os.File) error {
 	var vfs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &vfs); err != nil {
-		return &fs.PathError{Op: "statfs", Path: mountInfo, Err: err}
+		return &fs.PathError{Op: "statfs", Path: f.Name(), Err: err}
 	}
 	if vfs.Type != unix.PROC_SUPER_MAGIC {
-		return &fs.PathError{Op: "read", Path: mountInfo, Err: errors.New("not in a file system of type proc")}
+		return &fs.PathError{Op: "read", Path: f.Name(), Err: errors.New("not in a file system of type proc")}
 	}
 	return nil
 }
 
-// mountPoint returns the fifth field of a line: "36 35 98:0 /root /mount …".
-func mountPoint(line string) (string, error) {
-	fields := strings.SplitN(line, " ", 6)
-	if len(fields) < 6 || !strings.HasPrefix(fields[4], "/") {
-		return "", fmt.Errorf("%s has the line %q", mountInfo, clip(line))
+// parseMount reads a line "36 35 98:0 /root /point opts shared:1 - type source
+// opts". Between the sixth field and the dash there may be any number.
+func parseMount(line string) (Mount, error) {
+	before, after, _ := strings.Cut(line, " - ")
+	first, last := strings.Split(before, " "), strings.SplitN(after, " ", 3)
+	malformed := fmt.Errorf("the list of mounts has the line %q", clip(line))
+	if len(first) < 6 || len(last) < 3 || !strings.HasPrefix(first[4], "/") {
+		return Mount{}, malformed
 	}
-	return unescapeMount.Replace(fields[4]), nil
+	id, err := strconv.Atoi(first[0])
+	parent, err2 := strconv.Atoi(first[1])
+	if err != nil || err2 != nil {
+		return Mount{}, malformed
+	}
+	return Mount{
+		ID: id, Parent: parent, Device: first[2],
+		Root: unescapeMount.Replace(first[3]), Point: unescapeMount.Replace(first[4]),
+		Type: unescapeMount.Replace(last[0]), Source: unescapeMount.Replace(last[1]), Options: unescapeMount.Replace(last[2]),
+	}, nil
 }
 
 // unescapeMount undoes what the kernel does to the bytes that separate.
 var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
+
+// covers reports whether the directory dir is at or beneath point.
+func covers(point, dir string) bool {
+	return point == "/" || dir == point || strings.HasPrefix(dir, point+"/")
+}
+
+// realPath returns where an open file really lies, as this process sees it.
+func realPath(f *os.File) (string, error) {
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}

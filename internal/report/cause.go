@@ -12,6 +12,9 @@ const (
 	ReleaseUntrusted Cause = "release-untrusted"
 	// ReleaseUnavailable: no release, or a part of it, could be had.
 	ReleaseUnavailable Cause = "release-unavailable"
+	// ForeignMount: over the store, the database, the profiles or /run is mounted
+	// what the release's configuration does not mount there.
+	ForeignMount Cause = "foreign-mount"
 	// TimeAltered: a file of a store path was last modified at a time that Nix
 	// never sets.
 	TimeAltered Cause = "time-altered"
@@ -169,6 +172,7 @@ var causes = map[Cause]cause{
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
 	MountedOver:                    {Inconclusive, "a mount hides a part of the store", "Find out who mounted it (findmnt), unmount it and run again; until then nothing is known of what lies beneath."},
+	ForeignMount:                   {Drift, "a mount that the release's configuration does not make", "Find out who mounted it (findmnt) and what lies beneath it: that is what the machine boots from. Unmount it, or boot, and run again."},
 	TimeAltered:                    {Notice, "times that Nix never sets", "Nothing to do where a tool that makes images set them; otherwise find out who wrote to the store, and put back what was there."},
 	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
 	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},

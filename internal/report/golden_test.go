@@ -44,7 +44,11 @@ func verified() *Report {
 			tier(TierLive, 4, time.Millisecond), tier(TierContents, 1200, 83*time.Second),
 			{Name: TierRebuild, Status: Skipped, Why: "the policy asks for no rebuild"},
 		},
-		Coverage: Coverage{Paths: 1200, Hashed: 1200, Files: 84_000, Bytes: 5 << 30},
+		Coverage: Coverage{Paths: 1200, Hashed: 1200, Files: 84_000, Bytes: 5 << 30, Origins: []Origin{
+			{"/nix/var/nix/profiles", "ext4", "/dev/sda3", "8:3", "/var/nix/profiles", "/nix"},
+			{"/run", "tmpfs", "tmpfs", "0:25", "/", "/run"},
+			{"/nix/store", "ext4", "/dev/sda3", "8:3", "/store", "/nix"},
+		}},
 	}
 }
 

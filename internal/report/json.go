@@ -72,6 +72,18 @@ type (
 		DatabaseReadOnly bool    `json:"databaseReadOnly"`
 		Remembered       int     `json:"remembered"`
 		Overdue          int     `json:"overdue"`
+
+		PastCache    []string     `json:"pastCache"`
+		ThroughCache []string     `json:"throughCache"`
+		Origins      []jsonOrigin `json:"origins"`
+	}
+	jsonOrigin struct {
+		Dir        string `json:"dir"`
+		Type       string `json:"type"`
+		Source     string `json:"source"`
+		Device     string `json:"device"`
+		Root       string `json:"root"`
+		MountPoint string `json:"mountPoint"`
 	}
 	jsonFinding struct {
 		Class         Class      `json:"class"`
@@ -149,6 +161,10 @@ func (r *Report) json(findings int) jsonReport {
 			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, PausedSeconds: r.Coverage.Paused.Seconds(), DatabaseReadOnly: r.Coverage.DatabaseReadOnly,
 			Remembered: r.Coverage.Remembered, Overdue: r.Coverage.Overdue,
 		},
+	}
+	out.Coverage.PastCache, out.Coverage.ThroughCache = r.Coverage.cacheSplit()
+	for _, o := range r.Coverage.Origins {
+		out.Coverage.Origins = append(out.Coverage.Origins, jsonOrigin{o.Dir, o.Type, o.Source, o.Device, o.Root, o.Point})
 	}
 	if rel := r.Release; rel != nil {
 		out.Release = &jsonRelease{

@@ -76,6 +76,20 @@ type Coverage struct {
 	// DatabaseReadOnly says that the Nix database lay on a mount that is
 	// read-only where this program sees it. Its write-ahead log was read as ever.
 	DatabaseReadOnly bool
+	// Origins say from which file systems store, database, profiles and what runs
+	// were read.
+	Origins []Origin
+}
+
+// Origin is the file system that a directory was read from. Source, Root and
+// Point may be what somebody made up.
+type Origin struct {
+	Dir    string // the machine's name of the directory
+	Type   string // of the file system, "ext4"
+	Source string // "/dev/sda1", "tmpfs"
+	Device string // the device's number, "8:1"
+	Root   string // where in the file system the directory lies
+	Point  string // where the file system is mounted
 }
 
 // TierName names one kind of check; the order of a run is that of [TierNames].

@@ -161,14 +161,19 @@ func (r *Report) writeTiers(w io.Writer) {
 func (r *Report) writeCoverage(w io.Writer) {
 	c := r.Coverage
 	if c.Paths == 0 {
+		if len(c.Origins) > 0 {
+			c.writeOrigins(w)
+			fmt.Fprintln(w)
+		}
 		return
 	}
 	how := "read through the page cache"
 	if c.Read.String() == "disk" {
-		how = "read from the disk"
+		how = "contents read from the disk"
 		if c.FromCache > 0 {
 			how += fmt.Sprintf(", but for %s that only the page cache gave", quantity(int(c.FromCache), "file"))
 		}
+		how += "; names, link targets, modes and the Nix database came through the page cache"
 	}
 	if c.Paused >= time.Second {
 		how += fmt.Sprintf("; paused %s for other programs", c.Paused.Round(time.Second))
@@ -181,6 +186,7 @@ func (r *Report) writeCoverage(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
 		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
+	c.writeOrigins(w)
 	fmt.Fprintln(w)
 }
 

@@ -37,6 +37,8 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		return err
 	}
 	r.checkAccesses()
+	// Once more after the hashing, like the mounts inside of store paths.
+	r.checkOrigins(ctx, report.TierContents, string(r.StoreDir), r.databaseDir())
 	r.expectContents(ctx)
 	claims := r.readClaims(ctx)
 	paths := r.manifest.Paths
@@ -58,6 +60,9 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	r.report.Coverage.Files, r.report.Coverage.Bytes = counts.Files, counts.Bytes
 
 	mounts = append(mounts, r.mountsOver(paths)...)
+	if ctx.Err() == nil {
+		r.checkOrigins(ctx, report.TierContents, string(r.StoreDir), r.databaseDir())
+	}
 	slices.SortFunc(mounts, func(a, b report.Finding) int { return strings.Compare(a.Path, b.Path) })
 	for _, f := range slices.CompactFunc(mounts, func(a, b report.Finding) bool { return a.Path == b.Path }) {
 		r.find(f)

@@ -36,6 +36,7 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
+	defer r.checkOrigins(ctx, report.TierLive, profilesDir, runDir)
 	if r.outside() {
 		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
 		r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, true})

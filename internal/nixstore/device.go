@@ -1,0 +1,56 @@
+package nixstore
+
+import (
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+)
+
+// maxDeviceNotes bounds in bytes what udev notes of a device.
+const maxDeviceNotes = 64 << 10
+
+var deviceNumber = regexp.MustCompile(`^[1-9][0-9]{0,8}:[0-9]{1,9}$`)
+
+// DeviceNames returns the names in /dev, with that, of this machine's block
+// device of a number such as "8:1"; none for what is no block device, or where
+// udev has not noted its links. They are the kernel's and udev's notes, since a
+// service may see no /dev.
+func DeviceNames(number string) []string {
+	if !deviceNumber.MatchString(number) {
+		return nil
+	}
+	return deviceNames(readNotes("/sys/dev/block/"+number+"/uevent"), readNotes("/run/udev/data/b"+number))
+}
+
+func deviceNames(kernel, udev string) []string {
+	if udev == "" {
+		return nil
+	}
+	var names []string
+	for _, notes := range []struct{ text, key string }{{kernel, "DEVNAME="}, {udev, "S:"}} {
+		for line := range strings.Lines(notes.text) {
+			if name, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), notes.key); ok {
+				names = append(names, "/dev/"+name)
+			}
+		}
+	}
+	return names
+}
+
+func readNotes(name string) string {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxDeviceNotes))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}

@@ -1,0 +1,128 @@
+package nixstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Origin says from which file system a directory of the machine is read.
+type Origin struct {
+	// Dir is the machine's own name of the directory, Path where it really lies,
+	// as this process sees it.
+	Dir, Path string
+	// Mounts are those on the way from "/" to Path, each on the one before it. The
+	// last is the one that Path is on.
+	Mounts []Mount
+	// Init are the mounts on the same way as the first process of the machine
+	// sees them; nil where that could not be looked at.
+	Init []Mount
+}
+
+// Place is a directory of one file system, by whatever path it is seen.
+type Place struct{ Device, Dir string }
+
+// At returns where dir is that lies on the last of mounts.
+func At(mounts []Mount, dir string) Place {
+	m := &mounts[len(mounts)-1]
+	below := dir
+	if m.Point != "/" {
+		below = dir[len(m.Point):]
+	}
+	return Place{m.Device, path.Join(m.Root, below)}
+}
+
+// Origins says from where directories are read, of which the store is one by its
+// own name. One that does not exist is left out.
+func (s *Store) Origins(dirs ...string) ([]Origin, error) {
+	out, mounted := make([]Origin, 0, len(dirs)), make([]uint64, 0, len(dirs))
+	for _, dir := range dirs {
+		f := s.file
+		if dir != string(s.dir) {
+			var err error
+			if f, err = s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY); errors.Is(err, unix.ENOENT) {
+				continue
+			} else if err != nil {
+				return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+			}
+			defer f.Close()
+		}
+		real, err := realPath(f)
+		if err != nil {
+			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+		}
+		out, mounted = append(out, Origin{Dir: dir, Path: real}), append(mounted, mountOf(f))
+	}
+	table, err := mountsAbove(mountInfo, out)
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	// The first process may be hidden from this one.
+	first, _ := mountsAbove(mountInfoInit, out)
+	for i := range out {
+		o := &out[i]
+		o.Mounts, o.Init = chain(table, o.Path), chain(first, o.Path)
+		if len(o.Mounts) == 0 {
+			return nil, fmt.Errorf("look where %s is mounted: the list of mounts has no root directory", o.Dir)
+		}
+		if id := mounted[i]; id != 0 && id != uint64(o.Mounts[len(o.Mounts)-1].ID) {
+			return nil, fmt.Errorf("look where %s is mounted: something was mounted over it meanwhile", o.Dir)
+		}
+	}
+	return out, nil
+}
+
+// mountOf returns the number of the mount that an open file is on, 0 where the
+// kernel (older than 5.8) does not tell.
+func mountOf(f *os.File) uint64 {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
+	}
+	return st.Mnt_id
+}
+
+// mountsAbove returns the mounts of a list at or above the origins' paths.
+func mountsAbove(name string, origins []Origin) ([]Mount, error) {
+	var out []Mount
+	err := eachMount(name, func(m Mount) error {
+		if !slices.ContainsFunc(origins, func(o Origin) bool { return covers(m.Point, o.Path) }) {
+			return nil
+		}
+		if len(out) == maxStacked {
+			return fmt.Errorf("more than %d are mounted over each other", maxStacked)
+		}
+		out = append(out, m)
+		return nil
+	})
+	return out, err
+}
+
+// chain returns the mounts that the kernel crosses on the way to dir, the root's
+// first; nil where the table has no root.
+func chain(table []Mount, dir string) []Mount {
+	byID := make(map[int]bool, len(table))
+	for _, m := range table {
+		byID[m.ID] = true
+	}
+	at := slices.IndexFunc(table, func(m Mount) bool { return m.Point == "/" && (!byID[m.Parent] || m.Parent == m.ID) })
+	var out []Mount
+	for at >= 0 && len(out) <= len(table) {
+		here := table[at]
+		out = append(out, here)
+		// What is mounted on this one closest to its root is crossed first; what is
+		// mounted further down is hidden by that.
+		at = -1
+		for i, m := range table {
+			if m.Parent == here.ID && m.ID != here.ID && covers(m.Point, dir) && (at < 0 || len(m.Point) < len(table[at].Point)) {
+				at = i
+			}
+		}
+	}
+	return out
+}
