@@ -50,7 +50,7 @@ func (a *app) complain(err error) {
 	fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(strings.TrimSpace(err.Error())))
 }
 
-// loadConfig reads the configuration file.
+// loadConfig reads the configuration file, which must not be others' to change.
 func (a *app) loadConfig() (config.Config, error) {
 	c, err := config.Load(a.configFile)
 	var unknown *config.UnknownKeyError
@@ -61,7 +61,7 @@ func (a *app) loadConfig() (config.Config, error) {
 	if err != nil {
 		return c, configError{err}
 	}
-	return c, nil
+	return c, a.checkOwn(c)
 }
 
 // checkGlobals holds the global flags to their values.

@@ -22,7 +22,8 @@ func newConfigCommand(a *app) *cobra.Command {
 		Long: `Read FILE (or the file of --config, or the default one) and say what is wrong
 with it, or that it holds. What it leaves for the command line, and what of it
 can't be used on this machine, is said as well; the units, which are given no
-flags, need all of it.
+flags, need all of it. A file, key, state directory or nix program that others than
+root and the running user can change is refused, as at every run.
 
 Exit codes:
   0    the configuration holds
@@ -36,6 +37,9 @@ Exit codes:
 			}
 			c, err := a.loadConfig()
 			if err != nil {
+				return err
+			}
+			if err := checkAnyState(c); err != nil {
 				return err
 			}
 			if err := keysThatAreNone(c); err != nil {

@@ -125,6 +125,9 @@ func finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 		f.Options, f.Cache = append(f.Options, release.WithMemory(memory)), release.ReadCache(cacheDir(c))
 		return f, nil
 	}
+	if err := checkOwnState(c); err != nil {
+		return nil, err
+	}
 	memory, err := release.OpenMemory(c.StateDir)
 	if err == nil {
 		f.Options = append(f.Options, release.WithMemory(memory))

@@ -61,6 +61,9 @@ func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Dur
 	if newLedger(c) == nil && c.UnsafeUnsigned {
 		return nil, nil
 	}
+	if err := checkOwnState(c); err != nil {
+		return nil, err
+	}
 	var words atomic.Value
 	var stop func(string)
 	defer func() {

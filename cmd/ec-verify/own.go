@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/hostfile"
+)
+
+// nixPrograms are what is run of nix.binDir.
+var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
+
+// checkOwn refuses a configuration that others than root and the running user
+// can change, or that names keys, tokens or programs that they can: they would
+// choose whom this believes, or have their own program run.
+func (a *app) checkOwn(c config.Config) error {
+	name := a.configFile
+	if name == "" {
+		name = config.DefaultFile
+	}
+	named := []struct{ key, path string }{
+		{"the configuration", name}, {"release.tokenFile", c.Release.TokenFile}, {"report.keyFile", c.Report.KeyFile},
+	}
+	for i, k := range c.Trust.Keys {
+		named = append(named, struct{ key, path string }{fmt.Sprintf("trust.keys[%d].file", i), k.File})
+	}
+	if dir := c.Nix.BinDir; dir != "" {
+		named = append(named, struct{ key, path string }{"nix.binDir", dir})
+		for _, program := range nixPrograms {
+			named = append(named, struct{ key, path string }{"nix.binDir", filepath.Join(dir, program)})
+		}
+	}
+	for _, n := range named {
+		if n.path == "" {
+			continue
+		}
+		if err := own(n.key, n.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOwnState refuses a state directory that others can write to: what is
+// remembered there decides which releases are too old, and what need not be
+// hashed.
+func checkOwnState(c config.Config) error { return own("stateDir", c.StateDir) }
+
+// checkAnyState is checkOwnState for who only looks at a configuration, which
+// may be that of a service of another user: that one may have the directory.
+func checkAnyState(c config.Config) error {
+	var trusted []int
+	if info, err := os.Stat(c.StateDir); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			trusted = append(trusted, int(st.Uid))
+		}
+	}
+	return own("stateDir", c.StateDir, trusted...)
+}
+
+// own adds the key of the configuration to what is wrong with a path. That one
+// can't be looked at is for who reads it to say.
+func own(key, path string, trusted ...int) error {
+	err := hostfile.CheckOwn(path, trusted...)
+	var writable *hostfile.WritableError
+	if errors.As(err, &writable) {
+		return configError{fmt.Errorf("%s: %w", key, err)}
+	}
+	return nil
+}

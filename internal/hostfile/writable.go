@@ -1,0 +1,149 @@
+package hostfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// maxLinks is how many links are followed in a row, as the kernel has it.
+const maxLinks = 40
+
+// A WritableError says that somebody else can change what a name leads to.
+type WritableError struct {
+	Path  string      // the file, link or directory by which they can
+	Owner int         // who it belongs to, -1 where the mode is what lets them
+	Mode  fs.FileMode // its permissions
+}
+
+func (e *WritableError) Error() string {
+	if e.Owner >= 0 {
+		return fmt.Sprintf("%s belongs to user %d, who is neither root nor the user that runs this: have root own it (chown)", e.Path, e.Owner)
+	}
+	return fmt.Sprintf("others can write to %s (mode %04o): take that away (chmod go-w)", e.Path, unixMode(e.Mode))
+}
+
+func unixMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	if m&fs.ModeSticky != 0 {
+		mode |= 0o1000
+	}
+	return mode
+}
+
+// CheckOwn returns an error unless what name leads to can be changed by root, the
+// running user and the trusted users alone, as sshd and sudo hold their own
+// files: the file or directory itself, each directory above it, and each link on
+// the way with the directories above that. It is a [*WritableError] then, or says
+// what could not be looked at. A name that leads to nothing is no error if nobody
+// else can put something there.
+//
+// In a directory with the sticky bit, such as /tmp, others can't replace what is
+// root's; but a directory that is itself asked for must have no other writers at
+// all. Access control lists show in the mode, as its group.
+func CheckOwn(name string, trusted ...int) error {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	at, todo := "/", strings.Split(path, "/")
+	links := 0
+	// The root directory first, then one name after the other.
+	if err := checkNode(at, len(strings.Trim(path, "/")) == 0, trusted); err != nil {
+		return err
+	}
+	for len(todo) > 0 {
+		next := todo[0]
+		todo = todo[1:]
+		switch next {
+		case "", ".":
+			continue
+		case "..":
+			at = filepath.Dir(at) // which holds no link
+			continue
+		}
+		here := filepath.Join(at, next)
+		info, err := os.Lstat(here)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			last := !slices.ContainsFunc(todo, func(s string) bool { return s != "" && s != "." })
+			if err := checkNode(here, last, trusted); err != nil {
+				return err
+			}
+			at = here
+			continue
+		}
+		if links++; links > maxLinks {
+			return &fs.PathError{Op: "follow", Path: name, Err: syscall.ELOOP}
+		}
+		if err := checkOwner(here, info, trusted); err != nil {
+			return err
+		}
+		target, err := os.Readlink(here)
+		if err != nil {
+			return err
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return nil
+}
+
+// checkNode looks at what is no link; last says that it is what was asked for.
+func checkNode(path string, last bool, trusted []int) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeDevice != 0 {
+		return nil // a terminal, or /dev/null: it holds nothing
+	}
+	if err := checkOwner(path, info, trusted); err != nil {
+		return err
+	}
+	const others = 0o022
+	if info.Mode().Perm()&others == 0 || !last && info.IsDir() && info.Mode()&fs.ModeSticky != 0 {
+		return nil
+	}
+	return &WritableError{Path: path, Owner: -1, Mode: info.Mode()}
+}
+
+func checkOwner(path string, info fs.FileInfo, trusted []int) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return &fs.PathError{Op: "stat", Path: path, Err: errors.New("its owner is not known")}
+	}
+	owner := int(st.Uid)
+	if owner == 0 || owner == os.Geteuid() || slices.Contains(trusted, owner) || owner == unmapped() {
+		return nil
+	}
+	return &WritableError{Path: path, Owner: owner, Mode: info.Mode()}
+}
+
+// unmapped returns the number that stands, in a user namespace such as that of a
+// Nix build, for users that it does not know, root outside among them; -1 where
+// all users are known.
+var unmapped = sync.OnceValue(func() int {
+	const overflow, all = 65534, "4294967295"
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return -1
+	}
+	if f := strings.Fields(string(data)); len(f) >= 3 && f[0] == "0" && f[2] == all {
+		return -1
+	}
+	return overflow
+})
