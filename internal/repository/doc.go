@@ -7,4 +7,7 @@
 // [Style] look for what a reviewer should not have to. They are no parser:
 // nix-instantiate --parse is, and the tests run it. hack/check-modules goes on
 // from here, with nixpkgs' lib.
+//
+// [Rules.Expand] does with a workflow what a forge does: which jobs there are, which
+// steps they take, and with what in their environment.
 package repository
