@@ -181,7 +181,7 @@ func startForge(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 2 {
 		size, err := strconv.ParseInt(args[1], 10, 64)
 		ts.Check(err)
-		s.MaxSize = size
+		s.ProxyLimit = size
 	}
 	srv := httptest.NewServer(s)
 	ts.Defer(srv.Close)

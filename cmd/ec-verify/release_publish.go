@@ -39,8 +39,13 @@ func newReleasePublishCommand(a *app) *cobra.Command {
 its tag, which is made if need be.
 
 The release is checked first as release verify does it; what does not hold is
-not published. While assets are uploaded the release is a draft: a reader sees
-it as it was, then not at all, then as it is now.
+not published. Then the forge is asked what speaks against it: an archived
+repository, a commit that it lacks, a tag that stands elsewhere.
+
+While its assets are uploaded a new release is a draft. What replaces an asset is
+uploaded beside it. SHA256SUMS.txt comes last, and the former one goes before
+anything else does: machines see the release as it was, then none, then as it is
+now.
 
 What is published already with the same SHA256SUMS.txt stays as it is: only what it
 lacks is added, and another signature replaced. With another SHA256SUMS.txt it is
@@ -48,7 +53,8 @@ another release, which machines that have accepted the former refuse: nothing is
 changed without --replace. Assets of other names are left and told of, or with
 --prune deleted.
 
-What fails leaves a draft, and the same command again completes it.`,
+What fails leaves a draft, or a release as it was or without SHA256SUMS.txt, and the
+same command again completes it.`,
 		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
   ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
 		Args: argCount(1, 1, "one directory"),
@@ -279,6 +285,12 @@ func publishNotes(r *release.Release, o *forge.Outcome) []string {
 	}
 	if o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
 		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
+	}
+	if o.Exposed {
+		out = append(out, "somebody pushed the tag meanwhile, and the forge published the release before it was whole: until now it was there without its "+release.SumsName+", which machines take for not there")
+	}
+	if o.WasPrerelease {
+		out = append(out, fmt.Sprintf("it was marked as a pre-release, which %s never stands for, and is none now", release.Latest))
 	}
 	if o.Revised {
 		out = append(out, "the text beside it has the digest of this one")

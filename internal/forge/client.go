@@ -63,6 +63,7 @@ type Client struct {
 	progress *Progress
 	// expectNothing: the server does not know Expect.
 	expectNothing bool
+	header        http.Header // of the last answer that was no refusal
 }
 
 // Option changes how a Client works.
@@ -173,7 +174,7 @@ var hints = map[int]string{
 	http.StatusForbidden:             "the token may not do this: it needs the scope write:repository, and its owner to be a writer of the repository",
 	http.StatusNotFound:              "is the repository's name right, are releases enabled in it, and may the token see it?",
 	http.StatusConflict:              "somebody else is publishing under this tag; look at the release, and run this again",
-	http.StatusRequestEntityTooLarge: "the asset is larger than the forge takes: raise MAX_SIZE in its [repository.release] and [attachment] sections, and the limit of the proxy before it",
+	http.StatusRequestEntityTooLarge: "the proxy before the forge takes no request of this size: raise its limit (client_max_body_size in nginx)",
 	http.StatusUnprocessableEntity:   "is the tag protected, or the repository empty?",
 }
 
@@ -263,6 +264,7 @@ func (c *Client) once(ctx context.Context, what, method, path string, query url.
 	case out == nil:
 		return nil
 	}
+	c.header = resp.Header
 	if err := json.Unmarshal(data, out); err != nil {
 		return backoff.Permanent(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", what, c))
 	}
@@ -281,6 +283,12 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 	if json.Unmarshal(data, &said) == nil {
 		e.Message = c.clean(said.Message)
 	}
+	if e.Status == http.StatusRequestEntityTooLarge && strings.Contains(e.Message, "quota") {
+		e.Hint = "the quota of the repository's owner is used up: delete what is not needed, or have the forge's administrator raise it"
+	}
+	if e.Status == http.StatusForbidden && resp.Header.Get("X-RateLimit-Remaining") == "0" {
+		return c.limited(e, resp)
+	}
 	switch {
 	case resp.StatusCode/100 == 3:
 		e.Hint = "the repository has moved; name the URL that it is at now"
@@ -296,6 +304,22 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 		}
 		return e
 	}
+	return backoff.Permanent(e)
+}
+
+// limited is the error for an answer that the token has asked too often. That passes
+// by itself, and is waited for where it does soon.
+func (c *Client) limited(e *StatusError, resp *http.Response) error {
+	e.Hint = "the forge limits how often it is asked; run this again later"
+	s, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
+	if err != nil || s < 0 || s > 1<<40 {
+		return backoff.Permanent(e)
+	}
+	until := time.Unix(s, 0)
+	if time.Until(until) < c.timeouts.MaxPause {
+		return e
+	}
+	e.Hint = "the forge limits how often it is asked; run this again after " + until.UTC().Format(time.RFC3339)
 	return backoff.Permanent(e)
 }
 

@@ -32,41 +32,53 @@ type Publication struct {
 type Outcome struct {
 	URL string
 	// Created: there was no release of this tag. Hidden: there was one, which was
-	// published, and was a draft for the time being.
+	// published, and was without its Identity for a moment.
 	Created, Hidden bool
-	Uploaded        []string
-	Replaced        []string // of those, the ones that the forge had
-	Kept            []string // files that were there already, and were left
-	Revised         bool     // the text beside it was brought up to date
-	Beside          []string // assets that are not among the files, and were left
-	Pruned          []string
+	// Exposed: somebody pushed the tag while the draft was filled, and the forge has
+	// published it before it was whole.
+	Exposed bool
+	// WasPrerelease: it was one, which "latest" never stands for, and is none now.
+	WasPrerelease bool
+	Uploaded      []string
+	Replaced      []string // of those, the ones that the forge had
+	Kept          []string // files that were there already, and were left
+	Revised       bool     // the text beside it was brought up to date
+	Beside        []string // assets that are not among the files, and were left
+	Pruned        []string
 }
 
 // Plan returns what Publish would do, and changes nothing.
 func (c *Client) Plan(ctx context.Context, p Publication) (Outcome, error) {
 	var o Outcome
-	r, err := c.Find(ctx, p.Tag)
+	r, err := c.look(ctx, p)
 	if err != nil {
 		return o, err
 	}
-	var list []Asset
 	if r == nil {
 		o.Created = true
-	} else {
-		if list, err = c.assets(ctx, r.ID); err != nil {
-			return o, err
-		}
-		if p.Files, o.Kept, err = c.lacking(ctx, p, r, list); err != nil {
-			return o, err
-		}
-		o.compare(p, o.Kept, list)
-		o.URL, o.Hidden = r.URL, !r.Draft && len(p.Files)+len(o.Pruned) > 0
-		o.Revised = p.Revise != nil && p.Revise(r.Body) != r.Body
+	} else if _, err := c.compare(ctx, &p, r, &o); err != nil {
+		return o, err
 	}
 	for _, f := range p.Files {
 		o.Uploaded = append(o.Uploaded, f.Name)
 	}
 	return o, nil
+}
+
+// compare leaves of the files of p those that the release r lacks, says in o what
+// there is to do, and returns what r has.
+func (c *Client) compare(ctx context.Context, p *Publication, r *Release, o *Outcome) (list []Asset, err error) {
+	if list, err = c.assets(ctx, r.ID); err != nil {
+		return nil, err
+	}
+	if p.Files, o.Kept, err = c.lacking(ctx, *p, r, list); err != nil {
+		return nil, err
+	}
+	o.name(*p, list)
+	o.URL, o.WasPrerelease = r.URL, r.Prerelease
+	o.Hidden = !r.Draft && len(o.Replaced) > 0
+	o.Revised = p.Revise != nil && p.Revise(r.Body) != r.Body
+	return list, nil
 }
 
 // PublishedError says that a release is published with other contents.
@@ -109,11 +121,18 @@ func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []
 	if identity < 0 {
 		return nil, nil, fmt.Errorf("%s is not among the files", p.Identity)
 	}
+	here := fmt.Sprintf("%x", p.Files[identity].Digest)
 	there, err := c.digest(ctx, p.Tag, p.Identity)
-	if err != nil && !isStatus(err, http.StatusNotFound) {
+	if isStatus(err, http.StatusNotFound) {
+		var unfinished bool
+		if unfinished, err = c.unfinished(ctx, p, here, list); err == nil && unfinished {
+			return p.Files, nil, nil
+		}
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	if here := fmt.Sprintf("%x", p.Files[identity].Digest); there != here {
+	if there != here {
 		if p.Replace {
 			return p.Files, nil, nil
 		}
@@ -137,11 +156,27 @@ func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []
 	return files, kept, nil
 }
 
-// compare says which assets are replaced, and which are none of p's. Those in kept
-// are neither.
-func (o *Outcome) compare(p Publication, kept []string, list []Asset) {
+// unfinished reports whether the release that has the assets in list, and none that
+// is p's identity, is of a run that was to put these very files there.
+func (c *Client) unfinished(ctx context.Context, p Publication, here string, list []Asset) (bool, error) {
+	for _, name := range []string{incoming + p.Identity, outgoing + p.Identity} {
+		if !slices.ContainsFunc(list, func(a Asset) bool { return a.Name == name }) {
+			continue
+		}
+		there, err := c.digest(ctx, p.Tag, name)
+		if err != nil && !isStatus(err, http.StatusNotFound) || there == here {
+			return there == here, err
+		}
+	}
+	return false, nil
+}
+
+// name says which assets of list are replaced, and which are none of p's. Those that
+// were kept are neither.
+func (o *Outcome) name(p Publication, list []Asset) {
+	o.Replaced, o.Pruned, o.Beside = nil, nil, nil
 	for _, a := range list {
-		if slices.Contains(kept, a.Name) {
+		if slices.Contains(o.Kept, a.Name) || isPassing(a.Name) {
 			continue
 		}
 		mine := slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
@@ -157,39 +192,29 @@ func (o *Outcome) compare(p Publication, kept []string, list []Asset) {
 	}
 }
 
-// Publish makes the release of p.Tag hold p.Files. An error says what was not
-// done; the release is then a draft, unless nothing was done to it.
+// Publish makes the release of p.Tag have p.Files. An error says what was not done.
+// One that was not published before is then a draft, unless nothing was done to it;
+// one that was has what it had, or lacks its Identity, and the same call completes it.
 func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err error) {
-	r, err := c.Find(ctx, p.Tag)
+	r, err := c.look(ctx, p)
 	if err != nil {
 		return o, err
 	}
-	var text *string // to be shown beside it
+	var list []Asset
 	if r == nil {
 		o.Created = true
 		if r, err = c.create(ctx, p.Tag, p.Commit, p.Notes); err != nil {
 			return o, err
 		}
-	} else {
-		list, err := c.assets(ctx, r.ID)
-		if err != nil {
-			return o, err
-		}
-		if p.Files, o.Kept, err = c.lacking(ctx, p, r, list); err != nil {
-			return o, err
-		}
-		if p.Revise != nil {
-			if revised := p.Revise(r.Body); revised != r.Body {
-				text, o.Revised = &revised, true
-			}
-		}
-		var look Outcome
-		look.compare(p, o.Kept, list)
-		if !r.Draft && len(p.Files)+len(look.Pruned) == 0 {
-			o.URL, o.Beside = r.URL, look.Beside
-			if text != nil {
-				_, err = c.setDraft(ctx, r.ID, false, text)
-			}
+	} else if list, err = c.compare(ctx, &p, r, &o); err != nil {
+		return o, err
+	}
+	settings := change{Draft: r.Draft, Target: p.Commit}
+	if work := len(p.Files) + len(o.Pruned); work == 0 && !r.Draft && !o.Revised && !o.WasPrerelease {
+		return o, nil
+	} else if work > 0 && !o.Created {
+		// Whether this may be changed at all is known before anything is sent.
+		if _, err = c.edit(ctx, "begin to change the release "+p.Tag, r.ID, settings); err != nil {
 			return o, err
 		}
 	}
@@ -198,101 +223,22 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 			c.progress.total.Add(f.Size)
 		}
 	}
-	if !r.Draft {
-		o.Hidden = true
-		if _, err := c.setDraft(ctx, r.ID, true, nil); err != nil {
-			return o, err
+	if err := c.fill(ctx, r, p, list, &o); err != nil {
+		if !r.Draft {
+			return o, fmt.Errorf("%w (the release %s stays published, and is as it was or lacks its %s; run it again)", err, p.Tag, p.Identity)
 		}
-	}
-	if err := c.fill(ctx, r.ID, p, &o); err != nil {
 		return o, fmt.Errorf("%w (the release %s is a draft until this succeeds; run it again)", err, p.Tag)
 	}
-	published, err := c.setDraft(ctx, r.ID, false, text)
-	if err != nil {
+	settings.Draft = false
+	if o.Revised {
+		settings.Body = p.Revise(r.Body)
+	}
+	published, err := c.edit(ctx, "publish the release "+p.Tag, r.ID, settings)
+	if err != nil && r.Draft {
 		return o, fmt.Errorf("%w (the release %s has everything and is still a draft; run this again)", err, p.Tag)
+	} else if err != nil {
+		return o, err
 	}
 	o.URL = published.URL
 	return o, nil
-}
-
-// fill makes the draft id hold the files of p, and holds it to that. What it held
-// before goes when all of them are there, so that nothing is lost where one of them
-// cannot be uploaded.
-func (c *Client) fill(ctx context.Context, id int64, p Publication, o *Outcome) error {
-	old, err := c.assets(ctx, id)
-	if err != nil {
-		return err
-	}
-	o.compare(p, o.Kept, old)
-	for _, f := range p.Files {
-		if c.progress != nil {
-			c.progress.asset.Store(&f.Name)
-		}
-		err := c.upload(ctx, id, f, old)
-		if isDuplicate(err) && slices.ContainsFunc(old, func(a Asset) bool { return a.Name == f.Name }) {
-			// A forge that keeps no two assets of one name.
-			if err = c.removeNamed(ctx, id, f.Name, nil); err == nil {
-				err = c.upload(ctx, id, f, old)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		o.Uploaded = append(o.Uploaded, f.Name)
-	}
-	if err := c.holds(ctx, id, p, old); err != nil {
-		return err
-	}
-	// Backwards: should the draft be seen all the same, the signature goes before
-	// what it covers.
-	for _, f := range slices.Backward(p.Files) {
-		for _, a := range old {
-			if a.Name == f.Name {
-				if err := c.remove(ctx, id, a); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	for _, a := range old {
-		if slices.Contains(o.Pruned, a.Name) {
-			if err := c.remove(ctx, id, a); err != nil {
-				return err
-			}
-		}
-	}
-	return c.holds(ctx, id, p, nil)
-}
-
-// isDuplicate reports whether err may say that there is an asset of that name.
-func isDuplicate(err error) bool {
-	return isStatus(err, http.StatusConflict) || isStatus(err, http.StatusUnprocessableEntity)
-}
-
-// holds wants the release to have each file of p once, beside the assets in old.
-func (c *Client) holds(ctx context.Context, id int64, p Publication, old []Asset) error {
-	list, err := c.assets(ctx, id)
-	if err != nil {
-		return err
-	}
-	for _, f := range p.Files {
-		n := 0
-		for _, a := range list {
-			switch {
-			case a.Name != f.Name || isOld(a, old):
-			case a.Size == f.Size:
-				n++
-			default:
-				n = 2
-			}
-		}
-		if n != 1 {
-			return fmt.Errorf("%s does not have exactly one %s of %d bytes; is somebody else publishing under this tag?", c, f.Name, f.Size)
-		}
-	}
-	return nil
-}
-
-func isOld(a Asset, old []Asset) bool {
-	return slices.ContainsFunc(old, func(o Asset) bool { return o.ID == a.ID })
 }

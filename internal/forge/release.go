@@ -2,10 +2,13 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Release is what is read of a release on a forge.
@@ -13,8 +16,10 @@ type Release struct {
 	ID    int64  `json:"id"`
 	Tag   string `json:"tag_name"`
 	Draft bool   `json:"draft"`
-	URL   string `json:"html_url"`
-	Body  string `json:"body"`
+	// Prerelease is one that "latest" does not stand for.
+	Prerelease bool   `json:"prerelease"`
+	URL        string `json:"html_url"`
+	Body       string `json:"body"`
 }
 
 // Asset is one file of a release on a forge.
@@ -32,6 +37,8 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	switch {
 	case err == nil && r.Tag == tag:
 		return r, nil
+	case err == nil && strings.EqualFold(r.Tag, tag):
+		return nil, fmt.Errorf("find the release %s: %s has %q and takes the one for the other, since it does not tell the case of a tag apart; publish under another tag", tag, c, c.clean(r.Tag))
 	case err != nil && !isStatus(err, http.StatusNotFound):
 		return nil, err
 	}
@@ -39,6 +46,7 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	// pages together may take as long as one answer.
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer, errTrickle)
 	defer cancel()
+	seen := 0
 	for page := 1; page <= maxPages; page++ {
 		var list []Release
 		query := url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(pageSize)}}
@@ -50,7 +58,9 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 				return &list[i], nil
 			}
 		}
-		if len(list) == 0 {
+		seen += len(list)
+		// A page is as long as the forge makes it, which says how many there are in all.
+		if total, err := strconv.Atoi(c.header.Get("X-Total-Count")); len(list) == 0 || err == nil && seen >= total {
 			return nil, nil
 		}
 	}
@@ -79,28 +89,42 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 	return r, err
 }
 
-// setDraft hides a release, or publishes it, with another text where that is not nil.
-func (c *Client) setDraft(ctx context.Context, id int64, draft bool, text *string) (*Release, error) {
-	what := "publish the release"
-	if draft {
-		what = "make the release a draft"
-	}
-	change := map[string]any{"draft": draft}
-	if text != nil {
-		change["body"] = *text
-	}
-	in, err := jsonBody(change)
+// change is what an edit makes of a release. An empty text stays as it is; a forge
+// would take it for none.
+type change struct {
+	Draft      bool   `json:"draft"`
+	Prerelease bool   `json:"prerelease"`
+	Target     string `json:"target_commitish,omitzero"`
+	Body       string `json:"body,omitzero"`
+}
+
+// edit changes a release, for what it is done.
+func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*Release, error) {
+	in, err := jsonBody(to)
 	if err != nil {
 		return nil, err
 	}
 	r := new(Release)
-	if err := c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, nil); err != nil {
+	err = c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, nil)
+	var refused *StatusError
+	if errors.As(err, &refused) && refused.Status == http.StatusInternalServerError && refused.Message == "" && !to.Draft {
+		// What a forge answers where it cannot make the tag, without saying so.
+		refused.Hint = "can it make the tag? Look whether it is protected in the settings of the repository, or push the tag yourself"
+	}
+	if err != nil {
 		return nil, err
 	}
-	if r.Draft != draft {
+	if r.Draft != to.Draft || r.Prerelease {
 		return nil, fmt.Errorf("%s: %s did not do it", what, c)
 	}
 	return r, nil
+}
+
+// isDraft reports whether the release id is one now.
+func (c *Client) isDraft(ctx context.Context, id int64) (bool, error) {
+	r := new(Release)
+	err := c.send(ctx, "look at the release", http.MethodGet, fmt.Sprintf("/releases/%d", id), nil, nil, r, nil)
+	return r.Draft, err
 }
 
 // assets returns those of a release.
@@ -119,6 +143,23 @@ func (c *Client) remove(ctx context.Context, id int64, a Asset) error {
 	return err
 }
 
+// rename gives an asset another name.
+func (c *Client) rename(ctx context.Context, id int64, a Asset, name string) error {
+	what := fmt.Sprintf("rename the asset %s to %s", a.Name, name)
+	in, err := jsonBody(map[string]string{"name": name})
+	if err != nil {
+		return err
+	}
+	var renamed Asset
+	if err := c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d/assets/%d", id, a.ID), nil, in, &renamed, nil); err != nil {
+		return err
+	}
+	if renamed.Name != name {
+		return fmt.Errorf("%s: %s has it as %q", what, c, c.clean(renamed.Name))
+	}
+	return nil
+}
+
 // removeNamed deletes every asset of that name but those in keep.
 func (c *Client) removeNamed(ctx context.Context, id int64, name string, keep []Asset) error {
 	list, err := c.assets(ctx, id)
@@ -134,4 +175,8 @@ func (c *Client) removeNamed(ctx context.Context, id int64, name string, keep []
 		}
 	}
 	return nil
+}
+
+func isOld(a Asset, old []Asset) bool {
+	return slices.ContainsFunc(old, func(o Asset) bool { return o.ID == a.ID })
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"every.channel/ec-verify/internal/hostfile"
@@ -45,20 +46,39 @@ type File struct {
 
 // upload adds a file to a release and holds the forge to what it says of it. Of a try
 // that failed nothing is left; the assets in old are.
-func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) error {
+func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) (Asset, error) {
+	a, sum, err := c.attach(ctx, id, f, f.Size, old)
+	if err == nil && sum != f.Digest {
+		err = fmt.Errorf("upload %s: %w", f.Name, errChanged)
+	}
+	return a, err
+}
+
+// uploadPart adds the first n bytes of a file.
+func (c *Client) uploadPart(ctx context.Context, id int64, f File, n int64, old []Asset) (Asset, error) {
+	a, _, err := c.attach(ctx, id, f, n, old)
+	return a, err
+}
+
+// attach adds the first n bytes of a file as an asset, and returns their digest.
+func (c *Client) attach(ctx context.Context, id int64, f File, n int64, old []Asset) (a Asset, digest [sha256.Size]byte, err error) {
 	what := fmt.Sprintf("upload %s (%d bytes)", f.Name, f.Size)
 	var head bytes.Buffer
 	w := multipart.NewWriter(&head)
 	if _, err := w.CreateFormFile("attachment", f.Name); err != nil {
-		return err
+		return a, digest, err
 	}
 	kind, opening := w.FormDataContentType(), bytes.Clone(head.Bytes())
 	if err := w.Close(); err != nil {
-		return err
+		return a, digest, err
 	}
 	closing := bytes.Clone(head.Bytes()[len(opening):])
+	progress := c.progress
+	if n < f.Size {
+		progress = nil // it is sent to ask, and again to be there
+	}
 	var sent *sending
-	in := &body{kind: kind, size: int64(len(opening)+len(closing)) + f.Size}
+	in := &body{kind: kind, size: int64(len(opening)+len(closing)) + n}
 	in.open = func() (io.ReadCloser, error) {
 		file, err := hostfile.Open(f.Path)
 		if err != nil {
@@ -72,28 +92,33 @@ func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) erro
 			file.Close()
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		if sent != nil && c.progress != nil {
-			c.progress.done.Add(-sent.n) // it is sent again
+		if sent != nil && progress != nil {
+			progress.done.Add(-sent.n) // it is sent again
 		}
-		sent = &sending{file: file, sum: sha256.New(), progress: c.progress}
-		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, f.Size), bytes.NewReader(closing))
+		sent = &sending{file: file, sum: sha256.New(), progress: progress}
+		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, n), bytes.NewReader(closing))
 		return &multipartBody{sent}, nil
 	}
-	var a Asset
-	err := c.send(ctx, what, http.MethodPost, fmt.Sprintf("/releases/%d/assets", id), url.Values{"name": {f.Name}}, in, &a, func(ctx context.Context) error {
+	err = c.send(ctx, what, http.MethodPost, fmt.Sprintf("/releases/%d/assets", id), url.Values{"name": {f.Name}}, in, &a, func(ctx context.Context) error {
 		// The forge may have taken it, and would keep both.
 		return c.removeNamed(ctx, id, f.Name, old)
 	})
 	if err != nil {
-		return err
+		return a, digest, c.explained(err, f.Name)
 	}
-	if !bytes.Equal(sent.sum.Sum(nil), f.Digest[:]) {
-		return fmt.Errorf("%s: %w", what, errChanged)
+	if a.Name != f.Name || a.Size != n || a.ID <= 0 {
+		return a, digest, fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
 	}
-	if a.Name != f.Name || a.Size != f.Size {
-		return fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
+	return a, [sha256.Size]byte(sent.sum.Sum(nil)), nil
+}
+
+// explained adds to an answer that refuses an asset what can be done about it.
+func (c *Client) explained(err error, name string) error {
+	var refused *StatusError
+	if errors.As(err, &refused) && refused.Status == http.StatusBadRequest && strings.Contains(refused.Message, "not allowed") {
+		refused.Hint = fmt.Sprintf("add %q to ALLOWED_TYPES of [repository.release] in the forge's app.ini", extension(name))
 	}
-	return nil
+	return err
 }
 
 var errChanged = errors.New("the file was changed since it was checked; start again")

@@ -1,0 +1,209 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// How the names begin of assets that are not in their place: of one that is not there
+// yet, and of one that is not there for the moment.
+const (
+	incoming = "incoming-"
+	outgoing = "outgoing-"
+)
+
+// isPassing reports whether the name is of an asset that is not in its place.
+func isPassing(name string) bool {
+	return strings.HasPrefix(name, incoming) || strings.HasPrefix(name, outgoing)
+}
+
+// fill makes the release r, which has the assets in old, have the files of p.
+//
+// Whoever reads meanwhile, as a draft that the forge publishes or as the release that
+// it is, finds what was there, then a release without p's identity, then what is to be
+// there: a file that replaces another one is uploaded under another name, and so is
+// the identity in any case. When everything is on the forge the identity that is there
+// goes, then the rest is put into its place, and the identity comes last.
+func (c *Client) fill(ctx context.Context, r *Release, p Publication, old []Asset, o *Outcome) error {
+	if err := c.askTypes(ctx, r.ID, p.Files, old); err != nil {
+		return err
+	}
+	var passing []Asset            // by the names that they are to have
+	sent := make(map[string]int64) // the asset that each file is
+	for _, f := range ordered(p) {
+		if c.progress != nil {
+			c.progress.asset.Store(&f.Name)
+		}
+		as := f
+		if f.Name == p.Identity || slices.Contains(o.Replaced, f.Name) {
+			as.Name = incoming + f.Name
+		}
+		a, err := c.upload(ctx, r.ID, as, old)
+		if isDuplicate(err) && slices.ContainsFunc(old, func(a Asset) bool { return a.Name == as.Name }) {
+			// A forge that keeps no two assets of one name, and what a run has left.
+			if err = c.removeNamed(ctx, r.ID, as.Name, nil); err == nil {
+				a, err = c.upload(ctx, r.ID, as, old)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		sent[f.Name] = a.ID
+		if as.Name != f.Name {
+			passing = append(passing, Asset{ID: a.ID, Name: f.Name})
+		}
+		o.Uploaded = append(o.Uploaded, f.Name)
+	}
+	if r.Draft {
+		draft, err := c.isDraft(ctx, r.ID)
+		if err != nil {
+			return err
+		}
+		o.Exposed = !draft
+	}
+	if err := c.holds(ctx, r.ID, p, sent); err != nil {
+		return err
+	}
+	if err := c.checkTag(ctx, p); err != nil {
+		return err
+	}
+	return c.settle(ctx, r.ID, p, old, passing, o)
+}
+
+// ordered are the files of p in the order in which they are sent: what is small
+// first, since a forge refuses it as soon as what is large; the signature and the
+// identity last.
+func ordered(p Publication) []File {
+	rank := func(f File) int {
+		switch f.Name {
+		case p.Identity:
+			return 2
+		case p.Signature:
+			return 1
+		}
+		return 0
+	}
+	files := slices.Clone(p.Files)
+	slices.SortStableFunc(files, func(a, b File) int {
+		if d := rank(a) - rank(b); d != 0 || p.Identity == "" {
+			return d
+		}
+		switch {
+		case a.Size < b.Size:
+			return -1
+		case a.Size > b.Size:
+			return 1
+		}
+		return 0
+	})
+	return files
+}
+
+// settle puts what is on the forge into its place: passing, which are in the order in
+// which they were sent, so that the identity comes last.
+func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passing []Asset, o *Outcome) error {
+	var back *Asset // the identity, where it stays the same
+	isIdentity := func(a Asset) bool { return p.Identity != "" && a.Name == p.Identity }
+	for _, a := range old {
+		switch {
+		case !isIdentity(a) || len(o.Replaced) == 0:
+		case slices.Contains(o.Kept, a.Name):
+			if err := c.rename(ctx, id, a, outgoing+a.Name); err != nil {
+				return err
+			}
+			back = &a
+		default:
+			if err := c.remove(ctx, id, a); err != nil {
+				return err
+			}
+		}
+	}
+	for _, a := range old {
+		gone := slices.Contains(o.Replaced, a.Name) || slices.Contains(o.Pruned, a.Name) || isPassing(a.Name)
+		if !gone || isIdentity(a) {
+			continue
+		}
+		if err := c.remove(ctx, id, a); err != nil {
+			return err
+		}
+	}
+	for _, a := range passing {
+		if err := c.rename(ctx, id, Asset{ID: a.ID, Name: incoming + a.Name}, a.Name); err != nil {
+			return err
+		}
+	}
+	if back != nil {
+		if err := c.rename(ctx, id, Asset{ID: back.ID, Name: outgoing + back.Name}, back.Name); err != nil {
+			return err
+		}
+	}
+	return c.holds(ctx, id, p, nil)
+}
+
+// isDuplicate reports whether err may say that there is an asset of that name.
+func isDuplicate(err error) bool {
+	return isStatus(err, http.StatusConflict) || isStatus(err, http.StatusUnprocessableEntity)
+}
+
+// holds wants the release to have each file of p: as the asset in sent, or where that
+// is nil once under its name.
+func (c *Client) holds(ctx context.Context, id int64, p Publication, sent map[string]int64) error {
+	list, err := c.assets(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, f := range p.Files {
+		n := 0
+		for _, a := range list {
+			switch {
+			case sent == nil && a.Name != f.Name, sent != nil && a.ID != sent[f.Name]:
+			case a.Size == f.Size:
+				n++
+			default:
+				n = 2
+			}
+		}
+		if n != 1 {
+			return fmt.Errorf("%s does not have exactly one %s of %d bytes; is somebody else publishing under this tag?", c, f.Name, f.Size)
+		}
+	}
+	return nil
+}
+
+// askTypes asks, with the beginning of a file, whether the forge takes files of its
+// kind, for each kind of which all are so large that it would be known late.
+func (c *Client) askTypes(ctx context.Context, id int64, files []File, old []Asset) error {
+	smallest := make(map[string]File)
+	for _, f := range files {
+		kind := extension(f.Name)
+		if other, ok := smallest[kind]; !ok || f.Size < other.Size {
+			smallest[kind] = f
+		}
+	}
+	for _, f := range files {
+		if f.Size <= expectFrom || smallest[extension(f.Name)].Name != f.Name {
+			continue
+		}
+		a, err := c.uploadPart(ctx, id, f, probeSize, old)
+		if err != nil {
+			return err
+		}
+		if err := c.remove(ctx, id, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probeSize is how much of a file a forge looks at to tell its kind, in bytes.
+const probeSize = 1024
+
+func extension(name string) string {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return strings.ToLower(name[i:])
+	}
+	return ""
+}

@@ -1,0 +1,100 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// look asks the forge what speaks against publishing p, and returns its release; nil
+// where there is none. Whether a token may write is known by writing alone.
+func (c *Client) look(ctx context.Context, p Publication) (*Release, error) {
+	var repo struct {
+		Archived    bool  `json:"archived"`
+		Empty       bool  `json:"empty"`
+		HasReleases *bool `json:"has_releases"`
+	}
+	if err := c.send(ctx, "look at the repository", http.MethodGet, "", nil, nil, &repo, nil); err != nil {
+		return nil, err
+	}
+	switch {
+	case repo.Archived:
+		return nil, fmt.Errorf("%s is archived and takes no release; make it writable in its settings", c)
+	case repo.Empty:
+		return nil, fmt.Errorf("%s is empty, so that a tag has nothing to stand at; push the source first", c)
+	case repo.HasReleases != nil && !*repo.HasReleases:
+		return nil, fmt.Errorf("releases are turned off in %s; turn them on in its settings (Units)", c)
+	}
+	r, err := c.Find(ctx, p.Tag)
+	if err != nil {
+		return nil, err
+	}
+	return r, c.checkTag(ctx, p)
+}
+
+// checkTag wants the tag of p to stand at its commit, or the forge to be able to make
+// it there.
+func (c *Client) checkTag(ctx context.Context, p Publication) error {
+	var tag struct {
+		Commit struct {
+			SHA string `json:"sha"`
+		} `json:"commit"`
+	}
+	err := c.send(ctx, "look at the tag "+p.Tag, http.MethodGet, "/tags/"+p.Tag, nil, nil, &tag, nil)
+	switch {
+	case err == nil && p.Commit != "" && tag.Commit.SHA != "" && tag.Commit.SHA != p.Commit:
+		return fmt.Errorf("the tag %s is at %s in %s, and this release is of %s; publish under another tag, or build that commit", p.Tag, c.clean(tag.Commit.SHA), c, p.Commit)
+	case !isStatus(err, http.StatusNotFound):
+		return err
+	}
+	if p.Commit != "" {
+		err := c.send(ctx, "look at the commit "+p.Commit, http.MethodGet, "/git/commits/"+p.Commit, url.Values{"stat": {"false"}, "files": {"false"}, "verification": {"false"}}, nil, nil, nil)
+		if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusUnprocessableEntity) {
+			return fmt.Errorf("%s does not have the commit %s, which the tag %s is to stand at; push it first", c, p.Commit, p.Tag)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.checkProtection(ctx, p.Tag)
+}
+
+// checkProtection says that nobody may make the tag, where the forge tells: it does so
+// to administrators of the repository alone.
+func (c *Client) checkProtection(ctx context.Context, tag string) error {
+	var list []struct {
+		Pattern string   `json:"name_pattern"`
+		Users   []string `json:"whitelist_usernames"`
+		Teams   []string `json:"whitelist_teams"`
+	}
+	err := c.send(ctx, "look at the protected tags", http.MethodGet, "/tag_protections", nil, nil, &list, nil)
+	var refused *StatusError
+	if errors.As(err, &refused) && refused.Status/100 == 4 && refused.Status != http.StatusTooManyRequests {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, protection := range list {
+		if len(protection.Users)+len(protection.Teams) == 0 && protects(protection.Pattern, tag) {
+			return fmt.Errorf("the tag %s is protected in %s (%q), and nobody may make it; change that in its settings (Tags)", tag, c, c.clean(protection.Pattern))
+		}
+	}
+	return nil
+}
+
+// protects reports whether a forge's pattern is sure to mean the tag: /a regular
+// expression/, or a name with * and ? in it.
+func protects(pattern, tag string) bool {
+	if expression, ok := strings.CutPrefix(pattern, "/"); ok && strings.HasSuffix(expression, "/") {
+		re, err := regexp.Compile(strings.TrimSuffix(expression, "/"))
+		return err == nil && re.MatchString(tag)
+	}
+	ok, err := path.Match(pattern, tag)
+	return ok && err == nil
+}
