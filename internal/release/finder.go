@@ -40,38 +40,74 @@ type Finder struct {
 }
 
 // Find returns the release tag, or with [Latest] the newest one that the
-// sources offer. The errors are those of [Open].
+// sources offer and have whole. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
-	asked := tag
-	var latest Tag
-	if tag == Latest || slices.Contains(f.Accept, Latest) && !slices.Contains(f.Accept, tag) {
-		newest, err := f.Newest(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if f.Cache != nil && !f.Offline && !f.Look {
-			f.Cache.markListed()
-		}
-		if slices.Contains(f.Accept, Latest) {
-			latest = newest
-		}
-		if tag == Latest {
-			tag = newest
-		}
+	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
+		return f.findNamed(ctx, tag, "", false)
 	}
+	newest, err := f.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if f.Cache != nil && !f.Offline && !f.Look {
+		f.Cache.markListed()
+	}
+	if tag != Latest {
+		return f.findNamed(ctx, tag, newest[0], newest[0] == tag)
+	}
+	return f.findLatest(ctx, newest)
+}
+
+// findNamed returns the release tag. The policy accepts latest as well, unless it is
+// empty; offered says that it is the sources that name tag.
+func (f *Finder) findNamed(ctx context.Context, tag, latest Tag, offered bool) (*Release, error) {
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
 	}
-	opts := append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) {
-		o.latest, o.offered = latest, asked == Latest || latest == tag
-	})
-	r, err := f.find(ctx, tag, opts)
-	if err == nil && asked == Latest {
-		if note := f.staleness(tag); note != "" {
-			r.notes = append(r.notes, note)
+	return f.find(ctx, tag, append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) {
+		o.latest, o.offered = latest, offered
+	}))
+}
+
+// maxPassed is how many releases may be passed over, which are listed and not there.
+const maxPassed = 3
+
+// findLatest returns the first release of those in newest that is there. One that is
+// listed and has no SHA256SUMS.txt is not whole yet: somebody pushed its tag while it
+// was put together, or it is being replaced.
+func (f *Finder) findLatest(ctx context.Context, newest []Tag) (*Release, error) {
+	var passed []string
+	var first error
+	for i, tag := range newest {
+		latest := Tag("")
+		if slices.Contains(f.Accept, Latest) {
+			latest = tag
 		}
+		r, err := f.findNamed(ctx, tag, latest, true)
+		switch {
+		case err == nil && first != nil:
+			r.notes = append(r.notes, fmt.Sprintf("%s stands for %s: the sources list %s and do not have its %s, as while it is published", Latest, tag, strings.Join(passed, ", "), SumsName))
+			fallthrough
+		case err == nil:
+			if note := f.staleness(tag); note != "" {
+				r.notes = append(r.notes, note)
+			}
+			return r, nil
+		case first != nil && isUntrusted(err):
+			// An older one that must not be gone back to says nothing of the newest.
+			return nil, first
+		case !errors.Is(err, ErrNotFound) || len(passed) == maxPassed || i == len(newest)-1:
+			if first != nil {
+				err = first
+			}
+			return nil, err
+		}
+		if first == nil {
+			first = err
+		}
+		passed = append(passed, string(tag))
 	}
-	return r, err
+	return nil, first
 }
 
 // listedFor is how long what the sources said they have is taken as news: twice
@@ -164,7 +200,17 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 // Where one of them cannot say what it has, the answer is an error: an older
 // release would pass for the newest.
 func (f *Finder) Newest(ctx context.Context) (Tag, error) {
-	var newest Tag
+	tags, err := f.newest(ctx)
+	if err != nil {
+		return "", err
+	}
+	return tags[0], nil
+}
+
+// newest returns the tags of that form that the sources offer, at least one, newest
+// first.
+func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
+	var newest []Tag
 	var asked []string
 	sources := f.sources()
 	if f.Offline && f.Cache != nil {
@@ -178,23 +224,24 @@ func (f *Finder) Newest(ctx context.Context) (Tag, error) {
 		asked = append(asked, s.String())
 		tags, err := l.Tags(ctx)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, t := range tags {
-			if t.MayBeLatest() && (newest == "" || compareTags(t, newest) > 0) {
-				newest = t
+			if t.MayBeLatest() {
+				newest = append(newest, t)
 			}
 		}
 	}
-	if newest == "" {
+	if len(newest) == 0 {
 		for _, s := range sources {
 			if dir, ok := s.(*DirSource); ok && dir.missing() {
-				return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: dir.String(), Hint: missingHint}
+				return nil, &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: dir.String(), Hint: missingHint}
 			}
 		}
-		return "", &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: f.hint("name a tag")}
+		return nil, &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: f.hint("name a tag")}
 	}
-	return newest, nil
+	slices.SortFunc(newest, func(a, b Tag) int { return compareTags(b, a) })
+	return slices.Compact(newest), nil
 }
 
 // fromCache returns the release from the cache with everything that the cache

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,7 @@ type body struct {
 	size    int64 // in all; -1 while unknown
 	done    int64 // bytes handed out
 	skip    int64 // bytes that come again, since the server does not know Range
+	begun   bool  // bytes of the current answer have come
 	resumes int
 }
 
@@ -63,7 +65,7 @@ func (b *body) start() error {
 		return err
 	}
 	b.resp, b.stop = resp, stop
-	b.skip = 0
+	b.skip, b.begun = 0, false
 	length := resp.ContentLength
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
@@ -96,6 +98,11 @@ func (b *body) start() error {
 func (b *body) Read(p []byte) (int, error) {
 	for {
 		n, err := b.read(p)
+		if n > 0 && !b.begun {
+			if b.begun = true; isPage(b.resp, b.url, p[:n]) {
+				return 0, b.failed(b.source.pageError(b.resp))
+			}
+		}
 		if n > 0 && b.skip > 0 {
 			again := int(min(b.skip, int64(n)))
 			b.skip -= int64(again)
@@ -123,6 +130,39 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// isPage reports whether an answer to the request for an asset is a web page, and so
+// not the asset at all: a forge answers so, with the status of a success, where an
+// account is blocked or a sign-in is asked for, and so does what stands before it.
+// first is how the answer begins.
+func isPage(resp *http.Response, url string, first []byte) bool {
+	first = bytes.TrimLeft(first, "\xef\xbb\xbf\t\n\f\r ")
+	if resp.StatusCode != http.StatusOK || len(first) == 0 || first[0] != '<' || strings.HasSuffix(url, ".html") {
+		return false
+	}
+	says, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	looks, _, _ := strings.Cut(http.DetectContentType(first), ";")
+	for _, kind := range []string{says, looks} {
+		switch strings.ToLower(strings.TrimSpace(kind)) {
+		case "text/html", "application/xhtml+xml", "text/xml":
+			return true
+		}
+	}
+	return false
+}
+
+// pageError says which page came, and what to look at.
+func (s *HTTPSource) pageError(resp *http.Response) error {
+	where := ""
+	if len(resp.Request.URL.Path) > 0 && !strings.HasPrefix(resp.Request.URL.Path, s.base.Path) {
+		where = fmt.Sprintf(" (%q)", clip(resp.Request.URL.Path))
+	}
+	hint := "is the token in release.tokenFile still valid, and its account neither blocked nor to change its password?"
+	if s.token == "" {
+		hint = "where it asks for a sign-in, set release.tokenFile"
+	}
+	return fmt.Errorf("the server answered with a web page in its place%s; %s", where, hint)
 }
 
 // read is one read that does not wait longer than for a stall.

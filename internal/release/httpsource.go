@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,11 +61,16 @@ const (
 	// maxAnswer bounds one page of a forge's list of releases, whose notes can
 	// be long.
 	maxAnswer = 8 << 20
-	// A list of releases is read page by page, newest first.
+	// A list of releases is read page by page, to its end. A page is as long as the
+	// server makes it: often less than is asked for.
 	pageSize = 50
-	maxPages = 4
-	// maxListed bounds what a server that ignores the size of a page makes of it.
-	maxListed = 1000
+	maxPages = 100
+	// maxListed bounds what a server that ignores the size of a page makes of it, and
+	// maxReleases what all pages have.
+	maxListed   = 1000
+	maxReleases = 5000
+	// maxRelease bounds what a forge says of one release.
+	maxRelease = 4 << 20
 )
 
 func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
@@ -291,6 +297,9 @@ func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 		}
 		return &NotFoundError{What: what, Source: s.String(), Hint: hint}
 	case http.StatusUnauthorized, http.StatusForbidden:
+		if resp.Header.Get("X-RateLimit-Remaining") == "0" {
+			return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d and limits how often it is asked%s", resp.StatusCode, rateLimitEnd(resp))}
+		}
 		hint := "is the token in release.tokenFile still valid, and may it read the repository?"
 		if s.token == "" {
 			hint = "where the repository is private, set release.tokenFile"
@@ -343,29 +352,38 @@ func backoff(low, high time.Duration, attempt int, resp *http.Response) time.Dur
 	return retryablehttp.DefaultBackoff(low, high, attempt, nil)
 }
 
+// rateLimitEnd says until when a server is not to be asked; "" where it does not.
+func rateLimitEnd(resp *http.Response) string {
+	n, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
+	if err != nil || n < 0 || n > 1<<40 {
+		return ""
+	}
+	return ", until " + day(time.Unix(n, 0))
+}
+
 // Tags implements [Lister] over the forge's API: published releases, no
-// drafts and pre-releases, newest first by their numbers.
+// drafts and pre-releases, newest first by their numbers. A list that cannot be read
+// to its end is an *[UnavailableError].
 func (s *HTTPSource) Tags(ctx context.Context) ([]Tag, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.timeouts.Least+maxPages*s.timeouts.Header, errTrickle)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeouts.Least+4*s.timeouts.Header, errTrickle)
 	defer cancel()
+	list, err := s.list(ctx)
+	if errors.Is(err, errListChanged) {
+		// What was published or deleted meanwhile has moved the pages.
+		list, err = s.list(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
 	var tags []Tag
-	for page := 1; page <= maxPages; page++ {
-		list, err := s.listPage(ctx, page)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range list {
-			// What has another form cannot be fetched, and is none of ours.
-			if tag, err := ParseTag(r.TagName); err == nil && !r.Draft && !r.Prerelease && !slices.Contains(tags, tag) {
-				tags = append(tags, tag)
-			}
-		}
-		if len(list) == 0 {
-			break
+	for _, r := range list {
+		// What has another form cannot be fetched, and is none of ours.
+		if tag, err := ParseTag(r.TagName); err == nil && !r.Draft && !r.Prerelease {
+			tags = append(tags, tag)
 		}
 	}
 	slices.SortFunc(tags, func(a, b Tag) int { return compareTags(b, a) })
-	return tags, nil
+	return slices.Compact(tags), nil
 }
 
 // listedRelease is what is read of a release in a forge's answer. The forge
@@ -376,46 +394,117 @@ type listedRelease struct {
 	Prerelease bool   `json:"prerelease"`
 }
 
-func (s *HTTPSource) listPage(ctx context.Context, page int) ([]listedRelease, error) {
-	const what = "the list of releases"
-	resp, err := s.get(ctx, what, s.listURL(page), http.Header{"Accept": {"application/json"}}, http.StatusOK)
+const releaseList = "the list of releases"
+
+var errListChanged = errors.New("it changed while it was read")
+
+// list returns all pages of the list.
+func (s *HTTPSource) list(ctx context.Context) ([]listedRelease, error) {
+	var all []listedRelease
+	fail := func(err error) ([]listedRelease, error) { return nil, &UnavailableError{releaseList, s.String(), err} }
+	for page := 1; ; page++ {
+		list, header, err := s.listPage(ctx, page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+		total, err := strconv.Atoi(header.Get("X-Total-Count"))
+		links := header.Get("Link")
+		switch {
+		case len(all) > maxReleases || err == nil && total > maxReleases:
+			return fail(fmt.Errorf("it has more than %d releases, which is the most that are looked at; name a tag", maxReleases))
+		case len(list) > 0 && err == nil && len(all) < total, len(list) > 0 && err != nil && links == "", strings.Contains(links, `rel="next"`) && len(list) > 0:
+			if page == maxPages {
+				return fail(fmt.Errorf("it has more than %d pages (%d releases so far), which is the most that are asked for; name a tag", maxPages, len(all)))
+			}
+		case err == nil && len(all) < total:
+			return fail(errListChanged)
+		default:
+			return all, nil
+		}
+	}
+}
+
+func (s *HTTPSource) listPage(ctx context.Context, page int) ([]listedRelease, http.Header, error) {
+	var list []listedRelease
+	resp, err := s.ask(ctx, releaseList, s.apiURL("", url.Values{"page": {strconv.Itoa(page)}, s.pageSizeName(): {strconv.Itoa(pageSize)}}), maxAnswer, &list)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(list) > maxListed {
+		return nil, nil, &UnavailableError{releaseList, s.String(), fmt.Errorf("a page of it has %d releases, %d were asked for", len(list), pageSize)}
+	}
+	return list, resp.Header, nil
+}
+
+// ask decodes what the forge's API answers into out, at most limit bytes. What is
+// not there is a *[NotFoundError].
+func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out any) (*http.Response, error) {
+	resp, err := s.get(ctx, what, url, http.Header{"Accept": {"application/json"}}, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(&limitReader{resp.Body, maxAnswer, what, maxAnswer})
+	data, err := io.ReadAll(&limitReader{resp.Body, limit, what, limit})
 	if err != nil {
 		if isTyped(err) {
-			err = fmt.Errorf("a page of it is larger than %d bytes", maxAnswer)
+			err = fmt.Errorf("an answer is larger than %d bytes", limit)
 		}
 		return nil, &UnavailableError{what, s.String(), plainError(ctx, err)}
 	}
-	var list []listedRelease
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, &UnavailableError{what, s.String(), fmt.Errorf("the server's answer is not a list of releases: %s", jsonError(err))}
+	if err := json.Unmarshal(data, out); err != nil {
+		return nil, &UnavailableError{what, s.String(), fmt.Errorf("the server's answer is not what was asked for: %s", jsonError(err))}
 	}
-	if len(list) > maxListed {
-		return nil, &UnavailableError{what, s.String(), fmt.Errorf("a page of it has %d releases, %d were asked for", len(list), pageSize)}
-	}
-	return list, nil
+	return resp, nil
 }
 
-// listURL returns the address of one page of releases. GitHub has its API on
+// published reports a release of the tag that is there and not published as not found.
+// A forge gives a draft, which may be half a release or one that was withdrawn, to
+// everybody whose token is of somebody who may write. Who has no token gets none, and
+// GitHub gives none under its tag.
+func (s *HTTPSource) published(ctx context.Context, tag Tag) error {
+	if s.token == "" || s.isGitHub() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeouts.Least, errTrickle)
+	defer cancel()
+	what := "release " + string(tag)
+	var r listedRelease
+	_, err := s.ask(ctx, what, s.apiURL("/tags/"+string(tag), nil), maxRelease, &r)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		// It is not there, or the server has no such API: the download tells.
+		return nil
+	case err != nil:
+		return err
+	case r.Draft:
+		return &NotFoundError{What: what, Source: s.String(), Hint: "there is a draft of it, which is not published"}
+	case r.TagName != string(tag):
+		return &NotFoundError{What: what, Source: s.String(), Hint: fmt.Sprintf("there is %q, which is another one", clip(r.TagName))}
+	}
+	return nil
+}
+
+// apiURL returns the address of what the API says of releases. GitHub has its API on
 // a host of its own; Forgejo and Gitea have theirs under the same host, before
 // the path of the repository.
-func (s *HTTPSource) listURL(page int) string {
+func (s *HTTPSource) apiURL(rest string, query url.Values) string {
 	u := *s.base
 	dir := strings.Split(strings.TrimSuffix(u.Path, downloadPath), "/")
 	owner, repo := dir[len(dir)-2], dir[len(dir)-1]
-	prefix := strings.Join(dir[:len(dir)-2], "/")
-	q := url.Values{"page": {fmt.Sprint(page)}}
+	prefix := strings.Join(dir[:len(dir)-2], "/") + "/api/v1"
 	if s.isGitHub() {
-		u.Host, u.Path = gitHubAPI, "/repos/"+owner+"/"+repo+"/releases"
-		q.Set("per_page", fmt.Sprint(pageSize))
-	} else {
-		u.Path = prefix + "/api/v1/repos/" + owner + "/" + repo + "/releases"
-		q.Set("limit", fmt.Sprint(pageSize))
+		u.Host, prefix = gitHubAPI, ""
 	}
-	u.RawQuery = q.Encode()
+	u.Path = prefix + "/repos/" + owner + "/" + repo + "/releases" + rest
+	u.RawQuery = query.Encode()
 	return u.String()
+}
+
+// pageSizeName is how the parameter is called that says how long a page may be.
+func (s *HTTPSource) pageSizeName() string {
+	if s.isGitHub() {
+		return "per_page"
+	}
+	return "limit"
 }

@@ -238,7 +238,24 @@ func TestMisbehavingServer(t *testing.T) {
 		{name: "claims more than is allowed", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(release.MaxImageSize+1))
 		}, want: string(release.ReasonTooLarge), line: "at most"},
-		{name: "other bytes", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>sign in</html>")) }, want: string(release.ReasonChecksum), line: "SHA-256"},
+		{name: "other bytes", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("other bytes")) }, want: string(release.ReasonChecksum), line: "SHA-256"},
+		{name: "a web page", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\n<html>sign in</html>")) }, want: unavailable, line: "a web page in its place", asked: 1},
+		{name: "a web page that says it is none", do: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Write([]byte("<!DOCTYPE html><title>Just a moment</title>"))
+		}, want: unavailable, line: "a web page in its place", asked: 1},
+		{name: "a web page where a part was asked for", do: func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") == "" {
+				half(func(net.Conn) {})(w, r)
+				return
+			}
+			w.Write([]byte("<html>sign in</html>"))
+		}, want: unavailable, line: "a web page in its place", asked: 2},
+		{name: "403 of a rate limit", do: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-RateLimit-Remaining", "0")
+			w.Header().Set("X-RateLimit-Reset", "4102444800")
+			w.WriteHeader(http.StatusForbidden)
+		}, want: unavailable, line: "limits how often it is asked, until 2100-01-01T00:00:00Z", asked: 1},
 		{name: "not HTTP", do: func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
@@ -521,9 +538,11 @@ func TestTags(t *testing.T) {
 		}
 	}
 	// A list without end is read for a while only, and no answer is no list.
-	for answer, asked := range map[string]int{`[{"tag_name":"boot-v1"}]`: 4, `{"message":"no"}`: 1, `[{"tag_name":1}]`: 1, "": 1, strings.Repeat(" ", 9<<20): 1, "[" + strings.Repeat("{},", 300_000) + "{}]": 1} {
-		pages = map[string]string{"1": answer, "2": answer, "3": answer, "4": answer, "5": answer}
-		paths = nil
+	for answer, asked := range map[string]int{`[{"tag_name":"boot-v1"}]`: 100, `{"message":"no"}`: 1, `[{"tag_name":1}]`: 1, "": 1, strings.Repeat(" ", 9<<20): 1, "[" + strings.Repeat("{},", 300_000) + "{}]": 1} {
+		pages, paths = map[string]string{}, nil
+		for n := range 101 {
+			pages[fmt.Sprint(n)] = answer
+		}
 		src := source(t, s).(release.Lister)
 		tags, err := src.Tags(t.Context())
 		if len(paths) != asked {
@@ -531,8 +550,11 @@ func TestTags(t *testing.T) {
 		}
 		if asked == 1 {
 			wantError(t, err, "unavailable", "list of releases")
-		} else if err != nil || len(tags) != 1 {
-			t.Errorf("%v, %v", tags, err)
+		} else {
+			wantError(t, err, "unavailable", "more than 100 pages (100 releases so far), which is the most that are asked for; name a tag")
+		}
+		if len(tags) > 0 {
+			t.Errorf("%.20q: %v", answer, tags)
 		}
 	}
 }

@@ -101,6 +101,7 @@ func Open(ctx context.Context, src Source, tag Tag, v Verifier, opts ...Option) 
 		}
 	}
 	if err := r.open(ctx, v); err != nil {
+		err = r.unlessChanged(ctx, err)
 		var untrusted *UntrustedError
 		if errors.As(err, &untrusted) {
 			untrusted.Tag, untrusted.Source = r.tag, src.String()
@@ -117,6 +118,11 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 		return err
 	}
 	var err error
+	if s, ok := r.src.(*HTTPSource); ok && r.tag != "" {
+		if err := s.published(ctx, r.tag); err != nil {
+			return err
+		}
+	}
 	if r.rawSums, err = r.fetch(ctx, SumsName); err != nil {
 		return err
 	}
@@ -340,9 +346,30 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	if got := digestOf(h); got != want {
 		err := Untrusted(ReasonChecksum, "%s has SHA-256 %s, but %s wants %s", name, got, SumsName, want)
 		err.Source = source
-		return err
+		return r.unlessChanged(ctx, err)
 	}
 	return nil
+}
+
+// unlessChanged returns err, or that the release could not be had if err says that
+// parts of it do not fit, and its SHA256SUMS.txt in a source on a network is another
+// one by now: then they are of two releases, one of which is being put into the place
+// of the other.
+func (r *Release) unlessChanged(ctx context.Context, err error) error {
+	var untrusted *UntrustedError
+	if _, network := r.src.(*HTTPSource); !network || r.rawSums == nil || !errors.As(err, &untrusted) {
+		return err
+	}
+	switch untrusted.Reason {
+	case ReasonUnsigned, ReasonMalformedBundle, ReasonOtherContent, ReasonBadSignature, ReasonWrongKey, ReasonThreshold, ReasonChecksum:
+	default:
+		return err
+	}
+	sums, readErr := r.fetch(ctx, SumsName)
+	if readErr == nil && bytes.Equal(sums, r.rawSums) || readErr != nil && !errors.Is(readErr, ErrNotFound) {
+		return err
+	}
+	return &UnavailableError{"release " + string(r.tag), r.src.String(), fmt.Errorf("its %s changed while it was read, so that it is being replaced; try again", SumsName)}
 }
 
 // complete makes f the asset name. What f holds of it, after a run that was

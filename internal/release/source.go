@@ -31,8 +31,8 @@ type Source interface {
 // A Lister is a [Source] that knows which releases it has.
 type Lister interface {
 	Source
-	// Tags returns the tags of the releases that the source has now, newest
-	// first by their numbers, at most a few hundred.
+	// Tags returns the tags of all releases that the source has now, newest
+	// first by their numbers; more than it can be asked for are an error.
 	Tags(ctx context.Context) ([]Tag, error)
 }
 

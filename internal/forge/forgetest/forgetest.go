@@ -10,6 +10,7 @@ package forgetest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -137,6 +138,19 @@ func (s *Server) Add(tag string, draft bool, assets ...string) {
 	}
 	for _, name := range assets {
 		s.attach(r, name, nil)
+	}
+}
+
+// Put adds a release, published or a draft, with assets of these contents.
+func (s *Server) Put(tag string, draft bool, files map[string][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.create(tag, draft)
+	if !draft {
+		s.setTag(tag, "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		s.attach(r, name, files[name])
 	}
 }
 
