@@ -12,9 +12,10 @@ import (
 // metadata is what of one path is not as Nix sets it, and in no hash. The zero
 // value is a path that is as Nix makes them.
 type metadata struct {
-	// loose are files with rights that Nix never gives, at most
-	// [report.MaxFiles] of them; more counts the rest.
+	// loose are files with rights that Nix never gives, at most maxLoose with
+	// maxLooseBytes of names; more counts the rest.
 	loose []looseFile
+	bytes int
 	more  int
 	// dated counts the files and directories with another time of modification,
 	// of which first is one.
@@ -28,13 +29,25 @@ type looseFile struct {
 	want string
 }
 
+const (
+	// maxLoose and maxLooseBytes bound what is kept of one path: the whole store
+	// may be like that.
+	maxLoose      = 20
+	maxLooseBytes = 8 << 10
+	// maxLooseFindings is from when on a run names one file of each path only.
+	maxLooseFindings = 1000
+	// maxDatedName bounds the one name that is kept for a time.
+	maxDatedName = 1 << 10
+)
+
 // watch has what hashes tell m.
 func (m *metadata) watch(opts *nar.Options) {
 	add := func(name, what, want string) {
-		if len(m.loose) == report.MaxFiles {
+		if len(m.loose) == maxLoose || m.bytes+len(name) > maxLooseBytes {
 			m.more++
 			return
 		}
+		m.bytes += len(name)
 		m.loose = append(m.loose, looseFile{name, what, want})
 	}
 	opts.OnMode = func(name string, mode uint32) {
@@ -50,7 +63,7 @@ func (m *metadata) watch(opts *nar.Options) {
 	}
 	opts.OnCapabilities = func(name string) { add(name, "file capabilities", "") }
 	opts.OnTime = func(name string, sec, nsec int64) {
-		if m.dated++; m.dated == 1 {
+		if m.dated++; m.first.what == "" && len(name) <= maxDatedName {
 			m.first = looseFile{name: name, what: time.Unix(sec, nsec).UTC().Format(time.RFC3339Nano)}
 		}
 	}
@@ -60,13 +73,22 @@ func (m *metadata) watch(opts *nar.Options) {
 // takes rights away (0500) is a departure like one that gives them: Nix makes
 // its objects all alike, so somebody else was here.
 func (r *run) judgeMetadata(p closure.StorePath, m *metadata) {
-	for i, l := range m.loose {
+	loose, more := m.loose, m.more
+	if len(loose) > 1 && r.looseFindings >= maxLooseFindings {
+		loose, more = loose[:1], more+len(loose)-1
+	}
+	if len(loose) == 0 && more > 0 {
+		// Each name is too long to be kept.
+		loose, more = []looseFile{{what: "owner, mode or capabilities of a file"}}, more-1
+	}
+	r.looseFindings += len(loose)
+	for i, l := range loose {
 		f := report.Finding{
 			Tier: report.TierContents, Cause: report.PermissionsAltered, Path: joinFile(string(p), l.name),
 			Want: l.want, Got: l.what,
 		}
-		if i == len(m.loose)-1 && m.more > 0 {
-			f.Detail = fmt.Sprintf("and %d more in this path", m.more)
+		if i == len(loose)-1 && more > 0 {
+			f.Detail = fmt.Sprintf("and %d more in this path", more)
 		}
 		r.find(f)
 	}

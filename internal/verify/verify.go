@@ -114,6 +114,8 @@ type run struct {
 	forgotten bool     // the report says that something is not remembered
 	// witnesses are what the contents tier found of the manifest's paths.
 	witnesses map[closure.StorePath]closure.Witnesses
+	// looseFindings counts those about rights within paths.
+	looseFindings int
 }
 
 // candidate is a Candidate with the manifest of the configuration.

@@ -1,0 +1,51 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// A whole store may have modes that Nix never sets, and names as long as can be:
+// what is kept and said of it is bounded, and counts what is left out.
+func TestMetadataIsBounded(t *testing.T) {
+	m := newMachine(t)
+	r := m.verifier().begin(nil)
+	for path := range 1000 {
+		var seen metadata
+		opts := nar.Options{}
+		seen.watch(&opts)
+		for file := range 100 {
+			opts.OnMode(fmt.Sprintf("file-%d", file), 0o755)
+			opts.OnTime(fmt.Sprintf("file-%d", file), 0, 0)
+		}
+		if len(seen.loose) != maxLoose || seen.more != 100-maxLoose || seen.dated != 100 {
+			t.Fatalf("kept %d and %d more, %d times", len(seen.loose), seen.more, seen.dated)
+		}
+		r.judgeMetadata(object("z", fmt.Sprint(path)), &seen)
+	}
+	if n := len(r.report.Findings); n < 1000 || n > maxLooseFindings+maxLoose+1000 {
+		t.Errorf("%d findings", n)
+	}
+	if last := r.report.Findings[len(r.report.Findings)-1]; last.Detail != "and 99 more in this path" {
+		t.Errorf("the last one says %q", last.Detail)
+	}
+	var seen metadata
+	opts := nar.Options{}
+	seen.watch(&opts)
+	long := strings.Repeat("x/", maxLooseBytes)
+	opts.OnMode(long, 0o755)
+	opts.OnOwner(long, 1, 1)
+	opts.OnTime(long, 0, 0)
+	if len(seen.loose) != 0 || seen.more != 3 || seen.dated != 1 || seen.first.name != "" {
+		t.Errorf("of long names: %+v", seen)
+	}
+	r = m.verifier().begin(nil)
+	r.judgeMetadata(data, &seen)
+	if len(r.report.Findings) != 1 || r.report.Findings[0].Cause != report.PermissionsAltered || r.report.Findings[0].Detail != "and 2 more in this path" {
+		t.Errorf("of long names: %+v", r.report.Findings)
+	}
+}
