@@ -71,7 +71,7 @@ func TestVectors(t *testing.T) {
 
 // sumOf returns the sum of a tree whose last node has these contents.
 func sumOf(tree []nar.Entry, contents string) (nar.Sum, error) {
-	b := nar.NewBuilder()
+	b := nar.NewBuilder(nil)
 	for _, e := range tree {
 		if err := b.Add(e); err != nil {
 			return nar.Sum{}, err
@@ -80,6 +80,5 @@ func sumOf(tree []nar.Entry, contents string) (nar.Sum, error) {
 	if _, err := b.Write([]byte(contents)); err != nil {
 		return nar.Sum{}, err
 	}
-	sum, _, err := b.Sum()
-	return sum, err
+	return b.Sum()
 }
