@@ -31,17 +31,23 @@ var liveMounts = []struct {
 	do       func(m *inside)
 	verdict  report.Verdict
 	findings string
+	// stranger says that the first process is not of the machine.
+	stranger bool
 }{
-	{"nothing", func(*inside) {}, report.Verified, ""},
-	{"the store bound over itself", func(m *inside) { m.bind("/nix/store", "/nix/store") }, report.Verified, ""},
-	{"as the fstab says", func(m *inside) { m.bind("/spare/profiles", "/nix/var/nix/profiles") }, report.Verified, ""},
-	{"a copy of /nix", func(m *inside) { m.copy("/nix") }, report.Drifted, "foreign-mount /nix"},
-	{"a copy, bound over itself", func(m *inside) { m.copy("/nix"); m.bind("/nix/store", "/nix/store") }, report.Drifted, "foreign-mount /nix"},
-	{"a copy of the store", func(m *inside) { m.copy("/nix/store") }, report.Drifted, "foreign-mount /nix/store"},
-	{"another database", func(m *inside) { m.copy("/nix/var/nix/db") }, report.Drifted, "foreign-mount /nix/var/nix/db"},
-	{"other profiles", func(m *inside) { m.copy("/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles"},
-	{"other profiles of the same disk", func(m *inside) { m.bind("/spare/other", "/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles"},
-	{"what runs", func(m *inside) { m.bind("/spare/run", "/run") }, report.Drifted, "foreign-mount /run"},
+	{"nothing", func(*inside) {}, report.Verified, "", false},
+	{"the store bound over itself", func(m *inside) { m.bind("/nix/store", "/nix/store") }, report.Verified, "", false},
+	{"as the fstab says", func(m *inside) { m.bind("/spare/profiles", "/nix/var/nix/profiles") }, report.Verified, "", false},
+	{"a copy of /nix", func(m *inside) { m.copy("/nix") }, report.Drifted, "foreign-mount /nix", false},
+	{"a copy, bound over itself", func(m *inside) { m.copy("/nix"); m.bind("/nix/store", "/nix/store") }, report.Drifted, "foreign-mount /nix", false},
+	{"a copy of the store", func(m *inside) { m.copy("/nix/store") }, report.Drifted, "foreign-mount /nix/store", false},
+	{"another database", func(m *inside) { m.copy("/nix/var/nix/db") }, report.Drifted, "foreign-mount /nix/var/nix/db", false},
+	{"other profiles", func(m *inside) { m.copy("/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles", false},
+	{"other profiles of the same disk", func(m *inside) { m.bind("/spare/other", "/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles", false},
+	{"what runs", func(m *inside) { m.bind("/spare/run", "/run") }, report.Drifted, "foreign-mount /run", false},
+	{
+		"a first process that sees other directories", func(*inside) {}, report.Unsettled,
+		"mounted-over /nix/var/nix/profiles; mounted-over /run; mounted-over /nix/store; mounted-over /nix/var/nix/db", true,
+	},
 }
 
 const plainFstab = "/spare/profiles /nix/var/nix/profiles none bind 0 0\n"
@@ -76,7 +82,10 @@ func TestMountsLive(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMountsInside$", "-test.v")
 			cmd.Dir = m.root
 			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", insideEnv, i), "TMPDIR=/tmp")
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+			if !c.stranger {
+				cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
+			}
 			out, err := cmd.CombinedOutput()
 			if errors.Is(err, syscall.EPERM) {
 				t.Skipf("no mount namespaces here: %v", err)
