@@ -73,6 +73,7 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	if err != nil {
 		return err
 	}
+	finder.MustKeep = true
 	stop := a.watchFetch(progress)
 	tell := systemd.Pulse(func() systemd.Sign {
 		s := progress.Snapshot()

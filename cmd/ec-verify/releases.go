@@ -129,13 +129,10 @@ func finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 		return nil, err
 	}
 	memory, err := release.OpenMemory(c.StateDir)
-	if err == nil {
-		f.Options = append(f.Options, release.WithMemory(memory))
-		f.Cache, err = release.OpenCache(cacheDir(c))
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%w (stateDir in the configuration says where; it must be writable)", err)
+		return nil, fmt.Errorf("%w (stateDir in the configuration says where)", err)
 	}
+	f.Options, f.Cache = append(f.Options, release.WithMemory(memory)), release.OpenCache(cacheDir(c))
 	return f, nil
 }
 

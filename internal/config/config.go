@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -189,8 +190,12 @@ func (c *Config) Check() error {
 		}
 	}
 	for _, s := range c.Release.Source {
-		if _, err := release.NewSource(s); err != nil {
+		source, err := release.NewSource(s)
+		if err != nil {
 			return fmt.Errorf("release.source: %w", err)
+		}
+		if dir, ok := source.(*release.DirSource); ok && overlap(c.StateDir, dir.Dir()) {
+			return fmt.Errorf("stateDir: %q and the release source %q are within each other; what is in the state directory is replaced and removed", c.StateDir, dir.Dir())
 		}
 	}
 	for _, t := range c.Release.Accept {
@@ -210,6 +215,37 @@ func (c *Config) Check() error {
 		}
 	}
 	return nil
+}
+
+// overlap reports whether one of two directories is within the other, or would be
+// once it is made.
+func overlap(a, b string) bool {
+	a, b = resolved(a), resolved(b)
+	return within(a, b) || within(b, a)
+}
+
+func within(dir, p string) bool {
+	rel, err := filepath.Rel(dir, p)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// resolved returns an absolute path without symbolic links, as far as there is
+// something at it.
+func resolved(p string) string {
+	p, err := filepath.Abs(p)
+	if err != nil {
+		return filepath.Clean(p)
+	}
+	rest := ""
+	for dir := p; ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if dir == "/" {
+			return p
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
 }
 
 // CheckSkip reports whether a tier can be left out: all but the release, which

@@ -250,6 +250,36 @@ func TestLoadPipe(t *testing.T) {
 	}
 }
 
+// A state directory and a source that are within each other, also by way of a
+// link: what is kept there would be taken for what is published there.
+func TestStateDirOverlapsSource(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "srv/releases"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("srv", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		state, source string
+		ok            bool
+	}{
+		{"srv", "srv/releases", false},
+		{"srv", "srv", false},
+		{"srv/releases/state", "srv/releases", false},
+		{"link", "srv/releases", false},
+		{"srv", "link/releases/new", false},
+		{"srv-2", "srv", true},
+		{"srv/..state", "srv/releases", true},
+	} {
+		config := Default()
+		config.StateDir, config.Release.Source = filepath.Join(dir, c.state), []string{"file://" + filepath.Join(dir, c.source)}
+		if err := config.Check(); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "within each other") {
+			t.Errorf("state directory %s, source %s: %v", c.state, c.source, err)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for _, text := range []string{"0s", "1m30s", "15m0s", "72h0m0s", "1.5s", "-1s"} {
 		var d Duration

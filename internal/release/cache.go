@@ -28,15 +28,17 @@ const (
 	cacheListed = ".listed"
 	// cacheTemp begins the names of what is not yet, or no longer, a release.
 	// No tag begins with a dot.
-	cacheTemp = ".tmp-"
+	cacheTemp = ".ec-verify-tmp-"
+	// cacheMark is a file in each release that the cache has put there. What
+	// lacks it is somebody else's: it is neither replaced nor removed.
+	cacheMark = ".ec-verify-kept"
 )
 
 // OpenCache returns the cache in dir, which is made if it does not exist.
-func OpenCache(dir string) (*Cache, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open the cache of releases: %w", err)
-	}
-	return &Cache{filepath.Clean(dir)}, nil
+func OpenCache(dir string) *Cache {
+	// Where it can't be made, it is empty, and to keep something will fail.
+	_ = os.MkdirAll(dir, 0o755)
+	return &Cache{filepath.Clean(dir)}
 }
 
 // ReadCache returns the cache in dir for a [Finder] that only looks. A directory
@@ -76,6 +78,9 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	}
 	defer unlock()
 	dir := filepath.Join(c.dir, string(r.tag))
+	if _, err := os.Lstat(dir); err == nil && !c.owns(r.tag) {
+		return nil, &unwrittenError{c.failed(r.tag, fmt.Errorf("%s was not put there by this program; name another stateDir", printable(dir)))}
+	}
 	held := make(map[string]bool)
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
@@ -91,6 +96,9 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 		if isTyped(err) {
 			return nil, err
 		}
+		return nil, c.failed(r.tag, err)
+	}
+	if err := os.WriteFile(filepath.Join(staging, cacheMark), nil, 0o644); err != nil { //nolint:gosec // as the assets
 		return nil, c.failed(r.tag, err)
 	}
 	if err := replaceDir(staging, dir); err != nil {
@@ -141,6 +149,7 @@ func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error
 	// Which to drop is no question of trust, so what release.json says will do;
 	// one that cannot be read goes first.
 	slices.SortStableFunc(tags, func(a, b Tag) int { return c.created(b).Compare(c.created(a)) })
+	tags = slices.DeleteFunc(tags, func(tag Tag) bool { return !c.owns(tag) })
 	left := len(tags)
 	var gone []Tag
 	for _, tag := range slices.Backward(tags) {
@@ -154,6 +163,12 @@ func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error
 		left--
 	}
 	return gone, nil
+}
+
+// owns reports whether the cache has put the release there itself.
+func (c *Cache) owns(tag Tag) bool {
+	info, err := os.Lstat(filepath.Join(c.dir, string(tag), cacheMark))
+	return err == nil && info.Mode().IsRegular()
 }
 
 func (c *Cache) created(tag Tag) time.Time {

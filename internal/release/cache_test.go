@@ -14,17 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/release/releasetest"
 )
 
 func cache(t testing.TB, dir string) *release.Cache {
 	t.Helper()
-	c, err := release.OpenCache(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return release.OpenCache(dir)
 }
 
 // finder returns a finder with the sources, a cache in dir and releasetest's
@@ -60,6 +58,87 @@ func TestBlamesTheSource(t *testing.T) {
 	var unavailable *release.UnavailableError
 	if err := r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil); !errors.As(err, &unavailable) || !strings.HasPrefix(unavailable.Source, s.URL) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCacheLeavesOthersAlone: releases that lie where the cache is and that it has
+// not put there are neither replaced nor removed, whatever they are called.
+func TestCacheLeavesOthersAlone(t *testing.T) {
+	dir, published := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	for _, tag := range []string{"boot-v2020.01.01", "boot-v2020.01.02", string(releasetest.Tag), ".tmp-1"} {
+		if err := os.Mkdir(filepath.Join(published, tag), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		releasetest.File(t, filepath.Join(published, tag), release.SumsName, []byte("theirs"))
+	}
+	before := tree(t, published)
+	f := finder(t, published, release.NewDirSource(dir))
+	f.Keep = 1
+	r, err := f.Find(t.Context(), releasetest.Tag)
+	if err != nil || len(r.Unkept()) != 1 || !strings.Contains(r.Unkept()[0], "not put there by this program") {
+		t.Errorf("Find = %v, %v", r, err)
+	}
+	f.MustKeep = true
+	if _, err := f.Find(t.Context(), releasetest.Tag); err == nil {
+		t.Error("it counts as kept")
+	}
+	if _, err := f.Cache.Prune(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	if after := tree(t, published); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// tree lists what is in dir, but for the lock.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+		if filepath.Base(p) != ".lock" {
+			names = append(names, p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names, "\n")
+}
+
+// TestFullStateDirectory: where nothing can be kept or remembered, a release that
+// is at hand is used all the same, and this is said.
+func TestFullStateDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a file system of its own")
+	}
+	dir, state := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	if err := unix.Mount("tmpfs", state, "tmpfs", 0, "size=4k,nr_inodes=3"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(state, unix.MNT_DETACH) })
+	releasetest.File(t, state, "filler", make([]byte, 4096))
+	memory, err := release.OpenMemory(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := finder(t, filepath.Join(state, "releases"), release.NewDirSource(dir))
+	f.Options = append(f.Options, release.WithMemory(memory))
+	r, err := f.Find(t.Context(), releasetest.Tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Manifest(t.Context(), r.Info().Configurations[0]); err != nil {
+		t.Error(err)
+	}
+	if told := r.Unkept(); len(told) != 2 || !strings.Contains(told[0], "no space left") || !strings.Contains(told[1], "no space left") {
+		t.Errorf("it says %q", told)
+	}
+	f.MustKeep = true
+	if _, err := f.Find(t.Context(), releasetest.Tag); err == nil {
+		t.Error("it counts as kept")
 	}
 }
 
@@ -392,6 +471,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	releasetest.File(t, filepath.Join(kept, "boot-v99"), release.SumsName, []byte("x"))
+	releasetest.File(t, filepath.Join(kept, "boot-v99"), ".ec-verify-kept", nil)
 	c := cache(t, kept)
 	gone, err := c.Prune(t.Context(), 3, tags[0])
 	if err != nil || !slices.Equal(gone, []release.Tag{"boot-v99", tags[1], tags[2]}) {
@@ -458,7 +538,7 @@ func TestLockIsWaitedFor(t *testing.T) {
 		done <- err
 	}()
 	for {
-		if left, _ := filepath.Glob(filepath.Join(kept, ".tmp-*")); len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Join(kept, ".ec-verify-tmp-*")); len(left) > 0 {
 			break
 		}
 		time.Sleep(time.Millisecond)

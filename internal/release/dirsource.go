@@ -25,6 +25,9 @@ type DirSource struct{ dir string }
 // when something is opened.
 func NewDirSource(dir string) *DirSource { return &DirSource{filepath.Clean(dir)} }
 
+// Dir returns the directory as it was named, cleaned.
+func (s *DirSource) Dir() string { return s.dir }
+
 // String returns the directory.
 func (s *DirSource) String() string { return printable(s.dir) }
 

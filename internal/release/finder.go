@@ -22,6 +22,9 @@ type Finder struct {
 	Offline bool
 	// Cache keeps what is accepted; nil for none.
 	Cache *Cache
+	// MustKeep makes it an error that Cache can't be written to. Otherwise the
+	// release is used from where it was found; see [Release.Unkept].
+	MustKeep bool
 	// Look leaves Cache as it is: what it has is used, and nothing is put there.
 	Look bool
 	// Verifier decides whom to believe.
@@ -165,13 +168,23 @@ func (f *Finder) find(ctx context.Context, tag Tag, opts []Option) (*Release, er
 	if refused != nil {
 		r.notes = append(r.notes, "the copy in the cache was replaced: "+refused.Error())
 	}
+	kept, err := f.keep(ctx, r)
+	if lost := (*unwrittenError)(nil); errors.As(err, &lost) && !f.MustKeep {
+		r.unkept = append(r.unkept, lost.Error())
+		return r, nil
+	}
+	return kept, err
+}
+
+// keep puts r into the cache, and takes out what is too much there.
+func (f *Finder) keep(ctx context.Context, r *Release) (*Release, error) {
 	kept, err := f.Cache.Keep(ctx, r, f.Uses)
 	if err != nil {
-		return nil, err
+		return nil, unwritten(err)
 	}
 	if f.Keep > 0 {
-		if _, err := f.Cache.Prune(ctx, f.Keep, append(slices.Clone(f.Accept), tag)...); err != nil {
-			return nil, err
+		if _, err := f.Cache.Prune(ctx, f.Keep, append(slices.Clone(f.Accept), r.tag)...); err != nil {
+			return nil, unwritten(err)
 		}
 	}
 	return kept, nil

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -86,6 +87,10 @@ func (r *Release) checkOrder(ctx context.Context) error {
 	}
 	if isUntrusted(err) && r.opts.allowRollback {
 		r.unsafe = append(r.unsafe, "rollback")
+		return nil
+	}
+	if lost := (*unwrittenError)(nil); errors.As(err, &lost) {
+		r.unkept = append(r.unkept, "nothing keeps this machine from being taken back behind this release: "+lost.Error())
 		return nil
 	}
 	return err

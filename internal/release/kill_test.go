@@ -40,10 +40,7 @@ func fetchForKill(spec string) error {
 	if err != nil {
 		return err
 	}
-	c, err := release.OpenCache(filepath.Join(part[1], "releases"))
-	if err != nil {
-		return err
-	}
+	c := release.OpenCache(filepath.Join(part[1], "releases"))
 	m, err := release.OpenMemory(part[1])
 	if err != nil {
 		return err
@@ -139,7 +136,7 @@ func TestKilledWhileFetching(t *testing.T) {
 		if _, err := release.OpenMemory(state); err != nil {
 			t.Fatalf("kill %d: %v", i, err)
 		}
-		if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".tmp-*")); len(rest) > 0 {
+		if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".ec-verify-tmp-*")); len(rest) > 0 {
 			left++
 		}
 	}
@@ -152,12 +149,12 @@ func TestKilledWhileFetching(t *testing.T) {
 	if err := run(state, second).Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".tmp-*")); len(rest) > 0 {
+	if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".ec-verify-tmp-*")); len(rest) > 0 {
 		// A release that is found in the cache writes nothing, and so clears nothing.
 		if _, err := cache(t, filepath.Join(state, "releases")).Prune(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".tmp-*")); len(rest) > 0 {
+		if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".ec-verify-tmp-*")); len(rest) > 0 {
 			t.Errorf("left behind: %v", rest)
 		}
 	}

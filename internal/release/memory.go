@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/hostfile"
 )
@@ -60,9 +61,8 @@ type memoryState struct {
 // damaged memory is an error: taking it for an empty one would open the way
 // back.
 func OpenMemory(dir string) (*Memory, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open the memory of accepted releases: %w", err)
-	}
+	// Where it can't be made, it is empty, and to remember something will fail.
+	_ = os.MkdirAll(dir, 0o755)
 	m := &Memory{dir: dir}
 	state, err := m.load()
 	if err != nil {
@@ -147,7 +147,7 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	}
 	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
 	if err != nil {
-		return m.failed(err)
+		return unwritten(m.failed(err))
 	}
 	defer unlock()
 	state, err := m.load()
@@ -168,13 +168,30 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 		return m.failed(err)
 	}
 	if err := renameio.WriteFile(filepath.Join(m.dir, memoryName), append(data, '\n'), 0o644); err != nil {
-		return m.failed(err)
+		return unwritten(m.failed(err))
 	}
 	if err := hostfile.SyncDir(m.dir); err != nil {
-		return m.failed(err)
+		return unwritten(m.failed(err))
 	}
 	m.set(state)
 	return nil
+}
+
+// unwrittenError says that the state directory can't be written to. The release
+// is as good as before.
+type unwrittenError struct{ error }
+
+func (e *unwrittenError) Unwrap() error { return e.error }
+
+// unwritten returns err as an *unwrittenError where the disk is full or may not be
+// written to.
+func unwritten(err error) error {
+	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENOTDIR} {
+		if errors.Is(err, errno) {
+			return &unwrittenError{err}
+		}
+	}
+	return err
 }
 
 // has reports whether m remembers e, or that it was accepted.

@@ -33,6 +33,7 @@ type Release struct {
 
 	unsafe []string
 	notes  []string
+	unkept []string
 }
 
 // Option changes how [Open] judges a release.
@@ -201,6 +202,10 @@ func (r *Release) Unsafe() []string { return slices.Clone(r.unsafe) }
 // Notes returns lines that a report shows beside the release, e.g. that it is
 // past its bestBefore and lives on the grace.
 func (r *Release) Notes() []string { return slices.Clone(r.notes) }
+
+// Unkept says what could not be written to the state directory about this release,
+// and why, for people. The release is trusted nevertheless.
+func (r *Release) Unkept() []string { return slices.Clone(r.unkept) }
 
 // Manifest returns the manifest of configuration. A configuration that the
 // release does not list is a *[NotFoundError]; a manifest that is not the one

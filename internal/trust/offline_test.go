@@ -91,10 +91,7 @@ func TestFindFromCacheAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cache, err := release.OpenCache(filepath.Join(state, "releases"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		cache := release.OpenCache(filepath.Join(state, "releases"))
 		memory, err := release.OpenMemory(state)
 		if err != nil {
 			t.Fatal(err)

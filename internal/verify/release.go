@@ -40,6 +40,9 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		t.Checked++
 	}
 	rel := r.chosen.Release
+	for _, why := range rel.Unkept() {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.NotRemembered, Path: string(rel.Tag()), Detail: why})
+	}
 	for _, note := range rel.Notes() {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseNote, Path: string(rel.Tag()), Detail: note})
 	}
