@@ -75,6 +75,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newReportCommand(a),
 		newConfigCommand(a),
 		newManCommand(a),
+		newAfterRunCommand(a),
 	)
 	adoptDefaults(cmd)
 	a.completeRest(cmd)

@@ -32,6 +32,8 @@ type statusMachine struct {
 	// UnderWay is the run that holds the state directory; nil where none is
 	// seen to.
 	UnderWay *statusHolder `json:"underWay"`
+	// Died is the last run that held it, if that crashed or was killed; else nil.
+	Died *statusHolder `json:"died"`
 	// Reboot is what a reboot would change; nil for nothing.
 	Reboot *statusReboot `json:"pendingReboot"`
 	Timers []statusTimer `json:"timers"`
@@ -88,6 +90,8 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	m := statusMachine{Timers: []statusTimer{}}
 	if h, ok := runlock.Look(c.StateDir); ok {
 		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command}
+	} else if h, died := runlock.Died(c.StateDir); died {
+		m.Died = &statusHolder{h.PID, h.Since, h.Unit, h.Command}
 	}
 	if c.StoreRoot == "" || c.StoreRoot == "/" {
 		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
@@ -123,6 +127,10 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status, color bool) {
 	if h := m.UnderWay; h != nil {
 		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
 		fmt.Fprintf(w, "running   now, by %s\n", report.Escape(who.String()))
+	}
+	if h := m.Died; h != nil {
+		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
+		fmt.Fprintln(w, paint(fmt.Sprintf("died      %s crashed or was killed without a verdict: what is said of the last run is older", report.Escape(who.String())), text.FgRed, color))
 	}
 	for _, e := range m.Forgotten {
 		fmt.Fprintf(w, "%s\n", paint(fmt.Sprintf("later     %s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",

@@ -212,8 +212,17 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 		if err != nil {
 			return events.fail(ctx, err, flags.dryRun)
 		}
-		defer lock.Release()
+		// Not deferred: a run that panics leaves the sign that it died.
+		err = a.run(ctx, c, flags, events, diedBefore(lock))
+		lock.Release()
+		return err
 	}
+	return a.run(ctx, c, flags, events, "")
+}
+
+// run is verify with the lock of the state directory, but for a dry run. died is
+// who died before it, "" for nobody.
+func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, events *events, died string) error {
 	v, err := a.newVerifier(c, flags)
 	if flags.dryRun && err == nil {
 		return a.plan(ctx, v)
@@ -221,6 +230,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err != nil {
 		return events.fail(ctx, err, flags.dryRun)
 	}
+	v.Died = died
 	events.begin(v)
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })

@@ -81,6 +81,23 @@ func (h Holder) write(file string) error {
 // names is gone, and where it can't be seen from here. It takes no lock, and
 // anybody may ask.
 func Look(dir string) (Holder, bool) {
+	if h, named := readHolder(dir); named && h.lives() {
+		return h, true
+	}
+	return Holder{}, false
+}
+
+// Died returns who held the lock of the state directory dir last, if that process
+// is gone and has not released it: it crashed or was killed, or the machine lost
+// its power. It takes no lock, and anybody may ask who sees the processes of others.
+func Died(dir string) (Holder, bool) {
+	if h, named := readHolder(dir); named && !h.lives() {
+		return h, true
+	}
+	return Holder{}, false
+}
+
+func readHolder(dir string) (Holder, bool) {
 	data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, holderName), maxHolder)
 	if err != nil {
 		return Holder{}, false
@@ -89,10 +106,13 @@ func Look(dir string) (Holder, bool) {
 	if err := json.Unmarshal(data, &h); err != nil || h.PID <= 0 {
 		return Holder{}, false
 	}
-	if ticks, err := started(h.PID); err != nil || ticks != h.Ticks {
-		return Holder{}, false
-	}
 	return h, true
+}
+
+// lives reports whether the process of h can be seen.
+func (h Holder) lives() bool {
+	ticks, err := started(h.PID)
+	return err == nil && ticks == h.Ticks
 }
 
 // started returns when a process started; see proc_pid_stat(5), field 22.

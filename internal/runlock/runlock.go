@@ -27,6 +27,16 @@ const (
 type Lock struct {
 	file   *os.File
 	holder string // the file that says who holds it
+	died   *Holder
+}
+
+// Died returns the holder before this one, if it has not released the lock: it
+// crashed or was killed.
+func (l *Lock) Died() (Holder, bool) {
+	if l == nil || l.died == nil {
+		return Holder{}, false
+	}
+	return *l.died, true
 }
 
 // HeldError is why a run does not begin: another one is under way.
@@ -100,6 +110,9 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	}
 	// That it can't be written is no reason not to run.
 	l.holder = filepath.Join(dir, holderName)
+	if before, named := readHolder(dir); named {
+		l.died = &before
+	}
 	_ = me.write(l.holder)
 	return l, nil
 }
@@ -134,7 +147,7 @@ func open(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Release gives the lock back.
+// Release gives the lock back. A process that ends without it has died; see [Died].
 func (l *Lock) Release() {
 	if l == nil {
 		return

@@ -272,3 +272,39 @@ func TestUnitOf(t *testing.T) {
 		}
 	}
 }
+
+// TestDied: a process that ends with the lock is known to have died, until another
+// one takes the lock; one that releases it is not.
+func TestDied(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Acquire(t.Context(), dir, 0, Self(time.Now()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, died := Died(dir); died {
+		t.Error("a process that runs has died")
+	}
+	l.Release()
+	if _, died := Died(dir); died {
+		t.Error("a process that released the lock has died")
+	}
+	dead := Self(time.Now())
+	dead.Ticks++ // another process of the same number
+	if err := dead.write(filepath.Join(dir, holderName)); err != nil {
+		t.Fatal(err)
+	}
+	if h, died := Died(dir); !died || h.PID != dead.PID {
+		t.Errorf("Died = %v, %v", h, died)
+	}
+	l, err = Acquire(t.Context(), dir, 0, Self(time.Now()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, died := l.Died(); !died || h.PID != dead.PID {
+		t.Errorf("Lock.Died = %v, %v", h, died)
+	}
+	l.Release()
+	if _, died := Died(dir); died {
+		t.Error("it has died for ever")
+	}
+}

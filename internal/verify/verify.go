@@ -80,7 +80,9 @@ type Verifier struct {
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.
 	Unsafe []string
-	Log    zerolog.Logger
+	// Died names the run before this one, if it died; "" if it did not.
+	Died string
+	Log  zerolog.Logger
 	// Host, Tool: for the report.
 	Host, Tool string
 }
@@ -129,6 +131,9 @@ type candidate struct {
 // as failed and the rest as skipped. The progress may be nil.
 func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Report {
 	r := v.begin(progress)
+	if r.Died != "" {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.RunDied, Detail: r.Died})
+	}
 	r.beginRemembering(ctx)
 	r.tier(ctx, report.TierRelease, r.checkRelease)
 	r.tier(ctx, report.TierSource, r.checkSource)

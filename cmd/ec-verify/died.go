@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/runlock"
+)
+
+// diedBefore names the run that held the lock before and died, "" for none.
+func diedBefore(lock *runlock.Lock) string {
+	if h, died := lock.Died(); died {
+		return h.String()
+	}
+	return ""
+}
+
+// newAfterRunCommand is what the units run once the program has ended, however it
+// did: a run that was killed can't say so itself, and its metrics would go on saying
+// what the run before it found.
+func newAfterRunCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:    "after-run",
+		Short:  "say in the metrics and the journal that a run died, if it did",
+		Hidden: true,
+		Args:   noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			h, died := runlock.Died(c.StateDir)
+			if !died {
+				return nil
+			}
+			err = fmt.Errorf("a run died: %s ended without a verdict", h)
+			_ = a.newEvents(c, "").fail(cmd.Context(), err, false)
+			if !a.complainInJournal(err) {
+				fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+			}
+			return nil
+		},
+	}
+}
