@@ -14,27 +14,35 @@ let
   netboot = import ./ec-netboot;
   inherit (netboot) address paths;
 
-  # Where another nginx, NixOS' own, listens on the port that ours serves on. As
-  # nixpkgs has it (services/web-servers/nginx), a host says with listen where, or
-  # else listens at its addresses, or the defaults for all hosts.
+  # Where another nginx, NixOS' own, listens. As nixpkgs has it
+  # (services/web-servers/nginx), the lines are those of the host's listen, or else
+  # defaultListen, or else the host's addresses, or the defaults for all hosts. But
+  # for the first, each is one of plain HTTP, of TLS, or where it does not say both,
+  # as far as the host has them, at its port or the default one.
   nginx = config.services.nginx;
   listens =
     host:
+    let
+      onlySSL = host.onlySSL || host.enableSSL or false;
+      ssl = onlySSL || host.addSSL || host.forceSSL || host.rejectSSL;
+      lines =
+        if nginx.defaultListen != [ ] then
+          nginx.defaultListen
+        else
+          map (addr: { inherit addr; }) (
+            if host.listenAddresses != [ ] then host.listenAddresses else nginx.defaultListenAddresses
+          );
+      of =
+        isSSL: default:
+        map (line: line // { port = if line.port or null != null then line.port else default; }) (
+          lib.filter (line: line.ssl or null != !isSSL) lines
+        );
+    in
     if host.listen != [ ] then
       host.listen
-    else if host.listenAddresses == [ ] && nginx.defaultListen != [ ] then
-      nginx.defaultListen
     else
-      map
-        (addr: {
-          inherit addr;
-          port = nginx.defaultHTTPListenPort;
-        })
-        (
-          lib.optionals (!host.onlySSL) (
-            if host.listenAddresses != [ ] then host.listenAddresses else nginx.defaultListenAddresses
-          )
-        );
+      lib.optionals ssl (of true nginx.defaultSSLListenPort)
+      ++ lib.optionals (!onlySSL) (of false nginx.defaultHTTPListenPort);
   # Without a port, it is nginx' own default of 80.
   clashes =
     at:

@@ -14,12 +14,13 @@ let
 
   # The HDHomeRun's own HTTP interface, https://info.hdhomerun.com/info/http_api:
   # port 5004, /auto/ or /tunerN/, v and the virtual channel. Its host name is
-  # its address or, over multicast DNS, its device id.
+  # its address or, over multicast DNS, its device id. Where neither is set it has
+  # none: NixOS reads it before the assertion can say so.
   hdhomerunHost =
     if cfg.hdhomerun.host != null then
       if lib.hasInfix ":" cfg.hdhomerun.host then "[${cfg.hdhomerun.host}]" else cfg.hdhomerun.host
     else
-      "${lib.toUpper cfg.hdhomerun.deviceId}.local";
+      lib.optionalString (cfg.hdhomerun.deviceId != null) "${lib.toUpper cfg.hdhomerun.deviceId}.local";
   hdhomerunInput =
     b:
     let

@@ -27,7 +27,11 @@
       "[::]"
     ];
     virtualHosts."a.example.org" = { };
-    virtualHosts."b.example.org".onlySSL = true;
+    virtualHosts."b.example.org" = {
+      onlySSL = true;
+      sslCertificate = "/var/lib/tls/cert.pem";
+      sslCertificateKey = "/var/lib/tls/key.pem";
+    };
     virtualHosts."c.example.org".listen = [
       {
         addr = "0.0.0.0";

@@ -337,7 +337,16 @@ in
       nginx = {
         enable = bool false;
         defaultHTTPListenPort = opt types.port 80;
-        defaultListen = opt (types.listOf types.attrs) [ ];
+        defaultListen = opt (types.listOf (
+          types.submodule {
+            options = {
+              addr = mkOption { type = types.str; };
+              port = opt (types.nullOr types.port) null;
+              ssl = opt (types.nullOr types.bool) null;
+            };
+          }
+        )) [ ];
+        defaultSSLListenPort = opt types.port 443;
         defaultListenAddresses = opt (types.listOf types.str) [
           "0.0.0.0"
           "[::0]"
@@ -354,7 +363,12 @@ in
               }
             )) [ ];
             listenAddresses = strs;
+            addSSL = bool false;
+            forceSSL = bool false;
             onlySSL = bool false;
+            rejectSSL = bool false;
+            sslCertificate = mkOption { type = types.path; };
+            sslCertificateKey = mkOption { type = types.path; };
           };
         };
       };
