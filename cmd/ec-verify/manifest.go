@@ -188,6 +188,9 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	if !result.Embedded {
 		a.complain(errors.New("warning: the system's closure does not hold the flake that it was made from, so the source and eval tiers will have nothing to look at"))
 	}
+	if result.Untried != "" {
+		a.complain(fmt.Errorf("warning: whether a machine can evaluate the flake with nothing but the system's closure was not tried: %s", result.Untried))
+	}
 	fmt.Fprintf(a.stdout, "release %s, configuration %s: %d store paths, %s\n",
 		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
 	if result.Rebuilt > 0 {

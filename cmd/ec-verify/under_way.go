@@ -18,10 +18,6 @@ import (
 // that has no time for it. It is TimeoutStartSec= of the units.
 const defaultStall = 30 * time.Minute
 
-// evaluations is how many runs of nix the eval tier makes at most, one after
-// another: the version, the evaluation, and what explains it.
-const evaluations = 4
-
 // lookAt words one look at a run.
 func lookAt(s verify.Snapshot) sample {
 	// What the other tiers do is not counted: they take no time, but for the
@@ -39,17 +35,14 @@ func lookAt(s verify.Snapshot) sample {
 }
 
 // pulse tells the service manager how a run is getting on, until the returned
-// function says how it ended. Nix counts nothing that is seen from here, but
-// each of its runs has a limit of its own, which is allowed for.
+// function says how it ended. A build shows no progress, but has a limit of its
+// own, which is allowed for.
 func pulse(p *verify.Progress, c config.Config, stall time.Duration) (stop func(string)) {
 	return systemd.Pulse(func() systemd.Sign {
 		s := p.Snapshot()
 		sign := systemd.Sign{Status: lookAt(s).String(), Progress: s, Allow: stall}
-		switch s.Tier {
-		case report.TierEval:
-			sign.Grace = evaluations * time.Duration(c.Nix.EvalTimeout)
-		case report.TierRebuild:
-			sign.Grace = evaluations*time.Duration(c.Nix.EvalTimeout) + time.Duration(c.Rebuild.BuildTimeout)
+		if s.Tier == report.TierRebuild {
+			sign.Grace = time.Duration(c.Rebuild.BuildTimeout)
 		}
 		return sign
 	})

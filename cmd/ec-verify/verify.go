@@ -271,7 +271,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
 		Open: open, Pinned: flags.against != "",
-		Evaluator: newEvaluator(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer), Ledger: newLedger(c),
+		Evaluator: newNix(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),

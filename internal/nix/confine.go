@@ -3,7 +3,6 @@ package nix
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,10 +30,10 @@ const confinedName = "ec-verify-confined-nix"
 // confinedSpec is the number of the file that it reads what to do from.
 const confinedSpec = 3
 
-// ErrConfinement is wrapped where a build could not be cut off from the machine
+// ErrConfinement is wrapped where nix could not be cut off from the machine
 // that it runs on, and so was not begun: not root, or a kernel without the
 // namespaces.
-var ErrConfinement = errors.New("builds cannot be confined here")
+var ErrConfinement = errors.New("nix cannot be confined here")
 
 // Bind is a file or directory that a confined run sees, read-only, in a second
 // place. Both are absolute; To exists and is of the same kind. Submounts of
@@ -60,22 +59,8 @@ func (c confinement) apply(cmd *exec.Cmd) (started func(), err error) {
 		return nil, fmt.Errorf("%w: it takes root", ErrConfinement)
 	}
 	c.Program, c.Args = cmd.Path, cmd.Args
-	spec, err := json.Marshal(c)
+	f, err := memoryFile(confinedName, c)
 	if err != nil {
-		return nil, err
-	}
-	// A file in memory, since a pipe would have to be fed beside the start.
-	fd, err := unix.MemfdCreate(confinedName, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), confinedName)
-	if _, err := f.Write(spec); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		f.Close()
 		return nil, err
 	}
 	cmd.Path, cmd.Args = "/proc/self/exe", []string{confinedName}
@@ -96,7 +81,14 @@ func (c confinement) apply(cmd *exec.Cmd) (started func(), err error) {
 // confined run started it becomes nix, or returns the exit status to end with
 // and true; in all others it returns false at once.
 func Confined() (code int, ok bool) {
-	if len(os.Args) != 1 || os.Args[0] != confinedName || os.Getpid() != 1 {
+	if len(os.Args) != 1 || os.Getpid() != 1 {
+		return 0, false
+	}
+	switch os.Args[0] {
+	case sandboxName:
+		return runSandboxInit(), true
+	case confinedName:
+	default:
 		return 0, false
 	}
 	// Scheduling belongs to a thread, and the one that calls execve is the one

@@ -2,12 +2,14 @@ package nix
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -16,31 +18,53 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// expression is the one thing that is evaluated. Its result must not have an
-// attribute outPath: Nix prints such a set as that string alone.
-const expression = `
+// toplevel is the one expression that is evaluated in a sandbox. It has the same
+// value as builtin, for a flake whose lock file is complete.
+//
+//go:embed toplevel.nix
+var toplevel string
+
+// builtin evaluates a flake by Nix's own means, as nixos-rebuild does.
+const builtin = `
 { flake, configuration }:
 let
   toplevel = (builtins.getFlake flake).nixosConfigurations.${configuration}.config.system.build.toplevel;
 in
 {
+  # An attribute outPath would make Nix print this set as that string alone.
   derivation = builtins.unsafeDiscardStringContext toplevel.drvPath;
   output = builtins.unsafeDiscardStringContext toplevel.outPath;
   inherit (toplevel) system;
 }
 `
 
-// EvalRequest says what Evaluate evaluates.
-type EvalRequest struct {
-	// Root is where the file tree of the machine under examination lies; "" is
-	// the same as "/", this machine.
-	Root string
-	// Source is the flake's source in that machine's store, and NarHash what it
-	// must be; Nix refuses another.
-	Source  closure.StorePath
+// EvalSource is a source that an evaluation may read: a file tree that refers to
+// no store path, which the caller has hashed.
+type EvalSource struct {
+	// Store is the directory that contains it, and Name its name there.
+	Store *os.File
+	Name  string
+	// NarHash and NarSize are what the caller found. They decide which store
+	// path it is for Nix, whatever its name.
 	NarHash nar.Hash
+	NarSize int64
+}
+
+// EvalRequest says what to evaluate.
+type EvalRequest struct {
+	StoreDir closure.StoreDir
+	// Flake is the flake's source, and Dir the directory of flake.nix in it, ""
+	// for its root.
+	Flake EvalSource
+	Dir   string
+	// Inputs are the sources of its locked inputs. An input that is not among
+	// them cannot be used.
+	Inputs []EvalSource
 	// Configuration is the name in nixosConfigurations.
 	Configuration string
+	// Used, if set, is called every second with the processor time so far, by a
+	// goroutine of its own.
+	Used func(time.Duration)
 }
 
 // Evaluation is what a configuration evaluates to.
@@ -50,80 +74,88 @@ type Evaluation struct {
 	System string
 }
 
-// Evaluate evaluates a configuration of a flake that lies in the store, with
-// what lies in the store and with nothing else: an input that the lock file
-// does not hold, or whose source is not in the store, is an
+// Evaluate evaluates a configuration of a flake in a sandbox, with the sources
+// of the request and with nothing else. Nothing is copied, built, fetched or
+// written. An input that is needed and is not in the request is an
 // [*EvaluationError], as is a configuration that must build something to be
-// evaluated. Nothing is built or fetched, and no derivation is written.
-//
-// This machine's store is read through the Nix daemon where there is one. All
-// other stores are read directly; Nix then looks at the database without its
-// write-ahead log.
+// evaluated.
 func (n *Nix) Evaluate(ctx context.Context, r EvalRequest) (Evaluation, error) {
-	src := Source{Path: r.Source, NarHash: r.NarHash}
-	args := append([]string{
-		"--readonly-mode",
-		"--store", evalStore(ctx, r.Root),
-		"--option", "experimental-features", "nix-command flakes read-only-local-store",
-		"--option", "substitute", "false",
-		"--option", "substituters", "",
-		"--option", "builders", "",
-		"--option", "connect-timeout", "1",
-		"--option", "download-attempts", "1",
-	}, evalArgs(src, r.Configuration)...)
-	return n.evaluate(ctx, src, r.Configuration, command{program: "nix-instantiate", args: args, isolated: true, timeout: n.config.Timeout})
+	return n.evaluateSandboxed(ctx, r, nil)
 }
 
-// Instantiate is [Nix.Evaluate] for where a release is made: it writes the
-// derivations into the store, and fetches inputs that the lock file holds and
-// the store does not.
-func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string) (Evaluation, error) {
-	args := append([]string{
-		"--read-write-mode",
-		"--option", "extra-experimental-features", "nix-command flakes",
-	}, evalArgs(src, configuration)...)
-	return n.evaluate(ctx, src, configuration, command{program: "nix-instantiate", args: args, timeout: n.config.Timeout})
+// InstantiateIn is [Nix.Evaluate], but writes the derivations, and the sources
+// that they are made of, into the empty store s. It takes root.
+func (n *Nix) InstantiateIn(ctx context.Context, s Scratch, r EvalRequest) (Evaluation, error) {
+	return n.evaluateSandboxed(ctx, r, &s)
 }
 
-// evalArgs are what both evaluations have in common, so that they have the same
-// result.
-func evalArgs(src Source, configuration string) []string {
-	return []string{
-		"--eval", "--json", "--strict",
-		"--option", "pure-eval", "true",
-		"--option", "allow-import-from-derivation", "false",
-		"--option", "accept-flake-config", "false",
-		"--option", "flake-registry", "",
-		"--option", "use-registries", "false",
-		"--argstr", "flake", "path:" + string(src.Path) + "?narHash=" + url.QueryEscape(src.NarHash.String()),
-		"--argstr", "configuration", configuration,
-		"--expr", expression,
+func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scratch) (Evaluation, error) {
+	if err := closure.CheckConfiguration(r.Configuration); err != nil {
+		return Evaluation{}, err
 	}
-}
-
-const (
-	// daemonSocket is where Nix's daemon listens.
-	daemonSocket  = "/nix/var/nix/daemon-socket/socket"
-	daemonTimeout = 5 * time.Second
-)
-
-// evalStore returns the store to evaluate with, such that nothing is written.
-// As root Nix would open this machine's store for writing if not told
-// otherwise.
-func evalStore(ctx context.Context, root string) string {
-	if root == "" || filepath.Clean(root) == "/" {
-		// A socket may outlive its daemon, so that it is there says nothing.
-		dialer := net.Dialer{Timeout: daemonTimeout}
-		if conn, err := dialer.DialContext(ctx, "unix", daemonSocket); err == nil {
-			conn.Close()
-			return "daemon"
+	if err := checkDir(r.Dir); err != nil {
+		return Evaluation{}, err
+	}
+	version, err := n.Version(ctx)
+	if err != nil {
+		return Evaluation{}, err
+	}
+	s := sandbox{limits: n.config.Limits, used: r.Used}
+	s.spec.StoreDir = string(r.StoreDir)
+	if s.spec.Program, err = n.findProgram(ctx); err != nil {
+		return Evaluation{}, err
+	}
+	var infos []closure.PathInfo
+	var hashes []string
+	for _, src := range append([]EvalSource{r.Flake}, r.Inputs...) {
+		if src.NarHash.IsZero() {
+			return Evaluation{}, fmt.Errorf("evaluate configuration %q: the NAR hash of %s is not given", r.Configuration, src.Name)
 		}
-		return "local?read-only=true"
+		p := r.StoreDir.SourcePath(src.NarHash, "source")
+		if slices.ContainsFunc(infos, func(i closure.PathInfo) bool { return i.Path == p }) {
+			continue
+		}
+		infos = append(infos, closure.PathInfo{Path: p, NarHash: src.NarHash, NarSize: src.NarSize})
+		hashes = append(hashes, src.NarHash.String())
+		s.origins = append(s.origins, sandboxOrigin{src, p})
 	}
-	return "local?read-only=true&root=" + url.QueryEscape(filepath.Clean(root))
+	available, err := json.Marshal(hashes)
+	if err != nil {
+		return Evaluation{}, err
+	}
+	mode := "--readonly-mode"
+	if scratch != nil {
+		mode = "--read-write-mode"
+		if s.scratch, err = scratch.open(r.StoreDir); err != nil {
+			return Evaluation{}, err
+		}
+	}
+	s.spec.Steps = []sandboxStep{
+		{Args: append([]string{"nix-store", "--load-db", "--store", "local"}, scratchArgs()...), Stdin: registration(infos), Quiet: true},
+		{Args: slices.Concat([]string{"nix-instantiate", mode, "--store", "local"}, scratchArgs(), evalSettings(), []string{
+			"--argstr", "narHash", r.Flake.NarHash.String(),
+			"--argstr", "dir", r.Dir,
+			"--argstr", "configuration", r.Configuration,
+			"--argstr", "available", string(available),
+			"--expr", toplevel,
+		})},
+	}
+	out, err := n.runSandbox(ctx, s)
+	return evaluation(r.StoreDir, r.Configuration, version, out, err)
 }
 
-func (n *Nix) evaluate(ctx context.Context, src Source, configuration string, c command) (Evaluation, error) {
+// checkDir refuses a directory that is not below a flake's source.
+func checkDir(dir string) error {
+	if dir != "" && (!filepath.IsLocal(dir) || filepath.Clean(dir) != dir || dir == ".") {
+		return fmt.Errorf("%q is not the name of a directory below a flake's source", clip(dir))
+	}
+	return nil
+}
+
+// Instantiate evaluates where a release is made, by Nix's own means: it writes
+// the derivations into the store, and fetches inputs that the lock file names
+// and the store lacks.
+func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string) (Evaluation, error) {
 	if err := closure.CheckConfiguration(configuration); err != nil {
 		return Evaluation{}, err
 	}
@@ -132,21 +164,47 @@ func (n *Nix) evaluate(ctx context.Context, src Source, configuration string, c 
 	}
 	if src.NarHash.IsZero() {
 		// Nix would take the source for what it happens to be.
-		return Evaluation{}, fmt.Errorf("evaluate configuration %q: no NAR hash of %s is given", configuration, src.Path)
+		return Evaluation{}, fmt.Errorf("evaluate configuration %q: the NAR hash of %s is not given", configuration, src.Path)
 	}
-	dir := src.Path.Dir()
 	version, err := n.Version(ctx)
 	if err != nil {
 		return Evaluation{}, err
 	}
-	out, err := n.run(ctx, c)
-	if err != nil {
-		var exit *ExitError
-		if errors.As(err, &exit) {
-			if m := lastError(exit.Stderr); m != "" && exit.Signal == "" {
-				return Evaluation{}, &EvaluationError{Configuration: configuration, Message: m, Exit: exit}
-			}
+	args := slices.Concat([]string{
+		"--read-write-mode",
+		"--option", "extra-experimental-features", "nix-command flakes",
+	}, evalSettings(), []string{
+		"--argstr", "flake", "path:" + string(src.Path) + "?narHash=" + url.QueryEscape(src.NarHash.String()),
+		"--argstr", "configuration", configuration,
+		"--expr", builtin,
+	})
+	out, err := n.run(ctx, command{program: "nix-instantiate", args: args, timeout: n.config.Timeout})
+	return evaluation(src.Path.Dir(), configuration, version, out, err)
+}
+
+// evalSettings are what both evaluations have in common, so that they have the
+// same result.
+func evalSettings() []string {
+	return []string{
+		"--eval", "--json", "--strict",
+		"--option", "pure-eval", "true",
+		"--option", "allow-import-from-derivation", "false",
+		"--option", "accept-flake-config", "false",
+		"--option", "flake-registry", "",
+		"--option", "use-registries", "false",
+	}
+}
+
+// evaluation reads what an evaluation printed, or turns its failure into an
+// [*EvaluationError] where the source is at fault.
+func evaluation(dir closure.StoreDir, configuration string, version Version, out []byte, err error) (Evaluation, error) {
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		if m := lastError(exit.Stderr); m != "" && exit.Signal == "" {
+			return Evaluation{}, &EvaluationError{Configuration: configuration, Message: m, Exit: exit}
 		}
+	}
+	if err != nil {
 		return Evaluation{}, fmt.Errorf("evaluate configuration %q: %w", configuration, err)
 	}
 	e, err := decodeEvaluation(dir, out)
@@ -166,7 +224,7 @@ var placeholder = regexp.MustCompile(`^/[0-9a-z]{52}$`)
 
 var systemPattern = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
 
-// decodeEvaluation reads the value of expression.
+// decodeEvaluation reads the value of either expression.
 func decodeEvaluation(dir closure.StoreDir, out []byte) (Evaluation, error) {
 	var v struct {
 		Derivation string `json:"derivation"`

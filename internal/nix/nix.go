@@ -16,8 +16,11 @@ type Config struct {
 	// /run/current-system/sw/bin, /nix/var/nix/profiles/default/bin and the
 	// absolute ones in PATH.
 	BinDir string
-	// Timeout bounds each run but those of Realise; zero means no bound.
+	// Timeout bounds each run that is no evaluation in a sandbox and no build;
+	// zero means no bound.
 	Timeout time.Duration
+	// Limits bound each evaluation in a sandbox.
+	Limits Limits
 	// BuildTimeout bounds each run of Realise; zero means no bound.
 	BuildTimeout time.Duration
 }

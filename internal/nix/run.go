@@ -37,7 +37,10 @@ type command struct {
 	// isolated as well.
 	confined *confinement
 	// temp is where the run's private directory is made; "" for the usual place.
-	temp    string
+	temp string
+	// stateless runs read and write no files, and have no such directory.
+	stateless bool
+
 	timeout time.Duration
 	// line, if set, is given each line of standard error and says what of it is
 	// kept for an error.
@@ -58,13 +61,15 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	private, err := os.MkdirTemp(c.temp, "ec-verify-nix-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	if err := os.Mkdir(filepath.Join(private, "tmp"), 0o700); err != nil {
-		return nil, err
+	private := "/none"
+	if !c.stateless {
+		if private, err = os.MkdirTemp(c.temp, "ec-verify-nix-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(private)
+		if err := os.Mkdir(filepath.Join(private, "tmp"), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	runCtx := ctx
 	if c.timeout > 0 {
@@ -90,6 +95,9 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	newCommand := func(cloneflags uintptr) *exec.Cmd {
 		cmd := exec.CommandContext(runCtx, filepath.Join(bin, c.program), c.args...)
 		cmd.Dir = private
+		if c.stateless {
+			cmd.Dir = "/"
+		}
 		cmd.Env = environment(bin, private, c.isolated)
 		cmd.Stdin = c.stdin
 		cmd.Stdout = stdout

@@ -91,14 +91,14 @@ func TestExitError(t *testing.T) {
 		t.Errorf("Stderr = %q, want %q", exit.Stderr, want)
 	}
 	// Without a word of Nix's an evaluation did not fail, it did not happen.
-	_, err = f.Evaluate(t.Context(), testRequest("works"))
+	_, err = f.Instantiate(t.Context(), testSource, "works")
 	var ee *EvaluationError
 	if errors.As(err, &ee) || !errors.As(err, &exit) {
 		t.Errorf("Evaluate: %v, want an ExitError and no EvaluationError", err)
 	}
 
 	f = newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "error: x\n", Do: doDie})
-	_, err = f.Evaluate(t.Context(), testRequest("works"))
+	_, err = f.Instantiate(t.Context(), testSource, "works")
 	if errors.As(err, &ee) || !errors.As(err, &exit) || exit.Signal != "killed" || exit.Code != -1 {
 		t.Errorf("Evaluate by a Nix that is killed: %v, want an ExitError of a signal", err)
 	}

@@ -2,10 +2,11 @@ package nix
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,7 +30,26 @@ type Scratch struct {
 	Binds []Bind
 }
 
-func (s Scratch) url() string { return "local?root=" + url.QueryEscape(s.Dir) }
+// url names the store to Nix, which takes a plus sign for itself.
+func (s Scratch) url() string {
+	return "local?root=" + strings.ReplaceAll(url.QueryEscape(s.Dir), "+", "%20")
+}
+
+// open gives the directories of s to the user of a sandbox, and returns the one
+// that has both the store and Nix's state.
+func (s Scratch) open(dir closure.StoreDir) (string, error) {
+	parent := filepath.Join(s.Dir, filepath.Dir(string(dir)))
+	store := filepath.Join(s.Dir, string(dir))
+	if err := os.MkdirAll(store, 0o755); err != nil {
+		return "", err
+	}
+	for _, d := range []string{parent, store} {
+		if err := os.Lchown(d, nobody, nobody); err != nil {
+			return "", err
+		}
+	}
+	return parent, nil
+}
 
 // scratchArgs are the settings of all runs in a scratch store: nothing is
 // fetched, nothing is built elsewhere, and everything that is built is built in
@@ -58,32 +78,13 @@ func (s Scratch) command(program string, args ...string) command {
 // database as infos have them. They are not looked at: whoever calls has hashed
 // them. What one of them refers to is in infos or registered already.
 func (n *Nix) Register(ctx context.Context, s Scratch, infos []closure.PathInfo) error {
-	var b strings.Builder
-	for _, info := range infos {
-		fmt.Fprintf(&b, "%s\n%s\n%d\n%s\n%d\n", info.Path, hex.EncodeToString(info.NarHash[:]), info.NarSize, "", len(info.References))
-		for _, ref := range info.References {
-			fmt.Fprintln(&b, ref)
-		}
-	}
 	c := s.command("nix-store", append([]string{"--load-db", "--store", s.url()}, scratchArgs()...)...)
-	c.stdin = strings.NewReader(b.String())
+	c.stdin = strings.NewReader(registration(infos))
 	c.timeout = n.config.Timeout
 	if _, err := n.run(ctx, c); err != nil {
 		return fmt.Errorf("register %d paths in %s: %w", len(infos), s.Dir, confinementError(err))
 	}
 	return nil
-}
-
-// InstantiateIn is [Nix.Evaluate], but writes the derivations, and the sources
-// that they are made of, into s. The flake's source and its inputs are valid in
-// s, and found there by their hashes; r.Root is not used.
-func (n *Nix) InstantiateIn(ctx context.Context, s Scratch, r EvalRequest) (Evaluation, error) {
-	src := Source{Path: r.Source, NarHash: r.NarHash}
-	args := slices.Concat([]string{"--read-write-mode", "--store", s.url()}, scratchArgs(), evalArgs(src, r.Configuration))
-	c := s.command("nix-instantiate", args...)
-	c.timeout = n.config.Timeout
-	e, err := n.evaluate(ctx, src, r.Configuration, c)
-	return e, confinementError(err)
 }
 
 // BuildIn builds all outputs of drv in the store s, with what is valid there

@@ -70,7 +70,7 @@ func TestRegister(t *testing.T) {
 		t.Errorf("registered %q, %v, want %q", stdin, err, want)
 	}
 	args := f.call().Args
-	if !slices.Contains(pairs(args), [2]string{"--store", "local?root=" + strings.NewReplacer(" ", "+", "&", "%26", "/", "%2F").Replace(s.Dir)}) {
+	if !slices.Contains(pairs(args), [2]string{"--store", "local?root=" + strings.NewReplacer(" ", "%20", "&", "%26", "/", "%2F").Replace(s.Dir)}) {
 		t.Errorf("arguments: %q", args)
 	}
 	f = newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: "error: no such store\n", Code: 1})

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Version is the version of the nix program. The zero value is no version.
@@ -38,9 +37,6 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s is too old: version %d.%d or newer is needed", e.Got, minVersion.Major, minVersion.Minor)
 }
 
-// probeTimeout is much more than it takes to print a version.
-const probeTimeout = 30 * time.Second
-
 // Version returns the version of the nix program, which is asked once.
 // It fails with a [*VersionError] for one before 2.18.
 func (n *Nix) Version(ctx context.Context) (Version, error) {
@@ -50,7 +46,7 @@ func (n *Nix) Version(ctx context.Context) (Version, error) {
 	if v != (Version{}) {
 		return v, nil
 	}
-	out, err := n.run(ctx, command{program: "nix", args: []string{"--version"}, isolated: true, timeout: probeTimeout})
+	out, err := n.run(ctx, command{program: "nix", args: []string{"--version"}, isolated: true, stateless: true, timeout: n.config.Timeout})
 	if err != nil {
 		return Version{}, err
 	}

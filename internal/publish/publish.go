@@ -80,6 +80,9 @@ type Result struct {
 	// Embedded says that the system carries the flake that it was made from;
 	// one that doesn't can be verified in everything but its source.
 	Embedded bool
+	// Untried says why the flake was not evaluated as a machine will; "" where it
+	// was, or where the system does not carry it.
+	Untried string
 	// Rebuilt is how many derivations were built a second time. Reproduced are,
 	// by name, those that the previous manifest lists as unreproducible and that
 	// gave the same bytes this time; they are not listed any more.
@@ -148,6 +151,13 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if m.Source, err = hashSource(ctx, store, src.Path); err != nil {
 		return nil, err
 	}
+	var untried string
+	if embedded(m, src.Path) {
+		p.enter("evaluate again")
+		if untried, err = tryEvaluation(ctx, n, store, m, src.Path); err != nil {
+			return nil, err
+		}
+	}
 	second, err := rebuildAgain(ctx, req, src.Path, m, p)
 	if err != nil {
 		return nil, err
@@ -157,7 +167,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	result.Rebuilt, result.Reproduced = second.rebuilt, second.reproduced
+	result.Rebuilt, result.Reproduced, result.Untried = second.rebuilt, second.reproduced, untried
 	return result, nil
 }
 

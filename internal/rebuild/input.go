@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/go-json-experiment/json"
-
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -335,35 +333,4 @@ func hashPath(ctx context.Context, store *nixstore.Store, info closure.PathInfo)
 func isMissing(err error, p closure.StorePath) bool {
 	var at *nar.PathError
 	return errors.As(err, &at) && at.Path == p.Base() && errors.Is(err, fs.ErrNotExist) && !errors.Is(err, nar.ErrChanged)
-}
-
-// maxLockSize bounds a flake.lock in bytes.
-const maxLockSize = 16 << 20
-
-// lockedInputs returns the store paths of the inputs of a flake that its lock
-// file states hashes of. Whether anything lies there is another matter: not
-// every input is needed.
-func lockedInputs(dir closure.StoreDir, lock []byte) (map[closure.StorePath]nar.Hash, error) {
-	var v struct {
-		Nodes map[string]struct {
-			Locked struct {
-				NarHash string `json:"narHash"`
-			} `json:"locked"`
-		} `json:"nodes"`
-	}
-	if err := json.Unmarshal(lock, &v); err != nil {
-		return nil, fmt.Errorf("lock file: %w", err)
-	}
-	locked := make(map[closure.StorePath]nar.Hash)
-	for name, node := range v.Nodes {
-		if node.Locked.NarHash == "" {
-			continue // the flake itself
-		}
-		h, err := nar.ParseHash(node.Locked.NarHash)
-		if err != nil {
-			return nil, fmt.Errorf("lock file: input %q: %w", name, err)
-		}
-		locked[dir.SourcePath(h, "source")] = h
-	}
-	return locked, nil
 }

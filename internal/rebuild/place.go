@@ -55,3 +55,8 @@ func infosOf(all []*input) []closure.PathInfo {
 	}
 	return infos
 }
+
+// source returns i as a source that an evaluation may read.
+func (i *input) source() nix.EvalSource {
+	return nix.EvalSource{Store: i.store.File(), Name: i.info.Path.Base(), NarHash: i.info.NarHash, NarSize: i.info.NarSize}
+}

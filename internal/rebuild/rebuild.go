@@ -337,10 +337,15 @@ func (r *run) evaluate(ctx context.Context) error {
 	if r.derivations.Binds, err = place(r.derivations.Dir, sources); err != nil {
 		return err
 	}
-	if err := r.Nix.Register(ctx, r.derivations, infosOf(sources)); err != nil {
-		return err
+	request := nix.EvalRequest{StoreDir: m.StoreDir, Configuration: m.Configuration, Flake: sources[0].source()}
+	for _, in := range sources[1:] {
+		request.Inputs = append(request.Inputs, in.source())
 	}
-	got, err := r.Nix.InstantiateIn(ctx, r.derivations, nix.EvalRequest{Source: r.req.Source, NarHash: m.Source.NarHash, Configuration: m.Configuration})
+	var got nix.Evaluation
+	err = r.space.guard(ctx, []string{r.derivations.Dir}, func(ctx context.Context) error {
+		got, err = r.Nix.InstantiateIn(ctx, r.derivations, request)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -387,14 +392,14 @@ func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, err
 	}
 	sources := []*input{flake}
 	// It is a part of the source, which was just verified.
-	lock, err := store.ReadFile(r.req.Source, "flake.lock", maxLockSize)
+	lock, err := store.ReadFile(r.req.Source, "flake.lock", closure.MaxLockFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return sources, nil // no inputs
 	}
 	if err != nil {
 		return nil, err
 	}
-	locked, err := lockedInputs(m.StoreDir, lock)
+	locked, err := m.StoreDir.LockedSources(lock)
 	if err != nil {
 		return nil, err
 	}

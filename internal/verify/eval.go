@@ -3,9 +3,15 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"syscall"
 
+	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // checkEval evaluates the embedded flake as it lies there and compares the
@@ -15,7 +21,7 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	if err != nil {
 		return &failure{cause: report.EvaluationFailed, err: err}
 	}
-	r.report.Nix = version
+	r.report.Nix = version.String()
 	src, err := r.findSource(ctx)
 	var absent *failure
 	if errors.As(err, &absent) {
@@ -26,7 +32,7 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	}
 	got, err := r.evaluate(ctx, src)
 	if err != nil {
-		return &failure{cause: report.EvaluationFailed, path: string(src.path), err: err}
+		return err
 	}
 	t.Checked++
 	want := r.manifest.Toplevel
@@ -56,30 +62,78 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	return nil
 }
 
-// evaluate evaluates the source as it lies there. One that Nix knows by just
-// this hash is read where it is. Any other one Nix would first copy into the
-// store, so that it is evaluated in a scratch store instead.
-func (r *run) evaluate(ctx context.Context, src source) (closure.Toplevel, error) {
-	if r.outside() || r.isRegistered(ctx, src) {
-		return r.Evaluator.Evaluate(ctx, src.path, src.hash, r.manifest.Configuration)
+// evaluate evaluates the source with those of its locked inputs that the store
+// has. It evaluates nothing that was not hashed, and of another machine's disk
+// nothing but the release's source: an altered flake is evaluated only on the
+// machine that it was found on, to explain what it changes.
+func (r *run) evaluate(ctx context.Context, src source) (nix.Evaluation, error) {
+	fail := &failure{cause: report.EvaluationFailed, path: string(src.path)}
+	if r.outside() && src.hash != r.manifest.Source.NarHash {
+		fail.consequence = report.SourceAltered
+		fail.err = errors.New("it is not the release's source, and a source of another machine is not evaluated")
+		return nix.Evaluation{}, fail
 	}
-	if r.Explainer == nil {
-		return closure.Toplevel{}, errors.New("the source is not what Nix registered, and there is no scratch store to evaluate it in")
-	}
-	graph, drv, err := r.derivations(ctx, src)
+	inputs, bad, err := r.lockedInputs(ctx, src)
 	if err != nil {
-		return closure.Toplevel{}, err
+		return nix.Evaluation{}, err
 	}
-	return closure.Toplevel{DrvPath: drv, OutPath: graph[drv].Outputs["out"].Path}, nil
+	got, err := r.Evaluator.Evaluate(ctx, nix.EvalRequest{
+		StoreDir: r.StoreDir, Configuration: r.manifest.Configuration,
+		Flake: r.evalSource(src.path, src.sum), Inputs: inputs, Used: r.progress.evaluated,
+	})
+	var unfit *nix.EvaluationError
+	if errors.As(err, &unfit) && bad != nil {
+		// Without that input there is nothing else to be said of the evaluation.
+		return nix.Evaluation{}, bad
+	}
+	if err != nil {
+		fail.err = err
+		return nix.Evaluation{}, fail
+	}
+	return got, nil
 }
 
-// isRegistered reports whether Nix registered the source with the hash that it
-// has on disk.
-func (r *run) isRegistered(ctx context.Context, src source) bool {
-	db, err := r.openDatabase(ctx)
-	if err != nil {
-		return false
+func (r *run) evalSource(p closure.StorePath, sum nar.Sum) nix.EvalSource {
+	return nix.EvalSource{Store: r.store.File(), Name: p.Base(), NarHash: sum.Hash, NarSize: sum.Size}
+}
+
+// lockedInputs returns the inputs that the flake's lock file names and the store
+// has, as the lock file has them. An input that differs from it is left out; the
+// failure says so of the first, for an evaluation that fails for want of it.
+func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSource, bad *failure, err error) {
+	lock, err := r.store.ReadFile(src.path, lockFile, closure.MaxLockFile)
+	if isAbsent(err) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil, nil
 	}
-	info, err := db.PathInfo(ctx, src.path)
-	return err == nil && info.NarHash == src.hash
+	if err != nil {
+		return nil, nil, &failure{cause: report.SourceUnreadable, path: string(src.path) + "/" + lockFile, err: err}
+	}
+	locked, err := r.StoreDir.LockedSources(lock)
+	if err != nil {
+		return nil, nil, &failure{cause: report.EvaluationFailed, path: string(src.path) + "/" + lockFile, err: err}
+	}
+	for _, p := range slices.Sorted(maps.Keys(locked)) {
+		if p == src.path {
+			continue
+		}
+		sum, err := r.hashSourceTree(ctx, p)
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, ctx.Err()
+		case isAbsent(err):
+			continue // not every input is needed; the evaluation says of which it is
+		case err == nil && sum.Hash == locked[p]:
+			inputs = append(inputs, r.evalSource(p, sum))
+			continue
+		case err == nil:
+			err = fmt.Errorf("the flake's input has the NAR hash %s, and the lock file states %s", sum.Hash, locked[p])
+		}
+		if bad == nil {
+			bad = &failure{cause: report.EvaluationFailed, path: string(p), err: err}
+			if _, ours := r.manifest.Closure()[p]; ours {
+				bad.consequence = closure.DiskAltered
+			}
+		}
+	}
+	return inputs, bad, nil
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
+	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -309,20 +310,22 @@ type evaluator struct {
 	asked []string
 }
 
-func (e *evaluator) Evaluate(ctx context.Context, source closure.StorePath, hash nar.Hash, configuration string) (closure.Toplevel, error) {
+func (e *evaluator) Evaluate(ctx context.Context, r nix.EvalRequest) (nix.Evaluation, error) {
 	e.mu.Lock()
-	e.asked = append(e.asked, fmt.Sprint(source, " ", hash, " ", configuration))
+	e.asked = append(e.asked, fmt.Sprint(r.Flake.Name, " ", r.Flake.NarHash, " ", r.Configuration))
 	e.mu.Unlock()
 	if e.block != nil {
 		e.block(ctx)
 	}
 	if err := ctx.Err(); err != nil {
-		return closure.Toplevel{}, err
+		return nix.Evaluation{}, err
 	}
-	return e.top, e.failing
+	return nix.Evaluation{DrvPath: e.top.DrvPath, OutPath: e.top.OutPath}, e.failing
 }
 
-func (e *evaluator) Version(context.Context) (string, error) { return "nix 2.34.8", e.noVersion }
+func (e *evaluator) Version(context.Context) (nix.Version, error) {
+	return nix.Version{Vendor: "Nix", Major: 2, Minor: 34, Patch: 8}, e.noVersion
+}
 
 // summary writes findings as the tests want them: cause, path, field, files.
 // The store directory and digests are left out.

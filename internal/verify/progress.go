@@ -18,6 +18,7 @@ type Progress struct {
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
+	evaluation        atomic.Int64 // nanoseconds
 	rebuild           rebuild.Progress
 	pacer             atomic.Pointer[neighbour.Pacer]
 }
@@ -30,6 +31,7 @@ type Snapshot struct {
 	Files      int64           // regular files read
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
+	Evaluation time.Duration   // processor time of the evaluation
 	Rebuild    rebuild.ProgressSnapshot
 	Paused     time.Duration // given way to other programs; it grows in a pause
 }
@@ -40,7 +42,7 @@ func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{
 		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
-		Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
+		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}
 	if tier := p.tier.Load(); tier != nil {
 		s.Tier = *tier
@@ -49,3 +51,6 @@ func (p *Progress) Snapshot() Snapshot {
 }
 
 func (p *Progress) enter(tier report.TierName) { p.tier.Store(&tier) }
+
+// evaluated notes the processor time that an evaluation has used so far.
+func (p *Progress) evaluated(used time.Duration) { p.evaluation.Store(int64(used)) }

@@ -294,7 +294,7 @@ func TestSourceLink(t *testing.T) {
 		{"in a loop", func(m *machine) { m.link(flake, flake) }, report.Unsettled,
 			[]string{"source-unreadable " + flake, "source-unreadable " + flake + " < source-unreadable"}},
 		{"to a file", func(m *machine) { m.link(flake, string(lib)) }, report.Drifted,
-			[]string{"lock-altered lib/flake.lock", "source-altered lib"}},
+			[]string{"lock-altered lib/flake.lock", "source-altered lib", "evaluation-failed lib < source-altered"}},
 		{"to another path with the same contents", func(m *machine) {
 			m.write(string(object("y", "same"))+"/flake.nix", "{ }")
 			m.write(string(object("y", "same"))+"/flake.lock", "{}")
@@ -351,12 +351,7 @@ func TestEnded(t *testing.T) {
 			m.seal()
 			ctx, end := begin()
 			progress := new(Progress)
-			go func() {
-				for progress.Snapshot().Bytes < 1<<20 {
-					runtime.Gosched()
-				}
-				end()
-			}()
+			endWhileHashing(progress, end)
 			r := m.verifier().Verify(ctx, progress)
 			expect(t, r, report.Unsettled, "interrupted")
 			if last := r.Tiers[4]; last.Status != report.Failed || last.Checked != r.Coverage.Hashed || last.Checked >= r.Coverage.Paths {
@@ -367,11 +362,24 @@ func TestEnded(t *testing.T) {
 	t.Run("after drift was found", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t)
-		m.write(string(src)+"/flake.nix", "altered")
+		m.mkdir("/evil")
+		m.link("/nix/var/nix/profiles/system", "/evil")
+		m.must(os.Truncate(m.path(string(lib)), 1<<30))
 		ctx, end := interrupt()
-		m.eval.block = func(context.Context) { end() }
-		expect(t, m.verifier().Verify(ctx, nil), report.Drifted, "source-altered source", "interrupted")
+		progress := new(Progress)
+		endWhileHashing(progress, end)
+		expect(t, m.verifier().Verify(ctx, progress), report.Drifted, "other-profile /nix/var/nix/profiles/system", "interrupted")
 	})
+}
+
+// endWhileHashing calls end once a run is hashing.
+func endWhileHashing(progress *Progress, end func()) {
+	go func() {
+		for progress.Snapshot().Bytes < 1<<20 {
+			runtime.Gosched()
+		}
+		end()
+	}()
 }
 
 // timedOut is a context whose time is up when it is closed.

@@ -14,14 +14,15 @@ import (
 
 const lockFile = "flake.lock"
 
-// maxSource bounds the embedded flake, of which the manifest does not state the
-// size; all of nixpkgs has less than 1 GiB.
+// maxSource bounds the embedded flake and each of its inputs, of which nothing
+// states the size; all of nixpkgs has less than 1 GiB.
 const maxSource = 16 << 30
 
 // source is the embedded flake as it lies in the store.
 type source struct {
 	path closure.StorePath
-	hash nar.Hash
+	sum  nar.Sum
+	hash nar.Hash // of sum
 }
 
 // findSource returns the embedded flake, which is looked for once. Whoever
@@ -58,14 +59,20 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	case rest != "":
 		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to a store path", rest, p)}
 	}
-	sum, err := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: maxSource}).Sum(ctx, store.File(), p.Base())
+	sum, err := r.hashSourceTree(ctx, p)
 	switch {
 	case errors.Is(err, nar.ErrUnsupported):
 		return source{}, &failure{cause: report.SourceAltered, path: string(p), err: err}
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: string(p), err: err}
 	}
-	return source{p, sum.Hash}, nil
+	return source{p, sum, sum.Hash}, nil
+}
+
+// hashSourceTree hashes a source that lies in the store.
+func (r *run) hashSourceTree(ctx context.Context, p closure.StorePath) (nar.Sum, error) {
+	h := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: maxSource})
+	return h.Sum(ctx, r.store.File(), p.Base())
 }
 
 // checkSource compares the embedded flake and its lock file with the release's.

@@ -12,6 +12,7 @@ import (
 
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/neighbour"
+	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -19,14 +20,13 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Evaluator evaluates a flake that lies in the store, without writing to it.
+// Evaluator evaluates a flake, without writing to the store that has it.
 type Evaluator interface {
-	// Evaluate returns the derivation and path of the configuration's toplevel.
-	// The hash is that of the source as it lies there, so that nothing else can
-	// be evaluated in its place.
-	Evaluate(ctx context.Context, source closure.StorePath, hash nar.Hash, configuration string) (closure.Toplevel, error)
-	// Version names the program that evaluates, for the report.
-	Version(ctx context.Context) (string, error)
+	// Evaluate returns what the configuration evaluates to. Its error is a
+	// [*nix.EvaluationError] where the sources are at fault.
+	Evaluate(ctx context.Context, r nix.EvalRequest) (nix.Evaluation, error)
+	// Version is that of the program that evaluates, for the report.
+	Version(ctx context.Context) (nix.Version, error)
 }
 
 // Candidate is a release that the policy accepts, or why it could not be
