@@ -230,6 +230,7 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	if err != nil {
 		return events.fail(ctx, err, flags.dryRun)
 	}
+	defer tempIn(c.StateDir)()
 	v.Died = died
 	events.begin(v)
 	progress := new(verify.Progress)

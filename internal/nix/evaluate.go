@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
@@ -93,8 +92,10 @@ func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scr
 	if err := closure.CheckConfiguration(r.Configuration); err != nil {
 		return Evaluation{}, err
 	}
-	if err := checkDir(r.Dir); err != nil {
-		return Evaluation{}, err
+	if r.Dir != "" {
+		if err := closure.CheckSourceDir(r.Dir); err != nil {
+			return Evaluation{}, err
+		}
 	}
 	version, err := n.Version(ctx)
 	if err != nil {
@@ -144,14 +145,6 @@ func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scr
 	return evaluation(r.StoreDir, r.Configuration, version, out, err)
 }
 
-// checkDir refuses a directory that is not below a flake's source.
-func checkDir(dir string) error {
-	if dir != "" && (!filepath.IsLocal(dir) || filepath.Clean(dir) != dir || dir == ".") {
-		return fmt.Errorf("%q is not the name of a directory below a flake's source", clip(dir))
-	}
-	return nil
-}
-
 // Instantiate evaluates where a release is made, by Nix's own means: it writes
 // the derivations into the store, and fetches inputs that the lock file names
 // and the store lacks.
@@ -161,6 +154,16 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 	}
 	if _, err := closure.ParseStorePath(string(src.Path)); err != nil {
 		return Evaluation{}, err
+	}
+	if src.Dir != "" {
+		if err := closure.CheckSourceDir(src.Dir); err != nil {
+			return Evaluation{}, err
+		}
+	}
+	if src.Dir != "" {
+		if err := closure.CheckSourceDir(src.Dir); err != nil {
+			return Evaluation{}, err
+		}
 	}
 	if src.NarHash.IsZero() {
 		// Nix would take the source for what it happens to be.
@@ -174,12 +177,22 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 		"--read-write-mode",
 		"--option", "extra-experimental-features", "nix-command flakes",
 	}, evalSettings(), []string{
-		"--argstr", "flake", "path:" + string(src.Path) + "?narHash=" + url.QueryEscape(src.NarHash.String()),
+		"--argstr", "flake", src.ref(),
 		"--argstr", "configuration", configuration,
 		"--expr", builtin,
 	})
 	out, err := n.run(ctx, command{program: "nix-instantiate", args: args, timeout: n.config.Timeout})
 	return evaluation(src.Path.Dir(), configuration, version, out, err)
+}
+
+// ref names the source as a flake, such that nothing else can be evaluated in
+// its place.
+func (s Source) ref() string {
+	ref := "path:" + string(s.Path) + "?narHash=" + url.QueryEscape(s.NarHash.String())
+	if s.Dir != "" {
+		ref += "&dir=" + url.QueryEscape(s.Dir)
+	}
+	return ref
 }
 
 // evalSettings are what both evaluations have in common, so that they have the

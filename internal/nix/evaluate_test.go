@@ -139,6 +139,7 @@ func TestInstantiateRefuses(t *testing.T) {
 		"no configuration":     func(_ *Source, c *string) { *c = "" },
 		"odd configuration":    func(_ *Source, c *string) { *c = "a${b}" },
 		"flag as a name":       func(_ *Source, c *string) { *c = "--impure" },
+		"directory elsewhere":  func(src *Source, _ *string) { src.Dir = "../x" },
 		"no hash":              func(src *Source, _ *string) { src.NarHash = nar.Hash{} },
 		"no source":            func(src *Source, _ *string) { src.Path = "" },
 		"source with a query":  func(src *Source, _ *string) { src.Path += "?dir=x" + closure.StorePath("&") },

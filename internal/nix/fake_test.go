@@ -17,7 +17,9 @@ import (
 // and notes beside itself how it was run.
 type fake struct {
 	Stdout, Stderr string
-	Code           int
+	// Prefetch is printed by nix flake prefetch in the place of Stdout.
+	Prefetch string
+	Code     int
 	// Do are commands of the shell to run before it ends. $here is the
 	// directory of the script; programs have a variable each.
 	Do string
@@ -33,7 +35,10 @@ $readlink /proc/self/ns/net >$here/netns
 pwd >$here/dir
 $env -0 >$here/env
 printf '%s\0' "${0##*/}" "$@" >$here/args
-$cat $here/stdout
+case "$*" in
+"flake prefetch "*) $cat $here/prefetch ;;
+*) $cat $here/stdout ;;
+esac
 $cat $here/stderr >&2
 $do
 exit $code
@@ -83,6 +88,7 @@ func newFake(t *testing.T, config Config, version string, f fake) *fakeNix {
 	}
 	writeFile(t, filepath.Join(dir, "stdout"), f.Stdout)
 	writeFile(t, filepath.Join(dir, "stderr"), f.Stderr)
+	writeFile(t, filepath.Join(dir, "prefetch"), f.Prefetch)
 	writeFile(t, filepath.Join(dir, "version"), version)
 	config.BinDir = dir
 	// What a run leaves in the temporary directory is seen there.
@@ -108,7 +114,18 @@ func recorded(t *testing.T, version, name string) *fakeNix {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newFake(t, Config{}, string(v), fake{Stdout: read(".stdout"), Stderr: read(".stderr"), Code: code})
+	return newFake(t, Config{}, string(v), fake{Stdout: read(".stdout"), Stderr: read(".stderr"), Prefetch: prefetched(t, version), Code: code})
+}
+
+// prefetched is what nix flake prefetch of that version printed of the flake of
+// the other recordings, "" where there is none.
+func prefetched(t *testing.T, version string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", version, "prefetch.stdout"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // recordedVersions are the directories of testdata.

@@ -15,6 +15,9 @@ import (
 type Source struct {
 	Path    closure.StorePath
 	NarHash nar.Hash
+	// Dir is the directory of flake.nix within the source, without slashes at its
+	// ends; "" is the source itself.
+	Dir string
 	// Revision is the commit that the source is, in hexadecimal digits; empty
 	// where it is under no version control or has changes that are not
 	// committed.
@@ -22,56 +25,84 @@ type Source struct {
 }
 
 // FlakeSource copies the source of the flake that flakeRef names, such as
-// "path:/some/dir", "git+file:///some/checkout" or a store path, into the store
-// and returns where. The lock file is not updated; one that lacks an input is
-// an error.
+// "path:/some/dir", "git+file:///some/checkout?dir=machines" or a store path, into
+// the store and returns where. The lock file is not updated; one that lacks an
+// input is an error.
 func (n *Nix) FlakeSource(ctx context.Context, flakeRef string) (Source, error) {
 	version, err := n.Version(ctx)
 	if err != nil {
 		return Source{}, err
 	}
-	out, err := n.run(ctx, command{
-		program: "nix",
-		args: []string{
-			"flake", "metadata", "--json", "--no-update-lock-file",
-			"--option", "extra-experimental-features", "nix-command flakes",
-			"--option", "accept-flake-config", "false",
-			"--option", "flake-registry", "",
-			"--option", "use-registries", "false",
-			"--", flakeRef,
-		},
-		timeout: n.config.Timeout,
-	})
-	if err != nil {
-		return Source{}, fmt.Errorf("read flake %q: %w", clip(flakeRef), err)
+	ask := func(words ...string) ([]byte, error) {
+		out, err := n.run(ctx, command{
+			program: "nix",
+			args: append(words, "--json",
+				"--option", "extra-experimental-features", "nix-command flakes",
+				"--option", "accept-flake-config", "false",
+				"--option", "flake-registry", "",
+				"--option", "use-registries", "false",
+				"--", flakeRef,
+			),
+			timeout: n.config.Timeout,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read flake %q: %w", clip(flakeRef), err)
+		}
+		return out, nil
 	}
-	s, err := decodeMetadata(out)
+	metadata, err := ask("flake", "metadata", "--no-update-lock-file")
+	if err != nil {
+		return Source{}, err
+	}
+	// Since Nix 2.35 the metadata may name a path that nothing was copied to, or
+	// none; to fetch it is what promises a copy.
+	fetched, err := ask("flake", "prefetch")
+	if err != nil {
+		return Source{}, err
+	}
+	s, err := decodeSource(metadata, fetched)
 	if err != nil {
 		return Source{}, fmt.Errorf("read flake %q: output of %s: %w", clip(flakeRef), version, err)
 	}
 	return s, nil
 }
 
-// decodeMetadata reads nix flake metadata --json. Each version adds members;
-// the ones read here have been the same since Nix 2.18.
-func decodeMetadata(out []byte) (Source, error) {
-	var v struct {
-		Path   string `json:"path"`
+// decodeSource reads nix flake metadata --json and nix flake prefetch --json.
+// Each version adds members; the ones read here have been the same since Nix
+// 2.18.
+func decodeSource(metadata, fetched []byte) (Source, error) {
+	var m struct {
 		Locked struct {
 			NarHash string `json:"narHash"`
+			Dir     string `json:"dir"`
 		} `json:"locked"`
 		Revision string `json:"revision"`
 	}
-	if err := json.Unmarshal(out, &v); err != nil {
+	if err := json.Unmarshal(metadata, &m); err != nil {
 		return Source{}, errors.New("not the metadata of a flake")
 	}
-	p, err := closure.ParseStorePath(v.Path)
+	var f struct {
+		StorePath string `json:"storePath"`
+		Hash      string `json:"hash"`
+	}
+	if err := json.Unmarshal(fetched, &f); err != nil {
+		return Source{}, errors.New("not what was fetched of a flake")
+	}
+	p, err := closure.ParseStorePath(f.StorePath)
 	if err != nil {
 		return Source{}, err
 	}
-	hash, err := nar.ParseHash(v.Locked.NarHash)
+	hash, err := nar.ParseHash(f.Hash)
 	if err != nil {
 		return Source{}, err
 	}
-	return Source{Path: p, NarHash: hash, Revision: v.Revision}, nil
+	if m.Locked.NarHash != "" && m.Locked.NarHash != f.Hash {
+		return Source{}, fmt.Errorf("the source has the hash %q and then %q: it changed meanwhile", clip(m.Locked.NarHash), clip(f.Hash))
+	}
+	if m.Locked.Dir != "" {
+		if err := closure.CheckSourceDir(m.Locked.Dir); err != nil {
+			return Source{}, err
+		}
+	}
+	return Source{Path: p, NarHash: hash, Dir: m.Locked.Dir, Revision: m.Revision}, nil
 }

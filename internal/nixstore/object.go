@@ -3,20 +3,21 @@ package nixstore
 import (
 	"fmt"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// OpenObject opens the directory that the store object p is, to be given to
-// what hashes an entry of it. A link in the place of p is not followed; an
-// object that is no directory fails with ENOTDIR.
-func (s *Store) OpenObject(p closure.StorePath) (*os.File, error) {
+// OpenDirectory opens the directory that the store object p is, or dir below it
+// where that is not "", to be given to what hashes an entry of it. No link is
+// followed; what is no directory fails with ENOTDIR.
+func (s *Store) OpenDirectory(p closure.StorePath, dir string) (*os.File, error) {
 	if err := s.check(p); err != nil {
 		return nil, err
 	}
-	f, err := openBelow(s.file, p.Base(), unix.O_PATH|unix.O_DIRECTORY)
+	f, err := openBelow(s.file, path.Join(p.Base(), dir), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"every.channel/ec-verify/internal/flakelock"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/rebuild"
@@ -107,6 +108,19 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, err
 	}
+	store, err := nixstore.OpenStore("", req.StoreDir)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	source, err := hashSource(ctx, store, src)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := lockedInputs(store, src.Path, source)
+	if err != nil {
+		return nil, err
+	}
 	eval, err := n.Instantiate(ctx, src, req.Configuration)
 	if err != nil {
 		return nil, err
@@ -121,11 +135,6 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if _, err := n.Realise(ctx, eval.DrvPath, filepath.Join(roots, "toplevel"), &p.Build); err != nil {
 		return nil, err
 	}
-	store, err := nixstore.OpenStore("", req.StoreDir)
-	if err != nil {
-		return nil, err
-	}
-	defer store.Close()
 	p.enter("hash")
 	infos, err := registered(ctx, req.StoreDir, eval.OutPath)
 	if err != nil {
@@ -144,17 +153,14 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	}
 	m := &closure.Manifest{
 		SchemaVersion: closure.ManifestSchema, Kind: closure.ManifestKind,
-		Configuration: req.Configuration, System: eval.System, StoreDir: req.StoreDir,
+		Configuration: req.Configuration, System: eval.System, StoreDir: req.StoreDir, Source: source,
 		Toplevel: closure.Toplevel{DrvPath: eval.DrvPath, OutPath: eval.OutPath},
 		Paths:    infos, Unreproducible: []closure.Unreproducible{},
-	}
-	if m.Source, err = hashSource(ctx, store, src.Path); err != nil {
-		return nil, err
 	}
 	var untried string
 	if embedded(m, src.Path) {
 		p.enter("evaluate again")
-		if untried, err = tryEvaluation(ctx, n, store, m, src.Path); err != nil {
+		if untried, err = tryEvaluation(ctx, n, store, m, src.Path, inputs); err != nil {
 			return nil, err
 		}
 	}
@@ -254,16 +260,41 @@ func describeOrigin(graph nixstore.Graph, infos []closure.PathInfo) error {
 	return nil
 }
 
-func hashSource(ctx context.Context, store *nixstore.Store, flake closure.StorePath) (closure.Source, error) {
-	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, store.File(), flake.Base())
+// hashSource hashes the flake that nix says it put into the store.
+func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (closure.Source, error) {
+	exists, err := store.Exists(src.Path)
 	if err != nil {
-		return closure.Source{}, fmt.Errorf("hash the flake %s: %w", flake, err)
+		return closure.Source{}, err
 	}
-	lock, err := verify.HashLock(ctx, store, flake)
+	if !exists {
+		return closure.Source{}, fmt.Errorf("nix says that the flake is at %s, and there is nothing", src.Path)
+	}
+	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, store.File(), src.Path.Base())
 	if err != nil {
+		return closure.Source{}, fmt.Errorf("hash the flake %s: %w", src.Path, err)
+	}
+	if !src.NarHash.IsZero() && sum.Hash != src.NarHash {
+		return closure.Source{}, fmt.Errorf("nix says that the flake %s has the hash %s, and it has %s", src.Path, src.NarHash, sum.Hash)
+	}
+	s := closure.Source{NarHash: sum.Hash, Dir: src.Dir}
+	if s.LockNarHash, err = verify.HashLock(ctx, store, src.Path, s); err != nil {
 		return closure.Source{}, fmt.Errorf("hash the flake's lock file: %w", err)
 	}
-	return closure.Source{NarHash: sum.Hash, LockNarHash: lock}, nil
+	return s, nil
+}
+
+// lockedInputs returns the inputs that the flake's lock file names. One that it
+// does not say the hash of is an error: nothing that is made of such a flake can
+// be verified.
+func lockedInputs(store *nixstore.Store, flake closure.StorePath, s closure.Source) ([]flakelock.Input, error) {
+	if s.LockNarHash.IsZero() {
+		return nil, nil
+	}
+	lock, err := store.ReadFile(flake, s.LockFile(), flakelock.MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("read the flake's lock file: %w", err)
+	}
+	return flakelock.Parse(flake.Dir(), lock)
 }
 
 var errSigned = errors.New("it holds a signed release, whose signature new files would break; choose another --out")

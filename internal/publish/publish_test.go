@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -145,18 +146,18 @@ func TestHashSource(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, string(flake)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	got, err := hashSource(t.Context(), store, flake)
+	got, err := hashSource(t.Context(), store, nix.Source{Path: flake})
 	if err != nil || got.NarHash.IsZero() || !got.LockNarHash.IsZero() {
 		t.Errorf("without a lock file: got %+v, %v", got, err)
 	}
 	if err := os.WriteFile(filepath.Join(root, string(flake), "flake.lock"), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	locked, err := hashSource(t.Context(), store, flake)
+	locked, err := hashSource(t.Context(), store, nix.Source{Path: flake})
 	if err != nil || locked.LockNarHash.IsZero() || locked.NarHash == got.NarHash {
 		t.Errorf("with a lock file: got %+v, %v", locked, err)
 	}
-	if _, err := hashSource(t.Context(), store, object("z", "gone")); err == nil {
+	if _, err := hashSource(t.Context(), store, nix.Source{Path: object("z", "gone")}); err == nil {
 		t.Error("a source that is not there: no error")
 	}
 }

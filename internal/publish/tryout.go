@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
+	"every.channel/ec-verify/internal/flakelock"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
@@ -16,13 +15,10 @@ import (
 // inputs that the closure has. It fails where that is not possible or gives
 // another system, since no machine could verify the release then. Where a
 // sandbox cannot be made here, it returns why.
-func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *closure.Manifest, src closure.StorePath) (untried string, err error) {
-	sources, err := evalSources(store, m, src)
-	if err != nil {
-		return "", err
-	}
+func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *closure.Manifest, src closure.StorePath, inputs []flakelock.Input) (untried string, err error) {
 	got, err := n.Evaluate(ctx, nix.EvalRequest{
-		StoreDir: m.StoreDir, Configuration: m.Configuration, Flake: sources[0], Inputs: sources[1:],
+		StoreDir: m.StoreDir, Configuration: m.Configuration, Dir: m.Source.Dir,
+		Flake: evalSource(store, m, src), Inputs: evalInputs(store, m, inputs),
 	})
 	var unfit *nix.EvaluationError
 	switch {
@@ -38,30 +34,19 @@ func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *cl
 	return "", nil
 }
 
-// evalSources returns the flake's source, and those of its locked inputs that the
-// closure has.
-func evalSources(store *nixstore.Store, m *closure.Manifest, src closure.StorePath) ([]nix.EvalSource, error) {
+// evalInputs returns those of the locked inputs that the closure has.
+func evalInputs(store *nixstore.Store, m *closure.Manifest, inputs []flakelock.Input) []nix.EvalSource {
 	paths := m.Closure()
-	source := func(p closure.StorePath) nix.EvalSource {
-		info := paths[p]
-		return nix.EvalSource{Store: store.File(), Name: p.Base(), NarHash: info.NarHash, NarSize: info.NarSize}
-	}
-	sources := []nix.EvalSource{source(src)}
-	lock, err := store.ReadFile(src, "flake.lock", closure.MaxLockFile)
-	if m.Source.LockNarHash.IsZero() {
-		return sources, nil // it has none
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the flake's lock file: %w", err)
-	}
-	locked, err := m.StoreDir.LockedSources(lock)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range slices.Sorted(maps.Keys(locked)) {
-		if info, ok := paths[p]; ok && info.NarHash == locked[p] && p != src {
-			sources = append(sources, source(p))
+	var sources []nix.EvalSource
+	for _, in := range inputs {
+		if info, ok := paths[in.Path]; ok && info.NarHash == in.Hash {
+			sources = append(sources, evalSource(store, m, in.Path))
 		}
 	}
-	return sources, nil
+	return sources
+}
+
+func evalSource(store *nixstore.Store, m *closure.Manifest, p closure.StorePath) nix.EvalSource {
+	info := m.Closure()[p]
+	return nix.EvalSource{Store: store.File(), Name: p.Base(), NarHash: info.NarHash, NarSize: info.NarSize}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"every.channel/ec-verify/internal/flakelock"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
@@ -337,7 +338,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	if r.derivations.Binds, err = place(r.derivations.Dir, sources); err != nil {
 		return err
 	}
-	request := nix.EvalRequest{StoreDir: m.StoreDir, Configuration: m.Configuration, Flake: sources[0].source()}
+	request := nix.EvalRequest{StoreDir: m.StoreDir, Configuration: m.Configuration, Dir: m.Source.Dir, Flake: sources[0].source()}
 	for _, in := range sources[1:] {
 		request.Inputs = append(request.Inputs, in.source())
 	}
@@ -392,21 +393,21 @@ func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, err
 	}
 	sources := []*input{flake}
 	// It is a part of the source, which was just verified.
-	lock, err := store.ReadFile(r.req.Source, "flake.lock", closure.MaxLockFile)
+	lock, err := store.ReadFile(r.req.Source, m.Source.LockFile(), flakelock.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return sources, nil // no inputs
 	}
 	if err != nil {
 		return nil, err
 	}
-	locked, err := m.StoreDir.LockedSources(lock)
+	locked, err := flakelock.Parse(m.StoreDir, lock)
 	if err != nil {
 		return nil, err
 	}
-	for p, h := range locked {
-		r.inputs.locked[p] = h
+	for _, in := range locked {
+		r.inputs.locked[in.Path] = in.Hash
 	}
-	for p := range locked {
+	for p := range r.inputs.locked {
 		exists, err := store.Exists(p)
 		if err != nil {
 			return nil, err

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"syscall"
 
+	"every.channel/ec-verify/internal/flakelock"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -78,7 +77,7 @@ func (r *run) evaluate(ctx context.Context, src source) (nix.Evaluation, error) 
 		return nix.Evaluation{}, err
 	}
 	got, err := r.Evaluator.Evaluate(ctx, nix.EvalRequest{
-		StoreDir: r.StoreDir, Configuration: r.manifest.Configuration,
+		StoreDir: r.StoreDir, Configuration: r.manifest.Configuration, Dir: r.manifest.Source.Dir,
 		Flake: r.evalSource(src.path, src.sum), Inputs: inputs, Used: r.progress.evaluated,
 	})
 	var unfit *nix.EvaluationError
@@ -101,18 +100,19 @@ func (r *run) evalSource(p closure.StorePath, sum nar.Sum) nix.EvalSource {
 // has, as the lock file has them. An input that differs from it is left out; the
 // failure says so of the first, for an evaluation that fails for want of it.
 func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSource, bad *failure, err error) {
-	lock, err := r.store.ReadFile(src.path, lockFile, closure.MaxLockFile)
+	lock, err := r.store.ReadFile(src.path, r.manifest.Source.LockFile(), flakelock.MaxSize)
 	if isAbsent(err) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, &failure{cause: report.SourceUnreadable, path: string(src.path) + "/" + lockFile, err: err}
+		return nil, nil, &failure{cause: report.SourceUnreadable, path: string(src.path) + "/" + r.manifest.Source.LockFile(), err: err}
 	}
-	locked, err := r.StoreDir.LockedSources(lock)
+	locked, err := flakelock.Parse(r.StoreDir, lock)
 	if err != nil {
-		return nil, nil, &failure{cause: report.EvaluationFailed, path: string(src.path) + "/" + lockFile, err: err}
+		return nil, nil, &failure{cause: report.EvaluationFailed, path: string(src.path) + "/" + r.manifest.Source.LockFile(), err: err}
 	}
-	for _, p := range slices.Sorted(maps.Keys(locked)) {
+	for _, in := range locked {
+		p := in.Path
 		if p == src.path {
 			continue
 		}
@@ -122,11 +122,11 @@ func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSo
 			return nil, nil, ctx.Err()
 		case isAbsent(err):
 			continue // not every input is needed; the evaluation says of which it is
-		case err == nil && sum.Hash == locked[p]:
+		case err == nil && sum.Hash == in.Hash:
 			inputs = append(inputs, r.evalSource(p, sum))
 			continue
 		case err == nil:
-			err = fmt.Errorf("the flake's input has the NAR hash %s, and the lock file states %s", sum.Hash, locked[p])
+			err = fmt.Errorf("the flake's input has the NAR hash %s, and the lock file states %s", sum.Hash, in.Hash)
 		}
 		if bad == nil {
 			bad = &failure{cause: report.EvaluationFailed, path: string(p), err: err}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"syscall"
 
 	"every.channel/ec-verify/internal/nixstore"
@@ -11,8 +12,6 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
-
-const lockFile = "flake.lock"
 
 // maxSource bounds the embedded flake and each of its inputs, of which nothing
 // states the size; all of nixpkgs has less than 1 GiB.
@@ -56,8 +55,8 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: err}
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: r.Flake, err: err}
-	case rest != "":
-		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to a store path", rest, p)}
+	case rest != "" && rest != "/"+r.manifest.Source.Dir:
+		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, p, r.flakePlace())}
 	}
 	sum, err := r.hashSourceTree(ctx, p)
 	switch {
@@ -73,6 +72,14 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 func (r *run) hashSourceTree(ctx context.Context, p closure.StorePath) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: maxSource})
 	return h.Sum(ctx, r.store.File(), p.Base())
+}
+
+// flakePlace says where in the store the release has its flake.
+func (r *run) flakePlace() string {
+	if dir := r.manifest.Source.Dir; dir != "" {
+		return "/" + dir
+	}
+	return "a store path"
 }
 
 // checkSource compares the embedded flake and its lock file with the release's.
@@ -91,7 +98,7 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 	if lock != want.LockNarHash {
 		r.sourceDiff = true
 		r.find(report.Finding{
-			Tier: report.TierSource, Cause: report.LockAltered, Path: string(src.path) + "/" + lockFile,
+			Tier: report.TierSource, Cause: report.LockAltered, Path: string(src.path) + "/" + want.LockFile(),
 			Want: hashOrNone(want.LockNarHash), Got: hashOrNone(lock),
 		})
 	}
@@ -108,25 +115,25 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 // hashLock returns the NAR hash of the flake's lock file, zero where it has
 // none.
 func (r *run) hashLock(ctx context.Context, flake closure.StorePath) (nar.Hash, error) {
-	hash, err := HashLock(ctx, r.store, flake)
+	hash, err := HashLock(ctx, r.store, flake, r.manifest.Source)
 	if err != nil {
-		return nar.Hash{}, &failure{cause: report.SourceUnreadable, path: string(flake) + "/" + lockFile, err: err}
+		return nar.Hash{}, &failure{cause: report.SourceUnreadable, path: string(flake) + "/" + r.manifest.Source.LockFile(), err: err}
 	}
 	return hash, nil
 }
 
-// HashLock returns the NAR hash of the file flake.lock in the store path
-// flake, and the zero hash where there is no such file.
-func HashLock(ctx context.Context, store *nixstore.Store, flake closure.StorePath) (nar.Hash, error) {
-	dir, err := store.OpenObject(flake)
+// HashLock returns the NAR hash of the lock file of the source s, which lies at
+// the store path flake, and the zero hash where there is no such file.
+func HashLock(ctx context.Context, store *nixstore.Store, flake closure.StorePath, s closure.Source) (nar.Hash, error) {
+	dir, err := store.OpenDirectory(flake, s.Dir)
 	if err != nil {
-		if errors.Is(err, syscall.ENOTDIR) {
+		if errors.Is(err, syscall.ENOTDIR) || s.Dir != "" && isAbsent(err) {
 			return nar.Hash{}, nil
 		}
 		return nar.Hash{}, err
 	}
 	defer dir.Close()
-	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, dir, lockFile)
+	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, dir, path.Base(s.LockFile()))
 	if isAbsent(err) {
 		return nar.Hash{}, nil
 	}

@@ -37,8 +37,9 @@ var sourceForm = json.MarshalToFunc(func(e *jsontext.Encoder, s *Source) error {
 	type plain struct {
 		NarHash     nar.Hash  `json:"narHash"`
 		LockNarHash *nar.Hash `json:"lockNarHash"`
+		Dir         string    `json:"dir,omitzero"`
 	}
-	w := plain{NarHash: s.NarHash}
+	w := plain{NarHash: s.NarHash, Dir: s.Dir}
 	if !s.LockNarHash.IsZero() {
 		w.LockNarHash = &s.LockNarHash
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 
@@ -62,6 +63,22 @@ type Source struct {
 	// LockNarHash is the NAR hash of its flake.lock; the zero value, written as
 	// null, says that the flake has no inputs and no lock file.
 	LockNarHash nar.Hash `json:"lockNarHash"`
+	// Dir is the directory of the tree that holds flake.nix and flake.lock; ""
+	// is the tree itself, and not written. See [CheckSourceDir].
+	Dir string `json:"dir,omitzero"`
+}
+
+// LockFile returns the path of the lock file within the source.
+func (s Source) LockFile() string { return path.Join(s.Dir, "flake.lock") }
+
+// CheckSourceDir reports whether dir can be the directory of a flake within its
+// source: names of letters, digits, "_", ".", "+" and "-" with a "/" between
+// them, at most 200 bytes, none of them "." or "..".
+func CheckSourceDir(dir string) error {
+	if len(dir) > 200 || !dirPattern.MatchString(dir) || path.Clean("/"+dir) != "/"+dir {
+		return fmt.Errorf("directory %q of a flake: want names of letters, digits, '_', '.', '+' and '-', and '/' between them", clip(dir))
+	}
+	return nil
 }
 
 // Toplevel is the root of a system's closure and the derivation that makes it.
@@ -167,6 +184,7 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 }
 
 var (
+	dirPattern           = regexp.MustCompile(`^[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$`)
 	configurationPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
 	systemPattern        = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
 	outputPattern        = regexp.MustCompile(`^[A-Za-z0-9+._?=-]{1,64}$`)
@@ -201,6 +219,11 @@ func (m *Manifest) check() error {
 	}
 	if m.Source.NarHash.IsZero() {
 		return errors.New("source has no narHash")
+	}
+	if m.Source.Dir != "" {
+		if err := CheckSourceDir(m.Source.Dir); err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
 	}
 	if _, err := dir.Parse(string(m.Toplevel.DrvPath)); err != nil || !m.Toplevel.DrvPath.IsDerivation() {
 		return fmt.Errorf("toplevel drvPath %q: want a .drv in %s", clip(string(m.Toplevel.DrvPath)), dir)

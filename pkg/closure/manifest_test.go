@@ -74,6 +74,43 @@ func TestManifestRoundTrip(t *testing.T) {
 	}
 }
 
+// A flake need not be at the root of its source.
+func TestManifestSourceDir(t *testing.T) {
+	for dir, valid := range map[string]bool{
+		"nixos": true, "a/b-1.2+c/_": true, "...": true, strings.Repeat("d", 200): true,
+		".": false, "..": false, "a/..": false, "a/../b": false, "./a": false, "/a": false, "a/": false, "a//b": false,
+		"a b": false, "a?b": false, "a&dir=b": false, "a\nb": false, "\xff": false, strings.Repeat("d", 201): false,
+	} {
+		want := testManifest()
+		want.Source.Dir = dir
+		encoded, err := want.Encode()
+		if (err == nil) != valid {
+			t.Errorf("directory %q: %v", dir, err)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := DecodeManifest(encoded); err != nil || got.Source != want.Source {
+			t.Errorf("directory %q: read as %+v, %v", dir, got, err)
+		}
+		if want.Source.LockFile() != dir+"/flake.lock" {
+			t.Errorf("lock file of %q: %s", dir, want.Source.LockFile())
+		}
+	}
+	if data, err := testManifest().Encode(); err != nil || bytes.Contains(data, []byte(`"dir"`)) {
+		t.Errorf("a flake at the root has a directory: %v", err)
+	}
+	s := `"lockNarHash": "` + testManifest().Source.LockNarHash.String() + `"`
+	data, err := testManifest().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeManifest(bytes.Replace(data, []byte(s), []byte(s+`,
+    "dir": ""`), 1)); err == nil {
+		t.Error("an empty directory is taken for none")
+	}
+}
+
 // A flake without inputs has no lock file, and a closure of one path needs
 // nothing that is optional.
 func TestManifestRoundTripOfTheLeast(t *testing.T) {

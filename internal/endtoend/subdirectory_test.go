@@ -1,0 +1,58 @@
+package endtoend
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSubdirectory is of a flake that is not at the root of its source, as in a
+// repository with more than machines: the builder records where it is, and the
+// machine evaluates the same.
+func TestSubdirectory(t *testing.T) {
+	m := start(t)
+	m.Run("sh", "-euc", `mkdir -p /srv/mono/machines
+cp -r "$(readlink -f /etc/every-channel/flake)" /srv/mono/machines/nixos
+chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
+	create := []string{"env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "--best-before", "87600h", "--tag", tag}
+	m.Run(append(create, "path:/srv/mono?dir=machines/nixos#testhost", "--out", releases+"/"+tag)...)
+	m.manifest = m.readManifest(m.Path(releases + "/" + tag + "/closure-testhost.json"))
+	if got := m.manifest.Source.Dir; got != "machines/nixos" || m.manifest.Source.LockNarHash.IsZero() {
+		t.Errorf("the manifest's source is %+v, want that of machines/nixos", m.manifest.Source)
+	}
+	m.Activate(string(m.manifest.Toplevel.OutPath), "")
+	source := strings.TrimSuffix(strings.TrimSpace(m.Run("readlink", "-f", "/etc/every-channel/flake")), "/machines/nixos")
+	t.Run("verified", func(t *testing.T) {
+		a := m.verify("--rebuild=config")
+		a.expect(t, "verified", 0)
+		for _, tier := range a.Tiers {
+			if tier.Status != "done" {
+				t.Errorf("tier %s is %s: %s", tier.Name, tier.Status, tier.Why)
+			}
+		}
+	})
+	t.Run("another directory of it", func(t *testing.T) {
+		m.Run("ln", "-sfn", source+"/machines", "/etc/every-channel/flake")
+		m.verify().expect(t, "drifted", 1, "source-altered")
+	})
+	t.Run("the source itself", func(t *testing.T) {
+		m.Run("ln", "-sfn", source, "/etc/every-channel/flake")
+		m.verify().expect(t, "verified", 0)
+	})
+}
+
+// TestUnlockedInput: what no machine could evaluate is not made a release of.
+// Nix itself takes an input that is locked by its commit alone.
+func TestUnlockedInput(t *testing.T) {
+	m := start(t)
+	m.Run("mkdir", "/srv/unlocked")
+	dir := m.Path("/srv/unlocked")
+	write(t, filepath.Join(dir, "flake.nix"), `{ inputs.library.url = "github:owner/library"; outputs = { self, library }: { }; }`)
+	locked := `"owner":"owner","repo":"library","type":"github"`
+	write(t, filepath.Join(dir, "flake.lock"), `{"nodes":{"library":{"locked":{"rev":"0123456789abcdef0123456789abcdef01234567",`+locked+`},"original":{`+locked+`}},"root":{"inputs":{"library":"library"}}},"root":"root","version":7}`)
+	_, stderr, code := m.Exec(context.Background(), program, "manifest", "create", "/srv/unlocked#testhost", "--out", "/srv/out")
+	if code != 4 || !strings.Contains(stderr, `lock file: no narHash of the input "library"`) {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}

@@ -1,0 +1,134 @@
+// Package flakelock reads flake.lock: which inputs a flake is evaluated with,
+// and where in the store they lie.
+package flakelock
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// MaxSize bounds a lock file in bytes.
+const MaxSize = 16 << 20
+
+// Input is a locked input of a flake. Whether anything lies at its path is
+// another matter: not every input is needed.
+type Input struct {
+	// Name is the name of its node in the lock file, as it stands there.
+	Name string
+	Path closure.StorePath
+	Hash nar.Hash
+}
+
+// UnlockedError says that the lock file does not say what an input is. Nix
+// would ask the network for it at each evaluation, which a machine that is
+// verified does not have.
+type UnlockedError struct {
+	// Inputs are names of nodes, ascending, as they stand in the lock file.
+	Inputs []string
+}
+
+func (e *UnlockedError) Error() string {
+	quoted := make([]string, len(e.Inputs))
+	for i, name := range e.Inputs {
+		quoted[i] = fmt.Sprintf("%q", clip(name))
+	}
+	const shown = 10
+	if n := len(quoted); n > shown {
+		quoted = append(quoted[:shown], fmt.Sprintf("and %d more", n-shown))
+	}
+	return fmt.Sprintf("lock file: no narHash of the input %s: no machine without network can obtain it, so none can evaluate this flake; lock it anew with nix flake update", strings.Join(quoted, ", "))
+}
+
+type node struct {
+	Inputs map[string]jsontext.Value `json:"inputs"`
+	Locked *struct {
+		Type    string `json:"type"`
+		Path    string `json:"path"`
+		NarHash string `json:"narHash"`
+	} `json:"locked"`
+}
+
+// isWithin reports whether n is a part of the source of the flake that names
+// it, as an input of type path with a relative path is.
+func (n node) isWithin() bool {
+	return n.Locked.Type == "path" && n.Locked.NarHash == "" && !strings.HasPrefix(n.Locked.Path, "/")
+}
+
+// Parse returns the inputs that a lock file holds for the flake, those of its
+// inputs included, in the order of their names. One that has no narHash is an
+// [*UnlockedError].
+func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
+	var file struct {
+		Nodes map[string]node `json:"nodes"`
+		Root  string          `json:"root"`
+	}
+	if err := json.Unmarshal(lock, &file); err != nil {
+		return nil, errors.New("lock file: not the JSON of a flake.lock")
+	}
+	if _, ok := file.Nodes[file.Root]; !ok {
+		return nil, fmt.Errorf("lock file: no node %q, which is its root", clip(file.Root))
+	}
+	needed := map[string]bool{file.Root: true}
+	for todo := []string{file.Root}; len(todo) > 0; {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, value := range file.Nodes[name].Inputs {
+			if value.Kind() != '"' {
+				continue // a path to a node that another input names
+			}
+			var next string
+			if err := json.Unmarshal(value, &next); err != nil {
+				return nil, fmt.Errorf("lock file: an input of %q is no name", clip(name))
+			}
+			if _, ok := file.Nodes[next]; !ok {
+				return nil, fmt.Errorf("lock file: no node %q, which %q names", clip(next), clip(name))
+			}
+			if !needed[next] {
+				needed[next] = true
+				todo = append(todo, next)
+			}
+		}
+	}
+	delete(needed, file.Root)
+
+	var inputs []Input
+	var unlocked []string
+	for _, name := range slices.Sorted(maps.Keys(needed)) {
+		n := file.Nodes[name]
+		switch {
+		case n.Locked == nil:
+			unlocked = append(unlocked, name)
+			continue
+		case n.isWithin():
+			continue
+		case n.Locked.NarHash == "":
+			unlocked = append(unlocked, name)
+			continue
+		}
+		h, err := nar.ParseHash(n.Locked.NarHash)
+		if err != nil {
+			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
+		}
+		inputs = append(inputs, Input{Name: name, Path: dir.SourcePath(h, "source"), Hash: h})
+	}
+	if len(unlocked) > 0 {
+		return nil, &UnlockedError{Inputs: unlocked}
+	}
+	return inputs, nil
+}
+
+func clip(s string) string {
+	if len(s) > 100 {
+		return s[:100] + "…"
+	}
+	return s
+}
