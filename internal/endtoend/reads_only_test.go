@@ -192,7 +192,7 @@ func TestReadsOnlyLive(t *testing.T) {
 	}{
 		{0, flags},
 		{0, append([]string{"--state-dir", "/var/lib/ec-verify/a b"}, flags...)},
-		{0, append([]string{"--rebuild", "config"}, flags...)},
+		{4, append([]string{"--rebuild", "all", "--budget", "1ms"}, flags...)},
 		{0, append([]string{"--read", "disk"}, flags...)},
 		{0, []string{"status"}},
 		{0, []string{"hash", source}},
