@@ -32,11 +32,25 @@ const (
 	// maxReferences bounds the references of one path; the most that real
 	// systems have is some thousand.
 	maxReferences = 100_000
+	// maxClosure bounds what Closure returns, in bytes of memory. A system of 5,000
+	// store paths has some 12 MB.
+	maxClosure = 64 << 20
 )
 
 // ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for a
 // path that is not registered; Nix calls a registered path valid.
 var ErrNotValid = errors.New("path is not valid")
+
+// ErrTemp is wrapped by the errors of [OpenDatabase] that are about the temporary
+// directory, into which the database is copied, and not about the database.
+var ErrTemp = errors.New("the temporary directory is full or can't be written to")
+
+// tempError returns err, which putting something into the temporary directory
+// ended with, with what to do about it. It does not wrap err: that there is no such
+// directory would mean that there is no database.
+func tempError(err error) error {
+	return fmt.Errorf("%w (%s; TMPDIR names another one): %v", ErrTemp, os.TempDir(), err)
+}
 
 // Database is what a Nix database held at the time when it was opened. What
 // Nix registers or deletes later is not seen. It is safe for concurrent use.
@@ -45,6 +59,7 @@ type Database struct {
 	db        *sql.DB
 	copyDir   string
 	immutable bool
+	most      int64 // bytes that Closure returns at most
 }
 
 // OpenDatabase reads the database of the store dir of the machine whose file
@@ -87,9 +102,9 @@ func openDatabase(ctx context.Context, root, where string, dir closure.StoreDir)
 	if err := unix.Fstatfs(int(from.Fd()), &vfs); err != nil {
 		return nil, &fs.PathError{Op: "statfs", Path: where, Err: err}
 	}
-	d := &Database{dir: dir, immutable: vfs.Flags&unix.ST_RDONLY != 0}
+	d := &Database{dir: dir, immutable: vfs.Flags&unix.ST_RDONLY != 0, most: maxClosure}
 	if d.copyDir, err = os.MkdirTemp("", "ec-verify-nix-db-"); err != nil {
-		return nil, err
+		return nil, tempError(err)
 	}
 	defer func() {
 		if err != nil {
@@ -97,6 +112,10 @@ func openDatabase(ctx context.Context, root, where string, dir closure.StoreDir)
 		}
 	}()
 	if err := snapshot(ctx, from, d.copyDir); err != nil {
+		// Only the copy is written to.
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
+			err = tempError(err)
+		}
 		return nil, err
 	}
 	if err := d.connect(); err != nil {
@@ -227,7 +246,8 @@ func (d *Database) PathInfo(ctx context.Context, p closure.StorePath) (closure.P
 // Closure returns what is registered of root and of everything that can be
 // reached from it by references. A path whose row is malformed is left out and
 // its errors, one for each field, are in malformed, in ascending order of paths;
-// what it refers to is followed nonetheless.
+// what it refers to is followed nonetheless. What takes more memory than any system
+// is cut, with an error of the root's references.
 // It fails with [ErrNotValid] where root itself is not registered.
 func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closure.Closure, malformed []*RowError, err error) {
 	conn, err := d.conn(ctx)
@@ -237,6 +257,7 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 	defer conn.Close()
 	c = make(closure.Closure)
 	seen := map[closure.StorePath]bool{root: true}
+	held := int64(0)
 	for todo := []closure.StorePath{root}; len(todo) > 0; {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -248,6 +269,11 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 			c[p] = info
 		}
 		malformed = append(malformed, bad...)
+		if held += Cost(info) + int64(len(bad))*rowErrorCost; held > d.most {
+			delete(c, root)
+			malformed = append(malformed, rowError(string(root), "references", fmt.Errorf("its closure takes more than %d bytes of memory; the rest was not read", d.most)))
+			break
+		}
 		for _, ref := range info.References {
 			if !seen[ref] {
 				seen[ref] = true
@@ -257,6 +283,20 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 	}
 	slices.SortStableFunc(malformed, func(a, b *RowError) int { return strings.Compare(a.Path, b.Path) })
 	return c, malformed, nil
+}
+
+// rowErrorCost is what a RowError takes in memory at most.
+const rowErrorCost = 1 << 10
+
+// Cost returns what info takes in memory, in bytes, with a place in a map for it and
+// for each of its references.
+func Cost(info closure.PathInfo) int64 {
+	const place = 64
+	cost := int64(256 + place + len(info.Path) + len(info.Deriver) + len(info.CA))
+	for _, ref := range info.References {
+		cost += int64(len(ref)) + place
+	}
+	return cost
 }
 
 // boundedPath reads a path, or null for one above maxValueSize, which would

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -359,4 +360,54 @@ func symlink(t *testing.T, target, name string) {
 	if err := os.Symlink(target, name); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestClosureBound: a closure that takes more memory than any system's is cut, and
+// this is said of its root.
+func TestClosureBound(t *testing.T) {
+	root, name := testRoot(t, "wal")
+	w := openWriter(t, name)
+	for i := 1; i <= 200; i++ {
+		w.exec(register(i, object(i, "x")))
+		if i > 1 {
+			w.exec(refer(i-1, i))
+		}
+	}
+	w.close()
+	d := mustOpen(t, root)
+	d.most = 20_000
+	c, malformed, err := d.Closure(t.Context(), object(1, "x"))
+	if err != nil || len(c) == 0 || len(c) > 100 || len(malformed) != 1 || malformed[0].Path != string(object(1, "x")) || !strings.Contains(malformed[0].Reason, "was not read") {
+		t.Errorf("%d paths, %v, %v", len(c), malformed, err)
+	}
+}
+
+// TestTemporaryDirectory: where the copy can't be made, it is the temporary directory
+// that is named, and not the database.
+func TestTemporaryDirectory(t *testing.T) {
+	root, name := testRoot(t, "wal")
+	w := openWriter(t, name)
+	for i := 1; i <= 20; i++ {
+		w.exec(register(i, object(i, strings.Repeat("x", 100))))
+	}
+	w.close()
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", filepath.Join(temp, "none"))
+	check := func(want string) {
+		t.Helper()
+		_, err := OpenDatabase(t.Context(), root, closure.DefaultStoreDir)
+		if !errors.Is(err, ErrTemp) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), os.TempDir()) {
+			t.Errorf("OpenDatabase: %v", err)
+		}
+	}
+	check("no such file")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a file system of its own")
+	}
+	if err := unix.Mount("tmpfs", temp, "tmpfs", 0, "size=8k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(temp, unix.MNT_DETACH) })
+	t.Setenv("TMPDIR", temp)
+	check("no space left")
 }

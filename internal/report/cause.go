@@ -73,6 +73,9 @@ const (
 	DeriverDiffers Cause = "deriver-differs"
 	// NotRemembered: what was verified could not be written to the ledger.
 	NotRemembered Cause = "not-remembered"
+	// TempUnusable: the temporary directory is full or can't be written to, so that
+	// what is put there could not be looked at: the Nix database.
+	TempUnusable Cause = "temp-unusable"
 	// RunDied: the run before this one ended without a verdict.
 	RunDied Cause = "run-died"
 	// LedgerDamaged: what earlier runs verified is lost, since the ledger was
@@ -196,6 +199,7 @@ var causes = map[Cause]cause{
 	DatabaseUnreadable:             {Inconclusive, "the Nix database could not be read", "Check /nix/var/nix/db; run as root."},
 	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
 	NotRemembered:                  {Notice, "nothing of this run, or not all, was remembered", "Let the state directory be written to, and look whether its disk is full; the verdict does not depend on it."},
+	TempUnusable:                   {Inconclusive, "the temporary directory is full or can't be written to", "Make room in it, or name another one with TMPDIR; the Nix database, of which a copy is put there, was not read."},
 	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict stands by itself."},
 	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},

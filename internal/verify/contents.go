@@ -392,10 +392,18 @@ func (r *run) readClaims(ctx context.Context) *claims {
 		}
 	}
 	if ctx.Err() == nil {
-		r.find(report.Finding{Tier: report.TierContents, Cause: report.DatabaseUnreadable, Detail: err.Error()})
+		f := report.Finding{Tier: report.TierContents, Cause: report.DatabaseUnreadable, Detail: err.Error()}
+		if errors.Is(err, nixstore.ErrTemp) {
+			f.Cause = report.TempUnusable
+		}
+		r.find(f)
 	}
 	return &claims{}
 }
+
+// maxClaims is how much more memory than the manifest's paths the claims about them
+// may take, in bytes.
+const maxClaims = 16 << 20
 
 func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, error) {
 	c := &claims{known: true, others: closure.Closure{}, malformed: map[string][]*nixstore.RowError{}}
@@ -412,12 +420,23 @@ func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, 
 	for _, row := range rows {
 		c.malformed[row.Path] = append(c.malformed[row.Path], row)
 	}
+	// What others claim of a path is kept as far as it is not much more than what the
+	// manifest has of all.
+	left := int64(maxClaims)
+	for _, want := range r.manifest.Paths {
+		left += nixstore.Cost(want)
+	}
 	for _, want := range r.manifest.Paths {
 		if _, ok := c.running[want.Path]; ok || len(c.malformed[string(want.Path)]) > 0 {
 			continue
 		}
 		info, err := db.PathInfo(ctx, want.Path)
 		var row *nixstore.RowError
+		if err == nil {
+			if left -= nixstore.Cost(info); left < 0 {
+				err = &nixstore.RowError{Path: string(want.Path), Field: "references", Reason: "with those of other paths they take too much memory"}
+			}
+		}
 		switch {
 		case err == nil:
 			c.others[want.Path] = info
@@ -430,11 +449,23 @@ func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, 
 	return c, nil
 }
 
+// maxExtra bounds the findings about paths that the release does not have. A
+// machine that runs another system has a few thousand of them at most.
+const maxExtra = 10_000
+
 // findExtra adds a finding for each path that the running system's closure has
 // and the release has not.
 func (r *run) findExtra(claims *claims) {
 	want := r.manifest.Closure()
-	for _, d := range closure.CompareMembers(want, claims.running) {
+	extra := closure.CompareMembers(want, claims.running)
+	for i, d := range extra {
+		if i == maxExtra {
+			r.find(report.Finding{
+				Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem(),
+				Detail: fmt.Sprintf("and %d more that the release does not have", len(extra)-i-1),
+			})
+			break
+		}
 		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem()})
 	}
 	for path, rows := range claims.malformed {
