@@ -191,6 +191,9 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	if result.Untried != "" {
 		a.complain(fmt.Errorf("warning: whether a machine can evaluate the flake with nothing but the system's closure was not tried: %s", result.Untried))
 	}
+	if result.Naming != nil {
+		a.complain(fmt.Errorf("warning: %s", result.Naming))
+	}
 	fmt.Fprintf(a.stdout, "release %s, configuration %s: %d store paths, %s\n",
 		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
 	if result.Rebuilt > 0 {

@@ -2,6 +2,9 @@ package endtoend
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +43,33 @@ chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
 		m.Run("ln", "-sfn", source, "/etc/every-channel/flake")
 		m.verify().expect(t, "verified", 0)
 	})
+}
+
+// TestNaming is of a flake that takes the commit from its name: the builder says
+// that nixos-rebuild would build another system, and why.
+func TestNaming(t *testing.T) {
+	m := start(t)
+	m.Run("sh", "-euc", `mkdir -p /srv/mono
+cp -r "$(readlink -f /etc/every-channel/flake)" /srv/mono/nixos; chmod -R u+w /srv/mono
+sed -i 's|inherit version;|inherit version; revision = self.rev or "none";|' /srv/mono/nixos/system.nix`)
+	repository := m.Path("/srv/mono")
+	for _, args := range [][]string{{"init", "--quiet"}, {"add", "--all"}, {"-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "machines"}} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir, cmd.Env = repository, append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %q: %v\n%s", args, err, out)
+		}
+	}
+	for flake, warned := range map[string]bool{"/srv/mono/nixos#testhost": true, "path:/srv/mono?dir=nixos#testhost": false} {
+		_, stderr, code := m.Exec(context.Background(), program, "manifest", "create", flake, "--out", "/srv/out"+fmt.Sprint(warned))
+		if code != 0 || strings.Contains(stderr, "self.rev or self.shortRev") != warned {
+			t.Errorf("%s: exit %d, warned: %v, want 0, %v: %s", flake, code, !warned, warned, stderr)
+		}
+		manifest := m.readManifest(m.Path("/srv/out" + fmt.Sprint(warned) + "/closure-testhost.json"))
+		if manifest.Source.Dir != "nixos" {
+			t.Errorf("%s: the source is %+v", flake, manifest.Source)
+		}
+	}
 }
 
 // TestUnlockedInput: what no machine could evaluate is not made a release of.

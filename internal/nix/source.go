@@ -67,6 +67,36 @@ func (n *Nix) FlakeSource(ctx context.Context, flakeRef string) (Source, error) 
 	return s, nil
 }
 
+// DerivationByName returns the derivation of a configuration of the flake that
+// flakeRef names, evaluated under that name: as nixos-rebuild --flake does it,
+// and as a machine that has the source alone cannot.
+func (n *Nix) DerivationByName(ctx context.Context, flakeRef, configuration string) (closure.StorePath, error) {
+	if err := closure.CheckConfiguration(configuration); err != nil {
+		return "", err
+	}
+	out, err := n.run(ctx, command{
+		program: "nix",
+		args: []string{
+			"eval", "--raw", "--no-update-lock-file",
+			"--option", "extra-experimental-features", "nix-command flakes",
+			"--option", "allow-import-from-derivation", "false",
+			"--option", "accept-flake-config", "false",
+			"--option", "flake-registry", "",
+			"--option", "use-registries", "false",
+			"--", flakeRef + `#nixosConfigurations."` + configuration + `".config.system.build.toplevel.drvPath`,
+		},
+		timeout: n.config.Timeout,
+	})
+	if err != nil {
+		return "", fmt.Errorf("evaluate configuration %q of %q by its name: %w", configuration, clip(flakeRef), err)
+	}
+	drv, err := closure.ParseStorePath(string(out))
+	if err != nil || !drv.IsDerivation() {
+		return "", fmt.Errorf("evaluate configuration %q of %q by its name: %q is not a derivation", configuration, clip(flakeRef), clip(printable(string(out))))
+	}
+	return drv, nil
+}
+
 // decodeSource reads nix flake metadata --json and nix flake prefetch --json.
 // Each version adds members; the ones read here have been the same since Nix
 // 2.18.

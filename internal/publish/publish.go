@@ -84,6 +84,8 @@ type Result struct {
 	// Untried says why the flake was not evaluated as a machine will; "" where it
 	// was, or where the system does not carry it.
 	Untried string
+	// Naming is set where the flake evaluates to another system by its name.
+	Naming *Naming
 	// Rebuilt is how many derivations were built a second time. Reproduced are,
 	// by name, those that the previous manifest lists as unreproducible and that
 	// gave the same bytes this time; they are not listed any more.
@@ -148,6 +150,10 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, fmt.Errorf("read the derivations of %s: %w", eval.DrvPath, err)
 	}
+	naming, err := compareNaming(ctx, n, store, graph, req, src, eval.DrvPath)
+	if err != nil {
+		return nil, err
+	}
 	if err := describeOrigin(graph, infos); err != nil {
 		return nil, err
 	}
@@ -173,6 +179,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, err
 	}
+	result.Naming = naming
 	result.Rebuilt, result.Reproduced, result.Untried = second.rebuilt, second.reproduced, untried
 	return result, nil
 }

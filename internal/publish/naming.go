@@ -1,0 +1,77 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/rebuild/drvdiff"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Naming says that a flake evaluates to another system where it is named as the
+// request names it, as nixos-rebuild --flake does, than by the hash of its
+// source, which is all that a machine knows of it: it takes something from its
+// name, such as the commit. A machine that nixos-rebuild builds is then never
+// the release.
+type Naming struct {
+	// DrvPath is what it evaluates to by its name.
+	DrvPath closure.StorePath
+	// Differences are what makes it so, at most three of them; the wanted are the
+	// manifest's.
+	Differences []drvdiff.Difference
+	// Probably names what the flake takes, "" where nothing tells.
+	Probably string
+}
+
+// compareNaming evaluates the configuration by the name of its flake too, and
+// returns nil where that gives the same.
+func compareNaming(ctx context.Context, n *nix.Nix, store *nixstore.Store, graph nixstore.Graph, req Request, src nix.Source, toplevel closure.StorePath) (*Naming, error) {
+	drv, err := n.DerivationByName(ctx, req.Flake, req.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	if drv == toplevel {
+		return nil, nil
+	}
+	found := &Naming{DrvPath: drv}
+	other, err := nixstore.ReadDerivations(ctx, store, drv)
+	if err != nil {
+		return nil, fmt.Errorf("read the derivations of %s: %w", drv, err)
+	}
+	const shown = 3
+	differences, _ := drvdiff.Compare(graph, other, toplevel, drv)
+	found.Probably = probably(differences, src.Revision)
+	found.Differences = differences[:min(len(differences), shown)]
+	return found, nil
+}
+
+// probably guesses from the differences what a flake takes from its name.
+func probably(differences []drvdiff.Difference, revision string) string {
+	const shortRevision = 7
+	for _, d := range differences {
+		switch {
+		case len(revision) > shortRevision && strings.Contains(d.GotValue, revision[:shortRevision]):
+			return "the commit: self.rev or self.shortRev, as in system.configurationRevision = self.rev"
+		case strings.Contains(d.GotValue, "-dirty"):
+			return "the commit and that there are changes: self.dirtyRev or self.dirtyShortRev"
+		case strings.Contains(d.WantValue, "19700101"):
+			return "the time of the last change: self.lastModifiedDate"
+		}
+	}
+	return ""
+}
+
+func (n *Naming) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "named as nixos-rebuild --flake names it, this flake evaluates to another system, %s; a machine that nixos-rebuild builds is not this release (other-system)", n.DrvPath)
+	if n.Probably != "" {
+		fmt.Fprintf(&b, "; the name probably gives it %s; self.narHash is the same by any name", n.Probably)
+	}
+	for _, d := range n.Differences {
+		fmt.Fprintf(&b, "; %s has the %s %q in the release and %q by the name", d.Want.Name(), d.Field, d.WantValue, d.GotValue)
+	}
+	return b.String()
+}
