@@ -17,7 +17,7 @@ type Choice string
 // The choices. The empty one is None.
 const (
 	None       Choice = "none"
-	Config     Choice = "config"      // those that say that they are cheap: units, etc, the toplevel
+	Config     Choice = "config"      // those that put the system together: units, etc, the toplevel
 	Sample     Choice = "sample"      // a share of all, those rebuilt longest ago
 	FirstParty Choice = "first-party" // those that Policy.FirstParty names
 	All        Choice = "all"
@@ -101,9 +101,28 @@ func (p Pattern) Matches(d *nixstore.Derivation) bool {
 // nameOf returns the name of d without ".drv".
 func nameOf(d *nixstore.Derivation) string { return strings.TrimSuffix(d.Path.Name(), ".drv") }
 
+// isCheap reports whether d puts a system together from what others built: it asks to
+// be built where it is used. So does what fetches, which would be compared with a hash
+// that it states itself, and what wraps a compiler, for which all of that compiler has
+// to be there: neither is.
+func isCheap(c *Candidate, d *nixstore.Derivation) bool {
+	return !c.Fixed && !wraps(d) && isLocal(d)
+}
+
+// wraps reports whether d is one of the wrappers that nixpkgs puts around compilers and
+// linkers (build-support/cc-wrapper, bintools-wrapper).
+func wraps(d *nixstore.Derivation) bool {
+	if structured, ok := d.Env["__json"]; ok {
+		var v struct {
+			WrapperName string `json:"wrapperName"`
+		}
+		return json.Unmarshal([]byte(structured), &v) == nil && v.WrapperName != ""
+	}
+	return d.Env["wrapperName"] != ""
+}
+
 // isLocal reports whether d asks to be built where it is used: it prefers a
-// local build, or is not to be substituted. So do the derivations that put a
-// system together from what others built.
+// local build, or is not to be substituted.
 func isLocal(d *nixstore.Derivation) bool {
 	if structured, ok := d.Env["__json"]; ok {
 		var v struct {

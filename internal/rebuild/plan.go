@@ -90,7 +90,7 @@ type Last struct {
 func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
 	var steps []Step
 	for _, c := range candidates {
-		if why, ok := p.names(graph[c.Derivation]); ok {
+		if why, ok := p.names(&c, graph[c.Derivation]); ok {
 			steps = append(steps, Step{Candidate: c, Reason: why})
 		}
 	}
@@ -112,15 +112,16 @@ func (p Policy) Unmatched(graph nixstore.Graph, candidates []Candidate) []Patter
 	return out
 }
 
-// names reports whether d is among what the policy names, and by what.
-func (p Policy) names(d *nixstore.Derivation) (why string, ok bool) {
+// names reports whether c, whose derivation is d, is among what the policy names, and
+// by what.
+func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool) {
 	switch p.Choice {
 	case All:
 		return "all are rebuilt", true
 	case Sample:
 		return "in the sample", true
 	case Config:
-		return "it is built where it is used", isLocal(d)
+		return "it is built where it is used", isCheap(c, d)
 	case FirstParty:
 		for _, pattern := range p.FirstParty {
 			if pattern.Matches(d) {

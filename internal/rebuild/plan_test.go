@@ -79,10 +79,17 @@ func TestCandidates(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	graph, m := planned(8, func(i int, d *nixstore.Derivation, _ *closure.PathInfo) {
+	graph, m := planned(10, func(i int, d *nixstore.Derivation, _ *closure.PathInfo) {
 		switch i {
 		case 1:
 			d.Env["preferLocalBuild"] = "1"
+		case 8: // a download, which says so too
+			d.Env["preferLocalBuild"] = "1"
+			out := d.Outputs["out"]
+			out.HashAlgo, out.Hash = "sha256", strings.Repeat("0", 64)
+			d.Outputs["out"] = out
+		case 9:
+			d.Env["__json"] = `{"preferLocalBuild":true,"wrapperName":"CC_WRAPPER"}`
 		case 2:
 			d.Env["allowSubstitutes"] = ""
 		case 3:
@@ -109,8 +116,8 @@ func TestChoose(t *testing.T) {
 		{Policy{Choice: FirstParty}, ""},
 		{Policy{Choice: FirstParty, FirstParty: []Pattern{"part-00[37]", "src=*-every-channel-source"}}, "3 6 7"},
 		{Policy{Choice: FirstParty, FirstParty: []Pattern{"src=x", "nothing"}}, ""},
-		{Policy{Choice: All}, "0 1 2 3 4 5 6 7"},
-		{Policy{Choice: Sample}, "0 1 2 3 4 5 6 7"},
+		{Policy{Choice: All}, "0 1 2 3 4 5 6 7 8 9"},
+		{Policy{Choice: Sample}, "0 1 2 3 4 5 6 7 8 9"},
 	} {
 		got := strings.ReplaceAll(strings.Join(namesOf(c.policy.Choose(graph, candidates)), " "), "part-00", "")
 		if got != c.want {

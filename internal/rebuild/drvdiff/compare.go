@@ -12,8 +12,8 @@ import (
 
 // Difference is something in which two graphs differ by itself.
 type Difference struct {
-	// Want and Got are the two derivations. Where it is about a source, they are
-	// the first two, by name, that are built from it.
+	// Want and Got are the two derivations; where there are several, the first two by
+	// name.
 	Want, Got closure.StorePath
 	// Field is what of them differs: "env.NAME" for an attribute, "args[N]",
 	// "builder", "system", "outputs", "inputs" for derivations that only one is
@@ -23,8 +23,8 @@ type Difference struct {
 	// WantValue and GotValue are what it is there, as far as people want to see
 	// it: at most 200 bytes from about where they differ.
 	WantValue, GotValue string
-	// Derivations is how many derivations differ by it: 1, or for a source as
-	// many as are built from it.
+	// Derivations is how many derivations differ by it: for a source those that are
+	// built from it, else those of one name in which it reads the same.
 	Derivations int
 }
 
@@ -39,7 +39,7 @@ func Compare(want, got nixstore.Graph, wantRoot, gotRoot closure.StorePath) (dif
 	if wantRoot == gotRoot {
 		return nil, 0
 	}
-	c := comparison{want: want, got: got, sources: make(map[pair]*Difference)}
+	c := comparison{want: want, got: got, sources: make(map[pair]*Difference), same: make(map[reading]*Difference)}
 	seen := map[pair]bool{}
 	for todo := []pair{{wantRoot, gotRoot}}; len(todo) > 0; {
 		p := todo[len(todo)-1]
@@ -51,12 +51,15 @@ func Compare(want, got nixstore.Graph, wantRoot, gotRoot closure.StorePath) (dif
 		todo = append(todo, c.compare(p)...)
 	}
 	for _, d := range c.sources {
-		c.found = append(c.found, *d)
+		differences = append(differences, *d)
 	}
-	slices.SortFunc(c.found, func(a, b Difference) int {
+	for _, d := range c.same {
+		differences = append(differences, *d)
+	}
+	slices.SortFunc(differences, func(a, b Difference) int {
 		return cmp.Or(byName(a.Want, b.Want), cmp.Compare(a.Got, b.Got), cmp.Compare(a.Field, b.Field))
 	})
-	return c.found, len(seen)
+	return differences, len(seen)
 }
 
 func byName(a, b closure.StorePath) int {
@@ -65,8 +68,28 @@ func byName(a, b closure.StorePath) int {
 
 type comparison struct {
 	want, got nixstore.Graph
-	found     []Difference
 	sources   map[pair]*Difference // by the sources themselves
+	same      map[reading]*Difference
+}
+
+// reading is how a difference reads, in whole: what of which names is what. A change
+// to what is evaluated several times, such as a package for several kinds of machine,
+// is one.
+type reading struct{ want, got, field, wantValue, gotValue string }
+
+// note notes that p differ in field, where want and got are what they have there.
+func (c *comparison) note(p pair, field, want, got string) {
+	key := reading{p.want.Name(), p.got.Name(), field, want, got}
+	d := c.same[key]
+	if d == nil {
+		w, g := excerpt(want, got)
+		d = &Difference{Want: p.want, Got: p.got, Field: field, WantValue: w, GotValue: g}
+		c.same[key] = d
+	}
+	d.Derivations++
+	if byName(p.want, d.Want) < 0 {
+		d.Want, d.Got = p.want, p.got
+	}
 }
 
 // compare notes in what the two derivations of p differ by themselves, and
@@ -89,8 +112,7 @@ func (c *comparison) compare(p pair) []pair {
 
 	note := func(field, w, g string) {
 		if w, g = wantText.masked(w), gotText.masked(g); w != g {
-			w, g = excerpt(w, g)
-			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: field, WantValue: w, GotValue: g, Derivations: 1})
+			c.note(p, field, w, g)
 		}
 	}
 	note("system", want.System, got.System)
@@ -109,9 +131,9 @@ func (c *comparison) compare(p pair) []pair {
 		case inWant && inGot:
 			note("env."+key, w, g)
 		case inWant:
-			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: "env." + key, WantValue: clip(w), Derivations: 1})
+			c.note(p, "env."+key, wantText.masked(w), "")
 		default:
-			c.found = append(c.found, Difference{Want: p.want, Got: p.got, Field: "env." + key, GotValue: clip(g), Derivations: 1})
+			c.note(p, "env."+key, "", gotText.masked(g))
 		}
 	}
 	return inputs
@@ -141,9 +163,7 @@ func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, go
 		}
 	}
 	if len(onlyWant)+len(onlyGot) > 0 {
-		c.found = append(c.found, Difference{
-			Want: p.want, Got: p.got, Field: "inputs", WantValue: names(onlyWant), GotValue: names(onlyGot), Derivations: 1,
-		})
+		c.note(p, "inputs", names(onlyWant), names(onlyGot))
 	}
 	// The same derivation, of which other outputs are taken, differs in nothing.
 	return slices.DeleteFunc(pairs, func(in pair) bool {
@@ -151,10 +171,7 @@ func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, go
 			return false
 		}
 		w, g := want.InputDerivations[in.want], got.InputDerivations[in.got]
-		c.found = append(c.found, Difference{
-			Want: p.want, Got: p.got, Field: "inputs", Derivations: 1,
-			WantValue: fmt.Sprintf("%s %v", in.want.Name(), w), GotValue: fmt.Sprintf("%s %v", in.got.Name(), g),
-		})
+		c.note(p, "inputs", fmt.Sprintf("%s %v", in.want.Name(), w), fmt.Sprintf("%s %v", in.got.Name(), g))
 		return true
 	})
 }
@@ -178,9 +195,7 @@ func (c *comparison) compareSources(p pair, want, got *nixstore.Derivation, want
 		}
 	}
 	if len(onlyWant)+len(onlyGot) > 0 {
-		c.found = append(c.found, Difference{
-			Want: p.want, Got: p.got, Field: "sources", WantValue: names(onlyWant), GotValue: names(onlyGot), Derivations: 1,
-		})
+		c.note(p, "sources", names(onlyWant), names(onlyGot))
 	}
 }
 

@@ -101,6 +101,26 @@ func TestCompare(t *testing.T) {
 			}
 			return build("y"), build("changed")
 		}, []string{`source env.url "y" "changed" 1`}},
+		{"copies of one change", func(b *builder) (made, made) {
+			build := func(x string) made {
+				var all []made
+				for _, kind := range []string{"one", "two", "three", "four", "five", "six"} {
+					all = append(all, b.make("lib", map[string]string{"x": x, "kind": kind}, nil))
+				}
+				return b.make("top", nil, append(all, b.make("tool", map[string]string{"x": x}, nil)))
+			}
+			return build("1"), build("2")
+		}, []string{`lib env.x "1" "2" 6`, `tool env.x "1" "2" 1`}},
+		{"two changes of one field", func(b *builder) (made, made) {
+			long := strings.Repeat("the same ", 50)
+			build := func(x string) made {
+				return b.make("top", nil, []made{
+					b.make("lib", map[string]string{"x": x + long + "a", "kind": "one"}, nil),
+					b.make("lib", map[string]string{"x": x + long + "b", "kind": "two"}, nil),
+				})
+			}
+			return build("1"), build("2")
+		}, []string{`lib env.x "1` + strings.Repeat("the same ", 22) + `t…" "2` + strings.Repeat("the same ", 22) + `t…" 1`, `lib env.x "1` + strings.Repeat("the same ", 22) + `t…" "2` + strings.Repeat("the same ", 22) + `t…" 1`}},
 		{"an input more", func(b *builder) (made, made) {
 			a, c := b.make("a", nil, nil), b.make("c", nil, nil)
 			return b.make("top", nil, []made{a}), b.make("top", nil, []made{a, c})
