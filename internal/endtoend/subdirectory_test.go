@@ -27,17 +27,17 @@ chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
 	m.Activate(string(m.manifest.Toplevel.OutPath), "")
 	source := strings.TrimSuffix(strings.TrimSpace(m.Run("readlink", "-f", "/etc/every-channel/flake")), "/machines/nixos")
 	t.Run("verified", func(t *testing.T) {
-		a := m.verify("--rebuild=config")
+		a := m.verify()
 		a.expect(t, "verified", 0)
 		for _, tier := range a.Tiers {
-			if tier.Status != "done" {
+			if tier.Status != "done" && tier.Name != "rebuild" {
 				t.Errorf("tier %s is %s: %s", tier.Name, tier.Status, tier.Why)
 			}
 		}
 	})
 	t.Run("another directory of it", func(t *testing.T) {
 		m.Run("ln", "-sfn", source+"/machines", "/etc/every-channel/flake")
-		m.verify().expect(t, "drifted", 1, "source-altered")
+		m.verify().expect(t, "drifted", 1, "source-altered /etc/every-channel/flake")
 	})
 	t.Run("the source itself", func(t *testing.T) {
 		m.Run("ln", "-sfn", source, "/etc/every-channel/flake")
