@@ -5,6 +5,7 @@
 //	go run ./hack/benchmark
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
+//	go run ./hack/benchmark hostile           # what hostile stores take in memory
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
 // also runs inside that tree, where it makes the store (benchmark store) and
@@ -38,6 +39,10 @@ func run(ctx context.Context, args []string) error {
 		return driveNeighbour(ctx, fullSpan)
 	case args[0] == "neighbour" && len(args) == 2 && args[1] == "quick":
 		return driveNeighbour(ctx, quickSpan)
+	case args[0] == "hostile" && len(args) == 1:
+		return driveHostile(ctx)
+	case args[0] == "hostile" && len(args) == 3:
+		return readShape(ctx, args[1], args[2])
 	case args[0] == "store" && len(args) == 2:
 		packages, err := strconv.Atoi(args[1])
 		if err != nil {
