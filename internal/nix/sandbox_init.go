@@ -1,6 +1,7 @@
 package nix
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -276,7 +277,7 @@ const sampled = time.Second
 // run runs one step to its end.
 func (s *sandboxSpec) run(step sandboxStep, tell func(sandboxStatus)) (sandboxStatus, error) {
 	file, argv := s.Program.command(step.Args)
-	cmd := exec.Command(file)
+	cmd := exec.CommandContext(context.Background(), file) // this process ends it, by ending
 	cmd.Args = argv
 	cmd.Env = sandboxEnvironment()
 	cmd.Dir = "/tmp"

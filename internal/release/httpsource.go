@@ -427,19 +427,19 @@ func (s *HTTPSource) list(ctx context.Context) ([]listedRelease, error) {
 
 func (s *HTTPSource) listPage(ctx context.Context, page int) ([]listedRelease, http.Header, error) {
 	var list []listedRelease
-	resp, err := s.ask(ctx, releaseList, s.apiURL("", url.Values{"page": {strconv.Itoa(page)}, s.pageSizeName(): {strconv.Itoa(pageSize)}}), maxAnswer, &list)
+	header, err := s.ask(ctx, releaseList, s.apiURL("", url.Values{"page": {strconv.Itoa(page)}, s.pageSizeName(): {strconv.Itoa(pageSize)}}), maxAnswer, &list)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(list) > maxListed {
 		return nil, nil, &UnavailableError{releaseList, s.String(), fmt.Errorf("a page of it has %d releases, %d were asked for", len(list), pageSize)}
 	}
-	return list, resp.Header, nil
+	return list, header, nil
 }
 
 // ask decodes what the forge's API answers into out, at most limit bytes. What is
 // not there is a *[NotFoundError].
-func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out any) (*http.Response, error) {
+func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out any) (http.Header, error) {
 	resp, err := s.get(ctx, what, url, http.Header{"Accept": {"application/json"}}, http.StatusOK)
 	if err != nil {
 		return nil, err
@@ -455,7 +455,7 @@ func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out
 	if err := json.Unmarshal(data, out); err != nil {
 		return nil, &UnavailableError{what, s.String(), fmt.Errorf("the server's answer is not what was asked for: %s", jsonError(err))}
 	}
-	return resp, nil
+	return resp.Header, nil
 }
 
 // published reports a release of the tag that is there and not published as not found.

@@ -11,7 +11,6 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -161,7 +160,7 @@ func (r *run) releasedFile(ctx context.Context, name string) (string, error) {
 	if sum.Hash != want.NarHash {
 		return "", fmt.Errorf("%s is not the release's", p)
 	}
-	data, err := r.store.ReadFile(closure.StorePath(p), rest, maxFstab)
+	data, err := r.store.ReadFile(p, rest, maxFstab)
 	return string(data), err
 }
 
@@ -237,7 +236,7 @@ func (j *mountJudge) differs(c *configuredMount, m *nixstore.Mount, from nixstor
 		}
 		return ""
 	}
-	if c.kind != "auto" && c.kind != m.Type && !(c.kind == "nfs" && m.Type == "nfs4") {
+	if c.kind != "auto" && c.kind != m.Type && (c.kind != "nfs" || m.Type != "nfs4") {
 		return "the file system is of another type"
 	}
 	if subvol := c.option("subvol"); len(subvol) > 0 {

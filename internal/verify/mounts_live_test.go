@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -177,7 +176,7 @@ func TestMountsInside(t *testing.T) {
 	disk := &machine{t: t, root: "/", releases: "/releases", eval: &evaluator{top: closure.Toplevel{DrvPath: drv, OutPath: top}}}
 	v := disk.verifier()
 	v.Root = ""
-	v.Open = func(ctx context.Context) []Candidate { return []Candidate{disk.open(ctx, release.Tag(testTag))} }
+	v.Open = func(ctx context.Context) []Candidate { return []Candidate{disk.open(ctx, testTag)} }
 	r := v.Verify(t.Context(), nil)
 	var findings []string
 	if c.findings != "" {
