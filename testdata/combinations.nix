@@ -22,10 +22,8 @@ let
     extra: names:
     nixpkgs.lib.nixosSystem {
       modules = map (name: modules.${name}) names ++ [
-        {
-          nixpkgs.hostPlatform = system;
-          system.stateVersion = "26.05";
-        }
+        ./least.nix
+        { nixpkgs.hostPlatform = system; }
         extra
       ];
     };

@@ -4,6 +4,7 @@
 systems:
 let
   inherit (builtins)
+    any
     attrNames
     attrValues
     concatMap
@@ -20,6 +21,26 @@ let
   # Words on the kernel's command line that give a shell to whoever stands before
   # the machine, or make systemd think that it may.
   opening = "(boot\\.(shell|debug).*|(rd\\.)?systemd\\.debug[-_]shell.*|init=.*|.*SULOGIN_FORCE.*|(rd\\.)?systemd\\.unit=.*)";
+
+  # The users of NixOS' own services, of which there are dozens, are none to log in.
+  others = c: filter (user: user.name != "root") (attrValues c.users.users);
+  mayLogIn =
+    user:
+    user.isNormalUser
+    || any (secret: !elem (user.${secret} or null) closed) [
+      "hashedPassword"
+      "hashedPasswordFile"
+      "initialHashedPassword"
+      "initialPassword"
+      "password"
+    ]
+    || user.openssh.authorizedKeys.keys ++ user.openssh.authorizedKeys.keyFiles != [ ];
+  # Of a password, these are none.
+  closed = [
+    null
+    "!"
+    "*"
+  ];
 
   promises = {
     "root has no password, and nobody can give one" = {
@@ -53,9 +74,19 @@ let
     };
     "nobody is logged in by himself" = {
       of = all;
-      holds = c: c.services.getty.autologinUser == null && attrNames c.users.users == [ "root" ];
+      holds = c: c.services.getty.autologinUser == null && filter mayLogIn (others c) == [ ];
       fault = {
         users.users.nixos.isNormalUser = true;
+      };
+    };
+    "nobody but root has a password or a key" = {
+      of = all;
+      holds = c: filter mayLogIn (others c) == [ ];
+      fault = {
+        users.users.backup = {
+          isSystemUser = true;
+          openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAA somebody" ];
+        };
       };
     };
     "stage 1 gives no shell" = {

@@ -20,10 +20,8 @@ let
     };
     modules = map (name: tree + "/modules/${name}") modules ++ [
       file
-      {
-        nixpkgs.hostPlatform = system;
-        system.stateVersion = "26.05";
-      }
+      (tree + "/testdata/least.nix")
+      { nixpkgs.hostPlatform = system; }
     ];
   };
   inherit (machine) config;

@@ -64,7 +64,15 @@ let
 
   service = unit // {
     enableStrictShellChecks = bool false;
-    environment = opt (types.attrsOf atom) { };
+    environment = opt (types.attrsOf (
+      types.nullOr (
+        types.oneOf [
+          types.str
+          types.path
+          types.package
+        ]
+      )
+    )) { };
     path = opt (types.listOf (types.either types.package types.str)) [ ];
     restartIfChanged = bool true;
     reloadIfChanged = bool false;
@@ -77,7 +85,7 @@ let
 
   rawUnit.options = {
     enable = bool true;
-    text = opt (types.nullOr types.lines) null;
+    text = opt (types.nullOr types.str) null;
     overrideStrategy = opt (types.enum [
       "asDropinIfExists"
       "asDropin"
@@ -188,7 +196,7 @@ let
     };
 
   user =
-    user:
+    { name, ... }@user:
     let
       text = opt (types.nullOr types.str) null;
       fixed = !config.users.mutableUsers;
@@ -201,6 +209,8 @@ let
         home = str "/var/empty";
         isNormalUser = bool false;
         isSystemUser = bool false;
+        name = str name;
+        openssh.authorizedKeys.keyFiles = opt (types.listOf types.path) [ ];
         openssh.authorizedKeys.keys = opt (types.listOf types.singleLineStr) [ ];
         hashedPassword = text;
         hashedPasswordFile = text;
@@ -256,7 +266,8 @@ in
         efi.canTouchEfiVariables = bool false;
         efi.efiSysMountPoint = str "/boot";
         generic-extlinux-compatible.enable = bool false;
-        grub.enable = bool (!config.boot.isContainer);
+        grub.enable = bool (!config.boot.isContainer && !config.boot.loader.systemd-boot.enable);
+        grub.devices = strs;
         systemd-boot = {
           enable = bool false;
           configurationLimit = opt (types.nullOr types.int) null;

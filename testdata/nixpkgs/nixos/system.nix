@@ -31,11 +31,20 @@ in
 {
   # Of NixOS' own. Those of what is enabled are read with all others, so that what
   # enables it is evaluated before any assertion is told.
-  assertions =
-    lib.optional config.services.avahi.enable {
-      assertion = config.services.avahi.nssmdns4;
-      message = "here, avahi is for names below .local";
-    };
+  assertions = [
+    {
+      assertion = config.fileSystems ? "/";
+      message = "The ‘fileSystems’ option does not specify your root file system.";
+    }
+    {
+      assertion = config.boot.loader.grub.enable -> config.boot.loader.grub.devices != [ ];
+      message = "You must set the option ‘boot.loader.grub.devices’ or 'boot.loader.grub.mirroredBoots' to make the system bootable.";
+    }
+  ]
+  ++ lib.optional config.services.avahi.enable {
+    assertion = config.services.avahi.nssmdns4;
+    message = "here, avahi is for names below .local";
+  };
   warnings = map (name: "The user '${name}' has several passwords.") (lib.attrNames ambiguous);
   system.name = lib.mkOptionDefault (
     if config.networking.hostName == "" then "unnamed" else config.networking.hostName

@@ -4,6 +4,8 @@
 { lib, pkgs, ... }:
 {
   boot.consoleLogLevel = 7;
+  # qemu has the kernel from outside.
+  boot.loader.grub.devices = lib.mkVMOverride [ "/dev/vda" ];
   boot.kernelParams = [ "panic=1" ];
   fileSystems = lib.mkVMOverride {
     "/" = {
