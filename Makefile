@@ -62,6 +62,10 @@ check-modules: ## evaluate the flake and its modules; takes NIXPKGS_LIB=DIR
 test-arm64: ## the program and its unit tests on aarch64, under emulation
 	hack/test-arm64
 
+.PHONY: test-forge
+test-forge: ## publish to a real Forgejo; takes FORGEJO=PROGRAM or the directory of its source
+	hack/test-forge $(TESTFLAGS)
+
 .PHONY: test-boot
 test-boot: ## boot the read-only root, and install a disk and boot it, in qemu (root, Debian)
 	hack/test-boot $(TESTFLAGS)
