@@ -49,17 +49,25 @@ chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
 // that nixos-rebuild would build another system, and why.
 func TestNaming(t *testing.T) {
 	m := start(t)
-	m.Run("sh", "-euc", `mkdir -p /srv/mono
-cp -r "$(readlink -f /etc/every-channel/flake)" /srv/mono/nixos; chmod -R u+w /srv/mono
-sed -i 's|inherit version;|inherit version; revision = self.rev or "none";|' /srv/mono/nixos/system.nix`)
-	repository := m.Path("/srv/mono")
-	for _, args := range [][]string{{"init", "--quiet"}, {"add", "--all"}, {"-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "machines"}} {
-		cmd := exec.Command("git", args...)
-		cmd.Dir, cmd.Env = repository, append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+	// The repository is made outside: git looks for its working directory by name,
+	// which a host's has not outside of it.
+	repository := filepath.Join(t.TempDir(), "mono")
+	for _, args := range [][]string{
+		{"mkdir", repository},
+		{"cp", "-r", m.Path(m.Runner().Source), filepath.Join(repository, "nixos")},
+		{"chmod", "-R", "u+w", repository},
+		{"sed", "-i", `s|inherit version;|inherit version; revision = self.rev or "none";|`, filepath.Join(repository, "nixos/system.nix")},
+		{"git", "-C", repository, "init", "--quiet"},
+		{"git", "-C", repository, "add", "--all"},
+		{"git", "-C", repository, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "machines"},
+	} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %q: %v\n%s", args, err, out)
+			t.Fatalf("%q: %v\n%s", args, err, out)
 		}
 	}
+	m.Push(repository, "/srv/mono")
 	for flake, warned := range map[string]bool{"/srv/mono/nixos#testhost": true, "path:/srv/mono?dir=nixos#testhost": false} {
 		_, stderr, code := m.Exec(context.Background(), program, "manifest", "create", flake, "--out", "/srv/out"+fmt.Sprint(warned))
 		if code != 0 || strings.Contains(stderr, "self.rev or self.shortRev") != warned {
