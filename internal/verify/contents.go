@@ -212,43 +212,56 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo, selected *s
 		pace, leave := r.Pacer.Join()
 		g.Go(func() error {
 			defer leave()
-			var seen metadata
-			opts := nar.Options{
-				Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar,
-				Owner: r.store.Owner(), Group: r.store.Group(),
-			}
-			seen.watch(&opts)
-			h := nar.NewHasher(opts)
-			for i, ok := take(); ok; i, ok = take() {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				seen = metadata{}
-				o := &observed[i]
-				h.SetMaxSize(largest(paths[i]))
-				before := h.Stats()
-				o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
-				if errors.Is(o.err, nar.ErrChanged) {
-					// Once more: a change is only worth reporting if it goes on.
-					seen, before = metadata{}, h.Stats()
-					o.sum, o.err = h.Sum(ctx, r.store.File(), paths[i].Path.Base())
-				}
-				o.metadata = seen
-				o.fromDisk = r.Read == nar.ReadDisk && h.Stats().Cached == before.Cached
-				r.rememberHashed(paths[i], o)
-				r.progress.paths.Add(1)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			s := h.Stats()
-			stats.Direct += s.Direct
-			stats.Dropped += s.Dropped
-			stats.Cached += s.Cached
+			nar.Pair(func(newHasher func(nar.Options) *nar.Hasher) {
+				s := r.hashPaths(ctx, newHasher, pace, func() *turn {
+					i, ok := take()
+					if !ok || ctx.Err() != nil {
+						return nil
+					}
+					return &turn{paths[i], &observed[i]}
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				stats = stats.Add(s)
+			})
 			return ctx.Err()
 		})
 	}
 	err := g.Wait()
 	return observed, stats, err
+}
+
+// turn is one path to be hashed, and where what that gave belongs.
+type turn struct {
+	want closure.PathInfo
+	got  *observation
+}
+
+// hashPaths hashes paths until there is no further turn.
+func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Hasher, pace func(context.Context, int) error, next func() *turn) nar.Stats {
+	var seen metadata
+	opts := nar.Options{
+		Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar,
+		Owner: r.store.Owner(), Group: r.store.Group(),
+	}
+	seen.watch(&opts)
+	h := newHasher(opts)
+	for t := next(); t != nil; t = next() {
+		seen = metadata{}
+		h.SetMaxSize(largest(t.want))
+		before := h.Stats()
+		t.got.sum, t.got.err = h.Sum(ctx, r.store.File(), t.want.Path.Base())
+		if errors.Is(t.got.err, nar.ErrChanged) {
+			// Once more: a change is only worth reporting if it goes on.
+			seen, before = metadata{}, h.Stats()
+			t.got.sum, t.got.err = h.Sum(ctx, r.store.File(), t.want.Path.Base())
+		}
+		t.got.metadata = seen
+		t.got.fromDisk = r.Read == nar.ReadDisk && h.Stats().Cached == before.Cached
+		r.rememberHashed(t.want, t.got)
+		r.progress.paths.Add(1)
+	}
+	return h.Stats()
 }
 
 // largest returns the size up to which the path that should be want is read. To
@@ -259,14 +272,18 @@ func largest(want closure.PathInfo) int64 {
 	return want.NarSize + max(want.NarSize, atLeast)
 }
 
-// workers returns how many paths to hash at once: twice as many as there are
-// processors, so that some read while others wait for the disk. From the page
-// cache that is no slower, and cold it takes a third less time.
+// maxWorkers bounds the memory of a machine with many processors: a worker takes
+// some 300 KiB.
+const maxWorkers = 32
+
+// workers returns how many goroutines hash, each a pair of paths: twice as many as
+// there are processors, so that some read while others wait for the disk. From the
+// page cache that is no slower, and cold it takes a third less time.
 func (r *run) workers() int {
 	if r.Workers > 0 {
 		return r.Workers
 	}
-	return 2 * runtime.GOMAXPROCS(0)
+	return min(2*runtime.GOMAXPROCS(0), maxWorkers)
 }
 
 // judgePath adds the findings about one path and reports whether its bytes are

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/sha256pair"
 )
 
 // readAhead is the size in bytes from which on the kernel is told that a file
@@ -169,8 +171,8 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 		if n == 0 {
 			return h.fail("read", shrunk(size, size-left))
 		}
-		h.took(b[:n])
 		h.out.commit(n)
+		h.took(b[:n])
 		left -= int64(n)
 		h.cold.dropBefore(fd, size-left)
 	}
@@ -196,10 +198,14 @@ func (h *Hasher) mayGoOn() error {
 	}
 }
 
-// took counts and, for a listing, hashes contents that were read.
+// took counts and, for a listing, hashes contents that were read; what was read
+// through the page cache is the end of what the stream has.
 func (h *Hasher) took(b []byte) {
-	if h.content != nil {
-		h.content.Write(b)
+	switch {
+	case h.both:
+		sha256pair.WriteBoth(h.pair, h.content, h.out.take(), b)
+	case h.content != nil:
+		_, _ = h.content.Write(b) // never fails
 	}
 	h.opts.Progress.addBytes(len(b))
 }

@@ -19,7 +19,26 @@ const (
 	// smallRead is the room below which a buffer counts as full, so that a
 	// small file is read with one system call and not split over two buffers.
 	smallRead = 32 << 10
+
+	// frontSize is the room in front of a buffer for the bytes that were left over
+	// of the one before. It is that of a page, so that large reads go to where a
+	// page begins: a copy by the kernel to some bytes behind that takes a fifth
+	// longer on some processors.
+	frontSize = 4096
+
+	// wholePieces is what the pieces that are passed on are a multiple of, in bytes,
+	// but for the last: the blocks of SHA-256.
+	wholePieces = 64
 )
+
+// A buffer holds bytes of a NAR, from anywhere in its front on.
+type buffer *[frontSize + bufferSize]byte
+
+// A piece is what is to be passed on of a buffer.
+type piece struct {
+	of    buffer
+	bytes []byte
+}
 
 // A stream takes the bytes of a NAR and passes them to its writer in large
 // pieces. With overlap set it does so on a goroutine of its own, so that the
@@ -34,12 +53,13 @@ const (
 type stream struct {
 	w       io.Writer
 	overlap bool
-	size    int64 // bytes flushed
+	size    int64 // bytes passed on
 	err     error // the first error of w; only without overlap
 
-	buf  []byte      // len is what is filled
-	free chan []byte // empty buffers; buffers are made on first need
-	full chan []byte // buffers for the goroutine; nil ends it
+	base buffer
+	buf  []byte      // of base; len is what is filled
+	free chan buffer // empty buffers; they are made on first need
+	full chan piece  // for the goroutine; an empty one ends it
 	done chan struct{}
 	// running says that there is a goroutine, which then alone touches w.
 	running bool
@@ -48,9 +68,9 @@ type stream struct {
 
 func newStream() stream {
 	return stream{
-		buf:   make([]byte, 0, bufferSize),
-		free:  make(chan []byte, bufferCount),
-		full:  make(chan []byte, bufferCount),
+		base:  new([frontSize + bufferSize]byte),
+		free:  make(chan buffer, bufferCount),
+		full:  make(chan piece, bufferCount),
 		done:  make(chan struct{}),
 		spare: bufferCount - 1,
 	}
@@ -60,7 +80,14 @@ func newStream() stream {
 func (s *stream) start(w io.Writer, overlap bool) {
 	s.w, s.overlap = w, overlap
 	s.size, s.err = 0, nil
-	s.buf = s.buf[:0]
+	s.fill(s.base, nil)
+}
+
+// fill makes b the buffer, with those bytes at its beginning.
+func (s *stream) fill(b buffer, rest []byte) {
+	at := frontSize - len(rest)
+	copy(b[at:], rest)
+	s.base, s.buf = b, b[at:frontSize]
 }
 
 // finish passes on what is left and waits until w has all of it. It must be
@@ -68,14 +95,14 @@ func (s *stream) start(w io.Writer, overlap bool) {
 func (s *stream) finish() error {
 	if s.running {
 		s.size += int64(len(s.buf))
-		s.full <- s.buf
-		s.full <- nil
+		s.full <- piece{s.base, s.buf}
+		s.full <- piece{}
 		<-s.done
 		s.running = false
-		s.buf = (<-s.free)[:0]
+		s.base = <-s.free
 	} else {
 		s.overlap = false
-		s.flush()
+		s.pass(len(s.buf))
 	}
 	s.w = nil
 	return s.err
@@ -84,40 +111,44 @@ func (s *stream) finish() error {
 // sent returns how many bytes were put in since start.
 func (s *stream) sent() int64 { return s.size + int64(len(s.buf)) }
 
-// flush passes on what is in the buffer and makes it empty.
-func (s *stream) flush() {
-	if len(s.buf) == 0 {
+// flush passes on what is in the buffer, but for the last bytes of no whole block.
+func (s *stream) flush() { s.pass(len(s.buf) &^ (wholePieces - 1)) }
+
+// pass passes on the first n bytes of the buffer; the rest stays in it.
+func (s *stream) pass(n int) {
+	if n == 0 {
 		return
 	}
-	s.size += int64(len(s.buf))
+	s.size += int64(n)
 	if !s.overlap {
 		if s.err == nil {
-			_, s.err = s.w.Write(s.buf)
+			_, s.err = s.w.Write(s.buf[:n])
 		}
-		s.buf = s.buf[:0]
+		s.fill(s.base, s.buf[n:])
 		return
 	}
 	if !s.running {
 		s.running = true
 		go s.drain()
 	}
-	s.full <- s.buf
+	rest := s.buf[n:]
+	s.full <- piece{s.base, s.buf[:n]}
 	if s.spare > 0 && len(s.free) == 0 {
 		s.spare--
-		s.buf = make([]byte, 0, bufferSize)
+		s.fill(new([frontSize + bufferSize]byte), rest)
 		return
 	}
-	s.buf = (<-s.free)[:0]
+	s.fill(<-s.free, rest)
 }
 
 // drain is the goroutine that hashes while the walk reads.
 func (s *stream) drain() {
-	for b := range s.full {
-		if b == nil {
+	for p := range s.full {
+		if p.of == nil {
 			break
 		}
-		_, _ = s.w.Write(b) // a hash.Hash never returns an error
-		s.free <- b
+		_, _ = s.w.Write(p.bytes) // a hash.Hash never returns an error
+		s.free <- p.of
 	}
 	s.done <- struct{}{}
 }
@@ -133,6 +164,15 @@ func (s *stream) room(want int64) []byte {
 }
 
 func (s *stream) commit(n int) { s.buf = s.buf[:len(s.buf)+n] }
+
+// take empties the buffer as if what is in it had been passed on, and returns that.
+// It is valid until the next byte comes in. There must be no overlap.
+func (s *stream) take() []byte {
+	b := s.buf
+	s.size += int64(len(b))
+	s.fill(s.base, nil)
+	return b
+}
 
 // put appends bytes as they are.
 func (s *stream) put(b string) {
