@@ -10,30 +10,36 @@ import (
 type goal struct {
 	what  string
 	ratio float64
+	// least is the ratio of the best rounds, which what else the machine does
+	// disturbs the least; 0 where there is none.
+	least float64
 	most  float64
 }
 
-func (r *results) goals() []goal {
-	wall := func(a, b cost) float64 { return float64(a.Wall) / float64(b.Wall) }
-	return []goal{
-		{"warm: wall time, of nix store verify's", wall(r.ECWarm, r.NixWarm), 0.8},
-		{"warm: CPU time, of hashing the same bytes from memory", float64(r.ECWarm.CPU) / float64(r.Memory.CPU), 1.3},
-		{"warm: peak memory, of 64 MiB", float64(r.ECWarm.RSS) / (64 << 20), 1},
-		{"cold: wall time, of cat's with as many readers", wall(r.ECCold, r.CatCold), 1.1},
+// ratio holds the medians, and the minima, of what two commands took together.
+func ratio(what string, a, b []cost, of func(cost) time.Duration, most float64) goal {
+	x, y := sorted(a, of), sorted(b, of)
+	return goal{
+		what: what, most: most,
+		ratio: float64(x[len(x)/2]) / float64(y[len(y)/2]),
+		least: float64(x[0]) / float64(y[0]),
 	}
 }
 
-func (r *results) table() string { return goalTable(r.goals()) }
+func plain(what string, ratio, most float64) goal { return goal{what: what, ratio: ratio, most: most} }
 
 func goalTable(goals []goal) string {
 	var b strings.Builder
-	b.WriteString("| | ratio | at most | |\n|---|---|---|---|\n")
+	b.WriteString("| | ratio | of minima | at most | |\n|---|---|---|---|---|\n")
 	for _, g := range goals {
-		met := "met"
+		met, least := "met", ""
 		if g.ratio > g.most {
 			met = "**missed**"
 		}
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %s |\n", g.what, g.ratio, g.most, met)
+		if g.least > 0 {
+			least = fmt.Sprintf("%.2f", g.least)
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %s | %.2f | %s |\n", g.what, g.ratio, least, g.most, met)
 	}
 	return b.String()
 }
@@ -42,33 +48,40 @@ func (r *results) document() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks
 
-Written by `+"`make bench`"+`, which makes a store of %d files and %.1f GB and
-measures the contents tier of ec-verify on it beside
-`+"`nix store verify --no-trust --recursive`"+`, in turns, in one run. Wall and CPU time
-are medians (%d rounds warm, %d cold), memory is the highest of all rounds.
-Absolute times depend on the machine; the ratios are what is to hold.
+Written by `+"`make bench`"+`, which makes stores and measures the contents tier of
+ec-verify on them beside `+"`nix store verify --no-trust --recursive`"+`, in turns, in
+one run of %d rounds. A ratio is that of the medians; that of the minima stands beside
+it. Memory is the highest of all rounds. Absolute times depend on the machine; the
+ratios are what is to hold.
 
-`, r.Files, float64(r.Bytes)/1e9, warmRounds, coldRounds)
-	for _, line := range r.Machine {
+`, rounds)
+	for _, line := range r.machine {
 		fmt.Fprintf(&b, "- %s\n", line)
 	}
-	fmt.Fprintf(&b, "\n## Ratios\n\n%s\n## Times\n\n| | wall | CPU | peak memory |\n|---|---|---|---|\n", r.table())
-	for _, row := range []struct {
-		name string
-		cost cost
-	}{
-		{"warm: ec-verify", r.ECWarm},
-		{"warm: nix store verify", r.NixWarm},
-		{"warm: SHA-256 of as many bytes from memory, one thread", r.Memory},
-		{"cold: ec-verify", r.ECCold},
-		{"cold: ec-verify --read disk", r.ECDisk},
-		{"cold: nix store verify", r.NixCold},
-		{"cold: cat", r.CatCold},
-	} {
-		fmt.Fprintf(&b, "| %s | %s | %s | %d MiB |\n", row.name, row.cost.Wall.Round(10*time.Millisecond), row.cost.CPU.Round(10*time.Millisecond), row.cost.RSS>>20)
+	for _, line := range r.stores {
+		fmt.Fprintf(&b, "- %s\n", line)
+	}
+	fmt.Fprintf(&b, `- SHA-256 from the second-level cache, one core: %.2f GB/s one hash at a time, %.2f
+  two at once, %.2f times as much. Where that is below 1.8, 0.80 of Nix is aimed at.
+
+## Ratios
+
+%s
+## Times
+
+`, r.floor.One/1e9, r.floor.Two/1e9, r.floor.gain(), goalTable(r.goals()))
+	for i, p := range r.parts {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "| %s | wall | least | CPU | least | peak memory |\n|---|---|---|---|---|---|\n", p.title)
+		for _, row := range p.times() {
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		}
 	}
 	b.WriteString(`
-Peak memory is that of one process; cat's is that of the largest of several.
+Peak memory is that of one process; cat's is that of the largest of several. Cold,
+the caches are dropped before each command.
 `)
 	return b.String()
 }

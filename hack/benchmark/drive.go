@@ -14,30 +14,17 @@ import (
 	"time"
 )
 
-const (
-	warmRounds = 5
-	coldRounds = 3
-	inRoot     = "/usr/local/bin/"
-)
+const inRoot = "/usr/local/bin/"
 
-// bench is one run of everything.
+// bench is a file tree with one store.
 type bench struct {
 	ctx  context.Context
 	root string // the file tree that commands run in
 }
 
-// results are the medians of all rounds.
-type results struct {
-	Machine                          []string
-	Files                            int
-	Bytes                            int64
-	ECWarm, NixWarm, Memory          cost
-	ECCold, CatCold, NixCold, ECDisk cost
-}
-
-// prepare makes a file tree with the programs and a store of so many packages.
-// The returned function removes it.
-func prepare(ctx context.Context, packages int) (b bench, done func(), err error) {
+// prepare makes a file tree with the programs and a store of so many paths of a
+// shape. The returned function removes it.
+func prepare(ctx context.Context, shape string, paths int) (b bench, done func(), err error) {
 	base, err := exec.CommandContext(ctx, "hack/testhost", "build").Output()
 	if err != nil {
 		return b, nil, fmt.Errorf("hack/testhost build: %w", err)
@@ -63,14 +50,14 @@ func prepare(ctx context.Context, packages int) (b bench, done func(), err error
 			return b, nil, err
 		}
 	}
-	say("making a store of %d packages", packages)
-	_, err = b.output("benchmark", "store", strconv.Itoa(packages))
+	say("making a store of %d paths, %s", paths, shape)
+	_, err = b.output("benchmark", "store", shape, strconv.Itoa(paths))
 	return b, done, err
 }
 
 // storeSize returns how many files and bytes the store has.
 func (b bench) storeSize() (files int, bytes int64, err error) {
-	out, err := b.output("sh", "-c", "find /nix/store/*-package-* -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
+	out, err := b.output("sh", "-c", "find /nix/store -type f | wc -l; du -sb --apparent-size /nix/store | cut -f1")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -78,87 +65,65 @@ func (b bench) storeSize() (files int, bytes int64, err error) {
 	return files, bytes, err
 }
 
-func drive(ctx context.Context) error {
-	b, done, err := prepare(ctx, storePackages)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r, err := b.rounds()
-	if err != nil {
-		return err
-	}
-	fmt.Print(r.table())
-	return writeDocument(func(_, neighbour string) (string, string) { return r.document(), neighbour })
-}
-
 var (
 	ecVerify = []string{
-		inRoot + "ec-verify", "--against", "boot-bench", "--release", "/srv/releases", "--unsafe-unsigned",
+		inRoot + "ec-verify", "--against", tag, "--release", releases, "--unsafe-unsigned",
 		"--unsafe-skip", "source,eval,live", "--progress", "never",
 	}
 	nixVerify = []string{"sh", "-c", "exec nix --extra-experimental-features nix-command store verify --no-trust --recursive /nix/store/*-nixos-system-bench"}
 )
 
-func (b bench) rounds() (*results, error) {
-	r := &results{}
-	readers := strconv.Itoa(2 * runtime.NumCPU()) // as many as ec-verify has
-	cat := []string{"sh", "-c", "find /nix/store/*-package-* -type f -print0 | xargs -0 -n 256 -P " + readers + " cat >/dev/null"}
-	var err error
-	if r.Files, r.Bytes, err = b.storeSize(); err != nil {
-		return nil, err
-	}
-	memory := []string{inRoot + "benchmark", "sha256", strconv.FormatInt(r.Bytes, 10)}
-	// What each warm round measures, one after the other, so that what disturbs
-	// one disturbs its peer as well.
-	warm := map[*cost][]string{&r.ECWarm: ecVerify, &r.NixWarm: nixVerify, &r.Memory: memory}
-	cold := map[*cost][]string{&r.ECCold: ecVerify, &r.CatCold: cat, &r.NixCold: nixVerify, &r.ECDisk: append(slices.Clone(ecVerify), "--read", "disk")}
-	say("warming the page cache")
-	if _, err := b.cost(cat); err != nil {
-		return nil, err
-	}
-	if err := b.medians(warm, []*cost{&r.ECWarm, &r.NixWarm, &r.Memory}, warmRounds, func() error { return nil }); err != nil {
-		return nil, err
-	}
-	if err := b.medians(cold, []*cost{&r.CatCold, &r.ECCold, &r.NixCold, &r.ECDisk}, coldRounds, dropCaches); err != nil {
-		return nil, err
-	}
-	r.Machine, err = b.machine()
-	return r, err
+// with returns a command with more arguments.
+func with(argv []string, more ...string) []string { return slices.Concat(argv, more) }
+
+// onOne returns a command that has one processor to run on.
+func onOne(argv []string) []string {
+	return with([]string{"taskset", "--cpu-list", "0", "env", "GOMAXPROCS=1"}, argv...)
 }
 
-func (b bench) medians(what map[*cost][]string, order []*cost, rounds int, before func() error) error {
-	got := make(map[*cost][]cost)
-	for i := range rounds {
-		say("round %d of %d", i+1, rounds)
-		for _, c := range order {
+// cat reads the same files with as many readers as ec-verify has.
+func cat() []string {
+	readers := strconv.Itoa(2 * runtime.NumCPU())
+	return []string{"sh", "-c", "find /nix/store -type f -print0 | xargs -0 -n 256 -P " + readers + " cat >/dev/null"}
+}
+
+// An entry is a command that is measured against others in the same rounds.
+type entry struct {
+	name string
+	argv []string
+}
+
+// rounds measures each entry once a round, one after the other, so that what
+// disturbs one disturbs its peers as well; every second round the other way round,
+// so that what a machine does in the course of time favours nobody.
+func (b bench) rounds(n int, before func() error, entries []entry) (measured, error) {
+	got := make(measured)
+	for i := range n {
+		say("round %d of %d", i+1, n)
+		turns := slices.Clone(entries)
+		if i%2 == 1 {
+			slices.Reverse(turns)
+		}
+		for _, e := range turns {
 			if err := before(); err != nil {
-				return err
+				return nil, err
 			}
-			one, err := b.cost(what[c])
+			one, err := b.cost(e.argv)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			got[c] = append(got[c], one)
+			got[e.name] = append(got[e.name], one)
 		}
 	}
-	for c, all := range got {
-		*c = cost{
-			Wall: median(all, func(c cost) time.Duration { return c.Wall }),
-			CPU:  median(all, func(c cost) time.Duration { return c.CPU }),
-			RSS:  slices.MaxFunc(all, func(a, b cost) int { return int(a.RSS - b.RSS) }).RSS,
-		}
-	}
-	return nil
+	return got, nil
 }
 
-func median(all []cost, of func(cost) time.Duration) time.Duration {
-	values := make([]time.Duration, 0, len(all))
-	for _, c := range all {
-		values = append(values, of(c))
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
+// warm reads the store once, so that the page cache has it, and then changes
+// nothing between commands.
+func (b bench) warm() (before func() error, err error) {
+	say("warming the page cache")
+	_, err = b.cost(cat())
+	return func() error { return nil }, err
 }
 
 func (b bench) cost(argv []string) (cost, error) {

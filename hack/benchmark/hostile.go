@@ -195,7 +195,7 @@ func driveHostile(ctx context.Context) error {
 			return err
 		}
 	}
-	fmt.Print("\n" + goalTable([]goal{{"the worst peak memory, of 64 MiB", float64(worst) / hostileLimit, 1}}))
+	fmt.Print("\n" + goalTable([]goal{plain("the worst peak memory, of 64 MiB", float64(worst)/hostileLimit, 1)}))
 	return nil
 }
 

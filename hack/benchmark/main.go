@@ -43,16 +43,14 @@ func run(ctx context.Context, args []string) error {
 		return driveHostile(ctx)
 	case args[0] == "hostile" && len(args) == 3:
 		return readShape(ctx, args[1], args[2])
-	case args[0] == "store" && len(args) == 2:
-		packages, err := strconv.Atoi(args[1])
+	case args[0] == "store" && len(args) == 3 && shapes[args[1]] != nil:
+		paths, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return makeStore(ctx, packages)
+		return makeStore(ctx, shapes[args[1]], paths)
 	case args[0] == "run" && len(args) > 1:
 		return measure(ctx, args[1:])
-	case args[0] == "sha256" && len(args) == 2:
-		return hashMemory(args[1])
 	}
 	return fmt.Errorf("usage: benchmark (see its documentation)")
 }

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -16,6 +15,30 @@ import (
 type cost struct {
 	Wall, CPU time.Duration
 	RSS       int64 // peak, in bytes
+}
+
+// measured is what each entry took, round by round.
+type measured map[string][]cost
+
+// sorted returns one figure of all rounds, the least first.
+func sorted(all []cost, of func(cost) time.Duration) []time.Duration {
+	values := make([]time.Duration, 0, len(all))
+	for _, c := range all {
+		values = append(values, of(c))
+	}
+	slices.Sort(values)
+	return values
+}
+
+func wall(c cost) time.Duration { return c.Wall }
+func cpu(c cost) time.Duration  { return c.CPU }
+
+// peak returns the most memory that any of the rounds took.
+func peak(all []cost) (bytes int64) {
+	for _, c := range all {
+		bytes = max(bytes, c.RSS)
+	}
+	return bytes
 }
 
 // measure runs a command, whose output is not looked at, and prints its cost.
@@ -37,21 +60,4 @@ func measure(ctx context.Context, argv []string) error {
 		c.RSS = usage.Maxrss << 10 // Linux counts KiB
 	}
 	return json.NewEncoder(os.Stdout).Encode(c)
-}
-
-// hashMemory hashes as many bytes as it is told, from memory.
-func hashMemory(count string) error {
-	left, err := strconv.ParseInt(count, 10, 64)
-	if err != nil {
-		return err
-	}
-	buffer := make([]byte, 256<<10)
-	h := sha256.New()
-	for left > 0 {
-		n := min(left, int64(len(buffer)))
-		h.Write(buffer[:n])
-		left -= n
-	}
-	fmt.Printf("%x\n", h.Sum(nil))
-	return nil
 }

@@ -19,12 +19,12 @@ type span struct {
 	realTime time.Duration // of one encoder there
 	turns    int           // as fast as it goes
 	turn     time.Duration // of each kind in a turn
-	packages int           // of the store
+	paths    int           // of the store
 }
 
 var (
-	fullSpan  = span{rounds: 3, realTime: 45 * time.Second, turns: 9, turn: 8 * time.Second, packages: storePackages}
-	quickSpan = span{rounds: 1, realTime: 15 * time.Second, turns: 2, turn: 5 * time.Second, packages: storePackages / 10}
+	fullSpan  = span{rounds: 3, realTime: 45 * time.Second, turns: 9, turn: 8 * time.Second, paths: uniformPaths}
+	quickSpan = span{rounds: 1, realTime: 15 * time.Second, turns: 2, turn: 5 * time.Second, paths: uniformPaths / 10}
 )
 
 // verifyTimeout bounds a verification beside an encoder.
@@ -62,7 +62,7 @@ func driveNeighbour(ctx context.Context, s span) error {
 	if err := needEncoder(ctx); err != nil {
 		return err
 	}
-	b, done, err := prepare(ctx, s.packages)
+	b, done, err := prepare(ctx, "uniform", s.paths)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (n *neighbourResults) pageCache(b bench) error {
 	}
 	defer os.Remove(published)
 	keep := filepath.Join(b.root, "keep.json")
-	if err := os.WriteFile(keep, []byte(`{"neighbour":{"dropBehind":false}}`), 0o644); err != nil {
+	if err := os.WriteFile(keep, []byte(keepCache), 0o644); err != nil {
 		return err
 	}
 	for _, c := range []struct {
@@ -301,11 +301,11 @@ func latest(all []encoded) (d time.Duration) {
 
 func (n *neighbourResults) goals() []goal {
 	return []goal{
-		{"in real time: frames a second alone, of those beside verifications", against(n.LiveAlone, n.LiveBeside), 1.03},
-		{"in real time: frames dropped beside verifications", float64(dropped(n.LiveBeside)), 0},
-		{"as fast as it goes: frames a second alone, of those beside a verification", against(n.FastAlone, n.FastBeside), 1.03},
-		{"the store in the page cache after a verification, of its size", float64(n.Left) / float64(n.Bytes), 0.01},
-		{"the publisher's file out of the page cache, of its size", 1 - n.Published, 0},
+		plain("in real time: frames a second alone, of those beside verifications", against(n.LiveAlone, n.LiveBeside), 1.03),
+		plain("in real time: frames dropped beside verifications", float64(dropped(n.LiveBeside)), 0),
+		plain("as fast as it goes: frames a second alone, of those beside a verification", against(n.FastAlone, n.FastBeside), 1.03),
+		plain("the store in the page cache after a verification, of its size", float64(n.Left)/float64(n.Bytes), 0.01),
+		plain("the publisher's file out of the page cache, of its size", 1-n.Published, 0),
 	}
 }
 

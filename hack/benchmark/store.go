@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"every.channel/ec-verify/internal/release"
@@ -16,20 +18,68 @@ import (
 )
 
 const (
-	releaseDir    = "/srv/releases/boot-bench"
+	releases      = "/srv/releases"
 	configuration = "bench"
 	fakeDigest    = "00000000000000000000000000000000"
+	tag           = "boot-bench"
 )
 
-// storePackages is how many store paths with 200 files each the store has: 80,000
-// files and a little over 5 GB.
-const storePackages = 400
+// A shape is what a store is like: how large the files of its path number i are.
+type shape func(i int, random *rand.Rand) (sizes []int)
 
-// makeStore puts so many store paths into the store, registers them, and writes
-// the release that they are. The sizes
-// follow those of a system's closure: most files are small, most bytes are in
-// large ones.
-func makeStore(ctx context.Context, packages int) error {
+// shapes are the stores that there are.
+var shapes = map[string]shape{
+	// 200 files to a path: with 400 paths 80,000 files and a little over 5 GB.
+	"uniform": func(_ int, random *rand.Rand) (sizes []int) {
+		for i := range 200 {
+			switch {
+			case i >= 195:
+				sizes = append(sizes, 1<<20+random.IntN(3<<20))
+			case i >= 150:
+				sizes = append(sizes, 16<<10+random.IntN(64<<10))
+			default:
+				sizes = append(sizes, 512+random.IntN(8<<10))
+			}
+		}
+		return sizes
+	},
+	// As a NixOS system's closure: of 100 paths 60 have a script, a unit or a file
+	// of settings or two, 38 are packages of some dozen files, and two have the most
+	// of all files and bytes. With 2,000 paths 83,000 files and 3.6 GB.
+	"real": func(i int, random *rand.Rand) (sizes []int) {
+		few := func(n, least, more int) {
+			for range n {
+				sizes = append(sizes, least+random.IntN(more))
+			}
+		}
+		switch {
+		case i%100 < 60:
+			few(1+random.IntN(3), 100, 2<<10)
+		case i%100 < 98:
+			few(60, 512, 20<<10)
+			few(3, 100<<10, 400<<10)
+		default:
+			few(800, 512, 20<<10)
+			few(20, 1<<20, 3<<20)
+		}
+		return sizes
+	},
+	// One small file to a path.
+	"tiny": func(_ int, random *rand.Rand) []int { return []int{100 + random.IntN(2<<10)} },
+	// The one path that a run at least takes.
+	"files": func(_ int, random *rand.Rand) []int {
+		sizes := make([]int, 1000)
+		for i := range sizes {
+			sizes[i] = 512 + random.IntN(2<<10)
+		}
+		return sizes
+	},
+	"bytes": func(int, *rand.Rand) []int { return []int{16 << 20} },
+}
+
+// makeStore puts so many store paths of a shape into the store, registers them,
+// and writes the release that they are. Each refers to some of those before it.
+func makeStore(ctx context.Context, of shape, paths int) error {
 	// The first thing that Nix is asked makes the store.
 	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("make the store: %w\n%s", err, out)
@@ -63,14 +113,22 @@ func makeStore(ctx context.Context, packages int) error {
 		refs = append(refs, p)
 		return nil
 	}
-	for i := range packages {
-		err := add(fmt.Sprintf("package-%03d", i), nil, func(dir string) error { return fillPackage(dir, random, noise) })
+	for i := range paths {
+		var some []closure.StorePath
+		for range min(i, 5) {
+			some = append(some, refs[random.IntN(i)])
+		}
+		slices.Sort(some)
+		err := add(fmt.Sprintf("package-%05d", i), slices.Compact(some), func(dir string) error { return fillPath(dir, of(i, random), random, noise) })
 		if err != nil {
 			return err
 		}
 	}
-	err = add("nixos-system-bench", append([]closure.StorePath(nil), refs...), func(dir string) error {
-		return os.WriteFile(dir, []byte("toplevel\n"), 0o444)
+	err = add("nixos-system-bench", slices.Clone(refs), func(dir string) error {
+		if err := os.WriteFile(dir, []byte("toplevel\n"), 0o444); err != nil {
+			return err
+		}
+		return canonical(dir)
 	})
 	if err != nil {
 		return err
@@ -81,27 +139,38 @@ func makeStore(ctx context.Context, packages int) error {
 	return writeRelease(infos)
 }
 
-// fillPackage makes 200 files: 150 of some KiB, 45 of some tens, 5 of a few
-// MiB.
-func fillPackage(dir string, random *rand.Rand, noise []byte) error {
-	for i := range 200 {
-		size := 512 + random.IntN(8<<10)
-		switch {
-		case i >= 195:
-			size = 1<<20 + random.IntN(3<<20)
-		case i >= 150:
-			size = 16<<10 + random.IntN(64<<10)
-		}
-		sub := filepath.Join(dir, fmt.Sprintf("d%02d", i%20))
-		if err := os.MkdirAll(sub, 0o755); err != nil {
-			return err
+// fillPath makes files of those sizes, 20 to a directory; a single one is the path
+// itself.
+func fillPath(path string, sizes []int, random *rand.Rand, noise []byte) error {
+	for i, size := range sizes {
+		file := path
+		if len(sizes) > 1 {
+			dir := filepath.Join(path, fmt.Sprintf("d%04d", i/20))
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			file = filepath.Join(dir, fmt.Sprintf("f%05d", i))
 		}
 		start := random.IntN(len(noise) - size)
-		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("f%03d", i)), noise[start:start+size], 0o444); err != nil {
+		if err := os.WriteFile(file, noise[start:start+size], 0o444); err != nil {
 			return err
 		}
 	}
-	return nil
+	return canonical(path)
+}
+
+// canonical gives a tree the modes and times that Nix gives every store path.
+func canonical(path string) error {
+	second := time.Unix(1, 0)
+	return filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = os.Chmod(name, 0o555) //nolint:gosec // as Nix has it
+		}
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(name, second, second) //nolint:gosec // nobody else writes there
+	})
 }
 
 // register has Nix take the paths for valid, in the form that nix-store
@@ -134,19 +203,20 @@ func writeRelease(infos []closure.PathInfo) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(releaseDir, 0o755); err != nil {
+	dir := filepath.Join(releases, tag)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(releaseDir, release.ManifestName(configuration)), data, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, release.ManifestName(configuration)), data, 0o644); err != nil {
 		return err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	info := release.Info{
-		SchemaVersion: release.InfoSchema, Tag: "boot-bench", CreatedAt: now, BestBefore: now.Add(24 * time.Hour),
+		SchemaVersion: release.InfoSchema, Tag: tag, CreatedAt: now, BestBefore: now.Add(24 * time.Hour),
 		Configurations: []string{configuration},
 	}
-	if err := release.WriteInfo(releaseDir, info); err != nil {
+	if err := release.WriteInfo(dir, info); err != nil {
 		return err
 	}
-	return release.WriteSums(context.Background(), releaseDir)
+	return release.WriteSums(context.Background(), dir)
 }
