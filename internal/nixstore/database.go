@@ -250,28 +250,84 @@ func (d *Database) PathInfo(ctx context.Context, p closure.StorePath) (closure.P
 // is cut, with an error of the root's references.
 // It fails with [ErrNotValid] where root itself is not registered.
 func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closure.Closure, malformed []*RowError, err error) {
+	claims, err := d.Claims(ctx, root, nil, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !claims.Valid {
+		return nil, nil, fmt.Errorf("nix database: %w: %s", ErrNotValid, root)
+	}
+	return claims.Closure, claims.Malformed, nil
+}
+
+// Claims is what is registered of some paths.
+type Claims struct {
+	// Valid says that the root is registered.
+	Valid bool
+	// Closure has the root and what can be reached from it by references.
+	Closure closure.Closure
+	// Others has what was asked for besides and is registered outside of Closure.
+	Others closure.Closure
+	// Malformed has the errors of rows that are in neither, one for each field, in
+	// ascending order of paths.
+	Malformed []*RowError
+}
+
+// Claims returns what is registered of root, as [Database.Closure] does, and of the
+// paths of others, which may take that many bytes of memory at most: what is over it
+// is malformed. It passes over the database as a whole, whatever is asked for.
+func (d *Database) Claims(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
+	for _, p := range append([]closure.StorePath{root}, others...) {
+		if _, err := d.dir.Parse(string(p)); err != nil {
+			return nil, err
+		}
+	}
+	claims, err := d.scan(ctx, root, others, most)
+	if errors.Is(err, errTooMany) {
+		claims, err = d.walk(ctx, root, others, most)
+	}
+	if err != nil {
+		return nil, d.failed(ctx, err)
+	}
+	slices.SortStableFunc(claims.Malformed, func(a, b *RowError) int { return strings.Compare(a.Path, b.Path) })
+	return claims, nil
+}
+
+// walk answers Claims by looking at one path after the other.
+func (d *Database) walk(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
-		return nil, nil, d.failed(ctx, err)
+		return nil, err
 	}
 	defer conn.Close()
-	c = make(closure.Closure)
+	c := &Claims{Closure: make(closure.Closure), Others: make(closure.Closure)}
 	seen := map[closure.StorePath]bool{root: true}
+	look := func(p closure.StorePath, to closure.Closure) (info closure.PathInfo, held int64, err error) {
+		info, bad, err := d.pathInfo(ctx, conn, p)
+		if err != nil {
+			return info, 0, err
+		}
+		if len(bad) == 0 {
+			to[p] = info
+		}
+		c.Malformed = append(c.Malformed, bad...)
+		return info, Cost(info) + int64(len(bad))*rowErrorCost, nil
+	}
 	held := int64(0)
 	for todo := []closure.StorePath{root}; len(todo) > 0; {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		info, bad, err := d.pathInfo(ctx, conn, p)
+		info, cost, err := look(p, c.Closure)
+		if errors.Is(err, ErrNotValid) {
+			continue
+		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if len(bad) == 0 {
-			c[p] = info
-		}
-		malformed = append(malformed, bad...)
-		if held += Cost(info) + int64(len(bad))*rowErrorCost; held > d.most {
-			delete(c, root)
-			malformed = append(malformed, rowError(string(root), "references", fmt.Errorf("its closure takes more than %d bytes of memory; the rest was not read", d.most)))
+		c.Valid = true // the root comes first, and leads to all others
+		if held += cost; held > d.most {
+			delete(c.Closure, root)
+			c.Malformed = append(c.Malformed, rowError(string(root), "references", fmt.Errorf("its closure takes more than %d bytes of memory; the rest was not read", d.most)))
 			break
 		}
 		for _, ref := range info.References {
@@ -281,8 +337,23 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 			}
 		}
 	}
-	slices.SortStableFunc(malformed, func(a, b *RowError) int { return strings.Compare(a.Path, b.Path) })
-	return c, malformed, nil
+	for _, p := range others {
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		switch _, cost, err := look(p, c.Others); {
+		case errors.Is(err, ErrNotValid):
+		case err != nil:
+			return nil, err
+		default:
+			if most -= cost; most < 0 {
+				delete(c.Others, p)
+				c.Malformed = append(c.Malformed, rowError(string(p), "references", errors.New("with those of other paths they take too much memory")))
+			}
+		}
+	}
+	return c, nil
 }
 
 // rowErrorCost is what a RowError takes in memory at most.
@@ -300,8 +371,9 @@ func Cost(info closure.PathInfo) int64 {
 }
 
 // boundedPath reads a path, or null for one above maxValueSize, which would
-// make the whole query fail.
-const boundedPath = "case when octet_length(path) <= 4096 then path end"
+// make the whole query fail, and for one that is no text, by which Nix finds
+// nothing.
+const boundedPath = "case when typeof(path) = 'text' and octet_length(path) <= 4096 then path end"
 
 // registeredBatch is how many paths Registered holds at a time.
 const registeredBatch = 1000
@@ -382,12 +454,17 @@ func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.Store
 	case err != nil && ctx.Err() != nil:
 		return info, nil, ctx.Err()
 	case err != nil:
-		if bad := malformedRow(p, err); bad != nil {
-			return closure.PathInfo{Path: p}, []*RowError{bad}, nil //nolint:nilerr // it is the row's fault, and said so
+		bad := malformedRow(p, err)
+		if bad == nil {
+			return info, nil, d.failed(ctx, err)
 		}
-		return info, nil, d.failed(ctx, err)
+		info, malformed = closure.PathInfo{Path: p}, []*RowError{bad}
+		if row.ID == 0 {
+			return info, malformed, nil // it could not be read at all
+		}
+	default:
+		info, malformed = decodeRow(d.dir, p, row)
 	}
-	info, malformed = decodeRow(d.dir, p, row)
 	refs, bad, err := d.references(ctx, conn, p, row.ID)
 	if err != nil {
 		return info, nil, d.failed(ctx, err)
@@ -399,7 +476,8 @@ func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.Store
 // references is nix_v10's QueryReferences, but read row by row: that one holds
 // all of what an outsider wrote in memory at once.
 func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.StorePath, id int64) (refs []closure.StorePath, malformed []*RowError, err error) {
-	rows, err := conn.QueryContext(ctx, "select "+boundedPath+" from Refs join ValidPaths on reference = id where referrer = ?", id)
+	// A reference to no row has a null for its path, which is none.
+	rows, err := conn.QueryContext(ctx, "select "+boundedPath+" from Refs left join ValidPaths on reference = id where referrer = ?", id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -414,12 +492,13 @@ func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.Sto
 		if err == nil && len(refs) == maxReferences {
 			err = fmt.Errorf("more than %d references", maxReferences)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			refs = append(refs, ref)
+		case len(malformed) == 0:
 			// One is enough to call the row malformed.
 			malformed = append(malformed, rowError(string(p), "references", err))
-			break
 		}
-		refs = append(refs, ref)
 	}
 	slices.Sort(refs)
 	return slices.Compact(refs), malformed, rows.Err()

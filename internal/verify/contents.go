@@ -423,45 +423,25 @@ func (r *run) readClaims(ctx context.Context) *claims {
 const maxClaims = 16 << 20
 
 func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, error) {
-	c := &claims{known: true, others: closure.Closure{}, malformed: map[string][]*nixstore.RowError{}}
 	root := r.running
 	if root == "" {
 		root = r.manifest.Toplevel.OutPath
 	}
-	var rows []*nixstore.RowError
-	var err error
-	c.running, rows, err = db.Closure(ctx, root)
-	if err != nil && !errors.Is(err, nixstore.ErrNotValid) {
-		return nil, err
-	}
-	for _, row := range rows {
-		c.malformed[row.Path] = append(c.malformed[row.Path], row)
-	}
+	paths := make([]closure.StorePath, len(r.manifest.Paths))
 	// What others claim of a path is kept as far as it is not much more than what the
 	// manifest has of all.
-	left := int64(maxClaims)
-	for _, want := range r.manifest.Paths {
-		left += nixstore.Cost(want)
+	most := int64(maxClaims)
+	for i, want := range r.manifest.Paths {
+		paths[i] = want.Path
+		most += nixstore.Cost(want)
 	}
-	for _, want := range r.manifest.Paths {
-		if _, ok := c.running[want.Path]; ok || len(c.malformed[string(want.Path)]) > 0 {
-			continue
-		}
-		info, err := db.PathInfo(ctx, want.Path)
-		var row *nixstore.RowError
-		if err == nil {
-			if left -= nixstore.Cost(info); left < 0 {
-				err = &nixstore.RowError{Path: string(want.Path), Field: "references", Reason: "with those of other paths they take too much memory"}
-			}
-		}
-		switch {
-		case err == nil:
-			c.others[want.Path] = info
-		case errors.As(err, &row):
-			c.malformed[string(want.Path)] = append(c.malformed[string(want.Path)], row)
-		case !errors.Is(err, nixstore.ErrNotValid):
-			return nil, err
-		}
+	got, err := db.Claims(ctx, root, paths, most)
+	if err != nil {
+		return nil, err
+	}
+	c := &claims{known: true, running: got.Closure, others: got.Others, malformed: map[string][]*nixstore.RowError{}}
+	for _, row := range got.Malformed {
+		c.malformed[row.Path] = append(c.malformed[row.Path], row)
 	}
 	return c, nil
 }

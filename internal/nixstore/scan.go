@@ -1,0 +1,286 @@
+package nixstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/nix-community/go-nix/pkg/sqlite/nix_v10"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// maxScanRefs is how many references a database may have in all to be read in
+// whole; they take 16 MiB then. That of a system has some hundred thousand, that of
+// a large build machine some million.
+const maxScanRefs = 2 << 20
+
+// errTooMany says that a database has more than is read in whole; read path by path,
+// it is cut where it is too much.
+var errTooMany = errors.New("too much to be read in whole")
+
+// scan answers Claims in three passes: over the index of paths, over the references
+// and over the rows. A query for each path would take longer than to hash it where
+// it is small. The order is that of the indices that Nix looks things up by, so that
+// what they say is what Nix is told.
+func (d *Database) scan(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	ids := make(map[closure.StorePath]int64, 1+len(others)) // 0 while not found
+	for _, p := range slices.Concat(others, []closure.StorePath{root}) {
+		ids[p] = 0
+	}
+	if err := scanPaths(ctx, conn, ids); err != nil {
+		return nil, err
+	}
+	refs, err := scanRefs(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[int64]*registration)
+	// Each row that is reached is at least a place for it.
+	if most := int(d.most / Cost(closure.PathInfo{})); !refs.reach(ids[root], rows, most) {
+		return nil, errTooMany
+	}
+	for _, p := range others {
+		for _, ref := range append(refs.of(ids[p]), int32(ids[p])) {
+			rows[int64(ref)] = nil
+		}
+	}
+	if err := d.scanRows(ctx, conn, rows); err != nil {
+		return nil, err
+	}
+
+	c := &Claims{Closure: make(closure.Closure, len(rows)), Others: make(closure.Closure)}
+	seen := make(map[int64]bool)
+	left, leftOthers := d.most, most
+	add := func(id int64, to closure.Closure, left *int64) []int64 {
+		seen[id] = true
+		row := rows[id]
+		next := row.resolve(refs.of(id), rows)
+		if found, asked := ids[row.info.Path]; asked && found != id {
+			row.bad = append(row.bad, rowError(string(row.info.Path), "path", errors.New("its index leads to another row")))
+		}
+		if len(row.bad) == 0 {
+			to[row.info.Path] = row.info
+		}
+		c.Malformed = append(c.Malformed, row.bad...)
+		*left -= Cost(row.info) + int64(len(row.bad))*rowErrorCost
+		return next
+	}
+	if row := rows[ids[root]]; row != nil && row.info.Path == root {
+		c.Valid = true
+		for todo := []int64{ids[root]}; len(todo) > 0; {
+			id := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if left < 0 {
+				return nil, errTooMany
+			}
+			if !seen[id] {
+				todo = append(todo, add(id, c.Closure, &left)...)
+			}
+		}
+	}
+	for _, p := range others {
+		id := ids[p]
+		switch row := rows[id]; {
+		case row == nil || seen[id]:
+		case row.info.Path != p:
+			c.Malformed = append(c.Malformed, rowError(string(p), "path", errors.New("its index leads to the row of another")))
+		default:
+			add(id, c.Others, &leftOthers)
+		}
+		if leftOthers < 0 {
+			return nil, errTooMany
+		}
+	}
+	return c, nil
+}
+
+// each runs a query and calls row for each row of it, which scans and looks at it.
+func each(ctx context.Context, conn *sql.Conn, query string, row func(rows *sql.Rows) error) error {
+	rows, err := conn.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// errOrder is how a damaged tree of pages shows, which could lead round in circles.
+var errOrder = errors.New("rows are out of order")
+
+// scanPaths puts the numbers of the rows of paths into ids.
+func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]int64) error {
+	var id int64
+	var p, last sql.RawBytes
+	const query = "select id, " + boundedPath + " from ValidPaths where path >= '/' and path < '0' order by path"
+	return each(ctx, conn, query, func(rows *sql.Rows) error {
+		if err := rows.Scan(&id, &p); err != nil {
+			return err
+		}
+		if order := bytes.Compare(p, last); p != nil && order <= 0 {
+			return errOrder // or registered twice, which Nix's tables don't allow
+		} else if p != nil {
+			last = append(last[:0], p...)
+		}
+		if _, wanted := ids[closure.StorePath(p)]; wanted {
+			ids[closure.StorePath(p)] = id
+		}
+		return nil
+	})
+}
+
+// references are the rows of Refs in the order of their referrers.
+type references struct{ from, to []int32 }
+
+func scanRefs(ctx context.Context, conn *sql.Conn) (refs references, err error) {
+	var from, to, lastFrom, lastTo int64
+	err = each(ctx, conn, "select referrer, reference from Refs order by referrer, reference", func(rows *sql.Rows) error {
+		if err := rows.Scan(&from, &to); err != nil {
+			return err
+		}
+		switch {
+		case len(refs.from) == maxScanRefs || min(from, to) < 1 || max(from, to) > math.MaxInt32:
+			return errTooMany
+		case from < lastFrom || from == lastFrom && to < lastTo:
+			return errOrder
+		}
+		lastFrom, lastTo = from, to
+		refs.from, refs.to = append(refs.from, int32(from)), append(refs.to, int32(to))
+		return nil
+	})
+	return refs, err
+}
+
+// of returns what a row refers to.
+func (r references) of(id int64) []int32 {
+	begin, _ := slices.BinarySearch(r.from, int32(id))
+	end := begin
+	for end < len(r.from) && int64(r.from[end]) == id {
+		end++
+	}
+	return r.to[begin:end:end]
+}
+
+// reach puts a row, and all that can be reached from it, into rows; 0 is no row. It
+// returns false if these are more than most.
+func (r references) reach(root int64, rows map[int64]*registration, most int) bool {
+	if root == 0 {
+		return true
+	}
+	rows[root] = nil
+	for todo := []int64{root}; len(todo) > 0; {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, ref := range r.of(id) {
+			if _, known := rows[int64(ref)]; !known {
+				rows[int64(ref)] = nil
+				todo = append(todo, int64(ref))
+			}
+		}
+		if len(rows) > most {
+			return false
+		}
+	}
+	return true
+}
+
+// A registration is a row of ValidPaths: what of it is well-formed, and its faults.
+type registration struct {
+	info closure.PathInfo
+	bad  []*RowError
+	// noPath says why its path is none; nothing is followed to it then.
+	noPath error
+}
+
+// resolve fills in the references and returns the rows that they lead to.
+func (row *registration) resolve(refs []int32, rows map[int64]*registration) (next []int64) {
+	row.info.References = make([]closure.StorePath, 0, min(len(refs), maxReferences))
+	var fault error
+	for _, ref := range refs {
+		target := rows[int64(ref)]
+		switch {
+		case target == nil:
+			fault = errors.New("one is not registered")
+		case target.noPath != nil:
+			fault = target.noPath
+		case len(row.info.References) == maxReferences:
+			fault = fmt.Errorf("more than %d references", maxReferences)
+		default:
+			row.info.References = append(row.info.References, target.info.Path)
+			next = append(next, int64(ref))
+		}
+	}
+	if fault != nil {
+		// One is enough to call the row malformed.
+		row.bad = append(row.bad, rowError(string(row.info.Path), "references", fault))
+	}
+	slices.Sort(row.info.References)
+	row.info.References = slices.Compact(row.info.References)
+	return next
+}
+
+// scanRows reads those rows of ValidPaths that are keys of into. A value that is
+// larger than Nix would write is not read, since one larger than maxValueSize would
+// make the whole query fail; size says that there is one.
+func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, into map[int64]*registration) error {
+	bounded := func(column, otherwise string) string {
+		return fmt.Sprintf("case when octet_length(%[1]s) <= 4096 then %[1]s else %[2]s end as %[1]s", column, otherwise)
+	}
+	columns := []string{
+		"id", boundedPath + " as path", "max(octet_length(hash), coalesce(octet_length(deriver), 0), coalesce(octet_length(narSize), 0), " +
+			"coalesce(octet_length(ca), 0), coalesce(octet_length(sigs), 0), octet_length(registrationTime)) as size",
+		bounded("hash", "''"), bounded("registrationTime", "'?'"), bounded("deriver", "null"), bounded("narSize", "null"), bounded("ca", "null"),
+	}
+	query := "select " + strings.Join(columns, ", ") + " from ValidPaths order by id"
+	last := int64(math.MinInt64)
+	return each(ctx, conn, query, func(rows *sql.Rows) error {
+		var (
+			r    nix_v10.QueryPathInfoRow
+			p    sql.NullString
+			size sql.NullInt64
+		)
+		err := rows.Scan(&r.ID, &p, &size, &r.Hash, &r.Registrationtime, &r.Deriver, &r.Narsize, &r.Ca)
+		if r.ID <= last {
+			return errOrder
+		}
+		last = r.ID
+		if _, wanted := into[r.ID]; !wanted {
+			return nil
+		}
+		row := &registration{}
+		into[r.ID] = row
+		var path closure.StorePath
+		if path, row.noPath = d.dir.Parse(p.String); row.noPath != nil {
+			return nil //nolint:nilerr // whoever refers to it is malformed, and says so
+		}
+		row.info.Path = path
+		switch {
+		case size.Int64 > maxValueSize:
+			row.bad = []*RowError{rowError(p.String, "row", fmt.Errorf("longer than %d bytes", maxValueSize))}
+		case err != nil:
+			bad := malformedRow(path, err)
+			if bad == nil {
+				return err
+			}
+			row.bad = []*RowError{bad}
+		default:
+			row.info, row.bad = decodeRow(d.dir, path, r)
+		}
+		return nil
+	})
+}
