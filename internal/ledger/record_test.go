@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -465,5 +466,46 @@ func TestEndedContext(t *testing.T) {
 	end(t, r)
 	if len(records(t, l)) != 1 {
 		t.Error("the result is lost")
+	}
+}
+
+// TestLastStands records results by lot, some of them at the same millisecond, and
+// writes them at any time: what stands of each item is what came last, and what
+// settled it last.
+func TestLastStands(t *testing.T) {
+	for seed := range uint64(4) {
+		random := rand.New(rand.NewPCG(seed, 9))
+		l := open(t, t.TempDir())
+		items := makeItems(2*batchSize + 3)
+		want := make(Records)
+		for range 3 {
+			r := begin(t, l)
+			expectItems(t, r, items)
+			for range 4 * len(items) {
+				item := items[random.IntN(len(items))]
+				o := Outcome{Result: Result(random.IntN(3)), Cause: closure.Cause(fmt.Sprint(random.IntN(1000)))}
+				r.Record(Contents, item, o)
+				record := want[item.Key()]
+				record.Last = Check{Run: r.Run(), Result: o.Result, Cause: o.Cause}
+				if o.Result != Inconclusive {
+					record.Settled = record.Last
+				}
+				want[item.Key()] = record
+				if random.IntN(50) == 0 {
+					flush(t, r)
+				}
+			}
+			end(t, r)
+		}
+		got := records(t, l)
+		for key, r := range got {
+			for _, c := range []*Check{&r.Last, &r.Settled} {
+				*c = Check{Run: c.Run, Result: c.Result, Cause: c.Cause}
+			}
+			got[key] = r
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
 	}
 }

@@ -3,6 +3,9 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,13 +173,25 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 // putChecks stores checks of known items. A check that settled its item takes
 // the place of all before it, another one that of the last unsettled one.
 func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
-	put, err := tx.PrepareContext(ctx, `insert or replace into checks
-		(item, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum)
-		select id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from items where tier = ? and path = ? and want = ?`)
-	if err != nil {
+	rows := lastOf(checks)
+	if err := dropUnsettled(ctx, tx, rows); err != nil {
 		return err
 	}
-	defer put.Close()
+	for batch := range slices.Chunk(rows, batchSize) {
+		if err := putBatch(ctx, tx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropUnsettled forgets the checks that came to nothing of items that were settled
+// since.
+func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
+	var any bool
+	if err := tx.QueryRowContext(ctx, "select exists (select 1 from checks where settled = 0)").Scan(&any); err != nil || !any {
+		return err
+	}
 	drop, err := tx.PrepareContext(ctx, `delete from checks where settled = 0 and item in
 		(select id from items where tier = ? and path = ? and want = ?)`)
 	if err != nil {
@@ -184,16 +199,7 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	}
 	defer drop.Close()
 	for _, c := range checks {
-		settled := int64(1)
 		if c.Result == Inconclusive {
-			settled = 0
-		}
-		if _, err := put.ExecContext(ctx, settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
-			number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled),
-			string(c.tier), string(c.key.Path), c.key.Want[:]); err != nil {
-			return err
-		}
-		if settled == 0 {
 			continue
 		}
 		if _, err := drop.ExecContext(ctx, string(c.tier), string(c.key.Path), c.key.Want[:]); err != nil {
@@ -201,6 +207,50 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 		}
 	}
 	return nil
+}
+
+// lastOf returns, in the order in which they came, the checks that stand: of each
+// item the last that settled it, and the last that came after that and did not.
+func lastOf(checks []pendingCheck) []pendingCheck {
+	type stand struct {
+		tier    Tier
+		key     Key
+		settled bool
+	}
+	last := make(map[stand]int, len(checks))
+	for i, c := range checks {
+		s := stand{c.tier, c.key, c.Result != Inconclusive}
+		last[s] = i
+		if s.settled {
+			delete(last, stand{c.tier, c.key, false})
+		}
+	}
+	rows := make([]pendingCheck, 0, len(last))
+	for _, i := range slices.Sorted(maps.Values(last)) {
+		rows = append(rows, checks[i])
+	}
+	return rows
+}
+
+// batchSize is how many checks are stored by one statement, which takes half the
+// time of as many statements.
+const batchSize = 64
+
+func putBatch(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
+	const row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	values := strings.Repeat(row+", ", len(checks)-1) + row
+	args := make([]any, 0, 14*len(checks))
+	for _, c := range checks {
+		settled := number(c.Result != Inconclusive)
+		args = append(args, string(c.tier), string(c.key.Path), c.key.Want[:],
+			settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
+			number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled))
+	}
+	_, err := tx.ExecContext(ctx, `with new(tier, path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum) as (values `+values+`)
+		insert or replace into checks (item, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum)
+		select id, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum
+		from new cross join items on items.tier = new.tier and items.path = new.path and items.want = new.want`, args...)
+	return err
 }
 
 // End writes what is pending and records how the run ended, together. It is

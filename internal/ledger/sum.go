@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash"
 
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -16,45 +15,37 @@ import (
 // rowSum returns the sum of a row. Equal sums mean equal values of equal types
 // in the same order.
 func rowSum(values ...any) int64 {
-	h := sha256.New()
+	var room [512]byte
+	b := room[:0]
 	for _, v := range values {
-		addValue(h, v)
+		b = appendValue(b, v)
 	}
-	return int64(binary.BigEndian.Uint64(h.Sum(nil)))
+	sum := sha256.Sum256(b)
+	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// addValue writes v to h in a form that says where it ends.
-func addValue(h hash.Hash, v any) {
-	var number [9]byte
+// appendValue appends v in a form that says where it ends.
+func appendValue(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case int64:
-		number[0] = 'i'
-		binary.BigEndian.PutUint64(number[1:], uint64(v))
-		h.Write(number[:])
+		return binary.BigEndian.AppendUint64(append(b, 'i'), uint64(v))
 	case string:
-		number[0] = 's'
-		binary.BigEndian.PutUint64(number[1:], uint64(len(v)))
-		h.Write(number[:])
-		h.Write([]byte(v))
+		return append(binary.BigEndian.AppendUint64(append(b, 's'), uint64(len(v))), v...)
 	case nar.Hash:
-		h.Write([]byte{'h'})
-		h.Write(v[:])
-	default:
-		panic(fmt.Sprintf("ledger: no sum of a %T", v))
+		return append(append(b, 'h'), v[:]...)
 	}
+	panic(fmt.Sprintf("ledger: no sum of a %T", v))
 }
 
 // digest returns the sum over what identifies inv and its items, which must be
 // in order.
 func (inv Inventory) digest() nar.Hash {
 	h := sha256.New()
-	addValue(h, string(inv.Tier))
-	addValue(h, inv.Manifest.Tag)
-	addValue(h, inv.Manifest.SHA256)
+	b := appendValue(appendValue(appendValue(nil, string(inv.Tier)), inv.Manifest.Tag), inv.Manifest.SHA256)
+	h.Write(b)
 	for _, item := range inv.Items {
-		addValue(h, string(item.Path))
-		addValue(h, item.Want)
-		addValue(h, item.Cost)
+		b = appendValue(appendValue(appendValue(b[:0], string(item.Path)), item.Want), item.Cost)
+		h.Write(b)
 	}
 	return nar.Hash(h.Sum(nil))
 }
