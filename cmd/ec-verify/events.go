@@ -88,6 +88,10 @@ func (e *events) begin(v *verify.Verifier) {
 		e.send(systemd.Started(e.run))
 		return
 	}
+	if own, ok := v.Ledger.(stateLedger); ok {
+		own.ended = e.lookAt
+		v.Ledger = own
+	}
 	v.Ledger = startedLedger{v.Ledger, e}
 }
 
@@ -130,9 +134,16 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	return systemd.StdoutIsJournal()
 }
 
-// readLedger sets what is known of this machine after the run.
+// lookAt sets what is known of this machine after the run, from the ledger that the
+// run has open.
+func (e *events) lookAt(ctx context.Context, l *ledger.Ledger) {
+	// Where it can't be told, readLedger tries again, and says why.
+	e.known, _ = statusOf(ctx, l, e.config.Ledger.Policy(), e.config.Read, time.Now())
+}
+
+// readLedger sets what is known of this machine after the run, unless it is.
 func (e *events) readLedger(ctx context.Context) {
-	if newLedger(e.config) == nil {
+	if newLedger(e.config) == nil || e.known != nil {
 		return
 	}
 	known, err := readStatus(ctx, e.config.StateDir, e.config.Ledger.Policy(), e.config.Read, time.Now())

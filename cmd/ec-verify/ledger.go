@@ -16,7 +16,11 @@ func ledgerDir(stateDir string) string { return filepath.Join(stateDir, "ledger"
 
 // stateLedger is the ledger in that directory as the verifier sees it. It is open
 // while a run is under way.
-type stateLedger struct{ dir string }
+type stateLedger struct {
+	dir string
+	// ended, if not nil, is called with the ledger once the run's end is in it.
+	ended func(ctx context.Context, l *ledger.Ledger)
+}
 
 // newLedger returns where runs are remembered; nil for a disk looked at from
 // outside, which isn't this machine.
@@ -24,7 +28,7 @@ func newLedger(c config.Config) verify.Ledger {
 	if c.StoreRoot != "" && c.StoreRoot != "/" {
 		return nil
 	}
-	return stateLedger{ledgerDir(c.StateDir)}
+	return stateLedger{dir: ledgerDir(c.StateDir)}
 }
 
 func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, error) {
@@ -37,14 +41,14 @@ func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, e
 		l.Close()
 		return nil, err
 	}
-	return runRecorder{r, l, s.dir}, nil
+	return runRecorder{r, l, s}, nil
 }
 
 // runRecorder closes the ledger with the run.
 type runRecorder struct {
 	*ledger.Recorder
 	ledger *ledger.Ledger
-	dir    string
+	of     stateLedger
 }
 
 func (r runRecorder) SetAside() string { return r.ledger.SetAside() }
@@ -55,8 +59,12 @@ func (r runRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Reco
 
 func (r runRecorder) End(ctx context.Context, end ledger.End) error {
 	// That a rest could not be written, End says; Close would say it again.
-	if err := errors.Join(r.Recorder.End(ctx, end), r.ledger.Close()); err != nil {
+	err := r.Recorder.End(ctx, end)
+	if err == nil && r.of.ended != nil {
+		r.of.ended(ctx, r.ledger)
+	}
+	if err := errors.Join(err, r.ledger.Close()); err != nil {
 		return err
 	}
-	return ledger.Publish(r.dir)
+	return ledger.Publish(r.of.dir)
 }

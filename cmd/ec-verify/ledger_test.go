@@ -28,7 +28,7 @@ func TestLedgerOfRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for run := range 2 {
-		r, err := stateLedger{dir}.Begin(t.Context(), "v1")
+		r, err := stateLedger{dir: dir}.Begin(t.Context(), "v1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestNoLedger(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := (stateLedger{file}).Begin(t.Context(), "v1"); err == nil || r != nil || errors.Is(err, os.ErrNotExist) {
+	if r, err := (stateLedger{dir: file}).Begin(t.Context(), "v1"); err == nil || r != nil || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -170,11 +170,17 @@ func readStatus(ctx context.Context, dir string, policy ledger.Policy, mode nar.
 		return nil, err
 	}
 	defer l.Close()
+	return statusOf(ctx, l, policy, mode, now)
+}
+
+// statusOf is readStatus of an open ledger.
+func statusOf(ctx context.Context, l *ledger.Ledger, policy ledger.Policy, mode nar.ReadMode, now time.Time) (*status, error) {
 	s := &status{
 		SchemaVersion: statusSchema, Kind: statusKind, Now: now.UTC().Truncate(time.Millisecond), Ledger: l.File(),
 		Tiers: []statusTier{},
 	}
-	if s.SetAside, err = ledger.SetAside(dir); err != nil {
+	var err error
+	if s.SetAside, err = ledger.SetAside(filepath.Dir(l.File())); err != nil {
 		return nil, err
 	}
 	if err := s.readRuns(ctx, l); err != nil {

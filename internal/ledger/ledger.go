@@ -45,11 +45,14 @@ type Options struct {
 // Ledger is an open ledger. It is safe for concurrent use, by several processes
 // too.
 type Ledger struct {
-	file     string
-	now      func() time.Time
-	wait     time.Duration
-	db       *sql.DB
-	lock     *os.File // shared while open; nil if there is none to be had
+	file string
+	now  func() time.Time
+	wait time.Duration
+	db   *sql.DB
+	lock *os.File // shared while open; nil if there is none to be had
+	// found is what it said when it was opened, of one that is only read: to check it
+	// was to read all of it. Else nil.
+	found    map[Tier]State
 	setAside string
 }
 

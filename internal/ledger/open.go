@@ -35,7 +35,8 @@ func Open(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	return l, nil
 }
 
-// OpenReadOnly opens the ledger in dir to read from it. It sets nothing aside
+// OpenReadOnly opens the ledger in dir to read from it: its states are those of
+// that moment. It sets nothing aside
 // and leaves a damaged ledger where it is, as a [*DamagedError]. Unless the last
 // writer was ended in the middle, dir need not be writable. Who may not read the
 // ledger is given the copy that [Publish] made, where there is one. The error
@@ -142,7 +143,10 @@ func (l *Ledger) load(ctx context.Context, mode string) error {
 	}
 	// SQLite's locks are between connections; one of them waits for nobody here.
 	l.db.SetMaxOpenConns(1)
-	return l.checkAll(ctx)
+	if mode != "rwc" {
+		l.found = make(map[Tier]State)
+	}
+	return l.checkAll(ctx, l.found)
 }
 
 // checkFile refuses what SQLite is not to be shown: what is no regular file or

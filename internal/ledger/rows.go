@@ -252,6 +252,9 @@ type State struct {
 
 // State returns the state of a tier at one moment.
 func (l *Ledger) State(ctx context.Context, tier Tier) (s State, err error) {
+	if state, ok := l.found[tier]; ok {
+		return state, nil
+	}
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		s = State{Inventory: Inventory{Tier: tier}}
 		heads, err := queryInventories(ctx, tx, tier)

@@ -143,8 +143,9 @@ func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 }
 
 // checkAll reads all of the ledger and holds it to its rules: the schema, the
-// structure of the file, and each row's sum.
-func (l *Ledger) checkAll(ctx context.Context) error {
+// structure of the file, and each row's sum. It puts what it found into found, if
+// that is not nil.
+func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 	return l.read(ctx, func(tx *sql.Tx) error {
 		if err := checkSchema(ctx, tx, l.file); err != nil {
 			return err
@@ -167,17 +168,26 @@ func (l *Ledger) checkAll(ctx context.Context) error {
 			return err
 		}
 		for _, tier := range Tiers() {
-			if _, err := queryRecords(ctx, tx, tier); err != nil {
+			records, err := queryRecords(ctx, tx, tier)
+			if err != nil {
 				return err
 			}
+			state := State{Inventory{Tier: tier}, records}
 			heads, err := queryInventories(ctx, tx, tier)
 			if err != nil {
 				return err
 			}
-			for _, head := range heads {
-				if _, err := head.items(ctx, tx); err != nil {
+			for i, head := range heads {
+				inv, err := head.items(ctx, tx)
+				if err != nil {
 					return err
 				}
+				if i == 0 {
+					state.Inventory = inv
+				}
+			}
+			if found != nil {
+				found[tier] = state
 			}
 		}
 		return nil
