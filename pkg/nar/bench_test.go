@@ -113,14 +113,6 @@ func BenchmarkSum(b *testing.B) {
 			}
 			b.Run("Sum", sumWith(Options{}))
 			b.Run("SumDropBehind", sumWith(Options{DropBehind: true}))
-			b.Run("SumDropBehindAsked", func(b *testing.B) { // where the kernel does not by itself
-				h := NewHasher(Options{DropBehind: true})
-				h.drops = false
-				measure(b, sum.Size, func() error {
-					_, err := h.Sum(b.Context(), parent, name)
-					return err
-				})
-			})
 			b.Run("SumListing", sumWith(Options{OnEntry: func(Entry) error { return nil }}))
 			b.Run("SumDisk", sumWith(Options{Read: ReadDisk}))
 			b.Run("SumTwoWorkers", func(b *testing.B) {

@@ -15,12 +15,11 @@ const readAhead = 1 << 20
 
 // A reader is the state of reading contents that outlives one file.
 type reader struct {
-	noatime int // unix.O_NOATIME until it is refused
-	stats   Stats
-	bounce  []byte // for direct reads; nil until needed
-	// drops says that the kernel drops behind by itself, as far as is known.
-	drops     bool
-	residence []byte // for mincore; nil until needed
+	noatime   int // unix.O_NOATIME until it is refused
+	stats     Stats
+	bounce    []byte       // for direct reads; nil until needed
+	counts    deviceCounts // of the device of the last file
+	residence []byte       // for mincore; nil until needed
 	cold      coldRuns
 }
 
@@ -142,11 +141,7 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 	if size >= readAhead {
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
 	}
-	read := read
-	uncached := dropBehind && h.drops
-	if uncached {
-		read = readUncached
-	} else if dropBehind {
+	if dropBehind {
 		h.survey(fd, size)
 		defer h.cold.dropRest(fd)
 	}
@@ -159,12 +154,6 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 			return err
 		}
 		n, err := read(fd, b)
-		if uncached && left == size && isRefusal(err) {
-			// Refused by this file system before anything was read; it is asked no
-			// more, nor are others.
-			h.drops = false
-			return h.fromCache(fd, size, true)
-		}
 		if err != nil {
 			return h.fail("read", err)
 		}
@@ -174,7 +163,10 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 		h.out.commit(n)
 		h.took(b[:n])
 		left -= int64(n)
-		h.cold.dropBefore(fd, size-left)
+		if dropBehind {
+			h.learn(fd)
+			h.cold.dropBefore(fd, size-left)
+		}
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func newHasher(opts Options, digest hash.Hash) *Hasher {
 	if opts.OnEntry != nil {
 		h.content = sha256pair.New()
 	}
-	h.noatime, h.drops = unix.O_NOATIME, true
+	h.noatime = unix.O_NOATIME
 	return h
 }
 

@@ -72,9 +72,9 @@ type Options struct {
 
 	// DropBehind leaves the page cache as it was: what only this walk brought in
 	// is taken out again as soon as it was read, and what was there for others
-	// stays. It changes where nothing is read from. Where the kernel can neither
-	// do that by itself (RWF_DONTCACHE, Linux 6.14) nor say what was there
-	// (mincore(2), for root and the owner of a file), nothing is taken out.
+	// stays. It changes where nothing is read from. Where the kernel doesn't say
+	// what was there (cachestat(2), Linux 6.5; mincore(2), for root and the owner of
+	// a file), nothing is taken out.
 	DropBehind bool
 
 	// Pace, when not nil, is called before each read of contents with the number

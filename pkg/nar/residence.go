@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the page cache holds of a file is asked with mincore(2) on a mapping of
-// it: the mapping is one of the file that has the pages, also where an overlay
-// lies over it, of which cachestat(2) says that it has none. So cachestat, which
-// is quicker, is believed only where it says that all is there. Nothing is read
-// through the mapping.
+// What the page cache holds of a file is counted by cachestat(2), Linux 6.5, which
+// is the cheaper the less there is, and where it is a part, or may be, page by page
+// by mincore(2) on a mapping of the file. Nothing is read through the mapping. An
+// overlay's files have their pages in the file below: cachestat counts none there,
+// and mincore sees them.
 
 const (
 	// surveyPages is how many pages one mincore tells of.
@@ -70,10 +70,15 @@ func (h *Hasher) resident(fd int, size int64) bool {
 func (h *Hasher) survey(fd int, size int64) {
 	page := int64(os.Getpagesize())
 	h.cold = coldRuns{runs: h.cold.runs[:0]}
-	var all unix.CachestatRange // to the end of the file
-	var cached unix.Cachestat_t
-	if err := unix.Cachestat(uint(fd), &all, &cached, 0); err == nil && int64(cached.Cache) >= (size+page-1)/page {
+	switch cached, err := countPages(fd); {
+	case err != nil:
+	case cached >= (size+page-1)/page:
 		return
+	case cached == 0 && h.counts == deviceCounts{h.stat.Dev, countsOwn}:
+		h.cold.runs = append(h.cold.runs, run{0, toEnd})
+		return
+	case cached == 0 && h.counts.dev != h.stat.Dev:
+		h.counts = deviceCounts{h.stat.Dev, countsUnknown}
 	}
 	told := h.eachResidence(fd, size, func(first int64, pages []byte) bool {
 		for i, p := range pages {
@@ -89,6 +94,41 @@ func (h *Hasher) survey(fd int, size int64) {
 	if n := len(h.cold.runs); n > 0 && h.cold.runs[n-1].end >= size {
 		h.cold.runs[n-1].end = toEnd
 	}
+}
+
+// deviceCounts says of a device whether cachestat counts the pages of its files.
+type deviceCounts struct {
+	dev    uint64
+	counts ownPages
+}
+
+// ownPages is what is known of a device.
+type ownPages uint8
+
+const (
+	countsUnknown ownPages = iota
+	countsOwn
+	countsElsewhere
+)
+
+// learn finds out whether cachestat counts the pages of a file's device, by one that
+// had none before it was read and should have some now.
+func (h *Hasher) learn(fd int) {
+	if h.counts.counts != countsUnknown || h.counts.dev != h.stat.Dev || len(h.cold.runs) == 0 {
+		return
+	}
+	h.counts.counts = countsElsewhere
+	if cached, err := countPages(fd); err == nil && cached > 0 {
+		h.counts.counts = countsOwn
+	}
+}
+
+// countPages returns how many pages of its own a file has in the page cache.
+func countPages(fd int) (int64, error) {
+	var all unix.CachestatRange // to the end of the file
+	var cached unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &all, &cached, 0)
+	return int64(cached.Cache), err
 }
 
 // toEnd is the end of a run that ends with the file, whose last page is dropped

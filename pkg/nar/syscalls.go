@@ -62,27 +62,6 @@ func read(fd int, b []byte) (int, error) {
 	}
 }
 
-// readUncached reads as read does, and has the kernel take out of the page cache
-// what it brought in for that, unless somebody else came for it meanwhile. It
-// fails with EOPNOTSUPP, and has read nothing, where the file system or the
-// kernel cannot.
-func readUncached(fd int, b []byte) (int, error) {
-	const here = -1 // the descriptor's own position
-	for {
-		if n, err := unix.Preadv2(fd, [][]byte{b}, here, unix.RWF_DONTCACHE); err != unix.EINTR {
-			return n, err
-		}
-	}
-}
-
-// isRefusal reports whether readUncached failed for what was asked of it rather
-// than for the file: EOPNOTSUPP as documented, or what sandboxes and emulated
-// kernels have in its place.
-func isRefusal(err error) bool {
-	errno, ok := err.(syscall.Errno) //nolint:errorlint // from a system call, never wrapped
-	return ok && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ENOSYS || errno == unix.EPERM)
-}
-
 func readlinkat(dirfd int, name string, b []byte) (int, error) {
 	for {
 		if n, err := unix.Readlinkat(dirfd, name, b); err != unix.EINTR {
