@@ -276,14 +276,23 @@ func largest(want closure.PathInfo) int64 {
 // some 300 KiB.
 const maxWorkers = 32
 
+// diskWorkers is how many workers there are at least to read from the disk: what a
+// disk does at once is what makes it fast.
+const diskWorkers = 16
+
 // workers returns how many goroutines hash, each a pair of paths: twice as many as
 // there are processors, so that some read while others wait for the disk. From the
-// page cache that is no slower, and cold it takes a third less time.
+// page cache that is no slower, and cold it takes a third less time. Where the disk is
+// to be read, nothing reads ahead, and a worker waits for each piece.
 func (r *run) workers() int {
 	if r.Workers > 0 {
 		return r.Workers
 	}
-	return min(2*runtime.GOMAXPROCS(0), maxWorkers)
+	n := 2 * runtime.GOMAXPROCS(0)
+	if r.Read == nar.ReadDisk {
+		n = max(n, diskWorkers)
+	}
+	return min(n, maxWorkers)
 }
 
 // judgePath adds the findings about one path and reports whether its bytes are

@@ -11,7 +11,7 @@ const (
 	// reads use. File systems ask for that of a disk sector, 512 or 4,096.
 	directAlign = 4096
 	// directSize is the size in bytes of one direct read.
-	directSize = 256 << 10
+	directSize = 128 << 10
 )
 
 // fromDisk reads contents past the page cache if the kernel can for this file,
