@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/renameio/v2"
 )
@@ -96,12 +97,12 @@ func tokenMap(token ChainToken) []byte {
 	return fmt.Appendf(nil, "map $ec_token $ec_token_ok {\n  default 0;\n  \"~^%s$\" 1;\n}\n", regexp.QuoteMeta(string(token)))
 }
 
-var tftpPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var tftpPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`) })
 
 // CheckTFTPName reports whether name can be asked for by TFTP here: 1 to 100
 // letters, digits and ". _ -", and not the name of the chain script.
 func CheckTFTPName(name string) error {
-	if !tftpPattern.MatchString(name) || name == ChainName {
+	if !tftpPattern().MatchString(name) || name == ChainName {
 		return fmt.Errorf("name %q for TFTP: want letters, digits, '.', '_' and '-', and not %s", clip(name), ChainName)
 	}
 	return nil

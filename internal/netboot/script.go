@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"every.channel/ec-verify/internal/release"
 )
@@ -30,7 +31,7 @@ const maxParams = 2047 - len("kernel  initrd=initrd")
 // paramPattern is what a kernel parameter may be. A dollar would be expanded by
 // iPXE, a quote or a backslash taken by its parser, and "||", "&&" and ";" by
 // its shell.
-var paramPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.,:;=/+@%^~*!?()\[\]<>-]*$`)
+var paramPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.,:;=/+@%^~*!?()\[\]<>-]*$`) })
 
 // cmdlineVariable stands in NixOS's script for parameters that whoever chains to
 // it may add.
@@ -94,7 +95,7 @@ func kernelParams(words []string) ([]string, error) {
 		if w == cmdlineVariable {
 			continue
 		}
-		if !paramPattern.MatchString(w) {
+		if !paramPattern().MatchString(w) {
 			return nil, fmt.Errorf("kernel parameter %q cannot stand in a script", clip(w))
 		}
 		key, value, _ := strings.Cut(w, "=")
@@ -185,8 +186,10 @@ type BaseURL string
 // hostPattern is what a host's name may be; one of digits and dots alone must be
 // an address.
 var (
-	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
-	digitsPattern = regexp.MustCompile(`^[0-9.]+$`)
+	hostPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+	})
+	digitsPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9.]+$`) })
 )
 
 // ParseBaseURL checks that s can be the URL of a boot host: http, since iPXE has
@@ -198,7 +201,7 @@ func ParseBaseURL(s string) (BaseURL, error) {
 		return "", want
 	}
 	host, port := u.Hostname(), u.Port()
-	if net.ParseIP(host) == nil && (len(host) > 253 || !hostPattern.MatchString(host) || digitsPattern.MatchString(host)) {
+	if net.ParseIP(host) == nil && (len(host) > 253 || !hostPattern().MatchString(host) || digitsPattern().MatchString(host)) {
 		return "", want
 	}
 	if port == "" && strings.HasSuffix(u.Host, ":") {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"every.channel/ec-verify/internal/hostfile"
 )
@@ -14,7 +15,7 @@ import (
 // it can stand in a URL, in a script and in nginx's configuration as it is.
 type ChainToken string
 
-var tokenPattern = regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`)
+var tokenPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`) })
 
 // ReadChainToken reads a token from a file of one line, such as systemd's
 // LoadCredential= provides: 16 to 128 letters, digits and ". _ ~ -".
@@ -25,7 +26,7 @@ func ReadChainToken(name string) (ChainToken, error) {
 	}
 	token := strings.TrimSuffix(string(data), "\n")
 	// Not a word of what is in there: it may be a token with a slip in it.
-	if !tokenPattern.MatchString(token) || strings.Trim(token, ".") == "" {
+	if !tokenPattern().MatchString(token) || strings.Trim(token, ".") == "" {
 		return "", fmt.Errorf("read the chain token: %s must be one line of 16 to 128 letters, digits and \". _ ~ -\"; make one with: openssl rand -hex 16", name)
 	}
 	return ChainToken(token), nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -233,9 +234,9 @@ func evaluation(dir closure.StoreDir, configuration string, version Version, out
 var ErrFloating = errors.New("where its output lies is not known beforehand, since it or something it is built from is content-addressed (__contentAddressed); take that out of the configuration")
 
 // placeholder is what Nix writes in the place of such a path.
-var placeholder = regexp.MustCompile(`^/[0-9a-z]{52}$`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[0-9a-z]{52}$`) })
 
-var systemPattern = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
+var systemPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`) })
 
 // decodeEvaluation reads the value of either expression.
 func decodeEvaluation(dir closure.StoreDir, out []byte) (Evaluation, error) {
@@ -255,13 +256,13 @@ func decodeEvaluation(dir closure.StoreDir, out []byte) (Evaluation, error) {
 	if !e.DrvPath.IsDerivation() {
 		return Evaluation{}, fmt.Errorf("%s is not a derivation", e.DrvPath)
 	}
-	if placeholder.MatchString(v.Output) {
+	if placeholder().MatchString(v.Output) {
 		return Evaluation{}, fmt.Errorf("%s: %w", e.DrvPath, ErrFloating)
 	}
 	if e.OutPath, err = dir.Parse(v.Output); err != nil {
 		return Evaluation{}, err
 	}
-	if !systemPattern.MatchString(v.System) {
+	if !systemPattern().MatchString(v.System) {
 		return Evaluation{}, fmt.Errorf("%q is not a system", clip(v.System))
 	}
 	return e, nil

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Version is the version of the nix program. The zero value is no version.
@@ -64,10 +65,12 @@ func (n *Nix) Version(ctx context.Context) (Version, error) {
 
 // versionPattern is "nix (Nix) 2.26.3", "nix (Lix, like Nix) 2.93.0",
 // "nix (Determinate Nix 3.6.1) 2.29.0", "nix (Nix) 2.35.0pre20260101_abcdef".
-var versionPattern = regexp.MustCompile(`^nix \(([A-Za-z0-9 ,.+-]{1,60})\) ([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?:[A-Za-z._+-][0-9A-Za-z._+-]{0,60})?$`)
+var versionPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^nix \(([A-Za-z0-9 ,.+-]{1,60})\) ([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?:[A-Za-z._+-][0-9A-Za-z._+-]{0,60})?$`)
+})
 
 func parseVersion(s string) (Version, error) {
-	m := versionPattern.FindStringSubmatch(strings.TrimSuffix(s, "\n"))
+	m := versionPattern().FindStringSubmatch(strings.TrimSuffix(s, "\n"))
 	if m == nil {
 		return Version{}, fmt.Errorf("nix --version prints %q, which is no version", clip(printable(s)))
 	}

@@ -330,7 +330,7 @@ in derivation { name = "top"; inherit system builder fixed; }`)
 		if p.Name() != "fixed" || ca != "fixed:md5:3y8bwfr609h3lh9ch0izcqq7fl" {
 			t.Errorf("%s has the address %s", p, ca)
 		}
-		if !contentAddress.MatchString(ca) {
+		if !contentAddress().MatchString(ca) {
 			t.Errorf("%s is not taken for the address that it is", ca)
 		}
 	}

@@ -5,20 +5,21 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 )
 
 // maxDeviceNotes bounds in bytes what udev notes of a device.
 const maxDeviceNotes = 64 << 10
 
-var deviceNumber = regexp.MustCompile(`^[1-9][0-9]{0,8}:[0-9]{1,9}$`)
+var deviceNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[1-9][0-9]{0,8}:[0-9]{1,9}$`) })
 
 // DeviceNames returns the names in /dev, with that, of this machine's block
 // device of a number such as "8:1"; none for what is no block device, or where
 // udev has not noted its links. They are the kernel's and udev's notes, since a
 // service may see no /dev.
 func DeviceNames(number string) []string {
-	if !deviceNumber.MatchString(number) {
+	if !deviceNumber().MatchString(number) {
 		return nil
 	}
 	return deviceNames(readNotes("/sys/dev/block/"+number+"/uevent"), readNotes("/run/udev/data/b"+number))

@@ -6,6 +6,7 @@ import (
 	"math"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/nix-community/go-nix/pkg/sqlite/nix_v10"
 	"modernc.org/sqlite"
@@ -71,7 +72,7 @@ func decodeRow(dir closure.StoreDir, p closure.StorePath, row nix_v10.QueryPathI
 		}
 	}
 	if s := row.Ca.String; s != "" {
-		if contentAddress.MatchString(s) {
+		if contentAddress().MatchString(s) {
 			info.CA = s
 		} else {
 			bad("ca", fmt.Errorf("%q is not a content address", clip(s)))
@@ -84,7 +85,9 @@ func decodeRow(dir closure.StoreDir, p closure.StorePath, row nix_v10.QueryPathI
 // "fixed:sha256:…", "fixed:r:sha256:…", "fixed:git:sha1:…". The digests are in
 // base 32, where md5 takes 26 characters and sha512 103; in base 16 that would
 // be 128.
-var contentAddress = regexp.MustCompile(`^(text|fixed)(:[a-z]{1,8})?:[a-z0-9]{1,16}:[0-9a-z]{26,128}$`)
+var contentAddress = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(text|fixed)(:[a-z]{1,8})?:[a-z0-9]{1,16}:[0-9a-z]{26,128}$`)
+})
 
 // malformedRow tells whether a row could not be read because of what is in it.
 func malformedRow(p closure.StorePath, err error) *RowError {
@@ -97,10 +100,12 @@ func malformedRow(p closure.StorePath, err error) *RowError {
 	}
 	// A column holds a value that does not convert to its type. database/sql
 	// has no type for that error.
-	if m := scanError.FindStringSubmatch(err.Error()); m != nil {
+	if m := scanError().FindStringSubmatch(err.Error()); m != nil {
 		return rowError(string(p), m[1], errors.New(strings.TrimPrefix(err.Error(), m[0])))
 	}
 	return nil
 }
 
-var scanError = regexp.MustCompile(`^sql: Scan error on column index [0-9]+, name "([A-Za-z]+)": `)
+var scanError = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^sql: Scan error on column index [0-9]+, name "([A-Za-z]+)": `)
+})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -56,12 +57,12 @@ func DerivationsName(configuration string) string {
 
 // assetPattern allows what a URL, a path, a shell and the format of
 // SHA256SUMS.txt can all take unescaped.
-var assetPattern = regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+~,@-]{0,199}$`)
+var assetPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+~,@-]{0,199}$`) })
 
 // CheckAssetName reports whether name can be the name of an asset: 1 to 200
 // letters, digits and ". _ - + ~ , @", not beginning with a dot or a dash.
 func CheckAssetName(name string) error {
-	if !assetPattern.MatchString(name) {
+	if !assetPattern().MatchString(name) {
 		return fmt.Errorf("asset name %q: want letters, digits, '.', '_', '-', '+', '~', ',' and '@', not beginning with '.' or '-', and no directory", clip(name))
 	}
 	return nil

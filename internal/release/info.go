@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -90,7 +91,7 @@ func (i Info) Encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-var commitPattern = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
+var commitPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`) })
 
 func (i Info) check() error {
 	if i.SchemaVersion != InfoSchema {
@@ -102,7 +103,7 @@ func (i Info) check() error {
 	if i.Tag == Latest {
 		return fmt.Errorf("tag %q stands for the newest release and cannot name one", Latest)
 	}
-	if i.Commit != "" && !commitPattern.MatchString(i.Commit) {
+	if i.Commit != "" && !commitPattern().MatchString(i.Commit) {
 		return fmt.Errorf("commit %q: want 40 or 64 lower-case hexadecimal digits", clip(i.Commit))
 	}
 	if err := checkTime("createdAt", i.CreatedAt); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // A Source is a place that releases come from. What it gives is not trusted:
@@ -135,9 +136,11 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 
 // secretPattern is where a URL, even a malformed one, may hold a password or a
 // token: before an @, and in the query and the fragment.
-var secretPattern = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:)?(/*)[^/?#]*@|([?#]).*$`)
+var secretPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:)?(/*)[^/?#]*@|([?#]).*$`)
+})
 
 // redacted returns spec as an error may show it.
 func redacted(spec string) string {
-	return clip(secretPattern.ReplaceAllString(spec, "${1}${2}${3}xxxxx"))
+	return clip(secretPattern().ReplaceAllString(spec, "${1}${2}${3}xxxxx"))
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Tag is the name that a publisher gave a release, such as
@@ -22,12 +23,12 @@ const LatestPrefix = "boot-v"
 // Letters, digits and four marks need no escaping anywhere. A leading dot
 // would hide the file or name a parent directory, a leading dash would look
 // like a flag.
-var tagPattern = regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$`)
+var tagPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$`) })
 
 // ParseTag checks that s can be a tag here: 1 to 128 letters, digits and
 // ". _ - +", not beginning with a dot or a dash.
 func ParseTag(s string) (Tag, error) {
-	if !tagPattern.MatchString(s) {
+	if !tagPattern().MatchString(s) {
 		return "", fmt.Errorf("parse tag %q: want 1 to 128 letters, digits, '.', '_', '-' and '+', not beginning with '.' or '-'", clip(s))
 	}
 	return Tag(s), nil
@@ -70,12 +71,12 @@ func compareTags(a, b Tag) int {
 }
 
 // prePattern is how a tag goes on that announces another one.
-var prePattern = regexp.MustCompile(`[-.+_](alpha|beta|pre|rc)([^A-Za-z]|$)`)
+var prePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[-.+_](alpha|beta|pre|rc)([^A-Za-z]|$)`) })
 
 // sortKey returns t with what has 1.0-rc1 come before 1.0, and that before
 // everything else that begins so.
 func sortKey(t Tag) string {
-	return prePattern.ReplaceAllString(string(t), "\x00${1}${2}") + "\x01"
+	return prePattern().ReplaceAllString(string(t), "\x00${1}${2}") + "\x01"
 }
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -75,7 +76,7 @@ func (s Source) LockFile() string { return path.Join(s.Dir, "flake.lock") }
 // source: names of letters, digits, "_", ".", "+" and "-" with a "/" between
 // them, at most 200 bytes, none of them "." or "..".
 func CheckSourceDir(dir string) error {
-	if len(dir) > 200 || !dirPattern.MatchString(dir) || path.Clean("/"+dir) != "/"+dir {
+	if len(dir) > 200 || !dirPattern().MatchString(dir) || path.Clean("/"+dir) != "/"+dir {
 		return fmt.Errorf("directory %q of a flake: want names of letters, digits, '_', '.', '+' and '-', and '/' between them", clip(dir))
 	}
 	return nil
@@ -150,23 +151,10 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("decode manifest: %d bytes, at most %d are allowed", len(data), MaxManifestSize)
 	}
-	// The version decides which members there may be, so it is read first.
-	var head struct {
-		SchemaVersion int    `json:"schemaVersion"`
-		Kind          string `json:"kind"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, fmt.Errorf("decode manifest: %s", jsonError(err))
-	}
-	if head.Kind != ManifestKind {
-		return nil, fmt.Errorf("decode manifest: kind is %q, want %q", clip(head.Kind), ManifestKind)
-	}
-	if head.SchemaVersion != ManifestSchema {
-		return nil, fmt.Errorf("decode manifest: %w %d; this program reads version %d", ErrSchema, head.SchemaVersion, ManifestSchema)
-	}
 	m := new(Manifest)
-	if err := json.Unmarshal(data, m, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("decode manifest: %s", jsonError(err))
+	err := json.Unmarshal(data, m, json.RejectUnknownMembers(true))
+	if err != nil || m.Kind != ManifestKind || m.SchemaVersion != ManifestSchema {
+		return nil, otherManifest(data, err)
 	}
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("decode manifest: %w", err)
@@ -183,19 +171,39 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	return m, nil
 }
 
+// otherManifest returns why data is no manifest of this version, of which decoding
+// said err: the version decides which members there may be, and says more than that
+// one is unknown.
+func otherManifest(data []byte, err error) error {
+	var head struct {
+		SchemaVersion int    `json:"schemaVersion"`
+		Kind          string `json:"kind"`
+	}
+	headErr := json.Unmarshal(data, &head)
+	switch {
+	case headErr != nil:
+		return fmt.Errorf("decode manifest: %s", jsonError(headErr))
+	case head.Kind != ManifestKind:
+		return fmt.Errorf("decode manifest: kind is %q, want %q", clip(head.Kind), ManifestKind)
+	case head.SchemaVersion != ManifestSchema:
+		return fmt.Errorf("decode manifest: %w %d; this program reads version %d", ErrSchema, head.SchemaVersion, ManifestSchema)
+	}
+	return fmt.Errorf("decode manifest: %s", jsonError(err))
+}
+
 var (
-	dirPattern           = regexp.MustCompile(`^[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$`)
-	configurationPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
-	systemPattern        = regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`)
-	outputPattern        = regexp.MustCompile(`^[A-Za-z0-9+._?=-]{1,64}$`)
-	printablePattern     = regexp.MustCompile(`^[\x20-\x7e]{1,300}$`)
+	dirPattern           = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$`) })
+	configurationPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`) })
+	systemPattern        = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`) })
+	outputPattern        = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9+._?=-]{1,64}$`) })
+	printablePattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\x20-\x7e]{1,300}$`) })
 )
 
 // CheckConfiguration reports whether name can be the name of a configuration
 // here. It becomes part of file names, so it is kept to letters, digits, "_",
 // "." and "-", at most 100 of them, not beginning with a dot or a dash.
 func CheckConfiguration(name string) error {
-	if !configurationPattern.MatchString(name) {
+	if !configurationPattern().MatchString(name) {
 		return fmt.Errorf("configuration name %q: want letters, digits, '_', '.' and '-' only", clip(name))
 	}
 	return nil
@@ -210,7 +218,7 @@ func (m *Manifest) check() error {
 	if err := CheckConfiguration(m.Configuration); err != nil {
 		return err
 	}
-	if !systemPattern.MatchString(m.System) {
+	if !systemPattern().MatchString(m.System) {
 		return fmt.Errorf("system %q: want a platform such as x86_64-linux", clip(m.System))
 	}
 	dir, err := ParseStoreDir(string(m.StoreDir))
@@ -283,7 +291,7 @@ func checkPaths(dir StoreDir, paths []PathInfo) error {
 				return fmt.Errorf("deriver of %s: %q is not a .drv in %s", info.Path, clip(string(info.Deriver)), dir)
 			}
 		}
-		if info.CA != "" && !printablePattern.MatchString(info.CA) {
+		if info.CA != "" && !printablePattern().MatchString(info.CA) {
 			return fmt.Errorf("ca of %s: %q is not a content address", info.Path, clip(info.CA))
 		}
 	}
@@ -302,11 +310,11 @@ func checkUnreproducible(dir StoreDir, list []Unreproducible) error {
 			return fmt.Errorf("unreproducible %s names no output", u.DrvPath)
 		}
 		for j, out := range u.Outputs {
-			if !outputPattern.MatchString(out) || j > 0 && u.Outputs[j-1] >= out {
+			if !outputPattern().MatchString(out) || j > 0 && u.Outputs[j-1] >= out {
 				return fmt.Errorf("unreproducible %s: output %q is malformed, doubled or out of order", u.DrvPath, clip(out))
 			}
 		}
-		if !printablePattern.MatchString(u.Reason) {
+		if !printablePattern().MatchString(u.Reason) {
 			return fmt.Errorf("unreproducible %s: the reason must be 1 to 300 printable ASCII characters", u.DrvPath)
 		}
 	}
