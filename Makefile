@@ -82,6 +82,14 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## measure beside nix store verify; writes docs/benchmarks.md
 	$(GO) run ./hack/benchmark
 
+.PHONY: bench-quick
+bench-quick: ## say in two minutes whether a change made things worse, by hack/benchmark/ratios.json
+	$(GO) run ./hack/benchmark quick
+
+.PHONY: bench-growth
+bench-growth: ## what one path, one file and one GB more cost, from 1 to 64 times as many
+	$(GO) run ./hack/benchmark growth
+
 .PHONY: bench-neighbour
 bench-neighbour: ## measure what a video encoder notices; writes its part of docs/benchmarks.md
 	$(GO) run ./hack/benchmark neighbour

@@ -1,8 +1,11 @@
-// Command benchmark measures ec-verify beside nix store verify on one store, in
-// one run, and writes docs/benchmarks.md. The store lies in a copy of the file
+// Command benchmark measures ec-verify beside nix store verify on several stores,
+// in one run, and writes docs/benchmarks.md. Each store lies in a copy of the file
 // tree that test hosts are made of (hack/testhost build).
 //
 //	go run ./hack/benchmark
+//	go run ./hack/benchmark quick             # whether a change made things worse
+//	go run ./hack/benchmark quick keep        # keep the ratios as they are now
+//	go run ./hack/benchmark growth            # what one path, file or GB more costs
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
 //	go run ./hack/benchmark hostile           # what hostile stores take in memory
@@ -35,6 +38,12 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 0:
 		return drive(ctx)
+	case args[0] == "quick" && len(args) == 1:
+		return quick(ctx, false)
+	case args[0] == "quick" && len(args) == 2 && args[1] == "keep":
+		return quick(ctx, true)
+	case args[0] == "growth" && len(args) == 1:
+		return growth(ctx)
 	case args[0] == "neighbour" && len(args) == 1:
 		return driveNeighbour(ctx, fullSpan)
 	case args[0] == "neighbour" && len(args) == 2 && args[1] == "quick":
