@@ -243,6 +243,7 @@ func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Ha
 	opts := nar.Options{
 		Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar,
 		Owner: r.store.Owner(), Group: r.store.Group(),
+		MaxHeld: namesHeld / int64(2*r.workers()), // a worker has two of them
 	}
 	seen.watch(&opts)
 	h := newHasher(opts)
@@ -271,6 +272,9 @@ func largest(want closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	return want.NarSize + max(want.NarSize, atLeast)
 }
+
+// namesHeld is how many bytes of names all walks together hold at most.
+const namesHeld = 16 << 20
 
 // maxWorkers bounds the memory of a machine with many processors: a worker takes
 // some 300 KiB.
