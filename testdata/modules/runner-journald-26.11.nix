@@ -1,4 +1,5 @@
 # modules: ec-runner
+# stand-in: a file of the stand-in, for an option that is to come
 {
   config,
   modulesPath,
