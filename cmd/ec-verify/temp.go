@@ -35,7 +35,7 @@ func tempIn(stateDir string) (remove func()) {
 			continue
 		}
 		if f := lockTemp(dir); f != nil {
-			_ = os.RemoveAll(dir) // tried again by the next
+			_ = hostfile.RemoveTree(dir) // tried again by the next
 			f.Close()
 		}
 	}
@@ -50,7 +50,7 @@ func tempIn(stateDir string) (remove func()) {
 	}
 	os.Setenv("TMPDIR", dir)
 	return func() {
-		_ = os.RemoveAll(dir) // tried again by the next
+		_ = hostfile.RemoveTree(dir) // tried again by the next
 		f.Close()
 	}
 }

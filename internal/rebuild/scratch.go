@@ -52,7 +52,7 @@ func openScratch(path string) (*scratch, error) {
 		s.dir.Close()
 		return nil, err
 	}
-	if err := removeTree(s.dir, contents); err != nil {
+	if err := hostfile.RemoveTreeIn(s.dir, contents); err != nil {
 		s.dir.Close()
 		return nil, fmt.Errorf("remove what an earlier run left: %w", err)
 	}
@@ -71,10 +71,10 @@ func (s *scratch) mkdir(name string) (string, error) {
 
 // remove removes a directory that mkdir made.
 func (s *scratch) remove(name string) error {
-	return removeTree(s.dir, filepath.Join(contents, name))
+	return hostfile.RemoveTreeIn(s.dir, filepath.Join(contents, name))
 }
 
 // close removes all that s holds and gives it free.
 func (s *scratch) close() error {
-	return errors.Join(removeTree(s.dir, contents), s.dir.Close())
+	return errors.Join(hostfile.RemoveTreeIn(s.dir, contents), s.dir.Close())
 }

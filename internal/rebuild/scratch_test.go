@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func must(t *testing.T, err error) {
@@ -63,31 +61,6 @@ func TestScratchIsALink(t *testing.T) {
 	if s, err := openScratch(filepath.Join(dir, "link")); err == nil {
 		s.close()
 		t.Error("a link is taken for the scratch directory")
-	}
-}
-
-// A mount in the tree is what must never be emptied.
-func TestRemoveStopsAtMounts(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root to mount")
-	}
-	dir := t.TempDir()
-	store, place := filepath.Join(dir, "store"), filepath.Join(dir, "run", "place")
-	must(t, os.MkdirAll(store, 0o755))
-	must(t, os.MkdirAll(place, 0o755))
-	must(t, os.WriteFile(filepath.Join(store, "file"), []byte("precious"), 0o644))
-	if err := unix.Mount(store, place, "", unix.MS_BIND, ""); err != nil {
-		t.Skipf("bind mount: %v", err)
-	}
-	defer func() { must(t, unix.Unmount(place, unix.MNT_DETACH)) }()
-	parent, err := os.Open(dir)
-	must(t, err)
-	defer parent.Close()
-	if err := removeTree(parent, "run"); err == nil {
-		t.Error("removing a tree with a mount: no error")
-	}
-	if _, err := os.Stat(filepath.Join(store, "file")); err != nil {
-		t.Errorf("what was mounted there: %v", err)
 	}
 }
 

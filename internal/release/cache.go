@@ -91,7 +91,7 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	if err != nil {
 		return nil, c.failed(r.tag, err)
 	}
-	defer os.RemoveAll(staging)
+	defer func() { _ = hostfile.RemoveTree(staging) }()
 	if err := r.stage(ctx, staging, func(name string) bool { return held[name] || want == nil || want(name) }); err != nil {
 		if isTyped(err) {
 			return nil, err
@@ -127,7 +127,7 @@ func replaceDir(from, to string) error {
 		if err := os.Rename(to, old); err != nil {
 			return err
 		}
-		defer os.RemoveAll(old)
+		defer func() { _ = hostfile.RemoveTree(old) }()
 		return os.Rename(from, to)
 	}
 	return &os.LinkError{Op: "exchange", Old: from, New: to, Err: err}
@@ -189,7 +189,7 @@ func (c *Cache) remove(tag Tag) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(grave)
+	defer func() { _ = hostfile.RemoveTree(grave) }()
 	if err := os.Rename(filepath.Join(c.dir, string(tag)), filepath.Join(grave, string(tag))); err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), cacheTemp) {
-			if err := os.RemoveAll(filepath.Join(c.dir, e.Name())); err != nil {
+			if err := hostfile.RemoveTree(filepath.Join(c.dir, e.Name())); err != nil {
 				unlock()
 				return nil, &UnavailableError{"what an earlier run has left", c.String(), err}
 			}

@@ -37,7 +37,7 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 		// After the last step the name is free for another run.
 		var interrupted *InterruptedError
 		if err != nil && !errors.As(err, &interrupted) {
-			os.RemoveAll(staging)
+			_ = hostfile.RemoveTree(staging)
 		}
 	}()
 	if err := r.stage(ctx, staging, want); err != nil {
@@ -168,7 +168,7 @@ func (r *Release) claim(d *os.File, want func(name string) bool) error {
 		if same && listed && e.Name() != InfoName && (want == nil || want(e.Name())) && err == nil && info.Mode().IsRegular() && isMine(info) {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(d.Name(), e.Name())); err != nil {
+		if err := hostfile.RemoveTree(filepath.Join(d.Name(), e.Name())); err != nil {
 			return err
 		}
 	}

@@ -1,23 +1,38 @@
-package rebuild
+package hostfile
 
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
-// removeTree removes the entry name beneath the open directory, and all that is
-// below it. That it is not there is no error.
+// RemoveTree removes the file or directory name, and all that is below it. That
+// it is not there is no error.
 //
-// What was built in such a tree was made by a program that nobody knows, and
-// while a build goes on the machine's own store is mounted in it, if for other
-// processes only. So links are not followed, not even in the place of a
-// directory that was there a moment ago, and a mount is never entered: it is an
-// error.
-func removeTree(parent *os.File, name string) error {
+// It is for what this program keeps in directories of its own, and may remove by
+// its name alone. Links are not followed, not even in the place of a directory
+// that was there a moment ago, and what is mounted there is not entered: it
+// belongs to somebody else, and is an error. Links and mounts in the directories
+// above name are followed.
+func RemoveTree(name string) error {
+	parent, err := os.Open(filepath.Dir(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return removeEntry(parent, filepath.Base(name))
+}
+
+// RemoveTreeIn is [RemoveTree] of name relative to an open directory. Of the
+// directories between the two none may be a link or mounted.
+func RemoveTreeIn(parent *os.File, name string) error {
 	dir, base := filepath.Split(name)
 	at := parent
 	if dir != "" {
