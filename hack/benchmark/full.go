@@ -103,7 +103,7 @@ func drive(ctx context.Context) error {
 		}
 	}
 	fmt.Print(goalTable(r.goals()))
-	return writeDocument(func(_, neighbour string) (string, string) { return r.document(), neighbour })
+	return writeOwn(r.document())
 }
 
 // store makes a store, measures it and removes it.

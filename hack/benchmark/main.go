@@ -8,6 +8,7 @@
 //	go run ./hack/benchmark growth            # what one path, file or GB more costs
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
+//	go run ./hack/benchmark evaluation        # the eval tier with a large input
 //	go run ./hack/benchmark hostile           # what hostile stores take in memory
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
@@ -48,6 +49,8 @@ func run(ctx context.Context, args []string) error {
 		return driveNeighbour(ctx, fullSpan)
 	case args[0] == "neighbour" && len(args) == 2 && args[1] == "quick":
 		return driveNeighbour(ctx, quickSpan)
+	case args[0] == "evaluation" && len(args) == 1:
+		return driveEvaluation(ctx)
 	case args[0] == "hostile" && len(args) == 1:
 		return driveHostile(ctx)
 	case args[0] == "hostile" && len(args) == 3:

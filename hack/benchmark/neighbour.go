@@ -96,7 +96,7 @@ func driveNeighbour(ctx context.Context, s span) error {
 		say("a quick run: docs/benchmarks.md stays as it is")
 		return nil
 	}
-	return writeDocument(func(own, _ string) (string, string) { return own, n.document() })
+	return writePart(neighbourHeading, n.document())
 }
 
 // priorities are how a verification is run.

@@ -7,37 +7,69 @@ import (
 	"strings"
 )
 
+const documentFile = "docs/benchmarks.md"
+
+// Parts of the document that benchmarks of their own write. Each ends with the next
+// heading of its level; the rest is make bench's.
 const (
-	documentFile = "docs/benchmarks.md"
-	// neighbourHeading begins the part that make bench-neighbour writes. It ends
-	// with the next heading of its level; the rest is make bench's.
-	neighbourHeading = "## Beside an encoder"
+	evaluationHeading = "## Evaluation"
+	neighbourHeading  = "## Beside an encoder"
 )
 
-// writeDocument writes the part of make bench, or that of make bench-neighbour,
-// and leaves the other as it is.
-func writeDocument(change func(own, neighbour string) (string, string)) error {
-	old, err := os.ReadFile(documentFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// partHeadings begin the parts, in their order.
+var partHeadings = []string{evaluationHeading, neighbourHeading}
+
+// writeOwn writes what is make bench's and leaves the parts as they are.
+func writeOwn(text string) error {
+	_, parts, err := readDocument()
+	if err != nil {
 		return err
 	}
-	own, neighbour := change(split(string(old)))
+	return writeDocument(text, parts)
+}
+
+// writePart writes one part, which begins with its heading, and leaves all else.
+func writePart(heading, text string) error {
+	own, parts, err := readDocument()
+	if err != nil {
+		return err
+	}
+	parts[heading] = text
+	return writeDocument(own, parts)
+}
+
+func readDocument() (own string, parts map[string]string, err error) {
+	document, err := os.ReadFile(documentFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", nil, err
+	}
+	own, parts = split(string(document))
+	return own, parts, nil
+}
+
+func writeDocument(own string, parts map[string]string) error {
 	text := strings.TrimRight(own, "\n") + "\n"
-	if neighbour != "" {
-		text += "\n" + strings.TrimRight(neighbour, "\n") + "\n"
+	for _, heading := range partHeadings {
+		if part := parts[heading]; part != "" {
+			text += "\n" + strings.TrimRight(part, "\n") + "\n"
+		}
 	}
 	return os.WriteFile(documentFile, []byte(text), 0o644)
 }
 
-// split takes the two parts of the document apart.
-func split(document string) (own, neighbour string) {
-	before, after, found := strings.Cut(document, neighbourHeading+"\n")
-	if !found {
-		return document, ""
+// split takes the parts out of the document.
+func split(document string) (own string, parts map[string]string) {
+	own, parts = document, make(map[string]string)
+	for _, heading := range partHeadings {
+		before, after, found := strings.Cut(own, heading+"\n")
+		if !found {
+			continue
+		}
+		part, rest, more := strings.Cut(after, "\n## ")
+		if more {
+			before += "## " + rest
+		}
+		own, parts[heading] = before, heading+"\n"+part
 	}
-	part, rest, more := strings.Cut(after, "\n## ")
-	if more {
-		before += "## " + rest
-	}
-	return before, neighbourHeading + "\n" + part
+	return own, parts
 }
