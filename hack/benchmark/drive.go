@@ -145,7 +145,8 @@ func dropCaches() error {
 
 // output runs a command in the root, in namespaces that end with it.
 func (b bench) output(argv ...string) (string, error) {
-	const enter = `mount -t proc proc "$0/proc"; exec chroot "$0" env PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LC_ALL=C "$@"`
+	// The root is a mount of its own: without one, what is mounted there is not known.
+	const enter = `mount --bind "$0" "$0"; mount -t proc proc "$0/proc"; exec chroot "$0" env PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LC_ALL=C "$@"`
 	args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-euc", enter, b.root}, argv...)
 	cmd := exec.CommandContext(b.ctx, "unshare", args...)
 	cmd.Stderr = os.Stderr
