@@ -29,6 +29,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// testLock is a lock file without inputs.
+const testLock = `{"nodes":{"root":{}},"root":"root","version":7}`
+
 const testTag release.Tag = "boot-v2026.02.28"
 
 const testConfiguration = "ec-runner-x86_64"
@@ -80,7 +83,7 @@ func newMachine(t *testing.T) *machine {
 	m.mkdir(string(data) + "/empty")
 	m.write(string(lib), "a file by itself")
 	m.write(string(src)+"/flake.nix", "{ }")
-	m.write(string(src)+"/flake.lock", "{}")
+	m.write(string(src)+"/flake.lock", testLock)
 	m.write(string(top)+"/init", "#!/bin/sh")
 	m.link(string(top)+"/sw", string(lib))
 	m.chmod(string(top)+"/init", 0o555)
