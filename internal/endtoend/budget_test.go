@@ -169,7 +169,7 @@ func TestContentsBudget(t *testing.T) {
 	m.FlipByte(file, 3)
 	m.verify().expect(t, "verified", 0)
 	// Without a ledger nobody answers for the rest.
-	m.Run("sh", "-euc", `rm -r /var/lib/ec-verify; mount -t tmpfs -o ro none "$(mkdir /var/lib/ec-verify; echo /var/lib/ec-verify)"`)
+	m.Run("sh", "-euc", `rm -r /var/lib/ec-verify; mount -t tmpfs -o ro,mode=755 none "$(mkdir /var/lib/ec-verify; echo /var/lib/ec-verify)"`)
 	if a := m.verify(); a.Verdict != "verified" || a.Coverage.Hashed != paths {
 		t.Errorf("%s, %+v", a.Verdict, a.Coverage)
 	}

@@ -97,7 +97,7 @@ func TestDrift(t *testing.T) {
 		},
 		{
 			name:    "empty directory added",
-			do:      func(m *machine) { m.Run("mkdir", m.path("oddities-1")+"/empty/more") },
+			do:      func(m *machine) { m.Run("mkdir", "-m", "555", m.path("oddities-1")+"/empty/more") },
 			verdict: "drifted", code: 1,
 			causes: one("disk-altered %s empty/more:added", "oddities-1"),
 		},
@@ -130,8 +130,12 @@ func TestDrift(t *testing.T) {
 			causes: one("disk-altered %s", "oddities-1"),
 		},
 		{
-			name:    "sparse file of a terabyte in a store path",
-			do:      func(m *machine) { m.Run("truncate", "-s", "1T", m.path("oddities-1")+"/empty/sparse") },
+			name: "sparse file of a terabyte in a store path",
+			do: func(m *machine) {
+				file := m.path("oddities-1") + "/empty/sparse"
+				m.Run("truncate", "-s", "1T", file)
+				m.Run("chmod", "444", file)
+			},
 			verdict: "drifted", code: 1,
 			causes: one("disk-altered %s", "oddities-1"),
 		},

@@ -117,7 +117,7 @@ func TestSignedReports(t *testing.T) {
 	signed++
 
 	// No room: nothing half-written, and the next one goes on.
-	m.Run("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "none", reportDir)
+	m.Run("mount", "-t", "tmpfs", "-o", "nr_inodes=1,mode=700", "none", reportDir)
 	run("no room", "exit-code 1", false)
 	m.Run("umount", reportDir)
 	run("room again", "exit-code 1", true)

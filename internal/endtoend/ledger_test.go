@@ -89,7 +89,7 @@ func TestLedger(t *testing.T) {
 		t.Errorf("%+v\n%+v", a.Findings, s)
 	}
 	// A full disk.
-	m.Run("sh", "-euc", `mv /var/lib/ec-verify /root/state; mkdir /var/lib/ec-verify; mount -t tmpfs -o size=1m none /var/lib/ec-verify; dd if=/dev/zero of=/var/lib/ec-verify/filler bs=4k status=none || true`)
+	m.Run("sh", "-euc", `mv /var/lib/ec-verify /root/state; mkdir /var/lib/ec-verify; mount -t tmpfs -o size=1m,mode=755 none /var/lib/ec-verify; dd if=/dev/zero of=/var/lib/ec-verify/filler bs=4k status=none || true`)
 	if a := m.verify(); a.Verdict != "verified" || !a.has("not-remembered") {
 		t.Errorf("on a full disk: %+v, %s", a, a.stderr)
 	}
@@ -101,7 +101,7 @@ func TestLedger(t *testing.T) {
 	if s := m.status(); s.LastRun.Verdict != "verified" {
 		t.Errorf("%+v", s)
 	}
-	m.Run("sh", "-euc", `umount /var/lib/ec-verify; mount -t tmpfs -o ro none /var/lib/ec-verify`)
+	m.Run("sh", "-euc", `umount /var/lib/ec-verify; mount -t tmpfs -o ro,mode=755 none /var/lib/ec-verify`)
 	if a := m.verify(); a.Verdict != "verified" || !a.has("not-remembered") {
 		t.Errorf("where nothing is and can't be: %+v, %s", a, a.stderr)
 	}
