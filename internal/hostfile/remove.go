@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,18 +51,52 @@ func RemoveTreeIn(parent *os.File, name string) error {
 }
 
 // openDir opens a directory beneath one that is open, by a path without links
-// and without mounts.
+// and without mounts. It does without openat2(2), which RestrictSUIDSGID= takes away
+// from a unit.
 func openDir(at int, name string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	mount, err := mountOf(at)
+	if err != nil {
+		return -1, err
 	}
-	for {
-		fd, err := unix.Openat2(at, name, &how)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return fd, err
+	parent := at
+	for component := range strings.SplitSeq(filepath.Clean(name), "/") {
+		fd, err := openChild(parent, component, mount)
+		if parent != at {
+			unix.Close(parent)
 		}
+		if err != nil {
+			return -1, err
+		}
+		parent = fd
 	}
+	return parent, nil
+}
+
+// openChild opens the directory name in an open one, unless something is mounted
+// there: a mount has another number.
+func openChild(at int, name string, mount uint64) (int, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	switch now, err := mountOf(fd); {
+	case err != nil:
+		unix.Close(fd)
+		return -1, err
+	case now != mount:
+		unix.Close(fd)
+		return -1, unix.EXDEV
+	}
+	return fd, nil
+}
+
+// mountOf returns the number of the mount that an open file is of.
+func mountOf(fd int) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, err
+	}
+	return st.Mnt_id, nil
 }
 
 func removeEntry(at *os.File, name string) error {
