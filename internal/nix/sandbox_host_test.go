@@ -34,6 +34,8 @@ type driverRequest struct {
 	Limits        Limits
 	// Scratch, where not empty, is where the derivations are written.
 	Scratch string
+	// Builtin, if set, is evaluated by Nix's own means instead.
+	Builtin *Source
 }
 
 type driverAnswer struct {
@@ -71,7 +73,9 @@ func drive(text string) error {
 	begin := time.Now()
 	var a driverAnswer
 	var e Evaluation
-	if r.Scratch == "" {
+	if r.Builtin != nil {
+		e, err = n.Instantiate(context.Background(), *r.Builtin, r.Configuration)
+	} else if r.Scratch == "" {
 		e, err = n.Evaluate(context.Background(), req)
 	} else {
 		e, err = n.InstantiateIn(context.Background(), Scratch{Dir: r.Scratch}, req)

@@ -5,8 +5,8 @@
 # is a valid store path. Here each source is named by its NAR hash alone:
 # builtins.fetchTarball returns the store path of a NAR hash at once if that path
 # is valid, and copies nothing. The attributes of a flake and of its inputs are
-# those that builtins.getFlake gives for the same lock file (the manual of Nix,
-# "nix flake", "Flake inputs" and "Lock files").
+# those that builtins.getFlake of the same version gives for the same lock file
+# (the manual of Nix, "nix flake", "Flake inputs" and "Lock files").
 {
   # narHash is the hash of the flake's source, dir the flake's directory in it.
   narHash,
@@ -17,6 +17,7 @@
 }:
 let
   inherit (builtins)
+    compareVersions
     elem
     foldl'
     fromJSON
@@ -32,6 +33,15 @@ let
     ;
 
   hashes = fromJSON available;
+
+  atLeast = version: compareVersions builtins.nixVersion version >= 0;
+
+  # Versions of Nix differ in what they give for an input that is no flake, and for
+  # one that is a directory of the flake that names it. Earlier ones take the
+  # directory for a source of its own, and give of what is no flake its source alone.
+  earlier = !(atLeast "2.29.2" || atLeast "2.28.5" && !(atLeast "2.29"));
+  # In between, the attribute dir of a directory of the flake was ignored.
+  dirOfRelative = earlier || atLeast "2.36";
 
   fetch =
     { name, narHash }:
@@ -111,17 +121,18 @@ let
   resolve = input: if isList input then follow lock.root input else input;
   follow = node: path: if path == [ ] then node else follow (resolve lock.nodes.${node}.inputs.${head path}) (tail path);
 
-  isRelative = locked: locked.type == "path" && substring 0 1 locked.path != "/";
+  isRelative = name: node: name != lock.root && node.locked.type == "path" && substring 0 1 node.locked.path != "/";
+
+  # parentOf returns the flake that a relative input is a directory of.
+  parentOf = node: nodes.${follow lock.root (node.parent or [ ])};
+  relative = node: (parentOf node).path + ("/" + node.locked.path);
 
   source =
     name: node:
     if name == lock.root then
       self
-    else if isRelative node.locked then
-      let
-        parent = nodes.${follow lock.root (node.parent or [ ])};
-      in
-      parent.source // { outPath = parent.path + ("/" + node.locked.path); }
+    else if isRelative name node then
+      (parentOf node).source // (if earlier then { outPath = relative node; } else { })
     else if !(node.locked ? narHash) then
       throw "flake.lock states no narHash of the input '${name}'"
     else if !(elem node.locked.narHash hashes) then
@@ -133,13 +144,21 @@ let
     name: node:
     let
       sourceInfo = source name node;
-      outPath = below (toString' sourceInfo) (if name == lock.root then dir else node.locked.dir or "");
+      outPath =
+        if name == lock.root then
+          below sourceInfo.outPath dir
+        else if isRelative name node then
+          below (relative node) (if dirOfRelative then node.locked.dir or "" else "")
+        else
+          below sourceInfo.outPath (node.locked.dir or "");
       flake = import (outPath + "/flake.nix");
       inputs = mapAttrs (_: input: nodes.${resolve input}.value) (node.inputs or { });
       outputs = flake.outputs (inputs // { self = value; });
       value =
         if node.flake or true then
           outputs // sourceInfo // { inherit inputs outputs outPath sourceInfo; _type = "flake"; }
+        else if earlier then
+          sourceInfo
         else
           sourceInfo // { inherit outPath sourceInfo; };
     in
@@ -149,8 +168,6 @@ let
       path = outPath;
     }
   ) lock.nodes;
-
-  toString' = source: "${source}";
 
   toplevel = nodes.${lock.root}.value.nixosConfigurations.${configuration}.config.system.build.toplevel;
 in
