@@ -53,6 +53,13 @@ func (e *EvaluationError) Error() string {
 
 func (e *EvaluationError) Unwrap() error { return e.Exit }
 
+// readsOwn reports whether the configuration reads what it copied into the store
+// before, as a filtered source or a file of builtins.toFile, which Nix does not
+// write in its read-only mode.
+func (e *EvaluationError) readsOwn() bool {
+	return strings.HasPrefix(e.Message, "path '") && strings.HasSuffix(e.Message, "' is not valid")
+}
+
 // BuildError says that Nix could not build a derivation.
 type BuildError struct {
 	// Derivation is what was asked for; what failed may be something that it

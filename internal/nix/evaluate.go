@@ -125,25 +125,35 @@ func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scr
 	if err != nil {
 		return Evaluation{}, err
 	}
-	mode := "--readonly-mode"
 	if scratch != nil {
-		mode = "--read-write-mode"
 		if s.scratch, err = scratch.open(r.StoreDir); err != nil {
 			return Evaluation{}, err
 		}
 	}
-	s.spec.Steps = []sandboxStep{
-		{Args: append([]string{"nix-store", "--load-db", "--store", "local"}, scratchArgs()...), Stdin: registration(infos), Quiet: true},
-		{Args: slices.Concat([]string{"nix-instantiate", mode, "--store", "local"}, scratchArgs(), evalSettings(), []string{
-			"--argstr", "narHash", r.Flake.NarHash.String(),
-			"--argstr", "dir", r.Dir,
-			"--argstr", "configuration", r.Configuration,
-			"--argstr", "available", string(available),
-			"--expr", toplevel,
-		})},
+	evaluate := func(mode string) (Evaluation, error) {
+		s.spec.Steps = []sandboxStep{
+			{Args: append([]string{"nix-store", "--load-db", "--store", "local"}, scratchArgs()...), Stdin: registration(infos), Quiet: true},
+			{Args: slices.Concat([]string{"nix-instantiate", mode, "--store", "local"}, scratchArgs(), evalSettings(), []string{
+				"--argstr", "narHash", r.Flake.NarHash.String(),
+				"--argstr", "dir", r.Dir,
+				"--argstr", "configuration", r.Configuration,
+				"--argstr", "available", string(available),
+				"--expr", toplevel,
+			})},
+		}
+		out, err := n.runSandbox(ctx, s)
+		return evaluation(r.StoreDir, r.Configuration, version, out, err)
 	}
-	out, err := n.runSandbox(ctx, s)
-	return evaluation(r.StoreDir, r.Configuration, version, out, err)
+	if scratch == nil {
+		// Most of the time that Nix needs to write derivations is not needed to
+		// tell their names.
+		e, err := evaluate("--readonly-mode")
+		var failed *EvaluationError
+		if !errors.As(err, &failed) || !failed.readsOwn() {
+			return e, err
+		}
+	}
+	return evaluate("--read-write-mode")
 }
 
 // Instantiate evaluates where a release is made, by Nix's own means: it writes
@@ -155,11 +165,6 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 	}
 	if _, err := closure.ParseStorePath(string(src.Path)); err != nil {
 		return Evaluation{}, err
-	}
-	if src.Dir != "" {
-		if err := closure.CheckSourceDir(src.Dir); err != nil {
-			return Evaluation{}, err
-		}
 	}
 	if src.Dir != "" {
 		if err := closure.CheckSourceDir(src.Dir); err != nil {

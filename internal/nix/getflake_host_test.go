@@ -196,3 +196,27 @@ func TestLikeGetFlake(t *testing.T) {
 		}
 	}
 }
+
+// TestReadsItsOwn: a configuration may read what it copied into the store, where
+// nothing is written there as well.
+func TestReadsItsOwn(t *testing.T) {
+	h := driverHost(t)
+	flake, _ := makeSource(t, h, map[string]string{"part/file": "contents", "flake.nix": `{ outputs = { self }: let
+		system = d: { config.system.build.toplevel = derivation { name = "x"; system = "x86_64-linux"; builder = "/bin/sh"; inherit d; }; };
+	in { nixosConfigurations = {
+		written = system (import (builtins.toFile "a.nix" "\"contents\""));
+		filtered = system (builtins.readFile "${builtins.filterSource (_: _: true) ./part}/file");
+		copied = system (builtins.readFile "${./part}/file");
+		exists = system (if builtins.pathExists "${./part}/file" then "contents" else "");
+		absent = system (builtins.readFile "${./part}/none");
+	}; }; }`})
+	for _, name := range []string{"written", "filtered", "copied", "exists"} {
+		a := driveOn(t, h, driverRequest{Dir: "/nix/store", Flake: flake.Base(), Configuration: name})
+		if a.Error != "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if a := driveOn(t, h, driverRequest{Dir: "/nix/store", Flake: flake.Base(), Configuration: "absent"}); !strings.Contains(a.Error, "/none': No such file") {
+		t.Errorf("a file that is not there: %+v", a)
+	}
+}
