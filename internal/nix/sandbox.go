@@ -165,6 +165,7 @@ func (n *Nix) runSandboxHere(ctx context.Context, s sandbox) ([]byte, error) {
 		if !errors.Is(errRoot, ErrConfinement) {
 			return again, errRoot
 		}
+		return nil, fmt.Errorf("%w; and without a user namespace: %w", err, errRoot)
 	}
 	return out, err
 }

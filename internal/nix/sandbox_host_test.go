@@ -137,6 +137,7 @@ func TestSandboxWhere(t *testing.T) {
 	h := driverHost(t)
 	runner := h.Runner()
 	sources := strings.Fields(h.Run("sh", "-c", "cd /nix/store; ls -d *-source"))
+	limits := Limits{CPU: time.Minute, Memory: 4 << 30, Files: 256 << 20, Stall: time.Minute}
 	unit := []string{"systemd-run", "--quiet", "--wait", "--pipe", "--collect"}
 	for _, where := range []struct {
 		name string
@@ -150,7 +151,7 @@ func TestSandboxWhere(t *testing.T) {
 		{"without namespaces", append(slices.Clone(unit), "-p", "RestrictNamespaces=yes"), ErrConfinement.Error()},
 		{"without capabilities", append(slices.Clone(unit), "-p", "CapabilityBoundingSet="), ErrConfinement.Error()},
 	} {
-		a := driveOn(t, h, driverRequest{Dir: "/nix/store", Flake: filepath.Base(runner.Source), Inputs: sources, Configuration: "testhost"}, where.how...)
+		a := driveOn(t, h, driverRequest{Dir: "/nix/store", Flake: filepath.Base(runner.Source), Inputs: sources, Configuration: "testhost", Limits: limits}, where.how...)
 		if where.want == "" && (a.Error != "" || a.DrvPath != runner.Systems["testhost"].DrvPath) || !strings.Contains(a.Error, where.want) {
 			t.Errorf("%s: %+v, want an error with %q", where.name, a, where.want)
 		}

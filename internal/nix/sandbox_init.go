@@ -257,7 +257,13 @@ func (s *sandboxSpec) giveUp() error {
 		return fmt.Errorf("give up privileges: %w", err)
 	}
 	if !s.User {
-		// nix is started as another user, which takes what this process has.
+		// With the user go all capabilities, and, which is to stay, the signal at the
+		// end of the parent.
+		err := errors.Join(syscall.Setgroups([]int{}), syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody, nobody),
+			unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
+		if err != nil {
+			return fmt.Errorf("become nobody: %w", err)
+		}
 		return nil
 	}
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
@@ -287,9 +293,6 @@ func (s *sandboxSpec) run(step sandboxStep, tell func(sandboxStatus)) (sandboxSt
 		cmd.Stdout = os.Stdout
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if !s.User {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
-	}
 	if err := cmd.Start(); err != nil {
 		return sandboxStatus{}, fmt.Errorf("start %s: %w", step.Args[0], err)
 	}
