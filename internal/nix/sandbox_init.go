@@ -26,7 +26,12 @@ func runSandboxInit() int {
 	tell := func(s sandboxStatus) {
 		line, err := json.Marshal(s)
 		if err == nil {
-			_, _ = status.Write(append(line, '\n'))
+			_, err = status.Write(append(line, '\n'))
+		}
+		if err != nil {
+			// Nobody is there any more: the parent ended before this process asked to
+			// be ended with it.
+			os.Exit(1) //nolint:forbidigo // it is the main program of the sandbox, which ends with it
 		}
 	}
 	var s sandboxSpec
@@ -339,7 +344,17 @@ func (s *sandboxSpec) limit(pid int) error {
 		}
 		return unix.Prlimit(pid, resource, &unix.Rlimit{Cur: soft, Max: hard}, nil)
 	}
-	if err := errors.Join(bound(unix.RLIMIT_CPU, s.CPU, s.CPU+insist), bound(unix.RLIMIT_AS, s.Memory, s.Memory)); err != nil {
+	// A core dump would take the memory of nix to a file of the machine outside. At
+	// 1 the kernel makes none, not even for a program that it hands dumps to. Where
+	// there is a limit of 0 already, that stays: raising it takes a capability.
+	core := func() error {
+		var now unix.Rlimit
+		if err := unix.Prlimit(pid, unix.RLIMIT_CORE, nil, &now); err != nil || now.Max == 0 {
+			return err
+		}
+		return bound(unix.RLIMIT_CORE, 1, 1)
+	}
+	if err := errors.Join(bound(unix.RLIMIT_CPU, s.CPU, s.CPU+insist), bound(unix.RLIMIT_AS, s.Memory, s.Memory), core()); err != nil {
 		return fmt.Errorf("limit nix: %w", err)
 	}
 	return nil
