@@ -111,11 +111,13 @@ func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSo
 	if err != nil {
 		return nil, nil, &failure{cause: report.EvaluationFailed, path: string(src.path) + "/" + r.manifest.Source.LockFile(), err: err}
 	}
+	seen := map[closure.StorePath]bool{src.path: true}
 	for _, in := range locked {
 		p := in.Path
-		if p == src.path {
-			continue
+		if seen[p] {
+			continue // many nodes may lock one source, which is hashed once
 		}
+		seen[p] = true
 		sum, err := r.hashSourceTree(ctx, p)
 		switch {
 		case ctx.Err() != nil:

@@ -311,11 +311,16 @@ type evaluator struct {
 
 	mu    sync.Mutex
 	asked []string
+	given []string // the inputs of the last request, by name
 }
 
 func (e *evaluator) Evaluate(ctx context.Context, r nix.EvalRequest) (nix.Evaluation, error) {
 	e.mu.Lock()
 	e.asked = append(e.asked, fmt.Sprint(r.Flake.Name, " ", r.Flake.NarHash, " ", r.Configuration))
+	e.given = nil
+	for _, in := range r.Inputs {
+		e.given = append(e.given, in.Name)
+	}
 	e.mu.Unlock()
 	if e.block != nil {
 		e.block(ctx)
