@@ -145,9 +145,9 @@ func TestSandboxWhere(t *testing.T) {
 		want string
 	}{
 		{"as root", nil, ""},
-		{"as the unit", append(slices.Clone(unit), "-p", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SETUID CAP_SETGID", "-p", "NoNewPrivileges=yes", "-p", "RestrictNamespaces=user mnt pid net", "-p", "LimitCORE=0", "-p", "PrivateTmp=yes"), ""},
+		{"as the unit", append(slices.Clone(unit), "-p", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SETUID CAP_SETGID", "-p", "NoNewPrivileges=yes", "-p", "RestrictNamespaces=user mnt pid net ipc", "-p", "LimitCORE=0", "-p", "PrivateTmp=yes"), ""},
 		{"as somebody", []string{"setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "--inh-caps=-all"}, ""},
-		{"without user namespaces", append(slices.Clone(unit), "-p", "RestrictNamespaces=mnt pid net"), ""},
+		{"without user namespaces", append(slices.Clone(unit), "-p", "RestrictNamespaces=mnt pid net ipc"), ""},
 		{"without namespaces", append(slices.Clone(unit), "-p", "RestrictNamespaces=yes"), ErrConfinement.Error()},
 		{"without capabilities", append(slices.Clone(unit), "-p", "CapabilityBoundingSet="), ErrConfinement.Error()},
 	} {
