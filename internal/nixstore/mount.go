@@ -46,16 +46,19 @@ type Mount struct {
 // ascending order and by the store's own name wherever it lies. What is seen
 // there is not what the store holds, and need not even behave as a file of a
 // disk does: the size of one in /proc is 0, whatever it gives.
-func (s *Store) Mounts() ([]string, error) {
+func (s *Store) Mounts() ([]string, error) { return mountsBelow(s.file, string(s.dir)) }
+
+// mountsBelow is [Store.Mounts] of an open directory whose own name is dir.
+func mountsBelow(f *os.File, dir string) ([]string, error) {
 	// The kernel names the mount points by their real paths.
-	here, err := realPath(s.file)
+	here, err := realPath(f)
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	var found []string
 	err = eachMount(mountInfo, func(m Mount) error {
 		if below, ok := strings.CutPrefix(m.Point, strings.TrimSuffix(here, "/")+"/"); ok && below != "" {
-			found = append(found, path.Join(string(s.dir), below))
+			found = append(found, path.Join(dir, below))
 		}
 		return nil
 	})

@@ -39,12 +39,34 @@ func At(mounts []Mount, dir string) Place {
 // Origins says from where directories are read, of which the store is one by its
 // own name. One that does not exist is left out.
 func (s *Store) Origins(dirs ...string) ([]Origin, error) {
+	return s.origins(dirs, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// OriginsBelow is [Store.Origins] of all that is mounted beneath dir, which need
+// not be directories: a file, or a link, can be mounted over one too.
+func (s *Store) OriginsBelow(dir string) ([]Origin, error) {
+	f, err := s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look what is mounted in %s: %w", dir, err)
+	}
+	defer f.Close()
+	names, err := mountsBelow(f, dir)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	return s.origins(names, unix.O_PATH|unix.O_NOFOLLOW)
+}
+
+func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 	out, mounted := make([]Origin, 0, len(dirs)), make([]uint64, 0, len(dirs))
 	for _, dir := range dirs {
 		f := s.file
 		if dir != string(s.dir) {
 			var err error
-			if f, err = s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY); errors.Is(err, unix.ENOENT) {
+			if f, err = s.tree.open(dir, flags); errors.Is(err, unix.ENOENT) {
 				continue
 			} else if err != nil {
 				return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)

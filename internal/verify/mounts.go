@@ -29,6 +29,15 @@ const maxFstab = 1 << 20
 // What lies beneath it may be anything, and is what the machine boots from.
 func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...string) {
 	origins, err := r.store.Origins(dirs...)
+	// In the store the paths of the closure are looked at one by one, and below
+	// /run lie the mounts of others.
+	for _, dir := range []string{r.databaseDir(), profilesDir} {
+		if err == nil && slices.Contains(dirs, dir) {
+			var below []nixstore.Origin
+			below, err = r.store.OriginsBelow(dir)
+			origins = append(origins, below...)
+		}
+	}
 	if err != nil {
 		r.findOnce(report.Finding{Tier: tier, Cause: report.MountedOver, Path: dirs[0], Detail: err.Error()})
 		return

@@ -40,6 +40,8 @@ var liveMounts = []struct {
 	{"a copy, bound over itself", func(m *inside) { m.copy("/nix"); m.bind("/nix/store", "/nix/store") }, report.Drifted, "foreign-mount /nix", false},
 	{"a copy of the store", func(m *inside) { m.copy("/nix/store") }, report.Drifted, "foreign-mount /nix/store", false},
 	{"another database", func(m *inside) { m.copy("/nix/var/nix/db") }, report.Drifted, "foreign-mount /nix/var/nix/db", false},
+	{"another file of the database", func(m *inside) { m.bind("/spare/file", "/nix/var/nix/db/db.sqlite") }, report.Drifted, "foreign-mount /nix/var/nix/db/db.sqlite", false},
+	{"a file of the database, bound over itself", func(m *inside) { m.bind("/nix/var/nix/db/db.sqlite", "/nix/var/nix/db/db.sqlite") }, report.Verified, "", false},
 	{"other profiles", func(m *inside) { m.copy("/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles", false},
 	{"other profiles of the same disk", func(m *inside) { m.bind("/spare/other", "/nix/var/nix/profiles") }, report.Drifted, "foreign-mount /nix/var/nix/profiles", false},
 	{"what runs", func(m *inside) { m.bind("/spare/run", "/run") }, report.Drifted, "foreign-mount /run", false},
@@ -73,7 +75,7 @@ func TestMountsLive(t *testing.T) {
 	for _, dir := range []string{"/proc", "/tmp", "/spare"} {
 		m.mkdir(dir)
 	}
-	for _, copied := range []struct{ from, to string }{{"/nix/var/nix/profiles", "profiles"}, {"/nix/var/nix/profiles", "other"}, {"/run", "run"}} {
+	for _, copied := range []struct{ from, to string }{{"/nix/var/nix/profiles", "profiles"}, {"/nix/var/nix/profiles", "other"}, {"/run", "run"}, {"/nix/var/nix/db/db.sqlite", "file"}} {
 		m.must(exec.CommandContext(t.Context(), "cp", "-a", m.path(copied.from), m.path("/spare/"+copied.to)).Run())
 	}
 	for i, c := range liveMounts {
