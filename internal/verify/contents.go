@@ -207,13 +207,14 @@ func (r *run) hashAll(ctx context.Context, paths []closure.PathInfo, selected *s
 		r.Pacer.PauseUntil(begin.Add(selected.budget))
 		defer r.Pacer.PauseUntil(time.Time{})
 	}
+	names := nar.NewTurn()
 	g, ctx := errgroup.WithContext(ctx)
 	for range r.workers() {
 		pace, leave := r.Pacer.Join()
 		g.Go(func() error {
 			defer leave()
 			nar.Pair(func(newHasher func(nar.Options) *nar.Hasher) {
-				s := r.hashPaths(ctx, newHasher, pace, func() *turn {
+				s := r.hashPaths(ctx, newHasher, pace, names, func() *turn {
 					i, ok := take()
 					if !ok || ctx.Err() != nil {
 						return nil
@@ -238,12 +239,12 @@ type turn struct {
 }
 
 // hashPaths hashes paths until there is no further turn.
-func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Hasher, pace func(context.Context, int) error, next func() *turn) nar.Stats {
+func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Hasher, pace func(context.Context, int) error, names *nar.Turn, next func() *turn) nar.Stats {
 	var seen metadata
 	opts := nar.Options{
 		Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.nar,
 		Owner: r.store.Owner(), Group: r.store.Group(),
-		MaxHeld: namesHeld / int64(2*r.workers()), // a worker has two of them
+		Turn: names,
 	}
 	seen.watch(&opts)
 	h := newHasher(opts)
@@ -272,9 +273,6 @@ func largest(want closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	return want.NarSize + max(want.NarSize, atLeast)
 }
-
-// namesHeld is how many bytes of names all walks together hold at most.
-const namesHeld = 16 << 20
 
 // maxWorkers bounds the memory of a machine with many processors: a worker takes
 // some 300 KiB.

@@ -11,8 +11,11 @@ import (
 // What a walk holds in memory does not grow with what it finds. A directory with
 // more names than may be held is listed several times, each time for those that
 // follow in the order of the NAR; and where the directories above the current one
-// hold too much, their names are forgotten and listed again on the way back.
+// hold nearly all, their names are forgotten and listed again on the way back.
 // Either way the stamp of the directory tells whether it changed in between.
+//
+// Each directory may take half of what those above it leave. If it could take all,
+// every directory in it would make it forget its names, and cost a listing of it.
 const (
 	// maxPath bounds the path of a node below the root, in bytes. Nix names files
 	// by whole paths, of which Linux takes 4,095 bytes, so that no store path that
@@ -20,19 +23,64 @@ const (
 	maxPath = 64 << 10
 
 	// defaultMaxHeld is Options.MaxHeld where that is 0: the names of a directory
-	// with some 20,000 entries are listed once.
-	defaultMaxHeld = 4 << 20
+	// with some 40,000 entries are listed once.
+	defaultMaxHeld = 12 << 20
+
+	// heldWithoutTurn is what a walk may hold while it is not its turn: enough for
+	// nearly every directory of a store.
+	heldWithoutTurn = 256 << 10
+
+	// leastShare is the part of what may be held that must be left for a directory;
+	// where less is left, the names of those above it are forgotten.
+	leastShare = 32
 
 	// entryCost is what a name takes in memory besides its own bytes: its dirent,
 	// and its share of the text that the kernel returned.
 	entryCost = 64
 )
 
+// A Turn bounds what several walks hold together: one at a time may hold
+// [Options.MaxHeld] bytes of names, until it ends, and the others 256 KiB each. None
+// waits for another one: those whose turn it is not list large directories more often.
+type Turn struct{ taken chan struct{} }
+
+// NewTurn returns a Turn for walks that share it by [Options.Turn].
+func NewTurn() *Turn { return &Turn{make(chan struct{}, 1)} }
+
+// maxHeld returns how many bytes of names the walk may hold now.
 func (h *Hasher) maxHeld() int64 {
-	if h.opts.MaxHeld > 0 {
-		return h.opts.MaxHeld
+	limit := h.opts.MaxHeld
+	if limit <= 0 {
+		limit = defaultMaxHeld
 	}
-	return defaultMaxHeld
+	if h.opts.Turn != nil && !h.hasTurn {
+		limit = min(limit, heldWithoutTurn)
+	}
+	return limit
+}
+
+// share returns how many bytes the names of one more directory may take.
+func (h *Hasher) share() int64 { return (h.maxHeld() - h.held) / 2 }
+
+// takeTurn gives the walk its turn, if no other one has it. It must not wait: the
+// other one may go on only when this one does, see [Pair].
+func (h *Hasher) takeTurn() {
+	if h.opts.Turn == nil || h.hasTurn {
+		return
+	}
+	select {
+	case h.opts.Turn.taken <- struct{}{}:
+		h.hasTurn = true
+	default:
+	}
+}
+
+// endTurn lets another walk have its turn.
+func (h *Hasher) endTurn() {
+	if h.hasTurn {
+		h.hasTurn = false
+		<-h.opts.Turn.taken
+	}
 }
 
 // list makes the entries of the directory f whose names come after the given one
@@ -42,8 +90,10 @@ func (h *Hasher) list(f *frame, after string) error {
 	if h.listing == nil {
 		h.listing = make([]byte, listingSize)
 	}
+	h.makeRoom()
+	h.listings++
 	f.more = false
-	bound := ""    // with f.more: the last name that is wanted
+	want := span{after: after}
 	var size int64 // that the entries have in the NAR, at least
 	for {
 		select {
@@ -59,30 +109,27 @@ func (h *Hasher) list(f *frame, after string) error {
 			break
 		}
 		begin := len(h.names)
-		if h.names, err = appendNames(h.names, h.listing[:n]); err != nil {
+		var listed int64
+		if h.names, listed, err = appendNames(h.names, h.listing[:n], want); err != nil {
 			return h.fail("list", err)
 		}
-		kept := h.names[:begin]
-		for _, e := range h.names[begin:] {
-			if e.name <= after {
-				continue
-			}
-			size += minEntrySize + int64(len(e.name)+len(padding(int64(len(e.name)))))
-			if f.more && e.name > bound {
-				continue
-			}
-			kept = append(kept, e)
-			f.held += int64(len(e.name)) + entryCost
-		}
-		clear(h.names[len(kept):])
-		h.names = kept
-		if err := h.fits(size); err != nil {
-			return err
-		}
-		if f.held > h.maxHeld()/2 {
-			if bound, err = h.cut(f); err != nil {
+		if size += listed; size > 0 {
+			if err := h.fits(size); err != nil {
 				return err
 			}
+		}
+		for _, e := range h.names[begin:] {
+			f.held += int64(len(e.name)) + entryCost
+		}
+		if f.held <= h.share() {
+			continue
+		}
+		h.takeTurn()
+		if f.held <= h.share() {
+			continue
+		}
+		if want.last, err = h.cut(f); err != nil {
+			return err
 		}
 	}
 	if err := sortNames(h.names[f.first:]); err != nil {
@@ -93,19 +140,34 @@ func (h *Hasher) list(f *frame, after string) error {
 	return nil
 }
 
-// cut keeps the first half of the names of f, by bytes, at least one, and returns
-// the last of them.
-func (h *Hasher) cut(f *frame) (bound string, err error) {
+// makeRoom sees to it that the names of one more directory have a share that is
+// worth a listing.
+func (h *Hasher) makeRoom() {
+	tight := func() bool { return h.share() < h.maxHeld()/leastShare }
+	if !tight() {
+		return
+	}
+	h.takeTurn()
+	if tight() {
+		h.forget()
+	}
+}
+
+// cut keeps the first names of f, half its share of bytes, at least one, and
+// returns the last of them.
+func (h *Hasher) cut(f *frame) (last string, err error) {
 	names := h.names[f.first:]
 	if err := sortNames(names); err != nil {
 		return "", h.fail("list", err)
 	}
 	f.held = 0
 	kept := 0
-	for kept < len(names) && (kept == 0 || f.held < h.maxHeld()/4) {
+	for kept < len(names) && (kept == 0 || f.held < h.share()/2) {
 		f.held += int64(len(names[kept].name)) + entryCost
-		// Without a copy, the text of the whole listing stays in memory.
-		names[kept].name = strings.Clone(names[kept].name)
+		if !f.more {
+			// Without a copy, the text of the whole listing stays in memory.
+			names[kept].name = strings.Clone(names[kept].name)
+		}
 		kept++
 	}
 	f.more = f.more || kept < len(names)

@@ -1,8 +1,11 @@
 package nar
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -79,5 +82,88 @@ func TestLongPaths(t *testing.T) {
 		if tt.ok && (err != nil || sum != want) || !tt.ok && !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%d directories: HashPath = %v, %v", tt.depth, sum, err)
 		}
+	}
+}
+
+// TestListings: large directories are listed about as many times as their names fill
+// what may be held, also where one is in another and full of directories.
+func TestListings(t *testing.T) {
+	const names, length, held = 1000, 200, 64 << 10
+	broad := func(node tree) dir {
+		d := dir{}
+		for i := range names {
+			d[fmt.Sprintf("%0*d", length, i*7919%names)] = node
+		}
+		return d
+	}
+	tr := broad(file{})
+	tr["d"] = broad(dir{"f": file{}})
+	root := place(t, tr)
+	parent, err := os.Open(filepath.Dir(root))
+	must(t, err)
+	defer parent.Close()
+	h := NewHasher(Options{MaxHeld: held})
+	h.opts.OnEntry = func(e Entry) error {
+		if h.held > held {
+			t.Fatalf("holds %d bytes at %q", h.held, e.Path)
+		}
+		return nil
+	}
+	if sum, err := h.Sum(t.Context(), parent, "root"); err != nil || sum != sumOf(archive(tr)) {
+		t.Fatalf("Sum = %v, %v", sum, err)
+	}
+	// The one in the other has an eighth of what may be held at least.
+	if most := 2 + names + 2*names*(length+entryCost)/(held/8); h.listings > most {
+		t.Errorf("%d directories were listed %d times; want at most %d", 2+names, h.listings, most)
+	}
+}
+
+// TestTurn: of the walks that share a Turn, one at a time holds many names.
+func TestTurn(t *testing.T) {
+	large := dir{}
+	for i := range 2 * heldWithoutTurn / (200 + entryCost) {
+		large[fmt.Sprintf("%0200d", i)] = file{}
+	}
+	root := place(t, dir{"large": large, "small": dir{"f": file{}}})
+	parent, err := os.Open(root)
+	must(t, err)
+	defer parent.Close()
+	turn := NewTurn()
+	walk := func(ctx context.Context, name string, onEntry func(h *Hasher)) error {
+		h := NewHasher(Options{Turn: turn})
+		h.opts.OnEntry = func(Entry) error {
+			if onEntry != nil {
+				onEntry(h)
+			}
+			return nil
+		}
+		_, err := h.Sum(ctx, parent, name)
+		return err
+	}
+	met := false
+	err = walk(t.Context(), "large", func(h *Hasher) {
+		if met || !h.hasTurn {
+			return
+		}
+		met = true
+		if err := walk(t.Context(), "small", nil); err != nil {
+			t.Errorf("a small directory beside a large one: %v", err)
+		}
+		// It doesn't wait: the other one may go on in the same goroutine only.
+		err := walk(t.Context(), "large", func(h *Hasher) {
+			if h.hasTurn || h.held > heldWithoutTurn {
+				t.Fatalf("a second walk has its turn (%v) and holds %d bytes", h.hasTurn, h.held)
+			}
+		})
+		if err != nil {
+			t.Errorf("a large directory beside a large one: %v", err)
+		}
+	})
+	if err != nil || !met {
+		t.Errorf("a large directory: %v, its turn came: %v", err, met)
+	}
+	met = false
+	if err := walk(t.Context(), "large", func(h *Hasher) { met = met || h.hasTurn }); err != nil || !met {
+		t.Errorf("a large directory after a large one: %v, its turn came: %v", err, met)
 	}
 }

@@ -92,11 +92,15 @@ type Options struct {
 	// endless directories cost no more than that.
 	MaxSize int64
 
-	// MaxHeld bounds the bytes of names that a walk holds at a time; 0 is 4 MiB.
-	// A directory with more is listed several times. Beside it a walk holds the
-	// path of the current node, of at most 64 KiB below the root: a tree with
-	// longer ones fails with [ErrTooLarge].
+	// MaxHeld bounds the bytes of names that a walk holds at a time; 0 is 12 MiB.
+	// A directory with more than half of that is listed several times. Beside it a
+	// walk holds the path of the current node, of at most 64 KiB below the root: a
+	// tree with longer ones fails with [ErrTooLarge].
 	MaxHeld int64
+
+	// Turn, when not nil, makes MaxHeld a bound of all walks that share it, but for
+	// 256 KiB of each.
+	Turn *Turn
 
 	// OnEntry, when not nil, is called for each node in the order of the NAR:
 	// a directory before what is in it, a file after it was read. An error from

@@ -94,32 +94,50 @@ type dirent struct {
 	typ  uint8 // DT_…, DT_UNKNOWN where the file system does not say
 }
 
-// appendNames reads the records of one getdents64 call, see getdents(2):
+// A span is the names after one, up to the last that is wanted; with last "" there
+// is no such bound.
+type span struct{ after, last string }
+
+// appendNames appends the names in want from the records of one getdents64 call,
+// see getdents(2):
 //
 //	d_ino 8 bytes · d_off 8 · d_reclen 2 · d_type 1 · d_name up to a NUL
 //
-// It leaves "." and ".." out. All names of a call share one allocation.
-func appendNames(names []dirent, records []byte) ([]dirent, error) {
+// It leaves "." and ".." out. All names of a call share one allocation, unless want
+// is a part of the directory: then each has its own, for few of them are kept. size
+// is what the names after want.after take in a NAR, at least, in bytes.
+func appendNames(names []dirent, records []byte, want span) (_ []dirent, size int64, err error) {
 	const header = 8 + 8 + 2 + 1
-	text := string(records)
+	text := ""
+	if want == (span{}) {
+		text = string(records)
+	}
 	for off := 0; off < len(records); {
 		rec := records[off:]
 		if len(rec) <= header {
-			return names, syscall.EIO
+			return names, size, syscall.EIO
 		}
 		reclen := int(binary.NativeEndian.Uint16(rec[16:]))
 		if reclen <= header || reclen > len(rec) {
-			return names, syscall.EIO
+			return names, size, syscall.EIO
 		}
 		length := bytes.IndexByte(rec[header:reclen], 0)
 		if length <= 0 {
-			return names, syscall.EIO
+			return names, size, syscall.EIO
 		}
-		n := dirent{name: text[off+header : off+header+length], typ: rec[18]}
-		if n.name != "." && n.name != ".." {
-			names = append(names, n)
-		}
+		begin := off + header
 		off += reclen
+		name := rec[header : header+length]
+		if string(name) == "." || string(name) == ".." || string(name) <= want.after {
+			continue
+		}
+		size += minEntrySize + int64(length+len(padding(int64(length))))
+		switch {
+		case text != "":
+			names = append(names, dirent{text[begin : begin+length], rec[18]})
+		case want.last == "" || string(name) <= want.last:
+			names = append(names, dirent{string(name), rec[18]})
+		}
 	}
-	return names, nil
+	return names, size, nil
 }

@@ -29,7 +29,8 @@ func TestAppendNames(t *testing.T) {
 	for _, name := range []string{"a", ".", "..", "..foo", "...", "\xff\n", "1234", "12345"} {
 		records = append(records, record(name, unix.DT_REG)...)
 	}
-	got, err := appendNames([]dirent{{name: "before"}}, append(records, record("d", unix.DT_DIR)...))
+	all := append(records, record("d", unix.DT_DIR)...)
+	got, _, err := appendNames([]dirent{{name: "before"}}, all, span{})
 	must(t, err)
 	want := []dirent{{name: "before"}}
 	for _, name := range []string{"a", "..foo", "...", "\xff\n", "1234", "12345"} {
@@ -37,6 +38,15 @@ func TestAppendNames(t *testing.T) {
 	}
 	if want = append(want, dirent{"d", unix.DT_DIR}); !slices.Equal(got, want) {
 		t.Errorf("appendNames = %q; want %q", got, want)
+	}
+	got, size, err := appendNames(nil, all, span{after: "1234", last: "a"})
+	must(t, err)
+	if want := []dirent{{"a", unix.DT_REG}, {"12345", unix.DT_REG}}; !slices.Equal(got, want) {
+		t.Errorf("appendNames after 1234 up to a = %q; want %q", got, want)
+	}
+	// What a NAR needs for them does not depend on how many are wanted at a time.
+	if _, whole, err := appendNames(nil, all, span{after: "1234"}); err != nil || whole != size {
+		t.Errorf("appendNames after 1234: %d bytes, %v; want %d", whole, err, size)
 	}
 }
 
@@ -58,7 +68,7 @@ func TestAppendNamesRefuses(t *testing.T) {
 		"second record":      append(bytes.Clone(good), 0),
 	}
 	for name, records := range tests {
-		if got, err := appendNames(nil, records); !errors.Is(err, syscall.EIO) {
+		if got, _, err := appendNames(nil, records, span{}); !errors.Is(err, syscall.EIO) {
 			t.Errorf("%s: appendNames = %q, %v; want EIO", name, got, err)
 		}
 	}
@@ -91,7 +101,7 @@ func FuzzAppendNames(f *testing.F) {
 	f.Add(append(record("..", unix.DT_DIR), record("..foo", unix.DT_LNK)...))
 	f.Add(record("", 0))
 	f.Fuzz(func(t *testing.T, records []byte) {
-		names, err := appendNames(nil, records)
+		names, _, err := appendNames(nil, records, span{})
 		for _, n := range names {
 			if n.name == "" || n.name == "." || n.name == ".." || bytes.IndexByte([]byte(n.name), 0) >= 0 {
 				t.Errorf("name %q", n.name)

@@ -23,9 +23,12 @@ type walker struct {
 	frames  []frame         // directories from the root to the current node
 	names   []dirent        // entries of those directories, end to end
 	held    int64           // bytes that names takes
+	hasTurn bool            // whether the walk has its Turn
 	listing []byte          // buffer for getdents
 	target  []byte          // buffer for readlinkat
 	stat    unix.Stat_t
+
+	listings int // how many times a directory was listed, for tests
 }
 
 // A frame is one directory on the way to the current node.
@@ -136,9 +139,6 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	if err != nil {
 		return h.fail("open", swapped(err))
 	}
-	if h.held > h.maxHeld()/2 {
-		h.forget()
-	}
 	// From here on closeAll takes care of fd.
 	h.frames = append(h.frames, frame{
 		fd: fd, pathLen: len(h.path), first: len(h.names), next: len(h.names),
@@ -228,6 +228,7 @@ func (h *Hasher) closeAll() {
 		}
 	}
 	clear(h.names)
+	h.endTurn()
 	h.frames, h.names, h.held, h.ctx, h.done = h.frames[:0], h.names[:0], 0, nil, nil
 }
 
