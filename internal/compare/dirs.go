@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,8 +28,9 @@ type Options struct {
 	Limits image.Limits
 }
 
-// maxFiles bounds the files of a directory.
-const maxFiles = 100_000
+// maxNames bounds the names of the files in a directory, in bytes of memory: some
+// 100,000 files.
+const maxNames = 16 << 20
 
 // ErrSame says that what was to be compared is one and the same.
 var ErrSame = errors.New("both are the same; name two builds")
@@ -119,42 +121,53 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 // list returns the names of the files in and below dir, and those of the
 // directories that are empty with a '/' behind them, sorted.
 func list(dir string) ([]string, error) {
-	root := filepath.Clean(dir)
 	var names []string
-	// With the dot a link to a directory is followed. To resolve links by their
-	// text would leave what is seen through /proc/PID/root.
-	err := filepath.WalkDir(strings.TrimSuffix(root, "/")+"/.", func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	held := 0
+	hold := func(list *[]string, name string) error {
+		const cost = 64 // of a string in a slice that grows, and in the one that is sorted
+		if held += len(name) + cost; held > maxNames {
+			return fmt.Errorf("the names of the files in %q take more than %d bytes", dir, maxNames)
 		}
-		name := strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(root, "/")+"/")
-		if d.IsDir() {
-			if empty, err := isEmpty(p); err != nil || !empty || filepath.Clean(p) == root {
-				return err
-			}
-			name += "/"
-		}
-		names = append(names, name)
-		if len(names) > maxFiles {
-			return fmt.Errorf("%q has more than %d files", dir, maxFiles)
-		}
+		*list = append(*list, name)
 		return nil
-	})
+	}
+	for todo := []string{""}; len(todo) > 0; {
+		in := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		// A link to dir is followed. To resolve it by its text would leave what is
+		// seen through /proc/PID/root.
+		d, err := os.Open(filepath.Join(dir, in))
+		if err != nil {
+			return nil, err
+		}
+		empty := true
+		for err == nil {
+			var batch []fs.DirEntry
+			batch, err = d.ReadDir(1000)
+			for _, e := range batch {
+				empty = false
+				to := &names
+				if e.IsDir() {
+					to = &todo
+				}
+				if tooMany := hold(to, path.Join(in, e.Name())); tooMany != nil {
+					d.Close()
+					return nil, tooMany
+				}
+			}
+		}
+		d.Close()
+		if !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if empty && in != "" {
+			if err := hold(&names, in+"/"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	slices.Sort(names)
-	return names, err
-}
-
-func isEmpty(dir string) (bool, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false, err
-	}
-	defer d.Close()
-	_, err = d.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
-		return true, nil
-	}
-	return false, err
+	return names, nil
 }
 
 // comparison is the state of one.

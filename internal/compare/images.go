@@ -21,6 +21,10 @@ import (
 // is put into a temporary file.
 const maxDetailed = 50
 
+// maxInventory bounds what is kept of the members of one image, in bytes of memory.
+// An image of a system with 100,000 files takes some 40 MB.
+const maxInventory = 128 << 20
+
 // member is what is kept of one member of an image.
 type member struct {
 	image.Member
@@ -72,8 +76,13 @@ func (c *comparison) walk(ctx context.Context, f *os.File, name string, visit im
 // inventory returns the members of an image by their keys.
 func (c *comparison) inventory(ctx context.Context, f *os.File, name string) (image.Format, map[string]member, error) {
 	all := make(map[string]member)
+	held := 0
 	format, err := c.walk(ctx, f, name, func(m image.Member) (io.WriteCloser, error) {
+		const cost = 320 // of a member in a map
 		k := key(m)
+		if held += cost + 2*len(k) + len(m.Target); held > maxInventory {
+			return nil, fmt.Errorf("%w: what is said of its members takes more than %d bytes", image.ErrTooLarge, maxInventory)
+		}
 		if m.Type != nar.Regular {
 			all[k] = member{Member: m}
 			return nil, nil

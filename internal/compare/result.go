@@ -76,8 +76,12 @@ type Failure struct {
 	Err   error
 }
 
-// maxListed bounds the differences of one file that are listed.
-const maxListed = 1000
+const (
+	// maxListed bounds the differences of one file that are listed.
+	maxListed = 1000
+	// maxListedBytes bounds what all listed differences say, in bytes.
+	maxListedBytes = 8 << 20
+)
 
 // Result is what a comparison found.
 type Result struct {
@@ -92,6 +96,8 @@ type Result struct {
 	Failures []Failure
 	// Notes are what differs and is no difference.
 	Notes []string
+
+	listed int // bytes of Differences
 }
 
 // Verdict returns what r amounts to. Nothing compared is nothing equal.
@@ -128,10 +134,15 @@ func (r *Result) in(asset string) *found { return &found{r: r, asset: asset} }
 
 func (f *found) add(d Difference) {
 	d.Asset = f.asset
-	if f.n++; f.n > maxListed {
+	size := len(d.Asset) + len(d.Path) + len(d.File) + len(d.Field) + len(d.A) + len(d.B)
+	for _, in := range d.Inside {
+		size += len(in)
+	}
+	if f.n++; f.n > maxListed || f.r.listed+size > maxListedBytes {
 		f.r.More++
 		return
 	}
+	f.r.listed += size
 	f.r.Differences = append(f.r.Differences, d)
 }
 
