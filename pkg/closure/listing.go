@@ -25,9 +25,10 @@ const (
 	// listingWindow is what the compressor may look back, and so what reading
 	// costs in memory.
 	listingWindow = 1 << 20
-	// maxListedFiles bounds the files of one store path, since they are held
-	// together; the largest real ones (kernel sources, TeX) have 200,000.
-	maxListedFiles = 1 << 20
+	// maxListedHeld bounds what is said of the files of one store path, in bytes of
+	// memory, since they are held together; the largest real ones (kernel sources,
+	// TeX) have 200,000 files and take some 50 MB.
+	maxListedHeld = 128 << 20
 	// maxListedFile bounds what is said of one file: its name and target may
 	// have 4,095 bytes by what Linux takes, and more by way of a NAR.
 	maxListedFile = 1 << 20
@@ -103,11 +104,15 @@ func (lw *ListingWriter) Add(p PathFiles) error {
 	if p.Path <= lw.last {
 		return fmt.Errorf("write listing: %s does not come after %s", p.Path, lw.last)
 	}
-	if len(p.Files) == 0 || len(p.Files) > maxListedFiles || p.NarHash.IsZero() {
+	if len(p.Files) == 0 || p.NarHash.IsZero() {
 		return fmt.Errorf("write listing: %s has %d files and the hash %q", p.Path, len(p.Files), p.NarHash)
 	}
 	line := listingPath{Path: p.Path, NarHash: p.NarHash, Files: make([]listingFile, 0, len(p.Files))}
+	var held heldFiles
 	for i, f := range p.Files {
+		if err := held.add(f); err != nil {
+			return fmt.Errorf("write listing: %s: %w", p.Path, err)
+		}
 		if err := checkNext(p.Files[:i], f); err != nil {
 			return fmt.Errorf("write listing: file %d of %s: %w", i, p.Path, err)
 		}
@@ -115,6 +120,18 @@ func (lw *ListingWriter) Add(p PathFiles) error {
 	}
 	lw.last = p.Path
 	return lw.line(&line)
+}
+
+// heldFiles is how many bytes of memory the files of one store path take.
+type heldFiles int64
+
+// add counts e, and fails where the files with it are more than a listing may have.
+func (h *heldFiles) add(e nar.Entry) error {
+	const cost = 160 // of an Entry in a slice that grows
+	if *h += heldFiles(cost + len(e.Path) + len(e.Target)); *h > maxListedHeld {
+		return fmt.Errorf("what is said of its files takes more than %d bytes of memory", int64(maxListedHeld))
+	}
+	return nil
 }
 
 // Close completes the listing; it does not close the underlying writer.

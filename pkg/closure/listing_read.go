@@ -211,11 +211,9 @@ func decodePath(path StorePath, line *lineReader) (PathFiles, error) {
 	if err := expect(d, "files", '['); err != nil {
 		return p, err
 	}
+	var held heldFiles
 	for i := 0; d.PeekKind() != ']'; i++ {
 		line.left = maxListedFile
-		if i == maxListedFiles {
-			return p, fmt.Errorf("more than %d", maxListedFiles)
-		}
 		var f listingFile
 		if err := json.UnmarshalDecode(d, &f, json.RejectUnknownMembers(true)); err != nil {
 			return p, errors.New(jsonError(err))
@@ -223,6 +221,9 @@ func decodePath(path StorePath, line *lineReader) (PathFiles, error) {
 		e, err := decodeFile(f)
 		if err == nil {
 			err = checkNext(p.Files, e)
+		}
+		if err == nil {
+			err = held.add(e)
 		}
 		if err != nil {
 			return p, fmt.Errorf("file %d: %w", i, err)

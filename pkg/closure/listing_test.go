@@ -301,3 +301,32 @@ func TestReadListingBombs(t *testing.T) {
 		})
 	}
 }
+
+// TestListingHeld: what is said of one path's files is held together, and bounded by
+// its bytes wherever a listing is written or read.
+func TestListingHeld(t *testing.T) {
+	target := strings.Repeat("t", 1<<20-100)
+	p := PathFiles{Path: top, NarHash: hashOf("top"), Files: []nar.Entry{{Type: nar.Directory}}}
+	var text strings.Builder
+	fmt.Fprintf(&text, `{"schemaVersion":%d,"kind":%q,"configuration":%q}`+"\n", ListingSchema, ListingKind, listedConfiguration)
+	fmt.Fprintf(&text, `{"path":%q,"narHash":%q,"files":[{"name":"","type":"directory"}`, p.Path, p.NarHash)
+	for i := range maxListedHeld/len(target) + 1 {
+		e := nar.Entry{Path: fmt.Sprintf("%03d", i), Type: nar.Symlink, Target: target}
+		p.Files = append(p.Files, e)
+		fmt.Fprintf(&text, `,{"name":%q,"type":"symlink","target":%q}`, e.Path, e.Target)
+	}
+	text.WriteString("]}\n")
+	const want = "bytes of memory"
+	for _, err := range readListing(strings.NewReader(text.String()), listedConfiguration, all) {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("ReadListing: %v; want %q", err, want)
+		}
+	}
+	w, err := NewListingWriter(io.Discard, listedConfiguration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(p); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("ListingWriter.Add: %v; want %q", err, want)
+	}
+}
