@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -21,26 +19,31 @@ import (
 // hostileLimit is what reading a hostile store may take in memory, in bytes.
 const hostileLimit = 64 << 20
 
-// hostileName is a store path that none of the shapes is.
-const hostileName = "00000000000000000000000000000000-hostile"
-
 // hostileShapes make, below a directory, what somebody may put into the place of a
 // store path, or of the Nix database, to exhaust the memory of whoever reads it.
 var hostileShapes = []struct {
 	name, what string
-	make       func(ctx context.Context, root string) error
-	read       func(ctx context.Context, root string) error
+	make       func(ctx context.Context, disk string) error
 }{
-	{"depth", "3,000 directories in each other, names of 255 bytes", func(_ context.Context, root string) error {
+	{"depth", "3,000 directories in each other, names of 255 bytes", each(func(root string) error {
 		return nest(root, strings.Repeat("d", 255), 3000, nil)
-	}, readHostile},
-	{"breadth", "one directory of 50,000 names of 200 bytes", func(_ context.Context, root string) error {
+	})},
+	{"breadth", "one directory of 50,000 names of 200 bytes", each(func(root string) error {
 		return fill(root, 50_000, 200)
-	}, readHostile},
-	{"depth and breadth", "100 directories in each other with 500 names of 200 bytes each", func(_ context.Context, root string) error {
+	})},
+	{"a million names", "one directory of 1,000,000 names of 255 bytes, in one path", func(_ context.Context, disk string) error {
+		return fill(filepath.Join(disk, string(closure.DefaultStoreDir), hostilePath(0)), 1_000_000, 255)
+	}},
+	{"directories", "10,000 directories with names of 200 bytes, in 10,000 such", each(func(root string) error {
+		if err := fillWith(root, 10_000, 200, unix.S_IFDIR|0o755); err != nil {
+			return err
+		}
+		return fillWith(filepath.Join(root, fmt.Sprintf("%0*d", 200, 5000)), 10_000, 200, unix.S_IFDIR|0o755)
+	})},
+	{"depth and breadth", "100 directories in each other with 500 names of 200 bytes each", each(func(root string) error {
 		return nest(root, strings.Repeat("d", 200), 100, func(dir string) error { return fill(dir, 500, 200) })
-	}, readHostile},
-	{"sparse", "a file of 1 TiB without a block", func(_ context.Context, root string) error {
+	})},
+	{"sparse", "a file of 1 TiB without a block", each(func(root string) error {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			return err
 		}
@@ -48,8 +51,8 @@ var hostileShapes = []struct {
 			return err
 		}
 		return os.Truncate(filepath.Join(root, "sparse"), 1<<40)
-	}, readHostile},
-	{"links", "20,000 symbolic links with targets of 4,000 bytes", func(_ context.Context, root string) error {
+	})},
+	{"links", "20,000 symbolic links with targets of 4,000 bytes", each(func(root string) error {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			return err
 		}
@@ -59,8 +62,8 @@ var hostileShapes = []struct {
 			}
 		}
 		return nil
-	}, readHostile},
-	{"references", "a database of a path with 90,000 references, and a million in their closure", makeReferences, readReferences},
+	})},
+	{"references", "a database of a path with 90,000 references, and a million in their closure", makeReferences},
 }
 
 // nest makes directories in each other; with is called in each that the kernel
@@ -93,33 +96,42 @@ func nest(root, name string, depth int, with func(dir string) error) error {
 	return nil
 }
 
+// each makes a shape in the place of each store path.
+func each(shape func(root string) error) func(context.Context, string) error {
+	return func(ctx context.Context, disk string) error {
+		for i := range hostilePaths {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := shape(filepath.Join(disk, string(closure.DefaultStoreDir), hostilePath(i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // fill makes empty files in dir, which is made if need be.
 func fill(dir string, count, length int) error {
+	return fillWith(dir, count, length, unix.S_IFREG|0o444)
+}
+
+func fillWith(dir string, count, length int, mode uint32) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for i := range count {
-		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%0*d", length, i)))
-		if err != nil {
-			return err
-		}
-		f.Close()
-	}
-	return nil
-}
-
-// readHostile reads a store path as a run does one of the manifest's: its hash, and
-// then, since that is another, which of its files differ.
-func readHostile(ctx context.Context, root string) error {
-	dir, err := os.Open(filepath.Dir(root))
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	c := closure.NewFileComparison([]nar.Entry{{Type: nar.Directory}})
-	for _, onEntry := range []func(nar.Entry) error{nil, func(e nar.Entry) error { c.Add(e); return nil }} {
-		h := nar.NewHasher(nar.Options{MaxSize: 1 << 30, OnEntry: onEntry})
-		if _, err := h.Sum(ctx, dir, filepath.Base(root)); err != nil && !errors.Is(err, nar.ErrTooLarge) {
+	defer unix.Close(fd)
+	for i := range count {
+		name := fmt.Sprintf("%0*d", length, i)
+		make := func() error { return unix.Mknodat(fd, name, mode, 0) }
+		if mode&unix.S_IFMT == unix.S_IFDIR {
+			make = func() error { return unix.Mkdirat(fd, name, mode&0o777) }
+		}
+		if err := make(); err != nil {
 			return err
 		}
 	}
@@ -127,8 +139,8 @@ func readHostile(ctx context.Context, root string) error {
 }
 
 // makeReferences makes a Nix database. Python is there wherever test hosts are made.
-func makeReferences(ctx context.Context, root string) error {
-	db := filepath.Join(root, "nix/var/nix/db")
+func makeReferences(ctx context.Context, disk string) error {
+	db := filepath.Join(disk, "nix/var/nix/db")
 	if err := os.MkdirAll(db, 0o755); err != nil {
 		return err
 	}
@@ -151,60 +163,71 @@ db.commit()`
 	return exec.CommandContext(ctx, "python3", "-c", script, filepath.Join(db, "db.sqlite")).Run()
 }
 
-func readReferences(ctx context.Context, root string) error {
-	db, err := nixstore.OpenDatabase(ctx, root, closure.DefaultStoreDir)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	_, malformed, err := db.Closure(ctx, closure.StorePath("/nix/store/"+hostileName))
-	if err == nil && len(malformed) == 0 {
-		return errors.New("a closure of a million paths was read to its end")
-	}
-	return err
-}
+// hostilePaths is how many store paths have the shape: as many as a run with
+// hostileWorkers reads at a time.
+const hostilePaths, hostileWorkers = 4, "4"
 
-// driveHostile prints what each shape takes, the worst at the end.
-func driveHostile(ctx context.Context) error {
-	self, err := os.Executable()
+// hostilePath returns the i-th path that is to have the shape.
+func hostilePath(i int) string { return fmt.Sprintf("%032d-hostile", i) }
+
+// driveHostile prints what a run takes on each shape, the worst at the end.
+func driveHostile(ctx context.Context, only string) error {
+	programs, err := os.MkdirTemp("", "benchmark-hostile-")
 	if err != nil {
 		return err
+	}
+	defer os.RemoveAll(programs)
+	program := filepath.Join(programs, "ec-verify")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./cmd/ec-verify").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	worst := int64(0)
-	fmt.Print("| shape | what | wall | peak memory |\n|---|---|---|---|\n")
+	fmt.Print("| shape | what | CPU | peak memory |\n|---|---|---|---|\n")
 	for _, s := range hostileShapes {
-		dir, err := os.MkdirTemp("", "benchmark-hostile-")
+		if only != "" && s.name != only {
+			continue
+		}
+		c, err := runHostile(ctx, program, s.make)
 		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		root := filepath.Join(dir, hostileName)
-		if err := s.make(ctx, root); err != nil {
-			return fmt.Errorf("make %s: %w", s.name, err)
-		}
-		start := time.Now()
-		cmd := exec.CommandContext(ctx, self, "hostile", s.name, root)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10 //nolint:errcheck // always, on Linux
-		worst = max(worst, rss)
-		fmt.Printf("| %s | %s | %s | %d MiB |\n", s.name, s.what, time.Since(start).Round(10*time.Millisecond), rss>>20)
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
+		worst = max(worst, c.RSS)
+		fmt.Printf("| %s | %s | %s | %d MiB |\n", s.name, s.what, c.CPU.Round(10*time.Millisecond), c.RSS>>20)
 	}
 	fmt.Print("\n" + goalTable([]goal{plain("the worst peak memory, of 64 MiB", float64(worst)/hostileLimit, 1)}))
 	return nil
 }
 
-// readShape reads one shape, in a process of its own.
-func readShape(ctx context.Context, name, root string) error {
-	for _, s := range hostileShapes {
-		if s.name == name {
-			return s.read(ctx, root)
-		}
+// runHostile verifies a disk that shape made, which has to be drift.
+func runHostile(ctx context.Context, program string, shape func(context.Context, string) error) (c cost, err error) {
+	dir, err := os.MkdirTemp("", "benchmark-hostile-")
+	if err != nil {
+		return c, err
 	}
-	return fmt.Errorf("no shape %q", name)
+	defer os.RemoveAll(dir)
+	disk, published := filepath.Join(dir, "disk"), filepath.Join(dir, "releases", tag)
+	if err := os.MkdirAll(disk+string(closure.DefaultStoreDir), 0o755); err != nil {
+		return c, err
+	}
+	if err := shape(ctx, disk); err != nil {
+		return c, fmt.Errorf("make it: %w", err)
+	}
+	var infos []closure.PathInfo
+	references := []closure.StorePath{}
+	for i := range hostilePaths {
+		p := closure.StorePath(string(closure.DefaultStoreDir) + "/" + hostilePath(i))
+		infos = append(infos, closure.PathInfo{Path: p, NarHash: nar.Hash{1}, NarSize: 120, References: references[:i:i]})
+		references = append(references, p)
+	}
+	if err := writeRelease(published, infos); err != nil {
+		return c, err
+	}
+	cmd := exec.CommandContext(ctx, program, "--against", tag, "--release", filepath.Dir(published), "--unsafe-unsigned",
+		"--unsafe-skip", "source,eval,live", "--progress", "never", "--store-root", disk, "--workers", hostileWorkers)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
+		return c, fmt.Errorf("it is not drift: %w\n%.2000s", err, out)
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage) //nolint:errcheck // always, on Linux
+	return cost{CPU: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), RSS: usage.Maxrss << 10}, nil
 }

@@ -9,7 +9,8 @@
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
 //	go run ./hack/benchmark evaluation        # the eval tier with a large input
-//	go run ./hack/benchmark hostile           # what hostile stores take in memory
+//	go run ./hack/benchmark hostile           # what a run takes on hostile stores
+//	go run ./hack/benchmark hostile SHAPE     # on one of them
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
 // also runs inside that tree, where it makes the store (benchmark store) and
@@ -52,9 +53,9 @@ func run(ctx context.Context, args []string) error {
 	case args[0] == "evaluation" && len(args) == 1:
 		return driveEvaluation(ctx)
 	case args[0] == "hostile" && len(args) == 1:
-		return driveHostile(ctx)
-	case args[0] == "hostile" && len(args) == 3:
-		return readShape(ctx, args[1], args[2])
+		return driveHostile(ctx, "")
+	case args[0] == "hostile" && len(args) == 2:
+		return driveHostile(ctx, args[1])
 	case args[0] == "store" && len(args) == 3 && shapes[args[1]] != nil:
 		paths, err := strconv.Atoi(args[2])
 		if err != nil {

@@ -136,7 +136,7 @@ func makeStore(ctx context.Context, of shape, paths int) error {
 	if err := register(ctx, infos); err != nil {
 		return err
 	}
-	return writeRelease(infos)
+	return writeRelease(filepath.Join(releases, tag), infos)
 }
 
 // fillPath makes files of those sizes, 20 to a directory; a single one is the path
@@ -188,7 +188,8 @@ func register(ctx context.Context, infos []closure.PathInfo) error {
 	return cmd.Run()
 }
 
-func writeRelease(infos []closure.PathInfo) error {
+// writeRelease writes an unsigned release of infos, the last of which is the toplevel.
+func writeRelease(dir string, infos []closure.PathInfo) error {
 	m := closure.Manifest{
 		SchemaVersion: closure.ManifestSchema, Kind: closure.ManifestKind,
 		Configuration: configuration, System: "x86_64-linux", StoreDir: closure.DefaultStoreDir,
@@ -203,7 +204,6 @@ func writeRelease(infos []closure.PathInfo) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(releases, tag)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ type Limits struct {
 // DefaultLimits are those of a zero Limits: some ten times what the largest
 // NixOS image takes.
 func DefaultLimits() Limits {
-	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30, Held: 128 << 20}
+	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30, Held: 32 << 20}
 }
 
 const (

@@ -34,7 +34,7 @@ const (
 	maxReferences = 100_000
 	// maxClosure bounds what Closure returns, in bytes of memory. A system of 5,000
 	// store paths has some 12 MB.
-	maxClosure = 64 << 20
+	maxClosure = 24 << 20
 )
 
 // ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for a
