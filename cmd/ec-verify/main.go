@@ -44,13 +44,19 @@ func run(args []string) int {
 // do likewise for Ctrl-C.
 const sameSignal = time.Second
 
-// notifyContext returns a context that ends with the first SIGINT or SIGTERM,
-// with an interruption as its cause. A second one, sameSignal later or more,
+// notifyContext returns a context that ends with the first SIGINT, SIGTERM or
+// SIGHUP (unless that is ignored, as by nohup), with an interruption as its cause. A second one, sameSignal later or more,
 // ends the program at once, without a report and without cleaning up.
 func notifyContext(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	// A reader of standard output that is gone is an error of the write, and no
+	// reason to die before what is remembered is in order.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		select {
 		case s := <-signals:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -20,6 +21,11 @@ func TestSignalTwice(t *testing.T) {
 		ctx, stop := notifyContext(context.Background())
 		defer stop()
 		os.Stdout.WriteString("ready")
+		for os.Getenv(signalHelper) == "write" {
+			if _, err := os.Stdout.WriteString("more"); errors.Is(err, syscall.EPIPE) {
+				os.Exit(78)
+			}
+		}
 		<-ctx.Done()
 		if os.Getenv(signalHelper) == "hang" {
 			select {}
@@ -27,7 +33,7 @@ func TestSignalTwice(t *testing.T) {
 		time.Sleep(300 * time.Millisecond) // the report is being written
 		os.Exit(77)
 	}
-	start := func(mode string) *exec.Cmd {
+	start := func(mode string) (*exec.Cmd, io.Closer) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestSignalTwice$")
 		cmd.Env = append(os.Environ(), signalHelper+"="+mode)
 		out, err := cmd.StdoutPipe()
@@ -40,7 +46,7 @@ func TestSignalTwice(t *testing.T) {
 		if _, err := out.Read(make([]byte, 16)); err != nil {
 			t.Fatal(err)
 		}
-		return cmd
+		return cmd, out
 	}
 	send := func(cmd *exec.Cmd, pause time.Duration) {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -49,7 +55,7 @@ func TestSignalTwice(t *testing.T) {
 		time.Sleep(pause)
 	}
 	t.Run("in a moment", func(t *testing.T) {
-		cmd := start("report")
+		cmd, _ := start("report")
 		for range 3 {
 			send(cmd, 50*time.Millisecond)
 		}
@@ -58,8 +64,26 @@ func TestSignalTwice(t *testing.T) {
 			t.Errorf("ended before its report: %v", cmd.ProcessState)
 		}
 	})
+	t.Run("hung up", func(t *testing.T) {
+		cmd, _ := start("report")
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 77 {
+			t.Errorf("ended before its report: %v", cmd.ProcessState)
+		}
+	})
+	t.Run("nobody reads", func(t *testing.T) {
+		cmd, out := start("write")
+		out.Close()
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 78 {
+			t.Errorf("a pipe that nobody reads ended it: %v", cmd.ProcessState)
+		}
+	})
 	t.Run("later", func(t *testing.T) {
-		cmd := start("hang")
+		cmd, _ := start("hang")
 		timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		send(cmd, sameSignal+300*time.Millisecond)

@@ -32,9 +32,10 @@ const (
 	// maxReferences bounds the references of one path; the most that real
 	// systems have is some thousand.
 	maxReferences = 100_000
-	// maxClosure bounds what Closure returns, in bytes of memory. A system of 5,000
-	// store paths has some 12 MB.
-	maxClosure = 24 << 20
+	// maxClosure bounds what Closure returns, in bytes of memory, unless
+	// [Database.LimitClosure] sets another limit. A system of 5,000 store paths has
+	// some 12 MB.
+	maxClosure = 64 << 20
 )
 
 // ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for a
@@ -83,6 +84,10 @@ func OpenDatabase(ctx context.Context, root string, dir closure.StoreDir) (*Data
 	}
 	return d, nil
 }
+
+// LimitClosure bounds a closure that is read from now on, in bytes of memory as
+// [Cost] counts them. What is over it is left out, and a [RowError] says so.
+func (d *Database) LimitClosure(most int64) { d.most = most }
 
 func openDatabase(ctx context.Context, root, where string, dir closure.StoreDir) (_ *Database, err error) {
 	t, err := openTree(root)

@@ -36,6 +36,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
+	defer limitMemory(r.manifest)()
 	r.checkAccesses()
 	// Once more after the hashing, like the mounts inside of store paths.
 	r.checkOrigins(ctx, report.TierContents, string(r.StoreDir), r.databaseDir())
@@ -431,7 +432,7 @@ func (r *run) readClaims(ctx context.Context) *claims {
 
 // maxClaims is how much more memory than the manifest's paths the claims about them
 // may take, in bytes.
-const maxClaims = 16 << 20
+const maxClaims = 12 << 20
 
 func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, error) {
 	root := r.running
@@ -441,12 +442,14 @@ func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, 
 	paths := make([]closure.StorePath, len(r.manifest.Paths))
 	// What others claim of a path is kept as far as it is not much more than what the
 	// manifest has of all.
-	most := int64(maxClaims)
+	var cost int64
 	for i, want := range r.manifest.Paths {
 		paths[i] = want.Path
-		most += nixstore.Cost(want)
+		cost += nixstore.Cost(want)
 	}
-	got, err := db.Claims(ctx, root, paths, most)
+	// The system that runs may be another one, and larger.
+	db.LimitClosure(maxClaims + 3*cost)
+	got, err := db.Claims(ctx, root, paths, maxClaims+cost)
 	if err != nil {
 		return nil, err
 	}

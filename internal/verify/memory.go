@@ -1,0 +1,28 @@
+package verify
+
+import (
+	"runtime/debug"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// runMemory is how much memory the contents tier has Go use in bytes, without what
+// the manifest takes. A run on an honest machine takes less.
+const runMemory = 32 << 20
+
+// limitMemory has Go's collector keep to little more memory than the manifest takes,
+// where a hostile store would have it let garbage pile up. The returned function
+// undoes that. A lower limit that is set already stays.
+func limitMemory(m *closure.Manifest) (undo func()) {
+	limit := int64(runMemory)
+	for _, p := range m.Paths {
+		limit += 4 * nixstore.Cost(p)
+	}
+	before := debug.SetMemoryLimit(-1)
+	if before <= limit {
+		return func() {}
+	}
+	debug.SetMemoryLimit(limit)
+	return func() { debug.SetMemoryLimit(before) }
+}
