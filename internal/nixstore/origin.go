@@ -36,6 +36,11 @@ func At(mounts []Mount, dir string) Place {
 	return Place{m.Device, path.Join(m.Root, below)}
 }
 
+// ErrUnlisted is wrapped where the list of mounts does not name the one that is
+// read: another was mounted over it since, several lie on one another, or it is of
+// another mount namespace.
+var ErrUnlisted = errors.New("the list of mounts does not say on which it is: something was mounted over it meanwhile, or several mounts lie on one another")
+
 // Origins says from where directories are read, of which the store is one by its
 // own name. One that does not exist is left out.
 func (s *Store) Origins(dirs ...string) ([]Origin, error) {
@@ -92,7 +97,7 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 			return nil, fmt.Errorf("look where %s is mounted: the list of mounts has no root directory", o.Dir)
 		}
 		if id := mounted[i]; id != 0 && id != uint64(o.Mounts[len(o.Mounts)-1].ID) {
-			return nil, fmt.Errorf("look where %s is mounted: something was mounted over it meanwhile", o.Dir)
+			return nil, fmt.Errorf("look where %s is mounted: %w", o.Dir, ErrUnlisted)
 		}
 	}
 	return out, nil

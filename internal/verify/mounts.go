@@ -38,6 +38,10 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 			origins = append(origins, below...)
 		}
 	}
+	if errors.Is(err, nixstore.ErrUnlisted) && r.outside() {
+		// As of a file tree that another process sees.
+		return
+	}
 	if err != nil {
 		r.findOnce(report.Finding{Tier: tier, Cause: report.MountedOver, Path: dirs[0], Detail: err.Error()})
 		return
