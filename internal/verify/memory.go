@@ -9,7 +9,7 @@ import (
 
 // runMemory is how much memory the contents tier has Go use in bytes, without what
 // the manifest takes. A run on an honest machine takes less.
-const runMemory = 32 << 20
+const runMemory = 24 << 20
 
 // limitMemory has Go's collector keep to little more memory than the manifest takes,
 // where a hostile store would have it let garbage pile up. The returned function
