@@ -56,6 +56,11 @@ const plainFstab = "/spare/profiles /nix/var/nix/profiles none bind 0 0\n"
 // TestMountsLive: a copy of the closure that is mounted over the disk is the
 // release by every hash.
 func TestMountsLive(t *testing.T) {
+	var which int
+	if _, err := fmt.Sscan(os.Getenv(insideEnv), &which); err == nil {
+		mountsInside(t, which)
+		return
+	}
 	if os.Getenv(insideEnv) != "" {
 		t.Skip("this is the inner process")
 	}
@@ -80,7 +85,7 @@ func TestMountsLive(t *testing.T) {
 	}
 	for i, c := range liveMounts {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMountsInside$", "-test.v")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMountsLive$", "-test.v")
 			cmd.Dir = m.root
 			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", insideEnv, i), "TMPDIR=/tmp")
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
@@ -154,12 +159,8 @@ func copyTree(from, to string) error {
 	return err
 }
 
-// TestMountsInside is the inner process of TestMountsLive.
-func TestMountsInside(t *testing.T) {
-	var which int
-	if _, err := fmt.Sscan(os.Getenv(insideEnv), &which); err != nil {
-		t.Skip("run by TestMountsLive")
-	}
+// mountsInside is the inner process of TestMountsLive.
+func mountsInside(t *testing.T, which int) {
 	m := &inside{t}
 	root, err := os.Getwd()
 	if err != nil {
