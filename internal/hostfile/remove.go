@@ -98,7 +98,7 @@ func mountOf(fd int) (uint64, error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
 		return 0, err
 	}
-	if st.Mask&unix.STATX_MNT_ID != 0 {
+	if st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != 0 { // an emulator may pass the mask alone
 		return st.Mnt_id, nil
 	}
 	// A kernel before 5.8 tells it in proc(5) alone.
