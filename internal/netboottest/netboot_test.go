@@ -44,7 +44,7 @@ func TestNetboot(t *testing.T) {
 	t.Run("stage", func(t *testing.T) {
 		h.Run("systemctl", "start", "every-channel-netboot-stage.service")
 		h.serves(t, l, first)
-		out, code := h.try(program, "--config", etc+"/ec-verify.json", "--against", first)
+		out, code := h.try(program, "--config", etc+"/ec-verify.json", "--state-dir", "/root/state", "--against", first)
 		if code != 0 {
 			t.Errorf("ec-verify --against: exit %d\n%s", code, out)
 		}
@@ -294,7 +294,7 @@ func refusals(t *testing.T, h *host, l *lab) {
 			}
 			// A machine is compared with the manifest and does not look at the
 			// tarball; whoever checks all of a release does.
-			args := []string{program, "--config", etc + "/ec-verify.json", "--against", second}
+			args := []string{program, "--config", etc + "/ec-verify.json", "--state-dir", "/root/state", "--against", second}
 			if c.want == "checksum" {
 				args = []string{program, "--config", etc + "/ec-verify.json", "release", "verify", at}
 			}
