@@ -2,10 +2,11 @@ package endtoend
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/testhost"
 )
 
 // watched is a machine of which everything is watched but the state directory.
@@ -53,30 +54,12 @@ func (w *watched) unchanged(t *testing.T, what string) {
 	t.Helper()
 	after := w.look()
 	if after != w.before {
-		t.Errorf("%s: the machine was written to:\n%s", what, changedLines(w.before, after))
+		t.Errorf("%s: the machine was written to:\n%s", what, testhost.ChangedLines(w.before, after))
 		w.before = after
 	}
 	if state := strings.TrimSpace(w.Run("sh", "-c", "systemctl is-active nix-daemon.service nix-daemon.socket; true")); state != "inactive\ninactive" {
 		t.Errorf("%s: the nix daemon and its socket are %q", what, state)
 	}
-}
-
-// changedLines returns the lines that one of two sorted texts has alone.
-func changedLines(before, after string) string {
-	count := make(map[string]int)
-	for line := range strings.Lines(before) {
-		count[line]--
-	}
-	for line := range strings.Lines(after) {
-		count[line]++
-	}
-	var b strings.Builder
-	for line, n := range count {
-		if n != 0 {
-			fmt.Fprintf(&b, "%+d %s", n, line)
-		}
-	}
-	return b.String()
 }
 
 // TestReadsOnlyDisk: a disk that is examined, whatever somebody prepared it with,

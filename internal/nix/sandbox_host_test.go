@@ -246,29 +246,11 @@ func TestHostileFlakes(t *testing.T) {
 	}
 	h.Run("sh", "-c", "rm -r /var/lib/scratch/*") // and nothing is mounted there
 	if after := machineState(h); after != before {
-		t.Errorf("the machine was changed:\n%s", diffLines(before, after))
+		t.Errorf("the machine was changed:\n%s", testhost.ChangedLines(before, after))
 	}
 }
 
 // machineState lists what is on a machine's disk, with what a write would change.
 func machineState(h *testhost.Host) string {
 	return h.Run("sh", "-c", `find / -xdev \( -path /var/log -o -path /var/lib/scratch -o -path /root \) -prune -o -printf '%p %y %m %U %G %s %T@ %C@ %l\n' | sort`)
-}
-
-// diffLines returns the lines that one of two texts has and the other has not.
-func diffLines(before, after string) string {
-	count := make(map[string]int)
-	for line := range strings.Lines(before) {
-		count[line]--
-	}
-	for line := range strings.Lines(after) {
-		count[line]++
-	}
-	var b strings.Builder
-	for line, n := range count {
-		if n != 0 {
-			fmt.Fprintf(&b, "%+d %s", n, line)
-		}
-	}
-	return b.String()
 }
