@@ -16,9 +16,10 @@ import (
 // another system, since no machine could verify the release then. Where a
 // sandbox cannot be made here, it returns why.
 func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *closure.Manifest, src closure.StorePath, inputs []flakelock.Input) (untried string, err error) {
+	paths := m.Closure()
 	got, err := n.Evaluate(ctx, nix.EvalRequest{
 		StoreDir: m.StoreDir, Configuration: m.Configuration, Dir: m.Source.Dir,
-		Flake: evalSource(store, m, src), Inputs: evalInputs(store, m, inputs),
+		Flake: evalSource(store, paths[src]), Inputs: evalInputs(store, paths, inputs),
 	})
 	var unfit *nix.EvaluationError
 	switch {
@@ -35,18 +36,16 @@ func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *cl
 }
 
 // evalInputs returns those of the locked inputs that the closure has.
-func evalInputs(store *nixstore.Store, m *closure.Manifest, inputs []flakelock.Input) []nix.EvalSource {
-	paths := m.Closure()
+func evalInputs(store *nixstore.Store, paths closure.Closure, inputs []flakelock.Input) []nix.EvalSource {
 	var sources []nix.EvalSource
 	for _, in := range inputs {
 		if info, ok := paths[in.Path]; ok && info.NarHash == in.Hash {
-			sources = append(sources, evalSource(store, m, in.Path))
+			sources = append(sources, evalSource(store, info))
 		}
 	}
 	return sources
 }
 
-func evalSource(store *nixstore.Store, m *closure.Manifest, p closure.StorePath) nix.EvalSource {
-	info := m.Closure()[p]
-	return nix.EvalSource{Store: store.File(), Name: p.Base(), NarHash: info.NarHash, NarSize: info.NarSize}
+func evalSource(store *nixstore.Store, info closure.PathInfo) nix.EvalSource {
+	return nix.EvalSource{Store: store.File(), Name: info.Path.Base(), NarHash: info.NarHash, NarSize: info.NarSize}
 }

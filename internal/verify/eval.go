@@ -67,7 +67,7 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 // machine that it was found on, to explain what it changes.
 func (r *run) evaluate(ctx context.Context, src source) (nix.Evaluation, error) {
 	fail := &failure{cause: report.EvaluationFailed, path: string(src.path)}
-	if r.outside() && src.hash != r.manifest.Source.NarHash {
+	if r.outside() && src.sum.Hash != r.manifest.Source.NarHash {
 		fail.consequence = report.SourceAltered
 		fail.err = errors.New("it is not the release's source, and a source of another machine is not evaluated")
 		return nix.Evaluation{}, fail

@@ -35,7 +35,7 @@ func (r *run) nearest(ctx context.Context, same []*candidate) (*candidate, error
 			return nil, ctx.Err()
 		}
 		if err == nil {
-			embedded = src.hash
+			embedded = src.sum.Hash
 		} else {
 			embedded = nar.Hash{}
 		}

@@ -81,7 +81,7 @@ func (r *run) derivations(ctx context.Context, src source) (nixstore.Graph, clos
 	if r.graph == nil {
 		// The source as it lies there, which need not be the release's.
 		manifest := *r.manifest
-		manifest.Source.NarHash = src.hash
+		manifest.Source.NarHash = src.sum.Hash
 		graph, toplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})
 		if err != nil {
 			return nil, "", err

@@ -21,7 +21,6 @@ const maxSource = 16 << 30
 type source struct {
 	path closure.StorePath
 	sum  nar.Sum
-	hash nar.Hash // of sum
 }
 
 // findSource returns the embedded flake, which is looked for once. Whoever
@@ -65,7 +64,7 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: string(p), err: err}
 	}
-	return source{p, sum, sum.Hash}, nil
+	return source{p, sum}, nil
 }
 
 // hashSourceTree hashes a source that lies in the store.
@@ -102,11 +101,11 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 			Want: hashOrNone(want.LockNarHash), Got: hashOrNone(lock),
 		})
 	}
-	if src.hash != want.NarHash {
+	if src.sum.Hash != want.NarHash {
 		r.sourceDiff = true
 		r.find(report.Finding{
 			Tier: report.TierSource, Cause: report.SourceAltered, Path: string(src.path),
-			Want: want.NarHash.String(), Got: src.hash.String(), Detail: "embedded at " + r.Flake,
+			Want: want.NarHash.String(), Got: src.sum.Hash.String(), Detail: "embedded at " + r.Flake,
 		})
 	}
 	return nil
