@@ -26,6 +26,10 @@ compared path by path, listings file by file, and images (tar, ISO, squashfs,
 initrd) member by member: the report says which path, which file, and which
 bytes, where an image has them.
 
+Links in a directory are compared by what they hold and never followed, files and
+directories by their executable, set-ID and sticky bits as well; other permissions,
+which depend on the umask, are only noted.
+
 Signatures are not compared, each signing gives another one, and the times in
 release.json are only noted. Nothing of A or B is believed or executed.
 

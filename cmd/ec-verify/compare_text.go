@@ -117,13 +117,13 @@ func sayKind(d *compare.Difference) string {
 		}
 		return "other bytes"
 	case compare.Type:
-		return "not the same kind of file"
+		return "not the same type of file"
 	case compare.Executable:
 		return "executable or not"
 	case compare.Target:
 		return "the link leads elsewhere"
 	case compare.Metadata:
-		return "the same bytes with other attributes"
+		return "other attributes"
 	case compare.Checksum:
 		return "the checksum differs"
 	case compare.FalseChecksum:

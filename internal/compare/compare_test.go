@@ -193,6 +193,54 @@ func TestManifests(t *testing.T) {
 	})
 }
 
+// TestLinksAndModes: a link is compared with a link, whatever it leads to, and the
+// bits of a mode that a build sets are compared.
+func TestLinksAndModes(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		want   []string
+		notes  int
+	}{
+		"a link and a copy of what it leads to": {"ln -s /etc/passwd a/l; cp /etc/passwd b/l", []string{"l: type"}, 0},
+		"a copy and a link":                     {"ln -s /etc/passwd b/l; cp /etc/passwd a/l", []string{"l: type"}, 0},
+		"other targets, the same bytes":         {"echo x >a/1; cp a/1 a/2; cp a/1 a/2 b; ln -s 1 a/l; ln -s 2 b/l", []string{"l: target"}, 0},
+		"the same target":                       {"ln -s /none a/l; ln -s /none b/l", nil, 0},
+		"a link to a directory":                 {"mkdir a/d; echo x >a/d/x; cp -r a/d b; ln -s d a/l; mkdir b/l; cp b/d/x b/l", []string{"l: only-in-a", "l/x: only-in-b"}, 0},
+		"an executable bit":                     {"echo x >a/x; cp a/x b; chmod 755 a/x", []string{"x: metadata"}, 0},
+		"an executable bit and other bytes":     {"echo x >a/x; echo y >b/x; chmod 755 a/x", []string{"x: contents", "x: metadata"}, 0},
+		"a set-user-ID bit":                     {"echo x >a/x; chmod 755 a/x; cp a/x b; chmod 4755 a/x", []string{"x: metadata"}, 0},
+		"a sticky directory":                    {"mkdir a/d b/d; touch a/d/x b/d/x; chmod 1755 a/d", []string{"d/: metadata"}, 0},
+		"what a umask sets":                     {"echo x >a/x; cp a/x b; chmod 600 a/x; chmod 444 b/x", nil, 1},
+		"an empty directory and its file":       {"mkdir a/d b/d; touch a/d/x", []string{"d/x: only-in-a"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			imagetest.Shell(t, dir, "umask 022; mkdir a b; echo x >a/same; cp a/same b; "+c.script)
+			r := dirs(t, filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+			if got := lines(r); !slices.Equal(got, c.want) || len(r.Failures) > 0 || len(r.Notes) != c.notes {
+				t.Errorf("got %q, want %q; notes %q", got, c.want, r.Notes)
+			}
+		})
+	}
+	t.Run("what checksums say of a link", func(t *testing.T) {
+		a, b := builds(t, nil)
+		imagetest.Shell(t, b.Out, "mv release.json ../moved; ln -s ../moved release.json")
+		imagetest.Shell(t, a.Out, "mv release.json ../moved; ln -s ../moved release.json")
+		r, err := compare.Dirs(t.Context(), a.Out, b.Out, compare.Options{Releases: true})
+		if err != nil || r.Verdict() == compare.Equal {
+			t.Errorf("%v; equal, though release.json is a link", err)
+		}
+	})
+	t.Run("files", func(t *testing.T) {
+		dir := t.TempDir()
+		imagetest.Shell(t, dir, "echo x >a; cp a b; chmod +x a")
+		r, err := compare.Files(t.Context(), filepath.Join(dir, "a"), filepath.Join(dir, "b"), compare.Options{})
+		if err != nil || !slices.Equal(lines(r), []string{"a: metadata"}) {
+			t.Errorf("%q, %v", lines(r), err)
+		}
+	})
+}
+
 // TestMissingOnBothSides: what both sides say that there is, and neither has, is
 // not the same.
 func TestMissingOnBothSides(t *testing.T) {

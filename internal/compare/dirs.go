@@ -36,8 +36,8 @@ const maxNames = 16 << 20
 var ErrSame = errors.New("both are the same; name two builds")
 
 // Dirs compares the files of two directories and of those in them, by their
-// names, and which directories there are. Links to files are followed, links to
-// directories are not. What SHA256SUMS.txt or release.json list and neither side
+// names, and which directories there are. Only a and b themselves may be links that
+// are followed: a link in them is compared as a link. What SHA256SUMS.txt or release.json list and neither side
 // has is a failure. The error is of a directory that cannot be listed, [ErrSame],
 // or of ctx; what else goes wrong is in the Result.
 func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
@@ -57,12 +57,13 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
-	for _, name := range names {
+	for i, name := range names {
 		_, inA := slices.BinarySearch(filesA, name)
 		_, inB := slices.BinarySearch(filesB, name)
 		kind, _ := release.KindOf(name)
 		switch {
-		case inA && inB && strings.HasSuffix(name, "/"): // a directory, of which there is no more
+		case !(inA && inB) && strings.HasSuffix(name, "/") && i+1 < len(names) && strings.HasPrefix(names[i+1], name):
+			// What is in it says that it is there.
 		case kind == release.KindBundle:
 			r.Notes = append(r.Notes, name+" is not compared: each signing gives another signature")
 		case !inB:
@@ -70,7 +71,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		case !inA:
 			r.in(name).add(Difference{Kind: OnlyB})
 		default:
-			if err := c.files(ctx, name, filepath.Join(a, name), filepath.Join(b, name)); err != nil {
+			if err := c.nodes(ctx, name, filepath.Join(a, name), filepath.Join(b, name)); err != nil {
 				return nil, err
 			}
 		}
@@ -82,6 +83,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		c.checkRelease("B", b)
 	}
 	c.named()
+	c.notePermissions()
 	return r, nil
 }
 
@@ -103,7 +105,7 @@ func checkDistinct(a, b string) error {
 }
 
 // Files compares two files, such as two manifests or two images, whatever their
-// names.
+// names; links that are named are followed.
 func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	if err := checkDistinct(a, b); err != nil {
 		return nil, err
@@ -111,15 +113,16 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	r := &Result{A: a, B: b}
 	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
 	name := filepath.Base(a)
-	if err := c.files(ctx, name, a, b); err != nil {
+	if err := c.files(ctx, name, a, b, hostfile.Open); err != nil {
 		return nil, err
 	}
 	c.named()
+	c.notePermissions()
 	return r, nil
 }
 
 // list returns the names of the files in and below dir, and those of the
-// directories that are empty with a '/' behind them, sorted.
+// directories with a '/' behind them, sorted.
 func list(dir string) ([]string, error) {
 	var names []string
 	held := 0
@@ -140,17 +143,17 @@ func list(dir string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		empty := true
 		for err == nil {
 			var batch []fs.DirEntry
 			batch, err = d.ReadDir(1000)
 			for _, e := range batch {
-				empty = false
-				to := &names
+				name := path.Join(in, e.Name())
+				var tooMany error
 				if e.IsDir() {
-					to = &todo
+					tooMany = hold(&todo, name)
+					name += "/"
 				}
-				if tooMany := hold(to, path.Join(in, e.Name())); tooMany != nil {
+				if tooMany = errors.Join(tooMany, hold(&names, name)); tooMany != nil {
 					d.Close()
 					return nil, tooMany
 				}
@@ -159,11 +162,6 @@ func list(dir string) ([]string, error) {
 		d.Close()
 		if !errors.Is(err, io.EOF) {
 			return nil, err
-		}
-		if empty && in != "" {
-			if err := hold(&names, in+"/"); err != nil {
-				return nil, err
-			}
 		}
 	}
 	slices.Sort(names)
@@ -175,17 +173,20 @@ type comparison struct {
 	r    *Result
 	opts Options
 	sums map[string]pairSum // by the name of the file
+
+	permissions      int // files whose permissions differ in what no build sets
+	firstPermissions string
 }
 
 // files compares one file of A with one of B.
-func (c *comparison) files(ctx context.Context, name, a, b string) error {
-	fileA, err := hostfile.Open(a)
+func (c *comparison) files(ctx context.Context, name, a, b string, open func(string) (*os.File, error)) error {
+	fileA, err := open(a)
 	if err != nil {
 		c.r.fail(name, "A", err)
 		return nil
 	}
 	defer fileA.Close()
-	fileB, err := hostfile.Open(b)
+	fileB, err := open(b)
 	if err != nil {
 		c.r.fail(name, "B", err)
 		return nil
@@ -201,11 +202,26 @@ func (c *comparison) files(ctx context.Context, name, a, b string) error {
 	}
 	c.sums[name] = sum
 	c.r.Compared = append(c.r.Compared, name)
-	if sum.equal() {
+	if !sum.equal() {
+		c.contents(ctx, pair{name: name, a: fileA, b: fileB, sum: sum})
+	}
+	infoA, err := fileA.Stat()
+	if err != nil {
+		c.r.fail(name, "A", err)
 		return nil
 	}
-	p := pair{name: name, a: fileA, b: fileB, sum: sum}
-	kind, configuration := release.KindOf(name)
+	infoB, err := fileB.Stat()
+	if err != nil {
+		c.r.fail(name, "B", err)
+		return nil
+	}
+	c.modes(name, infoA, infoB)
+	return ctx.Err()
+}
+
+// contents says what differs in a pair, by what it is.
+func (c *comparison) contents(ctx context.Context, p pair) {
+	kind, configuration := release.KindOf(p.name)
 	switch kind {
 	case release.KindSums:
 		c.checksums(p)
@@ -220,7 +236,6 @@ func (c *comparison) files(ctx context.Context, name, a, b string) error {
 	default:
 		c.images(ctx, p)
 	}
-	return ctx.Err()
 }
 
 // pair is a file of both sides, open, whose bytes differ.

@@ -7,13 +7,13 @@
 // are compared path by path, listings file by file, derivations by what of
 // them differs by itself, and images member by member. Bytes are compared
 // where both sides have them, which is in the images: a manifest and a listing
-// know hashes alone.
+// know hashes alone. A symbolic link is compared with a link, by what it holds.
 //
 // Neither side is believed. Both are bytes that anybody may have written; what
 // cannot be read is a [Failure], which is no equality.
 //
 // Two things differ between any two builds and are no difference: the
 // signature, which is another with each signing, and the times in release.json,
-// unless both were built with the same SOURCE_DATE_EPOCH. They are [Result]'s
-// Notes.
+// unless both were built with the same SOURCE_DATE_EPOCH. Who may read and write a
+// file depends on the umask. They are [Result]'s Notes.
 package compare

@@ -220,7 +220,7 @@ func graphs(p pair, configuration string) (a, b graph, err error) {
 
 func readGraph(f *os.File, configuration string) (graph, error) {
 	beside := filepath.Join(filepath.Dir(f.Name()), release.ManifestName(configuration))
-	data, err := hostfile.ReadSmall(beside, closure.MaxManifestSize)
+	data, err := hostfile.ReadSmallNoFollow(beside, closure.MaxManifestSize)
 	if err != nil {
 		return graph{}, fmt.Errorf("the manifest that says what the derivations begin with: %w", err)
 	}

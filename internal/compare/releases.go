@@ -14,7 +14,7 @@ import (
 // well be equal. That the checksums are those of the files is checked elsewhere.
 func (c *comparison) checkRelease(side, dir string) {
 	const want = "want a release as hack/build-release makes it"
-	raw, err := hostfile.ReadSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
+	raw, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.SumsName), release.MaxSumsSize)
 	if err != nil {
 		c.r.fail(release.SumsName, side, fmt.Errorf("%w; %s", err, want))
 		return
@@ -24,7 +24,7 @@ func (c *comparison) checkRelease(side, dir string) {
 		c.r.fail(release.SumsName, side, err)
 		return
 	}
-	raw, err = hostfile.ReadSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize)
+	raw, err = hostfile.ReadSmallNoFollow(filepath.Join(dir, release.InfoName), release.MaxInfoSize)
 	if err != nil {
 		c.r.fail(release.InfoName, side, fmt.Errorf("%w; %s", err, want))
 		return
@@ -45,7 +45,7 @@ func (c *comparison) checkRelease(side, dir string) {
 	}
 	for _, configuration := range info.Configurations {
 		name := release.ManifestName(configuration)
-		raw, err := hostfile.ReadSmall(filepath.Join(dir, name), release.AssetLimit(name))
+		raw, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, name), release.AssetLimit(name))
 		if err != nil {
 			c.r.fail(name, side, err)
 			continue

@@ -28,7 +28,7 @@ const (
 	Type       Kind = "type"       // e.g. a file here and a symlink there
 	Executable Kind = "executable" // of a file of a store path
 	Target     Kind = "target"     // a symlink leads elsewhere
-	// Metadata: the same contents with another mode, owner or time in the image.
+	// Metadata: another mode of a file, or another mode, owner or time in an image.
 	Metadata Kind = "metadata"
 	// Field: what a manifest or release.json says.
 	Field Kind = "field"

@@ -59,7 +59,7 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
 		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
 	} {
-		data, err := hostfile.ReadSmall(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
+		data, err := hostfile.ReadSmallNoFollow(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
 		if err != nil {
 			continue // there is none, or the comparison of it has failed
 		}
@@ -69,15 +69,19 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		}
 		for _, name := range c.r.Compared {
 			want, ok := sums.Digest(name)
-			got := side.digest(c.sums[name])
+			sum, file := c.sums[name]
+			got := side.digest(sum).String()
+			if !file {
+				got = "a symbolic link"
+			}
 			if kind, _ := release.KindOf(name); !ok && kind == release.KindSums {
 				continue
 			}
 			switch {
 			case !ok:
-				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: "no line for it", B: got.String()})
-			case got != want:
-				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: want.String(), B: got.String()})
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: "no line for it", B: got})
+			case got != want.String():
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: want.String(), B: got})
 			}
 		}
 	}
@@ -101,14 +105,14 @@ func (c *comparison) checkListed(names []string, dirs ...string) {
 	missing := make(map[string]string)
 	for _, dir := range dirs {
 		listed := make(map[string]string)
-		if data, err := hostfile.ReadSmall(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
+		if data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
 			if sums, err := release.ParseSums(data); err == nil {
 				for name := range sums.All() {
 					listed[name] = release.SumsName
 				}
 			}
 		}
-		if data, err := hostfile.ReadSmall(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
+		if data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
 			if info, err := release.ParseInfo(data); err == nil {
 				for _, configuration := range info.Configurations {
 					listed[release.ManifestName(configuration)] = release.InfoName
