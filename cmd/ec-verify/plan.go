@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
-
-	"github.com/dustin/go-humanize"
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/verify"
-	"every.channel/ec-verify/pkg/closure"
 )
 
 // plan says what a run would check. It opens the release, so that what it says
@@ -27,36 +23,12 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 		where = "the disk at " + v.Root
 	}
 	fmt.Fprintf(a.stdout, "would compare %s with release %s (%s), from %s\n", report.Escape(where), r.Release.Tag, r.Configuration, report.Escape(r.Release.Source))
-	for _, tier := range []struct {
-		name report.TierName
-		what string
-	}{
-		{report.TierSource, "hash the flake at " + v.Flake + " and its lock file"},
-		{report.TierEval, "evaluate it offline, for " + string(manifest.Toplevel.DrvPath)},
-		{report.TierLive, "compare what runs, booted and will boot with " + string(manifest.Toplevel.OutPath)},
-		{report.TierContents, planContents(v, manifest)},
-		{report.TierRebuild, planRebuild(v)},
-	} {
+	for _, tier := range v.Plan(manifest) {
 		note := ""
-		if slices.Contains(v.Skip, tier.name) {
+		if tier.LeftOut {
 			note = " (left out on request)"
 		}
-		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.name, report.Escape(tier.what), note)
+		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.Name, report.Escape(tier.What), note)
 	}
 	return nil
-}
-
-func planContents(v *verify.Verifier, m *closure.Manifest) string {
-	what := fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
-	if v.ContentsBudget > 0 && v.Ledger != nil {
-		what += fmt.Sprintf("; of these as many as %s allow, if earlier runs answer for the others", v.ContentsBudget)
-	}
-	return what
-}
-
-func planRebuild(v *verify.Verifier) string {
-	if v.Rebuilder == nil {
-		return "nothing (--rebuild none)"
-	}
-	return "build afresh what the policy chooses, in a scratch store, and compare it with the release"
 }

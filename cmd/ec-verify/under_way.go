@@ -37,14 +37,10 @@ func lookAt(s verify.Snapshot) sample {
 // pulse tells the service manager how a run is getting on, until the returned
 // function says how it ended. A build shows no progress, but has a limit of its
 // own, which is allowed for.
-func pulse(p *verify.Progress, c config.Config, stall time.Duration) (stop func(string)) {
+func pulse(p *verify.Progress, stall time.Duration) (stop func(string)) {
 	return systemd.Pulse(func() systemd.Sign {
 		s := p.Snapshot()
-		sign := systemd.Sign{Status: lookAt(s).String(), Progress: s, Allow: stall}
-		if s.Tier == report.TierRebuild {
-			sign.Grace = time.Duration(c.Rebuild.BuildTimeout)
-		}
-		return sign
+		return systemd.Sign{Status: lookAt(s).String(), Progress: s, Allow: stall, Grace: s.Grace}
 	})
 }
 

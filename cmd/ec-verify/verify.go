@@ -70,10 +70,10 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.DurationVar(&v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
 	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
-	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: source, eval, live or contents; may be repeated")
+	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: "+verify.SkippableWords()+"; may be repeated")
 	complete(cmd, "read", "cached", "disk")
 	complete(cmd, "rebuild", choices()...)
-	complete(cmd, "unsafe-skip", "source", "eval", "live", "contents")
+	complete(cmd, "unsafe-skip", verify.Skippable()...)
 	for _, dir := range []string{"store-root", "flake", "state-dir"} {
 		if err := cmd.MarkFlagDirname(dir); err != nil {
 			panic(err)
@@ -154,7 +154,7 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
 	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
 	for _, t := range v.unsafeSkip {
-		if err := config.CheckSkip(report.TierName(t)); err != nil {
+		if err := verify.CheckSkip(report.TierName(t)); err != nil {
 			return usageError{fmt.Errorf("--unsafe-skip: %w", err)}
 		}
 		c.UnsafeSkip = append(c.UnsafeSkip, report.TierName(t))
@@ -235,7 +235,7 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	events.begin(v)
 	progress := new(verify.Progress)
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
-	tell := pulse(progress, c, flags.stall)
+	tell := pulse(progress, flags.stall)
 	r := v.Verify(ctx, progress)
 	a.signReport(ctx, c, r, flags.nonce)
 	tell(r.Headline())
@@ -272,7 +272,8 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
 		Open: open, Pinned: flags.against != "",
-		Evaluator: newNix(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer), Ledger: newLedger(c),
+		Evaluator: newNix(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer),
+		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
 		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),

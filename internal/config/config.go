@@ -21,6 +21,7 @@ import (
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
+	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -210,7 +211,7 @@ func (c *Config) Check() error {
 		}
 	}
 	for _, t := range c.UnsafeSkip {
-		if err := CheckSkip(t); err != nil {
+		if err := verify.CheckSkip(t); err != nil {
 			return fmt.Errorf("unsafeSkip: %w", err)
 		}
 	}
@@ -246,16 +247,6 @@ func resolved(p string) string {
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)
 	}
-}
-
-// CheckSkip reports whether a tier can be left out: all but the release, which
-// everything is compared with.
-func CheckSkip(t report.TierName) error {
-	switch t {
-	case report.TierSource, report.TierEval, report.TierLive, report.TierContents:
-		return nil
-	}
-	return fmt.Errorf("%q is not a tier that can be left out: want source, eval, live or contents", string(t))
 }
 
 // UnknownKeyError says that a configuration has a key that there is not.

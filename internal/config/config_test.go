@@ -195,16 +195,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// CheckSkip must know of every tier: what is new cannot be left out unseen.
-func TestCheckSkip(t *testing.T) {
-	want := map[report.TierName]bool{report.TierSource: true, report.TierEval: true, report.TierLive: true, report.TierContents: true}
-	for _, tier := range append(report.TierNames(), "", "all") {
-		if got := CheckSkip(tier) == nil; got != want[tier] {
-			t.Errorf("CheckSkip(%q) allows it: %v, want %v", tier, got, want[tier])
-		}
-	}
-}
-
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

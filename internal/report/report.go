@@ -92,10 +92,11 @@ type Origin struct {
 	Point  string // where the file system is mounted
 }
 
-// TierName names one kind of check; the order of a run is that of [TierNames].
+// TierName names one kind of check. Which there are, and in which order, is for
+// package verify to say.
 type TierName string
 
-// The tiers.
+// The tiers that others than their own file know of.
 const (
 	TierRelease  TierName = "release"
 	TierSource   TierName = "source"
@@ -104,11 +105,6 @@ const (
 	TierContents TierName = "contents"
 	TierRebuild  TierName = "rebuild"
 )
-
-// TierNames returns the tiers in the order of a run.
-func TierNames() []TierName {
-	return []TierName{TierRelease, TierSource, TierEval, TierLive, TierContents, TierRebuild}
-}
 
 // Status is how a tier ended. The zero value is not a status.
 type Status string
@@ -171,15 +167,18 @@ func (r *Report) Counts() map[Class]int {
 }
 
 // Sort puts the findings in the order in which people want them: the gravest
-// class first, causes before their consequences, then by tier, cause and path.
+// class first, causes before their consequences, then by tier as in r.Tiers, cause
+// and path.
 func (r *Report) Sort() {
 	classes := []Class{Untrusted, Drift, Inconclusive, Notice}
-	tiers := TierNames()
+	order := func(f *Finding) int {
+		return slices.IndexFunc(r.Tiers, func(t Tier) bool { return t.Name == f.Tier })
+	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(classes, a.Class()), slices.Index(classes, b.Class())),
 			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
-			cmp.Compare(slices.Index(tiers, a.Tier), slices.Index(tiers, b.Tier)),
+			cmp.Compare(order(&a), order(&b)),
 			cmp.Compare(a.Cause, b.Cause),
 			cmp.Compare(a.Path, b.Path),
 			cmp.Compare(a.Field, b.Field),

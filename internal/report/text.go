@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,11 +101,12 @@ func (r *Report) primary() (counts map[Class]int, follow int) {
 	return counts, follow
 }
 
-// leftOut names the tiers that a verified run did not do.
+// leftOut names the tiers that a verified run did not do, though they are asked for
+// or the operator took them out.
 func (r *Report) leftOut() string {
 	var b bytes.Buffer
 	for _, t := range r.Tiers {
-		if t.Status == Done && t.Why == "" || t.Name == TierRebuild && !t.Asked {
+		if t.Status == Done && t.Why == "" || !t.Asked && !r.skipped(t.Name) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -116,6 +118,11 @@ func (r *Report) leftOut() string {
 		fmt.Fprintf(&b, "%s (%s)", t.Name, Escape(t.Why))
 	}
 	return b.String()
+}
+
+// skipped reports whether the operator took a tier out.
+func (r *Report) skipped(name TierName) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == CheckSkipped && f.Tier == name })
 }
 
 func (r *Report) writeRelease(w io.Writer) {

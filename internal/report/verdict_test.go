@@ -133,7 +133,10 @@ func TestSort(t *testing.T) {
 		{Cause: EvaluationFailed, Tier: TierEval},
 		{Cause: PendingReboot, Tier: TierLive},
 	}
-	r := &Report{Findings: slices.Clone(want)}
+	r := &Report{
+		Tiers:    []Tier{{Name: TierRelease}, {Name: TierSource}, {Name: TierEval}, {Name: TierLive}, {Name: TierContents}},
+		Findings: slices.Clone(want),
+	}
 	slices.Reverse(r.Findings)
 	r.Sort()
 	order := func(findings []Finding) string {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
 
 	"every.channel/ec-verify/internal/nixstore"
@@ -27,6 +28,14 @@ type observation struct {
 	// where that was asked for.
 	fromDisk bool
 	metadata metadata
+}
+
+func planContents(v *Verifier, m *closure.Manifest) string {
+	what := fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
+	if v.ContentsBudget > 0 && v.Ledger != nil {
+		what += fmt.Sprintf("; of these as many as %s allow, if earlier runs answer for the others", v.ContentsBudget)
+	}
+	return what
 }
 
 // checkContents hashes every path of the release from disk, holds the hashes

@@ -13,6 +13,10 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
+func planEval(_ *Verifier, m *closure.Manifest) string {
+	return "evaluate it offline, for " + string(m.Toplevel.DrvPath)
+}
+
 // checkEval evaluates the embedded flake as it lies there and compares the
 // derivation and path of the system with the release's.
 func (r *run) checkEval(ctx context.Context, t *report.Tier) error {

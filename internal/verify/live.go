@@ -30,6 +30,10 @@ type liveLink struct {
 	exact bool
 }
 
+func planLive(_ *Verifier, m *closure.Manifest) string {
+	return "compare what runs, booted and will boot with " + string(m.Toplevel.OutPath)
+}
+
 // checkLive compares what the machine runs, booted and will boot with the
 // toplevel of the release.
 func (r *run) checkLive(ctx context.Context, t *report.Tier) error {

@@ -14,7 +14,7 @@ import (
 // by whoever shows it. The zero value is ready; all methods are safe for
 // concurrent use.
 type Progress struct {
-	tier              atomic.Pointer[report.TierName]
+	tier              atomic.Pointer[entered]
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
@@ -23,9 +23,16 @@ type Progress struct {
 	pacer             atomic.Pointer[neighbour.Pacer]
 }
 
+// entered is the tier under way.
+type entered struct {
+	name  report.TierName
+	grace time.Duration
+}
+
 // Snapshot is what a [Progress] stood at.
 type Snapshot struct {
 	Tier       report.TierName // "" before the first
+	Grace      time.Duration   // how long the tier may do what counts nothing
 	Paths      int64           // store paths hashed
 	PathsTotal int64           // store paths to hash; 0 until that is known
 	Files      int64           // regular files read
@@ -45,12 +52,14 @@ func (p *Progress) Snapshot() Snapshot {
 		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}
 	if tier := p.tier.Load(); tier != nil {
-		s.Tier = *tier
+		s.Tier, s.Grace = tier.name, tier.grace
 	}
 	return s
 }
 
-func (p *Progress) enter(tier report.TierName) { p.tier.Store(&tier) }
+func (p *Progress) enter(tier report.TierName, grace time.Duration) {
+	p.tier.Store(&entered{tier, grace})
+}
 
 // evaluated notes the processor time that an evaluation has used so far.
 func (p *Progress) evaluated(used time.Duration) { p.evaluation.Store(int64(used)) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
@@ -20,6 +21,22 @@ import (
 type Rebuilder interface {
 	Rebuild(ctx context.Context, req rebuild.Request, p *rebuild.Progress) (*rebuild.Summary, error)
 }
+
+func unaskedRebuild(v *Verifier) string {
+	if v.Rebuilder == nil {
+		return "the policy asks for no rebuild"
+	}
+	return ""
+}
+
+func planRebuild(v *Verifier, _ *closure.Manifest) string {
+	if v.Rebuilder == nil {
+		return "nothing (--rebuild none)"
+	}
+	return "build afresh what the policy chooses, in a scratch store, and compare it with the release"
+}
+
+func graceRebuild(v *Verifier) time.Duration { return v.BuildTimeout }
 
 // checkRebuild builds what the policy chooses afresh and compares what comes
 // out with the release.

@@ -226,7 +226,7 @@ func TestKilledRemembers(t *testing.T) {
 	v, l := m.remembering(t.TempDir())
 	r := v.begin(nil)
 	r.beginRemembering(t.Context())
-	r.tier(t.Context(), report.TierRelease, r.checkRelease)
+	r.tier(t.Context(), tiers()[0])
 	if _, err := r.openStore(); err != nil {
 		t.Fatal(err)
 	}

@@ -250,7 +250,7 @@ func TestRememberFromDisk(t *testing.T) {
 			v.Read = test.mode
 			r := v.begin(nil)
 			r.beginRemembering(t.Context())
-			r.tier(t.Context(), report.TierRelease, r.checkRelease)
+			r.tier(t.Context(), tiers()[0])
 			r.expectContents(t.Context())
 			want := r.manifest.Paths[slices.IndexFunc(r.manifest.Paths, func(info closure.PathInfo) bool { return info.Path == lib })]
 			test.o.sum.Hash = want.NarHash

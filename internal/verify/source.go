@@ -81,6 +81,10 @@ func (r *run) flakePlace() string {
 	return "a store path"
 }
 
+func planSource(v *Verifier, _ *closure.Manifest) string {
+	return "hash the flake at " + v.Flake + " and its lock file"
+}
+
 // checkSource compares the embedded flake and its lock file with the release's.
 func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 	src, err := r.findSource(ctx)

@@ -60,6 +60,8 @@ type Verifier struct {
 	Explainer Explainer
 	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
 	Rebuilder Rebuilder
+	// BuildTimeout is how long one build of the rebuild tier may take.
+	BuildTimeout time.Duration
 	// Ledger remembers what was verified; nil to remember nothing.
 	Ledger Ledger
 	Read   nar.ReadMode
@@ -135,17 +137,8 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.RunDied, Detail: r.Died})
 	}
 	r.beginRemembering(ctx)
-	r.tier(ctx, report.TierRelease, r.checkRelease)
-	r.tier(ctx, report.TierSource, r.checkSource)
-	r.tier(ctx, report.TierEval, r.checkEval)
-	r.tier(ctx, report.TierLive, r.checkLive)
-	r.tier(ctx, report.TierContents, r.checkContents)
-	if r.Rebuilder != nil {
-		r.tier(ctx, report.TierRebuild, r.checkRebuild)
-	} else {
-		r.report.Tiers = append(r.report.Tiers, report.Tier{
-			Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild",
-		})
+	for _, t := range tiers() {
+		r.tier(ctx, t)
 	}
 	r.tellHeld()
 	r.endRemembering(ctx)
@@ -156,7 +149,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 // would compare with, nil where there is none, and the report of that tier.
 func (v *Verifier) Manifest(ctx context.Context) (*closure.Manifest, *report.Report) {
 	r := v.begin(nil)
-	r.tier(ctx, report.TierRelease, r.checkRelease)
+	r.tier(ctx, tiers()[0])
 	return r.manifest, r.end()
 }
 
@@ -202,9 +195,21 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 // tier runs one tier and records how it ended.
-func (r *run) tier(ctx context.Context, name report.TierName, check func(context.Context, *report.Tier) error) {
+func (r *run) tier(ctx context.Context, tier tier) {
+	name := tier.name
 	t := report.Tier{Name: name, Asked: true}
-	r.progress.enter(name)
+	if tier.unasked != nil {
+		if why := tier.unasked(r.Verifier); why != "" {
+			t.Status, t.Why, t.Asked = report.Skipped, why, false
+			r.report.Tiers = append(r.report.Tiers, t)
+			return
+		}
+	}
+	var grace time.Duration
+	if tier.grace != nil {
+		grace = tier.grace(r.Verifier)
+	}
+	r.progress.enter(name, grace)
 	begin := time.Now()
 	switch {
 	case slices.Contains(r.Skip, name):
@@ -216,7 +221,7 @@ func (r *run) tier(ctx context.Context, name report.TierName, check func(context
 	case name != report.TierRelease && r.manifest == nil:
 		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
 	default:
-		if err := check(ctx, &t); err != nil {
+		if err := tier.check(r, ctx, &t); err != nil {
 			t.Status, t.Why = report.Failed, r.fail(ctx, name, err)
 		} else {
 			t.Status = report.Done

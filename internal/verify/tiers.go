@@ -1,0 +1,100 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// tier is one kind of check. A new one is a file with its functions, and a row
+// in [tiers]: the run, its names, the dry run, the time that it may take without a
+// sign of life, the help and the documents' tests go by that.
+type tier struct {
+	name report.TierName
+	// may be left out by the operator.
+	mayBeSkipped bool
+	// plan says what the tier does in a run of v; nil where it is done by the dry
+	// run as well.
+	plan func(v *Verifier, m *closure.Manifest) string
+	// unasked says why the policy does not ask for the tier, "" where it does; nil
+	// for a tier that is always asked for.
+	unasked func(v *Verifier) string
+	// grace is how long a step of the tier may take that has a limit of its own and
+	// counts nothing; nil where every step counts.
+	grace func(v *Verifier) time.Duration
+	check func(r *run, ctx context.Context, t *report.Tier) error
+}
+
+// tiers are all of them, in the order of a run. The first one opens the release,
+// without which no other is run.
+func tiers() []tier {
+	return []tier{
+		{name: report.TierRelease, check: (*run).checkRelease},
+		{name: report.TierSource, mayBeSkipped: true, plan: planSource, check: (*run).checkSource},
+		{name: report.TierEval, mayBeSkipped: true, plan: planEval, check: (*run).checkEval},
+		{name: report.TierLive, mayBeSkipped: true, plan: planLive, check: (*run).checkLive},
+		{name: report.TierContents, mayBeSkipped: true, plan: planContents, check: (*run).checkContents},
+		{name: report.TierRebuild, unasked: unaskedRebuild, plan: planRebuild, grace: graceRebuild, check: (*run).checkRebuild},
+	}
+}
+
+// TierNames returns the tiers in the order of a run.
+func TierNames() []report.TierName {
+	var out []report.TierName
+	for _, t := range tiers() {
+		out = append(out, t.name)
+	}
+	return out
+}
+
+// Skippable returns the tiers that an operator may leave out, in the order of a
+// run.
+func Skippable() []string {
+	var out []string
+	for _, t := range tiers() {
+		if t.mayBeSkipped {
+			out = append(out, string(t.name))
+		}
+	}
+	return out
+}
+
+// SkippableWords lists [Skippable] in words: "source, eval or live".
+func SkippableWords() string {
+	names := Skippable()
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// CheckSkip reports whether a tier may be left out: the release may not, with
+// which everything is compared, nor what is left out by not asking for it.
+func CheckSkip(name report.TierName) error {
+	if slices.Contains(Skippable(), string(name)) {
+		return nil
+	}
+	return fmt.Errorf("%q is not a tier that can be left out: want %s", string(name), SkippableWords())
+}
+
+// PlannedTier is what a run would do at one tier.
+type PlannedTier struct {
+	Name report.TierName
+	What string // for people; it may hold what an attacker wrote
+	// LeftOut says that the operator leaves the tier out.
+	LeftOut bool
+}
+
+// Plan returns what a run would do after it has opened the release of m.
+func (v *Verifier) Plan(m *closure.Manifest) []PlannedTier {
+	var out []PlannedTier
+	for _, t := range tiers() {
+		if t.plan != nil {
+			out = append(out, PlannedTier{Name: t.name, What: t.plan(v, m), LeftOut: slices.Contains(v.Skip, t.name)})
+		}
+	}
+	return out
+}
