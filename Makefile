@@ -126,6 +126,10 @@ install: bin/ec-verify man ## install the program, its units, pages and completi
 	bin/ec-verify completion zsh >$(into)/share/zsh/site-functions/_ec-verify
 	bin/ec-verify completion fish >$(into)/share/fish/vendor_completions.d/ec-verify.fish
 
+.PHONY: release
+release: ## build a release of ec-verify into OUT, twice, and compare; KEY=FILE signs it
+	hack/release $(if $(KEY),--key $(KEY)) $(or $(OUT),$(error say where to: make release OUT=DIR))
+
 .PHONY: clean
 clean: ## remove what was built here (hack/testhost clean removes test hosts)
 	rm -rf bin .cache-test.json

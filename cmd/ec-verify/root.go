@@ -74,6 +74,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newStatusCommand(a),
 		newReportCommand(a),
 		newConfigCommand(a),
+		newVersionCommand(a),
 		newManCommand(a),
 		newAfterRunCommand(a),
 	)

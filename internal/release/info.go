@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,9 @@ type Info struct {
 	// so that a node that is cut off from newer releases notices. UTC, whole
 	// seconds, after CreatedAt.
 	BestBefore time.Time `json:"bestBefore"`
-	// Configurations are those that the release has a manifest of: ascending,
-	// at least one.
+	// Configurations are those that the release has a manifest of: ascending. At
+	// least one where Tag begins with "boot-", as those do that machines boot;
+	// another release may consist of files alone.
 	Configurations []string `json:"configurations"`
 }
 
@@ -115,8 +117,8 @@ func (i Info) check() error {
 	if !i.BestBefore.After(i.CreatedAt) {
 		return errors.New("bestBefore is not after createdAt")
 	}
-	if len(i.Configurations) == 0 {
-		return errors.New("no configurations")
+	if len(i.Configurations) == 0 && strings.HasPrefix(string(i.Tag), "boot-") {
+		return errors.New("no configurations: no machine could verify this release")
 	}
 	for n, c := range i.Configurations {
 		if err := closure.CheckConfiguration(c); err != nil {

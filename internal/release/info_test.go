@@ -34,6 +34,21 @@ func TestInfoRoundTrip(t *testing.T) {
 	}
 }
 
+func TestInfoWithoutConfigurations(t *testing.T) {
+	info := testInfo()
+	info.Configurations = []string{}
+	for tag, want := range map[Tag]bool{"boot-v1": false, "boot-": false, "v0.1.0": true} {
+		info.Tag = tag
+		data, err := info.Encode()
+		if err == nil {
+			_, err = ParseInfo(data)
+		}
+		if (err == nil) != want {
+			t.Errorf("%s without configurations: %v", tag, err)
+		}
+	}
+}
+
 func TestParseInfoRefuses(t *testing.T) {
 	good, err := testInfo().Encode()
 	if err != nil {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/pkg/sha256pair"
+)
+
+// build says how this program was built, as far as the program knows.
+type build struct {
+	Version string `json:"version"`
+	// Commit is that of the source; empty where the build had no git checkout, as
+	// a build by Nix has none.
+	Commit string `json:"commit,omitzero"`
+	// Modified says that the checkout had changes that were not committed.
+	Modified bool   `json:"modified,omitzero"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	// Settings are the build settings as the Go command lists them: "-trimpath=true".
+	Settings []string `json:"settings"`
+	// PairedHashing says that this processor hashes two streams at once.
+	PairedHashing bool `json:"pairedHashing"`
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version, the commit and the build settings",
+		Example: `  ec-verify version
+  ec-verify version --output json`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b := ownBuild()
+			if a.output == "json" {
+				return a.printJSON(b)
+			}
+			_, err := fmt.Fprint(a.stdout, b)
+			return err
+		},
+	}
+}
+
+func ownBuild() build {
+	b := build{
+		Version: toolVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Settings: []string{}, PairedHashing: sha256pair.Available(),
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		case "vcs", "vcs.time", "GOOS", "GOARCH":
+		default:
+			if s.Value == "" {
+				continue
+			}
+			b.Settings = append(b.Settings, s.Key+"="+s.Value)
+		}
+	}
+	return b
+}
+
+// String is the build as text, one fact a line.
+func (b build) String() string {
+	commit := b.Commit
+	switch {
+	case commit == "":
+		commit = "unknown: not built from a git checkout"
+	case b.Modified:
+		commit += ", with uncommitted changes"
+	}
+	hashing := "one stream at a time"
+	if b.PairedHashing {
+		hashing = "two streams at a time"
+	}
+	return fmt.Sprintf("ec-verify %s\ncommit    %s\nbuilt     with %s for %s\nsettings  %s\nhashing   %s on this processor\n",
+		b.Version, commit, b.Go, b.Platform, strings.Join(b.Settings, " "), hashing)
+}
