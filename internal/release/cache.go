@@ -48,6 +48,9 @@ func ReadCache(dir string) *Cache { return &Cache{filepath.Clean(dir)} }
 // String names the cache.
 func (c *Cache) String() string { return "the cache " + printable(c.dir) }
 
+// Remote implements [Source].
+func (c *Cache) Remote() bool { return false }
+
 // Open implements [Source].
 func (c *Cache) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
@@ -261,6 +264,8 @@ func (c *Cache) failed(tag Tag, err error) error {
 type layered struct{ first, then Source }
 
 func (l *layered) String() string { return l.then.String() }
+
+func (l *layered) Remote() bool { return l.first.Remote() || l.then.Remote() }
 
 func (l *layered) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
 	return l.openAt(ctx, tag, name, limit, 0)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,16 @@ func (s *DirSource) Dir() string { return s.dir }
 
 // String returns the directory.
 func (s *DirSource) String() string { return printable(s.dir) }
+
+func newFileSource(u *url.URL, _ sourceOptions) (Source, error) {
+	if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("parse source %q: want file:///DIR", redacted(u.String()))
+	}
+	return NewDirSource(u.Path), nil
+}
+
+// Remote implements [Source].
+func (s *DirSource) Remote() bool { return false }
 
 // Open implements [Source].
 func (s *DirSource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {

@@ -247,8 +247,8 @@ func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
 	}
 	if len(newest) == 0 {
 		for _, s := range sources {
-			if dir, ok := s.(*DirSource); ok && dir.missing() {
-				return nil, &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: dir.String(), Hint: missingHint}
+			if dir, ok := s.(interface{ missing() bool }); ok && dir.missing() {
+				return nil, &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: s.String(), Hint: missingHint}
 			}
 		}
 		return nil, &NotFoundError{What: fmt.Sprintf("any release of the form %s…", LatestPrefix), Source: strings.Join(asked, ", "), Hint: f.hint("name a tag")}
@@ -298,10 +298,7 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 
 // sources are those that are asked. The slice is the caller's.
 func (f *Finder) sources() []Source {
-	return slices.DeleteFunc(slices.Clone(f.Sources), func(s Source) bool {
-		_, network := s.(*HTTPSource)
-		return f.Offline && network
-	})
+	return slices.DeleteFunc(slices.Clone(f.Sources), func(s Source) bool { return f.Offline && s.Remote() })
 }
 
 // hint is what helps where a release is not found.
@@ -371,6 +368,8 @@ type anySource struct {
 }
 
 func (a *anySource) String() string { return a.name }
+
+func (a *anySource) Remote() bool { return slices.ContainsFunc(a.sources, Source.Remote) }
 
 func (a *anySource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
 	return a.openAt(ctx, tag, name, limit, 0)

@@ -21,12 +21,9 @@ import (
 // https://HOST/OWNER/REPO/releases/download, with TAG/NAME behind it. Forgejo,
 // Gitea and GitHub share that form.
 type HTTPSource struct {
-	base      *url.URL
-	token     string
-	timeouts  Timeouts
-	transport http.RoundTripper
-	client    *retryablehttp.Client
-	notice    func(line string) // may be nil
+	sourceOptions
+	base   *url.URL
+	client *retryablehttp.Client
 }
 
 // Timeouts bound every wait of an [HTTPSource].
@@ -73,7 +70,7 @@ const (
 	maxRelease = 4 << 20
 )
 
-func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
+func newHTTPSource(u *url.URL, options sourceOptions) (Source, error) {
 	const want = "https://HOST/OWNER/REPO" + downloadPath
 	base := *u
 	base.Path = strings.TrimSuffix(base.Path, "/")
@@ -86,10 +83,7 @@ func newHTTPSource(u *url.URL, opts ...SourceOption) (*HTTPSource, error) {
 	case u.Host == "" || !ok || strings.Count(repo, "/") < 2 || u.RawQuery != "" || u.Fragment != "" || u.RawPath != "" || strings.Contains(repo+"/", "/../"):
 		return nil, fmt.Errorf("parse source %q: want %s", redacted(u.String()), want)
 	}
-	s := &HTTPSource{base: &base, timeouts: DefaultTimeouts()}
-	for _, opt := range opts {
-		opt(s)
-	}
+	s := &HTTPSource{sourceOptions: options, base: &base}
 	if err := checkToken(s.token); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s, err)
 	}
@@ -148,6 +142,9 @@ func checkToken(token string) error {
 
 // String returns the URL that the source was made from.
 func (s *HTTPSource) String() string { return s.base.String() }
+
+// Remote implements [Source].
+func (s *HTTPSource) Remote() bool { return true }
 
 // Open implements [Source]. A body that breaks off is taken up again where it
 // did.
@@ -458,11 +455,11 @@ func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out
 	return resp.Header, nil
 }
 
-// published reports a release of the tag that is there and not published as not found.
+// checkOffered implements [offerer]: a draft is not found.
 // A forge gives a draft, which may be half a release or one that was withdrawn, to
 // everybody whose token is of somebody who may write. Who has no token gets none, and
 // GitHub gives none under its tag.
-func (s *HTTPSource) published(ctx context.Context, tag Tag) error {
+func (s *HTTPSource) checkOffered(ctx context.Context, tag Tag) error {
 	if s.token == "" || s.isGitHub() {
 		return nil
 	}

@@ -119,8 +119,8 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 		return err
 	}
 	var err error
-	if s, ok := r.src.(*HTTPSource); ok && r.tag != "" {
-		if err := s.published(ctx, r.tag); err != nil {
+	if s, ok := r.src.(offerer); ok && r.tag != "" {
+		if err := s.checkOffered(ctx, r.tag); err != nil {
 			return err
 		}
 	}
@@ -362,7 +362,7 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 // of the other.
 func (r *Release) unlessChanged(ctx context.Context, err error) error {
 	var untrusted *UntrustedError
-	if _, network := r.src.(*HTTPSource); !network || r.rawSums == nil || !errors.As(err, &untrusted) {
+	if !r.src.Remote() || r.rawSums == nil || !errors.As(err, &untrusted) {
 		return err
 	}
 	switch untrusted.Reason {

@@ -25,6 +25,9 @@ type Source interface {
 	// does not exist is a *[NotFoundError], everything else that goes wrong an
 	// *[UnavailableError].
 	Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error)
+	// Remote reports whether Open asks another machine: [Finder.Offline] leaves such
+	// a source out, and what it offers may change between two requests.
+	Remote() bool
 	// String names the source for people, without secrets.
 	String() string
 }
@@ -35,6 +38,13 @@ type Lister interface {
 	// Tags returns the tags of all releases that the source has now, newest
 	// first by their numbers; more than it can be asked for are an error.
 	Tags(ctx context.Context) ([]Tag, error)
+}
+
+// offerer is a source that may have files of a release without offering it, as a
+// forge has those of a draft.
+type offerer interface {
+	// checkOffered returns a *[NotFoundError] where tag is not offered.
+	checkOffered(ctx context.Context, tag Tag) error
 }
 
 // offsetOpener is a source that can leave out the first bytes of an asset.
@@ -85,27 +95,42 @@ func origin(src Source, in io.ReadCloser) io.ReadCloser {
 }
 
 // SourceOption changes how [NewSource] reaches a source on the network.
-type SourceOption func(*HTTPSource)
+type SourceOption func(*sourceOptions)
+
+type sourceOptions struct {
+	token     string
+	timeouts  Timeouts
+	transport http.RoundTripper
+	notice    func(line string) // may be nil
+}
 
 // WithToken has token sent to the source's own host, and to no other.
 func WithToken(token string) SourceOption {
-	return func(s *HTTPSource) { s.token = token }
+	return func(o *sourceOptions) { o.token = token }
 }
 
 // WithTransport replaces how connections are made.
 func WithTransport(t http.RoundTripper) SourceOption {
-	return func(s *HTTPSource) { s.transport = t }
+	return func(o *sourceOptions) { o.transport = t }
 }
 
 // WithNotice has notice be called with a line for people each time that something
 // is asked for again: who waits hears what for. It is called from whatever reads.
 func WithNotice(notice func(line string)) SourceOption {
-	return func(s *HTTPSource) { s.notice = notice }
+	return func(o *sourceOptions) { o.notice = notice }
 }
 
 // WithTimeouts replaces the limits on waiting.
 func WithTimeouts(t Timeouts) SourceOption {
-	return func(s *HTTPSource) { s.timeouts = t }
+	return func(o *sourceOptions) { o.timeouts = t }
+}
+
+// schemes has what makes a source of a URL. A new kind of source is a file with its
+// type, and a line here.
+var schemes = map[string]func(*url.URL, sourceOptions) (Source, error){
+	"file":  newFileSource,
+	"https": newHTTPSource,
+	"http":  newHTTPSource,
 }
 
 // NewSource returns the source that spec, one entry of release.source, names:
@@ -122,14 +147,12 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse source %q: not a URL; want a directory such as /srv/releases or ./releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 	}
-	switch u.Scheme {
-	case "file":
-		if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("parse source %q: want file:///DIR", clip(spec))
-		}
-		return NewDirSource(u.Path), nil
-	case "https", "http":
-		return newHTTPSource(u, opts...)
+	options := sourceOptions{timeouts: DefaultTimeouts()}
+	for _, opt := range opts {
+		opt(&options)
+	}
+	if open := schemes[u.Scheme]; open != nil {
+		return open(u, options)
 	}
 	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases or ./releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 }
