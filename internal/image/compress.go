@@ -10,7 +10,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // compression is how a stream is compressed.
@@ -49,8 +48,18 @@ func isSkippable(head []byte) bool {
 
 // decompress returns what the first compressed part of r, which is of the
 // kind c, expands to. With one set it ends there, and r is left at what
-// follows. Otherwise all parts are one stream.
-func decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error) {
+// follows. Otherwise all parts are one stream. Until it is closed, another one may
+// hold half as much.
+func (w *walker) decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error) {
+	z, err := decompress(r, c, one, maxWindow>>w.expanding)
+	if err != nil {
+		return nil, err
+	}
+	w.expanding++
+	return &checked{r: z, close: func() error { w.expanding--; return z.Close() }}, nil
+}
+
+func decompress(r *bufio.Reader, c compression, one bool, window int64) (io.ReadCloser, error) {
 	switch c {
 	case gzipped:
 		z, err := gzip.NewReader(r)
@@ -58,52 +67,26 @@ func decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error)
 			return nil, asMalformed(err)
 		}
 		z.Multistream(!one)
-		return &checked{r: z, close: z.Close}, nil
+		return z, nil
 	case zstandard:
 		var in io.Reader = r
 		if one {
 			in = &zstdFrame{r: r}
 		}
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(window)))
 		if err != nil {
 			return nil, asMalformed(err)
 		}
-		return &checked{r: z, close: func() error { z.Close(); return nil }}, nil
+		return z.IOReadCloser(), nil
 	case xzed:
-		z, err := xz.ReaderConfig{SingleStream: one}.NewReader(r)
+		z, err := newXz(r, one, window)
 		if err != nil {
 			return nil, asMalformed(err)
 		}
-		if one {
-			return &xzStream{r: r, z: z}, nil
-		}
-		return &checked{r: z, close: func() error { return nil }}, nil
+		return io.NopCloser(z), nil
 	}
 	return io.NopCloser(r), nil
 }
-
-// xzStream is one stream of xz. Its decoder reads a byte beyond it, and
-// complains where there is one: that is where the stream ends, and r goes on.
-type xzStream struct {
-	r *bufio.Reader
-	z io.Reader
-}
-
-func (x *xzStream) Read(p []byte) (int, error) {
-	n, err := x.z.Read(p)
-	switch {
-	case err == nil || errors.Is(err, io.EOF):
-		return n, err
-	case err.Error() == "xz: unexpected data after stream": // which has no name
-		if err := x.r.UnreadByte(); err != nil {
-			return n, err
-		}
-		return n, io.EOF
-	}
-	return n, asMalformed(err)
-}
-
-func (x *xzStream) Close() error { return nil }
 
 // checked makes the errors of decompressing those of this package.
 type checked struct {

@@ -45,7 +45,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) 
 			if c == plain {
 				c = zstandard
 			}
-			z, err := decompress(r, c, true)
+			z, err := w.decompress(r, c, true)
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,8 @@ const cpioHeader = 6 + 13*8
 
 // walkCpio goes through one archive and leaves r behind its trailer.
 func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
-	linked := newCpioLinks()
+	linked := newCpioLinks(w)
+	defer linked.drop()
 	for {
 		m, link, name, err := readCpioHeader(r)
 		if err != nil {
@@ -117,7 +118,7 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 			if m.Size != 0 { // Linux skips them, and what they seem to hold
 				return malformed("the end of a cpio archive has %d bytes", m.Size)
 			}
-			return linked.end(w)
+			return linked.end()
 		}
 		if m.Path, err = cleanPath(name); err != nil {
 			return err

@@ -10,7 +10,8 @@ type cpioFile struct{ major, minor, inode uint32 }
 type cpioLinks struct {
 	files map[cpioFile]*cpioNames
 	order []*cpioNames
-	room  int // bytes
+	w     *walker
+	held  int64 // bytes
 }
 
 type cpioNames struct {
@@ -18,23 +19,22 @@ type cpioNames struct {
 	complete bool
 }
 
-const (
-	// maxLinked bounds what the names of an archive's files with several names
-	// may take, in bytes.
-	maxLinked = 64 << 20
-	// memberRoom is what one of them takes beside the name itself.
-	memberRoom = 512
-)
+// memberRoom is what a waiting name takes in memory beside the name itself, in bytes.
+const memberRoom = 512
 
-func newCpioLinks() *cpioLinks {
-	return &cpioLinks{files: make(map[cpioFile]*cpioNames), room: maxLinked}
+func newCpioLinks(w *walker) *cpioLinks {
+	return &cpioLinks{files: make(map[cpioFile]*cpioNames), w: w}
 }
+
+func (l *cpioLinks) drop() { l.w.drop(l.held) }
 
 // add takes one more name of file, and returns all names that the contents that
 // follow are those of: none as long as there are no contents.
 func (l *cpioLinks) add(file cpioFile, m Member) ([]Member, error) {
-	if l.room -= memberRoom + len(m.Path); l.room < 0 {
-		return nil, tooLarge("the names of files with several names take more than %d bytes", maxLinked)
+	cost := int64(memberRoom + len(m.Path))
+	l.held += cost
+	if err := l.w.hold(cost); err != nil {
+		return nil, err
 	}
 	names, ok := l.files[file]
 	if !ok {
@@ -59,10 +59,10 @@ func (l *cpioLinks) add(file cpioFile, m Member) ([]Member, error) {
 }
 
 // end hands out the names of files that have no contents.
-func (l *cpioLinks) end(w *walker) error {
+func (l *cpioLinks) end() error {
 	for _, names := range l.order {
 		for _, m := range names.waiting {
-			if err := w.member(m, strings.NewReader(""), 0); err != nil {
+			if err := l.w.member(m, strings.NewReader(""), 0); err != nil {
 				return err
 			}
 		}

@@ -104,7 +104,8 @@ const (
 	maxTarget = 64 << 10 // bytes of a symbolic link's target
 	maxNested = 6        // images and compressions around each other
 	// maxWindow is what decompressing may hold in memory, in bytes; zstd's own
-	// level 19 takes 8 MiB, its ultra levels up to this.
+	// level 19 takes 8 MiB, its ultra levels and those of xz up to this. One
+	// within another may hold half of what that may.
 	maxWindow = 128 << 20
 )
 

@@ -1,11 +1,10 @@
 package image
 
 import (
+	"bufio"
 	"bytes"
 	"compress/zlib"
 	"io"
-
-	"github.com/ulikunitz/xz"
 )
 
 // metaBlock is a metadata block, expanded.
@@ -92,8 +91,8 @@ func (s *squashfs) expand(raw []byte, limit int) ([]byte, error) {
 			out, err = readLimited(z, limit)
 		}
 	case 4:
-		var z *xz.Reader
-		if z, err = xz.NewReader(bytes.NewReader(raw)); err == nil {
+		var z io.Reader
+		if z, err = newXz(bufio.NewReaderSize(bytes.NewReader(raw), xzHeader), false, maxBlock); err == nil {
 			out, err = readLimited(z, limit)
 		}
 	case 6:

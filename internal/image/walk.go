@@ -79,6 +79,7 @@ type walker struct {
 	left, limits Limits
 	tempDir      string
 	temp         []*os.File
+	expanding    int // decompressors that are open
 }
 
 // hold charges n bytes that stay in memory to the limit, and drop gives them back.
@@ -127,7 +128,7 @@ func (w *walker) walk(s *source, name string, inside []string, depth int) (Forma
 	case isCpio(head) || c != plain && isInitrdName(name):
 		return Initrd, w.walkInitrd(r, s.pos, inside)
 	case c != plain:
-		z, err := decompress(r, c, false)
+		z, err := w.decompress(r, c, false)
 		if err != nil {
 			return Opaque, err
 		}

@@ -1,0 +1,203 @@
+package image
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// newXz returns what r, which begins a stream of xz, expands to. With one set, that
+// is this stream, and r is left behind it.
+func newXz(r *bufio.Reader, one bool, window int64) (io.Reader, error) {
+	// The least that the decoder takes; what a block asks for counts if it is more.
+	config := xz.ReaderConfig{DictCap: lzma.MinDictCap}
+	return config.NewReader(&xzBlocks{r: r, one: one, window: window})
+}
+
+const (
+	// maxXzBlocks bounds the blocks of a stream, of each of which the decoder keeps
+	// 16 bytes. xz itself makes them of 24 MiB and more.
+	maxXzBlocks = 1 << 20
+	xzHead      = 12   // bytes that begin a stream
+	xzFoot      = 12   // bytes that end it
+	xzHeader    = 1024 // bytes of the longest header of a block
+)
+
+// xzBlocks reads the bytes of xz streams, for a decoder that allocates whatever
+// dictionary a block asks for, up to 4 GiB: one of more than window bytes ends in an
+// [ErrTooLarge]. With one set it ends with the stream, of which the decoder would read
+// one byte more. See https://tukaani.org/xz/xz-file-format.txt.
+type xzBlocks struct {
+	r      *bufio.Reader
+	one    bool
+	window int64
+
+	next   func() error // reads what comes after left bytes
+	left   int64
+	ended  bool
+	check  int64  // bytes behind each block
+	data   int64  // bytes of the block that there were, or of the index
+	blocks int    // so far in this stream
+	fields uint64 // that the index still has
+}
+
+func (x *xzBlocks) Read(p []byte) (int, error) {
+	if x.next == nil {
+		x.next = x.head
+	}
+	for x.left == 0 {
+		if x.ended {
+			return 0, io.EOF
+		}
+		if err := x.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := x.r.Read(p[:min(int64(len(p)), x.left)])
+	x.left -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (x *xzBlocks) head() error {
+	head, err := x.r.Peek(xzHead)
+	switch {
+	case len(head) == 0 && errors.Is(err, io.EOF):
+		x.ended = true
+		return nil
+	case len(head) >= 4 && string(head[:4]) == "\x00\x00\x00\x00": // between two streams
+		x.left = 4
+		return nil
+	case len(head) < xzHead:
+		return noEOF(err)
+	}
+	// None; then three kinds each of 4, 8, 16, 32 and 64 bytes.
+	if kind := head[7] & 0xf; kind > 0 {
+		x.check = 4 << ((kind - 1) / 3)
+	} else {
+		x.check = 0
+	}
+	x.left, x.blocks, x.next = xzHead, 0, x.block
+	return nil
+}
+
+func (x *xzBlocks) block() error {
+	head, err := x.r.Peek(1)
+	if err != nil {
+		return noEOF(err)
+	}
+	if head[0] == 0 {
+		return x.index()
+	}
+	if x.blocks++; x.blocks > maxXzBlocks {
+		return tooLarge("a stream of xz with more than %d blocks", maxXzBlocks)
+	}
+	size := 4 * (int(head[0]) + 1)
+	if head, err = x.r.Peek(size); err != nil {
+		return noEOF(err)
+	}
+	flags, filter := head[1], head[2:]
+	for _, present := range []byte{0x40, 0x80} { // sizes
+		if flags&present == 0 {
+			continue
+		}
+		_, n := binary.Uvarint(filter)
+		if n <= 0 {
+			return malformed("a block of xz whose size is no number")
+		}
+		filter = filter[n:]
+	}
+	if flags&3 != 0 || len(filter) < 3 || filter[0] != 0x21 || filter[1] != 1 {
+		return unsupported("xz with another filter than LZMA2")
+	}
+	window, err := lzma.DecodeDictCap(filter[2])
+	if err != nil {
+		return asMalformed(err)
+	}
+	if window > x.window {
+		return tooLarge("expanding it takes %d bytes of memory", window)
+	}
+	x.left, x.data, x.next = int64(size), 0, x.chunk
+	return nil
+}
+
+// chunk reads the beginning of a part of LZMA2.
+func (x *xzBlocks) chunk() error {
+	head, err := x.r.Peek(1)
+	if err != nil {
+		return noEOF(err)
+	}
+	control, size := head[0], 0
+	switch {
+	case control == 0:
+		x.data++
+		x.left, x.next = 1+padding4(x.data)+x.check, x.block
+		return nil
+	case control >= 0xc0: // properties behind the sizes
+		size = 6
+	case control >= 0x80:
+		size = 5
+	case control <= 2: // not compressed
+		size = 3
+	default:
+		return malformed("a part of LZMA2 of the kind %d", control)
+	}
+	if head, err = x.r.Peek(size); err != nil {
+		return noEOF(err)
+	}
+	stored := head[1:3]
+	if control >= 0x80 {
+		stored = head[3:5]
+	}
+	x.left = int64(size) + int64(binary.BigEndian.Uint16(stored)) + 1
+	x.data += x.left
+	return nil
+}
+
+// index begins the list of blocks: a zero, their number, two numbers of each.
+func (x *xzBlocks) index() error {
+	head, err := x.r.Peek(1 + binary.MaxVarintLen64)
+	if len(head) == 0 {
+		return noEOF(err)
+	}
+	blocks, n := binary.Uvarint(head[1:])
+	if n <= 0 || blocks != uint64(x.blocks) {
+		return malformed("the index of a stream of xz has %d blocks, not %d", blocks, x.blocks)
+	}
+	x.left, x.fields, x.next = int64(1+n), 2*blocks, x.field
+	x.data = x.left
+	return nil
+}
+
+func (x *xzBlocks) field() error {
+	if x.fields == 0 {
+		x.left, x.next = padding4(x.data)+4+xzFoot, x.end
+		return nil
+	}
+	head, err := x.r.Peek(binary.MaxVarintLen64)
+	if len(head) == 0 {
+		return noEOF(err)
+	}
+	_, n := binary.Uvarint(head)
+	if n <= 0 {
+		return malformed("the index of a stream of xz is cut short")
+	}
+	x.fields--
+	x.left = int64(n)
+	x.data += x.left
+	return nil
+}
+
+func (x *xzBlocks) end() error {
+	x.ended, x.next = x.one, x.head
+	return nil
+}
+
+// padding4 is how many bytes there are up to the next multiple of four.
+func padding4(n int64) int64 { return (4 - n%4) % 4 }
