@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,61 +54,97 @@ func fetchForKill(spec string) error {
 	return err
 }
 
-// TestKilledWhileFetching kills a fetch at 200 moments, some of them while a
-// damaged copy is exchanged for a good one or an older release is pruned. At
+// TestKilledWhileFetching kills a fetch at each of its steps, some of them while
+// a damaged copy is exchanged for a good one or an older release is pruned. At
 // each the cache holds the whole of a release or nothing of it, and the next
 // run finds a state that it can go on from.
 func TestKilledWhileFetching(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts 200 processes")
+		t.Skip("starts a hundred processes")
 	}
 	dir := t.TempDir()
 	const first, second = releasetest.Tag, release.Tag("boot-v2026.03.05")
 	signed(t, dir, releasetest.Spec{Tag: first})
 	signed(t, dir, releasetest.Spec{Tag: second, Created: releasetest.Created.AddDate(0, 0, 5)})
-	// Every answer takes a little, so that there is a while to be killed in.
-	s := forge(t, dir, func(http.ResponseWriter, *http.Request) bool { time.Sleep(2 * time.Millisecond); return false })
+	// The forge kills who asks it for the fatal time, before it answers or in the
+	// middle of its answer.
+	var mu sync.Mutex
+	var victim *os.Process
+	var asked, fatal int
+	var halfway bool
+	s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		if asked != fatal {
+			return false
+		}
+		if halfway {
+			data := releasetest.Read(t, dir, strings.TrimPrefix(r.URL.Path, download))
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			w.Write(data[:len(data)/2])
+			w.(http.Flusher).Flush()
+		}
+		_ = victim.Kill()
+		<-r.Context().Done()
+		return true
+	})
 	url := s.URL + strings.TrimSuffix(download, "/")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(state string, tag release.Tag) *exec.Cmd {
-		cmd := exec.Command(exe)
+	// run fetches a release by a process, which how is the beginning of.
+	run := func(state string, tag release.Tag, how ...string) error {
+		t.Helper()
+		argv := append(how, exe)
+		cmd := exec.Command(argv[0], argv[1:]...)
 		cmd.Env = append(os.Environ(), killVar+"="+strings.Join([]string{url, state, string(tag)}, " "))
-		if err := cmd.Start(); err != nil {
+		mu.Lock()
+		err := cmd.Start()
+		victim, asked = cmd.Process, 0
+		mu.Unlock()
+		if err != nil {
 			t.Fatal(err)
 		}
-		return cmd
+		return cmd.Wait()
 	}
-	start := time.Now()
-	if err := run(t.TempDir(), first).Wait(); err != nil {
+	if err := run(t.TempDir(), first); err != nil {
 		t.Fatal(err)
 	}
-	whole := time.Since(start)
+	requests := asked
 
-	random := rand.New(rand.NewPCG(1, 2))
+	aim := func(n int, half bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		fatal, halfway = n, half
+	}
+
 	var absent, present, killed, left int
 	state := t.TempDir()
-	// Until 200 kills have come before the end of the fetch.
-	for i := 0; killed < 200 && i < 2000; i++ {
+	// attempt is the i-th fetch that is killed, unless it ends before: at the n-th
+	// request, or by how.
+	attempt := func(i, n int, half bool, how ...string) (died bool) {
+		t.Helper()
 		tag := first
 		switch i % 4 {
 		case 0:
 			state = t.TempDir()
-		case 1: // a damaged copy, if there is one, is exchanged
-			if path := filepath.Join(state, "releases", string(first), release.ManifestName(releasetest.Configuration)); exists(path) {
-				if err := os.WriteFile(path, []byte("damaged"), 0o644); err != nil {
-					t.Fatal(err)
-				}
+		case 1: // a damaged copy is exchanged
+			if err := run(state, first); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(state, "releases", string(first), release.ManifestName(releasetest.Configuration))
+			if err := os.WriteFile(path, []byte("damaged"), 0o644); err != nil {
+				t.Fatal(err)
 			}
 		default: // the newer one pushes the older one out
 			tag = second
 		}
-		cmd := run(state, tag)
-		time.Sleep(time.Duration(random.Int64N(int64(whole))))
-		_ = cmd.Process.Kill()
-		if err := cmd.Wait(); err != nil {
+		aim(n, half)
+		died = run(state, tag, how...) != nil
+		aim(0, false)
+		if died {
 			killed++
 		}
 		for _, tag := range []release.Tag{first, second} {
@@ -139,14 +176,38 @@ func TestKilledWhileFetching(t *testing.T) {
 		if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".ec-verify-tmp-*")); len(rest) > 0 {
 			left++
 		}
+		return died
 	}
-	// The test shows something only if the kills fell on both sides.
-	if killed < 200 || absent == 0 || present == 0 || left == 0 {
-		t.Errorf("%d killed, %d absent, %d present, %d with a rest: not spread over the fetch", killed, absent, present, left)
+	for n := 1; n <= requests; n++ {
+		for _, half := range []bool{false, true} {
+			for i := range 4 {
+				attempt(i, n, half)
+			}
+		}
 	}
-	t.Logf("a fetch takes %s; killed %d times, release absent %d and present %d times, %d rests", whole, killed, absent, present, left)
+	if killed < 2*requests || absent == 0 || present == 0 || left == 0 {
+		t.Errorf("killed %d times at %d requests, release absent %d and present %d times, %d rests", killed, requests, absent, present, left)
+	}
+	t.Logf("killed %d times at %d requests, release absent %d and present %d times, %d rests", killed, requests, absent, present, left)
+
+	// And at each change of a name, of which most come after the last request.
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("no strace")
+	}
+	const changes = "rename,renameat,renameat2,unlinkat,mkdirat,linkat,fsync,fchmod"
+	absent, present, killed, left = 0, 0, 0, 0
+	for n, died := 1, true; died; n++ {
+		died = false
+		for i := range 4 {
+			died = attempt(i, 0, false, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+changes, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", changes, n)) || died
+		}
+	}
+	if absent == 0 || present == 0 || left == 0 {
+		t.Errorf("%d killed, %d absent, %d present, %d with a rest", killed, absent, present, left)
+	}
+	t.Logf("killed %d times at changes, release absent %d and present %d times, %d rests", killed, absent, present, left)
 	// A run that is not killed clears away what was left.
-	if err := run(state, second).Wait(); err != nil {
+	if err := run(state, second); err != nil {
 		t.Fatal(err)
 	}
 	if rest, _ := filepath.Glob(filepath.Join(state, "releases", ".ec-verify-tmp-*")); len(rest) > 0 {
