@@ -26,7 +26,7 @@ func main() {
 
 // run is main but for the exit, so that test binaries can be ec-verify.
 func run(args []string) int {
-	ctx, stop := notifyContext(context.Background())
+	ctx, stop := notifyContext(context.Background(), sameSignal)
 	defer stop()
 	out := &results{file: os.Stdout}
 	a := newApp(out, os.Stderr)
@@ -45,9 +45,10 @@ func run(args []string) int {
 const sameSignal = time.Second
 
 // notifyContext returns a context that ends with the first SIGINT, SIGTERM or
-// SIGHUP (unless that is ignored, as by nohup), with an interruption as its cause. A second one, sameSignal later or more,
-// ends the program at once, without a report and without cleaning up.
-func notifyContext(parent context.Context) (context.Context, func()) {
+// SIGHUP (unless that is ignored, as by nohup), with an interruption as its cause.
+// A second one, that much later or more, ends the program at once, without a report
+// and without cleaning up.
+func notifyContext(parent context.Context, later time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -62,7 +63,7 @@ func notifyContext(parent context.Context) (context.Context, func()) {
 		case s := <-signals:
 			cancel(interruption{s.(syscall.Signal)})
 			// Those that come until then fill the channel and go nowhere.
-			time.Sleep(sameSignal)
+			time.Sleep(later)
 			signal.Stop(signals)
 		case <-ctx.Done():
 		}

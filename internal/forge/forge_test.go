@@ -553,12 +553,12 @@ func TestEndlessList(t *testing.T) {
 			return
 		}
 		pages.Add(1)
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		fmt.Fprint(w, `[{"id":1,"tag_name":"other"}]`)
 	}))
 	defer srv.Close()
 	patience := quick()
-	patience.Least, patience.Answer = time.Second, time.Second
+	patience.Least, patience.Answer = 2*time.Second, 2*time.Second
 	_, err := client(t, srv.URL+"/o/r", forgetest.Token, forge.WithTimeouts(patience)).Plan(t.Context(), usual(t))
 	if err == nil || !strings.Contains(err.Error(), "list the releases: "+srv.URL+"/o/r: ") || strings.Contains(err.Error(), "pages of them") {
 		t.Errorf("got %v", err)

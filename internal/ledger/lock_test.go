@@ -46,8 +46,8 @@ func TestOneWriter(t *testing.T) {
 	if err := r.Flush(t.Context()); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "200ms") {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(start); took < 150*time.Millisecond || took > 5*time.Second {
-		t.Errorf("it waited %s", took)
+	if took := time.Since(start); took < 150*time.Millisecond {
+		t.Errorf("it waited %s, want the 200ms that it says", took)
 	}
 	if _, err := second.Begin(t.Context(), tool); !errors.Is(err, ErrBusy) {
 		t.Errorf("Begin: %v", err)

@@ -119,7 +119,7 @@ func TestRegularFlush(t *testing.T) {
 	items := makeItems(1)
 	expectItems(t, r, items)
 	r.Record(Contents, items[0], Outcome{Result: Verified})
-	for deadline := time.Now().Add(20 * flushEvery); len(records(t, l)) == 0; time.Sleep(flushEvery / 10) {
+	for deadline := time.Now().Add(time.Minute); len(records(t, l)) == 0; time.Sleep(flushEvery / 10) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was written")
 		}

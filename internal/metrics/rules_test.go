@@ -39,15 +39,18 @@ func TestAlertsNoticeChange(t *testing.T) {
 		{"abs(time() - ec_verify_run_end_timestamp_seconds)", "(time() - ec_verify_run_end_timestamp_seconds)"},
 		{" unless on (instance) ec_verify_run_end_timestamp_seconds", ""},
 	} {
-		dir := t.TempDir()
-		write(t, filepath.Join(dir, "alerts_test.yml"), readText(t, "../../docs/alerts_test.yml"))
-		if !strings.Contains(rules, change[0]) {
-			t.Fatalf("docs/alerts.yml has no %q", change[0])
-		}
-		write(t, filepath.Join(dir, "alerts.yml"), strings.Replace(rules, change[0], change[1], 1))
-		if out, err := promtool(t, "", "test", "rules", filepath.Join(dir, "alerts_test.yml")); err == nil {
-			t.Errorf("with %q: %s", change[1], out)
-		}
+		t.Run(change[0], func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "alerts_test.yml"), readText(t, "../../docs/alerts_test.yml"))
+			if !strings.Contains(rules, change[0]) {
+				t.Fatalf("docs/alerts.yml has no %q", change[0])
+			}
+			write(t, filepath.Join(dir, "alerts.yml"), strings.Replace(rules, change[0], change[1], 1))
+			if out, err := promtool(t, "", "test", "rules", filepath.Join(dir, "alerts_test.yml")); err == nil {
+				t.Errorf("with %q: %s", change[1], out)
+			}
+		})
 	}
 }
 

@@ -189,7 +189,7 @@ func writeFile(t *testing.T, name, data string) {
 // waitFor waits until a fake has written the note of that name.
 func (f *fakeNix) waitFor(name string) string {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		if data, err := os.ReadFile(filepath.Join(f.dir, name)); err == nil && strings.HasSuffix(string(data), "\n") {

@@ -28,8 +28,8 @@ const download = "/owner/repo/releases/download/"
 
 func quick() release.Timeouts {
 	return release.Timeouts{
-		Connect: time.Second, Header: 300 * time.Millisecond, Stall: 300 * time.Millisecond,
-		Retries: 2, Pause: 5 * time.Millisecond, MaxPause: 50 * time.Millisecond, Least: 20 * time.Second, MinRate: 16 << 10,
+		Connect: time.Minute, Header: time.Minute, Stall: time.Minute,
+		Retries: 2, Pause: 5 * time.Millisecond, MaxPause: 50 * time.Millisecond, Least: 5 * time.Minute, MinRate: 16 << 10,
 	}
 }
 
@@ -140,7 +140,7 @@ func TestMisbehavingServer(t *testing.T) {
 		want   string // fine, notFound, unavailable, or a Reason
 		line   string // what the message says
 		asked  int    // how many requests are made; 0 for any number
-		within time.Duration
+		stalls bool   // it is waited for no longer than for a moment
 	}{
 		{name: "404", do: status(404), want: notFound, line: "not found", asked: 1},
 		{name: "410", do: status(410), want: notFound, line: "not found", asked: 1},
@@ -186,13 +186,13 @@ func TestMisbehavingServer(t *testing.T) {
 			case <-stall:
 			case <-r.Context().Done():
 			}
-		}, want: unavailable, line: "no answer came in time", within: 3 * time.Second},
-		{name: "stalls in the body of an error", do: stalled("500 Internal Server Error"), want: unavailable, line: "answered 500", asked: 3, within: 3 * time.Second},
-		{name: "stalls in the body of a redirect", do: stalled("302 Found"), want: unavailable, line: "more than 5 redirects", asked: 6, within: 3 * time.Second},
-		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "no bytes come any more", within: 5 * time.Second},
+		}, want: unavailable, line: "no answer came in time", asked: 3, stalls: true},
+		{name: "stalls in the body of an error", do: stalled("500 Internal Server Error"), want: unavailable, line: "answered 500", asked: 3, stalls: true},
+		{name: "stalls in the body of a redirect", do: stalled("302 Found"), want: unavailable, line: "more than 5 redirects", asked: 6, stalls: true},
+		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "no bytes come any more", stalls: true},
 		{name: "closes half-way", do: half(func(net.Conn) {}), want: unavailable, line: "ended before the body did"},
 		{name: "closes half-way once", first: 1, do: half(func(net.Conn) {}), want: fine, asked: 2},
-		{name: "stalls once", first: 1, do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: fine, asked: 2},
+		{name: "stalls once", first: 1, do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: fine, asked: 2, stalls: true},
 		{name: "gives the rest in parts", do: func(w http.ResponseWriter, r *http.Request) {
 			from, end := 0, len(image)/3
 			if v, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
@@ -277,17 +277,19 @@ func TestMisbehavingServer(t *testing.T) {
 				c.do(w, r)
 				return true
 			})
-			r, err := release.Open(t.Context(), source(t, s), releasetest.Tag, believing{}, at(releasetest.Now))
+			limits := quick()
+			if c.stalls {
+				// So far below the limit of the whole that who waits for that one says
+				// something else, or asks fewer times.
+				limits.Header, limits.Stall = 500*time.Millisecond, 500*time.Millisecond
+			}
+			r, err := release.Open(t.Context(), source(t, s, release.WithTimeouts(limits)), releasetest.Tag, believing{}, at(releasetest.Now))
 			if err != nil {
 				t.Fatal(err)
 			}
 			parent := t.TempDir()
 			out := filepath.Join(parent, "out")
-			start := time.Now()
 			err = r.CopyTo(t.Context(), out, nil)
-			if took := time.Since(start); c.within > 0 && took > c.within {
-				t.Errorf("took %s", took)
-			}
 			if c.want == fine {
 				if err != nil {
 					t.Fatal(err)

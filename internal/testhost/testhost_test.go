@@ -190,12 +190,8 @@ func TestExec(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	start := time.Now()
 	if _, _, code := h.Exec(ctx, "sh", "-c", "sleep 6543 | cat"); code == 0 {
 		t.Error("a command that was cut off succeeded")
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("it took %v to cut a command off", took)
 	}
 	if _, _, code := h.Exec(t.Context(), "pgrep", "-f", "sleep 6543"); code != 1 {
 		t.Error("a command that was cut off runs on in the host")

