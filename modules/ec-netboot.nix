@@ -80,12 +80,12 @@ let
     // lib.optionalAttrs (cfg.release.tokenFile != null) { tokenFile = paths.releaseTokenFile; };
     trust = { inherit (cfg.release) keys; };
   };
-  # The program itself says whether its configuration holds, when the system is
+  # The program itself says whether its configuration is valid, when the system is
   # built. Where it can't be run, another machine's is built.
   checkedConfig =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand "every-channel-netboot-checked.json" { } ''
-        ${lib.getExe cfg.package} config check ${verifyConfig}
+        ${lib.getExe cfg.package} config check --file-only ${verifyConfig}
         cp ${verifyConfig} $out
       ''
     else

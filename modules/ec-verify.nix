@@ -14,12 +14,12 @@ let
   format = pkgs.formats.json { };
 
   rendered = format.generate "ec-verify.json" cfg.settings;
-  # The program itself says whether its configuration holds, when the system is
+  # The program itself says whether its configuration is valid, when the system is
   # built and not when it runs. Where it can't be run, another machine's is built.
   checked =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand "ec-verify-config.json" { } ''
-        ${lib.getExe cfg.package} config check ${rendered}
+        ${lib.getExe cfg.package} config check --file-only ${rendered}
         cp ${rendered} $out
       ''
     else

@@ -50,18 +50,31 @@ func (a *app) complain(err error) {
 	fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(strings.TrimSpace(err.Error())))
 }
 
-// loadConfig reads the configuration file, which must not be others' to change.
+// loadConfig reads the configuration, which must not be others' to change.
 func (a *app) loadConfig() (config.Config, error) {
-	c, err := config.Load(a.configFile)
-	var unknown *config.UnknownKeyError
-	if errors.As(err, &unknown) {
-		parent, own, known := unknown.Known()
-		err = fmt.Errorf("%w%s", err, didYouMean(parent, own, known))
-	}
+	l, err := a.readConfig()
 	if err != nil {
-		return c, configError{err}
+		return config.Config{}, configError{err}
 	}
-	return c, a.checkOwn(c)
+	return l.Config, a.checkOwn(l.Config)
+}
+
+// readConfig reads the configuration; it has suggestions for mistaken keys.
+func (a *app) readConfig() (*config.Loaded, error) {
+	l, err := config.Read(a.configFile)
+	var mistakes *config.Mistakes
+	if errors.As(err, &mistakes) {
+		for i := range mistakes.All {
+			m := &mistakes.All[i]
+			if len(m.Known) > 0 {
+				parent, own := m.Parent()
+				m.Text += didYouMean(parent, own, m.Known)
+			}
+		}
+		// The text of err was made before.
+		err = fmt.Errorf("configuration %w", mistakes)
+	}
+	return l, err
 }
 
 // checkGlobals holds the global flags to their values.

@@ -1,120 +1,233 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/doctor"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/internal/trust"
 )
 
 func newConfigCommand(a *app) *cobra.Command {
-	check := &cobra.Command{
-		Use:   "check [FILE]",
-		Short: "check a configuration file",
-		Long: `Read FILE (or the file of --config, or the default one) and say what is wrong
-with it, or that it holds. What it leaves for the command line, and what of it
-can't be used on this machine, is said as well; the units, which are given no
-flags, need all of it. A file, key, state directory or nix program that others than
-root and the running user can change is refused, as at every run.
-
-Exit codes:
-  0    the configuration holds
-  78   it does not; stderr says why`,
-		Example: `  ec-verify config check /etc/ec-verify/config.json
-  ec-verify config check result && echo usable`,
-		Args: argCount(0, 1, "at most one file"),
-		RunE: func(_ *cobra.Command, files []string) error {
-			if len(files) == 1 {
-				a.configFile = files[0]
-			}
-			c, err := a.loadConfig()
-			if err != nil {
-				return err
-			}
-			if err := checkAnyState(c); err != nil {
-				return err
-			}
-			if err := keysThatAreNone(c); err != nil {
-				return err
-			}
-			return a.printChecked(c)
-		},
-	}
-	show := &cobra.Command{
-		Use:     "show",
-		Short:   "print the configuration in force, defaults included",
-		Example: "  ec-verify config show --config ./config.json",
-		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			c, err := a.loadConfig()
-			if err != nil {
-				return err
-			}
-			return a.printConfig(c)
-		},
-	}
-	return group(&cobra.Command{Use: "config", Short: "look at the configuration"}, check, show)
+	return group(&cobra.Command{Use: "config", Short: "check and show the configuration"}, newConfigCheckCommand(a), newConfigShowCommand(a))
 }
 
-// printChecked says that c holds, and what a unit would miss in it.
-func (a *app) printChecked(c config.Config) error {
-	name := a.configFile
-	if name == "" {
-		name = config.DefaultFile
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			name += " (which does not exist: the defaults)"
+func newConfigShowCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "print the configuration in force, defaults included",
+		Long: `Print every key with the value in force, and the place that it comes from: the
+configuration file, a drop-in, or the default. With --output json the
+configuration in force is printed in the form of a configuration file.`,
+		Example: `  ec-verify config show
+  ec-verify config show --config ./config.json --output json`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			l, err := a.readConfig()
+			if err != nil {
+				return configError{err}
+			}
+			if err := a.checkOwn(l.Config); err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.writeJSON(&l.Config)
+			}
+			return writeValues(a.stdout, l)
+		},
+	}
+}
+
+func (a *app) writeJSON(value any) error {
+	if err := json.MarshalWrite(a.stdout, value, jsontext.WithIndent("  ")); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout)
+	return err
+}
+
+// writeValues writes a line for each key: its value, and where that stands.
+func writeValues(w io.Writer, l *config.Loaded) error {
+	values, err := l.Values()
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		from := "default"
+		if v.From != (config.Position{}) {
+			from = v.From.String()
 		}
-	}
-	lines := []string{name + ": it holds"}
-	for _, missing := range missingForUnits(c) {
-		lines = append(lines, "the units need more: "+missing.Error())
-	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
+		if _, err := fmt.Fprintf(w, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keysThatAreNone is the error of a key's file that is there and holds none. A
-// file that is not there may be on the machine that the configuration is for.
-func keysThatAreNone(c config.Config) error {
-	if len(c.Trust.Keys) == 0 {
+func newConfigCheckCommand(a *app) *cobra.Command {
+	var fileOnly bool
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "check a configuration file",
+		Long: `Check whether the systemd units can verify this machine by FILE (default: the
+file of --config, or /etc/ec-verify/config.json) and its drop-ins. All mistakes
+are listed, each with its file, line and column, and what to do: keys that do not
+exist, values that make no sense, a policy that names no release, no source or no
+key, and what the configuration names and a unit can't use: files that are not
+there, that the unit's sandbox hides, that others than root can change, and
+secrets that others can read.
+
+--file-only checks the files by themselves, for another machine: what they name may
+be missing here, but a key that is there must be one.
+
+Exit codes:
+  0    the configuration is valid
+  78   it is not`,
+		Example: `  ec-verify config check
+  ec-verify config check --file-only ./config.json`,
+		Args: argCount(0, 1, "at most one file"),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if len(files) == 1 {
+				a.configFile = files[0]
+			}
+			return a.checkConfig(cmd.Context(), fileOnly)
+		},
+	}
+	cmd.Flags().BoolVar(&fileOnly, "file-only", false, "check the files by themselves, and nothing of this machine that they name")
+	return cmd
+}
+
+// configCheck is the result of config check.
+type configCheck struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	Kind          string          `json:"kind"`
+	File          string          `json:"file"`
+	Valid         bool            `json:"valid"`
+	Mistakes      []configMistake `json:"mistakes"`
+}
+
+// configMistake has the line 0 where no file says what is wrong.
+type configMistake struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Key    string `json:"key"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy"`
+}
+
+func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
+	check := configCheck{SchemaVersion: 1, Kind: "ec-verify/config-check", File: a.configName()}
+	l, err := a.readConfig()
+	if err != nil {
+		mistakes, ok := mistakesIn(err)
+		if !ok {
+			return configError{err}
+		}
+		check.Mistakes = mistakes
+	} else if fileOnly {
+		check.Mistakes = noKeys(l)
+	} else {
+		check.Mistakes = a.unusable(ctx, l)
+	}
+	if check.Mistakes == nil {
+		check.Mistakes = []configMistake{}
+	}
+	check.Valid = len(check.Mistakes) == 0
+	return a.writeCheck(&check)
+}
+
+// configName is the file of the configuration.
+func (a *app) configName() string {
+	if a.configFile == "" {
+		return config.DefaultFile
+	}
+	return a.configFile
+}
+
+// unusable returns what the units can't use of a configuration on this machine.
+func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
+	name := a.configName()
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	out := []configMistake{}
+	units, _ := systemd.Units(ctx, doctor.VerifyUnit, doctor.FetchUnit) // without systemd: as they are shipped
+	for _, r := range doctor.Configured(name, l.Config, units, time.Now()) {
+		if r.State != doctor.Problem {
+			continue
+		}
+		m := configMistake{File: a.configName(), Key: r.Key, Text: r.Found, Remedy: r.Remedy}
+		if r.Key != "" {
+			m.Text = r.Key + ": " + r.Found
+		}
+		if at, ok := l.At(r.Key); ok && r.Key != "" {
+			m.File, m.Line, m.Column = at.File, at.Line, at.Column
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// noKeys returns the mistake of a key that is at hand and is none; others may be on
+// the machine that the configuration is for.
+func noKeys(l *config.Loaded) []configMistake {
+	if len(l.Trust.Keys) == 0 {
 		return nil
 	}
-	_, err := trust.New(c.Trust)
+	_, err := trust.New(l.Trust)
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	return configError{err}
+	at, _ := l.At("trust.keys")
+	return []configMistake{{at.File, at.Line, at.Column, "trust.keys", err.Error(), ""}}
 }
 
-// missingForUnits returns what keeps a run without flags from beginning. The
-// token is left out: only the fetching unit has it.
-func missingForUnits(c config.Config) []error {
-	c.Release.TokenFile = ""
-	var missing []error
-	for _, check := range releaseChecks(c, "") {
-		if err := check(); err != nil {
-			missing = append(missing, err)
-		}
+// mistakesIn returns the mistakes that err lists; false where it lists none.
+func mistakesIn(err error) ([]configMistake, bool) {
+	var mistakes *config.Mistakes
+	if !errors.As(err, &mistakes) {
+		return nil, false
 	}
-	return missing
+	out := make([]configMistake, 0, len(mistakes.All))
+	for _, m := range mistakes.All {
+		out = append(out, configMistake{m.At.File, m.At.Line, m.At.Column, m.Key, m.Text, ""})
+	}
+	return out, true
 }
 
-func (a *app) printConfig(c config.Config) error {
-	if err := json.MarshalWrite(a.stdout, &c, jsontext.WithIndent("  ")); err != nil {
+func (a *app) writeCheck(check *configCheck) error {
+	if a.output == "json" {
+		if err := a.writeJSON(check); err != nil {
+			return err
+		}
+		if !check.Valid {
+			return toldError{exitConfig}
+		}
+		return nil
+	}
+	if check.Valid {
+		_, err := fmt.Fprintf(a.stdout, "%s is valid\n", report.Escape(check.File))
 		return err
 	}
-	_, err := fmt.Fprintln(a.stdout)
-	return err
+	for _, m := range check.Mistakes {
+		at := config.Position{File: m.File, Line: m.Line, Column: m.Column}
+		fmt.Fprintf(a.stdout, "%s: %s\n", report.Escape(at.String()), report.Escape(m.Text))
+		if m.Remedy != "" {
+			fmt.Fprintf(a.stdout, "  → %s\n", report.Escape(m.Remedy))
+		}
+	}
+	return configError{fmt.Errorf("%s is not valid: %s", check.File, count(len(check.Mistakes), "mistake"))}
 }

@@ -42,6 +42,11 @@ type verdictError struct{ verdict report.Verdict }
 
 func (e verdictError) Error() string { return e.verdict.String() }
 
+// toldError ends a command that has said everything with an exit code.
+type toldError struct{ code int }
+
+func (e toldError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
 // interruption is a signal that ended the run.
 type interruption struct{ signal syscall.Signal }
 
@@ -65,10 +70,13 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 		config    configError
 		untrusted *release.UntrustedError
 		evidence  evidenceError
+		told      toldError
 	)
 	switch {
 	case err == nil:
 		return exitVerified
+	case errors.As(err, &told):
+		return told.code
 	case errors.As(err, &verdict):
 		if code, known := exitCodes[verdict.verdict]; known {
 			return code

@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/hostfile"
@@ -23,7 +21,14 @@ func (a *app) checkOwn(c config.Config) error {
 		name = config.DefaultFile
 	}
 	named := []struct{ key, path string }{
-		{"the configuration", name}, {"release.tokenFile", c.Release.TokenFile}, {"report.keyFile", c.Report.KeyFile},
+		{"the configuration", name}, {"its drop-ins", config.DropInDir(name)}, {"release.tokenFile", c.Release.TokenFile}, {"report.keyFile", c.Report.KeyFile},
+	}
+	drops, err := config.DropIns(name)
+	if err != nil {
+		return configError{err}
+	}
+	for _, drop := range drops {
+		named = append(named, struct{ key, path string }{"the configuration", drop})
 	}
 	for i, k := range c.Trust.Keys {
 		named = append(named, struct{ key, path string }{fmt.Sprintf("trust.keys[%d].file", i), k.File})
@@ -50,22 +55,10 @@ func (a *app) checkOwn(c config.Config) error {
 // hashed.
 func checkOwnState(c config.Config) error { return own("stateDir", c.StateDir) }
 
-// checkAnyState is checkOwnState for who only looks at a configuration, which
-// may be that of a service of another user: that one may have the directory.
-func checkAnyState(c config.Config) error {
-	var trusted []int
-	if info, err := os.Stat(c.StateDir); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			trusted = append(trusted, int(st.Uid))
-		}
-	}
-	return own("stateDir", c.StateDir, trusted...)
-}
-
 // own adds the key of the configuration to what is wrong with a path. That one
 // can't be looked at is for who reads it to say.
-func own(key, path string, trusted ...int) error {
-	err := hostfile.CheckOwn(path, trusted...)
+func own(key, path string) error {
+	err := hostfile.CheckOwn(path)
 	var writable *hostfile.WritableError
 	if errors.As(err, &writable) {
 		return configError{fmt.Errorf("%s: %w", key, err)}

@@ -61,24 +61,17 @@ func acceptedTags(c config.Config, against string) ([]release.Tag, error) {
 	return tags, nil
 }
 
-// releaseChecks look, in this order, at what the releases are to be found by,
-// without a look at any and without touching the state directory.
-func releaseChecks(c config.Config, against string) []func() error {
-	return []func() error{
-		func() error { _, err := acceptedTags(c, against); return err },
-		func() error { _, err := releaseVerifier(c); return err },
-		func() error { _, err := releaseSources(c); return err },
-	}
-}
-
-// checkReleases returns the first thing that [releaseChecks] find.
+// checkReleases looks at what the releases are to be found by, without a look at
+// any and without touching the state directory.
 func checkReleases(c config.Config, against string) error {
-	for _, check := range releaseChecks(c, against) {
-		if err := check(); err != nil {
-			return err
-		}
+	if _, err := acceptedTags(c, against); err != nil {
+		return err
 	}
-	return nil
+	if _, err := releaseVerifier(c); err != nil {
+		return err
+	}
+	_, err := releaseSources(c)
+	return err
 }
 
 // newFinder returns what finds releases as c says: in the cache, then in its

@@ -1,23 +1,12 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"path/filepath"
-	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
@@ -25,13 +14,6 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
-
-// DefaultFile is where the configuration is looked for; that it is not there
-// is no error.
-const DefaultFile = "/etc/ec-verify/config.json"
-
-// maxSize bounds a configuration file in bytes.
-const maxSize = 1 << 20
 
 // Config is the whole configuration. [Default] gives the values of the empty
 // object, {}.
@@ -113,109 +95,91 @@ func Default() Config {
 	}
 }
 
-// Load reads the file name over the defaults. With the empty name it reads
-// [DefaultFile] if that exists.
-func Load(name string) (Config, error) {
-	optional := name == ""
-	if optional {
-		name = DefaultFile
-	}
-	data, err := hostfile.ReadSmall(name, maxSize)
-	if optional && errors.Is(err, os.ErrNotExist) {
-		return Default(), nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
-	}
-	c, err := Parse(data)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	return c, nil
-}
-
-// Parse reads a configuration over the defaults and checks it. Unknown and
-// doubled keys are errors that say where they are.
-func Parse(data []byte) (Config, error) {
-	c := Default()
-	if err := json.Unmarshal(data, &c, json.RejectUnknownMembers(true)); err != nil {
-		return Config{}, describe(data, err)
-	}
-	return c, c.Check()
-}
-
-// Check holds c to the rules that span keys or that types do not carry.
+// Check holds c to the rules that span keys or that types do not carry. Its error
+// is *[Mistakes].
 func (c *Config) Check() error {
-	for _, p := range []struct{ key, value string }{
-		{"flake", c.Flake}, {"storeRoot", c.StoreRoot}, {"stateDir", c.StateDir}, {"nix.binDir", c.Nix.BinDir},
-		{"release.tokenFile", c.Release.TokenFile},
-	} {
-		if p.value != "" && (!path.IsAbs(p.value) || strings.ContainsRune(p.value, 0)) {
-			return fmt.Errorf("%s: %q is not an absolute path", p.key, p.value)
-		}
-	}
-	if c.Flake == "" {
-		return errors.New("flake: must not be empty")
-	}
-	if c.StateDir == "" {
-		return errors.New("stateDir: must not be empty")
-	}
-	if c.Configuration != "" {
-		if err := closure.CheckConfiguration(c.Configuration); err != nil {
-			return err
-		}
-	}
-	if _, err := closure.ParseStoreDir(string(c.StoreDir)); err != nil {
-		return fmt.Errorf("storeDir: %w", err)
-	}
-	// Scratch stores and images have no other, and a Nix that was built for
-	// another one has no system to verify.
-	if c.StoreDir != closure.DefaultStoreDir {
-		return fmt.Errorf("storeDir: %s is not supported; want %s", c.StoreDir, closure.DefaultStoreDir)
-	}
+	mistakes := new(Mistakes)
+	c.check(func(key, format string, args ...any) {
+		mistakes.add(Mistake{Key: key, Text: key + ": " + fmt.Sprintf(format, args...)})
+	})
+	return mistakes.err()
+}
+
+func (c *Config) check(wrong complain) {
+	c.checkPlaces(wrong)
 	if c.Workers < 0 || c.Workers > 1024 {
-		return fmt.Errorf("workers: %d is not between 0 and 1024", c.Workers)
+		wrong("workers", "%d is not between 0 and 1024", c.Workers)
 	}
 	if c.Nix.EvalTimeout <= 0 {
-		return errors.New("nix.evalTimeout: must be more than 0")
+		wrong("nix.evalTimeout", "must be more than 0")
 	}
-	if c.Release.Grace < 0 {
-		return errors.New("release.grace: must not be negative")
-	}
-	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
-		return fmt.Errorf("release.keep: %d is not between 1 and 1000", c.Release.Keep)
-	}
-	for _, check := range []func() error{c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check} {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	for _, s := range c.Release.Source {
-		source, err := release.NewSource(s)
-		if err != nil {
-			return fmt.Errorf("release.source: %w", err)
-		}
-		if dir, ok := source.(*release.DirSource); ok && overlap(c.StateDir, dir.Dir()) {
-			return fmt.Errorf("stateDir: %q and the release source %q are within each other; what is in the state directory is replaced and removed", c.StateDir, dir.Dir())
-		}
-	}
-	for _, t := range c.Release.Accept {
-		if _, err := release.ParseTag(t); err != nil {
-			return fmt.Errorf("release.accept: %w", err)
-		}
+	for _, check := range []func(complain){
+		c.checkRelease, c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check,
+	} {
+		check(wrong)
 	}
 	// That nobody is trusted is an error of the commands that need somebody.
 	if len(c.Trust.Keys)+len(c.Trust.Identities) > 0 || c.Trust.Threshold != 0 {
-		if err := c.Trust.Validate(); err != nil {
-			return err
-		}
+		c.Trust.Check(func(key string, err error) { wrong(key, "%s", err) })
 	}
-	for _, t := range c.UnsafeSkip {
+	for i, t := range c.UnsafeSkip {
 		if err := verify.CheckSkip(t); err != nil {
-			return fmt.Errorf("unsafeSkip: %w", err)
+			wrong(fmt.Sprintf("unsafeSkip[%d]", i), "%s", err)
 		}
 	}
-	return nil
+}
+
+// checkPlaces looks at where things are, and what this machine is called.
+func (c *Config) checkPlaces(wrong complain) {
+	for _, p := range []struct {
+		key, value string
+		needed     bool
+	}{
+		{"flake", c.Flake, true}, {"storeRoot", c.StoreRoot, false}, {"stateDir", c.StateDir, true},
+		{"nix.binDir", c.Nix.BinDir, false}, {"release.tokenFile", c.Release.TokenFile, false},
+	} {
+		switch {
+		case p.value == "" && p.needed:
+			wrong(p.key, "must not be empty")
+		case p.value != "" && (!path.IsAbs(p.value) || strings.ContainsRune(p.value, 0)):
+			wrong(p.key, "%q is not an absolute path", p.value)
+		}
+	}
+	if c.Configuration != "" {
+		if err := closure.CheckConfiguration(c.Configuration); err != nil {
+			wrong("configuration", "%s", err)
+		}
+	}
+	// Scratch stores and images have no other, and a Nix that was built for
+	// another one has no system to verify.
+	if _, err := closure.ParseStoreDir(string(c.StoreDir)); err != nil {
+		wrong("storeDir", "%s", err)
+	} else if c.StoreDir != closure.DefaultStoreDir {
+		wrong("storeDir", "%s is not supported; want %s", c.StoreDir, closure.DefaultStoreDir)
+	}
+}
+
+func (c *Config) checkRelease(wrong complain) {
+	if c.Release.Grace < 0 {
+		wrong("release.grace", "must not be negative")
+	}
+	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
+		wrong("release.keep", "%d is not between 1 and 1000", c.Release.Keep)
+	}
+	for i, s := range c.Release.Source {
+		key := fmt.Sprintf("release.source[%d]", i)
+		source, err := release.NewSource(s)
+		if err != nil {
+			wrong(key, "%s", err)
+		} else if dir, ok := source.(*release.DirSource); ok && overlap(c.StateDir, dir.Dir()) {
+			wrong(key, "%q and the state directory %q are within each other; what is in the state directory is replaced and removed", dir.Dir(), c.StateDir)
+		}
+	}
+	for i, t := range c.Release.Accept {
+		if _, err := release.ParseTag(t); err != nil {
+			wrong(fmt.Sprintf("release.accept[%d]", i), "%s", err)
+		}
+	}
 }
 
 // overlap reports whether one of two directories is within the other, or would be
@@ -247,112 +211,4 @@ func resolved(p string) string {
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)
 	}
-}
-
-// UnknownKeyError says that a configuration has a key that there is not.
-type UnknownKeyError struct {
-	Key   string // with those that it stands in, e.g. "release.sources"
-	known []string
-}
-
-func (e *UnknownKeyError) Error() string { return fmt.Sprintf("unknown key %q", e.Key) }
-
-// Known returns what Key is split into: the keys that it stands in, with a full stop
-// behind them, and its own name; and the names that could stand in its place.
-func (e *UnknownKeyError) Known() (parent, own string, known []string) {
-	at := strings.LastIndexByte(e.Key, '.') + 1
-	return e.Key[:at], e.Key[at:], e.known
-}
-
-// keysOf returns the keys that a struct has in a configuration.
-func keysOf(t reflect.Type) []string {
-	if t == nil || t.Kind() != reflect.Struct {
-		return nil
-	}
-	var keys []string
-	for f := range t.Fields() {
-		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// describe renders what is wrong with a configuration in one line.
-func describe(data []byte, err error) error {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		before := data[:min(int(syntactic.ByteOffset), len(data))]
-		line := 1 + bytes.Count(before, []byte("\n"))
-		switch {
-		case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
-			return fmt.Errorf("line %d: key %q stands there twice", line, keyOf(syntactic.JSONPointer))
-		case errors.Is(syntactic.Err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("line %d: it ends too early; a configuration is one JSON object, at least {}", line)
-		case syntactic.Err == nil:
-			return fmt.Errorf("line %d: malformed JSON", line)
-		}
-		return fmt.Errorf("line %d: %w", line, syntactic.Err)
-	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
-		key := keyOf(semantic.JSONPointer)
-		switch {
-		case errors.Is(semantic.Err, json.ErrUnknownName):
-			return &UnknownKeyError{Key: key, known: keysOf(semantic.GoType)}
-		case semantic.JSONPointer == "":
-			return fmt.Errorf("want one JSON object, not %s", jsonWord(semantic.JSONKind))
-		case errors.Is(semantic.Err, strconv.ErrSyntax), errors.Is(semantic.Err, strconv.ErrRange):
-			return fmt.Errorf("%s: %s is not %s", key, semantic.JSONValue, goWord(semantic))
-		case semantic.Err != nil:
-			return fmt.Errorf("%s: %w", key, semantic.Err)
-		}
-		return fmt.Errorf("%s: want %s, not %s", key, goWord(semantic), jsonWord(semantic.JSONKind))
-	}
-	return err
-}
-
-// keyOf writes where something stands as people do: release.source.0.
-func keyOf(p jsontext.Pointer) string {
-	return strings.Join(slices.Collect(p.Tokens()), ".")
-}
-
-func jsonWord(k jsontext.Kind) string {
-	switch k {
-	case 'n':
-		return "null"
-	case 't', 'f':
-		return "true or false"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	}
-	return "something else"
-}
-
-// goWord says in JSON's words what was wanted.
-func goWord(e *json.SemanticError) string {
-	if e.GoType == nil {
-		return "something else"
-	}
-	switch e.GoType.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int64, reflect.Uint64:
-		return "a whole number of a reasonable size"
-	case reflect.Float64:
-		return "a number"
-	case reflect.String:
-		return "a string"
-	case reflect.Slice:
-		return "a list"
-	case reflect.Struct:
-		return "an object"
-	}
-	return "something else"
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,23 +129,23 @@ func TestParseEveryKey(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
-		{``, "line 1: it ends too early; a configuration is one JSON object, at least {}"},
-		{"{\n\"workers\": 1,\n", "line 3: it ends too early; a configuration is one JSON object, at least {}"},
+		{``, "the file ends too early; a configuration is one JSON object, at least {}"},
+		{"{\n\"workers\": 1,\n", "the file ends too early; a configuration is one JSON object, at least {}"},
 		{`[]`, "want one JSON object, not a list"},
 		{`"x"`, "want one JSON object, not a string"},
-		{`{} {}`, "line 1: invalid character '{' after top-level value"},
-		{"{\n\n x}", "line 3: invalid character 'x' at start of value"},
-		{"\ufeff{}", `line 1: invalid character '\ufeff' at start of value`},
-		{"{ \"flake\": \"/\xff\" }", "line 1: invalid UTF-8"},
-		{"# comment\n{}", "line 1: invalid character '#' at start of value"},
+		{`{} {}`, "there is something behind the closing brace"},
+		{"{\n\n x}", "'x' does not belong here: want a key in double quotes, or a closing brace"},
+		{"\ufeff{}", `the file begins with a byte order mark`},
+		{"{ \"flake\": \"/\xff\" }", "a byte that is not UTF-8"},
+		{"# comment\n{}", "JSON has no comments"},
 
 		{`{"stordir": "/x"}`, `unknown key "stordir"`},
 		{`{"Flake": "/x"}`, `unknown key "Flake"`},
 		{`{"release": {"sources": []}}`, `unknown key "release.sources"`},
-		{`{"trust": {"keys": [{"path": "/x"}]}}`, `unknown key "trust.keys.0.path"`},
+		{`{"trust": {"keys": [{"path": "/x"}]}}`, `unknown key "trust.keys[0].path"`},
 		{"{\"\\u001b[31m\\n\": 1}", `unknown key "\x1b[31m\n"`},
-		{"{\"flake\": \"/a\",\n\"flake\": \"/b\"}", `line 2: key "flake" stands there twice`},
-		{`{"nix": {"binDir": "/a", "binDir": "/a"}}`, `line 1: key "nix.binDir" stands there twice`},
+		{"{\"flake\": \"/a\",\n\"flake\": \"/b\"}", `key "flake" is given twice, first in line 1`},
+		{`{"nix": {"binDir": "/a", "binDir": "/a"}}`, `key "nix.binDir" is given twice, first in line 1`},
 
 		{`{"flake": 1}`, "flake: want a string, not a number"},
 		{`{"metrics": {"file": "x.prom"}}`, `metrics.file: "x.prom" is not an absolute path`},
@@ -157,21 +158,31 @@ func TestParseRefuses(t *testing.T) {
 		{`{"unsafeUnsigned": "yes"}`, "unsafeUnsigned: want true or false, not a string"},
 		{`{"release": []}`, "release: want an object, not a list"},
 		{`{"release": {"source": "/srv"}}`, "release.source: want a list, not a string"},
-		{`{"unsafeSkip": [true]}`, "unsafeSkip.0: want a string, not true or false"},
-		{`{"nix": {"evalTimeout": "5 minutes"}}`, `nix.evalTimeout: "5 minutes" is not a duration such as 90s, 15m or 72h`},
-		{`{"nix": {"evalTimeout": "300"}}`, `nix.evalTimeout: "300" is not a duration such as 90s, 15m or 72h`},
+		{`{"unsafeSkip": [true]}`, "unsafeSkip[0]: want a string, not true or false"},
+		{`{"nix": {"evalTimeout": "5 minutes"}}`, `nix.evalTimeout: "5 minutes" is not a duration such as 90s, 15m, 72h, 7d or 2w`},
+		{`{"nix": {"evalTimeout": "300"}}`, `nix.evalTimeout: "300" is not a duration such as 90s, 15m, 72h, 7d or 2w`},
 		{`{"read": "fast"}`, `read: parse read mode "fast": want cached or disk`},
 
 		{`{"flake": "flake"}`, `flake: "flake" is not an absolute path`},
 		{`{"flake": "/\u0000"}`, `flake: "/\x00" is not an absolute path`},
 		{`{"flake": ""}`, "flake: must not be empty"},
-		{`{"flake": null}`, "flake: must not be empty"},
+		{"{\"flake\": \"/a\",\n}", "there is a comma before the closing }"},
+		{`{"workers" 3}`, "'3' does not belong here: want a colon and a value"},
+		{`{"workers": x}`, "'x' does not belong here: want a value"},
+		{`{"workers": 3 "flake": "/"}`, "'\"' does not belong here: want a comma and a key in double quotes, or a closing brace"},
+		{`{"flake": '/'}`, "strings stand in double quotes"},
+		{"{\"flake\": \"/a\nb\"}", "a control character in a string"},
+		{`{"release.accept": ["a"]}`, `unknown key "release.accept": write { "release": { "accept": … } }`},
+		{`{"accept": ["a"]}`, `unknown key "accept": want release.accept`},
+		{`{"trust": {"keys": [{"name": "a", "file": "/a", "notAfter": "tomorrow"}]}}`, `trust.keys[0].notAfter: "tomorrow" is not a time such as "2027-01-31T00:00:00Z"`},
+		{`{"trust": {"keys": [{"name": "a", "file": "/a", "notAfter": 5}]}}`, `trust.keys[0].notAfter: want a time such as "2027-01-31T00:00:00Z", not a number`},
+		{`{"nix": {"evalTimeout": 300}}`, `nix.evalTimeout: want a duration such as "15m" or "7d", not a number`},
 		{`{"storeRoot": "mnt"}`, `storeRoot: "mnt" is not an absolute path`},
 		{`{"stateDir": "state"}`, `stateDir: "state" is not an absolute path`},
 		{`{"stateDir": ""}`, "stateDir: must not be empty"},
 		{`{"nix": {"binDir": "bin"}}`, `nix.binDir: "bin" is not an absolute path`},
 		{`{"release": {"tokenFile": "token"}}`, `release.tokenFile: "token" is not an absolute path`},
-		{`{"configuration": "../x"}`, `configuration name "../x": want letters`},
+		{`{"configuration": "../x"}`, `configuration: configuration name "../x": want letters`},
 		{`{"storeDir": "/gnu/store"}`, `storeDir: /gnu/store is not supported; want /nix/store`},
 		{`{"storeDir": "/nix/store/"}`, `storeDir: parse store directory "/nix/store/"`},
 		{`{"workers": -1}`, "workers: -1 is not between 0 and 1024"},
@@ -181,18 +192,23 @@ func TestParseRefuses(t *testing.T) {
 		{`{"release": {"grace": "-1s"}}`, "release.grace: must not be negative"},
 		{`{"release": {"keep": 0}}`, "release.keep: 0 is not between 1 and 1000"},
 		{`{"release": {"keep": 1001}}`, "release.keep: 1001 is not between 1 and 1000"},
-		{`{"release": {"source": ["ftp://host/"]}}`, `release.source: parse source "ftp://host/"`},
-		{`{"release": {"accept": ["boot-v1", "../x"]}}`, `release.accept: parse tag "../x"`},
-		{`{"unsafeSkip": ["release"]}`, `unsafeSkip: "release" is not a tier that can be left out: want source, eval, live or contents`},
-		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip: "Eval" is not a tier that can be left out`},
+		{`{"release": {"source": ["ftp://host/"]}}`, `release.source[0]: parse source "ftp://host/"`},
+		{`{"release": {"accept": ["boot-v1", "../x"]}}`, `release.accept[1]: parse tag "../x"`},
+		{`{"unsafeSkip": ["release"]}`, `unsafeSkip[0]: "release" is not a tier that can be left out: want source, eval, live or contents`},
+		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip[0]: "Eval" is not a tier that can be left out`},
 		{`{"trust": {"threshold": 2}}`, "trust: no keys and no identities"},
 		{`{"trust": {"keys": [{"name": "a", "file": "/a"}], "threshold": 2}}`, "trust.threshold: 2, want 1 to 1"},
 	} {
 		c, err := Parse([]byte(tc.text))
-		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+		if err == nil || !strings.HasPrefix(unplaced(err), tc.want) {
 			t.Errorf("Parse(%s) = %+v, %v, want the error %q", tc.text, c, err, tc.want)
 		}
 	}
+}
+
+// unplaced returns what an error says, without where.
+func unplaced(err error) string {
+	return regexp.MustCompile(`^\d+:\d+: `).ReplaceAllString(err.Error(), "")
 }
 
 func TestLoad(t *testing.T) {
@@ -211,7 +227,7 @@ func TestLoad(t *testing.T) {
 	for name, want := range map[string]string{
 		filepath.Join(dir, "none.json"):         "no such file",
 		dir:                                     "not a regular file",
-		write("bad.json", "{\n\"workers\": x}"): "bad.json: line 2: ",
+		write("bad.json", "{\n\"workers\": x}"): "bad.json:2:12: ",
 		write("large.json", strings.Repeat(" ", maxSize)+"{}"): "large.json: larger than 1048576 bytes",
 	} {
 		if c, err := Load(name); err == nil || !strings.HasPrefix(err.Error(), "configuration") || !strings.Contains(err.Error(), want) {
@@ -271,16 +287,38 @@ func TestStateDirOverlapsSource(t *testing.T) {
 }
 
 func TestDuration(t *testing.T) {
-	for _, text := range []string{"0s", "1m30s", "15m0s", "72h0m0s", "1.5s", "-1s"} {
+	for _, tc := range []struct {
+		text    string
+		want    time.Duration
+		printed string
+	}{
+		{"0s", 0, "0s"},
+		{"1m30s", 90 * time.Second, "1m30s"},
+		{"15m0s", 15 * time.Minute, "15m"},
+		{"72h0m0s", 72 * time.Hour, "3d"},
+		{"1.5s", 1500 * time.Millisecond, "1.5s"},
+		{"-1s", -time.Second, "-1s"},
+		{"7d", 7 * 24 * time.Hour, "7d"},
+		{"1w2d12h", 228 * time.Hour, "9d12h"},
+		{"-1d", -24 * time.Hour, "-1d"},
+		{"1d30m", 24*time.Hour + 30*time.Minute, "1d30m"},
+		{"10h0m1s", 10*time.Hour + time.Second, "10h0m1s"},
+		{"20h", 20 * time.Hour, "20h"},
+	} {
 		var d Duration
-		if err := d.UnmarshalText([]byte(text)); err != nil {
-			t.Errorf("UnmarshalText(%q): %v", text, err)
+		if err := d.UnmarshalText([]byte(tc.text)); err != nil || time.Duration(d) != tc.want {
+			t.Errorf("UnmarshalText(%q) = %v, %v, want %v", tc.text, time.Duration(d), err, tc.want)
 		}
-		if got, err := d.MarshalText(); string(got) != text || err != nil {
-			t.Errorf("MarshalText of %q = %q, %v", text, got, err)
+		got, err := d.MarshalText()
+		if string(got) != tc.printed || err != nil {
+			t.Errorf("MarshalText of %q = %q, %v, want %q", tc.text, got, err, tc.printed)
+		}
+		var again Duration
+		if err := again.UnmarshalText(got); err != nil || again != d {
+			t.Errorf("%q is read as %v, %v", got, again, err)
 		}
 	}
-	for _, text := range []string{"", "5", "1d", "s", "1 s", "9999999h", "NaN"} {
+	for _, text := range []string{"", "5", "s", "1 s", "9999999h", "NaN", "1d1w", "d", "1.5d", "--1d", "1d-1h", "+1d", "999999999w", "1w1w"} {
 		d := Duration(7)
 		if err := d.UnmarshalText([]byte(text)); err == nil || d != 7 {
 			t.Errorf("UnmarshalText(%q) = %v, and the value is %v", text, err, d)

@@ -1,6 +1,6 @@
 package config
 
-import "fmt"
+import "slices"
 
 // Journal says how events reach the journal.
 type Journal struct {
@@ -14,11 +14,8 @@ var JournalWhen = []string{"auto", "always", "never"}
 
 func defaultJournal() Journal { return Journal{When: JournalWhen[0]} }
 
-func (j *Journal) check() error {
-	for _, known := range JournalWhen {
-		if j.When == known {
-			return nil
-		}
+func (j *Journal) check(wrong complain) {
+	if !slices.Contains(JournalWhen, j.When) {
+		wrong("journal.when", "%q: want auto, always or never", j.When)
 	}
-	return fmt.Errorf("journal.when: %q: want auto, always or never", j.When)
 }

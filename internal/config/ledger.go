@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"time"
 
 	"every.channel/ec-verify/internal/ledger"
@@ -25,14 +24,13 @@ func (l Ledger) Policy() ledger.Policy {
 	return ledger.Policy{Contents: time.Duration(l.ContentsEvery), Rebuild: time.Duration(l.RebuildEvery)}
 }
 
-func (l *Ledger) check() error {
-	switch {
-	case l.ContentsEvery <= 0:
-		return errors.New("ledger.contentsEvery: must be more than 0")
-	case l.RebuildEvery <= 0:
-		return errors.New("ledger.rebuildEvery: must be more than 0")
+func (l *Ledger) check(wrong complain) {
+	if l.ContentsEvery <= 0 {
+		wrong("ledger.contentsEvery", "must be more than 0")
 	}
-	return nil
+	if l.RebuildEvery <= 0 {
+		wrong("ledger.rebuildEvery", "must be more than 0")
+	}
 }
 
 // Contents says how store paths are hashed.
@@ -42,9 +40,8 @@ type Contents struct {
 	Budget Duration `json:"budget"`
 }
 
-func (c *Contents) check() error {
+func (c *Contents) check(wrong complain) {
 	if c.Budget < 0 {
-		return errors.New("contents.budget: must not be negative")
+		wrong("contents.budget", "must not be negative")
 	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"path"
 	"strings"
 )
@@ -12,14 +11,12 @@ type Metrics struct {
 	File string `json:"file"`
 }
 
-func (m *Metrics) check() error {
+func (m *Metrics) check(wrong complain) {
 	switch {
 	case m.File == "":
-		return nil
 	case !path.IsAbs(m.File) || strings.ContainsRune(m.File, 0):
-		return fmt.Errorf("metrics.file: %q is not an absolute path", m.File)
+		wrong("metrics.file", "%q is not an absolute path", m.File)
 	case !strings.HasSuffix(m.File, ".prom"):
-		return fmt.Errorf("metrics.file: %q: node_exporter reads names that end in .prom, and no others", m.File)
+		wrong("metrics.file", "%q: node_exporter reads names that end in .prom, and no others", m.File)
 	}
-	return nil
 }

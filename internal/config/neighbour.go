@@ -1,8 +1,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"every.channel/ec-verify/internal/neighbour"
@@ -32,14 +30,14 @@ func (n *Neighbour) Limits() neighbour.Limits {
 	return neighbour.Limits{Rate: n.Rate, MaxPressure: n.MaxPressure, MaxPause: time.Duration(n.MaxPause)}
 }
 
-func (n *Neighbour) check() error {
-	switch {
-	case n.Rate != 0 && n.Rate < neighbour.MinRate:
-		return fmt.Errorf("neighbour.rate: %d is neither 0 nor at least %d bytes a second", n.Rate, neighbour.MinRate)
-	case n.MaxPressure < 0 || n.MaxPressure > 100:
-		return fmt.Errorf("neighbour.maxPressure: %v is not between 0 and 100 percent", n.MaxPressure)
-	case n.MaxPause < 0:
-		return errors.New("neighbour.maxPause: must not be negative")
+func (n *Neighbour) check(wrong complain) {
+	if n.Rate != 0 && n.Rate < neighbour.MinRate {
+		wrong("neighbour.rate", "%d is neither 0 nor at least %d bytes a second", n.Rate, neighbour.MinRate)
 	}
-	return nil
+	if n.MaxPressure < 0 || n.MaxPressure > 100 {
+		wrong("neighbour.maxPressure", "%v is not between 0 and 100 percent", n.MaxPressure)
+	}
+	if n.MaxPause < 0 {
+		wrong("neighbour.maxPause", "must not be negative")
+	}
 }

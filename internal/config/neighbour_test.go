@@ -16,7 +16,7 @@ func TestNeighbourRefuses(t *testing.T) {
 		{`{"maxPause": "-1s"}`, "neighbour.maxPause: must not be negative"},
 		{`{"maxpause": "1s"}`, `unknown key "neighbour.maxpause"`},
 	} {
-		if _, err := Parse([]byte(`{"neighbour": ` + tc.text + `}`)); err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+		if _, err := Parse([]byte(`{"neighbour": ` + tc.text + `}`)); err == nil || !strings.HasPrefix(unplaced(err), tc.want) {
 			t.Errorf("%s: %v, want the error %q", tc.text, err, tc.want)
 		}
 	}

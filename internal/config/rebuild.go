@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -41,28 +40,31 @@ func defaultRebuild() Rebuild {
 	}
 }
 
-func (r *Rebuild) check() error {
+func (r *Rebuild) check(wrong complain) {
 	if r.Share < 1 || r.Share > 10_000 {
-		return fmt.Errorf("rebuild.share: %d is not between 1 and 10000", r.Share)
+		wrong("rebuild.share", "%d is not between 1 and 10000", r.Share)
 	}
 	for i, p := range r.FirstParty {
 		if err := p.Check(); err != nil {
-			return fmt.Errorf("rebuild.firstParty.%d: %w", i, err)
+			wrong(fmt.Sprintf("rebuild.firstParty[%d]", i), "%s", err)
 		}
 	}
-	switch {
-	case r.Choice == rebuild.FirstParty && len(r.FirstParty) == 0:
-		return errors.New("rebuild.firstParty: must list something for the choice first-party")
-	case r.Budget < 0:
-		return errors.New("rebuild.budget: must not be negative")
-	case r.BuildTimeout <= 0:
-		return errors.New("rebuild.buildTimeout: must be more than 0")
-	case r.ScratchSize < 1<<20:
-		return fmt.Errorf("rebuild.scratchSize: %d is less than 1 MiB", r.ScratchSize)
-	case r.Reserve < 0:
-		return errors.New("rebuild.reserve: must not be negative")
-	case r.Jobs < 1 || r.Jobs > 1024:
-		return fmt.Errorf("rebuild.jobs: %d is not between 1 and 1024", r.Jobs)
+	if r.Choice == rebuild.FirstParty && len(r.FirstParty) == 0 {
+		wrong("rebuild.firstParty", "must list something for the choice first-party")
 	}
-	return nil
+	if r.Budget < 0 {
+		wrong("rebuild.budget", "must not be negative")
+	}
+	if r.BuildTimeout <= 0 {
+		wrong("rebuild.buildTimeout", "must be more than 0")
+	}
+	if r.ScratchSize < 1<<20 {
+		wrong("rebuild.scratchSize", "%d is less than 1 MiB", r.ScratchSize)
+	}
+	if r.Reserve < 0 {
+		wrong("rebuild.reserve", "must not be negative")
+	}
+	if r.Jobs < 1 || r.Jobs > 1024 {
+		wrong("rebuild.jobs", "%d is not between 1 and 1024", r.Jobs)
+	}
 }

@@ -21,9 +21,9 @@ func TestRebuild(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"choice": "everything"}`:  "everything",
 		`{"choice": "first-party"}`: "rebuild.firstParty",
-		`{"firstParty": ["[a"]}`:    "rebuild.firstParty.0",
-		`{"firstParty": [""]}`:      "rebuild.firstParty.0",
-		`{"firstParty": ["=x"]}`:    "rebuild.firstParty.0",
+		`{"firstParty": ["[a"]}`:    "rebuild.firstParty[0]",
+		`{"firstParty": [""]}`:      "rebuild.firstParty[0]",
+		`{"firstParty": ["=x"]}`:    "rebuild.firstParty[0]",
 		`{"share": 0}`:              "rebuild.share",
 		`{"budget": "-1s"}`:         "rebuild.budget",
 		`{"buildTimeout": "0s"}`:    "rebuild.buildTimeout",

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"path/filepath"
-)
+import "path/filepath"
 
 // Report says how reports are signed and kept.
 type Report struct {
@@ -26,14 +23,14 @@ func (c *Config) ReportDir() string {
 	return filepath.Join(c.StateDir, "reports")
 }
 
-func (r *Report) check() error {
-	switch {
-	case r.KeyFile != "" && !filepath.IsAbs(r.KeyFile):
-		return fmt.Errorf("report.keyFile: %q is not an absolute path", r.KeyFile)
-	case r.Dir != "" && !filepath.IsAbs(r.Dir):
-		return fmt.Errorf("report.dir: %q is not an absolute path", r.Dir)
-	case r.Keep < 1 || r.Keep > 100_000:
-		return fmt.Errorf("report.keep: %d is not between 1 and 100000", r.Keep)
+func (r *Report) check(wrong complain) {
+	if r.KeyFile != "" && !filepath.IsAbs(r.KeyFile) {
+		wrong("report.keyFile", "%q is not an absolute path", r.KeyFile)
 	}
-	return nil
+	if r.Dir != "" && !filepath.IsAbs(r.Dir) {
+		wrong("report.dir", "%q is not an absolute path", r.Dir)
+	}
+	if r.Keep < 1 || r.Keep > 100_000 {
+		wrong("report.keep", "%d is not between 1 and 100000", r.Keep)
+	}
 }

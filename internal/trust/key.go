@@ -51,6 +51,16 @@ func publicName(block *pem.Block) string {
 
 func blockType(block *pem.Block) string { return strconv.Quote(clip(block.Type)) }
 
+// noKeyError says that there is no public key. What err says, in the words of a
+// library, is for who unwraps it.
+type noKeyError struct{ err error }
+
+func (*noKeyError) Error() string {
+	return "no public key in PEM; want the file that begins with -----BEGIN PUBLIC KEY-----"
+}
+
+func (e *noKeyError) Unwrap() error { return e.err }
+
 // parsePublicKey reads the one public key in PEM.
 func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
 	if err := checkSingle(pem, publicName); err != nil {
@@ -58,7 +68,7 @@ func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
 	}
 	pub, err := cryptoutils.UnmarshalPEMToPublicKey(pem)
 	if err != nil {
-		return nil, fmt.Errorf("no public key in PEM (%w); want the file that begins with -----BEGIN PUBLIC KEY-----", err)
+		return nil, &noKeyError{err}
 	}
 	if err := checkKind(pub); err != nil {
 		return nil, err

@@ -62,30 +62,42 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 @._+-]{0,63}$`)
 // many bundles a release.
 const maxSigners = 16
 
-// Validate reports what is wrong with p as it stands, without reading the
-// files that it names; [New] does that.
+// Validate returns the first thing that is wrong with p, as [Policy.Check] finds
+// it; the files that it names are not looked at.
 func (p Policy) Validate() error {
+	var first error
+	p.Check(func(key string, err error) {
+		if first == nil {
+			first = fmt.Errorf("%s: %w", key, err)
+		}
+	})
+	return first
+}
+
+// Check calls wrong with everything that is wrong with p, and the key in the
+// configuration that it is about.
+func (p Policy) Check(wrong func(key string, err error)) {
 	n := len(p.Keys) + len(p.Identities)
 	switch {
 	case n == 0:
-		return errors.New("trust: no keys and no identities; name at least one under trust.keys or trust.identities")
+		wrong("trust", errors.New("no keys and no identities; name at least one under trust.keys or trust.identities"))
+		return
 	case n > maxSigners:
-		return fmt.Errorf("trust: %d keys and identities, at most %d are allowed", n, maxSigners)
+		wrong("trust", fmt.Errorf("%d keys and identities, at most %d are allowed", n, maxSigners))
 	case p.Threshold < 0 || p.Threshold > n:
-		return fmt.Errorf("trust.threshold: %d, want 1 to %d, the number of keys and identities", p.Threshold, n)
+		wrong("trust.threshold", fmt.Errorf("%d, want 1 to %d, the number of keys and identities", p.Threshold, n))
 	}
 	names := make(map[string]bool, n)
 	for i, k := range p.Keys {
 		if err := k.validate(names); err != nil {
-			return fmt.Errorf("trust.keys[%d]: %w", i, err)
+			wrong(fmt.Sprintf("trust.keys[%d]", i), err)
 		}
 	}
 	for i, id := range p.Identities {
 		if err := id.validate(names); err != nil {
-			return fmt.Errorf("trust.identities[%d]: %w", i, err)
+			wrong(fmt.Sprintf("trust.identities[%d]", i), err)
 		}
 	}
-	return nil
 }
 
 func (p Policy) threshold() int { return max(1, p.Threshold) }

@@ -85,6 +85,15 @@ var masked = []string{
 	"managed-key-wrong-key_fail",     // the key is none; see below
 }
 
+// unwrapped returns what err says, and what the errors within it do.
+func unwrapped(err error) string {
+	var text []string
+	for ; err != nil; err = errors.Unwrap(err) {
+		text = append(text, err.Error())
+	}
+	return strings.Join(text, "\n")
+}
+
 // TestVectors takes sigstore's own bundles, each under its own key or trusted
 // root and identity. Statements, which are no signatures over a release, go the
 // way that signatures go from where the form of the bundle is known.
@@ -117,7 +126,7 @@ func TestVectors(t *testing.T) {
 			if errors.As(err, &untrusted) != (want.reason != "") || untrusted != nil && untrusted.Reason != want.reason {
 				t.Errorf("got %v, want it to be refused as %q", err, want.reason)
 			}
-			if err == nil || !strings.Contains(err.Error(), want.detail) {
+			if err == nil || !strings.Contains(unwrapped(err), want.detail) {
 				t.Errorf("got %v, want %q", err, want.detail)
 			}
 		})

@@ -22,6 +22,19 @@ type trustedIdentity struct {
 	want     verify.CertificateIdentity
 }
 
+// rootError says that a file is no trusted root. What err says, in the words of a
+// JSON or protobuf library, is for who unwraps it.
+type rootError struct {
+	file string
+	err  error
+}
+
+func (e *rootError) Error() string {
+	return fmt.Sprintf("%q is not a trusted root in JSON; want sigstore's trusted_root.json", e.file)
+}
+
+func (e *rootError) Unwrap() error { return e.err }
+
 func loadIdentity(i Identity) (*trustedIdentity, error) {
 	data, err := hostfile.ReadSmall(i.TrustedRoot, maxFile)
 	if err != nil {
@@ -29,7 +42,7 @@ func loadIdentity(i Identity) (*trustedIdentity, error) {
 	}
 	trusted, err := root.NewTrustedRootFromJSON(data)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no trusted root in JSON: %w", i.TrustedRoot, err)
+		return nil, &rootError{i.TrustedRoot, err}
 	}
 	opts, err := demands(trusted)
 	if err != nil {

@@ -1,0 +1,239 @@
+package config
+
+import (
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxMistakes bounds how many mistakes of one configuration are reported.
+const maxMistakes = 100
+
+// A Mistake is one thing that is wrong with a configuration.
+type Mistake struct {
+	// At is where it is; the zero value where no file says it, as for a default
+	// or a flag.
+	At Position
+	// Key is what it is about, "trust.keys[0].file"; empty for the whole.
+	Key string
+	// Text says what is wrong, Key included.
+	Text string
+	// Known are the keys that could stand in the place of an unknown one.
+	Known []string
+}
+
+// Error returns the position and the text.
+func (m *Mistake) Error() string {
+	if m.At == (Position{}) {
+		return m.Text
+	}
+	return m.At.String() + ": " + m.Text
+}
+
+// Parent returns what the last name of Key stands in, with the full stop behind
+// it, and that name.
+func (m *Mistake) Parent() (parent, own string) {
+	at := strings.LastIndexByte(m.Key, '.') + 1
+	return m.Key[:at], m.Key[at:]
+}
+
+// Mistakes are everything that is wrong with a configuration; never none.
+type Mistakes struct {
+	All []Mistake
+	// More says that these are a hundred, after which no more were looked for.
+	More bool
+}
+
+// Error returns the first mistake in one line, and how many there are.
+func (m *Mistakes) Error() string {
+	text := m.All[0].Error()
+	switch n := len(m.All) - 1; {
+	case m.More:
+		text += fmt.Sprintf(" (and at least %d more mistakes: ec-verify config check lists them)", n)
+	case n == 1:
+		text += " (and 1 more mistake: ec-verify config check lists both)"
+	case n > 1:
+		text += fmt.Sprintf(" (and %d more mistakes: ec-verify config check lists all)", n)
+	}
+	return text
+}
+
+func (m *Mistakes) add(one Mistake) {
+	if m.full() {
+		m.More = true
+		return
+	}
+	m.All = append(m.All, one)
+}
+
+func (m *Mistakes) full() bool { return len(m.All) == maxMistakes }
+
+// err returns m, nil if it is empty.
+func (m *Mistakes) err() error {
+	if len(m.All) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(m.All, func(a, b Mistake) int {
+		if a.At.File != b.At.File {
+			return 0
+		}
+		return cmp.Or(a.At.Line-b.At.Line, a.At.Column-b.At.Column)
+	})
+	return m
+}
+
+// covers reports whether one of m is about key, about a part of it, or about
+// something that it is a part of.
+func (m *Mistakes) covers(key string) bool {
+	for _, one := range m.All {
+		if part(key, one.Key) || part(one.Key, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// part reports whether key is whole, or below it.
+func part(key, whole string) bool {
+	rest, ok := strings.CutPrefix(key, whole)
+	return ok && (rest == "" || whole == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// complain is how a section says what is wrong with one of its keys.
+type complain func(key, format string, args ...any)
+
+// keysOf returns the keys that a struct has in a configuration.
+func keysOf(t reflect.Type) []string {
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	var keys []string
+	for f := range t.Fields() {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// elsewhere returns the key in another section that has that last name, "" for
+// none or several.
+func elsewhere(own string) string {
+	found := ""
+	t := reflect.TypeFor[Config]()
+	for f := range t.Fields() {
+		section, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !slices.Contains(keysOf(f.Type), own) {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = section + "." + own
+	}
+	return found
+}
+
+// unknownKey words what is wrong with a key that there is not.
+func unknownKey(key string, known []string) Mistake {
+	m := Mistake{Key: key, Text: fmt.Sprintf("unknown key %q", key), Known: known}
+	_, own := m.Parent()
+	if dotted := dottedName(key, known); dotted != "" {
+		m.Text, m.Known = fmt.Sprintf("unknown key %q: write %s", key, dotted), nil
+	} else if other := elsewhere(own); other != "" && !slices.Contains(known, own) {
+		m.Text, m.Known = fmt.Sprintf("unknown key %q: want %s", key, other), nil
+	}
+	return m
+}
+
+// dottedName says how a key with a full stop in its name is written in JSON, ""
+// where what is before the full stop is no section.
+func dottedName(key string, known []string) string {
+	section, name, dotted := strings.Cut(key, ".")
+	if !dotted || !slices.Contains(known, section) {
+		return ""
+	}
+	f, _ := reflect.TypeFor[Config]().FieldByNameFunc(func(n string) bool { return strings.EqualFold(n, section) })
+	if !slices.Contains(keysOf(f.Type), name) {
+		return ""
+	}
+	return fmt.Sprintf(`{ %q: { %q: … } }`, section, name)
+}
+
+// describe words what is wrong with a value, whose key is n's.
+func describe(n *node, e *json.SemanticError) string {
+	var timed *time.ParseError
+	switch {
+	case n.key == "":
+		return "want one JSON object, not " + jsonWord(e.JSONKind)
+	case errors.As(e.Err, &timed), e.Err != nil && e.GoType == reflect.TypeFor[time.Time]():
+		return fmt.Sprintf("%s: %s is not a time such as \"2027-01-31T00:00:00Z\"", n.key, n.raw)
+	case errors.Is(e.Err, strconv.ErrSyntax), errors.Is(e.Err, strconv.ErrRange):
+		return fmt.Sprintf("%s: %s is not %s", n.key, n.raw, goWord(e))
+	case e.Err != nil && (n.kind == '"' || !isText(e.GoType)):
+		return fmt.Sprintf("%s: %s", n.key, e.Err)
+	}
+	return fmt.Sprintf("%s: want %s, not %s", n.key, goWord(e), jsonWord(n.kind))
+}
+
+// isText reports whether values of type t are strings in JSON.
+func isText(t reflect.Type) bool {
+	return t != nil && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+func jsonWord(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "true or false"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	}
+	return "something else"
+}
+
+// goWord says in JSON's words what was wanted.
+func goWord(e *json.SemanticError) string {
+	if e.GoType == nil {
+		return "something else"
+	}
+	switch {
+	case e.GoType == reflect.TypeFor[Duration]():
+		return `a duration such as "15m" or "7d"`
+	case e.GoType == reflect.TypeFor[time.Time]():
+		return `a time such as "2027-01-31T00:00:00Z"`
+	case isText(e.GoType):
+		return "a string"
+	}
+	switch e.GoType.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number of a reasonable size"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct:
+		return "an object"
+	}
+	return "something else"
+}
