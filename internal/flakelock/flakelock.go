@@ -26,6 +26,9 @@ type Input struct {
 	Name string
 	Path closure.StorePath
 	Hash nar.Hash
+	// Ref is where it comes from, with its revision, as a flake reference for people:
+	// "github:NixOS/nixpkgs/REVISION", a URL. It may be what somebody made up.
+	Ref string
 }
 
 // UnlockedError says that the lock file does not say what an input is. Nix
@@ -54,7 +57,27 @@ type node struct {
 		Type    string `json:"type"`
 		Path    string `json:"path"`
 		NarHash string `json:"narHash"`
+		Owner   string `json:"owner"`
+		Repo    string `json:"repo"`
+		URL     string `json:"url"`
+		Rev     string `json:"rev"`
 	} `json:"locked"`
+}
+
+// ref returns where n comes from.
+func (n node) ref() string {
+	l := n.Locked
+	where := l.URL
+	switch {
+	case l.Owner != "" && l.Repo != "":
+		where = l.Type + ":" + l.Owner + "/" + l.Repo
+	case where == "":
+		where = l.Type + ":" + l.Path
+	}
+	if l.Rev != "" {
+		where += "/" + l.Rev
+	}
+	return clip(where)
 }
 
 // isWithin reports whether n is a part of the source of the flake that names
@@ -118,7 +141,7 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
 		}
-		inputs = append(inputs, Input{Name: name, Path: dir.SourcePath(h, "source"), Hash: h})
+		inputs = append(inputs, Input{Name: name, Path: dir.SourcePath(h, "source"), Hash: h, Ref: n.ref()})
 	}
 	if len(unlocked) > 0 {
 		return nil, &UnlockedError{Inputs: unlocked}
@@ -127,8 +150,8 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 }
 
 func clip(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "…"
+	if len(s) > 200 {
+		return s[:200] + "…"
 	}
 	return s
 }

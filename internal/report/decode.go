@@ -31,32 +31,9 @@ type Summary struct {
 // error unless the verdict and the counts are those that its own findings and
 // tiers give.
 func Decode(data []byte) (*Summary, error) {
-	var in jsonReport
-	if err := json.Unmarshal(data, &in); err != nil {
+	in, err := decode(data)
+	if err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
-	}
-	switch {
-	case in.Kind != Kind:
-		return nil, fmt.Errorf("read report: it is of kind %q, not %s", clipped(in.Kind), Kind)
-	case in.SchemaVersion != SchemaVersion:
-		return nil, fmt.Errorf("read report: its schemaVersion is %d; this program reads %d", in.SchemaVersion, SchemaVersion)
-	case in.Started.IsZero() || in.Finished.IsZero():
-		return nil, errors.New("read report: it does not say when the run took place")
-	case in.MoreFindings < 0:
-		return nil, fmt.Errorf("read report: moreFindings is %d", in.MoreFindings)
-	}
-	if err := in.checkCounts(); err != nil {
-		return nil, fmt.Errorf("read report: %w", err)
-	}
-	tiers := make([]Tier, 0, len(in.Tiers))
-	for _, t := range in.Tiers {
-		tiers = append(tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Checked: t.Checked})
-	}
-	if want := judge(tiers, in.Counts); in.Verdict != want {
-		return nil, fmt.Errorf("read report: it says %s, but what it lists makes %s", in.Verdict, want)
-	}
-	if in.Verdict == Verified && in.Release == nil {
-		return nil, errors.New("read report: it says verified, and names no release")
 	}
 	s := &Summary{
 		Verdict: in.Verdict, Counts: in.Counts, Against: in.Against, Configuration: in.Configuration,
@@ -66,6 +43,37 @@ func Decode(data []byte) (*Summary, error) {
 		s.Tag, s.Sums, s.Manifest = rel.Tag, rel.Sums, rel.Manifest
 	}
 	return s, nil
+}
+
+func decode(data []byte) (*jsonReport, error) {
+	in := new(jsonReport)
+	if err := json.Unmarshal(data, in); err != nil {
+		return nil, err
+	}
+	switch {
+	case in.Kind != Kind:
+		return nil, fmt.Errorf("it is of kind %q, not %s", clipped(in.Kind), Kind)
+	case in.SchemaVersion != SchemaVersion:
+		return nil, fmt.Errorf("its schemaVersion is %d; this program reads %d", in.SchemaVersion, SchemaVersion)
+	case in.Started.IsZero() || in.Finished.IsZero():
+		return nil, errors.New("it does not say when the run took place")
+	case in.MoreFindings < 0:
+		return nil, fmt.Errorf("moreFindings is %d", in.MoreFindings)
+	}
+	if err := in.checkCounts(); err != nil {
+		return nil, err
+	}
+	tiers := make([]Tier, 0, len(in.Tiers))
+	for _, t := range in.Tiers {
+		tiers = append(tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Checked: t.Checked})
+	}
+	if want := judge(tiers, in.Counts); in.Verdict != want {
+		return nil, fmt.Errorf("it says %s, but what it lists makes %s", in.Verdict, want)
+	}
+	if in.Verdict == Verified && in.Release == nil {
+		return nil, errors.New("it says verified, and names no release")
+	}
+	return in, nil
 }
 
 // checkCounts holds the counts, which must be of every class, against the

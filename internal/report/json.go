@@ -151,7 +151,7 @@ func (r *Report) CompactJSON(limit int) ([]byte, error) {
 // json returns the JSON form with the first so many findings.
 func (r *Report) json(findings int) jsonReport {
 	out := jsonReport{
-		MoreFindings: len(r.Findings) - findings,
+		MoreFindings: len(r.Findings) - findings + r.More[Untrusted] + r.More[Drift] + r.More[Inconclusive] + r.More[Notice],
 
 		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
 		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
@@ -224,6 +224,10 @@ func describe(e nar.Entry, limit int) string {
 	}
 	return ""
 }
+
+// Describe says what a file of a store path is, in a line of printable text; "" for a
+// zero entry.
+func Describe(e nar.Entry) string { return describe(e, maxShown) }
 
 // maxTarget is the longest target of a symlink that Linux takes, in bytes.
 const maxTarget = 4095

@@ -36,6 +36,9 @@ type Report struct {
 	Release  *Release
 	Tiers    []Tier
 	Findings []Finding
+	// More counts the findings that there are beside Findings, by class: of a report
+	// that was read and lists only some of them.
+	More map[Class]int
 	// Unsafe names, as given on the command line or in the configuration, what
 	// weakened this run.
 	Unsafe []string
@@ -149,17 +152,24 @@ type Finding struct {
 	MoreFiles int
 	// ConsequenceOf names the cause of another finding that explains this one.
 	ConsequenceOf Cause
+
+	class Class // of a cause that only a later program knows
 }
 
 // MaxFiles bounds the files that one finding names.
 const MaxFiles = closure.MaxFileChanges
 
 // Class returns the class of the finding's cause.
-func (f *Finding) Class() Class { return ClassOf(f.Cause) }
+func (f *Finding) Class() Class {
+	if f.class != "" {
+		return f.class
+	}
+	return ClassOf(f.Cause)
+}
 
 // Counts returns how many findings there are of each class.
 func (r *Report) Counts() map[Class]int {
-	counts := map[Class]int{Untrusted: 0, Drift: 0, Inconclusive: 0, Notice: 0}
+	counts := map[Class]int{Untrusted: r.More[Untrusted], Drift: r.More[Drift], Inconclusive: r.More[Inconclusive], Notice: r.More[Notice]}
 	for i := range r.Findings {
 		counts[r.Findings[i].Class()]++
 	}

@@ -249,6 +249,9 @@ func writeFinding(w io.Writer, f *Finding) {
 	}
 }
 
+// Changed says how a file differs, in a few words.
+func Changed(kind closure.ChangeKind) string { return changeWords[kind] }
+
 var changeWords = map[closure.ChangeKind]string{
 	closure.FileAdded:      "added",
 	closure.FileRemoved:    "removed",

@@ -61,4 +61,4 @@ func judge(tiers []Tier, counts map[Class]int) Verdict {
 }
 
 // Verdict returns the judgement on r.
-func (r *Report) Verdict() Verdict { return Judge(r.Tiers, r.Findings) }
+func (r *Report) Verdict() Verdict { return judge(r.Tiers, r.Counts()) }

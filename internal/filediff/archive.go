@@ -1,0 +1,285 @@
+package filediff
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// member is one member of an archive or image.
+type member struct {
+	name     string
+	data     []byte
+	target   string
+	whole    bool // data is all of its contents
+	seconds  int64
+	uid, gid uint64
+	mode     uint64
+	other    string // what else is said of it
+}
+
+// maxMembers bounds the members of an archive.
+const maxMembers = 200_000
+
+var errMembers = errors.New("it has too many members, or expands to too much")
+
+// members compares what read gives of both sides, member by member.
+func (c *comparison) members(r *Result, read func(data []byte) ([]member, error), a, b []byte, depth int) bool {
+	inA, err := read(a)
+	if err != nil {
+		r.Notes = append(r.Notes, "its members were not compared: "+err.Error())
+		return false
+	}
+	inB, err := read(b)
+	if err != nil {
+		r.Notes = append(r.Notes, "its members were not compared: "+err.Error())
+		return false
+	}
+	return c.compareMembers(r, inA, inB, depth)
+}
+
+func (c *comparison) compareMembers(r *Result, a, b []member, depth int) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	numbered(a)
+	numbered(b)
+	byName := make(map[string]*member, len(b))
+	for i := range b {
+		byName[b[i].name] = &b[i]
+	}
+	inA := make(map[string]bool, len(a))
+	all, differing := true, 0
+	for i := range a {
+		x := &a[i]
+		inA[x.name] = true
+		y := byName[x.name]
+		if y == nil {
+			differing, all = differing+1, false
+			r.part(Part{Kind: "member", Name: x.name, Change: "removed", A: size(len(x.data))}, c.limits)
+			continue
+		}
+		if same, explained := c.member(r, x, y, depth); !same {
+			differing++
+			all = all && explained
+		}
+	}
+	for i := range b {
+		if !inA[b[i].name] {
+			differing, all = differing+1, false
+			r.part(Part{Kind: "member", Name: b[i].name, Change: "added", B: size(len(b[i].data))}, c.limits)
+		}
+	}
+	if len(a) == len(b) && !slices.EqualFunc(a, b, func(x, y member) bool { return x.name == y.name }) && !slices.ContainsFunc(a, func(m member) bool { return byName[m.name] == nil }) {
+		differing++
+		r.caused(Cause{Name: Order, A: "members", B: "the same members in another order"})
+	}
+	r.Explained = all && differing > 0
+	return differing > 0
+}
+
+// numbered gives members of one name names of their own.
+func numbered(list []member) {
+	seen := make(map[string]int, len(list))
+	for i := range list {
+		name := list[i].name
+		if seen[name]++; seen[name] > 1 {
+			list[i].name = fmt.Sprintf("%s (%d)", name, seen[name])
+		}
+	}
+}
+
+// member compares two members of one name.
+func (c *comparison) member(r *Result, x, y *member, depth int) (same, explained bool) {
+	same, explained = true, true
+	field := func(what, a, b string, cause CauseName) {
+		if a == b {
+			return
+		}
+		same = false
+		r.part(Part{Kind: "member", Name: x.name, Change: what, A: a, B: b}, c.limits)
+		if cause == "" {
+			explained = false
+			return
+		}
+		r.caused(Cause{Name: cause, Where: x.name, A: a, B: b})
+	}
+	field("time", when(x.seconds), when(y.seconds), Date)
+	field("owner", fmt.Sprintf("%d:%d", x.uid, x.gid), fmt.Sprintf("%d:%d", y.uid, y.gid), Owner)
+	field("mode", strconv.FormatUint(x.mode, 8), strconv.FormatUint(y.mode, 8), "")
+	field("target", x.target, y.target, "")
+	field("attributes", x.other, y.other, "")
+	if bytes.Equal(x.data, y.data) && x.whole && y.whole {
+		return same, explained
+	}
+	if !x.whole || !y.whole {
+		r.Notes = append(r.Notes, "the contents of "+strconv.Quote(x.name)+" are too large to be compared here")
+		return false, false
+	}
+	within := c.compare(path.Base(x.name), x.data, y.data, depth+1)
+	r.part(Part{Kind: "member", Name: x.name, Change: "changed", A: size(len(x.data)), B: size(len(y.data)), Within: within}, c.limits)
+	r.adopt(within, x.name)
+	return false, explained && within.Explained
+}
+
+const arMagic = "!<arch>\n"
+
+func isAr(data []byte) bool { return bytes.HasPrefix(data, []byte(arMagic)) }
+
+// readAr reads a static library: headers of 60 bytes, each before its contents, which
+// begin at even offsets. Long names are in the member "//".
+func readAr(data []byte) ([]member, error) {
+	var list []member
+	var long []byte
+	for rest := data[len(arMagic):]; len(rest) > 0; {
+		const head = 60
+		if len(rest) < head || rest[58] != '`' || rest[59] != '\n' {
+			return nil, errors.New("it is malformed")
+		}
+		text := func(from, to int) string { return strings.TrimRight(string(rest[from:to]), " ") }
+		n, err := strconv.ParseInt(text(48, 58), 10, 64)
+		if err != nil || n < 0 || n > int64(len(rest)-head) {
+			return nil, errors.New("it is malformed, or thin")
+		}
+		m := member{name: text(0, 16), data: rest[head : head+int(n)], whole: true}
+		for at, field := range map[[2]int]*uint64{{28, 34}: &m.uid, {34, 40}: &m.gid} {
+			if s := text(at[0], at[1]); s != "" {
+				if *field, err = strconv.ParseUint(s, 10, 64); err != nil {
+					return nil, errors.New("it is malformed")
+				}
+			}
+		}
+		m.seconds, _ = strconv.ParseInt(text(16, 28), 10, 64)
+		m.mode, _ = strconv.ParseUint(text(40, 48), 8, 64)
+		switch {
+		case m.name == "//":
+			long = m.data
+		case len(m.name) > 1 && m.name[0] == '/' && m.name != "/SYM64/":
+			at, err := strconv.Atoi(m.name[1:])
+			if err != nil || at < 0 || at >= len(long) {
+				return nil, errors.New("it is malformed")
+			}
+			name, _, _ := strings.Cut(string(long[at:min(at+4096, len(long))]), "/\n")
+			m.name = name
+		case m.name != "/" && m.name != "/SYM64/":
+			m.name = strings.TrimSuffix(m.name, "/")
+		}
+		if list = append(list, m); len(list) > maxMembers {
+			return nil, errMembers
+		}
+		rest = rest[min(head+int(n)+int(n&1), len(rest)):]
+	}
+	return list, nil
+}
+
+func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
+
+func (c *comparison) readZip(data []byte) ([]member, error) {
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	if len(z.File) > maxMembers {
+		return nil, errMembers
+	}
+	var list []member
+	for _, f := range z.File {
+		m := member{
+			name: f.Name, whole: true, seconds: f.Modified.Truncate(time.Second).Unix(), mode: uint64(f.Mode()),
+			other: fmt.Sprintf("method %d, version %d, flags %04x, comment %q", f.Method, f.CreatorVersion, f.Flags, f.Comment),
+		}
+		in, err := f.Open()
+		if err != nil {
+			return nil, err
+		}
+		var ok bool
+		m.data, ok = c.readAll(in)
+		in.Close()
+		if !ok {
+			return nil, errMembers
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// image compares the members of what package image reads.
+func (c *comparison) image(r *Result, name string, a, b []byte, depth int) bool {
+	formatA, inA, err := c.readImage(name, a)
+	if err != nil || formatA == image.Opaque {
+		return false
+	}
+	formatB, inB, err := c.readImage(name, b)
+	if err != nil || formatA != formatB {
+		return false
+	}
+	r.Format = Format(formatA)
+	told := c.compareMembers(r, inA, inB, depth)
+	if formatA == image.Squashfs {
+		// The time at which it was made, in seconds since 1970; the kernel's
+		// Documentation/filesystems/squashfs.rst.
+		x, y := when(littleEndian32(a, 8)), when(littleEndian32(b, 8))
+		if x != y {
+			r.part(Part{Kind: "field", Name: "time of the image", Change: "changed", A: x, B: y}, c.limits)
+			r.caused(Cause{Name: Date, Where: "superblock", A: x, B: y})
+			if !told { // nothing but that, or the order and packing as well
+				r.Explained = r.Count <= 4 && r.First >= 8 && r.First < 12
+			}
+			told = true
+		}
+	}
+	return told
+}
+
+func (c *comparison) readImage(name string, data []byte) (image.Format, []member, error) {
+	var list []member
+	limits := image.Limits{Members: maxMembers, Bytes: max(c.left, 1), Spool: max(c.left, 1), Held: 64 << 20}
+	format, err := image.Walk(c.ctx, bytes.NewReader(data), int64(len(data)), name, image.Options{Limits: limits}, func(m image.Member) (io.WriteCloser, error) {
+		kept := member{name: m.Name(), target: m.Target, whole: true, seconds: m.MTime, uid: uint64(m.UID), gid: uint64(m.GID), mode: uint64(m.Mode)}
+		if m.Type != nar.Regular {
+			kept.other = fmt.Sprintf("type %d", m.Type)
+			list = append(list, kept)
+			return nil, nil
+		}
+		if !c.take(m.Size) {
+			return nil, errMembers
+		}
+		at := len(list)
+		list = append(list, kept)
+		return &memory{done: func(data []byte) { list[at].data = data }}, nil
+	})
+	return format, list, err
+}
+
+// memory keeps what is written to it.
+type memory struct {
+	buf  bytes.Buffer
+	done func([]byte)
+}
+
+func (m *memory) Write(p []byte) (int, error) { return m.buf.Write(p) }
+func (m *memory) Close() error                { m.done(m.buf.Bytes()); return nil }
+
+// ending ends with the context.
+type ending struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.r.Read(p)
+}

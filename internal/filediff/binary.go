@@ -1,0 +1,175 @@
+package filediff
+
+import (
+	"bytes"
+	"fmt"
+)
+
+const (
+	// maxRegions bounds the places of a file that are looked at for a cause.
+	maxRegions = 2000
+	// joined is how many equal bytes may lie between two that differ in one place.
+	joined = 8
+	// around is how many bytes about a place tell what it is.
+	around = 160
+)
+
+// binary compares bytes of which nothing is known.
+func (c *comparison) binary(r *Result, a, b []byte) {
+	r.Window = window(a, b, r.First)
+	if len(a) == len(b) {
+		known := make(directories)
+		// A directory by itself is known only by the files that are seen in it.
+		c.explainPlaces(known, a, b)
+		var causes []Cause
+		causes, r.Explained = c.explainPlaces(known, a, b)
+		for _, cause := range causes {
+			r.caused(cause)
+		}
+		return
+	}
+	c.explainMoved(r, a, b)
+}
+
+// explainPlaces looks for the causes of each place in which two files of one size
+// differ, and reports whether there is one for each.
+func (c *comparison) explainPlaces(known directories, a, b []byte) (found []Cause, all bool) {
+	all = true
+	n := 0
+	for at := 0; at < len(a); {
+		skip := mismatch(a[at:], b[at:])
+		if skip < 0 {
+			break
+		}
+		start := at + skip
+		end, last := start+1, start
+		for end < len(a) && end-last <= joined {
+			if a[end] != b[end] {
+				last = end
+			}
+			end++
+		}
+		end = last + 1
+		at = end
+		if n++; n > maxRegions || c.ctx.Err() != nil {
+			return found, false
+		}
+		from, to := textAround(a, b, start, end)
+		causes, ok := explainStrings(string(a[from:to]), string(b[from:to]), known)
+		if !ok {
+			all = false
+			continue
+		}
+		found = append(found, causes...)
+		at = max(at, to)
+	}
+	return found, all
+}
+
+// mismatch returns the first index at which two of one length differ, -1 for none.
+func mismatch(a, b []byte) int {
+	const step = 4096
+	for at := 0; at < len(a); at += step {
+		end := min(at+step, len(a))
+		if bytes.Equal(a[at:end], b[at:end]) {
+			continue
+		}
+		for i := at; i < end; i++ {
+			if a[i] != b[i] {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// textAround widens [start, end) by what people can read on both sides.
+func textAround(a, b []byte, start, end int) (from, to int) {
+	from, to = start, end
+	for from > 0 && start-from < around && printable(a[from-1]) && printable(b[from-1]) {
+		from--
+	}
+	for to < len(a) && to-end < around && printable(a[to]) && printable(b[to]) {
+		to++
+	}
+	return from, to
+}
+
+func printable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' || c == '\n' }
+
+// explainMoved looks for the causes of the texts in which two files of other sizes
+// differ. What lies between the texts has moved and cannot be accounted for.
+func (c *comparison) explainMoved(r *Result, a, b []byte) {
+	onlyA, onlyB := onlyIn(a, b)
+	if len(onlyA) != len(onlyB) || len(onlyA) == 0 || len(onlyA) > maxRegions {
+		return
+	}
+	known := make(directories)
+	var found []Cause
+	unexplained := 0
+	for range 2 {
+		found, unexplained = nil, 0
+		for i := range onlyA {
+			causes, ok := explainStrings(onlyA[i], onlyB[i], known)
+			if !ok {
+				unexplained++
+				continue
+			}
+			found = append(found, causes...)
+		}
+	}
+	for _, cause := range found {
+		r.caused(cause)
+	}
+	if len(found) > 0 && unexplained == 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("the cause accounts for all %d texts that differ; what lies between them has moved and was not compared", len(onlyA)))
+	}
+}
+
+// onlyIn returns the texts of a that b lacks and those of b that a lacks, in their
+// order.
+func onlyIn(a, b []byte) (onlyA, onlyB []string) {
+	textsA, textsB := texts(a), texts(b)
+	count := make(map[string]int, len(textsA))
+	for _, s := range textsA {
+		count[s]++
+	}
+	for _, s := range textsB {
+		if count[s] > 0 {
+			count[s]--
+			continue
+		}
+		onlyB = append(onlyB, s)
+	}
+	// Those of a that remain, the last ones of each first.
+	for i := len(textsA) - 1; i >= 0; i-- {
+		if s := textsA[i]; count[s] > 0 {
+			count[s]--
+			onlyA = append(onlyA, s)
+		}
+	}
+	for i, j := 0, len(onlyA)-1; i < j; i, j = i+1, j-1 {
+		onlyA[i], onlyA[j] = onlyA[j], onlyA[i]
+	}
+	return onlyA, onlyB
+}
+
+// texts returns what people can read in data: runs of at least 6 characters.
+func texts(data []byte) []string {
+	const shortest = 6
+	var out []string
+	start := -1
+	for i := 0; i <= len(data); i++ {
+		if i < len(data) && printable(data[i]) {
+			if start < 0 {
+				start = i
+			}
+			continue
+		}
+		if start >= 0 && i-start >= shortest {
+			out = append(out, string(data[start:i]))
+		}
+		start = -1
+	}
+	return out
+}

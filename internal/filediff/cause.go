@@ -1,0 +1,142 @@
+package filediff
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pattern finds what a cause leaves in a text: the last group of expr, in a place
+// that tells what it is.
+type pattern struct {
+	name  CauseName
+	expr  *regexp.Regexp
+	valid func(string) bool
+}
+
+const (
+	days   = `(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)`
+	months = `(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)`
+	clock  = `(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d`
+)
+
+// buildRoots are where builds take place, and nothing that is installed lies.
+const buildRoots = `(?:/build|/builds|/tmp|/var/tmp|/private/tmp|/nix/var/nix/builds|/home/[\w.-]+|/root|/workspace|/github/workspace|/Users/[\w.-]+)`
+
+var patterns = []pattern{
+	{ContentHash, regexp.MustCompile(`Go build ID: "([\w./-]+)"`), nil},
+	{RandomID, regexp.MustCompile(`\b([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})\b`), nil},
+	{Dependency, regexp.MustCompile(`/nix/store/([0-9a-df-np-sv-z]{32})-`), nil},
+	{Date, regexp.MustCompile(`\b((?:19[7-9]\d|20\d\d)-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]` + clock + `(?:\.\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?)\b`), validDay},
+	{Date, regexp.MustCompile(`\b((?:` + days + `,? )?(?:\d{1,2} ` + months + `|` + months + ` {1,2}\d{1,2})(?: ` + clock + `)?(?: [A-Z]{3,4})? \d{4}(?: ` + clock + `)?)\b`), nil},
+	{Date, regexp.MustCompile(`\b(` + clock + `)\b`), nil},
+	{Date, regexp.MustCompile(`(?i)(?:SOURCE_DATE_EPOCH|epoch|timestamp|build[-_ ]?(?:time|date)|mtime)["']?[ :=]{1,3}["']?(1\d{9})\b`), nil},
+	{HostName, regexp.MustCompile(`(?i)(?:build[-_ ]?host(?:name)?|host[-_ ]?name|nodename)["']?(?: ?[:=] ?| is )["']?([a-z0-9][\w.-]*)`), nil},
+	{HostName, regexp.MustCompile(`(?i)built on ([a-z0-9][\w.-]*)`), nil},
+	{HostName, regexp.MustCompile(`\([\w-]+@([\w.-]+)\) \((?:gcc|clang)`), nil},
+	{CoreCount, regexp.MustCompile(`(?:NIX_BUILD_CORES|nproc|GOMAXPROCS|MAKEFLAGS)["']?[ :=]{1,3}["']?(?:-j ?)?(\d{1,4})\b`), nil},
+	{BuildDir, regexp.MustCompile(`(` + buildRoots + `(?:/[\w.+@=~-]+)*)`), nil},
+}
+
+func validDay(s string) bool {
+	_, err := time.Parse(time.DateOnly, s[:len(time.DateOnly)])
+	return err == nil
+}
+
+// token is what a pattern found.
+type token struct {
+	name       CauseName
+	start, end int
+}
+
+// tokens returns what the patterns find in s, in the order of their places; where two
+// overlap the one that comes first in patterns counts.
+func tokens(s string) []token {
+	var found []token
+	taken := make([]bool, len(s))
+	for _, p := range patterns {
+		for _, m := range p.expr.FindAllStringSubmatchIndex(s, -1) {
+			start, end := m[len(m)-2], m[len(m)-1]
+			if taken[start] || taken[end-1] || p.valid != nil && !p.valid(s[start:end]) {
+				continue
+			}
+			for i := start; i < end; i++ {
+				taken[i] = true
+			}
+			found = append(found, token{p.name, start, end})
+		}
+	}
+	slices.SortFunc(found, func(a, b token) int { return cmp.Compare(a.start, b.start) })
+	return found
+}
+
+// directories are the pairs of directories that a file was found to be built in.
+type directories map[[2]string]bool
+
+// explainStrings returns the causes that account for everything in which a and b
+// differ; ok is false where they do not.
+func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
+	const longest = 1 << 20
+	if len(a) > longest || len(b) > longest {
+		return nil, false
+	}
+	inA, inB := tokens(a), tokens(b)
+	if len(inA) != len(inB) || len(inA) == 0 {
+		return nil, false
+	}
+	atA, atB := 0, 0
+	for i := range inA {
+		x, y := inA[i], inB[i]
+		if x.name != y.name || a[atA:x.start] != b[atB:y.start] {
+			return nil, false
+		}
+		atA, atB = x.end, y.end
+		textA, textB := a[x.start:x.end], b[y.start:y.end]
+		if textA == textB {
+			continue
+		}
+		if x.name == BuildDir {
+			var same bool
+			if textA, textB, same = builtIn(textA, textB, known); !same {
+				return nil, false
+			}
+		}
+		causes = append(causes, Cause{Name: x.name, A: textA, B: textB})
+	}
+	return causes, a[atA:] == b[atB:]
+}
+
+var isSource = regexp.MustCompile(sourceSuffix + `$`)
+
+// builtIn returns the two directories from which one and the same source file is seen
+// in a and b. Other paths tell nothing: they may be anything that was changed.
+func builtIn(a, b string, known directories) (dirA, dirB string, ok bool) {
+	if known[[2]string{a, b}] {
+		return a, b, true
+	}
+	partsA, partsB := strings.Split(a, "/"), strings.Split(b, "/")
+	n := 0
+	for n < min(len(partsA), len(partsB))-1 && partsA[len(partsA)-1-n] == partsB[len(partsB)-1-n] {
+		n++
+	}
+	dirA, dirB = strings.Join(partsA[:len(partsA)-n], "/"), strings.Join(partsB[:len(partsB)-n], "/")
+	if n > 0 && known[[2]string{dirA, dirB}] {
+		return dirA, dirB, true
+	}
+	if n == 0 || !isSource.MatchString(a) {
+		return "", "", false
+	}
+	known[[2]string{dirA, dirB}] = true
+	return dirA, dirB, true
+}
+
+// when returns a time in seconds since 1970 for people.
+func when(seconds int64) string {
+	if seconds < 0 || seconds > 1<<34 {
+		return strconv.FormatInt(seconds, 10)
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+}

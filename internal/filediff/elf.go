@@ -1,0 +1,178 @@
+package filediff
+
+import (
+	"bytes"
+	"cmp"
+	"debug/elf"
+	"fmt"
+	"slices"
+)
+
+func isELF(data []byte) bool { return bytes.HasPrefix(data, []byte(elf.ELFMAG)) }
+
+// section is what is compared of one.
+type section struct {
+	name string
+	data []byte
+}
+
+// elf compares section by section, and names the symbols whose bytes differ.
+func (c *comparison) elf(r *Result, a, b []byte) bool {
+	fileA, err := elf.NewFile(bytes.NewReader(a))
+	if err != nil {
+		return false
+	}
+	fileB, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		return false
+	}
+	before := r.Notes
+	sectionsA, okA := c.sections(r, fileA)
+	sectionsB, okB := c.sections(r, fileB)
+	if !okA || !okB {
+		r.Notes = append(before, "its sections were not compared: they expand to too much, or lie on one another")
+		return false
+	}
+	all := true
+	differing := 0
+	inB := make(map[string][]byte, len(sectionsB))
+	for _, s := range sectionsB {
+		inB[s.name] = s.data
+	}
+	inA := make(map[string]bool, len(sectionsA))
+	for _, s := range sectionsA {
+		inA[s.name] = true
+		other, ok := inB[s.name]
+		switch {
+		case !ok:
+			differing, all = differing+1, false
+			r.part(Part{Kind: "section", Name: s.name, Change: "removed", A: size(len(s.data))}, c.limits)
+		case !bytes.Equal(s.data, other):
+			differing++
+			all = c.section(r, s.name, s.data, other) && all
+		}
+	}
+	for _, s := range sectionsB {
+		if !inA[s.name] {
+			differing, all = differing+1, false
+			r.part(Part{Kind: "section", Name: s.name, Change: "added", B: size(len(s.data))}, c.limits)
+		}
+	}
+	if differing == 0 {
+		// What differs lies in no section, such as a header.
+		return false
+	}
+	c.symbols(r, fileA, fileB)
+	// Headers and padding are accounted for only where nothing moved.
+	r.Explained = all && len(a) == len(b)
+	return true
+}
+
+// section compares one section, and reports whether its differences are accounted for.
+func (c *comparison) section(r *Result, name string, a, b []byte) bool {
+	p := Part{Kind: "section", Name: name, Change: "changed", A: size(len(a)), B: size(len(b))}
+	if name == ".note.gnu.build-id" || name == ".note.go.buildid" || name == ".gnu_debuglink" {
+		p.Within = measure(a, b)
+		p.Within.Causes, p.Within.Explained = []Cause{{Name: ContentHash, Count: 1}}, true
+	} else {
+		p.Within = measure(a, b)
+		c.binary(p.Within, a, b)
+	}
+	r.adopt(p.Within, name)
+	r.part(p, c.limits)
+	return p.Within.Explained
+}
+
+// sections returns the sections that have bytes, the second of one name as "NAME 2".
+func (c *comparison) sections(r *Result, f *elf.File) (list []section, ok bool) {
+	seen := make(map[string]int)
+	for _, s := range f.Sections {
+		if s.Type == elf.SHT_NULL || s.Type == elf.SHT_NOBITS {
+			continue
+		}
+		if s.Size > MaxSize || !c.take(int64(s.Size)) {
+			return nil, false
+		}
+		data, err := s.Data()
+		if err != nil {
+			r.Notes = append(r.Notes, fmt.Sprintf("section %q can't be read: %v", s.Name, err))
+			return nil, false
+		}
+		name := s.Name
+		if seen[s.Name]++; seen[s.Name] > 1 {
+			name = fmt.Sprintf("%s %d", s.Name, seen[s.Name])
+		}
+		list = append(list, section{name, data})
+	}
+	return list, true
+}
+
+func size(n int) string { return fmt.Sprintf("%d bytes", n) }
+
+// symbols names the functions and variables whose bytes differ, or that only one side
+// has.
+func (c *comparison) symbols(r *Result, a, b *elf.File) {
+	inA, inB := c.symbolBytes(a), c.symbolBytes(b)
+	if inA == nil || inB == nil {
+		r.Notes = append(r.Notes, "it has no table of symbols")
+		return
+	}
+	var parts []Part
+	for name, data := range inA {
+		other, ok := inB[name]
+		switch {
+		case !ok:
+			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "removed", A: size(len(data))})
+		case !bytes.Equal(data, other):
+			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "changed", A: size(len(data)), B: size(len(other))})
+		}
+	}
+	for name, data := range inB {
+		if _, ok := inA[name]; !ok {
+			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "added", B: size(len(data))})
+		}
+	}
+	slices.SortFunc(parts, func(x, y Part) int { return cmp.Or(cmp.Compare(x.Change, y.Change), cmp.Compare(x.Name, y.Name)) })
+	for _, p := range parts {
+		r.part(p, c.limits)
+	}
+}
+
+// symbolBytes returns the bytes of the functions and variables of f by their names;
+// nil where it has no symbols.
+func (c *comparison) symbolBytes(f *elf.File) map[string][]byte {
+	symbols, err := f.Symbols()
+	if err != nil {
+		if symbols, err = f.DynamicSymbols(); err != nil {
+			return nil
+		}
+	}
+	data := make(map[elf.SectionIndex][]byte)
+	out := make(map[string][]byte)
+	for _, s := range symbols {
+		kind := elf.ST_TYPE(s.Info)
+		if kind != elf.STT_FUNC && kind != elf.STT_OBJECT || s.Size == 0 || s.Name == "" || int(s.Section) >= len(f.Sections) {
+			continue
+		}
+		in := f.Sections[s.Section]
+		if in.Type == elf.SHT_NOBITS || s.Value < in.Addr && f.Type != elf.ET_REL {
+			continue
+		}
+		if _, read := data[s.Section]; !read {
+			data[s.Section] = nil
+			if c.take(int64(min(in.Size, MaxSize+1))) {
+				data[s.Section], _ = in.Data()
+			}
+		}
+		from := s.Value
+		if f.Type != elf.ET_REL {
+			from -= in.Addr
+		}
+		bytesOf := data[s.Section]
+		if from > uint64(len(bytesOf)) || s.Size > uint64(len(bytesOf))-from {
+			continue
+		}
+		out[s.Name] = bytesOf[from : from+s.Size]
+	}
+	return out
+}

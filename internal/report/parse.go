@@ -1,0 +1,131 @@
+package report
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Parse reads a report as [Decode] does, and returns all of it.
+func Parse(data []byte) (*Report, error) {
+	in, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("read report: %w", err)
+	}
+	r := &Report{
+		Started: in.Started, Finished: in.Finished, Host: in.Host, StoreRoot: in.StoreRoot, Tool: in.Tool, Nix: in.Nix,
+		Against: in.Against, Configuration: in.Configuration, Unsafe: in.Unsafe, More: in.Counts,
+	}
+	c := in.Coverage
+	r.Coverage = Coverage{
+		Paths: c.Paths, Hashed: c.Hashed, Files: c.Files, Bytes: c.Bytes, FromCache: c.FromCache, Paused: seconds(c.PausedSeconds),
+		Remembered: c.Remembered, Overdue: c.Overdue, DatabaseReadOnly: c.DatabaseReadOnly,
+	}
+	if r.Coverage.Read, err = nar.ParseReadMode(c.Read); err != nil {
+		return nil, fmt.Errorf("read report: coverage.read is %q", clipped(c.Read))
+	}
+	for _, o := range c.Origins {
+		r.Coverage.Origins = append(r.Coverage.Origins, Origin{Dir: o.Dir, Type: o.Type, Source: o.Source, Device: o.Device, Root: o.Root, Point: o.MountPoint})
+	}
+	if rel := in.Release; rel != nil {
+		r.Release = &Release{
+			Tag: rel.Tag, Commit: rel.Commit, Created: timeOrZero(rel.CreatedAt), BestBefore: timeOrZero(rel.BestBefore), Source: rel.Source,
+			Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
+		}
+	}
+	for _, t := range in.Tiers {
+		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})
+	}
+	for i := range in.Findings {
+		f, err := in.Findings[i].finding()
+		if err != nil {
+			return nil, fmt.Errorf("read report: finding %d: %w", i+1, err)
+		}
+		r.More[f.Class()]--
+		r.Findings = append(r.Findings, f)
+	}
+	return r, nil
+}
+
+func (in *jsonFinding) finding() (Finding, error) {
+	f := Finding{
+		Tier: in.Tier, Cause: in.Cause, Path: in.Path, Field: in.Field, Want: in.Want, Got: in.Got, Detail: in.Detail,
+		MoreFiles: in.MoreFiles, ConsequenceOf: in.ConsequenceOf,
+	}
+	if _, known := causes[in.Cause]; !known {
+		f.class = in.Class
+	}
+	if in.PathBase64 != nil {
+		raw, err := base64.StdEncoding.DecodeString(*in.PathBase64)
+		if err != nil {
+			return f, errors.New("pathBase64 is no base64")
+		}
+		f.Path = string(raw)
+	}
+	for _, file := range in.Files {
+		change := closure.FileChange{Kind: file.Change}
+		switch {
+		case file.Name != nil:
+			change.Path = *file.Name
+		case file.NameBase64 != nil:
+			raw, err := base64.StdEncoding.DecodeString(*file.NameBase64)
+			if err != nil {
+				return f, errors.New("nameBase64 is no base64")
+			}
+			change.Path = string(raw)
+		}
+		var err error
+		if change.Want, err = undescribe(change.Path, file.Want); err != nil {
+			return f, err
+		}
+		if change.Got, err = undescribe(change.Path, file.Got); err != nil {
+			return f, err
+		}
+		f.Files = append(f.Files, change)
+	}
+	return f, nil
+}
+
+// undescribe is the inverse of describe.
+func undescribe(path, s string) (nar.Entry, error) {
+	e := nar.Entry{Path: path}
+	switch {
+	case s == "":
+		return nar.Entry{}, nil
+	case s == "directory":
+		e.Type = nar.Directory
+		return e, nil
+	}
+	if target, ok := strings.CutPrefix(s, "symlink to "); ok {
+		e.Type = nar.Symlink
+		var err error
+		if e.Target, err = strconv.Unquote(`"` + strings.ReplaceAll(target, `"`, `\"`) + `"`); err != nil {
+			return e, fmt.Errorf("%q is no target of a link", clipped(target))
+		}
+		return e, nil
+	}
+	e.Type = nar.Regular
+	s, e.Executable = strings.CutPrefix(s, "executable ")
+	var hash string
+	if n, err := fmt.Sscanf(s, "regular %d bytes %s", &e.Size, &hash); n != 2 || err != nil {
+		return e, fmt.Errorf("%q says nothing of a file", clipped(s))
+	}
+	var err error
+	e.SHA256, err = nar.ParseHash(hash)
+	return e, err
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

@@ -1,0 +1,56 @@
+package report
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// TestParse: what was written is read again, whatever it holds; a report of which not
+// all findings are listed counts the rest.
+func TestParse(t *testing.T) {
+	for name, make := range reports {
+		t.Run(name, func(t *testing.T) {
+			r := make()
+			var b, again bytes.Buffer
+			if err := r.WriteJSON(&b); err != nil {
+				t.Fatal(err)
+			}
+			got, err := Parse(b.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := got.WriteJSON(&again); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(b.String(), again.String()); diff != "" {
+				t.Error(diff)
+			}
+			if got.Verdict() != r.Verdict() || !cmp.Equal(got.Counts(), r.Counts()) {
+				t.Errorf("%s, %v; want %s, %v", got.Verdict(), got.Counts(), r.Verdict(), r.Counts())
+			}
+			if diff := cmp.Diff(r.Findings, got.Findings, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Finding{}), cmpopts.IgnoreFields(nar.Entry{}, "Path")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestParseLater: of a cause that only a later program knows, the class counts.
+func TestParseLater(t *testing.T) {
+	r := verified()
+	r.Findings = []Finding{{Tier: TierLive, Cause: OtherSystem}}
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse([]byte(strings.ReplaceAll(b.String(), string(OtherSystem), "some-later-cause")))
+	if err != nil || got.Verdict() != Drifted || got.Findings[0].Class() != Drift {
+		t.Errorf("%v, %v", got, err)
+	}
+}
