@@ -41,6 +41,21 @@ func compressionOf(head []byte) compression {
 	return plain
 }
 
+// Decompress returns what r expands to, which is compressed with gzip, zstd or xz;
+// anything else is [ErrUnsupported]. How much it expands to is for the caller to bound.
+func Decompress(r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReader(r)
+	head, err := buffered.Peek(len(magicXz))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	c := compressionOf(head)
+	if c == plain {
+		return nil, ErrUnsupported
+	}
+	return decompress(buffered, c, false)
+}
+
 // isSkippable reports whether head begins a frame of zstd that holds no data.
 func isSkippable(head []byte) bool {
 	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
