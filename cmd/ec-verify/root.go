@@ -68,6 +68,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newManifestCommand(a),
 		newReleaseCommand(a),
 		newCompareCommand(a),
+		newExplainCommand(a),
 		newImagesCommand(a),
 		newNetbootCommand(a),
 		newHashCommand(a),

@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/explain"
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/verify"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Limits of what diffoscope may take for one file.
+const (
+	diffoscopeTime   = 5 * time.Minute
+	diffoscopeOutput = 1 << 20
+)
+
+type explainFlags struct {
+	trust         trustFlags
+	against       string
+	configuration string
+	storeRoot     string
+	from          string
+	report        string
+	with          string
+}
+
+func newExplainCommand(a *app) *cobra.Command {
+	var flags explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain PATH|FINDING",
+		Short: "say what differs in a path, to the byte, and where it comes from",
+		Long: `Explain a store path, a file in one, or a link that leads to one: which files
+differ from the release, and what within them. FINDING is the number of a
+finding in the JSON report that --report names, counted from 1.
+
+The release says what each file should be. Bytes are compared where an
+original is at hand: --from names the root of another system or store, such as
+a mounted medium, or what "nix build --store DIR" has built. It is believed as
+far as its NAR hash is the release's. Texts are compared by line, ELF files by
+section and symbol, archives and images by member, headers by field; of
+anything else the bytes about the first difference are shown. What looks like
+one of the usual causes of builds that differ is named: a date, a host name, a
+build directory, a number of cores, an order, a random id. Whoever altered a
+file can have made it look so.
+
+It also says why the path is in the system, by the shortest chain of
+references, which derivation makes it, and which locked input of the flake
+that takes.
+
+Nothing is changed or remembered, and no file of the examined store is
+executed.
+
+Exit codes: 0 where the path is the release's, 1 where it differs, 3 where the
+release is not trusted, 4 where it could not be told.`,
+		Example: `  ec-verify explain /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1 --from /mnt
+  ec-verify explain /run/current-system/sw/bin/bash
+  ec-verify explain 1 --report report.json --from /mnt --with diffoscope`,
+		Args: argCount(1, 1, "one path, or the number of a finding"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd, args[0], flags) },
+	}
+	flags.trust.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: the accepted one that has the path)")
+	f.StringVar(&flags.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
+	f.StringVar(&flags.storeRoot, "store-root", "", "the path is on the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&flags.from, "from", "", "take the original from the store below the root `DIR`")
+	f.StringVar(&flags.report, "report", "", "FINDING is one of the JSON report in `FILE`")
+	f.StringVar(&flags.with, "with", "", "have files compared by `PROGRAM` as well: diffoscope")
+	complete(cmd, "with", "diffoscope")
+	for _, dir := range []string{"store-root", "from"} {
+		if err := cmd.MarkFlagDirname(dir); err != nil {
+			panic(err)
+		}
+	}
+	return cmd
+}
+
+// asked is what is to be explained.
+type asked struct {
+	finding *report.Finding
+	name    string // a path
+	tag     string // the release that the finding is about
+}
+
+func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error {
+	ctx := cmd.Context()
+	c, err := flags.trust.load(a, cmd)
+	if err != nil {
+		return err
+	}
+	what, err := flags.asked(arg, &c)
+	if err != nil {
+		return err
+	}
+	var diffoscope *explain.Diffoscope
+	if flags.with != "" {
+		if diffoscope, err = flags.diffoscope(); err != nil {
+			return err
+		}
+	}
+	if cmd.Flags().Changed("store-root") {
+		c.StoreRoot = flags.storeRoot
+	}
+	if flags.configuration != "" {
+		c.Configuration = flags.configuration
+	}
+	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	path, file, err := storePath(store, what.name)
+	if err != nil {
+		if what.finding != nil {
+			return a.explainFinding(what.finding)
+		}
+		return usageError{err}
+	}
+	x := &explain.Explainer{Store: store}
+	if flags.from != "" {
+		if x.Original, err = nixstore.OpenStore(flags.from, c.StoreDir); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		defer x.Original.Close()
+	}
+	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, store, what.tag, path); err != nil {
+		return err
+	}
+	e, err := x.Explain(ctx, path, file)
+	if err != nil {
+		return err
+	}
+	out := &explained{Explanation: e, finding: what.finding, tag: string(x.Release.Tag()), configuration: x.Configuration, from: flags.from}
+	if diffoscope != nil {
+		if err := out.handOver(ctx, diffoscope, x); err != nil {
+			return err
+		}
+	}
+	if a.output == "json" {
+		err = a.printJSON(newExplanationJSON(out))
+	} else {
+		err = out.write(a.stdout)
+	}
+	if err != nil {
+		return err
+	}
+	switch e.Disk.State {
+	case explain.Same:
+		return nil
+	case explain.Unreadable:
+		return verdictError{report.Unsettled}
+	}
+	return verdictError{report.Drifted}
+}
+
+// asked returns what arg is: a path, or the number of a finding.
+func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
+	what := asked{name: arg, tag: f.against}
+	n, err := strconv.Atoi(arg)
+	switch {
+	case err != nil && f.report != "":
+		return what, usageError{fmt.Errorf("%q is no number of a finding in --report %q", arg, f.report)}
+	case err != nil:
+		return what, nil
+	case f.report == "":
+		return what, usageError{fmt.Errorf("finding %d: --report FILE is missing, the JSON report that has it", n)}
+	}
+	r, err := readReport(f.report)
+	if err != nil {
+		return what, err
+	}
+	if n < 1 || n > len(r.Findings) {
+		return what, usageError{fmt.Errorf("finding %d: the report lists %d", n, len(r.Findings))}
+	}
+	what.finding = &r.Findings[n-1]
+	what.name = what.finding.Path
+	if what.tag == "" && r.Release != nil {
+		what.tag = r.Release.Tag
+	}
+	if c.Configuration == "" && r.Release != nil {
+		c.Configuration = r.Configuration
+	}
+	if c.StoreRoot == "" {
+		c.StoreRoot = r.StoreRoot
+	}
+	return what, nil
+}
+
+// maxReport bounds a JSON report that is read, in bytes.
+const maxReport = 64 << 20
+
+// readReport reads the JSON report in the file name, "-" for standard input.
+func readReport(name string) (*report.Report, error) {
+	var data []byte
+	var err error
+	if name == "-" {
+		if data, err = io.ReadAll(io.LimitReader(os.Stdin, maxReport+1)); err == nil && len(data) > maxReport {
+			err = fmt.Errorf("the report is larger than %d bytes", maxReport)
+		}
+	} else {
+		data, err = hostfile.ReadSmall(name, maxReport)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := report.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (ec-verify --output json writes one)", name, err)
+	}
+	return r, nil
+}
+
+func (f *explainFlags) diffoscope() (*explain.Diffoscope, error) {
+	switch {
+	case f.with != "diffoscope":
+		return nil, usageError{fmt.Errorf("--with %q: want diffoscope", f.with)}
+	case f.from == "":
+		return nil, usageError{errors.New("--with diffoscope compares with an original: give --from DIR as well")}
+	}
+	program, err := explain.FindDiffoscope()
+	if err != nil {
+		return nil, fmt.Errorf("--with diffoscope: %w", err)
+	}
+	return &explain.Diffoscope{Program: program, Time: diffoscopeTime, Output: diffoscopeOutput}, nil
+}
+
+// storePath returns the store path that name is, is in, or leads to, and the rest.
+func storePath(store *nixstore.Store, name string) (closure.StorePath, string, error) {
+	if p, rest, err := store.Dir().Within(filepath.Clean(name)); err == nil {
+		return p, strings.TrimPrefix(rest, "/"), nil
+	}
+	if !filepath.IsAbs(name) {
+		return "", "", fmt.Errorf("%q is neither a store path nor an absolute path that leads to one", name)
+	}
+	p, rest, err := store.ResolveLink(name)
+	if err != nil && p == "" {
+		return "", "", fmt.Errorf("%q does not lead to a store path: %w", name, err)
+	}
+	return p, strings.TrimPrefix(rest, "/"), nil
+}
+
+// explainedBy returns the release of tag; without one, of those that are accepted the
+// one that the machine runs or else boots, or else the first that has path.
+func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.Store, tag string, path closure.StorePath) (*release.Release, string, error) {
+	progress := new(release.Progress)
+	finder, err := newLooker(c, progress)
+	if err != nil {
+		return nil, "", err
+	}
+	defer a.watchFetch(progress)()
+	if tag != "" {
+		r, err := findRelease(ctx, finder, tag)
+		if err != nil {
+			return nil, "", err
+		}
+		configuration, err := onlyConfiguration(c, r)
+		return r, configuration, err
+	}
+	if len(c.Release.Accept) == 0 {
+		return nil, "", configError{errNoRelease}
+	}
+	var system closure.StorePath
+	for _, link := range []string{verify.CurrentSystem, verify.SystemProfile} {
+		if p, _, err := store.ResolveLink(link); err == nil {
+			system = p
+			break
+		}
+	}
+	var best *release.Release
+	var name string
+	rank := 0
+	var failed error
+	for _, found := range finder.FindAccepted(ctx) {
+		if found.Err != nil {
+			failed = found.Err
+			continue
+		}
+		configuration, err := onlyConfiguration(c, found.Release)
+		if err != nil {
+			failed = err
+			continue
+		}
+		m, err := found.Release.Manifest(ctx, configuration)
+		if err != nil {
+			failed = err
+			continue
+		}
+		now := 1
+		if _, has := m.Closure()[path]; has {
+			now = 2
+		}
+		if m.Toplevel.OutPath == system {
+			now = 3
+		}
+		if now > rank {
+			best, name, rank = found.Release, configuration, now
+		}
+	}
+	if best == nil {
+		return nil, "", failed
+	}
+	return best, name, nil
+}
+
+// onlyConfiguration returns the configuration that c names, or else the only one of r.
+func onlyConfiguration(c config.Config, r *release.Release) (string, error) {
+	all := r.Info().Configurations
+	switch {
+	case c.Configuration != "":
+		return c.Configuration, nil
+	case len(all) == 1:
+		return all[0], nil
+	}
+	return "", usageError{fmt.Errorf("release %s has the configurations %s: choose one with --configuration", r.Tag(), strings.Join(all, ", "))}
+}
+
+// explainFinding says what a finding means that is about no store path.
+func (a *app) explainFinding(f *report.Finding) error {
+	if a.output == "json" {
+		return usageError{errors.New("--output json: the finding is about no store path; the report has all of it")}
+	}
+	if _, err := fmt.Fprintf(a.stdout, "%s\n", f.Line()); err != nil {
+		return err
+	}
+	if next := report.Next(f.Cause); next != "" {
+		if _, err := fmt.Fprintf(a.stdout, "  → %s\n", next); err != nil {
+			return err
+		}
+	}
+	switch f.Class() {
+	case report.Drift:
+		return verdictError{report.Drifted}
+	case report.Untrusted:
+		return verdictError{report.Refused}
+	case report.Inconclusive:
+		return verdictError{report.Unsettled}
+	}
+	return nil
+}

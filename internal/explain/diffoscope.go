@@ -1,0 +1,105 @@
+package explain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Diffoscope hands files over to diffoscope, where that is installed.
+type Diffoscope struct {
+	Program string        // from [FindDiffoscope]
+	Time    time.Duration // that one file may take
+	Output  int64         // bytes that are read of what it says of one file
+}
+
+// FindDiffoscope returns the program; nobody but root and the running user may be able
+// to change it.
+func FindDiffoscope() (string, error) {
+	name, err := exec.LookPath("diffoscope")
+	if err != nil {
+		return "", errors.New("diffoscope is not installed, or not on PATH")
+	}
+	if name, err = filepath.Abs(name); err != nil {
+		return "", err
+	}
+	return name, hostfile.CheckOwn(name)
+}
+
+// Compare returns what diffoscope says of one file: raw bytes, which may be what
+// somebody made up. The files are copied into a directory of their own; diffoscope
+// sees nothing else of the machine under examination.
+func (d *Diffoscope) Compare(ctx context.Context, original, store *nixstore.Store, path closure.StorePath, f closure.FileChange) ([]byte, error) {
+	want, err := read(original, path, f.Want)
+	if err != nil {
+		return nil, err
+	}
+	got, err := read(store, path, f.Got)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", ".ec-verify-explain-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	// Its suffix tells diffoscope what a file is; nothing else of the name is used.
+	suffix := filepath.Ext(f.Path)
+	for _, c := range suffix {
+		if c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			suffix = ""
+			break
+		}
+	}
+	for name, data := range map[string][]byte{"original" + suffix: want, "found" + suffix: got} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o400); err != nil {
+			return nil, err
+		}
+	}
+	return d.run(ctx, dir, "original"+suffix, "found"+suffix)
+}
+
+func (d *Diffoscope) run(ctx context.Context, dir, a, b string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Time)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, d.Program, "--text", "-", "--no-progress", "--max-text-report-size", strconv.FormatInt(d.Output, 10), a, b) //nolint:gosec // the program is root's, see FindDiffoscope
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C.UTF-8"}
+	cmd.WaitDelay = time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(out, d.Output+1))
+	cut := int64(len(data)) > d.Output
+	if cut {
+		data = data[:d.Output]
+		cancel()
+	}
+	failed := cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err != nil:
+		return data, err
+	case cut:
+		return data, fmt.Errorf("it says more than %d bytes; the rest is cut", d.Output)
+	case ctx.Err() != nil:
+		return data, fmt.Errorf("it took longer than %s", d.Time)
+	case errors.As(failed, &exit) && exit.ExitCode() == 1: // they differ
+		return data, nil
+	}
+	return data, failed
+}

@@ -1,0 +1,150 @@
+package explain
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/flakelock"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/rebuild/drvdiff"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Origin says what a path comes from, as the release's own files have it.
+type Origin struct {
+	// Commit is the one that the release was built from; "" where it names none.
+	Commit string
+	// Deriver is the derivation that makes the path; "" for a source.
+	Deriver closure.StorePath
+	// Builder is what the derivation runs, with its arguments.
+	Builder []string
+	// Fetched is where the derivation fetches a fixed output from.
+	Fetched []string
+	// Sources are the files and directories that the derivation takes as they are.
+	Sources []closure.StorePath
+	// FlakeSource says that the path is, or that the derivation takes, the flake's own
+	// source.
+	FlakeSource bool
+	// Inputs are the locked inputs that the path is, or that the derivation takes.
+	Inputs []flakelock.Input
+	// All are the locked inputs of the flake, any of which may have said what the
+	// derivation is.
+	All []flakelock.Input
+}
+
+// origin tells what the path comes from. What the release lacks for it is a note.
+func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manifest) error {
+	o := &e.Origin
+	o.Commit = x.Release.Info().Commit
+	o.Deriver = e.Want.Deriver
+	if e.Want.Path == "" {
+		return nil
+	}
+	all, err := x.inputs(m)
+	if err != nil {
+		e.Notes = append(e.Notes, "the inputs of the flake are not known: "+err.Error())
+	}
+	o.All = all
+	source := m.StoreDir.SourcePath(m.Source.NarHash, "source")
+	mentions := []string{string(e.Path)}
+	if o.Deriver != "" {
+		drv, err := x.derivation(ctx, m, o.Deriver)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			var untrusted *release.UntrustedError
+			if errors.As(err, &untrusted) {
+				return err
+			}
+			e.Notes = append(e.Notes, "what the derivation says is not known: "+err.Error())
+			return nil
+		}
+		mentions = o.take(drv)
+	}
+	has := func(p closure.StorePath) bool {
+		return slices.ContainsFunc(mentions, func(s string) bool { return strings.Contains(s, string(p)) })
+	}
+	o.FlakeSource = has(source)
+	for _, in := range all {
+		if has(in.Path) {
+			o.Inputs = append(o.Inputs, in)
+		}
+	}
+	return nil
+}
+
+// take keeps what people want to know of a derivation, and returns all texts of it
+// that may name a source.
+func (o *Origin) take(d *nixstore.Derivation) (mentions []string) {
+	o.Builder = append([]string{d.Builder}, d.Args...)
+	o.Sources = d.InputSources
+	for _, output := range d.Outputs {
+		if output.Hash == "" {
+			continue
+		}
+		for _, name := range []string{"url", "urls"} {
+			o.Fetched = append(o.Fetched, strings.Fields(d.Env[name])...)
+		}
+	}
+	mentions = append(mentions, o.Builder...)
+	for _, p := range d.InputSources {
+		mentions = append(mentions, string(p))
+	}
+	for _, value := range d.Env {
+		mentions = append(mentions, value)
+	}
+	return mentions
+}
+
+// derivation returns a derivation of the release.
+func (x *Explainer) derivation(ctx context.Context, m *closure.Manifest, p closure.StorePath) (*nixstore.Derivation, error) {
+	var graph nixstore.Graph
+	err := x.asset(ctx, release.DerivationsName(x.Configuration), func(r io.Reader) error {
+		var err error
+		graph, err = drvdiff.Read(r, x.Configuration, m.Toplevel.DrvPath)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if d := graph[p]; d != nil {
+		return d, nil
+	}
+	return nil, errors.New("the release's derivations do not have " + string(p))
+}
+
+// inputs returns the locked inputs of the release's flake, by the lock file in the
+// store, if that is the release's.
+func (x *Explainer) inputs(m *closure.Manifest) ([]flakelock.Input, error) {
+	if m.Source.LockNarHash.IsZero() {
+		return nil, nil
+	}
+	lock, err := x.Store.ReadFile(m.StoreDir.SourcePath(m.Source.NarHash, "source"), m.Source.LockFile(), flakelock.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	b := nar.NewBuilder(nil)
+	if err := b.Add(nar.Entry{Type: nar.Regular, Size: int64(len(lock))}); err != nil {
+		return nil, err
+	}
+	if _, err := b.Write(lock); err != nil {
+		return nil, err
+	}
+	sum, err := b.Sum()
+	if err != nil {
+		return nil, err
+	}
+	if sum.Hash != m.Source.LockNarHash {
+		return nil, errors.New("the lock file in the store is not the release's")
+	}
+	return flakelock.Parse(m.StoreDir, lock)
+}
+
+func contentHash(data []byte) nar.Hash { return nar.Hash(sha256.Sum256(data)) }
