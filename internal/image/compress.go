@@ -53,7 +53,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	if c == plain {
 		return nil, ErrUnsupported
 	}
-	return decompress(buffered, c, false)
+	return decompress(buffered, c, false, maxWindow)
 }
 
 // isSkippable reports whether head begins a frame of zstd that holds no data.
