@@ -199,6 +199,7 @@ func TestDamage(t *testing.T) {
 		{"a table more", sql("create table more (x)"), "tables"},
 		{"a table less", sql("drop table runs"), "tables"},
 		{"a trigger", sql("create trigger t after insert on runs begin delete from checks; end"), "tables"},
+		{"the standing", sql("insert or replace into standing values (1, 'verified', 0)"), "standing"},
 		{"a time in a run", sql("update runs set started = started + 1 where id = 1"), "run 1"},
 		{"an end taken away", sql("update runs set ended = null where id = 1"), "run 1"},
 		{"an end of 1970", sql("update runs set ended = 0 where id = 3"), "run 3"},
@@ -331,7 +332,7 @@ func TestNewer(t *testing.T) {
 	for name, open := range map[string]func(context.Context, string, Options) (*Ledger, error){"Open": Open, "OpenReadOnly": OpenReadOnly} {
 		_, err := open(t.Context(), dir, Options{})
 		var newer *NewerError
-		if !errors.As(err, &newer) || newer.Version != schemaVersion+1 || !strings.Contains(err.Error(), "schema version 2, this program reads 1") {
+		if !errors.As(err, &newer) || newer.Version != schemaVersion+1 || !strings.Contains(err.Error(), "schema version 3, this program reads 2") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -82,11 +82,11 @@ func addMembers(ctx context.Context, tx *sql.Tx, h head) error {
 	return nil
 }
 
-// prune forgets all but the last inventories of a tier, and the items that none
-// of them holds, with their checks.
+// prune forgets all but the last inventories of a tier, that of looks apart, and the
+// items that none of them holds, with their checks.
 func prune(ctx context.Context, tx *sql.Tx, tier Tier) error {
-	if _, err := tx.ExecContext(ctx, `delete from inventories where tier = ? and id not in
-		(select id from inventories where tier = ? order by run desc, id desc limit ?)`,
+	if _, err := tx.ExecContext(ctx, `delete from inventories where tier = ? and tag != '' and id not in
+		(select id from inventories where tier = ? and tag != '' order by run desc, id desc limit ?)`,
 		string(tier), string(tier), keptInventories); err != nil {
 		return err
 	}

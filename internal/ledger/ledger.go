@@ -98,7 +98,7 @@ func (l *Ledger) transact(ctx context.Context, doing string, readOnly bool, f fu
 		// Whatever this says, the error before it says more.
 		_ = tx.Rollback()
 	}
-	if errors.Is(err, errEmpty) {
+	if errors.Is(err, errEmpty) || errors.Is(err, errOld) {
 		return err
 	}
 	return l.word(ctx, doing, err)

@@ -77,6 +77,11 @@ func (l *Ledger) open(ctx context.Context) error {
 		return fmt.Errorf("open ledger %s: %w", l.file, err)
 	}
 	err = l.load(ctx, "rwc")
+	if errors.Is(err, errOld) {
+		if err = l.upgrade(ctx); err == nil {
+			err = l.checkAll(ctx, nil)
+		}
+	}
 	var bad *DamagedError
 	if errors.As(err, &bad) {
 		err = l.replace(ctx, bad)
@@ -108,6 +113,9 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 		}
 	}
 	err = l.load(ctx, mode)
+	if errors.Is(err, errOld) {
+		return fmt.Errorf("open ledger %s: %w", l.file, err)
+	}
 	if errors.Is(err, errEmpty) {
 		return &fs.PathError{Op: "open ledger", Path: l.file, Err: fs.ErrNotExist}
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -19,8 +20,9 @@ const flushEvery = time.Second
 // Recorder writes down what one run does. It is safe for concurrent use; End or
 // Close ends it.
 type Recorder struct {
-	l   *Ledger
-	run Run
+	l    *Ledger
+	run  Run
+	look bool
 
 	mu      sync.Mutex
 	against map[Tier]Manifest
@@ -52,8 +54,19 @@ type Outcome struct {
 // Begin records that a run begins, of the program in version tool, and forgets
 // the oldest runs. Results are written from then on until the Recorder ends.
 func (l *Ledger) Begin(ctx context.Context, tool string) (*Recorder, error) {
+	return l.begin(ctx, tool, false)
+}
+
+// BeginLook is Begin for a run that asks for something of its own. What it finds is
+// remembered, and what it expects is owed by nobody: [Ledger.State] has it not, and
+// the next look forgets it.
+func (l *Ledger) BeginLook(ctx context.Context, tool string) (*Recorder, error) {
+	return l.begin(ctx, tool, true)
+}
+
+func (l *Ledger) begin(ctx context.Context, tool string, look bool) (*Recorder, error) {
 	r := &Recorder{
-		l: l, run: Run{Started: fromMilli(toMilli(l.now())), Tool: clip(tool)},
+		l: l, look: look, run: Run{Started: fromMilli(toMilli(l.now())), Tool: clip(tool)},
 		against: make(map[Tier]Manifest), stop: make(chan struct{}),
 	}
 	err := l.write(ctx, func(tx *sql.Tx) error {
@@ -97,7 +110,11 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	if err := inv.checkItems(); err != nil {
 		return err
 	}
-	if err := r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, inv) }); err != nil {
+	kept := inv
+	if r.look {
+		kept.Manifest = Manifest{}
+	}
+	if err := r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, kept) }); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -158,6 +175,11 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	err := r.l.write(ctx, func(tx *sql.Tx) error {
 		if err := putChecks(ctx, tx, batch); err != nil || run == nil {
 			return err
+		}
+		if told := run.End.Standing; told != "" {
+			if _, err := tx.ExecContext(ctx, "insert or replace into standing (only, told, sum) values (1, ?, ?)", told, rowSum(told)); err != nil {
+				return err
+			}
 		}
 		return putRun(ctx, tx, *run)
 	})
@@ -263,6 +285,9 @@ func (r *Recorder) End(ctx context.Context, end End) error {
 	end.At = fromMilli(toMilli(r.l.now()))
 	end.Verdict, end.Configuration, end.Unsafe = clip(end.Verdict), clip(end.Configuration), clip(end.Unsafe)
 	end.Manifest.Tag = clip(end.Manifest.Tag)
+	if len(end.Standing) > MaxStanding {
+		return fmt.Errorf("the standing has %d bytes, more than %d", len(end.Standing), MaxStanding)
+	}
 	r.run.End = &end
 	return r.flush(ctx, &r.run)
 }

@@ -3,7 +3,9 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"every.channel/ec-verify/pkg/closure"
@@ -158,12 +160,15 @@ type head struct {
 	Inventory
 }
 
+// ofLook reports whether h is the inventory of looks, which is of no release.
+func (h head) ofLook() bool { return h.Manifest.Tag == "" }
+
 func (h head) sum() int64 {
 	return rowSum(h.id, h.run, string(h.Tier), h.Manifest.Tag, h.Manifest.SHA256, h.digest)
 }
 
 // queryInventories returns the inventories of one tier without their items, the
-// one used last first.
+// one used last first, and that of looks after them.
 func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error) {
 	rows, err := tx.QueryContext(ctx, `select id, run, tag, manifest, digest, sum from inventories
 		where tier = ? order by run desc, id desc`, string(tier))
@@ -190,6 +195,7 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 		}
 		heads = append(heads, h)
 	}
+	slices.SortStableFunc(heads, func(a, b head) int { return int(number(a.ofLook()) - number(b.ofLook())) })
 	return heads, rows.Err()
 }
 
@@ -243,8 +249,30 @@ func (l *Ledger) Records(ctx context.Context, tier Tier) (records Records, err e
 	return records, err
 }
 
-// State is all that is told of one tier: the inventory that was used last, and
-// the records.
+// queryStanding returns the text that the last run by the policy left, "" for none.
+func queryStanding(ctx context.Context, tx *sql.Tx) (told string, err error) {
+	var sum int64
+	err = tx.QueryRowContext(ctx, "select told, sum from standing").Scan(&told, &sum)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err == nil && rowSum(told) != sum {
+		err = damaged("what it says of the machine's standing is not what was written")
+	}
+	return told, err
+}
+
+// Standing returns the text that the last run with one left, see [End]; "" for none.
+func (l *Ledger) Standing(ctx context.Context) (told string, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		told, err = queryStanding(ctx, tx)
+		return err
+	})
+	return told, err
+}
+
+// State is all that is told of one tier: the inventory that a run which was no look
+// used last, and the records.
 type State struct {
 	Inventory Inventory
 	Records   Records
@@ -258,7 +286,7 @@ func (l *Ledger) State(ctx context.Context, tier Tier) (s State, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		s = State{Inventory: Inventory{Tier: tier}}
 		heads, err := queryInventories(ctx, tx, tier)
-		if err != nil || len(heads) == 0 {
+		if err != nil || len(heads) == 0 || heads[0].ofLook() {
 			return err
 		}
 		if s.Inventory, err = heads[0].items(ctx, tx); err != nil {

@@ -12,6 +12,9 @@ type Run struct {
 	Tool string // version of the program
 }
 
+// MaxStanding bounds the standing that a run leaves, in bytes.
+const MaxStanding = 256 << 10
+
 // End is how a run ended.
 type End struct {
 	// At is when; [Recorder.End] sets it.
@@ -25,6 +28,9 @@ type End struct {
 	Findings      Findings
 	// Unsafe names what weakened the run; empty where nothing did.
 	Unsafe string
+	// Standing is what this run leaves known of the machine, in whatever form its
+	// readers agree on, of at most [MaxStanding] bytes; empty to leave what is there.
+	Standing string
 }
 
 // Findings counts the findings of a run by their class.

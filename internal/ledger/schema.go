@@ -13,7 +13,7 @@ const (
 	applicationID = 0x6563766c
 	// schemaVersion is the version of the tables below. What a program of this
 	// version can't read, or would misread, gets a new one.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 // schema makes the tables. SQLite keeps these texts as they are from the table's
@@ -77,7 +77,19 @@ var schema = []string{
 	sum      integer not null,
 	primary key (item, settled)
 ) strict, without rowid`,
+	`CREATE TABLE standing (
+	only integer primary key check (only = 1),
+	told text    not null,
+	sum  integer not null
+) strict`,
 }
+
+// oldTables is how many tables and indices schema version 1 has: those that schema
+// begins with.
+var oldTables = len(schema) - 1
+
+// errOld says that a file is a ledger of schema version 1.
+var errOld = errors.New("it was written by an older ec-verify; the next run, as root, brings it up to date")
 
 // errEmpty says that a file has no tables yet.
 var errEmpty = errors.New("the ledger is empty")
@@ -101,8 +113,24 @@ func (l *Ledger) create(ctx context.Context) error {
 	})
 }
 
+// upgrade adds to a ledger of version 1 what it lacks, unless another process has
+// done so since.
+func (l *Ledger) upgrade(ctx context.Context) error {
+	return l.write(ctx, func(tx *sql.Tx) error {
+		if err := checkSchema(ctx, tx, l.file); !errors.Is(err, errOld) {
+			return err
+		}
+		for _, statement := range append(slices.Clone(schema[oldTables:]), fmt.Sprintf("pragma user_version = %d", schemaVersion)) {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // checkSchema holds a file to the tables of this version. It fails with
-// errEmpty, a [*NewerError], or damage.
+// errEmpty, errOld, a [*NewerError], or damage.
 func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 	var application, version int64
 	if err := tx.QueryRowContext(ctx, "pragma application_id").Scan(&application); err != nil {
@@ -134,6 +162,8 @@ func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 		return damaged("its application id is %#x, a ledger's is %#x", application, applicationID)
 	case version > schemaVersion:
 		return &NewerError{file, version}
+	case version == 1 && slices.Equal(got, schema[:oldTables]):
+		return errOld
 	case version != schemaVersion:
 		return damaged("its schema version is %d", version)
 	case !slices.Equal(got, schema):
@@ -167,6 +197,9 @@ func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 		if _, err := queryRuns(ctx, tx, -1); err != nil {
 			return err
 		}
+		if _, err := queryStanding(ctx, tx); err != nil {
+			return err
+		}
 		for _, tier := range Tiers() {
 			records, err := queryRecords(ctx, tx, tier)
 			if err != nil {
@@ -182,7 +215,7 @@ func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 				if err != nil {
 					return err
 				}
-				if i == 0 {
+				if i == 0 && !head.ofLook() {
 					state.Inventory = inv
 				}
 			}
