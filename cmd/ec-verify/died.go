@@ -32,11 +32,11 @@ func newAfterRunCommand(a *app) *cobra.Command {
 				return err
 			}
 			h, died := runlock.Died(c.StateDir)
-			if !died {
+			if !died || h.Look {
 				return nil
 			}
 			err = fmt.Errorf("a run died: %s ended without a verdict", h)
-			_ = a.newEvents(c, "").fail(cmd.Context(), err, false)
+			_ = a.newEvents(c, c, "").fail(cmd.Context(), err, false)
 			if !a.complainInJournal(err) {
 				fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
 			}

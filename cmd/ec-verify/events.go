@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
 	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/internal/verify"
 )
@@ -49,7 +51,11 @@ func (a *app) complainInJournal(err error) bool {
 	if lost, _ := a.journal.Lost(); lost > 0 {
 		return false
 	}
-	a.journal.Send(systemd.Failed(toolVersion(), err))
+	entry := systemd.Failed(toolVersion(), err)
+	if stopped := (interruption{}); errors.As(err, &stopped) {
+		entry.Priority = journal.PriNotice // somebody wanted it so
+	}
+	a.journal.Send(entry)
 	if lost, _ := a.journal.Lost(); lost > 0 {
 		return false
 	}
@@ -68,10 +74,16 @@ type events struct {
 	journal *systemd.Journal // nil where events go to the log
 	log     zerolog.Logger
 	known   *status // what the ledger says after the run; nil where it can't be read
+	stand   *keeper
 }
 
-func (a *app) newEvents(c config.Config, against string) *events {
-	e := &events{app: a, config: c, run: systemd.Run{Tool: toolVersion(), Against: against}, log: a.logger()}
+// newEvents returns what tells of a run with the configuration c, where the file has
+// policy.
+func (a *app) newEvents(policy, c config.Config, against string) *events {
+	e := &events{
+		app: a, config: c, run: systemd.Run{Tool: toolVersion(), Against: against}, log: a.logger(),
+		stand: &keeper{asked: askedBy(policy, c, against, currentUnit()), owed: owedBy(policy)},
+	}
 	if against == "" {
 		e.run.Against = strings.Join(c.Release.Accept, ", ")
 	}
@@ -89,7 +101,7 @@ func (e *events) begin(v *verify.Verifier) {
 		return
 	}
 	if own, ok := v.Ledger.(stateLedger); ok {
-		own.ended = e.lookAt
+		own.ended, own.stand = e.lookAt, e.stand
 		v.Ledger = own
 	}
 	v.Ledger = startedLedger{v.Ledger, e}
@@ -110,16 +122,40 @@ func (l startedLedger) Begin(ctx context.Context, tool string) (verify.Recorder,
 	return r, err
 }
 
+// settle has r say what standing the run leaves, where the ledger did not.
+func (e *events) settle(ctx context.Context, r *report.Report) {
+	if r.Standing == nil {
+		e.stand.judge(e.before(ctx), r)
+	}
+}
+
+// before returns the standing that the ledger has.
+func (e *events) before(ctx context.Context) standing.Standing {
+	if e.readLedger(ctx); e.known == nil {
+		return standing.Standing{}
+	}
+	return e.known.standing
+}
+
 // end tells how the run that made r ended, and reports whether whoever reads the
 // journal was told all of it, so that the text needs not stand there as well.
 func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	// Also that a run was interrupted is to be told.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ledger.DefaultWait)
 	defer cancel()
-	e.readLedger(ctx)
 	// The verdict comes last, where readers of a log look.
-	e.writeMetrics(r)
-	e.send(append(e.overdue(), systemd.Ended(e.run, r)...)...)
+	entries := systemd.Ended(e.run, r)
+	if r.Standing.Look == "" {
+		e.readLedger(ctx)
+		e.writeMetrics(r)
+		entries = append(e.overdue(), entries...)
+	} else if e.journal != nil {
+		// A look alarms nobody: who asked for it reads what it says.
+		for i := range entries {
+			entries[i].Priority = max(entries[i].Priority, journal.PriNotice)
+		}
+	}
+	e.send(entries...)
 	if e.journal == nil {
 		return false
 	}
@@ -138,7 +174,7 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 // run has open.
 func (e *events) lookAt(ctx context.Context, l *ledger.Ledger) {
 	// Where it can't be told, readLedger tries again, and says why.
-	e.known, _ = statusOf(ctx, l, e.config.Ledger.Policy(), e.config.Read, time.Now())
+	e.known, _ = statusOf(ctx, l, e.wants(), time.Now())
 }
 
 // readLedger sets what is known of this machine after the run, unless it is.
@@ -146,12 +182,17 @@ func (e *events) readLedger(ctx context.Context) {
 	if newLedger(e.config) == nil || e.known != nil {
 		return
 	}
-	known, err := readStatus(ctx, e.config.StateDir, e.config.Ledger.Policy(), e.config.Read, time.Now())
+	known, err := readStatus(ctx, e.config.StateDir, e.wants(), time.Now())
 	if err != nil {
 		e.log.Warn().Err(err).Msg("what earlier runs verified is not known")
 		return
 	}
 	e.known = known
+}
+
+// wants is what the policy asks of what is remembered.
+func (e *events) wants() wants {
+	return wants{e.config.Ledger.Policy(), e.config.Read, e.stand.owed}
 }
 
 // overdue returns what was not checked in time at each tier.

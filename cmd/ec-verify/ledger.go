@@ -7,6 +7,7 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/verify"
 )
 
@@ -18,6 +19,8 @@ func ledgerDir(stateDir string) string { return filepath.Join(stateDir, "ledger"
 // while a run is under way.
 type stateLedger struct {
 	dir string
+	// stand is the standing that runs leave; nil where they leave none.
+	stand *keeper
 	// ended, if not nil, is called with the ledger once the run's end is in it.
 	ended func(ctx context.Context, l *ledger.Ledger)
 }
@@ -36,7 +39,11 @@ func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, e
 	if err != nil {
 		return nil, err
 	}
-	r, err := l.Begin(ctx, tool)
+	begin := l.Begin
+	if s.stand != nil && s.stand.asked.Look() != "" {
+		begin = l.BeginLook
+	}
+	r, err := begin(ctx, tool)
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -57,9 +64,13 @@ func (r runRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Reco
 	return r.ledger.Records(ctx, tier)
 }
 
-func (r runRecorder) End(ctx context.Context, end ledger.End) error {
+func (r runRecorder) End(ctx context.Context, made *report.Report, end ledger.End) error {
+	var failed error
+	if r.of.stand != nil {
+		end.Standing, failed = r.of.stand.after(ctx, r.ledger, r.Run(), made, end)
+	}
 	// That a rest could not be written, End says; Close would say it again.
-	err := r.Recorder.End(ctx, end)
+	err := errors.Join(failed, r.Recorder.End(ctx, end))
 	if err == nil && r.of.ended != nil {
 		r.of.ended(ctx, r.ledger)
 	}

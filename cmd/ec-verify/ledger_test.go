@@ -8,6 +8,7 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/report"
 )
 
 // TestLedgerOfThisMachine: a disk that is looked at from outside is not this
@@ -35,7 +36,7 @@ func TestLedgerOfRun(t *testing.T) {
 		if first := r.SetAside() != ""; first != (run == 0) {
 			t.Errorf("run %d: set aside: %q", run, r.SetAside())
 		}
-		if err := r.End(t.Context(), ledger.End{Verdict: "verified"}); err != nil {
+		if err := r.End(t.Context(), &report.Report{}, ledger.End{Verdict: "verified"}); err != nil {
 			t.Fatal(err)
 		}
 	}

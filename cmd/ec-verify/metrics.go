@@ -7,6 +7,7 @@ import (
 
 	"every.channel/ec-verify/internal/metrics"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
 	"every.channel/ec-verify/internal/systemd"
 )
 
@@ -18,9 +19,9 @@ func (e *events) writeMetrics(r *report.Report) {
 	if e.config.Metrics.File == "" || newLedger(e.config) == nil {
 		return
 	}
-	s := metrics.Snapshot{Report: r}
+	s := metrics.Snapshot{Report: r, Standing: e.stand.now}
 	if e.known != nil {
-		s.Ledger = &metrics.Ledger{Verified: e.known.verified}
+		s.Ledger = &metrics.Ledger{}
 		for _, t := range e.known.Tiers {
 			s.Ledger.Tiers = append(s.Ledger.Tiers, tierMetrics(t))
 		}
@@ -56,12 +57,12 @@ func tierMetrics(t statusTier) metrics.Tier {
 	return m
 }
 
-// fail has the metrics say that no run could be made, for the reason err, so that
-// they do not go on saying what an earlier one found. It returns err.
+// fail has the metrics say that no run of the policy could be made, for the reason
+// err, so that they do not go on saying that the machine is verified. It returns err.
 func (e *events) fail(ctx context.Context, err error, dryRun bool) error {
-	if !dryRun {
-		e.readLedger(ctx)
+	if !dryRun && e.stand.asked.Look() == "" {
 		now := time.Now()
+		e.stand.now = standing.Without(e.before(ctx), now)
 		e.writeMetrics(&report.Report{Started: now, Finished: now, Tool: toolVersion(), Against: e.run.Against})
 	}
 	return err

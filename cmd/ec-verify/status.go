@@ -12,6 +12,7 @@ import (
 
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
 	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -19,17 +20,25 @@ import (
 func newStatusCommand(a *app) *cobra.Command {
 	var contentsEvery, rebuildEvery time.Duration
 	var stateDir string
+	var check bool
+	var maxAge time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "tell what was verified, when, and what comes next",
-		Long: `Tell from the ledger how the last run ended, how much of the system was verified
-in time at each tier, and what is to be checked next; and from the machine whether
-a run is under way, whether a reboot is pending, and when the timer starts the next
-run. Nothing is verified, and nothing is written.
+		Long: `Report from the ledger the machine's standing, which is what the runs of its policy
+say together, how much of the system was verified in time at each tier, and what is
+to be checked next; and from the machine whether a run is under way, whether a
+reboot is pending, and when the timer starts the next run. Nothing is verified, and
+nothing is written.
 
 The exit code is 0 if that could be told, whatever it is, and 4 if not: because
-no run was ever remembered, or because the ledger can't be read.`,
+no run was ever remembered, or because the ledger can't be read.
+
+With --check it is one line, and the exit code is that of the standing: 0 verified,
+1 drifted, 3 untrusted, 4 inconclusive, which is also one that is too old, or after
+which a run died.`,
 		Example: `  ec-verify status
+  ec-verify status --check --max-age 50h
   ec-verify status --output json | jq '.tiers[] | {name, covered, overdue}'
   ec-verify status --contents-every 24h`,
 		Args: noArgs,
@@ -37,6 +46,12 @@ no run was ever remembered, or because the ledger can't be read.`,
 			c, err := a.loadConfig()
 			if err != nil {
 				return err
+			}
+			if check && a.output == "json" {
+				return usageError{errors.New("--check has no --output json: it is one line, and the exit code")}
+			}
+			if maxAge <= 0 || !check && cmd.Flags().Changed("max-age") {
+				return usageError{errors.New("--max-age: want a duration above 0, with --check")}
 			}
 			policy := c.Ledger.Policy()
 			if cmd.Flags().Changed("contents-every") {
@@ -53,7 +68,10 @@ no run was ever remembered, or because the ledger can't be read.`,
 					return usageError{fmt.Errorf("--state-dir %q: want a directory", stateDir)}
 				}
 			}
-			s, err := readStatus(cmd.Context(), c.StateDir, policy, c.Read, time.Now())
+			if err := checkOwnState(c); err != nil {
+				return err
+			}
+			s, err := readStatus(cmd.Context(), c.StateDir, wants{policy, c.Read, owedBy(c)}, time.Now())
 			if err != nil {
 				return err
 			}
@@ -63,6 +81,16 @@ no run was ever remembered, or because the ledger can't be read.`,
 			if !cmd.Flags().Changed("state-dir") { // the units have the configuration's
 				exits, _ := systemd.Exits(cmd.Context(), verifyService, rebuildService)
 				s.Forgotten = s.forgotten(exits)
+			}
+			if check {
+				verdict, line := s.check(maxAge)
+				if _, err := fmt.Fprintln(a.stdout, line); err != nil {
+					return err
+				}
+				if verdict != report.Verified {
+					return verdictError{verdict}
+				}
+				return nil
 			}
 			if a.output == "json" {
 				return a.printJSON(s)
@@ -74,6 +102,8 @@ no run was ever remembered, or because the ledger can't be read.`,
 	f.StringVar(&stateDir, "state-dir", "", "read the ledger in `DIR` (default /var/lib/ec-verify)")
 	f.DurationVar(&contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 168h)")
 	f.DurationVar(&rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 2160h)")
+	f.BoolVar(&check, "check", false, "write one line, and exit by the machine's standing")
+	f.DurationVar(&maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
 	}
@@ -94,29 +124,26 @@ type status struct {
 	Kind          string    `json:"kind"`
 	Now           time.Time `json:"now"`
 	Ledger        string    `json:"ledger"`
-	// LastRun is the last run that ended; nil if none did.
-	LastRun *statusRun `json:"lastRun"`
+	// Standing is what the runs of the policy say together; nil if none ended.
+	Standing *statusStanding `json:"standing"`
+	// LastRun is the last run of the policy that ended; nil if none did.
+	LastRun *standing.Run `json:"lastRun"`
 	// OpenRun is the last run if it recorded no end; nil if it did.
 	OpenRun  *statusOpenRun `json:"openRun"`
 	Tiers    []statusTier   `json:"tiers"`
 	SetAside []string       `json:"setAside"`
 	statusMachine
 
-	// verified is when the last run ended that verified the machine, weakened by
-	// nothing; zero for none.
-	verified time.Time
+	standing standing.Standing
+	// ended is when the last run ended, of the policy or not; zero for none.
+	ended time.Time
 }
 
-type statusRun struct {
-	ID            int64           `json:"id"`
-	Started       time.Time       `json:"started"`
-	Finished      time.Time       `json:"finished"`
-	Verdict       string          `json:"verdict"`
-	Release       *statusRelease  `json:"release"`
-	Configuration string          `json:"configuration"`
-	Findings      ledger.Findings `json:"findings"`
-	Unsafe        string          `json:"unsafe"`
-	Tool          string          `json:"tool"`
+type statusStanding struct {
+	Verdict  report.Verdict     `json:"verdict"`
+	Since    time.Time          `json:"since"`
+	Findings []standing.Finding `json:"findings"`
+	More     int                `json:"moreFindings"`
 }
 
 type statusOpenRun struct {
@@ -125,25 +152,20 @@ type statusOpenRun struct {
 	Tool    string    `json:"tool"`
 }
 
-type statusRelease struct {
-	Tag            string `json:"tag"`
-	ManifestSHA256 string `json:"manifestSha256"`
-}
-
 type statusTier struct {
 	Name ledger.Tier `json:"name"`
 	// Release is nil, and all counts are 0, where nothing was ever expected.
-	Release       *statusRelease `json:"release"`
-	EverySeconds  float64        `json:"everySeconds"`
-	Items         int            `json:"items"`
-	Covered       int            `json:"covered"`
-	Overdue       int            `json:"overdue"`
-	Never         int            `json:"never"`
-	Future        int            `json:"future"`
-	Drifted       int            `json:"drifted"`
-	Oldest        *time.Time     `json:"oldest"`
-	CompleteSince *time.Time     `json:"completeSince"`
-	DriftedItems  []statusItem   `json:"driftedItems"`
+	Release       *standing.Release `json:"release"`
+	EverySeconds  float64           `json:"everySeconds"`
+	Items         int               `json:"items"`
+	Covered       int               `json:"covered"`
+	Overdue       int               `json:"overdue"`
+	Never         int               `json:"never"`
+	Future        int               `json:"future"`
+	Drifted       int               `json:"drifted"`
+	Oldest        *time.Time        `json:"oldest"`
+	CompleteSince *time.Time        `json:"completeSince"`
+	DriftedItems  []statusItem      `json:"driftedItems"`
 	// Pending are the items that the next run has to check for the policy to be
 	// kept, and Next the first of them.
 	Pending int          `json:"pending"`
@@ -158,9 +180,19 @@ type statusItem struct {
 	Cause  string        `json:"cause"`
 }
 
-// readStatus reads the ledger of the state directory dir and holds it against policy. Where paths are
-// to be read from the disk, a check through the page cache counts for nothing.
-func readStatus(ctx context.Context, dir string, policy ledger.Policy, mode nar.ReadMode, now time.Time) (*status, error) {
+// wants is what a policy asks of what is remembered.
+type wants struct {
+	ledger.Policy
+	// read says how: where that is from the disk, a check through the page cache
+	// counts for nothing.
+	read nar.ReadMode
+	// owed says which tiers are asked for at all.
+	owed func(report.TierName) bool
+}
+
+// readStatus reads the ledger of the state directory dir and compares it with what w
+// asks for.
+func readStatus(ctx context.Context, dir string, w wants, now time.Time) (*status, error) {
 	dir = ledgerDir(dir)
 	l, err := ledger.OpenReadOnly(ctx, dir, ledger.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,11 +202,11 @@ func readStatus(ctx context.Context, dir string, policy ledger.Policy, mode nar.
 		return nil, err
 	}
 	defer l.Close()
-	return statusOf(ctx, l, policy, mode, now)
+	return statusOf(ctx, l, w, now)
 }
 
 // statusOf is readStatus of an open ledger.
-func statusOf(ctx context.Context, l *ledger.Ledger, policy ledger.Policy, mode nar.ReadMode, now time.Time) (*status, error) {
+func statusOf(ctx context.Context, l *ledger.Ledger, w wants, now time.Time) (*status, error) {
 	s := &status{
 		SchemaVersion: statusSchema, Kind: statusKind, Now: now.UTC().Truncate(time.Millisecond), Ledger: l.File(),
 		Tiers: []statusTier{},
@@ -191,10 +223,13 @@ func statusOf(ctx context.Context, l *ledger.Ledger, policy ledger.Policy, mode 
 		if err != nil {
 			return nil, err
 		}
-		if tier == ledger.Contents && mode == nar.ReadDisk {
+		if tier == ledger.Contents && w.read == nar.ReadDisk {
 			state.Records = state.Records.FromDisk()
 		}
-		s.Tiers = append(s.Tiers, tierStatus(state, policy.Every(tier), now))
+		if !w.owed(report.TierName(tier)) || s.isOld(state.Inventory.Manifest) {
+			state.Inventory = ledger.Inventory{Tier: tier}
+		}
+		s.Tiers = append(s.Tiers, tierStatus(state, w.Every(tier), now))
 	}
 	return s, nil
 }
@@ -209,28 +244,38 @@ func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 		s.OpenRun = &statusOpenRun{ID: runs[0].ID, Started: runs[0].Started, Tool: runs[0].Tool}
 	}
 	for _, r := range runs {
-		if e := r.End; e != nil && e.Verdict == report.Verified.String() && e.Unsafe == "" {
-			s.verified = e.At
+		if e := r.End; e != nil {
+			s.ended = e.At
 			break
 		}
 	}
-	for _, r := range runs {
-		if e := r.End; e != nil {
-			s.LastRun = &statusRun{
-				ID: r.ID, Started: r.Started, Finished: e.At, Verdict: e.Verdict, Release: releaseOf(e.Manifest),
-				Configuration: e.Configuration, Findings: e.Findings, Unsafe: e.Unsafe, Tool: r.Tool,
-			}
-			break
-		}
+	told, err := l.Standing(ctx)
+	if err != nil {
+		return err
+	}
+	if s.standing, err = standing.Decode(told); err != nil {
+		return fmt.Errorf("the standing in ledger %s: %w", l.File(), err)
+	}
+	if st := s.standing; st.Run != nil {
+		s.LastRun = st.Run
+		s.Standing = &statusStanding{st.Verdict, st.Since, st.Findings, st.More}
 	}
 	return nil
 }
 
-func releaseOf(m ledger.Manifest) *statusRelease {
+// isOld reports whether a manifest is of another release than the one that the
+// machine was last compared with: what that gave to check, nobody asks for any more.
+func (s *status) isOld(m ledger.Manifest) bool {
+	of := standing.Release{Tag: m.Tag, ManifestSHA256: m.SHA256.String()}
+	return s.LastRun != nil && s.LastRun.Release != nil && *s.LastRun.Release != of
+}
+
+// releaseOf returns nil for no release.
+func releaseOf(m ledger.Manifest) *standing.Release {
 	if m == (ledger.Manifest{}) {
 		return nil
 	}
-	return &statusRelease{Tag: m.Tag, ManifestSHA256: m.SHA256.String()}
+	return &standing.Release{Tag: m.Tag, ManifestSHA256: m.SHA256.String()}
 }
 
 // tierStatus holds the state of one tier against a policy that wants everything

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/report"
@@ -56,7 +54,7 @@ func (s *status) forgotten(exits []systemd.Exit) []statusExit {
 	out := []statusExit{}
 	for _, e := range exits {
 		// Both to the second, as systemd's times are here.
-		known := s.LastRun != nil && !e.Began.After(s.LastRun.Finished) || s.OpenRun != nil && !e.Began.After(s.OpenRun.Started)
+		known := !e.Began.After(s.ended) || s.OpenRun != nil && !e.Began.After(s.OpenRun.Started)
 		if !known {
 			out = append(out, statusExit{e.Unit, e.Began, e.Ended, e.Result, e.Status})
 		}
@@ -69,6 +67,8 @@ type statusHolder struct {
 	Since   time.Time `json:"since"`
 	Unit    string    `json:"unit"`
 	Command string    `json:"command"`
+	// Look says that it is no run of the policy.
+	Look bool `json:"look"`
 }
 
 type statusReboot struct {
@@ -89,9 +89,9 @@ type statusTimer struct {
 func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	m := statusMachine{Timers: []statusTimer{}}
 	if h, ok := runlock.Look(c.StateDir); ok {
-		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command}
+		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
 	} else if h, died := runlock.Died(c.StateDir); died {
-		m.Died = &statusHolder{h.PID, h.Since, h.Unit, h.Command}
+		m.Died = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
 	}
 	if c.StoreRoot == "" || c.StoreRoot == "/" {
 		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
@@ -123,28 +123,35 @@ func pendingReboot(booted, profile string) *statusReboot {
 }
 
 // writeMachine writes m for people, as lines of the head of a status.
-func (m *statusMachine) writeMachine(w io.Writer, s *status, color bool) {
-	if h := m.UnderWay; h != nil {
-		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
-		fmt.Fprintf(w, "running   now, by %s\n", report.Escape(who.String()))
+func (m *statusMachine) writeMachine(w io.Writer, s *status) {
+	if m.UnderWay != nil {
+		field(w, "running", "now, by "+report.Escape(m.UnderWay.String()))
 	}
 	if h := m.Died; h != nil {
-		who := runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}
-		fmt.Fprintln(w, paint(fmt.Sprintf("died      %s crashed or was killed without a verdict: what is said of the last run is older", report.Escape(who.String())), text.FgRed, color))
+		what := "what is said of the last run is older"
+		if h.Look {
+			what = "it was a look, and no run of the policy"
+		}
+		field(w, "died", fmt.Sprintf("%s crashed or was killed without a verdict: %s", report.Escape(h.String()), what))
 	}
 	for _, e := range m.Forgotten {
-		fmt.Fprintf(w, "%s\n", paint(fmt.Sprintf("later     %s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
-			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status), text.FgYellow, color))
+		field(w, "later", fmt.Sprintf("%s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
+			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status))
 	}
 	if r := m.Reboot; r != nil {
-		fmt.Fprintf(w, "reboot    %s: it leads to %s, booted is %s\n", paint("pending", text.FgYellow, color), report.Escape(r.Next), report.Escape(r.Booted))
+		const wide = statusWidth - statusLabel - len(",")
+		field(w, "reboot", fmt.Sprintf("pending: it leads to %s, booted is %s", shortened(r.Next, wide), shortened(r.Booted, wide)))
 	}
 	for i := range m.Timers {
-		m.Timers[i].write(w, s, color)
+		m.Timers[i].write(w, s)
 	}
 }
 
-func (t *statusTimer) write(w io.Writer, s *status, color bool) {
+func (h *statusHolder) String() string {
+	return runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}.String()
+}
+
+func (t *statusTimer) write(w io.Writer, s *status) {
 	label, what := "next run", t.Unit
 	if t.Unit == rebuildTimer {
 		label = "rebuild"
@@ -159,12 +166,10 @@ func (t *statusTimer) write(w io.Writer, s *status, color bool) {
 	case systemd.TimerRunning:
 		words = "under way"
 	case systemd.TimerElapsed:
-		words = paint("none", text.FgRed, color)
+		words = "none"
 		what += " has no next run: systemctl status " + t.Unit + " says whether it understands OnCalendar="
 	case systemd.TimerInactive:
-		if words = "none"; t.Unit == verifyTimer {
-			words = paint("none", text.FgYellow, color)
-		}
+		words = "none"
 		what += " is not started"
 	case systemd.TimerAbsent:
 		words, what = "none", what+" is not installed"
@@ -175,5 +180,5 @@ func (t *statusTimer) write(w io.Writer, s *status, color bool) {
 	if t.Unit == rebuildTimer && (t.State == systemd.TimerUnknown || t.State == systemd.TimerAbsent) {
 		return
 	}
-	fmt.Fprintf(w, "%-9s %s\n", label, strings.TrimSpace(fmt.Sprintf("%s (%s)", words, what)))
+	field(w, label, fmt.Sprintf("%s (%s)", words, what))
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -15,11 +16,17 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// statusShown is how many items of a list people are shown.
-const statusShown = 3
+const (
+	// statusShown is how many items of a list people are shown.
+	statusShown = 3
+	// statusWidth is the width of what people read, in columns, and statusLabel that
+	// of what stands before the lines of its head.
+	statusWidth = 80
+	statusLabel = 10
+)
 
-// writeText writes s for people: the last verdict, what was covered at each
-// tier, what drifted, and what comes next.
+// writeText writes s for people: the standing and what it rests on, what was covered
+// at each tier, what drifted, and what comes next.
 func (s *status) writeText(w io.Writer, color bool) error {
 	var b bytes.Buffer
 	s.writeRun(&b, color)
@@ -30,51 +37,105 @@ func (s *status) writeText(w io.Writer, color bool) error {
 			if t.Future == 1 {
 				words = "bears a time to come, and counts"
 			}
-			fmt.Fprintf(&b, "%s: %s %s as overdue: the clock was wrong then, or is now\n\n", t.Name, count(t.Future, "check"), words)
+			fmt.Fprintf(&b, "%s\n\n", wrap(fmt.Sprintf("%s: %s %s as overdue: the clock was wrong then, or is now", t.Name, count(t.Future, "check"), words), 0))
 		}
 	}
-	s.writeItems(&b, "drifted", func(t *statusTier) ([]statusItem, int) { return t.DriftedItems, t.Drifted })
-	s.writeItems(&b, "next", func(t *statusTier) ([]statusItem, int) { return t.Next, t.Pending })
+	listed := s.writeFindings(&b)
+	s.writeItems(&b, "drifted", listed, func(t *statusTier) ([]statusItem, int) { return t.DriftedItems, t.Drifted })
+	s.writeItems(&b, "next", listed, func(t *statusTier) ([]statusItem, int) { return t.Next, t.Pending })
 	if n := len(s.SetAside); n > 0 {
-		fmt.Fprintf(&b, "damaged ledgers lie beside this one as evidence, %d of them; what they remembered is lost:\n  %s\n\n",
+		fmt.Fprintf(&b, "damaged ledgers lie beside this one as evidence, %d of them; what they\nremembered is lost:\n  %s\n\n",
 			n, report.Escape(s.SetAside[n-1]))
 	}
 	_, err := w.Write(append(bytes.TrimRight(b.Bytes(), "\n"), '\n'))
 	return err
 }
 
-func (s *status) writeRun(w io.Writer, color bool) {
-	if r := s.LastRun; r == nil {
-		fmt.Fprintln(w, paint("no verdict yet: no run has ended", text.FgYellow, color))
-	} else {
-		headline := fmt.Sprintf("%s %s", report.Escape(r.Verdict), s.ago(r.Finished))
-		if r.Release != nil {
-			headline += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
+// wrap breaks text between words so that its lines have at most [statusWidth]
+// columns, the first of them after column columns that are taken; the others are
+// indented by as many. A longer word has a line of its own.
+func wrap(text string, column int) string {
+	var b strings.Builder
+	at := column
+	for n, word := range strings.Fields(text) {
+		width := utf8.RuneCountInString(word)
+		switch {
+		case n == 0:
+		case at+1+width > statusWidth:
+			b.WriteString("\n" + strings.Repeat(" ", column))
+			at = column
+		default:
+			b.WriteByte(' ')
+			at++
 		}
-		fmt.Fprintf(w, "%s\n\n", paint(headline, verdictColor(r.Verdict), color))
-		fmt.Fprintf(w, "ended     %s, after %s, ec-verify %s, run %d\n", r.Finished.Format(time.RFC3339), r.Finished.Sub(r.Started).Round(10*time.Millisecond), report.Escape(r.Tool), r.ID)
+		b.WriteString(word)
+		at += width
+	}
+	return b.String()
+}
+
+// field writes a line of the head.
+func field(w io.Writer, label, words string) {
+	fmt.Fprintf(w, "%-*s%s\n", statusLabel, label, wrap(words, statusLabel))
+}
+
+// shortened returns a path, escaped, in at most width columns. What is cut off is at
+// its end, where a store path has its name.
+func shortened(path string, width int) string {
+	runes := []rune(report.Escape(path))
+	if len(runes) <= width {
+		return string(runes)
+	}
+	return string(runes[:width-1]) + "…"
+}
+
+// headline returns the standing in one line.
+func (s *status) headline() string {
+	r := s.LastRun
+	if r == nil {
+		return "no verdict yet: no run of the policy has ended"
+	}
+	line := fmt.Sprintf("%s %s", s.Standing.Verdict, s.ago(r.Finished))
+	if s.Standing.Verdict != r.Verdict || s.Standing.Since.Before(r.Finished) {
+		line = fmt.Sprintf("%s since %s", s.Standing.Verdict, s.ago(s.Standing.Since))
+	}
+	if r.Release != nil {
+		line += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
+	}
+	return line
+}
+
+func (s *status) writeRun(w io.Writer, color bool) {
+	verdict := report.Unsettled
+	if s.Standing != nil {
+		verdict = s.Standing.Verdict
+	}
+	for line := range strings.Lines(wrap(s.headline(), 0)) {
+		fmt.Fprintln(w, paint(strings.TrimSuffix(line, "\n"), verdictColor(verdict), color))
+	}
+	if r := s.LastRun; r != nil {
+		fmt.Fprintln(w)
+		field(w, "last run", fmt.Sprintf("%s %s, %s, after %s, run %d, ec-verify %s", r.Verdict, s.ago(r.Finished),
+			r.Finished.Format(time.RFC3339), r.Finished.Sub(r.Started).Round(10*time.Millisecond), r.ID, report.Escape(r.Tool)))
 		if found := findingsOf(r.Findings); found != "" {
-			fmt.Fprintf(w, "findings  %s\n", found)
+			field(w, "findings", found)
 		}
 		if r.Unsafe != "" {
-			fmt.Fprintf(w, "weakened  by %s\n", report.Escape(r.Unsafe))
+			field(w, "weakened", "by "+report.Escape(r.Unsafe))
 		}
 	}
-	if o := s.OpenRun; o != nil && s.UnderWay == nil {
-		fmt.Fprintf(w, "another   run began %s and has no end yet: it is under way, or was killed\n", s.ago(o.Started))
+	if o := s.OpenRun; o != nil && s.UnderWay == nil && s.Died == nil {
+		field(w, "another", fmt.Sprintf("run began %s and has no end yet: it is under way, or was killed", s.ago(o.Started)))
 	}
-	s.writeMachine(w, s, color)
+	s.writeMachine(w, s)
 	fmt.Fprintln(w)
 }
 
-func findingsOf(f ledger.Findings) string {
+func findingsOf(counts map[report.Class]int) string {
 	var parts []string
-	for _, c := range []struct {
-		n    int
-		what report.Class
-	}{{f.Untrusted, report.Untrusted}, {f.Drift, report.Drift}, {f.Inconclusive, report.Inconclusive}, {f.Notice, report.Notice}} {
-		if c.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.what))
+	for _, c := range []report.Class{report.Untrusted, report.Drift, report.Inconclusive, report.Notice} {
+		if counts[c] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[c], c))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -86,28 +147,27 @@ func (s *status) writeTiers(w io.Writer, color bool) {
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
-	t.AppendHeader(table.Row{"tier", "items", "covered", "overdue", "drifted", "oldest", "complete pass", "asked for"})
+	t.AppendHeader(table.Row{"tier", "items", "covered", "overdue", "drifted", "oldest", "complete", "every"})
+	age := func(at *time.Time, none string) string {
+		if at == nil {
+			return none
+		}
+		return strings.TrimSuffix(s.ago(*at), " ago")
+	}
 	for _, tier := range s.Tiers {
 		if tier.Release == nil {
-			t.AppendRow(table.Row{tier.Name, "-", "-", "-", "-", "-", "-", "nothing was ever asked for"})
+			t.AppendRow(table.Row{tier.Name, "-", "-", "-", "-", "-", "-", "not asked"})
 			continue
 		}
-		overdue, drifted, complete := fmt.Sprint(tier.Overdue), fmt.Sprint(tier.Drifted), "none yet"
+		overdue, drifted := fmt.Sprint(tier.Overdue), fmt.Sprint(tier.Drifted)
 		if tier.Overdue > 0 {
 			overdue = paint(overdue, text.FgYellow, color)
 		}
 		if tier.Drifted > 0 {
 			drifted = paint(drifted, text.FgRed, color)
 		}
-		if tier.CompleteSince != nil {
-			complete = s.ago(*tier.CompleteSince)
-		}
-		oldest := "-"
-		if tier.Oldest != nil {
-			oldest = s.ago(*tier.Oldest)
-		}
 		every := time.Duration(tier.EverySeconds * float64(time.Second))
-		t.AppendRow(table.Row{tier.Name, tier.Items, tier.Covered, overdue, drifted, oldest, complete, "every " + span(every)})
+		t.AppendRow(table.Row{tier.Name, tier.Items, tier.Covered, overdue, drifted, age(tier.Oldest, "-"), age(tier.CompleteSince, "none yet"), span(every)})
 	}
 	var columns []table.ColumnConfig
 	for n := 2; n <= 5; n++ {
@@ -120,23 +180,62 @@ func (s *status) writeTiers(w io.Writer, color bool) {
 	fmt.Fprintln(w)
 }
 
+// writeFindings writes the findings that count, each path once, and returns their
+// paths.
+func (s *status) writeFindings(w io.Writer) map[string]bool {
+	listed := map[string]bool{}
+	if s.Standing == nil || len(s.Standing.Findings) == 0 {
+		return listed
+	}
+	fmt.Fprintln(w, "found")
+	for i, f := range s.Standing.Findings {
+		if f.Path != "" && listed[f.Path] {
+			continue
+		}
+		var why []string
+		for _, same := range s.Standing.Findings[i:] {
+			if same.Path == f.Path && (same.Path != "" || same == f) {
+				why = append(why, fmt.Sprintf("%s [%s, %s]", report.Title(same.Cause), same.Tier, same.Cause))
+			}
+		}
+		indent := 2
+		if f.Path != "" {
+			fmt.Fprintf(w, "  %s\n", shortened(f.Path, statusWidth-2))
+			listed[f.Path], indent = true, 4
+		}
+		fmt.Fprintf(w, "%*s%s\n", indent, "", wrap(fmt.Sprintf("%s, since %s", report.Escape(strings.Join(why, "; ")), s.ago(f.Since)), indent))
+	}
+	if s.Standing.More > 0 {
+		fmt.Fprintf(w, "  … and %d more\n", s.Standing.More)
+	}
+	fmt.Fprintln(w)
+	return listed
+}
+
 // writeItems writes a list of items of each tier, of which there are more than
-// are known here.
-func (s *status) writeItems(w io.Writer, heading string, of func(*statusTier) (listed []statusItem, all int)) {
+// are known here, without those that were listed.
+func (s *status) writeItems(w io.Writer, heading string, listed map[string]bool, of func(*statusTier) (known []statusItem, all int)) {
 	written := false
 	for i := range s.Tiers {
 		t := &s.Tiers[i]
-		listed, all := of(t)
-		for n, item := range listed {
+		known, all := of(t)
+		shown := 0
+		for _, item := range known {
+			if listed[item.Path] {
+				all--
+				continue
+			}
 			if !written {
 				fmt.Fprintln(w, heading)
 				written = true
 			}
-			if n == statusShown {
-				fmt.Fprintf(w, "  %-9s … and %d more\n", t.Name, all-n)
+			if shown == statusShown {
+				fmt.Fprintf(w, "  … and %d more, %s\n", all-shown, t.Name)
 				break
 			}
-			fmt.Fprintf(w, "  %-9s %s, %s\n", t.Name, report.Escape(item.Path), s.history(item))
+			shown++
+			listed[item.Path] = true
+			fmt.Fprintf(w, "  %s\n    %s, %s\n", shortened(item.Path, statusWidth-2), t.Name, s.history(item))
 		}
 	}
 	if written {
@@ -181,11 +280,11 @@ func count(n int, noun string) string {
 }
 
 // verdictColor is green for verified, and yellow for what is no known verdict.
-func verdictColor(verdict string) text.Color {
+func verdictColor(verdict report.Verdict) text.Color {
 	switch verdict {
-	case report.Verified.String():
+	case report.Verified:
 		return text.FgGreen
-	case report.Drifted.String(), report.Refused.String():
+	case report.Drifted, report.Refused:
 		return text.FgRed
 	}
 	return text.FgYellow

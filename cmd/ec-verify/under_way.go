@@ -46,7 +46,7 @@ func pulse(p *verify.Progress, stall time.Duration) (stop func(string)) {
 
 // lockRun takes the lock of the state directory, and waits for it if told to. A
 // disk looked at from outside with nothing kept needs none.
-func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Duration) (*runlock.Lock, error) {
+func (a *app) lockRun(ctx context.Context, c config.Config, look bool, flags *verifyFlags) (*runlock.Lock, error) {
 	if newLedger(c) == nil && c.UnsafeUnsigned {
 		return nil, nil
 	}
@@ -60,7 +60,9 @@ func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Dur
 			stop("the other run has ended")
 		}
 	}()
-	return runlock.Acquire(ctx, c.StateDir, wait, runlock.Self(time.Now()), func(h runlock.Holder) {
+	me := runlock.Self(time.Now())
+	me.Look = look
+	return runlock.Acquire(ctx, c.StateDir, flags.wait, me, func(h runlock.Holder) {
 		text := "waiting for another run"
 		if h.PID > 0 {
 			text = "waiting for " + h.String()
@@ -69,7 +71,7 @@ func (a *app) lockRun(ctx context.Context, c config.Config, wait, stall time.Dur
 		words.Store(text)
 		if stop == nil {
 			stop = systemd.Pulse(func() systemd.Sign {
-				return systemd.Sign{Status: words.Load().(string), Allow: stall, Grace: wait}
+				return systemd.Sign{Status: words.Load().(string), Allow: flags.stall, Grace: flags.wait}
 			})
 		}
 	})

@@ -187,6 +187,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err != nil {
 		return err
 	}
+	policy := c
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
@@ -196,14 +197,14 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
-	events := a.newEvents(c, flags.against)
+	events := a.newEvents(policy, c, flags.against)
 	if err := checkReleases(c, flags.against); err != nil {
 		return events.fail(ctx, err, flags.dryRun)
 	}
 	if !flags.dryRun {
 		// Before anything in the state directory is read: another run may change
 		// it until it ends.
-		lock, err := a.lockRun(ctx, c, flags.wait, flags.stall)
+		lock, err := a.lockRun(ctx, c, events.stand.asked.Look() != "", flags)
 		var held *runlock.HeldError
 		if errors.As(err, &held) {
 			// The run that holds it writes the metrics.
@@ -237,6 +238,7 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
 	tell := pulse(progress, flags.stall)
 	r := v.Verify(ctx, progress)
+	events.settle(context.WithoutCancel(ctx), r)
 	a.signReport(ctx, c, r, flags.nonce)
 	tell(r.Headline())
 	stop()

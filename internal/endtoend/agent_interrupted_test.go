@@ -63,12 +63,12 @@ func TestAgentInterrupted(t *testing.T) {
 		// As when the machine shuts down.
 		goOn := a.begin()
 		a.Run("systemctl", "stop", "ec-verify")
-		if got := a.ended(); got != "exit-code 143" {
+		if got := a.ended(); !strings.HasPrefix(got, "success ") {
 			t.Errorf("the unit ended with %s", got)
 		}
 		goOn()
-		if v := verdict(t); v != "inconclusive" {
-			t.Errorf("it is remembered as %s", v)
+		if v := verdict(t); v != "verified" {
+			t.Errorf("the machine is %s by it", v)
 		}
 		next(t)
 	})

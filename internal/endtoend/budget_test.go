@@ -79,18 +79,22 @@ func (m *machine) inTurn(before, after ledger.State, run int64) (took time.Durat
 // turn, each uses its budget up, and then they begin again with the oldest.
 func TestRebuildBudget(t *testing.T) {
 	m := startCases(t, "parts", nil)
-	m.configure(`{"rebuild": {"firstParty": ["part-*[02468]"]}, "unsafeSkip": ["eval"]}`)
-	m.verify("--rebuild", "first-party", "--state-dir", "/root/whole").expect(t, "verified", 0)
+	asks := func(state, budget string) {
+		m.asPolicy(`, "stateDir": "` + state + `", "rebuild": {"choice": "first-party", "budget": "` + budget + `", "firstParty": ["part-*[02468]"]}, "unsafeSkip": ["eval"]`)
+	}
+	asks("/root/whole", "0s")
+	m.verify().expect(t, "verified", 0)
 	whole, _ := m.remembered("/root/whole", ledger.Rebuild)
 	items := len(whole.Inventory.Items)
 	need := m.inTurn(ledger.State{}, whole, 1)
 	budget := need / 10
+	asks(stateDir, budget.String())
 	var before ledger.State
 	var took time.Duration
 	covered, runs := 0, 0
 	for covered < items {
 		runs++
-		a := m.verify("--rebuild", "first-party", "--budget", budget.String())
+		a := m.verify()
 		after, history := m.remembered(stateDir, ledger.Rebuild)
 		spent := m.inTurn(before, after, history[0].ID)
 		took += spent
@@ -113,14 +117,15 @@ func TestRebuildBudget(t *testing.T) {
 		t.Errorf("it took %d runs, want at most %d", runs, most)
 	}
 	// And again with the oldest.
-	a := m.verify("--rebuild", "first-party", "--budget", "1ns")
+	asks(stateDir, "1ns")
+	a := m.verify()
 	a.expect(t, "verified", 0)
 	if _, checked := a.tier("rebuild"); checked != 1 {
 		t.Errorf("%d derivations were rebuilt without time, want 1", checked)
 	}
 	after, history := m.remembered(stateDir, ledger.Rebuild)
 	m.inTurn(before, after, history[0].ID)
-	out := m.Run(program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--rebuild", "first-party", "--budget", "1ns")
+	out := m.Run(program)
 	if headline, _, _ := strings.Cut(out, "\n"); !strings.Contains(headline, "rebuild (1 of ") || !strings.Contains(headline, fmt.Sprintf("%d more by earlier runs within 90 days)", items-1)) {
 		t.Errorf("the headline says more than was checked: %s", headline)
 	}
@@ -129,7 +134,7 @@ func TestRebuildBudget(t *testing.T) {
 // The same of store paths, by the configuration.
 func TestContentsBudget(t *testing.T) {
 	m := startReleased(t)
-	m.configure(`{"contents": {"budget": "1ns"}}`)
+	m.asPolicy(`, "contents": {"budget": "1ns"}`)
 	paths := len(m.manifest.Paths)
 	var before ledger.State
 	for n := 1; n <= 3; n++ {
@@ -144,25 +149,25 @@ func TestContentsBudget(t *testing.T) {
 		m.inTurn(before, after, history[0].ID)
 		before = after
 	}
-	m.configure(`{}`)
+	m.asPolicy("")
 	m.verify().expect(t, "verified", 0)
-	m.configure(`{"contents": {"budget": "1ns"}}`)
+	m.asPolicy(`, "contents": {"budget": "1ns"}`)
 	a := m.verify()
 	a.expect(t, "verified", 0)
 	if c := a.Coverage; c.Hashed != 1 || c.Remembered != paths-1 || c.Overdue != 0 {
 		t.Errorf("%+v", c)
 	}
 	// The policy is the configuration's: nothing that is remembered is so new.
-	m.configure(`{"contents": {"budget": "1ns"}, "ledger": {"contentsEvery": "1ns"}}`)
+	m.asPolicy(`, "contents": {"budget": "1ns"}, "ledger": {"contentsEvery": "1ns"}`)
 	if a := m.verify(); a.code != 4 || a.Coverage.Overdue != paths-1 {
 		t.Errorf("exit %d, %+v", a.code, a.Coverage)
 	}
 	// What is found once is found again, until it is mended.
-	m.configure(`{}`)
+	m.asPolicy("")
 	file := m.path("program-01-1.1") + "/bin/program-01"
 	m.FlipByte(file, 3)
 	m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
-	m.configure(`{"contents": {"budget": "1ns"}}`)
+	m.asPolicy(`, "contents": {"budget": "1ns"}`)
 	for range 3 {
 		m.verify().expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
 	}
@@ -179,7 +184,7 @@ func TestContentsBudget(t *testing.T) {
 // and the next one goes on there.
 func TestRebuildKilled(t *testing.T) {
 	m := startCases(t, "cases", nil)
-	m.configure(`{"rebuild": {"firstParty": ["part-[01]*", "clock-*", "pair", "triple", "after-clock", "fails", "fixed"]}, "unsafeSkip": ["eval"]}`)
+	m.asPolicy(`, "rebuild": {"choice": "first-party", "firstParty": ["part-[01]*", "clock-*", "pair", "triple", "after-clock", "fails", "fixed"]}, "unsafeSkip": ["eval"]`)
 	argv := []string{program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--rebuild", "first-party"}
 	// What a derivation can come to, by its name.
 	results := func(name string) ledger.Result {

@@ -11,6 +11,11 @@ import (
 
 // told is what ec-verify status says, as docs/status.md has it.
 type told struct {
+	Standing *struct {
+		Verdict  string
+		Since    time.Time
+		Findings []struct{ Class, Cause, Tier, Path, Since string }
+	}
 	LastRun *struct{ Verdict string }
 	Tiers   []struct {
 		Name                             string
@@ -52,6 +57,7 @@ func (a answer) has(cause string) bool {
 // machine is verified all the same.
 func TestLedger(t *testing.T) {
 	m := startReleased(t)
+	m.asPolicy("")
 	if _, stderr, code := m.Exec(context.Background(), program, "status"); code != 4 || !strings.Contains(stderr, "nothing is known of this machine") {
 		t.Errorf("before the first run: exit %d: %s", code, stderr)
 	}

@@ -150,6 +150,7 @@ type answer struct {
 		PastCache, ThroughCache         []string
 		Origins                         []struct{ Dir, Type, Source, Device, Root, MountPoint string }
 	}
+	Standing *struct{ Look, Verdict string }
 	Findings []finding
 
 	stderr string
@@ -182,6 +183,13 @@ func (m *machine) verify(args ...string) answer {
 	m.t.Helper()
 	base := []string{program, "--against", tag, "--release", releases, "--unsafe-unsigned", "--output", "json"}
 	return m.report(append(base, args...)...)
+}
+
+// asPolicy writes a configuration that asks for what verify does, so that its runs are
+// those of the policy and no looks; config is what it has beside that.
+func (m *machine) asPolicy(config string) {
+	m.t.Helper()
+	m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{"release": {"source": [%q], "accept": [%q]}, "unsafeUnsigned": true%s}`, releases, tag, config))
 }
 
 func (m *machine) report(argv ...string) answer {

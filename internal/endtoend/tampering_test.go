@@ -12,6 +12,7 @@ import (
 // even where a hash of it is the release's.
 func TestMounts(t *testing.T) {
 	m := startReleased(t)
+	m.asPolicy("")
 	path := m.path("program-01-1.1")
 	program := path + "/bin/program-01"
 	empty := m.path("oddities-1") + "/sizes/0"

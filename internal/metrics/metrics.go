@@ -13,11 +13,11 @@ import (
 // gather returns every metric of s.
 func gather(s Snapshot) (prometheus.Gatherer, error) {
 	b := &builder{registry: prometheus.NewRegistry()}
+	b.standing(s)
 	b.run(s.Report)
 	b.findings(s.Report)
 	b.live(s.Report)
 	b.release(s.Report)
-	b.time("last_verified_timestamp_seconds", "When the last run ended that verified the machine, weakened by nothing; absent where none is remembered.")(s.verified())
 	b.ledger(s.Ledger)
 	return b.registry, b.err
 }
@@ -61,18 +61,24 @@ func (b *builder) time(name, help string, labels ...string) (set func(t time.Tim
 	}
 }
 
+// standing adds what the runs of the policy say together.
+func (b *builder) standing(s Snapshot) {
+	verdict := b.gauge("verdict", "Verdict on the machine: 1 for the one that it is, 0 for the others. What differed stays until it was verified.", "verdict")
+	for v := report.Unsettled; v <= report.Refused; v++ {
+		verdict(truth(s.Standing.Verdict == v), v.String())
+	}
+	b.time("verdict_since_timestamp_seconds", "Since when that is the verdict.")(s.Standing.Since)
+	b.time("last_verified_timestamp_seconds", "When the last run ended that verified the machine, weakened by nothing; absent where none is remembered.")(s.Standing.Verified)
+}
+
 // run adds how the run ended.
 func (b *builder) run(r *report.Report) {
-	verdict := b.gauge("verdict", "Verdict of the last run: 1 for the one that it is, 0 for the others.", "verdict")
-	for v := report.Unsettled; v <= report.Refused; v++ {
-		verdict(truth(r.Verdict() == v), v.String())
-	}
 	b.time("run_start_timestamp_seconds", "When the last run began.")(r.Started)
 	b.time("run_end_timestamp_seconds", "When the last run ended, or could not be made.")(r.Finished)
 	b.gauge("run_duration_seconds", "How long the last run took.")(r.Finished.Sub(r.Started).Seconds())
 	b.gauge("run_read_bytes", "Bytes of file contents that the last run read from the store.")(float64(r.Coverage.Bytes))
 	b.gauge("run_read_files", "Files that the last run read from the store.")(float64(r.Coverage.Files))
-	b.gauge("run_weakened", "Whether the last run was weakened by an option: 1 if a part of the check was switched off.")(truth(weakened(r)))
+	b.gauge("run_weakened", "Whether the last run was weakened by an option: 1 if a part of the check was switched off.")(truth(r.Weakened()))
 	done := b.gauge("tier_done", "Whether the last run did everything of the tier: 0 if it was skipped, or failed.", "tier")
 	asked := b.gauge("tier_asked", "Whether the policy asks for the tier.", "tier")
 	took := b.gauge("tier_duration_seconds", "How long the last run spent in the tier.", "tier")
@@ -82,12 +88,6 @@ func (b *builder) run(r *report.Report) {
 		took(t.Took.Seconds(), string(t.Name))
 	}
 	b.gauge("build_info", "The ec-verify and the nix that ran last.", "version", "nix")(1, r.Tool, r.Nix)
-}
-
-// weakened reports whether a part of the check was switched off, by an option or
-// by taking the release unsigned.
-func weakened(r *report.Report) bool {
-	return len(r.Unsafe) > 0 || r.Release != nil && r.Release.Unsigned
 }
 
 // findings adds how many findings there are of each cause, also of those of

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -45,8 +46,8 @@ func drifted() Snapshot {
 				{Tier: report.TierLive, Cause: report.PendingReboot},
 			},
 		},
+		Standing: standing.Standing{Verdict: report.Drifted, Since: started.Add(-48 * time.Hour), Verified: started.Add(-72 * time.Hour)},
 		Ledger: &Ledger{
-			Verified: started.Add(-time.Hour),
 			Tiers: []Tier{
 				{Name: "contents", Items: 12, Covered: 10, Overdue: 2, Drifted: 2, Every: 168 * time.Hour, Oldest: started.Add(-200 * time.Hour), Complete: started.Add(-200 * time.Hour)},
 				{Name: "rebuild", Every: 720 * time.Hour},
@@ -157,6 +158,11 @@ func TestVerdicts(t *testing.T) {
 		{"not run", impossible(), "inconclusive", "0", time.Time{}, "0", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			var before standing.Standing
+			if c.snapshot.Ledger != nil {
+				before.Verified = started.Add(-time.Hour)
+			}
+			c.snapshot.Standing = standing.Next(before, c.snapshot.Report, func(report.TierName) bool { return true })
 			text := encoded(t, c.snapshot)
 			for _, v := range []string{"verified", "drifted", "untrusted", "inconclusive"} {
 				want := "0"

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
 )
 
 // Snapshot is what is known after a run.
@@ -11,28 +12,15 @@ type Snapshot struct {
 	// Report is that of the run. One without tiers is that of a run that could
 	// not be made: nothing is verified by it.
 	Report *report.Report
+	// Standing is what that run, and those before it, say of the machine.
+	Standing standing.Standing
 	// Ledger is what earlier runs verified; nil where that can't be told.
 	Ledger *Ledger
 }
 
 // Ledger is what the ledger says after a run.
 type Ledger struct {
-	// Verified is when the last run ended that verified the machine, weakened by
-	// nothing; zero where none is remembered.
-	Verified time.Time
-	Tiers    []Tier
-}
-
-// verified returns when the machine was last verified, weakened by nothing; zero
-// if that is not known.
-func (s Snapshot) verified() time.Time {
-	switch {
-	case s.Report.Verdict() == report.Verified && !weakened(s.Report):
-		return s.Report.Finished
-	case s.Ledger != nil:
-		return s.Ledger.Verified
-	}
-	return time.Time{}
+	Tiers []Tier
 }
 
 // Tier is how much of the items of one tier was checked when.

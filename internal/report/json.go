@@ -37,6 +37,7 @@ type (
 		Unsafe        []string      `json:"unsafe"`
 		Tiers         []jsonTier    `json:"tiers"`
 		Coverage      jsonCoverage  `json:"coverage"`
+		Standing      *jsonStanding `json:"standing"`
 		Findings      []jsonFinding `json:"findings"`
 		MoreFindings  int           `json:"moreFindings,omitzero"`
 	}
@@ -52,6 +53,11 @@ type (
 		Manifest   string            `json:"manifest"`
 		DrvPath    closure.StorePath `json:"drvPath"`
 		OutPath    closure.StorePath `json:"outPath"`
+	}
+	jsonStanding struct {
+		Look    string     `json:"look"`
+		Verdict Verdict    `json:"verdict"`
+		Since   *time.Time `json:"since"`
 	}
 	jsonTier struct {
 		Name    TierName `json:"name"`
@@ -171,6 +177,9 @@ func (r *Report) json(findings int) jsonReport {
 			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
 			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
 		}
+	}
+	if s := r.Standing; s != nil {
+		out.Standing = &jsonStanding{s.Look, s.Verdict, timeOrNull(s.Since)}
 	}
 	for _, t := range r.Tiers {
 		out.Tiers = append(out.Tiers, jsonTier{t.Name, t.Status, t.Asked, t.Why, t.Checked, t.Took.Seconds()})

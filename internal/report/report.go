@@ -44,6 +44,20 @@ type Report struct {
 	Unsafe []string
 	// Coverage says how much of what there is was looked at.
 	Coverage Coverage
+	// Standing is what is known of the machine after this run; nil where nobody keeps
+	// that.
+	Standing *Standing
+}
+
+// Standing is what all runs of a machine's policy say together.
+type Standing struct {
+	// Look is why this run is a look, which changes no standing; empty for a run of
+	// the policy.
+	Look string
+	// Verdict is the machine's, and Since when it came to be; the zero time where no
+	// run of the policy is known.
+	Verdict Verdict
+	Since   time.Time
 }
 
 // Release identifies the release that was compared with.
@@ -165,6 +179,12 @@ func (f *Finding) Class() Class {
 		return f.class
 	}
 	return ClassOf(f.Cause)
+}
+
+// Weakened reports whether a part of the check was switched off, by an option or
+// by taking the release unsigned.
+func (r *Report) Weakened() bool {
+	return len(r.Unsafe) > 0 || r.Release != nil && r.Release.Unsigned
 }
 
 // Counts returns how many findings there are of each class.

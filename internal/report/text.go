@@ -43,8 +43,28 @@ func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
 		writeGroup(&b, r.Findings[i:n], opts)
 		i = n
 	}
+	if s := r.StandingLine(); s != "" {
+		fmt.Fprintf(&b, "%s\n", s)
+	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// StandingLine says in one line what the verdict of r does not: that it changed no
+// standing, or that the standing is another one; "" where it is the verdict.
+func (r *Report) StandingLine() string {
+	s := r.Standing
+	switch {
+	case s == nil:
+		return ""
+	case s.Since.IsZero() && s.Look != "":
+		return "look: the machine's standing did not change: " + Escape(s.Look)
+	case s.Look != "":
+		return fmt.Sprintf("look: the machine's standing did not change (%s since %s): %s", s.Verdict, s.Since.UTC().Format(time.RFC3339), Escape(s.Look))
+	case s.Verdict != r.Verdict():
+		return fmt.Sprintf("the machine's standing did not change (%s since %s): this run has not verified what earlier ones found, see ec-verify status", s.Verdict, s.Since.UTC().Format(time.RFC3339))
+	}
+	return ""
 }
 
 // Headline returns the verdict and what it is about in one line.

@@ -40,6 +40,9 @@ type Holder struct {
 	// Ticks is when the process started, in the kernel's own count since the
 	// machine did. It tells a process from a later one of the same number.
 	Ticks uint64 `json:"ticks"`
+	// Look says that it is no run of the policy: that it dies leaves the machine's
+	// standing as it is.
+	Look bool `json:"look,omitzero"`
 }
 
 // Self is this process, which begins now.

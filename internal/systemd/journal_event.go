@@ -47,6 +47,7 @@ const (
 	FieldConfiguration Field = "EC_VERIFY_CONFIGURATION"
 	FieldStoreRoot     Field = "EC_VERIFY_STORE_ROOT"
 	FieldUnsafe        Field = "EC_VERIFY_UNSAFE"
+	FieldLook          Field = "EC_VERIFY_LOOK"
 	FieldVerdict       Field = "EC_VERIFY_VERDICT"
 	FieldSeconds       Field = "EC_VERIFY_SECONDS"
 	FieldBytes         Field = "EC_VERIFY_BYTES"

@@ -88,6 +88,9 @@ func aboutRun(run Run, r *report.Report) map[Field]string {
 	if r.Release != nil {
 		about[FieldRelease] = text(r.Release.Tag)
 	}
+	if r.Standing != nil {
+		about[FieldLook] = text(r.Standing.Look)
+	}
 	return about
 }
 
@@ -107,6 +110,12 @@ func verdictEntry(about map[Field]string, r *report.Report, leftOut int) Entry {
 
 	lines := []string{bounded(r.Headline())}
 	priority := known.Priority
+	if line := r.StandingLine(); line != "" {
+		lines = append(lines, bounded(line))
+		if r.Standing.Verdict == report.Drifted || r.Standing.Verdict == report.Refused {
+			priority = min(priority, journal.PriWarning)
+		}
+	}
 	if len(r.Unsafe) > 0 {
 		lines = append(lines, "weakened by "+text(strings.Join(r.Unsafe, ", ")))
 		// What was switched off must not go unseen.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/release"
@@ -29,8 +30,9 @@ type Recorder interface {
 	Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error)
 	Expect(ctx context.Context, inv ledger.Inventory) error
 	Record(tier ledger.Tier, item ledger.Item, o ledger.Outcome)
-	// End ends the run and the use of the Recorder.
-	End(ctx context.Context, end ledger.End) error
+	// End ends the run that made r, as far as that is known then, and the use of the
+	// Recorder. It may say in r what standing the run leaves.
+	End(ctx context.Context, r *report.Report, end ledger.End) error
 }
 
 // beginRemembering sets r.recorder, if there is a ledger that can be written.
@@ -58,6 +60,7 @@ func (r *run) endRemembering(ctx context.Context) {
 	if r.recorder == nil {
 		return
 	}
+	r.report.Finished = time.Now()
 	counts := r.report.Counts()
 	end := ledger.End{
 		Verdict: r.report.Verdict().String(), Configuration: r.report.Configuration, Unsafe: strings.Join(r.report.Unsafe, ", "),
@@ -69,7 +72,7 @@ func (r *run) endRemembering(ctx context.Context) {
 	if r.manifest != nil {
 		end.Manifest = r.manifestID()
 	}
-	if err := r.recorder.End(context.WithoutCancel(ctx), end); err != nil {
+	if err := r.recorder.End(context.WithoutCancel(ctx), r.report, end); err != nil {
 		r.notRemembered(err)
 	}
 }

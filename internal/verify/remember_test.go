@@ -44,7 +44,7 @@ func (r testRecorder) Records(ctx context.Context, tier ledger.Tier) (ledger.Rec
 	return r.Ledger.Records(ctx, tier)
 }
 
-func (r testRecorder) End(ctx context.Context, end ledger.End) error {
+func (r testRecorder) End(ctx context.Context, _ *report.Report, end ledger.End) error {
 	return errors.Join(r.end, r.Recorder.End(ctx, end))
 }
 

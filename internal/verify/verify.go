@@ -176,7 +176,9 @@ func (r *run) end() *report.Report {
 	if r.store != nil {
 		r.store.Close()
 	}
-	r.report.Finished = time.Now()
+	if r.report.Finished.IsZero() {
+		r.report.Finished = time.Now()
+	}
 	r.report.Sort()
 	return r.report
 }

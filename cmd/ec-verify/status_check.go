@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
+)
+
+// defaultMaxAge is the day between two runs of the timer, and the time that a run
+// may take.
+const defaultMaxAge = 26 * time.Hour
+
+// check returns the standing as one line and one verdict, which is no better than
+// inconclusive where the last run of the policy ended longer than maxAge ago, or
+// where there was one since of which only that is known that it ended otherwise.
+func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
+	if s.Standing == nil {
+		return report.Unsettled, "inconclusive: no run of the policy has ended"
+	}
+	verdict := s.Standing.Verdict
+	var but []string
+	spoil := func(v report.Verdict, format string, args ...any) {
+		verdict = standing.Worse(verdict, v)
+		but = append(but, fmt.Sprintf(format, args...))
+	}
+	if age := s.Now.Sub(s.LastRun.Finished); age > maxAge || age < -ledger.Skew {
+		spoil(report.Unsettled, "the last run ended %s, and the limit is %s", s.ago(s.LastRun.Finished), maxAge)
+	}
+	if s.Died != nil && !s.Died.Look {
+		spoil(report.Unsettled, "a run died since")
+	}
+	for _, e := range s.Forgotten {
+		if e.Result == "success" {
+			continue
+		}
+		v := report.Unsettled
+		for known, code := range exitCodes {
+			if e.Status == code && code != exitVerified {
+				v = known
+			}
+		}
+		spoil(v, "%s ended since with %s %d", e.Unit, e.Result, e.Status)
+	}
+	line := s.headline()
+	if len(but) > 0 {
+		line = fmt.Sprintf("%s: %s (%s)", verdict, report.Escape(strings.Join(but, "; ")), line)
+	}
+	return verdict, line
+}

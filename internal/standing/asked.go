@@ -1,0 +1,52 @@
+package standing
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Asked is how a run was asked for. The zero value is a run of the policy.
+type Asked struct {
+	// Unit says that one of the units runs it: what its command line says is what
+	// whoever set up the machine wants, and so the policy.
+	Unit bool
+	// Disk says that the run is about another disk than this machine's.
+	Disk bool
+	// Against is the tag that the run is to compare with, "" for what the policy
+	// accepts; Accepted are the tags that the policy lists.
+	Against  string
+	Accepted []string
+	// Options are those that ask for something else than the configuration does.
+	Options []string
+}
+
+// Look returns why the run is a look, "" for a run of the policy.
+func (a Asked) Look() string {
+	switch {
+	case a.Disk:
+		return "it is about another disk"
+	case a.Unit:
+		return ""
+	case len(a.Options) > 0:
+		return "the policy does not ask for " + strings.Join(a.Options, ", ")
+	case a.Against != "" && !slices.Contains(a.Accepted, a.Against):
+		return fmt.Sprintf("the policy does not accept %s", a.Against)
+	}
+	return ""
+}
+
+// Look returns why a run that was asked for as a says and has made r is a look, ""
+// for a run of the policy. One that was ended before it was done says nothing of
+// the machine.
+func Look(a Asked, r *report.Report) string {
+	if why := a.Look(); why != "" {
+		return why
+	}
+	if slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.Interrupted }) {
+		return "it was ended before it was done"
+	}
+	return ""
+}

@@ -1,0 +1,213 @@
+package standing
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Standing is what is known of a machine. The zero value is that nothing is.
+type Standing struct {
+	Verdict report.Verdict `json:"verdict"`
+	// Since is when a run of the policy first came to Verdict, and none to a better
+	// one after it; zero where none ended.
+	Since time.Time `json:"since"`
+	// Verified is when the last run of the policy ended that verified the machine
+	// and was weakened by nothing; zero for none.
+	Verified time.Time `json:"verified,omitzero"`
+	// Run is the last run of the policy; nil where none ended.
+	Run *Run `json:"run"`
+	// Findings are those that count, the gravest first, at most [MaxFindings]; More
+	// is how many more there are.
+	Findings []Finding `json:"findings"`
+	More     int       `json:"more"`
+}
+
+// Run is a run of the policy.
+type Run struct {
+	ID            int64                `json:"id"` // in the ledger
+	Started       time.Time            `json:"started"`
+	Finished      time.Time            `json:"finished"`
+	Verdict       report.Verdict       `json:"verdict"`
+	Release       *Release             `json:"release"` // nil where none was trusted
+	Configuration string               `json:"configuration"`
+	Findings      map[report.Class]int `json:"findings"`
+	Unsafe        string               `json:"unsafe"` // what weakened it
+	Tool          string               `json:"tool"`
+}
+
+// Release names what a run compared with.
+type Release struct {
+	Tag            string `json:"tag"`
+	ManifestSHA256 string `json:"manifestSha256"`
+}
+
+// Finding is a finding that no run of the policy has come back on.
+type Finding struct {
+	Class report.Class    `json:"class"`
+	Cause report.Cause    `json:"cause"`
+	Tier  report.TierName `json:"tier"`
+	Path  string          `json:"path"` // at most [maxPath] bytes
+	Since time.Time       `json:"since"`
+}
+
+const (
+	// MaxFindings bounds the findings of a standing.
+	MaxFindings = 100
+	maxPath     = 256
+)
+
+// Decode reads what [Standing.Encode] wrote; "" is the zero Standing.
+func Decode(told string) (Standing, error) {
+	var s Standing
+	if told == "" {
+		return s, nil
+	}
+	err := json.Unmarshal([]byte(told), &s)
+	return s, err
+}
+
+// Encode returns s as one line of JSON.
+func (s Standing) Encode() (string, error) {
+	data, err := json.Marshal(&s, json.Deterministic(true))
+	return string(data), err
+}
+
+// grave orders verdicts, the gravest last.
+var grave = []report.Verdict{report.Verified, report.Unsettled, report.Drifted, report.Refused}
+
+// Worse returns the graver of two verdicts.
+func Worse(a, b report.Verdict) report.Verdict {
+	return slices.MaxFunc([]report.Verdict{a, b}, func(a, b report.Verdict) int {
+		return cmp.Compare(slices.Index(grave, a), slices.Index(grave, b))
+	})
+}
+
+// verdictOf is what findings of a class make of a machine.
+var verdictOf = map[report.Class]report.Verdict{
+	report.Untrusted: report.Refused, report.Drift: report.Drifted, report.Inconclusive: report.Unsettled,
+}
+
+// Next returns what a run of the policy that made r makes of the standing before
+// it. What differed stays until a run has done its tier and verified the machine, or
+// has found something else to differ there: that is what the tier has now. A release
+// stays untrusted until one is trusted. What could not be checked stays only until the
+// next run, and what a tier found that the policy asks for no more, as owed says, is
+// forgotten.
+func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
+	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: r.Finished}
+	found := findings(r)
+	for i := range found {
+		at := slices.IndexFunc(before.Findings, found[i].same)
+		found[i].Since = r.Finished
+		if at >= 0 {
+			found[i].Since = before.Findings[at].Since
+		}
+	}
+	for _, f := range before.Findings {
+		if f.Class == report.Inconclusive || !owed(f.Tier) || slices.ContainsFunc(found, f.same) {
+			continue
+		}
+		replaced := s.Verdict == report.Verified ||
+			slices.ContainsFunc(found, func(now Finding) bool { return now.Tier == f.Tier && now.Class == f.Class }) ||
+			f.Class == report.Untrusted
+		if !done(r, f.Tier) || !replaced {
+			found = append(found, f)
+		}
+	}
+	for _, f := range found {
+		s.Verdict = Worse(s.Verdict, verdictOf[f.Class])
+	}
+	if s.Verdict == before.Verdict && !before.Since.IsZero() {
+		s.Since = before.Since
+	}
+	for _, f := range found {
+		if verdictOf[f.Class] == s.Verdict && f.Since.Before(s.Since) {
+			s.Since = f.Since
+		}
+	}
+	if r.Verdict() == report.Verified && !r.Weakened() {
+		s.Verified = r.Finished
+	}
+	s.Findings, s.More = bounded(found, r.Tiers)
+	return s
+}
+
+// Without returns what a run of the policy that could not be made leaves of the
+// standing before it: at is when that was.
+func Without(before Standing, at time.Time) Standing {
+	s := before
+	if s.Verdict = Worse(before.Verdict, report.Unsettled); s.Verdict != before.Verdict || s.Since.IsZero() {
+		s.Since = at
+	}
+	return s
+}
+
+// findings returns those of r that count: no notices, and nothing that follows from
+// something else, unless that is all there is.
+func findings(r *report.Report) []Finding {
+	var out, follow []Finding
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		if f.Class() == report.Notice {
+			continue
+		}
+		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: strings.ToValidUTF8(f.Path[:min(len(f.Path), maxPath)], "�")}
+		switch {
+		case f.ConsequenceOf != "":
+			follow = append(follow, one)
+		case !slices.ContainsFunc(out, one.same):
+			out = append(out, one)
+		}
+	}
+	if len(out) == 0 {
+		return follow
+	}
+	return out
+}
+
+func (f Finding) same(other Finding) bool {
+	return f.Tier == other.Tier && f.Cause == other.Cause && f.Path == other.Path
+}
+
+// done reports whether r did all of a tier that it was asked to.
+func done(r *report.Report, tier report.TierName) bool {
+	return slices.ContainsFunc(r.Tiers, func(t report.Tier) bool {
+		return t.Name == tier && t.Asked && t.Status == report.Done
+	})
+}
+
+// bounded puts findings into their order and returns the first of them, of each
+// class and tier at least one, since what is not listed is not owed any more.
+func bounded(all []Finding, tiers []report.Tier) (kept []Finding, more int) {
+	classes := []report.Class{report.Untrusted, report.Drift, report.Inconclusive}
+	turn := func(f Finding) int {
+		return slices.IndexFunc(tiers, func(t report.Tier) bool { return t.Name == f.Tier })
+	}
+	order := func(a, b Finding) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(classes, a.Class), slices.Index(classes, b.Class)),
+			cmp.Compare(turn(a), turn(b)), cmp.Compare(a.Tier, b.Tier),
+			cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Path, b.Path),
+		)
+	}
+	slices.SortStableFunc(all, order)
+	kept = []Finding{}
+	var rest []Finding
+	for i, f := range all {
+		if i == 0 || all[i-1].Class != f.Class || all[i-1].Tier != f.Tier {
+			kept = append(kept, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	n := min(len(rest), max(0, MaxFindings-len(kept)))
+	kept = append(kept, rest[:n]...)
+	slices.SortStableFunc(kept, order)
+	return kept, len(rest) - n
+}

@@ -1,0 +1,159 @@
+package standing
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+var day0 = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
+
+// ran is a run that ended so many days after day0, with each tier named and a + done,
+// and with a - failed.
+func ran(day int, tiers string, findings ...report.Finding) *report.Report {
+	r := &report.Report{Finished: day0.AddDate(0, 0, day), Findings: findings}
+	for _, word := range strings.Fields("release+ " + tiers) {
+		t := report.Tier{Name: report.TierName(word[:len(word)-1]), Asked: true, Status: report.Done, Checked: 1}
+		if strings.HasSuffix(word, "-") {
+			t.Status = report.Failed
+		}
+		r.Tiers = append(r.Tiers, t)
+	}
+	return r
+}
+
+var (
+	live      = report.Finding{Tier: report.TierLive, Cause: report.OtherProfile, Path: "/nix/var/nix/profiles/system"}
+	altered   = report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: "/nix/store/a"}
+	missing   = report.Finding{Tier: report.TierContents, Cause: closure.Missing, Path: "/nix/store/b"}
+	rebuilt   = report.Finding{Tier: report.TierRebuild, Cause: closure.UnreproducibleBuild, Path: "/nix/store/c"}
+	untrusted = report.Finding{Tier: report.TierRelease, Cause: report.ReleaseUntrusted, Path: "boot-v1"}
+	unfound   = report.Finding{Tier: report.TierRelease, Cause: report.ReleaseUnavailable, Path: "boot-v1"}
+	failed    = report.Finding{Tier: report.TierEval, Cause: report.EvaluationFailed}
+	note      = report.Finding{Tier: report.TierRelease, Cause: report.ReleaseNote}
+	follows   = report.Finding{Tier: report.TierContents, Cause: closure.Extra, Path: "/nix/store/d", ConsequenceOf: report.OtherProfile}
+)
+
+// words is s as the tests write it: the verdict, the days since, and the findings with
+// theirs.
+func words(s Standing) string {
+	days := func(t time.Time) int { return int(t.Sub(day0) / (24 * time.Hour)) }
+	out := fmt.Sprintf("%s %d", s.Verdict, days(s.Since))
+	for _, f := range s.Findings {
+		out += fmt.Sprintf(", %s %d", f.Cause, days(f.Since))
+	}
+	return out
+}
+
+// TestNext: what differed stays until a run of the same scope verified it.
+func TestNext(t *testing.T) {
+	const all, daily = "eval+ live+ contents+ rebuild+", "eval+ live+ contents+"
+	for name, tc := range map[string]struct {
+		runs []*report.Report
+		want string
+	}{
+		"verified, with a notice":              {[]*report.Report{ran(0, daily), ran(1, daily, note)}, "verified 0"},
+		"drifted":                              {[]*report.Report{ran(0, daily), ran(1, daily, live, follows)}, "drifted 1, other-profile 1"},
+		"and still":                            {[]*report.Report{ran(1, daily, live), ran(2, daily, live)}, "drifted 1, other-profile 1"},
+		"and something more":                   {[]*report.Report{ran(1, daily, live), ran(2, daily, live, altered)}, "drifted 1, other-profile 1, disk-altered 2"},
+		"and something else":                   {[]*report.Report{ran(1, daily, altered), ran(2, daily, missing)}, "drifted 1, missing 2"},
+		"in another tier, where it was":        {[]*report.Report{ran(1, daily, live), ran(2, daily, altered)}, "drifted 1, other-profile 1, disk-altered 2"},
+		"and verified":                         {[]*report.Report{ran(1, daily, live), ran(2, daily)}, "verified 2"},
+		"and verified without that tier":       {[]*report.Report{ran(1, daily, live), ran(2, "contents+")}, "drifted 1, other-profile 1"},
+		"and not come to":                      {[]*report.Report{ran(1, daily, altered), ran(2, "eval+ live+ contents-", failed)}, "drifted 1, disk-altered 1, evaluation-failed 2"},
+		"and not found, and not verified":      {[]*report.Report{ran(1, daily, altered), ran(2, "eval- live+ contents+", failed)}, "drifted 1, disk-altered 1, evaluation-failed 2"},
+		"and untrusted":                        {[]*report.Report{ran(1, daily, live), ran(2, "", untrusted)}, "untrusted 2, release-untrusted 2, other-profile 1"},
+		"and untrusted, and trusted again":     {[]*report.Report{ran(1, daily, live), ran(2, "", untrusted), ran(3, daily, live)}, "drifted 1, other-profile 1"},
+		"untrusted, and not to be had":         {[]*report.Report{ran(1, "", untrusted), {Finished: day0.AddDate(0, 0, 2), Findings: []report.Finding{unfound}, Tiers: []report.Tier{{Name: report.TierRelease, Asked: true, Status: report.Failed}}}}, "untrusted 1, release-untrusted 1, release-unavailable 2"},
+		"untrusted, and trusted again":         {[]*report.Report{ran(1, "", untrusted), ran(2, "eval- contents+", failed)}, "inconclusive 2, evaluation-failed 2"},
+		"inconclusive twice":                   {[]*report.Report{ran(1, "eval-", failed), ran(2, "eval-", failed)}, "inconclusive 1, evaluation-failed 1"},
+		"inconclusive, then verified":          {[]*report.Report{ran(1, "eval-", failed), ran(2, daily)}, "verified 2"},
+		"by a rebuild, then a run without":     {[]*report.Report{ran(1, all, rebuilt), ran(2, daily), ran(3, daily)}, "drifted 1, unreproducible 1"},
+		"by a rebuild, then a good one":        {[]*report.Report{ran(1, all, rebuilt), ran(2, daily), ran(3, all)}, "verified 3"},
+		"contents by a rebuild's run":          {[]*report.Report{ran(1, all, altered), ran(2, daily)}, "verified 2"},
+		"nothing but what follows from others": {[]*report.Report{ran(1, daily, follows)}, "drifted 1, extra 1"},
+		"nothing checked":                      {[]*report.Report{ran(1, "")}, "inconclusive 1"},
+	} {
+		var s Standing
+		for _, r := range tc.runs {
+			s = Next(s, r, func(report.TierName) bool { return true })
+			told, err := s.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err = Decode(told); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := words(s); got != tc.want {
+			t.Errorf("%s: got %s, want %s", name, got, tc.want)
+		}
+	}
+	// What nobody's policy asks for any more is not owed.
+	s := Next(Standing{}, ran(1, all, rebuilt), func(report.TierName) bool { return true })
+	s = Next(s, ran(2, daily), func(t report.TierName) bool { return t != report.TierRebuild })
+	if got := words(s); got != "verified 2" {
+		t.Errorf("without a rebuild in the policy: %s", got)
+	}
+}
+
+func TestVerified(t *testing.T) {
+	owed := func(report.TierName) bool { return true }
+	s := Next(Standing{}, ran(1, "contents+"), owed)
+	weakened := ran(2, "contents+")
+	weakened.Unsafe = []string{"unsafe-skip live"}
+	for _, r := range []*report.Report{weakened, ran(3, "contents+", altered)} {
+		if s = Next(s, r, owed); !s.Verified.Equal(day0.AddDate(0, 0, 1)) {
+			t.Errorf("last verified %s", s.Verified)
+		}
+	}
+}
+
+// TestWithout: that no run could be made takes back what is good, and nothing else.
+func TestWithout(t *testing.T) {
+	owed := func(report.TierName) bool { return true }
+	at := day0.AddDate(0, 0, 5)
+	for _, tc := range []struct {
+		before Standing
+		want   string
+	}{
+		{Standing{}, "inconclusive 5"},
+		{Next(Standing{}, ran(1, "contents+"), owed), "inconclusive 5"},
+		{Next(Standing{}, ran(1, "contents+", altered), owed), "drifted 1, disk-altered 1"},
+		{Next(Standing{}, ran(1, "eval-", failed), owed), "inconclusive 1, evaluation-failed 1"},
+	} {
+		if got := words(Without(tc.before, at)); got != tc.want {
+			t.Errorf("after %s: got %s, want %s", words(tc.before), got, tc.want)
+		}
+	}
+}
+
+// TestBounded: however much is found, and whatever it is called, what is kept is
+// bounded and has something of each tier.
+func TestBounded(t *testing.T) {
+	findings := []report.Finding{rebuilt, failed}
+	for i := range 5000 {
+		findings = append(findings, report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: fmt.Sprintf("%d\xff%s", i, strings.Repeat("\x00", 5000))})
+	}
+	s := Next(Standing{}, ran(1, "contents+ rebuild+ eval-", findings...), func(report.TierName) bool { return true })
+	told, err := s.Encode()
+	if err != nil || len(s.Findings) != MaxFindings || s.More != len(findings)-MaxFindings || len(told) > 200<<10 {
+		t.Errorf("%d findings, %d more, %d bytes, %v", len(s.Findings), s.More, len(told), err)
+	}
+	for _, tier := range []report.TierName{report.TierRebuild, report.TierEval} {
+		if !strings.Contains(told, `"tier":"`+string(tier)+`"`) {
+			t.Errorf("nothing of %s is kept", tier)
+		}
+	}
+	again, err := Decode(told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s = Next(again, ran(2, "contents+ rebuild+ eval-", findings...), func(report.TierName) bool { return true }); s.Findings[0].Since != day0.AddDate(0, 0, 1) {
+		t.Errorf("what was known is new: %v", s.Findings[0])
+	}
+}
