@@ -28,8 +28,8 @@ var hostileShapes = []struct {
 	{"depth", "3,000 directories in each other, names of 255 bytes", each(func(root string) error {
 		return nest(root, strings.Repeat("d", 255), 3000, nil)
 	})},
-	{"breadth", "one directory of 50,000 names of 200 bytes", each(func(root string) error {
-		return fill(root, 50_000, 200)
+	{"breadth", "one directory of 45,000 names of 255 bytes, nearly as many as are listed", each(func(root string) error {
+		return fill(root, 45_000, 255)
 	})},
 	{"a million names", "one directory of 1,000,000 names of 255 bytes, in one path", func(_ context.Context, disk string) error {
 		return fill(filepath.Join(disk, string(closure.DefaultStoreDir), hostilePath(0)), 1_000_000, 255)

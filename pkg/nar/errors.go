@@ -12,7 +12,8 @@ var (
 	ErrUnsupported = errors.New("not a regular file, directory or symbolic link")
 
 	// ErrTooLarge says that the NAR of a tree would be larger than
-	// [Options.MaxSize].
+	// [Options.MaxSize], that a path in it has more than 64 KiB, or that the names
+	// of one directory take more than 16 MiB in the NAR.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrChanged says that a file or directory was not the same before and

@@ -22,6 +22,11 @@ const (
 	// Nix made comes near.
 	maxPath = 64 << 10
 
+	// maxNames bounds what the entries of one directory take in a NAR besides their
+	// contents, in bytes: some 45,000 names of 255 bytes, or 120,000 of 20. With more
+	// of them the listings would take minutes to hours, and a directory of a store has a tenth.
+	maxNames = 16 << 20
+
 	// defaultMaxHeld is Options.MaxHeld where that is 0: the names of a directory
 	// with some 40,000 entries are listed once.
 	defaultMaxHeld = 12 << 20
@@ -113,7 +118,9 @@ func (h *Hasher) list(f *frame, after string) error {
 		if h.names, listed, err = appendNames(h.names, h.listing[:n], want); err != nil {
 			return h.fail("list", err)
 		}
-		if size += listed; size > 0 {
+		if size += listed; size > maxNames {
+			return h.fail("list", fmt.Errorf("%w: the names in it take more than %d bytes", ErrTooLarge, maxNames))
+		} else if size > 0 {
 			if err := h.fits(size); err != nil {
 				return err
 			}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestHeldNames: however few names are held at a time, a tree has one NAR.
@@ -81,6 +83,37 @@ func TestLongPaths(t *testing.T) {
 		}})
 		if tt.ok && (err != nil || sum != want) || !tt.ok && !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%d directories: HashPath = %v, %v", tt.depth, sum, err)
+		}
+	}
+}
+
+// TestManyNames: a directory of more names than are listed is refused before anything
+// in it is looked at, however many may be held.
+func TestManyNames(t *testing.T) {
+	root := place(t, dir{})
+	fits := maxNames / (minEntrySize + 256)
+	add := func(i int64) { must(t, unix.Mknod(fmt.Sprintf("%s/%0255d", root, i), unix.S_IFREG|0o444, 0)) }
+	for i := range fits {
+		add(i)
+	}
+	listed := errors.New("it was listed")
+	sum := func(held int64) error {
+		_, err := hashPath(t, root, Options{MaxHeld: held, OnEntry: func(e Entry) error {
+			if e.Type == Directory {
+				return nil
+			}
+			return listed
+		}})
+		return err
+	}
+	if err := sum(0); !errors.Is(err, listed) {
+		t.Errorf("%d names: %v", fits, err)
+	}
+	add(fits)
+	for _, held := range []int64{0, 1, 1 << 30} {
+		var pathErr *PathError
+		if err := sum(held); !errors.Is(err, ErrTooLarge) || !errors.As(err, &pathErr) || pathErr.Op != "list" {
+			t.Errorf("one name more, %d bytes held: %v; want ErrTooLarge", held, err)
 		}
 	}
 }
