@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -170,7 +171,8 @@ const hostilePaths, hostileWorkers = 4, "4"
 // hostilePath returns the i-th path that is to have the shape.
 func hostilePath(i int) string { return fmt.Sprintf("%032d-hostile", i) }
 
-// driveHostile prints what a run takes on each shape, the worst at the end.
+// driveHostile prints what a run takes on each shape, or on one of them, the worst at
+// the end. All of them are written into the document.
 func driveHostile(ctx context.Context, only string) error {
 	programs, err := os.MkdirTemp("", "benchmark-hostile-")
 	if err != nil {
@@ -182,7 +184,18 @@ func driveHostile(ctx context.Context, only string) error {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	worst := int64(0)
-	fmt.Print("| shape | what | CPU | peak memory |\n|---|---|---|---|\n")
+	var text strings.Builder
+	out := io.MultiWriter(os.Stdout, &text)
+	fmt.Fprint(out, hostileHeading+`
+
+Written by `+"`go run ./hack/benchmark hostile`"+`, which puts into the place of four store
+paths, or of the Nix database, what is meant to exhaust the memory of whoever reads it,
+and has `+"`ec-verify --store-root`"+` verify that disk with four workers. `+"`hostile SHAPE`"+`
+measures one shape. One run of each; the disk is in TMPDIR.
+
+| shape | what | CPU | peak memory |
+|---|---|---|---|
+`)
 	for _, s := range hostileShapes {
 		if only != "" && s.name != only {
 			continue
@@ -192,10 +205,13 @@ func driveHostile(ctx context.Context, only string) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		worst = max(worst, c.RSS)
-		fmt.Printf("| %s | %s | %s | %d MiB |\n", s.name, s.what, c.CPU.Round(10*time.Millisecond), c.RSS>>20)
+		fmt.Fprintf(out, "| %s | %s | %s | %d MiB |\n", s.name, s.what, c.CPU.Round(10*time.Millisecond), c.RSS>>20)
 	}
-	fmt.Print("\n" + goalTable([]goal{plain("the worst peak memory, of 64 MiB", float64(worst)/hostileLimit, 1)}))
-	return nil
+	fmt.Fprint(out, "\n"+goalTable([]goal{plain("the worst peak memory, of 64 MiB", float64(worst)/hostileLimit, 1)}))
+	if only != "" {
+		return nil
+	}
+	return writePart(hostileHeading, text.String())
 }
 
 // runHostile verifies a disk that shape made, which has to be drift.

@@ -14,10 +14,11 @@ const documentFile = "docs/benchmarks.md"
 const (
 	evaluationHeading = "## Evaluation"
 	neighbourHeading  = "## Beside an encoder"
+	hostileHeading    = "## A hostile store"
 )
 
 // partHeadings begin the parts, in their order.
-var partHeadings = []string{evaluationHeading, neighbourHeading}
+var partHeadings = []string{evaluationHeading, neighbourHeading, hostileHeading}
 
 // writeOwn writes what is make bench's and leaves the parts as they are.
 func writeOwn(text string) error {
