@@ -75,6 +75,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newStatusCommand(a),
 		newReportCommand(a),
 		newConfigCommand(a),
+		newDoctorCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 		newAfterRunCommand(a),

@@ -233,8 +233,8 @@ func (c *Cache) markListed() {
 	}
 }
 
-// listed returns when markListed was called last, the zero time for never.
-func (c *Cache) listed() time.Time {
+// Listed returns when every source last said what it has; the zero time for never.
+func (c *Cache) Listed() time.Time {
 	info, err := os.Lstat(filepath.Join(c.dir, cacheListed))
 	if err != nil || info.ModTime().After(time.Now()) {
 		return time.Time{}

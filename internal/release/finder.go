@@ -125,7 +125,7 @@ func (f *Finder) staleness(newest Tag) string {
 	}
 	since := "no time that is known"
 	if f.Cache != nil {
-		if at := f.Cache.listed(); !at.IsZero() {
+		if at := f.Cache.Listed(); !at.IsZero() {
 			if time.Since(at) < listedFor {
 				return ""
 			}
