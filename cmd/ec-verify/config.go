@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
@@ -43,19 +42,11 @@ configuration in force is printed in the form of a configuration file.`,
 				return err
 			}
 			if a.output == "json" {
-				return a.writeJSON(&l.Config)
+				return a.printJSON(&l.Config, jsontext.WithIndent("  "))
 			}
 			return writeValues(a.stdout, l)
 		},
 	}
-}
-
-func (a *app) writeJSON(value any) error {
-	if err := json.MarshalWrite(a.stdout, value, jsontext.WithIndent("  ")); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(a.stdout)
-	return err
 }
 
 // writeValues writes a line for each key: its value, and where that stands.
@@ -210,7 +201,7 @@ func mistakesIn(err error) ([]configMistake, bool) {
 
 func (a *app) writeCheck(check *configCheck) error {
 	if a.output == "json" {
-		if err := a.writeJSON(check); err != nil {
+		if err := a.printJSON(check); err != nil {
 			return err
 		}
 		if !check.Valid {

@@ -65,7 +65,7 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 	}
 	x := examination{SchemaVersion: 1, Kind: "ec-verify/doctor", Problems: doctor.Problems(results), Results: results}
 	if a.output == "json" {
-		err = a.writeJSON(&x)
+		err = a.printJSON(&x)
 	} else {
 		err = x.writeText(a.stdout, a.colors(a.stdout))
 	}
@@ -113,7 +113,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 		if _, err := os.Stat(ledgerDir(c.StateDir)); err != nil {
 			return time.Time{}, err
 		}
-		s, err := readStatus(ctx, c.StateDir, c.Ledger.Policy(), c.Read, m.Now)
+		s, err := readStatus(ctx, c.StateDir, wants{c.Ledger.Policy(), c.Read, owedBy(c)}, m.Now)
 		if err != nil || s.LastRun == nil {
 			return time.Time{}, err
 		}

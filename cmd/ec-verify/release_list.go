@@ -154,8 +154,8 @@ func date(t *time.Time) string {
 }
 
 // printJSON writes v as one line.
-func (a *app) printJSON(v any) error {
-	if err := json.MarshalWrite(a.stdout, v, json.Deterministic(true)); err != nil {
+func (a *app) printJSON(v any, opts ...json.Options) error {
+	if err := json.MarshalWrite(a.stdout, v, append(opts, json.Deterministic(true))...); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(a.stdout)

@@ -36,7 +36,9 @@ var testKey, testPrivateKey = func() (public, private string) {
 	if err != nil {
 		panic(err)
 	}
-	inPEM := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	inPEM := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	return inPEM("PUBLIC KEY", pubDER), inPEM("PRIVATE KEY", keyDER)
 }()
 
