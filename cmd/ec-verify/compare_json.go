@@ -23,7 +23,9 @@ type comparison struct {
 	More          int                    `json:"more"`
 	Differences   []comparisonDifference `json:"differences"`
 	Failures      []comparisonFailure    `json:"failures"`
+	MoreFailures  int                    `json:"moreFailures"`
 	Notes         []string               `json:"notes"`
+	MoreNotes     int                    `json:"moreNotes"`
 }
 
 type comparisonDifference struct {
@@ -87,7 +89,7 @@ func newComparison(r *compare.Result) *comparison {
 	c := &comparison{
 		SchemaVersion: 1, Kind: "ec-compare", Tool: toolVersion(), Verdict: r.Verdict(),
 		A: newName(r.A), B: newName(r.B), Compared: newNames(r.Compared), Members: r.Members,
-		Primary: r.Primary(), More: r.More, Notes: r.Notes,
+		Primary: r.Primary(), More: r.More, MoreFailures: r.MoreFailures, Notes: r.Notes, MoreNotes: r.MoreNotes,
 	}
 	for _, d := range r.Differences {
 		line := comparisonDifference{

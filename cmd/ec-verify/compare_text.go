@@ -41,11 +41,17 @@ func writeComparison(w io.Writer, r *compare.Result, all bool) error {
 		}
 		fmt.Fprintf(&b, "\nnot compared: %s%s: %s\n", report.Escape(f.Asset), side, report.Escape(f.Err.Error()))
 	}
-	if len(r.Notes) > 0 {
+	if r.MoreFailures > 0 {
+		fmt.Fprintf(&b, "\nnot compared and not listed: %d more\n", r.MoreFailures)
+	}
+	if len(r.Notes)+r.MoreNotes > 0 {
 		fmt.Fprintln(&b)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", report.Escape(n))
+	}
+	if r.MoreNotes > 0 {
+		fmt.Fprintf(&b, "note: %d more notes are not listed\n", r.MoreNotes)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -54,8 +60,9 @@ func writeComparison(w io.Writer, r *compare.Result, all bool) error {
 func comparisonHeadline(r *compare.Result) string {
 	pair := fmt.Sprintf("%s and %s", report.Escape(r.A), report.Escape(r.B))
 	failed := ""
-	if n := len(r.Failures); n > 0 {
-		failed = fmt.Sprintf(", and %s could not be compared", count(n, "thing"))
+	failures := len(r.Failures) + r.MoreFailures
+	if failures > 0 {
+		failed = fmt.Sprintf(", and %s could not be compared", count(failures, "thing"))
 	}
 	switch r.Verdict() {
 	case compare.Equal:
@@ -67,7 +74,7 @@ func comparisonHeadline(r *compare.Result) string {
 		}
 		return s + failed
 	}
-	if len(r.Compared) == 0 && len(r.Failures) == 0 {
+	if len(r.Compared) == 0 && failures == 0 {
 		return fmt.Sprintf("inconclusive: %s: there is nothing to compare", pair)
 	}
 	return fmt.Sprintf("inconclusive: %s: no difference in %s%s", pair, count(len(r.Compared), "file"), failed)

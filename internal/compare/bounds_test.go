@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,5 +52,26 @@ func TestLongDifferences(t *testing.T) {
 	}
 	if r.Verdict() != Different || r.Primary() != 20 {
 		t.Errorf("verdict %s, %d differences", r.Verdict(), r.Primary())
+	}
+}
+
+// TestLongFailures: so is what is said of what could not be compared, and of what is no
+// difference.
+func TestLongFailures(t *testing.T) {
+	r := &Result{}
+	const each = 64 << 10
+	for i := range 20 {
+		r.fail(fmt.Sprintf("%02d", i), "A", errors.New(strings.Repeat("a", each-2)))
+		r.note("%s", strings.Repeat("a", each))
+	}
+	const kept = maxSaidBytes / each
+	if len(r.Failures) != kept || r.MoreFailures != 20-kept || len(r.Notes) != kept || r.MoreNotes != 20-kept {
+		t.Errorf("%d failures and %d more, %d notes and %d more; want %d and %d of each",
+			len(r.Failures), r.MoreFailures, len(r.Notes), r.MoreNotes, kept, 20-kept)
+	}
+	alone := &Result{Compared: []string{"a"}}
+	alone.fail("a", "A", errors.New(strings.Repeat("a", 2*maxSaidBytes)))
+	if alone.Verdict() != Inconclusive || alone.MoreFailures != 1 {
+		t.Errorf("one long failure: %s, %d more", alone.Verdict(), alone.MoreFailures)
 	}
 }

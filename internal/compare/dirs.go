@@ -65,7 +65,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		case !(inA && inB) && strings.HasSuffix(name, "/") && i+1 < len(names) && strings.HasPrefix(names[i+1], name):
 			// What is in it says that it is there.
 		case kind == release.KindBundle:
-			r.Notes = append(r.Notes, name+" is not compared: each signing gives another signature")
+			r.note("%s is not compared: each signing gives another signature", name)
 		case !inB:
 			r.in(name).add(Difference{Kind: OnlyA})
 		case !inA:

@@ -54,7 +54,7 @@ func (c *comparison) images(ctx context.Context, p pair) {
 	if len(differing) == 0 {
 		whole.Field = "packing"
 		f.add(whole)
-		c.r.Notes = append(c.r.Notes, fmt.Sprintf("%s: every member is the same; the image is put together otherwise (order, compression or padding)", p.name))
+		c.r.note("%s: every member is the same; the image is put together otherwise (order, compression or padding)", p.name)
 		return
 	}
 	whole.Follows = true

@@ -99,7 +99,6 @@ func octal(m fs.FileMode) string {
 // notePermissions says of how many files the permissions differ that no build sets.
 func (c *comparison) notePermissions() {
 	if c.permissions > 0 {
-		c.r.Notes = append(c.r.Notes, fmt.Sprintf("files and directories with other permissions to read or write, which depend on the umask: %d, the first %s",
-			c.permissions, c.firstPermissions))
+		c.r.note("files and directories with other permissions to read or write, which depend on the umask: %d, the first %s", c.permissions, c.firstPermissions)
 	}
 }

@@ -1,6 +1,8 @@
 package compare
 
 import (
+	"fmt"
+
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -81,6 +83,8 @@ const (
 	maxListed = 1000
 	// maxListedBytes bounds what all listed differences say, in bytes.
 	maxListedBytes = 8 << 20
+	// maxSaidBytes bounds what all failures say, and what all notes do, in bytes.
+	maxSaidBytes = 1 << 20
 )
 
 // Result is what a comparison found.
@@ -94,10 +98,14 @@ type Result struct {
 	// More is how many differences there are beyond those that are listed.
 	More     int
 	Failures []Failure
+	// MoreFailures is how many there are beyond those that are listed.
+	MoreFailures int
 	// Notes are what differs and is no difference.
 	Notes []string
+	// MoreNotes is how many there are beyond those that are listed.
+	MoreNotes int
 
-	listed int // bytes of Differences
+	listed, failed, noted int // bytes of Differences, Failures and Notes
 }
 
 // Verdict returns what r amounts to. Nothing compared is nothing equal.
@@ -105,7 +113,7 @@ func (r *Result) Verdict() Verdict {
 	switch {
 	case len(r.Differences) > 0 || r.More > 0:
 		return Different
-	case len(r.Failures) > 0 || len(r.Compared) == 0:
+	case len(r.Failures) > 0 || r.MoreFailures > 0 || len(r.Compared) == 0:
 		return Inconclusive
 	}
 	return Equal
@@ -153,5 +161,18 @@ func (f *found) field(path closure.StorePath, name, a, b string) {
 }
 
 func (r *Result) fail(asset, side string, err error) {
+	if r.failed += len(asset) + len(err.Error()); r.failed > maxSaidBytes {
+		r.MoreFailures++
+		return
+	}
 	r.Failures = append(r.Failures, Failure{asset, side, err})
+}
+
+func (r *Result) note(format string, args ...any) {
+	note := fmt.Sprintf(format, args...)
+	if r.noted += len(note); r.noted > maxSaidBytes {
+		r.MoreNotes++
+		return
+	}
+	r.Notes = append(r.Notes, note)
 }

@@ -157,7 +157,7 @@ func (c *comparison) info(p pair) {
 	f.field("", "commit", a.Commit, b.Commit)
 	f.field("", "configurations", joined(a.Configurations), joined(b.Configurations))
 	if !a.CreatedAt.Equal(b.CreatedAt) || !a.BestBefore.Equal(b.BestBefore) {
-		c.r.Notes = append(c.r.Notes, p.name+" has other times ("+a.CreatedAt.Format(time.RFC3339)+" and "+b.CreatedAt.Format(time.RFC3339)+
-			"), which vary from build to build; build both with the same SOURCE_DATE_EPOCH to have it equal")
+		c.r.note("%s has other times (%s and %s), which vary from build to build; build both with the same SOURCE_DATE_EPOCH to have it equal",
+			p.name, a.CreatedAt.Format(time.RFC3339), b.CreatedAt.Format(time.RFC3339))
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/google/renameio/v2"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Names of what [Render] writes.
@@ -58,7 +60,7 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 			continue
 		}
 		if isLeftover(e.Name(), links) {
-			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+			if err := hostfile.RemoveTree(filepath.Join(root, e.Name())); err != nil {
 				return err
 			}
 			continue

@@ -114,7 +114,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 	}
 	// What was fetched of another one, and broke off, is not needed any more.
 	other := filepath.Join(s.Dir, fetchedName)
-	_ = errors.Join(os.RemoveAll(other), os.RemoveAll(release.PartialDir(other)))
+	_ = errors.Join(hostfile.RemoveTree(other), hostfile.RemoveTree(release.PartialDir(other)))
 	staged := &Staged{Record: record, Name: name, Fetched: fetched, Switched: before != name}
 	if before == name {
 		return staged, s.dropPrevious(ctx)
@@ -178,11 +178,11 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err != nil {
 		return Record{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer hostfile.RemoveTree(dir)
 	// Whole and checked before a byte of it is unpacked. What a run has fetched
 	// that broke off is taken up again.
 	fetched := filepath.Join(s.Dir, fetchedName)
-	if err := os.RemoveAll(fetched); err != nil {
+	if err := hostfile.RemoveTree(fetched); err != nil {
 		return Record{}, err
 	}
 	if err := r.CopyTo(ctx, fetched, func(name string) bool { return name == asset }); err != nil {
@@ -396,12 +396,12 @@ func (s *Stager) clean() error {
 		if isStageName(e.Name()) {
 			// In one step: nobody finds a half of it.
 			grave := filepath.Join(stages, tempPrefix+e.Name())
-			if err := errors.Join(os.RemoveAll(grave), os.Rename(gone, grave)); err != nil {
+			if err := errors.Join(hostfile.RemoveTree(grave), os.Rename(gone, grave)); err != nil {
 				return err
 			}
 			gone = grave
 		}
-		if err := os.RemoveAll(gone); err != nil {
+		if err := hostfile.RemoveTree(gone); err != nil {
 			return err
 		}
 	}

@@ -339,6 +339,37 @@ func TestStageInForeignDirectory(t *testing.T) {
 	}
 }
 
+// TestStageBesideMount: what is mounted in a directory that is to go is somebody
+// else's, and stays.
+func TestStageBesideMount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting takes root")
+	}
+	dir, releases := filepath.Join(t.TempDir(), "www"), t.TempDir()
+	other := t.TempDir()
+	precious, gone := filepath.Join(other, "file"), filepath.Join(dir, "stages", ".tmp-1", "place")
+	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.MkdirAll(gone, 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(other, gone, "", syscall.MS_BIND, ""); err != nil {
+		t.Skip("no mounts here: ", err)
+	}
+	publish(t, releases, first, usual(first))
+	_, err := stage(t.Context(), stager(dir), releases, first)
+	if unmount := syscall.Unmount(gone, syscall.MNT_DETACH); unmount != nil {
+		t.Fatal(unmount)
+	}
+	if err == nil || !strings.Contains(err.Error(), gone) {
+		t.Errorf("%v, want it to name %s", err, gone)
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Errorf("what was mounted: %v", err)
+	}
+	if _, err := stage(t.Context(), stager(dir), releases, first); err != nil {
+		t.Errorf("without the mount: %v", err)
+	}
+}
+
 // TestStageAsAnother: what root would put into the directory of the servers' user,
 // they could not read, and their next run not remove.
 func TestStageAsAnother(t *testing.T) {

@@ -73,5 +73,5 @@ func (s *Stager) Clear() (was string, err error) {
 		return was, err
 	}
 	fetched := filepath.Join(s.Dir, fetchedName)
-	return was, errors.Join(s.clean(), os.RemoveAll(fetched), os.RemoveAll(release.PartialDir(fetched)))
+	return was, errors.Join(s.clean(), hostfile.RemoveTree(fetched), hostfile.RemoveTree(release.PartialDir(fetched)))
 }

@@ -217,10 +217,11 @@ func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInf
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
+	names := nar.NewTurn()
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			var entries []nar.Entry
-			h := nar.NewHasher(nar.Options{Progress: &p.Hash, OnEntry: func(e nar.Entry) error {
+			h := nar.NewHasher(nar.Options{Progress: &p.Hash, Turn: names, OnEntry: func(e nar.Entry) error {
 				entries = append(entries, e)
 				return nil
 			}})

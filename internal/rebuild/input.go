@@ -318,7 +318,8 @@ func largest(info closure.PathInfo) int64 {
 	return info.NarSize + max(info.NarSize, atLeast)
 }
 
-// hashPath hashes a path from disk, a second time where it changed meanwhile.
+// hashPath hashes a path from disk, a second time where it changed meanwhile. For
+// what it holds see read.
 func hashPath(ctx context.Context, store *nixstore.Store, info closure.PathInfo) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{MaxSize: largest(info)})
 	sum, err := h.Sum(ctx, store.File(), info.Path.Base())

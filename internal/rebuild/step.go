@@ -230,7 +230,9 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 	return err
 }
 
-// read hashes a path, and calls onEntry where that is not nil.
+// read hashes a path, and calls onEntry where that is not nil. Walks share no nar.Turn:
+// there are Limits.Jobs of them at most, one in each step, and the 12 MiB of names that
+// each may hold are little beside the build that the step waits for.
 func read(ctx context.Context, store *nixstore.Store, info closure.PathInfo, onEntry func(nar.Entry) error) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{MaxSize: largest(info), OnEntry: onEntry})
 	return h.Sum(ctx, store.File(), info.Path.Base())
