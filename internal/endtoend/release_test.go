@@ -236,6 +236,37 @@ func TestRollout(t *testing.T) {
 			t.Errorf("pending reboot: %d findings, want those of booted-system and init=", pending)
 		}
 	})
+	t.Run("the next boot leads to another one", func(t *testing.T) {
+		m.Activate(current, current)
+		m.Run("nix-env", "-p", "/nix/var/nix/profiles/system", "--set", older)
+		own := m.Run("sh", "-euc", `nix-store -qR `+older+` | grep program-04-1.3$`)
+		a := run()
+		a.expect(t, "verified", 0)
+		if paths := len(m.manifest.Paths); a.Coverage.Paths <= paths || a.Coverage.Hashed != a.Coverage.Paths {
+			t.Errorf("%d paths of which the release has %d, %d hashed", a.Coverage.Paths, paths, a.Coverage.Hashed)
+		}
+		text := func(code int, has, hasNot string) {
+			t.Helper()
+			out, _, got := m.Exec(t.Context(), program, "--config", "/root/config.json")
+			if got != code || !strings.Contains(out, has) || hasNot != "" && strings.Contains(out, hasNot) {
+				t.Errorf("exit %d, want %d with %q and not %q:\n%s", got, code, has, hasNot, out)
+			}
+		}
+		text(0, "Reboot when it suits", "")
+		m.FlipByte(own+"/bin/program-04", 3)
+		run().expect(t, "drifted", 1, "disk-altered "+own) // this release has no listing
+		text(1, "it leads to what no accepted release says", "Reboot when")
+		m.FlipByte(own+"/bin/program-04", 3)
+		shared := m.path("program-01-1.1")
+		m.FlipByte(shared+"/bin/program-01", 3)
+		run().expect(t, "drifted", 1, "disk-altered "+shared+" bin/program-01:content")
+		m.FlipByte(shared+"/bin/program-01", 3)
+		m.Run("mv", older, "/root/gone")
+		run().expect(t, "drifted", 1, "missing "+older)
+		m.Run("mv", "/root/gone", older)
+		a = m.report(program, "--config", "/root/config.json", "--output", "json", "--unsafe-skip", "contents")
+		a.expect(t, "inconclusive", 4, "pending-unchecked /nix/var/nix/profiles/system")
+	})
 	t.Run("the older one runs", func(t *testing.T) {
 		m.Activate(older, older)
 		a := run()

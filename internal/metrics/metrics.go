@@ -111,7 +111,7 @@ func (b *builder) findings(r *report.Report) {
 func (b *builder) live(r *report.Report) {
 	pending := b.gauge("pending_reboot", "Whether a reboot leads to another accepted release than the one that runs; absent where that was not looked at.")
 	if slices.ContainsFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive && t.Status == report.Done }) {
-		pending(truth(slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.PendingReboot })))
+		pending(truth(slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return report.IsPending(f.Cause) })))
 	}
 }
 

@@ -45,8 +45,15 @@ const (
 	// OtherProfile: the system profile leads to what no accepted release holds.
 	OtherProfile Cause = "other-profile"
 	// PendingReboot: booted from, or about to boot, another accepted release
-	// than the one that runs. No alarm.
+	// than the one that runs, and what the next boot leads to is, byte for byte, an
+	// accepted release. No alarm.
 	PendingReboot Cause = "pending-reboot"
+	// PendingUnchecked: the same, but what the next boot leads to was not looked at,
+	// or not all of it.
+	PendingUnchecked Cause = "pending-unchecked"
+	// PendingAltered: the same, but what the next boot leads to is not what an
+	// accepted release says.
+	PendingAltered Cause = "pending-altered"
 	// LiveUnknown: what the machine runs or booted could not be told.
 	LiveUnknown Cause = "live-unknown"
 	// PermissionsAltered: a file of the closure has set-id bits or file
@@ -137,6 +144,12 @@ const (
 	BudgetSpent Cause = "budget-spent"
 )
 
+// IsPending reports whether a cause says that a reboot is pending, whatever it
+// leads to.
+func IsPending(c Cause) bool {
+	return c == PendingReboot || c == PendingUnchecked || c == PendingAltered
+}
+
 // Class says what a cause means for the verdict. The zero value is no class.
 type Class string
 
@@ -190,7 +203,9 @@ var causes = map[Cause]cause{
 	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
 	OtherBoot:                      {Drift, "booted from a system of no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot leads to a system of no accepted release", nextRestore},
-	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits; both systems are accepted releases."},
+	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},
+	PendingUnchecked:               {Inconclusive, "a reboot is pending, and not all that it leads to was checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
+	PendingAltered:                 {Drift, "a reboot is pending, and it leads to what no accepted release says", "Do not reboot: switch to a release that verifies first."},
 	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
 	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},
 	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},

@@ -164,6 +164,9 @@ type Finding struct {
 	// most [MaxFiles]; MoreFiles counts the rest.
 	Files     []closure.FileChange
 	MoreFiles int
+	// Release is the tag of the release that Path is of, where that is another one
+	// than the one compared with, which this machine can come to run.
+	Release string
 	// ConsequenceOf names the cause of another finding that explains this one.
 	ConsequenceOf Cause
 

@@ -245,6 +245,9 @@ func writeFinding(w io.Writer, f *Finding) {
 	if f.Field != "" {
 		head += " " + escapeBounded(f.Field, maxShown)
 	}
+	if f.Release != "" {
+		head += " (release " + escapeBounded(f.Release, maxShown) + ")"
+	}
 	if head != "" {
 		fmt.Fprintf(w, "  %s\n", head)
 	}

@@ -20,7 +20,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// observation is what hashing one path of the manifest gave.
+// observation is what hashing one path gave.
 type observation struct {
 	sum nar.Sum
 	err error
@@ -38,20 +38,22 @@ func planContents(v *Verifier, m *closure.Manifest) string {
 	return what
 }
 
-// checkContents hashes every path of the release from disk, holds the hashes
-// against the manifest and what Nix registered, and looks for paths that the
-// running system has and the release has not.
+// checkContents hashes every path of the release from disk, and of the other
+// accepted ones that the machine can come to run; holds the hashes against the
+// manifests and what Nix registered, and looks for paths that the running system
+// has and the release has not.
 func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
 	}
-	defer limitMemory(r.manifest)()
+	r.audit = r.audited()
+	paths := r.audit.paths
+	defer limitMemory(paths)()
 	r.checkAccesses()
 	// Once more after the hashing, like the mounts inside of store paths.
 	r.checkOrigins(ctx, report.TierContents, string(r.StoreDir), r.databaseDir())
 	r.expectContents(ctx)
 	claims := r.readClaims(ctx)
-	paths := r.manifest.Paths
 	// Before and after, since a mount need not last longer than the hashing.
 	mounts := r.mountsOver(paths)
 	r.hidden = make(map[closure.StorePath]bool)
@@ -77,27 +79,30 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	for _, f := range slices.CompactFunc(mounts, func(a, b report.Finding) bool { return a.Path == b.Path }) {
 		r.find(f)
 		if i, ours := r.mountedIn(paths, f.Path); ours {
+			r.hidden[paths[i].Path] = true
 			r.rememberJudged(paths[i], []report.Finding{f})
 		}
 	}
 
 	r.noteTimes(paths, observed)
-	var altered []closure.PathInfo
+	var altered []int
 	for i, want := range paths {
-		got := &observed[i]
+		got, before := &observed[i], len(r.report.Findings)
 		switch {
 		case errors.Is(got.err, context.Canceled), errors.Is(got.err, context.DeadlineExceeded):
+			r.judgedPath(i, false, before)
 			continue
 		case errors.Is(got.err, errNotReached):
 			if hashErr == nil {
 				r.judgeClaim(want, claims)
 			}
+			r.judgedPath(i, selected.answersFor(want, r.Policy), before)
 			continue
 		}
-		before := len(r.report.Findings)
 		if r.judgePath(want, got, claims) {
-			altered = append(altered, want)
+			altered = append(altered, i)
 		}
+		r.judgedPath(i, got.err == nil && !r.hidden[want.Path], before)
 		r.rememberJudged(want, r.report.Findings[before:])
 		if got.err == nil {
 			t.Checked++
@@ -123,6 +128,14 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		return r.overdueFailure(overdue)
 	}
 	return nil
+}
+
+// judgedPath attributes the findings from number before on to path i of the audit,
+// and notes them for the systems that it is of.
+func (r *run) judgedPath(i int, checked bool, before int) {
+	found := r.report.Findings[before:]
+	r.audit.attribute(i, found)
+	r.judgeSystem(r.audit.of[i], checked, found)
 }
 
 // checkAccesses adds a finding for each directory, from the store up, by which
@@ -325,7 +338,9 @@ func (r *run) judgePath(want closure.PathInfo, got *observation, claims *claims)
 		}
 	}
 	r.judgeMetadata(want.Path, &got.metadata)
-	r.witnesses[want.Path] = w
+	if _, seen := r.witnesses[want.Path]; !seen { // as the release compared with has it
+		r.witnesses[want.Path] = w
+	}
 	for _, cause := range w.Causes() {
 		f := report.Finding{Tier: report.TierContents, Cause: cause, Path: path, Want: want.NarHash.String(), Got: w.Disk.String()}
 		switch cause {
@@ -448,11 +463,11 @@ func (r *run) queryClaims(ctx context.Context, db *nixstore.Database) (*claims, 
 	if root == "" {
 		root = r.manifest.Toplevel.OutPath
 	}
-	paths := make([]closure.StorePath, len(r.manifest.Paths))
+	paths := make([]closure.StorePath, len(r.audit.paths))
 	// What others claim of a path is kept as far as it is not much more than what the
 	// manifest has of all.
 	var cost int64
-	for i, want := range r.manifest.Paths {
+	for i, want := range r.audit.paths {
 		paths[i] = want.Path
 		cost += nixstore.Cost(want)
 	}

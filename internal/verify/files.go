@@ -14,7 +14,23 @@ import (
 // nameFiles reads the altered paths once more, file by file, and adds to their
 // findings which files differ from the release's listing. What cannot be told
 // changes no verdict: it is said in the finding's detail.
-func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
+func (r *run) nameFiles(ctx context.Context, altered []int) error {
+	for _, c := range r.audit.releases {
+		var own []closure.PathInfo
+		for _, i := range altered {
+			if owner, _ := r.audit.owner(i); owner == c {
+				own = append(own, r.audit.paths[i])
+			}
+		}
+		if err := r.nameFilesOf(ctx, c, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameFilesOf is nameFiles of the altered paths of one release.
+func (r *run) nameFilesOf(ctx context.Context, c *candidate, altered []closure.PathInfo) error {
 	if len(altered) == 0 {
 		return nil
 	}
@@ -24,12 +40,12 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 	}
 	changes := make(map[closure.StorePath]fileChanges)
 	notes := make(map[closure.StorePath]string)
-	for listed, err := range r.chosen.Release.Files(ctx, r.manifest.Configuration, func(p closure.StorePath) bool { return wanted[p].Path != "" }) {
+	for listed, err := range c.Release.Files(ctx, c.manifest.Configuration, func(p closure.StorePath) bool { return wanted[p].Path != "" }) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r.noListing(altered, err)
+			r.noListing(c, altered, err)
 			return nil
 		}
 		changed, err := r.compareFiles(ctx, wanted[listed.Path], listed.Files)
@@ -49,23 +65,23 @@ func (r *run) nameFiles(ctx context.Context, altered []closure.PathInfo) error {
 	for path := range wanted {
 		notes[path] = "which files differ could not be told: the release's listing does not have this path"
 	}
-	r.annotate(changes, notes)
+	r.annotate(c, changes, notes)
 	return nil
 }
 
 // noListing tells, for altered paths, why their files are not named. That the
 // release has no listing, or cannot be reached any more, is no fault; that it
 // has a false one is.
-func (r *run) noListing(altered []closure.PathInfo, err error) {
+func (r *run) noListing(c *candidate, altered []closure.PathInfo, err error) {
 	var untrusted *release.UntrustedError
 	if errors.As(err, &untrusted) {
-		r.find(report.Finding{Tier: report.TierContents, Cause: report.ReleaseUntrusted, Path: string(r.chosen.Release.Tag()), Detail: err.Error()})
+		r.find(report.Finding{Tier: report.TierContents, Cause: report.ReleaseUntrusted, Path: string(c.Release.Tag()), Detail: err.Error()})
 	}
 	notes := make(map[closure.StorePath]string)
 	for _, info := range altered {
 		notes[info.Path] = fmt.Sprintf("which files differ could not be told: %v", err)
 	}
-	r.annotate(nil, notes)
+	r.annotate(c, nil, notes)
 }
 
 // namesFiles are the causes whose findings say which files differ.
@@ -77,10 +93,14 @@ var namesFiles = map[report.Cause]bool{
 	closure.OtherBuild:             true,
 }
 
-func (r *run) annotate(changes map[closure.StorePath]fileChanges, notes map[closure.StorePath]string) {
+func (r *run) annotate(c *candidate, changes map[closure.StorePath]fileChanges, notes map[closure.StorePath]string) {
+	tag := ""
+	if c != r.chosen {
+		tag = c.Tag
+	}
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]
-		if f.Tier != report.TierContents || f.Field != "" || !namesFiles[f.Cause] {
+		if f.Release != tag || f.Tier != report.TierContents || f.Field != "" || !namesFiles[f.Cause] {
 			continue
 		}
 		path := closure.StorePath(f.Path)

@@ -28,6 +28,8 @@ type liveLink struct {
 	// exact says that only the release compared with will do; elsewhere another
 	// accepted release is a pending reboot.
 	exact bool
+	// next says that the machine boots by it.
+	next bool
 }
 
 func planLive(_ *Verifier, m *closure.Manifest) string {
@@ -43,13 +45,16 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	defer r.checkOrigins(ctx, report.TierLive, profilesDir, runDir)
 	if r.outside() {
 		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
-		r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, true})
+		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
 		return nil
 	}
-	r.checkLink(t, liveLink{CurrentSystem, report.OtherSystem, true})
-	r.checkLink(t, liveLink{BootedSystem, report.OtherBoot, false})
-	r.checkLink(t, liveLink{SystemProfile, report.OtherProfile, false})
-	r.checkCommandLine(t)
+	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
+	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
+	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
+	r.checkCommandLine(ctx, t)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if r.running == r.manifest.Toplevel.OutPath {
 		// From now on the machine is not to be taken back behind it.
 		if err := r.chosen.Release.Confirm(ctx); err != nil {
@@ -59,7 +64,7 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	return nil
 }
 
-func (r *run) checkLink(t *report.Tier, link liveLink) {
+func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 	p, rest, err := r.store.ResolveLink(link.name)
 	switch {
 	case err == nil || isAbsent(err) && p != "":
@@ -68,53 +73,53 @@ func (r *run) checkLink(t *report.Tier, link liveLink) {
 			r.running = p
 		}
 		t.Checked++
-		r.judgeLink(link, p, rest)
+		r.judgeLink(ctx, link, p, rest)
 	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
 		t.Checked++
+		r.leads = append(r.leads, lead{next: link.next, odd: link.cause})
 		r.find(report.Finding{
 			Tier: report.TierLive, Cause: link.cause, Path: link.name,
 			Want: string(r.manifest.Toplevel.OutPath), Got: "not a store path", Detail: err.Error(),
 		})
 	default:
+		r.leads = append(r.leads, lead{next: link.next})
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
 	}
 }
 
-func (r *run) judgeLink(link liveLink, p closure.StorePath, rest string) {
+// judgeLink judges where a place leads, and notes it for the contents tier.
+func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath, rest string) {
 	want := r.manifest.Toplevel.OutPath
 	if p == want && rest == "" {
+		r.leads = append(r.leads, lead{next: link.next, release: r.chosen})
 		return
 	}
+	l := lead{next: link.next, odd: link.cause}
 	f := report.Finding{
 		Tier: report.TierLive, Cause: link.cause, Path: link.name,
 		Want: string(want), Got: string(p) + rest,
 	}
-	if rest == "" && !link.exact {
-		tag, unknown := r.acceptedAs(p)
+	if rest == "" {
+		release, unknown, err := r.acceptedAs(ctx, p)
 		switch {
-		case tag != "":
-			f.Cause, f.Detail = report.PendingReboot, "it is the accepted release "+tag
+		case err != nil:
+			return // it ends the tier
+		case link.exact:
+			l.release = release
+		case release != nil:
+			l.release, l.odd = release, ""
+			l.pending = f
+			l.pending.Detail = "it is the accepted release " + release.Tag
 		case unknown != nil:
+			l.odd = ""
 			f.Cause = report.LiveUnknown
 			f.Detail = fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err)
 		}
 	}
-	r.find(f)
-}
-
-// acceptedAs returns the tag of the accepted release whose toplevel p is, or
-// else an accepted release that could not be opened and so may be it.
-func (r *run) acceptedAs(p closure.StorePath) (tag string, unknown *candidate) {
-	for i := range r.candidates {
-		c := &r.candidates[i]
-		switch {
-		case c.Err != nil:
-			unknown = c
-		case c.manifest.Toplevel.OutPath == p:
-			return string(c.Release.Tag()), nil
-		}
+	r.leads = append(r.leads, l)
+	if l.pending.Path == "" {
+		r.find(f)
 	}
-	return "", unknown
 }
 
 // maxCommandLine is above the 4 KiB that the kernel's largest platforms allow.
@@ -122,7 +127,7 @@ const maxCommandLine = 64 << 10
 
 // checkCommandLine looks at init= on the kernel's command line: the link
 // /run/booted-system was made by the system that booted, this by the loader.
-func (r *run) checkCommandLine(t *report.Tier) {
+func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
 	values, err := commandLineInit(kernelCommand)
 	if err != nil {
@@ -139,7 +144,7 @@ func (r *run) checkCommandLine(t *report.Tier) {
 			})
 			continue
 		}
-		r.judgeLink(link, p, "")
+		r.judgeLink(ctx, link, p, "")
 	}
 }
 

@@ -8,15 +8,15 @@ import (
 )
 
 // runMemory is how much memory the contents tier has Go use in bytes, without what
-// the manifest takes. A run on an honest machine takes less.
+// the manifests take. A run on an honest machine takes less.
 const runMemory = 24 << 20
 
-// limitMemory has Go's collector keep to little more memory than the manifest takes,
+// limitMemory has Go's collector keep to little more memory than what the manifests say of paths takes,
 // where a hostile store would have it let garbage pile up. The returned function
 // undoes that. A lower limit that is set already stays.
-func limitMemory(m *closure.Manifest) (undo func()) {
+func limitMemory(paths []closure.PathInfo) (undo func()) {
 	limit := int64(runMemory)
-	for _, p := range m.Paths {
+	for _, p := range paths {
 		limit += 4 * nixstore.Cost(p)
 	}
 	before := debug.SetMemoryLimit(-1)

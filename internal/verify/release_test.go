@@ -130,7 +130,8 @@ func TestAcceptedAs(t *testing.T) {
 		r.manifest = m.manifest
 		own := candidate{m.open(t.Context(), testTag), m.manifest}
 		r.candidates = []candidate{own, {tc.other, m.manifest}}
-		r.judgeLink(liveLink{name: BootedSystem, cause: report.OtherBoot}, tc.link, "")
+		r.chosen = &r.candidates[0]
+		r.judgeLink(t.Context(), liveLink{name: BootedSystem, cause: report.OtherBoot}, tc.link, "")
 		got := ""
 		for _, f := range r.report.Findings {
 			got += string(f.Cause)
@@ -144,10 +145,12 @@ func TestAcceptedAs(t *testing.T) {
 	older := *m.manifest
 	older.Toplevel.OutPath = another
 	r.candidates = []candidate{{m.open(t.Context(), testTag), m.manifest}, {m.open(t.Context(), testTag), &older}}
-	r.judgeLink(liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "")
-	r.judgeLink(liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, another, "")
-	r.judgeLink(liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "/sub")
-	if got, want := summary(r.report), "pending-reboot /run/booted-system; other-system /run/current-system; other-boot /run/booted-system"; strings.Join(got, "; ") != want {
+	r.chosen = &r.candidates[0]
+	r.judgeLink(t.Context(), liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "")
+	r.judgeLink(t.Context(), liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, another, "")
+	r.judgeLink(t.Context(), liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "/sub")
+	r.tellPending()
+	if got, want := summary(r.report), "other-system /run/current-system; other-boot /run/booted-system; pending-unchecked /run/booted-system"; strings.Join(got, "; ") != want {
 		t.Errorf("another accepted release: got %q, want %q", got, want)
 	}
 }

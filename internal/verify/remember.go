@@ -92,14 +92,18 @@ func (r *run) manifestID() ledger.Manifest {
 	return ledger.Manifest{Tag: string(r.chosen.Release.Tag()), SHA256: nar.Hash(digest)}
 }
 
-// expectContents tells the ledger which paths there are to hash.
+// expectContents tells the ledger which paths there are to hash. It has each path
+// once: of two releases that do not say the same of it, as the first has it, and
+// what the other says is not remembered.
 func (r *run) expectContents(ctx context.Context) {
 	if r.recorder == nil {
 		return
 	}
 	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: r.manifestID()}
-	for _, info := range r.manifest.Paths {
-		inv.Items = append(inv.Items, contentsItem(info))
+	for i, info := range r.audit.paths {
+		if i == 0 || info.Path != r.audit.paths[i-1].Path {
+			inv.Items = append(inv.Items, contentsItem(info))
+		}
 	}
 	if err := r.recorder.Expect(ctx, inv); err != nil {
 		r.notRemembered(err)

@@ -231,6 +231,7 @@ func TestKilledRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.store.Close()
+	r.audit = r.audited()
 	r.expectContents(t.Context())
 	if _, _, err := r.hashAll(t.Context(), r.manifest.Paths, everything(r.manifest.Paths)); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// selection says which paths of the manifest a run hashes.
+// selection says which paths of the audit a run hashes.
 //
 // Without a budget these are all of them. With one, a run hashes what its time
 // allows, new paths first and then those that were hashed the longest ago, and
@@ -26,7 +26,7 @@ import (
 // or could not be checked when they were last looked at, those of which Nix
 // claims something else than the manifest, and those that are not there.
 type selection struct {
-	// order holds indices of the manifest's paths, in the order of their turns.
+	// order holds indices of the audit's paths, in the order of their turns.
 	order []int
 	// must is how many of them are hashed in any case.
 	must int
@@ -52,11 +52,11 @@ func (s *selection) may(n int, elapsed time.Duration) bool {
 	return n <= s.must || s.budget <= 0 || elapsed < s.budget
 }
 
-// selectPaths returns what of the manifest this run hashes. Where nothing is
+// selectPaths returns what of the audit this run hashes. Where nothing is
 // remembered that is everything, whatever the budget: nobody could answer for
 // the rest.
 func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
-	paths := r.manifest.Paths
+	paths := r.audit.paths
 	if r.ContentsBudget <= 0 || r.recorder == nil {
 		return everything(paths)
 	}
@@ -68,14 +68,16 @@ func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
 	if r.Read == nar.ReadDisk {
 		records = records.FromDisk()
 	}
-	items, at := make([]ledger.Item, len(paths)), make(map[closure.StorePath]int, len(paths))
+	items, at := make([]ledger.Item, len(paths)), make(map[ledger.Key][]int, len(paths))
 	for i, info := range paths {
-		items[i], at[info.Path] = contentsItem(info), i
+		items[i] = contentsItem(info)
+		at[items[i].Key()] = append(at[items[i].Key()], i)
 	}
 	s := &selection{budget: r.ContentsBudget, records: records}
 	var rest []int
 	for _, item := range ledger.Select(items, records, 0) {
-		i := at[item.Path]
+		i := at[item.Key()][0]
+		at[item.Key()] = at[item.Key()][1:]
 		if r.isSuspect(paths[i], records[item.Key()], claims) {
 			s.order = append(s.order, i)
 		} else {
@@ -102,15 +104,19 @@ func (r *run) isSuspect(want closure.PathInfo, record ledger.Record, claims *cla
 	return err != nil || !exists
 }
 
+// answersFor reports whether the ledger answers for a path that is not hashed.
+func (s *selection) answersFor(want closure.PathInfo, policy ledger.Policy) bool {
+	return s.records[contentsItem(want).Key()].Stands(policy.Contents, time.Now())
+}
+
 // answerFor counts the paths that were not hashed: those that the ledger answers
 // for, and those that nobody does.
 func (r *run) answerFor(s *selection, observed []observation) (overdue []closure.StorePath) {
-	now := time.Now()
-	for i, want := range r.manifest.Paths {
+	for i, want := range r.audit.paths {
 		if observed[i].err != errNotReached { //nolint:errorlint // it is never wrapped
 			continue
 		}
-		if s.records[contentsItem(want).Key()].Stands(r.Policy.Contents, now) {
+		if s.answersFor(want, r.Policy) {
 			r.report.Coverage.Remembered++
 		} else {
 			overdue = append(overdue, want.Path)

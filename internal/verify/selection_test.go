@@ -251,6 +251,7 @@ func TestRememberFromDisk(t *testing.T) {
 			r := v.begin(nil)
 			r.beginRemembering(t.Context())
 			r.tier(t.Context(), tiers()[0])
+			r.audit = r.audited()
 			r.expectContents(t.Context())
 			want := r.manifest.Paths[slices.IndexFunc(r.manifest.Paths, func(info closure.PathInfo) bool { return info.Path == lib })]
 			test.o.sum.Hash = want.NarHash

@@ -101,6 +101,11 @@ type run struct {
 	candidates []candidate
 	chosen     *candidate        // nil until a release is trusted
 	manifest   *closure.Manifest // of chosen
+	// leads are what the live tier found at the places that name a system, and
+	// standings what the contents tier found of the systems of releases.
+	leads     []lead
+	standings map[*candidate]standing
+	audit     *audit // nil until the contents tier
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
 	running closure.StorePath
@@ -140,6 +145,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	for _, t := range tiers() {
 		r.tier(ctx, t)
 	}
+	r.tellPending()
 	r.tellHeld()
 	r.endRemembering(ctx)
 	return r.end()
@@ -158,7 +164,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 		progress = new(Progress)
 	}
 	progress.pacer.Store(v.Pacer)
-	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), report: &report.Report{
+	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), standings: make(map[*candidate]standing), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
 		Coverage: report.Coverage{Read: v.Read},

@@ -1,0 +1,205 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// lead is what one of the places that name a system leads to.
+type lead struct {
+	// pending is the finding about a place that leads to another accepted release
+	// than the one compared with, but for its cause; the zero value for others.
+	pending report.Finding
+	// next says that the machine boots by this place next.
+	next bool
+	// release is nil where no accepted release holds the system, or where that is
+	// not known.
+	release *candidate
+	// odd is the cause of the drift that was found here.
+	odd report.Cause
+}
+
+// audit is what the contents tier hashes: the paths of the release compared with,
+// and of the other accepted releases that the machine can come to run, once each.
+type audit struct {
+	releases []*candidate // the one compared with comes first
+	// paths are in ascending order. A path stands there twice if two releases do
+	// not say the same of it.
+	paths []closure.PathInfo
+	of    [][]*candidate // which releases say so of each of paths
+}
+
+// audited returns what the contents tier is to hash.
+func (r *run) audited() *audit {
+	a := &audit{releases: []*candidate{r.chosen}}
+	for _, l := range r.leads {
+		if l.release != nil && !slices.Contains(a.releases, l.release) {
+			a.releases = append(a.releases, l.release)
+		}
+	}
+	type said struct {
+		info closure.PathInfo
+		by   *candidate
+	}
+	var all []said
+	for _, c := range a.releases {
+		for _, info := range c.manifest.Paths {
+			all = append(all, said{info, c})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b said) int { return cmp.Compare(a.info.Path, b.info.Path) })
+	for _, s := range all {
+		i := len(a.paths) - 1
+		for i >= 0 && a.paths[i].Path == s.info.Path && !sameSaid(a.paths[i], s.info) {
+			i--
+		}
+		if i >= 0 && a.paths[i].Path == s.info.Path {
+			a.of[i] = append(a.of[i], s.by)
+			continue
+		}
+		a.paths, a.of = append(a.paths, s.info), append(a.of, []*candidate{s.by})
+	}
+	return a
+}
+
+// sameSaid reports whether two releases say the same of a path. The deriver is no
+// part of it: several derivations may have the same output.
+func sameSaid(a, b closure.PathInfo) bool {
+	return a.NarHash == b.NarHash && a.NarSize == b.NarSize && a.CA == b.CA && slices.Equal(a.References, b.References)
+}
+
+// owner returns the first of the releases that path i is of, and its tag where that
+// is not the release compared with.
+func (a *audit) owner(i int) (c *candidate, tag string) {
+	c = a.of[i][0]
+	if c != a.releases[0] {
+		tag = c.Tag
+	}
+	return c, tag
+}
+
+// attribute says of findings about path i of which release it is, where that is
+// not the one compared with. That another system runs explains none of these.
+func (a *audit) attribute(i int, found []report.Finding) {
+	_, tag := a.owner(i)
+	if tag == "" {
+		return
+	}
+	for j := range found {
+		found[j].Release = tag
+		if c := found[j].ConsequenceOf; c == report.OtherSystem || c == report.OtherProfile {
+			found[j].ConsequenceOf = ""
+		}
+	}
+}
+
+// grade is what is known of a system.
+type grade uint8
+
+const (
+	unchecked grade = iota // not all of it was looked at
+	agrees                 // every path of it is what its release says
+	differs                // something of it is not
+)
+
+// standing is what the contents tier found of the system of one release.
+type standing struct {
+	grade
+	cause report.Cause // of a difference
+}
+
+// judgeSystem notes what was found about a path of some releases.
+func (r *run) judgeSystem(of []*candidate, checked bool, found []report.Finding) {
+	for _, c := range of {
+		s, seen := r.standings[c]
+		if !seen {
+			s.grade = agrees
+		}
+		if !checked && s.grade == agrees {
+			s.grade = unchecked
+		}
+		for i := range found {
+			switch class := found[i].Class(); {
+			case class == report.Drift && s.grade != differs:
+				s = standing{differs, found[i].Cause}
+			case class == report.Inconclusive && s.grade == agrees:
+				s.grade = unchecked
+			}
+		}
+		r.standings[c] = s
+	}
+}
+
+// standing returns what is known of where l leads.
+func (r *run) standing(l *lead) standing {
+	switch {
+	case l.odd != "":
+		return standing{differs, l.odd}
+	case l.release == nil:
+		return standing{}
+	}
+	return r.standings[l.release]
+}
+
+// tellPending says what the next boot leads to, of a machine that runs or booted
+// another accepted release: now that the contents tier has looked at it, or not.
+func (r *run) tellPending() {
+	next := standing{grade: agrees}
+	for i := range r.leads {
+		if r.leads[i].next {
+			next = graver(next, r.standing(&r.leads[i]))
+		}
+	}
+	for i := range r.leads {
+		l := &r.leads[i]
+		f := l.pending
+		if f.Path == "" {
+			continue
+		}
+		switch s := graver(next, r.standing(l)); s.grade {
+		case agrees:
+			f.Cause = report.PendingReboot
+		case differs:
+			f.Cause, f.ConsequenceOf = report.PendingAltered, s.cause
+		default:
+			f.Cause = report.PendingUnchecked
+		}
+		r.find(f)
+	}
+}
+
+func graver(a, b standing) standing {
+	order := []grade{agrees, unchecked, differs}
+	if slices.Index(order, b.grade) > slices.Index(order, a.grade) {
+		return b
+	}
+	return a
+}
+
+// acceptedAs returns the accepted release whose toplevel p is, or else one that
+// could not be opened and so may be it. Of several it is the one that the disk
+// differs least from. The error is that of ctx.
+func (r *run) acceptedAs(ctx context.Context, p closure.StorePath) (release, unknown *candidate, err error) {
+	var same []*candidate
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		switch {
+		case c.Err != nil:
+			unknown = c
+		case c.manifest.Toplevel.OutPath == p:
+			same = append(same, c)
+		}
+	}
+	switch len(same) {
+	case 0:
+		return nil, unknown, nil
+	case 1:
+		return same[0], nil, nil
+	}
+	release, err = r.nearest(ctx, same)
+	return release, nil, err
+}
