@@ -82,6 +82,9 @@ func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *repor
 		Verdict: r.Verdict(), Release: releaseOf(end.Manifest), Configuration: r.Configuration,
 		Findings: r.Counts(), Unsafe: end.Unsafe, Tool: r.Tool,
 	}
+	if rel := r.Release; rel != nil {
+		k.now.Run.BestBefore, k.now.Run.RefusedAfter, k.now.Run.KeyNotAfter = rel.BestBefore, rel.RefusedAfter, rel.KeyNotAfter
+	}
 	return k.now.Encode()
 }
 

@@ -120,6 +120,10 @@ func (s *status) writeRun(w io.Writer, color bool) {
 		if found := findingsOf(r.Findings); found != "" {
 			field(w, "findings", found)
 		}
+		valid := report.Release{BestBefore: r.BestBefore, RefusedAfter: r.RefusedAfter, KeyNotAfter: r.KeyNotAfter}
+		if until := valid.Until(); until != "" {
+			field(w, "valid", until)
+		}
 		if r.Unsafe != "" {
 			field(w, "weakened", "by "+report.Escape(r.Unsafe))
 		}

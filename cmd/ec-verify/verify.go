@@ -278,7 +278,8 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
-		Skip: c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
+		NoticeBefore: time.Duration(c.Release.NoticeBefore),
+		Skip:         c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }
 

@@ -75,6 +75,9 @@ type Release struct {
 	TokenFile string `json:"tokenFile"`
 	// Grace is how long a release is taken after its bestBefore.
 	Grace Duration `json:"grace"`
+	// NoticeBefore is how long before a release, or the key that signed it, ends the
+	// report says so; 0 for not at all.
+	NoticeBefore Duration `json:"noticeBefore"`
 	// Keep is how many accepted releases stay in the state directory.
 	Keep int `json:"keep"`
 }
@@ -86,7 +89,7 @@ func Default() Config {
 		StoreDir:  closure.DefaultStoreDir,
 		StateDir:  "/var/lib/ec-verify",
 		Nix:       Nix{EvalTimeout: Duration(15 * time.Minute)},
-		Release:   Release{Keep: 4},
+		Release:   Release{Keep: 4, NoticeBefore: Duration(14 * 24 * time.Hour)},
 		Rebuild:   defaultRebuild(),
 		Neighbour: defaultNeighbour(),
 		Journal:   defaultJournal(),
@@ -162,6 +165,9 @@ func (c *Config) checkPlaces(wrong complain) {
 func (c *Config) checkRelease(wrong complain) {
 	if c.Release.Grace < 0 {
 		wrong("release.grace", "must not be negative")
+	}
+	if c.Release.NoticeBefore < 0 {
+		wrong("release.noticeBefore", "must not be negative")
 	}
 	if c.Release.Keep < 1 || c.Release.Keep > 1000 {
 		wrong("release.keep", "%d is not between 1 and 1000", c.Release.Keep)

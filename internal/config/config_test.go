@@ -23,7 +23,7 @@ import (
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Flake: "/etc/every-channel/flake", StoreDir: "/nix/store", StateDir: "/var/lib/ec-verify",
-		Nix: Nix{EvalTimeout: Duration(15 * time.Minute)}, Release: Release{Keep: 4},
+		Nix: Nix{EvalTimeout: Duration(15 * time.Minute)}, Release: Release{Keep: 4, NoticeBefore: Duration(14 * 24 * time.Hour)},
 		Rebuild: Rebuild{
 			Choice: "none", Share: 10, BuildTimeout: Duration(time.Hour), ScratchSize: 10 << 30, Reserve: 1 << 30, Jobs: 1,
 		},
@@ -61,6 +61,7 @@ const every = `{
     "accept": [ "boot-v1", "latest" ],
     "tokenFile": "/run/token",
     "grace": "72h",
+    "noticeBefore": "7d",
     "keep": 9
   },
   "trust": { "keys": [ { "name": "release", "file": "/etc/key.pem" } ], "threshold": 1 },
@@ -93,7 +94,7 @@ func TestParseEveryKey(t *testing.T) {
 		Nix: Nix{BinDir: "/opt/nix/bin", EvalTimeout: Duration(90 * time.Second)},
 		Release: Release{
 			Source: []string{"/srv/releases", "https://forge.example/owner/repo/releases/download"}, Accept: []string{"boot-v1", "latest"},
-			TokenFile: "/run/token", Grace: Duration(72 * time.Hour), Keep: 9,
+			TokenFile: "/run/token", Grace: Duration(72 * time.Hour), NoticeBefore: Duration(7 * 24 * time.Hour), Keep: 9,
 		},
 		Trust: trust.Policy{Keys: []trust.Key{{Name: "release", File: "/etc/key.pem"}}, Threshold: 1},
 		Rebuild: Rebuild{
@@ -190,6 +191,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"nix": {"evalTimeout": "0s"}}`, "nix.evalTimeout: must be more than 0"},
 		{`{"nix": {"evalTimeout": "-1m"}}`, "nix.evalTimeout: must be more than 0"},
 		{`{"release": {"grace": "-1s"}}`, "release.grace: must not be negative"},
+		{`{"release": {"noticeBefore": "-1s"}}`, "release.noticeBefore: must not be negative"},
 		{`{"release": {"keep": 0}}`, "release.keep: 0 is not between 1 and 1000"},
 		{`{"release": {"keep": 1001}}`, "release.keep: 1001 is not between 1 and 1000"},
 		{`{"release": {"source": ["ftp://host/"]}}`, `release.source[0]: parse source "ftp://host/"`},

@@ -17,9 +17,6 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// soon is how long before its end a key is pointed at.
-const soon = 14 * 24 * time.Hour
-
 // Configured checks what a configuration that is valid by itself names on this
 // machine, for runs by the units. Of units, VerifyUnit and FetchUnit say what a
 // run sees; those that are not among them are taken to be as they are shipped.
@@ -202,7 +199,7 @@ func (e *examination) checkKey(key string, k trust.Key) bool {
 	case !k.NotAfter.IsZero() && !e.now.Before(k.NotAfter):
 		e.notice(key+".notAfter", "remove this key, and add the one that follows it", "key %q is not valid since %s", k.Name, k.NotAfter.Format(time.RFC3339))
 		return false
-	case !k.NotAfter.IsZero() && k.NotAfter.Sub(e.now) < soon:
+	case !k.NotAfter.IsZero() && k.NotAfter.Sub(e.now) < time.Duration(e.config.Release.NoticeBefore):
 		e.notice(key+".notAfter", "add the key that follows it", "key %q is valid until %s", k.Name, k.NotAfter.Format(time.RFC3339))
 	}
 	return true

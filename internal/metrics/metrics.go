@@ -120,7 +120,11 @@ func (b *builder) release(r *report.Report) {
 	info := b.gauge("release_info", "The release that the machine was compared with; absent where none was trusted.", "release", "configuration", "commit", "system")
 	created := b.time("release_created_timestamp_seconds", "When the release was made.")
 	best := b.time("release_best_before_timestamp_seconds", "Until when the release is taken without grace; absent where it does not say.")
+	refused := b.time("release_refused_after_timestamp_seconds", "When the release is refused for its age: its bestBefore and the grace.")
+	key := b.time("release_key_not_after_timestamp_seconds", "When the signature of the release is not believed any more; absent where it always is.")
 	if rel := r.Release; rel != nil {
+		refused(rel.RefusedAfter)
+		key(rel.KeyNotAfter)
 		info(1, rel.Tag, r.Configuration, rel.Commit, string(rel.OutPath))
 		created(rel.Created)
 		best(rel.BestBefore)

@@ -32,6 +32,7 @@ func drifted() Snapshot {
 			Against: "boot-v1", Configuration: "machine",
 			Release: &report.Release{
 				Tag: "boot-v1", Commit: "0123", Created: started.Add(-24 * time.Hour), BestBefore: started.Add(24 * time.Hour),
+				RefusedAfter: started.Add(48 * time.Hour), KeyNotAfter: started.Add(72 * time.Hour),
 				OutPath: "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-nixos-system",
 			},
 			Tiers: []report.Tier{

@@ -54,7 +54,7 @@ func (r *Release) checkFreshness() error {
 	if now.After(known.Add(clockYears)) {
 		return &ClockError{now, fmt.Sprintf("that is more than two years after everything this node knows of (%s), so either the clock is ahead or the node was not updated for years", day(known))}
 	}
-	end := r.info.BestBefore.Add(r.opts.grace)
+	end := r.RefusedAfter()
 	if now.After(end) {
 		detail := fmt.Sprintf("best before %s", day(r.info.BestBefore))
 		if r.opts.grace > 0 {

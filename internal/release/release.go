@@ -199,6 +199,13 @@ func (r *Release) Unsigned() bool { return r.signer.Kind == Unsigned }
 // have refused it: "unsigned", "rollback". A report shows them.
 func (r *Release) Unsafe() []string { return slices.Clone(r.unsafe) }
 
+// RefusedAfter returns when it will be refused for its age: its bestBefore and the
+// grace.
+func (r *Release) RefusedAfter() time.Time { return r.info.BestBefore.Add(r.opts.grace) }
+
+// Left returns how long it is until t, by the clock that judged the release.
+func (r *Release) Left(t time.Time) time.Duration { return t.Sub(r.opts.now()) }
+
 // Notes returns lines that a report shows beside the release, e.g. that it is
 // past its bestBefore and lives on the grace.
 func (r *Release) Notes() []string { return slices.Clone(r.notes) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // A Verifier decides whether to believe a release by the signature over its
@@ -39,6 +40,9 @@ type Signer struct {
 	// that identity.
 	Identity string `json:"identity,omitempty"`
 	Issuer   string `json:"issuer,omitempty"`
+	// Until is when the policy ceases to believe this signature, together with those of
+	// CoSigners; zero where it does not.
+	Until time.Time `json:"until,omitzero"`
 	// CoSigners are the further signers of a policy that asks for several.
 	CoSigners []Signer `json:"coSigners,omitempty"`
 }

@@ -10,6 +10,17 @@ type Cause = closure.Cause
 const (
 	// ReleaseUntrusted: a release was found and is refused.
 	ReleaseUntrusted Cause = "release-untrusted"
+	// ReleaseExpired, ReleaseRolledBack, ReleaseNotAccepted and ReleaseKeyEnded: it is
+	// refused for its age, for a newer one that was accepted, for not being listed by
+	// the policy, or since its key is outside its window. Its signature is good.
+	ReleaseExpired     Cause = "release-expired"
+	ReleaseRolledBack  Cause = "release-rolled-back"
+	ReleaseNotAccepted Cause = "release-not-accepted"
+	ReleaseKeyEnded    Cause = "release-key-ended"
+	// ReleaseExpires and KeyExpires: the release, or the key that signed it, is good
+	// for a short time only.
+	ReleaseExpires Cause = "release-expires"
+	KeyExpires     Cause = "release-key-expires"
 	// ReleaseUnavailable: no release, or a part of it, could be had.
 	ReleaseUnavailable Cause = "release-unavailable"
 	// ForeignMount: over the store, the database, the profiles or /run is mounted
@@ -177,6 +188,12 @@ const (
 
 var causes = map[Cause]cause{
 	ReleaseUntrusted:               {Untrusted, "the release is not trusted", "If the detail names no other way, get the release again from its publisher; if it stays so, treat the source as compromised."},
+	ReleaseExpired:                 {Untrusted, "the release has expired", "Publish a newer release and have this machine run it, or set the clock if it is wrong. That a release has grown old is no sign of a compromised source, unless newer ones are known to exist: then find out what keeps them from this machine."},
+	ReleaseRolledBack:              {Untrusted, "the release is older than one that this machine has accepted", "If the way back is meant, name the release in release.accept; otherwise find out why the source offers an older release than before."},
+	ReleaseNotAccepted:             {Untrusted, "the release is not one that the policy accepts", "Name the tag in release.accept if this machine may run it, or compare with a tag that is listed there. A tag that is good but not in release.accept is no sign of a compromised source."},
+	ReleaseKeyEnded:                {Untrusted, "the key that signed the release is outside its window", "Fetch the release again if it has been signed anew, or give this machine the key that follows (docs/trust.md, Rotate a key); set the clock if it is wrong."},
+	ReleaseExpires:                 {Notice, "the release expires soon", "Publish a newer release and have this machine run it before that time; after it, the machine is untrusted."},
+	KeyExpires:                     {Notice, "the key that signed the release ends soon", "Sign the release anew with the key that follows, which this machine must know by then (docs/trust.md, Rotate a key); after that time, the machine is untrusted."},
 	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
 	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},

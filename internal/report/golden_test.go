@@ -36,6 +36,7 @@ func verified() *Report {
 		Host: "runner-1", Tool: "v1.2.3", Nix: "nix (Nix) 2.34.8", Against: "boot-v2026.02.28", Configuration: "ec-runner-x86_64",
 		Release: &Release{
 			Tag: "boot-v2026.02.28", Commit: strings.Repeat("0123456789", 4), Created: started.AddDate(0, 0, -1), BestBefore: started.AddDate(0, 0, 89),
+			RefusedAfter: started.AddDate(0, 0, 92), KeyNotAfter: started.AddDate(1, 0, 0),
 			Source: "/srv/releases", Signer: `key "release" (aGFzaA==)`,
 			DrvPath: object("d", "nixos-system.drv"), OutPath: object("a", "nixos-system"),
 		},
@@ -75,6 +76,16 @@ func unopened(f Finding) *Report {
 // reports are the cases of the golden files.
 var reports = map[string]func() *Report{
 	"verified": verified,
+	"look": func() *Report {
+		r := verified()
+		r.Standing = &Standing{Look: "the policy does not ask for --unsafe-skip", Verdict: Drifted, Since: r.Started.AddDate(0, 0, -2)}
+		return r
+	},
+	"stays": func() *Report {
+		r := verified()
+		r.Standing = &Standing{Verdict: Drifted, Since: r.Started.AddDate(0, 0, -2)}
+		return r
+	},
 	"drifted": func() *Report {
 		r := verified()
 		path := string(object("b", "lib"))
@@ -110,6 +121,18 @@ var reports = map[string]func() *Report{
 	},
 	"untrusted": func() *Report {
 		return unopened(Finding{Tier: TierRelease, Cause: ReleaseUntrusted, Path: "boot-v2026.02.28", Detail: "no signature"})
+	},
+	"untrusted-expired": func() *Report {
+		return unopened(Finding{Tier: TierRelease, Cause: ReleaseExpired, Path: "boot-v2026.02.28", Detail: "best before 2026-02-28T00:00:00Z"})
+	},
+	"untrusted-rolled-back": func() *Report {
+		return unopened(Finding{Tier: TierRelease, Cause: ReleaseRolledBack, Path: "boot-v2026.02.28", Detail: "this node has already accepted the newer boot-v2026.03.28"})
+	},
+	"untrusted-not-accepted": func() *Report {
+		return unopened(Finding{Tier: TierRelease, Cause: ReleaseNotAccepted, Path: "boot-v2026.02.28", Detail: "the policy lists boot-v2026.03.28"})
+	},
+	"untrusted-key-ended": func() *Report {
+		return unopened(Finding{Tier: TierRelease, Cause: ReleaseKeyEnded, Path: "boot-v2026.02.28", Detail: `signed with key "ci", which was valid until 2026-02-28T00:00:00Z`})
 	},
 	"untrusted-part": func() *Report {
 		r := verified()

@@ -46,6 +46,8 @@ type (
 		Commit     string            `json:"commit"`
 		CreatedAt  *time.Time        `json:"createdAt"`
 		BestBefore *time.Time        `json:"bestBefore"`
+		Refused    *time.Time        `json:"refusedAfter"`
+		KeyEnds    *time.Time        `json:"keyNotAfter"`
 		Source     string            `json:"source"`
 		Signer     string            `json:"signer"`
 		Unsigned   bool              `json:"unsigned"`
@@ -176,6 +178,7 @@ func (r *Report) json(findings int) jsonReport {
 	if rel := r.Release; rel != nil {
 		out.Release = &jsonRelease{
 			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
+			Refused: timeOrNull(rel.RefusedAfter), KeyEnds: timeOrNull(rel.KeyNotAfter),
 			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
 		}
 	}

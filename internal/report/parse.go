@@ -35,9 +35,13 @@ func Parse(data []byte) (*Report, error) {
 	}
 	if rel := in.Release; rel != nil {
 		r.Release = &Release{
-			Tag: rel.Tag, Commit: rel.Commit, Created: timeOrZero(rel.CreatedAt), BestBefore: timeOrZero(rel.BestBefore), Source: rel.Source,
+			Tag: rel.Tag, Commit: rel.Commit, Created: timeOrZero(rel.CreatedAt), BestBefore: timeOrZero(rel.BestBefore),
+			RefusedAfter: timeOrZero(rel.Refused), KeyNotAfter: timeOrZero(rel.KeyEnds), Source: rel.Source,
 			Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
 		}
+	}
+	if s := in.Standing; s != nil {
+		r.Standing = &Standing{Look: s.Look, Verdict: s.Verdict, Since: timeOrZero(s.Since)}
 	}
 	for _, t := range in.Tiers {
 		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})

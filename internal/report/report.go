@@ -66,9 +66,13 @@ type Release struct {
 	Commit     string
 	Created    time.Time
 	BestBefore time.Time // zero where the release states none
-	Source     string    // where its bytes came from
-	Signer     string    // who signed it, or that nobody did
-	Unsigned   bool
+	// RefusedAfter is BestBefore and the grace, and KeyNotAfter when its signature is
+	// not believed any more; zero for never.
+	RefusedAfter time.Time
+	KeyNotAfter  time.Time
+	Source       string // where its bytes came from
+	Signer       string // who signed it, or that nobody did
+	Unsigned     bool
 	// Sums and Manifest are the SHA-256, in hexadecimal digits, of the release's
 	// SHA256SUMS.txt and of the manifest of the configuration.
 	Sums     string

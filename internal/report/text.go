@@ -150,12 +150,35 @@ func (r *Report) writeRelease(w io.Writer) {
 		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
 		fmt.Fprintf(w, "system    %s\n", rel.OutPath)
 	}
+	if until := r.Release.Until(); until != "" {
+		fmt.Fprintf(w, "valid     %s\n", until)
+	}
 	for _, u := range r.Unsafe {
 		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
 	}
 	if r.Release != nil || len(r.Unsafe) > 0 {
 		fmt.Fprintln(w)
 	}
+}
+
+// Until says in a line until when the release is taken; "" where nothing ends it. A nil
+// Release is none.
+func (r *Release) Until() string {
+	var parts []string
+	if r == nil {
+		return ""
+	}
+	day := func(what string, t time.Time) {
+		if !t.IsZero() {
+			parts = append(parts, what+" "+t.UTC().Format(time.RFC3339))
+		}
+	}
+	day("best before", r.BestBefore)
+	if !r.RefusedAfter.Equal(r.BestBefore) {
+		day("with the grace until", r.RefusedAfter)
+	}
+	day("its key until", r.KeyNotAfter)
+	return strings.Join(parts, ", ")
 }
 
 func (r *Report) writeTiers(w io.Writer) {

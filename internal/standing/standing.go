@@ -30,11 +30,15 @@ type Standing struct {
 
 // Run is a run of the policy.
 type Run struct {
-	ID            int64                `json:"id"` // in the ledger
-	Started       time.Time            `json:"started"`
-	Finished      time.Time            `json:"finished"`
-	Verdict       report.Verdict       `json:"verdict"`
-	Release       *Release             `json:"release"` // nil where none was trusted
+	ID       int64          `json:"id"` // in the ledger
+	Started  time.Time      `json:"started"`
+	Finished time.Time      `json:"finished"`
+	Verdict  report.Verdict `json:"verdict"`
+	Release  *Release       `json:"release"` // nil where none was trusted
+	// BestBefore, RefusedAfter and KeyNotAfter are as of [report.Release].
+	BestBefore    time.Time            `json:"bestBefore,omitzero"`
+	RefusedAfter  time.Time            `json:"refusedAfter,omitzero"`
+	KeyNotAfter   time.Time            `json:"keyNotAfter,omitzero"`
 	Configuration string               `json:"configuration"`
 	Findings      map[report.Class]int `json:"findings"`
 	Unsafe        string               `json:"unsafe"` // what weakened it

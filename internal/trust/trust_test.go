@@ -245,6 +245,27 @@ func TestThreshold(t *testing.T) {
 	wantReason(t, err, release.ReasonWrongKey)
 }
 
+// TestUntil: a release is believed until the key ends without which there are too few.
+func TestUntil(t *testing.T) {
+	keys := []*trust.PrivateKey{newKey(t, "ecdsa"), newKey(t, "ecdsa"), newKey(t, "ecdsa")}
+	now := time.Now()
+	ends := []time.Time{now.Add(time.Hour), now.Add(2 * time.Hour), {}}
+	var policy trust.Policy
+	var bundle []byte
+	for i, k := range keys {
+		key := named(t, string(rune('a'+i)), k)
+		key.NotAfter = ends[i]
+		policy.Keys, bundle = append(policy.Keys, key), append(bundle, sign(t, k, sums)...)
+	}
+	for threshold, want := range map[int]time.Time{1: {}, 2: ends[1], 3: ends[0]} {
+		policy.Threshold = threshold
+		got, err := newVerifier(t, policy).Verify(t.Context(), sums, bundle)
+		if err != nil || !got.Until.Equal(want) {
+			t.Errorf("threshold %d: until %s, want %s (%v)", threshold, got.Until, want, err)
+		}
+	}
+}
+
 func TestAddBundle(t *testing.T) {
 	a, b := newKey(t, "ecdsa"), newKey(t, "ecdsa")
 	v := newVerifier(t, trust.Policy{Threshold: 2, Keys: []trust.Key{named(t, "a", a), named(t, "b", b)}})

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
@@ -125,8 +126,9 @@ func (v *verifier) Verify(ctx context.Context, sums, bundle []byte) (release.Sig
 	}
 	switch {
 	case len(signers) >= v.threshold:
+		until := v.until(signers)
 		first := signers[0]
-		first.CoSigners = signers[1:]
+		first.CoSigners, first.Until = signers[1:], until
 		return first, nil
 	case len(signers) == 0:
 		return release.Signer{}, refused
@@ -143,6 +145,23 @@ func (v *verifier) verifyOne(b *parsedBundle, sums []byte) (release.Signer, erro
 		return v.verifyIdentity(b, sums)
 	}
 	return v.verifyKey(b, sums)
+}
+
+// until returns when fewer of signers are left than the policy asks for; zero for
+// never.
+func (v *verifier) until(signers []release.Signer) time.Time {
+	var ends []time.Time
+	for _, s := range signers {
+		if !s.Until.IsZero() {
+			ends = append(ends, s.Until)
+		}
+	}
+	spare := len(signers) - v.threshold
+	if len(ends) <= spare {
+		return time.Time{}
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	return ends[spare]
 }
 
 // addSigner adds s, unless it is there: a signer counts once.

@@ -38,7 +38,7 @@ func (v *verifier) verifyKey(b *parsedBundle, sums []byte) (release.Signer, erro
 		if err := v.checkWindow(k); err != nil {
 			return release.Signer{}, err
 		}
-		return release.Signer{Kind: release.SignedByKey, Name: k.Name, KeyID: k.id}, nil
+		return release.Signer{Kind: release.SignedByKey, Name: k.Name, KeyID: k.id, Until: k.NotAfter}, nil
 	}
 	if b.hint() == "" {
 		return release.Signer{}, release.Untrusted(release.ReasonWrongKey, "signed with none of the keys that the policy names: %s", v.keyNames())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -47,17 +48,48 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseNote, Path: string(rel.Tag()), Detail: note})
 	}
 	r.report.Unsafe = append(r.report.Unsafe, rel.Unsafe()...)
+	r.findEnds(rel)
 	info := rel.Info()
 	r.manifest = r.chosen.manifest
 	manifest, _ := rel.Sums().Digest(release.ManifestName(r.manifest.Configuration))
 	r.report.Configuration = r.manifest.Configuration
 	r.report.Release = &report.Release{
 		Tag: string(rel.Tag()), Commit: info.Commit, Created: info.CreatedAt, BestBefore: info.BestBefore,
+		RefusedAfter: rel.RefusedAfter(), KeyNotAfter: rel.Signer().Until,
 		Source: rel.Source(), Signer: rel.Signer().String(), Unsigned: rel.Unsigned(),
 		Sums: rel.Digest().String(), Manifest: manifest.String(),
 		DrvPath: r.manifest.Toplevel.DrvPath, OutPath: r.manifest.Toplevel.OutPath,
 	}
 	return nil
+}
+
+// findEnds adds the findings that the release is soon refused for its age or for that
+// of its key.
+func (r *run) findEnds(rel *release.Release) {
+	best, key := rel.Info().BestBefore, rel.Signer().Until
+	// Past its bestBefore, one of its notes says so.
+	if d := rel.Left(best); d >= 0 && d < r.NoticeBefore {
+		detail := fmt.Sprintf("its bestBefore is %s, %s from now", best.UTC().Format(time.RFC3339), span(d))
+		if refused := rel.RefusedAfter(); refused.After(best) {
+			detail += "; with the grace it is taken until " + refused.UTC().Format(time.RFC3339)
+		}
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseExpires, Path: string(rel.Tag()), Detail: detail})
+	}
+	if d := rel.Left(key); !key.IsZero() && d < r.NoticeBefore {
+		r.find(report.Finding{
+			Tier: report.TierRelease, Cause: report.KeyExpires, Path: string(rel.Tag()),
+			Detail: fmt.Sprintf("signed by %s, until %s, %s from now", rel.Signer(), key.UTC().Format(time.RFC3339), span(d)),
+		})
+	}
+}
+
+// span words a time to come in days, or in hours where that is less than two.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < 2*day {
+		return quantity(int(d/time.Hour), "hour")
+	}
+	return quantity(int(d/day), "day")
 }
 
 // against names what the policy wants to compare with.
@@ -114,7 +146,7 @@ func (r *run) choose(ctx context.Context) error {
 		if c.Err == nil || i > 0 && r.Pinned {
 			continue
 		}
-		if f := releaseFailure(c); failed == nil || f.cause == report.ReleaseUntrusted && failed.cause != f.cause {
+		if f := releaseFailure(c); failed == nil || report.ClassOf(f.cause) == report.Untrusted && report.ClassOf(failed.cause) != report.Untrusted {
 			failed = f
 		}
 	}
@@ -143,6 +175,14 @@ func (r *run) runningNow() closure.StorePath {
 	return p
 }
 
+// refusedFor are the causes of releases whose signature is good.
+var refusedFor = map[release.Reason]report.Cause{
+	release.ReasonExpired:     report.ReleaseExpired,
+	release.ReasonRolledBack:  report.ReleaseRolledBack,
+	release.ReasonNotAccepted: report.ReleaseNotAccepted,
+	release.ReasonKeyWindow:   report.ReleaseKeyEnded,
+}
+
 // releaseFailure tells an untrusted release from one that could not be had.
 func releaseFailure(c *candidate) *failure {
 	var untrusted *release.UntrustedError
@@ -150,7 +190,9 @@ func releaseFailure(c *candidate) *failure {
 	cause := report.ReleaseUnavailable
 	switch {
 	case errors.As(c.Err, &untrusted):
-		cause = report.ReleaseUntrusted
+		if cause = report.ReleaseUntrusted; refusedFor[untrusted.Reason] != "" {
+			cause = refusedFor[untrusted.Reason]
+		}
 	case errors.As(c.Err, &clock):
 		cause = report.ClockWrong
 	}

@@ -78,6 +78,9 @@ type Verifier struct {
 	// Policy says how old a check may be that is remembered. By the zero value
 	// none stands.
 	Policy ledger.Policy
+	// NoticeBefore is how long before a release is refused for its age, or for that of
+	// its key, the report says so; 0 for not at all.
+	NoticeBefore time.Duration
 	// Skip holds the tiers that the operator took out.
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.
