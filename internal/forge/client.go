@@ -69,16 +69,8 @@ type Client struct {
 // Option changes how a Client works.
 type Option func(*Client)
 
-// WithTimeouts replaces the limits on waiting.
-func WithTimeouts(t Timeouts) Option { return func(c *Client) { c.timeouts = t } }
-
 // WithProgress has p say how far an upload is.
 func WithProgress(p *Progress) Option { return func(c *Client) { c.progress = p } }
-
-// WithRootCertificates has servers believed by these authorities.
-func WithRootCertificates(config *tls.Config) Option {
-	return func(c *Client) { c.http.Transport.(*http.Transport).TLSClientConfig = config }
-}
 
 // New returns a client of the repository at https://HOST/OWNER/REPO; plain http
 // is for this machine only. The token may be empty for reading what is public.

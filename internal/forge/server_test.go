@@ -235,8 +235,8 @@ func TestForgejoServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newest, err := (&release.Finder{Sources: []release.Source{source}}).Newest(t.Context())
-	if err != nil || newest != "boot-v4" {
-		t.Errorf("the newest is %q, %v", newest, err)
+	tags, err := source.(release.Lister).Tags(t.Context())
+	if err != nil || !slices.Contains(tags, "boot-v4") {
+		t.Errorf("of all pages the tags are %q, %v", tags, err)
 	}
 }

@@ -209,19 +209,9 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 	return found
 }
 
-// Newest returns the newest tag of the form "boot-v…" that the sources offer.
-// Where one of them cannot say what it has, the answer is an error: an older
-// release would pass for the newest.
-func (f *Finder) Newest(ctx context.Context) (Tag, error) {
-	tags, err := f.newest(ctx)
-	if err != nil {
-		return "", err
-	}
-	return tags[0], nil
-}
-
-// newest returns the tags of that form that the sources offer, at least one, newest
-// first.
+// newest returns the tags of the form "boot-v…" that the sources offer, at least
+// one, newest first. Where one of them cannot say what it has, the answer is an
+// error: an older release would pass for the newest.
 func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
 	var newest []Tag
 	var asked []string

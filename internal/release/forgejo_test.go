@@ -157,8 +157,8 @@ func TestManyReleases(t *testing.T) {
 		t.Fatalf("%v, %v", tags, err)
 	}
 	f := &release.Finder{Sources: []release.Source{src}}
-	if newest, err := f.Newest(t.Context()); err != nil || newest != "boot-v9" {
-		t.Errorf("the newest is %s, %v", newest, err)
+	if newest, err := f.Newest(t.Context()); err != nil || newest[0] != "boot-v9" {
+		t.Errorf("the newest are %s, %v", newest, err)
 	}
 	if n := len(s.Requests()); n != 10 {
 		t.Errorf("%d requests for two lists of 5 pages", n)

@@ -49,11 +49,10 @@ type options struct {
 	provisional   bool
 	allowRollback bool
 	progress      *Progress
-	tempDir       string
 }
 
 func newOptions(opts []Option) options {
-	o := options{now: time.Now, tempDir: os.TempDir()}
+	o := options{now: time.Now}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -84,9 +83,6 @@ func WithUnsafeRollback() Option { return func(o *options) { o.allowRollback = t
 
 // WithProgress has p say what is being read.
 func WithProgress(p *Progress) Option { return func(o *options) { o.progress = p } }
-
-// WithTempDir has large assets spooled in dir rather than in os.TempDir().
-func WithTempDir(dir string) Option { return func(o *options) { o.tempDir = dir } }
 
 // Open returns the release tag from src if v believes its signature and it
 // breaks no rule. With the empty tag it is the one that src holds, whatever
@@ -282,7 +278,7 @@ func (r *Release) Asset(ctx context.Context, name string) (io.ReadCloser, error)
 	if _, ok := r.sums.Digest(name); !ok {
 		return nil, &NotFoundError{What: assetOf(printable(clip(name)), r.tag), Source: r.src.String(), Hint: SumsName + " has no line for it"}
 	}
-	f, err := tempFile(r.opts.tempDir)
+	f, err := tempFile(os.TempDir())
 	if err != nil {
 		return nil, &UnavailableError{assetOf(name, r.tag), r.src.String(), fmt.Errorf("spool it: %w", err)}
 	}

@@ -109,20 +109,10 @@ func WithToken(token string) SourceOption {
 	return func(o *sourceOptions) { o.token = token }
 }
 
-// WithTransport replaces how connections are made.
-func WithTransport(t http.RoundTripper) SourceOption {
-	return func(o *sourceOptions) { o.transport = t }
-}
-
 // WithNotice has notice be called with a line for people each time that something
 // is asked for again: who waits hears what for. It is called from whatever reads.
 func WithNotice(notice func(line string)) SourceOption {
 	return func(o *sourceOptions) { o.notice = notice }
-}
-
-// WithTimeouts replaces the limits on waiting.
-func WithTimeouts(t Timeouts) SourceOption {
-	return func(o *sourceOptions) { o.timeouts = t }
 }
 
 // schemes has what makes a source of a URL. A new kind of source is a file with its

@@ -118,7 +118,7 @@ func useAll(t *testing.T, dir string, c refusal) error {
 		}
 		opts = append(opts, release.WithMemory(m))
 	}
-	r, err := release.Open(t.Context(), release.NewDirSource(dir), c.Tag, newVerifier(t, p, trust.WithClock(clock)), opts...)
+	r, err := release.Open(t.Context(), release.NewDirSource(dir), c.Tag, newVerifierAt(t, p, clock), opts...)
 	if err != nil {
 		return err
 	}

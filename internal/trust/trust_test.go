@@ -71,9 +71,14 @@ func named(t testing.TB, name string, k *trust.PrivateKey) trust.Key {
 	return trust.Key{Name: name, PEM: string(pub)}
 }
 
-func newVerifier(t testing.TB, p trust.Policy, opts ...trust.Option) release.Verifier {
+func newVerifier(t testing.TB, p trust.Policy) release.Verifier {
 	t.Helper()
-	v, err := trust.New(p, opts...)
+	return newVerifierAt(t, p, time.Now)
+}
+
+func newVerifierAt(t testing.TB, p trust.Policy, now func() time.Time) release.Verifier {
+	t.Helper()
+	v, err := trust.NewAt(p, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +203,7 @@ func TestKeyWindow(t *testing.T) {
 		{"both signed, one is over", o.NotAfter.Add(time.Second), append(bytes.Clone(byOld), byYoung...), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := newVerifier(t, p, trust.WithClock(func() time.Time { return c.now }))
+			v := newVerifierAt(t, p, func() time.Time { return c.now })
 			_, err := v.Verify(t.Context(), sums, c.bundle)
 			if c.want != "" {
 				wantReason(t, err, c.want)
@@ -210,7 +215,7 @@ func TestKeyWindow(t *testing.T) {
 	// Years past the end of every key, it is the clock.
 	y.NotAfter = change.AddDate(1, 0, 0)
 	for years, wantClock := range map[int]bool{1: false, 4: true} {
-		v := newVerifier(t, trust.Policy{Keys: []trust.Key{o, y}}, trust.WithClock(func() time.Time { return y.NotAfter.AddDate(years, 0, 0) }))
+		v := newVerifierAt(t, trust.Policy{Keys: []trust.Key{o, y}}, func() time.Time { return y.NotAfter.AddDate(years, 0, 0) })
 		_, err := v.Verify(t.Context(), sums, byYoung)
 		var clock *release.ClockError
 		if got := errors.As(err, &clock); got != wantClock {

@@ -15,12 +15,6 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// Option changes how [New]'s verifier judges.
-type Option func(*verifier)
-
-// WithClock has the time taken from now rather than from time.Now.
-func WithClock(now func() time.Time) Option { return func(v *verifier) { v.now = now } }
-
 // verifier implements release.Verifier over a policy.
 type verifier struct {
 	now        func() time.Time
@@ -31,14 +25,13 @@ type verifier struct {
 
 // New returns a verifier for p, whose files are read now. It works without
 // network, and is safe for concurrent use.
-func New(p Policy, opts ...Option) (release.Verifier, error) {
+func New(p Policy) (release.Verifier, error) { return newVerifier(p, time.Now) }
+
+func newVerifier(p Policy, now func() time.Time) (release.Verifier, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	v := &verifier{now: time.Now, threshold: p.threshold()}
-	for _, opt := range opts {
-		opt(v)
-	}
+	v := &verifier{now: now, threshold: p.threshold()}
 	seen := make(map[string]string)
 	for i, k := range p.Keys {
 		key, err := loadKey(k)

@@ -1,0 +1,4 @@
+package trust
+
+// NewAt is [New] for a clock of a test.
+var NewAt = newVerifier
