@@ -343,7 +343,9 @@ func TestNotices(t *testing.T) {
 				defer mu.Unlock()
 				lines = append(lines, line)
 			})
-			r, err := release.Open(t.Context(), source(t, s, release.WithNotice(p.Notice)), releasetest.Tag, believing{}, at(releasetest.Now))
+			limits := quick()
+			limits.Header = 500 * time.Millisecond
+			r, err := release.Open(t.Context(), source(t, s, release.WithNotice(p.Notice), release.WithTimeouts(limits)), releasetest.Tag, believing{}, at(releasetest.Now))
 			if err != nil {
 				t.Fatal(err)
 			}
