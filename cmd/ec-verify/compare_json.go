@@ -8,6 +8,9 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
+// comparisonKind is the kind of the object that compare --output json prints.
+const comparisonKind = "ec-compare"
+
 // comparison is what compare --output json prints; docs/releasing.md describes
 // it.
 type comparison struct {
@@ -61,6 +64,18 @@ type name struct {
 	Base64 *string `json:"base64,omitzero"`
 }
 
+// raw returns the string.
+func (n *name) raw() string {
+	if n.Base64 != nil {
+		raw, err := base64.StdEncoding.DecodeString(*n.Base64)
+		if err != nil {
+			return *n.Base64
+		}
+		return string(raw)
+	}
+	return *n.Text
+}
+
 func newName(s string) name {
 	if utf8.ValidString(s) {
 		return name{Text: &s}
@@ -87,7 +102,7 @@ func optionalName(s string, present bool) *name {
 
 func newComparison(r *compare.Result) *comparison {
 	c := &comparison{
-		SchemaVersion: 1, Kind: "ec-compare", Tool: toolVersion(), Verdict: r.Verdict(),
+		SchemaVersion: 1, Kind: comparisonKind, Tool: toolVersion(), Verdict: r.Verdict(),
 		A: newName(r.A), B: newName(r.B), Compared: newNames(r.Compared), Members: r.Members,
 		Primary: r.Primary(), More: r.More, MoreFailures: r.MoreFailures, Notes: r.Notes, MoreNotes: r.MoreNotes,
 	}

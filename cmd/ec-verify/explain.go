@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +13,6 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/explain"
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -171,12 +168,12 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 // asked returns what arg is: a path, or the number of a finding.
 func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	what := asked{name: arg, tag: f.against}
-	n, err := strconv.Atoi(arg)
+	n, noNumber := strconv.Atoi(arg)
 	switch {
-	case err != nil && f.report != "":
+	case noNumber != nil && f.report != "":
 		return what, usageError{fmt.Errorf("%q is no number of a finding in --report %q", arg, f.report)}
-	case err != nil:
-		return what, nil
+	case noNumber != nil:
+		return what, nil //nolint:nilerr // it is a path
 	case f.report == "":
 		return what, usageError{fmt.Errorf("finding %d: --report FILE is missing, the JSON report that has it", n)}
 	}
@@ -206,15 +203,7 @@ const maxReport = 64 << 20
 
 // readReport reads the JSON report in the file name, "-" for standard input.
 func readReport(name string) (*report.Report, error) {
-	var data []byte
-	var err error
-	if name == "-" {
-		if data, err = io.ReadAll(io.LimitReader(os.Stdin, maxReport+1)); err == nil && len(data) > maxReport {
-			err = fmt.Errorf("the report is larger than %d bytes", maxReport)
-		}
-	} else {
-		data, err = hostfile.ReadSmall(name, maxReport)
-	}
+	data, err := readInput(name)
 	if err != nil {
 		return nil, err
 	}

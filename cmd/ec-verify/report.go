@@ -5,5 +5,5 @@ import (
 )
 
 func newReportCommand(a *app) *cobra.Command {
-	return group(&cobra.Command{Use: "report", Short: "check signed reports"}, newReportVerifyCommand(a))
+	return group(&cobra.Command{Use: "report", Short: "render reports, and check signed ones"}, newReportRenderCommand(a), newReportVerifyCommand(a))
 }

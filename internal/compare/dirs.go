@@ -62,7 +62,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		_, inB := slices.BinarySearch(filesB, name)
 		kind, _ := release.KindOf(name)
 		switch {
-		case !(inA && inB) && strings.HasSuffix(name, "/") && i+1 < len(names) && strings.HasPrefix(names[i+1], name):
+		case (!inA || !inB) && strings.HasSuffix(name, "/") && i+1 < len(names) && strings.HasPrefix(names[i+1], name):
 			// What is in it says that it is there.
 		case kind == release.KindBundle:
 			r.note("%s is not compared: each signing gives another signature", name)

@@ -135,12 +135,12 @@ func look(ctx context.Context, store *nixstore.Store, want closure.PathInfo, pat
 		entries = append(entries, entry)
 		return nil
 	}})
-	sum, err := h.Sum(ctx, store.File(), path.Base())
+	sum, unread := h.Sum(ctx, store.File(), path.Base())
 	switch {
 	case ctx.Err() != nil:
 		return Tree{}, nil, ctx.Err()
-	case err != nil:
-		return Tree{State: Unreadable, Why: err.Error()}, nil, nil
+	case unread != nil:
+		return Tree{State: Unreadable, Why: unread.Error()}, nil, nil //nolint:nilerr // which is the answer
 	case want.Path == "":
 		return Tree{State: Foreign, Sum: sum}, entries, nil
 	case sum.Hash == want.NarHash:

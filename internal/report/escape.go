@@ -49,7 +49,9 @@ var invisible = []*unicode.RangeTable{
 	{R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}}, // a Braille cell without dots
 }
 
-// escapeBounded is Escape for a field of unknown length.
+// EscapeBounded is Escape for a field of unknown length, of which limit bytes are kept.
+func EscapeBounded(s string, limit int) string { return escapeBounded(s, limit) }
+
 func escapeBounded(s string, limit int) string {
 	if len(s) <= limit {
 		return Escape(s)

@@ -40,6 +40,13 @@ type (
 		Standing      *jsonStanding `json:"standing"`
 		Findings      []jsonFinding `json:"findings"`
 		MoreFindings  int           `json:"moreFindings,omitzero"`
+		Closure       []jsonPath    `json:"closure,omitzero"`
+	}
+	jsonPath struct {
+		Path      closure.StorePath `json:"path"`
+		NarSize   int64             `json:"narSize"`
+		State     PathState         `json:"state"`
+		CheckedAt *time.Time        `json:"checkedAt"`
 	}
 	jsonRelease struct {
 		Tag        string            `json:"tag"`
@@ -120,6 +127,9 @@ type (
 // WriteJSON writes r as one JSON object and a newline.
 func (r *Report) WriteJSON(w io.Writer) error {
 	out := r.json(len(r.Findings))
+	for _, p := range r.Closure {
+		out.Closure = append(out.Closure, jsonPath{p.Path, p.Size, p.State, timeOrNull(p.Checked)})
+	}
 	err := json.MarshalWrite(w, &out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
@@ -130,7 +140,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 
 // CompactJSON returns r as one JSON object without blanks, of at most limit
 // bytes: of the findings, those that come first and fit, and how many more there
-// are. The counts are of all.
+// are. The counts are of all. The closure is left out: reports are kept.
 func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	encode := func(findings int) ([]byte, error) {
 		out := r.json(findings)

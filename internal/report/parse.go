@@ -46,6 +46,12 @@ func Parse(data []byte) (*Report, error) {
 	for _, t := range in.Tiers {
 		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})
 	}
+	for _, p := range in.Closure {
+		if p.NarSize < 0 {
+			return nil, fmt.Errorf("read report: the size of %s is %d", p.Path, p.NarSize)
+		}
+		r.Closure = append(r.Closure, ClosurePath{p.Path, p.NarSize, p.State, timeOrZero(p.CheckedAt)})
+	}
 	for i := range in.Findings {
 		f, err := in.Findings[i].finding()
 		if err != nil {
@@ -99,10 +105,10 @@ func (in *jsonFinding) finding() (Finding, error) {
 // undescribe is the inverse of describe.
 func undescribe(path, s string) (nar.Entry, error) {
 	e := nar.Entry{Path: path}
-	switch {
-	case s == "":
+	switch s {
+	case "":
 		return nar.Entry{}, nil
-	case s == "directory":
+	case "directory":
 		e.Type = nar.Directory
 		return e, nil
 	}

@@ -47,6 +47,9 @@ type Report struct {
 	// Standing is what is known of the machine after this run; nil where nobody keeps
 	// that.
 	Standing *Standing
+	// Closure are the store paths of the release, in ascending order, where the
+	// contents tier ran.
+	Closure []ClosurePath
 }
 
 // Standing is what all runs of a machine's policy say together.
@@ -59,6 +62,27 @@ type Standing struct {
 	Verdict Verdict
 	Since   time.Time
 }
+
+// ClosurePath is one store path of the release's system.
+type ClosurePath struct {
+	Path  closure.StorePath
+	Size  int64 // of its NAR, in bytes
+	State PathState
+	// Checked is when its bytes were last hashed; zero where that is not known.
+	Checked time.Time
+}
+
+// PathState says whether a store path was hashed, in a stable word. What was found
+// is in the findings.
+type PathState string
+
+// The states of paths.
+const (
+	Hashed     PathState = "hashed"     // by this run
+	Remembered PathState = "remembered" // by an earlier run, recently enough
+	Overdue    PathState = "overdue"    // by no run that is recent enough
+	Unread     PathState = "unread"     // this run ended before, or could not read it
+)
 
 // Release identifies the release that was compared with.
 type Release struct {

@@ -64,6 +64,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	}
 	selected := r.selectPaths(ctx, claims)
 	observed, stats, hashErr := r.hashAll(ctx, paths, selected)
+	r.listClosure(selected, observed)
 	r.report.Coverage.Paths = len(paths)
 	if r.Read == nar.ReadDisk {
 		r.report.Coverage.FromCache = stats.Cached

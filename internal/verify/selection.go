@@ -126,6 +126,26 @@ func (r *run) answerFor(s *selection, observed []observation) (overdue []closure
 	return overdue
 }
 
+// listClosure puts the release's paths into the report, and when each was hashed.
+func (r *run) listClosure(s *selection, observed []observation) {
+	now := time.Now()
+	r.report.Closure = make([]report.ClosurePath, len(r.manifest.Paths))
+	for i, want := range r.manifest.Paths {
+		p := report.ClosurePath{Path: want.Path, Size: want.NarSize, State: report.Unread}
+		record := s.records[contentsItem(want).Key()]
+		switch err := observed[i].err; {
+		case err == nil:
+			p.State, p.Checked = report.Hashed, now
+		case err != errNotReached: //nolint:errorlint // it is never wrapped
+		case record.Stands(r.Policy.Contents, now):
+			p.State, p.Checked = report.Remembered, record.Last.At
+		case s.budget > 0:
+			p.State, p.Checked = report.Overdue, record.Settled.At
+		}
+		r.report.Closure[i] = p
+	}
+}
+
 // coverageWhy says, for the report, what a run with a budget rests on; "" where
 // it hashed everything.
 func (r *run) coverageWhy() string {

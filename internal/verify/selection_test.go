@@ -42,6 +42,16 @@ func (b *budgeted) run(verdict report.Verdict, hashed int, findings ...string) *
 	r := b.v.Verify(b.t.Context(), nil)
 	expect(b.t, r, verdict, findings...)
 	c := r.Coverage
+	states := make(map[report.PathState]int)
+	for _, p := range r.Closure {
+		states[p.State]++
+		if known := p.State == report.Hashed || p.State == report.Remembered; known && p.Checked.IsZero() {
+			b.t.Errorf("%s is %s, and nobody knows when", p.Path, p.State)
+		}
+	}
+	if states[report.Hashed] != c.Hashed || states[report.Remembered] != c.Remembered || states[report.Overdue] != c.Overdue || len(r.Closure) != c.Paths {
+		b.t.Errorf("the closure is %v, the coverage %+v", states, c)
+	}
 	if c.Hashed != hashed || c.Hashed+c.Remembered+c.Overdue > c.Paths {
 		b.t.Errorf("coverage: %+v, want %d hashed", c, hashed)
 	}

@@ -1,0 +1,161 @@
+package render
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// The form that forges and CI servers read, as the strictest of its schemas has it: the
+// one of Windy Road for Ant, with each member in its order and none left out.
+type (
+	junitSuites struct {
+		XMLName xml.Name     `xml:"testsuites"`
+		Suites  []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Package    string      `xml:"package,attr"`
+		ID         int         `xml:"id,attr"`
+		Name       string      `xml:"name,attr"`
+		Host       string      `xml:"hostname,attr"`
+		Tests      int         `xml:"tests,attr"`
+		Failures   int         `xml:"failures,attr"`
+		Errors     int         `xml:"errors,attr"`
+		Skipped    int         `xml:"skipped,attr"`
+		Time       string      `xml:"time,attr"`
+		Timestamp  string      `xml:"timestamp,attr"`
+		Properties struct{}    `xml:"properties"`
+		Cases      []junitCase `xml:"testcase"`
+		Out        string      `xml:"system-out"`
+		Err        string      `xml:"system-err"`
+
+		out []string
+	}
+	junitCase struct {
+		Name      string      `xml:"name,attr"`
+		ClassName string      `xml:"classname,attr"`
+		Time      string      `xml:"time,attr"`
+		Skipped   *junitWhy   `xml:"skipped"`
+		Error     *junitFault `xml:"error"`
+		Failure   *junitFault `xml:"failure"`
+	}
+	junitWhy struct {
+		Message string `xml:"message,attr"`
+	}
+	junitFault struct {
+		Message string `xml:"message,attr"`
+		Type    string `xml:"type,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+// JUnit writes d as the result of tests: a suite for each step, with a case for the
+// step itself and one for each finding. What could not be checked is an error, what
+// differs a failure, and a notice a case that passes, with its text in the suite's output.
+func JUnit(w io.Writer, d *Document) error {
+	var out junitSuites
+	stamp := d.Finished.UTC().Format("2006-01-02T15:04:05")
+	steps := d.Steps
+	if len(steps) == 0 {
+		steps = []Step{{Name: "compare", Status: "done"}}
+	}
+	faults := 0
+	for i, s := range steps {
+		suite := junitSuite{Package: "ec-verify", ID: i, Name: s.Name, Host: d.Host, Timestamp: stamp, Time: secs(s.Took)}
+		if suite.Host == "" {
+			suite.Host = "localhost"
+		}
+		itself := junitCase{Name: s.Name, ClassName: "ec-verify." + s.Name, Time: secs(s.Took)}
+		switch s.Status {
+		case "skipped":
+			itself.Skipped = &junitWhy{s.Why}
+		case "failed":
+			itself.Error = &junitFault{Message: s.Why, Type: "failed"}
+		default:
+			suite.say(s.Why)
+		}
+		suite.Cases = append(suite.Cases, itself)
+		for j := range d.Groups {
+			if g := &d.Groups[j]; g.Step == s.Name || i == 0 && !hasStep(steps, g.Step) {
+				g.junit(&suite)
+			}
+		}
+		if i == 0 && d.More > 0 {
+			suite.Cases = append(suite.Cases, junitCase{
+				Name: "findings that are not listed", ClassName: "ec-verify", Time: secs(0),
+				Error: &junitFault{Message: fmt.Sprintf("the report counts %s more that it does not list", quantity(int64(d.More), "finding")), Type: "unlisted"},
+			})
+		}
+		for j := range suite.Cases {
+			c := &suite.Cases[j]
+			suite.Tests++
+			switch {
+			case c.Skipped != nil:
+				suite.Skipped++
+			case c.Error != nil:
+				suite.Errors++
+			case c.Failure != nil:
+				suite.Failures++
+			}
+		}
+		suite.Out = strings.Join(suite.out, "\n")
+		faults += suite.Failures + suite.Errors
+		out.Suites = append(out.Suites, suite)
+	}
+	// A verdict that is not good must not look so, whatever the findings.
+	if d.Tone != Good && faults == 0 {
+		s := &out.Suites[0]
+		s.Cases = append(s.Cases, junitCase{Name: "verdict", ClassName: "ec-verify", Time: secs(0), Error: &junitFault{Message: d.Headline, Type: d.Verdict}})
+		s.Tests, s.Errors = s.Tests+1, s.Errors+1
+	}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return err
+	}
+	e := xml.NewEncoder(w)
+	e.Indent("", "  ")
+	if err := e.Encode(out); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
+
+func hasStep(steps []Step, name string) bool {
+	for _, s := range steps {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *junitSuite) say(text string) {
+	if text != "" {
+		s.out = append(s.out, text)
+	}
+}
+
+// junit adds a case for each finding of g.
+func (g *Group) junit(suite *junitSuite) {
+	for _, it := range g.Items {
+		c := junitCase{Name: g.Title + ": " + it.Name, ClassName: "ec-verify." + g.ID, Time: secs(0)}
+		text := strings.Join(it.Lines, "\n")
+		if g.Next != "" {
+			text += "\n→ " + g.Next
+		}
+		fault := &junitFault{Message: g.Title, Type: g.ID, Text: text}
+		switch g.Tone {
+		case Bad:
+			c.Failure = fault
+		case Unknown:
+			c.Error = fault
+		default:
+			suite.say(c.Name + "\n" + text)
+		}
+		suite.Cases = append(suite.Cases, c)
+	}
+}
+
+func secs(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }

@@ -1,0 +1,91 @@
+package render
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Markdown writes d for a forge: all that an outsider wrote stands in code spans, where
+// nothing is a link, a mention, or HTML.
+func Markdown(w io.Writer, d *Document) error {
+	var b bytes.Buffer
+	sign := map[Tone]string{Good: "✅", Bad: "❌", Unknown: "❔"}[d.Tone]
+	fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", sign, d.Verdict, code(d.Headline))
+	if len(d.Facts) > 0 {
+		fmt.Fprintf(&b, "| | |\n|---|---|\n")
+		for _, f := range d.Facts {
+			fmt.Fprintf(&b, "| %s | %s |\n", f.Name, cell(f.Value))
+		}
+		fmt.Fprintln(&b)
+	}
+	for _, g := range d.Groups {
+		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), quantity(int64(len(g.Items)), "finding"), code(g.ID))
+		if g.Follows != "" {
+			fmt.Fprintf(&b, ", follows from: %s", code(g.Follows))
+		}
+		fmt.Fprint(&b, "\n\n")
+		for i, it := range g.Items {
+			if i == shownPerGroup {
+				fmt.Fprintf(&b, "- … and %d more\n", len(g.Items)-i)
+				break
+			}
+			fmt.Fprintf(&b, "- %s\n", code(it.Name))
+			for j, line := range it.Lines {
+				if j == shownPerGroup {
+					fmt.Fprintf(&b, "  - … and %s more\n", quantity(int64(len(it.Lines)-j), "line"))
+					break
+				}
+				fmt.Fprintf(&b, "  - %s\n", code(line))
+			}
+		}
+		if g.Next != "" {
+			fmt.Fprintf(&b, "\n→ %s\n", g.Next)
+		}
+		fmt.Fprintln(&b)
+	}
+	if len(d.Groups) == 0 {
+		fmt.Fprint(&b, "No findings.\n\n")
+	}
+	if d.More > 0 {
+		fmt.Fprintf(&b, "The report counts %s more that it does not list.\n\n", quantity(int64(d.More), "finding"))
+	}
+	if len(d.Steps) > 0 {
+		fmt.Fprintf(&b, "| tier | status | checked | findings | took | |\n|---|---|--:|--:|--:|---|\n")
+		for _, s := range d.Steps {
+			fmt.Fprintf(&b, "| %s | %s | %d | %d | %s | %s |\n", cell(s.Name), cell(s.Status), s.Checked, s.Found, s.Took.Round(10*time.Millisecond), cell(s.Why))
+		}
+		fmt.Fprintln(&b)
+	}
+	for _, f := range d.Coverage {
+		fmt.Fprintf(&b, "- %s: %s\n", f.Name, code(f.Value))
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// code returns s, which has no line ends, as a code span.
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	longest, run := 0, 0
+	for _, c := range s {
+		if c == '`' {
+			run++
+			longest = max(longest, run)
+		} else {
+			run = 0
+		}
+	}
+	fence := strings.Repeat("`", longest+1)
+	if longest > 0 || strings.HasPrefix(s, " ") || strings.HasSuffix(s, " ") {
+		return fence + " " + s + " " + fence
+	}
+	return fence + s + fence
+}
+
+// cell is code in a table, in which a bar would end the cell even there.
+func cell(s string) string { return strings.ReplaceAll(code(s), "|", "¦") }

@@ -1,0 +1,424 @@
+package render_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"every.channel/ec-verify/internal/render"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var formats = map[string]func(io.Writer, *render.Document) error{
+	"html": render.HTML, "md": render.Markdown, "xml": render.JUnit, "sarif": render.SARIF,
+}
+
+func object(n int, name string) closure.StorePath {
+	const digits = "0123456789abcdfghijklmnpqrsvwxyz"
+	sum := sha256.Sum256(fmt.Append(nil, n, name))
+	digest := make([]byte, 32)
+	for i := range digest {
+		digest[i] = digits[sum[i]&31]
+	}
+	return closure.StorePath("/nix/store/" + string(digest) + "-" + name)
+}
+
+// verified returns the report of a run over so many paths.
+func verified(paths int) *report.Report {
+	started := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
+	tier := func(name report.TierName, checked int, took time.Duration) report.Tier {
+		return report.Tier{Name: name, Status: report.Done, Asked: true, Checked: checked, Took: took}
+	}
+	r := &report.Report{
+		Started: started, Finished: started.Add(95 * time.Second),
+		Host: "runner-1", Tool: "v1.2.3", Nix: "nix (Nix) 2.34.8", Against: "boot-v2026.02.28", Configuration: "ec-runner-x86_64",
+		Release: &report.Release{
+			Tag: "boot-v2026.02.28", Commit: strings.Repeat("0123456789", 4), Created: started.AddDate(0, 0, -1), BestBefore: started.AddDate(0, 0, 89),
+			Source: "/srv/releases", Signer: `key "release" (aGFzaA==)`, DrvPath: object(-1, "nixos-system.drv"), OutPath: object(-1, "nixos-system"),
+		},
+		Tiers: []report.Tier{
+			tier(report.TierRelease, 1, 3*time.Millisecond), tier(report.TierSource, 2, 20*time.Millisecond), tier(report.TierEval, 1, 8*time.Second),
+			tier(report.TierLive, 4, time.Millisecond), tier(report.TierContents, paths, 83*time.Second),
+			{Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild"},
+		},
+		Coverage: report.Coverage{Paths: paths, Hashed: paths, Files: 84_000, Bytes: 5 << 30, Origins: []report.Origin{
+			{Dir: "/nix/store", Type: "ext4", Source: "/dev/sda3", Device: "8:3", Root: "/store", Point: "/nix"},
+		}},
+		Standing: &report.Standing{Verdict: report.Verified, Since: started.AddDate(0, 0, -9)},
+	}
+	for i := range paths {
+		p := report.ClosurePath{Path: object(i, fmt.Sprintf("%s-%d.%d", []string{"linux", "systemd", "glibc", "python3", "nix", "openssl", "unit-nginx.service", "perl"}[i%8], i, i%7)), Size: int64(1<<30) / int64(i+2), State: report.Hashed, Checked: started.Add(time.Minute)}
+		if i%3 == 0 {
+			p.State, p.Checked = report.Remembered, started.AddDate(0, 0, -i%20)
+		}
+		r.Closure = append(r.Closure, p)
+	}
+	slices.SortFunc(r.Closure, func(a, b report.ClosurePath) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	return r
+}
+
+func drifted(paths, findings int) *report.Report {
+	r := verified(paths)
+	sum := nar.Hash(sha256.Sum256([]byte("x")))
+	entry := nar.Entry{Type: nar.Regular, Size: 12345, SHA256: sum, Executable: true}
+	other := entry
+	other.SHA256 = nar.Hash(sha256.Sum256([]byte("y")))
+	causes := []report.Cause{closure.DiskAltered, closure.DatabaseAltered, closure.Missing, report.Unreadable, report.TimeAltered}
+	for i := range findings {
+		f := report.Finding{Tier: report.TierContents, Cause: causes[i%len(causes)], Path: string(r.Closure[i*paths/findings].Path), Want: sum.String(), Got: other.SHA256.String()}
+		if f.Cause == closure.DiskAltered {
+			f.Want, f.Got = "", ""
+			f.Files = []closure.FileChange{{Path: "bin/program", Kind: closure.FileContent, Want: entry, Got: other}}
+		}
+		r.Findings = append(r.Findings, f)
+	}
+	r.Findings = append(r.Findings, report.Finding{Tier: report.TierLive, Cause: report.OtherSystem, Path: "/run/current-system", Want: "/nix/store/a", Got: "/nix/store/b"})
+	r.Sort()
+	r.Standing = &report.Standing{Verdict: report.Drifted, Since: r.Started.AddDate(0, 0, -2)}
+	return r
+}
+
+func refused() *report.Report {
+	r := verified(3)
+	r.Release, r.Coverage, r.Closure, r.Standing = nil, report.Coverage{}, nil, nil
+	r.Findings = []report.Finding{{Tier: report.TierRelease, Cause: report.ReleaseUntrusted, Path: r.Against, Detail: "no signature"}}
+	for i := range r.Tiers {
+		r.Tiers[i].Status, r.Tiers[i].Why, r.Tiers[i].Checked = report.Skipped, "there is no trusted release to compare with", 0
+	}
+	r.Tiers[0].Status, r.Tiers[0].Why = report.Failed, "the release is not trusted"
+	return r
+}
+
+func inconclusive() *report.Report {
+	r := verified(3)
+	r.Tiers[4].Status, r.Tiers[4].Why = report.Failed, "ended before it was done"
+	r.Findings = []report.Finding{{Tier: report.TierContents, Cause: report.Interrupted, Detail: "the contents tier was ended before it was done"}}
+	return r
+}
+
+func rendered(t *testing.T, format string, r *report.Report) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := formats[format](&b, render.FromReport(r)); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestGolden(t *testing.T) {
+	for name, r := range map[string]*report.Report{"verified": verified(3), "drifted": drifted(12, 6), "untrusted": refused(), "inconclusive": inconclusive()} {
+		for format := range formats {
+			file := filepath.Join("testdata", name+"."+format)
+			got := rendered(t, format, r)
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("%s (-want +got), -update writes it anew:\n%s", file, diff)
+			}
+		}
+	}
+}
+
+// TestEveryCause: each cause is rendered, and what is no verified report has something
+// in JUnit and SARIF that a forge takes for trouble.
+func TestEveryCause(t *testing.T) {
+	for _, c := range report.Causes() {
+		r := verified(3)
+		r.Findings = []report.Finding{{Tier: report.TierContents, Cause: c, Path: "/nix/store/x", Detail: "y"}}
+		trouble := r.Verdict() != report.Verified
+		if got := regexp.MustCompile(`<(failure|error) `).Match(rendered(t, "xml", r)); got != trouble {
+			t.Errorf("%s: JUnit shows trouble: %v", c, got)
+		}
+		if got := regexp.MustCompile(`"level": "(error|warning)",\s+"message"`).Match(rendered(t, "sarif", r)); got != trouble {
+			t.Errorf("%s: SARIF shows trouble: %v", c, got)
+		}
+		for format := range formats {
+			if got := rendered(t, format, r); !bytes.Contains(got, []byte(c)) {
+				t.Errorf("%s does not name %s", format, c)
+			}
+		}
+	}
+}
+
+// hostile is what an attacker may write wherever there is room for it.
+const hostile = "x\x1b[2J\r\n</pre></style></svg></title>--><script>alert(1)</script><img src=x onerror=alert(1)>]]>" +
+	"\u202eevil\u2066\u200b\u009b31m\x00\xff`|**[a](javascript:alert(1))** @root {{.}} \" ' & "
+
+// TestHostile: whatever an attacker writes wherever he can, nothing of it is more than
+// text in any format.
+func TestHostile(t *testing.T) {
+	long := strings.Repeat("A", 4000)
+	for _, text := range []string{hostile, long, hostile + long} {
+		r := drifted(12, 6)
+		r.Host, r.StoreRoot, r.Against, r.Configuration, r.Tool, r.Unsafe = text, text, text, text, text, []string{text}
+		r.Release.Tag, r.Release.Signer, r.Release.Source, r.Release.Commit = text, text, text, text
+		r.Standing.Look = text
+		r.Coverage.Origins[0] = report.Origin{Dir: text, Type: text, Source: text, Device: text, Point: text}
+		for i := range r.Tiers {
+			r.Tiers[i].Why = text
+		}
+		for i := range r.Findings {
+			f := &r.Findings[i]
+			f.Path, f.Field, f.Want, f.Got, f.Detail = text, text, text, text, text
+			for j := range f.Files {
+				f.Files[j].Path, f.Files[j].Got = text, nar.Entry{Type: nar.Symlink, Target: text}
+			}
+		}
+		for format := range formats {
+			got := string(rendered(t, format, r))
+			for _, c := range got {
+				if c != '\n' && c != '\t' && (!unicode.IsPrint(c) || c == unicode.ReplacementChar) {
+					t.Fatalf("%s holds %+q", format, c)
+				}
+			}
+			if strings.Contains(got, strings.Repeat("A", 500)) {
+				t.Errorf("%s shows more than it should of a long name", format)
+			}
+			switch format {
+			case "html":
+				for _, tag := range regexp.MustCompile(`<[a-zA-Z!/][^>]*>`).FindAllString(got, -1) {
+					if regexp.MustCompile(`(?i)script|<img|onerror|javascript`).MatchString(tag) && !strings.HasPrefix(tag, "<meta") {
+						t.Errorf("a tag %s", tag)
+					}
+				}
+				if n := strings.Count(got, "</style>"); n != 1 {
+					t.Errorf("%d ends of a style", n)
+				}
+			case "md":
+				for line := range strings.Lines(got) {
+					if bare := outsideCode(line); strings.ContainsAny(bare, "<>@[") || strings.Contains(bare, "javascript") {
+						t.Errorf("outside of code: %q", bare)
+					}
+				}
+			case "xml":
+				checkXML(t, got)
+			case "sarif":
+				checkSARIF(t, []byte(got))
+			}
+		}
+	}
+}
+
+// outsideCode returns a line of Markdown without its code spans, by the rule of
+// CommonMark: a span ends with as many backticks as it begins with.
+func outsideCode(line string) string {
+	var out strings.Builder
+	for i := 0; i < len(line); {
+		if line[i] != '`' {
+			out.WriteByte(line[i])
+			i++
+			continue
+		}
+		n := len(line[i:]) - len(strings.TrimLeft(line[i:], "`"))
+		end := i + n
+		for end < len(line) {
+			if line[end] != '`' {
+				end++
+				continue
+			}
+			run := len(line[end:]) - len(strings.TrimLeft(line[end:], "`"))
+			if run == n {
+				break
+			}
+			end += run
+		}
+		if end == len(line) {
+			out.WriteString(line[i : i+n])
+			i += n
+			continue
+		}
+		i = end + n
+	}
+	return out.String()
+}
+
+func checkXML(t *testing.T, text string) {
+	t.Helper()
+	type counted struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+		Errors   int `xml:"errors,attr"`
+		Skipped  int `xml:"skipped,attr"`
+	}
+	var doc struct {
+		XMLName xml.Name `xml:"testsuites"`
+		Suites  []struct {
+			counted
+			Name    string `xml:"name,attr"`
+			Package string `xml:"package,attr"`
+			ID      int    `xml:"id,attr"`
+			Host    string `xml:"hostname,attr"`
+			Seconds string `xml:"time,attr"`
+			Time    string `xml:"timestamp,attr"`
+			Inner   string `xml:",innerxml"`
+			Cases   []struct {
+				Name  string `xml:"name,attr"`
+				Class string `xml:"classname,attr"`
+				Inner string `xml:",innerxml"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range doc.Suites {
+		var c counted
+		for _, k := range s.Cases {
+			c.Tests++
+			for what, n := range map[string]*int{"<failure": &c.Failures, "<error": &c.Errors, "<skipped": &c.Skipped} {
+				if strings.HasPrefix(strings.TrimSpace(k.Inner), what) {
+					*n++
+				}
+			}
+			if k.Name == "" || k.Class == "" {
+				t.Errorf("a case without a name in %s", s.Name)
+			}
+		}
+		if c != s.counted {
+			t.Errorf("suite %s counts %+v and has %+v", s.Name, s.counted, c)
+		}
+		if _, err := time.Parse("2006-01-02T15:04:05", s.Time); err != nil {
+			t.Error(err)
+		}
+		if s.ID != i || s.Name == "" || s.Host == "" || s.Package == "" || s.Seconds == "" {
+			t.Errorf("a suite %+v", s)
+		}
+		order := strings.NewReplacer("properties", "0", "testcase", "1", "system-out", "2", "system-err", "3")
+		var have string
+		for _, m := range regexp.MustCompile(`(?m)^    <(properties|testcase|system-out|system-err)\b`).FindAllStringSubmatch(s.Inner, -1) {
+			have += order.Replace(m[1])
+		}
+		if !regexp.MustCompile(`^01+23$`).MatchString(have) {
+			t.Errorf("suite %s has its members as %s", s.Name, have)
+		}
+	}
+	d := xml.NewDecoder(strings.NewReader(text))
+	known := []string{"testsuites", "testsuite", "testcase", "failure", "error", "skipped", "properties", "system-out", "system-err"}
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := token.(xml.StartElement); ok && !slices.Contains(known, e.Name.Local) {
+			t.Errorf("an element %s", e.Name.Local)
+		}
+	}
+}
+
+// checkSARIF holds a log to the rules of SARIF 2.1.0 that a part of it is held to which
+// this package writes.
+func checkSARIF(t *testing.T, data []byte) {
+	t.Helper()
+	var log struct {
+		Version string
+		Runs    []struct {
+			Tool struct {
+				Driver struct {
+					Name  string
+					Rules []struct{ ID string }
+				}
+			}
+			Results []struct {
+				RuleID      string
+				RuleIndex   int
+				Kind, Level string
+				Message     struct{ Text string }
+				Locations   []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           struct{ StartLine int }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &log); err != nil {
+		t.Fatal(err)
+	}
+	if log.Version != "2.1.0" || len(log.Runs) != 1 || log.Runs[0].Tool.Driver.Name == "" {
+		t.Fatalf("%+v", log)
+	}
+	run := log.Runs[0]
+	uri := regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=@%/-][A-Za-z0-9._~!$&'()*+,;=:@%/-]*$`)
+	for _, r := range run.Results {
+		if r.RuleIndex >= len(run.Tool.Driver.Rules) || run.Tool.Driver.Rules[r.RuleIndex].ID != r.RuleID || r.Message.Text == "" || len(r.Locations) != 1 {
+			t.Errorf("a result %+v", r)
+		}
+		if (r.Kind == "fail") == (r.Level == "none") || !slices.Contains([]string{"none", "note", "warning", "error"}, r.Level) {
+			t.Errorf("kind %s, level %s", r.Kind, r.Level)
+		}
+		if at := r.Locations[0].PhysicalLocation; !uri.MatchString(at.ArtifactLocation.URI) || strings.HasPrefix(at.ArtifactLocation.URI, "//") || at.Region.StartLine != 1 {
+			t.Errorf("a place %+v", at)
+		}
+	}
+}
+
+// TestForms: the ordinary reports keep to the forms as well.
+func TestForms(t *testing.T) {
+	for _, r := range []*report.Report{verified(3), drifted(12, 6), refused(), inconclusive()} {
+		checkXML(t, string(rendered(t, "xml", r)))
+		checkSARIF(t, rendered(t, "sarif", r))
+	}
+}
+
+// TestLarge: 3,000 paths with 500 findings fit in 3 MB and 200 MiB.
+func TestLarge(t *testing.T) {
+	r := drifted(3000, 500)
+	for format := range formats {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		got := rendered(t, format, r)
+		runtime.ReadMemStats(&after)
+		// All that was ever allocated, so that it never took more at a time.
+		allocated := (after.TotalAlloc - before.TotalAlloc) >> 20
+		t.Logf("%s: %d bytes, %d MiB allocated", format, len(got), allocated)
+		if len(got) >= 3_000_000 || allocated > 200 {
+			t.Errorf("%s: %d bytes, %d MiB allocated", format, len(got), allocated)
+		}
+		if format == "html" && bytes.Count(got, []byte("<rect ")) != 3003 {
+			t.Errorf("%d rectangles", bytes.Count(got, []byte("<rect ")))
+		}
+	}
+}
+
+// TestMore: findings that a report counts and does not list are never forgotten.
+func TestMore(t *testing.T) {
+	r := verified(3)
+	r.More = map[report.Class]int{report.Drift: 7}
+	for format := range formats {
+		if got := rendered(t, format, r); !bytes.Contains(got, []byte("7 findings")) {
+			t.Errorf("%s does not say that there are more", format)
+		}
+	}
+}
