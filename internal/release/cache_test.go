@@ -317,6 +317,90 @@ func TestFindLatest(t *testing.T) {
 	wantError(t, err, "not found", "name a tag")
 }
 
+// TestLatestIsCreatedLast: of the releases of the highest numbers, latest is the one that
+// its signed release.json says was created last, wherever it comes in a list.
+func TestLatestIsCreatedLast(t *testing.T) {
+	type published struct {
+		tag     release.Tag
+		day     int    // of its creation, after releasetest.Created
+		instead string // of its signature
+		gone    bool   // SHA256SUMS.txt is
+	}
+	for name, c := range map[string]struct {
+		releases []published
+		seen     release.Tag // before, by the machine
+		want     release.Tag
+		note     string
+		reason   release.Reason // where it is refused
+	}{
+		"the highest number is":            {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}}, want: "boot-v14"},
+		"at one time the highest number":   {releases: []published{{"boot-v14", 3, "", false}, {"boot-v13", 3, "", false}}, want: "boot-v14"},
+		"a lower number is":                {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "", false}}, want: "boot-v13", note: "latest stands for boot-v13, which was created on 2026-03-05T12:00:00Z: boot-v14 has a higher number and is older, of 2026-03-04T12:00:00Z"},
+		"and the machine has seen it":      {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "", false}}, seen: "boot-v13", want: "boot-v13", note: "higher number"},
+		"the fourth is":                    {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}, {"boot-v12", 2, "", false}, {"boot-v11", 6, "", false}}, want: "boot-v11", note: "higher number"},
+		"the fifth is not looked at":       {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}, {"boot-v12", 2, "", false}, {"boot-v11", 1, "", false}, {"boot-v10", 6, "", false}}, want: "boot-v14"},
+		"a lower number nobody believes":   {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "forged", false}}, want: "boot-v14"},
+		"a highest number nobody believes": {releases: []published{{"boot-v14", 4, "forged", false}, {"boot-v13", 5, "", false}}, reason: release.ReasonBadSignature},
+		"one that is not whole":            {releases: []published{{"boot-v14", 4, "", true}, {"boot-v13", 2, "", false}, {"boot-v12", 3, "", false}}, want: "boot-v12", note: "the sources list boot-v14 and do not have its SHA256SUMS.txt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, p := range c.releases {
+				sub := signed(t, dir, releasetest.Spec{Tag: p.tag, Created: releasetest.Created.AddDate(0, 0, p.day)})
+				if p.instead != "" {
+					releasetest.File(t, sub, release.BundleName, []byte(p.instead))
+				}
+				if p.gone {
+					if err := os.Remove(filepath.Join(sub, release.SumsName)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			// A forge that lists what is not whole, as a directory does not.
+			f := finder(t, t.TempDir(), &listing{release.NewDirSource(dir), func() (tags []release.Tag) {
+				for _, p := range c.releases {
+					tags = append(tags, p.tag)
+				}
+				return tags
+			}()})
+			f.Accept = []release.Tag{release.Latest}
+			m := memory(t, t.TempDir())
+			f.Options = append(f.Options, release.WithMemory(m))
+			if c.seen != "" {
+				if _, err := open(t, dir, c.seen, release.WithMemory(m)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := f.Find(t.Context(), release.Latest)
+			if c.reason != "" {
+				wantReason(t, err, c.reason)
+				return
+			}
+			if err != nil || r.Tag() != c.want {
+				t.Fatalf("%v, %v", r, err)
+			}
+			if notes := strings.Join(r.Notes(), "; "); (c.note == "") != (notes == "") || !strings.Contains(notes, c.note) {
+				t.Errorf("%q, want %q", notes, c.note)
+			}
+			// By its name it is accepted as well, and no other one is.
+			for _, p := range c.releases {
+				_, err := f.Find(t.Context(), p.tag)
+				if (err == nil) != (p.tag == c.want) {
+					t.Errorf("%s: %v", p.tag, err)
+				}
+			}
+		})
+	}
+}
+
+// listing is a directory that is said to have these releases.
+type listing struct {
+	release.Source
+	tags []release.Tag
+}
+
+func (l *listing) Tags(context.Context) ([]release.Tag, error) { return l.tags, nil }
+
 func TestFindAccepted(t *testing.T) {
 	dir := t.TempDir()
 	old, young, other := releasetest.Tag, release.Tag("boot-v2026.03.05"), release.Tag("boot-v2026.03.06")

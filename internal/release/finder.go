@@ -42,8 +42,8 @@ type Finder struct {
 	Options []Option
 }
 
-// Find returns the release tag, or with [Latest] the newest one that the
-// sources offer and have whole. The errors are those of [Open].
+// Find returns the release tag, or with [Latest] the one that was created last of
+// those of the highest numbers that the sources offer and have whole. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
 		return f.findNamed(ctx, tag, "", false)
@@ -55,10 +55,14 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if f.Cache != nil && !f.Offline && !f.Look {
 		f.Cache.markListed()
 	}
-	if tag != Latest {
-		return f.findNamed(ctx, tag, newest[0], newest[0] == tag)
+	latest, err := f.resolve(ctx, newest)
+	if err != nil {
+		return nil, err
 	}
-	return f.findLatest(ctx, newest)
+	if tag != Latest {
+		return f.findNamed(ctx, tag, latest.tag, latest.tag == tag)
+	}
+	return f.findLatest(ctx, latest)
 }
 
 // findNamed returns the release tag. The policy accepts latest as well, unless it is
@@ -72,45 +76,107 @@ func (f *Finder) findNamed(ctx context.Context, tag, latest Tag, offered bool) (
 	}))
 }
 
-// maxPassed is how many releases may be passed over, which are listed and not there.
-const maxPassed = 3
+const (
+	// maxPassed is how many releases may be passed over, which are listed and not there.
+	maxPassed = 3
+	// maxCompared is of how many releases release.json is read, to tell which of them
+	// was created last.
+	maxCompared = 4
+)
 
-// findLatest returns the first release of those in newest that is there. One that is
-// listed and has no SHA256SUMS.txt is not whole yet: somebody pushed its tag while it
-// was put together, or it is being replaced.
-func (f *Finder) findLatest(ctx context.Context, newest []Tag) (*Release, error) {
-	var passed []string
-	var first error
-	for i, tag := range newest {
-		latest := Tag("")
-		if slices.Contains(f.Accept, Latest) {
-			latest = tag
-		}
-		r, err := f.findNamed(ctx, tag, latest, true)
-		switch {
-		case err == nil && first != nil:
-			r.notes = append(r.notes, fmt.Sprintf("%s stands for %s: the sources list %s and do not have its %s, as while it is published", Latest, tag, strings.Join(passed, ", "), SumsName))
-			fallthrough
-		case err == nil:
-			if note := f.staleness(tag); note != "" {
-				r.notes = append(r.notes, note)
-			}
-			return r, nil
-		case first != nil && isUntrusted(err):
-			// An older one that must not be gone back to says nothing of the newest.
-			return nil, first
-		case !errors.Is(err, ErrNotFound) || len(passed) == maxPassed || i == len(newest)-1:
-			if first != nil {
-				err = first
-			}
-			return nil, err
-		}
-		if first == nil {
-			first = err
-		}
-		passed = append(passed, string(tag))
+// resolved is what [Latest] stands for.
+type resolved struct {
+	tag   Tag
+	notes []string
+	// missing is why a release of a higher number was passed over; nil where none was.
+	missing error
+}
+
+// resolve returns which of the tags, highest number first, [Latest] stands for: of the
+// first maxCompared that are there, the one that was created last by its signed
+// release.json.
+//
+// One that is listed and has no SHA256SUMS.txt is not whole yet: somebody pushed its tag
+// while it was put together, or it is being replaced. Below the highest number that is
+// there, one that is not trusted, as by a key that is not believed any more, is none of
+// them.
+func (f *Finder) resolve(ctx context.Context, tags []Tag) (resolved, error) {
+	if len(tags) == 1 {
+		return resolved{tag: tags[0]}, nil
 	}
-	return nil, first
+	var highest, best *Release
+	var passed []string
+	var missing error
+	for compared, i := 0, 0; compared < maxCompared && i < len(tags); i++ {
+		r, err := f.peek(ctx, tags[i])
+		switch {
+		case err == nil && best == nil:
+			highest, best = r, r
+		case err == nil:
+			if r.info.CreatedAt.After(best.info.CreatedAt) {
+				best = r
+			}
+		case best != nil && (errors.Is(err, ErrNotFound) || isUntrusted(err)):
+		case missing != nil && isUntrusted(err):
+			return resolved{}, missing
+		case !errors.Is(err, ErrNotFound):
+			return resolved{}, err
+		default:
+			if missing == nil {
+				missing = err
+			}
+			if passed = append(passed, string(tags[i])); len(passed) > maxPassed {
+				return resolved{}, missing
+			}
+			continue
+		}
+		compared++
+	}
+	if best == nil {
+		return resolved{}, missing
+	}
+	latest := resolved{tag: best.tag, missing: missing}
+	if missing != nil {
+		latest.notes = append(latest.notes, fmt.Sprintf("%s stands for %s: the sources list %s and do not have its %s, as while it is published", Latest, best.tag, strings.Join(passed, ", "), SumsName))
+	}
+	if best != highest {
+		latest.notes = append(latest.notes, fmt.Sprintf("%s stands for %s, which was created on %s: %s has a higher number and is older, of %s", Latest, best.tag, day(best.info.CreatedAt), highest.tag, day(highest.info.CreatedAt)))
+	}
+	return latest, nil
+}
+
+// peek returns the release tag with its signature verified and its release.json read.
+// Whether it is fresh, accepted and no step back is not looked at, and nothing is kept
+// of it.
+func (f *Finder) peek(ctx context.Context, tag Tag) (*Release, error) {
+	opts := append(slices.Clone(f.Options), func(o *options) { o.memory, o.signedOnly = nil, true })
+	if f.Cache != nil {
+		if r, err := Open(ctx, f.Cache, tag, f.Verifier, opts...); err == nil {
+			return r, nil
+		}
+	}
+	return f.fromSources(ctx, tag, opts)
+}
+
+// findLatest returns the release that [Latest] stands for.
+func (f *Finder) findLatest(ctx context.Context, latest resolved) (*Release, error) {
+	accepted := Tag("")
+	if slices.Contains(f.Accept, Latest) {
+		accepted = latest.tag
+	}
+	r, err := f.findNamed(ctx, latest.tag, accepted, true)
+	if latest.missing != nil && isUntrusted(err) {
+		// An older one that must not be gone back to says nothing of the newest.
+		return nil, latest.missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.notes = append(r.notes, latest.notes...)
+	if note := f.staleness(latest.tag); note != "" {
+		r.notes = append(r.notes, note)
+	}
+	return r, nil
 }
 
 // listedFor is how long what the sources said they have is taken as news: twice
@@ -209,8 +275,8 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 	return found
 }
 
-// newest returns the tags of the form "boot-v…" that the sources offer, at least
-// one, newest first. Where one of them cannot say what it has, the answer is an
+// newest returns the tags of the form "boot-v…" that the sources offer, at least one,
+// highest number first. Where one of them cannot say what it has, the answer is an
 // error: an older release would pass for the newest.
 func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
 	var newest []Tag

@@ -47,6 +47,7 @@ type options struct {
 	offered       bool // it is the sources that say which release it is
 	memory        *Memory
 	provisional   bool
+	signedOnly    bool // what the policy says of a release is not looked at
 	allowRollback bool
 	progress      *Progress
 }
@@ -155,6 +156,9 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	}
 	if r.info.Tag != r.tag {
 		return Untrusted(ReasonWrongTag, "it is the release %s, under another one's name", r.info.Tag)
+	}
+	if r.opts.signedOnly {
+		return nil
 	}
 	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
 		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
