@@ -1,7 +1,6 @@
 package release
 
 import (
-	"context"
 	"net/http"
 )
 
@@ -14,6 +13,3 @@ func WithTransport(t http.RoundTripper) SourceOption {
 func WithTimeouts(t Timeouts) SourceOption {
 	return func(o *sourceOptions) { o.timeouts = t }
 }
-
-// Newest returns the tags that "latest" may mean, newest first.
-func (f *Finder) Newest(ctx context.Context) ([]Tag, error) { return f.newest(ctx) }
