@@ -278,8 +278,9 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
-		NoticeBefore: time.Duration(c.Release.NoticeBefore),
-		Skip:         c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
+		NoticeBefore:  time.Duration(c.Release.NoticeBefore),
+		StrictEntries: c.Live.OtherEntries == config.EntriesDrift,
+		Skip:          c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	Neighbour Neighbour `json:"neighbour"`
 	Journal   Journal   `json:"journal"`
 	Metrics   Metrics   `json:"metrics"`
+	// Live says how what can be booted is judged.
+	Live Live `json:"live"`
 	// Contents says how store paths are hashed, Ledger how often everything is
 	// to be checked.
 	Contents Contents `json:"contents"`
@@ -93,6 +95,7 @@ func Default() Config {
 		Rebuild:   defaultRebuild(),
 		Neighbour: defaultNeighbour(),
 		Journal:   defaultJournal(),
+		Live:      Live{OtherEntries: EntriesNotice},
 		Ledger:    defaultLedger(),
 		Report:    defaultReport(),
 	}
@@ -117,7 +120,7 @@ func (c *Config) check(wrong complain) {
 		wrong("nix.evalTimeout", "must be more than 0")
 	}
 	for _, check := range []func(complain){
-		c.checkRelease, c.Rebuild.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check,
+		c.checkRelease, c.Rebuild.check, c.Live.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check,
 	} {
 		check(wrong)
 	}

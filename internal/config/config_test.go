@@ -29,6 +29,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Neighbour: Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)},
 		Journal:   Journal{When: "auto"},
+		Live:      Live{OtherEntries: "notice"},
 		Ledger:    Ledger{ContentsEvery: Duration(7 * 24 * time.Hour), RebuildEvery: Duration(90 * 24 * time.Hour)},
 		Report:    Report{Keep: 100},
 	}
@@ -79,6 +80,7 @@ const every = `{
   "neighbour": { "dropBehind": false, "rate": 52428800, "maxPressure": 12.5, "maxPause": "10m" },
   "journal": { "when": "never" },
   "metrics": { "file": "/srv/metrics/ec-verify.prom" },
+  "live": { "otherEntries": "drift" },
   "contents": { "budget": "5m" },
   "ledger": { "contentsEvery": "24h", "rebuildEvery": "240h" },
   "report": { "keyFile": "/etc/key", "dir": "/srv/reports", "keep": 7 },
@@ -105,6 +107,7 @@ func TestParseEveryKey(t *testing.T) {
 		Neighbour:      Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
 		Journal:        Journal{When: "never"},
 		Metrics:        Metrics{File: "/srv/metrics/ec-verify.prom"},
+		Live:           Live{OtherEntries: "drift"},
 		Contents:       Contents{Budget: Duration(5 * time.Minute)},
 		Ledger:         Ledger{ContentsEvery: Duration(24 * time.Hour), RebuildEvery: Duration(240 * time.Hour)},
 		Report:         Report{KeyFile: "/etc/key", Dir: "/srv/reports", Keep: 7},

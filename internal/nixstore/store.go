@@ -116,7 +116,12 @@ func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, 
 	if rel = strings.TrimPrefix(rel, "/"); rel != "" && (!filepath.IsLocal(rel) || path.Clean(rel) != rel) {
 		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: errors.New("not a clean path within the object")}
 	}
-	f, st, err := openRegular(s.file, path.Join(p.Base(), rel))
+	return readRegular(s.file, path.Join(p.Base(), rel), name, limit)
+}
+
+// readRegular reads the file at rel below dir, which errors call name.
+func readRegular(dir *os.File, rel, name string, limit int64) ([]byte, error) {
+	f, st, err := openRegular(dir, rel)
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {

@@ -65,6 +65,12 @@ const (
 	// PendingAltered: the same, but what the next boot leads to is not what an
 	// accepted release says.
 	PendingAltered Cause = "pending-altered"
+	// OtherEntry: the boot loader starts by itself what no accepted release holds,
+	// or offers what is no system of this machine.
+	OtherEntry Cause = "other-entry"
+	// UnacceptedEntry: the boot menu offers what no accepted release holds, such as
+	// an older generation. No alarm unless the policy makes it one.
+	UnacceptedEntry Cause = "unaccepted-entry"
 	// LiveUnknown: what the machine runs or booted could not be told.
 	LiveUnknown Cause = "live-unknown"
 	// PermissionsAltered: a file of the closure has set-id bits or file
@@ -223,6 +229,8 @@ var causes = map[Cause]cause{
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},
 	PendingUnchecked:               {Inconclusive, "a reboot is pending, and not all that it leads to was checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
 	PendingAltered:                 {Drift, "a reboot is pending, and it leads to what no accepted release says", "Do not reboot: switch to a release that verifies first."},
+	OtherEntry:                     {Drift, "a boot entry leads to what no accepted release holds", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},
+	UnacceptedEntry:                {Notice, "the boot menu offers what no accepted release holds", "Nothing to do where older generations are kept on purpose; otherwise delete them (nix-env --delete-generations) and write the menu anew."},
 	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
 	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},
 	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},

@@ -46,12 +46,14 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if r.outside() {
 		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
 		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
-		return nil
+		r.checkEntries(ctx, t)
+		return ctx.Err()
 	}
 	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
 	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
 	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
 	r.checkCommandLine(ctx, t)
+	r.checkEntries(ctx, t)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -156,12 +158,18 @@ func commandLineInit(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := []string{stageInit(string(line)), kernelInit(string(line))}
-	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
+	values := initOf(string(line))
 	if len(values) == 0 {
 		return nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
 	}
 	return values, nil
+}
+
+// initOf returns what a command line may boot: one value where all who read it
+// agree, none where it has no init=.
+func initOf(line string) []string {
+	values := []string{stageInit(line), kernelInit(line)}
+	return slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
 }
 
 // stageInit returns init= as NixOS's first stage finds it, a loop of a shell

@@ -106,8 +106,8 @@ const (
 	differs                // something of it is not
 )
 
-// standing is what the contents tier found of the system of one release.
-type standing struct {
+// systemState is what the contents tier found of the system of one release.
+type systemState struct {
 	grade
 	cause report.Cause // of a difference
 }
@@ -115,7 +115,7 @@ type standing struct {
 // judgeSystem notes what was found about a path of some releases.
 func (r *run) judgeSystem(of []*candidate, checked bool, found []report.Finding) {
 	for _, c := range of {
-		s, seen := r.standings[c]
+		s, seen := r.systems[c]
 		if !seen {
 			s.grade = agrees
 		}
@@ -125,33 +125,33 @@ func (r *run) judgeSystem(of []*candidate, checked bool, found []report.Finding)
 		for i := range found {
 			switch class := found[i].Class(); {
 			case class == report.Drift && s.grade != differs:
-				s = standing{differs, found[i].Cause}
+				s = systemState{differs, found[i].Cause}
 			case class == report.Inconclusive && s.grade == agrees:
 				s.grade = unchecked
 			}
 		}
-		r.standings[c] = s
+		r.systems[c] = s
 	}
 }
 
-// standing returns what is known of where l leads.
-func (r *run) standing(l *lead) standing {
+// stateOf returns what is known of where l leads.
+func (r *run) stateOf(l *lead) systemState {
 	switch {
 	case l.odd != "":
-		return standing{differs, l.odd}
+		return systemState{differs, l.odd}
 	case l.release == nil:
-		return standing{}
+		return systemState{}
 	}
-	return r.standings[l.release]
+	return r.systems[l.release]
 }
 
 // tellPending says what the next boot leads to, of a machine that runs or booted
 // another accepted release: now that the contents tier has looked at it, or not.
 func (r *run) tellPending() {
-	next := standing{grade: agrees}
+	next := systemState{grade: agrees}
 	for i := range r.leads {
 		if r.leads[i].next {
-			next = graver(next, r.standing(&r.leads[i]))
+			next = graver(next, r.stateOf(&r.leads[i]))
 		}
 	}
 	for i := range r.leads {
@@ -160,7 +160,7 @@ func (r *run) tellPending() {
 		if f.Path == "" {
 			continue
 		}
-		switch s := graver(next, r.standing(l)); s.grade {
+		switch s := graver(next, r.stateOf(l)); s.grade {
 		case agrees:
 			f.Cause = report.PendingReboot
 		case differs:
@@ -172,7 +172,7 @@ func (r *run) tellPending() {
 	}
 }
 
-func graver(a, b standing) standing {
+func graver(a, b systemState) systemState {
 	order := []grade{agrees, unchecked, differs}
 	if slices.Index(order, b.grade) > slices.Index(order, a.grade) {
 		return b

@@ -81,6 +81,9 @@ type Verifier struct {
 	// NoticeBefore is how long before a release is refused for its age, or for that of
 	// its key, the report says so; 0 for not at all.
 	NoticeBefore time.Duration
+	// StrictEntries says that an entry of the boot menu that leads to no accepted
+	// release is drift, even if nobody is led there who does not choose it.
+	StrictEntries bool
 	// Skip holds the tiers that the operator took out.
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.
@@ -105,10 +108,13 @@ type run struct {
 	chosen     *candidate        // nil until a release is trusted
 	manifest   *closure.Manifest // of chosen
 	// leads are what the live tier found at the places that name a system, and
-	// standings what the contents tier found of the systems of releases.
-	leads     []lead
-	standings map[*candidate]standing
-	audit     *audit // nil until the contents tier
+	// systems what the contents tier found of the systems of releases.
+	leads   []lead
+	systems map[*candidate]systemState
+	audit   *audit // nil until the contents tier
+	// generations are the links of system profiles, by where they lead; nil until
+	// they are asked for.
+	generations map[closure.StorePath]string
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
 	running closure.StorePath
@@ -167,7 +173,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 		progress = new(Progress)
 	}
 	progress.pacer.Store(v.Pacer)
-	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), standings: make(map[*candidate]standing), report: &report.Report{
+	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
 		Coverage: report.Coverage{Read: v.Read},

@@ -57,6 +57,7 @@
       };
       metrics.file = "/var/lib/node-exporter-textfiles/ec-verify.prom";
       journal.when = "always";
+      live.otherEntries = "drift";
       contents.budget = "1h";
       ledger.contentsEvery = "24h";
       ledger.rebuildEvery = "720h";

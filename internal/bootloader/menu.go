@@ -1,0 +1,141 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Dir is a directory that a boot loader reads: an EFI system partition, or /boot.
+// Names are relative, with slashes.
+type Dir interface {
+	// ReadFile returns a regular file of at most limit bytes. The error wraps
+	// [fs.ErrNotExist] where there is none.
+	ReadFile(name string, limit int64) ([]byte, error)
+	// Names returns what a directory holds, in no particular order, and fails for
+	// more than most.
+	Names(name string, most int) ([]string, error)
+	// Open opens a regular file.
+	Open(name string) (File, error)
+}
+
+// File is an open regular file.
+type File interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// The boot loaders.
+const (
+	SystemdBoot = "systemd-boot"
+	Grub        = "grub"
+	Extlinux    = "extlinux"
+)
+
+// Entry is one thing that a boot loader offers to start.
+type Entry struct {
+	Loader string
+	// Dir is the number of the directory that the entry and its files are in.
+	Dir int
+	// File is the file in Dir that has the entry; Title is its name in there, empty
+	// where the file has but one.
+	File, Title string
+	// Default says that it is started where nobody chooses.
+	Default bool
+	// Kernel, Initrds, Devicetree and DevicetreeDir are files as the loader names
+	// them, "/EFI/nixos/…": relative to its file system, or to File's directory.
+	Kernel        string
+	Initrds       []string
+	Devicetree    string
+	DevicetreeDir string
+	// Options is the kernel's command line.
+	Options string
+	// Foreign says, for people, why it is not an entry that starts a Linux kernel
+	// with files that are named here; "" where it is one.
+	Foreign string
+
+	sortKey, machineID, version string
+	tries                       int // left by boot counting; -1 where it is not counted
+}
+
+// Variables are what the firmware keeps for systemd-boot; "" for what is not set.
+type Variables struct {
+	OneShot, Default string // names of entries
+}
+
+const (
+	// maxConfig bounds one file of a boot loader's configuration in bytes.
+	maxConfig = 4 << 20
+	// maxEntries bounds the entries of one loader, maxEntry one of its files.
+	maxEntries = 1000
+	maxEntry   = 64 << 10
+)
+
+// Problem is a part of a boot loader's configuration that could not be read.
+type Problem struct {
+	Dir  int
+	File string
+	Err  error
+}
+
+// Read returns what the boot loaders offer that have their files in dirs. A
+// directory without any gives nothing.
+func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem) {
+	var loaderConf []byte
+	var typed []Entry
+	for i, dir := range dirs {
+		note := func(file string, err error) {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				problems = append(problems, Problem{i, file, err})
+			}
+		}
+		// It lies on the EFI system partition, and the entries there or on another.
+		data, err := dir.ReadFile("loader/loader.conf", maxEntry)
+		if note("loader/loader.conf", err); err == nil && loaderConf == nil {
+			loaderConf = data
+		}
+		found, err := readTyped(dir, i, note)
+		note("loader/entries", err)
+		typed = append(typed, found...)
+		images, err := readImages(dir, i, note)
+		note("EFI/Linux", err)
+		typed = append(typed, images...)
+		for _, l := range []struct {
+			file  string
+			parse func([]byte) ([]Entry, error)
+		}{
+			{"grub/grub.cfg", func(data []byte) ([]Entry, error) {
+				env, err := dir.ReadFile("grub/grubenv", maxEntry)
+				note("grub/grubenv", err)
+				return parseGrub(data, env)
+			}},
+			{"extlinux/extlinux.conf", parseExtlinux},
+		} {
+			data, err := dir.ReadFile(l.file, maxConfig)
+			if err != nil {
+				note(l.file, err)
+				continue
+			}
+			found, err := l.parse(data)
+			note(l.file, err)
+			for j := range found {
+				found[j].Dir, found[j].File = i, l.file
+			}
+			entries = append(entries, found...)
+		}
+	}
+	markDefault(typed, loaderConf, variables)
+	return append(typed, entries...), problems
+}
+
+// Name returns what names e in a report: its file, and its title there.
+func (e *Entry) Name() string {
+	if e.Title == "" {
+		return e.File
+	}
+	return fmt.Sprintf("%s: %s", e.File, e.Title)
+}
+
+var errTooMany = fmt.Errorf("more than %d entries", maxEntries)

@@ -1,0 +1,282 @@
+package bootloader
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// mapDir is a directory in memory.
+type mapDir map[string]string
+
+func (d mapDir) ReadFile(name string, limit int64) ([]byte, error) {
+	text, ok := d[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s is too large", name)
+	}
+	return []byte(text), nil
+}
+
+func (d mapDir) Names(name string, most int) ([]string, error) {
+	tree := fstest.MapFS{}
+	for file := range d {
+		tree[file] = &fstest.MapFile{}
+	}
+	entries, err := tree.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	if len(out) > most {
+		return nil, errTooMany
+	}
+	return out, nil
+}
+
+type mapFile struct{ *strings.Reader }
+
+func (mapFile) Close() error { return nil }
+
+func (d mapDir) Open(name string) (File, error) {
+	text, ok := d[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return mapFile{strings.NewReader(text)}, nil
+}
+
+const (
+	nixosEntry = `title NixOS
+sort-key nixos
+version Generation %d NixOS 26.05 (Linux 6.12), built on 2026-02-28
+linux /EFI/nixos/k-linux-6.12-bzImage.efi
+initrd /EFI/nixos/i-initrd-linux-6.12-initrd.efi
+options init=/nix/store/%s/init loglevel=4
+machine-id 0123456789abcdef0123456789abcdef
+`
+	grubConfig = `search --set=drive1 --fs-uuid AAAA-BBBB
+if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ]; then
+  set default="${next_entry}"
+  set next_entry=
+  save_env next_entry
+  set timeout=1
+  set boot_once=true
+else
+  set default=0
+  set timeout=5
+fi
+function savedefault {
+    if [ -z "${boot_once}"]; then
+    saved_entry="${chosen}"
+    save_env saved_entry
+    fi
+}
+menuentry "NixOS" --class nixos --unrestricted {
+search --set=drive1 --fs-uuid AAAA-BBBB
+  linux ($drive1)//kernels/k-bzImage init=/nix/store/b/init loglevel=4
+  initrd ($drive1)//kernels/i-initrd ($drive1)//kernels/secrets
+}
+
+submenu "NixOS - All configurations" --class submenu {
+menuentry "NixOS - Configuration 2 (2026-02-28 - 26.05)" --class nixos {
+  linux ($drive1)//kernels/k-bzImage init=/nix/store/b/init loglevel=4
+  initrd ($drive1)//kernels/i-initrd
+}
+menuentry "NixOS - Configuration 1 (2026-01-31 - 26.05)" --class nixos {
+  linux ($drive1)//kernels/k0-bzImage init=/nix/store/a/init loglevel=4
+  initrd ($drive1)//kernels/i0-initrd
+}
+}
+menuentry "memtest" {
+  linux16 ($drive1)//memtest.bin
+}
+menuentry 'Windows' {
+  chainloader (hd0,1)+1
+}
+`
+	extlinuxConfig = `# Generated file, all changes will be lost on nixos-rebuild!
+DEFAULT nixos-default
+
+MENU TITLE ------------------------------------------------------------
+TIMEOUT 50
+
+LABEL nixos-default
+  MENU LABEL NixOS - Default
+  LINUX ../nixos/k-linux-Image
+  INITRD ../nixos/i-initrd
+  APPEND init=/nix/store/b/init loglevel=4
+  FDTDIR ../nixos/k-linux-dtbs
+
+LABEL nixos-1
+  MENU LABEL NixOS - Configuration 1 (2026-01-31 12:00 - 26.05)
+  LINUX ../nixos/k0-linux-Image
+  INITRD ../nixos/i0-initrd
+  APPEND init=/nix/store/a/init loglevel=4
+  FDT ../nixos/k0-linux-dtbs/board.dtb
+`
+)
+
+// show writes entries as the tests want them.
+func show(entries []Entry) []string {
+	var out []string
+	for i := range entries {
+		e := &entries[i]
+		s := e.Name()
+		if e.Loader == SystemdBoot {
+			s = path.Base(s)
+		}
+		if e.Default {
+			s = "* " + s
+		}
+		for _, part := range append(append([]string{e.Kernel}, e.Initrds...), e.Devicetree, e.DevicetreeDir, e.Options) {
+			if part != "" {
+				s += " | " + part
+			}
+		}
+		if e.Foreign != "" {
+			s += " ! " + e.Foreign
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestRead(t *testing.T) {
+	const nixos = " | /EFI/nixos/k-linux-6.12-bzImage.efi | /EFI/nixos/i-initrd-linux-6.12-initrd.efi | "
+	typed := func(name string, generation int, system string) mapDir {
+		return mapDir{"loader/entries/" + name: fmt.Sprintf(nixosEntry, generation, system)}
+	}
+	merge := func(dirs ...mapDir) mapDir {
+		out := mapDir{}
+		for _, d := range dirs {
+			for name, text := range d {
+				out[name] = text
+			}
+		}
+		return out
+	}
+	two := merge(typed("nixos-generation-9.conf", 9, "a"), typed("nixos-generation-10.conf", 10, "b"))
+	for _, test := range []struct {
+		name      string
+		dir       mapDir
+		variables Variables
+		want      []string
+		problems  int
+	}{
+		{name: "nothing", dir: mapDir{"other": ""}},
+		{name: "systemd-boot", dir: merge(two, mapDir{"loader/loader.conf": "timeout 5\ndefault nixos-generation-9.conf\neditor 0\n"}), want: []string{
+			"nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{name: "the newest by a pattern", dir: merge(two, mapDir{"loader/loader.conf": "default nixos-*\n"}), want: []string{
+			"* nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{name: "tries are used up", dir: merge(typed("nixos-generation-9.conf", 9, "a"), typed("nixos-generation-10+0-3.conf", 10, "b")), want: []string{
+			"nixos-generation-10+0-3.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{
+			name: "the firmware names one for once, and one for ever", dir: merge(two, typed("nixos-generation-8.conf", 8, "c")),
+			variables: Variables{OneShot: "nixos-generation-8.conf", Default: "nixos-generation-9.conf"},
+			want: []string{
+				"nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+				"* nixos-generation-8.conf" + nixos + "init=/nix/store/c/init loglevel=4",
+				"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+			},
+		},
+		{name: "an EFI program, and a second options line", dir: mapDir{
+			"loader/entries/a.conf": "title x\nefi /EFI/shell.efi\n",
+			"loader/entries/b.conf": "linux /k\noptions a\n  options\tb\n",
+		}, want: []string{"a.conf ! it starts the EFI program /EFI/shell.efi", "* b.conf | /k | a b"}},
+		{name: "too large", dir: mapDir{"loader/entries/a.conf": strings.Repeat("x", maxEntry+1)}, problems: 1},
+		{name: "no EFI program", dir: mapDir{"EFI/Linux/a.efi": "MZ"}, problems: 1},
+		{name: "GRUB", dir: mapDir{"grub/grub.cfg": grubConfig}, want: []string{
+			"* grub/grub.cfg: NixOS | ($drive1)//kernels/k-bzImage | ($drive1)//kernels/i-initrd | ($drive1)//kernels/secrets | init=/nix/store/b/init loglevel=4",
+			"grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 2 (2026-02-28 - 26.05) | ($drive1)//kernels/k-bzImage | ($drive1)//kernels/i-initrd | init=/nix/store/b/init loglevel=4",
+			"grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 1 (2026-01-31 - 26.05) | ($drive1)//kernels/k0-bzImage | ($drive1)//kernels/i0-initrd | init=/nix/store/a/init loglevel=4",
+			"grub/grub.cfg: memtest | ($drive1)//memtest.bin",
+			"grub/grub.cfg: Windows ! it has the command chainloader (hd0,1)+1",
+		}},
+		{name: "GRUB, once another", dir: mapDir{"grub/grub.cfg": grubConfig, "grub/grubenv": "# GRUB Environment Block\nnext_entry=1>1\n####"}, want: []string{
+			"* grub/grub.cfg: NixOS | ($drive1)//kernels/k-bzImage | ($drive1)//kernels/i-initrd | ($drive1)//kernels/secrets | init=/nix/store/b/init loglevel=4",
+			"grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 2 (2026-02-28 - 26.05) | ($drive1)//kernels/k-bzImage | ($drive1)//kernels/i-initrd | init=/nix/store/b/init loglevel=4",
+			"* grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 1 (2026-01-31 - 26.05) | ($drive1)//kernels/k0-bzImage | ($drive1)//kernels/i0-initrd | init=/nix/store/a/init loglevel=4",
+			"grub/grub.cfg: memtest | ($drive1)//memtest.bin",
+			"grub/grub.cfg: Windows ! it has the command chainloader (hd0,1)+1",
+		}},
+		{name: "GRUB starts something by itself", dir: mapDir{"grub/grub.cfg": "linux /evil init=/evil\nboot\nmenuentry \"x\" {\nlinux /k init=/a\n}\n"}, want: []string{
+			"* grub/grub.cfg: linux | /evil | init=/evil ! outside of a menu entry: linux /evil init=/evil",
+			"* grub/grub.cfg: boot ! outside of a menu entry: boot",
+			"* grub/grub.cfg: x | /k | init=/a",
+		}},
+		{name: "extlinux", dir: mapDir{"extlinux/extlinux.conf": extlinuxConfig}, want: []string{
+			"* extlinux/extlinux.conf: nixos-default | ../nixos/k-linux-Image | ../nixos/i-initrd | ../nixos/k-linux-dtbs | init=/nix/store/b/init loglevel=4",
+			"extlinux/extlinux.conf: nixos-1 | ../nixos/k0-linux-Image | ../nixos/i0-initrd | ../nixos/k0-linux-dtbs/board.dtb | init=/nix/store/a/init loglevel=4",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			entries, problems := Read([]Dir{test.dir}, test.variables)
+			if diff := cmp.Diff(test.want, show(entries)); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if len(problems) != test.problems {
+				t.Errorf("problems %+v, want %d", problems, test.problems)
+			}
+		})
+	}
+}
+
+func TestCompareVersions(t *testing.T) {
+	ascending := []string{"~rc", "", "1", "1.2", "2", "9", "10", "10a", "10b"}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			got := compareVersions(a, b)
+			if (got < 0) != (i < j) || (got > 0) != (i > j) {
+				t.Errorf("%q to %q: %d", a, b, got)
+			}
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(fmt.Sprintf(nixosEntry, 1, "a"), "default nixos-*", grubConfig, "next_entry=1>0\n", extlinuxConfig, "MZ")
+	f.Fuzz(func(t *testing.T, entry, conf, grub, env, extlinux, image string) {
+		entries, _ := Read([]Dir{mapDir{
+			"loader/entries/a.conf": entry, "loader/entries/b+1.conf": entry + "\nversion 2", "loader/loader.conf": conf,
+			"grub/grub.cfg": grub, "grub/grubenv": env, "extlinux/extlinux.conf": extlinux, "EFI/Linux/a.efi": image,
+		}}, Variables{Default: conf})
+		if len(entries) > 2*maxEntries+3 {
+			t.Errorf("%d entries", len(entries))
+		}
+		for i := range entries {
+			if entries[i].Kernel == "" && entries[i].Foreign == "" {
+				t.Errorf("an entry that starts nothing: %+v", entries[i])
+			}
+		}
+	})
+}
+
+// The order of versions is one, whatever they are.
+func FuzzCompareVersions(f *testing.F) {
+	f.Add("Generation 9 x", "Generation 10 x")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if compareVersions(a, b) != -compareVersions(b, a) || compareVersions(a, a) != 0 {
+			t.Errorf("%q, %q: %d and %d", a, b, compareVersions(a, b), compareVersions(b, a))
+		}
+	})
+}

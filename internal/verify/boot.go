@@ -1,0 +1,237 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/bootloader"
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// bootDirs are where boot loaders have their files, as bootctl looks for them.
+var bootDirs = []string{"/boot", "/efi", "/boot/efi"}
+
+// efiVariables is where the firmware keeps what systemd-boot goes by.
+const efiVariables = "/sys/firmware/efi/efivars/"
+
+// bootDir is a directory of the machine as a boot loader's.
+type bootDir struct{ *nixstore.Directory }
+
+func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
+
+// checkEntries looks where the entries of the boot menu lead.
+func (r *run) checkEntries(ctx context.Context, t *report.Tier) {
+	var dirs []bootloader.Dir
+	var names []string
+	for _, name := range bootDirs {
+		d, err := r.store.Directory(name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
+			continue
+		}
+		defer d.Close()
+		if !slices.ContainsFunc(dirs, func(has bootloader.Dir) bool {
+			h, _ := has.(bootDir)
+			return h.Device == d.Device && h.Inode == d.Inode
+		}) {
+			dirs, names = append(dirs, bootDir{d}), append(names, name)
+		}
+	}
+	entries, problems := bootloader.Read(dirs, r.loaderVariables())
+	for _, p := range problems {
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(names[p.Dir], p.File), Detail: p.Err.Error()})
+	}
+	for i := range entries {
+		if ctx.Err() != nil {
+			return
+		}
+		t.Checked++
+		r.judgeEntry(ctx, &entries[i], names[entries[i].Dir]+"/"+entries[i].Name())
+	}
+}
+
+// loaderVariables returns what the firmware of this machine keeps for systemd-boot.
+// What can't be read is as if it were not set.
+func (r *run) loaderVariables() bootloader.Variables {
+	if r.outside() {
+		return bootloader.Variables{}
+	}
+	read := func(name string) string {
+		const maxVariable = 4 << 10
+		data, err := hostfile.ReadSmall(efiVariables+name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", maxVariable)
+		if err != nil || len(data) < 4 {
+			return ""
+		}
+		data = data[4:] // after the attributes
+		units := make([]uint16, len(data)/2)
+		for i := range units {
+			units[i] = binary.LittleEndian.Uint16(data[2*i:])
+		}
+		return strings.TrimRight(string(utf16.Decode(units)), "\x00")
+	}
+	return bootloader.Variables{OneShot: read("LoaderEntryOneShot"), Default: read("LoaderEntryDefault")}
+}
+
+// judgeEntry judges where an entry of the boot menu leads, and notes it for the
+// contents tier.
+func (r *run) judgeEntry(ctx context.Context, e *bootloader.Entry, name string) {
+	values := initOf(e.Options)
+	if len(values) == 0 {
+		why := e.Foreign
+		if why == "" {
+			why = "its command line has no init=, by which NixOS is booted"
+		}
+		r.foreignEntry(e, name, "", why, true)
+		return
+	}
+	for _, value := range values {
+		p, rest, err := r.StoreDir.Within(value)
+		if err != nil || rest != "/init" {
+			r.foreignEntry(e, name, value, "", false)
+			continue
+		}
+		l := lead{next: e.Default}
+		release, unknown, err := r.acceptedAs(ctx, p)
+		if err == nil && release == nil {
+			release, err = r.specialisationOf(p)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
+			r.leads = append(r.leads, l)
+			continue
+		case release == nil && unknown != nil && e.Default:
+			r.find(report.Finding{
+				Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Got: value,
+				Detail: fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err),
+			})
+			r.leads = append(r.leads, l)
+			continue
+		case release == nil:
+			r.strangerEntry(e, name, p)
+			continue
+		}
+		l.release = release
+		if e.Default && release != r.chosen {
+			l.pending = report.Finding{
+				Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
+				Detail: "it is the accepted release " + release.Tag,
+			}
+		}
+		r.leads = append(r.leads, l)
+	}
+}
+
+// foreignEntry adds the finding about an entry that leads to no system in the store.
+// One that the operator may have configured, such as a memory test, is graded.
+func (r *run) foreignEntry(e *bootloader.Entry, name, got, why string, graded bool) {
+	f := report.Finding{Tier: report.TierLive, Cause: report.OtherEntry, Path: name, Got: got, Detail: why}
+	if graded && !e.Default && !r.StrictEntries {
+		f.Cause = report.UnacceptedEntry
+	}
+	if e.Default {
+		f.Want = string(r.manifest.Toplevel.OutPath) + "/init"
+		r.leads = append(r.leads, lead{next: true, odd: f.Cause})
+	}
+	r.find(f)
+}
+
+// strangerEntry adds the finding about an entry that leads to a system of no
+// accepted release. An older generation is graded, and so is what can't be booted
+// any more; a system that no profile has is none.
+func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePath) {
+	exists, err := r.store.Exists(p)
+	generation, genErr := r.isGeneration(p)
+	switch {
+	case err != nil || genErr != nil:
+		r.foreignEntry(e, name, string(p), fmt.Sprintf("whether it is a generation of a system profile can't be told: %v", errors.Join(err, genErr)), false)
+	case !exists:
+		r.foreignEntry(e, name, string(p), "it is not in the store any more", true)
+	case generation != "":
+		r.foreignEntry(e, name, string(p), "it is the generation "+generation, true)
+	default:
+		r.foreignEntry(e, name, string(p), "it is no generation of a system profile", false)
+	}
+}
+
+// specialisationOf returns the accepted release of whose system p is a
+// specialisation, nil for none.
+func (r *run) specialisationOf(p closure.StorePath) (*candidate, error) {
+	const maxSpecialisations = 1000
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if c.Err != nil {
+			continue
+		}
+		if _, own := r.mountedIn(c.manifest.Paths, string(p)); !own {
+			continue
+		}
+		dir := string(c.manifest.Toplevel.OutPath) + "/specialisation"
+		names, err := r.store.EntriesOf(c.manifest.Toplevel.OutPath, "specialisation", maxSpecialisations)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if to, rest, err := r.store.ResolveLink(dir + "/" + name); err == nil && to == p && rest == "" {
+				return c, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// maxGenerations bounds the names in a directory of profiles.
+const maxGenerations = 20_000
+
+var generationLink = regexp.MustCompile(`^.+-[0-9]+-link$`)
+
+// isGeneration returns the link of a system profile that leads to p, "" for none.
+func (r *run) isGeneration(p closure.StorePath) (string, error) {
+	if r.generations == nil {
+		r.generations = make(map[closure.StorePath]string)
+		for _, of := range []struct{ dir, prefix string }{{profilesDir, "system-"}, {profilesDir + "/system-profiles", ""}} {
+			d, err := r.store.Directory(of.dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return "", err
+			}
+			names, err := d.Names(".", maxGenerations)
+			d.Close()
+			if err != nil {
+				return "", err
+			}
+			for _, name := range names {
+				if !generationLink.MatchString(name) || !strings.HasPrefix(name, of.prefix) {
+					continue
+				}
+				if to, rest, err := r.store.ResolveLink(of.dir + "/" + name); err == nil && rest == "" {
+					r.generations[to] = name
+				}
+			}
+		}
+	}
+	return r.generations[p], nil
+}
