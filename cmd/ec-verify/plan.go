@@ -13,7 +13,7 @@ import (
 func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	manifest, r := v.Manifest(ctx)
 	if manifest == nil {
-		if err := a.render(r, true); err != nil {
+		if err := a.render(r, textFlags{all: true}); err != nil {
 			return err
 		}
 		return verdictError{r.Verdict()}

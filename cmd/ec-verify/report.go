@@ -5,5 +5,6 @@ import (
 )
 
 func newReportCommand(a *app) *cobra.Command {
-	return group(&cobra.Command{Use: "report", Short: "render reports, and check signed ones"}, newReportRenderCommand(a), newReportVerifyCommand(a))
+	return group(&cobra.Command{Use: "report", Short: "show and render reports, and check signed ones"},
+		newReportShowCommand(a), newReportRenderCommand(a), newReportVerifyCommand(a))
 }

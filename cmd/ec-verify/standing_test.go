@@ -33,7 +33,7 @@ func TestAskedBy(t *testing.T) {
 		{[]string{"--offline", "--rebuild", "none", "--wait", "2h"}, "ec-verify.service", false},
 		{[]string{"--offline", "--rebuild", "none", "--wait", "2h"}, "", false},
 		// What changes nothing of what is checked.
-		{[]string{"--workers", "3", "--nonce", "x", "--all", "--stall-after", "1h", "--metrics-file", "/srv/x.prom", "--dry-run"}, "", false},
+		{[]string{"--workers", "3", "--nonce", "x", "--all", "--long", "--brief", "--quiet", "--stall-after", "1h", "--metrics-file", "/srv/x.prom", "--dry-run"}, "", false},
 		// What is said twice.
 		{[]string{"--release", "/srv/releases", "--rebuild", "sample", "--read", "cached", "--state-dir", "/var/lib/ec-verify", "--contents-budget", "1h"}, "", false},
 		{[]string{"--release", "/srv/other"}, "", true},

@@ -36,8 +36,8 @@ type verifyFlags struct {
 	rebuild       string
 	budget        time.Duration
 	contents      time.Duration
-	all           bool
 	nonce         string
+	text          textFlags
 	dryRun        bool
 	offline       bool
 	wait          time.Duration
@@ -62,7 +62,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
 	f.DurationVar(&v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
-	f.BoolVar(&v.all, "all", false, "show every finding in the text report")
+	v.text.register(cmd)
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
 	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
@@ -194,6 +194,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err := checkStoreRoot(c); err != nil {
 		return err
 	}
+	if err := flags.text.check(a.output); err != nil {
+		return err
+	}
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
@@ -240,10 +243,11 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	r := v.Verify(ctx, progress)
 	events.settle(context.WithoutCancel(ctx), r)
 	a.signReport(ctx, c, r, flags.nonce)
+	a.keepReport(c, r)
 	tell(r.Headline())
 	stop()
 	if told := events.end(ctx, r); !told || a.output != "text" {
-		if err := a.render(r, flags.all); err != nil {
+		if err := a.render(r, flags.text); err != nil {
 			return err
 		}
 	}
@@ -251,13 +255,6 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 		return verdictError{verdict}
 	}
 	return nil
-}
-
-func (a *app) render(r *report.Report, all bool) error {
-	if a.output == "json" {
-		return r.WriteJSON(a.stdout)
-	}
-	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: all})
 }
 
 // newVerifier wires a Verifier to the configuration.

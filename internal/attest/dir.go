@@ -168,11 +168,6 @@ func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
 	if err != nil {
 		return l, nil, false
 	}
-	var bundle struct {
-		Envelope struct {
-			Payload []byte `json:"payload"`
-		} `json:"dsseEnvelope"`
-	}
 	var statement struct {
 		Predicate struct {
 			Machine  string `json:"machine"`
@@ -180,11 +175,26 @@ func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
 			Previous string `json:"previous"`
 		} `json:"predicate"`
 	}
-	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &statement) != nil {
+	payload, ok := Unverified(data)
+	if !ok || json.Unmarshal(payload, &statement) != nil {
 		return l, nil, false
 	}
-	l = link{sum(bundle.Envelope.Payload), statement.Predicate.Machine, statement.Predicate.Previous}
+	l = link{sum(payload), statement.Predicate.Machine, statement.Predicate.Previous}
 	return l, data, statement.Predicate.Sequence == n
+}
+
+// Unverified returns the statement in a signed report, which nobody vouches for,
+// and false where there is none.
+func Unverified(bundle []byte) (statement []byte, ok bool) {
+	var in struct {
+		Envelope struct {
+			Payload []byte `json:"payload"`
+		} `json:"dsseEnvelope"`
+	}
+	if json.Unmarshal(bundle, &in) != nil || len(in.Envelope.Payload) == 0 {
+		return nil, false
+	}
+	return in.Envelope.Payload, true
 }
 
 // setAside gives a file a name that is no report's, and returns what it is called

@@ -17,6 +17,9 @@ func TestParse(t *testing.T) {
 	for name, make := range reports {
 		t.Run(name, func(t *testing.T) {
 			r := make()
+			if r.Standing == nil {
+				r.Standing = &Standing{Look: "it is about another disk", Verdict: Drifted, Since: r.Started}
+			}
 			var b, again bytes.Buffer
 			if err := r.WriteJSON(&b); err != nil {
 				t.Fatal(err)

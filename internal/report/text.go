@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,11 @@ type TextOptions struct {
 	Color bool
 	// All lists every finding; otherwise a group shows the first [shownPerGroup].
 	All bool
+	// Width is that of the terminal in cells: lines are folded to it, and the verdict
+	// is repeated at the end. 0 is for a file or a pipe.
+	Width int
+	// Long shows hashes, sizes and tiers on a terminal as well.
+	Long bool
 }
 
 const (
@@ -27,27 +33,55 @@ const (
 	maxShown      = 400 // bytes of any one value
 )
 
-// WriteText writes r for people: a verdict line, what each tier did, the
-// findings grouped by cause, and what to do next.
+// WriteText writes r for people: a verdict line, what was checked, the findings
+// grouped by cause, and what to do next. A terminal gets one line for each path,
+// unless it is asked for the long form, and the verdict at the end again.
 func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n\n", paint(opts, r.Verdict(), r.Headline()))
-	r.writeRelease(&b)
-	r.writeTiers(&b)
-	r.writeCoverage(&b)
-	for i := 0; i < len(r.Findings); {
-		n := i + 1
-		for n < len(r.Findings) && sameGroup(&r.Findings[i], &r.Findings[n]) {
-			n++
-		}
-		writeGroup(&b, r.Findings[i:n], opts)
-		i = n
+	var b, body bytes.Buffer
+	verdict := paint(opts, r.Verdict(), strings.TrimSuffix(fold(r.Headline()+"\n", opts.Width), "\n"))
+	if opts.Width > 0 && !opts.Long {
+		r.writeShort(&body, opts)
+	} else {
+		r.writeLong(&body, opts)
+	}
+	gap := "\n"
+	if opts.Width > 0 && !opts.Long {
+		gap = "" // a screen has few lines
+	}
+	fmt.Fprintf(&b, "%s\n%s%s", verdict, gap, fold(body.String(), opts.Width))
+	if opts.Width > 0 {
+		fmt.Fprintln(&b, paint(opts, r.Verdict(), r.ending(opts.Width)))
 	}
 	if s := r.StandingLine(); s != "" {
-		fmt.Fprintf(&b, "%s\n", s)
+		b.WriteString(fold(s+"\n", opts.Width))
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+func (r *Report) writeLong(w io.Writer, opts TextOptions) {
+	r.writeRelease(w)
+	r.writeTiers(w)
+	r.writeCoverage(w)
+	for group := range r.groups() {
+		writeGroup(w, group, opts)
+	}
+}
+
+// groups returns the findings that stand together, in their order.
+func (r *Report) groups() iter.Seq[[]Finding] {
+	return func(yield func([]Finding) bool) {
+		for i := 0; i < len(r.Findings); {
+			n := i + 1
+			for n < len(r.Findings) && sameGroup(&r.Findings[i], &r.Findings[n]) {
+				n++
+			}
+			if !yield(r.Findings[i:n]) {
+				return
+			}
+			i = n
+		}
+	}
 }
 
 // StandingLine says in one line what the verdict of r does not: that it changed no
@@ -126,7 +160,7 @@ func (r *Report) primary() (counts map[Class]int, follow int) {
 func (r *Report) leftOut() string {
 	var b bytes.Buffer
 	for _, t := range r.Tiers {
-		if t.Status == Done && t.Why == "" || !t.Asked && !r.skipped(t.Name) {
+		if !r.isLeftOut(&t) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -140,6 +174,10 @@ func (r *Report) leftOut() string {
 	return b.String()
 }
 
+func (r *Report) isLeftOut(t *Tier) bool {
+	return (t.Status != Done || t.Why != "") && (t.Asked || r.skipped(t.Name))
+}
+
 // skipped reports whether the operator took a tier out.
 func (r *Report) skipped(name TierName) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == CheckSkipped && f.Tier == name })
@@ -148,7 +186,7 @@ func (r *Report) skipped(name TierName) bool {
 func (r *Report) writeRelease(w io.Writer) {
 	if rel := r.Release; rel != nil {
 		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
-		fmt.Fprintf(w, "system    %s\n", rel.OutPath)
+		fmt.Fprintf(w, "system    %s (the release's)\n", rel.OutPath)
 	}
 	if until := r.Release.Until(); until != "" {
 		fmt.Fprintf(w, "valid     %s\n", until)

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/attest"
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/report"
+)
+
+func newReportShowCommand(a *app) *cobra.Command {
+	var text textFlags
+	var keys []string
+	cmd := &cobra.Command{
+		Use:   "show [FILE]",
+		Short: "show the findings of the last run, or of a report, again",
+		Long: `Show what the last run on this machine found, without a run; or the report in
+FILE, which --output json wrote or which is signed. --key checks the signature;
+without it a signed report is shown unchecked, and stderr says so.
+
+The exit code is that of the report's verdict, as for a run; 3 where a signature
+is not valid, and 4 where there is no report.`,
+		Example: `  ec-verify report show --all
+  ec-verify report show report-0000000012.sigstore.json --key runner-1.pub --long`,
+		Args: argCount(0, 1, "at most one file"),
+		RunE: func(_ *cobra.Command, files []string) error {
+			if err := text.check(a.output); err != nil {
+				return err
+			}
+			r, err := a.shownReport(files, keys)
+			if err != nil {
+				return err
+			}
+			if err := a.render(r, text); err != nil {
+				return err
+			}
+			if verdict := r.Verdict(); verdict != report.Verified {
+				return verdictError{verdict}
+			}
+			return nil
+		},
+	}
+	text.register(cmd)
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "the report is signed by the public key in `FILE`; may be repeated")
+	return cmd
+}
+
+// lastReport is the file with the JSON report of the last run.
+func lastReport(stateDir string) string {
+	return filepath.Join(ledgerDir(stateDir), "last-report.json")
+}
+
+// keepReport keeps r for report show. That it can't be kept changes nothing else.
+func (a *app) keepReport(c config.Config, r *report.Report) {
+	if newLedger(c) == nil {
+		return
+	}
+	var b bytes.Buffer
+	err := r.WriteJSON(&b)
+	if err == nil {
+		err = renameio.WriteFile(lastReport(c.StateDir), b.Bytes(), 0o644, renameio.WithTempDir(ledgerDir(c.StateDir)))
+	}
+	if err != nil {
+		log := a.logger()
+		log.Warn().Err(err).Msg("the report is not kept")
+	}
+}
+
+func (a *app) shownReport(files, keys []string) (*report.Report, error) {
+	if len(files) == 1 {
+		return a.reportIn(files[0], keys)
+	}
+	if len(keys) > 0 {
+		return nil, usageError{errors.New("--key is for a signed report: name its FILE")}
+	}
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	name := lastReport(c.StateDir)
+	r, err := readReport(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no %s, so no run was remembered: verify this machine first, as root", name)
+	}
+	if err == nil && a.output == "text" {
+		fmt.Fprintf(a.stderr, "ec-verify: the run of %s\n", r.Finished.Local().Format("2006-01-02 15:04:05 MST"))
+	}
+	return r, err
+}
+
+// reportIn reads a report in JSON, or a signed one.
+func (a *app) reportIn(name string, keys []string) (*report.Report, error) {
+	if name == "-" {
+		return readReport(name)
+	}
+	data, err := hostfile.ReadSmall(name, maxReport)
+	if err != nil {
+		return nil, err
+	}
+	statement, signed := attest.Unverified(data)
+	switch {
+	case !signed && len(keys) > 0:
+		return nil, evidenceError{fmt.Errorf("%s is not a signed report", name)}
+	case !signed:
+		return readReport(name)
+	case len(keys) == 0:
+		fmt.Fprintln(a.stderr, "ec-verify: the signature was not checked: give --key FILE")
+	default:
+		ring, err := reportKeyring(keys)
+		if err != nil {
+			return nil, err
+		}
+		vouched, err := ring.Open(data)
+		if err != nil {
+			return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+		}
+		statement = vouched.Payload
+	}
+	s, err := attest.Decode(statement)
+	if err != nil {
+		return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+	}
+	r, err := report.Parse(s.Report)
+	if err != nil {
+		return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+	}
+	return r, nil
+}

@@ -1,0 +1,138 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Brief returns the verdict and how many things are wrong, in one line of a few
+// words.
+func (r *Report) Brief() string {
+	against := Escape(r.Against)
+	if r.Release != nil {
+		against = fmt.Sprintf("%s (%s)", Escape(r.Release.Tag), Escape(r.Configuration))
+	}
+	counts, _ := r.primary()
+	s := fmt.Sprintf("%s: %s", r.Verdict(), against)
+	if n := counts[Drift]; n > 0 {
+		s += ", " + quantity(n, "difference")
+	}
+	if n := counts[Inconclusive]; n > 0 {
+		s += ", " + quantity(n, "thing") + " not checked"
+	}
+	if r.Verdict() == Verified {
+		for _, t := range r.Tiers {
+			if r.isLeftOut(&t) {
+				s += ", not all of " + string(t.Name)
+			}
+		}
+	}
+	if r.Release != nil && r.Release.Unsigned {
+		s += ", UNSIGNED"
+	}
+	return s
+}
+
+// ending is what a terminal shows last: the headline, or the verdict in fewer
+// words where that is more than one line.
+func (r *Report) ending(width int) string {
+	if cells(r.Headline()) <= width {
+		return r.Headline()
+	}
+	return strings.TrimSuffix(fold(r.Brief()+"\n", width), "\n")
+}
+
+// writeShort writes what is between the two verdict lines of a terminal: a line
+// for what was checked, and one for each path.
+func (r *Report) writeShort(w io.Writer, opts TextOptions) {
+	if rel := r.Release; rel != nil {
+		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
+	}
+	if until := r.Release.Until(); until != "" {
+		fmt.Fprintln(w, fit("valid     "+until, opts.Width))
+	}
+	for _, u := range r.Unsafe {
+		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
+	}
+	r.writeChecked(w)
+	for group := range r.groups() {
+		fmt.Fprintln(w)
+		first := &group[0]
+		fmt.Fprintf(w, "%s: %s [%s, %s]\n", first.Class(), Title(first.Cause), first.Tier, first.Cause)
+		if first.ConsequenceOf != "" {
+			fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
+		}
+		for i := range group {
+			if i == shownPerGroup && !opts.All {
+				fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
+				break
+			}
+			if s := group[i].short(); s != "" {
+				fmt.Fprintln(w, fit("  "+s, opts.Width))
+			}
+		}
+		if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
+			fmt.Fprintf(w, "  → %s\n", next)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// writeChecked says in a line what was checked to the end, and in one for each
+// other tier why it was not.
+func (r *Report) writeChecked(w io.Writer) {
+	var done []string
+	for _, t := range r.Tiers {
+		switch {
+		case t.Name == TierRelease || t.Status != Done:
+		case t.Name == TierContents && r.Coverage.Paths > 0:
+			c := r.Coverage
+			done = append(done, fmt.Sprintf("%s (%d of %s)", t.Name, c.Hashed, quantity(c.Paths, "store path")))
+		default:
+			done = append(done, string(t.Name))
+		}
+	}
+	if len(done) > 0 {
+		fmt.Fprintf(w, "checked   %s\n", strings.Join(done, ", "))
+	}
+	for _, t := range r.Tiers {
+		if t.Why != "" && (t.Asked || r.skipped(t.Name)) && (t.Status != Skipped || r.Release != nil) {
+			label := string(t.Status)
+			if t.Status == Done {
+				label = "in part"
+			}
+			fmt.Fprintf(w, "%-9s %s: %s\n", label, t.Name, escapeBounded(t.Why, maxShown))
+		}
+	}
+}
+
+// short returns f in one line, without hashes and sizes.
+func (f *Finding) short() string {
+	head := escapeBounded(f.Path, maxShown)
+	if f.Field != "" {
+		head = strings.TrimSpace(head + " " + escapeBounded(f.Field, maxShown))
+	}
+	var about []string
+	if n := len(f.Files); n > 0 {
+		name := escapeBounded(f.Files[0].Path, maxShown)
+		if name == "" {
+			name = "."
+		}
+		about = append(about, name+" "+changeWords[f.Files[0].Kind])
+		if more := n - 1 + f.MoreFiles; more > 0 {
+			about = append(about, "and "+quantity(more, "more file"))
+		}
+	}
+	if f.Detail != "" {
+		about = append(about, escapeBounded(f.Detail, maxShown))
+	}
+	if len(f.Files) == 0 {
+		for _, side := range []struct{ label, value string }{{"want", f.Want}, {"got", f.Got}} {
+			if side.value != "" && !strings.Contains(side.value, "sha256") {
+				about = append(about, side.label+" "+escapeBounded(side.value, maxShown))
+			}
+		}
+	}
+	return strings.TrimPrefix(strings.TrimSuffix(head+": "+strings.Join(about, ", "), ": "), ": ")
+}
