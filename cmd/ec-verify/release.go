@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 func newReleaseCommand(a *app) *cobra.Command {
@@ -115,35 +117,37 @@ const releaseKind = "ec-release"
 // releaseSummary is what the commands say of a trusted release. It is the
 // object that --output json prints; docs/releasing.md describes it.
 type releaseSummary struct {
-	SchemaVersion  int            `json:"schemaVersion"`
-	Kind           string         `json:"kind"`
-	Tool           string         `json:"tool"`
-	Verdict        string         `json:"verdict"`
-	Tag            release.Tag    `json:"tag"`
-	Commit         string         `json:"commit"`
-	CreatedAt      time.Time      `json:"createdAt"`
-	BestBefore     time.Time      `json:"bestBefore"`
-	Configurations []string       `json:"configurations"`
-	Signer         release.Signer `json:"signer"`
-	Source         string         `json:"source"`
-	Assets         int            `json:"assets"`
-	Sums           string         `json:"sums"`
-	Unsafe         []string       `json:"unsafe"`
-	Notes          []string       `json:"notes"`
+	SchemaVersion  int         `json:"schemaVersion"`
+	Kind           string      `json:"kind"`
+	Tool           string      `json:"tool"`
+	Verdict        string      `json:"verdict"`
+	Tag            release.Tag `json:"tag"`
+	Commit         string      `json:"commit"`
+	CreatedAt      time.Time   `json:"createdAt"`
+	BestBefore     time.Time   `json:"bestBefore"`
+	Configurations []string    `json:"configurations"`
+	// Systems are the store paths of the systems, by configuration.
+	Systems map[string]closure.StorePath `json:"systems"`
+	Signer  release.Signer               `json:"signer"`
+	Source  string                       `json:"source"`
+	Assets  int                          `json:"assets"`
+	Sums    string                       `json:"sums"`
+	Unsafe  []string                     `json:"unsafe"`
+	Notes   []string                     `json:"notes"`
 }
 
-func summarize(r *release.Release) releaseSummary {
+func summarize(ctx context.Context, r *release.Release) releaseSummary {
 	i := r.Info()
 	return releaseSummary{
 		SchemaVersion: 1, Kind: releaseKind, Tool: toolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(), Commit: i.Commit, CreatedAt: i.CreatedAt, BestBefore: i.BestBefore,
-		Configurations: i.Configurations, Signer: r.Signer(), Source: r.Source(), Assets: r.Sums().Len(),
+		Configurations: i.Configurations, Systems: systemsOf(ctx, r), Signer: r.Signer(), Source: r.Source(), Assets: r.Sums().Len(),
 		Sums: r.Digest().String(), Unsafe: r.Unsafe(), Notes: r.Notes(),
 	}
 }
 
 // printRelease says that r is trusted, and why.
-func (a *app) printRelease(r *release.Release) error {
-	s := summarize(r)
+func (a *app) printRelease(ctx context.Context, r *release.Release) error {
+	s := summarize(ctx, r)
 	if a.output == "json" {
 		return a.printJSON(&s)
 	}
@@ -162,8 +166,13 @@ func (a *app) printRelease(r *release.Release) error {
 		"  created         " + s.CreatedAt.Format(time.RFC3339) + ", best before " + s.BestBefore.Format(time.RFC3339),
 		"  commit          " + commit,
 		"  configurations  " + strings.Join(s.Configurations, ", "),
-		fmt.Sprintf("  assets          %d, SHA-256 of %s %s", s.Assets, release.SumsName, s.Sums),
 	}
+	for _, name := range s.Configurations {
+		if system, known := s.Systems[name]; known {
+			lines = append(lines, fmt.Sprintf("  system          %s (%s)", system, name))
+		}
+	}
+	lines = append(lines, fmt.Sprintf("  assets          %d, SHA-256 of %s %s", s.Assets, release.SumsName, s.Sums))
 	for _, u := range s.Unsafe {
 		lines = append(lines, "  unsafe          "+u)
 	}

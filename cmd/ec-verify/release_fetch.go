@@ -50,7 +50,7 @@ what is refused by its checksum is removed.`,
 			if err != nil {
 				return a.refused(releaseKind, err)
 			}
-			return a.printRelease(r)
+			return a.printRelease(cmd.Context(), r)
 		},
 	}
 	flags.register(cmd)

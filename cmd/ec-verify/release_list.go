@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 // listed is one line of release list.
@@ -29,6 +31,9 @@ type listed struct {
 	BestBefore *time.Time `json:"bestBefore,omitzero"`
 	// Sums is the SHA-256 of its SHA256SUMS.txt; "" for one that is not trusted.
 	Sums string `json:"sums,omitempty"`
+	// Systems are the store paths of its systems, by configuration; of one that is
+	// not kept here there are none.
+	Systems map[string]closure.StorePath `json:"systems,omitempty"`
 	// Accepted says that the configuration lists the tag.
 	Accepted bool `json:"accepted"`
 }
@@ -119,8 +124,21 @@ func look(ctx context.Context, src release.Source, tag release.Tag, v release.Ve
 	default:
 		i := r.Info()
 		l.Why, l.CreatedAt, l.BestBefore, l.Sums = r.Signer().String(), &i.CreatedAt, &i.BestBefore, r.Digest().String()
+		l.Systems = systemsOf(ctx, r)
 	}
 	return l
+}
+
+// systemsOf returns the store paths of the systems of r, as far as their manifests are
+// at hand.
+func systemsOf(ctx context.Context, r *release.Release) map[string]closure.StorePath {
+	systems := make(map[string]closure.StorePath)
+	for _, name := range r.Info().Configurations {
+		if m, err := r.Manifest(ctx, name); err == nil {
+			systems[name] = m.Toplevel.OutPath
+		}
+	}
+	return systems
 }
 
 func (a *app) printList(list []listed) error {
@@ -142,6 +160,17 @@ func (a *app) printList(list []listed) error {
 			state += ", accepted"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where), report.Escape(l.Why))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	w = tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	heading := "\nTAG\tCONFIGURATION\tSYSTEM\n"
+	for _, l := range list {
+		for _, name := range slices.Sorted(maps.Keys(l.Systems)) {
+			fmt.Fprintf(w, "%s%s\t%s\t%s\n", heading, l.Tag, name, l.Systems[name])
+			heading = ""
+		}
 	}
 	return w.Flush()
 }

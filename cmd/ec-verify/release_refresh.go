@@ -89,7 +89,7 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	if a.output == "text" && a.journals() && systemd.StdoutIsJournal() {
 		told = bad
 	}
-	if err := a.printRefreshed(found, told); err != nil {
+	if err := a.printRefreshed(ctx, found, told); err != nil {
 		return err
 	}
 	if bad != nil {
@@ -125,7 +125,7 @@ func worst(found []release.Found) error {
 }
 
 // printRefreshed leaves out the one whose error is told elsewhere.
-func (a *app) printRefreshed(found []release.Found, told error) error {
+func (a *app) printRefreshed(ctx context.Context, found []release.Found, told error) error {
 	list := make([]refreshed, 0, len(found))
 	for _, f := range found {
 		if f.Err != nil && f.Err == told { //nolint:errorlint // this very one
@@ -135,7 +135,7 @@ func (a *app) printRefreshed(found []release.Found, told error) error {
 		if f.Err != nil {
 			line.Error = f.Err.Error()
 		} else {
-			s := summarize(f.Release)
+			s := summarize(ctx, f.Release)
 			line.Release = &s
 		}
 		list = append(list, line)

@@ -112,7 +112,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return fmt.Errorf("signed, but not fit to be published: %w", err)
 	}
-	return a.printRelease(r)
+	return a.printRelease(ctx, r)
 }
 
 // prepareSums has dir hold a whole release, but for its signature: what is not

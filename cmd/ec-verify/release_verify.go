@@ -41,7 +41,7 @@ images are checked when they are fetched.`,
 			if err != nil {
 				return a.refused(releaseKind, hinted(args[0], err))
 			}
-			return a.printRelease(r)
+			return a.printRelease(cmd.Context(), r)
 		},
 	}
 	flags.register(cmd)

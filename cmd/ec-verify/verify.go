@@ -50,7 +50,7 @@ type verifyFlags struct {
 
 func (v *verifyFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&v.against, "against", "", "compare with the release `TAG`, or with the newest one: latest")
+	f.Var((*once)(&v.against), "against", "compare with the release `TAG`, or with the newest one: latest")
 	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake; with --store-root the one of the system profile)")
@@ -80,6 +80,22 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 		}
 	}
 }
+
+// once is the value of an option that may be given once: the last of several would
+// win, and nobody be told.
+type once string
+
+func (o *once) Set(value string) error {
+	if *o != "" {
+		return fmt.Errorf("it is given twice, with %q before", string(*o))
+	}
+	*o = once(value)
+	return nil
+}
+
+func (o *once) String() string { return string(*o) }
+
+func (o *once) Type() string { return "string" }
 
 // apply lays the flags over the configuration.
 func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
@@ -275,7 +291,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
-		NoticeBefore:  time.Duration(c.Release.NoticeBefore),
+		NoticeBefore: time.Duration(c.Release.NoticeBefore), ToRebuild: currentUnit() == rebuildService,
 		StrictEntries: c.Live.OtherEntries == config.EntriesDrift,
 		Skip:          c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil

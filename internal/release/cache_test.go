@@ -61,6 +61,28 @@ func TestBlamesTheSource(t *testing.T) {
 	}
 }
 
+// TestNoStateDirectory: where the state directory is none, nothing is kept or
+// remembered, that is said, and a release is as good as before.
+func TestNoStateDirectory(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	signed(t, dir, releasetest.Spec{})
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{file, filepath.Join(file, "state")} {
+		memory, err := release.OpenMemory(state)
+		if err != nil {
+			t.Errorf("%s: %v", state, err)
+			continue
+		}
+		f := finder(t, filepath.Join(state, "releases"), release.NewDirSource(dir))
+		f.Options = append(f.Options, release.WithMemory(memory))
+		if r, err := f.Find(t.Context(), releasetest.Tag); err != nil || len(r.Unkept()) != 2 {
+			t.Errorf("%s: %v, %v", state, r, err)
+		}
+	}
+}
+
 // TestCacheLeavesOthersAlone: releases that lie where the cache is and that it has
 // not put there are neither replaced nor removed, whatever they are called.
 func TestCacheLeavesOthersAlone(t *testing.T) {

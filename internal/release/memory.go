@@ -231,10 +231,11 @@ func (m *Memory) load() (memoryState, error) {
 	path := filepath.Join(m.dir, memoryName)
 	var state memoryState
 	data, err := hostfile.ReadSmall(path, maxMemory)
-	if errors.Is(err, fs.ErrNotExist) {
+	// Where the directory is none, nothing is or can be remembered.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		// A link to nowhere is a memory that cannot be reached, not one that is
 		// not there yet.
-		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) {
+		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) || errors.Is(linkErr, unix.ENOTDIR) {
 			return memoryState{SchemaVersion: memorySchema}, nil
 		}
 	}

@@ -155,6 +155,8 @@ const (
 	ForeignReport Cause = "foreign-report"
 	// ChoseNothing: what the policy chooses to rebuild is nothing.
 	ChoseNothing Cause = "rebuild-chose-nothing"
+	// NoneChosen: a run that is there to rebuild was to rebuild nothing.
+	NoneChosen Cause = "rebuild-not-asked"
 	// PatternUnmatched: a pattern of the policy matches nothing, while others do.
 	PatternUnmatched Cause = "pattern-unmatched"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
@@ -262,6 +264,7 @@ var causes = map[Cause]cause{
 	NotSigned:                      {Notice, "this report is not signed", "See the detail: give the key back (the credential ec-verify-report-key, or report.keyFile), and look whether the disk is full; the verdict does not depend on it."},
 	ForeignReport:                  {Notice, "among the signed reports lay what this machine did not write, or what is damaged", "It was set aside under a name that ends in .foreign, and the chain of reports goes on without it. Find out who could write there, and look for what damages the disk."},
 	ChoseNothing:                   {Inconclusive, "the policy chooses nothing to rebuild", "Correct rebuild.firstParty (a pattern is held against names of derivations, as in every-channel-*, or an attribute of theirs, as in src=*-source), or make another choice (--rebuild)."},
+	NoneChosen:                     {Notice, "the unit that rebuilds was to rebuild nothing", "Say in rebuild.choice what it is to rebuild, or disable its timer: systemctl disable --now ec-verify-rebuild.timer."},
 	PatternUnmatched:               {Notice, "a pattern of the policy matches nothing", "Look whether it is misspelt in rebuild.firstParty; what it was to name was not rebuilt."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }

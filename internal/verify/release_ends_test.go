@@ -65,6 +65,15 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestNoneChosen: a run that is there to rebuild, by a policy that rebuilds nothing,
+// says so.
+func TestNoneChosen(t *testing.T) {
+	m := newMachine(t)
+	v := m.verifier()
+	v.ToRebuild = true
+	expect(t, v.Verify(t.Context(), nil), report.Verified, "rebuild-not-asked")
+}
+
 // TestRefusedFor: a release whose signature is good is refused with advice of its own.
 func TestRefusedFor(t *testing.T) {
 	m := newMachine(t)

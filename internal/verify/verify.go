@@ -62,6 +62,9 @@ type Verifier struct {
 	Rebuilder Rebuilder
 	// BuildTimeout is how long one build of the rebuild tier may take.
 	BuildTimeout time.Duration
+	// ToRebuild says that the run is there to rebuild, so that the report says where
+	// Rebuilder is nil.
+	ToRebuild bool
 	// Ledger remembers what was verified; nil to remember nothing.
 	Ledger Ledger
 	Read   nar.ReadMode
@@ -149,6 +152,9 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	r := v.begin(progress)
 	if r.Died != "" {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.RunDied, Detail: r.Died})
+	}
+	if r.ToRebuild && r.Rebuilder == nil {
+		r.find(report.Finding{Tier: report.TierRebuild, Cause: report.NoneChosen, Detail: "rebuild.choice is none"})
 	}
 	r.beginRemembering(ctx)
 	for _, t := range tiers() {
