@@ -77,6 +77,11 @@ in
             defaultText = lib.literalExpression ''"''${config.nix.package}/bin"'';
             description = "Directory of the nix programs.";
           };
+          machine.parts = mkOption {
+            type = types.listOf types.str;
+            default = [ "etc" ];
+            description = "Parts of the running machine that are checked beside its store: `docs/coverage.md`. They give the verifying units the capabilities to look at other processes.";
+          };
           release.source = mkOption {
             type = types.listOf types.str;
             default = [ ];
@@ -239,6 +244,10 @@ in
             }
             // lib.optionalAttrs (directories != [ ]) {
               ReadWritePaths = directories;
+            }
+            # The machine as its first process sees it.
+            // lib.optionalAttrs (cfg.settings.machine.parts != [ ]) {
+              CapabilityBoundingSet = [ "CAP_SYS_PTRACE" ];
             };
         })
         // {

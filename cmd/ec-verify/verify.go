@@ -293,6 +293,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
 		NoticeBefore: time.Duration(c.Release.NoticeBefore), ToRebuild: currentUnit() == rebuildService,
 		StrictEntries: c.Live.OtherEntries == config.EntriesDrift,
+		Machine:       c.Machine.Policy(),
 		Skip:          c.UnsafeSkip, Unsafe: weakened(c), Log: a.logger(), Host: host, Tool: toolVersion(),
 	}, nil
 }

@@ -47,6 +47,8 @@ type Config struct {
 	// to be checked.
 	Contents Contents `json:"contents"`
 	Ledger   Ledger   `json:"ledger"`
+	// Machine says what is looked at of the running machine beside its store.
+	Machine Machine `json:"machine"`
 	// Report says how reports are signed.
 	Report Report `json:"report"`
 	// UnsafeUnsigned takes releases without a look at their signatures.
@@ -120,7 +122,7 @@ func (c *Config) check(wrong complain) {
 		wrong("nix.evalTimeout", "must be more than 0")
 	}
 	for _, check := range []func(complain){
-		c.checkRelease, c.Rebuild.check, c.Live.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Metrics.check, c.Report.check,
+		c.checkRelease, c.Rebuild.check, c.Live.check, c.Contents.check, c.Ledger.check, c.Neighbour.check, c.Journal.check, c.Machine.check, c.Metrics.check, c.Report.check,
 	} {
 		check(wrong)
 	}

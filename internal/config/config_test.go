@@ -16,6 +16,7 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/running"
 	"every.channel/ec-verify/internal/trust"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -82,6 +83,7 @@ const every = `{
   "metrics": { "file": "/srv/metrics/ec-verify.prom" },
   "live": { "otherEntries": "drift" },
   "contents": { "budget": "5m" },
+  "machine": { "parts": ["etc"], "allow": [{ "match": "/etc/x", "reason": "why", "until": "2026-12-31" }] },
   "ledger": { "contentsEvery": "24h", "rebuildEvery": "240h" },
   "report": { "keyFile": "/etc/key", "dir": "/srv/reports", "keep": 7 },
   "unsafeUnsigned": true,
@@ -104,12 +106,15 @@ func TestParseEveryKey(t *testing.T) {
 			Budget: Duration(2 * time.Hour), BuildTimeout: Duration(20 * time.Minute), ScratchSize: 2 << 20, Jobs: 2,
 			Substitute: Substitute{rebuild.Substitution{Wanted: true, From: []string{"https://cache.example.org"}}},
 		},
-		Neighbour:      Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
-		Journal:        Journal{When: "never"},
-		Metrics:        Metrics{File: "/srv/metrics/ec-verify.prom"},
-		Live:           Live{OtherEntries: "drift"},
-		Contents:       Contents{Budget: Duration(5 * time.Minute)},
-		Ledger:         Ledger{ContentsEvery: Duration(24 * time.Hour), RebuildEvery: Duration(240 * time.Hour)},
+		Neighbour: Neighbour{Rate: 50 << 20, MaxPressure: 12.5, MaxPause: Duration(10 * time.Minute)},
+		Journal:   Journal{When: "never"},
+		Metrics:   Metrics{File: "/srv/metrics/ec-verify.prom"},
+		Live:      Live{OtherEntries: "drift"},
+		Contents:  Contents{Budget: Duration(5 * time.Minute)},
+		Ledger:    Ledger{ContentsEvery: Duration(24 * time.Hour), RebuildEvery: Duration(240 * time.Hour)},
+		Machine: Machine{
+			Parts: []string{"etc"}, Allow: []running.Exception{{Match: "/etc/x", Reason: "why", Until: "2026-12-31"}},
+		},
 		Report:         Report{KeyFile: "/etc/key", Dir: "/srv/reports", Keep: 7},
 		UnsafeUnsigned: true, UnsafeAllowRollback: true,
 		UnsafeSkip: []report.TierName{report.TierEval, report.TierLive},
@@ -199,7 +204,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"release": {"keep": 1001}}`, "release.keep: 1001 is not between 1 and 1000"},
 		{`{"release": {"source": ["ftp://host/"]}}`, `release.source[0]: parse source "ftp://host/"`},
 		{`{"release": {"accept": ["boot-v1", "../x"]}}`, `release.accept[1]: parse tag "../x"`},
-		{`{"unsafeSkip": ["release"]}`, `unsafeSkip[0]: "release" is not a tier that can be left out: want source, eval, live or contents`},
+		{`{"unsafeSkip": ["release"]}`, `unsafeSkip[0]: "release" is not a tier that can be left out: want source, eval, live, contents or machine`},
 		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip[0]: "Eval" is not a tier that can be left out`},
 		{`{"trust": {"threshold": 2}}`, "trust: no keys and no identities"},
 		{`{"trust": {"keys": [{"name": "a", "file": "/a"}], "threshold": 2}}`, "trust.threshold: 2, want 1 to 1"},

@@ -161,6 +161,23 @@ const (
 	PatternUnmatched Cause = "pattern-unmatched"
 	// BudgetSpent: the time for rebuilds was up before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
+	// EtcAltered: an entry of /etc is not what the accepted system makes there.
+	EtcAltered Cause = "etc-altered"
+	// FileUnknown: a file lies where programs look for what to run, and the accepted
+	// system does not put it there.
+	FileUnknown Cause = "file-unknown"
+	// AccountAltered: somebody can log in, or become root, whom the accepted system
+	// does not let in.
+	AccountAltered Cause = "account-altered"
+	// MachineUnseen: a part of the running machine could not be looked at.
+	MachineUnseen Cause = "machine-unseen"
+	// MachineElsewhere: the running machine can't be looked at, since a disk is.
+	MachineElsewhere Cause = "machine-elsewhere"
+	// ExceptionUsed, ExceptionUnused, ExceptionOver: an exception of the policy
+	// allowed differences, matched nothing, or has ended.
+	ExceptionUsed   Cause = "exception-used"
+	ExceptionUnused Cause = "exception-unused"
+	ExceptionOver   Cause = "exception-over"
 )
 
 // IsPending reports whether a cause says that a reboot is pending, whatever it
@@ -266,6 +283,14 @@ var causes = map[Cause]cause{
 	ChoseNothing:                   {Inconclusive, "the policy chooses nothing to rebuild", "Correct rebuild.firstParty (a pattern is held against names of derivations, as in every-channel-*, or an attribute of theirs, as in src=*-source), or make another choice (--rebuild)."},
 	NoneChosen:                     {Notice, "the unit that rebuilds was to rebuild nothing", "Say in rebuild.choice what it is to rebuild, or disable its timer: systemctl disable --now ec-verify-rebuild.timer."},
 	PatternUnmatched:               {Notice, "a pattern of the policy matches nothing", "Look whether it is misspelt in rebuild.firstParty; what it was to name was not rebuilt."},
+	EtcAltered:                     {Drift, "an entry of /etc is not the release's", "Find out who changed it, and have the accepted system make it anew: switch to it, or boot."},
+	FileUnknown:                    {Drift, "a file that the release does not put there", "Find out who put it there and what it is for; remove it, or allow it in machine.allow with the reason."},
+	AccountAltered:                 {Drift, "somebody can log in whom the release does not let in", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
+	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be looked at", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
+	MachineElsewhere:               {Notice, "the running machine can't be looked at from here", "Run on the machine itself for the whole answer."},
+	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason stands."},
+	ExceptionUnused:                {Notice, "an exception that matched nothing", "Remove it from machine.allow."},
+	ExceptionOver:                  {Notice, "an exception that has ended", "Remove it from machine.allow, or decide anew."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 

@@ -155,8 +155,8 @@ func (r *Report) primary() (counts map[Class]int, follow int) {
 	return counts, follow
 }
 
-// leftOut names the tiers that a verified run did not do, though they are asked for
-// or the operator took them out.
+// leftOut names the tiers that a verified run did not do, or not as a whole, though
+// the policy asks for them.
 func (r *Report) leftOut() string {
 	var b bytes.Buffer
 	for _, t := range r.Tiers {
@@ -178,9 +178,11 @@ func (r *Report) isLeftOut(t *Tier) bool {
 	return (t.Status != Done || t.Why != "") && (t.Asked || r.skipped(t.Name))
 }
 
-// skipped reports whether the operator took a tier out.
+// skipped reports whether a tier was taken out that the policy asks for.
 func (r *Report) skipped(name TierName) bool {
-	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == CheckSkipped && f.Tier == name })
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
+		return (f.Cause == CheckSkipped || f.Cause == MachineElsewhere) && f.Tier == name
+	})
 }
 
 func (r *Report) writeRelease(w io.Writer) {

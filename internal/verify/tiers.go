@@ -39,6 +39,7 @@ func tiers() []tier {
 		{name: report.TierEval, mayBeSkipped: true, plan: planEval, check: (*run).checkEval},
 		{name: report.TierLive, mayBeSkipped: true, plan: planLive, check: (*run).checkLive},
 		{name: report.TierContents, mayBeSkipped: true, plan: planContents, check: (*run).checkContents},
+		{name: tierMachine, mayBeSkipped: true, unasked: unaskedMachine, plan: planMachine, check: (*run).checkMachine},
 		{name: report.TierRebuild, unasked: unaskedRebuild, plan: planRebuild, grace: graceRebuild, check: (*run).checkRebuild},
 	}
 }

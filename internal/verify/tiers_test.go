@@ -40,7 +40,7 @@ func TestPlanContents(t *testing.T) {
 
 // A new tier cannot be left out unseen.
 func TestCheckSkip(t *testing.T) {
-	want := []report.TierName{report.TierSource, report.TierEval, report.TierLive, report.TierContents}
+	want := []report.TierName{report.TierSource, report.TierEval, report.TierLive, report.TierContents, tierMachine}
 	for _, tier := range append(TierNames(), "", "all") {
 		if got := CheckSkip(tier) == nil; got != slices.Contains(want, tier) {
 			t.Errorf("CheckSkip(%q) allows it: %v", tier, got)

@@ -16,6 +16,7 @@ import (
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/running"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -87,6 +88,8 @@ type Verifier struct {
 	// StrictEntries says that an entry of the boot menu that leads to no accepted
 	// release is drift, even if nobody is led there who does not choose it.
 	StrictEntries bool
+	// Machine says which parts of the running machine are looked at.
+	Machine running.Policy
 	// Skip holds the tiers that the operator took out.
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.
@@ -217,6 +220,11 @@ func (f *failure) Error() string { return f.err.Error() }
 
 func (f *failure) Unwrap() error { return f.err }
 
+// elsewhereError ends a tier that can't be run here, which a notice says.
+type elsewhereError struct{ why string }
+
+func (e *elsewhereError) Error() string { return e.why }
+
 // tier runs one tier and records how it ended.
 func (r *run) tier(ctx context.Context, tier tier) {
 	name := tier.name
@@ -244,9 +252,14 @@ func (r *run) tier(ctx context.Context, tier tier) {
 	case name != report.TierRelease && r.manifest == nil:
 		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
 	default:
-		if err := tier.check(r, ctx, &t); err != nil {
+		err := tier.check(r, ctx, &t)
+		var elsewhere *elsewhereError
+		switch {
+		case errors.As(err, &elsewhere):
+			t.Status, t.Why, t.Asked = report.Skipped, elsewhere.why, false
+		case err != nil:
 			t.Status, t.Why = report.Failed, r.fail(ctx, name, err)
-		} else {
+		default:
 			t.Status = report.Done
 		}
 	}
@@ -324,6 +337,6 @@ func (r *run) openDatabase(ctx context.Context) (*nixstore.Database, error) {
 }
 
 // outside reports whether the store is looked at from another machine.
-func (r *run) outside() bool { return r.Root != "" && r.Root != "/" }
+func (v *Verifier) outside() bool { return v.Root != "" && v.Root != "/" }
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,100 @@
+package nixstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stat returns what lies at an absolute path of the machine: of a link the link
+// itself. Links among the directories above it are followed within the machine.
+func (s *Store) Stat(name string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	f, err := s.tree.open(name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return st, err
+	}
+	defer f.Close()
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return st, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
+	}
+	return st, nil
+}
+
+// Target returns where the link at an absolute path of the machine leads, as it
+// is written there.
+func (s *Store) Target(name string) (string, error) {
+	f, err := s.tree.open(name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	buf := make([]byte, maxPathLen)
+	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: clip(name), Err: err}
+	}
+	return string(buf[:n]), nil
+}
+
+// List returns the names in the directory at an absolute path of the machine, in
+// no order, and an error that wraps [ErrTooLarge] where there are more than limit.
+func (s *Store) List(name string, limit int) ([]string, error) {
+	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(limit + 1)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil
+	case err != nil:
+		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: err}
+	case len(names) > limit:
+		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: fmt.Errorf("%w: more than %d entries", ErrTooLarge, limit)}
+	}
+	return names, nil
+}
+
+// ReadOutside returns the contents of the regular file at an absolute path of the
+// machine, wherever it lies, and its status. Links are followed within the machine.
+// It fails with an error that wraps [ErrTooLarge] above limit bytes, and opens
+// nothing but regular files.
+func (s *Store) ReadOutside(name string, limit int64) ([]byte, unix.Stat_t, error) {
+	var st unix.Stat_t
+	look, err := s.tree.open(name, unix.O_PATH)
+	if err != nil {
+		return nil, st, err
+	}
+	defer look.Close()
+	if err := unix.Fstat(int(look.Fd()), &st); err != nil {
+		return nil, st, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: errNotRegular}
+	}
+	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOATIME)
+	if err != nil {
+		return nil, st, err
+	}
+	defer f.Close()
+	var opened unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &opened); err != nil {
+		return nil, st, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
+	}
+	if opened.Dev != st.Dev || opened.Ino != st.Ino {
+		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: errors.New("replaced while it was opened")}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: err}
+	}
+	if int64(len(data)) > limit {
+		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)}
+	}
+	return data, st, nil
+}

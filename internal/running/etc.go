@@ -1,0 +1,439 @@
+package running
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Bounds of one look at /etc and the other directories.
+const (
+	maxEntries  = 100_000   // of a directory, and of a tree
+	maxEtcFile  = 16 << 20  // bytes of one file
+	maxAccounts = 4 << 20   // bytes of a file with accounts
+	etcDepth    = 64        // directories in one another
+	maxLinkList = 1_000_000 // bytes of authorised keys
+)
+
+// wanted is what NixOS's activation makes in /etc of an entry of the system's etc
+// tree (nixos/modules/system/etc/setup-etc.pl).
+type wanted struct {
+	dir    bool
+	target string // of a link
+	source string // of a copied file: where it is copied from
+	mode   uint32 // of a copied file
+	owner  string // of a copied file: user and group, as names or "+number"
+	group  string
+	free   bool // nothing is made of it
+}
+
+// checkEtc holds /etc against the accepted system, and a few other directories in
+// which programs look for what to run.
+func (m *Machine) checkEtc(ctx context.Context, l *look) error {
+	p, rest, err := m.Store.ResolveLink(string(m.Toplevel) + "/etc")
+	if err != nil {
+		return fmt.Errorf("the accepted system's etc: %w", err)
+	}
+	tree := string(p) + rest
+	l.checked++
+	if got, _ := m.leadsIn("/etc/static"); got != tree {
+		l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/static", Want: tree, Got: got})
+	}
+	wants := map[string]wanted{}
+	if err := m.wantEtc(ctx, tree, "", wants); err != nil {
+		return fmt.Errorf("the accepted system's etc: %w", err)
+	}
+	e := &etc{look: l, wants: wants}
+	if err := e.walk(ctx, "", 0); err != nil {
+		return err
+	}
+	var missing []string
+	for name, w := range wants {
+		if !w.dir && !w.free && !e.seen[name] {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	for _, name := range missing {
+		l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/" + name, Want: wants[name].String(), Got: "nothing"})
+	}
+	m.checkAccounts(l)
+	return m.checkFixed(ctx, l)
+}
+
+func (w wanted) String() string {
+	switch {
+	case w.dir:
+		return "a directory"
+	case w.source != "":
+		return fmt.Sprintf("a copy of %s, mode %04o", w.source, w.mode)
+	}
+	return "a link to " + w.target
+}
+
+// wantEtc reads the directory rel of the accepted etc tree.
+func (m *Machine) wantEtc(ctx context.Context, tree, rel string, wants map[string]wanted) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	names, err := m.Store.List(path.Join(tree, rel), maxEntries)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		at := path.Join(rel, name)
+		if len(wants) == maxEntries {
+			return fmt.Errorf("more than %d entries", maxEntries)
+		}
+		st, err := m.Store.Stat(path.Join(tree, at))
+		if err != nil {
+			return err
+		}
+		switch {
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			wants[at] = wanted{dir: true}
+			if err := m.wantEtc(ctx, tree, at, wants); err != nil {
+				return err
+			}
+		case slices.Contains(names, name+".mode"):
+			if wants[at], err = m.wantCopy(tree, at); err != nil {
+				return err
+			}
+		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+			wants[at] = wanted{target: "/etc/static/" + at}
+		default:
+			wants[at] = wanted{free: true}
+		}
+	}
+	return nil
+}
+
+// wantCopy reads what is made of an entry that is not linked to.
+func (m *Machine) wantCopy(tree, at string) (wanted, error) {
+	var words [3]string
+	for i, ending := range []string{".mode", ".uid", ".gid"} {
+		data, _, err := m.Store.ReadOutside(path.Join(tree, at+ending), 100)
+		if err != nil && !isAbsent(err) {
+			return wanted{}, err
+		}
+		words[i] = strings.TrimSpace(string(data))
+	}
+	if words[0] == "direct-symlink" {
+		target, err := m.Store.Target(path.Join(tree, at))
+		return wanted{target: target}, err
+	}
+	mode, err := strconv.ParseUint(words[0], 8, 12)
+	if err != nil {
+		return wanted{}, fmt.Errorf("%s.mode: %w", at, err)
+	}
+	return wanted{source: path.Join(tree, at), mode: uint32(mode), owner: words[1], group: words[2]}, nil
+}
+
+// etc is a walk through /etc.
+type etc struct {
+	*look
+	wants map[string]wanted
+	seen  map[string]bool
+	count int
+}
+
+func (e *etc) walk(ctx context.Context, rel string, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if e.seen == nil {
+		e.seen = map[string]bool{}
+	}
+	dir := path.Join("/etc", rel)
+	names, err := e.m.Store.List(dir, maxEntries)
+	if err != nil {
+		if isAbsent(err) {
+			return nil
+		}
+		return err
+	}
+	for _, name := range names {
+		at := path.Join(rel, name)
+		if e.count++; e.count > maxEntries || depth > etcDepth {
+			return fmt.Errorf("/etc has more than %d entries, or directories deeper than %d", maxEntries, etcDepth)
+		}
+		st, err := e.m.Store.Stat("/etc/" + at)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			e.unseen("/etc/"+at, err)
+			continue
+		}
+		e.checked++
+		e.seen[at] = true
+		w, ours := e.wants[at]
+		if ours && !w.free {
+			e.judge(at, w, &st)
+		} else if !knownEtc(at) && !(ours && w.free) {
+			if err := e.unknown(ctx, at, &st); err != nil {
+				return err
+			}
+			continue
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR && !wholeEtc(at) {
+			if err := e.walk(ctx, at, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// judge compares an entry of /etc with what the accepted system makes there.
+func (e *etc) judge(at string, w wanted, st *unix.Stat_t) {
+	name := "/etc/" + at
+	f := report.Finding{Cause: report.EtcAltered, Path: name, Want: w.String()}
+	kind := st.Mode & unix.S_IFMT
+	switch {
+	case w.dir:
+		if kind == unix.S_IFDIR {
+			e.judgeOwner(name, st)
+			return
+		}
+		f.Got = "another kind of file"
+	case w.source != "":
+		if f.Got = e.copyDiffers(name, w, st); f.Got == "" {
+			return
+		}
+	default:
+		target, err := e.m.Store.Target(name)
+		if kind == unix.S_IFLNK && err == nil && target == w.target {
+			return
+		}
+		f.Got = "another kind of file"
+		if kind == unix.S_IFLNK {
+			f.Got = "a link to " + target
+		}
+	}
+	e.find(f)
+}
+
+// copyDiffers says how a file differs from the copy that it should be; "" where it
+// does not.
+func (e *etc) copyDiffers(name string, w wanted, st *unix.Stat_t) string {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "another kind of file"
+	}
+	if got := st.Mode & 0o7777; got != w.mode {
+		return fmt.Sprintf("mode %04o", got)
+	}
+	if !owns(w.owner, st.Uid) || !owns(w.group, st.Gid) {
+		return fmt.Sprintf("owner %d, group %d", st.Uid, st.Gid)
+	}
+	want, _, err := e.m.Store.ReadOutside(w.source, maxEtcFile)
+	if err != nil {
+		e.unseen(w.source, err)
+		return ""
+	}
+	got, _, err := e.m.Store.ReadOutside(name, maxEtcFile)
+	if err != nil {
+		e.unseen(name, err)
+		return ""
+	}
+	if !bytes.Equal(want, got) {
+		return "other contents"
+	}
+	return ""
+}
+
+// owns reports whether id may be what the accepted system calls name: a number
+// after "+", or "root". Of other names the number is not known.
+func owns(name string, id uint32) bool {
+	if name == "root" || name == "" {
+		return id == 0
+	}
+	number, isNumber := strings.CutPrefix(name, "+")
+	return !isNumber || number == strconv.FormatUint(uint64(id), 10)
+}
+
+// judgeOwner finds a directory that others than root can write to.
+func (l *look) judgeOwner(name string, st *unix.Stat_t) {
+	if st.Uid != 0 || st.Mode&0o022 != 0 {
+		l.find(report.Finding{
+			Cause: report.EtcAltered, Path: name, Want: "owner 0, writable by nobody else",
+			Got: fmt.Sprintf("owner %d, mode %04o", st.Uid, st.Mode&0o7777),
+		})
+	}
+}
+
+// unknown finds an entry that the accepted system does not make, a directory as a
+// whole. A directory without a file in it is nothing.
+func (e *etc) unknown(ctx context.Context, at string, st *unix.Stat_t) error {
+	return e.foreign(ctx, "/etc/"+at, st)
+}
+
+// foreign finds a file, or the files in a directory, that the accepted system does
+// not put there.
+func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error {
+	f := report.Finding{Cause: report.FileUnknown, Path: name}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		if !l.m.mayFold(name) {
+			return l.eachForeign(ctx, name)
+		}
+		var count fold
+		if err := count.add(ctx, l.m, name, 0); err != nil {
+			return err
+		}
+		if count.files == 0 {
+			return nil
+		}
+		f.Got = count.String()
+	case unix.S_IFLNK:
+		target, err := l.m.Store.Target(name)
+		if err != nil {
+			return nil // gone
+		}
+		f.Got = "a link to " + target
+	case unix.S_IFREG:
+		f.Got = fmt.Sprintf("a file of %d bytes, mode %04o, owner %d", st.Size, st.Mode&0o7777, st.Uid)
+	default:
+		f.Got = "a special file"
+	}
+	f.Detail = notable(name)
+	l.find(f)
+	return nil
+}
+
+func (l *look) eachForeign(ctx context.Context, dir string) error {
+	names, err := l.m.Store.List(dir, maxEntries)
+	if err != nil {
+		if !isAbsent(err) {
+			l.unseen(dir, err)
+		}
+		return nil
+	}
+	for _, name := range names {
+		at := path.Join(dir, name)
+		st, err := l.m.Store.Stat(at)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			l.unseen(at, err)
+			continue
+		}
+		l.checked++
+		if err := l.foreign(ctx, at, &st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fold counts what is in a directory.
+type fold struct {
+	files, seen int
+	bytes       int64
+	cut         bool
+}
+
+func (f *fold) add(ctx context.Context, m *Machine, dir string, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	names, err := m.Store.List(dir, maxEntries)
+	if err != nil || depth > etcDepth {
+		// It counts as something in it: what can't be listed is not nothing.
+		f.files, f.cut = f.files+1, true
+		if isAbsent(err) {
+			f.files--
+		}
+		return nil
+	}
+	for _, name := range names {
+		if f.seen++; f.seen > maxEntries {
+			f.cut = true
+			return nil
+		}
+		st, err := m.Store.Stat(path.Join(dir, name))
+		switch {
+		case err != nil:
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			if err := f.add(ctx, m, path.Join(dir, name), depth+1); err != nil {
+				return err
+			}
+		default:
+			f.files++
+			f.bytes += st.Size
+		}
+	}
+	return nil
+}
+
+func (f *fold) String() string {
+	s := fmt.Sprintf("a directory with %d files, %d bytes", f.files, f.bytes)
+	if f.cut {
+		s += ", and more that were not counted"
+	}
+	return s
+}
+
+// notable says what a file is for that an intruder would put there.
+func notable(name string) string {
+	for _, n := range []struct{ at, what string }{
+		{"/etc/ld.so.preload", "every program that starts loads what it names"},
+		{"/etc/sudoers", "who may become root"},
+		{"/etc/sudoers.d", "who may become root"},
+		{"/etc/doas.conf", "who may become root"},
+		{"/etc/crontab", "what is run by the clock"},
+		{"/etc/cron", "what is run by the clock"},
+		{"/etc/systemd/system", "units"},
+		{"/etc/systemd/user", "units of users"},
+		{"/etc/udev", "what is run when a device appears"},
+		{"/etc/profile", "what a login shell runs"},
+		{"/etc/bash", "what a shell runs"},
+		{"/etc/zsh", "what a shell runs"},
+		{"/etc/pam", "who may log in"},
+		{"/etc/ssh", "who may log in"},
+		{"/etc/tmpfiles.d", "what systemd writes at boot"},
+		{"/etc/modprobe.d", "what is run when a kernel module is loaded"},
+	} {
+		if strings.HasPrefix(name, n.at) {
+			return n.what
+		}
+	}
+	return ""
+}
+
+// knownEtc reports whether an entry of /etc is one that a running NixOS has beside
+// those of its configuration. Those that say who may log in are looked into.
+func knownEtc(at string) bool {
+	return wholeEtc(at) || slices.ContainsFunc(knownNames, func(pattern string) bool {
+		ok, _ := path.Match(pattern, at)
+		return ok
+	})
+}
+
+var knownNames = []string{
+	"static", "NIXOS", ".clean", ".pwd.lock", ".updated", // of the activation
+	"passwd", "passwd-", "group", "group-", "shadow", "shadow-", "gshadow", "gshadow-",
+	"subuid", "subuid-", "subgid", "subgid-",
+	"machine-id", "machine-info", "hostid", "hostname", "adjtime", "localtime", "mtab",
+	"resolv.conf", "resolv.conf.bak", "resolv.conf.head",
+	"ssh", "ssh/ssh_host_*_key", "ssh/ssh_host_*_key.pub",
+	"NetworkManager", "lvm",
+}
+
+// wholeEtc reports whether a directory in /etc is known with all that is in it:
+// secrets, and data that no program runs.
+func wholeEtc(at string) bool {
+	return slices.Contains([]string{
+		"nixos", // a configuration that nothing reads but who rebuilds by hand
+		"credstore", "credstore.encrypted", "NetworkManager/system-connections", "lvm/archive", "lvm/backup",
+	}, at)
+}

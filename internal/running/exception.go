@@ -1,0 +1,127 @@
+package running
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Exception is a difference that somebody decided to live with.
+type Exception struct {
+	// Match is the path of a finding, or "PATH:FIELD" for one that has a field. It
+	// may have the wildcards of [path.Match]; one that ends in a slash matches the
+	// directory and everything beneath it.
+	Match string `json:"match"`
+	// Reason says why, in a line for people.
+	Reason string `json:"reason"`
+	// Until is the last day of the exception, as "2006-01-02" in UTC; empty for one
+	// without an end.
+	Until string `json:"until,omitzero"`
+}
+
+const (
+	maxMatch  = 1024 // bytes
+	maxReason = 400  // bytes
+)
+
+// Check reports whether e makes sense.
+func (e *Exception) Check() error {
+	switch {
+	case e.Match == "" || len(e.Match) > maxMatch:
+		return fmt.Errorf("match: want a path, of at most %d bytes", maxMatch)
+	case strings.TrimSpace(e.Reason) == "" || len(e.Reason) > maxReason:
+		return fmt.Errorf("reason: want the reason for the exception, in at most %d bytes", maxReason)
+	}
+	if strings.Trim(e.Match, "/*") == "" {
+		return fmt.Errorf("match: %q would allow everything", e.Match)
+	}
+	if _, err := path.Match(e.Match, ""); err != nil {
+		return fmt.Errorf("match: %q is not a pattern", e.Match)
+	}
+	if _, err := e.end(); err != nil {
+		return errors.New("until: want a day such as 2026-12-31")
+	}
+	return nil
+}
+
+// end returns the moment from which e is over; the zero time for never.
+func (e *Exception) end() (time.Time, error) {
+	if e.Until == "" {
+		return time.Time{}, nil
+	}
+	day, err := time.Parse(time.DateOnly, e.Until)
+	return day.AddDate(0, 0, 1), err
+}
+
+func (e *Exception) over(now time.Time) bool {
+	end, err := e.end()
+	return err != nil || !end.IsZero() && !now.Before(end)
+}
+
+// deleted ends the path of a file that is not there any more but in use.
+const deleted = " (deleted)"
+
+// matches reports whether e allows a finding about name.
+func (e *Exception) matches(name string) bool {
+	if dir, beneath := strings.CutSuffix(e.Match, "/"); beneath {
+		// Whoever allows a directory does not allow what was taken out of it.
+		return (name == dir || strings.HasPrefix(name, e.Match)) && !strings.HasSuffix(name, deleted)
+	}
+	ok, err := path.Match(e.Match, name)
+	return ok && err == nil
+}
+
+// excusedBy returns which exception allows f, -1 for none.
+func (m *Machine) excusedBy(f report.Finding) int {
+	name := f.Path
+	if f.Field != "" {
+		name += ":" + f.Field
+	}
+	for i := range m.Allow {
+		if e := &m.Allow[i]; !e.over(m.Now) && e.matches(name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// mayFold reports whether what lies in dir may be told as one: no exception is
+// about something in it.
+func (m *Machine) mayFold(dir string) bool {
+	for _, e := range m.Allow {
+		literal := e.Match
+		if i := strings.IndexAny(literal, `*?[\\`); i >= 0 {
+			literal = literal[:i]
+			if strings.HasPrefix(dir+"/", literal) {
+				return false
+			}
+		}
+		if strings.HasPrefix(literal, dir+"/") && e.Match != dir+"/" {
+			return false
+		}
+	}
+	return true
+}
+
+// exceptionNotes says what each exception was used for.
+func (m *Machine) exceptionNotes(used []int) []report.Finding {
+	var out []report.Finding
+	for i := range m.Allow {
+		e := &m.Allow[i]
+		f := report.Finding{Path: e.Match, Detail: e.Reason}
+		switch {
+		case e.over(m.Now):
+			f.Cause, f.Detail = report.ExceptionOver, fmt.Sprintf("it ended after %s: %s", e.Until, e.Reason)
+		case used[i] == 0:
+			f.Cause = report.ExceptionUnused
+		default:
+			f.Cause, f.Got = report.ExceptionUsed, fmt.Sprint(used[i])
+		}
+		out = append(out, f)
+	}
+	return out
+}

@@ -1,0 +1,220 @@
+package running
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// FirstRoot is the root directory of the machine as its first process sees it.
+// To open it takes root, and in a unit CAP_SYS_PTRACE.
+const FirstRoot = "/proc/1/root"
+
+// Machine is a running machine and the system that it should be.
+type Machine struct {
+	// Store is the machine's, opened at [FirstRoot].
+	Store *nixstore.Store
+	// Toplevel is the accepted system, Paths its closure in ascending order.
+	Toplevel closure.StorePath
+	Paths    []closure.PathInfo
+	// Allow lists what is known to differ.
+	Allow []Exception
+	// Now is the time by which exceptions end.
+	Now time.Time
+}
+
+// Policy says what is looked at of a running machine. The zero value asks for
+// nothing.
+type Policy struct {
+	// Parts names what is looked at, as [Parts] has it.
+	Parts []string
+	Allow []Exception
+}
+
+// part is one kind of thing that is looked at. A new one is a file with its
+// function, and a row in [parts].
+type part struct {
+	name  string
+	check func(m *Machine, ctx context.Context, l *look) error
+}
+
+func parts() []part {
+	return []part{
+		{"etc", (*Machine).checkEtc},
+	}
+}
+
+// Parts returns the names of all parts.
+func Parts() []string {
+	var out []string
+	for _, p := range parts() {
+		out = append(out, p.name)
+	}
+	return out
+}
+
+// CheckPart reports whether there is a part called name.
+func CheckPart(name string) error {
+	if slices.Contains(Parts(), name) {
+		return nil
+	}
+	return fmt.Errorf("%q is not a part of a machine: want one of %s", name, strings.Join(Parts(), ", "))
+}
+
+// Result is what was found.
+type Result struct {
+	Checked  int // things looked at
+	Excused  int // differences that an exception allows
+	Findings []report.Finding
+	// NotSeen says, of each part, what could not be looked at though nothing is
+	// wrong, such as the modules of a kernel that a container shares.
+	NotSeen []string
+}
+
+// confirmAfter is how long a difference must last to be one: files that are being
+// replaced, and processes that are being started, do not look for a moment as they
+// should.
+const confirmAfter = time.Second
+
+// Check looks at the named parts. Its error is that of ctx; what could not be
+// looked at is a finding.
+func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
+	out := &Result{}
+	used := make([]int, len(m.Allow))
+	for _, p := range parts() {
+		if !slices.Contains(names, p.name) {
+			continue
+		}
+		l, err := m.look(ctx, p)
+		if err != nil {
+			return out, err
+		}
+		if len(l.findings) > 0 {
+			select {
+			case <-time.After(confirmAfter):
+			case <-ctx.Done():
+				return out, ctx.Err()
+			}
+			again, err := m.look(ctx, p)
+			if err != nil {
+				return out, err
+			}
+			again.keep(l)
+			l = again
+		}
+		out.Checked += l.checked
+		out.NotSeen = append(out.NotSeen, l.notSeen...)
+		out.Findings = append(out.Findings, l.findings...)
+		for i, n := range l.used {
+			used[i] += n
+			out.Excused += n
+		}
+		if l.more > 0 {
+			out.Findings = append(out.Findings, report.Finding{
+				Cause: report.MachineUnseen, Path: "part " + p.name, Detail: fmt.Sprintf("%d more findings are not listed", l.more),
+			})
+		}
+	}
+	out.Findings = append(out.Findings, m.exceptionNotes(used)...)
+	return out, nil
+}
+
+// maxFindings bounds the findings of one part. A machine of which nothing is right
+// is not told file by file.
+const maxFindings = 1000
+
+// look is one look at one part.
+type look struct {
+	m        *Machine
+	checked  int
+	findings []report.Finding
+	more     int // findings beyond maxFindings
+	notSeen  []string
+	used     []int // how often each exception was needed
+}
+
+func (m *Machine) look(ctx context.Context, p part) (*look, error) {
+	l := &look{m: m, used: make([]int, len(m.Allow))}
+	if err := p.check(m, ctx, l); err != nil {
+		if ctx.Err() != nil {
+			return l, ctx.Err()
+		}
+		l.unseen("part "+p.name, err)
+	}
+	slices.SortStableFunc(l.findings, func(a, b report.Finding) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Field, b.Field))
+	})
+	return l, nil
+}
+
+// find adds a finding, unless an exception allows it.
+func (l *look) find(f report.Finding) {
+	if i := l.m.excusedBy(f); i >= 0 {
+		l.used[i]++
+		return
+	}
+	l.add(f)
+}
+
+// unseen adds the finding that something could not be looked at. No exception
+// allows that.
+func (l *look) unseen(name string, err error) {
+	l.add(report.Finding{Cause: report.MachineUnseen, Path: name, Detail: err.Error()})
+}
+
+func (l *look) add(f report.Finding) {
+	if len(l.findings) == maxFindings {
+		l.more++
+		return
+	}
+	l.findings = append(l.findings, f)
+}
+
+// keep drops the findings that an earlier look did not have.
+func (l *look) keep(earlier *look) {
+	l.findings = slices.DeleteFunc(l.findings, func(f report.Finding) bool {
+		return !slices.ContainsFunc(earlier.findings, func(e report.Finding) bool {
+			return e.Cause == f.Cause && e.Path == f.Path && e.Field == f.Field
+		})
+	})
+}
+
+// ofRelease reports whether p is a path of the accepted system.
+func (m *Machine) ofRelease(p closure.StorePath) bool {
+	_, ok := slices.BinarySearchFunc(m.Paths, p, func(info closure.PathInfo, p closure.StorePath) int {
+		return strings.Compare(string(info.Path), string(p))
+	})
+	return ok
+}
+
+// named returns the paths of the accepted system that are called name.
+func (m *Machine) named(name string) []closure.StorePath {
+	var out []closure.StorePath
+	for _, info := range m.Paths {
+		if info.Path.Name() == name {
+			out = append(out, info.Path)
+		}
+	}
+	return out
+}
+
+// leadsIn reports whether name leads, by links, to something that is there in a
+// path of the accepted system, and where it leads.
+func (m *Machine) leadsIn(name string) (string, bool) {
+	p, rest, err := m.Store.ResolveLink(name)
+	if err != nil {
+		return "", false
+	}
+	return string(p) + rest, m.ofRelease(p)
+}
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

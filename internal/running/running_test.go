@@ -1,0 +1,267 @@
+package running
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// object returns the store path whose digest repeats letter.
+func object(letter, name string) closure.StorePath {
+	return closure.StorePath("/nix/store/" + strings.Repeat(letter, 32) + "-" + name)
+}
+
+var (
+	etcPath = object("a", "etc")
+	shell   = object("b", "bash")
+	users   = object("c", "users-groups.json")
+	top     = object("d", "nixos-system")
+)
+
+// host is a file tree that is a running NixOS.
+type host struct {
+	t    *testing.T
+	root string
+	m    *Machine
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("files of root take root")
+	}
+	h := &host{t: t, root: t.TempDir()}
+	tree := string(etcPath) + "/etc/"
+	h.write(string(shell)+"/bin/sh", "shell", 0o555)
+	h.write(string(users), `{"mutableUsers": false, "users": [{"name": "root", "hashedPassword": null}, {"name": "guest", "initialHashedPassword": ""}]}`, 0o444)
+	h.link(tree+"os-release", string(shell)+"/bin/sh")
+	h.link(tree+"systemd/system", string(shell))
+	h.link(tree+"sudoers", string(shell)+"/bin/sh")
+	h.write(tree+"sudoers.mode", "0440\n", 0o444)
+	h.write(tree+"sudoers.uid", "+0\n", 0o444)
+	h.write(tree+"sudoers.gid", "+0\n", 0o444)
+	h.link(tree+"mtab", "/proc/mounts")
+	h.write(tree+"mtab.mode", "direct-symlink\n", 0o444)
+	h.link(string(top)+"/etc", tree)
+
+	h.link("/etc/static", tree)
+	h.link("/etc/os-release", "/etc/static/os-release")
+	h.link("/etc/systemd/system", "/etc/static/systemd/system")
+	h.link("/etc/mtab", "/proc/mounts")
+	h.write("/etc/sudoers", "shell", 0o440)
+	h.write("/etc/NIXOS", "", 0o644)
+	h.write("/etc/ssh/ssh_host_ed25519_key", "secret", 0o600)
+	h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x:1000:100::/home/guest:/bin/sh\n", 0o644)
+	h.write("/etc/shadow", "root:!:1::::::\nguest::1::::::\n", 0o640)
+	h.write("/etc/group", "root:x:0:\nusers:x:100:\n", 0o644)
+	h.link("/bin/sh", string(shell)+"/bin/sh")
+	h.write("/var/empty/.keep", "", 0o644)
+
+	store, err := nixstore.OpenStore(h.root, closure.DefaultStoreDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	h.m = &Machine{Store: store, Toplevel: top, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	for _, p := range []closure.StorePath{etcPath, shell, users, top} {
+		h.m.Paths = append(h.m.Paths, closure.PathInfo{Path: p})
+	}
+	return h
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) write(name, text string, mode os.FileMode) {
+	h.t.Helper()
+	name = filepath.Join(h.root, name)
+	h.must(os.MkdirAll(filepath.Dir(name), 0o755))
+	h.must(os.WriteFile(name, []byte(text), mode))
+	h.must(os.Chmod(name, mode))
+}
+
+func (h *host) link(name, target string) {
+	h.t.Helper()
+	name = filepath.Join(h.root, name)
+	h.must(os.MkdirAll(filepath.Dir(name), 0o755))
+	os.Remove(name)
+	h.must(os.Symlink(target, name))
+}
+
+// found returns what a look at a part finds, as "cause path:field", in order.
+func (h *host) found(name string) []string {
+	h.t.Helper()
+	i := slices.IndexFunc(parts(), func(p part) bool { return p.name == name })
+	l, err := h.m.look(h.t.Context(), parts()[i])
+	h.must(err)
+	var out []string
+	for _, f := range l.findings {
+		s := string(f.Cause) + " " + f.Path
+		if f.Field != "" {
+			s += ":" + f.Field
+		}
+		out = append(out, s)
+		if report.ClassOf(f.Cause) == report.Notice {
+			h.t.Errorf("%s is a notice", s)
+		}
+	}
+	return out
+}
+
+func (h *host) expect(part string, want ...string) {
+	h.t.Helper()
+	if got := h.found(part); !slices.Equal(got, want) {
+		h.t.Errorf("found:\n got  %q\n want %q", got, want)
+	}
+}
+
+func TestEtc(t *testing.T) {
+	newHost(t).expect("etc")
+	for _, test := range []struct {
+		name string
+		do   func(h *host)
+		want []string
+	}{
+		{"static elsewhere", func(h *host) { h.link("/etc/static", "/root/static") }, []string{"etc-altered /etc/static"}},
+		{"static to a copy of the tree in the store", func(h *host) {
+			h.write(string(object("f", "etc"))+"/etc/x", "", 0o444)
+			h.link("/etc/static", string(object("f", "etc"))+"/etc")
+		}, []string{"etc-altered /etc/static"}},
+		{"a link elsewhere", func(h *host) { h.link("/etc/os-release", "/root/x") }, []string{"etc-altered /etc/os-release"}},
+		{"a link past static", func(h *host) { h.link("/etc/systemd/system", "/root/x") }, []string{"etc-altered /etc/systemd/system"}},
+		{"a link missing", func(h *host) { os.Remove(h.root + "/etc/os-release") }, []string{"etc-altered /etc/os-release"}},
+		{"a direct link elsewhere", func(h *host) { h.link("/etc/mtab", "/root/x") }, []string{"etc-altered /etc/mtab"}},
+		{"a copy changed", func(h *host) { h.write("/etc/sudoers", "shelf", 0o440) }, []string{"etc-altered /etc/sudoers"}},
+		{"a copy of another mode", func(h *host) { h.write("/etc/sudoers", "shell", 0o644) }, []string{"etc-altered /etc/sudoers"}},
+		{"a copy of another owner", func(h *host) { h.must(os.Chown(h.root+"/etc/sudoers", 1000, 0)) }, []string{"etc-altered /etc/sudoers"}},
+		{"a directory for all", func(h *host) { h.must(os.Chmod(h.root+"/etc/systemd", 0o777)) }, []string{"etc-altered /etc/systemd"}},
+		{"a file more", func(h *host) { h.write("/etc/ld.so.preload", "/x", 0o644) }, []string{"file-unknown /etc/ld.so.preload"}},
+		{"a name that is no text", func(h *host) { h.write("/etc/\xff\n", "/x", 0o644) }, []string{"file-unknown /etc/\xff\n"}},
+		{"a directory more", func(h *host) { h.write("/etc/sudoers.d/a/b", "x", 0o644) }, []string{"file-unknown /etc/sudoers.d"}},
+		{"an empty directory", func(h *host) { h.must(os.MkdirAll(h.root+"/etc/empty/more", 0o755)) }, nil},
+		{"another key of the host", func(h *host) { h.write("/etc/ssh/sshd_config", "x", 0o644) }, []string{"file-unknown /etc/ssh/sshd_config"}},
+		{"a second root", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x:00:0::/:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"a user more", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmore:x:1001:0::/:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:more"}},
+		{"no password in passwd", func(h *host) { h.write("/etc/passwd", "root::0:0::/root:/bin/sh\n", 0o644) }, []string{"account-altered /etc/passwd:root"}},
+		{"not a number", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x::0::/:/\n", 0o644) }, []string{"account-altered /etc/passwd:guest"}},
+		{"not a line", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n+\n", 0o644) }, []string{"account-altered /etc/passwd:+"}},
+		{"no password", func(h *host) { h.write("/etc/shadow", "root::1::::::\n", 0o640) }, []string{"account-altered /etc/shadow:root"}},
+		{"passwords for all to read", func(h *host) { h.must(os.Chmod(h.root+"/etc/shadow", 0o644)) }, []string{"account-altered /etc/shadow"}},
+		{"a key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\nssh-ed25519 AAAA\n", 0o600) }, []string{"account-altered /home/guest/.ssh/authorized_keys"}},
+		{"no key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\n", 0o600) }, nil},
+		{"keys of the release", func(h *host) { h.link("/root/.ssh/authorized_keys", string(shell)+"/bin/sh") }, nil},
+		{"a pipe for keys", func(h *host) {
+			h.must(os.MkdirAll(h.root+"/root/.ssh/authorized_keys", 0o755))
+		}, nil},
+		{"another shell", func(h *host) { h.link("/bin/sh", "/root/sh") }, []string{"file-unknown /bin/sh"}},
+		{"another program as shell", func(h *host) {
+			h.write(string(shell)+"/bin/reboot", "", 0o555)
+			h.link("/bin/sh", string(shell)+"/bin/reboot")
+		}, []string{"file-unknown /bin/sh"}},
+		{"a shell of another store path", func(h *host) {
+			h.write(string(object("f", "bash"))+"/bin/sh", "", 0o555)
+			h.link("/bin/sh", string(object("f", "bash"))+"/bin/sh")
+		}, []string{"file-unknown /bin/sh"}},
+		{"a program", func(h *host) { h.write("/usr/local/bin/ls", "", 0o755) }, []string{"file-unknown /usr/local/bin"}},
+		{"a crontab", func(h *host) { h.write("/var/spool/cron/crontabs/root", "", 0o600) }, []string{"file-unknown /var/spool/cron"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHost(t)
+			test.do(h)
+			h.expect("etc", test.want...)
+		})
+	}
+}
+
+func TestExceptions(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/extra/a", "", 0o644)
+	h.write("/etc/extra/b", "", 0o644)
+	h.write("/usr/local/bin/ls", "", 0o755)
+	for _, test := range []struct {
+		allow Exception
+		want  []string
+	}{
+		{Exception{Match: "/etc/extra/"}, []string{"file-unknown /usr/local/bin"}},
+		{Exception{Match: "/etc/extra/a"}, []string{"file-unknown /etc/extra/b", "file-unknown /usr/local/bin"}},
+		{Exception{Match: "/etc/*/[ab]"}, []string{"file-unknown /usr/local/bin"}},
+		{Exception{Match: "/etc/extra"}, []string{"file-unknown /usr/local/bin"}},
+		{Exception{Match: "/usr/local/bin/ls", Until: "2026-03-01"}, []string{"file-unknown /etc/extra"}},
+		{Exception{Match: "/usr/local/bin/ls", Until: "2026-02-28"}, []string{"file-unknown /etc/extra", "file-unknown /usr/local/bin/ls"}},
+	} {
+		h.m.Allow = []Exception{test.allow}
+		h.expect("etc", test.want...)
+	}
+	h.m.Allow = []Exception{{Match: "/etc/extra/"}, {Match: "/usr/local/bin/"}, {Match: "/nothing"}, {Match: "/etc/extra", Until: "2020-01-01"}}
+	got, err := h.m.Check(t.Context(), []string{"etc"})
+	h.must(err)
+	var causes []string
+	for _, f := range got.Findings {
+		causes = append(causes, string(f.Cause)+" "+f.Path+" "+f.Got)
+	}
+	want := []string{"exception-used /etc/extra/ 1", "exception-used /usr/local/bin/ 1", "exception-unused /nothing ", "exception-over /etc/extra "}
+	if !slices.Equal(causes, want) || got.Excused != 2 {
+		t.Errorf("excused %d:\n got  %q\n want %q", got.Excused, causes, want)
+	}
+}
+
+func TestExceptionsRefused(t *testing.T) {
+	for _, e := range []Exception{
+		{}, {Match: "/etc/x"}, {Match: "/etc/x", Reason: " "}, {Match: "/", Reason: "r"}, {Match: "/*", Reason: "r"}, {Match: "*", Reason: "r"},
+		{Match: "/etc/[", Reason: "r"}, {Match: "/etc/x", Reason: "r", Until: "tomorrow"}, {Match: strings.Repeat("x", 2000), Reason: "r"},
+	} {
+		if err := e.Check(); err == nil {
+			t.Errorf("%+v is accepted", e)
+		}
+	}
+	if err := (&Exception{Match: "/etc/x", Reason: "r", Until: "2026-12-31"}).Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A difference that does not last is none.
+func TestConfirmed(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/os-release.tmp", "", 0o644)
+	removed := make(chan struct{})
+	go func() {
+		defer close(removed)
+		time.Sleep(confirmAfter / 4)
+		os.Remove(h.root + "/etc/os-release.tmp")
+	}()
+	got, err := h.m.Check(t.Context(), []string{"etc"})
+	<-removed
+	h.must(err)
+	if len(got.Findings) > 0 {
+		t.Errorf("found %+v", got.Findings)
+	}
+}
+
+// A machine of which nothing is right is told in a bounded report.
+func TestBounded(t *testing.T) {
+	h := newHost(t)
+	for i := range 3 * maxFindings / 2 {
+		h.write("/etc/"+strings.Repeat("x", 100)+string(rune('a'+i%26))+strings.Repeat("y", i/26), "", 0o644)
+	}
+	got, err := h.m.Check(t.Context(), []string{"etc"})
+	h.must(err)
+	last := got.Findings[len(got.Findings)-1]
+	if len(got.Findings) != maxFindings+1 || last.Cause != report.MachineUnseen {
+		t.Errorf("%d findings, the last one %+v", len(got.Findings), last)
+	}
+}
