@@ -40,15 +40,19 @@ func TestGateTakesReleases(t *testing.T) {
 	}
 	imagetest.Shell(t, work, "cp -r b c; printf X | dd of=c/image.iso conv=notrunc status=none")
 	gate(1, "a", "c", "report")
-	json := filepath.Join(work, "report", "compare.json")
-	if _, err := os.Stat(json); err != nil {
-		t.Error(err)
+	attached := []string{"compare.json", "compare.html", "compare.xml"}
+	for _, name := range attached {
+		if info, err := os.Stat(filepath.Join(work, "report", name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if out := gate(0, "a", "b", "report"); !strings.HasPrefix(out, "equal: a and b: ") {
 		t.Error(out)
 	}
-	if _, err := os.Stat(json); err == nil {
-		t.Error("the report for programs is still that of the run before")
+	for _, name := range attached {
+		if _, err := os.Stat(filepath.Join(work, "report", name)); err == nil {
+			t.Errorf("%s is still that of the run before", name)
+		}
 	}
 
 	gate(64, "a", "./a/", "report")

@@ -152,8 +152,8 @@ func look(ctx context.Context, store *nixstore.Store, want closure.PathInfo, pat
 // largest is how much is read of a path in all: whoever altered it may have made it
 // endless.
 func largest(want closure.PathInfo) int64 {
-	const atLeast = 4 << 30
-	return max(2*want.NarSize, atLeast)
+	const atLeast = 1 << 30
+	return want.NarSize + max(want.NarSize, atLeast)
 }
 
 // wanted returns the files that the path should have, and the store that has their

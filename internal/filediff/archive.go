@@ -186,12 +186,13 @@ func readAr(data []byte) ([]member, error) {
 func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
 
 func (c *comparison) readZip(data []byte) ([]member, error) {
+	// A member of the directory takes some 500 bytes of memory, and 46 of the file.
+	if bytes.Count(data, []byte("PK\x01\x02")) > maxMembers {
+		return nil, errMembers
+	}
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
-	}
-	if len(z.File) > maxMembers {
-		return nil, errMembers
 	}
 	var list []member
 	for _, f := range z.File {

@@ -6,6 +6,9 @@ import (
 )
 
 const (
+	// maxTexts bounds the texts of a file that are held to be compared: each takes some
+	// 60 bytes of memory, however short it is.
+	maxTexts = 1_000_000
 	// maxRegions bounds the places of a file that are looked at for a cause.
 	maxRegions = 2000
 	// joined is how many equal bytes may lie between two that differ in one place.
@@ -130,6 +133,9 @@ func (c *comparison) explainMoved(r *Result, a, b []byte) {
 // order.
 func onlyIn(a, b []byte) (onlyA, onlyB []string) {
 	textsA, textsB := texts(a), texts(b)
+	if textsA == nil || textsB == nil {
+		return nil, nil
+	}
 	count := make(map[string]int, len(textsA))
 	for _, s := range textsA {
 		count[s]++
@@ -154,7 +160,8 @@ func onlyIn(a, b []byte) (onlyA, onlyB []string) {
 	return onlyA, onlyB
 }
 
-// texts returns what people can read in data: runs of at least 6 characters.
+// texts returns what people can read in data: runs of at least 6 characters; nil where
+// there are too many.
 func texts(data []byte) []string {
 	const shortest = 6
 	var out []string
@@ -167,6 +174,9 @@ func texts(data []byte) []string {
 			continue
 		}
 		if start >= 0 && i-start >= shortest {
+			if len(out) == maxTexts {
+				return nil
+			}
 			out = append(out, string(data[start:i]))
 		}
 		start = -1

@@ -8,7 +8,22 @@ import (
 	"slices"
 )
 
-func isELF(data []byte) bool { return bytes.HasPrefix(data, []byte(elf.ELFMAG)) }
+// maxSymbols bounds a table of symbols in bytes: what it takes in memory is five times
+// that.
+const maxSymbols = 16 << 20
+
+// isELF reports whether data is an ELF file. One that says in its first section how many
+// there are, as it may have more than 65,279 then, is none that is looked into.
+func isELF(data []byte) bool {
+	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) || len(data) < 64 {
+		return false
+	}
+	number := 0x30
+	if elf.Class(data[elf.EI_CLASS]) == elf.ELFCLASS64 {
+		number = 0x3c
+	}
+	return data[number] != 0 || data[number+1] != 0
+}
 
 // section is what is compared of one.
 type section struct {
@@ -114,7 +129,7 @@ func size(n int) string { return fmt.Sprintf("%d bytes", n) }
 func (c *comparison) symbols(r *Result, a, b *elf.File) {
 	inA, inB := c.symbolBytes(a), c.symbolBytes(b)
 	if inA == nil || inB == nil {
-		r.Notes = append(r.Notes, "it has no table of symbols")
+		r.Notes = append(r.Notes, "it has no table of symbols, or a very large one")
 		return
 	}
 	var parts []Part
@@ -141,6 +156,11 @@ func (c *comparison) symbols(r *Result, a, b *elf.File) {
 // symbolBytes returns the bytes of the functions and variables of f by their names;
 // nil where it has no symbols.
 func (c *comparison) symbolBytes(f *elf.File) map[string][]byte {
+	for _, s := range f.Sections {
+		if (s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_DYNSYM) && s.Size > maxSymbols {
+			return nil
+		}
+	}
 	symbols, err := f.Symbols()
 	if err != nil {
 		if symbols, err = f.DynamicSymbols(); err != nil {

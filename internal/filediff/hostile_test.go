@@ -3,9 +3,11 @@ package filediff_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -67,6 +69,40 @@ func TestDamaged(t *testing.T) {
 			}
 			if r, err := filediff.Compare(t.Context(), name, a, b, filediff.Limits{}); err != nil || r.Count > 0 && r.Format == "" {
 				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestMemory: what holds many small things takes no more memory than a file that holds
+// one large thing, by some factor.
+func TestMemory(t *testing.T) {
+	const size = 8 << 20
+	repeat := func(s string) []byte { return bytes.Repeat([]byte(s), size/len(s)) }
+	elf64 := func(number byte) []byte {
+		data := make([]byte, size)
+		copy(data, "\x7fELF\x02\x01\x01")
+		data[0x10], data[0x12], data[0x14] = 2, 62, 1
+		data[0x28], data[0x34], data[0x3a], data[0x3c] = 64, 64, 64, number
+		data[64+32+2] = 1 // the first section says that there are 65,536 of them
+		return data
+	}
+	for name, data := range map[string][]byte{
+		"lines": repeat("\n"), "texts": repeat("abcdef\x00"), "a zip": append([]byte("PK\x03\x04"), repeat("PK\x01\x02"+strings.Repeat("\x00", 42))...),
+		"members of ar": append([]byte("!<arch>\n"), repeat(fmt.Sprintf("%-48s%-10d`\n", "x", 0))...), "sections": elf64(0), "more sections": elf64(255), "dates": repeat("2026-01-01 "),
+	} {
+		other := append(bytes.Clone(data), "x\n"...)
+		other[len(other)/2] ^= 1
+		for _, b := range [][]byte{other, other[:len(data)]} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := filediff.Compare(t.Context(), "x", data, b, filediff.Limits{}); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			// All that was ever allocated, so that it never took more at a time.
+			if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 40*(size>>20) {
+				t.Errorf("%s: %d MiB allocated", name, allocated)
 			}
 		}
 	}

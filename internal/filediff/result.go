@@ -95,10 +95,10 @@ type Limits struct {
 }
 
 // DefaultLimits are those of a zero Limits.
-func DefaultLimits() Limits { return Limits{Bytes: 256 << 20, Parts: 100, Lines: 200, Depth: 4} }
+func DefaultLimits() Limits { return Limits{Bytes: 128 << 20, Parts: 100, Lines: 200, Depth: 4} }
 
 // MaxSize is how large a file may be, in bytes, that [Compare] is given.
-const MaxSize = 128 << 20
+const MaxSize = 64 << 20
 
 func (r *Result) part(p Part, limits Limits) {
 	if len(r.Parts) >= limits.Parts {

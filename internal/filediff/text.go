@@ -8,12 +8,17 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// maxText bounds the texts that are compared line by line, in bytes.
-const maxText = 8 << 20
+// maxText and maxLines bound the texts that are compared line by line: a line takes some
+// 100 bytes of memory, however short it is.
+const (
+	maxText  = 8 << 20
+	maxLines = 500_000
+)
 
 // text compares line by line.
 func (c *comparison) text(r *Result, a, b []byte) bool {
-	if len(a) > maxText || len(b) > maxText {
+	lineEnd := []byte("\n")
+	if len(a) > maxText || len(b) > maxText || bytes.Count(a, lineEnd) > maxLines || bytes.Count(b, lineEnd) > maxLines {
 		r.Notes = append(r.Notes, "it is too long to be compared line by line")
 		return false
 	}
