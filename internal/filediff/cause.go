@@ -34,10 +34,10 @@ var patterns = []pattern{
 	{Date, regexp.MustCompile(`\b((?:` + days + `,? )?(?:\d{1,2} ` + months + `|` + months + ` {1,2}\d{1,2})(?: ` + clock + `)?(?: [A-Z]{3,4})? \d{4}(?: ` + clock + `)?)\b`), nil},
 	{Date, regexp.MustCompile(`\b(` + clock + `)\b`), nil},
 	{Date, regexp.MustCompile(`(?i)(?:SOURCE_DATE_EPOCH|epoch|timestamp|build[-_ ]?(?:time|date)|mtime)["']?[ :=]{1,3}["']?(1\d{9})\b`), nil},
-	{HostName, regexp.MustCompile(`(?i)(?:build[-_ ]?host(?:name)?|host[-_ ]?name|nodename)["']?(?: ?[:=] ?| is )["']?([a-z0-9][\w.-]*)`), nil},
+	{HostName, regexp.MustCompile(`(?i)(?:build[-_ ]?host(?:[-_ ]?name)?|nodename)["']?(?: ?[:=] ?| is )["']?([a-z0-9][\w.-]*)`), nil},
 	{HostName, regexp.MustCompile(`(?i)built on ([a-z0-9][\w.-]*)`), nil},
 	{HostName, regexp.MustCompile(`\([\w-]+@([\w.-]+)\) \((?:gcc|clang)`), nil},
-	{CoreCount, regexp.MustCompile(`(?:NIX_BUILD_CORES|nproc|GOMAXPROCS|MAKEFLAGS)["']?[ :=]{1,3}["']?(?:-j ?)?(\d{1,4})\b`), nil},
+	{CoreCount, regexp.MustCompile(`(?:NIX_BUILD_CORES|nproc|MAKEFLAGS)["']?[ :=]{1,3}["']?(?:-j ?)?(\d{1,4})\b`), nil},
 	{BuildDir, regexp.MustCompile(`(` + buildRoots + `(?:/[\w.+@=~-]+)*)`), nil},
 }
 
@@ -108,6 +108,10 @@ func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
 	}
 	return causes, a[atA:] == b[atB:]
 }
+
+// nixBuild is where Nix builds. In a text, which may be a setting, no other directory is
+// taken for one of a build.
+var nixBuild = regexp.MustCompile(`^(?:/build|/tmp/nix-build-[^/]+|/nix/var/nix/builds/[^/]+)(?:/|$)`)
 
 var isSource = regexp.MustCompile(sourceSuffix + `$`)
 

@@ -10,17 +10,13 @@ import (
 	"testing"
 
 	"every.channel/ec-verify/internal/filediff"
+	"every.channel/ec-verify/internal/image/imagetest"
 )
 
-// shell runs a script with a and b as its directories, and skips the test where a
-// program that it needs is missing.
+// shell runs a script with a and b as its directories.
 func shell(t *testing.T, dir, script string, needs ...string) {
 	t.Helper()
-	for _, program := range needs {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s", program)
-		}
-	}
+	imagetest.Need(t, needs...)
 	cmd := exec.Command("sh", "-ec", "umask 022; mkdir -p a b\n"+script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=", "LC_ALL=C", "TZ=UTC", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -131,6 +127,10 @@ python3 -c 'import py_compile; py_compile.compile("one/m.py", "a/m.pyc", dfile="
 		{"a script that runs a file elsewhere", `printf '#!/bin/sh\n. /home/alice/x.sh\n' >a/s; printf '#!/bin/sh\n. /tmp/evil/x.sh\n' >b/s`, nil, "s", filediff.Text, nil, false, nil},
 		{"settings that look like causes", `printf 'threads = 4\nmail = root@one\npath = /opt/a/b.conf\nx = 1700000000\n' >a/s; printf 'threads = 8\nmail = root@two\npath = /opt/c/b.conf\nx = 1800000000\n' >b/s`,
 			nil, "s", filediff.Text, nil, false, nil},
+		{"a library and a source that are taken from elsewhere", `printf 'LD_PRELOAD=/root/x.so\nExecStart=/home/alice/run.py\n' >a/s; printf 'LD_PRELOAD=/tmp/evil/x.so\nExecStart=/tmp/evil/run.py\n' >b/s`,
+			nil, "s", filediff.Text, nil, false, nil},
+		{"a machine that is named otherwise", `printf 'hostName=one\nGOMAXPROCS=4\n' >a/s; printf 'hostName=two\nGOMAXPROCS=8\n' >b/s`, nil, "s", filediff.Text, nil, false, nil},
+		{"a text of two builds", `echo 'made of /build/one/x.c' >a/s; echo 'made of /nix/var/nix/builds/nix-2/one/x.c' >b/s`, nil, "s", filediff.Text, []string{"build-directory"}, true, nil},
 		{"a day that there is not", `echo 2026-02-30 >a/s; echo 2026-02-31 >b/s`, nil, "s", filediff.Text, nil, false, nil},
 		{"a date and a change", `printf 'on 2026-02-28\nx=1\n' >a/s; printf 'on 2026-03-01\nx=2\n' >b/s`, nil, "s", filediff.Text, []string{"date"}, false, nil},
 		{"a date and a change in its line", `printf 'on 2026-02-28 x=1\n' >a/s; printf 'on 2026-03-01 x=2\n' >b/s`, nil, "s", filediff.Text, nil, false, nil},

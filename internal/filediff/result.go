@@ -35,7 +35,7 @@ const (
 	Dependency   CauseName = "dependency"      // another store path of the same name
 	Compression  CauseName = "compression"     // the same contents, compressed otherwise
 	ContentHash  CauseName = "content-hash"    // a build ID or checksum of the rest
-	sourceSuffix           = `\.(?:c|cc|cpp|cxx|h|hh|hpp|go|rs|s|S|py|pl|rb|hs|ml|mli|java|m|f90|zig|d|o|a|so)`
+	sourceSuffix           = `\.(?:c|cc|cpp|cxx|h|hh|hpp|go|rs|s|S|py|pl|rb|hs|ml|mli|java|m|f90|zig|d)`
 )
 
 // Cause is one cause, with the first place that it accounts for.
