@@ -8,6 +8,7 @@ import (
 
 	"every.channel/ec-verify/internal/compare"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // compareShown is how many differences of one file people are shown.
@@ -160,9 +161,4 @@ func sayValue(s string) string {
 }
 
 // clipped keeps a value that people are shown to a length.
-func clipped(s string) string {
-	if len(s) > 400 {
-		return s[:400] + "…"
-	}
-	return s
-}
+func clipped(s string) string { return excerpt.Of(s, 400) }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // appID tells what ec-verify calls a machine from what other programs do.
@@ -45,10 +46,4 @@ func ThisMachine() (string, error) {
 	return Machine(string(id))
 }
 
-func clip(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
+func clip(s string) string { return excerpt.Of(s, 64) }

@@ -14,6 +14,7 @@ import (
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -176,12 +177,7 @@ func describe(e nar.Entry) string {
 }
 
 // clip keeps a value that people are shown to a length.
-func clip(s string) string {
-	if len(s) > 400 {
-		return s[:400] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 400) }
 
 // derivations says which of two graphs of derivations differ by themselves.
 func (c *comparison) derivations(p pair, configuration string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -149,9 +150,4 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 	return inputs, nil
 }
 
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 200) }

@@ -56,7 +56,7 @@ func RemoveTreeIn(parent *os.File, name string) error {
 // and without mounts. It does without openat2(2), which RestrictSUIDSGID= takes away
 // from a unit.
 func openDir(at int, name string) (int, error) {
-	mount, err := mountOf(at)
+	mount, err := MountOf(at)
 	if err != nil {
 		return -1, err
 	}
@@ -81,7 +81,7 @@ func openChild(at int, name string, mount uint64) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	switch now, err := mountOf(fd); {
+	switch now, err := MountOf(fd); {
 	case err != nil:
 		unix.Close(fd)
 		return -1, err
@@ -92,8 +92,8 @@ func openChild(at int, name string, mount uint64) (int, error) {
 	return fd, nil
 }
 
-// mountOf returns the number of the mount that an open file is of.
-func mountOf(fd int) (uint64, error) {
+// MountOf returns the number of the mount that an open file is on.
+func MountOf(fd int) (uint64, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package imagecheck
 
 import (
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Class says what a finding means for the verdict.
@@ -96,12 +97,7 @@ const (
 )
 
 // cut shortens what an outsider wrote to maxText bytes.
-func cut(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return s[:maxText] + "…"
-}
+func cut(s string) string { return excerpt.Of(s, maxText) }
 
 func (i *Image) add(f Finding) {
 	if len(i.Findings) >= maxFindings {

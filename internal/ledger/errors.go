@@ -9,6 +9,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // ErrBusy is wrapped by errors about a ledger that another process has kept for
@@ -89,9 +91,4 @@ var errReadOnly = &os.PathError{Op: "write", Path: FileName, Err: fs.ErrPermissi
 // maxText bounds, in bytes, each text that is stored or told.
 const maxText = 512
 
-func clip(s string) string {
-	if len(s) > maxText {
-		return s[:maxText-len("…")] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, maxText-len("…")) }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxScript bounds the script of a bundle in bytes.
@@ -213,10 +214,4 @@ func ParseBaseURL(s string) (BaseURL, error) {
 	return BaseURL(s), nil
 }
 
-func clip(s string) string {
-	const most = 120
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
-}
+func clip(s string) string { return excerpt.Of(s, 120) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // ErrTimeout is wrapped where a run took longer than the Config allows. A
@@ -136,10 +137,4 @@ func firstError(stderr string) string {
 	return ""
 }
 
-func clip(s string) string {
-	const limit = 600
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 600) }

@@ -3,11 +3,12 @@ package nixstore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // Origin says from which file system a directory of the machine is read.
@@ -82,7 +83,12 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
 		}
-		out, mounted = append(out, Origin{Dir: dir, Path: real}), append(mounted, mountOf(f))
+		// Not even every emulator says it; 0 is on no list.
+		mount, err := hostfile.MountOf(int(f.Fd()))
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+		}
+		out, mounted = append(out, Origin{Dir: dir, Path: real}), append(mounted, mount)
 	}
 	table, err := mountsAbove(mountInfo, out)
 	if err != nil {
@@ -101,17 +107,6 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 		}
 	}
 	return out, nil
-}
-
-// mountOf returns the number of the mount that an open file is on, 0 where the
-// kernel (older than 5.8) does not tell.
-func mountOf(f *os.File) uint64 {
-	var st unix.Statx_t
-	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
-	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return 0
-	}
-	return st.Mnt_id
 }
 
 // mountsAbove returns the mounts of a list at or above the origins' paths.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // tree is an open directory that stands for "/" of the machine under
@@ -96,13 +98,7 @@ func openRegular(dir *os.File, path string) (*os.File, unix.Stat_t, error) {
 var errNotRegular = errors.New("not a regular file")
 
 // clip shortens what an outsider wrote before it becomes part of a message.
-func clip(s string) string {
-	const limit = 300
-	if len(s) > limit {
-		return s[:limit] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 300) }
 
 // relative returns the absolute path p as one that openat2 takes below a
 // directory.

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Tag is the name that a publisher gave a release, such as
@@ -90,10 +92,4 @@ func cutDigits(s string) (digits, rest string) {
 }
 
 // clip keeps what a stranger wrote from filling a terminal.
-func clip(s string) string {
-	const most = 120
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
-}
+func clip(s string) string { return excerpt.Of(s, 120) }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Escape returns s with everything that a terminal, a log or a reader's eye
@@ -52,15 +54,4 @@ var invisible = []*unicode.RangeTable{
 // EscapeBounded is Escape for a field of unknown length, of which limit bytes are kept.
 func EscapeBounded(s string, limit int) string { return escapeBounded(s, limit) }
 
-func escapeBounded(s string, limit int) string {
-	if len(s) <= limit {
-		return Escape(s)
-	}
-	for cut := limit; cut > limit-utf8.UTFMax; cut-- {
-		if utf8.RuneStart(s[cut]) {
-			limit = cut
-			break
-		}
-	}
-	return Escape(s[:limit]) + "…"
-}
+func escapeBounded(s string, limit int) string { return Escape(excerpt.Of(s, limit)) }

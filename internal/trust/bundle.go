@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -14,6 +13,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // A release's bundle file is one sigstore bundle, as cosign and [Sign] write
@@ -171,10 +171,4 @@ func (b *parsedBundle) certificate() []byte {
 func (b *parsedBundle) hint() string { return b.VerificationMaterial.GetPublicKey().GetHint() }
 
 // clip keeps what a stranger wrote from filling a terminal.
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
+func clip(s string) string { return excerpt.Of(s, 200) }

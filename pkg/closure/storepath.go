@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/nix-community/go-nix/pkg/nixbase32"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // DefaultStoreDir is the store directory of every ordinary Nix installation.
@@ -157,9 +159,4 @@ func isNameByte(c byte) bool {
 func isUnfitForDir(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' || r == '\\' }
 
 // clip shortens what an outsider wrote before it becomes part of a message.
-func clip(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 300) }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/nix-community/go-nix/pkg/nixhash"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // HashSize is the length of a [Hash] in bytes.
@@ -88,9 +90,4 @@ func (h *Hash) UnmarshalText(text []byte) error {
 }
 
 // clip shortens what an outsider wrote before it becomes part of a message.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, 80) }

@@ -82,7 +82,7 @@ func (c *comparison) note(p pair, field, want, got string) {
 	key := reading{p.want.Name(), p.got.Name(), field, want, got}
 	d := c.same[key]
 	if d == nil {
-		w, g := excerpt(want, got)
+		w, g := aroundDifference(want, got)
 		d = &Difference{Want: p.want, Got: p.got, Field: field, WantValue: w, GotValue: g}
 		c.same[key] = d
 	}

@@ -11,6 +11,7 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // text replaces store paths in what a derivation says, so that two that mean the
@@ -97,9 +98,9 @@ func describeOutputs(d *nixstore.Derivation) string {
 
 const maxExcerpt = 200
 
-// excerpt returns a and b from shortly before the first place where they
+// aroundDifference returns a and b from shortly before the first place where they
 // differ, in whole characters.
-func excerpt(a, b string) (string, string) {
+func aroundDifference(a, b string) (string, string) {
 	i := 0
 	for i < len(a) && i < len(b) && a[i] == b[i] {
 		i++
@@ -111,12 +112,7 @@ func excerpt(a, b string) (string, string) {
 	return clip(a), clip(b)
 }
 
-func clip(s string) string {
-	if len(s) > maxExcerpt {
-		return strings.ToValidUTF8(s[:maxExcerpt], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Of(s, maxExcerpt) }
 
 // names lists paths by their names.
 func names(paths []closure.StorePath) string {
