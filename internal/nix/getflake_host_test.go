@@ -125,6 +125,7 @@ func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closur
 // TestLikeGetFlake: a flake sees of itself and of its inputs in a sandbox what it
 // sees by Nix's own means, whatever kind they are, with the nix of the host.
 func TestLikeGetFlake(t *testing.T) {
+	t.Parallel()
 	h := driverHost(t)
 	hashes := make(map[string]nar.Hash)
 	var sources []string
@@ -200,6 +201,7 @@ func TestLikeGetFlake(t *testing.T) {
 // TestReadsItsOwn: a configuration may read what it copied into the store, where
 // nothing is written there as well.
 func TestReadsItsOwn(t *testing.T) {
+	t.Parallel()
 	h := driverHost(t)
 	flake, _ := makeSource(t, h, map[string]string{"part/file": "contents", "flake.nix": `{ outputs = { self }: let
 		system = d: { config.system.build.toplevel = derivation { name = "x"; system = "x86_64-linux"; builder = "/bin/sh"; inherit d; }; };

@@ -18,5 +18,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if preparedDir != "" {
+		os.RemoveAll(preparedDir)
+	}
+	os.Exit(code)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,15 +93,30 @@ func drive(text string) error {
 func driverHost(t *testing.T) *testhost.Host {
 	t.Helper()
 	h := testhost.Start(t, testhost.Options{Runner: true, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
-	file := filepath.Join(t.TempDir(), "driver")
-	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", file, "every.channel/ec-verify/internal/nix")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the driver: %v\n%s", err, out)
+	dir, err := prepared()
+	if err != nil {
+		t.Fatal(err)
 	}
-	h.Push(file, driver)
+	h.Push(filepath.Join(dir, "driver"), driver)
 	return h
 }
+
+// prepared is this test as a static program, made once.
+var prepared = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "ec-verify-nix-"); err != nil {
+		return "", err
+	}
+	preparedDir = dir
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", filepath.Join(dir, "driver"), "every.channel/ec-verify/internal/nix")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("build the driver: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// preparedDir is what TestMain removes; "" where nothing was prepared.
+var preparedDir string
 
 // driveOn evaluates on a host; how is the beginning of the command line.
 func driveOn(t *testing.T, h *testhost.Host, r driverRequest, how ...string) driverAnswer {
@@ -118,6 +134,7 @@ func driveOn(t *testing.T, h *testhost.Host, r driverRequest, how ...string) dri
 }
 
 func TestSandboxEvaluates(t *testing.T) {
+	t.Parallel()
 	h := driverHost(t)
 	runner := h.Runner()
 	library := strings.TrimSpace(h.Run("sh", "-c", "ls /nix/store | grep -- '-source$' | grep -v "+filepath.Base(runner.Source)))
@@ -134,6 +151,7 @@ func TestSandboxEvaluates(t *testing.T) {
 // A sandbox is made as root with few capabilities, as somebody else, and without
 // a user namespace; else its absence is an error.
 func TestSandboxWhere(t *testing.T) {
+	t.Parallel()
 	h := driverHost(t)
 	runner := h.Runner()
 	sources := strings.Fields(h.Run("sh", "-c", "cd /nix/store; ls -d *-source"))
@@ -192,6 +210,7 @@ var hostile = []struct{ name, toplevel, want string }{
 // the machine, runs nothing on it, changes nothing on it, and cannot keep it busy
 // for longer than the limits allow.
 func TestHostileFlakes(t *testing.T) {
+	t.Parallel()
 	h := driverHost(t)
 	const secret = "the key of this machine"
 	h.Run("sh", "-euc", `

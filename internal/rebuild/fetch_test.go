@@ -44,6 +44,7 @@ func (m *machine) rot(name, path string) {
 
 // What the machine lacks is fetched into the scratch store, and nowhere else.
 func TestFetch(t *testing.T) {
+	t.Parallel()
 	m := startMachine(t, "cases")
 	m.makeKeys()
 	seed := m.Run("sh", "-c", "echo /nix/store/*-seed")

@@ -226,6 +226,7 @@ func (m *machine) remains() string {
 }
 
 func TestCases(t *testing.T) {
+	t.Parallel()
 	m := startMachine(t, "cases")
 	m.manifest.Unreproducible = []closure.Unreproducible{
 		{DrvPath: m.deriver("clock-listed"), Outputs: []string{"out"}, Reason: "a clock"},
