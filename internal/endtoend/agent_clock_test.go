@@ -23,6 +23,7 @@ import (
 // sees that is behind, or was ahead once. A clock that is ahead now is a case of
 // internal/release alone, whose tests say what time it is.
 func TestAgentClock(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	years := func(n int) time.Time { return time.Now().AddDate(n, 0, 0) }
 	if got := a.run(); got != "success 0" {

@@ -9,6 +9,7 @@ import (
 // TestAgentDisk: a state directory that can't be written to keeps no run from
 // finding what there is to find, and nothing in it is damaged.
 func TestAgentDisk(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	// A file system of its own for the state, small enough to be filled.
 	a.Run("sh", "-euc", `mkdir -p `+stateDir+`; mount -t tmpfs -o size=2m,mode=755 tmpfs `+stateDir)

@@ -9,6 +9,7 @@ import (
 // TestAgentInterrupted: whatever ends a run in the middle, the unit says so, no
 // half of it is left, and the next run is as if it had not been.
 func TestAgentInterrupted(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	if got := a.run(); got != "success 0" {
 		t.Fatalf("the unit ended with %s", got)
@@ -95,7 +96,7 @@ func TestAgentInterrupted(t *testing.T) {
 	})
 	t.Run("a slow run is not", func(t *testing.T) {
 		// It takes longer than TimeoutStartSec=, and says that it goes on.
-		a.delay("6s", "[Service]\nTimeoutStartSec=4s\nTimeoutStopSec=3s", "--stall-after 2m")
+		a.delay("20s", "[Service]\nTimeoutStartSec=15s\nTimeoutStopSec=3s", "--stall-after 2m")
 		if got := a.run(); got != "success 0" {
 			t.Errorf("the unit ended with %s", got)
 		}
@@ -120,6 +121,7 @@ ExecStart=/usr/bin/strace -f -qq -o /dev/null -P `+file+` -e trace=read,pread64 
 // TestAgentReboot: a machine that is rebooted in the middle of a run, or loses its
 // power then, catches up when it is back.
 func TestAgentReboot(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	if got := a.run(); got != "success 0" {
 		t.Fatalf("the unit ended with %s", got)
@@ -176,6 +178,7 @@ func TestAgentReboot(t *testing.T) {
 
 // TestAgentTwice: of two runs one is told of the other, or waits for it.
 func TestAgentTwice(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	goOn := a.begin()
 	pid := a.show("ec-verify", "MainPID")

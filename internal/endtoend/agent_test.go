@@ -126,17 +126,6 @@ func (a agent) removeDropIn(unit, name string) {
 	a.Run("systemctl", "daemon-reload")
 }
 
-// until waits for a shell command to succeed in the host.
-func (a agent) until(what, command string) {
-	a.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
-	defer cancel()
-	_, stderr, code := a.Exec(ctx, "sh", "-c", `until { `+command+`; } >/dev/null 2>&1; do sleep 0.1; done`)
-	if code != 0 {
-		a.t.Fatalf("waiting until %s: exit %d %s\n%s", what, code, stderr, a.Run("sh", "-c", "systemctl status --no-pager 'ec-verify*'; systemctl list-timers --all --no-pager; true"))
-	}
-}
-
 // show returns a property of a unit as systemd has it.
 func (a agent) show(unit, property string) string {
 	a.t.Helper()
@@ -208,6 +197,7 @@ func (a agent) number(unit, property string) int64 {
 // TestAgentUnits: the units as they are installed please systemd, and give away
 // no more than they say.
 func TestAgentUnits(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	units := strings.Fields(a.Run("sh", "-c", "cd /usr/local/lib/systemd/system && ls"))
 	if len(units) < 5 {
@@ -396,6 +386,7 @@ func suicidal(t *testing.T) string {
 // TestAgentTimer: the timer starts runs, which find what there is to find, over
 // a reboot and without a network.
 func TestAgentTimer(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, "")
 	// At once, and once: the shipped delay is for fleets.
 	const atOnce = "[Timer]\nOnBootSec=\nOnCalendar=daily\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms"
@@ -499,6 +490,7 @@ func TestAgentTimer(t *testing.T) {
 // TestAgentRebuild: builds take place within the bounds of their unit, and write
 // nothing of Nix's but its locks.
 func TestAgentRebuild(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, `, "rebuild": {"choice": "first-party", "firstParty": ["program-00*"], "reserve": 1000000}`)
 	before := a.Run("sh", "-c", "cd /nix && find store var/nix/db/db.sqlite var/nix/profiles var/nix/gcroots -maxdepth 1 -printf '%p %s %T@\\n' | sort")
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)

@@ -13,6 +13,7 @@ import (
 // TestCheckout is about what the scripts take from a checkout before they build: a
 // nix that does nothing ends them there.
 func TestCheckout(t *testing.T) {
+	t.Parallel()
 	imagetest.Need(t, "git")
 	work := t.TempDir()
 	imagetest.Shell(t, work, `mkdir bin repo; printf '#!/bin/sh\nexit 9\n' >bin/nix; printf '#!/bin/sh\n' >bin/ec-verify; chmod 755 bin/*

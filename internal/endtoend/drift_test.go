@@ -52,6 +52,7 @@ func one(format string, names ...string) func(*machine) []string {
 }
 
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	binary := func(m *machine) string { return m.path("program-01-1.1") + "/bin/program-01" }
 	cases := []damage{
 		{
@@ -244,6 +245,7 @@ func TestDrift(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			m := startReleased(t)
 			c.do(m)
 			before := m.NixState()
@@ -257,6 +259,7 @@ func TestDrift(t *testing.T) {
 }
 
 func TestVerified(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	before := m.NixState()
 	a := m.verify()
@@ -302,6 +305,7 @@ func TestVerified(t *testing.T) {
 // TestStoreAccess: a store in whose place others can put something is drift, though
 // Nix's daemon sets its mode right as soon as it is asked for anything.
 func TestStoreAccess(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	// What setfacl -m u:nobody:rwx sets; the host has no setfacl.
 	list := []byte{

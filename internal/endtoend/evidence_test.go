@@ -55,6 +55,7 @@ func notSigned(entries []journalEntry) bool {
 // The key is a credential of the unit, in each of the ways in which systemd has
 // them. What cannot be signed is verified all the same.
 func TestSignedReports(t *testing.T) {
+	t.Parallel()
 	m := signedUnit(t, "")
 	dropIn := "/etc/systemd/system/ec-verify.service.d/key.conf"
 	signed := 0

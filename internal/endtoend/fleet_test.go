@@ -85,6 +85,7 @@ func join(t *testing.T, collector, machine *testhost.Host, n int) {
 // TestFleet follows docs/fleet.md: two machines send their journals to a third,
 // and there is asked which of them drifted.
 func TestFleet(t *testing.T) {
+	t.Parallel()
 	machines := []*machine{startReleased(t), startReleased(t)}
 	collector := testhost.Start(t, testhost.Options{})
 
@@ -213,6 +214,7 @@ func TestFleet(t *testing.T) {
 
 // TestFleetPrometheus: the configuration that docs/fleet.md gives is one.
 func TestFleetPrometheus(t *testing.T) {
+	t.Parallel()
 	tool, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("fleet: no promtool")

@@ -14,6 +14,7 @@ import (
 // TestGateTakesReleases: hack/gate says "equal" of two whole releases, and of nothing
 // else; its report is of this run.
 func TestGateTakesReleases(t *testing.T) {
+	t.Parallel()
 	dir, err := prepared()
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"every.channel/ec-verify/internal/systemd"
 )
@@ -129,6 +128,7 @@ func eventsOf(entries []journalEntry) []systemd.Event {
 
 // TestJournal: what runs in the unit that is shipped leave in the journal.
 func TestJournal(t *testing.T) {
+	t.Parallel()
 	m := startUnit(t, "")
 	altered := m.path("program-01-1.1")
 
@@ -338,12 +338,7 @@ func (m *machine) interfere(script string) {
 	if code != 0 {
 		m.t.Fatalf("interfere: exit %d: %s", code, stderr)
 	}
-	for deadline := time.Now().Add(runTimeout); m.Run("systemctl", "show", "-P", "ActiveState", "ec-verify") == "activating"; {
-		if time.Now().After(deadline) {
-			m.t.Fatal("the run does not end")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	m.until("the run has ended", `[ "$(systemctl show -P ActiveState ec-verify)" != activating ]`)
 }
 
 // documented runs the commands of a document, each of which must succeed and

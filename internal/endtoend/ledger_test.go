@@ -56,6 +56,7 @@ func (a answer) has(cause string) bool {
 // TestLedger: what a run verified is remembered, and where it can't be the
 // machine is verified all the same.
 func TestLedger(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.asPolicy("")
 	if _, stderr, code := m.Exec(context.Background(), program, "status"); code != 4 || !strings.Contains(stderr, "nothing is known of this machine") {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +26,7 @@ const (
 	otherTag   = "boot-v2026.01.31"
 	releases   = "/srv/releases"
 	program    = "/usr/local/bin/ec-verify"
-	runTimeout = 2 * time.Minute
+	runTimeout = 10 * time.Minute // on a machine that does much else
 )
 
 // machine is a test host that is a runner, with ec-verify and its release.
@@ -49,6 +52,10 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 })
 
 func TestMain(m *testing.M) {
+	// A test waits for its host more than it computes. -parallel overrides this.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if dir, err := prepared(); err == nil {
 		os.RemoveAll(dir)
@@ -68,30 +75,40 @@ func start(t *testing.T) *machine {
 	return &machine{Host: h, t: t}
 }
 
+// released is held while a host makes the releases that all others share.
+var released sync.Mutex
+
 // startReleased returns a runner with ec-verify and the release that it is,
 // which the first one made for all.
 func startReleased(t *testing.T) *machine {
 	t.Helper()
 	m := start(t)
 	dir, _ := prepared()
-	for _, r := range []struct{ tag, configuration string }{{tag, "testhost"}, {otherTag, "testhost-other"}} {
-		kept := filepath.Join(dir, "releases", r.tag)
-		if _, err := os.Stat(kept); err != nil {
-			m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#"+r.configuration,
-				"--out", releases+"/"+r.tag, "--tag", r.tag, "--best-before", "87600h")
-			if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command("cp", "-r", m.Path(releases+"/"+r.tag), kept).CombinedOutput(); err != nil {
-				t.Fatalf("keep the release: %v\n%s", err, out)
-			}
-		} else {
-			m.Run("mkdir", "-p", releases)
-			m.Push(kept, releases+"/"+r.tag)
-		}
+	kept := filepath.Join(dir, "releases")
+	if !m.makeReleases(kept) {
+		m.Push(kept, releases)
 	}
-	m.manifest = m.readManifest(filepath.Join(dir, "releases", tag, "closure-testhost.json"))
+	m.manifest = m.readManifest(filepath.Join(kept, tag, "closure-testhost.json"))
 	return m
+}
+
+// makeReleases makes the releases on m and copies them to dir, unless they are
+// there.
+func (m *machine) makeReleases(dir string) (made bool) {
+	m.t.Helper()
+	released.Lock()
+	defer released.Unlock()
+	if _, err := os.Stat(dir); err == nil {
+		return false
+	}
+	for _, r := range []struct{ tag, configuration string }{{tag, "testhost"}, {otherTag, "testhost-other"}} {
+		m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#"+r.configuration,
+			"--out", releases+"/"+r.tag, "--tag", r.tag, "--best-before", "87600h")
+	}
+	if out, err := exec.Command("cp", "-r", m.Path(releases), dir).CombinedOutput(); err != nil {
+		m.t.Fatalf("keep the releases: %v\n%s", err, out)
+	}
+	return true
 }
 
 func (m *machine) readManifest(file string) *closure.Manifest {
@@ -105,6 +122,17 @@ func (m *machine) readManifest(file string) *closure.Manifest {
 		m.t.Fatal(err)
 	}
 	return manifest
+}
+
+// until waits for a shell command to succeed in the host.
+func (m *machine) until(what, command string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
+	defer cancel()
+	_, stderr, code := m.Exec(ctx, "sh", "-c", `until { `+command+`; } >/dev/null 2>&1; do sleep 0.1; done`)
+	if code != 0 {
+		m.t.Fatalf("waiting until %s: exit %d %s\n%s", what, code, stderr, m.Run("sh", "-c", "systemctl status --no-pager 'ec-verify*'; systemctl list-timers --all --no-pager; true"))
+	}
 }
 
 // path returns the one store path of the release whose name is name.

@@ -63,6 +63,7 @@ func expectVerdict(t *testing.T, series map[string]string, verdict string) {
 // TestMetrics: whatever becomes of a run of the unit that is shipped, its
 // metrics never say verified where that is not so.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}`)
 	document, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {

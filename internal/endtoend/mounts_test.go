@@ -26,6 +26,7 @@ func (m *machine) cover(at string) (uncover func()) {
 // TestMountedOverTheStore: what is mounted over all of the store shows bytes that
 // the disk does not have. The test host's own systems have no fstab.
 func TestMountedOverTheStore(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	for _, at := range []string{"/nix", "/nix/store"} {
 		uncover := m.cover(at)
@@ -62,6 +63,7 @@ func (m *machine) originOf(a answer, dir, kind, point string) {
 
 // TestMountsOfTheConfiguration: a release with an fstab, as each of NixOS has.
 func TestMountsOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	m := start(t)
 	flake := filepath.Join(t.TempDir(), "flake")
 	if out, err := exec.Command("cp", "-r", filepath.Join("..", "..", "testdata", "flake"), flake).CombinedOutput(); err != nil {

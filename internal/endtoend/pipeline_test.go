@@ -60,6 +60,7 @@ nix store add --name source "$1/library"`, "sh", src)
 // Everything is real but for nixpkgs, in whose place is testdata/flake, and for
 // the forge: see internal/forge/forgetest.
 func TestPipeline(t *testing.T) {
+	t.Parallel()
 	imagetest.Need(t, "nginx", "openssl")
 	first := startBuilder(t, "/srv/source")
 	configurations := []string{"--system", "testhost-other", "--netboot", "testhost", "--iso", "testhost"}

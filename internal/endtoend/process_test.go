@@ -10,17 +10,18 @@ import (
 
 // TestSignals: a run that is ended says so, by its exit code and its report.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	for signal, code := range map[string]int{"INT": 130, "TERM": 143} {
 		t.Run(signal, func(t *testing.T) {
 			// strace holds the reading of contents up, so that the signal comes
 			// in the middle of it.
-			script := `strace -f -qq -e trace=read,preadv2 -e inject=read,preadv2:delay_exit=200000 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
-				for i in $(seq 100); do sleep 0.05; q=$(pgrep -f '^/usr/local/bin/ec-verify' | head -n 1); [ -n "$q" ] && break; done
-				sleep 1; kill -` + signal + ` "$q"; wait $p`
+			script := `strace -f -qq -P "$0" -e trace=read,pread64,preadv2 -e inject=read,pread64,preadv2:delay_enter=5s:when=1 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
+				until q=$(pgrep -f '^/usr/local/bin/ec-verify') && ls -l /proc/$q/fd | grep -qF "$0"; do sleep 0.05; done
+				kill -` + signal + ` "$q"; wait $p`
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 			defer cancel()
-			_, stderr, got := m.Exec(ctx, "bash", "-c", script, "sh", program, "--against", tag, "--release", releases, "--unsafe-unsigned")
+			_, stderr, got := m.Exec(ctx, "bash", "-c", script, m.path("program-03-1.3")+"/bin/program-03", program, "--against", tag, "--release", releases, "--unsafe-unsigned")
 			out, err := m.Run("cat", "/tmp/out"), m.Run("cat", "/tmp/err")
 			if got != code {
 				t.Errorf("exit %d, want %d\nscript: %s\nstdout: %s\nstderr: %s", got, code, stderr, out, err)
@@ -35,6 +36,7 @@ func TestSignals(t *testing.T) {
 // TestNar runs the tests of pkg/nar on the host, whose nix is a current one
 // and whose /usr has tens of thousands of files.
 func TestNar(t *testing.T) {
+	t.Parallel()
 	m := start(t)
 	test := filepath.Join(t.TempDir(), "nar.test")
 	if out, err := exec.Command("go", "test", "-c", "-o", test, "every.channel/ec-verify/pkg/nar").CombinedOutput(); err != nil {

@@ -65,6 +65,7 @@ func (w *watched) unchanged(t *testing.T, what string) {
 // TestReadsOnlyDisk: a disk that is examined, whatever somebody prepared it with,
 // stays as it was, and so does the machine that examines it.
 func TestReadsOnlyDisk(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.Run("sh", "-euc", `
 		umask 022
@@ -153,6 +154,7 @@ func TestReadsOnlyDisk(t *testing.T) {
 // TestReadsOnlyLive: no command writes anything but the state directory of the
 // machine that it runs on.
 func TestReadsOnlyLive(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	source := m.Run("readlink", "-fn", "/etc/every-channel/flake")
 	library := m.Run("sh", "-c", "ls -d /nix/store/*-source | grep -v "+source)

@@ -15,6 +15,7 @@ import (
 // TestFalseManifest gives a machine releases whose checksums hold and whose
 // manifest is wrong: nothing of them may be used.
 func TestFalseManifest(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	dir := m.Path(releases + "/" + tag)
 	good, err := os.ReadFile(filepath.Join(dir, "closure-testhost.json"))
@@ -92,6 +93,7 @@ func TestFalseManifest(t *testing.T) {
 // TestFalseListing: a listing that is not the release's names no files and
 // does not pass unnoticed.
 func TestFalseListing(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	listing := filepath.Join(m.Path(releases+"/"+tag), "closure-testhost.files.json.zst")
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
@@ -120,6 +122,7 @@ func TestFalseListing(t *testing.T) {
 // TestTwoBuilders: two machines that build the same source, one of which never
 // saw the other's store, write the same manifest and listing.
 func TestTwoBuilders(t *testing.T) {
+	t.Parallel()
 	first := startReleased(t)
 	dir, err := prepared()
 	if err != nil {
@@ -142,6 +145,7 @@ func TestTwoBuilders(t *testing.T) {
 
 // TestPublish: what the builder's side refuses and merges.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	create := func(out string, args ...string) (string, int) {
 		_, stderr, code := m.Exec(context.Background(), append([]string{program, "manifest", "create", "--out", out}, args...)...)
@@ -192,6 +196,7 @@ func TestPublish(t *testing.T) {
 // TestRollout: a machine that may run any of several releases says which one
 // it runs, and a reboot between them is no alarm.
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	// Each release is of a configuration of its own in the test flake; a rollout
 	// is of one, so the older release gets the name of the newer one's.

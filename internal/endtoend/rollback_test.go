@@ -10,6 +10,7 @@ import (
 // one that runs; what lies before that stays refused, and so does a source that
 // withholds the newer one.
 func TestAgainstNewer(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	const oldest, newer, hiding = "boot-v2026.01.01", "boot-v2026.03.15", "/srv/hiding"
 	key, public := signingKey(t)

@@ -17,6 +17,7 @@ import (
 // the machine by hand in between, until the unit verifies it; and what was asked for
 // by hand is owed by nobody.
 func TestStanding(t *testing.T) {
+	t.Parallel()
 	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}`)
 	m.Run("mkdir", "-p", metricsDir)
 	m.write("/etc/systemd/system/ec-verify.service.d/metrics.conf", "[Service]\nReadWritePaths=-"+metricsDir+"\n")

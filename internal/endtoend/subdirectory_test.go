@@ -14,6 +14,7 @@ import (
 // repository with more than machines: the builder records where it is, and the
 // machine evaluates the same.
 func TestSubdirectory(t *testing.T) {
+	t.Parallel()
 	m := start(t)
 	m.Run("sh", "-euc", `mkdir -p /srv/mono/machines
 cp -r "$(readlink -f /etc/every-channel/flake)" /srv/mono/machines/nixos
@@ -48,6 +49,7 @@ chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
 // TestNaming is of a flake that takes the commit from its name: the builder says
 // that nixos-rebuild would build another system, and why.
 func TestNaming(t *testing.T) {
+	t.Parallel()
 	m := start(t)
 	// The repository is made outside: git looks for its working directory by name,
 	// which a host's has not outside of it.
@@ -83,6 +85,7 @@ func TestNaming(t *testing.T) {
 // TestUnlockedInput: what no machine could evaluate is not made a release of.
 // Nix itself takes an input that is locked by its commit alone.
 func TestUnlockedInput(t *testing.T) {
+	t.Parallel()
 	m := start(t)
 	m.Run("mkdir", "/srv/unlocked")
 	dir := m.Path("/srv/unlocked")

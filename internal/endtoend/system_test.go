@@ -4,12 +4,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestSource(t *testing.T) {
+	t.Parallel()
 	sourceOf := func(m *machine) string { return m.Runner().Source }
 	t.Run("a file of it changed", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.edit(sourceOf(m)+"/flake.nix", `echo "# changed" >> "$1"`)
 		src := filepath.Base(sourceOf(m))
@@ -20,6 +21,7 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("it evaluates to something else", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.edit(sourceOf(m)+"/flake.nix", `sed -i 's/1\.1/1.7/; s/26\.05\.2/26.05.9/' "$1"`)
 		before := m.NixState()
@@ -44,12 +46,14 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("the lock changed", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.edit(sourceOf(m)+"/flake.lock", `echo >> "$1"`)
 		src := filepath.Base(sourceOf(m))
 		m.verify().expect(t, "drifted", 1, "lock-altered "+src+"/flake.lock", "source-altered "+src, "disk-altered "+src+" flake.lock:content")
 	})
 	t.Run("a directory in place of the link", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `cp -rL /etc/every-channel/flake /root/f; rm /etc/every-channel/flake; mv /root/f /etc/every-channel/flake`)
 		a := m.verify()
@@ -58,6 +62,7 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("missing", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("rm", "/etc/every-channel/flake")
 		a := m.verify()
@@ -66,6 +71,7 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("it cannot be evaluated", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		library := m.Run("sh", "-c", `for p in $(nix-store -qR /run/current-system); do case $p in *-source) [ "$p" = "$1" ] || echo "$p";; esac; done`, "sh", sourceOf(m))
 		m.Run("mv", library, "/root/library")
@@ -73,6 +79,7 @@ func TestSource(t *testing.T) {
 		a.expect(t, "drifted", 1, "missing "+library, "evaluation-failed "+sourceOf(m))
 	})
 	t.Run("there is no nix", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `mkdir /root/bin; mv /usr/bin/nix /usr/bin/nix-* /root/bin/`)
 		m.verify().expect(t, "inconclusive", 4, "evaluation-failed")
@@ -81,7 +88,9 @@ func TestSource(t *testing.T) {
 }
 
 func TestLive(t *testing.T) {
+	t.Parallel()
 	t.Run("another generation runs", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		other := m.Runner().Systems["testhost-other"].Toplevel
 		m.Activate(other, other)
@@ -98,21 +107,25 @@ func TestLive(t *testing.T) {
 		}
 	})
 	t.Run("booted from an older one that is not accepted", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Activate(m.Runner().Systems["testhost"].Toplevel, m.Runner().Systems["testhost-other"].Toplevel)
 		m.verify().expect(t, "drifted", 1, "other-boot /run/booted-system", "other-boot /proc/cmdline init=")
 	})
 	t.Run("the profile leads elsewhere", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("nix-env", "-p", "/nix/var/nix/profiles/system", "--set", m.Runner().Systems["testhost-other"].Toplevel)
 		m.verify().expect(t, "drifted", 1, "other-profile /nix/var/nix/profiles/system")
 	})
 	t.Run("current-system is a directory", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `cp -r "$(readlink -f /run/current-system)" /root/s; rm /run/current-system; mv /root/s /run/current-system`)
 		m.verify().expect(t, "drifted", 1, "other-system /run/current-system")
 	})
 	t.Run("no init= on the command line", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
 		m.verify().expect(t, "inconclusive", 4, "live-unknown /proc/cmdline init=")
@@ -121,6 +134,7 @@ func TestLive(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	file := m.path("program-02-1.2") + "/bin/program-02"
 	undo := m.BreakFile(file) // by a mount of a device that fails
@@ -142,7 +156,9 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestDatabase(t *testing.T) {
+	t.Parallel()
 	t.Run("is no database", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; rm -f /nix/var/nix/db/db.sqlite-*; head -c 65536 /dev/urandom > /nix/var/nix/db/db.sqlite`)
 		a := m.verify("--unsafe-skip", "eval")
@@ -152,6 +168,7 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	t.Run("on a read-only file system", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; mount --bind /nix /nix; mount -o remount,bind,ro /nix`)
 		a := m.verify()
@@ -161,17 +178,18 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	t.Run("its log is seen", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		// A writer that stays leaves its rows in the write-ahead log.
 		m.Run("systemd-run", "--quiet", "--unit=writer", "sh", "-c",
-			`(echo "pragma wal_autocheckpoint=0; update ValidPaths set narSize=narSize+8 where path='`+m.path("unpacked-1")+`';"; sleep 60) | sqlite3 /nix/var/nix/db/db.sqlite`)
-		m.Run("sh", "-c", `for i in $(seq 50); do sleep 0.1; [ -s /nix/var/nix/db/db.sqlite-wal ] && exit 0; done; exit 1`)
-		time.Sleep(300 * time.Millisecond)
+			`(echo "pragma wal_autocheckpoint=0; update ValidPaths set narSize=narSize+8 where path='`+m.path("unpacked-1")+`';"; echo ".shell touch /root/written"; sleep 600) | sqlite3 -cmd ".timeout 60000" /nix/var/nix/db/db.sqlite`)
+		m.until("it is written", "test -e /root/written")
 		m.verify().expect(t, "drifted", 1, "database-altered "+m.path("unpacked-1")+" narSize")
 	})
 }
 
 func TestStoreRoot(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.Run("sh", "-euc", `mkdir /mnt/disk; mount --bind / /mnt/disk`)
 	before := m.NixState()
@@ -192,6 +210,7 @@ func TestStoreRoot(t *testing.T) {
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
 	m.verify("--store-root", "/mnt/disk").expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
 	t.Run("of a machine whose root is written to no more", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		// Its /etc is in memory while it runs; on the disk there is that of the day
 		// it was installed, or none.
@@ -206,6 +225,7 @@ func TestStoreRoot(t *testing.T) {
 		}
 	})
 	t.Run("links lead out of it", func(t *testing.T) {
+		t.Parallel()
 		m := startReleased(t)
 		// The disk's store is a link to this machine's own, which is fine.
 		m.Run("sh", "-euc", `mkdir -p /mnt/disk/nix; ln -s /nix/store /mnt/disk/nix/store; ln -s /nix/var /mnt/disk/nix/var; mkdir -p /mnt/disk/etc; ln -s /etc/every-channel /mnt/disk/etc/every-channel`)

@@ -11,6 +11,7 @@ import (
 // TestMounts: what is mounted over a part of the closure is not the store's,
 // even where a hash of it is the release's.
 func TestMounts(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.asPolicy("")
 	path := m.path("program-01-1.1")
@@ -47,6 +48,7 @@ func TestMounts(t *testing.T) {
 // TestRights: what gives somebody rights to or through a file of the store,
 // and no NAR holds.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	path := m.path("program-01-1.1")
 	program := path + "/bin/program-01"
