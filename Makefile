@@ -104,7 +104,7 @@ lint: $(GOLANGCI) $(ACTIONLINT) ## formatting, vet, staticcheck, import directio
 
 .PHONY: man
 man: bin/ec-verify ## write the man pages to bin/man
-	bin/ec-verify man bin/man
+	bin/ec-verify man bin/man docs/configuration.md
 
 # Where install puts things: PREFIX is what the files name, DESTDIR what stands
 # before that while a package is made.
@@ -115,12 +115,14 @@ into := $(DESTDIR)$(PREFIX)
 .PHONY: install
 install: bin/ec-verify man ## install the program, its units, pages and completions
 	install -D -m 755 bin/ec-verify $(into)/bin/ec-verify
-	install -d $(into)/lib/systemd/system $(into)/share/man/man1
+	install -d $(into)/lib/systemd/system $(into)/share/man/man1 $(into)/share/man/man5
 	for unit in systemd/*.service systemd/*.timer; do \
 	  sed -e 's|/usr/bin/ec-verify|$(PREFIX)/bin/ec-verify|' $(if $(filter /nix/store/%,$(PREFIX)),-e '\|^InaccessiblePaths=-/nix/store$$|d') $$unit | install -m 644 /dev/stdin $(into)/lib/systemd/system/$${unit##*/}; \
 	done
 	install -D -m 644 systemd/ec-verify.catalog $(into)/lib/systemd/catalog/ec-verify.catalog
 	install -m 644 bin/man/*.1 $(into)/share/man/man1
+	install -m 644 bin/man/*.5 $(into)/share/man/man5
+	install -D -m 644 systemd/config.example.json $(into)/share/doc/ec-verify/config.json
 	install -d $(into)/share/bash-completion/completions $(into)/share/zsh/site-functions $(into)/share/fish/vendor_completions.d
 	bin/ec-verify completion bash >$(into)/share/bash-completion/completions/ec-verify
 	bin/ec-verify completion zsh >$(into)/share/zsh/site-functions/_ec-verify
@@ -129,6 +131,15 @@ install: bin/ec-verify man ## install the program, its units, pages and completi
 .PHONY: release
 release: ## build a release of ec-verify into OUT, twice, and compare; KEY=FILE signs it
 	hack/release $(if $(KEY),--key $(KEY)) $(or $(OUT),$(error say where to: make release OUT=DIR))
+
+.PHONY: uninstall
+uninstall: ## remove what install put there; the configuration and the state directory stay
+	rm -f $(into)/bin/ec-verify $(into)/lib/systemd/catalog/ec-verify.catalog
+	for unit in systemd/*.service systemd/*.timer; do rm -f $(into)/lib/systemd/system/$${unit##*/}; done
+	rm -f $(into)/share/man/man1/ec-verify.1 $(into)/share/man/man1/ec-verify-*.1 $(into)/share/man/man5/ec-verify.json.5
+	rm -f $(into)/share/doc/ec-verify/config.json
+	if [ -d $(into)/share/doc/ec-verify ]; then rmdir --ignore-fail-on-non-empty $(into)/share/doc/ec-verify; fi
+	rm -f $(into)/share/bash-completion/completions/ec-verify $(into)/share/zsh/site-functions/_ec-verify $(into)/share/fish/vendor_completions.d/ec-verify.fish
 
 .PHONY: clean
 clean: ## remove what was built here (hack/testhost clean removes test hosts)

@@ -43,14 +43,15 @@ buildGo126Module {
     substituteInPlace "$out"/lib/systemd/system/ec-verify-fetch.service \
       --replace-fail $'InaccessiblePaths=-/nix/store\n' ""
     install -Dm444 systemd/*.catalog -t "$out/lib/systemd/catalog"
+    install -Dm444 systemd/config.example.json "$out/share/doc/ec-verify/config.json"
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     installShellCompletion --cmd ec-verify \
       --bash <("$out/bin/ec-verify" completion bash) \
       --fish <("$out/bin/ec-verify" completion fish) \
       --zsh <("$out/bin/ec-verify" completion zsh)
-    "$out/bin/ec-verify" man man1
-    installManPage man1/*
+    "$out/bin/ec-verify" man pages docs/configuration.md
+    installManPage pages/*
   '';
 
   meta = {

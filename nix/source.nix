@@ -1,6 +1,6 @@
 # The files that the program is made of, and that its tests in package.nix need:
 # every Go file wherever it lies, what the packages carry beside them, and the
-# units. Documents, modules and scripts are left out, so that changing one of them
+# units. Other documents, modules and scripts are left out, so that changing one of them
 # rebuilds nothing.
 { lib }:
 let
@@ -18,5 +18,7 @@ fileset.toSource {
     ../pkg
     ../testdata/release
     ../systemd
+    # Of which a manual page is made.
+    ../docs/configuration.md
   ];
 }

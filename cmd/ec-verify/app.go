@@ -156,7 +156,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 				names = append(names, c.Name())
 			}
 		}
-		return usageError{fmt.Errorf("unknown command %q for %s%s (%[2]s --help lists them)", args[0], cmd.CommandPath(), didYouMean("", args[0], names))}
+		hint := didYouMean("", args[0], names)
+		if likely := likelyMeant(args[0]); likely != "" && !cmd.HasParent() {
+			hint = "; did you mean " + likely + "?"
+		}
+		return usageError{fmt.Errorf("unknown command %q for %s%s (%[2]s --help lists them)", args[0], cmd.CommandPath(), hint)}
 	}
 	return usageError{fmt.Errorf("%s takes no arguments, only flags; got %q", cmd.CommandPath(), args[0])}
 }

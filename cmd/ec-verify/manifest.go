@@ -43,7 +43,13 @@ several. Times come from SOURCE_DATE_EPOCH where that is set.
 
 With --rebuild, derivations are built a second time, in a scratch store in the
 state directory, and those that come out otherwise are listed in the manifest:
-a machine that rebuilds them raises no alarm. It takes root.`,
+a machine that rebuilds them raises no alarm. It takes root.
+
+Exit codes:
+  0    the files are written
+  4    they are not: the build, the evaluation or the writing failed
+  64   the command line makes no sense
+  78   the configuration makes no sense`,
 		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
   ec-verify manifest create .#ec-runner-x86_64 --out dist/ --rebuild config --previous last/closure-ec-runner-x86_64.json
   ec-verify manifest create /nix/store/…-source#ec-runner-aarch64 --out dist/`,
@@ -87,7 +93,7 @@ a machine that rebuilds them raises no alarm. It takes root.`,
 	f.StringVar(&req.Commit, "commit", "", "the release is built from the commit `HASH` (default: the flake's own)")
 	f.StringVar(&rebuildChoice, "rebuild", "none", "build a second time, in a scratch store, and list what differs of `CHOICE`: none, config, sample, first-party or all")
 	f.StringVar(&previous, "previous", "", "go on with the list of unreproducible derivations of the manifest `FILE`, except for those that reproduce now")
-	f.DurationVar(&bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
+	durationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
 	complete(cmd, "rebuild", choices()...)
 	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("previous", "json")} {
 		if err != nil {

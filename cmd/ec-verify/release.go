@@ -66,13 +66,8 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 	}
 	if changed("key") {
 		t.foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
-		c.Trust = trust.Policy{}
-		for _, file := range t.keys {
-			abs, err := filepath.Abs(file)
-			if err != nil {
-				return c, usageError{fmt.Errorf("--key %q: %w", file, err)}
-			}
-			c.Trust.Keys = append(c.Trust.Keys, trust.Key{Name: fmt.Sprintf("key%d", len(c.Trust.Keys)+1), File: abs})
+		if c.Trust, err = keyPolicy(t.keys); err != nil {
+			return c, err
 		}
 	}
 	c.UnsafeUnsigned = c.UnsafeUnsigned || t.unsafeUnsigned
@@ -81,6 +76,19 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 		return c, usageError{err}
 	}
 	return c, nil
+}
+
+// keyPolicy believes the public keys in files.
+func keyPolicy(files []string) (trust.Policy, error) {
+	var p trust.Policy
+	for _, file := range files {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return p, usageError{fmt.Errorf("--key %q: %w", file, err)}
+		}
+		p.Keys = append(p.Keys, trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs})
+	}
+	return p, nil
 }
 
 // policyFlags are what commands have that judge a release that is at hand, by

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ func askedBy(policy, c config.Config, against, unit string) standing.Asked {
 		other  bool
 	}{
 		{"--release", !slices.Equal(policy.Release.Source, c.Release.Source)},
+		{"--key", !reflect.DeepEqual(policy.Trust, c.Trust)},
 		{"--configuration", policy.Configuration != c.Configuration},
 		{"--flake", policy.Flake != c.Flake},
 		{"--state-dir", policy.StateDir != c.StateDir},

@@ -100,10 +100,10 @@ which a run died.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&stateDir, "state-dir", "", "read the ledger in `DIR` (default /var/lib/ec-verify)")
-	f.DurationVar(&contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 168h)")
-	f.DurationVar(&rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 2160h)")
+	durationVar(f, &contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 7d)")
+	durationVar(f, &rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 90d)")
 	f.BoolVar(&check, "check", false, "write one line, and exit by the machine's standing")
-	f.DurationVar(&maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
+	durationVar(f, &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
 	}

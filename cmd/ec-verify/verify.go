@@ -15,6 +15,7 @@ import (
 	"every.channel/ec-verify/internal/attest"
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/runlock"
 	"every.channel/ec-verify/internal/verify"
@@ -26,6 +27,7 @@ import (
 type verifyFlags struct {
 	against       string
 	source        []string
+	keys          []string
 	configuration string
 	flake         string
 	storeRoot     string
@@ -52,6 +54,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var((*once)(&v.against), "against", "compare with the release `TAG`, or with the newest one: latest")
 	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&v.keys, "key", nil, keyUsage)
 	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake; with --store-root the one of the system profile)")
 	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
@@ -60,14 +63,14 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	f.StringVar(&v.metrics, "metrics-file", "", "write metrics for node_exporter to `FILE`, whose name ends in .prom")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
-	f.DurationVar(&v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
-	f.DurationVar(&v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
+	durationVar(f, &v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
+	durationVar(f, &v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
 	v.text.register(cmd)
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
 	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
-	f.DurationVar(&v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
-	f.DurationVar(&v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
+	durationVar(f, &v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
+	durationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
 	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
 	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: "+verify.SkippableWords()+"; may be repeated")
@@ -102,6 +105,13 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	changed := cmd.Flags().Changed
 	if changed("release") {
 		c.Release.Source = v.source
+	}
+	if changed("key") {
+		policy, err := keyPolicy(v.keys)
+		if err != nil {
+			return err
+		}
+		c.Trust = policy
 	}
 	if changed("configuration") {
 		c.Configuration = v.configuration
@@ -216,8 +226,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if flags.dryRun && a.output == "json" {
 		return usageError{errors.New("--dry-run has no --output json: it makes no report")}
 	}
+	flags.against = flags.tag(c)
 	events := a.newEvents(policy, c, flags.against)
-	if err := checkReleases(c, flags.against); err != nil {
+	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
 		return events.fail(ctx, err, flags.dryRun)
 	}
 	if !flags.dryRun {
@@ -310,6 +321,16 @@ func weakened(c config.Config) []string {
 		out = append(out, "unsafe-skip "+strings.Join(slices.Compact(tiers), ","))
 	}
 	return out
+}
+
+// tag is that of --against. Where that is not given, and neither does the
+// configuration accept a release, it is the newest one of --release: a first look
+// needs no configuration.
+func (v *verifyFlags) tag(c config.Config) string {
+	if v.against == "" && len(v.source) > 0 && len(c.Release.Accept) == 0 {
+		return string(release.Latest)
+	}
+	return v.against
 }
 
 var errNoRelease = errors.New("nothing to compare with: give --against TAG, or list the tags in the configuration's release.accept")
