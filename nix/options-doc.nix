@@ -76,7 +76,7 @@ in
   ```
 
   `.units` has the units that NixOS would write, `.settings` the configuration that
-  `ec-verify config check` takes. An option that the stand-in does not have is an
+  `ec-verify config check --file-only` takes. An option that the stand-in does not have is an
   error there, and assertions are those of the modules.
 
 ''

@@ -79,6 +79,20 @@ in
       ];
     }).config.system.build.toplevel.drvPath;
 
+  # What NixOS declares the options of testdata/nixpkgs as.
+  options = import ./nixpkgs/declared.nix {
+    inherit lib;
+    pkgs = nixpkgsFlake.legacyPackages.x86_64-linux;
+    theirs =
+      image:
+      (lib.nixosSystem {
+        modules = [
+          "${nixpkgs}/nixos/modules/installer/${image}"
+          { nixpkgs.hostPlatform = "x86_64-linux"; }
+        ];
+      }).options;
+  };
+
   # The machines of the tests in nix/tests, with the real framework.
   tests = system: lib.mapAttrs (_: test: test.drvPath) (lib.filterAttrs (name: _: lib.hasPrefix "vm-" name) flake.checks.${system});
 

@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -15,6 +16,8 @@ let
   packages = opt (types.listOf types.package) [ ];
   ports = opt (types.listOf types.port) [ ];
   submodules = module: opt (types.attrsOf (types.submodule module)) { };
+  # Where none is set, nginx has one.
+  hosts = module: opt (types.attrsOf (types.submodule module)) { localhost = { }; };
 
   atom = types.nullOr (
     types.oneOf [
@@ -26,44 +29,81 @@ let
       types.package
     ]
   );
-  # A section of a unit: each key once, or as a list; lists are joined, and a
-  # list beside a single value is an error.
-  section = opt (types.attrsOf (types.either atom (types.listOf atom))) { };
+  # A key of a unit's section: a value that is defined once, or lists, which are joined.
+  unitOption = lib.mkOptionType {
+    name = "systemd option";
+    merge =
+      loc: defs:
+      let
+        values = map (def: def.value) defs;
+      in
+      if lib.any lib.isList values then
+        lib.concatMap lib.toList values
+      else
+        lib.mergeEqualOption loc defs;
+  };
+  section = opt (types.attrsOf unitOption) { };
 
-  unit = {
-    enable = bool true;
-    overrideStrategy = opt (types.enum [
-      "asDropinIfExists"
-      "asDropin"
-    ]) "asDropinIfExists";
-    description = opt types.singleLineStr "";
-    documentation = strs;
-    unitConfig = section;
-    startLimitBurst = opt (types.nullOr types.int) null;
-    startLimitIntervalSec = opt (types.nullOr types.int) null;
+  unitNames = opt (types.listOf (
+    types.strMatching "[a-zA-Z0-9@%:_.\\-]+[.](service|socket|device|mount|automount|swap|target|path|timer|scope|slice)"
+  )) [ ];
+
+  # A field of /etc/passwd or /etc/shadow.
+  entry =
+    type:
+    type
+    // {
+      name = "passwdEntry ${type.name}";
+      check = v: type.check v && !(lib.hasInfix ":" v) && !(lib.hasInfix "\n" v);
+    };
+
+  # What all units have. Without a default is what is nowhere if it is not set.
+  unit =
+    { config, options, ... }:
+    {
+      options = {
+        enable = bool true;
+        overrideStrategy = opt (types.enum [
+          "asDropinIfExists"
+          "asDropin"
+        ]) "asDropinIfExists";
+        description = opt types.singleLineStr "";
+        documentation = strs;
+        unitConfig = section;
+        startLimitBurst = mkOption { type = types.int; };
+        startLimitIntervalSec = mkOption { type = types.int; };
+      }
+      // lib.genAttrs [
+        "after"
+        "aliases"
+        "before"
+        "bindsTo"
+        "conflicts"
+        "onFailure"
+        "onSuccess"
+        "partOf"
+        "requiredBy"
+        "requires"
+        "requisite"
+        "upheldBy"
+        "upholds"
+        "wantedBy"
+        "wants"
+      ] (_: unitNames);
+      config.unitConfig = lib.mkMerge [
+        (lib.mkIf options.startLimitBurst.isDefined { StartLimitBurst = config.startLimitBurst; })
+        (lib.mkIf options.startLimitIntervalSec.isDefined {
+          StartLimitIntervalSec = config.startLimitIntervalSec;
+        })
+      ];
+    };
+  # What only those after stage 1 have, which a running system changes.
+  switched.options = {
     restartTriggers = opt (types.listOf types.unspecified) [ ];
-    reloadTriggers = opt (types.listOf types.unspecified) [ ];
-  }
-  // lib.genAttrs [
-    "after"
-    "aliases"
-    "before"
-    "bindsTo"
-    "conflicts"
-    "onFailure"
-    "onSuccess"
-    "partOf"
-    "requiredBy"
-    "requires"
-    "requisite"
-    "upheldBy"
-    "upholds"
-    "wantedBy"
-    "wants"
-  ] (_: strs);
+    reloadTriggers = opt (types.listOf unitOption) [ ];
+  };
 
-  service = unit // {
-    enableStrictShellChecks = bool false;
+  service.options = {
     environment = opt (types.attrsOf (
       types.nullOr (
         types.oneOf [
@@ -74,11 +114,14 @@ let
       )
     )) { };
     path = opt (types.listOf (types.either types.package types.str)) [ ];
-    restartIfChanged = bool true;
-    reloadIfChanged = bool false;
     script = opt types.lines "";
     preStart = opt types.lines "";
     serviceConfig = section;
+  };
+  switchedService.options = {
+    enableStrictShellChecks = bool false;
+    restartIfChanged = bool true;
+    reloadIfChanged = bool false;
     stopIfChanged = bool true;
     startAt = opt (types.either types.str (types.listOf types.str)) [ ];
   };
@@ -90,63 +133,100 @@ let
       "asDropinIfExists"
       "asDropin"
     ]) "asDropinIfExists";
-    wantedBy = strs;
-    requiredBy = strs;
-    aliases = strs;
+    wantedBy = unitNames;
+    requiredBy = unitNames;
+    aliases = unitNames;
   };
 
-  units = {
-    services = submodules { options = service; };
-    timers = submodules {
-      options = unit // {
-        timerConfig = section;
-      };
+  # Units by their kinds, with the modules that all of them have, and those of services.
+  units =
+    all: services:
+    let
+      kind = modules: opt (types.attrsOf (types.submodule (all ++ modules))) { };
+    in
+    {
+      services = kind ([ service ] ++ services);
+      timers = kind [ { options.timerConfig = section; } ];
+      sockets = kind [
+        {
+          options = {
+            listenStreams = strs;
+            listenDatagrams = strs;
+            socketConfig = section;
+          };
+        }
+      ];
+      paths = kind [ { options.pathConfig = section; } ];
+      targets = kind [ ];
+      slices = opt (types.attrsOf (
+        types.submodule [
+          unit
+          switched
+          { options.sliceConfig = section; }
+        ]
+      )) { };
+      mounts = opt (types.listOf (
+        types.submodule (
+          all
+          ++ [
+            {
+              options = {
+                what = mkOption { type = types.str; };
+                where = mkOption { type = types.str; };
+                type = str "";
+                options = opt types.commas "";
+                mountConfig = section;
+              };
+            }
+          ]
+        )
+      )) [ ];
+      units = submodules rawUnit;
     };
-    sockets = submodules {
-      options = unit // {
-        listenStreams = strs;
-        listenDatagrams = strs;
-        socketConfig = section;
-      };
-    };
-    paths = submodules {
-      options = unit // {
-        pathConfig = section;
-      };
-    };
-    slices = submodules {
-      options = unit // {
-        sliceConfig = section;
-      };
-    };
-    targets = submodules { options = unit; };
-    mounts = opt (types.listOf (
-      types.submodule {
-        options = unit // {
-          what = str "";
-          where = str "";
-          type = str "";
-          options = opt types.commas "";
-          mountConfig = section;
-        };
-      }
-    )) [ ];
-    units = submodules rawUnit;
-  };
+  stage1 = units [ unit ] [ ];
+  stage2 = units [ unit switched ] [ switchedService ];
 
   file =
     { name, config, ... }:
     {
       options = {
         enable = bool true;
-        target = str name;
+        target = mkOption { type = types.str; };
         text = opt (types.nullOr types.lines) null;
         source = mkOption { type = types.path; };
         mode = str "symlink";
       };
+      config.target = lib.mkDefault name;
       config.source = lib.mkIf (config.text != null) (
         lib.mkDefault (pkgs.writeText "etc-${baseNameOf name}" config.text)
       );
+    };
+
+  early = fs: fs.neededForBoot || lib.elem fs.mountPoint neededForBoot;
+  # Where stage 1 has what will be below / afterwards.
+  sysroot = fs: lib.optionalString (config.boot.initrd.systemd.enable && early fs) "/sysroot";
+  overlay =
+    fs:
+    let
+      at = dir: sysroot fs + dir;
+    in
+    lib.mkIf (fs.overlay.lowerdir != null) {
+      fsType = "overlay";
+      device = lib.mkDefault "overlay";
+      depends = map toString (
+        fs.overlay.lowerdir
+        ++ lib.optionals (fs.overlay.upperdir != null) [
+          fs.overlay.upperdir
+          fs.overlay.workdir
+        ]
+      );
+      options = [
+        "lowerdir=${lib.concatMapStringsSep ":" at fs.overlay.lowerdir}"
+      ]
+      ++ lib.optionals (fs.overlay.upperdir != null) [
+        "upperdir=${at fs.overlay.upperdir}"
+        "workdir=${at fs.overlay.workdir}"
+      ];
     };
 
   # What stage 1 mounts whether it is asked to or not.
@@ -162,36 +242,53 @@ let
     "/var/log"
   ];
 
+  nonEmptyStr = types.addCheck types.str (v: lib.match "[ \t\n]*" v == null);
+
   fileSystem =
-    { name, config, ... }:
+    { name, ... }@fs:
     {
       options = {
-        mountPoint = opt types.nonEmptyStr name;
-        device = opt (types.nullOr types.nonEmptyStr) null;
-        label = opt (types.nullOr types.nonEmptyStr) null;
+        mountPoint = opt (types.addCheck nonEmptyStr (v: lib.match ".+/" v == null)) name;
+        device = opt (types.nullOr nonEmptyStr) null;
+        label = opt (types.nullOr nonEmptyStr) null;
         # Without a default since 26.05.
-        fsType = mkOption { type = types.nonEmptyStr; };
-        options = opt (types.nonEmptyListOf types.nonEmptyStr) [ "defaults" ];
+        fsType = mkOption { type = nonEmptyStr; };
+        options = opt (types.nonEmptyListOf nonEmptyStr) [ "defaults" ];
         depends = strs;
         neededForBoot = bool false;
         autoFormat = bool false;
         autoResize = bool false;
         noCheck = bool false;
+        overlay = {
+          lowerdir = opt (types.nullOr (
+            types.nonEmptyListOf (types.either types.str types.pathInStore)
+          )) null;
+          upperdir = opt (types.nullOr types.str) null;
+          workdir = opt (types.nullOr types.str) null;
+        };
       };
-      # At the priority of an ordinary definition: who sets the options at that of
-      # a default has none of them in the end.
-      config.options = lib.mkMerge [
-        (lib.mkIf (config.neededForBoot || lib.elem config.mountPoint neededForBoot) [ "x-initrd.mount" ])
-        (lib.mkIf config.autoResize [ "x-systemd.growfs" ])
-        (lib.mkIf config.autoFormat [ "x-systemd.makefs" ])
-      ];
-      config.device = lib.mkMerge [
-        (lib.mkIf (lib.elem config.fsType [
-          "proc"
-          "sysfs"
-          "tmpfs"
-        ]) (lib.mkDefault config.fsType))
-        (lib.mkIf (config.label != null) (lib.mkDefault "/dev/disk/by-label/${config.label}"))
+      config = lib.mkMerge [
+        (overlay fs.config)
+        {
+          # At the priority of an ordinary definition: who sets the options at that of
+          # a default has none of them in the end.
+          options = lib.mkMerge [
+            (lib.mkIf (early fs.config) [ "x-initrd.mount" ])
+            (lib.mkIf (fs.config.depends != [ ]) (
+              map (dir: "x-systemd.requires-mounts-for=${sysroot fs.config}${dir}") fs.config.depends
+            ))
+            (lib.mkIf fs.config.autoResize [ "x-systemd.growfs" ])
+            (lib.mkIf fs.config.autoFormat [ "x-systemd.makefs" ])
+          ];
+          device = lib.mkMerge [
+            (lib.mkIf (lib.elem fs.config.fsType [
+              "proc"
+              "sysfs"
+              "tmpfs"
+            ]) (lib.mkDefault fs.config.fsType))
+            (lib.mkIf (fs.config.label != null) (lib.mkDefault "/dev/disk/by-label/${fs.config.label}"))
+          ];
+        }
       ];
     };
 
@@ -199,27 +296,29 @@ let
     { name, ... }@user:
     let
       text = opt (types.nullOr types.str) null;
+      hash = opt (types.nullOr (entry types.str)) null;
       fixed = !config.users.mutableUsers;
     in
     {
       options = {
-        description = str "";
+        description = opt (entry types.str) "";
         extraGroups = strs;
         group = str "";
-        home = str "/var/empty";
+        home = opt (entry types.path) "/var/empty";
         isNormalUser = bool false;
         isSystemUser = bool false;
-        name = str name;
+        name = mkOption { type = entry types.str; };
         openssh.authorizedKeys.keyFiles = opt (types.listOf types.path) [ ];
         openssh.authorizedKeys.keys = opt (types.listOf types.singleLineStr) [ ];
-        hashedPassword = text;
+        hashedPassword = hash;
         hashedPasswordFile = text;
-        initialHashedPassword = text;
+        initialHashedPassword = hash;
         initialPassword = text;
         password = text;
       };
       # Where nobody can change it, the first password is the password.
       config = {
+        name = lib.mkDefault name;
         hashedPassword = lib.mkIf (fixed && user.config.initialHashedPassword != null) (
           lib.mkDefault user.config.initialHashedPassword
         );
@@ -235,7 +334,7 @@ let
 in
 {
   options = {
-    assertions = opt (types.listOf types.raw) [ ];
+    assertions = opt (types.listOf types.unspecified) [ ];
     warnings = strs;
 
     boot = {
@@ -246,11 +345,11 @@ in
         supportedFilesystems = opt (types.coercedTo (types.listOf types.str) (l: lib.genAttrs l (_: true)) (
           types.attrsOf types.bool
         )) { };
-        systemd = units // {
+        systemd = stage1 // {
           enable = bool true;
           emergencyAccess = opt (types.oneOf [
             types.bool
-            (types.nullOr types.str)
+            (types.nullOr (entry types.str))
           ]) false;
           extraBin = opt (types.attrsOf types.path) { };
           initrdBin = packages;
@@ -260,7 +359,9 @@ in
         };
       };
       kernelModules = strs;
-      kernelParams = strs;
+      kernelParams = opt (types.listOf (
+        types.strMatching ''([^"[:space:]]|"[^"]*")+'' // { name = "kernelParam"; }
+      )) [ ];
       kernel.sysctl = configAtoms;
       loader = {
         efi.canTouchEfiVariables = bool false;
@@ -294,7 +395,6 @@ in
     hardware.enableAllHardware = bool false;
     hardware.enableRedistributableFirmware = bool false;
     i18n.defaultLocale = str "en_US.UTF-8";
-    image.baseName = str "nixos";
 
     networking = {
       firewall = {
@@ -309,7 +409,7 @@ in
         extraCommands = opt types.lines "";
         extraInputRules = opt types.lines "";
       };
-      hostName = opt (types.strMatching "|[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?") "nixos";
+      hostName = opt (types.strMatching "^$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$") "nixos";
       nftables.enable = bool false;
       useDHCP = bool true;
       useNetworkd = bool false;
@@ -362,7 +462,7 @@ in
           "0.0.0.0"
           "[::0]"
         ];
-        virtualHosts = submodules {
+        virtualHosts = hosts {
           options = {
             listen = opt (types.listOf (
               types.submodule {
@@ -386,7 +486,17 @@ in
       openssh = {
         enable = bool false;
         authorizedKeysInHomedir = bool true;
-        hostKeys = opt (types.listOf types.attrs) [ ];
+        hostKeys = opt (types.listOf types.attrs) [
+          {
+            type = "rsa";
+            bits = 4096;
+            path = "/etc/ssh/ssh_host_rsa_key";
+          }
+          {
+            type = "ed25519";
+            path = "/etc/ssh/ssh_host_ed25519_key";
+          }
+        ];
         settings = opt (types.submodule {
           freeformType = types.attrsOf (types.either atom (types.listOf atom));
           options = {
@@ -410,20 +520,29 @@ in
 
     system = {
       boot.loader.kernelFile = mkOption { type = types.str; };
-      build = opt (types.lazyAttrsOf types.unspecified) { };
+      build = opt (types.submodule {
+        freeformType = types.lazyAttrsOf (types.uniq types.unspecified);
+      }) { };
       checks = packages;
       configurationRevision = opt (types.nullOr types.str) null;
       etc.overlay.enable = bool false;
       etc.overlay.mutable = bool true;
       extraDependencies = opt (types.listOf types.pathInStore) [ ];
       name = mkOption { type = types.str; };
-      nixos.label = mkOption { type = types.strMatching "[a-zA-Z0-9:_.-]*"; };
+      nixos.label = mkOption { type = types.strMatching "[a-zA-Z0-9:_\\.-]*"; };
       nixos.tags = strs;
-      nixos.version = str "26.05.20260818.b18a4b9";
-      stateVersion = mkOption { type = types.strMatching "[0-9]{2}[.][0-9]{2}"; };
+      nixos.version = mkOption { type = types.str; };
+      stateVersion = mkOption {
+        type = types.str;
+        default = "26.05";
+        defaultText = "the release";
+        apply = lib.warnIf (
+          options.system.stateVersion.highestPrio == (lib.mkOptionDefault { }).priority
+        ) "system.stateVersion is not set";
+      };
     };
 
-    systemd = units // {
+    systemd = stage2 // {
       enableEmergencyMode = bool true;
       package = opt types.package pkgs.systemd;
       packages = packages;

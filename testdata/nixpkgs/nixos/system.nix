@@ -40,6 +40,10 @@ in
       assertion = config.boot.loader.grub.enable -> config.boot.loader.grub.devices != [ ];
       message = "You must set the option ‘boot.loader.grub.devices’ or 'boot.loader.grub.mirroredBoots' to make the system bootable.";
     }
+    {
+      assertion = lib.match "[0-9]{2}\\.[0-9]{2}" config.system.stateVersion != null;
+      message = "${config.system.stateVersion} is an invalid value for 'system.stateVersion'";
+    }
   ]
   ++ lib.optional config.services.avahi.enable {
     assertion = config.services.avahi.nssmdns4;
@@ -49,6 +53,7 @@ in
   system.name = lib.mkOptionDefault (
     if config.networking.hostName == "" then "unnamed" else config.networking.hostName
   );
+  system.nixos.version = lib.mkDefault "26.05.20260818.b18a4b9";
   system.nixos.label = lib.mkOptionDefault label;
   # nixos/modules/config/nix.nix
   nix.settings = {

@@ -36,8 +36,6 @@ let
       Conflicts = joined u.conflicts;
       OnFailure = joined u.onFailure;
       OnSuccess = joined u.onSuccess;
-      StartLimitBurst = u.startLimitBurst;
-      StartLimitIntervalSec = u.startLimitIntervalSec;
     }
     // u.unitConfig;
 

@@ -9,8 +9,11 @@
 let
   inherit (lib) mkOption types;
   media = lib.mkImageMediaOverride;
+  edition = lib.optionalString (config.isoImage.edition != "") "-${config.isoImage.edition}";
+  inherit (pkgs.stdenv) hostPlatform;
 in
 {
+  imports = [ ../../image/file-options.nix ];
   options.isoImage = {
     appendToMenuLabel = mkOption {
       type = types.str;
@@ -22,11 +25,12 @@ in
     };
     grubTheme = mkOption {
       type = types.nullOr (types.either types.path types.package);
-      default = null;
+      default = pkgs.jq;
     };
     makeBiosBootable = mkOption {
       type = types.bool;
-      default = pkgs.stdenv.hostPlatform.isx86;
+      default = hostPlatform.isx86;
+      defaultText = "whether it is x86";
     };
     makeEfiBootable = mkOption {
       type = types.bool;
@@ -42,7 +46,8 @@ in
     };
     volumeID = mkOption {
       type = types.str;
-      default = "nixos-26.05-${pkgs.stdenv.hostPlatform.uname.processor}";
+      default = "nixos${edition}-26.05-${hostPlatform.uname.processor}";
+      defaultText = "of the edition, the release and the processor";
     };
   };
   config = {
@@ -53,6 +58,10 @@ in
       }
     ];
     boot.initrd.systemd.emergencyAccess = true;
+    boot.kernelParams = lib.optionals (!config.boot.initrd.systemd.enable) [
+      "boot.shell_on_fail"
+      "root=LABEL=${config.isoImage.volumeID}"
+    ];
     boot.loader.grub.enable = media false;
     boot.loader.timeout = 10;
     fileSystems = {
@@ -67,8 +76,12 @@ in
         noCheck = true;
       };
       "/nix/.ro-store" = media {
-        device = "/iso/nix-store.squashfs";
+        device = "${lib.optionalString config.boot.initrd.systemd.enable "/sysroot"}/iso/nix-store.squashfs";
         fsType = "squashfs";
+        options = [
+          "loop"
+          "threads=multi"
+        ];
         neededForBoot = true;
       };
       "/nix/.rw-store" = media {
@@ -77,13 +90,17 @@ in
         neededForBoot = true;
       };
       "/nix/store" = media {
-        fsType = "overlay";
-        device = "overlay";
-        neededForBoot = true;
+        overlay = {
+          lowerdir = [ "/nix/.ro-store" ];
+          upperdir = "/nix/.rw-store/store";
+          workdir = "/nix/.rw-store/work";
+        };
       };
     };
-    image.baseName = "nixos-${config.system.nixos.label}-${pkgs.stdenv.hostPlatform.system}";
-    system.build.isoImage = pkgs.runCommand "${config.image.baseName}.iso" {
+    image.extension = "iso";
+    image.filePath = "iso/${config.image.fileName}";
+    image.baseName = "nixos${edition}-${config.system.nixos.label}-${hostPlatform.system}";
+    system.build.isoImage = pkgs.runCommand config.image.fileName {
       inherit (config.system.build) toplevel;
       inherit (config) isoImage;
     } "";

@@ -9,6 +9,7 @@ let
   media = lib.mkImageMediaOverride;
 in
 {
+  imports = [ ../../image/file-options.nix ];
   options.netboot.squashfsCompression = lib.mkOption {
     type = lib.types.str;
     default = "zstd -Xcompression-level 19";
@@ -24,7 +25,10 @@ in
       "/nix/.ro-store" = media {
         fsType = "squashfs";
         device = "../nix-store.squashfs";
-        options = [ "loop" ];
+        options = [
+          "loop"
+          "threads=multi"
+        ];
         neededForBoot = true;
       };
       "/nix/.rw-store" = media {
@@ -33,11 +37,16 @@ in
         neededForBoot = true;
       };
       "/nix/store" = media {
-        fsType = "overlay";
-        device = "overlay";
+        overlay = {
+          lowerdir = [ "/nix/.ro-store" ];
+          upperdir = "/nix/.rw-store/store";
+          workdir = "/nix/.rw-store/work";
+        };
         neededForBoot = true;
       };
     };
+    image.extension = "tar.xz";
+    image.filePath = "tarball/${config.image.fileName}";
     system.build.netbootRamdisk = pkgs.runCommand "initrd" {
       inherit (config.system.build) toplevel initialRamdisk;
       compression = config.netboot.squashfsCompression;

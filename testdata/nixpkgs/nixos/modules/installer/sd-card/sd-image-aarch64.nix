@@ -10,6 +10,7 @@ let
   inherit (lib) mkOption types;
 in
 {
+  imports = [ ../../image/file-options.nix ];
   options.sdImage = {
     compressImage = mkOption {
       type = types.bool;
@@ -68,8 +69,10 @@ in
       };
     };
     hardware.enableAllHardware = true;
+    image.extension = if config.sdImage.compressImage then "img.zst" else "img";
+    image.filePath = "sd-image/${config.image.fileName}";
     sdImage.storePaths = [ config.system.build.toplevel ];
-    system.build.sdImage = pkgs.runCommand "${config.image.baseName}.img" {
+    system.build.sdImage = pkgs.runCommand config.image.fileName {
       inherit (config.sdImage) expandOnBoot;
       root = pkgs.callPackage config.sdImage.rootFilesystemCreator (
         {
