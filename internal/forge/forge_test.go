@@ -66,15 +66,15 @@ func usual(t *testing.T) forge.Publication {
 
 func holds(t *testing.T, s *forgetest.Server, p forge.Publication) {
 	t.Helper()
-	names, contents, published := s.Assets(tag)
+	names, there, published := s.Assets(p.Tag)
 	if !published {
 		t.Error("the release is a draft")
 	}
 	var want []string
 	for _, f := range p.Files {
 		data, _ := os.ReadFile(f.Path)
-		if contents[f.Name] != string(data) {
-			t.Errorf("%s holds %q, want %q", f.Name, contents[f.Name], data)
+		if there[f.Name] != string(data) {
+			t.Errorf("%s holds %q, want %q", f.Name, there[f.Name], data)
 		}
 		want = append(want, f.Name)
 	}
@@ -386,14 +386,6 @@ func TestInterrupted(t *testing.T) {
 func TestInterruptedAnywhere(t *testing.T) {
 	former := usual(t)
 	next := publication(t, "a.iso=new image", "release.json=new", "SHA256SUMS.txt=new sums", "SHA256SUMS.txt.sigstore.json=new bundle")
-	contents := func(p forge.Publication) map[string]string {
-		out := make(map[string]string)
-		for _, f := range p.Files {
-			data, _ := os.ReadFile(f.Path)
-			out[f.Name] = string(data)
-		}
-		return out
-	}
 	for _, unique := range []bool{false, true} {
 		for n, done := 1, false; !done; n++ {
 			for _, status := range []int{502, -502} {
@@ -444,6 +436,16 @@ func TestInterruptedAnywhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// contents returns what is in the files of p.
+func contents(p forge.Publication) map[string]string {
+	out := make(map[string]string)
+	for _, f := range p.Files {
+		data, _ := os.ReadFile(f.Path)
+		out[f.Name] = string(data)
+	}
+	return out
 }
 
 // readable reports whether what there is has all of want, beside others.

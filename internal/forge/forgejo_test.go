@@ -1,8 +1,10 @@
 package forge_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -237,6 +239,58 @@ func TestTagPushedMeanwhile(t *testing.T) {
 			t.Fatalf("%+v, %v", o, err)
 		}
 		holds(t, s, p)
+	}
+}
+
+// TestInterruptedAndPushed ends a run that publishes a second release at a request, and
+// has its tag be pushed at a moment, each at 50 pairs that were drawn once: machines,
+// which pass over a release without its identity, see the first one or all of the
+// second, and the next run completes it.
+func TestInterruptedAndPushed(t *testing.T) {
+	draw := rand.New(rand.NewPCG(13, 50))
+	for range 50 {
+		end, status, pushed := 1+draw.IntN(20), []int{502, -502}[draw.IntN(2)], 1+draw.IntN(9)
+		s := &forgetest.Server{}
+		repo := s.Start(t)
+		first, second := usual(t), publication(t, "a.iso=new image", "release.json=new", "SHA256SUMS.txt=new sums", "SHA256SUMS.txt.sigstore.json=new bundle")
+		second.Tag, second.Replace = "boot-v2", false
+		if _, err := client(t, repo, forgetest.Token).Publish(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		look := func(s *forgetest.Server) {
+			if _, there, published := s.Assets(second.Tag); published && there[second.Identity] != "" && !readable(there, contents(second)) {
+				t.Errorf("request %d, %d, pushed after %d: machines see %q of the second", end, status, pushed, there)
+			}
+			if _, there, published := s.Assets(first.Tag); !published || !readable(there, contents(first)) {
+				t.Errorf("request %d, %d, pushed after %d: machines see %q of the first", end, status, pushed, there)
+			}
+		}
+		changes := 0
+		s.OnChange = func(s *forgetest.Server) {
+			if changes++; changes == pushed {
+				s.Push(second.Tag, second.Commit)
+			}
+			look(s)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		s.Fail = func(*http.Request) int {
+			if seen++; seen < end {
+				return 0
+			}
+			cancel()
+			return status
+		}
+		_, err := client(t, repo, forgetest.Token).Publish(ctx, second)
+		cancel()
+		s.Settle()
+		look(s)
+		s.Fail = nil
+		if _, again := client(t, repo, forgetest.Token).Publish(t.Context(), second); again != nil {
+			t.Fatalf("request %d, %d, pushed after %d: after %v the next run: %v", end, status, pushed, err, again)
+		}
+		holds(t, s, second)
+		look(s)
 	}
 }
 

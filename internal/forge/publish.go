@@ -159,6 +159,7 @@ func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []
 // unfinished reports whether the release that has the assets in list, and none that
 // is p's identity, is of a run that was to put these very files there.
 func (c *Client) unfinished(ctx context.Context, p Publication, here string, list []Asset) (bool, error) {
+	another := false
 	for _, name := range []string{incoming + p.Identity, outgoing + p.Identity} {
 		if !slices.ContainsFunc(list, func(a Asset) bool { return a.Name == name }) {
 			continue
@@ -167,8 +168,34 @@ func (c *Client) unfinished(ctx context.Context, p Publication, here string, lis
 		if err != nil && !isStatus(err, http.StatusNotFound) || there == here {
 			return there == here, err
 		}
+		another = true
 	}
-	return false, nil
+	if another {
+		return false, nil
+	}
+	return c.begun(ctx, p, list)
+}
+
+// begun reports whether what list has of p's files is p's, as where somebody pushed the
+// tag of a draft before its identity was there. No machine has taken such a release. Of
+// what is large the size alone is looked at: it is sent again.
+func (c *Client) begun(ctx context.Context, p Publication, list []Asset) (bool, error) {
+	for _, a := range list {
+		i := slices.IndexFunc(p.Files, func(f File) bool { return f.Name == a.Name })
+		switch {
+		case i < 0:
+			continue
+		case p.Files[i].Size != a.Size:
+			return false, nil
+		case a.Size > maxRead:
+			continue
+		}
+		there, err := c.digest(ctx, p.Tag, a.Name)
+		if err != nil || there != fmt.Sprintf("%x", p.Files[i].Digest) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // name says which assets of list are replaced, and which are none of p's. Those that

@@ -22,12 +22,14 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// server is a real Forgejo with one user, and one repository of one commit.
+// server is a real Forgejo, or Gitea, with one repository of one commit, its owner, and
+// one who may write to it.
 type server struct {
 	t      *testing.T
 	url    string
 	repo   string
 	token  string
+	writer string // the token of one who may write and is no administrator
 	commit string
 }
 
@@ -88,9 +90,13 @@ func start(t *testing.T) *server {
 		return strings.TrimSpace(string(out))
 	}
 	run("migrate")
-	run("admin", "user", "create", "--username", "every", "--password", "pass-word-1234", "--email", "every@example.org", "--must-change-password=false")
-	s := &server{t: t, url: "http://127.0.0.1:" + port}
-	s.token = run("admin", "user", "generate-access-token", "--username", "every", "--token-name", "test", "--scopes", "write:repository,write:user", "--raw")
+	account := func(name string) (token string) {
+		run("admin", "user", "create", "--username", name, "--password", "pass-word-1234", "--email", name+"@example.org", "--must-change-password=false")
+		// A Gitea logs what it does before that.
+		words := strings.Fields(run("admin", "user", "generate-access-token", "--username", name, "--token-name", "test", "--scopes", "write:repository,write:user", "--raw"))
+		return words[len(words)-1]
+	}
+	s := &server{t: t, url: "http://127.0.0.1:" + port, token: account("every"), writer: account("writer")}
 	web := command("web")
 	var log bytes.Buffer
 	web.Stdout, web.Stderr = &log, &log
@@ -118,6 +124,7 @@ func start(t *testing.T) *server {
 		time.Sleep(50 * time.Millisecond)
 	}
 	s.ask(http.MethodPost, "/user/repos", map[string]any{"name": "channel", "auto_init": true, "default_branch": "main"}, nil)
+	s.ask(http.MethodPut, "/repos/every/channel/collaborators/writer", map[string]string{"permission": "write"}, nil)
 	var branch struct {
 		Commit struct {
 			ID string `json:"id"`
@@ -154,6 +161,30 @@ func (s *server) ask(method, path string, in, out any) {
 		if err := json.Unmarshal(answer, out); err != nil {
 			s.t.Fatal(err)
 		}
+	}
+}
+
+// attach uploads f to the release of that number.
+func (s *server) attach(id int64, f forge.File) {
+	s.t.Helper()
+	data, err := os.ReadFile(f.Path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	url := fmt.Sprintf("%s/api/v1/repos/every/channel/releases/%d/assets?name=%s", s.url, id, f.Name)
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Authorization", "token "+s.token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		s.t.Fatalf("upload %s: %d", f.Name, resp.StatusCode)
 	}
 }
 
@@ -229,6 +260,32 @@ func TestForgejoServer(t *testing.T) {
 		t.Errorf("a tag in another case: %v", err)
 	}
 
+	// A tag that others may make, as its owner is told before, and who writes afterwards.
+	s.ask(http.MethodPost, "/repos/every/channel/tag_protections", map[string]any{"name_pattern": "boot-v5*", "whitelist_usernames": []string{"every"}}, nil)
+	_, err := client(t, s.repo, s.writer).Publish(t.Context(), s.publication("boot-v5", files...))
+	if err == nil || !strings.Contains(err.Error(), "answered 422 (user not allowed to create protected tag)") || !strings.Contains(err.Error(), "is still a draft") {
+		t.Errorf("a protected tag: %v", err)
+	}
+	fifth := s.publication("boot-v5", files...)
+	if _, err := c.Publish(t.Context(), fifth); err != nil {
+		t.Errorf("a protected tag, by who may make it: %v", err)
+	}
+	s.holds(fifth)
+
+	// Half a draft that the push of its tag has published.
+	var half struct {
+		ID int64 `json:"id"`
+	}
+	s.ask(http.MethodPost, "/repos/every/channel/releases", map[string]any{"tag_name": "boot-v6", "target_commitish": s.commit, "draft": true}, &half)
+	sixth := s.publication("boot-v6", files...)
+	s.attach(half.ID, sixth.Files[0])
+	s.ask(http.MethodPost, "/repos/every/channel/tags", map[string]any{"tag_name": "boot-v6", "target": s.commit}, nil)
+	sixth.Replace = false
+	if _, err := c.Publish(t.Context(), sixth); err != nil {
+		t.Errorf("half a release: %v", err)
+	}
+	s.holds(sixth)
+
 	for n := range 15 {
 		s.ask(http.MethodPost, "/repos/every/channel/releases", map[string]any{"tag_name": fmt.Sprintf("other-%d", n), "target_commitish": s.commit}, nil)
 	}
@@ -237,7 +294,7 @@ func TestForgejoServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	tags, err := source.(release.Lister).Tags(t.Context())
-	if i := slices.IndexFunc(tags, release.Tag.MayBeLatest); err != nil || i < 0 || tags[i] != "boot-v4" {
-		t.Errorf("the newest is not boot-v4: %v, %v", tags, err)
+	if i := slices.IndexFunc(tags, release.Tag.MayBeLatest); err != nil || i < 0 || tags[i] != "boot-v6" {
+		t.Errorf("the newest is not boot-v6: %v, %v", tags, err)
 	}
 }
