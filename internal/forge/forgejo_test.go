@@ -54,38 +54,13 @@ func TestAskedBefore(t *testing.T) {
 			}
 		})
 	}
-	// Who is no administrator is told at the end, where the tag is to be made.
+	// Who is no administrator is not told, and hears at the end what to look at.
 	t.Run("a protected tag that is not told of", func(t *testing.T) {
 		s := &forgetest.Server{Protected: []string{"boot-*"}}
 		_, err := client(t, s.Start(t), forgetest.Token).Publish(t.Context(), usual(t))
-		if err == nil || !strings.Contains(err.Error(), "make the tag boot-v1: ") || !strings.Contains(err.Error(), "answered 422 (user not allowed to create protected tag); have somebody who may push the tag") || !strings.Contains(err.Error(), "is still a draft") {
+		if err == nil || !strings.Contains(err.Error(), "answered 500; can it make the tag? Look whether it is protected") || !strings.Contains(err.Error(), "is still a draft") {
 			t.Errorf("got %v", err)
 		}
-		published := 0
-		for _, r := range s.Requests() {
-			if strings.HasPrefix(r, "PATCH ") && !strings.Contains(r, "/assets/") {
-				published++
-			}
-		}
-		if published != 1 {
-			t.Errorf("it asked %d times to publish", published)
-		}
-	})
-	// A forge that could not make it at first, and then can.
-	t.Run("a tag that is made at last", func(t *testing.T) {
-		failed := 0
-		s := &forgetest.Server{Fail: func(r *http.Request) int {
-			if r.Method == http.MethodPatch && failed < 2 {
-				failed++
-				return http.StatusInternalServerError
-			}
-			return 0
-		}}
-		p := usual(t)
-		if _, err := client(t, s.Start(t), forgetest.Token).Publish(t.Context(), p); err != nil || failed != 2 {
-			t.Fatalf("%v, after %d", err, failed)
-		}
-		holds(t, s, p)
 	})
 	t.Run("a protected tag that is there", func(t *testing.T) {
 		s := &forgetest.Server{Protected: []string{"boot-*"}, Admin: true}

@@ -241,7 +241,7 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 		return o, nil
 	} else if work > 0 && !o.Created {
 		// Whether this may be changed at all is known before anything is sent.
-		if _, err = c.edit(ctx, "begin to change the release "+p.Tag, r.ID, settings, nil); err != nil {
+		if _, err = c.edit(ctx, "begin to change the release "+p.Tag, r.ID, settings); err != nil {
 			return o, err
 		}
 	}
@@ -260,11 +260,7 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 	if o.Revised {
 		settings.Body = p.Revise(r.Body)
 	}
-	var before func(context.Context) error
-	if r.Draft {
-		before = func(ctx context.Context) error { return c.makeTag(ctx, p.Tag, p.Commit) }
-	}
-	published, err := c.edit(ctx, "publish the release "+p.Tag, r.ID, settings, before)
+	published, err := c.edit(ctx, "publish the release "+p.Tag, r.ID, settings)
 	if err != nil && r.Draft {
 		return o, fmt.Errorf("%w (the release %s has everything and is still a draft; run this again)", err, p.Tag)
 	} else if err != nil {

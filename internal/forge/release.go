@@ -98,15 +98,14 @@ type change struct {
 	Body       string `json:"body,omitzero"`
 }
 
-// edit changes a release, for what it is done. before, where it is not nil, runs before
-// each try after the first.
-func (c *Client) edit(ctx context.Context, what string, id int64, to change, before func(context.Context) error) (*Release, error) {
+// edit changes a release, for what it is done.
+func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*Release, error) {
 	in, err := jsonBody(to)
 	if err != nil {
 		return nil, err
 	}
 	r := new(Release)
-	err = c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, before)
+	err = c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, nil)
 	var refused *StatusError
 	if errors.As(err, &refused) && refused.Status == http.StatusInternalServerError && refused.Message == "" && !to.Draft {
 		// What a forge answers where it cannot make the tag, without saying so.
@@ -119,26 +118,6 @@ func (c *Client) edit(ctx context.Context, what string, id int64, to change, bef
 		return nil, fmt.Errorf("%s: %s did not do it", what, c)
 	}
 	return r, nil
-}
-
-// makeTag asks for the tag that publishing could not make: only here does a forge say to
-// everybody that the tag is protected. Where it makes the tag, or has it, nothing is
-// wrong with that, and of other answers nothing follows.
-func (c *Client) makeTag(ctx context.Context, tag, commit string) error {
-	in, err := jsonBody(struct {
-		Tag    string `json:"tag_name"`
-		Target string `json:"target,omitzero"`
-	}{tag, commit})
-	if err != nil {
-		return err
-	}
-	err = c.once(ctx, "make the tag "+tag, http.MethodPost, "/tags", nil, in, nil)
-	var refused *StatusError
-	if errors.As(err, &refused) && (refused.Status == http.StatusUnprocessableEntity || refused.Status == http.StatusMethodNotAllowed) {
-		refused.Hint = "have somebody who may push the tag, or allow it in the settings of the repository (Tags)"
-		return refused
-	}
-	return nil
 }
 
 // isDraft reports whether the release id is one now.

@@ -74,8 +74,6 @@ func (s *Server) api(r *http.Request, rest string) answer {
 			return answer{status: http.StatusOK, body: map[string]any{"name": parts[1], "id": "of the tag itself", "commit": map[string]string{"sha": commit}}}
 		}
 		return notFound(parts[1])
-	case parts[0] == "tags" && len(parts) == 1 && r.Method == http.MethodPost:
-		return s.postTag(r, account)
 	case parts[0] == "tag_protections":
 		if !account.admin {
 			return no(http.StatusForbidden, "user should be an owner or a collaborator with admin write of a repository")
@@ -237,32 +235,6 @@ func (s *Server) post(r *http.Request) answer {
 	return s.shown(http.StatusCreated, rel)
 }
 
-func (s *Server) protects(tag string) bool {
-	return slices.ContainsFunc(s.Protected, func(pattern string) bool { ok, err := path.Match(pattern, tag); return ok && err == nil })
-}
-
-func (s *Server) postTag(r *http.Request, account who) answer {
-	var in struct {
-		Tag    string `json:"tag_name"`
-		Target string `json:"target"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		return no(http.StatusUnprocessableEntity, "%v", err)
-	}
-	switch _, there := s.tags[in.Tag]; {
-	case !account.writes:
-		return no(http.StatusForbidden, "user should have a permission to write to a repo")
-	case in.Target != "" && s.Commits != nil && !slices.Contains(s.Commits, in.Target):
-		return notFound("target not found")
-	case there:
-		return no(http.StatusConflict, "tag already exists [name: %s]", in.Tag)
-	case s.protects(in.Tag):
-		return no(http.StatusUnprocessableEntity, "user not allowed to create protected tag")
-	}
-	s.push(in.Tag, in.Target)
-	return answer{status: http.StatusCreated, body: map[string]any{"name": in.Tag}}
-}
-
 // makeTag gives what is published its tag, unless it has one, and what is not a new
 // time.
 func (s *Server) makeTag(rel *release) *answer {
@@ -274,7 +246,7 @@ func (s *Server) makeTag(rel *release) *answer {
 	case rel.Draft:
 		rel.created = s.now
 	case there:
-	case s.protects(rel.Tag),
+	case slices.ContainsFunc(s.Protected, func(pattern string) bool { ok, err := path.Match(pattern, rel.Tag); return ok && err == nil }),
 		s.Commits != nil && !slices.Contains(s.Commits, rel.Target):
 		return &refused
 	default:

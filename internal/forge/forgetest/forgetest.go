@@ -169,10 +169,6 @@ func (s *Server) SetPrerelease(tag string) {
 func (s *Server) Push(tag, commit string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.push(tag, commit)
-}
-
-func (s *Server) push(tag, commit string) {
 	s.pushed = append(s.pushed, tag)
 	s.setTag(tag, commit)
 	s.now++
