@@ -144,7 +144,7 @@ func (a *app) printImages(r *release.Release, result *imagecheck.Result) error {
 	}
 	unsigned := ""
 	if r.Unsigned() {
-		unsigned = " (the release is UNSIGNED)"
+		unsigned = " (the signature was NOT CHECKED)"
 	}
 	fmt.Fprintf(&b, "%s: %d of %s of release %s%s\n", imagesVerdict(result.Class()), intact, plural(len(result.Images), "file is", "files are"), r.Tag(), unsigned)
 	for _, i := range result.Images {

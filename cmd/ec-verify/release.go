@@ -161,7 +161,7 @@ func (a *app) printRelease(ctx context.Context, r *release.Release) error {
 	}
 	headline := fmt.Sprintf("release %s is trusted", s.Tag)
 	if r.Unsigned() {
-		headline = fmt.Sprintf("release %s was taken unsigned (unsafe)", s.Tag)
+		headline = fmt.Sprintf("release %s was taken without a look at its signature (unsafe)", s.Tag)
 	}
 	commit := s.Commit
 	if commit == "" {

@@ -116,7 +116,9 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 }
 
 // prepareSums has dir hold a whole release, but for its signature: what is not
-// fit to be published is not signed.
+// fit to be published is not signed. That machines can evaluate the flake is not seen
+// here, where there is the hash of its lock file alone: manifest create, which writes
+// the manifests, has evaluated it as they will, and refused an input without narHash.
 func prepareSums(ctx context.Context, dir string, write bool) error {
 	if write {
 		if err := release.WriteSums(ctx, dir); err != nil {

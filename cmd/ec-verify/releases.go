@@ -14,13 +14,14 @@ import (
 )
 
 // releases returns what opens the releases to compare with: the one of
-// --against first, then those that the configuration accepts.
-func (a *app) releases(c config.Config, against string, offline bool) (func(context.Context) []verify.Candidate, error) {
+// --against first, then those that the configuration accepts. For a look nothing is
+// kept or remembered.
+func (a *app) releases(c config.Config, against string, offline, look bool) (func(context.Context) []verify.Candidate, error) {
 	tags, err := acceptedTags(c, against)
 	if err != nil {
 		return nil, err
 	}
-	finder, err := newFinder(c, nil)
+	finder, err := finder(c, nil, look)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 	durationVar(f, &v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
 	v.text.register(cmd)
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
-	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, and check nothing but the release")
+	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, check nothing but the release, and write nothing")
 	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
 	durationVar(f, &v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
 	durationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
@@ -286,7 +286,7 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 
 // newVerifier wires a Verifier to the configuration.
 func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier, error) {
-	open, err := a.releases(c, flags.against, flags.offline)
+	open, err := a.releases(c, flags.against, flags.offline, flags.dryRun)
 	if err != nil {
 		return nil, err
 	}

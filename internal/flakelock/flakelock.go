@@ -3,6 +3,7 @@
 package flakelock
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -54,15 +55,22 @@ func (e *UnlockedError) Error() string {
 
 type node struct {
 	Inputs map[string]jsontext.Value `json:"inputs"`
-	Locked *struct {
-		Type    string `json:"type"`
-		Path    string `json:"path"`
-		NarHash string `json:"narHash"`
-		Owner   string `json:"owner"`
-		Repo    string `json:"repo"`
-		URL     string `json:"url"`
-		Rev     string `json:"rev"`
-	} `json:"locked"`
+	Locked *locked                   `json:"locked"`
+	// Info is of a lock file before version 7. Nix has it override what is locked, in
+	// those of version 7 too.
+	Info jsontext.Value `json:"info"`
+}
+
+type locked struct {
+	Type    string `json:"type"`
+	Path    string `json:"path"`
+	NarHash string `json:"narHash"`
+	// Name is what the store path is called; empty for "source".
+	Name  string `json:"name"`
+	Owner string `json:"owner"`
+	Repo  string `json:"repo"`
+	URL   string `json:"url"`
+	Rev   string `json:"rev"`
 }
 
 // ref returns where n comes from.
@@ -128,6 +136,11 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 	var unlocked []string
 	for _, name := range slices.Sorted(maps.Keys(needed)) {
 		n := file.Nodes[name]
+		if n.Locked != nil && n.Info != nil {
+			if err := json.Unmarshal(n.Info, n.Locked); err != nil {
+				return nil, fmt.Errorf("lock file: input %q: info is not what is locked", clip(name))
+			}
+		}
 		switch {
 		case n.Locked == nil:
 			unlocked = append(unlocked, name)
@@ -142,7 +155,11 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
 		}
-		inputs = append(inputs, Input{Name: name, Path: dir.SourcePath(h, "source"), Hash: h, Ref: n.ref()})
+		p, err := dir.Parse(string(dir.SourcePath(h, cmp.Or(n.Locked.Name, "source"))))
+		if err != nil {
+			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
+		}
+		inputs = append(inputs, Input{Name: name, Path: p, Hash: h, Ref: n.ref()})
 	}
 	if len(unlocked) > 0 {
 		return nil, &UnlockedError{Inputs: unlocked}

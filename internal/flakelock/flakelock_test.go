@@ -33,6 +33,11 @@ func TestParse(t *testing.T) {
 		{"a directory of the flake itself", lock(`"a":{"locked":{"path":"./a","type":"path"},"parent":[]},` + b), []string{"b"}, nil, ""},
 		{"each other", lock(`"a":{"inputs":{"b":"b"},"locked":{"narHash":"` + hash + `"}},"b":{"inputs":{"a":"a"},"locked":{"narHash":"` + hash + `"}}`), []string{"a", "b"}, nil, ""},
 
+		{"a hash in info", lock(`"a":{"locked":{"type":"github"},"info":{"narHash":"` + hash + `","lastModified":1}},` + b), []string{"a", "b"}, nil, ""},
+		{"info that is none", lock(`"a":{"locked":{"narHash":"` + hash + `"},"info":1},` + b), nil, nil, `input "a": info`},
+		{"a name that is none", lock(`"a":{"locked":{"narHash":"` + hash + `","name":"../a"}},` + b), nil, nil, `input "a"`},
+		{"an md5", lock(`"a":{"locked":{"narHash":"md5-1B2M2Y8AsgTpgAmY7PhCfg=="}},` + b), nil, nil, `input "a": parse hash`},
+
 		{"no hash", lock(`"a":{"locked":{"rev":"0","type":"github"}},` + b), nil, []string{"a"}, ""},
 		{"no hash deeper down", lock(`"a":{"inputs":{"c":"c"},"locked":{"narHash":"` + hash + `"}},"c":{"locked":{"type":"indirect"}},` + b), nil, []string{"c"}, ""},
 		{"a directory elsewhere", lock(`"a":{"locked":{"path":"/srv/a","type":"path"}},"b":{}`), nil, []string{"a", "b"}, ""},

@@ -46,6 +46,7 @@ type lockedInput struct {
 	inputs map[string]any // its own
 	of     string         // the input whose input it is; "" for the flake's own
 	data   bool           // it is no flake
+	info   map[string]any // beside what is locked
 }
 
 func lockedInputs() []lockedInput {
@@ -66,6 +67,8 @@ func lockedInputs() []lockedInput {
 		{name: "directory", ref: attrs{"type": "github", "owner": "o", "repo": "d", "dir": "sub"}, locked: attrs{"rev": rev(8), "lastModified": 2}, source: "a", inputs: attrs{"aside": "aside"}},
 		{name: "aside", ref: attrs{"type": "path", "path": "../within"}, parent: []string{"directory"}, of: "directory"},
 		{name: "data-directory", ref: attrs{"type": "github", "owner": "o", "repo": "e", "dir": "sub"}, locked: attrs{"rev": rev(9), "lastModified": 2}, source: "a", data: true},
+		{name: "named", ref: attrs{"type": "tarball", "url": "https://x.example/named.tar.gz", "name": "named"}, locked: attrs{"lastModified": 3}, source: "named"},
+		{name: "old", ref: github("old"), locked: attrs{"rev": rev(10), "lastModified": 3}, source: "a", info: attrs{"lastModified": 1600000000}},
 		{name: "relative", ref: attrs{"type": "path", "path": "./part"}, parent: []string{}, inputs: attrs{"up": "up"}},
 		{name: "up", ref: attrs{"type": "path", "path": "../other"}, parent: []string{"relative"}, of: "relative"},
 		{name: "relative-directory", ref: attrs{"type": "path", "path": "./part", "dir": "sub"}, parent: []string{}},
@@ -94,6 +97,12 @@ func nixLiteral(attrs map[string]any) string {
 // makeSource puts files into the store of h, and returns what is there.
 func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closure.StorePath, nar.Hash) {
 	t.Helper()
+	return makeSourceAs(t, h, "source", files)
+}
+
+// makeSourceAs has the store path of another name.
+func makeSourceAs(t *testing.T, h *testhost.Host, as string, files map[string]string) (closure.StorePath, nar.Hash) {
+	t.Helper()
 	base := t.TempDir()
 	for name, text := range files {
 		file := filepath.Join(base, "source", name) // the source itself for ""
@@ -113,9 +122,9 @@ func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closur
 	}
 	const at = "/srv/adding"
 	h.Run("mkdir", "-p", at)
-	h.Push(filepath.Join(base, "source"), at+"/source")
-	p := closure.DefaultStoreDir.SourcePath(sum.Hash, "source")
-	if got := h.Run("nix-store", "--add", at+"/source"); got != string(p) {
+	h.Push(filepath.Join(base, "source"), at+"/"+as)
+	p := closure.DefaultStoreDir.SourcePath(sum.Hash, as)
+	if got := h.Run("nix-store", "--add", at+"/"+as); got != string(p) {
 		t.Fatalf("nix puts a source to %s, and not to %s", got, p)
 	}
 	h.Run("rm", "-r", at)
@@ -130,11 +139,16 @@ func TestLikeGetFlake(t *testing.T) {
 	hashes := make(map[string]nar.Hash)
 	var sources []string
 	for name, files := range map[string]map[string]string{
-		"a":    {"flake.nix": part, "sub/flake.nix": part, "within/flake.nix": part, "data": "a"},
-		"b":    {"flake.nix": part, "data": "b"},
-		"file": {"": "a file"},
+		"a":     {"flake.nix": part, "sub/flake.nix": part, "within/flake.nix": part, "data": "a"},
+		"b":     {"flake.nix": part, "data": "b"},
+		"file":  {"": "a file"},
+		"named": {"flake.nix": part},
 	} {
-		p, hash := makeSource(t, h, files)
+		as := "source"
+		if name == "named" {
+			as = name
+		}
+		p, hash := makeSourceAs(t, h, as, files)
 		hashes[name] = hash
 		sources = append(sources, p.Base())
 	}
@@ -148,6 +162,9 @@ func TestLikeGetFlake(t *testing.T) {
 			locked["narHash"] = hashes[in.source].String()
 		} else {
 			node["parent"] = in.parent
+		}
+		if in.info != nil {
+			node["info"] = in.info
 		}
 		if in.inputs != nil {
 			node["inputs"] = in.inputs

@@ -109,12 +109,23 @@ let
       file = below self.outPath dir + "/flake.lock";
     in
     if pathExists file then
-      fromJSON (readFile file)
+      overridden (fromJSON (readFile file))
     else
       {
         root = "root";
         nodes.root = { };
       };
+
+  # What a lock file before version 7 has in info overrides what is locked, also in one
+  # of version 7.
+  overridden =
+    lock:
+    lock
+    // {
+      nodes = mapAttrs (
+        _: node: node // (if node ? locked then { locked = node.locked // (node.info or { }); } else { })
+      ) lock.nodes;
+    };
 
   # resolve returns the node that an input names: itself, or a path of inputs from
   # the root on ("follows").

@@ -97,6 +97,10 @@ func readMounts(r io.Reader, do func(Mount) error) error {
 	return lines.Err()
 }
 
+// CheckProc returns an error unless /proc shows this process: without it neither
+// mounts nor access control lists can be looked at.
+func CheckProc() error { return eachMount(mountInfo, func(Mount) error { return nil }) }
+
 // checkProc reports whether f is in a real /proc: a list of mounts from
 // elsewhere would be anybody's.
 func checkProc(f *os.File) error {

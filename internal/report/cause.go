@@ -73,6 +73,9 @@ const (
 	UnacceptedEntry Cause = "unaccepted-entry"
 	// LiveUnknown: what the machine runs or booted could not be told.
 	LiveUnknown Cause = "live-unknown"
+	// ProcUnavailable: there is no /proc of the kernel's, which shows mounts, access
+	// control lists and the kernel's command line.
+	ProcUnavailable Cause = "proc-unavailable"
 	// PermissionsAltered: a file of the closure has set-id bits or file
 	// capabilities, is writable by others, or is owned by somebody who is neither
 	// root nor the store's owner. A NAR hash does not see these. Or the store
@@ -231,6 +234,7 @@ var causes = map[Cause]cause{
 	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release; nix cannot fetch what nobody serves."},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
+	ProcUnavailable:                {Inconclusive, "there is no /proc", "Mount it (mount -t proc proc /proc), or run where it is, and run again."},
 	MountedOver:                    {Inconclusive, "a mount hides a part of the store", "Find out who mounted it (findmnt), unmount it and run again; until then nothing is known of what lies beneath."},
 	ForeignMount:                   {Drift, "a mount that the release's configuration does not make", "Find out who mounted it (findmnt) and what lies beneath it: that is what the machine boots from. Unmount it, or boot, and run again."},
 	TimeAltered:                    {Notice, "times that Nix never sets", "Nothing to do where a tool that makes images set them; otherwise find out who wrote to the store, and put back what was there."},

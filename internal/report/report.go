@@ -228,16 +228,23 @@ func (r *Report) Counts() map[Class]int {
 }
 
 // Sort puts the findings in the order in which people want them: the gravest
-// class first, causes before their consequences, then by tier as in r.Tiers, cause
-// and path.
+// class first, causes before their consequences, also where these are graver, then by
+// tier as in r.Tiers, cause and path.
 func (r *Report) Sort() {
 	classes := []Class{Untrusted, Drift, Inconclusive, Notice}
 	order := func(f *Finding) int {
 		return slices.IndexFunc(r.Tiers, func(t Tier) bool { return t.Name == f.Tier })
 	}
+	class := func(f *Finding) int {
+		own := slices.Index(classes, f.Class())
+		if f.ConsequenceOf == "" {
+			return own
+		}
+		return max(own, slices.Index(classes, ClassOf(f.ConsequenceOf)))
+	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(classes, a.Class()), slices.Index(classes, b.Class())),
+			cmp.Compare(class(&a), class(&b)),
 			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
 			cmp.Compare(order(&a), order(&b)),
 			cmp.Compare(a.Cause, b.Cause),

@@ -137,7 +137,7 @@ func (r *Report) Headline() string {
 		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, quantity(max(counts[Inconclusive], 1), "thing"))
 	}
 	if r.Release != nil && r.Release.Unsigned {
-		s += " (the release is UNSIGNED)"
+		s += " (the signature was NOT CHECKED)"
 	}
 	return s
 }

@@ -131,6 +131,8 @@ func TestSort(t *testing.T) {
 		{Cause: "extra", Tier: TierContents, Path: "a"},
 		{Cause: EvaluationDrift, Tier: TierEval, ConsequenceOf: SourceAltered}, // after all causes of its class
 		{Cause: EvaluationFailed, Tier: TierEval},
+		{Cause: MountedOver, Tier: TierContents},
+		{Cause: "missing", Tier: TierContents, ConsequenceOf: MountedOver}, // graver than its cause
 		{Cause: PendingReboot, Tier: TierLive},
 	}
 	r := &Report{

@@ -146,8 +146,9 @@ func (r *run) checkAccesses() {
 	f := report.Finding{Tier: report.TierContents, Path: string(r.StoreDir)}
 	accesses, err := r.store.Accesses()
 	if err != nil {
-		f.Cause, f.Detail = report.Unreadable, err.Error()
+		f.Cause, f.Detail, f.ConsequenceOf = report.Unreadable, err.Error(), r.withoutProc(f.Tier)
 		r.find(f)
+		f.Detail, f.ConsequenceOf = "", ""
 	}
 	for _, a := range r.accesses {
 		if !slices.Contains(accesses, a) {
@@ -171,7 +172,7 @@ func (r *run) mountsOver(paths []closure.PathInfo) []report.Finding {
 	f := report.Finding{Tier: report.TierContents, Cause: report.MountedOver}
 	mounts, err := r.store.Mounts()
 	if err != nil {
-		f.Path, f.Detail = string(r.StoreDir), err.Error()
+		f.Path, f.Detail, f.ConsequenceOf = string(r.StoreDir), err.Error(), r.withoutProc(f.Tier)
 		return []report.Finding{f}
 	}
 	var found []report.Finding

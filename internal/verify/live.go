@@ -133,7 +133,7 @@ func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
 	values, err := commandLineInit(kernelCommand)
 	if err != nil {
-		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error(), ConsequenceOf: r.withoutProc(report.TierLive)})
 		return
 	}
 	t.Checked++

@@ -43,7 +43,7 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 		return
 	}
 	if err != nil {
-		r.findOnce(report.Finding{Tier: tier, Cause: report.MountedOver, Path: dirs[0], Detail: err.Error()})
+		r.findOnce(report.Finding{Tier: tier, Cause: report.MountedOver, Path: dirs[0], Detail: err.Error(), ConsequenceOf: r.withoutProc(tier)})
 		return
 	}
 	for i := range origins {
@@ -70,6 +70,7 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 			}
 		}
 		for _, m := range odd {
+			r.mountedOver[o.Dir] = m.cause
 			r.findOnce(report.Finding{
 				Tier: tier, Cause: m.cause, Path: m.point, Want: m.want, Got: m.got, Detail: m.why,
 				ConsequenceOf: r.otherSystem(),

@@ -218,6 +218,9 @@ func joinDetail(a, b string) string {
 // rebuiltOf says, for the report, how much was rebuilt. Of a sample that the run
 // did not come to the end of, also that.
 func rebuiltOf(checked int, s *rebuild.Summary) string {
+	if checked == s.Candidates {
+		return ""
+	}
 	why := fmt.Sprintf("%d of %s", checked, quantity(s.Candidates, "derivation"))
 	if left := s.Count(rebuild.NotReached); s.Sampled && left > 0 {
 		why += fmt.Sprintf(", a sample of %d of which %d had no turn", s.Planned, left)

@@ -132,6 +132,9 @@ type run struct {
 	// one of the system, where they were asked for.
 	graph     nixstore.Graph
 	graphRoot closure.StorePath
+	// mountedOver holds, by the directory that was to be read, the cause of the finding
+	// about what is mounted over it.
+	mountedOver map[string]report.Cause
 	// hidden holds the paths of the manifest over which something is mounted.
 	hidden    map[closure.StorePath]bool
 	recorder  Recorder // nil where nothing is remembered
@@ -182,7 +185,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 		progress = new(Progress)
 	}
 	progress.pacer.Store(v.Pacer)
-	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), report: &report.Report{
+	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), mountedOver: make(map[string]report.Cause), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
 		Coverage: report.Coverage{Read: v.Read},
@@ -203,6 +206,7 @@ func (r *run) end() *report.Report {
 	if r.report.Finished.IsZero() {
 		r.report.Finished = time.Now()
 	}
+	r.explainByMounts()
 	r.report.Sort()
 	return r.report
 }
