@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -131,7 +132,8 @@ func undescribe(path, s string) (nar.Entry, error) {
 	return e, err
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+// seconds undoes [time.Duration.Seconds], whose result need not be the number itself.
+func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
 
 func timeOrZero(t *time.Time) time.Time {
 	if t == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -55,5 +56,13 @@ func TestParseLater(t *testing.T) {
 	got, err := Parse([]byte(strings.ReplaceAll(b.String(), string(OtherSystem), "some-later-cause")))
 	if err != nil || got.Verdict() != Drifted || got.Findings[0].Class() != Drift {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for _, d := range []time.Duration{0, 1, 1979744, 1979743, 86399999999999} {
+		if got := seconds(d.Seconds()); got != d {
+			t.Errorf("%d ns are read as %d", d, got)
+		}
 	}
 }
