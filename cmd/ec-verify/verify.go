@@ -290,6 +290,10 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 	if err != nil {
 		return nil, err
 	}
+	identify, err := newIdentifier(c, flags.offline)
+	if err != nil {
+		return nil, err
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""
@@ -297,7 +301,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier
 	pacer := newPacer(c)
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
-		Open: open, Pinned: flags.against != "",
+		Open: open, Pinned: flags.against != "", Identify: identify,
 		Evaluator: newNix(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer),
 		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,

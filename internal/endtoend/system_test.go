@@ -95,6 +95,23 @@ func TestLive(t *testing.T) {
 		other := m.Runner().Systems["testhost-other"].Toplevel
 		m.Activate(other, other)
 		a := m.verify()
+		// It is at hand, so that the machine is that one as a whole, in one finding.
+		a.expect(t, "drifted", 1, "other-release /run/current-system")
+		if a.Release == nil || a.Release.Tag != otherTag || a.Counts["drift"] != 1 {
+			t.Errorf("%+v, %v", a.Release, a.Counts)
+		}
+		// What was altered of it ranks above that.
+		altered := m.path("program-01-1.1")
+		m.FlipByte(altered+"/bin/program-01", 3)
+		a = m.verify()
+		a.expect(t, "drifted", 1, "other-release /run/current-system", "disk-altered "+altered+" bin/program-01:content")
+		if a.Findings[0].Cause != "disk-altered" {
+			t.Errorf("the first finding is %+v", a.Findings[0])
+		}
+		m.FlipByte(altered+"/bin/program-01", 3)
+		// Where nobody has it, the machine is told apart from what it was to be.
+		m.Run("mv", releases+"/"+otherTag, "/root/away")
+		a = m.verify()
 		a.expect(t, "drifted", 1, "other-system /run/current-system", "other-boot /run/booted-system",
 			"other-boot /proc/cmdline init=", "other-profile /nix/var/nix/profiles/system")
 		for _, f := range a.Findings {

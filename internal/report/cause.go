@@ -51,6 +51,9 @@ const (
 	EvaluationFailed Cause = "evaluation-failed"
 	// OtherSystem: the running system is not the release's.
 	OtherSystem Cause = "other-system"
+	// OtherRelease: the machine runs another release than it was to be compared with,
+	// and was compared with that one.
+	OtherRelease Cause = "other-release"
 	// OtherBoot: the system was booted from what no accepted release holds.
 	OtherBoot Cause = "other-boot"
 	// OtherProfile: the system profile leads to what no accepted release holds.
@@ -247,6 +250,7 @@ var causes = map[Cause]cause{
 	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
 	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
+	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, list the release in release.accept; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "booted from a system of no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot leads to a system of no accepted release", nextRestore},
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},

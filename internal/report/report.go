@@ -32,7 +32,9 @@ type Report struct {
 	// with commas. Configuration is empty where none was named or found out.
 	Against       string
 	Configuration string
-	// Release is nil where no release was accepted.
+	// Release is what the machine was compared with: what it was to be compared with
+	// or, with a finding of [OtherRelease], what it runs. It is nil where no release was
+	// accepted.
 	Release  *Release
 	Tiers    []Tier
 	Findings []Finding
@@ -227,6 +229,13 @@ func (r *Report) Counts() map[Class]int {
 	return counts
 }
 
+func isOther(f *Finding) int {
+	if f.Cause == OtherRelease {
+		return 1
+	}
+	return 0
+}
+
 // Sort puts the findings in the order in which people want them: the gravest
 // class first, causes before their consequences, also where these are graver, then by
 // tier as in r.Tiers, cause and path.
@@ -246,6 +255,8 @@ func (r *Report) Sort() {
 		return cmp.Or(
 			cmp.Compare(class(&a), class(&b)),
 			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
+			// That it is another release altogether is less than that it was altered.
+			cmp.Compare(isOther(&a), isOther(&b)),
 			cmp.Compare(order(&a), order(&b)),
 			cmp.Compare(a.Cause, b.Cause),
 			cmp.Compare(a.Path, b.Path),

@@ -121,6 +121,16 @@ func (r *Report) Headline() string {
 		}
 	case Drifted:
 		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
+		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == OtherRelease }) {
+			how := "as a whole"
+			switch n := counts[Drift] - 1; {
+			case n > 0:
+				how = "with " + quantity(n, "difference")
+			case counts[Inconclusive] > 0 || r.leftOut() != "":
+				how = "as far as it was checked"
+			}
+			s = fmt.Sprintf("drifted: %s runs %s %s, not %s", subject, against, how, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
+		}
 		if follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
 		}

@@ -45,8 +45,14 @@ func Look(a Asked, r *report.Report) string {
 	if why := a.Look(); why != "" {
 		return why
 	}
-	if slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.Interrupted }) {
+	has := func(cause report.Cause) bool {
+		return slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == cause })
+	}
+	switch {
+	case has(report.Interrupted):
 		return "it was ended before it was done"
+	case !a.Unit && has(report.OtherRelease) && r.Release != nil && slices.Contains(a.Accepted, r.Release.Tag):
+		return fmt.Sprintf("the policy compares with %s, which it accepts as well, and which runs", r.Release.Tag)
 	}
 	return ""
 }

@@ -10,6 +10,9 @@ import (
 // TestLook: which runs are the policy's.
 func TestLook(t *testing.T) {
 	accepted := []string{"boot-v1", "latest"}
+	runs := func(tag string) *report.Report {
+		return &report.Report{Release: &report.Release{Tag: tag}, Findings: []report.Finding{{Cause: report.OtherRelease}}}
+	}
 	interrupted := &report.Report{Findings: []report.Finding{{Cause: report.Interrupted}}}
 	for name, tc := range map[string]struct {
 		asked Asked
@@ -27,6 +30,8 @@ func TestLook(t *testing.T) {
 		"the unit, with a drop-in":       {Asked{Accepted: accepted, Unit: true, Against: "boot-v2", Options: []string{"--read"}}, nil, ""},
 		"ended before it was done":       {Asked{Accepted: accepted}, interrupted, "ended before it was done"},
 		"the unit, ended before the end": {Asked{Unit: true}, interrupted, "ended before it was done"},
+		"another accepted one runs":      {Asked{Accepted: []string{"boot-v1", "boot-v2"}, Against: "boot-v2"}, runs("boot-v1"), "compares with boot-v1"},
+		"one that is not accepted runs":  {Asked{Accepted: []string{"boot-v1", "boot-v2"}, Against: "boot-v2"}, runs("boot-v3"), ""},
 		"a look, ended before its end":   {Asked{Against: "x"}, interrupted, "does not accept x"},
 	} {
 		if tc.made == nil {

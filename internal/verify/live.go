@@ -57,7 +57,7 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r.running == r.manifest.Toplevel.OutPath {
+	if r.running == r.manifest.Toplevel.OutPath && r.isCandidate(r.chosen) {
 		// From now on the machine is not to be taken back behind it.
 		if err := r.chosen.Release.Confirm(ctx); err != nil {
 			r.find(report.Finding{Tier: report.TierLive, Cause: report.NotRemembered, Path: r.chosen.Tag, Detail: err.Error()})

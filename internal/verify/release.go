@@ -40,7 +40,16 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		}
 		t.Checked++
 	}
-	rel := r.chosen.Release
+	r.expected = r.chosen
+	another, err := r.runsAnother(ctx)
+	if err != nil {
+		return err
+	}
+	if another != nil {
+		r.chosen = another
+		r.judgeIdentity()
+	}
+	rel := r.expected.Release
 	for _, why := range rel.Unkept() {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.NotRemembered, Path: string(rel.Tag()), Detail: why})
 	}
@@ -49,6 +58,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 	}
 	r.report.Unsafe = append(r.report.Unsafe, rel.Unsafe()...)
 	r.findEnds(rel)
+	rel = r.chosen.Release
 	info := rel.Info()
 	r.manifest = r.chosen.manifest
 	manifest, _ := rel.Sums().Digest(release.ManifestName(r.manifest.Configuration))

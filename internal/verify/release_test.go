@@ -53,7 +53,7 @@ func TestChoose(t *testing.T) {
 
 		{"own", true, "own", "own", nil},
 		{"own other", true, "own", "own", nil},
-		{"other own", true, "other", "other", nil}, // although it runs the second
+		{"other own", true, "other", "own", []string{"other-release /nix/var/nix/profiles/system"}}, // which it runs
 		{"own gone", true, "own", "own", []string{"accepted-unavailable gone"}},
 		{"own false", true, "own", "own", []string{"accepted-unavailable false"}},
 		{"gone own", true, "gone", "", []string{"release-unavailable gone"}}, // not the second in its place

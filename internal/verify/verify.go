@@ -53,6 +53,9 @@ type Verifier struct {
 	// the others only tell what else the machine may have booted. Without it
 	// the machine is compared with the one that it runs.
 	Pinned bool
+	// Identify finds the release that runs, where it is none of these; nil to leave that
+	// unknown.
+	Identify Identifier
 	// Configuration names the configuration; empty for the release's only one.
 	Configuration string
 	Evaluator     Evaluator
@@ -112,6 +115,7 @@ type run struct {
 
 	candidates []candidate
 	chosen     *candidate        // nil until a release is trusted
+	expected   *candidate        // chosen, but where the machine runs another one
 	manifest   *closure.Manifest // of chosen
 	// leads are what the live tier found at the places that name a system, and
 	// systems what the contents tier found of the systems of releases.

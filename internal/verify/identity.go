@@ -1,0 +1,70 @@
+package verify
+
+import (
+	"context"
+	"slices"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Identifier finds, among all releases at hand, the one whose system is at a store
+// path, with the manifest that says so; nil where none is. The release is signed by
+// somebody that the policy believes, and need be nothing else that the policy asks for.
+type Identifier func(ctx context.Context, system closure.StorePath) (*release.Release, *closure.Manifest)
+
+// runsAnother returns the release that the machine runs, where that is another one
+// than it is to be compared with, and at hand. The machine is compared with that one
+// then: what is said of it is what it is, in one finding, and what was altered of it,
+// and not how two releases differ. Where nobody looks at what runs, nothing follows
+// from it.
+func (r *run) runsAnother(ctx context.Context) (*candidate, error) {
+	running := r.runningNow()
+	if running == "" || running == r.chosen.manifest.Toplevel.OutPath || slices.Contains(r.Skip, report.TierLive) {
+		return nil, nil
+	}
+	accepted, _, err := r.acceptedAs(ctx, running)
+	if accepted != nil || err != nil || r.Identify == nil {
+		return accepted, err
+	}
+	rel, manifest := r.Identify(ctx, running)
+	if rel == nil || manifest.Toplevel.OutPath != running || manifest.StoreDir != r.StoreDir {
+		return nil, ctx.Err()
+	}
+	return &candidate{Candidate: Candidate{Tag: string(rel.Tag()), Release: rel}, manifest: manifest}, nil
+}
+
+// judgeIdentity, which is called as soon as that is known, adds the finding that the machine runs another release than the one
+// that it was to be compared with.
+func (r *run) judgeIdentity() {
+	if r.chosen == r.expected {
+		return
+	}
+	f := report.Finding{
+		Tier: report.TierLive, Cause: report.OtherRelease, Path: CurrentSystem,
+		Want: string(r.expected.manifest.Toplevel.OutPath), Got: string(r.chosen.manifest.Toplevel.OutPath),
+		Detail: "it is release " + r.chosen.Tag + ", which the policy does not accept; it accepts " + r.report.Against,
+	}
+	if r.outside() {
+		f.Path = SystemProfile
+	}
+	switch {
+	case r.isCandidate(r.chosen):
+		f.Detail = "it is the accepted release " + r.chosen.Tag + ", and was to be compared with " + r.report.Against
+	case r.Pinned:
+		f.Detail = "it is release " + r.chosen.Tag + ", and was to be compared with " + r.report.Against
+	}
+	r.find(f)
+}
+
+// isCandidate reports whether c is one of the releases that the policy accepts, or
+// that the run was to compare with.
+func (r *run) isCandidate(c *candidate) bool {
+	for i := range r.candidates {
+		if &r.candidates[i] == c {
+			return true
+		}
+	}
+	return false
+}
