@@ -272,6 +272,46 @@ func TestRollout(t *testing.T) {
 		a = m.report(program, "--config", "/root/config.json", "--output", "json", "--unsafe-skip", "contents")
 		a.expect(t, "inconclusive", 4, "pending-unchecked /nix/var/nix/profiles/system")
 	})
+	t.Run("the boot menu", func(t *testing.T) {
+		m.Activate(current, current)
+		// As systemd-boot-builder does, with the older one to be chosen.
+		m.Run("sh", "-euc", `
+			mkdir -p /boot/loader/entries /boot/EFI/nixos
+			n=0
+			for system in "$@"; do
+				n=$((n + 1))
+				for part in kernel initrd; do
+					from=$(realpath $system/$part)
+					name=$(echo "${from#/nix/store/}" | tr / -).efi
+					cp --no-preserve=mode $from /boot/EFI/nixos/$name
+					eval $part=/EFI/nixos/$name
+				done
+				printf '%s\n' 'title NixOS' 'sort-key nixos' "version Generation $n NixOS" "linux $kernel" "initrd $initrd" \
+					"options init=$system/init $(cat $system/kernel-params)" >/boot/loader/entries/nixos-generation-$n.conf
+			done
+			printf '%s\n' 'timeout 5' 'default nixos-generation-2.conf' >/boot/loader/loader.conf`, "sh", older, current)
+		const entry = "/boot/loader/entries/nixos-generation-2.conf"
+		a := run()
+		a.expect(t, "verified", 0)
+		if a.Coverage.Paths <= len(m.manifest.Paths) {
+			t.Errorf("the system that can be chosen was not looked at: %+v", a.Coverage)
+		}
+		kernel := m.Run("sed", "-n", "s/^linux //p", entry)
+		m.FlipByte("/boot"+kernel, 100)
+		run().expect(t, "drifted", 1, "boot-altered /boot"+kernel+" kernel")
+		m.FlipByte("/boot"+kernel, 100)
+		m.Run("cp", entry, "/root/entry")
+		m.Run("sed", "-i", "s,init=[^ ]*,init=/evil/init,", entry)
+		run().expect(t, "drifted", 1, "other-entry "+entry)
+		m.Run("sed", "s,init=[^ ]*,init="+systems["testhost-unreproducible"].Toplevel+"/init,w "+entry, "/root/entry")
+		run().expect(t, "drifted", 1, "other-entry "+entry)
+		m.Run("sed", "s,^options.*,& rd.break,w "+entry, "/root/entry")
+		a = run()
+		a.expect(t, "drifted", 1, "boot-altered "+entry+" options")
+		m.Run("sh", "-euc", `cp /root/entry "$1"; echo "$(cat /proc/cmdline) rd.break" >/run/ec-verify-testhost/cmdline`, "sh", entry)
+		run().expect(t, "drifted", 1, "boot-altered /proc/cmdline options")
+		m.Run("rm", "-r", "/boot/loader", "/boot/EFI")
+	})
 	t.Run("the older one runs", func(t *testing.T) {
 		m.Activate(older, older)
 		a := run()

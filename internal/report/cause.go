@@ -71,6 +71,13 @@ const (
 	// OtherEntry: the boot loader starts by itself what no accepted release holds,
 	// or offers what is no system of this machine.
 	OtherEntry Cause = "other-entry"
+	// BootAltered: a kernel, an initrd, a device tree or a command line that an entry
+	// of the boot loader starts is not that of the system which it claims to boot.
+	BootAltered Cause = "boot-altered"
+	// BootUnchecked: the same could not be told.
+	BootUnchecked Cause = "boot-unchecked"
+	// LoaderUnknown: a boot loader is none that an accepted release has.
+	LoaderUnknown Cause = "loader-unknown"
 	// UnacceptedEntry: the boot menu offers what no accepted release holds, such as
 	// an older generation. No alarm unless the policy makes it one.
 	UnacceptedEntry Cause = "unaccepted-entry"
@@ -257,6 +264,9 @@ var causes = map[Cause]cause{
 	PendingUnchecked:               {Inconclusive, "a reboot is pending, and not all that it leads to was checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
 	PendingAltered:                 {Drift, "a reboot is pending, and it leads to what no accepted release says", "Do not reboot: switch to a release that verifies first."},
 	OtherEntry:                     {Drift, "a boot entry leads to what no accepted release holds", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},
+	BootAltered:                    {Drift, "the boot loader starts something else than the system that it names", "Keep the boot partition as evidence; remove its kernels and write it anew from a release that verifies, and find out who could write to it."},
+	BootUnchecked:                  {Inconclusive, "what the boot loader starts could not all be checked", "See the detail; until it is mended, nothing is known of these bytes."},
+	LoaderUnknown:                  {Notice, "a boot loader that is of no accepted release", "Compare it with what installed it: it starts before everything that is checked. Signed or older loaders are as unknown as others' are."},
 	UnacceptedEntry:                {Notice, "the boot menu offers what no accepted release holds", "Nothing to do where older generations are kept on purpose; otherwise delete them (nix-env --delete-generations) and write the menu anew."},
 	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
 	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},

@@ -62,7 +62,14 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) {
 			return
 		}
 		t.Checked++
-		r.judgeEntry(ctx, &entries[i], names[entries[i].Dir]+"/"+entries[i].Name())
+		e := &entries[i]
+		r.judgeEntry(ctx, &bootFiles{
+			run: r, tier: t, dir: dirs[e.Dir], dirName: names[e.Dir], entry: e, name: names[e.Dir] + "/" + e.Name(),
+		})
+	}
+	r.checkBootedLine(entries)
+	for i, dir := range dirs {
+		r.checkLoaders(ctx, t, dir, names[i])
 	}
 }
 
@@ -90,7 +97,8 @@ func (r *run) loaderVariables() bootloader.Variables {
 
 // judgeEntry judges where an entry of the boot menu leads, and notes it for the
 // contents tier.
-func (r *run) judgeEntry(ctx context.Context, e *bootloader.Entry, name string) {
+func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
+	e, name := b.entry, b.name
 	values := initOf(e.Options)
 	if len(values) == 0 {
 		why := e.Foreign
@@ -130,6 +138,13 @@ func (r *run) judgeEntry(ctx context.Context, e *bootloader.Entry, name string) 
 			continue
 		}
 		l.release = release
+		b.release, b.system = release, p
+		switch b.compare(ctx) {
+		case report.BootAltered:
+			l.odd = report.BootAltered
+		case report.BootUnchecked:
+			l.unchecked = true
+		}
 		if e.Default && release != r.chosen {
 			l.pending = report.Finding{
 				Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
@@ -234,4 +249,80 @@ func (r *run) isGeneration(p closure.StorePath) (string, error) {
 		}
 	}
 	return r.generations[p], nil
+}
+
+// checkLoaders compares the boot loaders on an EFI system partition with
+// systemd-boot as the accepted releases have it, and names what is none of these.
+func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootloader.Dir, dirName string) {
+	const most = 100
+	for _, place := range []string{"EFI/systemd", "EFI/BOOT"} {
+		names, err := dir.Names(place, most)
+		if err != nil {
+			continue // a loader that can't be read is none that the firmware finds
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if !strings.HasSuffix(strings.ToLower(name), ".efi") || ctx.Err() != nil {
+				continue
+			}
+			t.Checked++
+			shown := path.Join(dirName, place, name)
+			switch known, err := r.isReleasedLoader(ctx, dir, path.Join(place, name)); {
+			case ctx.Err() != nil:
+			case err != nil:
+				r.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: shown, Detail: err.Error()})
+			case !known:
+				r.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: shown})
+			}
+		}
+	}
+}
+
+// isReleasedLoader reports whether a file is the systemd-boot of a path of an accepted
+// release, as it lies in the store. Only of those that the contents tier hashes: of
+// another one nobody knows what lies there.
+func (r *run) isReleasedLoader(ctx context.Context, dir bootloader.Dir, name string) (bool, error) {
+	const efiDir = "lib/systemd/boot/efi"
+	got, err := dir.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer got.Close()
+	for _, c := range r.ledTo() {
+		for _, info := range c.manifest.Paths {
+			if !strings.HasPrefix(info.Path.Name(), "systemd-") {
+				continue
+			}
+			files, err := r.store.EntriesOf(info.Path, efiDir, maxLoaders)
+			if err != nil {
+				continue // it is another part of systemd, or not there
+			}
+			for _, file := range files {
+				if !strings.HasPrefix(file, "systemd-boot") || !strings.HasSuffix(file, ".efi") {
+					continue
+				}
+				same, err := r.sameFile(ctx, info.Path, efiDir+"/"+file, got)
+				if err != nil || same {
+					return same, err
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+// maxLoaders bounds the files in systemd's directory of boot loaders.
+const maxLoaders = 100
+
+func (r *run) sameFile(ctx context.Context, p closure.StorePath, rel string, got bootloader.File) (bool, error) {
+	want, err := r.store.OpenFile(p, rel)
+	if err != nil {
+		return false, err
+	}
+	defer want.Close()
+	if want.Size() != got.Size() {
+		return false, nil
+	}
+	at, err := firstDifference(ctx, want, got, got.Size())
+	return at < 0 && err == nil, err
 }

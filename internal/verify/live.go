@@ -131,7 +131,8 @@ const maxCommandLine = 64 << 10
 // /run/booted-system was made by the system that booted, this by the loader.
 func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
-	values, err := commandLineInit(kernelCommand)
+	line, values, err := commandLineInit(kernelCommand)
+	r.bootedLine = line
 	if err != nil {
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error(), ConsequenceOf: r.withoutProc(report.TierLive)})
 		return
@@ -150,19 +151,19 @@ func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
 	}
 }
 
-// commandLineInit returns what the command line in the file name may have
+// commandLineInit returns the command line in the file name, and what it may have
 // booted: one value where all who read it agree.
-func commandLineInit(name string) ([]string, error) {
+func commandLineInit(name string) (line string, values []string, err error) {
 	// Containers mount files of their own there.
-	line, err := hostfile.ReadSmall(name, maxCommandLine)
+	data, err := hostfile.ReadSmall(name, maxCommandLine)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	values := initOf(string(line))
-	if len(values) == 0 {
-		return nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
+	line = string(data)
+	if values = initOf(line); len(values) == 0 {
+		return line, nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
 	}
-	return values, nil
+	return line, values, nil
 }
 
 // initOf returns what a command line may boot: one value where all who read it

@@ -38,7 +38,7 @@ func TestCommandLineInit(t *testing.T) {
 		if err := os.WriteFile(name, []byte(c.line), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := commandLineInit(name)
+		_, got, err := commandLineInit(name)
 		if !slices.Equal(got, c.want) || (err != nil) != (c.want == nil) {
 			t.Errorf("%.60q: got %q, %v; want %q", c.line, got, err, c.want)
 		}
@@ -55,7 +55,7 @@ func TestCommandLineIsFile(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if got, err := commandLineInit(name); err == nil {
+			if _, got, err := commandLineInit(name); err == nil {
 				t.Errorf("%s: got %q, want an error", name, got)
 			}
 		}()

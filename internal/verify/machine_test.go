@@ -388,3 +388,11 @@ func otherHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// read returns what a file of the machine has.
+func (m *machine) read(name string) string {
+	m.t.Helper()
+	text, err := os.ReadFile(m.path(name))
+	m.must(err)
+	return string(text)
+}

@@ -19,8 +19,10 @@ type lead struct {
 	// release is nil where no accepted release holds the system, or where that is
 	// not known.
 	release *candidate
-	// odd is the cause of the drift that was found here.
-	odd report.Cause
+	// odd is the cause of the drift that was found here; unchecked says that
+	// something of it could not be looked at.
+	odd       report.Cause
+	unchecked bool
 }
 
 // audit is what the contents tier hashes: the paths of the release compared with,
@@ -33,14 +35,21 @@ type audit struct {
 	of    [][]*candidate // which releases say so of each of paths
 }
 
-// audited returns what the contents tier is to hash.
-func (r *run) audited() *audit {
-	a := &audit{releases: []*candidate{r.chosen}}
+// ledTo returns the accepted releases that the machine can come to run, as far as that
+// is known so far, with the one compared with as the first.
+func (r *run) ledTo() []*candidate {
+	out := []*candidate{r.chosen}
 	for _, l := range r.leads {
-		if l.release != nil && !slices.Contains(a.releases, l.release) {
-			a.releases = append(a.releases, l.release)
+		if l.release != nil && !slices.Contains(out, l.release) {
+			out = append(out, l.release)
 		}
 	}
+	return out
+}
+
+// audited returns what the contents tier is to hash.
+func (r *run) audited() *audit {
+	a := &audit{releases: r.ledTo()}
 	type said struct {
 		info closure.PathInfo
 		by   *candidate
@@ -141,6 +150,8 @@ func (r *run) stateOf(l *lead) systemState {
 		return systemState{differs, l.odd}
 	case l.release == nil:
 		return systemState{}
+	case l.unchecked:
+		return graver(systemState{}, r.systems[l.release])
 	}
 	return r.systems[l.release]
 }

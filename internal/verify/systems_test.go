@@ -26,6 +26,8 @@ type twoSystems struct {
 	*machine
 	next *closure.Manifest
 	v    *Verifier
+	// line is the kernel's command line, as far as a test has one.
+	line string
 }
 
 func newTwoSystems(t *testing.T) *twoSystems {

@@ -122,6 +122,9 @@ type run struct {
 	leads   []lead
 	systems map[*candidate]systemState
 	audit   *audit // nil until the contents tier
+	// bootedLine is the command line of the kernel that runs, "" where it is not
+	// known.
+	bootedLine string
 	// generations are the links of system profiles, by where they lead; nil until
 	// they are asked for.
 	generations map[closure.StorePath]string

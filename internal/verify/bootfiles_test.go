@@ -1,0 +1,192 @@
+package verify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+var kernelPath, initrdPath = object("k", "linux-6.12"), object("j", "initrd-linux")
+
+// newBootable is a machine with two systems that have kernels, as NixOS lays them out.
+func newBootable(t *testing.T) *twoSystems {
+	t.Helper()
+	m := newTwoSystems(t)
+	m.write(string(kernelPath)+"/bzImage", strings.Repeat("kernel", 100_000))
+	m.write(string(kernelPath)+"/dtbs/acme/board.dtb", "a device tree")
+	m.write(string(initrdPath)+"/initrd", "initrd")
+	shared := []closure.PathInfo{m.manifest.Paths[0], m.manifest.Paths[1], m.manifest.Paths[2], m.info(kernelPath), m.info(initrdPath)}
+	build := func(manifest *closure.Manifest, own ...closure.PathInfo) {
+		p := manifest.Toplevel.OutPath
+		m.link(string(p)+"/kernel", string(kernelPath)+"/bzImage")
+		m.link(string(p)+"/initrd", string(initrdPath)+"/initrd")
+		m.link(string(p)+"/dtbs", string(kernelPath)+"/dtbs")
+		m.write(string(p)+"/kernel-params", "loglevel=4 "+p.Name())
+		refs := []closure.StorePath{lib, src, kernelPath, initrdPath}
+		for _, info := range own {
+			refs = append(refs, info.Path)
+		}
+		slices.Sort(refs)
+		manifest.Paths = append(append(slices.Clone(shared), own...), m.info(p, refs...))
+		slices.SortFunc(manifest.Paths, func(a, b closure.PathInfo) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	}
+	build(m.manifest)
+	build(m.next, m.info(tool))
+	was := m.manifest
+	m.files = nil
+	m.publish(testTag)
+	m.manifest = m.next
+	m.publish(nextTag)
+	m.manifest = was
+	m.remove("/nix/var/nix/db")
+	all := slices.Clone(m.manifest.Paths)
+	for _, info := range m.next.Paths {
+		if !slices.ContainsFunc(all, func(has closure.PathInfo) bool { return has.Path == info.Path }) {
+			all = append(all, info)
+		}
+	}
+	m.register(all...)
+	return m
+}
+
+func bootName(p closure.StorePath, rest string) string { return p.Base() + "-" + rest }
+
+// systemdBoot lays out /boot for both systems as systemd-boot-builder does, the first
+// as the default.
+func (m *twoSystems) systemdBoot() {
+	m.write("/boot/EFI/nixos/"+bootName(kernelPath, "bzImage.efi"), strings.Repeat("kernel", 100_000))
+	m.write("/boot/EFI/nixos/"+bootName(initrdPath, "initrd.efi"), "initrd")
+	for n, p := range []closure.StorePath{nextTop, top} {
+		m.write(fmt.Sprintf("/boot/loader/entries/nixos-generation-%d.conf", n+1), fmt.Sprintf(
+			"title NixOS\nsort-key nixos\nversion Generation %d NixOS\nlinux /EFI/nixos/%s\ninitrd /EFI/nixos/%s\noptions init=%s/init loglevel=4 %s\n",
+			n+1, bootName(kernelPath, "bzImage.efi"), bootName(initrdPath, "initrd.efi"), p, p.Name()))
+	}
+	m.write("/boot/loader/loader.conf", "timeout 5\ndefault nixos-generation-2.conf\n")
+}
+
+// grub does the same as install-grub.pl does.
+func (m *twoSystems) grub() {
+	m.write("/boot/kernels/"+bootName(kernelPath, "bzImage"), strings.Repeat("kernel", 100_000))
+	m.write("/boot/kernels/"+bootName(initrdPath, "initrd"), "initrd")
+	text := "search --set=drive1 --fs-uuid AAAA-BBBB\nset default=0\n"
+	for n, p := range []closure.StorePath{top, nextTop} {
+		text += fmt.Sprintf("menuentry \"NixOS %d\" --class nixos {\nsearch --set=drive1 --fs-uuid AAAA-BBBB\n  linux ($drive1)//kernels/%s init=%s/init loglevel=4 %s\n  initrd ($drive1)//kernels/%s\n}\n",
+			n, bootName(kernelPath, "bzImage"), p, p.Name(), bootName(initrdPath, "initrd"))
+	}
+	m.write("/boot/grub/grub.cfg", text)
+}
+
+// extlinux does the same as extlinux-conf-builder does.
+func (m *twoSystems) extlinux() {
+	m.write("/boot/nixos/"+bootName(kernelPath, "bzImage"), strings.Repeat("kernel", 100_000))
+	m.write("/boot/nixos/"+bootName(initrdPath, "initrd"), "initrd")
+	m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/board.dtb", "a device tree")
+	text := "DEFAULT nixos-default\nTIMEOUT 50\n"
+	for label, p := range map[string]closure.StorePath{"default": top, "1": nextTop} {
+		text += fmt.Sprintf("\nLABEL nixos-%s\n  LINUX ../nixos/%s\n  INITRD ../nixos/%s\n  APPEND init=%s/init loglevel=4 %s\n  FDTDIR ../nixos/%s\n",
+			label, bootName(kernelPath, "bzImage"), bootName(initrdPath, "initrd"), p, p.Name(), bootName(kernelPath, "dtbs"))
+	}
+	m.write("/boot/extlinux/extlinux.conf", text)
+}
+
+func TestBootFiles(t *testing.T) {
+	sd := func(p closure.StorePath, rest string) string { return "/boot/EFI/nixos/" + bootName(p, rest) }
+	replace := func(m *twoSystems, name, old, by string) {
+		m.write(name, strings.Replace(m.read(name), old, by, 1))
+	}
+	for _, test := range []struct {
+		name     string
+		layout   func(m *twoSystems)
+		do       func(m *twoSystems)
+		verdict  report.Verdict
+		findings []string
+	}{
+		{"systemd-boot", (*twoSystems).systemdBoot, nil, report.Verified, nil},
+		{"GRUB", (*twoSystems).grub, nil, report.Verified, nil},
+		{"extlinux", (*twoSystems).extlinux, nil, report.Verified, nil},
+		{"a byte in the kernel", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, sd(kernelPath, "bzImage.efi"), "kernel", "Kernel")
+		}, report.Drifted, []string{"boot-altered " + sd(kernelPath, "bzImage.efi") + " kernel"}},
+		{"the kernel is cut off", (*twoSystems).systemdBoot, func(m *twoSystems) { m.write(sd(kernelPath, "bzImage.efi"), "kernel") },
+			report.Drifted, []string{"boot-altered " + sd(kernelPath, "bzImage.efi") + " kernel"}},
+		{"more behind the initrd", (*twoSystems).systemdBoot, func(m *twoSystems) { m.write(sd(initrdPath, "initrd.efi"), "initrd, and evil") },
+			report.Drifted, []string{"boot-altered " + sd(initrdPath, "initrd.efi") + " initrd"}},
+		{"no initrd", (*twoSystems).systemdBoot, func(m *twoSystems) { m.remove(sd(initrdPath, "initrd.efi")) },
+			report.Drifted, []string{"boot-altered " + sd(initrdPath, "initrd.efi") + " initrd"}},
+		{"a link for the initrd", (*twoSystems).systemdBoot, func(m *twoSystems) { m.link(sd(initrdPath, "initrd.efi"), string(initrdPath)+"/initrd") },
+			report.Unsettled, []string{"boot-unchecked " + sd(initrdPath, "initrd.efi") + " initrd"}},
+		{"another option", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, "/boot/loader/entries/nixos-generation-2.conf", "loglevel=4", "loglevel=4 rd.break")
+		}, report.Drifted, []string{"boot-altered /boot/loader/entries/nixos-generation-2.conf options"}},
+		{"a second initrd", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, "/boot/loader/entries/nixos-generation-2.conf", "options", "initrd /evil\noptions")
+		}, report.Drifted, []string{"boot-altered /boot/loader/entries/nixos-generation-2.conf initrd"}},
+		{"a device tree that no system has", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, "/boot/loader/entries/nixos-generation-2.conf", "options", "devicetree /evil.dtb\noptions")
+		}, report.Drifted, []string{"boot-altered /boot/loader/entries/nixos-generation-2.conf devicetree"}},
+		{"the kernel of another", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/nixos/evil.efi", "evil")
+			replace(m, "/boot/loader/entries/nixos-generation-1.conf", bootName(kernelPath, "bzImage.efi"), "evil.efi")
+		}, report.Drifted, []string{"boot-altered /boot/EFI/nixos/evil.efi kernel"}},
+		{"init= of the other system", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, "/boot/loader/entries/nixos-generation-1.conf", string(nextTop), string(top))
+		}, report.Drifted, []string{"boot-altered /boot/loader/entries/nixos-generation-1.conf options"}},
+		{"booted so", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.line = `initrd=\EFI\nixos\i.efi init=` + string(top) + "/init loglevel=4 " + top.Name() + "\n"
+		}, report.Verified, nil},
+		{"booted with another option", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.line = "init=" + string(top) + "/init loglevel=4 " + top.Name() + " rd.break\n"
+		}, report.Drifted, []string{"boot-altered /proc/cmdline options"}},
+		{"booted before an entry was altered", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.line = "init=" + string(top) + "/init loglevel=4 " + top.Name() + "\n"
+			replace(m, "/boot/loader/entries/nixos-generation-2.conf", "loglevel=4", "loglevel=4 rd.break")
+		}, report.Drifted, []string{"boot-altered /boot/loader/entries/nixos-generation-2.conf options"}},
+		{"a loader of nobody", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/systemd/systemd-bootx64.efi", "MZ, and evil")
+		}, report.Verified, []string{"loader-unknown /boot/EFI/systemd/systemd-bootx64.efi"}},
+		{"a byte in the kernel, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			replace(m, "/boot/kernels/"+bootName(kernelPath, "bzImage"), "kernel", "Kernel")
+		}, report.Drifted, []string{"boot-altered /boot/kernels/" + bootName(kernelPath, "bzImage") + " kernel"}},
+		{"the kernel lies elsewhere, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			replace(m, "/boot/grub/grub.cfg", "($drive1)//kernels/", "($drive1)/evil/kernels/")
+		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS 0 kernel"}},
+		{"the kernel in the store, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			m.write("/boot/grub/grub.cfg", strings.ReplaceAll(m.read("/boot/grub/grub.cfg"), "//kernels/"+bootName(kernelPath, "bzImage"), string(kernelPath)+"/bzImage"))
+		}, report.Verified, nil},
+		{"another kernel in the store, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			replace(m, "/boot/grub/grub.cfg", "//kernels/"+bootName(kernelPath, "bzImage"), string(kernelPath)+"/evil")
+		}, report.Drifted, []string{"boot-altered /boot/grub/grub.cfg: NixOS 0 kernel"}},
+		{"a byte in a device tree, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
+			m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/board.dtb", "A device tree")
+		}, report.Drifted, []string{"boot-altered /boot/nixos/" + bootName(kernelPath, "dtbs") + "/acme/board.dtb devicetree"}},
+		{"a further device tree, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
+			m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/evil.dtb", "evil")
+		}, report.Drifted, []string{"boot-altered /boot/nixos/" + bootName(kernelPath, "dtbs") + "/acme/evil.dtb devicetree"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newBootable(t)
+			test.layout(m)
+			if test.do != nil {
+				test.do(m)
+			}
+			r := m.runMenu(t.Context())
+			if got := r.Verdict(); got != test.verdict {
+				t.Errorf("verdict %s, want %s", got, test.verdict)
+			}
+			var got []string
+			for _, f := range r.Findings {
+				got = append(got, strings.TrimSpace(strings.Join([]string{string(f.Cause), f.Path, f.Field}, " ")))
+			}
+			if !slices.Equal(got, test.findings) {
+				t.Errorf("findings\n\t%q\nwant\n\t%q", got, test.findings)
+				for _, f := range r.Findings {
+					t.Logf("%+v", f)
+				}
+			}
+		})
+	}
+}
