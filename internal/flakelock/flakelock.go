@@ -3,7 +3,6 @@
 package flakelock
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -65,12 +64,10 @@ type locked struct {
 	Type    string `json:"type"`
 	Path    string `json:"path"`
 	NarHash string `json:"narHash"`
-	// Name is what the store path is called; empty for "source".
-	Name  string `json:"name"`
-	Owner string `json:"owner"`
-	Repo  string `json:"repo"`
-	URL   string `json:"url"`
-	Rev   string `json:"rev"`
+	Owner   string `json:"owner"`
+	Repo    string `json:"repo"`
+	URL     string `json:"url"`
+	Rev     string `json:"rev"`
 }
 
 // ref returns where n comes from.
@@ -155,11 +152,7 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
 		}
-		p, err := dir.Parse(string(dir.SourcePath(h, cmp.Or(n.Locked.Name, "source"))))
-		if err != nil {
-			return nil, fmt.Errorf("lock file: input %q: %w", clip(name), err)
-		}
-		inputs = append(inputs, Input{Name: name, Path: p, Hash: h, Ref: n.ref()})
+		inputs = append(inputs, Input{Name: name, Path: dir.SourcePath(h, "source"), Hash: h, Ref: n.ref()})
 	}
 	if len(unlocked) > 0 {
 		return nil, &UnlockedError{Inputs: unlocked}

@@ -67,7 +67,6 @@ func lockedInputs() []lockedInput {
 		{name: "directory", ref: attrs{"type": "github", "owner": "o", "repo": "d", "dir": "sub"}, locked: attrs{"rev": rev(8), "lastModified": 2}, source: "a", inputs: attrs{"aside": "aside"}},
 		{name: "aside", ref: attrs{"type": "path", "path": "../within"}, parent: []string{"directory"}, of: "directory"},
 		{name: "data-directory", ref: attrs{"type": "github", "owner": "o", "repo": "e", "dir": "sub"}, locked: attrs{"rev": rev(9), "lastModified": 2}, source: "a", data: true},
-		{name: "named", ref: attrs{"type": "tarball", "url": "https://x.example/named.tar.gz", "name": "named"}, locked: attrs{"lastModified": 3}, source: "named"},
 		{name: "old", ref: github("old"), locked: attrs{"rev": rev(10), "lastModified": 3}, source: "a", info: attrs{"lastModified": 1600000000}},
 		{name: "relative", ref: attrs{"type": "path", "path": "./part"}, parent: []string{}, inputs: attrs{"up": "up"}},
 		{name: "up", ref: attrs{"type": "path", "path": "../other"}, parent: []string{"relative"}, of: "relative"},
@@ -97,12 +96,6 @@ func nixLiteral(attrs map[string]any) string {
 // makeSource puts files into the store of h, and returns what is there.
 func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closure.StorePath, nar.Hash) {
 	t.Helper()
-	return makeSourceAs(t, h, "source", files)
-}
-
-// makeSourceAs has the store path of another name.
-func makeSourceAs(t *testing.T, h *testhost.Host, as string, files map[string]string) (closure.StorePath, nar.Hash) {
-	t.Helper()
 	base := t.TempDir()
 	for name, text := range files {
 		file := filepath.Join(base, "source", name) // the source itself for ""
@@ -122,9 +115,9 @@ func makeSourceAs(t *testing.T, h *testhost.Host, as string, files map[string]st
 	}
 	const at = "/srv/adding"
 	h.Run("mkdir", "-p", at)
-	h.Push(filepath.Join(base, "source"), at+"/"+as)
-	p := closure.DefaultStoreDir.SourcePath(sum.Hash, as)
-	if got := h.Run("nix-store", "--add", at+"/"+as); got != string(p) {
+	h.Push(filepath.Join(base, "source"), at+"/source")
+	p := closure.DefaultStoreDir.SourcePath(sum.Hash, "source")
+	if got := h.Run("nix-store", "--add", at+"/source"); got != string(p) {
 		t.Fatalf("nix puts a source to %s, and not to %s", got, p)
 	}
 	h.Run("rm", "-r", at)
@@ -139,16 +132,11 @@ func TestLikeGetFlake(t *testing.T) {
 	hashes := make(map[string]nar.Hash)
 	var sources []string
 	for name, files := range map[string]map[string]string{
-		"a":     {"flake.nix": part, "sub/flake.nix": part, "within/flake.nix": part, "data": "a"},
-		"b":     {"flake.nix": part, "data": "b"},
-		"file":  {"": "a file"},
-		"named": {"flake.nix": part},
+		"a":    {"flake.nix": part, "sub/flake.nix": part, "within/flake.nix": part, "data": "a"},
+		"b":    {"flake.nix": part, "data": "b"},
+		"file": {"": "a file"},
 	} {
-		as := "source"
-		if name == "named" {
-			as = name
-		}
-		p, hash := makeSourceAs(t, h, as, files)
+		p, hash := makeSource(t, h, files)
 		hashes[name] = hash
 		sources = append(sources, p.Base())
 	}
@@ -212,6 +200,25 @@ func TestLikeGetFlake(t *testing.T) {
 			t.Errorf("input %s: %+v, and by Nix's own means %+v\n%s", name, got, want,
 				h.Run("sh", "-c", "cat "+scratch+"$1; echo; cat $2", "sh", got.DrvPath, want.DrvPath))
 		}
+	}
+	// What Nix refuses is refused: a name that the store path is to have.
+	flake, hash = makeSource(t, h, map[string]string{
+		"flake.nix": `{
+			inputs.named = { type = "tarball"; url = "https://x.example/named"; name = "source"; };
+			outputs = { self, named }: { nixosConfigurations.named.config.system.build.toplevel = derivation {
+				name = "x"; system = "x86_64-linux"; builder = "${named}"; }; };
+		}`,
+		"flake.lock": fmt.Sprintf(`{"version": 7, "root": "root", "nodes": {"root": {"inputs": {"named": "named"}}, "named": {
+			"locked": {"type": "tarball", "url": "https://x.example/named", "name": "source", "lastModified": 1, "narHash": %q},
+			"original": {"type": "tarball", "url": "https://x.example/named", "name": "source"}}}}`, hashes["a"]),
+	})
+	request := driverRequest{Dir: "/nix/store", Flake: flake.Base(), Inputs: sources, Configuration: "named"}
+	if got := driveOn(t, h, request); !strings.Contains(got.Error, "name") || got.DrvPath != "" {
+		t.Errorf("an input with a name: %+v", got)
+	}
+	request.Builtin = &Source{Path: flake, NarHash: hash}
+	if got := driveOn(t, h, request); !strings.Contains(got.Error, "name") || got.DrvPath != "" {
+		t.Errorf("an input with a name, by Nix's own means: %+v", got)
 	}
 }
 

@@ -44,9 +44,9 @@ let
   dirOfRelative = earlier || atLeast "2.36";
 
   fetch =
-    { name, narHash }:
+    narHash:
     builtins.fetchTarball {
-      inherit name;
+      name = "source";
       # Nothing is at this address. Nix would ask there if the path were not valid.
       url = "file:///source";
       sha256 = narHash;
@@ -85,10 +85,7 @@ let
   info =
     locked:
     {
-      outPath = fetch {
-        name = locked.name or "source";
-        inherit (locked) narHash;
-      };
+      outPath = fetch locked.narHash;
       inherit (locked) narHash;
     }
     // (if locked ? rev then { inherit (locked) rev; shortRev = substring 0 7 locked.rev; } else { })
@@ -144,6 +141,8 @@ let
       self
     else if isRelative name node then
       (parentOf node).source // (if earlier then { outPath = relative node; } else { })
+    else if node.locked ? name then
+      throw "flake.lock states a name of the input '${name}', which Nix does not take"
     else if !(node.locked ? narHash) then
       throw "flake.lock states no narHash of the input '${name}'"
     else if !(elem node.locked.narHash hashes) then
