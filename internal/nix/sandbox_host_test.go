@@ -220,7 +220,7 @@ func TestHostileFlakes(t *testing.T) {
 		tar -C /srv -cf /srv/secret.tar secret`, "sh", secret)
 	sum := sha256.Sum256([]byte(secret))
 	hash := "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
-	limits := Limits{CPU: 3 * time.Second, Memory: 4 << 30, Files: 256 << 20, Stall: time.Minute}
+	limits := Limits{CPU: 20 * time.Second, Memory: 4 << 30, Files: 256 << 20, Stall: 10 * time.Minute}
 	flakes := t.TempDir()
 	for i, f := range hostile {
 		dir := filepath.Join(flakes, fmt.Sprint(i))
@@ -246,9 +246,12 @@ func TestHostileFlakes(t *testing.T) {
 				h.Run("mkdir", "-p", "-m", "700", scratch)
 			}
 			limits := limits
-			if f.want == "out of memory" {
+			switch f.want {
+			case "out of memory":
 				// So little that a slow machine too reaches it before the other limit.
 				limits.Memory = 1 << 30
+			case "processor time":
+				limits.CPU = time.Second
 			}
 			a := driveOn(t, h, driverRequest{Dir: "/srv/flakes", Flake: fmt.Sprint(i), Configuration: "x", Limits: limits, Scratch: scratch})
 			if a.Error == "" || !strings.Contains(a.Error, f.want) {
