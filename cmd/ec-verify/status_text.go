@@ -276,12 +276,7 @@ func span(d time.Duration) string {
 	return d.String()
 }
 
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func count(n int, noun string) string { return plural(n, noun, noun+"s") }
 
 // verdictColor is green for verified, and yellow for what is no known verdict.
 func verdictColor(verdict report.Verdict) text.Color {

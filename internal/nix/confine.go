@@ -135,12 +135,11 @@ func (b Bind) mount() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(tree)
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+	if err := setMount(tree, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV); err != nil {
+		unix.Close(tree)
 		return err
 	}
-	return unix.MoveMount(tree, "", unix.AT_FDCWD, filepath.Clean(b.To), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return moveMount(tree, filepath.Clean(b.To))
 }
 
 // idle gives way to everything else on the machine: the processors, and disks

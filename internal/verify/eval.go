@@ -43,14 +43,11 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	if r.sourceDiff {
 		consequence = report.SourceAltered
 	}
-	note := ""
 	if got.DrvPath != want.DrvPath {
-		var explained bool
-		if explained, note = r.explainDrift(ctx, src, consequence); explained && consequence == "" {
+		explained, note := r.explainDrift(ctx, src, consequence)
+		if explained && consequence == "" {
 			consequence = report.DerivationDiffers
 		}
-	}
-	if got.DrvPath != want.DrvPath {
 		r.find(report.Finding{
 			Tier: report.TierEval, Cause: report.EvaluationDrift, Path: string(src.path), Field: "drvPath",
 			Want: string(want.DrvPath), Got: string(got.DrvPath), Detail: note, ConsequenceOf: consequence,
