@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"path/filepath"
+	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
@@ -40,8 +43,12 @@ as pathBase64.`,
 }
 
 func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error {
+	opts.Progress = new(nar.Progress)
+	var at atomic.Int64
+	defer a.watch(func() sample { return hashed(opts.Progress.Snapshot(), paths, int(at.Load())) })()
 	failed := 0
-	for _, path := range paths {
+	for i, path := range paths {
+		at.Store(int64(i))
 		sum, err := nar.HashPath(ctx, path, opts)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
@@ -61,6 +68,16 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 		return fmt.Errorf("%d of %d paths could not be hashed", failed, len(paths))
 	}
 	return nil
+}
+
+// hashed words one look at the hashing of paths, of which number at is under way.
+func hashed(c nar.Counts, paths []string, at int) sample {
+	s := sample{what: "hash", detail: fmt.Sprintf("%s in %s  %s", humanize.IBytes(uint64(max(c.Bytes, 0))), count(int(c.Files), "file"), report.Escape(filepath.Base(paths[at])))}
+	if n := len(paths); n > 1 {
+		s.done, s.total, s.items = int64(at), int64(n), true
+		s.detail = fmt.Sprintf("%d/%d paths  %s", at, n, s.detail)
+	}
+	return s
 }
 
 func (a *app) printHash(path string, sum nar.Sum) error {

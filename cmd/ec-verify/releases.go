@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 	"every.channel/ec-verify/internal/verify"
 )
@@ -21,7 +23,9 @@ func (a *app) releases(c config.Config, against string, offline, look bool) (fun
 	if err != nil {
 		return nil, err
 	}
-	finder, err := finder(c, nil, look)
+	progress := new(release.Progress)
+	progress.OnNotice(a.waits(offline))
+	finder, err := finder(c, progress, look)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +41,20 @@ func (a *app) releases(c config.Config, against string, offline, look bool) (fun
 		}
 		return out
 	}, nil
+}
+
+// waits returns what says on stderr for which source a run waits, and the first
+// time that it need not.
+func (a *app) waits(offline bool) func(line string) {
+	var once sync.Once
+	return func(line string) {
+		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(line))
+		if !offline {
+			once.Do(func() {
+				fmt.Fprintln(a.stderr, "ec-verify: --offline asks no source on a network, and compares with what release refresh has fetched")
+			})
+		}
+	}
 }
 
 // acceptedTags returns the tag of --against, and those that the configuration

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ func lookAt(s verify.Snapshot) sample {
 	case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
 		look.done, look.total, look.items = s.Rebuild.Done, s.Rebuild.Total, true
 		look.detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)
+		if current := s.Rebuild.Current; current != "" {
+			look.detail += "  " + strings.TrimSuffix(current.Name(), ".drv")
+		}
 	}
 	return look
 }

@@ -159,7 +159,7 @@ func (l *Loaded) decode(mistakes *Mistakes) error {
 	}
 	mistakes.More = mistakes.More || mistakes.full()
 	found := new(Mistakes)
-	l.Config.check(func(key, format string, args ...any) {
+	l.check(func(key, format string, args ...any) {
 		if mistakes.covers(key) {
 			return // it may follow from what was left out
 		}

@@ -310,5 +310,15 @@ func (r *run) findUnreached(t *report.Tier, s *rebuild.Summary, memory *rebuildM
 	case left == remembered, s.Sampled && left < s.Planned:
 		return nil
 	}
-	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %s not reached, nor rebuilt within %s by earlier runs", left-remembered, were(s.Planned, "derivation"), days(r.Policy.Rebuild))}
+	return &failure{cause: report.BudgetSpent, err: fmt.Errorf("%d of %s not reached, nor rebuilt within %s by earlier runs%s",
+		left-remembered, were(s.Planned, "derivation"), days(r.Policy.Rebuild), moreRuns(left-remembered, s.Planned-left))}
+}
+
+// moreRuns says how many more runs such as this one, which reached so many, the
+// rest takes; "" where it reached none.
+func moreRuns(rest, reached int) string {
+	if reached <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("; with this budget, about %s to go", quantity((rest+reached-1)/reached, "more run"))
 }

@@ -94,7 +94,7 @@ func TestRebuiltByAndBy(t *testing.T) {
 		r := v.Verify(t.Context(), nil)
 		if n < 4 {
 			expect(t, r, report.Unsettled, "budget-spent")
-			if d := r.Findings[0].Detail; d != fmt.Sprintf("%d of 4 derivations were not reached, nor rebuilt within 90 days by earlier runs", 4-n) {
+			if d := r.Findings[0].Detail; d != fmt.Sprintf("%d of 4 derivations were not reached, nor rebuilt within 90 days by earlier runs%s", 4-n, moreRuns(4-n, 1)) {
 				t.Errorf("run %d: %s", n, d)
 			}
 			continue
@@ -191,4 +191,15 @@ func TestUnavailableFollowsFromNothing(t *testing.T) {
 		}
 	}
 	t.Error("there is no finding about it")
+}
+
+func TestMoreRuns(t *testing.T) {
+	for _, tc := range []struct {
+		rest, reached int
+		want          string
+	}{{38, 3, "; with this budget, about 13 more runs to go"}, {1, 3, "; with this budget, about 1 more run to go"}, {4, 0, ""}} {
+		if got := moreRuns(tc.rest, tc.reached); got != tc.want {
+			t.Errorf("%d after %d: %q, want %q", tc.rest, tc.reached, got, tc.want)
+		}
+	}
 }
