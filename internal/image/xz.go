@@ -133,7 +133,8 @@ func (x *xzBlocks) chunk() error {
 	if err != nil {
 		return noEOF(err)
 	}
-	control, size := head[0], 0
+	control := head[0]
+	var size int
 	switch {
 	case control == 0:
 		x.data++

@@ -178,7 +178,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err != nil {
 		return Record{}, err
 	}
-	defer hostfile.RemoveTree(dir)
+	defer func() { _ = hostfile.RemoveTree(dir) }() // or the next run does, which says so
 	// Whole and checked before a byte of it is unpacked. What a run has fetched
 	// that broke off is taken up again.
 	fetched := filepath.Join(s.Dir, fetchedName)
