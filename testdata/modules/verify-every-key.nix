@@ -21,6 +21,7 @@
         accept = [ "latest" ];
         tokenFile = "/var/lib/secrets/token";
         grace = "72h";
+        noticeBefore = "336h";
         keep = 2;
       };
       trust = {
