@@ -177,7 +177,8 @@ func (h *Hasher) cut(f *frame) (last string, err error) {
 		}
 		kept++
 	}
-	f.more = f.more || kept < len(names)
+	// Also where all are kept: those that are still to be listed may follow.
+	f.more = true
 	clear(names[kept:])
 	h.names = h.names[:f.first+kept]
 	return names[kept-1].name, nil
