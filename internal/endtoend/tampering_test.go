@@ -38,6 +38,7 @@ func TestMounts(t *testing.T) {
 		m.verify().expect(t, "drifted", 1, "mounted-over "+path,
 			"disk-altered "+path+" .program:removed bin:removed bin/program-01:removed")
 	})
+	t.Run("explained", func(t *testing.T) { explained(t, m, path) })
 	t.Run("the whole store, and beside it", func(t *testing.T) {
 		m.Run("mount", "--bind", "/nix/store", "/nix/store")
 		m.Run("sh", "-c", "mkdir /nix/store/.other && mount --bind /root/copy /nix/store/.other")
