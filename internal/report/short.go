@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,10 @@ func (r *Report) Brief() string {
 		against = fmt.Sprintf("%s (%s)", Escape(r.Release.Tag), Escape(r.Configuration))
 	}
 	counts, _ := r.primary()
+	if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == OtherRelease }) {
+		// Then Release is the one that the machine runs.
+		against = fmt.Sprintf("runs %s, not %s", against, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
+	}
 	s := fmt.Sprintf("%s: %s", r.Verdict(), against)
 	if n := counts[Drift]; n > 0 {
 		s += ", " + quantity(n, "difference")

@@ -139,4 +139,10 @@ func TestBrief(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+	other := verified()
+	other.Against = "boot-v2026.03.07, boot-v2026.03.01"
+	other.Findings = []Finding{{Tier: TierLive, Cause: OtherRelease}}
+	if got, want := other.Brief(), "drifted: runs boot-v2026.02.28 (ec-runner-x86_64), not boot-v2026.03.07 or boot-v2026.03.01, 1 difference"; got != want {
+		t.Errorf("another release: %q, want %q", got, want)
+	}
 }
