@@ -79,7 +79,10 @@ in
           };
           machine.parts = mkOption {
             type = types.listOf types.str;
-            default = [ "etc" ];
+            default = [
+              "etc"
+              "code"
+            ];
             description = "Parts of the running machine that are checked beside its store: `docs/coverage.md`. They give the verifying units the capabilities to look at other processes.";
           };
           release.source = mkOption {
@@ -247,7 +250,10 @@ in
             }
             # The machine as its first process sees it.
             // lib.optionalAttrs (cfg.settings.machine.parts != [ ]) {
-              CapabilityBoundingSet = [ "CAP_SYS_PTRACE" ];
+              CapabilityBoundingSet = [
+                "CAP_SYS_PTRACE"
+                "CAP_CHECKPOINT_RESTORE"
+              ];
             };
         })
         // {

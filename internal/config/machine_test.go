@@ -7,7 +7,7 @@ import (
 
 func TestMachineRefuses(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
-		{`{"parts": ["etc", "all"]}`, `machine.parts[1]: "all" is not a part of a machine: want one of etc`},
+		{`{"parts": ["etc", "all"]}`, `machine.parts[1]: "all" is not a part of a machine: want one of etc, units, code`},
 		{`{"allow": [{"match": "/etc/x"}]}`, "machine.allow[0]: reason: want the reason"},
 		{`{"allow": [{"reason": "r"}]}`, "machine.allow[0]: match: want a path"},
 		{`{"allow": [{"match": "/", "reason": "r"}]}`, `machine.allow[0]: match: "/" would allow everything`},

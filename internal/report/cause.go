@@ -182,6 +182,13 @@ const (
 	// AccountAltered: somebody can log in, or become root, whom the accepted system
 	// does not let in.
 	AccountAltered Cause = "account-altered"
+	// UnitUnknown: a unit, a part of one, or a generator is in effect, or lies where the
+	// service manager finds it, and is not of the accepted system.
+	UnitUnknown Cause = "unit-unknown"
+	// UnitStale: the service manager has a unit as it read it before its file changed.
+	UnitStale Cause = "unit-stale"
+	// CodeUnknown: code runs that is not a file of the accepted system.
+	CodeUnknown Cause = "code-unknown"
 	// MachineUnseen: a part of the running machine could not be looked at.
 	MachineUnseen Cause = "machine-unseen"
 	// MachineElsewhere: the running machine can't be looked at, since a disk is.
@@ -304,6 +311,9 @@ var causes = map[Cause]cause{
 	EtcAltered:                     {Drift, "an entry of /etc is not the release's", "Find out who changed it, and have the accepted system make it anew: switch to it, or boot."},
 	FileUnknown:                    {Drift, "a file that the release does not put there", "Find out who put it there and what it is for; remove it, or allow it in machine.allow with the reason."},
 	AccountAltered:                 {Drift, "somebody can log in whom the release does not let in", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
+	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
+	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
+	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
 	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be looked at", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
 	MachineElsewhere:               {Notice, "the running machine can't be looked at from here", "Run on the machine itself for the whole answer."},
 	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason stands."},

@@ -178,7 +178,7 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 		w, ours := e.wants[at]
 		if ours && !w.free {
 			e.judge(at, w, &st)
-		} else if !knownEtc(at) && !(ours && w.free) {
+		} else if !ours && !knownEtc(at) {
 			if err := e.unknown(ctx, at, &st); err != nil {
 				return err
 			}
@@ -294,10 +294,8 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 		}
 		f.Got = count.String()
 	case unix.S_IFLNK:
-		target, err := l.m.Store.Target(name)
-		if err != nil {
-			return nil // gone
-		}
+		// One that is gone meanwhile is not there at the second look.
+		target, _ := l.m.Store.Target(name)
 		f.Got = "a link to " + target
 	case unix.S_IFREG:
 		f.Got = fmt.Sprintf("a file of %d bytes, mode %04o, owner %d", st.Size, st.Mode&0o7777, st.Uid)
@@ -413,16 +411,23 @@ func notable(name string) string {
 // knownEtc reports whether an entry of /etc is one that a running NixOS has beside
 // those of its configuration. Those that say who may log in are looked into.
 func knownEtc(at string) bool {
+	for _, file := range accountFiles {
+		// With the copies that are there while, and after, it is written.
+		if rest, ok := strings.CutPrefix(at, file); ok && (rest == "" || slices.Contains([]string{"-", "+", ".lock", ".tmp"}, rest) ||
+			strings.HasPrefix(rest, ".") && strings.Trim(rest[1:], "0123456789") == "") {
+			return true
+		}
+	}
 	return wholeEtc(at) || slices.ContainsFunc(knownNames, func(pattern string) bool {
 		ok, _ := path.Match(pattern, at)
 		return ok
 	})
 }
 
+var accountFiles = []string{"passwd", "group", "shadow", "gshadow", "subuid", "subgid"}
+
 var knownNames = []string{
 	"static", "NIXOS", ".clean", ".pwd.lock", ".updated", // of the activation
-	"passwd", "passwd-", "group", "group-", "shadow", "shadow-", "gshadow", "gshadow-",
-	"subuid", "subuid-", "subgid", "subgid-",
 	"machine-id", "machine-info", "hostid", "hostname", "adjtime", "localtime", "mtab",
 	"resolv.conf", "resolv.conf.bak", "resolv.conf.head",
 	"ssh", "ssh/ssh_host_*_key", "ssh/ssh_host_*_key.pub",

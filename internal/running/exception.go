@@ -14,7 +14,7 @@ import (
 type Exception struct {
 	// Match is the path of a finding, or "PATH:FIELD" for one that has a field. It
 	// may have the wildcards of [path.Match]; one that ends in a slash matches the
-	// directory and everything beneath it.
+	// directory and everything beneath it, but nothing about a field.
 	Match string `json:"match"`
 	// Reason says why, in a line for people.
 	Reason string `json:"reason"`
@@ -82,7 +82,8 @@ func (m *Machine) excusedBy(f report.Finding) int {
 		name += ":" + f.Field
 	}
 	for i := range m.Allow {
-		if e := &m.Allow[i]; !e.over(m.Now) && e.matches(name) {
+		e := &m.Allow[i]
+		if !e.over(m.Now) && (f.Field == "" || !strings.HasSuffix(e.Match, "/")) && e.matches(name) {
 			return i
 		}
 	}

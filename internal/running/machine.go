@@ -26,6 +26,11 @@ type Machine struct {
 	// Toplevel is the accepted system, Paths its closure in ascending order.
 	Toplevel closure.StorePath
 	Paths    []closure.PathInfo
+	// Hashed are the paths, in ascending order, of all accepted systems that the
+	// machine can come to run: what runs may be of one that was booted.
+	Hashed []closure.PathInfo
+	// LoadedUnits returns what the service manager has loaded.
+	LoadedUnits func(context.Context) (*Units, error)
 	// Allow lists what is known to differ.
 	Allow []Exception
 	// Now is the time by which exceptions end.
@@ -50,6 +55,8 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"etc", (*Machine).checkEtc},
+		{"units", (*Machine).checkUnits},
+		{"code", (*Machine).checkCode},
 	}
 }
 
@@ -132,6 +139,15 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 // is not told file by file.
 const maxFindings = 1000
 
+// maxTold bounds how many differences are told apart.
+const maxTold = 20_000
+
+// errChanging says that what was looked at changed meanwhile, as a whole.
+var errChanging = errors.New("it changed while it was looked at, again and again")
+
+// maxAttempts bounds how often such a look is begun anew.
+const maxAttempts = 5
+
 // look is one look at one part.
 type look struct {
 	m        *Machine
@@ -140,11 +156,19 @@ type look struct {
 	more     int // findings beyond maxFindings
 	notSeen  []string
 	used     []int // how often each exception was needed
+	told     map[string]bool
 }
 
 func (m *Machine) look(ctx context.Context, p part) (*look, error) {
-	l := &look{m: m, used: make([]int, len(m.Allow))}
-	if err := p.check(m, ctx, l); err != nil {
+	var l *look
+	var err error
+	for range maxAttempts {
+		l = &look{m: m, used: make([]int, len(m.Allow)), told: map[string]bool{}}
+		if err = p.check(m, ctx, l); !errors.Is(err, errChanging) {
+			break
+		}
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return l, ctx.Err()
 		}
@@ -156,8 +180,15 @@ func (m *Machine) look(ctx context.Context, p part) (*look, error) {
 	return l, nil
 }
 
-// find adds a finding, unless an exception allows it.
+// find adds a finding, once, unless an exception allows it.
 func (l *look) find(f report.Finding) {
+	key := string(f.Cause) + "\x00" + f.Path + "\x00" + f.Field
+	if l.told[key] {
+		return
+	}
+	if len(l.told) < maxTold {
+		l.told[key] = true
+	}
 	if i := l.m.excusedBy(f); i >= 0 {
 		l.used[i]++
 		return
@@ -189,8 +220,13 @@ func (l *look) keep(earlier *look) {
 }
 
 // ofRelease reports whether p is a path of the accepted system.
-func (m *Machine) ofRelease(p closure.StorePath) bool {
-	_, ok := slices.BinarySearchFunc(m.Paths, p, func(info closure.PathInfo, p closure.StorePath) int {
+func (m *Machine) ofRelease(p closure.StorePath) bool { return in(m.Paths, p) }
+
+// hashed reports whether p is a path of an accepted system that may run.
+func (m *Machine) hashed(p closure.StorePath) bool { return in(m.Hashed, p) }
+
+func in(paths []closure.PathInfo, p closure.StorePath) bool {
+	_, ok := slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
 		return strings.Compare(string(info.Path), string(p))
 	})
 	return ok

@@ -61,18 +61,28 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	}
 	m := running.Machine{
 		Store: store, Toplevel: r.manifest.Toplevel.OutPath, Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
+		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
 	t.Checked = result.Checked
 	for _, f := range result.Findings {
 		f.Tier = tierMachine
-		if f.Cause == report.EtcAltered || strings.HasPrefix(f.Got, "a link to /etc/static/") {
+		if ofSystem(&f, r.StoreDir) {
 			f.ConsequenceOf = r.otherSystem()
 		}
 		r.find(f)
 	}
 	t.Why = machineWhy(r.Machine.Parts, result)
 	return err
+}
+
+// ofSystem reports whether a finding is explained where another system runs.
+func ofSystem(f *report.Finding, store closure.StoreDir) bool {
+	if f.Cause == report.UnitUnknown || f.Cause == report.CodeUnknown {
+		_, _, err := store.Within(f.Path)
+		return err == nil || strings.HasPrefix(f.Path, "/etc/systemd/")
+	}
+	return f.Cause == report.EtcAltered || strings.HasPrefix(f.Got, "a link to /etc/static/")
 }
 
 // machineWhy says what the tier did not look at; "" where it looked at all that

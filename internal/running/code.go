@@ -1,0 +1,286 @@
+package running
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+const (
+	proc = "/proc"
+	// Bounds of one look at all processes.
+	maxProcesses = 100_000
+	maxMapped    = 200_000  // different files that code is mapped from
+	maxMaps      = 64 << 20 // bytes of one process's list of mappings
+	maxArguments = 64 << 10 // bytes of one process's arguments that are looked at
+)
+
+// fileID tells a file from all others, whatever it is called.
+type fileID struct{ dev, ino uint64 }
+
+// code is a look at what runs.
+type code struct {
+	*look
+	builders map[string]bool // users of Nix builds, by number
+	builds   int             // processes of theirs
+	judged   map[string]bool // mappings that were looked at, by what the kernel says of them
+}
+
+// checkCode looks from which files the programs come that run.
+func (m *Machine) checkCode(ctx context.Context, l *look) error {
+	c := &code{look: l, builders: m.builders(), judged: map[string]bool{}}
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.process(pid); err != nil {
+			return err
+		}
+	}
+	if c.builds > 0 {
+		l.notSeen = append(l.notSeen, fmt.Sprintf("%d processes of Nix builds", c.builds))
+	}
+	return m.checkModules(l)
+}
+
+func processes() ([]string, error) {
+	dir, err := os.Open(proc)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.Trim(name, "0123456789") != "" })
+	if len(names) > maxProcesses {
+		return nil, fmt.Errorf("more than %d processes run", maxProcesses)
+	}
+	return names, nil
+}
+
+// builders returns the users as whom Nix builds, who run what the release has not.
+func (m *Machine) builders() map[string]bool {
+	members := map[string]bool{}
+	group, _, _ := m.Store.ReadOutside("/etc/group", maxAccounts)
+	for line := range strings.Lines(string(group)) {
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 4 && f[0] == "nixbld" {
+			for _, name := range strings.Split(f[3], ",") {
+				members[name] = true
+			}
+		}
+	}
+	out := map[string]bool{}
+	passwd, _, _ := m.Store.ReadOutside("/etc/passwd", maxAccounts)
+	for line := range strings.Lines(string(passwd)) {
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 7 && members[f[0]] && f[2] != "0" {
+			out[f[2]] = true
+		}
+	}
+	return out
+}
+
+// isOver reports whether a process has ended meanwhile.
+func isOver(err error) bool { return isAbsent(err) || errors.Is(err, unix.ESRCH) }
+
+// process looks at one process. Its error is that nothing can be seen of any.
+func (c *code) process(pid string) error {
+	dir := path.Join(proc, pid)
+	exe, err := os.Readlink(dir + "/exe")
+	switch {
+	case isOver(err):
+		return nil // ended, or a thread of the kernel, which has none
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+	case err != nil:
+		return err
+	}
+	if c.builder(dir) {
+		c.builds++
+		return nil
+	}
+	c.checked++
+	id, err := identify(dir + "/exe")
+	if isOver(err) {
+		return nil
+	}
+	if err != nil {
+		c.unseen(exe, err)
+		return nil
+	}
+	if c.judge(exe, id, "runs as process "+pid) {
+		c.script(dir, exe, pid)
+	}
+	return c.mappings(dir, pid)
+}
+
+// builder reports whether a process is one of a Nix build: each of its users is.
+func (c *code) builder(dir string) bool {
+	data, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(data) {
+		if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
+			fields := strings.Fields(string(ids))
+			return len(fields) > 0 && !slices.ContainsFunc(fields, func(id string) bool { return !c.builders[id] })
+		}
+	}
+	return false
+}
+
+// identify returns which file a link in /proc leads to.
+func identify(name string) (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return fileID{}, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return fileID{st.Dev, st.Ino}, nil
+}
+
+// judge holds a file that code comes from, by the name that the kernel has for it,
+// against the accepted system, and reports whether it is that system's. To be it, it
+// has to lie there now: a name alone may be another file's.
+func (c *code) judge(name string, id fileID, what string) bool {
+	f := report.Finding{Cause: report.CodeUnknown, Path: name, Got: what}
+	if !strings.HasPrefix(name, "/") || strings.HasSuffix(name, deleted) {
+		f.Want = "a file that is there"
+		c.find(f)
+		return false
+	}
+	st, err := c.m.Store.Stat(name)
+	if err != nil || (fileID{st.Dev, st.Ino}) != id {
+		// Not what the exception for that name is about.
+		f.Field, f.Want = "replaced", "the file that has this name"
+		c.find(f)
+		return false
+	}
+	p, _, err := c.m.Store.Dir().Within(name)
+	if err == nil && c.m.hashed(p) {
+		return true
+	}
+	f.Want = "a file of the release"
+	c.find(f)
+	return false
+}
+
+// mappings looks at the files that a process has mapped as code.
+func (c *code) mappings(dir, pid string) error {
+	f, err := os.Open(dir + "/maps")
+	if isOver(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for read := 0; lines.Scan(); {
+		line := lines.Text()
+		if read += len(line); read > maxMaps {
+			c.unseen(dir+"/maps", fmt.Errorf("more than %d bytes", maxMaps))
+			return nil
+		}
+		// "7f00-7f01 r-xp 00000000 08:01 1234   /path": six fields, the last of which
+		// may have any byte but a line's end, which is written as \012.
+		fields := strings.Fields(line)
+		if len(fields) < 6 || !strings.Contains(fields[1], "x") || fields[4] == "0" {
+			continue
+		}
+		name := strings.ReplaceAll(strings.TrimLeft(line[strings.Index(line, " "+fields[4]+" ")+len(fields[4])+2:], " "), `\012`, "\n")
+		key := fields[3] + " " + fields[4] + " " + name
+		if c.judged[key] {
+			continue
+		}
+		if len(c.judged) == maxMapped {
+			return fmt.Errorf("code is mapped from more than %d files", maxMapped)
+		}
+		id, err := identify(dir + "/map_files/" + fields[0])
+		switch {
+		case isOver(err):
+			continue // ended, or mapped anew
+		case errors.Is(err, os.ErrPermission):
+			return fmt.Errorf("%w; it takes root, and in a unit CAP_CHECKPOINT_RESTORE", err)
+		case err != nil:
+			c.unseen(name, err)
+			continue
+		}
+		c.judged[key] = true
+		c.checked++
+		c.judge(name, id, "is mapped as code by process "+pid)
+	}
+	if err := lines.Err(); err != nil && !isOver(err) {
+		c.unseen(dir+"/maps", err)
+	}
+	return nil
+}
+
+// interpreters run what their arguments name. For each the letters of the options
+// after which what is run is an argument itself, or a module by its name.
+var interpreters = map[string]string{
+	"sh": "cs", "bash": "cs", "dash": "cs", "ash": "cs", "zsh": "cs", "ksh": "cs", "busybox": "cs",
+	"perl": "eE", "ruby": "e", "lua": "e", "node": "ep", "php": "r", "python": "cm",
+}
+
+// script looks at the script that an interpreter of the accepted system runs, as far
+// as its arguments tell.
+func (c *code) script(dir, exe, pid string) {
+	base := strings.TrimRight(strings.TrimPrefix(path.Base(exe), "."), "0123456789.")
+	inline, ok := interpreters[strings.TrimSuffix(base, "-wrapped")]
+	if !ok {
+		return
+	}
+	f, err := os.Open(dir + "/cmdline")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	data := make([]byte, maxArguments)
+	n, _ := f.Read(data)
+	arguments := strings.Split(string(data[:n]), "\x00")
+	for _, a := range arguments[min(1, len(arguments)):] {
+		if strings.HasPrefix(a, "-") {
+			if !strings.HasPrefix(a, "--") && strings.ContainsAny(a, inline) {
+				return // what it runs is in its arguments
+			}
+			continue
+		}
+		if !strings.Contains(a, "/") {
+			return
+		}
+		if !path.IsAbs(a) {
+			cwd, err := os.Readlink(dir + "/cwd")
+			if err != nil {
+				return
+			}
+			a = path.Join(cwd, a)
+		}
+		st, err := c.m.Store.Stat(a)
+		if err != nil {
+			return
+		}
+		if p, _, err := c.m.Store.ResolveLink(a); err == nil && c.m.hashed(p) || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			return
+		}
+		if p, _, err := c.m.Store.Dir().Within(a); err == nil && c.m.hashed(p) {
+			return
+		}
+		c.find(report.Finding{Cause: report.CodeUnknown, Path: a, Want: "a script of the release", Got: "run by " + exe + " as process " + pid})
+		return
+	}
+}

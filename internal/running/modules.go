@@ -1,0 +1,96 @@
+package running
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/report"
+)
+
+const (
+	maxModules    = 4 << 20  // bytes of the kernel's list of modules
+	maxModuleTree = 32 << 20 // bytes of the list of the modules that a kernel has
+	// taintForced is the bit of the kernel's taint for a module that was loaded by
+	// force.
+	taintForced = 1 << 1
+)
+
+// checkModules holds the names of the loaded kernel modules against those that the
+// booted system has for its kernel.
+func (m *Machine) checkModules(l *look) error {
+	if _, err := m.Store.Stat("/run/systemd/container"); err == nil {
+		l.notSeen = append(l.notSeen, "the kernel's modules, as this is a container")
+		return nil
+	}
+	loaded, err := hostfile.ReadSmall(proc+"/modules", maxModules)
+	if isAbsent(err) {
+		return nil // a kernel without modules
+	}
+	if err != nil {
+		return err
+	}
+	release, err := hostfile.ReadSmall(proc+"/sys/kernel/osrelease", 100)
+	if err != nil {
+		return err
+	}
+	tree := path.Join("/run/booted-system/kernel-modules/lib/modules", strings.TrimSpace(string(release)))
+	has, err := m.modulesOf(tree)
+	if err != nil {
+		l.unseen(tree, err)
+		return nil
+	}
+	for line := range strings.Lines(string(loaded)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 {
+			continue
+		}
+		l.checked++
+		f := report.Finding{Cause: report.CodeUnknown, Path: "/sys/module/" + fields[0]}
+		switch {
+		case !has[fields[0]]:
+			f.Want, f.Got = "a module of the booted system's kernel", "module "+fields[0]
+		case len(fields) > 6 && strings.Contains(fields[6], "F"):
+			f.Want, f.Got = "a module that the kernel takes", "loaded by force"
+		default:
+			continue
+		}
+		l.find(f)
+	}
+	taint, err := hostfile.ReadSmall(proc+"/sys/kernel/tainted", 100)
+	if err != nil {
+		return err
+	}
+	bits, err := strconv.ParseUint(strings.TrimSpace(string(taint)), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%s/sys/kernel/tainted: %w", proc, err)
+	}
+	if bits&taintForced != 0 {
+		l.find(report.Finding{
+			Cause: report.CodeUnknown, Path: "/proc/sys/kernel/tainted", Want: "no module loaded by force", Got: strconv.FormatUint(bits, 10),
+		})
+	}
+	return nil
+}
+
+// modulesOf returns the names of the modules in a tree of the accepted system, as
+// the kernel has them.
+func (m *Machine) modulesOf(tree string) (map[string]bool, error) {
+	if p, _, err := m.Store.ResolveLink(tree + "/modules.dep"); err != nil || !m.hashed(p) {
+		return nil, errors.New("it does not lead into an accepted system")
+	}
+	data, _, err := m.Store.ReadOutside(tree+"/modules.dep", maxModuleTree)
+	if err != nil {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		file, _, _ := strings.Cut(line, ":")
+		name, _, _ := strings.Cut(path.Base(file), ".ko")
+		has[strings.ReplaceAll(name, "-", "_")] = true
+	}
+	return has, nil
+}

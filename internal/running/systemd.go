@@ -1,0 +1,121 @@
+package running
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// managerSocket is where the service manager itself answers, to root.
+	managerSocket = FirstRoot + "/run/systemd/private"
+	// managerTimeout bounds all that is asked of it at one look.
+	managerTimeout = time.Minute
+	maxUnits       = 50_000
+)
+
+// SystemdUnits asks the service manager, the machine's first process, what it has
+// loaded.
+func SystemdUnits(ctx context.Context) (*Units, error) {
+	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
+	defer cancel()
+	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return dialManager(ctx) })
+	if err != nil {
+		return nil, fmt.Errorf("ask the service manager: %w", err)
+	}
+	defer conn.Close()
+	listed, err := conn.ListUnitsContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the units: %w", err)
+	}
+	if len(listed) > maxUnits {
+		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
+	}
+	out := new(Units)
+	for _, at := range []struct {
+		to   *time.Time
+		name string
+	}{{&out.Begun, "GeneratorsStartTimestamp"}, {&out.Done, "GeneratorsFinishTimestamp"}, {&out.Loaded, "UnitsLoadTimestamp"}} {
+		if *at.to, err = moment(conn, at.name); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range listed {
+		properties, err := conn.GetUnitPathPropertiesContext(ctx, u.Path)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
+			}
+			continue // unloaded meanwhile
+		}
+		unit := Unit{Name: u.Name}
+		unit.Fragment, _ = properties["FragmentPath"].(string)
+		unit.DropIns, _ = properties["DropInPaths"].([]string)
+		unit.Stale, _ = properties["NeedDaemonReload"].(bool)
+		out.Units = append(out.Units, unit)
+	}
+	return out, nil
+}
+
+// moment returns a time that the service manager tells in microseconds, as "@t 7".
+func moment(conn *systemd.Conn, name string) (time.Time, error) {
+	text, err := conn.GetManagerProperty(name)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for %s: %w", name, err)
+	}
+	microseconds, err := strconv.ParseInt(text[strings.LastIndexByte(text, ' ')+1:], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s is %q", name, text)
+	}
+	return time.UnixMicro(microseconds), nil
+}
+
+// dialManager connects to the first process, and to nobody who took its place.
+func dialManager(ctx context.Context) (*dbus.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", managerSocket)
+	if err != nil {
+		return nil, err
+	}
+	if err := isFirst(c.(*net.UnixConn)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	conn, err := dbus.NewConn(c, dbus.WithContext(ctx))
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// isFirst reports whether the other end was opened by the machine's first process.
+func isFirst(c *net.UnixConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if peer.Pid != 1 {
+		return fmt.Errorf("%s: process %d answers, and not the first one", managerSocket, peer.Pid)
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package running
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Unit is a unit that the service manager has loaded.
+type Unit struct {
+	Name string
+	// Fragment is the file that it is made of, empty for one that has none, such as
+	// a device; DropIns are those that change it.
+	Fragment string
+	DropIns  []string
+	// Stale says that a file was changed after it was loaded.
+	Stale bool
+}
+
+// Units is what the service manager has loaded.
+type Units struct {
+	Units []Unit
+	// Begun and Done are when it ran its generators at boot, Loaded when it last began
+	// to load units: after a boot's generators, and before those of a reload.
+	Begun, Done, Loaded time.Time
+}
+
+// runtimeUnits are the directories in which a unit, or a generator, is put while
+// the machine runs. On a NixOS there is nothing in them.
+var runtimeUnits = []string{
+	"/run/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control", "/run/systemd/system.attached",
+	"/run/systemd/system-generators", "/run/systemd/system-environment-generators",
+	"/run/systemd/user", "/run/systemd/user-generators",
+}
+
+// transientUnits has the units that programs ask the service manager for.
+const transientUnits = "/run/systemd/transient"
+
+// generatedUnits are the directories that the service manager's generators write
+// to, and that it empties before they do.
+var generatedUnits = []string{"/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late"}
+
+// checkUnits looks from where the service manager has the units that it has
+// loaded, and which lie where it would find them.
+func (m *Machine) checkUnits(ctx context.Context, l *look) error {
+	units, err := m.LoadedUnits(ctx)
+	if err != nil {
+		return err
+	}
+	g := &generated{look: l, Units: units}
+	for i := range units.Units {
+		u := &units.Units[i]
+		l.checked++
+		foreign := false
+		for _, name := range append([]string{u.Fragment}, u.DropIns...) {
+			if name == "" || name == "/dev/null" || g.fine(name) {
+				continue
+			}
+			f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect, for " + u.Name}
+			if _, err := m.Store.Stat(name); isAbsent(err) {
+				f.Got += "; it is not there any more"
+			}
+			foreign = true
+			l.find(f)
+		}
+		if u.Stale && !foreign {
+			l.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
+		}
+	}
+	for _, dir := range runtimeUnits {
+		if err := l.unitFiles(ctx, dir, nil); err != nil {
+			return err
+		}
+	}
+	if err := l.unitFiles(ctx, transientUnits, grouping); err != nil {
+		return err
+	}
+	for _, dir := range generatedUnits {
+		if err := l.unitFiles(ctx, dir, g.written); err != nil {
+			return err
+		}
+	}
+	// With another run of the generators all files of theirs are new.
+	again, err := m.LoadedUnits(ctx)
+	if err != nil {
+		return err
+	}
+	if !again.Loaded.Equal(units.Loaded) {
+		return errChanging
+	}
+	return nil
+}
+
+// grouping reports whether a transient unit only groups processes, as that of a
+// session does: it starts nothing.
+func grouping(name string) bool {
+	name = strings.TrimPrefix(name, transientUnits+"/")
+	unit, _, _ := strings.Cut(name, "/")
+	unit = strings.TrimSuffix(unit, ".d")
+	return strings.HasSuffix(unit, ".scope") || strings.HasSuffix(unit, ".slice")
+}
+
+const (
+	// generatorSlack allows for clocks that are coarser than others.
+	generatorSlack = time.Second
+	// generatorTime is how long generators may take at a reload, whose end the
+	// service manager does not tell.
+	generatorTime = 10 * time.Second
+)
+
+// generated tells what generators wrote.
+type generated struct {
+	*look
+	*Units
+}
+
+// fine reports whether a file of a unit is of the accepted system, or may be in
+// effect without being a finding.
+func (g *generated) fine(name string) bool {
+	if _, ours := g.m.leadsIn(name); ours {
+		return true
+	}
+	// A unit that the system masks is a link to /dev/null among its units.
+	if _, ours := g.m.leadsIn(path.Dir(name)); ours {
+		return true
+	}
+	if strings.HasPrefix(name, transientUnits+"/") && grouping(name) {
+		return true
+	}
+	for _, dir := range generatedUnits {
+		if strings.HasPrefix(name, dir+"/") {
+			return g.written(name)
+		}
+	}
+	return false
+}
+
+// written reports whether a file was last changed while the generators ran. A
+// program can set any time but that of the change.
+func (g *generated) written(name string) bool {
+	st, err := g.m.Store.Stat(name)
+	if err != nil {
+		return isAbsent(err)
+	}
+	changed := time.Unix(st.Ctim.Unix())
+	within := func(begin, end time.Time) bool {
+		return !changed.Before(begin.Add(-generatorSlack)) && !changed.After(end.Add(generatorSlack))
+	}
+	return within(g.Begun, g.Done) || within(g.Loaded, g.Loaded.Add(generatorTime))
+}
+
+// unitFiles finds the files in a directory of units, but for those that are fine.
+func (l *look) unitFiles(ctx context.Context, dir string, fine func(name string) bool) error {
+	names, err := l.m.Store.List(dir, maxEntries)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		l.unseen(dir, err)
+		return nil
+	}
+	for _, base := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := path.Join(dir, base)
+		st, err := l.m.Store.Stat(name)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			l.unseen(name, err)
+			continue
+		}
+		l.checked++
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if strings.Count(name, "/") > etcDepth {
+				l.unseen(name, fmt.Errorf("directories deeper than %d", etcDepth))
+				continue
+			}
+			if err := l.unitFiles(ctx, name, fine); err != nil {
+				return err
+			}
+			continue
+		}
+		if fine != nil && fine(name) {
+			continue
+		}
+		l.find(report.Finding{Cause: report.UnitUnknown, Path: name, Got: "lies where the service manager finds it"})
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package running
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestUnits(t *testing.T) {
+	begun, done := time.Now().Add(-time.Minute), time.Now().Add(time.Minute)
+	loaded := func(units ...Unit) func(*host) {
+		return func(h *host) {
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Units: units, Begun: begun, Done: done}, nil }
+		}
+	}
+	for _, test := range []struct {
+		name string
+		do   func(h *host)
+		want []string
+	}{
+		{"as released", loaded(
+			Unit{Name: "sshd.service", Fragment: "/etc/systemd/system/bin/sh"},
+			Unit{Name: "dev-sda.device"},
+			Unit{Name: "off.service", Fragment: "/etc/systemd/system/bin/off.service"},
+			Unit{Name: "session-1.scope", Fragment: "/run/systemd/transient/session-1.scope", DropIns: []string{"/run/systemd/transient/session-1.scope.d/50-x.conf"}},
+		), nil},
+		{"of another store path", func(h *host) {
+			h.write(string(object("f", "evil"))+"/evil.service", "", 0o444)
+			loaded(Unit{Name: "evil.service", Fragment: string(object("f", "evil")) + "/evil.service"})(h)
+		}, []string{"unit-unknown " + string(object("f", "evil")) + "/evil.service"}},
+		{"removed after it was started", loaded(Unit{Name: "evil.service", Fragment: "/run/evil.service"}), []string{"unit-unknown /run/evil.service"}},
+		{"changed by a drop-in", loaded(
+			Unit{Name: "sshd.service", Fragment: "/etc/systemd/system/bin/sh", DropIns: []string{"/run/systemd/system/sshd.service.d/a.conf"}},
+		), []string{"unit-unknown /run/systemd/system/sshd.service.d/a.conf"}},
+		{"transient", loaded(Unit{Name: "run-1.service", Fragment: "/run/systemd/transient/run-1.service"}), []string{"unit-unknown /run/systemd/transient/run-1.service"}},
+		{"read before it was changed", loaded(Unit{Name: "sshd.service", Fragment: "/etc/systemd/system/bin/sh", Stale: true}), []string{"unit-stale unit sshd.service"}},
+		{"not loaded", func(h *host) {
+			loaded()(h)
+			h.write("/run/systemd/system/evil.service", "", 0o644)
+			h.write("/run/systemd/system/sshd.service.d/a.conf", "", 0o644)
+			h.link("/run/systemd/system/firewall.service", "/dev/null")
+			h.write("/run/systemd/system-generators/evil", "", 0o755)
+		}, []string{
+			"unit-unknown /run/systemd/system-generators/evil", "unit-unknown /run/systemd/system/evil.service",
+			"unit-unknown /run/systemd/system/firewall.service", "unit-unknown /run/systemd/system/sshd.service.d/a.conf",
+		}},
+		{"generated", func(h *host) {
+			h.write("/run/systemd/generator/boot.mount", "", 0o644)
+			h.link("/run/systemd/generator/local-fs.target.wants/boot.mount", "../boot.mount")
+			loaded(Unit{Name: "boot.mount", Fragment: "/run/systemd/generator/boot.mount"})(h)
+		}, nil},
+		{"put among the generated ones", func(h *host) {
+			h.write("/run/systemd/generator/evil.service", "", 0o644)
+			long := time.Now().Add(-time.Hour)
+			h.must(os.Chtimes(h.root+"/run/systemd/generator/evil.service", long, long))
+			h.m.LoadedUnits = func(context.Context) (*Units, error) {
+				return &Units{Units: []Unit{{Name: "evil.service", Fragment: "/run/systemd/generator/evil.service"}}, Begun: long, Done: long.Add(time.Second)}, nil
+			}
+		}, []string{"unit-unknown /run/systemd/generator/evil.service"}},
+		{"generated at a reload", func(h *host) {
+			h.write("/run/systemd/generator/boot.mount", "", 0o644)
+			boot, reload := time.Now().Add(-time.Hour), time.Now().Add(-2*time.Second)
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Begun: boot, Done: boot, Loaded: reload}, nil }
+		}, nil},
+		{"put there long after the reload", func(h *host) {
+			h.write("/run/systemd/generator/boot.mount", "", 0o644)
+			boot, reload := time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Begun: boot, Done: boot, Loaded: reload}, nil }
+		}, []string{"unit-unknown /run/systemd/generator/boot.mount"}},
+		{"nobody tells", func(h *host) {
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return nil, os.ErrPermission }
+		}, []string{"machine-unseen part units"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHost(t)
+			test.do(h)
+			h.expect("units", test.want...)
+		})
+	}
+}
+
+// While generators run again, and again, it is looked again, and not for ever.
+func TestUnitsChanging(t *testing.T) {
+	h := newHost(t)
+	asked := 0
+	h.m.LoadedUnits = func(context.Context) (*Units, error) {
+		asked++
+		return &Units{Loaded: time.Unix(int64(asked), 0)}, nil
+	}
+	h.expect("units", "machine-unseen part units")
+	if asked != 2*maxAttempts {
+		t.Errorf("asked %d times", asked)
+	}
+}
