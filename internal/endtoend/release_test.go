@@ -303,9 +303,10 @@ func TestRollout(t *testing.T) {
 		m.Run("cp", entry, "/root/entry")
 		m.Run("sed", "-i", "s,init=[^ ]*,init=/evil/init,", entry)
 		run().expect(t, "drifted", 1, "other-entry "+entry)
-		m.Run("sed", "s,init=[^ ]*,init="+systems["testhost-unreproducible"].Toplevel+"/init,w "+entry, "/root/entry")
+		edit := func(script string) { m.Run("sh", "-euc", `sed "$1" /root/entry >"$2"`, "sh", script, entry) }
+		edit("s,init=[^ ]*,init=" + systems["testhost-unreproducible"].Toplevel + "/init,")
 		run().expect(t, "drifted", 1, "other-entry "+entry)
-		m.Run("sed", "s,^options.*,& rd.break,w "+entry, "/root/entry")
+		edit("s,^options.*,& rd.break,")
 		a = run()
 		a.expect(t, "drifted", 1, "boot-altered "+entry+" options")
 		m.Run("sh", "-euc", `cp /root/entry "$1"; echo "$(cat /proc/cmdline) rd.break" >/run/ec-verify-testhost/cmdline`, "sh", entry)
