@@ -152,7 +152,7 @@ func TestLooking(t *testing.T) {
 	for _, r := range []struct {
 		root, tag, key string
 		age            time.Duration
-	}{{root, "boot-v1", key, 2 * time.Hour}, {root, "boot-v2", key, time.Hour}, {others, "boot-v3", otherKey, 0}, {others, "boot-v1", otherKey, 2 * time.Hour}} {
+	}{{root, "boot-v1", key, 2 * time.Hour}, {root, "boot-v2", key, time.Hour}, {others, "boot-v3", otherKey, 0}, {others, "boot-v1", otherKey, 90 * time.Minute}} {
 		dir := filepath.Join(r.root, r.tag)
 		releasetest.Write(t, dir, releasetest.Spec{Tag: release.Tag(r.tag), Created: fresh().Add(-r.age)})
 		if code, _, errs := command(t, "release", "sign", dir, "--key", r.key); code != 0 {

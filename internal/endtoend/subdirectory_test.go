@@ -31,7 +31,7 @@ chmod -R u+w /srv/mono; echo "not a flake" >/srv/mono/README`)
 		a := m.verify()
 		a.expect(t, "verified", 0)
 		for _, tier := range a.Tiers {
-			if tier.Status != "done" && tier.Name != "rebuild" {
+			if asked := tier.Name != "rebuild" && tier.Name != "machine"; asked && tier.Status != "done" {
 				t.Errorf("tier %s is %s: %s", tier.Name, tier.Status, tier.Why)
 			}
 		}
