@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type signFlags struct {
 	key          string
 	passwordFile string
 	add          bool
+	replace      bool
 	writeSums    bool
 }
 
@@ -44,7 +46,8 @@ made, or PKCS #8. The password of an encrypted key is taken from the variable
 ` + passwordVar + `, or from the file that --password-file names.
 
 With --add the signature is put beside those that are there, for a policy that
-asks for several signers.`,
+asks for several signers. --replace puts it in their place; without either, a
+release that another key has signed stays as it is.`,
 		Example: `  ec-verify release sign dist/ --key cosign.key
   ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
 		Args: argCount(1, 1, "one directory"),
@@ -54,6 +57,7 @@ asks for several signers.`,
 	f.StringVar(&flags.key, "key", "", "sign with the private key in `FILE` (required)")
 	f.StringVar(&flags.passwordFile, "password-file", "", "the key's password is the first line of `FILE`")
 	f.BoolVar(&flags.add, "add", false, "add a signature to those that are there")
+	f.BoolVar(&flags.replace, "replace", false, "put the signature in the place of those that are there")
 	f.BoolVar(&flags.writeSums, "write-sums", false, "write SHA256SUMS.txt anew over what is in DIR, whatever it is")
 	return cmd
 }
@@ -61,6 +65,9 @@ asks for several signers.`,
 func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) error {
 	if flags.key == "" {
 		return usageError{errors.New("--key FILE is missing: say what to sign with")}
+	}
+	if flags.add && flags.replace {
+		return usageError{errors.New("--add keeps the signatures that are there, --replace does not; give one of them")}
 	}
 	if flags.add && flags.writeSums {
 		return usageError{errors.New("--add and --write-sums: a signature is added to those over the SHA256SUMS.txt that is there; give one of them")}
@@ -88,12 +95,8 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return err
 	}
-	if flags.add {
-		existing, err := hostfile.ReadSmall(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
-		if err != nil {
-			return fmt.Errorf("--add: %w", err)
-		}
-		if bundle, err = trust.AddBundle(existing, bundle, sums); err != nil {
+	if !flags.replace {
+		if bundle, err = besides(dir, bundle, sums, flags.add); err != nil {
 			return err
 		}
 	}
@@ -113,6 +116,24 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 		return fmt.Errorf("signed, but not fit to be published: %w", err)
 	}
 	return a.printRelease(ctx, r)
+}
+
+// besides returns bundle with those beside it that dir has already from other keys. It
+// refuses them without add. What is over other sums vouches for nothing, and goes.
+func besides(dir string, bundle, sums []byte, add bool) ([]byte, error) {
+	existing, err := hostfile.ReadSmall(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
+	if err == nil {
+		existing, err = trust.AddBundle(existing, bundle, sums)
+	}
+	switch {
+	case add && err != nil:
+		return nil, fmt.Errorf("--add: %w", err)
+	case err != nil:
+		return bundle, nil
+	case !add && bytes.Count(existing, []byte("\n")) > 1:
+		return nil, usageError{fmt.Errorf("%s is signed by another key: give --add to keep that signature, or --replace", dir)}
+	}
+	return existing, nil
 }
 
 // prepareSums has dir hold a whole release, but for its signature: what is not
