@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -169,6 +172,9 @@ func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
 		}
 		out = append(out, m)
 	}
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) && len(out) > 0 {
+		out = slices.Insert(out, 0, configMistake{File: a.configName(), Text: "it does not exist, so that the defaults are in force", Remedy: "write it; ec-verify without arguments shows the smallest that works"})
+	}
 	return out
 }
 
@@ -213,12 +219,16 @@ func (a *app) writeCheck(check *configCheck) error {
 		_, err := fmt.Fprintf(a.stdout, "%s is valid\n", report.Escape(check.File))
 		return err
 	}
+	var b strings.Builder
 	for _, m := range check.Mistakes {
 		at := config.Position{File: m.File, Line: m.Line, Column: m.Column}
-		fmt.Fprintf(a.stdout, "%s: %s\n", report.Escape(at.String()), report.Escape(m.Text))
+		fmt.Fprintf(&b, "%s: %s\n", report.Escape(at.String()), report.Escape(m.Text))
 		if m.Remedy != "" {
-			fmt.Fprintf(a.stdout, "  → %s\n", report.Escape(m.Remedy))
+			fmt.Fprintf(&b, "  → %s\n", report.Escape(m.Remedy))
 		}
+	}
+	if _, err := io.WriteString(a.stdout, report.Fold(b.String(), a.width())); err != nil {
+		return err
 	}
 	return configError{fmt.Errorf("%s is not valid: %s", check.File, count(len(check.Mistakes), "mistake"))}
 }

@@ -67,7 +67,7 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 	if a.output == "json" {
 		err = a.printJSON(&x)
 	} else {
-		err = x.writeText(a.stdout, a.colors(a.stdout))
+		err = x.writeText(a.stdout, a.colors(a.stdout), a.width())
 	}
 	if err == nil && x.Problems > 0 {
 		return toldError{exitInconclusive}
@@ -174,7 +174,7 @@ var stateColors = map[doctor.State]text.Color{
 	doctor.OK: text.FgGreen, doctor.Notice: text.FgYellow, doctor.Problem: text.FgRed, doctor.Unknown: text.FgYellow,
 }
 
-func (x *examination) writeText(w io.Writer, color bool) error {
+func (x *examination) writeText(w io.Writer, color bool, width int) error {
 	var b strings.Builder
 	notices := 0
 	for _, r := range x.Results {
@@ -187,6 +187,6 @@ func (x *examination) writeText(w io.Writer, color bool) error {
 		}
 	}
 	fmt.Fprintf(&b, "\n%s, %s\n", count(x.Problems, "problem"), count(notices, "notice"))
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, report.Fold(b.String(), width))
 	return err
 }

@@ -116,6 +116,9 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if flags.configuration != "" {
 		c.Configuration = flags.configuration
 	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return err
+	}
 	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
 	if err != nil {
 		return err
@@ -130,6 +133,9 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	}
 	x := &explain.Explainer{Store: store}
 	if flags.from != "" {
+		if err := checkStoreRoot(flags.from, c.StoreDir); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
 		if x.Original, err = nixstore.OpenStore(flags.from, c.StoreDir); err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}
@@ -151,7 +157,7 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if a.output == "json" {
 		err = a.printJSON(newExplanationJSON(out))
 	} else {
-		err = out.write(a.stdout)
+		err = out.write(a.stdout, a.width())
 	}
 	if err != nil {
 		return err

@@ -42,29 +42,34 @@ func (e *explained) handOver(ctx context.Context, d *explain.Diffoscope, x *expl
 	return nil
 }
 
-// write writes e for people.
-func (e *explained) write(w io.Writer) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n  %s\n", e.Path, e.headline())
+// write writes e for people, in lines of at most width cells, but for what is within a
+// file; 0 is no bound.
+func (e *explained) write(w io.Writer, width int) error {
+	var head, files, rest strings.Builder
+	e.writeHead(&head)
+	e.writeFiles(&files, width)
+	e.writeOrigin(&rest)
+	for _, n := range e.Notes {
+		fmt.Fprintf(&rest, "\nnote: %s\n", report.Escape(clipped(n)))
+	}
+	_, err := io.WriteString(w, report.Fold(head.String(), width)+files.String()+report.Fold(rest.String(), width))
+	return err
+}
+
+func (e *explained) writeHead(w io.Writer) {
+	fmt.Fprintf(w, "%s\n  %s\n", e.Path, e.headline())
 	if e.finding != nil {
-		fmt.Fprintf(&b, "  finding   %s\n", e.finding.Line())
+		fmt.Fprintf(w, "  finding   %s\n", e.finding.Line())
 	}
 	if e.Want.Path != "" {
-		fmt.Fprintf(&b, "  release   %s, a NAR of %d bytes\n", e.Want.NarHash, e.Want.NarSize)
+		fmt.Fprintf(w, "  release   %s, a NAR of %d bytes\n", e.Want.NarHash, e.Want.NarSize)
 	}
 	if e.Disk.Sum.Size > 0 && e.Disk.State != explain.Same {
-		fmt.Fprintf(&b, "  found     %s, a NAR of %d bytes\n", e.Disk.Sum.Hash, e.Disk.Sum.Size)
+		fmt.Fprintf(w, "  found     %s, a NAR of %d bytes\n", e.Disk.Sum.Hash, e.Disk.Sum.Size)
 	}
 	if e.from != "" {
-		fmt.Fprintf(&b, "  original  %s: %s\n", report.Escape(e.from), originalWords(e.Original))
+		fmt.Fprintf(w, "  original  %s: %s\n", report.Escape(e.from), originalWords(e.Original))
 	}
-	e.writeFiles(&b)
-	e.writeOrigin(&b)
-	for _, n := range e.Notes {
-		fmt.Fprintf(&b, "\nnote: %s\n", report.Escape(clipped(n)))
-	}
-	_, err := w.Write(b.Bytes())
-	return err
 }
 
 func (e *explained) headline() string {
@@ -96,7 +101,7 @@ func originalWords(t explain.Tree) string {
 	return "has other bytes than the release; it is no original"
 }
 
-func (e *explained) writeFiles(w io.Writer) {
+func (e *explained) writeFiles(w io.Writer, width int) {
 	compared := false
 	if n := len(e.Files) + e.MoreFiles; n > 0 {
 		fmt.Fprintf(w, "\nWhat differs: %s\n", count(n, "file"))
@@ -110,7 +115,7 @@ func (e *explained) writeFiles(w io.Writer) {
 		fmt.Fprintf(w, "  %s: %s\n", name, report.Changed(f.Kind))
 		for _, side := range []struct{ label, what string }{{"want", report.Describe(f.Want)}, {"got ", report.Describe(f.Got)}} {
 			if side.what != "" {
-				fmt.Fprintf(w, "    %s  %s\n", side.label, side.what)
+				io.WriteString(w, report.Fold(fmt.Sprintf("    %s  %s\n", side.label, side.what), width))
 			}
 		}
 		if f.Within != nil {
@@ -125,7 +130,9 @@ func (e *explained) writeFiles(w io.Writer) {
 		fmt.Fprintf(w, "  … and %d more\n", e.MoreFiles)
 	}
 	if !compared && (e.Disk.State == explain.Different || e.Disk.State == explain.Absent) {
-		e.writeHow(w)
+		var how strings.Builder
+		e.writeHow(&how)
+		io.WriteString(w, report.Fold(how.String(), width))
 	}
 }
 
@@ -134,7 +141,7 @@ func (e *explained) writeHow(w io.Writer) {
 	fmt.Fprintf(w, "\nThe original is not at hand, so that bytes were not compared. To obtain one:\n")
 	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.tag)
 	if d := e.Want.Deriver; d != "" {
-		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --store /var/tmp/original '%s^*' && ec-verify explain %s --from /var/tmp/original\n", d, e.Path)
+		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
 	}
 }
 

@@ -86,6 +86,9 @@ func keyPolicy(files []string) (trust.Policy, error) {
 		if err != nil {
 			return p, usageError{fmt.Errorf("--key %q: %w", file, err)}
 		}
+		if _, err := os.Stat(abs); err != nil {
+			return p, configError{fmt.Errorf("--key: %w", err)}
+		}
 		p.Keys = append(p.Keys, trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs})
 	}
 	return p, nil

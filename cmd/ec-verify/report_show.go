@@ -35,7 +35,7 @@ is not valid, and 4 where there is no report.`,
 			if err := text.check(a.output); err != nil {
 				return err
 			}
-			r, err := a.shownReport(files, keys)
+			r, err := a.shownReport(files, keys, text)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (a *app) keepReport(c config.Config, r *report.Report) {
 	}
 }
 
-func (a *app) shownReport(files, keys []string) (*report.Report, error) {
+func (a *app) shownReport(files, keys []string, text textFlags) (*report.Report, error) {
 	if len(files) == 1 {
 		return a.reportIn(files[0], keys)
 	}
@@ -90,7 +90,7 @@ func (a *app) shownReport(files, keys []string) (*report.Report, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no %s, so no run was remembered: verify this machine first, as root", name)
 	}
-	if err == nil && a.output == "text" {
+	if err == nil && a.output == "text" && !text.brief && !text.quiet {
 		fmt.Fprintf(a.stderr, "ec-verify: the run of %s\n", r.Finished.Local().Format("2006-01-02 15:04:05 MST"))
 	}
 	return r, err

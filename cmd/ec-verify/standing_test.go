@@ -37,7 +37,7 @@ func TestAskedBy(t *testing.T) {
 		// What is said twice.
 		{[]string{"--release", "/srv/releases", "--rebuild", "sample", "--read", "cached", "--state-dir", "/var/lib/ec-verify", "--contents-budget", "1h"}, "", false},
 		{[]string{"--release", "/srv/other"}, "", true},
-		{[]string{"--key", "/etc/other.pub"}, "", true},
+		{[]string{"--key", "/dev/null"}, "", true},
 		{[]string{"--configuration", "machine"}, "", true},
 		{[]string{"--flake", "/etc/flake"}, "", true},
 		{[]string{"--state-dir", "/srv/state"}, "", true},

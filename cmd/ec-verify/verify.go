@@ -19,6 +19,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/runlock"
 	"every.channel/ec-verify/internal/verify"
+	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -217,7 +218,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
-	if err := checkStoreRoot(c); err != nil {
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
 		return err
 	}
 	if err := flags.text.check(a.output); err != nil {
@@ -341,13 +342,13 @@ var errNoRelease = errors.New("nothing to compare with: give --against TAG, or l
 
 // checkStoreRoot tells a disk that is not mounted from one that is damaged. The
 // store may be reached through links; those are followed later, within the disk.
-func checkStoreRoot(c config.Config) error {
-	if c.StoreRoot == "" {
+func checkStoreRoot(root string, store closure.StoreDir) error {
+	if root == "" {
 		return nil
 	}
-	top := strings.SplitN(strings.TrimPrefix(string(c.StoreDir), "/"), "/", 2)[0]
-	if _, err := os.Lstat(filepath.Join(c.StoreRoot, top)); err != nil {
-		return fmt.Errorf("there is no %s below %s: is the disk mounted there?", c.StoreDir, c.StoreRoot)
+	top := strings.SplitN(strings.TrimPrefix(string(store), "/"), "/", 2)[0]
+	if _, err := os.Lstat(filepath.Join(root, top)); err != nil {
+		return fmt.Errorf("there is no %s below %s: is the disk mounted there?", store, root)
 	}
 	return nil
 }

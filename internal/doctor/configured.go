@@ -135,7 +135,7 @@ func (e *examination) checkKeys() {
 		e.notice("unsafeUnsigned", "remove unsafeUnsigned, and name a key under trust.keys", "releases are accepted without a look at their signatures")
 		return
 	case len(p.Keys)+len(p.Identities) == 0:
-		e.problem("trust.keys", `name the publisher's key: "trust": { "keys": [{ "name": "ci", "file": "/etc/ec-verify/cosign.pub" }] }`, "no key and no identity is trusted, so no release can be")
+		e.problem("trust.keys", `name the publisher's key: "trust": { "keys": [{ "name": "ci", "file": "/etc/ec-verify/cosign.pub" }] }`, "no key and no identity is trusted, so no release can be verified")
 		return
 	}
 	usable := 0

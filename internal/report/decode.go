@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -47,6 +48,9 @@ func Decode(data []byte) (*Summary, error) {
 
 func decode(data []byte) (*jsonReport, error) {
 	in := new(jsonReport)
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errors.New("it is empty")
+	}
 	if err := json.Unmarshal(data, in); err != nil {
 		return nil, err
 	}

@@ -11,13 +11,22 @@ import (
 // a terminal, and indents what follows under its line; 0 leaves s as it is. A word
 // that is wider than a line is cut, which "…" shows: a store path first loses its
 // hash as a whole.
-func fold(s string, width int) string {
+func fold(s string, width int) string { return foldWords(s, width, cutWord) }
+
+// Fold breaks the lines of s at blanks, so that none is wider than width cells of a
+// terminal, and indents what follows under its line; 0 leaves s as it is. A word that is
+// wider than a line stays whole, to be copied.
+func Fold(s string, width int) string {
+	return foldWords(s, width, func(word string, _ int) string { return word })
+}
+
+func foldWords(s string, width int, cut func(word string, width int) string) string {
 	if width <= 0 {
 		return s
 	}
 	var b strings.Builder
 	for line := range strings.Lines(s) {
-		foldLine(&b, strings.TrimRight(line, "\n"), width)
+		foldLine(&b, strings.TrimRight(line, "\n"), width, cut)
 	}
 	return b.String()
 }
@@ -25,7 +34,7 @@ func fold(s string, width int) string {
 // foldIndent is how far the rest of a line is indented, beyond the line.
 const foldIndent = 4
 
-func foldLine(b *strings.Builder, line string, width int) {
+func foldLine(b *strings.Builder, line string, width int, cut func(word string, width int) string) {
 	rest := strings.TrimLeft(line, " ")
 	indent := len(line) - len(rest)
 	if cells(line) <= width {
@@ -48,7 +57,7 @@ func foldLine(b *strings.Builder, line string, width int) {
 			b.WriteString(gap)
 			at += len(gap)
 		}
-		word = cutWord(word, width-at)
+		word = cut(word, width-at)
 		b.WriteString(word)
 		at += cells(word)
 		gap = after[:len(after)-len(rest)]

@@ -73,8 +73,14 @@ func (r *Report) writeShort(w io.Writer, opts TextOptions) {
 				fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
 				break
 			}
-			if s := group[i].short(); s != "" {
-				fmt.Fprintln(w, fit("  "+s, opts.Width))
+			s := group[i].short()
+			if strings.HasPrefix(group[i].Path, "/") {
+				s = fit("  "+s, opts.Width)
+			} else if s != "" { // of the run, or its release: the detail says why
+				s = "  " + s
+			}
+			if s != "" {
+				fmt.Fprintln(w, s)
 			}
 		}
 		if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {

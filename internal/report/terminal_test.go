@@ -127,6 +127,20 @@ func TestThirteenFitAScreen(t *testing.T) {
 	}
 }
 
+// Where there is no path, the detail says why, and is not cut.
+func TestDetailOfARunStaysWhole(t *testing.T) {
+	detail := "release boot-v2026.02.82: not found in /srv/releases; it has neither that directory nor a SHA256SUMS.txt"
+	r := verified()
+	r.Findings = []Finding{{Tier: TierRelease, Cause: ReleaseUnavailable, Path: "boot-v2026.02.82", Detail: detail}}
+	var b bytes.Buffer
+	if err := r.WriteText(&b, TextOptions{Width: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(got, detail) {
+		t.Errorf("the detail is cut:\n%s", b.String())
+	}
+}
+
 func TestBrief(t *testing.T) {
 	for name, want := range map[string]string{
 		"verified":     "verified: boot-v2026.02.28 (ec-runner-x86_64)",
