@@ -10,6 +10,7 @@ import (
 func parseExtlinux(data []byte) ([]Entry, error) {
 	var out []Entry
 	var byDefault string
+	inLabel := false
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, maxEntry)
 	for lines.Scan() {
@@ -19,21 +20,35 @@ func parseExtlinux(data []byte) ([]Entry, error) {
 			key, value = line[:i], strings.TrimSpace(line[i:])
 		}
 		key = strings.ToLower(key)
+		if key == "menu" {
+			switch words := strings.Fields(strings.ToLower(value)); {
+			case len(words) > 0 && words[0] == "include":
+				key, value = "include", strings.TrimSpace(value[len("include"):])
+			case len(words) > 0 && words[0] == "default" && inLabel:
+				byDefault = out[len(out)-1].Title
+			}
+		}
 		switch key {
 		case "default", "ontimeout":
 			byDefault = value
 			continue
 		case "include":
-			out = append(out, Entry{Loader: Extlinux, Title: "include", Foreign: "it includes " + value})
+			if len(out) == maxEntries {
+				return out, errTooMany
+			}
+			// What is there can name another default.
+			out = append(out, Entry{Loader: Extlinux, Title: "include", Foreign: "it includes " + value, Default: true})
+			inLabel = false
 			continue
 		case "label":
 			if len(out) == maxEntries {
 				return out, errTooMany
 			}
 			out = append(out, Entry{Loader: Extlinux, Title: value})
+			inLabel = true
 			continue
 		}
-		if len(out) == 0 {
+		if !inLabel {
 			continue
 		}
 		e := &out[len(out)-1]
@@ -54,17 +69,18 @@ func parseExtlinux(data []byte) ([]Entry, error) {
 			e.Foreign = "it starts what the disk has"
 		}
 	}
-	chosen := 0
+	chosen := false
 	for i := range out {
-		if e := &out[i]; e.Kernel == "" && e.Foreign == "" {
+		e := &out[i]
+		if e.Kernel == "" && e.Foreign == "" {
 			e.Foreign = "it names no kernel"
 		}
-		if out[i].Title == byDefault {
-			chosen = i
+		if byDefault != "" && e.Title == byDefault {
+			e.Default, chosen = true, true // U-Boot takes the first of one name
 		}
 	}
-	if len(out) > 0 {
-		out[chosen].Default = true
+	if len(out) > 0 && !chosen {
+		out[0].Default = true
 	}
 	return out, lines.Err()
 }

@@ -1,111 +1,135 @@
 package bootloader
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// parseGrub reads a grub.cfg as NixOS writes it, one command a line, and the
-// environment of GRUB. Of a command that starts something outside of a menu entry
-// there is an entry, too, as GRUB may run it before it shows any.
+const (
+	maxWord   = 4 << 10 // of a script, in bytes
+	maxBlocks = 100     // in each other
+)
+
+// parseGrub reads a grub.cfg. Of a command that starts something outside of a menu
+// entry there is an entry, too, as GRUB may run it before it shows any. What the
+// conditions make of the commands is not worked out: each counts.
 func parseGrub(data, env []byte) ([]Entry, error) {
 	var (
 		out      []Entry
-		titles   [][]string // of each entry, with those of the menus on the way
-		places   [][]int
+		places   []grubPlace
 		count    = []int{0}
 		menus    []string
-		at       = -1 // the entry that the lines belong to
-		depth    int  // of blocks that are no menus
-		defaults []string
+		blocks   []string // those that are open: "menuentry", "submenu", "" for others
+		at       = -1     // the entry that the commands belong to
+		defaults grubDefaults
 	)
-	begin := func(title string) error {
+	begin := func(title, id string) error {
 		if len(out) == maxEntries {
 			return errTooMany
 		}
-		out = append(out, Entry{Loader: Grub, Title: strings.Join(append(slices.Clone(menus), title), " > ")})
-		titles = append(titles, append(slices.Clone(menus), title))
-		places = append(places, slices.Clone(count))
+		titles := append(slices.Clone(menus), title)
+		out = append(out, Entry{Loader: Grub, Title: strings.Join(titles, " > ")})
+		places = append(places, grubPlace{titles: titles, id: id, numbers: slices.Clone(count)})
 		return nil
 	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxEntry)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		command, rest := line, ""
-		if i := strings.IndexAny(line, " \t"); i >= 0 {
-			command, rest = line[:i], strings.TrimSpace(line[i:])
+	defaults.environment(env)
+	for c := range grubCommands(string(data)) {
+		if slices.ContainsFunc(c.words, func(w string) bool { return len(w) > maxWord }) {
+			return out, fmt.Errorf("a word of more than %d bytes", maxWord)
 		}
-		switch command {
-		case "menuentry":
-			if err := begin(grubTitle(rest)); err != nil {
-				return out, err
+		command, block := "", ""
+		if len(c.words) > 0 {
+			command = c.words[0]
+		}
+		switch isMenu := command == "menuentry" || command == "submenu"; {
+		case c.closes:
+			if len(blocks) == 0 {
+				continue
 			}
-			at, depth = len(out)-1, 0
-			count[len(count)-1]++
-			continue
-		case "submenu":
-			if len(menus) == 8 {
-				return out, errors.New("submenus in submenus, 8 deep")
-			}
-			menus, count = append(menus, grubTitle(rest)), append(count, 0)
-			continue
-		case "}":
-			switch {
-			case depth > 0:
-				depth--
-			case at >= 0:
+			switch blocks[len(blocks)-1] {
+			case "menuentry":
 				at = -1
-			case len(menus) > 0:
+			case "submenu":
 				menus, count = menus[:len(menus)-1], count[:len(count)-1]
 				count[len(count)-1]++
 			}
+			blocks = blocks[:len(blocks)-1]
 			continue
-		case "set":
-			if value, ok := strings.CutPrefix(rest, "default="); ok && at < 0 {
-				defaults = append(defaults, strings.Trim(value, `"'`))
+		case isMenu && at >= 0:
+			out[at].Foreign = "it has a menu of its own"
+		case command == "submenu" && c.opens:
+			if len(menus) == 8 {
+				return out, errors.New("submenus in submenus, 8 deep")
 			}
-			continue
-		}
-		if !startsSomething(command) {
-			if strings.HasSuffix(line, "{") {
-				depth++
-			}
-			continue
-		}
-		e := at
-		if e < 0 {
-			if err := begin(command); err != nil {
+			title, _ := grubTitle(c.words[1:])
+			menus, count, block = append(menus, title), append(count, 0), command
+		case isMenu:
+			title, id := grubTitle(c.words[1:])
+			if err := begin(title, id); err != nil {
 				return out, err
 			}
-			e = len(out) - 1
-			out[e].Foreign = "outside of a menu entry: " + line
+			count[len(count)-1]++
+			if !c.opens {
+				out[len(out)-1].Foreign = "its commands are no block"
+				continue
+			}
+			at, block = len(out)-1, command
+		case c.startsSomething():
+			e := at
+			if e < 0 {
+				if err := begin(command, ""); err != nil {
+					return out, err
+				}
+				e = len(out) - 1
+				out[e].Foreign = "outside of a menu entry: " + strings.TrimSpace(command+" "+c.text)
+			}
+			out[e].grubCommand(c)
+		case at < 0:
+			defaults.note(c.words)
 		}
-		out[e].grubCommand(command, rest)
+		if c.opens {
+			if len(blocks) == maxBlocks {
+				return out, fmt.Errorf("blocks in blocks, %d deep", maxBlocks)
+			}
+			blocks = append(blocks, block)
+		}
 	}
 	for i := range out {
 		if e := &out[i]; e.Kernel == "" && e.Foreign == "" {
 			e.Foreign = "it names no kernel"
 		}
 	}
-	markGrubDefault(out, titles, places, defaults, env)
-	return out, lines.Err()
+	defaults.mark(out, places)
+	return out, nil
 }
 
 var grubStarts = []string{
 	"linux", "linuxefi", "linux16", "initrd", "initrdefi", "initrd16", "devicetree", "boot", "chainloader", "configfile", "source",
 	".", "normal", "multiboot", "multiboot2", "module", "module2", "ntldr", "xen_hypervisor", "extract_entries_configfile",
 	"extract_entries_source", "legacy_configfile", "syslinux_configfile", "blscfg", "knetbsd", "kfreebsd", "kopenbsd",
+	"legacy_kernel", "legacy_initrd", "appleloader", "freedos", "plan9", "truecrypt", "xnu_kernel", "xnu_kernel64", "eval", "exit",
 }
 
-// startsSomething reports whether a command has to do with what GRUB starts.
-func startsSomething(command string) bool { return slices.Contains(grubStarts, command) }
+// startsSomething reports whether a command has to do with what GRUB starts, or may
+// have: its name is computed, or a function takes the name of one.
+func (c *grubCommand) startsSomething() bool {
+	if len(c.words) == 0 {
+		return false
+	}
+	starts := func(name string) bool { return slices.Contains(grubStarts, name) }
+	if c.words[0] == "function" && len(c.words) > 1 {
+		return starts(c.words[1]) || slices.Contains([]string{"menuentry", "submenu", "set"}, c.words[1])
+	}
+	return c.computed || starts(c.words[0])
+}
 
-func (e *Entry) grubCommand(command, rest string) {
+func (e *Entry) grubCommand(c grubCommand) {
+	command, rest := c.words[0], c.text
+	if c.computed {
+		command = ""
+	}
 	switch command {
 	case "linux", "linuxefi", "linux16":
 		if e.Kernel != "" {
@@ -122,74 +146,28 @@ func (e *Entry) grubCommand(command, rest string) {
 	case "boot":
 	default:
 		if e.Foreign == "" {
-			e.Foreign = "it has the command " + command + " " + rest
+			e.Foreign = "it has the command " + c.words[0] + " " + rest
 		}
 	}
 }
 
-// grubTitle returns the first word of a command's arguments, without its quotes.
-func grubTitle(rest string) string {
-	if rest == "" {
-		return ""
-	}
-	if q := rest[0]; q == '"' || q == '\'' {
-		title, _, _ := strings.Cut(rest[1:], string(q))
-		return title
-	}
-	title, _, _ := strings.Cut(rest, " ")
-	return title
-}
-
-// markGrubDefault sets Default for the entries that GRUB may start by itself: those
-// that the configuration names, or, where that asks the environment, the
-// environment.
-func markGrubDefault(entries []Entry, titles [][]string, places [][]int, defaults []string, env []byte) {
-	values := make(map[string]string)
-	for line := range strings.Lines(string(env)) {
-		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok && !strings.HasPrefix(line, "#") {
-			values[name] = value
+// grubTitle returns the title of a menu entry, which is the first word that is no
+// option, and its id.
+func grubTitle(words []string) (title, id string) {
+	titled := false
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "--id" && i+1 < len(words):
+			i++
+			id = words[i]
+		case strings.HasPrefix(w, "--id="):
+			id = strings.TrimPrefix(w, "--id=")
+		case slices.Contains([]string{"--class", "--users", "--hotkey", "--source"}, w):
+			i++
+		case !titled && !strings.HasPrefix(w, "-"):
+			title, titled = w, true
 		}
 	}
-	if len(defaults) == 0 {
-		defaults = []string{"0"}
-	}
-	for _, d := range defaults {
-		if name, ok := strings.CutPrefix(d, "$"); ok {
-			if d = values[strings.Trim(name, "{}")]; d == "" {
-				continue
-			}
-		}
-		for i := range entries {
-			if entries[i].Foreign == "" || !strings.HasPrefix(entries[i].Foreign, "outside") {
-				if isGrubDefault(d, titles[i], places[i]) {
-					entries[i].Default = true
-				}
-			}
-		}
-	}
-	for i := range entries {
-		if strings.HasPrefix(entries[i].Foreign, "outside") {
-			entries[i].Default = true
-		}
-	}
-}
-
-// isGrubDefault reports whether a default such as "0", "1>2" or "NixOS" leads to an
-// entry. To lead to a submenu is to lead to its first one.
-func isGrubDefault(d string, titles []string, place []int) bool {
-	parts := strings.Split(d, ">")
-	for i := range place {
-		want := "0"
-		if i < len(parts) {
-			want = parts[i]
-		}
-		if n, err := strconv.Atoi(strings.TrimSpace(want)); err == nil && n == place[i] {
-			continue
-		}
-		if want == titles[i] {
-			continue
-		}
-		return false
-	}
-	return true
+	return title, id
 }

@@ -58,11 +58,15 @@ type Entry struct {
 
 	sortKey, machineID, version string
 	tries                       int // left by boot counting; -1 where it is not counted
+	// skipped says that systemd-boot may not list it: it is for another
+	// architecture, or its name begins as those of no entries do.
+	skipped bool
 }
 
 // Variables are what the firmware keeps for systemd-boot; "" for what is not set.
 type Variables struct {
-	OneShot, Default string // names of entries
+	// Names of entries, or patterns of them; LastBooted is what "@saved" stands for.
+	OneShot, Preferred, Default, LastBooted string
 }
 
 const (
@@ -83,7 +87,7 @@ type Problem struct {
 // Read returns what the boot loaders offer that have their files in dirs. A
 // directory without any gives nothing.
 func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem) {
-	var loaderConf []byte
+	var loaderConfs [][]byte
 	var typed []Entry
 	for i, dir := range dirs {
 		note := func(file string, err error) {
@@ -91,10 +95,10 @@ func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem)
 				problems = append(problems, Problem{i, file, err})
 			}
 		}
-		// It lies on the EFI system partition, and the entries there or on another.
+		// The one on the EFI system partition counts, which may be any of dirs.
 		data, err := dir.ReadFile("loader/loader.conf", maxEntry)
-		if note("loader/loader.conf", err); err == nil && loaderConf == nil {
-			loaderConf = data
+		if note("loader/loader.conf", err); err == nil {
+			loaderConfs = append(loaderConfs, data)
 		}
 		found, err := readTyped(dir, i, note)
 		note("loader/entries", err)
@@ -126,7 +130,7 @@ func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem)
 			entries = append(entries, found...)
 		}
 	}
-	markDefault(typed, loaderConf, variables)
+	markDefault(typed, loaderConfs, variables)
 	return append(typed, entries...), problems
 }
 

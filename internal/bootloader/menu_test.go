@@ -228,6 +228,32 @@ func TestRead(t *testing.T) {
 			"* extlinux/extlinux.conf: nixos-default | ../nixos/k-linux-Image | ../nixos/i-initrd | ../nixos/k-linux-dtbs | init=/nix/store/b/init loglevel=4",
 			"extlinux/extlinux.conf: nixos-1 | ../nixos/k0-linux-Image | ../nixos/i0-initrd | ../nixos/k0-linux-dtbs/board.dtb | init=/nix/store/a/init loglevel=4",
 		}},
+		{name: "another loader.conf", dir: merge(two, mapDir{"loader/loader.conf": "default \"nixos-generation-9.conf\"\n"}), want: []string{
+			"nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{name: "a class with a caret", dir: merge(two, mapDir{"loader/loader.conf": "default [^n]ixos-generation-9.conf\n"}), want: []string{
+			"nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{name: "one is preferred", dir: merge(two, mapDir{"loader/loader.conf": "preferred nixos-generation-9.conf\n"}), want: []string{
+			"* nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
+		{
+			name: "the last one again", dir: merge(two, mapDir{"loader/loader.conf": "default @saved\n"}),
+			variables: Variables{LastBooted: "nixos-generation-9.conf"},
+			want: []string{
+				"nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+				"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+			},
+		},
+		{name: "the first are not listed", dir: mapDir{
+			"loader/entries/a.conf":      "sort-key a\narchitecture riscv64\nlinux /k\n",
+			"loader/entries/auto-b.conf": "sort-key b\nlinux /k\n",
+			"loader/entries/c.conf":      "sort-key c\nlinux /k\n",
+			"loader/entries/d.conf":      "sort-key d\nlinux /k\n",
+		}, want: []string{"* a.conf | /k", "* auto-b.conf | /k", "* c.conf | /k", "d.conf | /k"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			entries, problems := Read([]Dir{test.dir}, test.variables)
@@ -279,4 +305,104 @@ func FuzzCompareVersions(f *testing.F) {
 			t.Errorf("%q, %q: %d and %d", a, b, compareVersions(a, b), compareVersions(b, a))
 		}
 	})
+}
+
+// TestDefaultOfTwo: which directory is the EFI system partition is not known, so that
+// the loader.conf of each counts.
+func TestDefaultOfTwo(t *testing.T) {
+	boot := mapDir{"loader/loader.conf": "default b.conf\n", "loader/entries/a.conf": "linux /a\n", "loader/entries/b.conf": "linux /b\n"}
+	entries, _ := Read([]Dir{boot, mapDir{"loader/loader.conf": "default a.conf\n"}}, Variables{})
+	if diff := cmp.Diff([]string{"* a.conf | /a", "* b.conf | /b"}, show(entries)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestGrubScript: a command is found however it is written, and so is a default.
+func TestGrubScript(t *testing.T) {
+	const menu = `
+menuentry "new" --class nixos {
+  linux /n init=/n
+}
+menuentry "old" --id old-id {
+  linux /o init=/o
+}
+`
+	const newest, oldest = "new | /n | init=/n", "old | /o | init=/o"
+	outside := func(text string) string { return "* " + text + " ! outside of a menu entry: " }
+	evil := []string{outside("linux | /evil") + "linux /evil", "* " + newest, oldest}
+	for _, test := range []struct {
+		name, text, env string
+		want            []string
+	}{
+		{"comments and blanks", "# linux /evil\n\tset\ttimeout=5 # ; linux /evil\nset x='; linux /evil'\necho \"} linux\" boot\n", "", []string{"* " + newest, oldest}},
+		{"behind another", "set timeout=0; linux /evil\n", "", evil},
+		{"behind a condition", "if true; then linux /evil; fi\n", "", evil},
+		{"behind a comment that goes on", "# x \\\nlinux /evil\n", "", evil},
+		{"behind a backslash", "echo \\\\\nlinux /evil\n", "", evil},
+		{"behind a quote in a comment", "set x=\"\n#\"\nset y=\"\nlinux /evil\n", "", evil},
+		{"in quotes", "'lin'\"ux\" /evil\n", "", evil},
+		{"with a backslash", "li\\nux /evil\n", "", evil},
+		{"in two lines", "lin\\\nux /evil\n", "", evil},
+		{"with a carriage return", "li\rnux /evil\n", "", evil},
+		{"in a function", "function x { linux /evil; }\n", "", evil},
+		{"by a variable", "x=linux\n$x /evil\n", "", []string{outside("$x") + "$x /evil", "* " + newest, oldest}},
+		{"by a part of a variable", "li\"${x}\"nux /evil\n", "", []string{outside("li${x}nux") + "li${x}nux /evil", "* " + newest, oldest}},
+		{"by a text", "eval 'linux /evil'\n", "", []string{outside("eval") + "eval 'linux /evil'", "* " + newest, oldest}},
+		{"another menuentry", "function menuentry { true; }\n", "", []string{outside("function") + "function menuentry", "* " + newest, oldest}},
+		{"in an entry", "menuentry x { search y; linux /evil; initrd /i; }\n", "", []string{"* x | /evil | /i", newest, oldest}},
+		{"twice in an entry", "menuentry x {\n'linux' /evil\nlinux /n init=/n\n}\n", "", []string{"* x | /n | init=/n ! it names two kernels", newest, oldest}},
+		{"by a variable in an entry", "menuentry x {\nlinux /n init=/n\n$y\n}\n", "", []string{"* x | /n | init=/n ! it has the command $y ", newest, oldest}},
+		{"an entry in an entry", "menuentry x {\nlinux /n init=/n\nmenuentry y {\n}\n}\n", "", []string{"* x | /n | init=/n ! it has a menu of its own", newest, oldest}},
+		{"an entry without a block", "menuentry x --source='linux /evil'\n", "", []string{"* x ! its commands are no block", newest, oldest}},
+		{"a default", "set default=1\n", "", []string{newest, "* " + oldest}},
+		{"a default without set", "default='1'\n", "", []string{newest, "* " + oldest}},
+		{"a default by its id", "set default=old-id\n", "", []string{newest, "* " + oldest}},
+		{"a default that is not there", "set default=7\n", "", []string{"* " + newest, oldest}},
+		{"a default of the environment", "load_env\n", "default=1\n", []string{newest, "* " + oldest}},
+		{"the saved one, of none", "set default=\"${saved_entry}\"\n", "", []string{"* " + newest, oldest}},
+		{"the saved one", "set default=\"${saved_entry}\"\n", "saved_entry=old\n", []string{newest, "* " + oldest}},
+		{"the saved one is set", "saved_entry=1\nset default=\"${saved_entry}\"\n", "", []string{newest, "* " + oldest}},
+		{"any", "set default=$x$y\n", "", []string{"* " + newest, "* " + oldest}},
+		{"any, by another command", "regexp --set 1:default (.) 1\n", "", []string{"* " + newest, "* " + oldest}},
+		{"any, of another environment", "load_env -f /evil\n", "", []string{"* " + newest, "* " + oldest}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			entries, _ := Read([]Dir{mapDir{"grub/grub.cfg": test.text + menu, "grub/grubenv": test.env}}, Variables{})
+			got := show(entries)
+			for i := range got {
+				got[i] = strings.Replace(got[i], "grub/grub.cfg: ", "", 1)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestExtlinuxDefault: U-Boot takes a default from a label too, the first of two
+// labels of one name, and what an included file names.
+func TestExtlinuxDefault(t *testing.T) {
+	const menu = "DEFAULT new\nLABEL new\nLINUX /n\nLABEL old\nLINUX /o\n"
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"as it says", menu, []string{"* new | /n", "old | /o"}},
+		{"none of its labels", "DEFAULT x\n" + menu[len("DEFAULT new\n"):], []string{"* new | /n", "old | /o"}},
+		{"in a label", menu + "MENU\tDEFAULT\n", []string{"new | /n", "* old | /o"}},
+		{"two of one name", "LABEL new\nLINUX /evil\n" + menu, []string{"* new | /evil", "* new | /n", "old | /o"}},
+		{"included", "include x\n" + menu, []string{"* include ! it includes x", "* new | /n", "old | /o"}},
+		{"included by the menu", menu + "menu include x\n", []string{"* new | /n", "old | /o", "* include ! it includes x"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			entries, _ := Read([]Dir{mapDir{"extlinux/extlinux.conf": test.text}}, Variables{})
+			got := show(entries)
+			for i := range got {
+				got[i] = strings.Replace(got[i], "extlinux/extlinux.conf: ", "", 1)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
 }

@@ -28,6 +28,7 @@ func readTyped(dir Dir, number int, note func(string, error)) ([]Entry, error) {
 		}
 		e := parseTyped(string(data))
 		e.Dir, e.File, e.tries = number, file, triesOf(name)
+		e.skipped = e.skipped || strings.HasPrefix(name, ".") || strings.HasPrefix(strings.ToLower(name), "auto-")
 		out = append(out, e)
 	}
 	return out, nil
@@ -59,6 +60,10 @@ func parseTyped(text string) Entry {
 			e.Foreign = "it lays " + value + " over the device tree"
 		case "efi", "uki", "uki-url":
 			e.Foreign = "it starts the EFI program " + value
+		case "extra":
+			e.Foreign = "it adds " + value
+		case "architecture":
+			e.skipped = true
 		case "sort-key":
 			e.sortKey = value
 		case "machine-id":
@@ -105,44 +110,53 @@ func triesOf(name string) int {
 	return int(n)
 }
 
-// markDefault sets Default for the entry that systemd-boot starts by itself: the one
-// that the firmware's variables name, else the first in its order that the pattern
-// of loader.conf matches, else the first. What is named for one boot only may be
-// started, and so may what is named for those after it.
-func markDefault(entries []Entry, loaderConf []byte, variables Variables) {
+// markDefault sets Default for the entries that systemd-boot may start by itself: the
+// first in its order that the firmware's variables or the patterns of loader.conf
+// name, else the first. What is named for one boot only may be started, and so may
+// what is named for those after it; what is preferred, by versions that know that; and
+// what follows an entry that it may skip.
+func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 	order := make([]int, len(entries))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return compareEntries(&entries[a], &entries[b]) })
 	first := func(pattern string) bool {
+		if pattern == "@saved" {
+			pattern = variables.LastBooted
+		}
 		for _, i := range order {
-			if matches(pattern, entries[i].id()) {
+			if pattern != "" && matches(pattern, entries[i].id()) {
 				entries[i].Default = true
-				return true
+				if !entries[i].skipped {
+					return true
+				}
 			}
 		}
 		return false
 	}
-	if variables.OneShot != "" {
-		first(variables.OneShot)
+	first(variables.OneShot)
+	first(variables.Preferred)
+	if len(loaderConfs) == 0 {
+		loaderConfs = [][]byte{nil}
 	}
-	for _, pattern := range []string{variables.Default, defaultOf(string(loaderConf))} {
-		if pattern != "" && first(pattern) {
-			return
+	for _, conf := range loaderConfs {
+		first(loaderSetting(conf, "preferred"))
+		if !first(variables.Default) && !first(loaderSetting(conf, "default")) {
+			first("*")
 		}
-	}
-	if len(order) > 0 {
-		entries[order[0]].Default = true
 	}
 }
 
-// defaultOf returns the pattern of loader.conf.
-func defaultOf(text string) string {
+// loaderSetting returns a pattern of loader.conf, "" where it has none.
+func loaderSetting(text []byte, name string) string {
 	out := ""
-	for line := range strings.Lines(text) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "default" {
-			out = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "default"))
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name {
+			out = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), name))
+			if n := len(out); n > 1 && out[0] == '"' && out[n-1] == '"' {
+				out = out[1 : n-1]
+			}
 		}
 	}
 	return out
@@ -151,7 +165,8 @@ func defaultOf(text string) string {
 // matches reports whether an entry's name matches a pattern, as fnmatch has it,
 // with or without the ".conf".
 func matches(pattern, id string) bool {
-	pattern = strings.ToLower(pattern)
+	// To systemd-boot, "^" is a character like others.
+	pattern = strings.ReplaceAll(strings.ToLower(pattern), "[^", `[\^`)
 	for _, name := range []string{id, strings.TrimSuffix(id, path.Ext(id))} {
 		if ok, err := path.Match(pattern, name); ok && err == nil || pattern == name {
 			return true

@@ -92,7 +92,10 @@ func (r *run) loaderVariables() bootloader.Variables {
 		}
 		return strings.TrimRight(string(utf16.Decode(units)), "\x00")
 	}
-	return bootloader.Variables{OneShot: read("LoaderEntryOneShot"), Default: read("LoaderEntryDefault")}
+	return bootloader.Variables{
+		OneShot: read("LoaderEntryOneShot"), Preferred: read("LoaderEntryPreferred"),
+		Default: read("LoaderEntryDefault"), LastBooted: read("LoaderEntryLastBooted"),
+	}
 }
 
 // judgeEntry judges where an entry of the boot menu leads, and notes it for the
@@ -251,14 +254,19 @@ func (r *run) isGeneration(p closure.StorePath) (string, error) {
 	return r.generations[p], nil
 }
 
-// checkLoaders compares the boot loaders on an EFI system partition with
-// systemd-boot as the accepted releases have it, and names what is none of these.
+// checkLoaders compares the boot loaders on an EFI system partition, and the drivers
+// that systemd-boot loads from there, with systemd-boot as the accepted releases have
+// it, and names what is none of these.
 func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootloader.Dir, dirName string) {
 	const most = 100
-	for _, place := range []string{"EFI/systemd", "EFI/BOOT"} {
+	for _, place := range []string{"EFI/systemd", "EFI/systemd/drivers", "EFI/BOOT"} {
 		names, err := dir.Names(place, most)
+		if isAbsent(err) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
 		if err != nil {
-			continue // a loader that can't be read is none that the firmware finds
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(dirName, place), Detail: err.Error()})
+			continue
 		}
 		slices.Sort(names)
 		for _, name := range names {

@@ -148,6 +148,24 @@ func TestBootFiles(t *testing.T) {
 		{"a loader of nobody", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			m.write("/boot/EFI/systemd/systemd-bootx64.efi", "MZ, and evil")
 		}, report.Verified, []string{"loader-unknown /boot/EFI/systemd/systemd-bootx64.efi"}},
+		{"a driver of nobody", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/systemd/drivers/evilx64.efi", "MZ, and evil")
+		}, report.Verified, []string{"loader-unknown /boot/EFI/systemd/drivers/evilx64.efi"}},
+		{"a loader of nobody among many files", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			for i := range 101 {
+				m.write(fmt.Sprintf("/boot/EFI/BOOT/%d", i), "")
+			}
+			m.write("/boot/EFI/BOOT/BOOTX64.EFI", "MZ, and evil")
+		}, report.Unsettled, []string{"boot-unchecked /boot/EFI/BOOT"}},
+		{"no directory of loaders", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/BOOT", "")
+		}, report.Verified, nil},
+		{"another start of the same entry, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			replace(m, "/boot/grub/grub.cfg", "set default=0", "set default=0; linux /evil init=/evil; boot")
+		}, report.Drifted, []string{"other-entry /boot/grub/grub.cfg: boot", "other-entry /boot/grub/grub.cfg: linux"}},
+		{"another start within an entry, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			replace(m, "/boot/grub/grub.cfg", "initrd (", "initrd /evil; 'linux' /evil; boot\n  initrd (")
+		}, report.Drifted, []string{"other-entry /boot/grub/grub.cfg: NixOS 0"}},
 		{"a byte in the kernel, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/kernels/"+bootName(kernelPath, "bzImage"), "kernel", "Kernel")
 		}, report.Drifted, []string{"boot-altered /boot/kernels/" + bootName(kernelPath, "bzImage") + " kernel"}},
