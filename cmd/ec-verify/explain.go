@@ -47,10 +47,10 @@ finding in the JSON report that --report names, counted from 1.
 
 The release says what each file should be. Bytes are compared where an
 original is at hand: --from names the root of another system or store, such as
-a mounted medium, or what "nix build --store DIR" has built. It is believed as
-far as its NAR hash is the release's. Texts are compared by line, ELF files by
-section and symbol, archives and images by member, headers by field; of
-anything else the bytes about the first difference are shown. What looks like
+a mounted medium, or what "nix build --eval-store auto --store DIR" has built. It
+is believed as far as its NAR hash is the release's. Texts are compared by line,
+ELF files by section and symbol, archives and images by member, headers by field;
+of anything else the bytes about the first difference are shown. What looks like
 one of the usual causes of builds that differ is named: a date, a host name, a
 build directory, a number of cores, an order, a random id. Whoever altered a
 file can have made it look so.

@@ -141,7 +141,7 @@ func (e *explained) writeHow(w io.Writer) {
 	fmt.Fprintf(w, "\nThe original is not at hand, so that bytes were not compared. To obtain one:\n")
 	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.tag)
 	if d := e.Want.Deriver; d != "" {
-		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
+		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --eval-store auto --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 // there, and what makes it; and the report becomes a page with every path on its map.
 func explained(t *testing.T, m *machine, path string) {
 	file := path + "/bin/program-01"
-	m.Run("sh", "-euc", `mkdir -p /root/original/nix/store; cp -a "$1" /root/original/nix/store/; sed -i '$s/$/ # evil/' "$2"`, "sh", path, file)
-	defer m.Run("sh", "-euc", `rm -r "$1"; cp -a "/root/original$1" "$1"`, "sh", path)
+	m.Run("sh", "-euc", `cp -a "$1" /root/kept; sed -i '$s/$/ # evil/' "$2"`, "sh", path, file)
+	defer m.Run("sh", "-euc", `rm -r "$1"; mv /root/kept "$1"`, "sh", path)
 	run := func(want int, argv ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
@@ -23,9 +23,15 @@ func explained(t *testing.T, m *machine, path string) {
 		}
 		return stdout
 	}
-	said := run(1, program, "explain", path, "--from", "/root/original")
+	_, command, _ := strings.Cut(run(1, program, "explain", path), "has the derivation:\n")
+	build, _, ok := strings.Cut(command, "      ec-verify explain --from /var/tmp/original ")
+	if !ok {
+		t.Errorf("it says not how to obtain the original: %s", command)
+	}
+	m.Run("sh", "-euc", build)
+	said := run(1, program, "explain", path, "--from", "/var/tmp/original")
 	for _, want := range []string{
-		"other bytes than release " + tag, "/root/original: the release's bytes", "bin/program-01: contents changed", "# evil\n",
+		"other bytes than release " + tag, "/var/tmp/original: the release's bytes", "bin/program-01: contents changed", "# evil\n",
 		string(m.manifest.Toplevel.OutPath) + "\n", path + "\n", "derivation  /nix/store/", "builder ",
 	} {
 		if !strings.Contains(said, want) {
