@@ -158,7 +158,7 @@ func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
 		name = abs
 	}
 	out := []configMistake{}
-	units, _ := systemd.Units(ctx, doctor.VerifyUnit, doctor.FetchUnit) // without systemd: as they are shipped
+	units, _ := systemd.Units(ctx, doctor.Services(l.Config)...) // without systemd: as they are shipped
 	for _, r := range doctor.Configured(name, l.Config, units, time.Now()) {
 		if r.State != doctor.Problem {
 			continue

@@ -16,6 +16,7 @@ import (
 
 	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/doctor"
+	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -110,7 +111,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 		return db.Close()
 	}
 	m.LastRun = func(ctx context.Context) (time.Time, error) {
-		if _, err := os.Stat(ledgerDir(c.StateDir)); err != nil {
+		if _, err := os.Stat(filepath.Join(ledgerDir(c.StateDir), ledger.FileName)); err != nil {
 			return time.Time{}, err
 		}
 		s, err := readStatus(ctx, c.StateDir, wants{c.Ledger.Policy(), c.Read, owedBy(c)}, m.Now)

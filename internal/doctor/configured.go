@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,11 +19,11 @@ import (
 )
 
 // Configured checks what a configuration that is valid by itself names on this
-// machine, for runs by the units. Of units, VerifyUnit and FetchUnit say what a
-// run sees; those that are not among them are taken to be as they are shipped.
+// machine, for runs by the units. Of units, those of [Services] say what a run sees;
+// those that are not among them are taken to be as they are shipped.
 // name is the file of the configuration.
 func Configured(name string, c config.Config, units []systemd.Unit, now time.Time) []Result {
-	e := &examination{config: c, file: name, now: now, verify: shipped(), fetch: shipped()}
+	e := &examination{config: c, file: name, now: now, verify: shipped(), fetch: shipped(), rebuild: shipped()}
 	for _, u := range units {
 		switch {
 		case u.Absent:
@@ -30,6 +31,8 @@ func Configured(name string, c config.Config, units []systemd.Unit, now time.Tim
 			e.verify = u.Sandbox
 		case u.Name == FetchUnit:
 			e.fetch = u.Sandbox
+		case u.Name == RebuildUnit:
+			e.rebuild = u.Sandbox
 		}
 	}
 	for _, check := range []struct {
@@ -48,10 +51,11 @@ func Configured(name string, c config.Config, units []systemd.Unit, now time.Tim
 // examination is one look at a machine.
 type examination struct {
 	results
-	config        config.Config
-	file          string
-	now           time.Time
-	verify, fetch systemd.Sandbox
+	config config.Config
+	file   string
+	now    time.Time
+
+	verify, fetch, rebuild systemd.Sandbox
 }
 
 // own adds a problem where others can change what name leads to.
@@ -269,13 +273,20 @@ func (e *examination) secret(key, name, unit string, s systemd.Sandbox) {
 	e.seen(unit, s, key, name)
 }
 
-// writable adds a problem where the verifying unit may not write to dir.
+// writable adds a problem for each unit that verifies and may not write to dir.
 func (e *examination) writable(key, dir string) {
-	if !e.seen(VerifyUnit, e.verify, key, dir) {
+	e.writableBy(VerifyUnit, e.verify, key, dir)
+	if slices.Contains(Services(e.config), RebuildUnit) {
+		e.writableBy(RebuildUnit, e.rebuild, key, dir)
+	}
+}
+
+func (e *examination) writableBy(unit string, s systemd.Sandbox, key, dir string) {
+	if !e.seen(unit, s, key, dir) {
 		return
 	}
-	if reason, ok := writes(e.verify, dir); !ok {
-		e.problem(key, fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", VerifyUnit, dir), "%s may not write to %s (%s)", VerifyUnit, dir, reason)
+	if reason, ok := writes(s, dir); !ok {
+		e.problem(key, fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", unit, dir), "%s may not write to %s (%s)", unit, dir, reason)
 	}
 }
 
@@ -297,6 +308,7 @@ func (e *examination) checkState() {
 	}
 	e.own("stateDir", dir, owner...)
 	e.writable("stateDir", dir)
+	e.writableBy(FetchUnit, e.fetch, "stateDir", dir)
 	if reports := e.config.ReportDir(); !below(reports, dir) {
 		e.writable("report.dir", reports)
 	}

@@ -99,7 +99,7 @@ func newSetUp(t *testing.T) *setUp {
 		"nix":     {"binDir": s.at("bin")},
 	}
 	sandbox := systemd.Sandbox{ProtectHome: "yes", ProtectSystem: "strict", ReadWrite: []string{s.at("state"), s.at("metrics")}}
-	for _, name := range []string{VerifyUnit, FetchUnit} {
+	for _, name := range []string{VerifyUnit, FetchUnit, RebuildUnit} {
 		s.units = append(s.units, systemd.Unit{Name: name, Enabled: "static", Program: []string{s.at("bin/ec-verify")}, Sandbox: sandbox})
 	}
 	s.units = append(s.units, systemd.Unit{Name: VerifyTimer, Enabled: "enabled"})
@@ -221,6 +221,17 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.units[0].Sandbox.ReadWrite = []string{s.at("metrics")} }, func(s *setUp) {
 			s.units[0].Sandbox.ReadWrite = append(s.units[0].Sandbox.ReadWrite, s.at("state"))
 		}},
+	{"state directory that the fetch can't write to", "state", "ec-verify-fetch.service may not write to", "ReadWritePaths=", Problem,
+		func(s *setUp) { s.units[1].Sandbox.ReadWrite = []string{s.at("metrics")} }, func(s *setUp) {
+			s.units[1].Sandbox.ReadWrite = append(s.units[1].Sandbox.ReadWrite, s.at("state"))
+		}},
+	{"state directory that rebuilds can't write to", "state", "ec-verify-rebuild.service may not write to", "ReadWritePaths=", Problem,
+		func(s *setUp) {
+			s.json["rebuild"] = map[string]any{"choice": "config"}
+			s.units[2].Sandbox.ReadWrite = []string{s.at("metrics")}
+		}, func(s *setUp) {
+			s.units[2].Sandbox.ReadWrite = append(s.units[2].Sandbox.ReadWrite, s.at("state"))
+		}},
 	{"state directory missing", "state", "the units do not make it", "mkdir -p", Problem,
 		func(s *setUp) { os.Remove(s.at("state")) }, nil},
 	{"others write the state directory", "state", "others can write to", "chmod go-w", Problem,
@@ -268,7 +279,7 @@ var brokenSetUps = []struct {
 	{"timer never fires", "timer", "no next run", "OnCalendar=", Problem,
 		func(s *setUp) { s.timer.State = systemd.TimerElapsed }, func(s *setUp) { s.timer.State = systemd.TimerWaiting }},
 	{"timer not enabled", "timer", "next boot", "systemctl enable --now", Problem,
-		func(s *setUp) { s.units[2].Enabled = "disabled" }, func(s *setUp) { s.units[2].Enabled = "enabled" }},
+		func(s *setUp) { s.units[3].Enabled = "disabled" }, func(s *setUp) { s.units[3].Enabled = "enabled" }},
 	{"no systemd", "timer", "no bus", "systemd", Unknown,
 		func(s *setUp) { s.noSD, s.timer.State = errors.New("no bus"), systemd.TimerUnknown }, func(s *setUp) { s.noSD, s.timer.State = nil, systemd.TimerWaiting }},
 }

@@ -50,7 +50,7 @@ type Machine struct {
 
 // Examine runs every check, in the order in which a run needs what they look at.
 func Examine(ctx context.Context, m Machine) []Result {
-	units, unitsErr := m.Units(ctx, VerifyUnit, FetchUnit, VerifyTimer)
+	units, unitsErr := m.Units(ctx, append(Services(m.Config), VerifyTimer)...)
 	var all []Result
 	for _, mistake := range m.Mistakes {
 		all = append(all, Result{"configuration", Problem, mistake.Key, mistake.Error(), "correct the file: docs/configuration.md, ec-verify.json(5)"})

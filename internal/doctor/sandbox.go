@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/systemd"
 )
 
@@ -11,10 +12,19 @@ import (
 const (
 	VerifyUnit  = "ec-verify.service"
 	FetchUnit   = "ec-verify-fetch.service"
+	RebuildUnit = "ec-verify-rebuild.service"
 	VerifyTimer = "ec-verify.timer"
 )
 
-// shipped is the sandbox of both services as they are shipped; it stands for a
+// Services are the services that a machine with the configuration c needs.
+func Services(c config.Config) []string {
+	if c.Rebuild.Choice == config.Default().Rebuild.Choice { // none
+		return []string{VerifyUnit, FetchUnit}
+	}
+	return []string{VerifyUnit, FetchUnit, RebuildUnit}
+}
+
+// shipped is the sandbox of the services as they are shipped; it stands for a
 // machine whose systemd can't be asked. Files are looked for where the
 // configuration says, so that the lists of what one of them hides besides do not
 // matter.
