@@ -16,8 +16,6 @@ const (
 	// for the one that runs, and identifyWait how long that may take.
 	identifyMost = 16
 	identifyWait = time.Minute
-	// anyAge is a grace that no release outlives.
-	anyAge = 100 * 365 * 24 * time.Hour
 )
 
 // newIdentifier returns what finds the release that runs here among those of the
@@ -40,7 +38,7 @@ func newIdentifier(c config.Config, offline bool) (verify.Identifier, error) {
 		defer cancel()
 		for _, source := range sources {
 			for _, tag := range newestOf(ctx, source) {
-				rel, err := release.Open(ctx, source, tag, verifier, release.WithGrace(anyAge))
+				rel, err := release.Open(ctx, source, tag, verifier, release.WithGrace(time.Duration(c.Release.Grace)), release.WithAnyAge())
 				if err != nil {
 					continue
 				}

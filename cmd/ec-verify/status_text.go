@@ -97,7 +97,7 @@ func (s *status) headline() string {
 	}
 	line := fmt.Sprintf("%s %s", s.Standing.Verdict, s.ago(r.Finished))
 	if s.Standing.Verdict != r.Verdict || s.Standing.Since.Before(r.Finished) {
-		line = fmt.Sprintf("%s since %s", s.Standing.Verdict, s.ago(s.Standing.Since))
+		line = fmt.Sprintf("%s %s", s.Standing.Verdict, s.since(s.Standing.Since))
 	}
 	if r.Release != nil {
 		line += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
@@ -207,7 +207,7 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 			fmt.Fprintf(w, "  %s\n", shortened(f.Path, statusWidth-2))
 			listed[f.Path], indent = true, 4
 		}
-		fmt.Fprintf(w, "%*s%s\n", indent, "", wrap(fmt.Sprintf("%s, since %s", report.Escape(strings.Join(why, "; ")), s.ago(f.Since)), indent))
+		fmt.Fprintf(w, "%*s%s\n", indent, "", wrap(fmt.Sprintf("%s, %s", report.Escape(strings.Join(why, "; ")), s.since(f.Since)), indent))
 	}
 	if s.Standing.More > 0 {
 		fmt.Fprintf(w, "  … and %d more\n", s.Standing.More)
@@ -265,6 +265,14 @@ func (s *status) ago(t time.Time) string {
 		return "just now"
 	}
 	return humanize.RelTime(t, s.Now, "ago", "in the future")
+}
+
+// since words the beginning of what lasts.
+func (s *status) since(t time.Time) string {
+	if ago := s.ago(t); ago != "just now" {
+		return "since " + ago
+	}
+	return "just now"
 }
 
 // span words a duration in days where it is some.

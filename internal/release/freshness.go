@@ -55,6 +55,10 @@ func (r *Release) checkFreshness() error {
 		return &ClockError{now, fmt.Sprintf("that is more than two years after everything this node knows of (%s), so either the clock is ahead or the node was not updated for years", day(known))}
 	}
 	end := r.RefusedAfter()
+	if now.After(end) && r.opts.anyAge {
+		r.notes = append(r.notes, fmt.Sprintf("past its bestBefore of %s", day(r.info.BestBefore)))
+		return nil
+	}
 	if now.After(end) {
 		detail := fmt.Sprintf("best before %s", day(r.info.BestBefore))
 		if r.opts.grace > 0 {

@@ -53,6 +53,22 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
+// Whoever tells which release runs takes an old one, and is told its own end.
+func TestAnyAge(t *testing.T) {
+	dir := t.TempDir()
+	signed(t, dir, releasetest.Spec{})
+	best := releasetest.Created.AddDate(0, 0, 90)
+	for _, now := range []time.Time{releasetest.Now, best.Add(time.Hour), best.AddDate(0, 1, 0)} {
+		r, err := open(t, dir, releasetest.Tag, at(now), release.WithGrace(2*time.Hour), release.WithAnyAge())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := r.RefusedAfter(), best.Add(2*time.Hour); !got.Equal(want) {
+			t.Errorf("refused after %s, want %s", got, want)
+		}
+	}
+}
+
 func memory(t *testing.T, dir string) *release.Memory {
 	t.Helper()
 	m, err := release.OpenMemory(dir)

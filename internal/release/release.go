@@ -42,6 +42,7 @@ type Option func(*options)
 type options struct {
 	now           func() time.Time
 	grace         time.Duration
+	anyAge        bool // one past its grace too
 	accept        []Tag
 	latest        Tag  // accepted too, but not if it is a step back
 	offered       bool // it is the sources that say which release it is
@@ -65,6 +66,9 @@ func WithClock(now func() time.Time) Option { return func(o *options) { o.now = 
 
 // WithGrace accepts a release for d after its bestBefore.
 func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
+
+// WithAnyAge accepts a release however old: to tell which one it is that runs.
+func WithAnyAge() Option { return func(o *options) { o.anyAge = true } }
 
 // WithAccept accepts the releases of these tags and no others, and those even
 // where a newer one was accepted before: a rollout names the old and the new.
