@@ -84,6 +84,9 @@ func (a *app) newEvents(policy, c config.Config, against string) *events {
 		app: a, config: c, run: systemd.Run{Tool: toolVersion(), Against: against}, log: a.logger(),
 		stand: &keeper{asked: askedBy(policy, c, against, currentUnit()), owed: owedBy(policy)},
 	}
+	if a.otherPolicy(policy) {
+		e.stand.asked.Options = append(e.stand.asked.Options, "--config")
+	}
 	if against == "" {
 		e.run.Against = strings.Join(c.Release.Accept, ", ")
 	}

@@ -53,7 +53,14 @@ func (a *app) checkOwn(c config.Config) error {
 // checkOwnState refuses a state directory that others can write to: what is
 // remembered there decides which releases are too old, and what need not be
 // hashed.
-func checkOwnState(c config.Config) error { return own("stateDir", c.StateDir) }
+func checkOwnState(c config.Config) error {
+	for _, name := range []string{c.StateDir, ledgerDir(c.StateDir), filepath.Join(ledgerDir(c.StateDir), "ledger.db")} {
+		if err := own("stateDir", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // own adds the key of the configuration to what is wrong with a path. That one
 // can't be looked at is for who reads it to say.

@@ -47,6 +47,19 @@ func askedBy(policy, c config.Config, against, unit string) standing.Asked {
 	return a
 }
 
+// otherPolicy reports whether --config names another policy than that of the machine
+// whose state directory the run has.
+func (a *app) otherPolicy(policy config.Config) bool {
+	if a.configFile == "" {
+		return false
+	}
+	machine, err := config.Read("")
+	if err != nil {
+		return policy.StateDir == config.Default().StateDir
+	}
+	return len(machine.Files) > 0 && machine.StateDir == policy.StateDir && !reflect.DeepEqual(machine.Config, policy)
+}
+
 // currentUnit is the service that this process runs in, "" for none.
 func currentUnit() string { return runlock.Self(time.Now()).Unit }
 

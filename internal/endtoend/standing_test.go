@@ -50,6 +50,7 @@ func TestStanding(t *testing.T) {
 	}
 
 	m.Run("sh", "-euc", `mkdir /mnt/disk; mount --bind / /mnt/disk`)
+	m.write("/root/other.json", fmt.Sprintf(`{"release": {"source": [%q], "accept": [%q]}, "unsafeUnsigned": true}`, releases, tag+"0"))
 	for _, c := range []struct {
 		name string
 		args []string
@@ -57,6 +58,7 @@ func TestStanding(t *testing.T) {
 		why  string
 	}{
 		{"a mistyped tag", []string{"--against", tag + "0"}, 4, "does not accept " + tag + "0"},
+		{"another policy", []string{"--config", "/root/other.json"}, 4, "--config"},
 		{"another tag, that is a step back", []string{"--against", otherTag}, 3, "does not accept " + otherTag},
 		{"without the tier that drifted", []string{"--unsafe-skip", "live"}, 0, "--unsafe-skip"},
 		{"another disk", []string{"--store-root", "/mnt/disk"}, 1, "another disk"},

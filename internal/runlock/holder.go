@@ -133,8 +133,9 @@ func started(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// unit returns the systemd service whose cgroup this process is in, "" where
-// that is none; see cgroups(7). A session's is a scope.
+// unit returns the system's service whose cgroup this process is in, "" where that
+// is none; see cgroups(7). A session's is a scope, and a user's service has a name of
+// the user's choice.
 func unit() string {
 	data, err := hostfile.ReadSmall("/proc/self/cgroup", maxProc)
 	if err != nil {
@@ -148,7 +149,7 @@ func unit() string {
 func unitOf(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			if name := path.Base(p); strings.HasSuffix(name, ".service") {
+			if name := path.Base(p); strings.HasSuffix(name, ".service") && !strings.Contains(p, "/user.slice/") {
 				return name
 			}
 		}

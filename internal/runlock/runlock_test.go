@@ -262,9 +262,10 @@ func TestDirectories(t *testing.T) {
 
 func TestUnitOf(t *testing.T) {
 	for cgroups, want := range map[string]string{
-		"0::/system.slice/ec-verify.service\n":                                  "ec-verify.service",
-		"12:cpu:/x.service\n0::/user.slice/user-0.slice/session-3.scope\n":      "",
-		"1:name=systemd:/a.service\n0::/system.slice/ec-verify-rebuild.service": "ec-verify-rebuild.service",
+		"0::/system.slice/ec-verify.service\n":                                         "ec-verify.service",
+		"12:cpu:/x.service\n0::/user.slice/user-0.slice/session-3.scope\n":             "",
+		"1:name=systemd:/a.service\n0::/system.slice/ec-verify-rebuild.service":        "ec-verify-rebuild.service",
+		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/ec-verify.service": "",
 		"0::/\n": "",
 		"":       "",
 	} {
