@@ -104,11 +104,12 @@ var verdictOf = map[report.Class]report.Verdict{
 // next run, and what a tier found that the policy asks for no more, as owed says, is
 // forgotten.
 func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
-	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: r.Finished}
+	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
+	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}
 	found := findings(r)
 	for i := range found {
 		at := slices.IndexFunc(before.Findings, found[i].same)
-		found[i].Since = r.Finished
+		found[i].Since = ended
 		if at >= 0 {
 			found[i].Since = before.Findings[at].Since
 		}
@@ -136,7 +137,7 @@ func Next(before Standing, r *report.Report, owed func(report.TierName) bool) St
 		}
 	}
 	if r.Verdict() == report.Verified && !r.Weakened() {
-		s.Verified = r.Finished
+		s.Verified = ended
 	}
 	s.Findings, s.More = bounded(found, r.Tiers)
 	return s
@@ -147,7 +148,7 @@ func Next(before Standing, r *report.Report, owed func(report.TierName) bool) St
 func Without(before Standing, at time.Time) Standing {
 	s := before
 	if s.Verdict = Worse(before.Verdict, report.Unsettled); s.Verdict != before.Verdict || s.Since.IsZero() {
-		s.Since = at
+		s.Since = at.Truncate(time.Millisecond)
 	}
 	return s
 }

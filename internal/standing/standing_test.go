@@ -113,6 +113,20 @@ func TestVerified(t *testing.T) {
 	}
 }
 
+// TestMilliseconds: times are those that docs/status.md promises.
+func TestMilliseconds(t *testing.T) {
+	r := ran(1, "contents+", altered)
+	r.Finished = r.Finished.Add(1234567 * time.Nanosecond)
+	want := day0.AddDate(0, 0, 1).Add(time.Millisecond)
+	s := Next(Standing{}, r, func(report.TierName) bool { return true })
+	if !s.Since.Equal(want) || !s.Findings[0].Since.Equal(want) {
+		t.Errorf("since %s and %s, want %s", s.Since, s.Findings[0].Since, want)
+	}
+	if s := Without(Standing{}, r.Finished); !s.Since.Equal(want) {
+		t.Errorf("since %s, want %s", s.Since, want)
+	}
+}
+
 // TestWithout: that no run could be made takes back what is good, and nothing else.
 func TestWithout(t *testing.T) {
 	owed := func(report.TierName) bool { return true }
