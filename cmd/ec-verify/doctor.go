@@ -60,7 +60,9 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 	if err != nil && !errors.As(err, &mistakes) {
 		return configError{err}
 	}
-	results := doctor.Examine(ctx, a.machine(l, mistakes, offline))
+	m := a.machine(l, mistakes, offline)
+	defer tempIn(m.Config.StateDir)() // where a run copies the database to
+	results := doctor.Examine(ctx, m)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

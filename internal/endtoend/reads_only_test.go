@@ -195,7 +195,11 @@ func TestReadsOnlyLive(t *testing.T) {
 		{0, []string{"manifest", "check", filepath.Join(releases, tag, "closure-testhost.json")}},
 		{0, []string{"compare", filepath.Join(releases, tag), "/srv/copy"}},
 		{0, []string{"config", "show"}},
-		{0, []string{"config", "check"}},
+		{78, []string{"config", "check"}}, // there is no policy
+		{4, []string{"doctor"}},
+		{4, []string{"status", "--check"}},
+		{0, []string{"report", "show"}},
+		{0, []string{"explain", source, "--against", tag, "--release", releases, "--unsafe-unsigned"}},
 		{0, []string{"--version"}},
 	} {
 		t.Run(strings.Join(c.argv, " "), func(t *testing.T) { check(t, w, c.code, c.argv...) })
