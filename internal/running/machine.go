@@ -146,7 +146,11 @@ const maxTold = 20_000
 var errChanging = errors.New("it changed while it was looked at, again and again")
 
 // maxAttempts bounds how often such a look is begun anew.
-const maxAttempts = 5
+const maxAttempts = 6
+
+// attemptPause is the wait before the second of them; each one more waits longer by
+// as much.
+const attemptPause = 500 * time.Millisecond
 
 // look is one look at one part.
 type look struct {
@@ -162,7 +166,13 @@ type look struct {
 func (m *Machine) look(ctx context.Context, p part) (*look, error) {
 	var l *look
 	var err error
-	for range maxAttempts {
+	for attempt := range maxAttempts {
+		if attempt > 0 {
+			select {
+			case <-time.After(time.Duration(attempt) * attemptPause):
+			case <-ctx.Done():
+			}
+		}
 		l = &look{m: m, used: make([]int, len(m.Allow)), told: map[string]bool{}}
 		if err = p.check(m, ctx, l); !errors.Is(err, errChanging) {
 			break

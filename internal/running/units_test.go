@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -82,14 +83,16 @@ func TestUnits(t *testing.T) {
 
 // While generators run again, and again, it is looked again, and not for ever.
 func TestUnitsChanging(t *testing.T) {
-	h := newHost(t)
-	asked := 0
-	h.m.LoadedUnits = func(context.Context) (*Units, error) {
-		asked++
-		return &Units{Loaded: time.Unix(int64(asked), 0)}, nil
-	}
-	h.expect("units", "machine-unseen part units")
-	if asked != 2*maxAttempts {
-		t.Errorf("asked %d times", asked)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		asked := 0
+		h.m.LoadedUnits = func(context.Context) (*Units, error) {
+			asked++
+			return &Units{Loaded: time.Unix(int64(asked), 0)}, nil
+		}
+		h.expect("units", "machine-unseen part units")
+		if asked != 2*maxAttempts {
+			t.Errorf("asked %d times", asked)
+		}
+	})
 }
