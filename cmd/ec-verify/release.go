@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,10 +88,12 @@ func keyPolicy(files []string) (trust.Policy, error) {
 		if err != nil {
 			return p, usageError{fmt.Errorf("--key %q: %w", file, err)}
 		}
-		if _, err := os.Stat(abs); err != nil {
-			return p, configError{fmt.Errorf("--key: %w", err)}
+		key := trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs}
+		if _, err := trust.New(trust.Policy{Keys: []trust.Key{key}}); err != nil {
+			// Without its place in a configuration, where it is not.
+			return p, configError{fmt.Errorf("--key: %w", cmp.Or(errors.Unwrap(err), err))}
 		}
-		p.Keys = append(p.Keys, trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs})
+		p.Keys = append(p.Keys, key)
 	}
 	return p, nil
 }

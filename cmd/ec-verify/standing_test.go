@@ -19,6 +19,7 @@ func TestAskedBy(t *testing.T) {
 		t.Fatal(err)
 	}
 	tried := map[string]bool{}
+	_, key := keyPair(t, nil)
 	for _, tc := range []struct {
 		args []string
 		unit string
@@ -37,7 +38,7 @@ func TestAskedBy(t *testing.T) {
 		// What is said twice.
 		{[]string{"--release", "/srv/releases", "--rebuild", "sample", "--read", "cached", "--state-dir", "/var/lib/ec-verify", "--contents-budget", "1h"}, "", false},
 		{[]string{"--release", "/srv/other"}, "", true},
-		{[]string{"--key", "/dev/null"}, "", true},
+		{[]string{"--key", key}, "", true},
 		{[]string{"--configuration", "machine"}, "", true},
 		{[]string{"--flake", "/etc/flake"}, "", true},
 		{[]string{"--state-dir", "/srv/state"}, "", true},
