@@ -30,7 +30,7 @@ func RemoveTree(name string) error {
 		return err
 	}
 	defer parent.Close()
-	return removeEntry(parent, filepath.Base(name))
+	return new(remover).entry(parent, filepath.Base(name), 0)
 }
 
 // RemoveTreeIn is [RemoveTree] of name relative to an open directory. Of the
@@ -49,7 +49,7 @@ func RemoveTreeIn(parent *os.File, name string) error {
 		at = os.NewFile(uintptr(fd), filepath.Join(parent.Name(), dir))
 		defer at.Close()
 	}
-	return removeEntry(at, base)
+	return new(remover).entry(at, base, 0)
 }
 
 // openDir opens a directory beneath one that is open, by a path without links
@@ -114,7 +114,36 @@ func MountOf(fd int) (uint64, error) {
 	return 0, fmt.Errorf("the kernel does not say on which mount a directory is: %w", errors.ErrUnsupported)
 }
 
-func removeEntry(at *os.File, name string) error {
+// maxOpen is how many directories within each other a [remover] has open.
+const maxOpen = 64
+
+// remover removes one tree. What lies deeper than it may have directories open is
+// moved up to the top, so that whoever wrote the tree can't have it run out of them.
+type remover struct {
+	top   *os.File // the tree itself, where it is a directory
+	moved int
+}
+
+// moveUp moves the directory name of at to the top of the tree.
+func (r *remover) moveUp(at *os.File, name string) error {
+	if os.Geteuid() != 0 {
+		// A directory that gets another parent is written to.
+		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
+			return err
+		}
+	}
+	for {
+		r.moved++
+		err := unix.Renameat2(int(at.Fd()), name, int(r.top.Fd()), fmt.Sprintf(".removed-%d", r.moved), unix.RENAME_NOREPLACE)
+		if !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+}
+
+// entry removes the entry name of the open directory at, which is depth directories
+// below the tree.
+func (r *remover) entry(at *os.File, name string, depth int) error {
 	fail := func(op string, err error) error {
 		return &os.PathError{Op: op, Path: filepath.Join(at.Name(), name), Err: err}
 	}
@@ -124,6 +153,12 @@ func removeEntry(at *os.File, name string) error {
 		return nil
 	case !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
 		return fail("remove", err)
+	}
+	if depth == maxOpen {
+		if err := r.moveUp(at, name); err != nil {
+			return fail("move", err)
+		}
+		return nil
 	}
 	fd, err := openDir(int(at.Fd()), name)
 	if errors.Is(err, unix.EACCES) {
@@ -138,6 +173,9 @@ func removeEntry(at *os.File, name string) error {
 	}
 	dir := os.NewFile(uintptr(fd), filepath.Join(at.Name(), name))
 	defer dir.Close()
+	if depth == 0 {
+		r.top = dir
+	}
 	// Without the permission to write, which a store's directories lack, nothing
 	// can be removed from them but by root.
 	if os.Geteuid() != 0 {
@@ -155,7 +193,7 @@ func removeEntry(at *os.File, name string) error {
 			return fail("list", err)
 		}
 		for _, n := range names {
-			if err := removeEntry(dir, n); err != nil {
+			if err := r.entry(dir, n, depth+1); err != nil {
 				return err
 			}
 		}

@@ -48,3 +48,46 @@ func TestRemoveTree(t *testing.T) {
 		t.Errorf("what was mounted and linked to: %v", err)
 	}
 }
+
+// TestRemoveDeepTree: a tree may be deeper than files may be open.
+func TestRemoveDeepTree(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	top := filepath.Join(t.TempDir(), "tree")
+	if err := os.MkdirAll(top, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	at, err := os.Open(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		for _, name := range []string{"below", "beside", ".removed-1"} {
+			if err := unix.Mkdirat(int(at.Fd()), name, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fd, err := unix.Openat(int(at.Fd()), "below", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.Close()
+		at = os.NewFile(uintptr(fd), "below")
+	}
+	at.Close()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 2 * maxOpen, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err = RemoveTree(top)
+	if restore := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); restore != nil {
+		t.Fatal(restore)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(top); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the tree is still there: %v", err)
+	}
+}
