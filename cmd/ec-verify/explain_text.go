@@ -52,7 +52,7 @@ func (e *explained) write(w io.Writer, width int) error {
 	for _, n := range e.Notes {
 		fmt.Fprintf(&rest, "\nnote: %s\n", report.Escape(clipped(n)))
 	}
-	_, err := io.WriteString(w, report.Fold(head.String(), width)+files.String()+report.Fold(rest.String(), width))
+	_, err := fmt.Fprint(w, report.Fold(head.String(), width)+files.String()+report.Fold(rest.String(), width))
 	return err
 }
 
@@ -115,7 +115,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 		fmt.Fprintf(w, "  %s: %s\n", name, report.Changed(f.Kind))
 		for _, side := range []struct{ label, what string }{{"want", report.Describe(f.Want)}, {"got ", report.Describe(f.Got)}} {
 			if side.what != "" {
-				io.WriteString(w, report.Fold(fmt.Sprintf("    %s  %s\n", side.label, side.what), width))
+				fmt.Fprint(w, report.Fold(fmt.Sprintf("    %s  %s\n", side.label, side.what), width))
 			}
 		}
 		if f.Within != nil {
@@ -132,7 +132,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 	if !compared && (e.Disk.State == explain.Different || e.Disk.State == explain.Absent) {
 		var how strings.Builder
 		e.writeHow(&how)
-		io.WriteString(w, report.Fold(how.String(), width))
+		fmt.Fprint(w, report.Fold(how.String(), width))
 	}
 }
 
