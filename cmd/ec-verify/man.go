@@ -142,9 +142,9 @@ func writeConfigPage(file, dir string) error {
 		m := keyRow.FindStringSubmatch(row)
 		term, preset := strings.ReplaceAll(m[1], "`", "**"), strings.TrimSpace(m[2])
 		if preset != "" {
-			preset = "Default: " + preset + ". "
+			preset = ". Default: " + preset
 		}
-		return term + "\n: " + preset + m[3] + "\n"
+		return term + "\n: " + m[3] + preset + "\n"
 	})
 	body = pageLink.ReplaceAllString(body, "$1")
 	page, err := manPage(&cobra.Command{
