@@ -119,9 +119,6 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 		}
 		l := lead{next: e.Default}
 		release, unknown, err := r.acceptedAs(ctx, p)
-		if err == nil && release == nil {
-			release, err = r.specialisationOf(p)
-		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -188,35 +185,6 @@ func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePat
 	default:
 		r.foreignEntry(e, name, string(p), "it is no generation of a system profile", false)
 	}
-}
-
-// specialisationOf returns the accepted release of whose system p is a
-// specialisation, nil for none.
-func (r *run) specialisationOf(p closure.StorePath) (*candidate, error) {
-	const maxSpecialisations = 1000
-	for i := range r.candidates {
-		c := &r.candidates[i]
-		if c.Err != nil {
-			continue
-		}
-		if _, own := r.mountedIn(c.manifest.Paths, string(p)); !own {
-			continue
-		}
-		dir := string(c.manifest.Toplevel.OutPath) + "/specialisation"
-		names, err := r.store.EntriesOf(c.manifest.Toplevel.OutPath, "specialisation", maxSpecialisations)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			if to, rest, err := r.store.ResolveLink(dir + "/" + name); err == nil && to == p && rest == "" {
-				return c, nil
-			}
-		}
-	}
-	return nil, nil
 }
 
 // maxGenerations bounds the names in a directory of profiles.

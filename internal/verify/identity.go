@@ -25,6 +25,9 @@ func (r *run) runsAnother(ctx context.Context) (*candidate, error) {
 		return nil, nil
 	}
 	accepted, _, err := r.acceptedAs(ctx, running)
+	if accepted == r.chosen {
+		return nil, err // a specialisation of it
+	}
 	if accepted != nil || err != nil || r.Identify == nil {
 		return accepted, err
 	}

@@ -73,6 +73,7 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 		// A link to a store path that is gone still says what should be there.
 		if link.exact {
 			r.running = p
+			r.tellSpecialisation(t, p)
 		}
 		t.Checked++
 		r.judgeLink(ctx, link, p, rest)
@@ -87,6 +88,27 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 		r.leads = append(r.leads, lead{next: link.next})
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
 	}
+}
+
+// tellSpecialisation says in t that what runs is a specialisation of the release
+// compared with, which is that release.
+func (r *run) tellSpecialisation(t *report.Tier, p closure.StorePath) {
+	if p == r.manifest.Toplevel.OutPath {
+		return
+	}
+	if release, name, err := r.specialisationOf(p); err == nil && release == r.chosen {
+		r.running, r.specialisation = r.manifest.Toplevel.OutPath, p
+		t.Why = strings.TrimPrefix(t.Why+"; ", "; ") + "the specialisation " + name + " runs"
+	}
+}
+
+// system returns the path of the system that is to be in effect: the release's, or
+// its specialisation that runs.
+func (r *run) system() closure.StorePath {
+	if r.specialisation != "" {
+		return r.specialisation
+	}
+	return r.manifest.Toplevel.OutPath
 }
 
 // judgeLink judges where a place leads, and notes it for the contents tier.
@@ -104,8 +126,15 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 	if rest == "" {
 		release, unknown, err := r.acceptedAs(ctx, p)
 		switch {
-		case err != nil:
+		case ctx.Err() != nil:
 			return // it ends the tier
+		case err != nil:
+			l.odd = ""
+			f.Cause, f.Detail = report.LiveUnknown, err.Error()
+		case release == r.chosen:
+			// A specialisation of it.
+			r.leads = append(r.leads, lead{next: link.next, release: release})
+			return
 		case link.exact:
 			l.release = release
 		case release != nil:

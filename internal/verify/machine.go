@@ -60,7 +60,7 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 		return &failure{cause: report.MachineUnseen, path: running.FirstRoot, err: err}
 	}
 	m := running.Machine{
-		Store: store, Toplevel: r.manifest.Toplevel.OutPath, Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
+		Store: store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
 		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)

@@ -146,6 +146,13 @@ func (r *run) choose(ctx context.Context) error {
 			r.chosen, err = r.nearest(ctx, same)
 			return err
 		}
+		if running != "" {
+			// What can't be read now is told by the live tier.
+			if c, _, err := r.specialisationOf(running); err == nil && c != nil {
+				r.chosen = c
+				return nil
+			}
+		}
 	}
 	// None of those that could be opened runs here. If one could not, it may be
 	// that one: then nothing can be said. That one is false outweighs that

@@ -191,9 +191,9 @@ func graver(a, b systemState) systemState {
 	return a
 }
 
-// acceptedAs returns the accepted release whose toplevel p is, or else one that
-// could not be opened and so may be it. Of several it is the one that the disk
-// differs least from. The error is that of ctx.
+// acceptedAs returns the accepted release whose toplevel p is, or a specialisation of
+// it, or else one that could not be opened and so may be it. Of several it is the one
+// that the disk differs least from.
 func (r *run) acceptedAs(ctx context.Context, p closure.StorePath) (release, unknown *candidate, err error) {
 	var same []*candidate
 	for i := range r.candidates {
@@ -207,10 +207,44 @@ func (r *run) acceptedAs(ctx context.Context, p closure.StorePath) (release, unk
 	}
 	switch len(same) {
 	case 0:
-		return nil, unknown, nil
+		release, _, err = r.specialisationOf(p)
+		return release, unknown, err
 	case 1:
 		return same[0], nil, nil
 	}
 	release, err = r.nearest(ctx, same)
 	return release, nil, err
+}
+
+// maxSpecialisations bounds the names in the directory of a system's specialisations.
+const maxSpecialisations = 1000
+
+// specialisationOf returns the accepted release of whose system p is a
+// specialisation, and the specialisation's name; nil for none. The link that says so
+// is part of the toplevel, which the contents tier hashes, and p is one of the
+// release's own paths.
+func (r *run) specialisationOf(p closure.StorePath) (*candidate, string, error) {
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if c.Err != nil {
+			continue
+		}
+		if _, own := r.mountedIn(c.manifest.Paths, string(p)); !own {
+			continue
+		}
+		dir := string(c.manifest.Toplevel.OutPath) + "/specialisation"
+		names, err := r.store.EntriesOf(c.manifest.Toplevel.OutPath, "specialisation", maxSpecialisations)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		for _, name := range names {
+			if to, rest, err := r.store.ResolveLink(dir + "/" + name); err == nil && to == p && rest == "" {
+				return c, name, nil
+			}
+		}
+	}
+	return nil, "", nil
 }

@@ -131,6 +131,9 @@ type run struct {
 	// running is the toplevel that the live tier found to run, or, on a disk
 	// looked at from outside, the system profile's; empty where unknown.
 	running closure.StorePath
+	// specialisation is the specialisation of chosen that runs, "" for none. running
+	// is the toplevel then.
+	specialisation closure.StorePath
 	// accesses are what the first look at the store found, before anything asked
 	// Nix's daemon, which sets its own right.
 	accesses   []nixstore.Access
