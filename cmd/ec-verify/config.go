@@ -123,7 +123,7 @@ type configMistake struct {
 }
 
 func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
-	check := configCheck{SchemaVersion: 1, Kind: "ec-verify/config-check", File: a.configName()}
+	check := configCheck{SchemaVersion: 1, Kind: "ec-verify-config-check", File: a.configName()}
 	l, err := a.readConfig()
 	if err != nil {
 		mistakes, ok := mistakesIn(err)

@@ -66,7 +66,7 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	x := examination{SchemaVersion: 1, Kind: "ec-verify/doctor", Problems: doctor.Problems(results), Results: results}
+	x := examination{SchemaVersion: 1, Kind: "ec-verify-doctor", Problems: doctor.Problems(results), Results: results}
 	if a.output == "json" {
 		err = a.printJSON(&x)
 	} else {

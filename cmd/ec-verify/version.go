@@ -14,8 +14,8 @@ import (
 // build says how this program was built, as far as the program knows.
 type build struct {
 	Version string `json:"version"`
-	// Commit is that of the source; empty where the build had no git checkout, as
-	// a build by Nix has none.
+	// Commit is that of the source; empty where the build recorded none, as one by
+	// Nix does, which has no git checkout.
 	Commit string `json:"commit,omitzero"`
 	// Modified says that the checkout had changes that were not committed.
 	Modified bool   `json:"modified,omitzero"`
@@ -76,7 +76,7 @@ func (b build) String() string {
 	commit := b.Commit
 	switch {
 	case commit == "":
-		commit = "unknown: not built from a git checkout"
+		commit = "unknown: the build recorded none"
 	case b.Modified:
 		commit += ", with uncommitted changes"
 	}
