@@ -11,7 +11,8 @@ import (
 )
 
 // A Finder finds releases for a configured node: in its cache, and else in its
-// sources. The zero value finds nothing; Verifier must be set.
+// sources. The zero value finds nothing; Verifier must be set. It is for one run, and
+// not for several goroutines at once.
 type Finder struct {
 	// Sources are asked in this order. The next one is asked where a release is
 	// not found or a source cannot be reached; never where a release was found
@@ -40,6 +41,10 @@ type Finder struct {
 	Keep int
 	// Options go to [Open].
 	Options []Option
+
+	// silent has the sources that kept one request waiting until its limit. They are
+	// not waited for again for another release.
+	silent map[Source]error
 }
 
 // Find returns the release tag, or with [Latest] the one that was created last of
@@ -337,9 +342,19 @@ func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Releas
 func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
 	var errs []error
 	for _, s := range f.sources() {
+		if err := f.silent[s]; err != nil {
+			errs = append(errs, &UnavailableError{"release " + string(tag), s.String(), fmt.Errorf("it was not asked, since it did not answer before: %w", err)})
+			continue
+		}
 		r, err := Open(ctx, s, tag, f.Verifier, opts...)
 		if err == nil {
 			return r, nil
+		}
+		if isUnavailable(err) && isTimeout(err) && ctx.Err() == nil {
+			if f.silent == nil {
+				f.silent = make(map[Source]error)
+			}
+			f.silent[s] = err
 		}
 		if !errors.Is(err, ErrNotFound) && (!isUnavailable(err) || ctx.Err() != nil) {
 			return nil, err
@@ -410,6 +425,12 @@ func mayBeMended(err error) bool {
 func isUntrusted(err error) bool {
 	var untrusted *UntrustedError
 	return errors.As(err, &untrusted)
+}
+
+// isTimeout reports whether err is that nothing came in time.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, errSilent) || errors.As(err, &t) && t.Timeout()
 }
 
 func isUnavailable(err error) bool {

@@ -385,6 +385,28 @@ func TestTrickle(t *testing.T) {
 	wantError(t, err, "unavailable", "too slow")
 }
 
+// TestSilentSource: a source that does not answer is waited for once, however many
+// releases are looked for.
+func TestSilentSource(t *testing.T) {
+	var asked atomic.Int32
+	s := forge(t, t.TempDir(), func(_ http.ResponseWriter, r *http.Request) bool {
+		asked.Add(1)
+		<-r.Context().Done()
+		return true
+	})
+	limits := quick()
+	limits.Header = 100 * time.Millisecond
+	f := finder(t, t.TempDir(), source(t, s, release.WithTimeouts(limits)))
+	_, err := f.Find(t.Context(), "boot-v1")
+	wantError(t, err, "unavailable", "no answer came in time")
+	once := asked.Load()
+	_, err = f.Find(t.Context(), "boot-v2")
+	wantError(t, err, "unavailable", "did not answer before")
+	if asked.Load() != once || once == 0 {
+		t.Errorf("asked %d times for the first release and %d more for the second", once, asked.Load()-once)
+	}
+}
+
 func TestNoServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
