@@ -38,7 +38,8 @@ func TestSignalTwice(t *testing.T) {
 		os.Exit(77)
 	}
 	start := func(mode string) (cmd *exec.Cmd, in, out io.Closer) {
-		cmd = exec.Command(os.Args[0], "-test.run=^TestSignalTwice$")
+		// Under nohup, a hang-up is ignored by all that it starts.
+		cmd = exec.Command("env", "--default-signal=HUP", os.Args[0], "-test.run=^TestSignalTwice$")
 		cmd.Env = append(os.Environ(), signalHelper+"="+mode)
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
