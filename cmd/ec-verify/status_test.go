@@ -283,12 +283,12 @@ wrong then, or is now
 
 found
   /nix/var/nix/profiles/system
-    the next boot leads to a system of no accepted release [live,
+    the next boot starts a system that belongs to no accepted release [live,
     other-profile], since 2 days ago
   /nix/store/a\n
-    the bytes on disk are not the release's [contents, disk-altered]; the Nix
-    database claims something else than the release [contents,
-    database-altered], since 2 days ago
+    the files on disk differ from the release [contents, disk-altered]; the Nix
+    database disagrees with the release [contents, database-altered], since 2
+    days ago
   the embedded flake could not be evaluated [eval, evaluation-failed], since 2
   days ago
   … and 3 more

@@ -205,7 +205,7 @@ func TestJournal(t *testing.T) {
 		out := m.Run("journalctl", "-x", "--no-pager", "-u", "ec-verify")
 		for _, want := range []string{
 			"Subject: A verification of this machine begins", "Subject: This machine is the release", "Subject: This machine is not the release",
-			"Subject: Found: the bytes on disk are not the release's", "The contents tier found: the bytes on disk", "disk-altered, of class drift",
+			"Subject: Found: the files on disk differ from the release", "The contents tier found: the files on disk", "disk-altered, of class drift",
 			"Keep the disk as evidence",
 		} {
 			if !strings.Contains(out, want) {

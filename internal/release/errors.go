@@ -125,7 +125,7 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	return fmt.Sprintf("%s: could not be had from %s: %v", e.What, e.Source, e.Err)
+	return fmt.Sprintf("%s: unavailable from %s: %v", e.What, e.Source, e.Err)
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }

@@ -367,7 +367,7 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	return nil
 }
 
-// unlessChanged returns err, or that the release could not be had if err says that
+// unlessChanged returns err, or that the release is unavailable if err says that
 // parts of it do not fit, and its SHA256SUMS.txt in a source on a network is another
 // one by now: then they are of two releases, one of which is being put into the place
 // of the other.

@@ -38,7 +38,7 @@ const (
 	// ClockWrong: this machine's clock cannot be right, so that no release's
 	// freshness can be judged.
 	ClockWrong Cause = "clock-wrong"
-	// SourceAltered: the embedded flake is not the release's.
+	// SourceAltered: the embedded flake differs from the release's.
 	SourceAltered Cause = "source-altered"
 	// SourceMissing: there is no embedded flake.
 	SourceMissing Cause = "source-missing"
@@ -78,7 +78,7 @@ const (
 	BootUnchecked Cause = "boot-unchecked"
 	// LoaderUnknown: a boot loader is none that an accepted release has.
 	LoaderUnknown Cause = "loader-unknown"
-	// UnacceptedEntry: the boot menu offers what no accepted release holds, such as
+	// UnacceptedEntry: the boot menu offers a system that belongs to no accepted release, such as
 	// an older generation. No alarm unless the policy makes it one.
 	UnacceptedEntry Cause = "unaccepted-entry"
 	// LiveUnknown: what the machine runs or booted could not be told.
@@ -122,7 +122,7 @@ const (
 	CheckSkipped Cause = "check-skipped"
 	// Interrupted: the run was ended before it was done.
 	Interrupted Cause = "interrupted"
-	// UnreproducibleListed: a rebuild gives other bytes, and the release lists
+	// UnreproducibleListed: a rebuild gives different bytes, and the release lists
 	// the output as one of which that is known. No alarm.
 	UnreproducibleListed Cause = "unreproducible-listed"
 	// ReproducesThoughListed: a rebuild gives the release's bytes of outputs that
@@ -146,10 +146,10 @@ const (
 	RebuildNoRoom Cause = "rebuild-no-room"
 	// RebuildUnavailable: a rebuild cannot be made here, or not of this.
 	RebuildUnavailable Cause = "rebuild-unavailable"
-	// DerivationDiffers: a derivation of the embedded flake is not the release's,
+	// DerivationDiffers: a derivation of the embedded flake differs from the release's,
 	// by itself and not for what it is built from.
 	DerivationDiffers Cause = "derivation-differs"
-	// PressureUnknown: whether other programs wait could not be told, so that the
+	// PressureUnknown: the load of other programs is unknown, so that the
 	// run did not pause for them.
 	PressureUnknown Cause = "pressure-unknown"
 	// PressureLasting: other programs waited for longer than the run may pause.
@@ -172,7 +172,7 @@ const (
 	NoneChosen Cause = "rebuild-not-asked"
 	// PatternUnmatched: a pattern of the policy matches nothing, while others do.
 	PatternUnmatched Cause = "pattern-unmatched"
-	// BudgetSpent: the time for rebuilds was up before everything had its turn.
+	// BudgetSpent: the time for rebuilds ran out before everything had its turn.
 	BudgetSpent Cause = "budget-spent"
 	// EtcAltered: an entry of /etc is not what the accepted system makes there.
 	EtcAltered Cause = "etc-altered"
@@ -189,7 +189,7 @@ const (
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: code runs that is not a file of the accepted system.
 	CodeUnknown Cause = "code-unknown"
-	// MachineUnseen: a part of the running machine could not be looked at.
+	// MachineUnseen: a part of the running machine could not be checked.
 	MachineUnseen Cause = "machine-unseen"
 	// MachineElsewhere: the running machine can't be looked at, since a disk is.
 	MachineElsewhere Cause = "machine-elsewhere"
@@ -239,15 +239,15 @@ var causes = map[Cause]cause{
 	ReleaseKeyEnded:                {Untrusted, "the key that signed the release is outside its window", "Fetch the release again if it has been signed anew, or give this machine the key that follows (docs/trust.md, Rotate a key); set the clock if it is wrong."},
 	ReleaseExpires:                 {Notice, "the release expires soon", "Publish a newer release and have this machine run it before that time; after it, the machine is untrusted."},
 	KeyExpires:                     {Notice, "the key that signed the release ends soon", "Sign the release anew with the key that follows, which this machine must know by then (docs/trust.md, Rotate a key); after that time, the machine is untrusted."},
-	ReleaseUnavailable:             {Inconclusive, "the release could not be had", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
+	ReleaseUnavailable:             {Inconclusive, "the release is unavailable", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
 	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
 	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextCompare},
-	closure.DiskAltered:            {Drift, "the bytes on disk are not the release's", nextCompare},
-	closure.DatabaseAltered:        {Drift, "the Nix database claims something else than the release", "Find out who could write to the Nix database; reload its registration from the release."},
+	closure.DiskAltered:            {Drift, "the files on disk differ from the release", nextCompare},
+	closure.DatabaseAltered:        {Drift, "the Nix database disagrees with the release", "Find out who could write to the Nix database; reload its registration from the release."},
 	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
 	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},
-	closure.UnreproducibleBuild:    {Drift, "a rebuild gives other bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},
+	closure.UnreproducibleBuild:    {Drift, "a rebuild gives different bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},
 	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release; nix cannot fetch what nobody serves."},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
@@ -258,68 +258,68 @@ var causes = map[Cause]cause{
 	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
 	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},
 	ClockWrong:                     {Inconclusive, "the clock cannot be right", "Set the clock (is the time service running?) and run again."},
-	SourceAltered:                  {Drift, "the embedded flake is not the release's", nextSource},
+	SourceAltered:                  {Drift, "the embedded flake differs from the release's", nextSource},
 	SourceMissing:                  {Drift, "the embedded flake is missing", nextSource},
-	LockAltered:                    {Drift, "the embedded lock file is not the release's", nextSource},
+	LockAltered:                    {Drift, "the embedded lock file differs from the release's", nextSource},
 	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
 	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, list the release in release.accept; otherwise switch the machine back to an accepted one."},
-	OtherBoot:                      {Drift, "booted from a system of no accepted release", nextRestore},
-	OtherProfile:                   {Drift, "the next boot leads to a system of no accepted release", nextRestore},
+	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
+	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},
-	PendingUnchecked:               {Inconclusive, "a reboot is pending, and not all that it leads to was checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
-	PendingAltered:                 {Drift, "a reboot is pending, and it leads to what no accepted release says", "Do not reboot: switch to a release that verifies first."},
-	OtherEntry:                     {Drift, "a boot entry leads to what no accepted release holds", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},
-	BootAltered:                    {Drift, "the boot loader starts something else than the system that it names", "Keep the boot partition as evidence; remove its kernels and write it anew from a release that verifies, and find out who could write to it."},
-	BootUnchecked:                  {Inconclusive, "what the boot loader starts could not all be checked", "See the detail; until it is mended, nothing is known of these bytes."},
-	LoaderUnknown:                  {Notice, "a boot loader that is of no accepted release", "Compare it with what installed it: it starts before everything that is checked. Signed or older loaders are as unknown as others' are."},
-	UnacceptedEntry:                {Notice, "the boot menu offers what no accepted release holds", "Nothing to do where older generations are kept on purpose; otherwise delete them (nix-env --delete-generations) and write the menu anew."},
-	LiveUnknown:                    {Inconclusive, "what the machine runs could not be told", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
+	PendingUnchecked:               {Inconclusive, "a reboot is pending, and the system that it starts was not fully checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
+	PendingAltered:                 {Drift, "a reboot is pending, and the system that it starts differs from its release", "Do not reboot: switch to a release that verifies first."},
+	OtherEntry:                     {Drift, "a boot entry starts a system that belongs to no accepted release", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},
+	BootAltered:                    {Drift, "the boot files differ from those of the system that the entry names", "Keep the boot partition as evidence; remove its kernels and write it anew from a release that verifies, and find out who could write to it."},
+	BootUnchecked:                  {Inconclusive, "some boot files could not be checked", "See the detail; until it is mended, nothing is known of these bytes."},
+	LoaderUnknown:                  {Notice, "the boot loader belongs to no accepted release", "Compare it with what installed it: it starts before everything that is checked. Signed or older loaders are as unknown as others' are."},
+	UnacceptedEntry:                {Notice, "the boot menu offers a system that belongs to no accepted release", "Nothing to do where older generations are kept on purpose; otherwise delete them (nix-env --delete-generations) and write the menu anew."},
+	LiveUnknown:                    {Inconclusive, "the running system could not be determined", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
 	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},
 	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},
 	ChangedWhileRead:               {Inconclusive, "changed while it was read", "Find what writes to the store, and run again."},
 	ReadFromCache:                  {Inconclusive, "could be read from the page cache only", "Run with --read disk on a file system that can bypass its cache, or right after a boot."},
 	DatabaseUnreadable:             {Inconclusive, "the Nix database could not be read", "Check /nix/var/nix/db; run as root."},
 	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
-	NotRemembered:                  {Notice, "nothing of this run, or not all, was remembered", "Let the state directory be written to, and look whether its disk is full; the verdict does not depend on it."},
+	NotRemembered:                  {Notice, "this run could not be recorded in full", "Let the state directory be written to, and look whether its disk is full; the verdict does not depend on it."},
 	TempUnusable:                   {Inconclusive, "the temporary directory is full or can't be written to", "Make room in it, or name another one with TMPDIR; the Nix database, of which a copy is put there, was not read."},
 	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict stands by itself."},
 	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
 	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
-	UnreproducibleListed:           {Notice, "a rebuild gives other bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},
+	UnreproducibleListed:           {Notice, "a rebuild gives different bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},
 	ReproducesThoughListed:         {Notice, "listed as unreproducible, but a rebuild gave the same bytes", "Tell the publisher, who can shorten the list if it stays so."},
 	BuildFailed:                    {Inconclusive, "the builder fails on this machine", "Read the end of its log; a build that depends on the machine cannot be checked by rebuilding it."},
 	BuildTimedOut:                  {Inconclusive, "the build takes too long", "Give it more time (rebuild.buildTimeout) or run when the machine is less busy."},
-	InputBad:                       {Drift, "what something is built from is not what it should be", nextCompare},
+	InputBad:                       {Drift, "a build input differs from the release", nextCompare},
 	InputMissing:                   {Inconclusive, "not checkable here: a build input is missing", "Check it on a machine that has the input, such as a builder, or have it fetched (rebuild.substitute)."},
 	InputClaimed:                   {Notice, "build inputs are known by the Nix database alone", "Nothing to do: a result that is the release's needs no better inputs."},
 	NotRebuilt:                     {Inconclusive, "could not be rebuilt", "See what it follows from."},
 	RebuildNoRoom:                  {Inconclusive, "a rebuild needs more disk space than it may take", "Free space, or raise rebuild.scratchSize."},
 	RebuildUnavailable:             {Inconclusive, "a rebuild cannot be made here", "See the detail: run as root on a kernel with namespaces, or choose other derivations (--rebuild)."},
-	DerivationDiffers:              {Drift, "a derivation of the embedded flake is not the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
-	PressureUnknown:                {Notice, "whether other programs wait could not be told", "Boot a kernel with pressure stall information (psi=1), or set neighbour.maxPressure to 0; neighbour.rate and idle priorities work without it."},
+	DerivationDiffers:              {Drift, "a derivation of the embedded flake differs from the release's", "Look for the attribute or source in the flake; nothing else explains the other system."},
+	PressureUnknown:                {Notice, "the load of other programs is unknown", "Boot a kernel with pressure stall information (psi=1), or set neighbour.maxPressure to 0; neighbour.rate and idle priorities work without it."},
 	PressureLasting:                {Notice, "other programs waited for longer than a run may pause", "Nothing to do for the verdict; if it happens often, raise neighbour.maxPressure above what the machine's work makes by itself, or neighbour.maxPause."},
 	CoverageOverdue:                {Inconclusive, "store paths were not hashed as often as the policy asks", "Run again, each run goes on where the last one stopped; or give it more time (contents.budget), or ask for less (ledger.contentsEvery)."},
 	InputFetched:                   {Notice, "build inputs were fetched from a substituter", "Nothing to do: what was built from them was compared with the release."},
 	NotSigned:                      {Notice, "this report is not signed", "See the detail: give the key back (the credential ec-verify-report-key, or report.keyFile), and look whether the disk is full; the verdict does not depend on it."},
-	ForeignReport:                  {Notice, "among the signed reports lay what this machine did not write, or what is damaged", "It was set aside under a name that ends in .foreign, and the chain of reports goes on without it. Find out who could write there, and look for what damages the disk."},
+	ForeignReport:                  {Notice, "a file among the signed reports is damaged or was not written by this machine", "It was set aside under a name that ends in .foreign, and the chain of reports goes on without it. Find out who could write there, and look for what damages the disk."},
 	ChoseNothing:                   {Inconclusive, "the policy chooses nothing to rebuild", "Correct rebuild.firstParty (a pattern is held against names of derivations, as in every-channel-*, or an attribute of theirs, as in src=*-source), or make another choice (--rebuild)."},
 	NoneChosen:                     {Notice, "the unit that rebuilds was to rebuild nothing", "Say in rebuild.choice what it is to rebuild, or disable its timer: systemctl disable --now ec-verify-rebuild.timer."},
 	PatternUnmatched:               {Notice, "a pattern of the policy matches nothing", "Look whether it is misspelt in rebuild.firstParty; what it was to name was not rebuilt."},
-	EtcAltered:                     {Drift, "an entry of /etc is not the release's", "Find out who changed it, and have the accepted system make it anew: switch to it, or boot."},
+	EtcAltered:                     {Drift, "an entry of /etc differs from the release's", "Find out who changed it, and have the accepted system make it anew: switch to it, or boot."},
 	FileUnknown:                    {Drift, "a file that the release does not put there", "Find out who put it there and what it is for; remove it, or allow it in machine.allow with the reason."},
-	AccountAltered:                 {Drift, "somebody can log in whom the release does not let in", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
+	AccountAltered:                 {Drift, "an account or key gives access that the release does not give", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
 	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
-	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be looked at", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
-	MachineElsewhere:               {Notice, "the running machine can't be looked at from here", "Run on the machine itself for the whole answer."},
+	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
+	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for the whole answer."},
 	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason stands."},
 	ExceptionUnused:                {Notice, "an exception that matched nothing", "Remove it from machine.allow."},
 	ExceptionOver:                  {Notice, "an exception that has ended", "Remove it from machine.allow, or decide anew."},
-	BudgetSpent:                    {Inconclusive, "the time for rebuilds was up", "Run again, give it more time (--budget), or rebuild a sample at a time."},
+	BudgetSpent:                    {Inconclusive, "the time for rebuilds ran out", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 
 // ClassOf returns the class of c. A cause without a class is a mistake of this

@@ -9,7 +9,7 @@ type Cause string
 
 // What [Witnesses.Causes] and [Compare] can find.
 const (
-	// DiskAltered: the bytes on disk are not the release's; the database, where
+	// DiskAltered: the files on disk differ from the release; the database, where
 	// it was asked, still says what the release says. Tampering, or rot.
 	DiskAltered Cause = "disk-altered"
 	// DatabaseAltered: the Nix database claims another hash, size, content
