@@ -67,6 +67,7 @@ func newRootCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		newManifestCommand(a),
 		newReleaseCommand(a),
+		newCandidateCommand(a),
 		newCompareCommand(a),
 		newExplainCommand(a),
 		newImagesCommand(a),

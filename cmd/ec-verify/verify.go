@@ -52,36 +52,46 @@ type verifyFlags struct {
 }
 
 func (v *verifyFlags) register(cmd *cobra.Command) {
+	v.registerShared(cmd)
 	f := cmd.Flags()
 	f.Var((*once)(&v.against), "against", "compare with the release `TAG`, or with the newest one: latest")
-	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&v.keys, "key", nil, keyUsage)
-	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&v.flake, "flake", "", "the embedded flake is linked at `PATH` (default /etc/every-channel/flake; with --store-root the one of the system profile)")
-	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
-	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
-	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
 	f.StringVar(&v.metrics, "metrics-file", "", "write metrics for node_exporter to `FILE`, whose name ends in .prom")
-	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
 	f.StringVar(&v.rebuild, "rebuild", "", "build afresh, in a scratch store, what `CHOICE` says: none, config, sample, first-party or all (default none)")
 	durationVar(f, &v.budget, "budget", 0, "begin no rebuild but the first after `DURATION`; each is ended after rebuild.buildTimeout")
 	durationVar(f, &v.contents, "contents-budget", 0, "begin to hash no store path but the first after `DURATION`, if earlier runs answer for the rest (default: as long as it takes)")
-	v.text.register(cmd)
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, so that who made it up knows the report to be new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "say what would be checked, check nothing but the release, and write nothing")
-	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
 	durationVar(f, &v.wait, "wait", 0, "where another run with the same state directory is under way, wait for it up to `DURATION`")
 	durationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
 	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
 	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
 	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "leave out `TIER`: "+verify.SkippableWords()+"; may be repeated")
-	complete(cmd, "read", "cached", "disk")
 	complete(cmd, "rebuild", choices()...)
 	complete(cmd, "unsafe-skip", verify.Skippable()...)
-	for _, dir := range []string{"store-root", "flake", "state-dir"} {
-		if err := cmd.MarkFlagDirname(dir); err != nil {
-			panic(err)
-		}
+	markDirname(cmd, "flake")
+}
+
+// registerShared adds the flags that mean the same for a candidate.
+func (v *verifyFlags) registerShared(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&v.keys, "key", nil, keyUsage)
+	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
+	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&v.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
+	f.StringVar(&v.read, "read", "", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
+	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: as many as pay)")
+	v.text.register(cmd)
+	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
+	complete(cmd, "read", "cached", "disk")
+	markDirname(cmd, "store-root")
+	markDirname(cmd, "state-dir")
+}
+
+func markDirname(cmd *cobra.Command, flag string) {
+	if err := cmd.MarkFlagDirname(flag); err != nil {
+		panic(err)
 	}
 }
 
@@ -255,7 +265,7 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 // run is verify with the lock of the state directory, but for a dry run. died is
 // who died before it, "" for nobody.
 func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, events *events, died string) error {
-	v, err := a.newVerifier(c, flags)
+	v, err := a.newVerifier(c, flags, flags.dryRun)
 	if flags.dryRun && err == nil {
 		return a.plan(ctx, v)
 	}
@@ -285,9 +295,10 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	return nil
 }
 
-// newVerifier wires a Verifier to the configuration.
-func (a *app) newVerifier(c config.Config, flags *verifyFlags) (*verify.Verifier, error) {
-	open, err := a.releases(c, flags.against, flags.offline, flags.dryRun)
+// newVerifier wires a Verifier to the configuration. For a look nothing of a release
+// is kept or remembered.
+func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*verify.Verifier, error) {
+	open, err := a.releases(c, flags.against, flags.offline, look)
 	if err != nil {
 		return nil, err
 	}

@@ -201,6 +201,8 @@ func TestRollout(t *testing.T) {
 	// Each release is of a configuration of its own in the test flake; a rollout
 	// is of one, so the older release gets the name of the newer one's.
 	dir := m.Path(releases + "/" + otherTag)
+	m.Run("mkdir", "/root/candidates")
+	m.Run("cp", "-r", releases+"/"+otherTag, "/root/candidates/")
 	for _, name := range []string{"closure-testhost-other.json", "release.json"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -227,6 +229,24 @@ func TestRollout(t *testing.T) {
 	if a.Release == nil || a.Release.Tag != tag {
 		t.Errorf("the release that runs: got %+v, want %s", a.Release, tag)
 	}
+	t.Run("judged before it runs", func(t *testing.T) {
+		judge := func() answer {
+			// The release as it was published, which evaluates to this system.
+			return m.report(program, "candidate", older, "--config", "/root/config.json", "--output", "json",
+				"--release", "/root/candidates", "--configuration", "testhost-other")
+		}
+		a := judge()
+		a.expect(t, "verified", 0)
+		if c := a.Coverage; c.Paths == 0 || c.Remembered == 0 || c.Hashed+c.Remembered != c.Paths {
+			t.Errorf("what both systems have is not hashed again: %+v", c)
+		}
+		own := m.Run("sh", "-euc", `nix-store -qR `+older+` | grep program-04-1.3$`)
+		m.FlipByte(own+"/bin/program-04", 3)
+		judge().expect(t, "drifted", 1, "disk-altered "+own+" bin/program-04:content")
+		run().expect(t, "verified", 0) // which nothing of that concerns
+		m.FlipByte(own+"/bin/program-04", 3)
+		judge().expect(t, "verified", 0)
+	})
 	t.Run("reboot pending", func(t *testing.T) {
 		m.Activate(current, older)
 		a := run()

@@ -51,6 +51,8 @@ const (
 	EvaluationFailed Cause = "evaluation-failed"
 	// OtherSystem: the running system is not the release's.
 	OtherSystem Cause = "other-system"
+	// OtherCandidate: the candidate is the system of no accepted release.
+	OtherCandidate Cause = "other-candidate"
 	// OtherRelease: the machine runs another release than it was to be compared with,
 	// and was compared with that one.
 	OtherRelease Cause = "other-release"
@@ -191,6 +193,8 @@ const (
 	CodeUnknown Cause = "code-unknown"
 	// MachineUnseen: a part of the running machine could not be checked.
 	MachineUnseen Cause = "machine-unseen"
+	// SourceElsewhere: a candidate carries no flake that could be checked.
+	SourceElsewhere Cause = "source-elsewhere"
 	// MachineElsewhere: the running machine can't be looked at, since a disk is.
 	MachineElsewhere Cause = "machine-elsewhere"
 	// ExceptionUsed, ExceptionUnused, ExceptionOver: an exception of the policy
@@ -264,6 +268,7 @@ var causes = map[Cause]cause{
 	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
 	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
+	OtherCandidate:                 {Drift, "the candidate belongs to no accepted release", "Do not switch to it; if it is wanted, list its release in release.accept."},
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, list the release in release.accept; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},
@@ -315,6 +320,7 @@ var causes = map[Cause]cause{
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
 	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
+	SourceElsewhere:                {Notice, "the candidate carries no flake", "Nothing to do here; the audit of the machine that runs it checks the flake."},
 	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for the whole answer."},
 	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason stands."},
 	ExceptionUnused:                {Notice, "an exception that matched nothing", "Remove it from machine.allow."},

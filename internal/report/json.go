@@ -30,6 +30,7 @@ type (
 		Release       *jsonRelease  `json:"release"`
 		Host          string        `json:"host"`
 		StoreRoot     string        `json:"storeRoot"`
+		Candidate     string        `json:"candidate,omitzero"`
 		Tool          string        `json:"tool"`
 		Nix           string        `json:"nix"`
 		Started       time.Time     `json:"started"`
@@ -173,7 +174,7 @@ func (r *Report) json(findings int) jsonReport {
 		MoreFindings: len(r.Findings) - findings + r.More[Untrusted] + r.More[Drift] + r.More[Inconclusive] + r.More[Notice],
 
 		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
-		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Tool: r.Tool, Nix: r.Nix,
+		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Candidate: r.Candidate, Tool: r.Tool, Nix: r.Nix,
 		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
 		Coverage: jsonCoverage{
 			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,

@@ -20,7 +20,7 @@ func Parse(data []byte) (*Report, error) {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
 	r := &Report{
-		Started: in.Started, Finished: in.Finished, Host: in.Host, StoreRoot: in.StoreRoot, Tool: in.Tool, Nix: in.Nix,
+		Started: in.Started, Finished: in.Finished, Host: in.Host, StoreRoot: in.StoreRoot, Candidate: in.Candidate, Tool: in.Tool, Nix: in.Nix,
 		Against: in.Against, Configuration: in.Configuration, Unsafe: in.Unsafe, More: in.Counts,
 	}
 	c := in.Coverage

@@ -23,6 +23,9 @@ type Report struct {
 	// StoreRoot is the directory below which the store was read; empty for
 	// this machine's own.
 	StoreRoot string
+	// Candidate is the store path of the system that was judged instead of what the
+	// machine runs, or the tag that it was asked for by; empty for the machine.
+	Candidate string
 	// Tool and Nix are the versions of ec-verify and of the nix that evaluated;
 	// Nix is empty where none was asked.
 	Tool string

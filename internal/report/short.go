@@ -19,6 +19,9 @@ func (r *Report) Brief() string {
 		// Then Release is the one that the machine runs.
 		against = fmt.Sprintf("runs %s, not %s", against, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
 	}
+	if r.Candidate != "" {
+		against = "candidate for " + against
+	}
 	s := fmt.Sprintf("%s: %s", r.Verdict(), against)
 	if n := counts[Drift]; n > 0 {
 		s += ", " + quantity(n, "difference")

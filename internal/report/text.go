@@ -112,6 +112,13 @@ func (r *Report) Headline() string {
 	if r.StoreRoot != "" {
 		subject = "the disk at " + Escape(r.StoreRoot)
 	}
+	if r.Candidate != "" {
+		where := ""
+		if r.StoreRoot != "" {
+			where = " on " + subject
+		}
+		subject = "candidate " + escapeBounded(r.Candidate, maxShown) + where
+	}
 	var s string
 	switch r.Verdict() {
 	case Verified:
@@ -191,7 +198,7 @@ func (r *Report) isLeftOut(t *Tier) bool {
 // skipped reports whether a tier was taken out that the policy asks for.
 func (r *Report) skipped(name TierName) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
-		return (f.Cause == CheckSkipped || f.Cause == MachineElsewhere) && f.Tier == name
+		return (f.Cause == CheckSkipped || f.Cause == MachineElsewhere || f.Cause == SourceElsewhere) && f.Tier == name
 	})
 }
 

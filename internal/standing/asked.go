@@ -13,6 +13,8 @@ type Asked struct {
 	// Unit says that one of the units runs it: what its command line says is what
 	// whoever set up the machine wants, and so the policy.
 	Unit bool
+	// Candidate says that the run is about a system that does not run.
+	Candidate bool
 	// Disk says that the run is about another disk than this machine's.
 	Disk bool
 	// Against is the tag that the run is to compare with, "" for what the policy
@@ -26,6 +28,8 @@ type Asked struct {
 // Look returns why the run is a look, "" for a run of the policy.
 func (a Asked) Look() string {
 	switch {
+	case a.Candidate:
+		return "it is about a candidate, which does not run"
 	case a.Disk:
 		return "it is about another disk"
 	case a.Unit:

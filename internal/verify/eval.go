@@ -63,14 +63,14 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 }
 
 // evaluate evaluates the source with those of its locked inputs that the store
-// has. It evaluates nothing that was not hashed, and of another machine's disk
-// nothing but the release's source: an altered flake is evaluated only on the
-// machine that it was found on, to explain what it changes.
+// has. It evaluates nothing that was not hashed, and of another machine's disk or a
+// candidate nothing but the release's source: an altered flake is evaluated only on
+// the machine that it was found on, to explain what it changes.
 func (r *run) evaluate(ctx context.Context, src source) (nix.Evaluation, error) {
 	fail := &failure{cause: report.EvaluationFailed, path: string(src.path)}
-	if r.outside() && src.sum.Hash != r.manifest.Source.NarHash {
+	if (r.outside() || r.System != "") && src.sum.Hash != r.manifest.Source.NarHash {
 		fail.consequence = report.SourceAltered
-		fail.err = errors.New("it is not the release's source, and a source of another machine is not evaluated")
+		fail.err = errors.New("it is not the release's source, and a source of another machine, or of a candidate, is not evaluated")
 		return nix.Evaluation{}, fail
 	}
 	inputs, bad, err := r.lockedInputs(ctx, src)

@@ -23,7 +23,7 @@ func unaskedMachine(v *Verifier) string {
 	if len(v.Machine.Parts) == 0 {
 		return "the policy does not ask for it"
 	}
-	return ""
+	return unaskedCandidate(v)
 }
 
 func planMachine(v *Verifier, _ *closure.Manifest) string {
@@ -40,9 +40,7 @@ func planMachine(v *Verifier, _ *closure.Manifest) string {
 // sees it.
 func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	if r.outside() {
-		why := r.Root + " is not the running machine"
-		r.find(report.Finding{Tier: tierMachine, Cause: report.MachineElsewhere, Path: r.Root, Detail: why})
-		return &elsewhereError{why}
+		return &elsewhereError{report.MachineElsewhere, r.Root, r.Root + " is not the running machine"}
 	}
 	own, err := r.openStore()
 	if err != nil {

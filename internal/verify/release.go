@@ -41,6 +41,9 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		t.Checked++
 	}
 	r.expected = r.chosen
+	if err := r.findCandidate(ctx); err != nil {
+		return err
+	}
 	another, err := r.runsAnother(ctx)
 	if err != nil {
 		return err
@@ -175,11 +178,15 @@ func (r *run) choose(ctx context.Context) error {
 }
 
 // runningNow returns the toplevel that the machine runs as far as its links
-// say, "" where they don't; the live tier is what judges it.
+// say, "" where they don't; the live tier is what judges it. Of a candidate it is
+// the store path that was asked for.
 func (r *run) runningNow() closure.StorePath {
 	store, err := r.openStore()
 	if err != nil {
 		return ""
+	}
+	if r.System != "" {
+		return r.asked()
 	}
 	link := CurrentSystem
 	if r.outside() {

@@ -14,7 +14,8 @@ import (
 
 // selection says which paths of the audit a run hashes.
 //
-// Without a budget these are all of them. With one, a run hashes what its time
+// Without a budget these are all of them, but of a candidate only those that the
+// ledger does not answer for. With one, a run hashes what its time
 // allows, new paths first and then those that were hashed the longest ago, and
 // the ledger has to answer for the others: each of them must have been the
 // release's when it was last looked at, recently enough for the policy, see
@@ -57,7 +58,7 @@ func (s *selection) may(n int, elapsed time.Duration) bool {
 // the rest.
 func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
 	paths := r.audit.paths
-	if r.ContentsBudget <= 0 || r.recorder == nil {
+	if r.ContentsBudget <= 0 && r.System == "" || r.recorder == nil {
 		return everything(paths)
 	}
 	records, err := r.recorder.Records(ctx, ledger.Contents)
@@ -85,6 +86,9 @@ func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
 		}
 	}
 	s.must = len(s.order)
+	if r.System != "" {
+		rest = slices.DeleteFunc(rest, func(i int) bool { return s.answersFor(paths[i], r.Policy) })
+	}
 	s.order = append(s.order, rest...)
 	return s
 }

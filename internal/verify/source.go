@@ -43,19 +43,22 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
-	p, rest, err := store.ResolveLink(r.Flake)
+	flake := r.flake()
+	p, rest, err := store.ResolveLink(flake)
 	switch {
+	case isAbsent(err) && r.System != "":
+		return source{}, r.candidateWithoutFlake(flake, p)
 	case isAbsent(err) && p == "":
-		return source{}, &failure{cause: report.SourceMissing, path: r.Flake, err: err}
+		return source{}, &failure{cause: report.SourceMissing, path: flake, err: err}
 	case isAbsent(err):
-		return source{}, &failure{cause: report.SourceMissing, path: r.Flake, err: fmt.Errorf("it leads to %s, which is not there", p)}
+		return source{}, &failure{cause: report.SourceMissing, path: flake, err: fmt.Errorf("it leads to %s, which is not there", p)}
 	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
 		// What is not in the store is not what the release embedded.
-		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: err}
+		return source{}, &failure{cause: report.SourceAltered, path: flake, err: err}
 	case err != nil:
-		return source{}, &failure{cause: report.SourceUnreadable, path: r.Flake, err: err}
+		return source{}, &failure{cause: report.SourceUnreadable, path: flake, err: err}
 	case rest != "" && rest != "/"+r.manifest.Source.Dir:
-		return source{}, &failure{cause: report.SourceAltered, path: r.Flake, err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, p, r.flakePlace())}
+		return source{}, &failure{cause: report.SourceAltered, path: flake, err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, p, r.flakePlace())}
 	}
 	sum, err := r.hashSourceTree(ctx, p)
 	switch {
@@ -109,7 +112,7 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 		r.sourceDiff = true
 		r.find(report.Finding{
 			Tier: report.TierSource, Cause: report.SourceAltered, Path: string(src.path),
-			Want: want.NarHash.String(), Got: src.sum.Hash.String(), Detail: "embedded at " + r.Flake,
+			Want: want.NarHash.String(), Got: src.sum.Hash.String(), Detail: "embedded at " + r.flake(),
 		})
 	}
 	return nil

@@ -36,6 +36,7 @@ func newTwoSystems(t *testing.T) *twoSystems {
 	m.write(string(tool), "a tool")
 	m.write(string(nextTop)+"/init", "#!/bin/sh\nnext")
 	m.chmod(string(nextTop)+"/init", 0o555)
+	m.link(string(nextTop)+"/etc/every-channel/flake", string(src))
 	first := m.manifest
 	second := *first
 	second.Toplevel = closure.Toplevel{DrvPath: object("v", "nixos-system-next.drv"), OutPath: nextTop}

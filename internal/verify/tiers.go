@@ -37,7 +37,7 @@ func tiers() []tier {
 		{name: report.TierRelease, check: (*run).checkRelease},
 		{name: report.TierSource, mayBeSkipped: true, plan: planSource, check: (*run).checkSource},
 		{name: report.TierEval, mayBeSkipped: true, plan: planEval, check: (*run).checkEval},
-		{name: report.TierLive, mayBeSkipped: true, plan: planLive, check: (*run).checkLive},
+		{name: report.TierLive, mayBeSkipped: true, unasked: unaskedCandidate, plan: planLive, check: (*run).checkLive},
 		{name: report.TierContents, mayBeSkipped: true, plan: planContents, check: (*run).checkContents},
 		{name: tierMachine, mayBeSkipped: true, unasked: unaskedMachine, plan: planMachine, check: (*run).checkMachine},
 		{name: report.TierRebuild, unasked: unaskedRebuild, plan: planRebuild, grace: graceRebuild, check: (*run).checkRebuild},

@@ -45,8 +45,13 @@ type Verifier struct {
 	// for this one.
 	Root     string
 	StoreDir closure.StoreDir
-	// Flake is the absolute path of the embedded flake, a link into the store.
+	// Flake is the absolute path of the embedded flake, a link into the store; with
+	// System, as that system has it.
 	Flake string
+	// System, unless it is empty, is a candidate: a system that lies in the store and
+	// need not run, which is judged instead of the machine. It is named by the store
+	// path of its toplevel, or by the tag of the pinned release.
+	System string
 	// Open returns the releases to compare with, at least one.
 	Open func(ctx context.Context) []Candidate
 	// Pinned says that the first candidate is the one to compare with, and that
@@ -198,7 +203,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), mountedOver: make(map[string]report.Cause), report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
-		Coverage: report.Coverage{Read: v.Read},
+		Candidate: v.System, Coverage: report.Coverage{Read: v.Read},
 	}}
 	if v.Root == "/" {
 		r.report.StoreRoot = ""
@@ -235,7 +240,11 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 // elsewhereError ends a tier that can't be run here, which a notice says.
-type elsewhereError struct{ why string }
+type elsewhereError struct {
+	cause report.Cause // of the notice
+	path  string
+	why   string
+}
 
 func (e *elsewhereError) Error() string { return e.why }
 
@@ -271,6 +280,7 @@ func (r *run) tier(ctx context.Context, tier tier) {
 		switch {
 		case errors.As(err, &elsewhere):
 			t.Status, t.Why, t.Asked = report.Skipped, elsewhere.why, false
+			r.find(report.Finding{Tier: name, Cause: elsewhere.cause, Path: elsewhere.path, Detail: elsewhere.why})
 		case err != nil:
 			t.Status, t.Why = report.Failed, r.fail(ctx, name, err)
 		default:

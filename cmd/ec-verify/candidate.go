@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/standing"
+	"every.channel/ec-verify/internal/verify"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+func newCandidateCommand(a *app) *cobra.Command {
+	flags := verifyFlags{stall: defaultStall}
+	cmd := &cobra.Command{
+		Use:   "candidate TOPLEVEL|TAG",
+		Short: "judge a system before it runs",
+		Long: `Judge a system that lies in the store and does not run. TOPLEVEL is the store
+path of its toplevel, or a link that leads there, with a slash in its name. TAG
+names the release whose toplevel is judged. In either case the release has to be
+one that the configuration accepts, where that lists any.
+
+The release, the flake that the system carries, what it evaluates to, and each
+path of the closure are compared as in a run without a command. What earlier runs
+have verified within ledger.contentsEvery is not hashed again, and the report
+counts it. The running machine and the boot loader's files are not looked at;
+nor does anything that the configuration leaves out (unsafeSkip) apply here.
+
+Nothing is remembered, and the machine's standing stays as it is. No root is made
+that keeps the garbage collector away, and what is judged is not held still: it
+can be removed, or be altered by root, before it is activated.
+
+Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
+		Example: `  # May this machine switch to what was just copied to it?
+  ec-verify candidate /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11
+
+  # Is the system of a release here, and whole?
+  ec-verify candidate boot-v2026.03.15
+
+  # The system that a mounted disk would boot
+  ec-verify candidate /nix/var/nix/profiles/system --store-root /mnt`,
+		Args: argCount(1, 1, "one toplevel or tag"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.candidate(cmd, args[0], &flags) },
+	}
+	flags.registerShared(cmd)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.knownTags(cmd.Context()), cobra.ShellCompDirectiveDefault
+	}
+	return cmd
+}
+
+// candidate judges the system that arg names and renders the report.
+func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) error {
+	ctx := cmd.Context()
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	flake := c.Flake
+	if err := flags.apply(cmd, &c); err != nil {
+		return err
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return err
+	}
+	if err := flags.text.check(a.output); err != nil {
+		return err
+	}
+	// As the system has it, and all of it.
+	c.Flake, c.UnsafeSkip, c.Contents.Budget = flake, nil, 0
+	system := arg
+	if strings.Contains(arg, "/") {
+		p, err := toplevelAt(c, arg)
+		if err != nil {
+			return err
+		}
+		system, flags.against = string(p), flags.tag(c)
+		if flags.against == "" && len(c.Release.Accept) == 0 {
+			return configError{errors.New("nothing to compare with: name the release by its TAG, or list it in the configuration's release.accept")}
+		}
+	} else {
+		if _, err := release.ParseTag(arg); err != nil {
+			return usageError{fmt.Errorf("want TOPLEVEL, with a slash in its name, or TAG: %w", err)}
+		}
+		flags.against = arg
+	}
+	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
+		return err
+	}
+	v, err := a.newVerifier(c, flags, true)
+	if err != nil {
+		return err
+	}
+	v.System, v.Rebuilder, v.ToRebuild = system, nil, false
+	defer tempIn(c.StateDir)()
+	before, done := a.recall(ctx, c, v)
+	defer done()
+	progress := new(verify.Progress)
+	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
+	r := v.Verify(ctx, progress)
+	stop()
+	look := keeper{asked: standing.Asked{Candidate: true}}
+	look.judge(before, r)
+	if err := a.render(r, flags.text); err != nil {
+		return err
+	}
+	if verdict := r.Verdict(); verdict != report.Verified {
+		return verdictError{verdict}
+	}
+	return nil
+}
+
+// toplevelAt returns the store path that name leads to.
+func toplevelAt(c config.Config, name string) (closure.StorePath, error) {
+	if p, err := c.StoreDir.Parse(name); err == nil {
+		return p, nil // which need not be there
+	}
+	if c.StoreRoot == "" {
+		absolute, err := filepath.Abs(name)
+		if err != nil {
+			return "", err
+		}
+		name = absolute
+	}
+	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	p, rest, err := store.ResolveLink(name)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w; want the store path of a toplevel, a link to it, or a tag", err)
+	case rest != "":
+		return "", usageError{fmt.Errorf("%s leads to %s in %s: want a toplevel, which is a store path", name, rest, p)}
+	}
+	return p, nil
+}
+
+// recall has v ask the ledger what earlier runs have verified, and returns the
+// machine's standing and what closes the ledger. Without one everything is hashed.
+func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (before standing.Standing, done func()) {
+	v.Ledger, done = nil, func() {}
+	if newLedger(c) == nil {
+		return before, done
+	}
+	var l *ledger.Ledger
+	err := checkOwnState(c) // what others can write answers for nothing
+	if err == nil {
+		l, err = ledger.OpenReadOnly(ctx, ledgerDir(c.StateDir), ledger.Options{})
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(a.stderr, "ec-verify: everything is hashed: %s\n", report.Escape(err.Error()))
+		}
+		return before, done
+	}
+	v.Ledger = recalled{l}
+	if told, err := l.Standing(ctx); err == nil {
+		// One that can't be read is unknown.
+		before, _ = standing.Decode(told)
+	}
+	return before, func() { l.Close() }
+}
+
+// recalled is a ledger that answers and remembers nothing.
+type recalled struct{ ledger *ledger.Ledger }
+
+// Begin implements [verify.Ledger].
+func (l recalled) Begin(context.Context, string) (verify.Recorder, error) { return l, nil }
+
+// SetAside implements [verify.Recorder].
+func (recalled) SetAside() string { return "" }
+
+// Records implements [verify.Recorder].
+func (l recalled) Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error) {
+	return l.ledger.Records(ctx, tier)
+}
+
+// Expect implements [verify.Recorder].
+func (recalled) Expect(context.Context, ledger.Inventory) error { return nil }
+
+// Record implements [verify.Recorder].
+func (recalled) Record(ledger.Tier, ledger.Item, ledger.Outcome) {}
+
+// End implements [verify.Recorder].
+func (recalled) End(context.Context, *report.Report, ledger.End) error { return nil }

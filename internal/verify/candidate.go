@@ -1,0 +1,96 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// unaskedCandidate says why a tier that looks at the running machine is not asked for
+// of a candidate.
+func unaskedCandidate(v *Verifier) string {
+	if v.System == "" {
+		return ""
+	}
+	return "a candidate does not run; what the boot loader has of it is compared once that is written"
+}
+
+// asked returns the store path that a candidate was named by, "" for a tag.
+func (r *run) asked() closure.StorePath {
+	p, _, err := r.StoreDir.Within(r.System)
+	if err != nil {
+		return ""
+	}
+	return p
+}
+
+// candidateSystem returns the toplevel of the candidate.
+func (r *run) candidateSystem() closure.StorePath {
+	if p := r.asked(); p != "" {
+		return p
+	}
+	return r.chosen.manifest.Toplevel.OutPath
+}
+
+// findCandidate notes for the report which system is judged. It fails where that is
+// the system of no release that the policy accepts: there is nothing to compare it with.
+func (r *run) findCandidate(ctx context.Context) error {
+	if r.System == "" {
+		return nil
+	}
+	if _, err := r.openStore(); err != nil {
+		return err
+	}
+	p := r.candidateSystem()
+	r.report.Candidate = string(p)
+	if p == r.chosen.manifest.Toplevel.OutPath {
+		return nil
+	}
+	release, unknown, err := r.acceptedAs(ctx, p)
+	switch {
+	case err != nil:
+		return err
+	case release != nil:
+		r.chosen, r.expected = release, release
+		return nil
+	case unknown != nil:
+		return releaseFailure(unknown)
+	}
+	why := "no release that is accepted has this system; accepted: " + r.report.Against
+	if r.Identify != nil {
+		if rel, m := r.Identify(ctx, p); rel != nil && m.Toplevel.OutPath == p {
+			why = fmt.Sprintf("it is release %s, which is not accepted; accepted: %s", rel.Tag(), r.report.Against)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return &failure{cause: report.OtherCandidate, path: string(p), err: errors.New(why)}
+}
+
+// flake returns where the embedded flake is linked.
+func (r *run) flake() string {
+	if r.System == "" {
+		return r.Flake
+	}
+	return string(r.candidateSystem()) + r.Flake
+}
+
+// candidateWithoutFlake returns why the flake of a candidate, linked at name, can't be
+// looked at, where something on the way is absent: p, or what p lacks.
+func (r *run) candidateWithoutFlake(name string, p closure.StorePath) error {
+	if exists, existsErr := r.store.Exists(p); p != "" && existsErr == nil && !exists {
+		f := &failure{cause: report.SourceMissing, path: name, err: fmt.Errorf("it leads to %s, which is not there", p)}
+		// While releases are told apart, there is none yet.
+		if r.manifest != nil {
+			if _, own := r.mountedIn(r.manifest.Paths, string(p)); own {
+				f.consequence = closure.Missing
+			}
+		}
+		return f
+	}
+	return &elsewhereError{report.SourceElsewhere, name, "the candidate carries no flake"}
+}
