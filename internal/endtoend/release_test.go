@@ -280,7 +280,7 @@ func TestRollout(t *testing.T) {
 		text(0, "Reboot when it suits", "")
 		m.FlipByte(own+"/bin/program-04", 3)
 		run().expect(t, "drifted", 1, "disk-altered "+own) // this release has no listing
-		text(1, "it leads to what no accepted release says", "Reboot when")
+		text(1, "the system that it starts differs from its release", "Reboot when")
 		m.FlipByte(own+"/bin/program-04", 3)
 		shared := m.path("program-01-1.1")
 		m.FlipByte(shared+"/bin/program-01", 3)
