@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -445,5 +446,27 @@ func TestSameToplevel(t *testing.T) {
 	}
 	if chosen[0] != chosen[1] {
 		t.Errorf("compared with %q", chosen)
+	}
+}
+
+// Two releases of one system that differ in the source, with the flake in a directory
+// of it, are told apart before either says which directory that is.
+func TestSameToplevelOfAnotherSource(t *testing.T) {
+	m := newMachine(t)
+	other := *m.manifest
+	other.Source.NarHash = m.manifest.Paths[0].NarHash
+	first := m.manifest
+	m.manifest = &other
+	m.publish(nextTag)
+	m.manifest = first
+	m.unseal()
+	m.mkdir(string(src) + "/sub")
+	m.seal()
+	v := m.verifier()
+	v.Pinned, v.Flake = false, string(src)+"/sub"
+	v.Open = func(ctx context.Context) []Candidate { return []Candidate{m.open(ctx, testTag), m.open(ctx, nextTag)} }
+	r := v.Verify(t.Context(), nil)
+	if r.Verdict() != report.Drifted || !slices.Contains(summary(r), "source-altered source/sub") {
+		t.Errorf("%s, %q", r.Verdict(), summary(r))
 	}
 }

@@ -20,6 +20,7 @@ const maxSource = 16 << 30
 // source is the embedded flake as it lies in the store.
 type source struct {
 	path closure.StorePath
+	rest string // where in path the flake is, "" or "/…"
 	sum  nar.Sum
 }
 
@@ -32,6 +33,10 @@ func (r *run) findSource(ctx context.Context) (source, error) {
 			return source{}, err
 		}
 		r.source = &src
+	}
+	// While releases are told apart, none says where it has its flake.
+	if rest := r.source.rest; rest != "" && r.manifest != nil && rest != "/"+r.manifest.Source.Dir {
+		return source{}, &failure{cause: report.SourceAltered, path: r.flake(), err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, r.source.path, r.flakePlace())}
 	}
 	return *r.source, nil
 }
@@ -57,8 +62,6 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 		return source{}, &failure{cause: report.SourceAltered, path: flake, err: err}
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: flake, err: err}
-	case rest != "" && rest != "/"+r.manifest.Source.Dir:
-		return source{}, &failure{cause: report.SourceAltered, path: flake, err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, p, r.flakePlace())}
 	}
 	sum, err := r.hashSourceTree(ctx, p)
 	switch {
@@ -67,7 +70,7 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: string(p), err: err}
 	}
-	return source{p, sum}, nil
+	return source{p, rest, sum}, nil
 }
 
 // hashSourceTree hashes a source that lies in the store.
