@@ -81,8 +81,11 @@ func main() { println(built); os.Exit(len(os.Args)) }
 // none of them, and has the causes named: the right ones, and no other.
 func TestPairs(t *testing.T) {
 	goBuild := func(a, b, flagsA, flagsB string) string {
+		// In directories of one length, whatever that of the temporary one is: what lies
+		// behind a path in a program moves by its length.
 		return fmt.Sprintf(`export GOFLAGS=-buildvcs=false CGO_ENABLED=0
-mkdir -p %[1]s %[2]s; cp main.go go.mod %[1]s; cp main.go go.mod %[2]s; here=$PWD
+deep=$(printf '%%*s' $((150 - ${#PWD})) '' | tr ' ' d); mkdir $deep; mv main.go go.mod $deep; here=$PWD; cd $deep
+mkdir -p %[1]s %[2]s; cp main.go go.mod %[1]s; cp main.go go.mod %[2]s
 (cd %[1]s; go build %[3]s -o $here/a/f .); (cd %[2]s; go build %[4]s -o $here/b/f .)`, a, b, flagsA, flagsB)
 	}
 	for _, c := range []struct {
