@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Tone says how good or bad something is, in a stable word.
@@ -96,17 +96,7 @@ const maxText = 400
 func Text(s string) string { return report.EscapeBounded(s, maxText) }
 
 // cut keeps a text that is printable to a length.
-func cut(s string) string {
-	const longest = maxText
-	if len(s) <= longest {
-		return s
-	}
-	at := longest
-	for !utf8.RuneStart(s[at]) {
-		at--
-	}
-	return s[:at] + "…"
-}
+func cut(s string) string { return excerpt.Of(s, maxText) }
 
 var tones = map[report.Class]Tone{report.Untrusted: Bad, report.Drift: Bad, report.Inconclusive: Unknown, report.Notice: Note}
 

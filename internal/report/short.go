@@ -66,31 +66,22 @@ func (r *Report) writeShort(w io.Writer, opts TextOptions) {
 	r.writeChecked(w)
 	for group := range r.groups() {
 		fmt.Fprintln(w)
-		first := &group[0]
-		fmt.Fprintf(w, "%s: %s [%s, %s]\n", first.Class(), Title(first.Cause), first.Tier, first.Cause)
-		if first.ConsequenceOf != "" {
-			fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
-		}
-		for i := range group {
-			if i == shownPerGroup && !opts.All {
-				fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
-				break
-			}
-			s := group[i].short()
-			if strings.HasPrefix(group[i].Path, "/") {
-				s = fit("  "+s, opts.Width)
-			} else if s != "" { // of the run, or its release: the detail says why
-				s = "  " + s
-			}
-			if s != "" {
-				fmt.Fprintln(w, s)
-			}
-		}
-		if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
-			fmt.Fprintf(w, "  → %s\n", next)
-		}
+		writeGroup(w, group, opts, func(f *Finding) { writeShortFinding(w, f, opts.Width) })
 	}
 	fmt.Fprintln(w)
+}
+
+// writeShortFinding writes f in one line, if there is anything to say of it.
+func writeShortFinding(w io.Writer, f *Finding, width int) {
+	s := f.short()
+	if s == "" {
+		return // of the run, or its release: the title says it
+	}
+	s = "  " + s
+	if strings.HasPrefix(f.Path, "/") {
+		s = fit(s, width)
+	}
+	fmt.Fprintln(w, s)
 }
 
 // writeChecked says in a line what was checked to the end, and in one for each

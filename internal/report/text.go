@@ -64,7 +64,8 @@ func (r *Report) writeLong(w io.Writer, opts TextOptions) {
 	r.writeTiers(w)
 	r.writeCoverage(w)
 	for group := range r.groups() {
-		writeGroup(w, group, opts)
+		writeGroup(w, group, opts, func(f *Finding) { writeFinding(w, f) })
+		fmt.Fprintln(w)
 	}
 }
 
@@ -301,7 +302,8 @@ func sameGroup(a, b *Finding) bool {
 	return a.Cause == b.Cause && a.Tier == b.Tier && a.ConsequenceOf == b.ConsequenceOf
 }
 
-func writeGroup(w io.Writer, group []Finding, opts TextOptions) {
+// writeGroup writes findings of one cause under its title, each by one.
+func writeGroup(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	first := &group[0]
 	fmt.Fprintf(w, "%s: %s [%s, %s]\n", first.Class(), Title(first.Cause), first.Tier, first.Cause)
 	if first.ConsequenceOf != "" {
@@ -312,12 +314,11 @@ func writeGroup(w io.Writer, group []Finding, opts TextOptions) {
 			fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
 			break
 		}
-		writeFinding(w, &group[i])
+		one(&group[i])
 	}
 	if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
 		fmt.Fprintf(w, "  → %s\n", next)
 	}
-	fmt.Fprintln(w)
 }
 
 func writeFinding(w io.Writer, f *Finding) {
