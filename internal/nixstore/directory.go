@@ -63,12 +63,20 @@ func (d *Directory) Names(rel string, most int) ([]string, error) {
 		return nil, fmt.Errorf("list %s: %w", clip(path.Join(d.name, rel)), err)
 	}
 	defer f.Close()
+	return namesIn(f, path.Join(d.name, rel), most)
+}
+
+// namesIn returns the names in an open directory, which is called name in errors. Of
+// more than most it returns none, and an error that wraps [ErrTooLarge].
+func namesIn(f *os.File, name string, most int) ([]string, error) {
 	names, err := f.Readdirnames(most + 1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("list %s: %w", clip(path.Join(d.name, rel)), err)
-	}
-	if len(names) > most {
-		return nil, fmt.Errorf("list %s: it has more than %d entries", clip(path.Join(d.name, rel)), most)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil
+	case err != nil:
+		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: err}
+	case len(names) > most:
+		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: fmt.Errorf("%w: more than %d entries", ErrTooLarge, most)}
 	}
 	return names, nil
 }

@@ -1,10 +1,10 @@
 package nixstore
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,16 +48,7 @@ func (s *Store) List(name string, limit int) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(limit + 1)
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, nil
-	case err != nil:
-		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: err}
-	case len(names) > limit:
-		return nil, &fs.PathError{Op: "list", Path: clip(name), Err: fmt.Errorf("%w: more than %d entries", ErrTooLarge, limit)}
-	}
-	return names, nil
+	return namesIn(f, name, limit)
 }
 
 // ReadOutside returns the contents of the regular file at an absolute path of the
@@ -65,30 +56,11 @@ func (s *Store) List(name string, limit int) ([]string, error) {
 // It fails with an error that wraps [ErrTooLarge] above limit bytes, and opens
 // nothing but regular files.
 func (s *Store) ReadOutside(name string, limit int64) ([]byte, unix.Stat_t, error) {
-	var st unix.Stat_t
-	look, err := s.tree.open(name, unix.O_PATH)
-	if err != nil {
-		return nil, st, err
-	}
-	defer look.Close()
-	if err := unix.Fstat(int(look.Fd()), &st); err != nil {
-		return nil, st, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: errNotRegular}
-	}
-	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOATIME)
+	f, st, err := regularBy(clip(name), func(flags uint64) (*os.File, error) { return s.tree.open(name, flags) })
 	if err != nil {
 		return nil, st, err
 	}
 	defer f.Close()
-	var opened unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &opened); err != nil {
-		return nil, st, &fs.PathError{Op: "stat", Path: clip(name), Err: err}
-	}
-	if opened.Dev != st.Dev || opened.Ino != st.Ino {
-		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: errors.New("replaced while it was opened")}
-	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, st, &fs.PathError{Op: "read", Path: clip(name), Err: err}

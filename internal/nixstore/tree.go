@@ -64,33 +64,37 @@ func openAt(dir *os.File, path string, flags, resolve uint64) (*os.File, error) 
 	}
 }
 
-// openRegular opens a file below dir for reading if it is a regular one. A
-// device is never opened: opening some of them does something.
+// openRegular opens a file below dir for reading if it is a regular one.
 func openRegular(dir *os.File, path string) (*os.File, unix.Stat_t, error) {
-	var st unix.Stat_t
-	look, err := openBelow(dir, path, unix.O_PATH|unix.O_NOFOLLOW)
+	return regularBy(path, func(flags uint64) (*os.File, error) { return openBelow(dir, path, flags|unix.O_NOFOLLOW) })
+}
+
+// regularBy opens a file for reading if it is a regular one, and returns its status,
+// also where it is none. A device is never opened: opening some of them does something.
+func regularBy(name string, open func(flags uint64) (*os.File, error)) (*os.File, unix.Stat_t, error) {
+	var seen, st unix.Stat_t
+	look, err := open(unix.O_PATH)
 	if err != nil {
 		return nil, st, err
 	}
 	defer look.Close()
-	var seen unix.Stat_t
 	if err := unix.Fstat(int(look.Fd()), &seen); err != nil {
-		return nil, st, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return nil, st, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if seen.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, st, &fs.PathError{Op: "open", Path: path, Err: errNotRegular}
+		return nil, seen, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
-	f, err := openBelow(dir, path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME)
+	f, err := open(unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOATIME)
 	if err != nil {
-		return nil, st, err
+		return nil, seen, err
 	}
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		f.Close()
-		return nil, st, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return nil, seen, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if st.Dev != seen.Dev || st.Ino != seen.Ino {
 		f.Close()
-		return nil, st, &fs.PathError{Op: "open", Path: path, Err: errors.New("replaced while it was opened")}
+		return nil, seen, &fs.PathError{Op: "open", Path: name, Err: errors.New("replaced while it was opened")}
 	}
 	return f, st, nil
 }
