@@ -51,7 +51,7 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 	if err := m.wantEtc(ctx, tree, "", wants); err != nil {
 		return fmt.Errorf("the accepted system's etc: %w", err)
 	}
-	e := &etc{look: l, wants: wants}
+	e := &etc{look: l, wants: wants, seen: map[string]bool{}}
 	if err := e.walk(ctx, "", 0); err != nil {
 		return err
 	}
@@ -149,9 +149,6 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if e.seen == nil {
-		e.seen = map[string]bool{}
-	}
 	dir := path.Join("/etc", rel)
 	names, err := e.m.Store.List(dir, maxEntries)
 	if err != nil {
@@ -179,7 +176,7 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 		if ours && !w.free {
 			e.judge(at, w, &st)
 		} else if !ours && !knownEtc(at) {
-			if err := e.unknown(ctx, at, &st); err != nil {
+			if err := e.foreign(ctx, "/etc/"+at, &st); err != nil {
 				return err
 			}
 			continue
@@ -270,14 +267,8 @@ func (l *look) judgeOwner(name string, st *unix.Stat_t) {
 	}
 }
 
-// unknown finds an entry that the accepted system does not make, a directory as a
-// whole. A directory without a file in it is nothing.
-func (e *etc) unknown(ctx context.Context, at string, st *unix.Stat_t) error {
-	return e.foreign(ctx, "/etc/"+at, st)
-}
-
-// foreign finds a file, or the files in a directory, that the accepted system does
-// not put there.
+// foreign finds a file that the accepted system does not put there, and a directory
+// with such files as a whole where it may be. One without a file in it is nothing.
 func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error {
 	f := report.Finding{Cause: report.FileUnknown, Path: name}
 	switch st.Mode & unix.S_IFMT {
@@ -308,6 +299,12 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 }
 
 func (l *look) eachForeign(ctx context.Context, dir string) error {
+	return l.entries(dir, func(name string, st *unix.Stat_t) error { return l.foreign(ctx, name, st) })
+}
+
+// entries calls do for each entry of a directory, and finds what could not be looked
+// at. What is gone meanwhile is nothing.
+func (l *look) entries(dir string, do func(name string, st *unix.Stat_t) error) error {
 	names, err := l.m.Store.List(dir, maxEntries)
 	if err != nil {
 		if !isAbsent(err) {
@@ -315,18 +312,18 @@ func (l *look) eachForeign(ctx context.Context, dir string) error {
 		}
 		return nil
 	}
-	for _, name := range names {
-		at := path.Join(dir, name)
-		st, err := l.m.Store.Stat(at)
+	for _, base := range names {
+		name := path.Join(dir, base)
+		st, err := l.m.Store.Stat(name)
 		if isAbsent(err) {
 			continue
 		}
 		if err != nil {
-			l.unseen(at, err)
+			l.unseen(name, err)
 			continue
 		}
 		l.checked++
-		if err := l.foreign(ctx, at, &st); err != nil {
+		if err := do(name, &st); err != nil {
 			return err
 		}
 	}

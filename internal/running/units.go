@@ -157,42 +157,19 @@ func (g *generated) written(name string) bool {
 
 // unitFiles finds the files in a directory of units, but for those that are fine.
 func (l *look) unitFiles(ctx context.Context, dir string, fine func(name string) bool) error {
-	names, err := l.m.Store.List(dir, maxEntries)
-	if isAbsent(err) {
-		return nil
-	}
-	if err != nil {
-		l.unseen(dir, err)
-		return nil
-	}
-	for _, base := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		name := path.Join(dir, base)
-		st, err := l.m.Store.Stat(name)
-		if isAbsent(err) {
-			continue
-		}
-		if err != nil {
-			l.unseen(name, err)
-			continue
-		}
-		l.checked++
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			if strings.Count(name, "/") > etcDepth {
-				l.unseen(name, fmt.Errorf("directories deeper than %d", etcDepth))
-				continue
+	return l.entries(dir, func(name string, st *unix.Stat_t) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			if fine == nil || !fine(name) {
+				l.find(report.Finding{Cause: report.UnitUnknown, Path: name, Got: "lies where the service manager finds it"})
 			}
-			if err := l.unitFiles(ctx, name, fine); err != nil {
-				return err
-			}
-			continue
+		case strings.Count(name, "/") > etcDepth:
+			l.unseen(name, fmt.Errorf("directories deeper than %d", etcDepth))
+		default:
+			return l.unitFiles(ctx, name, fine)
 		}
-		if fine != nil && fine(name) {
-			continue
-		}
-		l.find(report.Finding{Cause: report.UnitUnknown, Path: name, Got: "lies where the service manager finds it"})
-	}
-	return nil
+		return nil
+	})
 }
