@@ -2,7 +2,6 @@ package systemd
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -23,24 +22,15 @@ type Exit struct {
 // Exits asks systemd how services ended last, by their names. One that is not
 // known to have ended since the machine was booted, or is under way, is left out.
 func Exits(ctx context.Context, names ...string) ([]Exit, error) {
-	ctx, cancel := context.WithTimeout(ctx, timerWait)
-	defer cancel()
-	conn, err := connect(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask systemd: %w", err)
-	}
-	defer conn.Close()
 	var exits []Exit
-	for _, name := range names {
-		e, err := exit(ctx, conn, name)
-		if err != nil {
-			return exits, fmt.Errorf("ask systemd for %s: %w", name, err)
-		}
-		if !e.Ended.IsZero() {
+	err := askFor(ctx, names, func(ctx context.Context, conn *dbus.Conn, i int) error {
+		e, err := exit(ctx, conn, names[i])
+		if err == nil && !e.Ended.IsZero() {
 			exits = append(exits, e)
 		}
-	}
-	return exits, nil
+		return err
+	})
+	return exits, err
 }
 
 // exit reads what org.freedesktop.systemd1(5) says of a service.

@@ -40,19 +40,27 @@ func Timers(ctx context.Context, names ...string) ([]Timer, error) {
 	for i := range timers {
 		timers[i].State = TimerUnknown
 	}
+	return timers, askFor(ctx, names, func(ctx context.Context, conn *dbus.Conn, i int) (err error) {
+		timers[i], err = timer(ctx, conn, names[i])
+		return err
+	})
+}
+
+// askFor calls ask for each of names, by its index, until one fails.
+func askFor(ctx context.Context, names []string, ask func(ctx context.Context, conn *dbus.Conn, i int) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timerWait)
 	defer cancel()
 	conn, err := connect(ctx)
 	if err != nil {
-		return timers, fmt.Errorf("ask systemd: %w", err)
+		return fmt.Errorf("ask systemd: %w", err)
 	}
 	defer conn.Close()
 	for i, name := range names {
-		if timers[i], err = timer(ctx, conn, name); err != nil {
-			return timers, fmt.Errorf("ask systemd for %s: %w", name, err)
+		if err := ask(ctx, conn, i); err != nil {
+			return fmt.Errorf("ask systemd for %s: %w", name, err)
 		}
 	}
-	return timers, nil
+	return nil
 }
 
 // connect goes over the system's bus, where anybody may ask, or else to systemd's

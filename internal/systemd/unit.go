@@ -2,7 +2,6 @@ package systemd
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 )
@@ -42,20 +41,13 @@ type Sandbox struct {
 // Units asks systemd for units by their names. Where it can't be asked, the error
 // says why.
 func Units(ctx context.Context, names ...string) ([]Unit, error) {
-	ctx, cancel := context.WithTimeout(ctx, timerWait)
-	defer cancel()
-	conn, err := connect(ctx)
+	units := make([]Unit, len(names))
+	err := askFor(ctx, names, func(ctx context.Context, conn *dbus.Conn, i int) (err error) {
+		units[i], err = loadedUnit(ctx, conn, names[i])
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("ask systemd: %w", err)
-	}
-	defer conn.Close()
-	units := make([]Unit, 0, len(names))
-	for _, name := range names {
-		u, err := loadedUnit(ctx, conn, name)
-		if err != nil {
-			return nil, fmt.Errorf("ask systemd for %s: %w", name, err)
-		}
-		units = append(units, u)
+		return nil, err
 	}
 	return units, nil
 }
