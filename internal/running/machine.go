@@ -230,15 +230,14 @@ func (l *look) keep(earlier *look) {
 }
 
 // ofRelease reports whether p is a path of the accepted system.
-func (m *Machine) ofRelease(p closure.StorePath) bool { return in(m.Paths, p) }
+func (m *Machine) ofRelease(p closure.StorePath) bool {
+	_, ok := closure.Find(m.Paths, p)
+	return ok
+}
 
 // hashed reports whether p is a path of an accepted system that may run.
-func (m *Machine) hashed(p closure.StorePath) bool { return in(m.Hashed, p) }
-
-func in(paths []closure.PathInfo, p closure.StorePath) bool {
-	_, ok := slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
-		return strings.Compare(string(info.Path), string(p))
-	})
+func (m *Machine) hashed(p closure.StorePath) bool {
+	_, ok := closure.Find(m.Hashed, p)
 	return ok
 }
 

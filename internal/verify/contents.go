@@ -191,9 +191,7 @@ func (r *run) mountedIn(paths []closure.PathInfo, mount string) (int, bool) {
 	if err != nil {
 		return 0, false
 	}
-	return slices.BinarySearchFunc(paths, p, func(info closure.PathInfo, p closure.StorePath) int {
-		return strings.Compare(string(info.Path), string(p))
-	})
+	return closure.Find(paths, p)
 }
 
 // errNotReached marks a path that was not hashed because the run, or its time

@@ -38,8 +38,8 @@ func (r *run) runsAnother(ctx context.Context) (*candidate, error) {
 	return &candidate{Candidate: Candidate{Tag: string(rel.Tag()), Release: rel}, manifest: manifest}, nil
 }
 
-// judgeIdentity, which is called as soon as that is known, adds the finding that the machine runs another release than the one
-// that it was to be compared with.
+// judgeIdentity adds the finding that the machine runs another release than the one
+// that it was to be compared with. It is called as soon as the release is chosen.
 func (r *run) judgeIdentity() {
 	if r.chosen == r.expected {
 		return

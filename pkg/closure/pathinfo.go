@@ -2,6 +2,7 @@ package closure
 
 import (
 	"slices"
+	"strings"
 
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -64,4 +65,12 @@ func (c Closure) Reachable(root StorePath) map[StorePath]bool {
 		todo = append(todo, info.References...)
 	}
 	return seen
+}
+
+// Find returns where p is, or would be, in paths, which are in ascending order, and
+// whether it is there.
+func Find(paths []PathInfo, p StorePath) (int, bool) {
+	return slices.BinarySearchFunc(paths, p, func(info PathInfo, p StorePath) int {
+		return strings.Compare(string(info.Path), string(p))
+	})
 }
