@@ -43,8 +43,10 @@ type Finder struct {
 	Options []Option
 
 	// silent has the sources that kept one request waiting until its limit. They are
-	// not waited for again for another release.
-	silent map[Source]error
+	// not waited for again for another release. unlisted is the same of the lists of
+	// releases: a source that does not list them may still have one that is named.
+	silent   map[Source]error
+	unlisted error
 }
 
 // Find returns the release tag, or with [Latest] the one that was created last of
@@ -53,8 +55,14 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
 		return f.findNamed(ctx, tag, "", false)
 	}
+	if f.unlisted != nil {
+		return nil, f.unlisted
+	}
 	newest, err := f.newest(ctx)
 	if err != nil {
+		if isTimeout(err) && ctx.Err() == nil {
+			f.unlisted = err
+		}
 		return nil, err
 	}
 	if f.Cache != nil && !f.Offline && !f.Look {

@@ -405,6 +405,14 @@ func TestSilentSource(t *testing.T) {
 	if asked.Load() != once || once == 0 {
 		t.Errorf("asked %d times for the first release and %d more for the second", once, asked.Load()-once)
 	}
+	f.Accept = []release.Tag{release.Latest}
+	for range 2 {
+		_, err = f.Find(t.Context(), "boot-v3")
+		wantError(t, err, "unavailable", "no answer came in time")
+	}
+	if listed := asked.Load() - once; listed != once {
+		t.Errorf("asked %d times for the list, want the %d of one request", listed, once)
+	}
 }
 
 func TestNoServer(t *testing.T) {
