@@ -2,7 +2,11 @@ package filediff
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
+	"path"
+	"slices"
 )
 
 const (
@@ -28,6 +32,10 @@ func (c *comparison) binary(r *Result, a, b []byte) {
 		causes, r.Explained = c.explainPlaces(known, a, b)
 		for _, cause := range causes {
 			r.caused(cause)
+		}
+		if len(causes) == 0 && !r.Explained {
+			// Padding can keep a size while what lies within has moved.
+			c.explainSources(r, a, b)
 		}
 		return
 	}
@@ -104,9 +112,15 @@ func printable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' || c == '
 // differ. What lies between the texts has moved and cannot be accounted for.
 func (c *comparison) explainMoved(r *Result, a, b []byte) {
 	onlyA, onlyB := onlyIn(a, b)
-	if len(onlyA) != len(onlyB) || len(onlyA) == 0 || len(onlyA) > maxRegions {
+	if len(onlyA) == len(onlyB) && len(onlyA) > 0 && len(onlyA) <= maxRegions && c.explainTexts(r, onlyA, onlyB) {
 		return
 	}
+	c.explainSources(r, a, b)
+}
+
+// explainTexts looks for the causes of texts that are in the same order on both sides,
+// and reports whether it found any.
+func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
 	known := make(directories)
 	var found []Cause
 	unexplained := 0
@@ -127,6 +141,45 @@ func (c *comparison) explainMoved(r *Result, a, b []byte) {
 	if len(found) > 0 && unexplained == 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("the cause accounts for all %d texts that differ; what lies between them has moved and was not compared", len(onlyA)))
 	}
+	return len(found) > 0
+}
+
+// explainSources names the two directories of a build by the source files that both
+// sides mention below them. A text may begin and end with bytes that only look like
+// letters, so that only the paths within it are compared.
+func (c *comparison) explainSources(r *Result, a, b []byte) {
+	onlyA, onlyB := onlyIn(a, b)
+	inA, inB := sourcePaths(onlyA), sourcePaths(onlyB)
+	if len(inA) == 0 || len(inA) != len(inB) {
+		return
+	}
+	known := make(directories)
+	for i := range inA {
+		dirA, dirB, ok := builtIn(inA[i], inB[i], known)
+		if !ok {
+			return
+		}
+		r.caused(Cause{Name: BuildDir, A: dirA, B: dirB})
+	}
+}
+
+// sourcePaths returns the source files below directories of builds that texts mention,
+// each once, ordered by what follows the last slash.
+func sourcePaths(texts []string) []string {
+	seen := make(map[string]bool)
+	for _, text := range texts {
+		if len(text) > maxLooked || len(seen) > maxRegions {
+			return nil
+		}
+		for _, t := range tokens(text) {
+			if source := text[t.start:t.end]; t.name == BuildDir && isSource.MatchString(source) {
+				seen[source] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(x, y string) int {
+		return cmp.Or(cmp.Compare(path.Base(x), path.Base(y)), cmp.Compare(x, y))
+	})
 }
 
 // onlyIn returns the texts of a that b lacks and those of b that a lacks, in their

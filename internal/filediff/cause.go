@@ -73,14 +73,16 @@ func tokens(s string) []token {
 	return found
 }
 
+// maxLooked bounds a text that is looked at for causes, in bytes.
+const maxLooked = 1 << 20
+
 // directories are the pairs of directories that a file was found to be built in.
 type directories map[[2]string]bool
 
 // explainStrings returns the causes that account for everything in which a and b
 // differ; ok is false where they do not.
 func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
-	const longest = 1 << 20
-	if len(a) > longest || len(b) > longest {
+	if len(a) > maxLooked || len(b) > maxText {
 		return nil, false
 	}
 	inA, inB := tokens(a), tokens(b)

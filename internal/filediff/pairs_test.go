@@ -101,6 +101,7 @@ mkdir -p %[1]s %[2]s; cp main.go go.mod %[1]s; cp main.go go.mod %[2]s
 			[]string{"go"}, "f", filediff.ELF, []string{"date"}, true, nil},
 		{"a Go binary of two directories", goBuild("one", "two", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, []string{"section .gopclntab"}},
 		{"a Go binary of directories of two lengths", goBuild("one", "another", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"a Go binary of directories whose lengths differ by one", goBuild("one", "four", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
 		{"another Go program", "mkdir s; cp main.go go.mod s; here=$PWD; cd s; export GOFLAGS=-buildvcs=false; go build -trimpath -o $here/a/f .; sed -i s/never/ever/ main.go; go build -trimpath -o $here/b/f .",
 			[]string{"go"}, "f", filediff.ELF, nil, false, nil},
 		{"a function changed", `echo 'int f(int x) { return x + 1; } int g(void) { return 3; }' >f.c; gcc -c f.c -o a/f; sed -i 's/+ 1/+ 2/' f.c; gcc -c f.c -o b/f`,
