@@ -81,7 +81,11 @@ func TestRights(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			func(string) {},
+			func(at string) {
+				if err := unix.Removexattr(m.Path(at), "security.capability"); err != nil {
+					t.Fatal(err)
+				}
+			},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,8 +98,35 @@ func TestRights(t *testing.T) {
 			c.undo(c.at)
 		})
 	}
+	t.Run("a list of who may read", func(t *testing.T) {
+		// Version 2: the owner, user 65534, the group, the mask, everybody, each with r-x.
+		list := []byte{2, 0, 0, 0}
+		for _, e := range [][2]byte{{0x01, 0}, {0x02, 0xfe}, {0x04, 0}, {0x10, 0}, {0x20, 0}} {
+			id := []byte{0xff, 0xff, 0xff, 0xff}
+			if e[0] == 0x02 {
+				id = []byte{0xfe, 0xff, 0, 0}
+			}
+			list = append(append(list, e[0], 0, 5, 0), id...)
+		}
+		if err := unix.Setxattr(m.Path(program), "system.posix_acl_access", list, 0); err != nil {
+			t.Skip(err)
+		}
+		a := m.verify()
+		a.expect(t, "drifted", 1, "permissions-altered "+program)
+		if err := unix.Removexattr(m.Path(program), "system.posix_acl_access"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("the store's group", func(t *testing.T) {
+		was := m.Run("stat", "-c", "%g", "/nix/store")
+		defer m.Run("chgrp", was, "/nix/store")
+		for _, group := range []string{"root", "daemon"} {
+			m.Run("chgrp", group, "/nix/store")
+			m.verify().expect(t, "drifted", 1, "permissions-altered /nix/store")
+		}
+	})
 	t.Run("time", func(t *testing.T) {
-		m.Run("sh", "-euc", `setfattr -x security.capability "$1" 2>/dev/null || { cp -a --no-preserve=xattr "$1" /root/plain; cat /root/plain >"$1"; }; touch -d 2026-02-28T00:00:00Z "$1"`, "sh", program)
+		m.Run("touch", "-d", "2026-02-28T00:00:00Z", program)
 		a := m.verify()
 		a.expect(t, "verified", 0)
 		var got []string
@@ -106,6 +137,16 @@ func TestRights(t *testing.T) {
 		}
 		if want := program + " 2026-02-28T00:00:00Z"; len(got) != 1 || got[0] != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+	t.Run("an attribute", func(t *testing.T) {
+		if err := unix.Setxattr(m.Path(program), "trusted.evil", nil, 0); err != nil {
+			t.Skip(err)
+		}
+		a := m.verify()
+		a.expect(t, "verified", 0)
+		if got := a.all("attributes-altered"); len(got) != 1 || got[0] != program {
+			t.Errorf("got %q, want %q", got, program)
 		}
 	})
 }

@@ -11,10 +11,10 @@ import (
 )
 
 // Access is a directory by which others than the store's owner can put something
-// in the place of store objects.
+// in the place of store objects, or a store to which Nix's build users can't add.
 type Access struct {
 	Path string
-	// What is the permission, or the owner, that lets them.
+	// What is the permission, or the owner, that lets them or keeps them out.
 	What string
 }
 
@@ -63,16 +63,20 @@ func (s *Store) accesses(dir string) ([]string, error) {
 			out = append(out, what)
 		}
 	}
-	if store && st.Mode&groupWrite != 0 {
-		what, err := s.builders(st.Gid)
-		if err != nil {
-			return out, err
-		}
-		if what != "" {
-			out = append(out, what)
-		}
+	if !store {
+		return out, nil
 	}
-	return out, nil
+	what := ""
+	if st.Mode&groupWrite != 0 {
+		what, err = s.builders(st.Gid)
+	}
+	if err == nil && what == "" && !writtenOnce(f) {
+		what, err = s.keepsOut(&st)
+	}
+	if what != "" {
+		out = append(out, what)
+	}
+	return out, err
 }
 
 const (

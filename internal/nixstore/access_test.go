@@ -95,14 +95,18 @@ func TestStoreGroup(t *testing.T) {
 		group, passwd string // "" for none
 		want          string
 	}{
-		{"root's", 0, 0o1775, nixbld, passwd, ""},
+		{"root's", 0, 0o1775, nixbld, passwd, "group 0, so that Nix's build users can't add to it"},
+		{"root's, where there are no builders", 0, 0o1775, "root:x:0:\n", passwd, ""},
+		{"root's, of a group without builders", 0, 0o1775, "nixbld:x:30000:\n", passwd, ""},
+		{"root's, on a disk without /etc", 0, 0o755, "", "", ""},
+		{"the builders', who may not write", 30000, 0o1755, nixbld, passwd, "mode 1755, with which Nix's build users can't add to it as they should"},
 		{"the builders'", 30000, 0o1775, nixbld, passwd, ""},
 		{"the builders' by another number", 116, 0o1775, "users:x:100:a\nnixbld:x:116:nixbld1\n", passwd, ""},
 		{"the builders', on a disk without /etc", 30000, 0o1775, "", "", ""},
 		{"somebody's, on a disk without /etc", 100, 0o1775, "", "", "group 100, which may add to it and is not nixbld"},
 		{"somebody's", 100, 0o1775, nixbld + "users:x:100:\n", passwd, "group 100, which may add to it and is not nixbld"},
 		{"of no name", 4242, 0o1775, nixbld, passwd, "group 4242, which may add to it and is not nixbld"},
-		{"somebody's, who may not write", 100, 0o1755, nixbld, passwd, ""},
+		{"somebody's, who may not write", 100, 0o1755, nixbld, passwd, "group 100, so that Nix's build users can't add to it"},
 		{"the builders' number, by another name", 30000, 0o1775, "users:x:30000:\n", passwd, "group 30000, which may add to it and is not nixbld"},
 		{"with a member", 30000, 0o1775, "nixbld:x:30000:nixbld1,mallory\n", passwd, "group nixbld, which may add to it and has a member who is no build user: mallory"},
 		{"somebody's first", 30000, 0o1775, nixbld, passwd + "eve:x:1000:30000:::\n", "group nixbld, which may add to it and has a member who is no build user: eve"},

@@ -48,6 +48,48 @@ func (s *Store) builders(gid uint32) (string, error) {
 	return strangers(gid, groups, users), nil
 }
 
+// keepsOut says by what the store keeps the users of Nix builds from adding to it, on
+// a machine that has such users; "" for by nothing.
+func (s *Store) keepsOut(st *unix.Stat_t) (string, error) {
+	if st.Uid != 0 {
+		return "", nil // of a Nix without a daemon
+	}
+	groups, err := accounts(s.tree, groupFile)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return "", err
+	}
+	number := strconv.FormatUint(uint64(st.Gid), 10)
+	for _, line := range groups {
+		f := strings.Split(line, ":")
+		switch {
+		case len(f) < 4 || f[0] != buildGroup || f[3] == "":
+			continue
+		case f[2] != number:
+			return fmt.Sprintf("group %s, so that Nix's build users can't add to it", number), nil
+		case st.Mode&storeMode != storeMode:
+			return fmt.Sprintf("mode %04o, with which Nix's build users can't add to it as they should", st.Mode&0o7777), nil
+		}
+	}
+	return "", nil
+}
+
+// storeMode is what Nix gives a store that several users build to.
+const storeMode = 0o1775
+
+// writtenOnce reports whether an open directory is on a file system that is written
+// when it is made and never again: to such a store nobody adds.
+func writtenOnce(f *os.File) bool {
+	var vfs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &vfs); err != nil {
+		return false
+	}
+	const erofs = 0xe0f5e1e2
+	return vfs.Type == unix.SQUASHFS_MAGIC || vfs.Type == unix.ISOFS_SUPER_MAGIC || uint32(vfs.Type) == erofs
+}
+
 // strangers is the pure part of builders: groups and users are the lines of
 // group(5) and passwd(5).
 func strangers(gid uint32, groups, users []string) string {

@@ -29,6 +29,9 @@ const (
 	// TimeAltered: a file of a store path was last modified at a time that Nix
 	// never sets.
 	TimeAltered Cause = "time-altered"
+	// AttributesAltered: a file of a store path has extended attributes that Nix
+	// never leaves. Those that give rights are PermissionsAltered.
+	AttributesAltered Cause = "attributes-altered"
 	// AcceptedUnavailable: a further release that the policy accepts could not be
 	// opened; it was not needed for this run.
 	AcceptedUnavailable Cause = "accepted-unavailable"
@@ -88,10 +91,11 @@ const (
 	// ProcUnavailable: there is no /proc of the kernel's, which shows mounts, access
 	// control lists and the kernel's command line.
 	ProcUnavailable Cause = "proc-unavailable"
-	// PermissionsAltered: a file of the closure has set-id bits or file
-	// capabilities, is writable by others, or is owned by somebody who is neither
+	// PermissionsAltered: a file of the closure has another mode than Nix gives, file
+	// capabilities or an access control list, or is owned by somebody who is neither
 	// root nor the store's owner. A NAR hash does not see these. Or the store
-	// itself, or a directory above it, lets others put something in its place.
+	// itself, or a directory above it, lets others put something in its place, or
+	// keeps Nix's build users out.
 	PermissionsAltered Cause = "permissions-altered"
 	// MountedOver: something is mounted over a part of the closure, so that what
 	// is seen there is not what the store holds.
@@ -259,6 +263,7 @@ var causes = map[Cause]cause{
 	MountedOver:                    {Inconclusive, "a mount hides a part of the store", "Find out who mounted it (findmnt), unmount it and run again; until then nothing is known of what lies beneath."},
 	ForeignMount:                   {Drift, "a mount that the release's configuration does not make", "Find out who mounted it (findmnt) and what lies beneath it: that is what the machine boots from. Unmount it, or boot, and run again."},
 	TimeAltered:                    {Notice, "times that Nix never sets", "Nothing to do where a tool that makes images set them; otherwise find out who wrote to the store, and put back what was there."},
+	AttributesAltered:              {Notice, "extended attributes that Nix never leaves", "Nothing to do where the file system or a tool that makes images sets them; otherwise find out who wrote to the store."},
 	AcceptedUnavailable:            {Notice, "another accepted release could not be opened", "Nothing to do now: this run did not need it."},
 	ReleaseNote:                    {Notice, "about the release", "Publish or fetch a newer release."},
 	ClockWrong:                     {Inconclusive, "the clock cannot be right", "Set the clock (is the time service running?) and run again."},

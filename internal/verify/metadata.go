@@ -2,10 +2,13 @@ package verify
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -17,10 +20,22 @@ type metadata struct {
 	loose []looseFile
 	bytes int
 	more  int
-	// dated counts the files and directories with another time of modification,
-	// of which first is one.
-	dated int
+	// dated are those with another time of modification, attributed those with
+	// extended attributes that give nobody a right.
+	dated, attributed marked
+}
+
+// marked counts files and directories with something that Nix never sets and that is
+// no alarm.
+type marked struct {
+	n     int
 	first looseFile
+}
+
+func (m *marked) add(name, what string) {
+	if m.n++; m.first.what == "" && len(name) <= maxMarkedName {
+		m.first = looseFile{name: name, what: what}
+	}
 }
 
 type looseFile struct {
@@ -36,8 +51,8 @@ const (
 	maxLooseBytes = 8 << 10
 	// maxLooseFindings is from when on a run names one file of each path only.
 	maxLooseFindings = 1000
-	// maxDatedName bounds the one name that is kept for a time.
-	maxDatedName = 1 << 10
+	// maxMarkedName bounds the one name that is kept of those that are marked.
+	maxMarkedName = 1 << 10
 )
 
 // watch has what hashes tell m.
@@ -61,13 +76,34 @@ func (m *metadata) watch(opts *nar.Options) {
 			add(name, fmt.Sprintf("group %d", gid), "group 0")
 		}
 	}
-	opts.OnCapabilities = func(name string) { add(name, "file capabilities", "") }
-	opts.OnTime = func(name string, sec, nsec int64) {
-		if m.dated++; m.first.what == "" && len(name) <= maxDatedName {
-			m.first = looseFile{name: name, what: time.Unix(sec, nsec).UTC().Format(time.RFC3339Nano)}
+	opts.OnAttributes = func(name string, attributes []string) {
+		var others []string
+		for _, a := range attributes {
+			switch {
+			case a == "security.capability":
+				add(name, "file capabilities", "")
+			case strings.HasPrefix(a, "system.posix_acl_"):
+				add(name, "an access control list", "")
+			case !slices.Contains(leftAttributes, a):
+				others = append(others, a)
+			}
+		}
+		if len(others) > 0 {
+			slices.Sort(others)
+			m.attributed.add(name, excerpt.Of(strings.Join(others, ", "), maxAttributeNames))
 		}
 	}
+	opts.OnTime = func(name string, sec, nsec int64) {
+		m.dated.add(name, time.Unix(sec, nsec).UTC().Format(time.RFC3339Nano))
+	}
 }
+
+// leftAttributes are the extended attributes that Nix leaves (its setting
+// ignored-acls).
+var leftAttributes = []string{"security.csm", "security.selinux", "system.nfs4_acl"}
+
+// maxAttributeNames bounds in bytes what is said of the attributes of one file.
+const maxAttributeNames = 300
 
 // judgeMetadata adds a finding for each right that Nix never gives. One that
 // takes rights away (0500) is a departure like one that gives them: Nix makes
@@ -79,7 +115,7 @@ func (r *run) judgeMetadata(p closure.StorePath, m *metadata) {
 	}
 	if len(loose) == 0 && more > 0 {
 		// Each name is too long to be kept.
-		loose, more = []looseFile{{what: "owner, mode or capabilities of a file"}}, more-1
+		loose, more = []looseFile{{what: "owner, mode or attributes of a file"}}, more-1
 	}
 	r.looseFindings += len(loose)
 	for i, l := range loose {
@@ -94,39 +130,50 @@ func (r *run) judgeMetadata(p closure.StorePath, m *metadata) {
 	}
 }
 
-// maxDated bounds the paths of which it is said that their times are altered.
-const maxDated = 20
+// maxMarked bounds the paths of which it is said that something is marked.
+const maxMarked = 20
 
 // noteTimes says which paths have times that Nix never sets. It is a notice: a
 // time gives nobody a right, whoever alters a file can set it as he likes, and
 // some honest tools that write images set another one on everything; but a file
-// that somebody wrote to, and wrote back, shows by it. Where it is many paths it
-// is likely the image, and one notice for all. Of a path whose bytes are not the
-// release's it says nothing new.
+// that somebody wrote to, and wrote back, shows by it.
 func (r *run) noteTimes(paths []closure.PathInfo, observed []observation) {
-	var dated []int
+	f := report.Finding{Cause: report.TimeAltered, Want: time.Unix(1, 0).UTC().Format(time.RFC3339Nano)}
+	r.noteMarked(f, paths, observed, func(m *metadata) *marked { return &m.dated })
+}
+
+// noteAttributes says which paths have extended attributes that Nix never leaves and
+// that give nobody a right, for the same reason.
+func (r *run) noteAttributes(paths []closure.PathInfo, observed []observation) {
+	f := report.Finding{Cause: report.AttributesAltered, Want: "no extended attributes"}
+	r.noteMarked(f, paths, observed, func(m *metadata) *marked { return &m.attributed })
+}
+
+// noteMarked adds f for each path of which something is marked. Where that is many
+// paths it is likely the image, and one notice for all. Of a path whose bytes are not
+// the release's it says nothing new.
+func (r *run) noteMarked(f report.Finding, paths []closure.PathInfo, observed []observation, of func(*metadata) *marked) {
+	var which []int
 	files := 0
 	for i := range observed {
 		o := &observed[i]
-		if n := o.metadata.dated; n > 0 && o.err == nil && o.sum.Hash == paths[i].NarHash {
-			dated = append(dated, i)
+		if n := of(&o.metadata).n; n > 0 && o.err == nil && o.sum.Hash == paths[i].NarHash {
+			which = append(which, i)
 			files += n
 		}
 	}
 	say := func(i int, detail string) {
-		m := &observed[i].metadata
-		r.find(report.Finding{
-			Tier: report.TierContents, Cause: report.TimeAltered, Path: joinFile(string(paths[i].Path), m.first.name),
-			Want: time.Unix(1, 0).UTC().Format(time.RFC3339Nano), Got: m.first.what, Detail: detail,
-		})
+		m := of(&observed[i].metadata)
+		f.Tier, f.Path, f.Got, f.Detail = report.TierContents, joinFile(string(paths[i].Path), m.first.name), m.first.what, detail
+		r.find(f)
 	}
-	if len(dated) > maxDated {
-		say(dated[0], fmt.Sprintf("this one first, of %d files and directories in %d paths", files, len(dated)))
+	if len(which) > maxMarked {
+		say(which[0], fmt.Sprintf("this one first, of %d files and directories in %d paths", files, len(which)))
 		return
 	}
-	for _, i := range dated {
+	for _, i := range which {
 		detail := ""
-		if n := observed[i].metadata.dated; n > 1 {
+		if n := of(&observed[i].metadata).n; n > 1 {
 			detail = fmt.Sprintf("this one first, of %d files and directories in this path", n)
 		}
 		say(i, detail)

@@ -22,7 +22,7 @@
 // inside the entry "a". Of an inode's metadata the archive holds its type and,
 // for a regular file, whether its owner may execute it (S_IXUSR). It does not
 // hold times, owners, links between files, nor any other permission bit; see
-// [Options.OnMode], [Options.OnOwner], [Options.OnCapabilities] and
+// [Options.OnMode], [Options.OnOwner], [Options.OnAttributes] and
 // [Options.OnTime] for those that Nix does not set.
 //
 // Names and targets are bytes. They need not be UTF-8, and on Linux a name can

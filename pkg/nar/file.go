@@ -70,7 +70,8 @@ func (s stamp) check(st *unix.Stat_t) error {
 }
 
 // regular sends the node of a regular file but for its end. What it costs in
-// system calls for a small file is open, fstat, read, fstat and close.
+// system calls for a small file is open, fstat, read, fstat and close, and one more
+// with Options.OnAttributes.
 func (h *Hasher) regular(dirfd int, name string) error {
 	fd, err := h.open(dirfd, name, 0)
 	if err != nil {
@@ -86,7 +87,7 @@ func (h *Hasher) regular(dirfd int, name string) error {
 	before, mode := stampOf(&h.stat), h.stat.Mode
 	entry := Entry{Type: Regular, Executable: mode&unix.S_IXUSR != 0, Size: before.size}
 	h.reportMetadata(&h.stat)
-	if err := h.reportCapabilities(fd, mode); err != nil {
+	if err := h.reportAttributes(fd); err != nil {
 		return err
 	}
 

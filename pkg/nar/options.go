@@ -129,10 +129,12 @@ type Options struct {
 	// links are not looked at, which would take a system call for each.
 	OnTime func(path string, sec, nsec int64)
 
-	// OnCapabilities, when not nil, is called for each executable file that has
-	// capabilities (see capabilities(7)), which give it rights just as a
-	// set-user-ID bit does. The path is that of the Entry.
-	OnCapabilities func(path string)
+	// OnAttributes, when not nil, is called for each file and directory that has
+	// extended attributes (see xattr(7)), with their names, in no order and of at most
+	// 64 KiB: Nix leaves none. Capabilities and access control lists are among them,
+	// which give rights just as a mode does. The path is that of the Entry. Symbolic
+	// links are not looked at.
+	OnAttributes func(path string, names []string)
 }
 
 // Progress counts what walks have done so far. The zero value is ready; all

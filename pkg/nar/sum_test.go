@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -441,19 +442,28 @@ func TestOnOwner(t *testing.T) {
 	}
 }
 
-func TestOnCapabilities(t *testing.T) {
-	path := place(t, dir{"able": file{mode: 0o555}, "plain": file{mode: 0o555}, "data": file{mode: 0o444}})
+func TestOnAttributes(t *testing.T) {
+	path := place(t, dir{"able": file{mode: 0o555}, "plain": file{mode: 0o555}, "data": file{mode: 0o444}, "dir": dir{}, "many": file{mode: 0o444}})
 	// Version 2 of vfs_cap_data: cap_setuid, permitted and effective.
-	ability := []byte{1, 0, 0, 2, 1 << 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	for _, name := range []string{"able", "data"} {
-		if err := unix.Setxattr(path+"/"+name, "security.capability", ability, 0); err != nil {
-			t.Skipf("setting capabilities: %v", err)
-		}
+	ability := []byte{1, 0, 0, 2, 1 << 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := unix.Setxattr(path+"/able", "security.capability", ability, 0); err != nil {
+		t.Skipf("setting capabilities: %v", err)
+	}
+	must(t, unix.Setxattr(path+"/data", "trusted.a", []byte("x"), 0))
+	must(t, unix.Setxattr(path+"/data", "trusted.b", nil, 0))
+	must(t, unix.Setxattr(path+"/dir", "trusted.c", nil, 0))
+	long := strings.Repeat("x", 200)
+	for i := range 5 {
+		must(t, unix.Setxattr(path+"/many", fmt.Sprintf("trusted.%d%s", i, long), nil, 0))
 	}
 	var got []string
-	_, err := hashPath(t, path, Options{OnCapabilities: func(path string) { got = append(got, path) }})
+	_, err := hashPath(t, path, Options{OnAttributes: func(path string, names []string) {
+		slices.Sort(names)
+		got = append(got, path+" "+strings.ReplaceAll(strings.Join(names, " "), long, ""))
+	}})
 	must(t, err)
-	if diff := cmp.Diff([]string{"able"}, got); diff != "" {
+	want := []string{"able security.capability", "data trusted.a trusted.b", "dir trusted.c", "many trusted.0 trusted.1 trusted.2 trusted.3 trusted.4"}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }

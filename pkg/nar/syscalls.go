@@ -78,12 +78,16 @@ func getdents(fd int, b []byte) (int, error) {
 	}
 }
 
-// hasXattr returns nil where the open file has the extended attribute, ENODATA
-// where it has not, and ENOTSUP where the file system has none at all.
-func hasXattr(fd int, name string) error {
+// maxAttributes is the kernel's bound of the names of one file's extended
+// attributes, in bytes.
+const maxAttributes = 64 << 10
+
+// listXattr returns how much of b the names of an open file's extended attributes
+// take, each with a NUL at its end; ENOTSUP where the file system has none at all.
+func listXattr(fd int, b []byte) (int, error) {
 	for {
-		if _, err := unix.Fgetxattr(fd, name, nil); err != unix.EINTR {
-			return err
+		if n, err := unix.Flistxattr(fd, b); err != unix.EINTR {
+			return n, err
 		}
 	}
 }

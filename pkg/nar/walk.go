@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -150,6 +151,9 @@ func (h *Hasher) enter(dirfd int, name string) error {
 	f.dev, f.ino, f.stamp = h.stat.Dev, h.stat.Ino, stampOf(&h.stat)
 	h.out.put(tokDirectory)
 	h.reportMetadata(&h.stat)
+	if err := h.reportAttributes(fd); err != nil {
+		return err
+	}
 	if err := h.reportEntry(Entry{Type: Directory}); err != nil {
 		return err
 	}
@@ -298,19 +302,25 @@ func isNixMode(mode uint32) bool {
 	return false
 }
 
-// reportCapabilities looks for capabilities of the open file fd. That they are
-// only looked for where something can be executed keeps it to few files.
-func (h *Hasher) reportCapabilities(fd int, mode uint32) error {
-	if h.opts.OnCapabilities == nil || mode&0o111 == 0 {
+// reportAttributes looks for extended attributes of the open file fd.
+func (h *Hasher) reportAttributes(fd int) error {
+	if h.opts.OnAttributes == nil {
 		return nil
 	}
-	switch err := hasXattr(fd, "security.capability"); {
-	case err == nil:
-		h.opts.OnCapabilities(h.relative())
-	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
-	default:
-		return h.fail("getxattr", err)
+	var few [512]byte
+	list := few[:]
+	n, err := listXattr(fd, list)
+	if errors.Is(err, unix.ERANGE) {
+		list = make([]byte, maxAttributes)
+		n, err = listXattr(fd, list)
 	}
+	switch {
+	case errors.Is(err, unix.ENOTSUP), err == nil && n == 0:
+		return nil
+	case err != nil:
+		return h.fail("listxattr", err)
+	}
+	h.opts.OnAttributes(h.relative(), strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00"))
 	return nil
 }
 
