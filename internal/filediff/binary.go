@@ -25,7 +25,7 @@ const (
 func (c *comparison) binary(r *Result, a, b []byte) {
 	r.Window = window(a, b, r.First)
 	if len(a) == len(b) {
-		known := make(directories)
+		known := c.knownDirectories()
 		// A directory by itself is known only by the files that are seen in it.
 		c.explainPlaces(known, a, b)
 		var causes []Cause
@@ -35,7 +35,8 @@ func (c *comparison) binary(r *Result, a, b []byte) {
 		}
 		if len(causes) == 0 && !r.Explained {
 			// Padding can keep a size while what lies within has moved.
-			c.explainSources(r, a, b)
+			onlyA, onlyB := onlyIn(a, b)
+			c.explainSources(r, onlyA, onlyB)
 		}
 		return
 	}
@@ -115,13 +116,13 @@ func (c *comparison) explainMoved(r *Result, a, b []byte) {
 	if len(onlyA) == len(onlyB) && len(onlyA) > 0 && len(onlyA) <= maxRegions && c.explainTexts(r, onlyA, onlyB) {
 		return
 	}
-	c.explainSources(r, a, b)
+	c.explainSources(r, onlyA, onlyB)
 }
 
 // explainTexts looks for the causes of texts that are in the same order on both sides,
 // and reports whether it found any.
 func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
-	known := make(directories)
+	known := c.knownDirectories()
 	var found []Cause
 	unexplained := 0
 	for range 2 {
@@ -145,15 +146,14 @@ func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
 }
 
 // explainSources names the two directories of a build by the source files that both
-// sides mention below them. A text may begin and end with bytes that only look like
+// sides mention below them, in the texts that only one of them has. A text may begin and end with bytes that only look like
 // letters, so that only the paths within it are compared.
-func (c *comparison) explainSources(r *Result, a, b []byte) {
-	onlyA, onlyB := onlyIn(a, b)
+func (c *comparison) explainSources(r *Result, onlyA, onlyB []string) {
 	inA, inB := sourcePaths(onlyA), sourcePaths(onlyB)
 	if len(inA) == 0 || len(inA) != len(inB) {
 		return
 	}
-	known := make(directories)
+	known := c.knownDirectories()
 	for i := range inA {
 		dirA, dirB, ok := builtIn(inA[i], inB[i], known)
 		if !ok {
@@ -172,7 +172,10 @@ func sourcePaths(texts []string) []string {
 			return nil
 		}
 		for _, t := range tokens(text) {
-			if source := text[t.start:t.end]; t.name == BuildDir && isSource.MatchString(source) {
+			if t.name != BuildDir {
+				continue
+			}
+			if source := sourceIn(text[t.start:t.end]); source != "" {
 				seen[source] = true
 			}
 		}

@@ -2,6 +2,7 @@ package filediff
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -79,6 +80,18 @@ const maxLooked = 1 << 20
 // directories are the pairs of directories that a file was found to be built in.
 type directories map[[2]string]bool
 
+// knownDirectories are those that are known before anything is compared.
+func (c *comparison) knownDirectories() directories {
+	known := make(directories)
+	maps.Copy(known, c.built)
+	return known
+}
+
+// sorted returns the pairs in their order.
+func (d directories) sorted() [][2]string {
+	return slices.SortedFunc(maps.Keys(d), func(x, y [2]string) int { return slices.Compare(x[:], y[:]) })
+}
+
 // explainStrings returns the causes that account for everything in which a and b
 // differ; ok is false where they do not.
 func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
@@ -117,6 +130,18 @@ var nixBuild = regexp.MustCompile(`^(?:/build|/tmp/nix-build-[^/]+|/nix/var/nix/
 
 var isSource = regexp.MustCompile(sourceSuffix + `$`)
 
+// rustSource is a source file of Rust, whose texts have no end of their own: the next
+// one follows at once, and is taken for a part of the name. A directory comes before it.
+var rustSource = regexp.MustCompile(`^.*?/src/[\w/-]+\.rs`)
+
+// sourceIn returns the source file that a path is, or begins with; "" for none.
+func sourceIn(path string) string {
+	if isSource.MatchString(path) {
+		return path
+	}
+	return rustSource.FindString(path)
+}
+
 // builtIn returns the two directories from which one and the same source file is seen
 // in a and b. Other paths tell nothing: they may be anything that was changed.
 func builtIn(a, b string, known directories) (dirA, dirB string, ok bool) {
@@ -132,7 +157,7 @@ func builtIn(a, b string, known directories) (dirA, dirB string, ok bool) {
 	if n > 0 && known[[2]string{dirA, dirB}] {
 		return dirA, dirB, true
 	}
-	if n == 0 || !isSource.MatchString(a) {
+	if n == 0 || sourceIn(a) == "" {
 		return "", "", false
 	}
 	known[[2]string{dirA, dirB}] = true

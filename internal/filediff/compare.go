@@ -25,6 +25,8 @@ type comparison struct {
 	ctx    context.Context
 	limits Limits
 	left   int64 // of limits.Bytes
+	// built are the directories in which the compilers say that the two were built.
+	built directories
 }
 
 // take charges n bytes to the limit.

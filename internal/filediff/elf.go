@@ -48,6 +48,11 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		r.Notes = append(before, "its sections were not compared: they expand to too much, or lie on one another")
 		return false
 	}
+	defer func(before directories) { c.built = before }(c.built)
+	c.built = c.builtDirectories(fileA, fileB)
+	for _, dirs := range c.built.sorted() {
+		r.caused(Cause{Name: BuildDir, Where: ".debug_info", A: dirs[0], B: dirs[1]})
+	}
 	all := true
 	differing := 0
 	inB := make(map[string][]byte, len(sectionsB))

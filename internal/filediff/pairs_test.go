@@ -88,6 +88,15 @@ deep=$(printf '%%*s' $((150 - ${#PWD})) '' | tr ' ' d); mkdir $deep; mv main.go 
 mkdir -p %[1]s %[2]s; cp main.go go.mod %[1]s; cp main.go go.mod %[2]s
 (cd %[1]s; go build %[3]s -o $here/a/f .); (cd %[2]s; go build %[4]s -o $here/b/f .)`, a, b, flagsA, flagsB)
 	}
+	// A directory for each, of one length or of two, with the same files in it.
+	inTwo := func(a, b, files, build string) string {
+		return fmt.Sprintf("mkdir -p %[1]s %[2]s; here=$PWD\nfor d in %[1]s %[2]s; do (cd $d; %[3]s); done\n(cd %[1]s; out=$here/a/f; %[4]s); (cd %[2]s; out=$here/b/f; %[4]s)", a, b, files, build)
+	}
+	const cFiles = `printf '#include "h.h"\nint main(int n, char **v) { return g(n); }\n' >f.c; printf 'static inline int g(int x) { return x + 1; }\n' >h.h`
+	const cgoFiles = `cp $here/main.go $here/go.mod .; printf 'package main\n\n// int twice(int x) { return 2*x; }\nimport "C"\n\nfunc init() { println(C.twice(2)) }\n' >c.go`
+	rust := func(a, b string) string {
+		return fmt.Sprintf(`for d in %[1]s %[2]s; do printf '.section .rodata\n.ascii "/build/'$d'/src/main.rscalled Option::unwrap() on a None value/build/'$d'/src/lib.rsinternal error/rustc/0123456789abcdef/library/core/src/fmt/mod.rs"\n.text\n.globl f\nf: ret\n' >$d.s; as $d.s -o $d.o; done; mv %[1]s.o a/f; mv %[2]s.o b/f`, a, b)
+	}
 	for _, c := range []struct {
 		name, script string
 		needs        []string
@@ -102,6 +111,15 @@ mkdir -p %[1]s %[2]s; cp main.go go.mod %[1]s; cp main.go go.mod %[2]s
 		{"a Go binary of two directories", goBuild("one", "two", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, []string{"section .gopclntab"}},
 		{"a Go binary of directories of two lengths", goBuild("one", "another", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
 		{"a Go binary of directories whose lengths differ by one", goBuild("one", "four", "", ""), []string{"go"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"a Go binary with C of directories of two lengths", inTwo("one", "another/deep", cgoFiles, "CGO_ENABLED=1 go build -buildvcs=false -o $out ."), []string{"go", "gcc"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"a C program of two directories", inTwo("one", "two", cFiles, "gcc -g -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, []string{"build-directory"}, true, []string{"section .debug_line_str"}},
+		{"a C program of directories of two lengths", inTwo("one", "another/deep", cFiles, "gcc -g -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"a C program, packed, of directories of two lengths", inTwo("one", "another/deep", cFiles, "gcc -g -gz -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"a C object of directories of two lengths", inTwo("one", "another/deep", cFiles, "gcc -g -c -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
+		{"another C program of a source of the same name", inTwo("one", "two", cFiles+`; [ $d = one ] || echo 'int h(int x) { return x; }' >>f.c`, "gcc -g -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, nil, false, nil},
+		{"a C program changed", inTwo("one", "two", cFiles+`; [ $d = one ] || sed -i 's/+ 1/+ 2/' h.h`, "gcc -g -fdebug-prefix-map=$PWD=/x -o $out f.c"), []string{"gcc"}, "f", filediff.ELF, nil, false, nil},
+		{"texts as Rust has them, of two directories", rust("one", "two"), []string{"as"}, "f", filediff.ELF, []string{"build-directory"}, true, nil},
+		{"texts as Rust has them, of directories of two lengths", rust("one", "another"), []string{"as"}, "f", filediff.ELF, []string{"build-directory"}, false, nil},
 		{"another Go program", "mkdir s; cp main.go go.mod s; here=$PWD; cd s; export GOFLAGS=-buildvcs=false; go build -trimpath -o $here/a/f .; sed -i s/never/ever/ main.go; go build -trimpath -o $here/b/f .",
 			[]string{"go"}, "f", filediff.ELF, nil, false, nil},
 		{"a function changed", `echo 'int f(int x) { return x + 1; } int g(void) { return 3; }' >f.c; gcc -c f.c -o a/f; sed -i 's/+ 1/+ 2/' f.c; gcc -c f.c -o b/f`,

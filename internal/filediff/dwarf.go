@@ -1,0 +1,82 @@
+package filediff
+
+import (
+	"debug/dwarf"
+	"debug/elf"
+	"path"
+	"strings"
+)
+
+// maxUnits bounds the units of a program that are looked at.
+const maxUnits = 10_000
+
+// builtDirectories returns the pairs of directories in which the compilers say that a
+// and b were built: there are some only where both are of the same sources, by their
+// names, and have the same symbols. Two programs that have nothing to do with each other
+// have been built in two directories as well, which explains nothing.
+func (c *comparison) builtDirectories(a, b *elf.File) directories {
+	inA, inB := c.compiled(a), c.compiled(b)
+	if len(inA) == 0 || len(inA) != len(inB) {
+		return nil
+	}
+	built := make(directories)
+	for source, dirA := range inA {
+		dirB, ok := inB[source]
+		if !ok {
+			return nil
+		}
+		if dirA != dirB {
+			built[[2]string{dirA, dirB}] = true
+		}
+	}
+	if len(built) == 0 || !sameNames(c.symbolBytes(a), c.symbolBytes(b)) {
+		return nil
+	}
+	return built
+}
+
+func sameNames(a, b map[string][]byte) bool {
+	if len(a) == 0 || len(a) != len(b) {
+		return false
+	}
+	for name := range a {
+		if _, ok := b[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// compiled returns in which directory each source was compiled that the debugging
+// information of f names relative to it; nil where that can't be told.
+func (c *comparison) compiled(f *elf.File) map[string]string {
+	for _, s := range f.Sections {
+		if strings.HasPrefix(s.Name, ".debug_") && (s.Size > MaxSize || !c.take(int64(s.Size))) {
+			return nil
+		}
+	}
+	info, err := f.DWARF()
+	if err != nil {
+		return nil
+	}
+	out := make(map[string]string)
+	for r := info.Reader(); len(out) <= maxUnits && c.ctx.Err() == nil; r.SkipChildren() {
+		unit, err := r.Next()
+		if err != nil {
+			return nil
+		}
+		if unit == nil {
+			return out
+		}
+		name, _ := unit.Val(dwarf.AttrName).(string)
+		dir, _ := unit.Val(dwarf.AttrCompDir).(string)
+		if unit.Tag != dwarf.TagCompileUnit || name == "" || path.IsAbs(name) || !path.IsAbs(dir) {
+			continue
+		}
+		if other, seen := out[name]; seen && other != dir {
+			return nil // which of the two is meant is not told
+		}
+		out[name] = dir
+	}
+	return nil
+}
