@@ -46,7 +46,7 @@ test-race: ## the tests of -short with the race detector
 
 .PHONY: test-nix-newest
 test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds once more, with the newest nix that Debian has
-	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/nix ./internal/rebuild ./internal/endtoend' -- \
+	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
 		-timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 

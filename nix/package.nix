@@ -27,7 +27,7 @@ buildGo126Module {
   checkPhase = ''
     runHook preCheck
     export HOME=$TMPDIR GOFLAGS=''${GOFLAGS//-trimpath/}
-    go test -short -vet=off -p "$NIX_BUILD_CORES" ./pkg/... ./internal/config ./internal/release ./internal/trust
+    go test -short -vet=off -p "$NIX_BUILD_CORES" ./pkg/... ./internal/node/config ./internal/release ./internal/trust
     runHook postCheck
   '';
 

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/systemd"
 )
 
 // version is set by the release build; otherwise the module's own is told.

@@ -10,13 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
-	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 )
 

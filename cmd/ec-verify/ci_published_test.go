@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"every.channel/ec-verify/internal/forge/forgetest"
+	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/release/releasetest"
 )

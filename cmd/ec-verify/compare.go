@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/compare"
+	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/internal/report"
 )
 

@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"unicode/utf8"
 
-	"every.channel/ec-verify/internal/compare"
+	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/pkg/closure"
 )
 

@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"every.channel/ec-verify/internal/compare"
+	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/excerpt"
 )

@@ -15,10 +15,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/doctor"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/doctor"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/internal/trust"
 )
 

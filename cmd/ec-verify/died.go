@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/internal/node/runlock"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/runlock"
 )
 
 // diedBefore names the run that held the lock before and died, "" for none.

@@ -14,13 +14,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/doctor"
-	"every.channel/ec-verify/internal/ledger"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/doctor"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/systemd"
 )
 
 func newDoctorCommand(a *app) *cobra.Command {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
 )
 
 // durationVar registers a flag that takes what a duration of the configuration

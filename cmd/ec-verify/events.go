@@ -12,12 +12,12 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
-	"every.channel/ec-verify/internal/systemd"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // registerJournal adds the flag that says when the journal is written to.

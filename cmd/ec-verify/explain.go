@@ -11,12 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/explain"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/explain"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 )
 

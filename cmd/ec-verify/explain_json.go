@@ -1,8 +1,8 @@
 package main
 
 import (
-	"every.channel/ec-verify/internal/explain"
-	"every.channel/ec-verify/internal/filediff"
+	"every.channel/ec-verify/internal/node/explain"
+	"every.channel/ec-verify/internal/node/filediff"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"

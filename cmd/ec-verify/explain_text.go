@@ -7,8 +7,8 @@ import (
 	"io"
 	"strings"
 
-	"every.channel/ec-verify/internal/explain"
-	"every.channel/ec-verify/internal/filediff"
+	"every.channel/ec-verify/internal/node/explain"
+	"every.channel/ec-verify/internal/node/filediff"
 	"every.channel/ec-verify/internal/report"
 )
 

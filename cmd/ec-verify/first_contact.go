@@ -7,9 +7,9 @@ import (
 	"os"
 	"strings"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/release"
-	"every.channel/ec-verify/internal/systemd"
 )
 
 // smallest is the smallest configuration that works; systemd/config.example.json is

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/release"
-	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 )
 

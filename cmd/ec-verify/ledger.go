@@ -5,10 +5,10 @@ import (
 	"errors"
 	"path/filepath"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // ledgerDir is where the ledger of a state directory lies: in a directory of its

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/report"
 )
 

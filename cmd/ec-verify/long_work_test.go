@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/nar"
 )
 

@@ -19,8 +19,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"every.channel/ec-verify/internal/forge/forgetest"
 	"every.channel/ec-verify/internal/image/imagetest"
+	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"

@@ -13,9 +13,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/hostfile"
-	"every.channel/ec-verify/internal/publish"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/publisher/publish"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"

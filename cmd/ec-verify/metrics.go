@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"every.channel/ec-verify/internal/metrics"
+	"every.channel/ec-verify/internal/node/metrics"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
-	"every.channel/ec-verify/internal/systemd"
 )
 
 // writeMetrics writes what is known after the run that made r, where the

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/boothost/netboot"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 )

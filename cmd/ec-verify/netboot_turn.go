@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/boothost/netboot"
 	"every.channel/ec-verify/internal/report"
 )
 

@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/node/config"
 )
 
 const (

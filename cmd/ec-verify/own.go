@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/config"
 )
 
 // nixPrograms are what is run of nix.binDir.

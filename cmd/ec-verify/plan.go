@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // plan says what a run would check. It opens the release, so that what it says

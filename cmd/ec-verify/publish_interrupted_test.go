@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/forge/forgetest"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/release/releasetest"
 	"every.channel/ec-verify/internal/trust"

@@ -4,10 +4,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/neighbour"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/neighbour"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/rebuild"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // newRebuilder returns what rebuilds as the configuration has it. The scratch

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 
-	"every.channel/ec-verify/internal/netboot"
+	"every.channel/ec-verify/internal/boothost/netboot"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 )

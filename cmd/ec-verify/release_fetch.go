@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/release"
 )
 

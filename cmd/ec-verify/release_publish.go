@@ -13,8 +13,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/forge"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/publisher/forge"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 )

@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/systemd"
 )
 
 // fetchStall is how long fetching may go without another byte: longer than a

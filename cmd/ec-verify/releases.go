@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // releases returns what opens the releases to compare with: the one of

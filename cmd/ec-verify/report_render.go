@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/compare"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/internal/render"
 	"every.channel/ec-verify/internal/report"
 )

@@ -10,9 +10,9 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/attest"
-	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/attest"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/report"
 )
 

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"every.channel/ec-verify/internal/attest"
-	"every.channel/ec-verify/internal/config"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/attest"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 )

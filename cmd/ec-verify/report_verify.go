@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/attest"
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/attest"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"
 )

@@ -6,12 +6,12 @@ import (
 	"slices"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/runlock"
-	"every.channel/ec-verify/internal/standing"
 )
 
 // askedBy returns how a run was asked for that has the configuration c, where the

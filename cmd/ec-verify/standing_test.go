@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
 )
 
 // TestAskedBy: which command lines are the policy's, with what a flag makes of the

@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
-	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/nar"
 )
 

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
 )
 
 // defaultMaxAge is the day between two runs of the timer, and the time that a run

@@ -9,11 +9,11 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/runlock"
-	"every.channel/ec-verify/internal/systemd"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // The timers that start runs, and what they start.

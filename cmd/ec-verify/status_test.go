@@ -17,10 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/standing"
-	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"every.channel/ec-verify/internal/ledger"
+	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/report"
 )
 

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/runlock"
-	"every.channel/ec-verify/internal/systemd"
-	"every.channel/ec-verify/internal/verify"
 )
 
 // defaultStall is how long a run may go without coming forward: longer than the

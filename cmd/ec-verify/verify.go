@@ -12,13 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/attest"
-	"every.channel/ec-verify/internal/config"
+	"every.channel/ec-verify/internal/node/attest"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/runlock"
-	"every.channel/ec-verify/internal/verify"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"every.channel/ec-verify/internal/testhost"
+	"every.channel/ec-verify/internal/tests/testhost"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )

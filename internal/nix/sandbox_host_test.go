@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"every.channel/ec-verify/internal/testhost"
+	"every.channel/ec-verify/internal/tests/testhost"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"every.channel/ec-verify/internal/vectors"
+	"every.channel/ec-verify/internal/tests/vectors"
 	"every.channel/ec-verify/pkg/closure"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"every.channel/ec-verify/internal/testhost"
+	"every.channel/ec-verify/internal/tests/testhost"
 	"every.channel/ec-verify/pkg/closure"
 )
 

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"every.channel/ec-verify/internal/forge/forgetest"
+	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/release/releasetest"
 )

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"every.channel/ec-verify/internal/attest"
+	"every.channel/ec-verify/internal/node/attest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/internal/trust"

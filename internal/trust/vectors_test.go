@@ -17,7 +17,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"every.channel/ec-verify/internal/release"
-	"every.channel/ec-verify/internal/vectors"
+	"every.channel/ec-verify/internal/tests/vectors"
 )
 
 // refusals are the vectors that must be refused, and why. A reason that is not

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"every.channel/ec-verify/internal/vectors"
+	"every.channel/ec-verify/internal/tests/vectors"
 	"every.channel/ec-verify/pkg/nar"
 )
 

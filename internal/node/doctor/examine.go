@@ -1,0 +1,267 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/release"
+)
+
+const (
+	// askFor bounds how long one thing is asked for.
+	askFor = 20 * time.Second
+	// fetchAge is how old the last fetch may be: the report says so after two days.
+	fetchAge = 2 * 24 * time.Hour
+)
+
+// Machine is the machine that is examined, and how it is asked.
+type Machine struct {
+	// File is the configuration file. Mistakes are what is wrong with it; then
+	// Config has the defaults.
+	File     string
+	Config   config.Config
+	Mistakes []config.Mistake
+	Now      time.Time
+	// Units asks systemd for units, Timer for the timer VerifyTimer.
+	Units func(ctx context.Context, names ...string) ([]systemd.Unit, error)
+	Timer func(ctx context.Context) (systemd.Timer, error)
+	// Source asks a source of releases whether it is there.
+	Source func(ctx context.Context, spec string) error
+	// Release finds and checks an accepted release, keeps nothing, and says who
+	// signed it.
+	Release func(ctx context.Context, tag string) (signer string, err error)
+	// Fetched is when every source last said what it has; zero for never.
+	Fetched func() time.Time
+	// Nix returns the version of nix; Database opens and closes the Nix database.
+	Nix      func(ctx context.Context) (string, error)
+	Database func(ctx context.Context) error
+	// LastRun is when the last run ended that is remembered; zero for none.
+	LastRun func(ctx context.Context) (time.Time, error)
+	// Synchronised reports whether the clock follows a time server.
+	Synchronised func() (bool, error)
+}
+
+// Examine runs every check, in the order in which a run needs what they look at.
+func Examine(ctx context.Context, m Machine) []Result {
+	units, unitsErr := m.Units(ctx, append(Services(m.Config), VerifyTimer)...)
+	var all []Result
+	for _, mistake := range m.Mistakes {
+		all = append(all, Result{"configuration", Problem, mistake.Key, mistake.Error(), "correct the file: docs/configuration.md, ec-verify.json(5)"})
+	}
+	if len(all) == 0 {
+		all = Configured(m.File, m.Config, units, m.Now)
+	}
+	x := &machineExamination{Machine: m, units: units, unitsErr: unitsErr}
+	for _, check := range []struct {
+		name string
+		do   func(context.Context)
+		// needs says that the configuration must be valid for it.
+		needs bool
+	}{
+		{"sources", x.checkAnswers, true}, {"fetch", x.checkFetch, true}, {"releases", x.checkReleases, true}, {"flake", x.checkFlake, true},
+		{"database", x.checkDatabase, false}, {"nix", x.checkVersion, false}, {"ledger", x.checkLedger, true}, {"clock", x.checkClock, false},
+		{"units", x.checkUnits, false}, {"timer", x.checkTimer, false},
+	} {
+		if check.needs && len(m.Mistakes) > 0 {
+			continue
+		}
+		x.check = check.name
+		asked, cancel := context.WithTimeout(ctx, askFor)
+		check.do(asked)
+		cancel()
+	}
+	return append(all, x.all...)
+}
+
+type machineExamination struct {
+	results
+	Machine
+	units    []systemd.Unit
+	unitsErr error
+	lastRun  time.Time
+}
+
+// online returns the sources that are not directories.
+func (x *machineExamination) online() []string {
+	var specs []string
+	for _, spec := range x.Config.Release.Source {
+		source, err := release.NewSource(spec)
+		if _, dir := source.(*release.DirSource); err == nil && !dir {
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}
+
+func (x *machineExamination) checkAnswers(ctx context.Context) {
+	for _, spec := range x.online() {
+		name := sourceNames([]string{spec})[0]
+		if err := x.Source(ctx, spec); err != nil {
+			x.problem("release.source", "check the address, the network and the token; runs use what was fetched until the source answers", "%s does not answer: %s", name, err)
+			continue
+		}
+		x.ok("%s answers", name)
+	}
+}
+
+func (x *machineExamination) checkFetch(context.Context) {
+	if len(x.online()) == 0 {
+		return
+	}
+	const start = "systemctl start " + FetchUnit
+	switch at := x.Fetched(); {
+	case at.IsZero():
+		x.notice("", start, "nothing was fetched yet from all sources")
+	case x.Now.Sub(at) > fetchAge:
+		x.notice("", start+", and journalctl -u "+FetchUnit, "the last fetch from all sources was on %s", at.UTC().Format(time.RFC3339))
+	default:
+		x.ok("last on %s", at.UTC().Format(time.RFC3339))
+	}
+}
+
+func (x *machineExamination) checkReleases(ctx context.Context) {
+	for _, tag := range x.Config.Release.Accept {
+		signer, err := x.Release(ctx, tag)
+		var untrusted *release.UntrustedError
+		switch {
+		case err == nil:
+			x.ok("%s is valid, signed by %s", tag, signer)
+		case errors.As(err, &untrusted):
+			x.problem("release.accept", "publish and accept a release that is valid, or correct trust.keys: docs/trust.md", "%s: %s", tag, err)
+		default:
+			x.problem("release.accept", "publish it where release.source says, or accept one that is there: ec-verify release list", "%s: %s", tag, err)
+		}
+	}
+}
+
+func (x *machineExamination) checkFlake(context.Context) {
+	name := filepath.Join(x.Config.StoreRoot, x.Config.Flake)
+	if _, err := os.Stat(name); err != nil {
+		x.problem("flake", "link the flake that this system is built of there (on NixOS the runner module does), or name its place with the key flake", "there is no flake at %s", name)
+		return
+	}
+	x.ok("%s", name)
+}
+
+func (x *machineExamination) checkDatabase(ctx context.Context) {
+	switch err := x.Database(ctx); {
+	case errors.Is(err, fs.ErrNotExist):
+		x.problem("", "run it on a machine with Nix", "there is no Nix database: %s", err)
+	case errors.Is(err, fs.ErrPermission):
+		x.problem("", "run ec-verify as root", "%s", err)
+	case err != nil:
+		x.problem("", "nix-store --verify says more; keep a copy of /nix/var/nix/db as evidence before you repair it", "%s", err)
+	default:
+		x.ok("readable")
+	}
+}
+
+func (x *machineExamination) checkVersion(ctx context.Context) {
+	version, err := x.Nix(ctx)
+	if err != nil {
+		x.problem("nix.binDir", "install Nix 2.18 or newer, or name the directory of its programs with nix.binDir", "%s", err)
+		return
+	}
+	x.ok("%s", version)
+}
+
+func (x *machineExamination) checkLedger(ctx context.Context) {
+	at, err := x.LastRun(ctx)
+	x.lastRun = at
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && at.IsZero():
+		x.notice("", "systemctl start "+VerifyUnit, "no run is remembered yet")
+	case err != nil:
+		x.notice("stateDir", "ec-verify status says more; the next run sets a damaged ledger aside", "what earlier runs verified is not known: %s", err)
+	default:
+		x.ok("the last run ended on %s", at.UTC().Format(time.RFC3339))
+	}
+}
+
+func (x *machineExamination) checkClock(context.Context) {
+	const remedy = "set the clock: timedatectl set-ntp true"
+	newest := x.lastRun
+	if fetched := x.Fetched(); fetched.After(newest) {
+		newest = fetched
+	}
+	if x.Now.Before(newest.Add(-time.Minute)) {
+		x.problem("", remedy, "the clock says %s, and something was written on %s", x.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+		return
+	}
+	switch synchronised, err := x.Synchronised(); {
+	case err != nil:
+		x.unknown("", "whether the clock follows a time server is not known: %s", err)
+	case !synchronised:
+		x.notice("", remedy, "the clock does not follow a time server")
+	default:
+		x.ok("%s, follows a time server", x.Now.UTC().Format(time.RFC3339))
+	}
+}
+
+func (x *machineExamination) checkUnits(context.Context) {
+	if x.unitsErr != nil {
+		x.unknown("run it as root on a machine with systemd", "%s", x.unitsErr)
+		return
+	}
+	for _, u := range x.units {
+		if u.Name == VerifyTimer {
+			continue
+		}
+		if u.Absent {
+			x.problem("", "make install PREFIX=/usr, and systemctl daemon-reload", "there is no %s", u.Name)
+			continue
+		}
+		if u.Stale {
+			x.problem("", "systemctl daemon-reload", "%s was changed since systemd read it", u.Name)
+		}
+		for _, drop := range u.DropIns {
+			x.notice("", "", "%s is changed by %s", u.Name, drop)
+		}
+		if len(u.Program) == 0 {
+			x.problem("", "systemctl cat "+u.Name+": remove the drop-in with an empty ExecStart=", "%s runs nothing", u.Name)
+		} else if _, err := os.Stat(u.Program[0]); err != nil {
+			x.problem("", "make install with the PREFIX that the unit names, or systemctl edit "+u.Name, "%s runs %s, which is not there", u.Name, u.Program[0])
+		}
+	}
+	if x.quiet() {
+		x.ok("as they are shipped")
+	}
+}
+
+func (x *machineExamination) checkTimer(ctx context.Context) {
+	t, err := x.Timer(ctx)
+	const enable = "systemctl enable --now " + VerifyTimer
+	switch t.State {
+	case systemd.TimerAbsent:
+		x.problem("", "make install PREFIX=/usr, systemctl daemon-reload, and "+enable, "there is no %s", VerifyTimer)
+	case systemd.TimerInactive:
+		x.problem("", enable, "%s is not started: nothing verifies this machine", VerifyTimer)
+	case systemd.TimerElapsed:
+		x.problem("", "systemctl status "+VerifyTimer+" says whether it understands OnCalendar=", "%s has no next run", VerifyTimer)
+	case systemd.TimerRunning:
+		x.ok("a run is under way")
+	case systemd.TimerWaiting:
+		x.ok("%s", nextRun(t.Next))
+	default:
+		x.unknown("run it as root on a machine with systemd", "%s", err)
+	}
+	for _, u := range x.units {
+		if u.Name == VerifyTimer && u.Enabled == "disabled" && t.State != systemd.TimerInactive {
+			x.problem("", enable, "%s is started, and will not be at the next boot", VerifyTimer)
+		}
+	}
+}
+
+func nextRun(at time.Time) string {
+	if at.IsZero() {
+		return "waiting"
+	}
+	return fmt.Sprintf("next run on %s", at.UTC().Format(time.RFC3339))
+}

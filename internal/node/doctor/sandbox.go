@@ -1,0 +1,85 @@
+package doctor
+
+import (
+	"path/filepath"
+	"strings"
+
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
+)
+
+// The units, whose files are in systemd/.
+const (
+	VerifyUnit  = "ec-verify.service"
+	FetchUnit   = "ec-verify-fetch.service"
+	RebuildUnit = "ec-verify-rebuild.service"
+	VerifyTimer = "ec-verify.timer"
+)
+
+// Services are the services that a machine with the configuration c needs.
+func Services(c config.Config) []string {
+	if c.Rebuild.Choice == config.Default().Rebuild.Choice { // none
+		return []string{VerifyUnit, FetchUnit}
+	}
+	return []string{VerifyUnit, FetchUnit, RebuildUnit}
+}
+
+// shipped is the sandbox of the services as they are shipped; it stands for a
+// machine whose systemd can't be asked. Files are looked for where the
+// configuration says, so that the lists of what one of them hides besides do not
+// matter.
+func shipped() systemd.Sandbox {
+	return systemd.Sandbox{ProtectHome: "yes", ProtectSystem: "strict", PrivateTmp: true, State: []string{"ec-verify"}}
+}
+
+func below(path string, dirs ...string) bool {
+	for _, dir := range dirs {
+		if rel, err := filepath.Rel(dir, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return true
+		}
+	}
+	return false
+}
+
+// hides returns the setting that hides path, or what it leads to, from a service,
+// "" for none.
+func hides(s systemd.Sandbox, path string) string {
+	names := []string{path}
+	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+		names = append(names, real)
+	}
+	for _, name := range names {
+		switch {
+		case below(name, s.Bound...):
+		case (s.ProtectHome == "yes" || s.ProtectHome == "tmpfs") && below(name, "/home", "/root", "/run/user"):
+			return "ProtectHome=" + s.ProtectHome
+		case s.PrivateTmp && below(name, "/tmp", "/var/tmp"):
+			return "PrivateTmp=yes"
+		case below(name, s.Inaccessible...):
+			return "InaccessiblePaths="
+		}
+	}
+	return ""
+}
+
+// writes reports whether a service may write to the directory path, which it
+// sees, and the setting that keeps it from that.
+func writes(s systemd.Sandbox, path string) (reason string, ok bool) {
+	var state []string
+	for _, dir := range s.State {
+		state = append(state, filepath.Join("/var/lib", dir))
+	}
+	switch {
+	case below(path, s.ReadWrite...), below(path, state...), below(path, s.Bound...):
+		return "", true
+	case below(path, s.ReadOnly...):
+		return "ReadOnlyPaths=", false
+	case s.ProtectSystem == "strict" && !below(path, "/dev", "/proc", "/sys"):
+		return "ProtectSystem=strict", false
+	case s.ProtectSystem == "full" && below(path, "/etc", "/usr", "/boot", "/efi"):
+		return "ProtectSystem=full", false
+	case s.ProtectSystem == "yes" && below(path, "/usr", "/boot", "/efi"):
+		return "ProtectSystem=yes", false
+	}
+	return "", true
+}

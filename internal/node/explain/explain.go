@@ -1,0 +1,265 @@
+package explain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/filediff"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Explainer is what an explanation is drawn from.
+type Explainer struct {
+	// Store is the store under examination.
+	Store *nixstore.Store
+	// Original is another store that may have the original; nil for none.
+	Original *nixstore.Store
+	// Release is what the machine should be, and Configuration which of its
+	// systems.
+	Release       *release.Release
+	Configuration string
+	// Limits bound what is compared of one file; zero ones are filediff's own.
+	Limits filediff.Limits
+}
+
+// State says what a path is, compared with the release.
+type State string
+
+// The states.
+const (
+	Same       State = "same"       // the release's bytes
+	Different  State = "different"  // other bytes
+	Absent     State = "absent"     // nothing is there
+	Unreadable State = "unreadable" // it could not be read; nothing is known of it
+	Foreign    State = "foreign"    // the release does not have the path
+)
+
+// Tree is one side's path, as it was read.
+type Tree struct {
+	State State
+	Sum   nar.Sum
+	Why   string // of Unreadable
+}
+
+// Explanation is what is known of one path.
+type Explanation struct {
+	Path closure.StorePath
+	// File is the file in Path that was asked for; "" for all.
+	File string
+	// Want is what the release says of the path; its Path is "" where it does not
+	// have it.
+	Want closure.PathInfo
+	Disk Tree
+	// Original is the zero value where no other store was given.
+	Original Tree
+	// Chain leads from the toplevel to Path, each referring to the next one.
+	Chain  []closure.StorePath
+	Origin Origin
+	Files  []File
+	// MoreFiles is how many files differ beyond those of Files.
+	MoreFiles int
+	// Notes say what could not be told, and why.
+	Notes []string
+}
+
+// File is one file that differs.
+type File struct {
+	closure.FileChange
+	// Within is what differs in it; nil where there was nothing to compare it with.
+	Within *filediff.Result
+}
+
+// maxCompared bounds the files of a path whose bytes are compared.
+const maxCompared = 20
+
+// maxHeld bounds the files of a path that are held to be compared.
+const maxHeld = 1 << 20
+
+// Explain explains one path. The error is of the release, or of ctx; what else could
+// not be told is in Notes.
+func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file string) (*Explanation, error) {
+	manifest, err := x.Release.Manifest(ctx, x.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	e := &Explanation{Path: path, File: file, Want: manifest.Closure()[path]}
+	e.Chain = chain(manifest, path)
+	if err := x.origin(ctx, e, manifest); err != nil {
+		return nil, err
+	}
+	var got []nar.Entry
+	if e.Disk, got, err = look(ctx, x.Store, e.Want, path); err != nil {
+		return nil, err
+	}
+	want, from, err := x.wanted(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Disk.State != Different && e.Disk.State != Foreign || want == nil {
+		return e, nil
+	}
+	c := closure.NewFileComparison(want)
+	for _, entry := range got {
+		c.Add(entry)
+	}
+	changes, more := c.End()
+	e.MoreFiles = more
+	for _, change := range changes {
+		if file == "" || change.Path == file || strings.HasPrefix(change.Path, file+"/") {
+			e.Files = append(e.Files, File{FileChange: change})
+		}
+	}
+	if from != nil {
+		return e, x.compareBytes(ctx, e, from)
+	}
+	return e, nil
+}
+
+// look reads a path and its files.
+func look(ctx context.Context, store *nixstore.Store, want closure.PathInfo, path closure.StorePath) (Tree, []nar.Entry, error) {
+	if there, err := store.Exists(path); err == nil && !there {
+		return Tree{State: Absent}, nil, nil
+	}
+	var entries []nar.Entry
+	h := nar.NewHasher(nar.Options{MaxSize: largest(want), OnEntry: func(entry nar.Entry) error {
+		if len(entries) == maxHeld {
+			return fmt.Errorf("it has more than %d files", maxHeld)
+		}
+		entries = append(entries, entry)
+		return nil
+	}})
+	sum, unread := h.Sum(ctx, store.File(), path.Base())
+	switch {
+	case ctx.Err() != nil:
+		return Tree{}, nil, ctx.Err()
+	case unread != nil:
+		return Tree{State: Unreadable, Why: unread.Error()}, nil, nil //nolint:nilerr // which is the answer
+	case want.Path == "":
+		return Tree{State: Foreign, Sum: sum}, entries, nil
+	case sum.Hash == want.NarHash:
+		return Tree{State: Same, Sum: sum}, entries, nil
+	}
+	return Tree{State: Different, Sum: sum}, entries, nil
+}
+
+// largest is how much is read of a path in all: whoever altered it may have made it
+// endless.
+func largest(want closure.PathInfo) int64 {
+	const atLeast = 1 << 30
+	return want.NarSize + max(want.NarSize, atLeast)
+}
+
+// wanted returns the files that the path should have, and the store that has their
+// bytes; nil where there is none.
+func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *nixstore.Store, error) {
+	var original []nar.Entry
+	if x.Original != nil {
+		var err error
+		if e.Original, original, err = look(ctx, x.Original, e.Want, e.Path); err != nil {
+			return nil, nil, err
+		}
+		if e.Original.State == Same {
+			return original, x.Original, nil
+		}
+	}
+	var listed []nar.Entry
+	if e.Want.Path != "" {
+		for files, err := range x.Release.Files(ctx, x.Configuration, func(p closure.StorePath) bool { return p == e.Path }) {
+			if ctx.Err() != nil {
+				return nil, nil, ctx.Err()
+			}
+			var untrusted *release.UntrustedError
+			if errors.As(err, &untrusted) {
+				return nil, nil, err
+			}
+			if err != nil {
+				e.Notes = append(e.Notes, "the release's listing can't be read: "+err.Error())
+				listed = nil
+				break
+			}
+			listed = files.Files
+		}
+	}
+	if listed != nil {
+		return listed, nil, nil
+	}
+	// Better a comparison with what is not the release's, which Original says.
+	return original, x.Original, nil
+}
+
+// compareBytes compares the files whose contents differ with those in from.
+func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from *nixstore.Store) error {
+	compared := 0
+	for i := range e.Files {
+		f := &e.Files[i]
+		if f.Kind != closure.FileContent || compared == maxCompared {
+			continue
+		}
+		compared++
+		want, err := read(from, e.Path, f.Want)
+		var got []byte
+		if err == nil {
+			got, err = read(x.Store, e.Path, f.Got)
+		}
+		if err != nil {
+			e.Notes = append(e.Notes, err.Error())
+			continue
+		}
+		if f.Within, err = filediff.Compare(ctx, f.Path, want, got, x.Limits); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read returns a file that was listed a moment ago, as it was then.
+func read(store *nixstore.Store, path closure.StorePath, entry nar.Entry) ([]byte, error) {
+	data, err := store.ReadFile(path, entry.Path, filediff.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	if contentHash(data) != entry.SHA256 {
+		return nil, &fs.PathError{Op: "read", Path: string(path) + "/" + entry.Path, Err: nar.ErrChanged}
+	}
+	return data, nil
+}
+
+// chain returns the shortest chain of references from the toplevel to path.
+func chain(m *closure.Manifest, path closure.StorePath) []closure.StorePath {
+	paths := m.Closure()
+	from := map[closure.StorePath]closure.StorePath{m.Toplevel.OutPath: ""}
+	for todo := []closure.StorePath{m.Toplevel.OutPath}; len(todo) > 0; todo = todo[1:] {
+		at := todo[0]
+		if at == path {
+			var list []closure.StorePath
+			for ; at != ""; at = from[at] {
+				list = append([]closure.StorePath{at}, list...)
+			}
+			return list
+		}
+		for _, next := range paths[at].References {
+			if _, seen := from[next]; !seen {
+				from[next] = at
+				todo = append(todo, next)
+			}
+		}
+	}
+	return nil
+}
+
+// asset reads an asset of the release whole.
+func (x *Explainer) asset(ctx context.Context, name string, read func(io.Reader) error) error {
+	r, err := x.Release.Asset(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return read(r)
+}

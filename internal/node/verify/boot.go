@@ -1,0 +1,304 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/bootloader"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// bootDirs are where boot loaders have their files, as bootctl looks for them.
+var bootDirs = []string{"/boot", "/efi", "/boot/efi"}
+
+// efiVariables is where the firmware keeps what systemd-boot goes by.
+const efiVariables = "/sys/firmware/efi/efivars/"
+
+// bootDir is a directory of the machine as a boot loader's.
+type bootDir struct{ *nixstore.Directory }
+
+func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
+
+// checkEntries looks where the entries of the boot menu lead.
+func (r *run) checkEntries(ctx context.Context, t *report.Tier) {
+	var dirs []bootloader.Dir
+	var names []string
+	for _, name := range bootDirs {
+		d, err := r.store.Directory(name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
+			continue
+		}
+		defer d.Close()
+		if !slices.ContainsFunc(dirs, func(has bootloader.Dir) bool {
+			h, _ := has.(bootDir)
+			return h.Device == d.Device && h.Inode == d.Inode
+		}) {
+			dirs, names = append(dirs, bootDir{d}), append(names, name)
+		}
+	}
+	entries, problems := bootloader.Read(dirs, r.loaderVariables())
+	for _, p := range problems {
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(names[p.Dir], p.File), Detail: p.Err.Error()})
+	}
+	for i := range entries {
+		if ctx.Err() != nil {
+			return
+		}
+		t.Checked++
+		e := &entries[i]
+		r.judgeEntry(ctx, &bootFiles{
+			run: r, tier: t, dir: dirs[e.Dir], dirName: names[e.Dir], entry: e, name: names[e.Dir] + "/" + e.Name(),
+		})
+	}
+	r.checkBootedLine(entries)
+	for i, dir := range dirs {
+		r.checkLoaders(ctx, t, dir, names[i])
+	}
+}
+
+// loaderVariables returns what the firmware of this machine keeps for systemd-boot.
+// What can't be read is as if it were not set.
+func (r *run) loaderVariables() bootloader.Variables {
+	if r.outside() {
+		return bootloader.Variables{}
+	}
+	read := func(name string) string {
+		const maxVariable = 4 << 10
+		data, err := hostfile.ReadSmall(efiVariables+name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", maxVariable)
+		if err != nil || len(data) < 4 {
+			return ""
+		}
+		data = data[4:] // after the attributes
+		units := make([]uint16, len(data)/2)
+		for i := range units {
+			units[i] = binary.LittleEndian.Uint16(data[2*i:])
+		}
+		return strings.TrimRight(string(utf16.Decode(units)), "\x00")
+	}
+	return bootloader.Variables{
+		OneShot: read("LoaderEntryOneShot"), Preferred: read("LoaderEntryPreferred"),
+		Default: read("LoaderEntryDefault"), LastBooted: read("LoaderEntryLastBooted"),
+	}
+}
+
+// judgeEntry judges where an entry of the boot menu leads, and notes it for the
+// contents tier.
+func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
+	e, name := b.entry, b.name
+	values := initOf(e.Options)
+	if len(values) == 0 {
+		why := e.Foreign
+		if why == "" {
+			why = "its command line has no init=, by which NixOS is booted"
+		}
+		r.foreignEntry(e, name, "", why, true)
+		return
+	}
+	for _, value := range values {
+		p, rest, err := r.StoreDir.Within(value)
+		if err != nil || rest != "/init" {
+			r.foreignEntry(e, name, value, "", false)
+			continue
+		}
+		l := lead{next: e.Default}
+		release, unknown, err := r.acceptedAs(ctx, p)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
+			r.leads = append(r.leads, l)
+			continue
+		case release == nil && unknown != nil && e.Default:
+			r.find(report.Finding{
+				Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Got: value,
+				Detail: fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err),
+			})
+			r.leads = append(r.leads, l)
+			continue
+		case release == nil:
+			r.strangerEntry(e, name, p)
+			continue
+		}
+		l.release = release
+		b.release, b.system = release, p
+		switch b.compare(ctx) {
+		case report.BootAltered:
+			l.odd = report.BootAltered
+		case report.BootUnchecked:
+			l.unchecked = true
+		}
+		if e.Default && release != r.chosen {
+			l.pending = report.Finding{
+				Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
+				Detail: "it is the accepted release " + release.Tag,
+			}
+		}
+		r.leads = append(r.leads, l)
+	}
+}
+
+// foreignEntry adds the finding about an entry that leads to no system in the store.
+// One that the operator may have configured, such as a memory test, is graded.
+func (r *run) foreignEntry(e *bootloader.Entry, name, got, why string, graded bool) {
+	f := report.Finding{Tier: report.TierLive, Cause: report.OtherEntry, Path: name, Got: got, Detail: why}
+	if graded && !e.Default && !r.StrictEntries {
+		f.Cause = report.UnacceptedEntry
+	}
+	if e.Default {
+		f.Want = string(r.manifest.Toplevel.OutPath) + "/init"
+		r.leads = append(r.leads, lead{next: true, odd: f.Cause})
+	}
+	r.find(f)
+}
+
+// strangerEntry adds the finding about an entry that leads to a system of no
+// accepted release. An older generation is graded, and so is what can't be booted
+// any more; a system that no profile has is none.
+func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePath) {
+	exists, err := r.store.Exists(p)
+	generation, genErr := r.isGeneration(p)
+	switch {
+	case err != nil || genErr != nil:
+		r.foreignEntry(e, name, string(p), fmt.Sprintf("whether it is a generation of a system profile can't be told: %v", errors.Join(err, genErr)), false)
+	case !exists:
+		r.foreignEntry(e, name, string(p), "it is not in the store any more", true)
+	case generation != "":
+		r.foreignEntry(e, name, string(p), "it is the generation "+generation, true)
+	default:
+		r.foreignEntry(e, name, string(p), "it is no generation of a system profile", false)
+	}
+}
+
+// maxGenerations bounds the names in a directory of profiles.
+const maxGenerations = 20_000
+
+var generationLink = regexp.MustCompile(`^.+-[0-9]+-link$`)
+
+// isGeneration returns the link of a system profile that leads to p, "" for none.
+func (r *run) isGeneration(p closure.StorePath) (string, error) {
+	if r.generations == nil {
+		r.generations = make(map[closure.StorePath]string)
+		for _, of := range []struct{ dir, prefix string }{{profilesDir, "system-"}, {profilesDir + "/system-profiles", ""}} {
+			d, err := r.store.Directory(of.dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return "", err
+			}
+			names, err := d.Names(".", maxGenerations)
+			d.Close()
+			if err != nil {
+				return "", err
+			}
+			for _, name := range names {
+				if !generationLink.MatchString(name) || !strings.HasPrefix(name, of.prefix) {
+					continue
+				}
+				if to, rest, err := r.store.ResolveLink(of.dir + "/" + name); err == nil && rest == "" {
+					r.generations[to] = name
+				}
+			}
+		}
+	}
+	return r.generations[p], nil
+}
+
+// checkLoaders compares the boot loaders on an EFI system partition, and the drivers
+// that systemd-boot loads from there, with systemd-boot as the accepted releases have
+// it, and names what is none of these.
+func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootloader.Dir, dirName string) {
+	const most = 100
+	for _, place := range []string{"EFI/systemd", "EFI/systemd/drivers", "EFI/BOOT"} {
+		names, err := dir.Names(place, most)
+		if isAbsent(err) || errors.Is(err, unix.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			r.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(dirName, place), Detail: err.Error()})
+			continue
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if !strings.HasSuffix(strings.ToLower(name), ".efi") || ctx.Err() != nil {
+				continue
+			}
+			t.Checked++
+			shown := path.Join(dirName, place, name)
+			switch known, err := r.isReleasedLoader(ctx, dir, path.Join(place, name)); {
+			case ctx.Err() != nil:
+			case err != nil:
+				r.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: shown, Detail: err.Error()})
+			case !known:
+				r.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: shown})
+			}
+		}
+	}
+}
+
+// isReleasedLoader reports whether a file is the systemd-boot of a path of an accepted
+// release, as it lies in the store. Only of those that the contents tier hashes: of
+// another one nobody knows what lies there.
+func (r *run) isReleasedLoader(ctx context.Context, dir bootloader.Dir, name string) (bool, error) {
+	const efiDir = "lib/systemd/boot/efi"
+	got, err := dir.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer got.Close()
+	for _, c := range r.ledTo() {
+		for _, info := range c.manifest.Paths {
+			if !strings.HasPrefix(info.Path.Name(), "systemd-") {
+				continue
+			}
+			files, err := r.store.EntriesOf(info.Path, efiDir, maxLoaders)
+			if err != nil {
+				continue // it is another part of systemd, or not there
+			}
+			for _, file := range files {
+				if !strings.HasPrefix(file, "systemd-boot") || !strings.HasSuffix(file, ".efi") {
+					continue
+				}
+				same, err := r.sameFile(ctx, info.Path, efiDir+"/"+file, got)
+				if err != nil || same {
+					return same, err
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+// maxLoaders bounds the files in systemd's directory of boot loaders.
+const maxLoaders = 100
+
+func (r *run) sameFile(ctx context.Context, p closure.StorePath, rel string, got bootloader.File) (bool, error) {
+	want, err := r.store.OpenFile(p, rel)
+	if err != nil {
+		return false, err
+	}
+	defer want.Close()
+	if want.Size() != got.Size() {
+		return false, nil
+	}
+	at, err := firstDifference(ctx, want, got, got.Size())
+	return at < 0 && err == nil, err
+}

@@ -1,0 +1,414 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"every.channel/ec-verify/internal/node/bootloader"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// bootFiles compares the files of one entry with those of the system that it claims
+// to boot. What the store has of these is hashed by the contents tier.
+type bootFiles struct {
+	run     *run
+	tier    *report.Tier
+	dir     bootloader.Dir
+	dirName string
+	entry   *bootloader.Entry
+	name    string // of the entry, for the report
+	release *candidate
+	system  closure.StorePath
+	// secrets says that the release's system lays secrets of the machine over its
+	// initrd.
+	secrets bool
+	// worst is the gravest cause that was found, "" for none.
+	worst report.Cause
+}
+
+// compare returns the gravest cause that was found, "" where all is the release's.
+func (b *bootFiles) compare(ctx context.Context) report.Cause {
+	e := b.entry
+	if exists, err := b.run.store.Exists(b.system); err == nil && !exists {
+		return report.BootUnchecked // that it is missing is what the contents tier says
+	}
+	spec, err := b.readSpec()
+	if err != nil {
+		b.found(report.BootUnchecked, b.name, "", "", "", err.Error())
+		return b.worst
+	}
+	b.secrets = spec.V1.InitrdSecrets != ""
+	b.options()
+	if e.Foreign != "" {
+		b.found(report.BootUnchecked, b.name, "", "", "", e.Foreign)
+		return b.worst
+	}
+	b.file(ctx, "kernel", e.Kernel, string(b.system)+"/kernel", false)
+	for i, initrd := range e.Initrds {
+		if i == 0 {
+			b.file(ctx, "initrd", initrd, string(b.system)+"/initrd", b.secrets)
+			continue
+		}
+		cause := report.BootAltered
+		if b.secrets {
+			cause = report.BootUnchecked
+		}
+		b.found(cause, b.name, "initrd", "one initrd", initrd, "a further initrd, which is laid over the release's")
+	}
+	if len(e.Initrds) == 0 {
+		if _, _, err := b.run.store.ResolveLink(string(b.system) + "/initrd"); !errors.Is(err, fs.ErrNotExist) {
+			b.found(report.BootAltered, b.name, "initrd", string(b.system)+"/initrd", "no initrd", "")
+		}
+	}
+	b.devicetree(ctx, spec.SystemdBoot.Devicetree)
+	return b.worst
+}
+
+func (b *bootFiles) found(cause report.Cause, path, field, want, got, detail string) {
+	if b.worst != report.BootAltered {
+		b.worst = cause
+	}
+	f := report.Finding{Tier: report.TierLive, Cause: cause, Path: path, Field: field, Want: want, Got: got, Detail: detail}
+	if b.release != b.run.chosen {
+		f.Release = b.release.Tag
+	}
+	b.run.findOnce(f)
+}
+
+// options compares the command line with the one that the system is to have.
+func (b *bootFiles) options() {
+	b.tier.Checked++
+	want, err := b.run.wantedCommandLine(b.system)
+	if err != nil {
+		b.found(report.BootUnchecked, b.name, "options", "", "", err.Error())
+		return
+	}
+	// Older NixOS names the system once more.
+	got := strings.TrimPrefix(oneBlank(b.entry.Options), "systemConfig="+string(b.system)+" ")
+	if got != want {
+		b.found(report.BootAltered, b.name, "options", want, got, "")
+	}
+}
+
+// wantedCommandLine returns the command line that boots a system.
+func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
+	params, err := r.store.ReadFile(system, "kernel-params", maxCommandLine)
+	if err != nil {
+		return "", err
+	}
+	return oneBlank("init=" + string(system) + "/init " + string(params)), nil
+}
+
+func oneBlank(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// file compares a file that the loader names with the one where from, a path of the
+// system, leads. With appended there may be more at the end of it.
+func (b *bootFiles) file(ctx context.Context, field, name, from string, appended bool) {
+	p, rest, err := b.run.store.ResolveLink(from)
+	if err != nil {
+		if isAbsent(err) {
+			b.found(report.BootAltered, b.name, field, from, name, "the system has no such file")
+			return
+		}
+		b.found(report.BootUnchecked, b.name, field, "", "", err.Error())
+		return
+	}
+	if _, own := b.run.mountedIn(b.release.manifest.Paths, string(p)); !own {
+		b.found(report.BootAltered, b.name, field, from, string(p)+rest, "what the system names is not of its release")
+		return
+	}
+	b.tier.Checked++
+	where, inStore := b.locate(name)
+	switch {
+	case where == "":
+		b.found(report.BootUnchecked, b.name, field, string(p)+rest, name, "in which directory of this machine that lies can't be told")
+		return
+	case inStore:
+		// Nothing was copied: the contents tier hashes it.
+		if string(p)+rest != where {
+			b.found(report.BootAltered, b.name, field, string(p)+rest, name, "")
+		}
+		return
+	}
+	want, err := b.run.store.OpenFile(p, strings.TrimPrefix(rest, "/"))
+	if err != nil {
+		b.found(report.BootUnchecked, b.name, field, string(p)+rest, "", err.Error())
+		return
+	}
+	defer want.Close()
+	shown := path.Join(b.dirName, where)
+	got, err := b.dir.Open(where)
+	switch {
+	case isAbsent(err):
+		b.found(report.BootAltered, shown, field, string(p)+rest, "nothing", "")
+		return
+	case err != nil:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", err.Error())
+		return
+	}
+	defer got.Close()
+	size := want.Size()
+	at, err := firstDifference(ctx, want, got, min(size, got.Size()))
+	switch {
+	case ctx.Err() != nil:
+		b.worst = report.BootUnchecked
+	case err != nil:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", err.Error())
+	case at >= 0:
+		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("another byte at %d of %d", at, got.Size()), "")
+	case appended && got.Size() > size:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, fmt.Sprintf("%d bytes more", got.Size()-size),
+			"secrets of this machine are appended, which no release can know; they can replace anything that the initrd has")
+	case got.Size() != size:
+		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("%d bytes, not %d", got.Size(), size), "")
+	}
+}
+
+// firstDifference returns where the first n bytes of two files differ, -1 where they
+// do not.
+func firstDifference(ctx context.Context, a, b io.ReaderAt, n int64) (int64, error) {
+	const piece = 256 << 10
+	bufA, bufB := make([]byte, piece), make([]byte, piece)
+	for at := int64(0); at < n; at += piece {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		size := min(piece, n-at)
+		for _, from := range []struct {
+			io.ReaderAt
+			to []byte
+		}{{a, bufA[:size]}, {b, bufB[:size]}} {
+			if got, err := from.ReadAt(from.to, at); int64(got) < size {
+				return 0, err
+			}
+		}
+		if !bytes.Equal(bufA[:size], bufB[:size]) {
+			for i := range size {
+				if bufA[i] != bufB[i] {
+					return at + i, nil
+				}
+			}
+		}
+	}
+	return -1, nil
+}
+
+// locate returns where in the directory of the boot loader a file lies that it names,
+// or, with inStore, the path in the store that it reads by itself; "" where that can't
+// be told.
+func (b *bootFiles) locate(name string) (where string, inStore bool) {
+	switch b.entry.Loader {
+	case bootloader.SystemdBoot:
+		return clean(strings.ReplaceAll(name, `\`, "/")), false
+	case bootloader.Grub:
+		if strings.HasPrefix(name, "(") {
+			_, name, _ = strings.Cut(name, ")")
+		}
+	default:
+		if !path.IsAbs(name) {
+			return clean(path.Join("/", path.Dir(b.entry.File), name)), false
+		}
+	}
+	// As the loader sees the file system, which need not be mounted at the root.
+	name = path.Clean("/" + name)
+	store := string(b.run.StoreDir)
+	for _, as := range append(b.inFileSystem(store), store, strings.TrimPrefix(store, path.Dir(store))) {
+		if rest, ok := strings.CutPrefix(name, as+"/"); ok {
+			return store + "/" + rest, true
+		}
+	}
+	for _, as := range append(b.inFileSystem(b.dirName), b.dirName, "") {
+		rest, ok := strings.CutPrefix(name, strings.TrimSuffix(as, "/")+"/")
+		if ok && (strings.HasPrefix(rest, "kernels/") || strings.HasPrefix(rest, "nixos/")) {
+			return clean(rest), false
+		}
+	}
+	return "", false
+}
+
+// inFileSystem returns the name of a directory in its own file system, none where that
+// is not known.
+func (b *bootFiles) inFileSystem(dir string) []string {
+	place, err := b.run.placeOf(dir)
+	if err != nil {
+		return nil
+	}
+	return []string{place.Dir}
+}
+
+// clean returns an absolute path as one below a directory.
+func clean(name string) string {
+	if name = strings.TrimPrefix(path.Clean("/"+name), "/"); name != "" {
+		return name
+	}
+	return "."
+}
+
+// devicetree compares the device tree that the loader hands on, or the directory
+// that it chooses one from. To systemd-boot the system names want.
+func (b *bootFiles) devicetree(ctx context.Context, want string) {
+	e := b.entry
+	switch {
+	case e.Loader == bootloader.SystemdBoot:
+		switch {
+		case want != "" && e.Devicetree == "", want == "" && e.Devicetree != "":
+			b.found(report.BootAltered, b.name, "devicetree", want, e.Devicetree, "")
+		case want != "":
+			b.file(ctx, "devicetree", e.Devicetree, want, false)
+		}
+	case e.DevicetreeDir != "":
+		where, inStore := b.locate(e.DevicetreeDir)
+		b.tree(ctx, where, inStore, string(b.system)+"/dtbs", 0)
+	case e.Devicetree != "" && e.Loader == bootloader.Extlinux:
+		// Below the copy of the system's directory of them.
+		where, _ := b.locate(e.Devicetree)
+		parts := strings.SplitN(where, "-dtbs/", 2)
+		if len(parts) != 2 {
+			b.found(report.BootAltered, b.name, "devicetree", string(b.system)+"/dtbs", e.Devicetree, "")
+			return
+		}
+		b.file(ctx, "devicetree", e.Devicetree, string(b.system)+"/dtbs/"+parts[1], false)
+	case e.Devicetree != "":
+		b.found(report.BootUnchecked, b.name, "devicetree", "", e.Devicetree, "no release says which device tree GRUB hands on")
+	}
+}
+
+// bootSpec is what is read of a system's boot.json.
+type bootSpec struct {
+	V1 struct {
+		InitrdSecrets string `json:"initrdSecrets"`
+	} `json:"org.nixos.bootspec.v1"`
+	SystemdBoot struct {
+		Devicetree string `json:"devicetree"`
+	} `json:"org.nixos.systemd-boot"`
+}
+
+// readSpec reads the boot.json of the system. One without any has no device tree for
+// systemd-boot, and secrets if it has the program that appends them.
+func (b *bootFiles) readSpec() (spec bootSpec, err error) {
+	const maxSpec = 1 << 20
+	data, err := b.run.store.ReadFile(b.system, "boot.json", maxSpec)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, _, err := b.run.store.ResolveLink(string(b.system) + "/append-initrd-secrets"); !isAbsent(err) {
+			spec.V1.InitrdSecrets = "append-initrd-secrets"
+		}
+		return spec, nil
+	}
+	if err != nil {
+		return spec, err
+	}
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return spec, fmt.Errorf("boot.json of the system: %w", err)
+	}
+	return spec, nil
+}
+
+const (
+	maxTreeNames = 10_000
+	maxTreeDepth = 4
+)
+
+// tree compares a directory of device trees with the one where from leads, which has
+// directories of vendors.
+func (b *bootFiles) tree(ctx context.Context, where string, inStore bool, from string, depth int) {
+	p, rest, err := b.run.store.ResolveLink(from)
+	if err != nil {
+		b.found(report.BootAltered, b.name, "devicetree", from, where, err.Error())
+		return
+	}
+	if inStore || where == "" {
+		if string(p)+rest != where {
+			b.found(report.BootAltered, b.name, "devicetree", string(p)+rest, where, "")
+		}
+		return
+	}
+	want, err := b.run.store.EntriesOf(p, strings.TrimPrefix(rest, "/"), maxTreeNames)
+	if err != nil {
+		b.found(report.BootUnchecked, b.name, "devicetree", from, "", err.Error())
+		return
+	}
+	got, err := b.dir.Names(where, maxTreeNames)
+	if err != nil {
+		b.found(report.BootAltered, path.Join(b.dirName, where), "devicetree", string(p)+rest, "", err.Error())
+		return
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	for _, name := range got {
+		if _, has := slices.BinarySearch(want, name); !has {
+			b.found(report.BootAltered, path.Join(b.dirName, where, name), "devicetree", "nothing", "a file or directory", "")
+		}
+	}
+	for _, name := range want {
+		if ctx.Err() != nil {
+			b.worst = report.BootUnchecked
+			return
+		}
+		if strings.HasSuffix(name, ".dtb") || strings.HasSuffix(name, ".dtbo") {
+			b.relative(ctx, path.Join(where, name), from+"/"+name)
+			continue
+		}
+		if depth == maxTreeDepth {
+			b.found(report.BootUnchecked, path.Join(b.dirName, where, name), "devicetree", "", "", "directories in directories")
+			continue
+		}
+		b.tree(ctx, path.Join(where, name), false, from+"/"+name, depth+1)
+	}
+}
+
+// relative is file of a name relative to the loader's directory.
+func (b *bootFiles) relative(ctx context.Context, where, from string) {
+	own := *b.entry
+	own.Loader, own.File = bootloader.Extlinux, ""
+	c := *b
+	c.entry = &own
+	c.file(ctx, "devicetree", where, from, false)
+	b.worst = c.worst
+}
+
+// checkBootedLine compares the command line of the kernel that runs with those of
+// the entries that lead to the same system, of which one was booted.
+func (r *run) checkBootedLine(entries []bootloader.Entry) {
+	if r.bootedLine == "" {
+		return
+	}
+	var words []string
+	for _, word := range strings.Fields(r.bootedLine) {
+		// What a loader adds for the kernel's part that reads the initrd.
+		if !strings.HasPrefix(word, "initrd=") && !strings.HasPrefix(word, "BOOT_IMAGE=") {
+			words = append(words, word)
+		}
+	}
+	booted := strings.Join(words, " ")
+	var of []string
+	for i := range entries {
+		if slices.Equal(initOf(entries[i].Options), initOf(booted)) {
+			of = append(of, oneBlank(entries[i].Options))
+		}
+	}
+	if len(of) == 0 || slices.Contains(of, booted) {
+		return
+	}
+	// The entries may have been altered since, and are judged by themselves.
+	for _, value := range initOf(booted) {
+		if p, _, err := r.StoreDir.Within(value); err == nil {
+			if want, err := r.wantedCommandLine(p); err == nil && want == booted {
+				return
+			}
+		}
+	}
+	r.find(report.Finding{
+		Tier: report.TierLive, Cause: report.BootAltered, Path: kernelCommand, Field: "options", Want: of[0], Got: booted,
+		Detail: "it was booted with another command line than the entries for this system have",
+	})
+}

@@ -1,0 +1,113 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/running"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const tierMachine report.TierName = "machine"
+
+func unaskedMachine(v *Verifier) string {
+	if len(v.Machine.Parts) == 0 {
+		return "the policy does not ask for it"
+	}
+	return unaskedCandidate(v)
+}
+
+func planMachine(v *Verifier, _ *closure.Manifest) string {
+	switch {
+	case len(v.Machine.Parts) == 0:
+		return "nothing (machine.parts is empty)"
+	case v.outside():
+		return "nothing (" + v.Root + " is not the running machine)"
+	}
+	return "compare with the release, of the running machine: " + strings.Join(v.Machine.Parts, ", ")
+}
+
+// checkMachine looks at the running machine beside its store, as its first process
+// sees it.
+func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
+	if r.outside() {
+		return &elsewhereError{report.MachineElsewhere, r.Root, r.Root + " is not the running machine"}
+	}
+	own, err := r.openStore()
+	if err != nil {
+		return err
+	}
+	store, err := nixstore.OpenStore(running.FirstRoot, r.StoreDir)
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE", err)
+	}
+	if err == nil {
+		defer store.Close()
+		err = sameDirectory(own.File(), store.File())
+	}
+	if err != nil {
+		return &failure{cause: report.MachineUnseen, path: running.FirstRoot, err: err}
+	}
+	m := running.Machine{
+		Store: store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
+		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
+	}
+	result, err := m.Check(ctx, r.Machine.Parts)
+	t.Checked = result.Checked
+	for _, f := range result.Findings {
+		f.Tier = tierMachine
+		if ofSystem(&f, r.StoreDir) {
+			f.ConsequenceOf = r.otherSystem()
+		}
+		r.find(f)
+	}
+	t.Why = machineWhy(r.Machine.Parts, result)
+	return err
+}
+
+// ofSystem reports whether a finding is explained where another system runs.
+func ofSystem(f *report.Finding, store closure.StoreDir) bool {
+	if f.Cause == report.UnitUnknown || f.Cause == report.CodeUnknown {
+		_, _, err := store.Within(f.Path)
+		return err == nil || strings.HasPrefix(f.Path, "/etc/systemd/")
+	}
+	return f.Cause == report.EtcAltered || strings.HasPrefix(f.Got, "a link to /etc/static/")
+}
+
+// machineWhy says what the tier did not look at; "" where it looked at all that
+// there is.
+func machineWhy(asked []string, result *running.Result) string {
+	var left []string
+	for _, part := range running.Parts() {
+		if !slices.Contains(asked, part) {
+			left = append(left, "not "+part)
+		}
+	}
+	left = append(left, result.NotSeen...)
+	if result.Excused > 0 {
+		left = append(left, were(result.Excused, "difference")+" allowed by the policy")
+	}
+	return strings.Join(left, ", ")
+}
+
+// sameDirectory reports whether the first process of the machine has the same store
+// as this one: what was hashed is then what the machine runs.
+func sameDirectory(own, first *os.File) error {
+	var a, b unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(own.Fd()), &a), unix.Fstat(int(first.Fd()), &b)); err != nil {
+		return err
+	}
+	if a.Dev != b.Dev || a.Ino != b.Ino {
+		return errors.New("the machine's first process sees another store directory than this run")
+	}
+	return nil
+}

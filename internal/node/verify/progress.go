@@ -1,0 +1,65 @@
+package verify
+
+import (
+	"sync/atomic"
+	"time"
+
+	"every.channel/ec-verify/internal/node/neighbour"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Progress says how far a run has come. It is counted up by the run and pulled
+// by whoever shows it. The zero value is ready; all methods are safe for
+// concurrent use.
+type Progress struct {
+	tier              atomic.Pointer[entered]
+	paths, pathsTotal atomic.Int64
+	bytesTotal        atomic.Int64
+	nar               nar.Progress
+	evaluation        atomic.Int64 // nanoseconds
+	rebuild           rebuild.Progress
+	pacer             atomic.Pointer[neighbour.Pacer]
+}
+
+// entered is the tier under way.
+type entered struct {
+	name  report.TierName
+	grace time.Duration
+}
+
+// Snapshot is what a [Progress] stood at.
+type Snapshot struct {
+	Tier       report.TierName // "" before the first
+	Grace      time.Duration   // how long the tier may do what counts nothing
+	Paths      int64           // store paths hashed
+	PathsTotal int64           // store paths to hash; 0 until that is known
+	Files      int64           // regular files read
+	Bytes      int64           // bytes of contents read
+	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
+	Evaluation time.Duration   // processor time of the evaluation
+	Rebuild    rebuild.ProgressSnapshot
+	Paused     time.Duration // given way to other programs; it grows in a pause
+}
+
+// Snapshot returns the counts as they stand.
+func (p *Progress) Snapshot() Snapshot {
+	counts := p.nar.Snapshot()
+	s := Snapshot{
+		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
+		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
+		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
+	}
+	if tier := p.tier.Load(); tier != nil {
+		s.Tier, s.Grace = tier.name, tier.grace
+	}
+	return s
+}
+
+func (p *Progress) enter(tier report.TierName, grace time.Duration) {
+	p.tier.Store(&entered{tier, grace})
+}
+
+// evaluated notes the processor time that an evaluation has used so far.
+func (p *Progress) evaluated(used time.Duration) { p.evaluation.Store(int64(used)) }

@@ -1,0 +1,151 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Ledger remembers what runs verified.
+type Ledger interface {
+	// Begin records that a run of the program in version tool begins. That it
+	// fails is a notice in the report and no reason not to verify.
+	Begin(ctx context.Context, tool string) (Recorder, error)
+}
+
+// Recorder remembers one run; see [ledger.Recorder]. It is safe for concurrent
+// use.
+type Recorder interface {
+	// SetAside names the damaged ledger that the one of this run replaced, ""
+	// for none.
+	SetAside() string
+	// Records returns what earlier runs recorded.
+	Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error)
+	Expect(ctx context.Context, inv ledger.Inventory) error
+	Record(tier ledger.Tier, item ledger.Item, o ledger.Outcome)
+	// End ends the run that made r, as far as that is known then, and the use of the
+	// Recorder. It may say in r what standing the run leaves.
+	End(ctx context.Context, r *report.Report, end ledger.End) error
+}
+
+// beginRemembering sets r.recorder, if there is a ledger that can be written.
+func (r *run) beginRemembering(ctx context.Context) {
+	if r.Ledger == nil {
+		return
+	}
+	var err error
+	if r.recorder, err = r.Ledger.Begin(ctx, r.Tool); err != nil {
+		r.recorder = nil
+		r.notRemembered(err)
+		return
+	}
+	if aside := r.recorder.SetAside(); aside != "" {
+		r.find(report.Finding{
+			Tier: report.TierContents, Cause: report.LedgerDamaged, Path: aside,
+			Detail: "it was set aside under this name, and a new one begun",
+		})
+	}
+}
+
+// endRemembering records how the run ended, also for one that was interrupted.
+// It comes after the last finding but its own.
+func (r *run) endRemembering(ctx context.Context) {
+	if r.recorder == nil {
+		return
+	}
+	r.report.Finished = time.Now()
+	counts := r.report.Counts()
+	end := ledger.End{
+		Verdict: r.report.Verdict().String(), Configuration: r.report.Configuration, Unsafe: strings.Join(r.report.Unsafe, ", "),
+		Findings: ledger.Findings{
+			Untrusted: counts[report.Untrusted], Drift: counts[report.Drift],
+			Inconclusive: counts[report.Inconclusive], Notice: counts[report.Notice],
+		},
+	}
+	if r.manifest != nil {
+		end.Manifest = r.manifestID()
+	}
+	if err := r.recorder.End(context.WithoutCancel(ctx), r.report, end); err != nil {
+		r.notRemembered(err)
+	}
+}
+
+// notRemembered says once that, and why, this run is not remembered.
+func (r *run) notRemembered(err error) {
+	if r.forgotten || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	r.forgotten = true
+	r.find(report.Finding{Tier: report.TierContents, Cause: report.NotRemembered, Detail: err.Error()})
+}
+
+// manifestID names what this run compares with.
+func (r *run) manifestID() ledger.Manifest {
+	digest, _ := r.chosen.Release.Sums().Digest(release.ManifestName(r.manifest.Configuration))
+	return ledger.Manifest{Tag: string(r.chosen.Release.Tag()), SHA256: nar.Hash(digest)}
+}
+
+// expectContents tells the ledger which paths there are to hash. It has each path
+// once: of two releases that do not say the same of it, as the first has it, and
+// what the other says is not remembered.
+func (r *run) expectContents(ctx context.Context) {
+	if r.recorder == nil {
+		return
+	}
+	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: r.manifestID()}
+	for i, info := range r.audit.paths {
+		if i == 0 || info.Path != r.audit.paths[i-1].Path {
+			inv.Items = append(inv.Items, contentsItem(info))
+		}
+	}
+	if err := r.recorder.Expect(ctx, inv); err != nil {
+		r.notRemembered(err)
+	}
+}
+
+func contentsItem(info closure.PathInfo) ledger.Item {
+	return ledger.Item{Path: info.Path, Want: info.NarHash, Cost: info.NarSize}
+}
+
+// rememberHashed records, as soon as it was hashed, that a path's bytes are the
+// release's. What they are otherwise is only known once it was judged; a run
+// that is killed before has not checked it. Nor has one from which a mount hid
+// the path.
+//
+// Where the disk was to be read, what only the page cache gave says nothing of
+// it, and was not checked.
+func (r *run) rememberHashed(want closure.PathInfo, o *observation) {
+	if r.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || r.hidden[want.Path] {
+		return
+	}
+	outcome := ledger.Outcome{Result: ledger.Verified, FromDisk: o.fromDisk}
+	if r.Read == nar.ReadDisk && !o.fromDisk {
+		outcome = ledger.Outcome{Result: ledger.Inconclusive, Cause: report.ReadFromCache}
+	}
+	r.recorder.Record(ledger.Contents, contentsItem(want), outcome)
+}
+
+// rememberJudged records what was found about a path, the gravest of it.
+func (r *run) rememberJudged(want closure.PathInfo, found []report.Finding) {
+	if r.recorder == nil {
+		return
+	}
+	for _, class := range []struct {
+		report.Class
+		ledger.Result
+	}{{report.Drift, ledger.Drifted}, {report.Inconclusive, ledger.Inconclusive}} {
+		for i := range found {
+			if found[i].Class() == class.Class {
+				r.recorder.Record(ledger.Contents, contentsItem(want), ledger.Outcome{Result: class.Result, Cause: found[i].Cause})
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// selection says which paths of the audit a run hashes.
+//
+// Without a budget these are all of them, but of a candidate only those that the
+// ledger does not answer for. With one, a run hashes what its time
+// allows, new paths first and then those that were hashed the longest ago, and
+// the ledger has to answer for the others: each of them must have been the
+// release's when it was last looked at, recently enough for the policy, see
+// [ledger.Record.Stands]. What the ledger does not answer for is overdue, and a
+// run that leaves something overdue is inconclusive.
+//
+// So that no run passes over what an earlier one found, or what can be seen
+// without hashing, some paths are hashed whatever the budget: those that drifted
+// or could not be checked when they were last looked at, those of which Nix
+// claims something else than the manifest, and those that are not there.
+type selection struct {
+	// order holds indices of the audit's paths, in the order of their turns.
+	order []int
+	// must is how many of them are hashed in any case.
+	must int
+	// budget is the time after which no further path is begun, but for the first
+	// beyond those: each run gets on by one at least. 0 is no bound.
+	budget  time.Duration
+	records ledger.Records
+}
+
+// everything selects all paths, the largest first, so that no worker is left
+// alone with one at the end.
+func everything(paths []closure.PathInfo) *selection {
+	s := &selection{order: make([]int, len(paths)), must: len(paths)}
+	for i := range paths {
+		s.order[i] = i
+	}
+	slices.SortStableFunc(s.order, func(a, b int) int { return int(paths[b].NarSize>>10 - paths[a].NarSize>>10) })
+	return s
+}
+
+// may reports whether turn n, counted from 0, may begin after that time.
+func (s *selection) may(n int, elapsed time.Duration) bool {
+	return n <= s.must || s.budget <= 0 || elapsed < s.budget
+}
+
+// selectPaths returns what of the audit this run hashes. Where nothing is
+// remembered that is everything, whatever the budget: nobody could answer for
+// the rest.
+func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
+	paths := r.audit.paths
+	if r.ContentsBudget <= 0 && r.System == "" || r.recorder == nil {
+		return everything(paths)
+	}
+	records, err := r.recorder.Records(ctx, ledger.Contents)
+	if err != nil {
+		r.notRemembered(err)
+		return everything(paths)
+	}
+	if r.Read == nar.ReadDisk {
+		records = records.FromDisk()
+	}
+	items, at := make([]ledger.Item, len(paths)), make(map[ledger.Key][]int, len(paths))
+	for i, info := range paths {
+		items[i] = contentsItem(info)
+		at[items[i].Key()] = append(at[items[i].Key()], i)
+	}
+	s := &selection{budget: r.ContentsBudget, records: records}
+	var rest []int
+	for _, item := range ledger.Select(items, records, 0) {
+		i := at[item.Key()][0]
+		at[item.Key()] = at[item.Key()][1:]
+		if r.isSuspect(paths[i], records[item.Key()], claims) {
+			s.order = append(s.order, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	s.must = len(s.order)
+	if r.System != "" {
+		rest = slices.DeleteFunc(rest, func(i int) bool { return s.answersFor(paths[i], r.Policy) })
+	}
+	s.order = append(s.order, rest...)
+	return s
+}
+
+// isSuspect reports whether there is a reason to hash a path in this run.
+func (r *run) isSuspect(want closure.PathInfo, record ledger.Record, claims *claims) bool {
+	if record.Last.Done() && record.Last.Result != ledger.Verified || record.Drifted() || r.hidden[want.Path] {
+		return true
+	}
+	if claims.known {
+		claim, registered := claims.of(want.Path)
+		if !registered || claim.NarHash != want.NarHash || len(closure.CompareClaim(want, claim)) > 0 {
+			return true
+		}
+	}
+	exists, err := r.store.Exists(want.Path)
+	return err != nil || !exists
+}
+
+// answersFor reports whether the ledger answers for a path that is not hashed.
+func (s *selection) answersFor(want closure.PathInfo, policy ledger.Policy) bool {
+	return s.records[contentsItem(want).Key()].Stands(policy.Contents, time.Now())
+}
+
+// answerFor counts the paths that were not hashed: those that the ledger answers
+// for, and those that nobody does.
+func (r *run) answerFor(s *selection, observed []observation) (overdue []closure.StorePath) {
+	for i, want := range r.audit.paths {
+		if observed[i].err != errNotReached { //nolint:errorlint // it is never wrapped
+			continue
+		}
+		if s.answersFor(want, r.Policy) {
+			r.report.Coverage.Remembered++
+		} else {
+			overdue = append(overdue, want.Path)
+		}
+	}
+	r.report.Coverage.Overdue = len(overdue)
+	return overdue
+}
+
+// listClosure puts the release's paths into the report, and when each was hashed.
+func (r *run) listClosure(s *selection, observed []observation) {
+	now := time.Now()
+	r.report.Closure = make([]report.ClosurePath, len(r.manifest.Paths))
+	for i, want := range r.manifest.Paths {
+		p := report.ClosurePath{Path: want.Path, Size: want.NarSize, State: report.Unread}
+		record := s.records[contentsItem(want).Key()]
+		switch err := observed[i].err; {
+		case err == nil:
+			p.State, p.Checked = report.Hashed, now
+		case err != errNotReached: //nolint:errorlint // it is never wrapped
+		case record.Stands(r.Policy.Contents, now):
+			p.State, p.Checked = report.Remembered, record.Last.At
+		case s.budget > 0:
+			p.State, p.Checked = report.Overdue, record.Settled.At
+		}
+		r.report.Closure[i] = p
+	}
+}
+
+// coverageWhy says, for the report, what a run with a budget rests on; "" where
+// it hashed everything.
+func (r *run) coverageWhy() string {
+	c := r.report.Coverage
+	switch {
+	case c.Remembered+c.Overdue == 0:
+		return ""
+	case c.Overdue == 0:
+		return fmt.Sprintf("%d of %s hashed now, the others by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), days(r.Policy.Contents))
+	}
+	return fmt.Sprintf("%d of %s hashed now, %d by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), c.Remembered, days(r.Policy.Contents))
+}
+
+// overdueFailure is how a contents tier ends that left paths overdue.
+func (r *run) overdueFailure(overdue []closure.StorePath) error {
+	return &failure{cause: report.CoverageOverdue, path: string(overdue[0]), err: fmt.Errorf(
+		"%d of %s, this one first, not hashed by this run, nor within %s by those before it: its time for that was %s",
+		len(overdue), quantity(r.report.Coverage.Paths, "path"), days(r.Policy.Contents), r.ContentsBudget)}
+}
+
+// days words a duration in days where it is some.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d == day:
+		return "1 day"
+	case d > day && d%day == 0:
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.String()
+}

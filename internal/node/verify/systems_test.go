@@ -1,0 +1,219 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const nextTag release.Tag = "boot-v2026.03.15"
+
+// What the system of nextTag has besides what it shares with that of testTag.
+var (
+	nextTop = object("x", "nixos-system-next")
+	tool    = object("w", "tool")
+)
+
+// twoSystems is a machine with the systems of two accepted releases, that runs the
+// first one.
+type twoSystems struct {
+	*machine
+	next *closure.Manifest
+	v    *Verifier
+	// line is the kernel's command line, as far as a test has one.
+	line string
+}
+
+func newTwoSystems(t *testing.T) *twoSystems {
+	t.Helper()
+	m := &twoSystems{machine: newMachine(t)}
+	m.write(string(tool), "a tool")
+	m.write(string(nextTop)+"/init", "#!/bin/sh\nnext")
+	m.chmod(string(nextTop)+"/init", 0o555)
+	m.link(string(nextTop)+"/etc/every-channel/flake", string(src))
+	first := m.manifest
+	second := *first
+	second.Toplevel = closure.Toplevel{DrvPath: object("v", "nixos-system-next.drv"), OutPath: nextTop}
+	second.Paths = []closure.PathInfo{first.Paths[0], first.Paths[1], first.Paths[2], m.info(tool), m.info(nextTop, lib, src, tool)}
+	m.next = &second
+	m.remove("/nix/var/nix/db")
+	m.register(append(slices.Clone(first.Paths), second.Paths[3:]...)...)
+	m.manifest = m.next
+	m.publish(nextTag)
+	m.manifest = first
+	m.v = m.verifier()
+	m.v.Pinned = false
+	m.v.Open = func(ctx context.Context) []Candidate {
+		return []Candidate{m.open(ctx, testTag), m.open(ctx, nextTag)}
+	}
+	return m
+}
+
+// run is one of the tiers that look at the machine, where the places of a running
+// machine lead to booted and next.
+func (m *twoSystems) run(ctx context.Context, booted, next closure.StorePath) *report.Report {
+	m.t.Helper()
+	r := m.v.begin(nil)
+	r.beginRemembering(ctx)
+	r.tier(ctx, tiers()[0])
+	r.tier(ctx, tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
+		t.Checked++
+		r.running = top
+		r.judgeLink(ctx, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, top, "")
+		r.judgeLink(ctx, liveLink{name: BootedSystem, cause: report.OtherBoot}, booted, "")
+		r.judgeLink(ctx, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true}, next, "")
+		return nil
+	}})
+	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})
+	r.tellPending()
+	r.endRemembering(ctx)
+	return r.end()
+}
+
+func TestPending(t *testing.T) {
+	const pendingProfile, pendingBooted = " /nix/var/nix/profiles/system", " /run/booted-system"
+	for _, test := range []struct {
+		name         string
+		do           func(m *twoSystems)
+		booted, next closure.StorePath
+		verdict      report.Verdict
+		findings     []string
+		hashed       int
+	}{
+		{"nothing pending", nil, top, top, report.Verified, nil, 4},
+		{"nothing pending, the other system altered", func(m *twoSystems) { m.write(string(tool), "A tool") }, top, top, report.Verified, nil, 4},
+		{"pending", nil, top, nextTop, report.Verified, []string{"pending-reboot" + pendingProfile}, 6},
+		{"booted from the other", nil, nextTop, top, report.Verified, []string{"pending-reboot" + pendingBooted}, 6},
+		{"a byte in the next system", func(m *twoSystems) { m.write(string(tool), "A tool") }, top, nextTop, report.Drifted,
+			[]string{"disk-altered tool :content of boot-v2026.03.15", "pending-altered" + pendingProfile + " < disk-altered"}, 6},
+		{"a byte in what was booted", func(m *twoSystems) { m.write(string(tool), "A tool") }, nextTop, top, report.Drifted,
+			[]string{"disk-altered tool :content of boot-v2026.03.15", "pending-altered" + pendingBooted + " < disk-altered"}, 6},
+		{"a byte in the running system", func(m *twoSystems) { m.write(string(top)+"/init", "#!/bin/SH") }, top, nextTop, report.Drifted,
+			[]string{"disk-altered nixos-system init:content", "pending-reboot" + pendingProfile}, 6},
+		{"a byte in what both have", func(m *twoSystems) { m.write(string(lib), "a File by itself") }, top, nextTop, report.Drifted,
+			[]string{"disk-altered lib :content", "pending-altered" + pendingProfile + " < disk-altered"}, 6},
+		{"the next system is gone", func(m *twoSystems) { m.remove(string(nextTop)) }, top, nextTop, report.Drifted,
+			[]string{"missing nixos-system-next of boot-v2026.03.15", "pending-altered" + pendingProfile + " < missing"}, 5},
+		{"the database lies about the next system", func(m *twoSystems) {
+			m.sql(fmt.Sprintf("update ValidPaths set narSize = narSize + 8 where path = '%s'", tool))
+		}, top, nextTop, report.Drifted,
+			[]string{"database-altered tool narSize of boot-v2026.03.15", "pending-altered" + pendingProfile + " < database-altered"}, 6},
+		{"rights in the next system", func(m *twoSystems) { m.chmod(string(tool), 0o666) }, top, nextTop, report.Drifted,
+			[]string{"permissions-altered tool of boot-v2026.03.15", "pending-altered" + pendingProfile + " < permissions-altered"}, 6},
+		{"booted from the other, and next something else", nil, nextTop, object("9", "evil"), report.Drifted,
+			[]string{"other-profile" + pendingProfile, "pending-altered" + pendingBooted + " < other-profile"}, 6},
+		{"contents left out", func(m *twoSystems) { m.v.Skip = []report.TierName{report.TierContents} }, top, nextTop, report.Unsettled,
+			[]string{"pending-unchecked" + pendingProfile, "check-skipped"}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newTwoSystems(t)
+			if test.do != nil {
+				test.do(m)
+			}
+			r := m.run(t.Context(), test.booted, test.next)
+			if got := r.Verdict(); got != test.verdict {
+				t.Errorf("verdict %s, want %s", got, test.verdict)
+			}
+			got := summary(r)
+			for i, f := range r.Findings {
+				if f.Release != "" {
+					got[i] += " of " + f.Release
+				}
+			}
+			if !slices.Equal(got, test.findings) {
+				t.Errorf("findings\n\t%q\nwant\n\t%q", got, test.findings)
+			}
+			if r.Coverage.Hashed != test.hashed {
+				t.Errorf("%d paths hashed, want %d", r.Coverage.Hashed, test.hashed)
+			}
+		})
+	}
+}
+
+// With a budget, a system is taken for what its release says as soon as this run
+// and those before it hashed all of it, and not before.
+func TestPendingWithinBudget(t *testing.T) {
+	m := newTwoSystems(t)
+	l, err := ledger.Open(t.Context(), t.TempDir(), ledger.Options{})
+	m.must(err)
+	t.Cleanup(func() { l.Close() })
+	m.v.Ledger, m.v.Tool, m.v.ContentsBudget, m.v.Policy = &testLedger{Ledger: l}, "v1.2.3", 1, ledger.DefaultPolicy()
+	for n := 1; n <= 6; n++ {
+		r := m.run(t.Context(), top, nextTop)
+		want := report.PendingUnchecked
+		if n == 6 {
+			want = report.PendingReboot
+		}
+		if !slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == want }) || r.Coverage.Hashed != 1 || r.Coverage.Paths != 6 {
+			t.Errorf("run %d: want %s, got %q, %+v", n, want, summary(r), r.Coverage)
+		}
+	}
+	m.write(string(tool), "A tool")
+	for range 6 {
+		m.run(t.Context(), top, nextTop)
+	}
+	r := m.run(t.Context(), top, nextTop)
+	if got := summary(r); r.Verdict() != report.Drifted || !slices.Contains(got, "pending-altered /nix/var/nix/profiles/system < disk-altered") {
+		t.Errorf("after the byte was seen: %s, %q", r.Verdict(), got)
+	}
+}
+
+// Two accepted systems that share 95 % of their paths cost no more than 1.1 times
+// what one does.
+func TestSharedPathsAreHashedOnce(t *testing.T) {
+	m := newTwoSystems(t)
+	const shared = 38
+	var common []closure.PathInfo
+	for i := range shared {
+		p := closure.StorePath(fmt.Sprintf("/nix/store/%032d-shared-%d", i, i))
+		m.write(string(p), fmt.Sprintf("%8d", i))
+		common = append(common, m.info(p))
+	}
+	publish := func(manifest *closure.Manifest, tag release.Tag, own closure.PathInfo) {
+		manifest.Paths = append(slices.Clone(common), own)
+		for i := range manifest.Paths {
+			if p := &manifest.Paths[i]; p.Path == manifest.Toplevel.OutPath {
+				for _, c := range common {
+					p.References = append(p.References, c.Path)
+				}
+			}
+		}
+		was := m.manifest
+		m.files, m.manifest = nil, manifest
+		m.publish(tag)
+		m.manifest = was
+	}
+	publish(m.manifest, testTag, m.info(top))
+	publish(m.next, nextTag, m.info(nextTop))
+	m.remove("/nix/var/nix/db")
+	m.register(append(slices.Clone(m.manifest.Paths), m.next.Paths[shared])...)
+	one, both := m.run(t.Context(), top, top), m.run(t.Context(), top, nextTop)
+	if one.Verdict() != report.Verified || both.Verdict() != report.Verified {
+		t.Fatalf("verdicts %s and %s: %q, %q", one.Verdict(), both.Verdict(), summary(one), summary(both))
+	}
+	a, b := one.Coverage, both.Coverage
+	if a.Hashed != shared+1 || b.Hashed != shared+2 || b.Hashed*10 > a.Hashed*11 || b.Bytes*10 > a.Bytes*11 {
+		t.Errorf("%d paths and %d bytes for one, %d and %d for two", a.Hashed, a.Bytes, b.Hashed, b.Bytes)
+	}
+}
+
+// Of a path that two releases do not say the same of, the disk can be but one's.
+func TestDisputedPath(t *testing.T) {
+	m := newTwoSystems(t)
+	m.write(string(lib), "a file by itself, built anew")
+	other := m.info(lib, data)
+	m.write(string(lib), "a file by itself")
+	was := m.manifest
+	m.files, m.manifest = nil, m.next
+	m.next.Paths[1] = other
+	m.publish(nextTag)
+	m.manifest = was
+	r := m.run(t.Context(), top, nextTop)
+	expect(t, r, report.Drifted, "database-altered lib narSize", "replaced-unexplained lib", "pending-altered /nix/var/nix/profiles/system < replaced-unexplained")
+}

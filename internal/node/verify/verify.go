@@ -1,0 +1,366 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/neighbour"
+	"every.channel/ec-verify/internal/node/running"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Evaluator evaluates a flake, without writing to the store that has it.
+type Evaluator interface {
+	// Evaluate returns what the configuration evaluates to. Its error is a
+	// [*nix.EvaluationError] where the sources are at fault.
+	Evaluate(ctx context.Context, r nix.EvalRequest) (nix.Evaluation, error)
+	// Version is that of the program that evaluates, for the report.
+	Version(ctx context.Context) (nix.Version, error)
+}
+
+// Candidate is a release that the policy accepts, or why it could not be
+// opened.
+type Candidate struct {
+	Tag     string
+	Release *release.Release // nil where Err is not
+	Err     error
+}
+
+// Verifier verifies a machine. Its fields are set once; it may then be used by
+// several goroutines, one run each, where it has no Pacer.
+type Verifier struct {
+	// Root is the directory that stands for "/" of the machine; empty or "/"
+	// for this one.
+	Root     string
+	StoreDir closure.StoreDir
+	// Flake is the absolute path of the embedded flake, a link into the store; with
+	// System, as that system has it.
+	Flake string
+	// System, unless it is empty, is a candidate: a system that lies in the store and
+	// need not run, which is judged instead of the machine. It is named by the store
+	// path of its toplevel, or by the tag of the pinned release.
+	System string
+	// Open returns the releases to compare with, at least one.
+	Open func(ctx context.Context) []Candidate
+	// Pinned says that the first candidate is the one to compare with, and that
+	// the others only tell what else the machine may have booted. Without it
+	// the machine is compared with the one that it runs.
+	Pinned bool
+	// Identify finds the release that runs, where it is none of these; nil to leave that
+	// unknown.
+	Identify Identifier
+	// Configuration names the configuration; empty for the release's only one.
+	Configuration string
+	Evaluator     Evaluator
+	// Explainer tells why the flake evaluates to something else; nil leaves that
+	// unexplained.
+	Explainer Explainer
+	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
+	Rebuilder Rebuilder
+	// BuildTimeout is how long one build of the rebuild tier may take.
+	BuildTimeout time.Duration
+	// ToRebuild says that the run is there to rebuild, so that the report says where
+	// Rebuilder is nil.
+	ToRebuild bool
+	// Ledger remembers what was verified; nil to remember nothing.
+	Ledger Ledger
+	Read   nar.ReadMode
+	// DropBehind leaves the page cache as it was; see [nar.Options].
+	DropBehind bool
+	// Pacer paces the reading of one run; nil for as fast as can be.
+	Pacer *neighbour.Pacer
+	// Workers is how many paths are hashed at once; 0 for as many as pay.
+	Workers int
+	// ContentsBudget is how long a run hashes paths, 0 for as long as that takes.
+	// What it does not come to, earlier runs must have verified within the time
+	// that Policy allows, by the Ledger; without one everything is hashed.
+	ContentsBudget time.Duration
+	// Policy says how old a check may be that is remembered. By the zero value
+	// none stands.
+	Policy ledger.Policy
+	// NoticeBefore is how long before a release is refused for its age, or for that of
+	// its key, the report says so; 0 for not at all.
+	NoticeBefore time.Duration
+	// StrictEntries says that an entry of the boot menu that leads to no accepted
+	// release is drift, even if nobody is led there who does not choose it.
+	StrictEntries bool
+	// Machine says which parts of the running machine are looked at.
+	Machine running.Policy
+	// Skip holds the tiers that the operator took out.
+	Skip []report.TierName
+	// Unsafe names, for the report, what weakens this run.
+	Unsafe []string
+	// Died names the run before this one, if it died; "" if it did not.
+	Died string
+	Log  zerolog.Logger
+	// Host, Tool: for the report.
+	Host, Tool string
+}
+
+// run is one verification under way.
+type run struct {
+	*Verifier
+	progress *Progress
+	report   *report.Report
+	store    *nixstore.Store    // nil until openStore
+	database *nixstore.Database // nil until openDatabase
+	source   *source            // nil until findSource
+
+	candidates []candidate
+	chosen     *candidate        // nil until a release is trusted
+	expected   *candidate        // chosen, but where the machine runs another one
+	manifest   *closure.Manifest // of chosen
+	// leads are what the live tier found at the places that name a system, and
+	// systems what the contents tier found of the systems of releases.
+	leads   []lead
+	systems map[*candidate]systemState
+	audit   *audit // nil until the contents tier
+	// bootedLine is the command line of the kernel that runs, "" where it is not
+	// known.
+	bootedLine string
+	// generations are the links of system profiles, by where they lead; nil until
+	// they are asked for.
+	generations map[closure.StorePath]string
+	// running is the toplevel that the live tier found to run, or, on a disk
+	// looked at from outside, the system profile's; empty where unknown.
+	running closure.StorePath
+	// specialisation is the specialisation of chosen that runs, "" for none. running
+	// is the toplevel then.
+	specialisation closure.StorePath
+	// accesses are what the first look at the store found, before anything asked
+	// Nix's daemon, which sets its own right.
+	accesses   []nixstore.Access
+	sourceDiff bool // the source tier found a difference
+	// graph holds the derivations that the flake evaluates to, and graphRoot the
+	// one of the system, where they were asked for.
+	graph     nixstore.Graph
+	graphRoot closure.StorePath
+	// mountedOver holds, by the directory that was to be read, the cause of the finding
+	// about what is mounted over it.
+	mountedOver map[string]report.Cause
+	// hidden holds the paths of the manifest over which something is mounted.
+	hidden    map[closure.StorePath]bool
+	recorder  Recorder // nil where nothing is remembered
+	forgotten bool     // the report says that something is not remembered
+	// witnesses are what the contents tier found of the manifest's paths.
+	witnesses map[closure.StorePath]closure.Witnesses
+	// looseFindings counts those about rights within paths.
+	looseFindings int
+}
+
+// candidate is a Candidate with the manifest of the configuration.
+type candidate struct {
+	Candidate
+	manifest *closure.Manifest
+}
+
+// Verify runs every tier and returns what was found. It has no error: what
+// could not be done is a finding. When ctx ends, the tier under way is reported
+// as failed and the rest as skipped. The progress may be nil.
+func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Report {
+	r := v.begin(progress)
+	if r.Died != "" {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.RunDied, Detail: r.Died})
+	}
+	if r.ToRebuild && r.Rebuilder == nil {
+		r.find(report.Finding{Tier: report.TierRebuild, Cause: report.NoneChosen, Detail: "rebuild.choice is none"})
+	}
+	r.beginRemembering(ctx)
+	for _, t := range tiers() {
+		r.tier(ctx, t)
+	}
+	r.tellPending()
+	r.tellHeld()
+	r.endRemembering(ctx)
+	return r.end()
+}
+
+// Manifest runs the release tier alone and returns the manifest that a run
+// would compare with, nil where there is none, and the report of that tier.
+func (v *Verifier) Manifest(ctx context.Context) (*closure.Manifest, *report.Report) {
+	r := v.begin(nil)
+	r.tier(ctx, tiers()[0])
+	return r.manifest, r.end()
+}
+
+func (v *Verifier) begin(progress *Progress) *run {
+	if progress == nil {
+		progress = new(Progress)
+	}
+	progress.pacer.Store(v.Pacer)
+	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), mountedOver: make(map[string]report.Cause), report: &report.Report{
+		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
+		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
+		Candidate: v.System, Coverage: report.Coverage{Read: v.Read},
+	}}
+	if v.Root == "/" {
+		r.report.StoreRoot = ""
+	}
+	return r
+}
+
+func (r *run) end() *report.Report {
+	if r.database != nil {
+		r.database.Close()
+	}
+	if r.store != nil {
+		r.store.Close()
+	}
+	if r.report.Finished.IsZero() {
+		r.report.Finished = time.Now()
+	}
+	r.explainByMounts()
+	r.report.Sort()
+	return r.report
+}
+
+// failure ends a tier: what it was to check could not be checked.
+type failure struct {
+	cause report.Cause
+	path  string
+	err   error
+	// consequence is the cause of a finding that explains it, if there is one.
+	consequence report.Cause
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// elsewhereError ends a tier that can't be run here, which a notice says.
+type elsewhereError struct {
+	cause report.Cause // of the notice
+	path  string
+	why   string
+}
+
+func (e *elsewhereError) Error() string { return e.why }
+
+// tier runs one tier and records how it ended.
+func (r *run) tier(ctx context.Context, tier tier) {
+	name := tier.name
+	t := report.Tier{Name: name, Asked: true}
+	if tier.unasked != nil {
+		if why := tier.unasked(r.Verifier); why != "" {
+			t.Status, t.Why, t.Asked = report.Skipped, why, false
+			r.report.Tiers = append(r.report.Tiers, t)
+			return
+		}
+	}
+	var grace time.Duration
+	if tier.grace != nil {
+		grace = tier.grace(r.Verifier)
+	}
+	r.progress.enter(name, grace)
+	begin := time.Now()
+	switch {
+	case slices.Contains(r.Skip, name):
+		t.Status, t.Why, t.Asked = report.Skipped, "left out on request", false
+		r.find(report.Finding{Tier: name, Cause: report.CheckSkipped, Detail: fmt.Sprintf("the %s tier was not run", name)})
+	case ctx.Err() != nil:
+		t.Status, t.Why = report.Skipped, "the run was ended"
+		r.noteEnd(name)
+	case name != report.TierRelease && r.manifest == nil:
+		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
+	default:
+		err := tier.check(r, ctx, &t)
+		var elsewhere *elsewhereError
+		switch {
+		case errors.As(err, &elsewhere):
+			t.Status, t.Why, t.Asked = report.Skipped, elsewhere.why, false
+			r.find(report.Finding{Tier: name, Cause: elsewhere.cause, Path: elsewhere.path, Detail: elsewhere.why})
+		case err != nil:
+			t.Status, t.Why = report.Failed, r.fail(ctx, name, err)
+		default:
+			t.Status = report.Done
+		}
+	}
+	t.Took = time.Since(begin)
+	r.report.Tiers = append(r.report.Tiers, t)
+	event := r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
+		Stringer("took", t.Took.Round(time.Millisecond))
+	if t.Why != "" {
+		event = event.Str("why", t.Why)
+	}
+	event.Msg("tier ended")
+}
+
+// noteEnd adds the finding that the run was ended before the tier name began,
+// unless a tier under way has said so.
+func (r *run) noteEnd(name report.TierName) {
+	if !slices.ContainsFunc(r.report.Findings, func(f report.Finding) bool { return f.Cause == report.Interrupted }) {
+		r.find(report.Finding{Tier: name, Cause: report.Interrupted, Detail: fmt.Sprintf("it was ended before the %s tier", name)})
+	}
+}
+
+// fail turns the error that ended a tier into its finding, and returns the
+// tier's Why.
+func (r *run) fail(ctx context.Context, name report.TierName, err error) string {
+	f := report.Finding{Tier: name, Detail: err.Error()}
+	var failed *failure
+	switch {
+	case ctx.Err() != nil:
+		f.Cause, f.Detail = report.Interrupted, fmt.Sprintf("the %s tier was ended before it was done", name)
+	case errors.As(err, &failed):
+		f.Cause, f.Path, f.ConsequenceOf = failed.cause, failed.path, failed.consequence
+	default:
+		f.Cause = report.Unreadable
+	}
+	r.find(f)
+	return report.Title(f.Cause)
+}
+
+// find adds a finding to the report.
+func (r *run) find(f report.Finding) {
+	r.report.Findings = append(r.report.Findings, f)
+	e := r.Log.Warn()
+	if f.Class() == report.Notice {
+		e = r.Log.Info()
+	}
+	e.Str("tier", string(f.Tier)).Str("cause", string(f.Cause)).Str("class", string(f.Class())).
+		Str("path", f.Path).Str("want", f.Want).Str("got", f.Got).Msg(report.Title(f.Cause))
+}
+
+// openStore opens the store once, for the first tier that needs it.
+func (r *run) openStore() (*nixstore.Store, error) {
+	if r.store == nil {
+		store, err := nixstore.OpenStore(r.Root, r.StoreDir)
+		if err != nil {
+			return nil, &failure{cause: report.Unreadable, path: string(r.StoreDir), err: err}
+		}
+		r.store = store
+		// What can't be looked at now can't be later, when it is told.
+		r.accesses, _ = store.Accesses()
+	}
+	return r.store, nil
+}
+
+// openDatabase opens the Nix database once, for the first tier that needs it:
+// what is opened is a copy, which takes time and room.
+func (r *run) openDatabase(ctx context.Context) (*nixstore.Database, error) {
+	if r.database == nil {
+		database, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+		if err != nil {
+			return nil, err
+		}
+		r.database = database
+	}
+	return r.database, nil
+}
+
+// outside reports whether the store is looked at from another machine.
+func (v *Verifier) outside() bool { return v.Root != "" && v.Root != "/" }
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

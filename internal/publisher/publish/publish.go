@@ -1,0 +1,314 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"every.channel/ec-verify/internal/flakelock"
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Request says what to write a release of.
+type Request struct {
+	Flake         string // a flake reference as nix takes it, without "#…"
+	Configuration string
+	OutDir        string
+	StoreDir      closure.StoreDir
+	// Tag, Commit, Created and BestBefore go into release.json. An empty Tag is
+	// made from the source; an empty Commit is the flake's own, where it has one.
+	Tag        string
+	Commit     string
+	Created    time.Time
+	BestBefore time.Time
+	// Rebuilder, if set, builds what its policy chooses a second time; what
+	// differs is listed in the manifest as unreproducible.
+	Rebuilder Rebuilder
+	// Previous is a manifest whose list of unreproducible derivations goes on as
+	// far as it is not contradicted; nil for none.
+	Previous *closure.Manifest
+}
+
+// Progress says how far Create has come. The zero value is ready, all methods
+// are safe for concurrent use.
+type Progress struct {
+	Build nix.Progress
+	Hash  nar.Progress
+	// Rebuild is the second build's.
+	Rebuild rebuild.Progress
+	paths   atomic.Int64
+	total   atomic.Int64
+	bytes   atomic.Int64
+	stage   atomic.Pointer[string]
+}
+
+// Snapshot is what a [Progress] stood at.
+type Snapshot struct {
+	Stage             string // "evaluate", "build", "hash", "rebuild", "write"
+	Paths, PathsTotal int64
+	Bytes, BytesTotal int64
+}
+
+// Snapshot returns the counts as they stand.
+func (p *Progress) Snapshot() Snapshot {
+	s := Snapshot{Paths: p.paths.Load(), PathsTotal: p.total.Load(), Bytes: p.Hash.Snapshot().Bytes, BytesTotal: p.bytes.Load()}
+	if stage := p.stage.Load(); stage != nil {
+		s.Stage = *stage
+	}
+	return s
+}
+
+func (p *Progress) enter(stage string) { p.stage.Store(&stage) }
+
+// Result is what Create wrote.
+type Result struct {
+	Manifest *closure.Manifest
+	Tag      string
+	Files    []string // names in the output directory
+	// Embedded says that the system carries the flake that it was made from;
+	// one that doesn't can be verified in everything but its source.
+	Embedded bool
+	// Untried says why the flake was not evaluated as a machine will; "" where it
+	// was, or where the system does not carry it.
+	Untried string
+	// Naming is set where the flake evaluates to another system by its name.
+	Naming *Naming
+	// Rebuilt is how many derivations were built a second time. Reproduced are,
+	// by name, those that the previous manifest lists as unreproducible and that
+	// gave the same bytes this time; they are not listed any more.
+	Rebuilt    int
+	Reproduced []string
+}
+
+// Create realises the configuration with n, hashes its closure from disk and
+// writes the release's files for it into the output directory, which may hold
+// those of other configurations of the same source. The files are complete or
+// not there.
+func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result, error) {
+	if err := closure.CheckConfiguration(req.Configuration); err != nil {
+		return nil, err
+	}
+	out, err := openOutDir(req.OutDir)
+	if err != nil {
+		return nil, err
+	}
+	p.enter("evaluate")
+	src, err := n.FlakeSource(ctx, req.Flake)
+	if err != nil {
+		return nil, err
+	}
+	store, err := nixstore.OpenStore("", req.StoreDir)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	source, err := hashSource(ctx, store, src)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := lockedInputs(store, src.Path, source)
+	if err != nil {
+		return nil, err
+	}
+	eval, err := n.Instantiate(ctx, src, req.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	p.enter("build")
+	// A root keeps the closure from being collected while it is read.
+	roots, err := os.MkdirTemp("", "ec-verify-roots-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(roots)
+	if _, err := n.Realise(ctx, eval.DrvPath, filepath.Join(roots, "toplevel"), &p.Build); err != nil {
+		return nil, err
+	}
+	p.enter("hash")
+	infos, err := registered(ctx, req.StoreDir, eval.OutPath)
+	if err != nil {
+		return nil, err
+	}
+	files, err := hashAll(ctx, store, infos, p)
+	if err != nil {
+		return nil, err
+	}
+	graph, err := nixstore.ReadDerivations(ctx, store, eval.DrvPath)
+	if err != nil {
+		return nil, fmt.Errorf("read the derivations of %s: %w", eval.DrvPath, err)
+	}
+	naming, err := compareNaming(ctx, n, store, graph, req, src, eval.DrvPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := describeOrigin(graph, infos); err != nil {
+		return nil, err
+	}
+	m := &closure.Manifest{
+		SchemaVersion: closure.ManifestSchema, Kind: closure.ManifestKind,
+		Configuration: req.Configuration, System: eval.System, StoreDir: req.StoreDir, Source: source,
+		Toplevel: closure.Toplevel{DrvPath: eval.DrvPath, OutPath: eval.OutPath},
+		Paths:    infos, Unreproducible: []closure.Unreproducible{},
+	}
+	var untried string
+	if embedded(m, src.Path) {
+		p.enter("evaluate again")
+		if untried, err = tryEvaluation(ctx, n, store, m, src.Path, inputs); err != nil {
+			return nil, err
+		}
+	}
+	second, err := rebuildAgain(ctx, req, src.Path, m, p)
+	if err != nil {
+		return nil, err
+	}
+	p.enter("write")
+	result, err := out.write(ctx, req, src, m, listing(m, files), derivations(ctx, store, graph, m))
+	if err != nil {
+		return nil, err
+	}
+	result.Naming = naming
+	result.Rebuilt, result.Reproduced, result.Untried = second.rebuilt, second.reproduced, untried
+	return result, nil
+}
+
+// registered returns the closure of the system as Nix registered it, in
+// ascending order.
+func registered(ctx context.Context, dir closure.StoreDir, root closure.StorePath) ([]closure.PathInfo, error) {
+	db, err := nixstore.OpenDatabase(ctx, "", dir)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	c, malformed, err := db.Closure(ctx, root)
+	if err != nil {
+		return nil, fmt.Errorf("read the closure of %s: %w", root, err)
+	}
+	if len(malformed) > 0 {
+		return nil, fmt.Errorf("this builder's Nix database is damaged: %w", malformed[0])
+	}
+	infos := make([]closure.PathInfo, 0, len(c))
+	for _, p := range c.Paths() {
+		infos = append(infos, c[p])
+	}
+	return infos, nil
+}
+
+// hashAll hashes the paths from disk and returns their files. A path that is
+// not what Nix registered on this builder is an error: a release must not be
+// made from a damaged store.
+func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInfo, p *Progress) ([]closure.PathFiles, error) {
+	files := make([]closure.PathFiles, len(infos))
+	p.total.Store(int64(len(infos)))
+	for _, info := range infos {
+		p.bytes.Add(info.NarSize)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	names := nar.NewTurn()
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error {
+			var entries []nar.Entry
+			h := nar.NewHasher(nar.Options{Progress: &p.Hash, Turn: names, OnEntry: func(e nar.Entry) error {
+				entries = append(entries, e)
+				return nil
+			}})
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(infos) {
+					return ctx.Err()
+				}
+				entries = nil
+				info := &infos[i]
+				sum, err := h.Sum(ctx, store.File(), info.Path.Base())
+				if err != nil {
+					return fmt.Errorf("hash %s: %w", info.Path, err)
+				}
+				if sum.Hash != info.NarHash || info.NarSize != 0 && sum.Size != info.NarSize {
+					return fmt.Errorf("%s on this builder is not what Nix registered (hash %s, registered %s): nothing was written; repair the store with nix store repair %[1]s", info.Path, sum.Hash, info.NarHash)
+				}
+				info.NarSize = sum.Size
+				files[i] = closure.PathFiles{Path: info.Path, NarHash: sum.Hash, Files: entries}
+				p.paths.Add(1)
+			}
+		})
+	}
+	return files, g.Wait()
+}
+
+// describeOrigin sets the deriver and content address of each path from the
+// derivations, which are a function of the source; the database's claims
+// depend on whether a path was built or substituted here.
+func describeOrigin(graph nixstore.Graph, infos []closure.PathInfo) error {
+	derivers := graph.Derivers()
+	addresses, err := graph.ContentAddresses()
+	if err != nil {
+		return err
+	}
+	for i := range infos {
+		info := &infos[i]
+		if d, ok := derivers[info.Path]; ok {
+			info.Deriver, info.CA = d, addresses[info.Path]
+		} else {
+			info.Deriver = "" // a source; its content address is its own
+		}
+	}
+	return nil
+}
+
+// hashSource hashes the flake that nix says it put into the store.
+func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (closure.Source, error) {
+	exists, err := store.Exists(src.Path)
+	if err != nil {
+		return closure.Source{}, err
+	}
+	if !exists {
+		return closure.Source{}, fmt.Errorf("nix says that the flake is at %s, and there is nothing", src.Path)
+	}
+	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, store.File(), src.Path.Base())
+	if err != nil {
+		return closure.Source{}, fmt.Errorf("hash the flake %s: %w", src.Path, err)
+	}
+	if !src.NarHash.IsZero() && sum.Hash != src.NarHash {
+		return closure.Source{}, fmt.Errorf("nix says that the flake %s has the hash %s, and it has %s", src.Path, src.NarHash, sum.Hash)
+	}
+	s := closure.Source{NarHash: sum.Hash, Dir: src.Dir}
+	if s.LockNarHash, err = verify.HashLock(ctx, store, src.Path, s); err != nil {
+		return closure.Source{}, fmt.Errorf("hash the flake's lock file: %w", err)
+	}
+	return s, nil
+}
+
+// lockedInputs returns the inputs that the flake's lock file names. One that it
+// does not say the hash of is an error: nothing that is made of such a flake can
+// be verified.
+func lockedInputs(store *nixstore.Store, flake closure.StorePath, s closure.Source) ([]flakelock.Input, error) {
+	if s.LockNarHash.IsZero() {
+		return nil, nil
+	}
+	lock, err := store.ReadFile(flake, s.LockFile(), flakelock.MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("read the flake's lock file: %w", err)
+	}
+	return flakelock.Parse(flake.Dir(), lock)
+}
+
+var errSigned = errors.New("it holds a signed release, whose signature new files would break; choose another --out")
+
+// embedded reports whether the flake's source is part of the closure, as it is
+// where the system carries it.
+func embedded(m *closure.Manifest, src closure.StorePath) bool {
+	return slices.ContainsFunc(m.Paths, func(info closure.PathInfo) bool { return info.Path == src })
+}

@@ -1,0 +1,66 @@
+package endtoend
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSignals: a run that is ended says so, by its exit code and its report.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	m := startReleased(t)
+	for signal, code := range map[string]int{"INT": 130, "TERM": 143} {
+		t.Run(signal, func(t *testing.T) {
+			// strace holds the reading of contents up, so that the signal comes
+			// in the middle of it.
+			script := `strace -f -qq -P "$0" -e trace=read,pread64,preadv2 -e inject=read,pread64,preadv2:delay_enter=5s:when=1 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
+				until q=$(pgrep -f '^/usr/local/bin/ec-verify') && ls -l /proc/$q/fd | grep -qF "$0"; do sleep 0.05; done
+				kill -` + signal + ` "$q"; wait $p`
+			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
+			defer cancel()
+			_, stderr, got := m.Exec(ctx, "bash", "-c", script, m.path("program-03-1.3")+"/bin/program-03", program, "--against", tag, "--release", releases, "--unsafe-unsigned")
+			out, err := m.Run("cat", "/tmp/out"), m.Run("cat", "/tmp/err")
+			if got != code {
+				t.Errorf("exit %d, want %d\nscript: %s\nstdout: %s\nstderr: %s", got, code, stderr, out, err)
+			}
+			if strings.HasPrefix(out, "verified") {
+				t.Errorf("an interrupted run says: %s", out)
+			}
+		})
+	}
+}
+
+// TestNar runs the tests of pkg/nar on the host, whose nix is a current one
+// and whose /usr has tens of thousands of files.
+func TestNar(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	test := filepath.Join(t.TempDir(), "nar.test")
+	if out, err := exec.Command("go", "test", "-c", "-o", test, "every.channel/ec-verify/pkg/nar").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.Push(test, "/root/nar/nar.test")
+	if testdata, err := filepath.Glob("../../../pkg/nar/testdata"); err == nil && len(testdata) == 1 {
+		m.Push(testdata[0], "/root/nar/testdata")
+	}
+	out, _, code := m.Exec(context.Background(), "sh", "-c", `cd /root/nar && EC_VERIFY_TEST_ALL_TREES=1 ./nar.test -test.v -test.timeout 10m -test.run 'LikeNix|InstalledTrees|TestSum|TestDeep' 2>&1`)
+	if code != 0 {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	if strings.Contains(out, "--- SKIP") {
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "--- SKIP") {
+				t.Errorf("not run on the host: %s", strings.TrimSpace(line))
+			}
+		}
+	}
+	if !strings.Contains(out, "with Nix: true") || strings.Contains(out, "left out") {
+		t.Errorf("not all of /usr was compared with Nix:\n%s", out)
+	}
+	if !strings.Contains(out, "--- PASS") {
+		t.Errorf("no test ran:\n%s", out)
+	}
+}
