@@ -61,8 +61,9 @@ func decode(data []byte) (*jsonReport, error) {
 		return nil, fmt.Errorf("its schemaVersion is %d; this program reads %d", in.SchemaVersion, SchemaVersion)
 	case in.Started.IsZero() || in.Finished.IsZero():
 		return nil, errors.New("it does not say when the run took place")
-	case in.MoreFindings < 0:
-		return nil, fmt.Errorf("moreFindings is %d", in.MoreFindings)
+	}
+	if err := in.checkNumbers(); err != nil {
+		return nil, err
 	}
 	if err := in.checkCounts(); err != nil {
 		return nil, err
@@ -78,6 +79,50 @@ func decode(data []byte) (*jsonReport, error) {
 		return nil, errors.New("it says verified, and names no release")
 	}
 	return in, nil
+}
+
+// checkNumbers refuses what counts, sizes and times can't be: less than nothing, more
+// than JSON's numbers are exact to, or longer than a duration lasts.
+func (in *jsonReport) checkNumbers() error {
+	const maxCount, maxSeconds = 1 << 53, 1e9 // a second is 1e9 of a duration's int64
+	var failed error
+	count := func(name string, n int64) {
+		if failed == nil && (n < 0 || n > maxCount) {
+			failed = fmt.Errorf("%s is %d", name, n)
+		}
+	}
+	seconds := func(name string, n float64) {
+		if failed == nil && !(n >= 0 && n <= maxSeconds) {
+			failed = fmt.Errorf("%s is %v", name, n)
+		}
+	}
+	count("moreFindings", int64(in.MoreFindings))
+	for class, n := range in.Counts {
+		count("counts."+clipped(string(class)), int64(n))
+	}
+	for i, t := range in.Tiers {
+		count(fmt.Sprintf("tiers[%d].checked", i), int64(t.Checked))
+		seconds(fmt.Sprintf("tiers[%d].seconds", i), t.Seconds)
+	}
+	c := &in.Coverage
+	count("coverage.paths", int64(c.Paths))
+	count("coverage.hashed", int64(c.Hashed))
+	count("coverage.files", c.Files)
+	count("coverage.bytes", c.Bytes)
+	count("coverage.fromCache", c.FromCache)
+	seconds("coverage.pausedSeconds", c.PausedSeconds)
+	count("coverage.remembered", int64(c.Remembered))
+	count("coverage.overdue", int64(c.Overdue))
+	for i := range in.Findings {
+		count(fmt.Sprintf("findings[%d].moreFiles", i), int64(in.Findings[i].MoreFiles))
+	}
+	for i, p := range in.Closure {
+		count(fmt.Sprintf("closure[%d].narSize", i), p.NarSize)
+	}
+	if failed == nil && c.Hashed+c.Remembered+c.Overdue > c.Paths {
+		failed = fmt.Errorf("of %d paths, %d are hashed, %d remembered and %d overdue", c.Paths, c.Hashed, c.Remembered, c.Overdue)
+	}
+	return failed
 }
 
 // checkCounts holds the counts, which must be of every class, against the

@@ -48,9 +48,6 @@ func Parse(data []byte) (*Report, error) {
 		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})
 	}
 	for _, p := range in.Closure {
-		if p.NarSize < 0 {
-			return nil, fmt.Errorf("read report: the size of %s is %d", p.Path, p.NarSize)
-		}
 		r.Closure = append(r.Closure, ClosurePath{p.Path, p.NarSize, p.State, timeOrZero(p.CheckedAt)})
 	}
 	for i := range in.Findings {
@@ -124,7 +121,7 @@ func undescribe(path, s string) (nar.Entry, error) {
 	e.Type = nar.Regular
 	s, e.Executable = strings.CutPrefix(s, "executable ")
 	var hash string
-	if n, err := fmt.Sscanf(s, "regular %d bytes %s", &e.Size, &hash); n != 2 || err != nil {
+	if n, err := fmt.Sscanf(s, "regular %d bytes %s", &e.Size, &hash); n != 2 || err != nil || e.Size < 0 {
 		return e, fmt.Errorf("%q says nothing of a file", clipped(s))
 	}
 	var err error

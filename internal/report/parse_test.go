@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,50 @@ func TestSeconds(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, 1979744, 1979743, 86399999999999} {
 		if got := seconds(d.Seconds()); got != d {
 			t.Errorf("%d ns are read as %d", d, got)
+		}
+	}
+}
+
+// TestParseNumbers: each number of a report, also one that is yet to come, is refused
+// where it is less than nothing, or more than can be.
+func TestParseNumbers(t *testing.T) {
+	r := reports["drifted"]()
+	r.More = map[Class]int{Notice: 3}
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	number := regexp.MustCompile(`("[a-zA-Z]+": |regular )(\d[0-9.]*)( bytes|,?\n)`)
+	places := number.FindAllStringSubmatchIndex(b.String(), -1)
+	if len(places) < 40 {
+		t.Fatalf("found %d numbers in\n%s", len(places), b.String())
+	}
+	for _, p := range places {
+		for _, bad := range []string{"-1", "-0.5", "1e300", "9223372036854775807", "99999999999999999999"} {
+			text := b.String()[:p[4]] + bad + b.String()[p[5]:]
+			if bad == "9223372036854775807" && strings.HasPrefix(b.String()[p[2]:], "regular") {
+				continue // as large as a file can be
+			}
+			if _, err := Parse([]byte(text)); err == nil {
+				t.Errorf("%s: %s is taken", b.String()[p[0]:p[1]], bad)
+			}
+		}
+	}
+	for name, change := range map[string]func(c *Coverage){
+		"more hashed than there are":     func(c *Coverage) { c.Hashed = c.Paths + 1 },
+		"more remembered than are left":  func(c *Coverage) { c.Remembered = 1 },
+		"more overdue than there can be": func(c *Coverage) { c.Overdue = 1 },
+	} {
+		r, b := verified(), new(bytes.Buffer)
+		change(&r.Coverage)
+		if err := r.WriteJSON(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(b.Bytes()); err == nil {
+			t.Errorf("%s: it is taken", name)
 		}
 	}
 }
