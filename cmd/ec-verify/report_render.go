@@ -162,6 +162,7 @@ func (c *comparison) document(file string) (*render.Document, error) {
 		add(render.Group{Tone: render.Unknown, Class: "not compared", ID: "not-compared", Title: "could not be compared"},
 			render.Item{Name: f.Asset.text(), Lines: []string{render.Text(strings.TrimSpace(f.Side + " " + f.Detail))}})
 	}
+	d.Bound()
 	return d, nil
 }
 

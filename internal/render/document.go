@@ -41,8 +41,9 @@ type Document struct {
 	// Notes are what Coverage rests on.
 	Notes  []string
 	Groups []Group
-	// More is how many findings there are beyond those of Groups.
-	More int
+	// More is how many findings there are that the report does not list, and Left how
+	// many that it lists and [Document.Bound] left out of Groups.
+	More, Left int
 	// Paths are the parts of a map by size; none for no map.
 	Paths []Path
 }
@@ -69,7 +70,11 @@ type Group struct {
 	Step            string
 	Follows         string // the title of the cause that explains it
 	Items           []Item
+	Left            int // of its findings, left out of Items
 }
+
+// Count is how many findings g has, listed or not.
+func (g Group) Count() int { return len(g.Items) + g.Left }
 
 // Item is one finding.
 type Item struct {
@@ -267,6 +272,7 @@ func (d *Document) groups(r *report.Report) {
 	for _, n := range r.More {
 		d.More += n
 	}
+	d.Bound()
 }
 
 func item(number int, f *report.Finding) Item {

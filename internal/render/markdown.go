@@ -22,14 +22,14 @@ func Markdown(w io.Writer, d *Document) error {
 		fmt.Fprintln(&b)
 	}
 	for _, g := range d.Groups {
-		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), quantity(int64(len(g.Items)), "finding"), code(g.ID))
+		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), quantity(int64(g.Count()), "finding"), code(g.ID))
 		if g.Follows != "" {
 			fmt.Fprintf(&b, ", follows from: %s", code(g.Follows))
 		}
 		fmt.Fprint(&b, "\n\n")
 		for i, it := range g.Items {
 			if i == shownPerGroup {
-				fmt.Fprintf(&b, "- … and %d more\n", len(g.Items)-i)
+				fmt.Fprintf(&b, "- … and %d more\n", g.Count()-i)
 				break
 			}
 			fmt.Fprintf(&b, "- %s\n", code(it.Name))
@@ -49,8 +49,8 @@ func Markdown(w io.Writer, d *Document) error {
 	if len(d.Groups) == 0 {
 		fmt.Fprint(&b, "No findings.\n\n")
 	}
-	if d.More > 0 {
-		fmt.Fprintf(&b, "The report counts %s more that it does not list.\n\n", quantity(int64(d.More), "finding"))
+	for _, text := range d.Unlisted() {
+		fmt.Fprintf(&b, "Not all findings are listed: %s.\n\n", text)
 	}
 	if len(d.Steps) > 0 {
 		fmt.Fprintf(&b, "| tier | status | checked | findings | took | |\n|---|---|--:|--:|--:|---|\n")

@@ -412,6 +412,54 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// TestBound: of very many findings, or of very large ones, as many are rendered as a
+// forge takes, all formats say how many are left out, and what is trouble stays.
+func TestBound(t *testing.T) {
+	text := strings.Repeat(`"`, 400)
+	for name, r := range map[string]*report.Report{"many": drifted(3, 100_000), "large": drifted(3, 1)} {
+		if name == "large" {
+			for i := range 20_000 {
+				r.Findings = append(r.Findings, report.Finding{Tier: report.TierContents, Cause: closure.Missing, Path: fmt.Sprintf("%d%s", i, text), Want: text, Got: text, Detail: text})
+			}
+		}
+		var notices []report.Finding
+		for i := range 30_000 {
+			notices = append(notices, report.Finding{Tier: report.TierLive, Cause: report.UnacceptedEntry, Path: fmt.Sprint(i)})
+		}
+		r.Findings = append(notices, r.Findings...)
+		total := len(r.Findings)
+		d := render.FromReport(r)
+		listed := 0
+		for _, g := range d.Groups {
+			listed += len(g.Items)
+			if g.Tone == render.Note && len(g.Items) > 20 { // which fit in what the rest leaves
+				t.Errorf("%s: %d notices are kept before what is trouble", name, len(g.Items))
+			}
+		}
+		if listed+d.Left != total || listed < 500 || d.Left == 0 || len(d.Groups) < 4 {
+			t.Errorf("%s: %d findings in %d groups, and %d left out, of %d", name, listed, len(d.Groups), d.Left, total)
+		}
+		for format, write := range formats {
+			var b bytes.Buffer
+			if err := write(&b, d); err != nil {
+				t.Fatal(err)
+			}
+			if b.Len() > 17<<20 || !bytes.Contains(b.Bytes(), fmt.Appendf(nil, "%d findings left out here", d.Left)) {
+				t.Errorf("%s, %s: %d bytes, or it does not say what is left out", name, format, b.Len())
+			}
+		}
+	}
+}
+
+// TestUnlistedNotices: notices that a verified report does not list are no trouble.
+func TestUnlistedNotices(t *testing.T) {
+	r := verified(3)
+	r.More = map[report.Class]int{report.Notice: 7}
+	if got := rendered(t, "xml", r); regexp.MustCompile(`<(failure|error) `).Match(got) || !bytes.Contains(got, []byte("7 findings")) {
+		t.Errorf("JUnit shows notices as trouble, or not at all:\n%s", got)
+	}
+}
+
 // TestMore: findings that a report counts and does not list are never forgotten.
 func TestMore(t *testing.T) {
 	r := verified(3)

@@ -113,8 +113,8 @@ func SARIF(w io.Writer, d *Document) error {
 			invocation.Notes = append(invocation.Notes, sarifNotice{level, sarifText{s.Name + " " + s.Status + ": " + s.Why}})
 		}
 	}
-	if d.More > 0 {
-		invocation.Notes = append(invocation.Notes, sarifNotice{"warning", sarifText{"the report counts " + quantity(int64(d.More), "finding") + " more that it does not list"}})
+	for _, text := range d.Unlisted() {
+		invocation.Notes = append(invocation.Notes, sarifNotice{"warning", sarifText{text}})
 	}
 	run.Invocations = []sarifInvocation{invocation}
 	rules := make(map[string]int)
