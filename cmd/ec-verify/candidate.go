@@ -70,6 +70,9 @@ func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) erro
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
+	if err := checkSourceOptions(flags.source); err != nil {
+		return err
+	}
 	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
 		return err
 	}

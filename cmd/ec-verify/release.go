@@ -60,6 +60,9 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 	changed := cmd.Flags().Changed
 	if changed("release") {
 		c.Release.Source = t.source
+		if err := checkSourceOptions(t.source); err != nil {
+			return c, err
+		}
 	}
 	if changed("state-dir") {
 		if c.StateDir, err = filepath.Abs(t.stateDir); err != nil || t.stateDir == "" {
@@ -78,6 +81,22 @@ func (t *trustFlags) load(a *app, cmd *cobra.Command) (config.Config, error) {
 		return c, usageError{err}
 	}
 	return c, nil
+}
+
+// checkSourceOptions looks whether there is each directory that --release names: the
+// cache would answer for one that is mistyped, and nobody be told. Of a directory that
+// the configuration names, doctor says that it is missing.
+func checkSourceOptions(specs []string) error {
+	for _, spec := range specs {
+		src, err := release.NewSource(spec)
+		if err != nil {
+			return usageError{fmt.Errorf("--release: %w", err)}
+		}
+		if dir, ok := src.(*release.DirSource); ok && !isDirectory(dir.Dir()) {
+			return usageError{fmt.Errorf("--release %s: there is no such directory", spec)}
+		}
+	}
+	return nil
 }
 
 // keyPolicy believes the public keys in files.

@@ -228,6 +228,9 @@ func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags
 	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
+	if err := checkSourceOptions(flags.source); err != nil {
+		return err
+	}
 	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
 		return err
 	}

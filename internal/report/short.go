@@ -36,6 +36,9 @@ func (r *Report) Brief() string {
 			}
 		}
 	}
+	if r.Candidate != "" && r.Release != nil {
+		s += ", its boot files left out"
+	}
 	if r.Release != nil && r.Release.Unsigned {
 		s += ", UNSIGNED"
 	}
@@ -102,7 +105,9 @@ func (r *Report) writeChecked(w io.Writer) {
 		fmt.Fprintf(w, "checked   %s\n", strings.Join(done, ", "))
 	}
 	for _, t := range r.Tiers {
-		if t.Why != "" && (t.Asked || r.skipped(t.Name)) && (t.Status != Skipped || r.Release != nil) {
+		// Whoever switches to a candidate has to know what of it was not looked at.
+		about := t.Asked || r.skipped(t.Name) || r.Candidate != "" && t.Name == TierLive
+		if t.Why != "" && about && (t.Status != Skipped || r.Release != nil) {
 			label := string(t.Status)
 			if t.Status == Done {
 				label = "in part"

@@ -141,6 +141,24 @@ func TestDetailOfARunStaysWhole(t *testing.T) {
 	}
 }
 
+// Who reads no more than the short form of a candidate learns that its boot files were
+// not looked at.
+func TestCandidateSaysWhatIsLeftOut(t *testing.T) {
+	r := verified()
+	r.Candidate = string(object("a", "nixos-system"))
+	fail(r, TierLive, Skipped, "its boot files are left out")
+	for i := range r.Tiers {
+		r.Tiers[i].Asked = r.Tiers[i].Asked && r.Tiers[i].Name != TierLive
+	}
+	var b bytes.Buffer
+	if err := r.WriteText(&b, TextOptions{Width: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict() != Verified || !strings.Contains(b.String(), "\nskipped   live: its boot files are left out\n") {
+		t.Errorf("%s", b.String())
+	}
+}
+
 func TestBrief(t *testing.T) {
 	for name, want := range map[string]string{
 		"verified":     "verified: boot-v2026.02.28 (ec-runner-x86_64)",
@@ -152,6 +170,11 @@ func TestBrief(t *testing.T) {
 		if got := reports[name]().Brief(); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+	candidate := verified()
+	candidate.Candidate = string(object("a", "nixos-system"))
+	if got, want := candidate.Brief(), "verified: candidate for boot-v2026.02.28 (ec-runner-x86_64), its boot files left out"; got != want {
+		t.Errorf("a candidate: %q, want %q", got, want)
 	}
 	other := verified()
 	other.Against = "boot-v2026.03.07, boot-v2026.03.01"

@@ -15,7 +15,7 @@ func unaskedCandidate(v *Verifier) string {
 	if v.System == "" {
 		return ""
 	}
-	return "a candidate does not run; what the boot loader has of it is compared once that is written"
+	return "a candidate does not run, and its boot files are left out: they are compared once the boot loader has them"
 }
 
 // asked returns the store path that a candidate was named by, "" for a tag.

@@ -1,14 +1,18 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -28,11 +32,13 @@ type twoSystems struct {
 	v    *Verifier
 	// line is the kernel's command line, as far as a test has one.
 	line string
+	// running is the system that runs.
+	running closure.StorePath
 }
 
 func newTwoSystems(t *testing.T) *twoSystems {
 	t.Helper()
-	m := &twoSystems{machine: newMachine(t)}
+	m := &twoSystems{machine: newMachine(t), running: top}
 	m.write(string(tool), "a tool")
 	m.write(string(nextTop)+"/init", "#!/bin/sh\nnext")
 	m.chmod(string(nextTop)+"/init", 0o555)
@@ -64,8 +70,8 @@ func (m *twoSystems) run(ctx context.Context, booted, next closure.StorePath) *r
 	r.tier(ctx, tiers()[0])
 	r.tier(ctx, tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
 		t.Checked++
-		r.running = top
-		r.judgeLink(ctx, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, top, "")
+		r.running = m.running
+		r.judgeLink(ctx, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, m.running, "")
 		r.judgeLink(ctx, liveLink{name: BootedSystem, cause: report.OtherBoot}, booted, "")
 		r.judgeLink(ctx, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true}, next, "")
 		return nil
@@ -133,6 +139,37 @@ func TestPending(t *testing.T) {
 				t.Errorf("%d paths hashed, want %d", r.Coverage.Hashed, test.hashed)
 			}
 		})
+	}
+}
+
+// Where a third system runs, which nobody accepts, nothing that is shown says that what
+// runs is accepted: text, JSON, journal, nor what the catalog says to its entries.
+func TestPendingBesideAThirdSystem(t *testing.T) {
+	catalog, err := os.ReadFile("../../systemd/ec-verify.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ booted, next closure.StorePath }{{nextTop, nextTop}, {top, nextTop}, {nextTop, top}, {top, top}} {
+		m := newTwoSystems(t)
+		m.running = object("9", "evil")
+		r := m.run(t.Context(), test.booted, test.next)
+		if got := summary(r); r.Verdict() != report.Drifted || !slices.Contains(got, "other-system /run/current-system") {
+			t.Errorf("%s, %q", r.Verdict(), got)
+		}
+		var shown bytes.Buffer
+		m.must(r.WriteText(&shown, report.TextOptions{All: true}))
+		m.must(r.WriteText(&shown, report.TextOptions{All: true, Width: 80}))
+		m.must(r.WriteJSON(&shown))
+		for _, e := range systemd.Ended(systemd.Run{ID: 1}, r) {
+			_, text, _ := strings.Cut(string(catalog), string(e.Event))
+			text, _, _ = strings.Cut(text, "\n-- ")
+			fmt.Fprintln(&shown, e.Message, e.Fields, text)
+		}
+		for _, wrong := range []string{"both are accepted", "other accepted release than the one that runs", "the running system is accepted"} {
+			if text := strings.Join(strings.Fields(strings.ToLower(shown.String())), " "); strings.Contains(text, wrong) {
+				t.Errorf("booted %s, next %s: it says %q", test.booted, test.next, wrong)
+			}
+		}
 	}
 }
 
