@@ -20,9 +20,19 @@ type WritableError struct {
 	Path  string      // the file, link or directory by which they can
 	Owner int         // who it belongs to, -1 where the mode is what lets them
 	Mode  fs.FileMode // its permissions
+	// Link is the first link on the way to Path, "" for none. What it leads to may be
+	// somebody's with good reason, so that it is the link which is to be replaced.
+	Link string
 }
 
 func (e *WritableError) Error() string {
+	if e.Link != "" {
+		what := fmt.Sprintf("others can write to (mode %04o)", unixMode(e.Mode))
+		if e.Owner >= 0 {
+			what = fmt.Sprintf("belongs to user %d, who is neither root nor the user that runs this", e.Owner)
+		}
+		return fmt.Sprintf("the link %s leads to %s, which %s: put what root alone can change in the link's place", e.Link, e.Path, what)
+	}
 	if e.Owner >= 0 {
 		return fmt.Sprintf("%s belongs to user %d, who is neither root nor the user that runs this: have root own it (chown)", e.Path, e.Owner)
 	}
@@ -53,7 +63,13 @@ func CheckOwn(name string, trusted ...int) error {
 		return err
 	}
 	at, todo := "/", strings.Split(path, "/")
-	links := 0
+	links, first := 0, ""
+	by := func(err error) error {
+		if writable := (*WritableError)(nil); errors.As(err, &writable) {
+			writable.Link = first
+		}
+		return err
+	}
 	// The root directory first, then one name after the other.
 	if err := checkNode(at, len(strings.Trim(path, "/")) == 0, trusted); err != nil {
 		return err
@@ -79,7 +95,7 @@ func CheckOwn(name string, trusted ...int) error {
 		if info.Mode()&fs.ModeSymlink == 0 {
 			last := !slices.ContainsFunc(todo, func(s string) bool { return s != "" && s != "." })
 			if err := checkNode(here, last, trusted); err != nil {
-				return err
+				return by(err)
 			}
 			at = here
 			continue
@@ -88,7 +104,10 @@ func CheckOwn(name string, trusted ...int) error {
 			return &fs.PathError{Op: "follow", Path: name, Err: syscall.ELOOP}
 		}
 		if err := checkOwner(here, info, trusted); err != nil {
-			return err
+			return by(err)
+		}
+		if first == "" {
+			first = here
 		}
 		target, err := os.Readlink(here)
 		if err != nil {

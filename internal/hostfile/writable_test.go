@@ -32,7 +32,7 @@ func TestCheckOwn(t *testing.T) {
 		{"further up", false, func(d string) error { return unix.Chmod(d, 0o777) }, "etc/config", " (mode 0777)"},
 		{"behind a link", false, func(d string) error {
 			return errors.Join(os.Mkdir(d+"/other", 0o755), os.Symlink("../etc/config", d+"/other/link"), os.Chmod(d+"/etc/config", 0o664))
-		}, "other/link", "/etc/config (mode 0664)"},
+		}, "other/link", "/etc/config, which others can write to (mode 0664)"},
 		{"a link that others can replace", false, func(d string) error {
 			return errors.Join(os.Mkdir(d+"/other", 0o755), os.Symlink(d+"/etc", d+"/other/link"), os.Chmod(d+"/other", 0o757))
 		}, "other/link/config", "/other (mode 0757)"},
@@ -58,6 +58,17 @@ func TestCheckOwn(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
+	}
+	if root {
+		// A link is named where what it leads to is somebody else's.
+		dir := t.TempDir()
+		if err := errors.Join(os.WriteFile(dir+"/theirs", nil, 0o600), os.Chown(dir+"/theirs", 1000, 0), os.Symlink("theirs", dir+"/link")); err != nil {
+			t.Fatal(err)
+		}
+		err := CheckOwn(dir + "/link")
+		if want := "the link " + dir + "/link leads to " + dir + "/theirs, which belongs to user 1000"; err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 	for _, fine := range []string{"/", "/dev/null", "/proc/self/fd/0", "/proc/self/mountinfo"} {
 		if err := CheckOwn(fine); err != nil {

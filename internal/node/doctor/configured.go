@@ -62,12 +62,30 @@ type examination struct {
 func (e *examination) own(key, name string, trusted ...int) {
 	var writable *hostfile.WritableError
 	if err := hostfile.CheckOwn(name, trusted...); errors.As(err, &writable) {
-		remedy := "chmod go-w " + quoted(writable.Path)
-		if writable.Owner >= 0 {
-			remedy = "chown root " + quoted(writable.Path)
-		}
-		e.problem(key, remedy, "%s", writable)
+		e.problem(key, ownRemedy(key, writable), "%s", writable)
 	}
+}
+
+// ownRemedy says how root alone comes to have what others can write to. What a link
+// leads to stays whose it is.
+func ownRemedy(key string, w *hostfile.WritableError) string {
+	switch target, err := os.Stat(w.Link); {
+	case w.Link != "" && err == nil && target.Mode().IsRegular() && key != "nix.binDir": // a copied program may not find its own
+		return "cp --remove-destination " + quoted(readlink(w.Link)) + " " + quoted(w.Link)
+	case w.Link != "":
+		return "have " + quoted(w.Link) + " lead to where root alone can write"
+	case w.Owner >= 0:
+		return "chown -h root " + quoted(w.Path) // also of a link: itself
+	}
+	return "chmod go-w " + quoted(w.Path)
+}
+
+// readlink returns the file that a link leads to in the end.
+func readlink(name string) string {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		return target
+	}
+	return name
 }
 
 // quoted returns a path as a shell takes it.

@@ -77,6 +77,14 @@ func (s *setUp) write(name, text string, mode os.FileMode) {
 	}
 }
 
+// link makes a link at name to target.
+func (s *setUp) link(target, name string) {
+	s.t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(s.at(name)), 0o755), os.Symlink(s.at(target), s.at(name))); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func newSetUp(t *testing.T) *setUp {
 	s := &setUp{t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	for _, dir := range []string{"state", "metrics", "releases", "flake"} {
@@ -175,6 +183,20 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.write("config.json", "{}", 0o666) }, nil},
 	{"others write a drop-in", "configuration", "config.d/a.json", "chmod go-w", Problem,
 		func(s *setUp) { s.write("config.d/a.json", "{}", 0o666) }, nil},
+	// What it leads to is somebody's with good reason, and is not to be taken from them.
+	{"a drop-in is a link to what others write", "configuration", "config.d/a.json leads to ", "cp --remove-destination ", Problem,
+		func(s *setUp) {
+			s.write("home/a.json", "{}", 0o666)
+			s.link("home/a.json", "config.d/a.json")
+		}, nil},
+	{"a drop-in is a link into a directory that others write", "configuration", "config.d/a.json leads to ", "cp --remove-destination ", Problem,
+		func(s *setUp) {
+			s.write("home/a.json", "{}", 0o644)
+			s.link("home/a.json", "config.d/a.json")
+			if err := os.Chmod(s.at("home"), 0o777); err != nil { //nolint:gosec // as somebody may have it
+				s.t.Fatal(err)
+			}
+		}, nil},
 	{"key file missing", "keys", "there is no", "copy the publisher's public key to", Problem,
 		func(s *setUp) { os.Remove(s.at("key.pub")) }, func(s *setUp) { s.write("key.pub", testKey, 0o644) }},
 	{"key file with another thing", "keys", "no public key in PEM", "in PEM", Problem,
