@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/internal/systemd"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -145,7 +145,7 @@ func TestPending(t *testing.T) {
 // Where a third system runs, which nobody accepts, nothing that is shown says that what
 // runs is accepted: text, JSON, journal, nor what the catalog says to its entries.
 func TestPendingBesideAThirdSystem(t *testing.T) {
-	catalog, err := os.ReadFile("../../systemd/ec-verify.catalog")
+	catalog, err := os.ReadFile("../../../systemd/ec-verify.catalog")
 	if err != nil {
 		t.Fatal(err)
 	}
