@@ -61,109 +61,151 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	private := "/none"
-	if !c.stateless {
-		if private, err = os.MkdirTemp(c.temp, "ec-verify-nix-"); err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(private)
-		if err := os.Mkdir(filepath.Join(private, "tmp"), 0o700); err != nil {
-			return nil, err
-		}
+	private, remove, err := c.privateDir()
+	if err != nil {
+		return nil, err
 	}
-	runCtx := ctx
+	defer remove()
+	limited := ctx
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
-		runCtx, cancel = context.WithTimeoutCause(ctx, c.timeout, ErrTimeout)
+		limited, cancel = context.WithTimeoutCause(ctx, c.timeout, ErrTimeout)
 		defer cancel()
 	}
-
-	stdout := &limitedBuffer{limit: maxStdout}
-	var kept tail
-	stderr := &lineWriter{line: func(line string) {
-		keep, ok := line, true
-		if c.line != nil {
-			keep, ok = c.line(line)
-		}
-		if ok {
-			// A message of the JSON log has several lines.
-			for part := range strings.SplitSeq(keep, "\n") {
-				kept.add(printable(part))
-			}
-		}
-	}}
-	newCommand := func(cloneflags uintptr) *exec.Cmd {
-		cmd := exec.CommandContext(runCtx, filepath.Join(bin, c.program), c.args...)
-		cmd.Dir = private
-		if c.stateless {
-			cmd.Dir = "/"
-		}
-		cmd.Env = environment(bin, private, c.isolated)
-		cmd.Stdin = c.stdin
-		cmd.Stdout = stdout
-		cmd.Stderr = stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Setpgid:    true,
-			Pdeathsig:  syscall.SIGTERM,
-			Cloneflags: cloneflags,
-		}
-		// The group, since Nix has helpers of its own.
-		cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-		cmd.WaitDelay = n.grace
-		return cmd
-	}
+	p := &process{command: c, bin: bin, private: private, grace: n.grace, stdout: limitedBuffer{limit: maxStdout}}
+	p.stderr.line = p.keep
 
 	// Pdeathsig is sent when the thread that started the child ends, not the
 	// process; so the thread is kept until the child has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var cloneflags uintptr
-	if c.isolated {
+	cmd, err := p.start(limited)
+	if errors.Is(err, ErrConfinement) {
+		return nil, err
+	}
+	if err == nil {
+		err = cmd.Wait()
+		if limited.Err() != nil {
+			// What did not end with its parent.
+			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		}
+	}
+	p.stderr.close()
+	return p.result(ctx, limited, err)
+}
+
+// privateDir makes the directory of a run, and returns how to remove it.
+func (c *command) privateDir() (dir string, remove func(), err error) {
+	if c.stateless {
+		return "/none", func() {}, nil
+	}
+	if dir, err = os.MkdirTemp(c.temp, "ec-verify-nix-"); err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	if err := os.Mkdir(filepath.Join(dir, "tmp"), 0o700); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return dir, remove, nil
+}
+
+// process is a command under way, and what it prints.
+type process struct {
+	command
+	bin     string // directory of Nix's programs
+	private string // directory of this run
+	grace   time.Duration
+	stdout  limitedBuffer
+	stderr  lineWriter
+	kept    tail // of standard error, for an error
+}
+
+// keep remembers what an error should say of a line of standard error.
+func (p *process) keep(line string) {
+	if p.line != nil {
+		var ok bool
+		if line, ok = p.line(line); !ok {
+			return
+		}
+	}
+	// A message of the JSON log has several lines.
+	for part := range strings.SplitSeq(line, "\n") {
+		p.kept.add(printable(part))
+	}
+}
+
+// start starts the process: confined, or without a network as far as that is
+// permitted. One that cannot be confined is an [ErrConfinement], and not started.
+func (p *process) start(ctx context.Context) (*exec.Cmd, error) {
+	cloneflags := uintptr(0)
+	if p.isolated {
 		cloneflags = unix.CLONE_NEWNET
 	}
-	cmd := newCommand(cloneflags)
-	if c.confined != nil {
-		started, err := c.confined.apply(cmd)
+	cmd := p.prepare(ctx, cloneflags)
+	if p.confined != nil {
+		started, err := p.confined.apply(cmd)
 		if err != nil {
 			return nil, err
 		}
 		defer started()
 	}
-	err = cmd.Start()
-	if c.confined != nil && err != nil && runCtx.Err() == nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfinement, err)
-	}
-	if c.isolated && err != nil && runCtx.Err() == nil {
+	err := cmd.Start()
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case p.confined != nil:
+		err = fmt.Errorf("%w: %w", ErrConfinement, err)
+	case p.isolated:
 		// Not permitted, here or in this kernel. Settings and a proxy that is
 		// not there keep Nix off the network as well, if less strictly.
-		cmd = newCommand(0)
+		cmd = p.prepare(ctx, 0)
 		err = cmd.Start()
 	}
-	if err == nil {
-		err = cmd.Wait()
-		if runCtx.Err() != nil {
-			// What did not end with its parent.
-			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-		}
+	return cmd, err
+}
+
+// prepare returns the process, which is not started.
+func (p *process) prepare(ctx context.Context, cloneflags uintptr) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, p.program), p.args...)
+	cmd.Dir = p.private
+	if p.stateless {
+		cmd.Dir = "/"
 	}
-	stderr.close()
+	cmd.Env = environment(p.bin, p.private, p.isolated)
+	cmd.Stdin = p.stdin
+	cmd.Stdout = &p.stdout
+	cmd.Stderr = &p.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:    true,
+		Pdeathsig:  syscall.SIGTERM,
+		Cloneflags: cloneflags,
+	}
+	// The group, since Nix has helpers of its own.
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
+	cmd.WaitDelay = p.grace
+	return cmd
+}
+
+// result sorts how the process ended: err is what starting it or waiting for it
+// returned, limited the context of both, and ctx the caller's.
+func (p *process) result(ctx, limited context.Context, err error) ([]byte, error) {
 	switch exit := (*exec.ExitError)(nil); {
 	case err == nil:
-		return stdout.buf.Bytes(), nil
+		return p.stdout.buf.Bytes(), nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: %w", c.program, ctx.Err())
-	case runCtx.Err() != nil:
-		return nil, fmt.Errorf("%s: %w: more than %v", c.program, context.Cause(runCtx), c.timeout)
-	case stdout.over:
-		return nil, fmt.Errorf("%s: %w: %d bytes", c.program, errOutput, stdout.limit)
+		return nil, fmt.Errorf("%s: %w", p.program, ctx.Err())
+	case limited.Err() != nil:
+		return nil, fmt.Errorf("%s: %w: more than %v", p.program, context.Cause(limited), p.timeout)
+	case p.stdout.over:
+		return nil, fmt.Errorf("%s: %w: %d bytes", p.program, errOutput, p.stdout.limit)
 	case errors.As(err, &exit):
-		e := &ExitError{Args: append([]string{c.program}, c.args...), Code: exit.ExitCode(), Stderr: kept.String()}
+		e := &ExitError{Args: append([]string{p.program}, p.args...), Code: exit.ExitCode(), Stderr: p.kept.String()}
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			e.Signal = status.Signal().String()
 		}
 		return nil, e
 	}
-	return nil, fmt.Errorf("%s: %w", c.program, err)
+	return nil, fmt.Errorf("%s: %w", p.program, err)
 }
 
 // environment returns all variables of a run; nothing else is inherited.
