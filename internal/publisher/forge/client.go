@@ -170,59 +170,86 @@ var hints = map[int]string{
 	http.StatusUnprocessableEntity:   "is the tag protected, or the repository empty?",
 }
 
-// send makes one request of several tries and decodes the answer into out,
-// where that is not nil. before, where it is not nil, runs before each try
-// after the first: a try that failed may have been carried out.
-func (c *Client) send(ctx context.Context, what, method, path string, query url.Values, in *body, out any, before func(context.Context) error) error {
+// request is one question to the forge.
+type request struct {
+	what   string // for an error: "create the release boot-v1"
+	method string
+	path   string // below the repository's API
+	query  url.Values
+	body   *body // nil for none
+	answer any   // where the JSON of the answer is decoded to; nil for nowhere
+	// before runs before each try after the first, which may have been carried out.
+	before func(context.Context) error
+}
+
+// send asks r, several times where failing may pass.
+func (c *Client) send(ctx context.Context, r request) error {
 	first := true
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = c.timeouts.Pause, c.timeouts.MaxPause
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		if !first && before != nil {
-			if err := before(ctx); err != nil {
+		if !first && r.before != nil {
+			if err := r.before(ctx); err != nil {
 				return struct{}{}, backoff.Permanent(err)
 			}
 		}
 		first = false
-		return struct{}{}, c.once(ctx, what, method, path, query, in, out)
+		return struct{}{}, c.once(ctx, r)
 	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
-		err = fmt.Errorf("%s: %s: %w", what, c, cause)
+		err = fmt.Errorf("%s: %s: %w", r.what, c, cause)
 	}
 	var permanent *backoff.PermanentError
 	if errors.As(err, &permanent) {
 		err = permanent.Err
 	}
-	var asked *backoff.RetryAfterError
-	if errors.As(err, &asked) {
-		err = &StatusError{What: what, Repo: c.String(), Status: http.StatusTooManyRequests, Hint: "the forge asks to wait " + asked.Duration.String()}
-	}
 	return err
 }
 
-func (c *Client) once(ctx context.Context, what, method, path string, query url.Values, in *body, out any) error {
+// once asks r one time. An error that asking again does not change is permanent.
+func (c *Client) once(ctx context.Context, r request) error {
 	size := int64(0)
-	if in != nil {
-		size = in.size
+	if r.body != nil {
+		size = r.body.size
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer+time.Duration(size/c.timeouts.MinRate)*time.Second, errTrickle)
 	defer cancel()
-	u := *c.api
-	u.Path += path
-	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := c.newRequest(ctx, r)
 	if err != nil {
 		return backoff.Permanent(err)
 	}
-	if in != nil {
-		r, err := in.open()
-		if err != nil {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		err = c.plain(ctx, r.what, err)
+		var local *localError
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || isTLS(err) || errors.As(err, &local) {
 			return backoff.Permanent(err)
 		}
-		defer r.Close()
-		req.Body, req.ContentLength = r, in.size
-		req.Header.Set("Content-Type", in.kind)
-		if in.size > expectFrom && !c.expectNothing {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.read(ctx, r, resp)
+}
+
+// newRequest returns the HTTP request of r.
+func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
+	u := *c.api
+	u.Path += r.path
+	u.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if r.body != nil {
+		if req.Body, err = r.body.open(); err != nil {
+			return nil, err
+		}
+		req.ContentLength = r.body.size
+		req.Header.Set("Content-Type", r.body.kind)
+		if r.body.size > expectFrom && !c.expectNothing {
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
@@ -231,34 +258,29 @@ func (c *Client) once(ctx context.Context, what, method, path string, query url.
 	if c.token != "" {
 		req.Header.Set("Authorization", "token "+c.token)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		err = c.plain(ctx, what, err)
-		var local *localError
-		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || isTLS(err) || errors.As(err, &local) {
-			return backoff.Permanent(err)
-		}
-		return err
-	}
-	defer resp.Body.Close()
+	return req, nil
+}
+
+// read decodes the answer to r.
+func (c *Client) read(ctx context.Context, r request, resp *http.Response) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if resp.StatusCode == http.StatusExpectationFailed {
 		c.expectNothing = true
 	}
 	if resp.StatusCode/100 != 2 {
-		return c.refusal(what, resp, data)
+		return c.refusal(r.what, resp, data)
 	}
 	switch {
 	case err != nil:
-		return c.plain(ctx, what, err)
+		return c.plain(ctx, r.what, err)
 	case len(data) > maxAnswer:
-		return backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", what, c, maxAnswer))
-	case out == nil:
+		return backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", r.what, c, maxAnswer))
+	case r.answer == nil:
 		return nil
 	}
 	c.header = resp.Header
-	if err := json.Unmarshal(data, out); err != nil {
-		return backoff.Permanent(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", what, c))
+	if err := json.Unmarshal(data, r.answer); err != nil {
+		return backoff.Permanent(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", r.what, c))
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ type Asset struct {
 // write; nil where there is none.
 func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	r := new(Release)
-	err := c.send(ctx, "find the release "+tag, http.MethodGet, "/releases/tags/"+url.PathEscape(tag), nil, nil, r, nil)
+	err := c.send(ctx, request{what: "find the release " + tag, method: http.MethodGet, path: "/releases/tags/" + url.PathEscape(tag), answer: r})
 	switch {
 	case err == nil && r.Tag == tag:
 		return r, nil
@@ -50,7 +50,7 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	for page := 1; page <= maxPages; page++ {
 		var list []Release
 		query := url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(pageSize)}}
-		if err := c.send(ctx, "list the releases", http.MethodGet, "/releases", query, nil, &list, nil); err != nil {
+		if err := c.send(ctx, request{what: "list the releases", method: http.MethodGet, path: "/releases", query: query, answer: &list}); err != nil {
 			return nil, err
 		}
 		for i := range list {
@@ -75,7 +75,7 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 		return nil, err
 	}
 	r := new(Release)
-	err = c.send(ctx, "create the release "+tag, http.MethodPost, "/releases", nil, in, r, nil)
+	err = c.send(ctx, request{what: "create the release " + tag, method: http.MethodPost, path: "/releases", body: in, answer: r})
 	if isStatus(err, http.StatusConflict) || err != nil && ctx.Err() == nil {
 		// It is there after all: a try that failed was carried out, or somebody
 		// else was quicker.
@@ -105,7 +105,7 @@ func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*R
 		return nil, err
 	}
 	r := new(Release)
-	err = c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d", id), nil, in, r, nil)
+	err = c.send(ctx, request{what: what, method: http.MethodPatch, path: fmt.Sprintf("/releases/%d", id), body: in, answer: r})
 	var refused *StatusError
 	if errors.As(err, &refused) && refused.Status == http.StatusInternalServerError && refused.Message == "" && !to.Draft {
 		// What a forge answers where it cannot make the tag, without saying so.
@@ -123,20 +123,20 @@ func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*R
 // isDraft reports whether the release id is one now.
 func (c *Client) isDraft(ctx context.Context, id int64) (bool, error) {
 	r := new(Release)
-	err := c.send(ctx, "look at the release", http.MethodGet, fmt.Sprintf("/releases/%d", id), nil, nil, r, nil)
+	err := c.send(ctx, request{what: "look at the release", method: http.MethodGet, path: fmt.Sprintf("/releases/%d", id), answer: r})
 	return r.Draft, err
 }
 
 // assets returns those of a release.
 func (c *Client) assets(ctx context.Context, id int64) ([]Asset, error) {
 	var list []Asset
-	err := c.send(ctx, "list the assets", http.MethodGet, fmt.Sprintf("/releases/%d/assets", id), nil, nil, &list, nil)
+	err := c.send(ctx, request{what: "list the assets", method: http.MethodGet, path: fmt.Sprintf("/releases/%d/assets", id), answer: &list})
 	return list, err
 }
 
 // remove deletes one asset. One that is gone is deleted.
 func (c *Client) remove(ctx context.Context, id int64, a Asset) error {
-	err := c.send(ctx, "delete the asset "+a.Name, http.MethodDelete, fmt.Sprintf("/releases/%d/assets/%d", id, a.ID), nil, nil, nil, nil)
+	err := c.send(ctx, request{what: "delete the asset " + a.Name, method: http.MethodDelete, path: fmt.Sprintf("/releases/%d/assets/%d", id, a.ID)})
 	if isStatus(err, http.StatusNotFound) {
 		return nil
 	}
@@ -151,7 +151,7 @@ func (c *Client) rename(ctx context.Context, id int64, a Asset, name string) err
 		return err
 	}
 	var renamed Asset
-	if err := c.send(ctx, what, http.MethodPatch, fmt.Sprintf("/releases/%d/assets/%d", id, a.ID), nil, in, &renamed, nil); err != nil {
+	if err := c.send(ctx, request{what: what, method: http.MethodPatch, path: fmt.Sprintf("/releases/%d/assets/%d", id, a.ID), body: in, answer: &renamed}); err != nil {
 		return err
 	}
 	if renamed.Name != name {

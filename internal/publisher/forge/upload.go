@@ -99,9 +99,11 @@ func (c *Client) attach(ctx context.Context, id int64, f File, n int64, old []As
 		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, n), bytes.NewReader(closing))
 		return &multipartBody{sent}, nil
 	}
-	err = c.send(ctx, what, http.MethodPost, fmt.Sprintf("/releases/%d/assets", id), url.Values{"name": {f.Name}}, in, &a, func(ctx context.Context) error {
+	err = c.send(ctx, request{
+		what: what, method: http.MethodPost, path: fmt.Sprintf("/releases/%d/assets", id), query: url.Values{"name": {f.Name}},
+		body: in, answer: &a,
 		// The forge may have taken it, and would keep both.
-		return c.removeNamed(ctx, id, f.Name, old)
+		before: func(ctx context.Context) error { return c.removeNamed(ctx, id, f.Name, old) },
 	})
 	if err != nil {
 		return a, digest, c.explained(err, f.Name)
