@@ -218,53 +218,19 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 	start := 33 + int(record[32])
 	start += start % 2 // padded to an even offset
+	n.name = plainISOName(n.name)
 	if f.skip < 0 || start+f.skip > len(record) {
-		n.name = plainISOName(n.name)
 		return nil
 	}
-	var name, target strings.Builder
-	var named, linked, targetGoesOn bool
-	use := record[start+f.skip:]
+	var e isoExtensions
+	area := record[start+f.skip:]
 	for areas := 0; ; areas++ {
 		if areas > 64 {
 			return malformed("too many continued entries in an ISO image")
 		}
-		var next extent
-		for len(use) >= 4 {
-			sig, length := string(use[:2]), int(use[2])
-			if length < 4 || length > len(use) {
-				break // padding
-			}
-			e := use[4:length]
-			switch {
-			case sig == "CE" && len(e) >= 24:
-				next = extent{int64(le.Uint32(e))*sector + int64(le.Uint32(e[8:])), int64(le.Uint32(e[16:]))}
-			case sig == "NM" && len(e) >= 1:
-				if e[0]&^1 != 0 { // Linux takes the name without Rock Ridge then
-					return unsupported("a Rock Ridge name with flags %#x", e[0])
-				}
-				named = true
-				name.Write(e[1:])
-			case sig == "PX" && len(e) >= 32:
-				mode := le.Uint32(e)
-				n.m.Mode, n.m.UID, n.m.GID = mode&0o7777, le.Uint32(e[16:]), le.Uint32(e[24:])
-				if t := typeOf(mode); t != n.m.Type && (t == nar.Directory) == n.isDir {
-					n.m.Type = t
-				}
-			case sig == "SL" && len(e) >= 1:
-				linked = true
-				if err := appendTarget(&target, e[1:], &targetGoesOn); err != nil {
-					return err
-				}
-			case sig == "RE":
-				n.hidden = true
-			case sig == "CL", sig == "ZF":
-				return unsupported("an ISO image with moved directories or compressed files (%s)", sig)
-			}
-			use = use[length:]
-			if sig == "ST" {
-				break
-			}
+		next, err := e.read(n, area)
+		if err != nil {
+			return err
 		}
 		if next.size == 0 {
 			break
@@ -272,19 +238,68 @@ func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 		if next.size > maxSystem || next.off < isoStart || next.off > f.size-next.size {
 			return malformed("a continued entry lies outside an ISO image")
 		}
-		use = make([]byte, next.size)
-		if err := readAt(f.r, use, next.off); err != nil {
+		area = make([]byte, next.size)
+		if err := readAt(f.r, area, next.off); err != nil {
 			return err
 		}
 	}
-	n.name = plainISOName(n.name)
-	if named {
-		n.name = name.String()
+	if e.named {
+		n.name = e.name.String()
 	}
-	if linked && n.m.Type == nar.Symlink {
-		n.m.Target, n.m.Size = target.String(), 0
+	if e.linked && n.m.Type == nar.Symlink {
+		n.m.Target, n.m.Size = e.target.String(), 0
 	}
 	return nil
+}
+
+// isoExtensions is what the system use areas of one directory record add up to: a
+// name or a target can be continued from one area to the next.
+type isoExtensions struct {
+	name, target strings.Builder
+	named        bool
+	linked       bool
+	targetGoesOn bool
+}
+
+// read applies the entries of one area to n, and returns the area that continues it;
+// its size is 0 where none does.
+func (x *isoExtensions) read(n *isoNode, area []byte) (next extent, err error) {
+	for len(area) >= 4 {
+		sig, length := string(area[:2]), int(area[2])
+		if length < 4 || length > len(area) {
+			return next, nil // padding
+		}
+		e := area[4:length]
+		switch {
+		case sig == "CE" && len(e) >= 24:
+			next = extent{int64(le.Uint32(e))*sector + int64(le.Uint32(e[8:])), int64(le.Uint32(e[16:]))}
+		case sig == "NM" && len(e) >= 1:
+			if e[0]&^1 != 0 { // Linux takes the name without Rock Ridge then
+				return next, unsupported("a Rock Ridge name with flags %#x", e[0])
+			}
+			x.named = true
+			x.name.Write(e[1:])
+		case sig == "PX" && len(e) >= 32:
+			mode := le.Uint32(e)
+			n.m.Mode, n.m.UID, n.m.GID = mode&0o7777, le.Uint32(e[16:]), le.Uint32(e[24:])
+			if t := typeOf(mode); t != n.m.Type && (t == nar.Directory) == n.isDir {
+				n.m.Type = t
+			}
+		case sig == "SL" && len(e) >= 1:
+			x.linked = true
+			if err := appendTarget(&x.target, e[1:], &x.targetGoesOn); err != nil {
+				return next, err
+			}
+		case sig == "RE":
+			n.hidden = true
+		case sig == "CL", sig == "ZF":
+			return next, unsupported("an ISO image with moved directories or compressed files (%s)", sig)
+		case sig == "ST":
+			return next, nil
+		}
+		area = area[length:]
+	}
+	return next, nil
 }
 
 // appendTarget adds the components of a link's target: flag, length, text.

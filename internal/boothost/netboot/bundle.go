@@ -82,20 +82,11 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 			continue
 		}
 		name := strings.TrimPrefix(h.Name, "./")
-		limit, known := memberLimits[name]
-		switch {
-		case !known:
-			return nil, badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
-		case isSparse(h):
-			return nil, badBundle("its member %s has holes, of which a small archive can have terabytes", name)
-		case h.Typeflag != tar.TypeReg:
-			return nil, badBundle("its member %s is not a regular file", name)
-		case seen[name]:
+		if err := checkMember(h, name); err != nil {
+			return nil, err
+		}
+		if seen[name] {
 			return nil, badBundle("it has %s twice", name)
-		case h.Size > limit:
-			return nil, badBundle("its member %s has %d bytes; at most %d are allowed", name, h.Size, limit)
-		case h.Size == 0:
-			return nil, badBundle("its member %s is empty", name)
 		}
 		seen[name] = true
 		if name == ScriptName {
@@ -117,6 +108,24 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 		}
 	}
 	return script, nil
+}
+
+// checkMember refuses a member that no bundle has.
+func checkMember(h *tar.Header, name string) error {
+	limit, known := memberLimits[name]
+	switch {
+	case !known:
+		return badBundle("it has a member %q; want kernel, initrd and netboot.ipxe, and nothing else", clip(h.Name))
+	case isSparse(h):
+		return badBundle("its member %s has holes, of which a small archive can have terabytes", name)
+	case h.Typeflag != tar.TypeReg:
+		return badBundle("its member %s is not a regular file", name)
+	case h.Size > limit:
+		return badBundle("its member %s has %d bytes; at most %d are allowed", name, h.Size, limit)
+	case h.Size == 0:
+		return badBundle("its member %s is empty", name)
+	}
+	return nil
 }
 
 // isSparse reports whether a member leaves out the holes of its file, as GNU tar
