@@ -113,7 +113,7 @@ func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) erro
 	r := v.Verify(ctx, progress)
 	stop()
 	look := keeper{asked: standing.Asked{Candidate: true}}
-	look.judge(before, r)
+	look.judge(before, 0, r, nil)
 	if err := a.render(r, flags.text); err != nil {
 		return err
 	}
@@ -169,10 +169,7 @@ func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (
 		return before, done
 	}
 	v.Ledger = recalled{l}
-	if told, err := l.Standing(ctx); err == nil {
-		// One that can't be read is unknown.
-		before, _ = standing.Decode(told)
-	}
+	before, _ = recall(ctx, ledgerDir(c.StateDir), l, nil)
 	return before, func() { l.Close() }
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // registerJournal adds the flag that says when the journal is written to.
@@ -125,19 +127,48 @@ func (l startedLedger) Begin(ctx context.Context, tool string) (verify.Recorder,
 	return r, err
 }
 
-// settle has r say what standing the run leaves, where the ledger did not.
+// settle has r say what standing the run leaves, where the ledger did not, and keeps it
+// beside the ledger.
 func (e *events) settle(ctx context.Context, r *report.Report) {
+	if newLedger(e.config) == nil {
+		e.stand.judge(standing.Standing{}, 0, r, nil)
+		return
+	}
 	if r.Standing == nil {
-		e.stand.judge(e.before(ctx), r)
+		e.stand.judge(e.before(ctx), e.run.ID, r, comparedWith(r))
+	}
+	if e.stand.lost != "" {
+		fmt.Fprintf(e.app.stderr, "ec-verify: what earlier runs found of this machine is lost, with %s; until a run of everything that the policy asks for verifies it, its standing is inconclusive\n", report.Escape(e.stand.lost))
+	}
+	if r.Standing.Look != "" {
+		return
+	}
+	if err := e.stand.keep(ledgerDir(e.config.StateDir)); err != nil {
+		e.log.Warn().Err(err).Msg("the machine's standing is not kept beside the ledger")
 	}
 }
 
-// before returns the standing that the ledger has.
-func (e *events) before(ctx context.Context) standing.Standing {
-	if e.readLedger(ctx); e.known == nil {
-		return standing.Standing{}
+// comparedWith returns nil for no release.
+func comparedWith(r *report.Report) *standing.Release {
+	if r.Release == nil {
+		return nil
 	}
-	return e.known.standing
+	digest, err := hex.DecodeString(r.Release.Manifest)
+	if err != nil || len(digest) != len(nar.Hash{}) {
+		return nil
+	}
+	return releaseOf(ledger.Manifest{Tag: r.Release.Tag, SHA256: nar.Hash(digest)})
+}
+
+// before returns the standing that is kept.
+func (e *events) before(ctx context.Context) (s standing.Standing) {
+	dir := ledgerDir(e.config.StateDir)
+	l, err := ledger.OpenReadOnly(ctx, dir, ledger.Options{})
+	if err == nil {
+		defer l.Close()
+	}
+	s, e.stand.lost = recall(ctx, dir, l, err)
+	return s
 }
 
 // end tells how the run that made r ended, and reports whether whoever reads the

@@ -62,6 +62,7 @@ func tierMetrics(t statusTier) metrics.Tier {
 func (e *events) fail(ctx context.Context, err error, dryRun bool) error {
 	if !dryRun && e.stand.asked.Look() == "" {
 		now := time.Now()
+		e.readLedger(ctx)
 		e.stand.now = standing.Without(e.before(ctx), now)
 		e.writeMetrics(&report.Report{Started: now, Finished: now, Tool: toolVersion(), Against: e.run.Against})
 	}

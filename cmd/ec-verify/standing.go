@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"every.channel/ec-verify/internal/node/config"
@@ -76,39 +80,67 @@ type keeper struct {
 	owed  func(report.TierName) bool
 	// now is what the run left; before it ended, the zero Standing.
 	now standing.Standing
+	// lost is the file that had the standing before the run, where it is lost.
+	lost string
 }
 
 // after sets what the run that made r, with the number id and the end end, leaves of
 // what l has, says so in r, and returns the text for the ledger, "" for a look.
 func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *report.Report, end ledger.End) (string, error) {
-	told, err := l.Standing(ctx)
-	if err != nil {
-		return "", err
-	}
-	before, err := standing.Decode(told)
-	if err != nil {
-		return "", err
-	}
-	if k.judge(before, r); r.Standing.Look != "" {
+	before, lost := recall(ctx, filepath.Dir(l.File()), l, nil)
+	k.lost = lost
+	if k.judge(before, id, r, releaseOf(end.Manifest)); r.Standing.Look != "" {
 		return "", nil
-	}
-	k.now.Run = &standing.Run{
-		ID: id, Started: r.Started.UTC().Truncate(time.Millisecond), Finished: r.Finished.UTC().Truncate(time.Millisecond),
-		Verdict: r.Verdict(), Release: releaseOf(end.Manifest), Configuration: r.Configuration,
-		Findings: r.Counts(), Unsafe: end.Unsafe, Tool: r.Tool,
-	}
-	if rel := r.Release; rel != nil {
-		k.now.Run.BestBefore, k.now.Run.RefusedAfter, k.now.Run.KeyNotAfter = rel.BestBefore, rel.RefusedAfter, rel.KeyNotAfter
 	}
 	return k.now.Encode()
 }
 
-// judge sets what the run that made r leaves of before, and says so in r.
-func (k *keeper) judge(before standing.Standing, r *report.Report) {
+// judge sets what the run that made r, with the number id, leaves of before, and says so
+// in r. of is what it compared with.
+func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of *standing.Release) {
 	look := standing.Look(k.asked, r)
 	k.now = before
 	if look == "" {
 		k.now = standing.Next(before, r, k.owed)
+		k.now.Run = &standing.Run{
+			ID: id, Started: r.Started.UTC().Truncate(time.Millisecond), Finished: r.Finished.UTC().Truncate(time.Millisecond),
+			Verdict: r.Verdict(), Release: of, Configuration: r.Configuration,
+			Findings: r.Counts(), Unsafe: strings.Join(r.Unsafe, ", "), Tool: r.Tool,
+		}
+		if rel := r.Release; rel != nil {
+			k.now.Run.BestBefore, k.now.Run.RefusedAfter, k.now.Run.KeyNotAfter = rel.BestBefore, rel.RefusedAfter, rel.KeyNotAfter
+		}
 	}
 	r.Standing = &report.Standing{Look: look, Verdict: k.now.Verdict, Since: k.now.Since}
+}
+
+// keep writes the standing that a run of the policy left beside the ledger in dir,
+// whether or not the ledger could be written.
+func (k *keeper) keep(dir string) error {
+	told, err := k.now.Encode()
+	if err != nil {
+		return err
+	}
+	return ledger.KeepStanding(dir, told)
+}
+
+// recall returns the standing that is kept in the directory dir: by the ledger l, which
+// is nil where it could not be opened because of unread, and beside it. lost says where
+// it would be if it is lost; see [standing.Recall].
+func recall(ctx context.Context, dir string, l *ledger.Ledger, unread error) (s standing.Standing, lost string) {
+	in := standing.Copy{File: filepath.Join(dir, ledger.FileName)}
+	if l != nil {
+		in.Told, unread = l.Standing(ctx)
+	}
+	in.Damaged = unread != nil && !errors.Is(unread, fs.ErrNotExist) && !errors.Is(unread, fs.ErrPermission)
+	beside := standing.Copy{File: filepath.Join(dir, ledger.StandingName)}
+	var err error
+	beside.Told, err = ledger.KeptStanding(dir)
+	beside.Damaged = err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)
+	copies := []standing.Copy{in, beside}
+	// Since an earlier ledger had to be set aside, none may have been written anew.
+	if aside, err := ledger.SetAside(dir); err == nil && len(aside) > 0 {
+		copies = append(copies, standing.Copy{File: aside[len(aside)-1], Damaged: true})
+	}
+	return standing.Recall(copies, time.Now())
 }

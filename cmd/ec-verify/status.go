@@ -134,7 +134,8 @@ type status struct {
 	SetAside []string       `json:"setAside"`
 	statusMachine
 
-	standing standing.Standing
+	// lost is the file that had the standing, where no run ended since it is lost.
+	lost string
 	// ended is when the last run ended, of the policy or not; zero for none.
 	ended time.Time
 }
@@ -249,14 +250,9 @@ func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 			break
 		}
 	}
-	told, err := l.Standing(ctx)
-	if err != nil {
-		return err
-	}
-	if s.standing, err = standing.Decode(told); err != nil {
-		return fmt.Errorf("the standing in ledger %s: %w", l.File(), err)
-	}
-	if st := s.standing; st.Run != nil {
+	st, lost := recall(ctx, filepath.Dir(l.File()), l, nil)
+	s.lost = lost
+	if st.Run != nil {
 		s.LastRun = st.Run
 		s.Standing = &statusStanding{st.Verdict, st.Since, st.Findings, st.More}
 	}

@@ -19,7 +19,7 @@ const defaultMaxAge = 26 * time.Hour
 // where there was one since of which only that is known that it ended otherwise.
 func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
 	if s.Standing == nil {
-		return report.Unsettled, "inconclusive: no run of the policy has ended"
+		return report.Unsettled, "inconclusive: " + s.unknown()
 	}
 	verdict := s.Standing.Verdict
 	var but []string

@@ -89,11 +89,19 @@ func shortened(path string, width int) string {
 	return string(runes[:width-1]) + "…"
 }
 
+// unknown says why there is no standing.
+func (s *status) unknown() string {
+	if s.lost != "" {
+		return fmt.Sprintf("what earlier runs found is lost, with %s", report.Escape(s.lost))
+	}
+	return "no run of the policy has ended"
+}
+
 // headline returns the standing in one line.
 func (s *status) headline() string {
 	r := s.LastRun
 	if r == nil {
-		return "no verdict yet: no run of the policy has ended"
+		return "no verdict yet: " + s.unknown()
 	}
 	line := fmt.Sprintf("%s %s", s.Standing.Verdict, s.ago(r.Finished))
 	if s.Standing.Verdict != r.Verdict || s.Standing.Since.Before(r.Finished) {

@@ -124,6 +124,9 @@ const (
 	// LedgerDamaged: what earlier runs verified is lost, since the ledger was
 	// damaged; it was set aside.
 	LedgerDamaged Cause = "ledger-damaged"
+	// StandingLost: what earlier runs found can't be read any more. It is in the
+	// machine's standing only, and in no report.
+	StandingLost Cause = "standing-lost"
 	// CheckSkipped: a check was left out because the operator said so.
 	CheckSkipped Cause = "check-skipped"
 	// Interrupted: the run was ended before it was done.
@@ -296,6 +299,7 @@ var causes = map[Cause]cause{
 	TempUnusable:                   {Inconclusive, "the temporary directory is full or can't be written to", "Make room in it, or name another one with TMPDIR; the Nix database, of which a copy is put there, was not read."},
 	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict stands by itself."},
 	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
+	StandingLost:                   {Inconclusive, "what earlier runs found is lost", "Look for what damages the disk, then verify everything that the policy asks for, rebuilds too."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
 	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
 	UnreproducibleListed:           {Notice, "a rebuild gives different bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},

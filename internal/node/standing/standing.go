@@ -102,7 +102,8 @@ var verdictOf = map[report.Class]report.Verdict{
 // has found something else to differ there: that is what the tier has now. A release
 // stays untrusted until one is trusted. What could not be checked stays only until the
 // next run, and what a tier found that the policy asks for no more, as owed says, is
-// forgotten.
+// forgotten. A standing that is lost stays so until a run of everything that the policy
+// asks for verifies the machine.
 func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
 	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
 	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}
@@ -115,6 +116,13 @@ func Next(before Standing, r *report.Report, owed func(report.TierName) bool) St
 		}
 	}
 	for _, f := range before.Findings {
+		if f.Cause == report.StandingLost {
+			// It may have been of any tier.
+			if !whole(r, owed) {
+				found = append(found, f)
+			}
+			continue
+		}
 		if f.Class == report.Inconclusive || !owed(f.Tier) || slices.ContainsFunc(found, f.same) {
 			continue
 		}
@@ -162,7 +170,7 @@ func findings(r *report.Report) []Finding {
 		if f.Class() == report.Notice {
 			continue
 		}
-		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: strings.ToValidUTF8(f.Path[:min(len(f.Path), maxPath)], "�")}
+		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: clipped(f.Path)}
 		switch {
 		case f.ConsequenceOf != "":
 			follow = append(follow, one)
@@ -176,6 +184,10 @@ func findings(r *report.Report) []Finding {
 	return out
 }
 
+func clipped(path string) string {
+	return strings.ToValidUTF8(path[:min(len(path), maxPath)], "�")
+}
+
 func (f Finding) same(other Finding) bool {
 	return f.Tier == other.Tier && f.Cause == other.Cause && f.Path == other.Path
 }
@@ -184,6 +196,14 @@ func (f Finding) same(other Finding) bool {
 func done(r *report.Report, tier report.TierName) bool {
 	return slices.ContainsFunc(r.Tiers, func(t report.Tier) bool {
 		return t.Name == tier && t.Asked && t.Status == report.Done
+	})
+}
+
+// whole reports whether r verified the machine and left out nothing that the policy
+// asks for in some run.
+func whole(r *report.Report, owed func(report.TierName) bool) bool {
+	return r.Verdict() == report.Verified && !slices.ContainsFunc(r.Tiers, func(t report.Tier) bool {
+		return t.Asked && t.Status != report.Done || !t.Asked && t.Name == report.TierRebuild && owed(t.Name)
 	})
 }
 

@@ -113,3 +113,74 @@ func TestLedger(t *testing.T) {
 		t.Errorf("where nothing is and can't be: %+v, %s", a, a.stderr)
 	}
 }
+
+// TestStandingOutlivesLedger: what the policy's runs found stays when the ledger is
+// damaged, and what can't be read any more is never taken for verified.
+func TestStandingOutlivesLedger(t *testing.T) {
+	t.Parallel()
+	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}, "rebuild": {"choice": "sample", "share": 3}`)
+	m.Run("mkdir", "-p", metricsDir)
+	m.write("/etc/systemd/system/ec-verify.service.d/zz.conf", "[Service]\nReadWritePaths=-"+metricsDir+"\nExecStart=\nExecStart="+program+" --offline --rebuild none\n")
+	m.Run("systemctl", "daemon-reload")
+	const profile = "/nix/var/nix/profiles/system"
+	set := func(system string) { m.Run("nix-env", "-p", profile, "--set", m.Runner().Systems[system].Toplevel) }
+	damage := func() {
+		m.Run("sh", "-euc", `dd if=/dev/urandom of=`+ledgerFile+` bs=4k seek=1 count=4 conv=notrunc status=none`)
+	}
+	set("testhost-other")
+	m.runUnit()
+	before := m.status()
+	if before.Standing == nil || before.Standing.Verdict != "drifted" {
+		t.Fatalf("%+v", before.Standing)
+	}
+	expectStanding := func(when, verdict string, causes ...string) {
+		t.Helper()
+		s := m.status().Standing
+		var got []string
+		if s != nil {
+			for _, f := range s.Findings {
+				got = append(got, f.Cause)
+			}
+		}
+		if s == nil || s.Verdict != verdict || !slices.Equal(got, causes) {
+			t.Errorf("%s: %+v", when, s)
+		}
+		expectVerdict(t, m.metrics(), verdict)
+	}
+	// A look is the first to see the damage, and the unit does not come to the tier.
+	damage()
+	if a := m.report(program, "--output", "json", "--unsafe-skip", "live"); !a.has("ledger-damaged") || a.Standing.Verdict != "drifted" {
+		t.Errorf("%+v, %+v", a.Standing, a.Findings)
+	}
+	expectStanding("after a look", "drifted", "other-profile")
+	if s := m.status(); s.Standing.Since != before.Standing.Since {
+		t.Errorf("drifted since %s, want %s", s.Standing.Since, before.Standing.Since)
+	}
+	if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 1 {
+		t.Errorf("status --check: exit %d: %s", code, out)
+	}
+	m.runUnit()
+	expectStanding("after the unit", "drifted", "other-profile")
+	if s := m.status(); s.Standing.Since != before.Standing.Since {
+		t.Errorf("drifted since %s, want %s", s.Standing.Since, before.Standing.Since)
+	}
+	// Both are damaged.
+	set("testhost")
+	damage()
+	m.Run("sh", "-euc", `echo >>`+stateDir+`/ledger/standing.json`)
+	m.report(program, "--output", "json", "--unsafe-skip", "live")
+	if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 4 || !strings.Contains(out, "what earlier runs found is lost, with "+stateDir+"/ledger/standing.json") {
+		t.Errorf("status --check: exit %d: %s", code, out)
+	}
+	result, entries := m.runUnit()
+	if result != "success 0" || !slices.ContainsFunc(entries, func(e journalEntry) bool {
+		return strings.Contains(e["MESSAGE"], "what earlier runs found of this machine is lost")
+	}) {
+		t.Errorf("the unit ended with %s: %v", result, entries)
+	}
+	expectStanding("that is lost, after a run without rebuilds", "inconclusive", "standing-lost")
+	if a := m.report(program, "--output", "json"); a.Standing.Look != "" || a.Standing.Verdict != "verified" {
+		t.Errorf("%+v, %+v", a.Standing, a.Findings)
+	}
+	expectStanding("after a run of everything", "verified")
+}

@@ -1,0 +1,40 @@
+package standing
+
+import (
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Copy is one of the places where a standing is kept.
+type Copy struct {
+	File string
+	Told string // what [Standing.Encode] wrote, "" for nothing
+	// Damaged says that something may have been there that can't be read any more.
+	Damaged bool
+}
+
+// Recall returns the standing that is kept in copies: the one that the latest run
+// left, of the first copy that has it. Where none can be read and one is damaged the
+// standing is lost, which is not that of a machine of which nothing was known: file says
+// where it would have been, "" where it is not lost. now is when that is seen.
+func Recall(copies []Copy, now time.Time) (s Standing, file string) {
+	for _, c := range copies {
+		kept, err := Decode(c.Told)
+		switch {
+		case c.Damaged || err != nil:
+			if file == "" {
+				file = c.File
+			}
+		case kept.Run != nil && (s.Run == nil || kept.Run.Finished.After(s.Run.Finished)):
+			s = kept
+		}
+	}
+	if s.Run != nil || file == "" {
+		return s, ""
+	}
+	at := now.UTC().Truncate(time.Millisecond)
+	return Standing{Verdict: report.Unsettled, Since: at, Findings: []Finding{{
+		Class: report.Inconclusive, Cause: report.StandingLost, Tier: report.TierContents, Path: clipped(file), Since: at,
+	}}}, file
+}
