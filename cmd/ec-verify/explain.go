@@ -15,6 +15,7 @@ import (
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/explain"
 	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -33,6 +34,7 @@ type explainFlags struct {
 	storeRoot     string
 	from          string
 	report        string
+	rebuild       bool
 	with          string
 }
 
@@ -47,25 +49,28 @@ finding in the JSON report that --report names, counted from 1.
 
 The release says what each file should be. Bytes are compared where an
 original is at hand: --from names the root of another system or store, such as
-a mounted medium, or what "nix build --eval-store auto --store DIR" has built. It
-is believed as far as its NAR hash is the release's. Texts are compared by line,
-ELF files by section and symbol, archives and images by member, headers by field;
-of anything else the bytes about the first difference are shown. What looks like
-one of the usual causes of builds that differ is named: a date, a host name, a
-build directory, a number of cores, an order, a random id. Whoever altered a
-file can have made it look so.
+a mounted medium, or what "nix build --eval-store auto --store DIR" has built;
+--rebuild builds the path afresh here, as the tier rebuild does, in a scratch store
+that is removed again. Either is believed as far as its NAR hash is the release's.
+Where the path is the release's and the original is not, such as a rebuild that
+comes out otherwise, the answer is about what differs in that. Texts are compared
+by line, ELF files by section and symbol, archives and images by member, headers by
+field; of anything else the bytes about the first difference are shown. What looks
+like one of the usual causes of builds that differ is named: a date, a host name, a
+build directory, a number of cores, an order, a random id. Whoever altered a file
+can have made it look so.
 
 It also says why the path is in the system, by the shortest chain of
 references, which derivation makes it, and which locked input of the flake
 that takes.
 
-Nothing is changed or remembered, and no file of the examined store is
-executed.
+Nothing is changed or remembered, and no file of the examined store is executed,
+but for what --rebuild builds with, which is verified first.
 
 Exit codes: 0 where the path is the release's, 1 where it differs, 3 where the
 release is not trusted, 4 where it could not be told.`,
 		Example: `  ec-verify explain /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1 --from /mnt
-  ec-verify explain /run/current-system/sw/bin/bash
+  ec-verify explain /run/current-system/sw/bin/bash --rebuild
   ec-verify explain 1 --report report.json --from /mnt --with diffoscope`,
 		Args: argCount(1, 1, "one path, or the number of a finding"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd, args[0], flags) },
@@ -76,6 +81,7 @@ release is not trusted, 4 where it could not be told.`,
 	f.StringVar(&flags.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&flags.storeRoot, "store-root", "", "the path is on the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&flags.from, "from", "", "take the original from the store below the root `DIR`")
+	f.BoolVar(&flags.rebuild, "rebuild", false, "build the path afresh, in a scratch store, and compare with that")
 	f.StringVar(&flags.report, "report", "", "FINDING is one of the JSON report in `FILE`")
 	f.StringVar(&flags.with, "with", "", "have files compared by `PROGRAM` as well: diffoscope")
 	complete(cmd, "with", "diffoscope")
@@ -103,6 +109,9 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	what, err := flags.asked(arg, &c)
 	if err != nil {
 		return err
+	}
+	if flags.rebuild && flags.from != "" {
+		return usageError{errors.New("--rebuild and --from each give an original: want one of them")}
 	}
 	var diffoscope *explain.Diffoscope
 	if flags.with != "" {
@@ -144,15 +153,24 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, store, what.tag, path); err != nil {
 		return err
 	}
-	e, err := x.Explain(ctx, path, file)
-	if err != nil {
-		return err
-	}
-	out := &explained{Explanation: e, finding: what.finding, tag: string(x.Release.Tag()), configuration: x.Configuration, from: flags.from}
-	if diffoscope != nil {
-		if err := out.handOver(ctx, diffoscope, x); err != nil {
+	out := &explained{finding: what.finding, tag: string(x.Release.Tag()), configuration: x.Configuration, from: flags.from}
+	show := func(ctx context.Context) error {
+		if out.Explanation, err = x.Explain(ctx, path, file); err != nil {
 			return err
 		}
+		if diffoscope != nil {
+			return out.handOver(ctx, diffoscope, x)
+		}
+		return nil
+	}
+	if flags.rebuild {
+		out.from = "a rebuild"
+		err = a.rebuilt(ctx, c, x, path, show)
+	} else {
+		err = show(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if a.output == "json" {
 		err = a.printJSON(newExplanationJSON(out))
@@ -162,13 +180,52 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if err != nil {
 		return err
 	}
-	switch e.Disk.State {
+	switch out.Disk.State {
 	case explain.Same:
 		return nil
 	case explain.Unreadable:
 		return verdictError{report.Unsettled}
 	}
 	return verdictError{report.Drifted}
+}
+
+// rebuilt builds path afresh and calls show while that is what x has for an original.
+func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer, path closure.StorePath, show func(context.Context) error) error {
+	manifest, err := x.Release.Manifest(ctx, x.Configuration)
+	if err != nil {
+		return err
+	}
+	want, ok := manifest.Closure()[path]
+	switch {
+	case !ok:
+		return fmt.Errorf("--rebuild: release %s does not have %s, so that no derivation of it is known", x.Release.Tag(), path)
+	case want.Deriver == "":
+		return fmt.Errorf("--rebuild: %s is a source, which nothing builds; the flake that has it is its original: --from", path)
+	}
+	if err := checkOwnState(c); err != nil {
+		return err
+	}
+	link := c.Flake
+	if c.StoreRoot != "" {
+		link = flakeOnDisk(link)
+	}
+	flake, _, err := x.Store.ResolveLink(link)
+	if err != nil {
+		return fmt.Errorf("--rebuild: the flake that the derivation is of: %w", err)
+	}
+	fmt.Fprintf(a.stderr, "ec-verify: %s is built afresh, for at most %s\n", want.Deriver, time.Duration(c.Rebuild.BuildTimeout))
+	req := rebuild.Request{Root: c.StoreRoot, Manifest: manifest, Source: flake}
+	err = newRebuilder(c).One(ctx, req, want.Deriver, func(ctx context.Context, root string) error {
+		if x.Original, err = nixstore.OpenStore(root, manifest.StoreDir); err != nil {
+			return err
+		}
+		defer x.Original.Close()
+		return show(ctx)
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("--rebuild: %w", err)
+	}
+	return err
 }
 
 // asked returns what arg is: a path, or the number of a finding.
@@ -224,8 +281,8 @@ func (f *explainFlags) diffoscope() (*explain.Diffoscope, error) {
 	switch {
 	case f.with != "diffoscope":
 		return nil, usageError{fmt.Errorf("--with %q: want diffoscope", f.with)}
-	case f.from == "":
-		return nil, usageError{errors.New("--with diffoscope compares with an original: give --from DIR as well")}
+	case f.from == "" && !f.rebuild:
+		return nil, usageError{errors.New("--with diffoscope compares with an original: give --from DIR or --rebuild as well")}
 	}
 	program, err := explain.FindDiffoscope()
 	if err != nil {

@@ -30,7 +30,11 @@ func (e *explained) handOver(ctx context.Context, d *explain.Diffoscope, x *expl
 		if f.Within == nil {
 			continue
 		}
-		out, err := d.Compare(ctx, x.Original, x.Store, e.Path, f.FileChange)
+		from, to := x.Original, x.Store
+		if e.OfOriginal {
+			from, to = to, from
+		}
+		out, err := d.Compare(ctx, from, to, e.Path, f.FileChange)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -104,7 +108,11 @@ func originalWords(t explain.Tree) string {
 func (e *explained) writeFiles(w io.Writer, width int) {
 	compared := false
 	if n := len(e.Files) + e.MoreFiles; n > 0 {
-		fmt.Fprintf(w, "\nWhat differs: %s\n", count(n, "file"))
+		where := ""
+		if e.OfOriginal {
+			where = " in what was compared with it"
+		}
+		fmt.Fprintf(w, "\nWhat differs%s: %s\n", where, count(n, "file"))
 	}
 	for i := range e.Files {
 		f := &e.Files[i]
@@ -139,6 +147,9 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 // writeHow says how to obtain an original.
 func (e *explained) writeHow(w io.Writer) {
 	fmt.Fprintf(w, "\nThe original is not at hand, so that bytes were not compared. To obtain one:\n")
+	if e.Want.Deriver != "" {
+		fmt.Fprintf(w, "  - have this machine build the path afresh, if it has what it is built from: --rebuild\n")
+	}
 	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.tag)
 	if d := e.Want.Deriver; d != "" {
 		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --eval-store auto --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)

@@ -191,6 +191,9 @@ type run struct {
 	derivations nix.Scratch
 	database    *nixstore.Database // the machine's; nil until asked for
 	listed      map[closure.StorePath]map[string]string
+	// built, when not nil, is called with the root of each store that has what was
+	// built, before it is removed.
+	built func(ctx context.Context, root string) error
 }
 
 // begin takes the scratch directory and evaluates. It returns the run, to be

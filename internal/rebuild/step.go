@@ -144,7 +144,12 @@ func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
 		return err
 	}
 	if res.Status == Differs {
-		return r.inputs.again(ctx, all)
+		if err := r.inputs.again(ctx, all); err != nil {
+			return err
+		}
+	}
+	if r.built != nil {
+		return r.built(ctx, store.Dir)
 	}
 	return nil
 }

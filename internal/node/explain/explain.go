@@ -59,6 +59,9 @@ type Explanation struct {
 	Disk Tree
 	// Original is the zero value where no other store was given.
 	Original Tree
+	// OfOriginal says that Files are those in which the original, which is not the
+	// release's, differs from the path, which is.
+	OfOriginal bool
 	// Chain leads from the toplevel to Path, each referring to the next one.
 	Chain  []closure.StorePath
 	Origin Origin
@@ -102,7 +105,13 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 	if err != nil {
 		return nil, err
 	}
-	if e.Disk.State != Different && e.Disk.State != Foreign || want == nil {
+	to := x.Store
+	switch {
+	case e.Disk.State == Same && e.Original.State == Different:
+		// What is another build of it differs from it, and not the other way round.
+		e.OfOriginal = true
+		want, from, got, to = got, x.Store, want, x.Original
+	case e.Disk.State != Different && e.Disk.State != Foreign, want == nil:
 		return e, nil
 	}
 	c := closure.NewFileComparison(want)
@@ -117,7 +126,7 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 		}
 	}
 	if from != nil {
-		return e, x.compareBytes(ctx, e, from)
+		return e, x.compareBytes(ctx, e, from, to)
 	}
 	return e, nil
 }
@@ -165,7 +174,7 @@ func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *n
 		if e.Original, original, err = look(ctx, x.Original, e.Want, e.Path); err != nil {
 			return nil, nil, err
 		}
-		if e.Original.State == Same {
+		if e.Original.State == Same || e.Disk.State == Same {
 			return original, x.Original, nil
 		}
 	}
@@ -194,8 +203,9 @@ func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *n
 	return original, x.Original, nil
 }
 
-// compareBytes compares the files whose contents differ with those in from.
-func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from *nixstore.Store) error {
+// compareBytes compares the files whose contents differ, as from has them, with those
+// in to.
+func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from, to *nixstore.Store) error {
 	compared := 0
 	for i := range e.Files {
 		f := &e.Files[i]
@@ -206,7 +216,7 @@ func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from *nixs
 		want, err := read(from, e.Path, f.Want)
 		var got []byte
 		if err == nil {
-			got, err = read(x.Store, e.Path, f.Got)
+			got, err = read(to, e.Path, f.Got)
 		}
 		if err != nil {
 			e.Notes = append(e.Notes, err.Error())

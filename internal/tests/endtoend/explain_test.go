@@ -41,6 +41,21 @@ func explained(t *testing.T, m *machine, path string) {
 	if strings.Contains(said, "looks like") {
 		t.Errorf("it names a cause:\n%s", said)
 	}
+	// What a rebuild makes is an original as well, and is removed again.
+	again := run(1, program, "explain", path, "--rebuild")
+	if strings.ReplaceAll(said, "/var/tmp/original", "a rebuild") != again {
+		t.Errorf("with --from:\n%s\nwith --rebuild:\n%s", said, again)
+	}
+	m.Run("sh", "-euc", `[ ! -e /var/lib/ec-verify/rebuild/run ]`)
+	for what, args := range map[string][]string{
+		"is a source, which nothing builds": {string(m.manifest.StoreDir.SourcePath(m.manifest.Source.NarHash, "source"))},
+		"want one of them":                  {path, "--from", "/var/tmp/original"},
+	} {
+		_, stderr, code := m.Exec(context.Background(), append([]string{program, "explain", "--rebuild"}, args...)...)
+		if code == 0 || !strings.Contains(stderr, what) {
+			t.Errorf("%q: exit %d: %s", args, code, stderr)
+		}
+	}
 	page := run(0, "sh", "-c", fmt.Sprintf("%[1]s --output json | %[1]s report render", program))
 	if n := strings.Count(page, "<rect "); n != len(m.manifest.Paths)+3 { // and those of the legend
 		t.Errorf("%d of %d paths on the map", n-3, len(m.manifest.Paths))

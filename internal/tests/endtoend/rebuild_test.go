@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,6 +129,28 @@ func TestRebuild(t *testing.T) {
 			t.Errorf("what follows from the missing input: %+v", f)
 		}
 	}
+	t.Run("explained", func(t *testing.T) {
+		for _, c := range []struct {
+			name string
+			code int
+			says string
+		}{
+			// On the disk is the release's, and what a rebuild makes is otherwise.
+			{"clock-new", 0, "looks like a random id"},
+			{"fails", 4, "was not built (failed)"},
+			{"grown", 4, "was not built, for its input " + seed},
+		} {
+			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
+			stdout, stderr, code := m.Exec(ctx, program, "explain", m.path(c.name), "--rebuild", "--against", tag, "--release", releases, "--unsafe-unsigned")
+			cancel()
+			if code != c.code || !strings.Contains(stdout+stderr, c.says) || (code == 0) != strings.Contains(stdout, "What differs in what was compared with it: 1 file") {
+				t.Errorf("%s: exit %d\n%s%s", c.name, code, stdout, stderr)
+			}
+		}
+		if m.NixState() != before {
+			t.Error("explaining wrote to the machine's store or database")
+		}
+	})
 	if files := m.Run("find", rebuildDir, "-mindepth", "1"); files != "" {
 		t.Errorf("left behind: %s", files)
 	}

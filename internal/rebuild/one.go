@@ -1,0 +1,56 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// One builds the derivation drv alone, whatever the policy says, and calls look with
+// the root of the scratch store that has its outputs, before they are removed. Where
+// nothing was built it says why. Errors are otherwise as of [Rebuilder.Rebuild], or
+// look's own.
+func (r *Rebuilder) One(ctx context.Context, req Request, drv closure.StorePath, look func(ctx context.Context, root string) error) error {
+	run, err := r.begin(ctx, req, new(Progress))
+	if run == nil {
+		return classify(ctx, err)
+	}
+	if want := req.Manifest.Toplevel.DrvPath; err == nil && run.toplevel != want {
+		err = &DriftError{Want: want, Got: run.toplevel}
+	}
+	if err != nil {
+		return classify(ctx, errors.Join(err, run.close()))
+	}
+	return errors.Join(run.one(ctx, drv, look), run.close())
+}
+
+func (r *run) one(ctx context.Context, drv closure.StorePath, look func(ctx context.Context, root string) error) error {
+	candidates, _ := Candidates(r.graph, r.req.Manifest)
+	at := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Derivation == drv })
+	switch {
+	case at < 0:
+		return fmt.Errorf("%s is no derivation of the system that says beforehand where its outputs lie", drv)
+	case candidates[at].Fixed:
+		return fmt.Errorf("%s fetches what it states the hash of: a rebuild builds nothing of it", drv)
+	}
+	var looked error
+	r.built = func(ctx context.Context, root string) error {
+		looked = look(ctx, root)
+		return looked
+	}
+	result := r.step(ctx, 0, Step{Candidate: candidates[at], Reason: "it was asked for"})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case looked != nil:
+		return looked
+	case result.Status == Reproduced, result.Status == Differs:
+		return nil
+	case result.Input.Path != "":
+		return fmt.Errorf("%s was not built, for its input %s is not what it was built from (%s): %s", drv, result.Input.Path, result.Status, result.Detail)
+	}
+	return fmt.Errorf("%s was not built (%s): %s", drv, result.Status, result.Detail)
+}
