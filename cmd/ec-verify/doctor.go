@@ -86,10 +86,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 	}
 	m := doctor.Machine{
 		File: file, Config: config.Default(), Now: time.Now(), Units: systemd.Units,
-		Timer: func(ctx context.Context) (systemd.Timer, error) {
-			timers, err := systemd.Timers(ctx, doctor.VerifyTimer)
-			return timers[0], err
-		},
+		Timers:       systemd.Timers,
 		Synchronised: clockSynchronised,
 	}
 	if mistakes != nil {
@@ -99,7 +96,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 	}
 	c := m.Config
 	m.Source = func(ctx context.Context, spec string) error { return askSource(ctx, c, spec, offline) }
-	m.Release = func(ctx context.Context, tag string) (string, error) { return findAccepted(ctx, c, tag, offline) }
+	m.Release = func(ctx context.Context, tag string) (doctor.Valid, error) { return findAccepted(ctx, c, tag, offline) }
 	m.Fetched = func() time.Time { return release.ReadCache(cacheDir(c)).Listed() }
 	m.Nix = func(ctx context.Context) (string, error) {
 		v, err := newNix(c).Version(ctx)
@@ -153,17 +150,18 @@ func askSource(ctx context.Context, c config.Config, spec string, offline bool) 
 	return in.Close()
 }
 
-func findAccepted(ctx context.Context, c config.Config, tag string, offline bool) (string, error) {
+func findAccepted(ctx context.Context, c config.Config, tag string, offline bool) (doctor.Valid, error) {
 	finder, err := newLooker(c, nil)
 	if err != nil {
-		return "", err
+		return doctor.Valid{}, err
 	}
 	finder.Offline = offline
 	rel, err := finder.Find(ctx, release.Tag(tag))
 	if err != nil {
-		return "", err
+		return doctor.Valid{}, err
 	}
-	return rel.Signer().String(), nil
+	signer := rel.Signer()
+	return doctor.Valid{Signer: signer.String(), BestBefore: rel.Info().BestBefore, RefusedAfter: rel.RefusedAfter(), KeyNotAfter: signer.Until}, nil
 }
 
 // clockSynchronised asks the kernel, which whatever sets the clock tells.

@@ -51,6 +51,8 @@ type setUp struct {
 	top     map[string]any
 	units   []systemd.Unit
 	timer   systemd.Timer
+	rebuild systemd.Timer
+	valid   Valid
 	noSD    error
 	source  error
 	release error
@@ -112,6 +114,8 @@ func newSetUp(t *testing.T) *setUp {
 	}
 	s.units = append(s.units, systemd.Unit{Name: VerifyTimer, Enabled: "enabled"})
 	s.timer = systemd.Timer{State: systemd.TimerWaiting, Next: s.now.Add(time.Hour)}
+	s.rebuild = s.timer
+	s.valid = Valid{Signer: `key "ci"`, BestBefore: s.now.AddDate(0, 2, 0), RefusedAfter: s.now.AddDate(0, 3, 0)}
 	s.lastRun, s.fetched = s.now.Add(-time.Hour), s.now.Add(-2*time.Hour)
 	return s
 }
@@ -136,10 +140,12 @@ func (s *setUp) examine() []Result {
 	s.write("config.json", string(text), mode)
 	m := Machine{
 		File: s.at("config.json"), Now: s.now, Config: config.Default(),
-		Units:        func(context.Context, ...string) ([]systemd.Unit, error) { return s.units, s.noSD },
-		Timer:        func(context.Context) (systemd.Timer, error) { return s.timer, s.noSD },
+		Units: func(context.Context, ...string) ([]systemd.Unit, error) { return s.units, s.noSD },
+		Timers: func(_ context.Context, names ...string) ([]systemd.Timer, error) {
+			return []systemd.Timer{s.timer, s.rebuild}[:len(names)], s.noSD
+		},
 		Source:       func(context.Context, string) error { return s.source },
-		Release:      func(context.Context, string) (string, error) { return `key "ci"`, s.release },
+		Release:      func(context.Context, string) (Valid, error) { return s.valid, s.release },
 		Fetched:      func() time.Time { return s.fetched },
 		Nix:          func(context.Context) (string, error) { return "Nix 2.26.3", s.nix },
 		Database:     func(context.Context) error { return s.db },
@@ -278,6 +284,12 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.release = release.Untrusted(release.ReasonUnsigned, "no signature") }, func(s *setUp) { s.release = nil }},
 	{"release missing", "releases", "boot-v1: ", "ec-verify release list", Problem,
 		func(s *setUp) { s.release = errors.New("not found") }, func(s *setUp) { s.release = nil }},
+	{"release ends soon", "releases", "boot-v1 is best before 2026-03-10T12:00:00Z, and refused after", "a newer release", Notice,
+		func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 9) }, func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 90) }},
+	{"release in its grace", "releases", "boot-v1 is past its best-before date, 2026-02-28T12:00:00Z, and refused after 2026-06-01", "a newer release", Notice,
+		func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, -1) }, func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 90) }},
+	{"release of a key that ends soon", "releases", `boot-v1 is signed by key "ci", which is not believed after 2026-03-05`, "valid for longer", Notice,
+		func(s *setUp) { s.valid.KeyNotAfter = s.now.AddDate(0, 0, 4) }, func(s *setUp) { s.valid.KeyNotAfter = s.now.AddDate(0, 0, 90) }},
 	{"no flake", "flake", "there is no flake", "link the flake", Problem,
 		func(s *setUp) { s.top["flake"] = s.at("nowhere") }, func(s *setUp) { s.top["flake"] = s.at("flake") }},
 	{"database unreadable", "database", "permission denied", "as root", Problem,
@@ -302,6 +314,16 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.timer.State = systemd.TimerElapsed }, func(s *setUp) { s.timer.State = systemd.TimerWaiting }},
 	{"timer not enabled", "timer", "next boot", "systemctl enable --now", Problem,
 		func(s *setUp) { s.units[3].Enabled = "disabled" }, func(s *setUp) { s.units[3].Enabled = "enabled" }},
+	{"rebuilds that nothing starts", "timer", "ec-verify-rebuild.timer is not started: rebuild.choice asks for rebuilds", "systemctl enable --now ec-verify-rebuild.timer", Problem,
+		func(s *setUp) {
+			s.json["rebuild"] = map[string]any{"choice": "config"}
+			s.rebuild.State = systemd.TimerInactive
+		}, func(s *setUp) { s.rebuild.State = systemd.TimerWaiting }},
+	{"rebuilds that nobody asks for any more", "timer", "there is no ec-verify-rebuild.timer", "make install", Problem,
+		func(s *setUp) {
+			s.json["rebuild"] = map[string]any{"choice": "config"}
+			s.rebuild.State = systemd.TimerAbsent
+		}, func(s *setUp) { delete(s.json, "rebuild") }},
 	{"no systemd", "timer", "no bus", "systemd", Unknown,
 		func(s *setUp) { s.noSD, s.timer.State = errors.New("no bus"), systemd.TimerUnknown }, func(s *setUp) { s.noSD, s.timer.State = nil, systemd.TimerWaiting }},
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"every.channel/ec-verify/internal/node/config"
@@ -29,14 +30,13 @@ type Machine struct {
 	Config   config.Config
 	Mistakes []config.Mistake
 	Now      time.Time
-	// Units asks systemd for units, Timer for the timer VerifyTimer.
-	Units func(ctx context.Context, names ...string) ([]systemd.Unit, error)
-	Timer func(ctx context.Context) (systemd.Timer, error)
+	// Units asks systemd for units, Timers for timers.
+	Units  func(ctx context.Context, names ...string) ([]systemd.Unit, error)
+	Timers func(ctx context.Context, names ...string) ([]systemd.Timer, error)
 	// Source asks a source of releases whether it is there.
 	Source func(ctx context.Context, spec string) error
-	// Release finds and checks an accepted release, keeps nothing, and says who
-	// signed it.
-	Release func(ctx context.Context, tag string) (signer string, err error)
+	// Release finds and checks an accepted release, and keeps nothing.
+	Release func(ctx context.Context, tag string) (Valid, error)
 	// Fetched is when every source last said what it has; zero for never.
 	Fetched func() time.Time
 	// Nix returns the version of nix; Database opens and closes the Nix database.
@@ -48,9 +48,16 @@ type Machine struct {
 	Synchronised func() (bool, error)
 }
 
+// Valid is a release that may be run.
+type Valid struct {
+	Signer string
+	// BestBefore, RefusedAfter and KeyNotAfter are as of [report.Release].
+	BestBefore, RefusedAfter, KeyNotAfter time.Time
+}
+
 // Examine runs every check, in the order in which a run needs what they look at.
 func Examine(ctx context.Context, m Machine) []Result {
-	units, unitsErr := m.Units(ctx, append(Services(m.Config), VerifyTimer)...)
+	units, unitsErr := m.Units(ctx, append(Services(m.Config), timers(m.Config)...)...)
 	var all []Result
 	for _, mistake := range m.Mistakes {
 		all = append(all, Result{"configuration", Problem, mistake.Key, mistake.Error(), "correct the file: docs/configuration.md, ec-verify.json(5)"})
@@ -128,16 +135,34 @@ func (x *machineExamination) checkFetch(context.Context) {
 
 func (x *machineExamination) checkReleases(ctx context.Context) {
 	for _, tag := range x.Config.Release.Accept {
-		signer, err := x.Release(ctx, tag)
+		valid, err := x.Release(ctx, tag)
 		var untrusted *release.UntrustedError
 		switch {
 		case err == nil:
-			x.ok("%s is valid, signed by %s", tag, signer)
+			x.checkWindow(tag, valid)
 		case errors.As(err, &untrusted):
 			x.problem("release.accept", "publish and accept a release that is valid, or correct trust.keys: docs/trust.md", "%s: %s", tag, err)
 		default:
 			x.problem("release.accept", "publish it where release.source says, or accept one that is there: ec-verify release list", "%s: %s", tag, err)
 		}
+	}
+}
+
+// checkWindow says until when a release is taken where that is soon.
+func (x *machineExamination) checkWindow(tag string, r Valid) {
+	soon := func(at time.Time) bool {
+		return !at.IsZero() && at.Sub(x.Now) < time.Duration(x.Config.Release.NoticeBefore)
+	}
+	const publish = "publish and accept a newer release: docs/releasing.md"
+	switch day := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }; {
+	case soon(r.BestBefore) && !x.Now.Before(r.BestBefore):
+		x.notice("release.accept", publish, "%s is past its best-before date, %s, and refused after %s", tag, day(r.BestBefore), day(r.RefusedAfter))
+	case soon(r.BestBefore):
+		x.notice("release.accept", publish, "%s is best before %s, and refused after %s", tag, day(r.BestBefore), day(r.RefusedAfter))
+	case soon(r.KeyNotAfter):
+		x.notice("trust.keys", "sign it with a key that is valid for longer, or publish and accept a release that is: docs/trust.md", "%s is signed by %s, which is not believed after %s", tag, r.Signer, day(r.KeyNotAfter))
+	default:
+		x.ok("%s is valid, signed by %s", tag, r.Signer)
 	}
 }
 
@@ -211,7 +236,7 @@ func (x *machineExamination) checkUnits(context.Context) {
 		return
 	}
 	for _, u := range x.units {
-		if u.Name == VerifyTimer {
+		if strings.HasSuffix(u.Name, ".timer") {
 			continue
 		}
 		if u.Absent {
@@ -236,25 +261,37 @@ func (x *machineExamination) checkUnits(context.Context) {
 }
 
 func (x *machineExamination) checkTimer(ctx context.Context) {
-	t, err := x.Timer(ctx)
-	const enable = "systemctl enable --now " + VerifyTimer
+	names := timers(x.Config)
+	all, err := x.Timers(ctx, names...)
+	for i, t := range all {
+		name, nothing := names[i], "nothing verifies this machine"
+		if name == RebuildTimer {
+			nothing = "rebuild.choice asks for rebuilds, and nothing makes them"
+		}
+		x.timer(name, nothing, t, err)
+	}
+}
+
+// timer looks at one timer; nothing says what comes of it where it is not started.
+func (x *machineExamination) timer(name, nothing string, t systemd.Timer, err error) {
+	enable := "systemctl enable --now " + name
 	switch t.State {
 	case systemd.TimerAbsent:
-		x.problem("", "make install PREFIX=/usr, systemctl daemon-reload, and "+enable, "there is no %s", VerifyTimer)
+		x.problem("", "make install PREFIX=/usr, systemctl daemon-reload, and "+enable, "there is no %s", name)
 	case systemd.TimerInactive:
-		x.problem("", enable, "%s is not started: nothing verifies this machine", VerifyTimer)
+		x.problem("", enable, "%s is not started: %s", name, nothing)
 	case systemd.TimerElapsed:
-		x.problem("", "systemctl status "+VerifyTimer+" says whether it understands OnCalendar=", "%s has no next run", VerifyTimer)
+		x.problem("", "systemctl status "+name+" says whether it understands OnCalendar=", "%s has no next run", name)
 	case systemd.TimerRunning:
-		x.ok("a run is under way")
+		x.ok("%s: a run is under way", name)
 	case systemd.TimerWaiting:
-		x.ok("%s", nextRun(t.Next))
+		x.ok("%s: %s", name, nextRun(t.Next))
 	default:
 		x.unknown("run it as root on a machine with systemd", "%s", err)
 	}
 	for _, u := range x.units {
-		if u.Name == VerifyTimer && u.Enabled == "disabled" && t.State != systemd.TimerInactive {
-			x.problem("", enable, "%s is started, and will not be at the next boot", VerifyTimer)
+		if u.Name == name && u.Enabled == "disabled" && t.State != systemd.TimerInactive {
+			x.problem("", enable, "%s is started, and will not be at the next boot", name)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"every.channel/ec-verify/internal/node/config"
@@ -14,6 +15,8 @@ const (
 	FetchUnit   = "ec-verify-fetch.service"
 	RebuildUnit = "ec-verify-rebuild.service"
 	VerifyTimer = "ec-verify.timer"
+	// RebuildTimer starts RebuildUnit.
+	RebuildTimer = "ec-verify-rebuild.timer"
 )
 
 // Services are the services that a machine with the configuration c needs.
@@ -22,6 +25,14 @@ func Services(c config.Config) []string {
 		return []string{VerifyUnit, FetchUnit}
 	}
 	return []string{VerifyUnit, FetchUnit, RebuildUnit}
+}
+
+// timers are the timers that it needs.
+func timers(c config.Config) []string {
+	if slices.Contains(Services(c), RebuildUnit) {
+		return []string{VerifyTimer, RebuildTimer}
+	}
+	return []string{VerifyTimer}
 }
 
 // shipped is the sandbox of the services as they are shipped; it stands for a
