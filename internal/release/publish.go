@@ -204,7 +204,7 @@ func HashFile(ctx context.Context, path string) (Digest, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+	if _, err := io.Copy(h, hostfile.WithContext(ctx, f)); err != nil {
 		return Digest{}, err
 	}
 	return digestOf(h), nil

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -396,7 +397,7 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
 	}
 	h := sha256.New()
-	held, err := io.Copy(h, &contextReader{ctx, f})
+	held, err := io.Copy(h, hostfile.WithContext(ctx, f))
 	if err != nil {
 		return err
 	}
@@ -454,7 +455,7 @@ func (r *Release) streamFrom(ctx context.Context, w io.Writer, name string, from
 	r.opts.progress.skip(from)
 	// The source keeps to the limit; this holds it to that.
 	out := &countingWriter{w: w, progress: r.opts.progress}
-	_, err = io.Copy(out, &contextReader{ctx, &limitReader{in, limit, name, limit}})
+	_, err = io.Copy(out, hostfile.WithContext(ctx, &limitReader{in, limit, name, limit}))
 	switch {
 	case err == nil || isTyped(err):
 		return source, err
@@ -500,19 +501,6 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	c.progress.add(n)
 	c.err = err
 	return n, err
-}
-
-// contextReader ends with its context: what is on a disk is read for minutes.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // errorKeeper remembers with what other than its end a reader failed.

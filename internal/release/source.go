@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"every.channel/ec-verify/internal/hostfile"
 )
 
 // A Source is a place that releases come from. What it gives is not trusted:
@@ -61,7 +63,7 @@ func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from i
 	if err != nil || from == 0 {
 		return in, err
 	}
-	if _, err := io.CopyN(io.Discard, &contextReader{ctx, in}, from); err != nil {
+	if _, err := io.CopyN(io.Discard, hostfile.WithContext(ctx, in), from); err != nil {
 		in.Close()
 		return nil, &UnavailableError{assetOf(name, tag), src.String(), err}
 	}

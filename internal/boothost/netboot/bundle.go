@@ -67,7 +67,7 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 	}
 	seen := make(map[string]bool)
 	// A little that is compressed may expand to headers for hours.
-	expanded := &contextReader{ctx, z}
+	expanded := hostfile.WithContext(ctx, z)
 	t := tar.NewReader(expanded)
 	for root := false; ; {
 		h, err := t.Next()
@@ -171,7 +171,7 @@ func hashFile(ctx context.Context, name string) (File, error) {
 		return File{}, err
 	}
 	defer f.Close()
-	return hashOf(&contextReader{ctx, f})
+	return hashOf(hostfile.WithContext(ctx, f))
 }
 
 // hashOf returns what is to be read from in.
@@ -193,19 +193,6 @@ func (k *errorKeeper) Read(p []byte) (int, error) {
 		k.err = err
 	}
 	return n, err
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // bundleName returns the one asset of r whose name matches pattern, which is

@@ -271,7 +271,7 @@ func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string
 	}
 	defer f.Close()
 	h := sha256.New()
-	in := io.TeeReader(&contextReader{ctx, f}, h)
+	in := io.TeeReader(hostfile.WithContext(ctx, f), h)
 	data, unpackErr := unpack(ctx, in, take)
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return Script{}, err
