@@ -68,7 +68,7 @@ func TestAssetsAreDocumented(t *testing.T) {
 	}
 	for _, name := range []string{
 		release.SumsName, release.BundleName, release.InfoName,
-		release.ManifestName("NAME"), release.ListingName("NAME"), release.DerivationsName("NAME"),
+		release.ManifestName("NAME"), release.ListingName("NAME"), release.DerivationsName("NAME"), release.MachineName("NAME"),
 	} {
 		if !strings.Contains(string(data), "\n| `"+name+"` | ") {
 			t.Errorf("docs/trust.md has nothing about %s", name)

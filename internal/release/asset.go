@@ -26,6 +26,8 @@ const (
 	MaxListingSize = 256 << 20
 	// MaxDerivationsSize is for the compressed form as well.
 	MaxDerivationsSize = 256 << 20
+	// MaxMachineSize is for the compressed form as well.
+	MaxMachineSize = 8 << 20
 	// MaxImageSize is for everything else.
 	MaxImageSize = 16 << 30
 )
@@ -37,6 +39,7 @@ const (
 	// The derivations are no part of what a machine is compared with; they
 	// explain.
 	derivationsSuffix = ".drvs.json.zst"
+	machineSuffix     = ".machine.json.zst"
 )
 
 // ManifestName is the asset that holds the manifest of configuration.
@@ -53,6 +56,12 @@ func ListingName(configuration string) string {
 // release need not have it.
 func DerivationsName(configuration string) string {
 	return closurePrefix + configuration + derivationsSuffix
+}
+
+// MachineName is the asset that says what a machine of configuration looks like
+// beside its store. A release need not have it.
+func MachineName(configuration string) string {
+	return closurePrefix + configuration + machineSuffix
 }
 
 // assetPattern allows what a URL, a path, a shell and the format of
@@ -81,6 +90,8 @@ func AssetLimit(name string) int64 {
 		return MaxListingSize
 	case strings.HasPrefix(name, closurePrefix) && strings.HasSuffix(name, derivationsSuffix):
 		return MaxDerivationsSize
+	case strings.HasPrefix(name, closurePrefix) && strings.HasSuffix(name, machineSuffix):
+		return MaxMachineSize
 	case isManifest(name):
 		return closure.MaxManifestSize
 	}
@@ -123,6 +134,7 @@ const (
 	KindManifest
 	KindListing
 	KindDerivations
+	KindMachine
 )
 
 // KindOf returns what the asset of that name is, and the configuration that it
@@ -135,7 +147,12 @@ func KindOf(name string) (kind Kind, configuration string) {
 		// closure-x.drvs.json.zst ends otherwise.
 		return KindManifest, c
 	}
-	c, isDrvs := strings.CutSuffix(strings.TrimPrefix(name, closurePrefix), derivationsSuffix)
+	for suffix, kind := range map[string]Kind{derivationsSuffix: KindDerivations, machineSuffix: KindMachine} {
+		c, ok := strings.CutSuffix(name, suffix)
+		if rest, about := strings.CutPrefix(c, closurePrefix); ok && about && closure.CheckConfiguration(rest) == nil {
+			return kind, rest
+		}
+	}
 	switch {
 	case name == SumsName:
 		return KindSums, ""
@@ -143,8 +160,6 @@ func KindOf(name string) (kind Kind, configuration string) {
 		return KindBundle, ""
 	case name == InfoName:
 		return KindInfo, ""
-	case isDrvs && strings.HasPrefix(name, closurePrefix) && closure.CheckConfiguration(c) == nil:
-		return KindDerivations, c
 	}
 	return KindImage, ""
 }

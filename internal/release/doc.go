@@ -11,6 +11,7 @@
 //	release.json                         tag, commit, times, configurations ([Info])
 //	closure-<configuration>.json         the closure manifest of one configuration
 //	closure-<configuration>.files.json.zst   the files of its store paths
+//	closure-<configuration>.machine.json.zst what a machine of it looks like beside its store
 //	…                                    images and whatever else is published
 //
 // One signature covers everything: it is over SHA256SUMS.txt, and every other

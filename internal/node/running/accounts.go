@@ -7,112 +7,34 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/report"
 )
 
-// configuredUsers is what NixOS's configuration says of users, as far as it
-// matters here (nixos/modules/config/users-groups.nix).
-type configuredUsers struct {
-	MutableUsers bool             `json:"mutableUsers"`
-	Users        []configuredUser `json:"users"`
-}
-
-type configuredUser struct {
-	Name            string  `json:"name"`
-	HashedPassword  *string `json:"hashedPassword"`
-	InitialHashed   *string `json:"initialHashedPassword"`
-	Password        *string `json:"password"`
-	InitialPassword *string `json:"initialPassword"`
-}
-
-// users returns what the accepted system says of users; nil where it says nothing.
-func (m *Machine) users() (*configuredUsers, error) {
-	files := m.named("users-groups.json")
-	if len(files) != 1 {
-		return nil, nil
-	}
-	data, err := m.Store.ReadFile(files[0], "", maxAccounts)
-	if err != nil {
-		return nil, err
-	}
-	u := new(configuredUsers)
-	if err := json.Unmarshal(data, u); err != nil {
-		return nil, fmt.Errorf("%s: %w", files[0], err)
-	}
-	return u, nil
-}
-
-// has reports whether the configuration has the user name; without a configuration
-// it has everybody.
-func (u *configuredUsers) has(name string) bool {
-	return u == nil || u.MutableUsers || slices.ContainsFunc(u.Users, func(user configuredUser) bool { return user.Name == name })
-}
-
-// passwordless reports whether the configuration lets a user in without a
-// password, as that of an installer does.
-func (u *configuredUsers) passwordless(name string) bool {
-	if u == nil {
-		return false
-	}
-	for _, user := range u.Users {
-		if user.Name != name {
-			continue
+// checkAccounts looks into the files that say who may log in, and as whom. Where the
+// accepted system says nothing of users, want is nil.
+func (m *Machine) checkAccounts(l *look, want *expected.Users) {
+	groups := map[string]string{} // names, by number
+	for _, fields := range l.records("/etc/group", 4) {
+		name, number := fields[0], strings.TrimSpace(fields[2])
+		groups[number] = name
+		if f := judgeGroup(want, name, number, fields[3]); f.Cause != "" {
+			l.find(f)
 		}
-		for _, p := range []*string{user.HashedPassword, user.InitialHashed, user.Password, user.InitialPassword} {
-			if p != nil && *p == "" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// checkAccounts looks into the files that say who may log in, and as whom.
-func (m *Machine) checkAccounts(l *look) {
-	users, err := m.users()
-	if err != nil {
-		l.unseen("users-groups.json", err)
 	}
 	homes := []string{"/root"}
 	for _, fields := range l.records("/etc/passwd", 7) {
-		name, uid := fields[0], strings.TrimSpace(fields[2])
-		f := report.Finding{Cause: report.AccountAltered, Path: "/etc/passwd", Field: name}
-		number, err := strconv.ParseUint(uid, 10, 32)
-		switch {
-		case err != nil:
-			f.Want, f.Got = "a number as the user's", fmt.Sprintf("%q", uid)
-		case number == 0 && name != "root":
-			f.Want, f.Got = "no user with the rights of root but root", "user "+name+" has the number 0"
-		case number != 0 && name == "root":
-			f.Want, f.Got = "number 0", uid
-		case fields[1] == "" && !users.passwordless(name):
-			f.Want, f.Got = "a password, or none that lets in", "an empty password"
-		case !users.has(name):
-			f.Want, f.Got = "the users of the configuration", "user "+name
-		default:
-			f.Cause = ""
-		}
-		if f.Cause != "" {
+		if f := judgeUser(want, groups, fields); f.Cause != "" {
 			l.find(f)
 		}
 		if home := fields[5]; strings.HasPrefix(home, "/") && !slices.Contains(homes, home) {
 			homes = append(homes, home)
 		}
 	}
-	for _, fields := range l.records("/etc/group", 4) {
-		if fields[0] == "root" || strings.TrimSpace(fields[2]) != "0" {
-			continue
-		}
-		l.find(report.Finding{
-			Cause: report.AccountAltered, Path: "/etc/group", Field: fields[0],
-			Want: "no group with the number 0 but root", Got: "group " + fields[0],
-		})
-	}
 	for _, fields := range l.records("/etc/shadow", 2) {
-		if fields[1] == "" && !users.passwordless(fields[0]) {
+		if fields[1] == "" && !passwordless(want, fields[0]) {
 			l.find(report.Finding{
 				Cause: report.AccountAltered, Path: "/etc/shadow", Field: fields[0],
 				Want: "a password, or none that lets in", Got: "an empty password",
@@ -122,6 +44,64 @@ func (m *Machine) checkAccounts(l *look) {
 	for _, home := range homes {
 		l.checkKeys(home)
 	}
+}
+
+func passwordless(want *expected.Users, name string) bool {
+	u := want.User(name)
+	return u != nil && u.Passwordless
+}
+
+// judgeUser compares a line of /etc/passwd; a finding without a cause is none.
+func judgeUser(want *expected.Users, groups map[string]string, fields []string) report.Finding {
+	name, uid, gid, home, shell := fields[0], strings.TrimSpace(fields[2]), strings.TrimSpace(fields[3]), fields[5], strings.TrimSpace(fields[6])
+	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/passwd", Field: name}
+	number, err := strconv.ParseUint(uid, 10, 32)
+	user := want.User(name)
+	switch {
+	case err != nil:
+		f.Want, f.Got = "a number as the user's", fmt.Sprintf("%q", uid)
+	case number == 0 && name != "root":
+		f.Want, f.Got = "no user with the rights of root but root", "user "+name+" has the number 0"
+	case number != 0 && name == "root":
+		f.Want, f.Got = "number 0", uid
+	case fields[1] == "" && !passwordless(want, name):
+		f.Want, f.Got = "a password, or none that lets in", "an empty password"
+	case want != nil && !want.Mutable && user == nil:
+		f.Want, f.Got = "the users of the configuration", "user "+name
+	case user == nil:
+		return report.Finding{}
+	case user.Number != nil && uint64(*user.Number) != number:
+		f.Want, f.Got = fmt.Sprintf("number %d", *user.Number), uid
+	case user.Group != "" && groups[gid] != "" && groups[gid] != user.Group:
+		f.Want, f.Got = "group "+user.Group, "group "+groups[gid]
+	case user.Home != "" && user.Home != home:
+		f.Want, f.Got = "home "+user.Home, "home "+home
+	case user.Shell != "" && user.Shell != shell:
+		f.Want, f.Got = "shell "+user.Shell, "shell "+shell
+	default:
+		return report.Finding{}
+	}
+	return f
+}
+
+// judgeGroup compares a line of /etc/group; a finding without a cause is none.
+func judgeGroup(want *expected.Users, name, number, members string) report.Finding {
+	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/group", Field: name}
+	if number == "0" && name != "root" {
+		f.Want, f.Got = "no group with the number 0 but root", "group "+name
+		return f
+	}
+	group := want.Group(name)
+	if group == nil || want.Mutable {
+		return report.Finding{}
+	}
+	for _, member := range strings.Split(strings.TrimSpace(members), ",") {
+		if member != "" && !slices.Contains(group.Members, member) {
+			f.Want, f.Got = "members "+strings.Join(group.Members, ","), "member "+member
+			return f
+		}
+	}
+	return report.Finding{}
 }
 
 // records returns the lines of a file with accounts that have at least n fields,

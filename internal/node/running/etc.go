@@ -1,8 +1,9 @@
 package running
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -11,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // Bounds of one look at /etc and the other directories.
@@ -23,124 +26,51 @@ const (
 	maxLinkList = 1_000_000 // bytes of authorised keys
 )
 
-// wanted is what NixOS's activation makes in /etc of an entry of the system's etc
-// tree (nixos/modules/system/etc/setup-etc.pl).
-type wanted struct {
-	dir    bool
-	target string // of a link
-	source string // of a copied file: where it is copied from
-	mode   uint32 // of a copied file
-	owner  string // of a copied file: user and group, as names or "+number"
-	group  string
-	free   bool // nothing is made of it
-}
-
 // checkEtc holds /etc against the accepted system, and a few other directories in
 // which programs look for what to run.
 func (m *Machine) checkEtc(ctx context.Context, l *look) error {
-	p, rest, err := m.Store.ResolveLink(string(m.Toplevel) + "/etc")
+	want, err := m.expected(ctx)
 	if err != nil {
-		return fmt.Errorf("the accepted system's etc: %w", err)
+		return err
 	}
-	tree := string(p) + rest
+	if want.EtcTree == "" {
+		return errors.New("the accepted system has no etc")
+	}
 	l.checked++
-	if got, _ := m.leadsIn("/etc/static"); got != tree {
-		l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/static", Want: tree, Got: got})
+	if got, _ := m.leadsIn("/etc/static"); got != want.EtcTree {
+		l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/static", Want: want.EtcTree, Got: got})
 	}
-	wants := map[string]wanted{}
-	if err := m.wantEtc(ctx, tree, "", wants); err != nil {
-		return fmt.Errorf("the accepted system's etc: %w", err)
+	e := &etc{look: l, wants: make(map[string]*expected.Entry, len(want.Etc)), seen: map[string]bool{}}
+	for i := range want.Etc {
+		e.wants[want.Etc[i].Path] = &want.Etc[i]
 	}
-	e := &etc{look: l, wants: wants, seen: map[string]bool{}}
 	if err := e.walk(ctx, "", 0); err != nil {
 		return err
 	}
-	var missing []string
-	for name, w := range wants {
-		if !w.dir && !w.free && !e.seen[name] {
-			missing = append(missing, name)
+	for i := range want.Etc {
+		if w := &want.Etc[i]; !w.Directory && !e.seen[w.Path] {
+			l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/" + w.Path, Want: described(w), Got: "nothing"})
 		}
 	}
-	slices.Sort(missing)
-	for _, name := range missing {
-		l.find(report.Finding{Cause: report.EtcAltered, Path: "/etc/" + name, Want: wants[name].String(), Got: "nothing"})
-	}
-	m.checkAccounts(l)
+	m.checkAccounts(l, want.Users)
 	return m.checkFixed(ctx, l)
 }
 
-func (w wanted) String() string {
+// described says what an entry of /etc should be.
+func described(e *expected.Entry) string {
 	switch {
-	case w.dir:
+	case e.Directory:
 		return "a directory"
-	case w.source != "":
-		return fmt.Sprintf("a copy of %s, mode %04o", w.source, w.mode)
+	case e.Copy != nil:
+		return fmt.Sprintf("a copy of %s, mode %s", e.Copy.Source, e.Copy.Mode)
 	}
-	return "a link to " + w.target
-}
-
-// wantEtc reads the directory rel of the accepted etc tree.
-func (m *Machine) wantEtc(ctx context.Context, tree, rel string, wants map[string]wanted) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	names, err := m.Store.List(path.Join(tree, rel), maxEntries)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		at := path.Join(rel, name)
-		if len(wants) == maxEntries {
-			return fmt.Errorf("more than %d entries", maxEntries)
-		}
-		st, err := m.Store.Stat(path.Join(tree, at))
-		if err != nil {
-			return err
-		}
-		switch {
-		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-			wants[at] = wanted{dir: true}
-			if err := m.wantEtc(ctx, tree, at, wants); err != nil {
-				return err
-			}
-		case slices.Contains(names, name+".mode"):
-			if wants[at], err = m.wantCopy(tree, at); err != nil {
-				return err
-			}
-		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-			wants[at] = wanted{target: "/etc/static/" + at}
-		default:
-			wants[at] = wanted{free: true}
-		}
-	}
-	return nil
-}
-
-// wantCopy reads what is made of an entry that is not linked to.
-func (m *Machine) wantCopy(tree, at string) (wanted, error) {
-	var words [3]string
-	for i, ending := range []string{".mode", ".uid", ".gid"} {
-		data, _, err := m.Store.ReadOutside(path.Join(tree, at+ending), 100)
-		if err != nil && !isAbsent(err) {
-			return wanted{}, err
-		}
-		words[i] = strings.TrimSpace(string(data))
-	}
-	if words[0] == "direct-symlink" {
-		target, err := m.Store.Target(path.Join(tree, at))
-		return wanted{target: target}, err
-	}
-	mode, err := strconv.ParseUint(words[0], 8, 12)
-	if err != nil {
-		return wanted{}, fmt.Errorf("%s.mode: %w", at, err)
-	}
-	return wanted{source: path.Join(tree, at), mode: uint32(mode), owner: words[1], group: words[2]}, nil
+	return "a link to " + e.Target
 }
 
 // etc is a walk through /etc.
 type etc struct {
 	*look
-	wants map[string]wanted
+	wants map[string]*expected.Entry
 	seen  map[string]bool
 	count int
 }
@@ -173,9 +103,9 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 		e.checked++
 		e.seen[at] = true
 		w, ours := e.wants[at]
-		if ours && !w.free {
+		if ours {
 			e.judge(at, w, &st)
-		} else if !ours && !knownEtc(at) {
+		} else if !knownEtc(at) {
 			if err := e.foreign(ctx, "/etc/"+at, &st); err != nil {
 				return err
 			}
@@ -191,24 +121,24 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 }
 
 // judge compares an entry of /etc with what the accepted system makes there.
-func (e *etc) judge(at string, w wanted, st *unix.Stat_t) {
+func (e *etc) judge(at string, w *expected.Entry, st *unix.Stat_t) {
 	name := "/etc/" + at
-	f := report.Finding{Cause: report.EtcAltered, Path: name, Want: w.String()}
+	f := report.Finding{Cause: report.EtcAltered, Path: name, Want: described(w)}
 	kind := st.Mode & unix.S_IFMT
 	switch {
-	case w.dir:
+	case w.Directory:
 		if kind == unix.S_IFDIR {
 			e.judgeOwner(name, st)
 			return
 		}
 		f.Got = "another kind of file"
-	case w.source != "":
-		if f.Got = e.copyDiffers(name, w, st); f.Got == "" {
+	case w.Copy != nil:
+		if f.Got = e.copyDiffers(name, w.Copy, st); f.Got == "" {
 			return
 		}
 	default:
 		target, err := e.m.Store.Target(name)
-		if kind == unix.S_IFLNK && err == nil && target == w.target {
+		if kind == unix.S_IFLNK && err == nil && target == w.Target {
 			return
 		}
 		f.Got = "another kind of file"
@@ -221,27 +151,22 @@ func (e *etc) judge(at string, w wanted, st *unix.Stat_t) {
 
 // copyDiffers says how a file differs from the copy that it should be; "" where it
 // does not.
-func (e *etc) copyDiffers(name string, w wanted, st *unix.Stat_t) string {
+func (e *etc) copyDiffers(name string, w *expected.Copy, st *unix.Stat_t) string {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "another kind of file"
 	}
-	if got := st.Mode & 0o7777; got != w.mode {
-		return fmt.Sprintf("mode %04o", got)
+	if got := fmt.Sprintf("%04o", st.Mode&0o7777); got != w.Mode {
+		return "mode " + got
 	}
-	if !owns(w.owner, st.Uid) || !owns(w.group, st.Gid) {
+	if !owns(w.User, st.Uid) || !owns(w.Group, st.Gid) {
 		return fmt.Sprintf("owner %d, group %d", st.Uid, st.Gid)
-	}
-	want, _, err := e.m.Store.ReadOutside(w.source, maxEtcFile)
-	if err != nil {
-		e.unseen(w.source, err)
-		return ""
 	}
 	got, _, err := e.m.Store.ReadOutside(name, maxEtcFile)
 	if err != nil {
 		e.unseen(name, err)
 		return ""
 	}
-	if !bytes.Equal(want, got) {
+	if nar.Hash(sha256.Sum256(got)) != w.SHA256 {
 		return "other contents"
 	}
 	return ""

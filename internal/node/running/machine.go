@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -26,6 +27,9 @@ type Machine struct {
 	// Toplevel is the accepted system, Paths its closure in ascending order.
 	Toplevel closure.StorePath
 	Paths    []closure.PathInfo
+	// Expected is what the release says that a machine of Toplevel looks like; nil
+	// where it does not say. It is then read from the system's files.
+	Expected *expected.Machine
 	// Hashed are the paths, in ascending order, of all accepted systems that the
 	// machine can come to run: what runs may be of one that was booted.
 	Hashed []closure.PathInfo
@@ -241,15 +245,12 @@ func (m *Machine) hashed(p closure.StorePath) bool {
 	return ok
 }
 
-// named returns the paths of the accepted system that are called name.
-func (m *Machine) named(name string) []closure.StorePath {
-	var out []closure.StorePath
-	for _, info := range m.Paths {
-		if info.Path.Name() == name {
-			out = append(out, info.Path)
-		}
+// expected returns what the machine should look like.
+func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
+	if m.Expected != nil {
+		return m.Expected, nil
 	}
-	return out
+	return expected.Read(ctx, m.Store, "", m.Toplevel, m.Paths)
 }
 
 // leadsIn reports whether name leads, by links, to something that is there in a

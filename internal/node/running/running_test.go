@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -40,7 +41,14 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, root: t.TempDir()}
 	tree := string(etcPath) + "/etc/"
 	h.write(string(shell)+"/bin/sh", "shell", 0o555)
-	h.write(string(users), `{"mutableUsers": false, "users": [{"name": "root", "hashedPassword": null}, {"name": "guest", "initialHashedPassword": ""}]}`, 0o444)
+	h.write(string(users), `{
+		"mutableUsers": false,
+		"users": [
+			{"name": "root", "uid": 0, "group": "root", "home": "/root", "shell": "/bin/sh", "hashedPassword": null},
+			{"name": "guest", "uid": 1000, "group": "users", "home": "/home/guest", "shell": "/bin/sh", "initialHashedPassword": ""}
+		],
+		"groups": [{"name": "root", "gid": 0, "members": []}, {"name": "wheel", "gid": 1, "members": ["root"]}]
+	}`, 0o444)
 	h.link(tree+"os-release", string(shell)+"/bin/sh")
 	h.link(tree+"systemd/system", string(shell))
 	h.link(tree+"sudoers", string(shell)+"/bin/sh")
@@ -152,12 +160,25 @@ func TestEtc(t *testing.T) {
 		{"an empty directory", func(h *host) { h.must(os.MkdirAll(h.root+"/etc/empty/more", 0o755)) }, nil},
 		{"another key of the host", func(h *host) { h.write("/etc/ssh/sshd_config", "x", 0o644) }, []string{"file-unknown /etc/ssh/sshd_config"}},
 		{"a second root", func(h *host) {
-			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x:00:0::/:/bin/sh\n", 0o644)
+			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x:00:0::/home/guest:/bin/sh\n", 0o644)
 		}, []string{"account-altered /etc/passwd:guest"}},
 		{"a user more", func(h *host) {
 			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmore:x:1001:0::/:/bin/sh\n", 0o644)
 		}, []string{"account-altered /etc/passwd:more"}},
 		{"no password in passwd", func(h *host) { h.write("/etc/passwd", "root::0:0::/root:/bin/sh\n", 0o644) }, []string{"account-altered /etc/passwd:root"}},
+		{"another number of a user", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1001:100:x:/home/guest:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"another shell of a user", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1000:100:x:/home/guest:/tmp/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"another home of a user", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/tmp:/bin/sh\nguest:x:1000:100:x:/home/guest:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:root"}},
+		{"another group of a user", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1000:0:x:/home/guest:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"a member more", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:root\nwheel:x:1:guest,root\n", 0o644) }, []string{"account-altered /etc/group:wheel"}},
 		{"not a number", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x::0::/:/\n", 0o644) }, []string{"account-altered /etc/passwd:guest"}},
 		{"not a line", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n+\n", 0o644) }, []string{"account-altered /etc/passwd:+"}},
 		{"no password", func(h *host) { h.write("/etc/shadow", "root::1::::::\n", 0o640) }, []string{"account-altered /etc/shadow:root"}},
@@ -186,6 +207,24 @@ func TestEtc(t *testing.T) {
 			h.expect("etc", test.want...)
 		})
 	}
+}
+
+// What a release says is compared with, and not what lies on the disk.
+func TestExpectedByRelease(t *testing.T) {
+	h := newHost(t)
+	var err error
+	h.m.Expected, err = expected.Read(t.Context(), h.m.Store, "x", top, h.m.Paths)
+	h.must(err)
+	h.expect("etc")
+	h.link(string(etcPath)+"/etc/evil", string(shell)+"/bin/sh")
+	h.link("/etc/evil", "/etc/static/evil")
+	h.write(string(shell)+"/bin/sh", "other", 0o555)
+	h.write("/etc/sudoers", "other", 0o440)
+	h.write(string(users), `{"mutableUsers": true, "users": [{"name": "guest", "password": ""}]}`, 0o444)
+	h.write("/etc/group", "root:x:0:\nwheel:x:1:guest\n", 0o644)
+	h.expect("etc", "file-unknown /etc/evil", "account-altered /etc/group:wheel", "etc-altered /etc/sudoers")
+	h.m.Expected = nil
+	h.expect("etc")
 }
 
 func TestExceptions(t *testing.T) {

@@ -53,7 +53,17 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	if err != nil {
 		return err
 	}
-	g := &generated{look: l, Units: units}
+	want, err := m.expected(ctx)
+	if err != nil {
+		return err
+	}
+	g := &generated{look: l, Units: units, files: map[string]bool{}, tree: "none"}
+	if at, ours := m.leadsIn(path.Join(want.EtcTree, "systemd/system")); ours {
+		g.tree = at + "/"
+	}
+	for _, u := range want.Units {
+		g.files[u.Target] = true
+	}
 	for i := range units.Units {
 		u := &units.Units[i]
 		l.checked++
@@ -118,16 +128,19 @@ const (
 type generated struct {
 	*look
 	*Units
+	files map[string]bool // of the accepted system's units
+	tree  string          // the directory that they are in, with a slash behind it
 }
 
 // fine reports whether a file of a unit is of the accepted system, or may be in
 // effect without being a finding.
 func (g *generated) fine(name string) bool {
-	if _, ours := g.m.leadsIn(name); ours {
+	// Not each unit of a path of the release is one that the release puts into effect.
+	if at, ours := g.m.leadsIn(name); ours && g.files[at] {
 		return true
 	}
 	// A unit that the system masks is a link to /dev/null among its units.
-	if _, ours := g.m.leadsIn(path.Dir(name)); ours {
+	if at, ours := g.m.leadsIn(path.Dir(name)); ours && (at+"/" == g.tree || strings.HasPrefix(at, g.tree)) {
 		return true
 	}
 	if strings.HasPrefix(name, transientUnits+"/") && grouping(name) {

@@ -30,6 +30,10 @@ func TestUnits(t *testing.T) {
 			h.write(string(object("f", "evil"))+"/evil.service", "", 0o444)
 			loaded(Unit{Name: "evil.service", Fragment: string(object("f", "evil")) + "/evil.service"})(h)
 		}, []string{"unit-unknown " + string(object("f", "evil")) + "/evil.service"}},
+		{"of the release, and of none of its units", func(h *host) {
+			h.write(string(etcPath)+"/example/evil.service", "", 0o444)
+			loaded(Unit{Name: "evil.service", Fragment: string(etcPath) + "/example/evil.service"})(h)
+		}, []string{"unit-unknown " + string(etcPath) + "/example/evil.service"}},
 		{"removed after it was started", loaded(Unit{Name: "evil.service", Fragment: "/run/evil.service"}), []string{"unit-unknown /run/evil.service"}},
 		{"changed by a drop-in", loaded(
 			Unit{Name: "sshd.service", Fragment: "/etc/systemd/system/bin/sh", DropIns: []string{"/run/systemd/system/sshd.service.d/a.conf"}},

@@ -11,8 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/running"
+	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -57,8 +59,13 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	if err != nil {
 		return &failure{cause: report.MachineUnseen, path: running.FirstRoot, err: err}
 	}
+	looks, note, err := r.expectedMachine(ctx)
+	if err != nil {
+		return err
+	}
 	m := running.Machine{
-		Store: store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
+		Expected: looks,
+		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
 		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
@@ -70,8 +77,36 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 		}
 		r.find(f)
 	}
-	t.Why = machineWhy(r.Machine.Parts, result)
+	t.Why = machineWhy(r.Machine.Parts, result, note)
 	return err
+}
+
+// expectedMachine returns what the release says that this machine looks like; nil
+// where it does not say, or says it of another system. A note says that what it says
+// could not be fetched.
+func (r *run) expectedMachine(ctx context.Context) (*expected.Machine, string, error) {
+	name := release.MachineName(r.manifest.Configuration)
+	if _, ok := r.chosen.Release.Sums().Digest(name); !ok {
+		return nil, "", nil
+	}
+	asset, err := r.chosen.Release.Asset(ctx, name)
+	var unavailable *release.UnavailableError
+	var absent *release.NotFoundError
+	if errors.As(err, &unavailable) || errors.As(err, &absent) {
+		return nil, name + " could not be fetched, and was read from the system's files", ctx.Err()
+	}
+	if err != nil {
+		return nil, "", &failure{cause: report.MachineUnseen, path: name, err: err}
+	}
+	defer asset.Close()
+	looks, err := expected.Decode(asset, r.manifest.Configuration)
+	if err != nil {
+		return nil, "", &failure{cause: report.MachineUnseen, path: name, err: err}
+	}
+	if looks.Toplevel != r.system() {
+		return nil, "", nil // a specialisation
+	}
+	return looks, "", nil
 }
 
 // ofSystem reports whether a finding is explained where another system runs.
@@ -85,8 +120,11 @@ func ofSystem(f *report.Finding, store closure.StoreDir) bool {
 
 // machineWhy says what the tier did not look at; "" where it looked at all that
 // there is.
-func machineWhy(asked []string, result *running.Result) string {
+func machineWhy(asked []string, result *running.Result, note string) string {
 	var left []string
+	if note != "" {
+		left = append(left, note)
+	}
 	for _, part := range running.Parts() {
 		if !slices.Contains(asked, part) {
 			left = append(left, "not "+part)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
@@ -184,6 +185,15 @@ func derivations(ctx context.Context, store *nixstore.Store, graph nixstore.Grap
 	return asset{release.DerivationsName(m.Configuration), func(w io.Writer) error {
 		return drvdiff.Write(ctx, w, store, graph, m.Configuration, m.Toplevel.DrvPath)
 	}}
+}
+
+// machine is the asset that says what a machine of m looks like beside its store.
+func machine(ctx context.Context, store *nixstore.Store, m *closure.Manifest) (asset, error) {
+	looks, err := expected.Read(ctx, store, m.Configuration, m.Toplevel.OutPath, m.Paths)
+	if err != nil {
+		return asset{}, err
+	}
+	return asset{release.MachineName(m.Configuration), looks.Write}, nil
 }
 
 func encodeListing(w io.Writer, configuration string, files []closure.PathFiles) error {

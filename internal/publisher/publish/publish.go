@@ -175,7 +175,11 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 		return nil, err
 	}
 	p.enter("write")
-	result, err := out.write(ctx, req, src, m, listing(m, files), derivations(ctx, store, graph, m))
+	looks, err := machine(ctx, store, m)
+	if err != nil {
+		return nil, err
+	}
+	result, err := out.write(ctx, req, src, m, listing(m, files), derivations(ctx, store, graph, m), looks)
 	if err != nil {
 		return nil, err
 	}
