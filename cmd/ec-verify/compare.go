@@ -17,7 +17,7 @@ func newCompareCommand(a *app) *cobra.Command {
 	var all, releases bool
 	cmd := &cobra.Command{
 		Use:   "compare A B",
-		Short: "say whether two builds are the same, byte for byte, and what differs",
+		Short: "compare two builds byte for byte",
 		Long: `Compare two builds of one source: two directories, such as two releases that
 are not signed yet, or two files, such as two manifests or two images.
 
@@ -43,9 +43,9 @@ could not be compared, or is listed by both and there on neither side.`,
 			return a.compare(cmd.Context(), args[0], args[1], compare.Options{TempDir: tempDir, Releases: releases}, all)
 		},
 	}
-	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "put images within images into `DIR` while they are read (default: that of TMPDIR)")
-	cmd.Flags().BoolVar(&all, "all", false, "list every difference that was kept, and not the first of each file")
-	cmd.Flags().BoolVar(&releases, "releases", false, "A and B are to be whole releases: nothing else is equal")
+	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
+	cmd.Flags().BoolVar(&all, "all", false, "list all recorded differences, not only the first of each file")
+	cmd.Flags().BoolVar(&releases, "releases", false, "require that A and B are complete releases")
 	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
 		panic(err)
 	}

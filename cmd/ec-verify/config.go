@@ -99,7 +99,7 @@ Exit codes:
 			return a.checkConfig(cmd.Context(), fileOnly)
 		},
 	}
-	cmd.Flags().BoolVar(&fileOnly, "file-only", false, "check the files by themselves, and nothing of this machine that they name")
+	cmd.Flags().BoolVar(&fileOnly, "file-only", false, "check only the files themselves, not the keys, sources and directories that they name")
 	return cmd
 }
 

@@ -23,7 +23,7 @@ func diedBefore(lock *runlock.Lock) string {
 func newAfterRunCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:    "after-run",
-		Short:  "say in the metrics and the journal that a run died, if it did",
+		Short:  "report a run that died to the metrics and the journal",
 		Hidden: true,
 		Args:   noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -27,7 +27,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 	var offline bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "say what keeps this machine from a good verdict, and the remedy",
+		Short: "report what keeps this machine from being verified, with remedies",
 		Long: `Examine everything that a run by the systemd units needs: the configuration as
 the units' sandboxes see it, the keys and their windows, the sources, the last
 fetch, the accepted releases, the flake, the state and metrics directories, the Nix
@@ -42,7 +42,7 @@ Exit codes:
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), offline) },
 	}
-	cmd.Flags().BoolVar(&offline, "offline", false, "ask no release source on a network")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask no release source over a network")
 	return cmd
 }
 

@@ -24,7 +24,7 @@ import (
 
 // registerJournal adds the flag that says when the journal is written to.
 func (a *app) registerJournal(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&a.journalWhen, "journal", "", "send events to the journal `WHEN`: auto (in a unit that logs to it), always or never (default auto)")
+	cmd.PersistentFlags().StringVar(&a.journalWhen, "journal", "", "send events to the journal `WHEN`: auto (in a unit that logs there), always or never (default auto)")
 	complete(cmd, "journal", config.JournalWhen...)
 }
 

@@ -42,7 +42,7 @@ func newExplainCommand(a *app) *cobra.Command {
 	var flags explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain PATH|FINDING",
-		Short: "say what differs in a path, to the byte, and where it comes from",
+		Short: "explain what differs in a path, to the byte, and where it comes from",
 		Long: `Explain a store path, a file in one, or a link that leads to one: which files
 differ from the release, and what within them. FINDING is the number of a
 finding in the JSON report that --report names, counted from 1.
@@ -79,11 +79,11 @@ release is not trusted, 4 where it could not be told.`,
 	f := cmd.Flags()
 	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: the accepted one that has the path)")
 	f.StringVar(&flags.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
-	f.StringVar(&flags.storeRoot, "store-root", "", "the path is on the disk mounted at `DIR` instead of this machine")
-	f.StringVar(&flags.from, "from", "", "take the original from the store below the root `DIR`")
-	f.BoolVar(&flags.rebuild, "rebuild", false, "build the path afresh, in a scratch store, and compare with that")
-	f.StringVar(&flags.report, "report", "", "FINDING is one of the JSON report in `FILE`")
-	f.StringVar(&flags.with, "with", "", "have files compared by `PROGRAM` as well: diffoscope")
+	f.StringVar(&flags.storeRoot, "store-root", "", "examine the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&flags.from, "from", "", "compare with the store below the root `DIR`")
+	f.BoolVar(&flags.rebuild, "rebuild", false, "rebuild the path in a scratch store and compare with the result")
+	f.StringVar(&flags.report, "report", "", "take FINDING from the JSON report in `FILE`")
+	f.StringVar(&flags.with, "with", "", "also compare files with `PROGRAM`: diffoscope")
 	complete(cmd, "with", "diffoscope")
 	for _, dir := range []string{"store-root", "from"} {
 		if err := cmd.MarkFlagDirname(dir); err != nil {

@@ -37,7 +37,7 @@ as pathBase64.`,
 			return a.hash(cmd.Context(), paths, nar.Options{Read: mode})
 		},
 	}
-	cmd.Flags().StringVar(&read, "read", "cached", "read file contents as `MODE` says: through the page cache (cached) or from the disk (disk)")
+	cmd.Flags().StringVar(&read, "read", "cached", "read files through the page cache or past it: `MODE` is cached or disk")
 	complete(cmd, "read", "cached", "disk")
 	return cmd
 }

@@ -25,7 +25,7 @@ func newImagesCommand(a *app) *cobra.Command {
 	var flags imagesFlags
 	cmd := &cobra.Command{
 		Use:   "images PATH...",
-		Short: "check downloaded images, and sticks, against a release",
+		Short: "check images and USB sticks against a release",
 		Long: `Check image files against the release TAG before they are used. Each PATH is a
 file, a directory of them, or a block device that an image was written to.
 
@@ -54,10 +54,10 @@ not, 3 where the release is not trusted, 4 where something could not be checked.
 	flags.trust.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.against, "against", "", "compare with the release `TAG`, or latest (required)")
-	f.BoolVar(&flags.opts.Inside, "inside", false, "compare what is in the images with the closure manifest")
-	f.StringVar(&flags.opts.Configuration, "configuration", "", "the images are of the configuration `NAME` (default: told by their names)")
-	f.StringVar(&flags.opts.As, "as", "", "the one file or device is to be the asset `NAME`")
-	f.StringVar(&flags.opts.TempDir, "temp-dir", "", "put images within images into `DIR` while they are read (default: that of TMPDIR)")
+	f.BoolVar(&flags.opts.Inside, "inside", false, "also compare the contents of the images with the closure manifest")
+	f.StringVar(&flags.opts.Configuration, "configuration", "", "the images contain the configuration `NAME` (default: by their file names)")
+	f.StringVar(&flags.opts.As, "as", "", "compare the one file or device with the asset `NAME`")
+	f.StringVar(&flags.opts.TempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
 	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
 		panic(err)
 	}

@@ -32,7 +32,7 @@ func newManifestCreateCommand(a *app) *cobra.Command {
 	var rebuildChoice, previous string
 	cmd := &cobra.Command{
 		Use:   "create FLAKE#CONFIGURATION",
-		Short: "realise a system and write what a release says of it",
+		Short: "build a system and write its closure manifest",
 		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its
 closure from disk, and write into the output directory: the closure manifest,
 the file listing, release.json and SHA256SUMS.txt.
@@ -88,11 +88,11 @@ Exit codes:
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.OutDir, "out", "", "write into the directory `DIR`, which is made if need be (required)")
-	f.StringVar(&req.Tag, "tag", "", "the release is called `TAG` (default: boot- and the commit)")
-	f.StringVar(&req.Commit, "commit", "", "the release is built from the commit `HASH` (default: the flake's own)")
-	f.StringVar(&rebuildChoice, "rebuild", "none", "build a second time, in a scratch store, and list what differs of `CHOICE`: none, config, sample, first-party or all")
-	f.StringVar(&previous, "previous", "", "go on with the list of unreproducible derivations of the manifest `FILE`, except for those that reproduce now")
+	f.StringVar(&req.OutDir, "out", "", "write to the directory `DIR`, created if missing (required)")
+	f.StringVar(&req.Tag, "tag", "", "name the release `TAG` (default: boot- and the commit)")
+	f.StringVar(&req.Commit, "commit", "", "record the commit `HASH` (default: the flake's own)")
+	f.StringVar(&rebuildChoice, "rebuild", "none", "rebuild `CHOICE` in a scratch store and list what differs: none, config, sample, first-party or all")
+	f.StringVar(&previous, "previous", "", "carry over the unreproducible derivations of the manifest `FILE`, except those that now reproduce")
 	durationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
 	complete(cmd, "rebuild", choices()...)
 	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("previous", "json")} {

@@ -103,7 +103,7 @@ func parseURLFlag(url string) (netboot.BaseURL, error) {
 
 // registerStageDir adds the flag --dir.
 func registerStageDir(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "dir", "", "releases are staged in the directory `DIR` (required)")
+	cmd.Flags().StringVar(dir, "dir", "", "stage releases in the directory `DIR` (required)")
 	if err := cmd.MarkFlagDirname("dir"); err != nil {
 		panic(err)
 	}
@@ -137,7 +137,7 @@ func newNetbootRenderCommand() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "render",
-		Short: "write what the boot host's servers need",
+		Short: "write the configuration of the boot host's servers",
 		Long: `Write into the directory OUT, which must exist: tftp/, with the script that
 leads machines to what is staged and the files that firmware asks for; and
 token.map, which nginx includes. They hold the chain token and are for this user
@@ -177,9 +177,9 @@ The unit every-channel-netboot does this each time it starts.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&out, "out", "", "write into the directory `OUT` (required)")
-	f.StringVar(&url, "url", "", "machines reach this host at `URL`, e.g. http://10.0.0.2 (required)")
-	f.StringVar(&tokenFile, "chain-token-file", "", "the URLs hold the token in `FILE` (required)")
+	f.StringVar(&out, "out", "", "write to the directory `OUT` (required)")
+	f.StringVar(&url, "url", "", "the `URL` at which machines reach this host, e.g. http://10.0.0.2 (required)")
+	f.StringVar(&tokenFile, "chain-token-file", "", "put the token in `FILE` into the URLs (required)")
 	f.StringArrayVar(&files, "tftp", nil, "serve a file by TFTP, as `NAME=FILE`; may be repeated")
 	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("chain-token-file")} {
 		if err != nil {

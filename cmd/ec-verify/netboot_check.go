@@ -16,7 +16,7 @@ func newNetbootCheckCommand(a *app) *cobra.Command {
 	var dir, url string
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "check that what is served is the release, byte for byte",
+		Short: "check that the files served are the release's, byte for byte",
 		Long: `Check everything in DIR that machines can be served: the stage that they are led
 to, the one before, and whatever else lies there.
 
@@ -64,7 +64,7 @@ Stage it again to mend it; ec-verify netboot clear stops serving.`,
 	}
 	flags.register(cmd)
 	registerStageDir(cmd, &dir)
-	cmd.Flags().StringVar(&url, "url", "", "machines are to be led to `URL`, e.g. http://10.0.0.2")
+	cmd.Flags().StringVar(&url, "url", "", "require that machines are sent to `URL`, e.g. http://10.0.0.2")
 	return cmd
 }
 

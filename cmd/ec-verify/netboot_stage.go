@@ -63,8 +63,8 @@ older one that is good: name that one by its tag.`,
 	}
 	flags.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&url, "url", "", "machines reach this host at `URL`, e.g. http://10.0.0.2 (required)")
-	f.StringVar(&tarball, "tarball", "*-netboot*.tar.gz", "the bundle is the one asset whose name matches `PATTERN`")
+	f.StringVar(&url, "url", "", "the `URL` at which machines reach this host, e.g. http://10.0.0.2 (required)")
+	f.StringVar(&tarball, "tarball", "*-netboot*.tar.gz", "serve the one asset whose name matches `PATTERN`")
 	registerStageDir(cmd, &dir)
 	return cmd
 }

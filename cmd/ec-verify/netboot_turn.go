@@ -14,7 +14,7 @@ func newNetbootRollbackCommand(a *app) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "rollback",
-		Short: "serve the release from before again",
+		Short: "serve the previous release again",
 		Long: `Serve what DIR/previous leads to, in one step, after it was checked as by
 ec-verify netboot check; what was served until now is then the one before.
 

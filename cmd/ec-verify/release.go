@@ -43,9 +43,9 @@ func (t *trustFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&t.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringArrayVar(&t.keys, "key", nil, keyUsage)
-	f.StringVar(&t.stateDir, "state-dir", "", "keep releases, and remember the newest one, in `DIR` (default /var/lib/ec-verify)")
-	f.BoolVar(&t.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
-	f.BoolVar(&t.unsafeRollback, "unsafe-allow-rollback", false, "take a release that is older than one accepted before")
+	f.StringVar(&t.stateDir, "state-dir", "", "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
+	f.BoolVar(&t.unsafeUnsigned, "unsafe-unsigned", false, "accept a release without checking its signature")
+	f.BoolVar(&t.unsafeRollback, "unsafe-allow-rollback", false, "accept a release older than one accepted before")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
 	}

@@ -55,8 +55,8 @@ what is refused by its checksum is removed.`,
 	}
 	flags.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&out, "out", "", "put the release into the directory `OUT` (required)")
-	f.StringArrayVar(&assets, "asset", nil, "only the assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")
+	f.StringVar(&out, "out", "", "write the release to the directory `OUT` (required)")
+	f.StringArrayVar(&assets, "asset", nil, "fetch only assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")
 	if err := cmd.MarkFlagDirname("out"); err != nil {
 		panic(err)
 	}

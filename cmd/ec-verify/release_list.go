@@ -66,7 +66,7 @@ sources offer. What they offer is not fetched, and so not checked.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&cached, "cached", false, "list what is kept here only, and ask no source")
+	cmd.Flags().BoolVar(&cached, "cached", false, "list only cached releases; ask no source")
 	return cmd
 }
 

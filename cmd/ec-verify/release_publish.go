@@ -62,13 +62,13 @@ same command again completes it.`,
 	}
 	flags.trust.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.tag, "tag", "", "the release is to be `TAG` (required; it must be the one in release.json)")
+	f.StringVar(&flags.tag, "tag", "", "publish under `TAG`, which must be the one in release.json (required)")
 	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
-	f.StringVar(&flags.tokenFile, "token-file", "", "the access token is the line in `FILE`; it needs write:repository")
-	f.StringVar(&flags.notes, "notes", "", "show the text in `FILE` beside the release where it is made (default: what it holds and how to check it)")
+	f.StringVar(&flags.tokenFile, "token-file", "", "read the access token from `FILE`, one line; its scope must include write:repository")
+	f.StringVar(&flags.notes, "notes", "", "use the text in `FILE` as the notes of a new release (default: its contents and how to check them)")
 	f.BoolVar(&flags.replace, "replace", false, "replace a published release that has other contents")
-	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that are not in DIR")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and say what would be done")
+	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that DIR does not have")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and print what would be done")
 	return cmd
 }
 

@@ -31,7 +31,7 @@ func newReleaseRefreshCommand(a *app) *cobra.Command {
 	var flags trustFlags
 	cmd := &cobra.Command{
 		Use:   "refresh",
-		Short: "fetch what this machine may run into the cache",
+		Short: "fetch the releases that this machine may run into the cache",
 		Long: `Bring every release that the configuration accepts (release.accept) into the
 cache in the state directory, each checked as for a verification. What is there
 already is not fetched again. Afterwards ec-verify --offline needs no network.

@@ -55,10 +55,10 @@ release that another key has signed stays as it is.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.key, "key", "", "sign with the private key in `FILE` (required)")
-	f.StringVar(&flags.passwordFile, "password-file", "", "the key's password is the first line of `FILE`")
-	f.BoolVar(&flags.add, "add", false, "add a signature to those that are there")
-	f.BoolVar(&flags.replace, "replace", false, "put the signature in the place of those that are there")
-	f.BoolVar(&flags.writeSums, "write-sums", false, "write SHA256SUMS.txt anew over what is in DIR, whatever it is")
+	f.StringVar(&flags.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
+	f.BoolVar(&flags.add, "add", false, "keep existing signatures and add one")
+	f.BoolVar(&flags.replace, "replace", false, "replace existing signatures")
+	f.BoolVar(&flags.writeSums, "write-sums", false, "rewrite SHA256SUMS.txt from the files in DIR")
 	return cmd
 }
 

@@ -27,7 +27,7 @@ func newReportRenderCommand(a *app) *cobra.Command {
 	formats := slices.Sorted(maps.Keys(renderers))
 	cmd := &cobra.Command{
 		Use:   "render [FILE]",
-		Short: "make a page, or a forge's format, of a JSON report",
+		Short: "render a JSON report as a page or in a forge's format",
 		Long: `Make of a JSON report what people and forges look at: a page of HTML, Markdown
 for a comment, JUnit's XML, or SARIF 2.1.0. FILE is what ec-verify or ec-verify
 compare has written with --output json; without it standard input is read.

@@ -21,7 +21,7 @@ func newReportShowCommand(a *app) *cobra.Command {
 	var keys []string
 	cmd := &cobra.Command{
 		Use:   "show [FILE]",
-		Short: "show the findings of the last run, or of a report, again",
+		Short: "show the findings of the last run, or of a report",
 		Long: `Show what the last run on this machine found, without a run; or the report in
 FILE, which --output json wrote or which is signed. --key checks the signature;
 without it a signed report is shown unchecked, and stderr says so.
@@ -49,7 +49,7 @@ is not valid, and 4 where there is no report.`,
 		},
 	}
 	text.register(cmd)
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "the report is signed by the public key in `FILE`; may be repeated")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "trust reports signed by the public key in `FILE`; may be repeated")
 	return cmd
 }
 

@@ -18,7 +18,7 @@ func (t *textFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&t.all, "all", false, "show every finding in the text report")
 	f.BoolVar(&t.long, "long", false, "show tiers, hashes and sizes on a terminal, as in a file or a pipe")
-	f.BoolVar(&t.brief, "brief", false, "print the verdict in one line, and nothing else")
+	f.BoolVar(&t.brief, "brief", false, "print only the verdict, in one line")
 	f.BoolVar(&t.quiet, "quiet", false, "print no report: the exit code is the verdict")
 }
 

@@ -48,10 +48,10 @@ Exit codes:
 		RunE: func(_ *cobra.Command, files []string) error { return a.verifyReports(files, flags) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&flags.keys, "key", nil, "believe the public key in `FILE`; may be repeated (required)")
-	f.StringVar(&flags.machine, "machine", "", "the reports are of the machine `ID`, and of no other")
-	f.StringVar(&flags.nonce, "nonce", "", "the reports answer to `TEXT`, which the run was given with --nonce")
-	f.BoolVar(&flags.requireVerified, "require-verified", false, "fail unless every verdict is verified, weakened by nothing, and about the machine itself")
+	f.StringArrayVar(&flags.keys, "key", nil, "trust the public key in `FILE`; may be repeated (required)")
+	f.StringVar(&flags.machine, "machine", "", "accept only reports of the machine `ID`")
+	f.StringVar(&flags.nonce, "nonce", "", "accept only reports with the nonce `TEXT`, given to the run with --nonce")
+	f.BoolVar(&flags.requireVerified, "require-verified", false, "fail unless every verdict is verified, of the machine itself, and not weakened by options")
 	return cmd
 }
 

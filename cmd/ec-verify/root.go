@@ -58,7 +58,7 @@ func newRootCommand(a *app) *cobra.Command {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&a.configFile, "config", "", "read the configuration from `FILE` (default /etc/ec-verify/config.json, if it exists)")
 	flags.StringVar(&a.output, "output", "text", "write the result as `FORMAT`: text or json")
-	flags.StringVar(&a.progress, "progress", "auto", "draw progress on stderr `WHEN`: auto (on a terminal), always or never")
+	flags.StringVar(&a.progress, "progress", "auto", "show progress on stderr `WHEN`: auto (on a terminal), always or never")
 	flags.BoolVar(&a.verbose, "verbose", false, "log each step to stderr")
 	complete(cmd, "output", "text", "json")
 	complete(cmd, "progress", "auto", "always", "never")

@@ -24,7 +24,7 @@ func newStatusCommand(a *app) *cobra.Command {
 	var maxAge time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "tell what was verified, when, and what comes next",
+		Short: "show what was verified, when, and what comes next",
 		Long: `Report from the ledger the machine's standing, which is what the runs of its policy
 say together, how much of the system was verified in time at each tier, and what is
 to be checked next; and from the machine whether a run is under way, whether a
@@ -99,10 +99,10 @@ which a run died.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&stateDir, "state-dir", "", "read the ledger in `DIR` (default /var/lib/ec-verify)")
-	durationVar(f, &contentsEvery, "contents-every", 0, "every store path is to be hashed at least once in `DURATION` (default: ledger.contentsEvery, 7d)")
-	durationVar(f, &rebuildEvery, "rebuild-every", 0, "every derivation is to be rebuilt at least once in `DURATION` (default: ledger.rebuildEvery, 90d)")
-	f.BoolVar(&check, "check", false, "write one line, and exit by the machine's standing")
+	f.StringVar(&stateDir, "state-dir", "", "read the ledger in the state directory `DIR` (default /var/lib/ec-verify)")
+	durationVar(f, &contentsEvery, "contents-every", 0, "count a store path as overdue if it was not hashed for `DURATION` (default: ledger.contentsEvery, 7d)")
+	durationVar(f, &rebuildEvery, "rebuild-every", 0, "count a derivation as overdue if it was not rebuilt for `DURATION` (default: ledger.rebuildEvery, 90d)")
+	f.BoolVar(&check, "check", false, "print one line; the exit code is the machine's standing")
 	durationVar(f, &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(err)
