@@ -53,6 +53,7 @@ Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.candidate(cmd, args[0], &flags) },
 	}
 	flags.registerShared(cmd)
+	flags.registerStoreRoot(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.knownTags(cmd.Context()), cobra.ShellCompDirectiveDefault
 	}
@@ -62,58 +63,18 @@ Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 // candidate judges the system that arg names and renders the report.
 func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) error {
 	ctx := cmd.Context()
-	c, err := a.loadConfig()
+	c, system, err := a.candidateOf(cmd, arg, flags)
 	if err != nil {
 		return err
 	}
-	flake := c.Flake
-	if err := flags.apply(cmd, &c); err != nil {
-		return err
-	}
-	if err := checkSourceOptions(flags.source); err != nil {
-		return err
-	}
-	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
-		return err
-	}
-	if err := flags.text.check(a.output); err != nil {
-		return err
-	}
-	// As the system has it, and all of it.
-	c.Flake, c.UnsafeSkip, c.Contents.Budget = flake, nil, 0
-	system := arg
-	if strings.Contains(arg, "/") {
-		p, err := toplevelAt(c, arg)
-		if err != nil {
-			return err
-		}
-		system, flags.against = string(p), flags.tag(c)
-		if flags.against == "" && len(c.Release.Accept) == 0 {
-			return configError{errors.New("nothing to compare with: name the release by its TAG, or list it in the configuration's release.accept")}
-		}
-	} else {
-		if _, err := release.ParseTag(arg); err != nil {
-			return usageError{fmt.Errorf("want TOPLEVEL, with a slash in its name, or TAG: %w", err)}
-		}
-		flags.against = arg
-	}
-	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
-		return err
-	}
-	v, err := a.newVerifier(c, flags, true)
+	v, err := a.candidateVerifier(c, system, flags, true)
 	if err != nil {
 		return err
 	}
-	v.System, v.Rebuilder, v.ToRebuild = system, nil, false
 	defer tempIn(c.StateDir)()
 	before, done := a.recall(ctx, c, v)
 	defer done()
-	progress := new(verify.Progress)
-	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
-	r := v.Verify(ctx, progress)
-	stop()
-	look := keeper{asked: standing.Asked{Candidate: true}}
-	look.judge(before, 0, r, nil)
+	r := a.judge(ctx, v, before)
 	if err := a.render(r, flags.text); err != nil {
 		return err
 	}
@@ -121,6 +82,71 @@ func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) erro
 		return verdictError{verdict}
 	}
 	return nil
+}
+
+// candidateOf returns the configuration by which a candidate is judged, and the name
+// of the system that arg names.
+func (a *app) candidateOf(cmd *cobra.Command, arg string, flags *verifyFlags) (c config.Config, system string, err error) {
+	if c, err = a.loadConfig(); err != nil {
+		return c, "", err
+	}
+	flake := c.Flake
+	if err := flags.apply(cmd, &c); err != nil {
+		return c, "", err
+	}
+	if err := checkSourceOptions(flags.source); err != nil {
+		return c, "", err
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return c, "", err
+	}
+	if err := flags.text.check(a.output); err != nil {
+		return c, "", err
+	}
+	// As the system has it, and all of it.
+	c.Flake, c.UnsafeSkip, c.Contents.Budget = flake, nil, 0
+	system = arg
+	if strings.Contains(arg, "/") {
+		p, err := toplevelAt(c, arg)
+		if err != nil {
+			return c, "", err
+		}
+		system, flags.against = string(p), flags.tag(c)
+		if flags.against == "" && len(c.Release.Accept) == 0 {
+			return c, "", configError{errors.New("nothing to compare with: name the release by its TAG, or list it in the configuration's release.accept")}
+		}
+	} else {
+		if _, err := release.ParseTag(arg); err != nil {
+			return c, "", usageError{fmt.Errorf("want TOPLEVEL, with a slash in its name, or TAG: %w", err)}
+		}
+		flags.against = arg
+	}
+	return c, system, nil
+}
+
+// candidateVerifier returns what judges the system of that name, but for what earlier
+// runs have verified. For a look nothing of a release is kept or remembered.
+func (a *app) candidateVerifier(c config.Config, system string, flags *verifyFlags, look bool) (*verify.Verifier, error) {
+	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
+		return nil, err
+	}
+	v, err := a.newVerifier(c, flags, look)
+	if err != nil {
+		return nil, err
+	}
+	v.System, v.Rebuilder, v.ToRebuild, v.Ledger = system, nil, false, nil
+	return v, nil
+}
+
+// judge judges the candidate of v. The machine's standing, which was before, stays.
+func (a *app) judge(ctx context.Context, v *verify.Verifier, before standing.Standing) *report.Report {
+	progress := new(verify.Progress)
+	stop := a.watch(func() sample { return lookAt(progress.Snapshot()) })
+	r := v.Verify(ctx, progress)
+	stop()
+	look := keeper{asked: standing.Asked{Candidate: true}}
+	look.judge(before, 0, r, nil)
+	return r
 }
 
 // toplevelAt returns the store path that name leads to.
@@ -153,7 +179,7 @@ func toplevelAt(c config.Config, name string) (closure.StorePath, error) {
 // recall has v ask the ledger what earlier runs have verified, and returns the
 // machine's standing and what closes the ledger. Without one everything is hashed.
 func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (before standing.Standing, done func()) {
-	v.Ledger, done = nil, func() {}
+	done = func() {}
 	if newLedger(c) == nil {
 		return before, done
 	}

@@ -68,6 +68,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newManifestCommand(a),
 		newReleaseCommand(a),
 		newCandidateCommand(a),
+		newSwitchCommand(a),
 		newCompareCommand(a),
 		newExplainCommand(a),
 		newImagesCommand(a),

@@ -53,6 +53,7 @@ type verifyFlags struct {
 
 func (v *verifyFlags) register(cmd *cobra.Command) {
 	v.registerShared(cmd)
+	v.registerStoreRoot(cmd)
 	f := cmd.Flags()
 	f.Var((*once)(&v.against), "against", "compare with the release `TAG`, or latest for the newest")
 	f.StringVar(&v.flake, "flake", "", "read the embedded flake at `PATH` (default /etc/every-channel/flake; with --store-root that of the system profile)")
@@ -78,15 +79,20 @@ func (v *verifyFlags) registerShared(cmd *cobra.Command) {
 	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringArrayVar(&v.keys, "key", nil, keyUsage)
 	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
-	f.StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&v.stateDir, "state-dir", "", "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
 	f.StringVar(&v.read, "read", "", "read files through the page cache or past it: `MODE` is cached or disk")
 	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: by the number of processors)")
 	v.text.register(cmd)
 	f.BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
 	complete(cmd, "read", "cached", "disk")
-	markDirname(cmd, "store-root")
 	markDirname(cmd, "state-dir")
+}
+
+// registerStoreRoot adds the flag for what can be done with the disk of a machine that
+// does not run.
+func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	markDirname(cmd, "store-root")
 }
 
 func markDirname(cmd *cobra.Command, flag string) {

@@ -1,0 +1,85 @@
+package activate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// script is a system's own program that activates it.
+const script = "bin/switch-to-configuration"
+
+// Outcome is what a switch has done.
+type Outcome struct {
+	// Generation is the number that the system has in the profile, 0 where that was
+	// not set.
+	Generation int
+	// Activated says that the system's script ended well.
+	Activated bool
+}
+
+// ErrTouched says that a system is no longer what was judged.
+var ErrTouched = errors.New("it was touched since it was judged")
+
+// ready fails where p can't be activated: what it lacks is told before anything is
+// touched.
+func (s *Switch) ready(ctx context.Context, p closure.StorePath) error {
+	info, err := os.Stat(filepath.Join(string(p), script))
+	if err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
+		err = errors.New("not a program")
+	}
+	if err != nil {
+		return fmt.Errorf("%s can't be switched to: %w", p, err)
+	}
+	return s.machine.idle(ctx)
+}
+
+// Activate makes p, which was judged and is held, what the machine runs, boots, or
+// both. The outcome tells how far it came, also beside an error. untouched is asked
+// when nothing is waited for any more, and nothing is done where it says no.
+//
+// The profile comes first: when the script writes the boot menu, it lists what the
+// profile has. A process that is killed between the two leaves a profile that leads to
+// p and a machine that runs what it ran.
+func (s *Switch) Activate(ctx context.Context, p closure.StorePath, action Action, untouched func() bool) (out Outcome, err error) {
+	m := s.machine
+	if err := s.ready(ctx, p); err != nil {
+		return out, err
+	}
+	set := func() (int, error) { return 0, nil }
+	if action.Boots() {
+		profile, err := lockProfile(ctx, m.Profile())
+		if err != nil {
+			return out, fmt.Errorf("lock %s: %w", m.Profile(), err)
+		}
+		defer profile.unlock()
+		set = func() (int, error) { return profile.set(p) }
+	}
+	if !untouched() {
+		return out, ErrTouched
+	}
+	if out.Generation, err = set(); err != nil {
+		return out, fmt.Errorf("set %s: %w", m.Profile(), err)
+	}
+	err = m.Script.Run(ctx, filepath.Join(string(p), script), string(action))
+	var goesOn *GoesOnError
+	if errors.As(err, &goesOn) {
+		// It still needs the system; the next switch removes the link.
+		s.root = ""
+	}
+	if err != nil {
+		return out, err
+	}
+	if action.Runs() {
+		link := m.CurrentSystem()
+		if got, err := os.Readlink(link); err != nil || got != string(p) {
+			return out, fmt.Errorf("%s %s ended well, but %s leads to %q", script, action, link, got)
+		}
+	}
+	out.Activated = true
+	return out, nil
+}

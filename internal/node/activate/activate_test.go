@@ -1,0 +1,378 @@
+package activate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// scriptFunc is a [Script] that goes on in no process.
+type scriptFunc func(program, action string) error
+
+func (scriptFunc) Busy(context.Context) error { return nil }
+
+func (f scriptFunc) Run(_ context.Context, program, action string) error { return f(program, action) }
+
+// newMachine returns a machine below a directory, and a system in its store.
+func newMachine(t *testing.T) (*Machine, closure.StorePath) {
+	t.Helper()
+	root := t.TempDir()
+	m := &Machine{NixState: filepath.Join(root, "var/nix"), Run: filepath.Join(root, "run")}
+	p := closure.StorePath(filepath.Join(root, "store", strings.Repeat("a", 32)+"-nixos-system"))
+	for _, dir := range []string{filepath.Dir(m.Profile()), m.Run, filepath.Join(string(p), "bin")} {
+		must(t, os.MkdirAll(dir, 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(string(p), script), []byte("#!/bin/sh\n"), 0o755)) //nolint:gosec // a program
+	m.Script = scriptFunc(func(program, action string) error {
+		if program != filepath.Join(string(p), script) {
+			return fmt.Errorf("%s was run", program)
+		}
+		if action == "boot" {
+			return nil
+		}
+		return replaceLink(string(p), m.CurrentSystem())
+	})
+	return m, p
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func begin(t *testing.T, m *Machine) *Switch {
+	t.Helper()
+	s, err := Begin(t.Context(), m)
+	must(t, err)
+	t.Cleanup(func() { s.End() })
+	return s
+}
+
+func untouched() bool { return true }
+
+func TestActivate(t *testing.T) {
+	for _, test := range []struct {
+		action         Action
+		profile, runs  bool
+		before, number int // generations
+	}{
+		{NowAndBoot, true, true, 0, 1},
+		{NowAndBoot, true, true, 41, 42},
+		{Boot, true, false, 1, 2},
+		{Test, false, true, 1, 0},
+	} {
+		t.Run(fmt.Sprint(test.action, test.before), func(t *testing.T) {
+			m, p := newMachine(t)
+			if test.before > 0 {
+				must(t, os.Symlink("/old", fmt.Sprintf("%s-%d-link", m.Profile(), test.before)))
+				// What is no generation counts as none.
+				for _, name := range []string{"system-99", "system-099-link", "system--7-link", "system-99999999999999999999-link", "per-user-99-link"} {
+					must(t, os.Symlink("/none", filepath.Join(filepath.Dir(m.Profile()), name)))
+				}
+			}
+			must(t, os.Symlink("/old", m.Profile()))
+			s := begin(t, m)
+			for range 2 { // the second time it is that generation already
+				out, err := s.Activate(t.Context(), p, test.action, untouched)
+				if err != nil || out != (Outcome{test.number, true}) {
+					t.Fatalf("%+v, %v", out, err)
+				}
+			}
+			if got, _ := filepath.EvalSymlinks(m.Profile()); (got == string(p)) != test.profile {
+				t.Errorf("the profile leads to %q", got)
+			}
+			if got, _ := os.Readlink(m.CurrentSystem()); (got == string(p)) != test.runs {
+				t.Errorf("%q runs", got)
+			}
+			if _, err := os.Lstat(m.Profile() + ".lock"); !os.IsNotExist(err) {
+				t.Error("the profile's lock is left over")
+			}
+		})
+	}
+}
+
+// Whatever fails, the outcome says how far it came, and what comes later is not done.
+func TestActivateFails(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name  string
+		do    func(m *Machine, p closure.StorePath) func() bool
+		want  string
+		wants Outcome
+	}{
+		{"touched", func(*Machine, closure.StorePath) func() bool { return func() bool { return false } }, "touched", Outcome{}},
+		{"no script", func(_ *Machine, p closure.StorePath) func() bool {
+			os.Remove(filepath.Join(string(p), script))
+			return untouched
+		}, "can't be switched to", Outcome{}},
+		{"no program", func(_ *Machine, p closure.StorePath) func() bool {
+			os.Chmod(filepath.Join(string(p), script), 0o444)
+			return untouched
+		}, "not a program", Outcome{}},
+		{"no profile", func(m *Machine, _ closure.StorePath) func() bool {
+			os.RemoveAll(filepath.Dir(m.Profile()))
+			return untouched
+		}, "lock ", Outcome{}},
+		{"the script fails", func(m *Machine, _ closure.StorePath) func() bool {
+			m.Script = scriptFunc(func(string, string) error { return broken })
+			return untouched
+		}, "broken", Outcome{Generation: 1}},
+		{"the script does nothing", func(m *Machine, _ closure.StorePath) func() bool {
+			m.Script = scriptFunc(func(string, string) error { return nil })
+			return untouched
+		}, "ended well, but", Outcome{Generation: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m, p := newMachine(t)
+			ask := test.do(m, p)
+			out, err := begin(t, m).Activate(t.Context(), p, NowAndBoot, ask)
+			if err == nil || !strings.Contains(err.Error(), test.want) || out != test.wants {
+				t.Errorf("%+v, %v; want %+v, %s", out, err, test.wants, test.want)
+			}
+			if _, err := os.Lstat(m.Profile()); os.IsNotExist(err) != (test.wants.Generation == 0) {
+				t.Errorf("the profile: %v", err)
+			}
+		})
+	}
+}
+
+func TestBeginIsAlone(t *testing.T) {
+	m, _ := newMachine(t)
+	s := begin(t, m)
+	var held *HeldError
+	if _, err := Begin(t.Context(), m); !errors.As(err, &held) {
+		t.Errorf("a second one: %v", err)
+	}
+	must(t, s.End())
+	name := filepath.Join(m.Run, scriptLockName)
+	f, err := os.Create(name)
+	must(t, err)
+	defer f.Close()
+	if taken, err := hostfile.TryLock(f, unix.LOCK_EX); !taken || err != nil {
+		t.Fatal(taken, err)
+	}
+	if _, err := Begin(t.Context(), m); !errors.As(err, &held) || held.Lock != name {
+		t.Errorf("beside NixOS's own: %v", err)
+	}
+}
+
+// A root is only made while no collection can have missed it.
+func TestHold(t *testing.T) {
+	m, p := newMachine(t)
+	s := begin(t, m)
+	gc, err := os.Create(filepath.Join(m.NixState, "gc.lock"))
+	must(t, err)
+	if taken, err := hostfile.TryLock(gc, unix.LOCK_EX); !taken || err != nil {
+		t.Fatal(taken, err)
+	}
+	root := filepath.Join(m.NixState, "gcroots", rootName)
+	if err := s.Hold(t.Context(), p); err == nil || !strings.Contains(err.Error(), "garbage is being collected") {
+		t.Errorf("while garbage is collected: %v", err)
+	}
+	if _, err := os.Lstat(root); err == nil {
+		t.Error("there is a root")
+	}
+	gc.Close()
+	must(t, os.MkdirAll(filepath.Dir(root), 0o755))
+	must(t, os.Symlink("/left", root)) // by one that was killed
+	must(t, s.Hold(t.Context(), p))
+	if got, _ := os.Readlink(root); got != string(p) {
+		t.Errorf("the root leads to %q", got)
+	}
+	must(t, s.End())
+	if _, err := os.Lstat(root); !os.IsNotExist(err) {
+		t.Errorf("the root is left over: %v", err)
+	}
+}
+
+// A lock that Nix let go of is none, though who waited for it gets it.
+func TestProfileLockOfNix(t *testing.T) {
+	m, _ := newMachine(t)
+	must(t, os.WriteFile(m.Profile()+".lock", []byte("d"), 0o600))
+	done := time.AfterFunc(300*time.Millisecond, func() { os.Remove(m.Profile() + ".lock") })
+	defer done.Stop()
+	l, err := lockProfile(t.Context(), m.Profile())
+	must(t, err)
+	if info, err := l.lock.Stat(); err != nil || info.Size() != 0 {
+		t.Errorf("a lock that was let go of is taken: %v, %v", info, err)
+	}
+	l.unlock()
+}
+
+func TestRecheck(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root writes to what is sealed as a store's objects are")
+	}
+	root := t.TempDir()
+	dir, err := closure.ParseStoreDir(filepath.Join(root, "store"))
+	must(t, err)
+	p, err := dir.ParseBase(strings.Repeat("a", 32) + "-tree")
+	must(t, err)
+	at := func(name string) string { return filepath.Join(string(p), name) }
+	must(t, os.MkdirAll(at("sub"), 0o755))
+	must(t, os.WriteFile(at("sub/file"), []byte("content"), 0o644)) //nolint:gosec // of a store
+	must(t, os.WriteFile(at("other"), []byte("content"), 0o644))    //nolint:gosec // of a store
+	must(t, os.Symlink("sub", at("link")))
+	seal := func(dirs, files os.FileMode) {
+		must(t, os.Chmod(string(p), dirs))
+		must(t, os.Chmod(at("sub"), dirs))
+		for _, name := range []string{"sub/file", "other"} {
+			must(t, os.Chmod(at(name), files))
+		}
+	}
+	seal(0o555, 0o444)
+	aside := filepath.Join(root, "aside")
+	var times unix.Stat_t
+	must(t, unix.Stat(at("sub/file"), &times))
+	// as it was, but for the change time
+	restore := func(name string) {
+		must(t, unix.UtimesNano(name, []unix.Timespec{times.Atim, times.Mtim}))
+	}
+	for _, test := range []struct {
+		name    string
+		do      func()
+		undo    func()
+		altered bool
+	}{
+		{"nothing", func() {}, nil, false},
+		{"bytes, size and times kept", func() {
+			must(t, os.WriteFile(at("sub/file"), []byte("CONTENT"), 0o600))
+			restore(at("sub/file"))
+		}, func() { must(t, os.WriteFile(at("sub/file"), []byte("content"), 0o600)) }, true},
+		{"a file is replaced", func() {
+			must(t, os.WriteFile(aside, []byte("CONTENT"), 0o600))
+			must(t, os.Rename(aside, at("sub/file")))
+		}, func() { must(t, os.WriteFile(at("sub/file"), []byte("content"), 0o600)) }, true},
+		{"the path is swapped", func() {
+			must(t, os.Rename(string(p), aside))
+			must(t, os.MkdirAll(string(p), 0o755))
+		}, func() { must(t, os.Remove(string(p))); must(t, os.Rename(aside, string(p))) }, true},
+		{"the path is gone", func() { must(t, os.Rename(string(p), aside)) }, func() { must(t, os.Rename(aside, string(p))) }, true},
+		{"executable", func() { must(t, os.Chmod(at("sub/file"), 0o555)) }, nil, true},
+		{"writable", func() { must(t, os.Chmod(at("sub/file"), 0o666)) }, nil, true},
+		{"a file more", func() { must(t, os.WriteFile(at("sub/more"), nil, 0o600)) }, func() { must(t, os.Remove(at("sub/more"))) }, true},
+		{"swapped and swapped back", func() {
+			must(t, os.Rename(string(p), aside))
+			must(t, os.Rename(aside, string(p)))
+		}, nil, false},
+		{"a hard link", func() { must(t, os.Link(at("sub/file"), aside)) }, func() { must(t, os.Remove(aside)) }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store, err := nixstore.OpenStore("", dir)
+			must(t, err)
+			defer store.Close()
+			sum, err := nar.HashPath(t.Context(), string(p), nar.Options{})
+			must(t, err)
+			want := []closure.PathInfo{{Path: p, NarHash: sum.Hash, NarSize: sum.Size}}
+			marks := Take(t.Context(), store, want)
+			if marks.marks[p] == (mark{}) {
+				t.Fatal("no mark")
+			}
+			test.do()
+			if test.name != "nothing" {
+				if now, _ := marks.walk(t.Context(), p); now.equal(marks.marks[p]) {
+					t.Error("it is not seen to be touched")
+				}
+			}
+			for range 2 { // also when it is asked again
+				changes, err := marks.Recheck(t.Context(), want)
+				if err != nil || (len(changes) > 0) != test.altered {
+					t.Errorf("%+v, %v", changes, err)
+				}
+			}
+			if test.undo != nil {
+				test.undo()
+			}
+			seal(0o555, 0o444)
+		})
+	}
+}
+
+func TestChanges(t *testing.T) {
+	c := func(sizes map[string]int64) closure.Closure {
+		out := closure.Closure{}
+		for name, size := range sizes {
+			p := closure.StorePath("/nix/store/" + strings.Repeat("a", 32) + "-" + name)
+			out[p] = closure.PathInfo{Path: p, NarSize: size}
+		}
+		return out
+	}
+	got := Changes(
+		c(map[string]int64{"same-1.0": 5, "grown": 10, "linux-6.1": 100, "gone-2": 7, "python3-3.11-env": 4}),
+		c(map[string]int64{"same-1.0": 6, "grown": 10 + 8<<10, "linux-6.6": 90, "new": 3, "python3-3.11-env": 4}))
+	want := []PackageChange{
+		{"gone", []string{"2"}, []string{}, -7},
+		{"grown", []string{""}, []string{""}, 8 << 10},
+		{"linux", []string{"6.1"}, []string{"6.6"}, -10},
+		{"new", []string{}, []string{""}, 3},
+	}
+	if !slices.EqualFunc(got, want, func(a, b PackageChange) bool { return fmt.Sprintf("%#v", a) == fmt.Sprintf("%#v", b) }) {
+		t.Errorf("got  %#v\nwant %#v", got, want)
+	}
+}
+
+// TestMain is also a process that sets a profile, until it is killed.
+func TestMain(m *testing.M) {
+	if link := os.Getenv("ACTIVATE_TEST_PROFILE"); link != "" {
+		for i := 0; ; i++ {
+			l, err := lockProfile(context.Background(), link)
+			if err == nil {
+				_, err = l.set(closure.StorePath(fmt.Sprintf("/nix/store/%032d-system", i)))
+				l.unlock()
+			}
+			if err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// Whenever a process is killed that sets the profile, that leads to a generation,
+// and the next one sets it.
+func TestProfileKilled(t *testing.T) {
+	m, p := newMachine(t)
+	for i := range 20 {
+		cmd := exec.Command(os.Args[0]) //nolint:gosec,noctx // this test
+		cmd.Env = append(os.Environ(), "ACTIVATE_TEST_PROFILE="+m.Profile())
+		must(t, cmd.Start())
+		for begin := time.Now(); ; {
+			if _, err := os.Readlink(m.Profile()); err == nil || time.Since(begin) > time.Minute {
+				break
+			}
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		must(t, cmd.Process.Kill())
+		cmd.Wait()
+		link, err := os.Readlink(m.Profile())
+		must(t, err)
+		if target, err := os.Readlink(filepath.Join(filepath.Dir(m.Profile()), link)); err != nil || !strings.HasSuffix(target, "-system") {
+			t.Errorf("%s leads to %q, %v", link, target, err)
+		}
+		l, err := lockProfile(t.Context(), m.Profile())
+		must(t, err)
+		_, err = l.set(p)
+		must(t, err)
+		l.unlock()
+		if got, err := filepath.EvalSymlinks(m.Profile()); err != nil || got != string(p) {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}

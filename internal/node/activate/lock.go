@@ -1,0 +1,109 @@
+package activate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+)
+
+const (
+	// lockName is the lock of this program's own switches, below /run.
+	lockName = "nixos/ec-verify-switch.lock"
+	// scriptLockName is the lock that NixOS's switch-to-configuration takes while it
+	// runs, whoever started it.
+	scriptLockName = "nixos/switch-to-configuration.lock"
+	poll           = 100 * time.Millisecond
+)
+
+// HeldError is why a switch does not begin: another one is under way.
+type HeldError struct{ Lock string }
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("another switch is under way (%s): wait for its end", e.Lock)
+}
+
+// Switch is one switch under way. No other one begins before its End.
+type Switch struct {
+	machine *Machine
+	lock    *os.File
+	root    string // the link that keeps the garbage collector away; "" for none
+}
+
+// Begin keeps out other switches of this program, and fails with a [*HeldError] while
+// one goes on: of this program, or NixOS's own.
+func Begin(ctx context.Context, m *Machine) (*Switch, error) {
+	name := filepath.Join(m.Run, lockName)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	s := &Switch{machine: m, lock: f}
+	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
+	if err == nil && !taken {
+		err = &HeldError{name}
+	}
+	if err == nil {
+		err = m.idle(ctx)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// End lets go of what s holds.
+func (s *Switch) End() error {
+	var err error
+	if s.root != "" {
+		err = os.Remove(s.root)
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// idle fails while a switch of others, or one that an earlier run left behind, is
+// under way.
+func (m *Machine) idle(ctx context.Context) error {
+	name := filepath.Join(m.Run, scriptLockName)
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		defer f.Close()
+		taken, err := hostfile.TryLock(f, unix.LOCK_EX)
+		if err != nil {
+			return err
+		}
+		if !taken {
+			return &HeldError{name}
+		}
+	}
+	return m.Script.Busy(ctx)
+}
+
+// waitLock takes the kernel's lock on f, and waits for it so long.
+func waitLock(ctx context.Context, f *os.File, how int, most time.Duration) (bool, error) {
+	for deadline := time.Now().Add(most); ; {
+		taken, err := hostfile.TryLock(f, how)
+		if taken || err != nil || !time.Now().Before(deadline) {
+			return taken, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(poll):
+		}
+	}
+}

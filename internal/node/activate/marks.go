@@ -1,0 +1,232 @@
+package activate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const (
+	// maxMarked is how many files one path may have to be marked, and maxDepth how
+	// deep within each other its directories may be.
+	maxMarked = 4 << 20
+	maxDepth  = 200
+	// settle is how far apart two changes are at least that give a file two change
+	// times, with a margin: kernels count these in ticks of up to 10 ms.
+	settle = 100 * time.Millisecond
+	// rounds is how often a path is hashed again that changes under way.
+	rounds = 3
+)
+
+// mark is a digest of what the kernel notes of each file of a store path: where it
+// lies, its size, and when it was changed last. A file that is written to, replaced,
+// mounted over or moved gets another one, whatever times its owner sets: the change
+// time can't be set. So does one that gets a hard link more, which harms nobody. The
+// zero value is that of a path of which this can't be said, and is equal to none.
+type mark [sha256.Size]byte
+
+func (m mark) equal(other mark) bool { return m == other && m != mark{} }
+
+// Marks are what tells of store paths whether they were touched.
+type Marks struct {
+	store *nixstore.Store
+	marks map[closure.StorePath]mark
+}
+
+// Take takes the marks of paths, before they are hashed. What was changed just now
+// is waited for: a change that follows within a tick of the clock would not show. When
+// ctx ends, no further path has one.
+func Take(ctx context.Context, store *nixstore.Store, paths []closure.PathInfo) *Marks {
+	m := &Marks{store: store, marks: make(map[closure.StorePath]mark, len(paths))}
+	for _, info := range paths {
+		m.marks[info.Path] = m.of(ctx, info.Path)
+	}
+	return m
+}
+
+// of returns the mark of p now.
+func (m *Marks) of(ctx context.Context, p closure.StorePath) mark {
+	for range rounds {
+		begin := time.Now()
+		got, newest := m.walk(ctx, p)
+		age := begin.Sub(newest)
+		if got == (mark{}) || age > settle {
+			return got
+		}
+		if age < -settle {
+			return mark{} // the clock was set back
+		}
+		select {
+		case <-ctx.Done():
+			return mark{}
+		case <-time.After(settle - age):
+		}
+	}
+	return mark{}
+}
+
+// walk returns the mark of p, and the last change time in it.
+func (m *Marks) walk(ctx context.Context, p closure.StorePath) (mark, time.Time) {
+	w := marker{ctx: ctx}
+	if err := w.entry(m.store.File(), p.Base(), 0); err != nil {
+		return mark{}, time.Time{}
+	}
+	var buf []byte
+	for _, lane := range w.sum {
+		buf = binary.LittleEndian.AppendUint64(buf, lane)
+	}
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(w.count))
+	return sha256.Sum256(buf), w.newest
+}
+
+// marker walks one path. The digests of its files are added up, so that no order is
+// needed in which to hold their names.
+type marker struct {
+	ctx    context.Context
+	sum    [4]uint64
+	count  int
+	newest time.Time
+}
+
+var errUnmarked = errors.New("too large to be marked")
+
+func (w *marker) entry(dir *os.File, name string, depth int) error {
+	w.count++
+	if w.count > maxMarked || depth > maxDepth {
+		return errUnmarked
+	}
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	w.add(name, depth, &st)
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(1024)
+		for _, n := range names {
+			if err := w.entry(f, n, depth+1); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// add counts in one file. Which directory it is in shows in that one's own change
+// time.
+func (w *marker) add(name string, depth int, st *unix.Stat_t) {
+	changed := time.Unix(st.Ctim.Unix())
+	if changed.After(w.newest) {
+		w.newest = changed
+	}
+	buf := make([]byte, 0, 128)
+	for _, n := range []uint64{
+		uint64(st.Dev), st.Ino, uint64(st.Mode), uint64(st.Uid), uint64(st.Gid), uint64(st.Size), //nolint:unconvert // not on every platform
+		uint64(st.Ctim.Nano()), uint64(st.Mtim.Nano()), uint64(depth),
+	} {
+		buf = binary.LittleEndian.AppendUint64(buf, n)
+	}
+	sum := sha256.Sum256(append(buf, name...))
+	for i := range w.sum {
+		w.sum[i] += binary.LittleEndian.Uint64(sum[8*i:])
+	}
+}
+
+// Change is a path that is no longer what was hashed.
+type Change struct {
+	Want closure.PathInfo
+	// Got is what lies there now, the zero value where that could not be told for
+	// Err.
+	Got nar.Hash
+	Err error
+}
+
+// Recheck returns which of paths are no longer what they should be. What has the mark
+// that it had was not touched since it was hashed; the rest is hashed once more, so
+// that whoever links or optimises files of the store raises no alarm.
+func (m *Marks) Recheck(ctx context.Context, paths []closure.PathInfo) ([]Change, error) {
+	var changes []Change
+	for _, want := range paths {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		now, _ := m.walk(ctx, want.Path)
+		if now.equal(m.marks[want.Path]) {
+			continue
+		}
+		if c := m.hash(ctx, want); c != nil {
+			changes = append(changes, *c)
+		}
+	}
+	return changes, ctx.Err()
+}
+
+// errLoose says that the bytes are right, and others may alter them, or that more is
+// done with them than Nix has done.
+var errLoose = errors.New("modes or owners that Nix does not set")
+
+// hash hashes want again, and marks what it hashed; nil where that is want.
+func (m *Marks) hash(ctx context.Context, want closure.PathInfo) *Change {
+	loose := false
+	h := nar.NewHasher(nar.Options{
+		MaxSize: want.NarSize, Owner: m.store.Owner(), Group: m.store.Group(),
+		OnMode:  func(string, uint32) { loose = true },
+		OnOwner: func(string, uint32, uint32) { loose = true },
+		OnAttributes: func(_ string, names []string) {
+			loose = loose || slices.ContainsFunc(names, func(name string) bool {
+				return name == "security.capability" || strings.HasPrefix(name, "system.posix_acl_")
+			})
+		},
+	})
+	c := &Change{Want: want}
+	for range rounds {
+		loose = false
+		before := m.of(ctx, want.Path)
+		sum, err := h.Sum(ctx, m.store.File(), want.Path.Base())
+		after, _ := m.walk(ctx, want.Path)
+		switch {
+		case err != nil:
+			c.Err = err
+		case sum.Hash != want.NarHash:
+			c.Got, c.Err = sum.Hash, nil
+			return c
+		case loose:
+			c.Got, c.Err = sum.Hash, errLoose
+			return c
+		case after.equal(before):
+			m.marks[want.Path] = after
+			return nil
+		default:
+			c.Err = nar.ErrChanged
+		}
+	}
+	return c
+}

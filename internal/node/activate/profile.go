@@ -1,0 +1,110 @@
+package activate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const (
+	// profileWait is how long another program that sets the profile is waited for.
+	profileWait = 30 * time.Second
+	// maxGeneration is the largest number of a generation that is counted on from.
+	maxGeneration = 1 << 30
+)
+
+// profile is a profile that is locked.
+type profile struct {
+	link string
+	lock *os.File
+}
+
+// set has the profile lead to p, as a new generation unless the newest one is that,
+// and returns the generation's number.
+//
+// It does what nix-env --set does, with its names and under its lock, and does not run
+// it: nix-env takes a store path as something to be built or fetched, asks a daemon and
+// a database for it, and brings nothing to the disk. Here the link holds the very path
+// that was judged, and a rename is what sets it: before it the profile is wholly the
+// old one, after it the new one, also after a power cut.
+func (l *profile) set(p closure.StorePath) (generation int, err error) {
+	dir, name := filepath.Split(l.link)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	newest := 0
+	for _, e := range entries {
+		if n, ok := generationOf(name, e.Name()); ok {
+			newest = max(newest, n)
+		}
+	}
+	link := func(n int) string { return fmt.Sprintf("%s-%d-link", name, n) }
+	generation = newest
+	if target, err := os.Readlink(dir + link(newest)); err != nil || target != string(p) {
+		generation = newest + 1
+		if err := os.Symlink(string(p), dir+link(generation)); err != nil {
+			return 0, err
+		}
+	}
+	// The generation before the link to it.
+	if err := hostfile.SyncDir(dir); err != nil {
+		return 0, err
+	}
+	if err := replaceLink(link(generation), l.link); err != nil {
+		return 0, err
+	}
+	return generation, nil
+}
+
+// generationOf returns the number of the generation that entry is of the profile name.
+func generationOf(name, entry string) (int, bool) {
+	number, ok := strings.CutPrefix(entry, name+"-")
+	if !ok {
+		return 0, false
+	}
+	if number, ok = strings.CutSuffix(number, "-link"); !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(number)
+	return n, err == nil && n > 0 && n <= maxGeneration && strconv.Itoa(n) == number
+}
+
+// lockProfile takes the lock that Nix takes to set a profile. Nix removes such a file
+// when it is done, and writes to what it removed: a file that is not empty is no lock
+// any more.
+func lockProfile(ctx context.Context, link string) (*profile, error) {
+	name := link + ".lock"
+	for deadline := time.Now().Add(profileWait); time.Now().Before(deadline); {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		taken, err := waitLock(ctx, f, unix.LOCK_EX, time.Until(deadline))
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if info, err := f.Stat(); taken && err == nil && info.Size() == 0 {
+			return &profile{link, f}, nil
+		}
+		f.Close()
+	}
+	return nil, &HeldError{name}
+}
+
+// unlock lets others set the profile.
+func (l *profile) unlock() {
+	_ = os.Remove(l.lock.Name()) // the next one takes the file that is there
+	_, _ = l.lock.WriteString("d")
+	l.lock.Close()
+}

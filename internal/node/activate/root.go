@@ -1,0 +1,67 @@
+package activate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// rootName is the link that keeps the garbage collector from the system that is being
+// judged. It has one name, so that a run that was killed leaves no more than one.
+const rootName = "ec-verify-switch"
+
+// Hold keeps the garbage collector from p, and from all that Nix registered as needed
+// by it, until the end of s. p need not be there yet.
+//
+// A collection reads the roots once, at its start, while it has gc.lock alone. The
+// lock is shared here, as Nix shares it to add a root: either the collection sees the
+// link, or it is over.
+func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
+	m := s.machine
+	lock, err := os.OpenFile(filepath.Join(m.NixState, "gc.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	taken, err := waitLock(ctx, lock, unix.LOCK_SH, m.GCWait)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		return fmt.Errorf("garbage is being collected for more than %s (%s): wait for its end", m.GCWait, lock.Name())
+	}
+	dir := filepath.Join(m.NixState, "gcroots")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root := filepath.Join(dir, rootName)
+	if err := replaceLink(string(p), root); err != nil {
+		return err
+	}
+	s.root = root
+	return nil
+}
+
+// replaceLink has the link name lead to target, in one step, and brings that to the
+// disk.
+func replaceLink(target, name string) error {
+	dir, base := filepath.Split(name)
+	next := dir + "." + base + ".ec-verify"
+	// What a run that was killed has left. Only one runs at a time.
+	if err := hostfile.RemoveTree(next); err != nil {
+		return err
+	}
+	if err := os.Symlink(target, next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, name); err != nil {
+		return err
+	}
+	return hostfile.SyncDir(dir)
+}
