@@ -43,20 +43,28 @@ func (a *app) render(r *report.Report, t textFlags) error {
 		_, err := fmt.Fprintln(a.stdout, r.Brief())
 		return err
 	}
-	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: t.all, Long: t.long, Width: a.width()})
+	width, height := a.screen()
+	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: t.all, Long: t.long, Width: width, Height: height})
 }
 
 // width is that of the terminal at standard output, in cells; 0 for a file or a
 // pipe.
 func (a *app) width() int {
+	width, _ := a.screen()
+	return width
+}
+
+// screen is the width in cells and the height in lines of the terminal at standard
+// output; 0 for a file or a pipe.
+func (a *app) screen() (width, height int) {
 	f, ok := a.stdout.(interface{ Fd() uintptr })
 	if !ok || !isTerminal(a.stdout) || os.Getenv("TERM") == "dumb" {
-		return 0
+		return 0, 0
 	}
 	const usual, least = 80, 40
-	width, _, err := term.GetSize(int(f.Fd()))
+	width, height, err := term.GetSize(int(f.Fd()))
 	if err != nil || width <= 0 {
-		return usual
+		return usual, 0
 	}
-	return max(width, least)
+	return max(width, least), max(height, 0)
 }

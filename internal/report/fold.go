@@ -13,6 +13,11 @@ import (
 // hash as a whole.
 func fold(s string, width int) string { return foldWords(s, width, cutWord) }
 
+// folded is fold for one line that has no end.
+func folded(line string, width int) string {
+	return strings.TrimSuffix(fold(line+"\n", width), "\n")
+}
+
 // Fold breaks the lines of s at blanks, so that none is wider than width cells of a
 // terminal, and indents what follows under its line; 0 leaves s as it is. A word that is
 // wider than a line stays whole, to be copied.

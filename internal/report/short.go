@@ -1,6 +1,8 @@
 package report
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -51,10 +53,69 @@ func (r *Report) ending(width int) string {
 	if cells(r.Headline()) <= width {
 		return r.Headline()
 	}
-	return strings.TrimSuffix(fold(r.Brief()+"\n", width), "\n")
+	return folded(r.Brief(), width)
 }
 
-// writeShort writes what is between the two verdict lines of a terminal: a line
+// writeScreen writes r for a terminal: between two lines with the verdict one for each
+// path. What was checked and what to do stand there if all of it fits the screen.
+func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
+	const usual, prompt = 24, 1
+	height := cmp.Or(opts.Height, usual) - prompt
+	if s := r.StandingLine(); s != "" {
+		height -= strings.Count(fold(s+"\n", opts.Width), "\n")
+	}
+	var body bytes.Buffer
+	r.writeShort(&body, opts)
+	whole := []string{folded(r.Headline(), opts.Width), strings.TrimSuffix(fold(body.String(), opts.Width), "\n"), r.ending(opts.Width)}
+	if strings.Count(strings.Join(whole, "\n"), "\n") >= height {
+		whole = r.crowded(opts)
+	}
+	for i, part := range whole {
+		if i != 1 {
+			part = paint(opts, r.Verdict(), part)
+		}
+		if part != "" {
+			fmt.Fprintln(w, part)
+		}
+	}
+}
+
+// crowded returns what a screen shows first, in the middle and last that has no room
+// for more: no advice, and of a machine that drifted only what was not checked.
+func (r *Report) crowded(opts TextOptions) []string {
+	const more = " (more: --long)"
+	first, last := r.Brief(), r.Brief()
+	if r.StoreRoot != "" {
+		first = r.Headline() // it says of which disk
+	}
+	if cells(last+more) <= opts.Width {
+		last += more
+	}
+	var body bytes.Buffer
+	r.writeWeakened(&body)
+	if r.Verdict() != Drifted {
+		r.writeChecked(&body)
+	}
+	r.writeUnchecked(&body)
+	groups := slices.Collect(r.groups())
+	cause := ""
+	if len(groups) == 1 && groups[0][0].Class() == Drift {
+		cause = fmt.Sprintf(" [%s]", groups[0][0].Cause)
+	}
+	titled := cause == "" || cells(first+cause) > opts.Width
+	if !titled {
+		first += cause
+	}
+	for _, group := range groups {
+		if titled {
+			writeTitle(&body, &group[0])
+		}
+		writeEach(&body, group, opts, func(f *Finding) { writeShortFinding(&body, f, opts.Width) })
+	}
+	return []string{folded(first, opts.Width), strings.TrimSuffix(fold(body.String(), opts.Width), "\n"), folded(last, opts.Width)}
+}
+
+// writeShort writes what is between the two verdict lines of a screen: a line
 // for what was checked, and one for each path.
 func (r *Report) writeShort(w io.Writer, opts TextOptions) {
 	if rel := r.Release; rel != nil {
@@ -63,15 +124,20 @@ func (r *Report) writeShort(w io.Writer, opts TextOptions) {
 	if until := r.Release.Until(); until != "" {
 		fmt.Fprintln(w, fit("valid     "+until, opts.Width))
 	}
-	for _, u := range r.Unsafe {
-		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
-	}
+	r.writeWeakened(w)
 	r.writeChecked(w)
+	r.writeUnchecked(w)
 	for group := range r.groups() {
 		fmt.Fprintln(w)
 		writeGroup(w, group, opts, func(f *Finding) { writeShortFinding(w, f, opts.Width) })
 	}
 	fmt.Fprintln(w)
+}
+
+func (r *Report) writeWeakened(w io.Writer) {
+	for _, u := range r.Unsafe {
+		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
+	}
 }
 
 // writeShortFinding writes f in one line, if there is anything to say of it.
@@ -87,8 +153,7 @@ func writeShortFinding(w io.Writer, f *Finding, width int) {
 	fmt.Fprintln(w, s)
 }
 
-// writeChecked says in a line what was checked to the end, and in one for each
-// other tier why it was not.
+// writeChecked says in a line what was checked to the end.
 func (r *Report) writeChecked(w io.Writer) {
 	var done []string
 	for _, t := range r.Tiers {
@@ -104,6 +169,10 @@ func (r *Report) writeChecked(w io.Writer) {
 	if len(done) > 0 {
 		fmt.Fprintf(w, "checked   %s\n", strings.Join(done, ", "))
 	}
+}
+
+// writeUnchecked says in a line for each tier that was not done as a whole why.
+func (r *Report) writeUnchecked(w io.Writer) {
 	for _, t := range r.Tiers {
 		// Whoever switches to a candidate has to know what of it was not looked at.
 		about := t.Asked || r.skipped(t.Name) || r.Candidate != "" && t.Name == TierLive

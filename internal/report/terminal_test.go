@@ -81,7 +81,10 @@ func checkTerminal(t *testing.T, r *Report, got string, width int) {
 	}
 	var short bytes.Buffer
 	r.writeShort(&short, TextOptions{})
-	words := strings.Fields(plain.String() + short.String() + r.Brief())
+	words := strings.Fields(plain.String() + short.String() + r.Brief() + " (more: --long)")
+	for i := range r.Findings {
+		words = append(words, fmt.Sprintf("[%s]", r.Findings[i].Cause))
+	}
 	lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
 	for _, line := range lines {
 		if n := text.StringWidthWithoutEscSequences(line); n > width {
@@ -115,15 +118,18 @@ func merged(all ...map[string]func() *Report) map[string]func() *Report {
 	return out
 }
 
-// Thirteen altered programs are a screen of 80x24, with the verdict at both ends.
+// Thirteen altered programs are fifteen lines of a screen of 80x24: the verdict at both
+// ends, and one for each. Where there is room, it also says what to do.
 func TestThirteenFitAScreen(t *testing.T) {
-	var b bytes.Buffer
-	r := terminalReports["thirteen"]()
-	if err := r.WriteText(&b, TextOptions{Width: 80}); err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(b.String(), "\n"); n > 24 {
-		t.Errorf("%d lines:\n%s", n, b.String())
+	for height, want := range map[int]int{0: 15, 24: 15, 25: 24, 60: 24} {
+		var b bytes.Buffer
+		r := terminalReports["thirteen"]()
+		if err := r.WriteText(&b, TextOptions{Width: 80, Height: height}); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(b.String(), "\n"); n != want || strings.Contains(b.String(), "→") != (want == 24) {
+			t.Errorf("%d lines of %d, want %d:\n%s", n, height, want, b.String())
+		}
 	}
 }
 

@@ -24,6 +24,9 @@ type TextOptions struct {
 	// Width is that of the terminal in cells: lines are folded to it, and the verdict
 	// is repeated at the end. 0 is for a file or a pipe.
 	Width int
+	// Height is that of the terminal in lines, 0 for the usual 24: what does not fit
+	// is shown with the verdict and its paths alone.
+	Height int
 	// Long shows hashes, sizes and tiers on a terminal as well.
 	Long bool
 }
@@ -37,20 +40,17 @@ const (
 // grouped by cause, and what to do next. A terminal gets one line for each path,
 // unless it is asked for the long form, and the verdict at the end again.
 func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
-	var b, body bytes.Buffer
-	verdict := paint(opts, r.Verdict(), strings.TrimSuffix(fold(r.Headline()+"\n", opts.Width), "\n"))
-	if opts.Width > 0 && !opts.Long {
-		r.writeShort(&body, opts)
-	} else {
+	var b bytes.Buffer
+	switch {
+	case opts.Width == 0:
+		fmt.Fprintf(&b, "%s\n\n", paint(opts, r.Verdict(), r.Headline()))
+		r.writeLong(&b, opts)
+	case opts.Long:
+		var body bytes.Buffer
 		r.writeLong(&body, opts)
-	}
-	gap := "\n"
-	if opts.Width > 0 && !opts.Long {
-		gap = "" // a screen has few lines
-	}
-	fmt.Fprintf(&b, "%s\n%s%s", verdict, gap, fold(body.String(), opts.Width))
-	if opts.Width > 0 {
-		fmt.Fprintln(&b, paint(opts, r.Verdict(), r.ending(opts.Width)))
+		fmt.Fprintf(&b, "%s\n\n%s%s\n", paint(opts, r.Verdict(), folded(r.Headline(), opts.Width)), fold(body.String(), opts.Width), paint(opts, r.Verdict(), r.ending(opts.Width)))
+	default:
+		r.writeScreen(&b, opts)
 	}
 	if s := r.StandingLine(); s != "" {
 		b.WriteString(fold(s+"\n", opts.Width))
@@ -211,9 +211,7 @@ func (r *Report) writeRelease(w io.Writer) {
 	if until := r.Release.Until(); until != "" {
 		fmt.Fprintf(w, "valid     %s\n", until)
 	}
-	for _, u := range r.Unsafe {
-		fmt.Fprintf(w, "weakened  by %s\n", Escape(u))
-	}
+	r.writeWeakened(w)
 	if r.Release != nil || len(r.Unsafe) > 0 {
 		fmt.Fprintln(w)
 	}
@@ -305,19 +303,28 @@ func sameGroup(a, b *Finding) bool {
 // writeGroup writes findings of one cause under its title, each by one.
 func writeGroup(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	first := &group[0]
-	fmt.Fprintf(w, "%s: %s [%s, %s]\n", first.Class(), Title(first.Cause), first.Tier, first.Cause)
+	writeTitle(w, first)
 	if first.ConsequenceOf != "" {
 		fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
 	}
+	writeEach(w, group, opts, one)
+	if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
+		fmt.Fprintf(w, "  → %s\n", next)
+	}
+}
+
+func writeTitle(w io.Writer, f *Finding) {
+	fmt.Fprintf(w, "%s: %s [%s, %s]\n", f.Class(), Title(f.Cause), f.Tier, f.Cause)
+}
+
+// writeEach writes the findings of a group, or as many as are shown.
+func writeEach(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	for i := range group {
 		if i == shownPerGroup && !opts.All {
 			fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
 			break
 		}
 		one(&group[i])
-	}
-	if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
-		fmt.Fprintf(w, "  → %s\n", next)
 	}
 }
 
