@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/internal/report"
@@ -97,9 +96,5 @@ func (a *app) printHash(path string, sum nar.Sum) error {
 		encoded := base64.StdEncoding.EncodeToString([]byte(path))
 		line.PathBase64 = &encoded
 	}
-	if err := json.MarshalWrite(a.stdout, &line); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(a.stdout)
-	return err
+	return a.printJSON(&line)
 }

@@ -184,9 +184,10 @@ func date(t *time.Time) string {
 
 // printJSON writes v as one line.
 func (a *app) printJSON(v any, opts ...json.Options) error {
-	if err := json.MarshalWrite(a.stdout, v, append(opts, json.Deterministic(true))...); err != nil {
+	data, err := json.Marshal(v, append(opts, json.Deterministic(true))...)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(a.stdout)
+	_, err = a.stdout.Write(append(report.PrintableJSON(data), '\n'))
 	return err
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"every.channel/ec-verify/internal/report"
 )
 
 // The part of SARIF 2.1.0 that is written; https://docs.oasis-open.org/sarif/sarif/v2.1.0/.
@@ -134,7 +136,12 @@ func SARIF(w io.Writer, d *Document) error {
 			run.Results = append(run.Results, g.sarif(index, it))
 		}
 	}
-	return json.MarshalWrite(w, sarifLog{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []sarifRun{run}}, jsontext.WithIndent("  "))
+	data, err := json.Marshal(sarifLog{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []sarifRun{run}}, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(report.PrintableJSON(data))
+	return err
 }
 
 func (g *Group) sarif(rule int, it Item) sarifResult {

@@ -1,9 +1,11 @@
 package report
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"every.channel/ec-verify/pkg/excerpt"
@@ -49,6 +51,30 @@ var invisible = []*unicode.RangeTable{
 	unicode.Other_Default_Ignorable_Code_Point, // fillers, joiners
 	unicode.Variation_Selector,
 	{R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}}, // a Braille cell without dots
+}
+
+// PrintableJSON returns a text in JSON with what [Escape] escapes written as JSON's
+// escapes, so that a terminal which shows it is not misled, and '<', '>' and '&' as well,
+// so that a page which holds it is not. Its values stay the same.
+func PrintableJSON(text []byte) []byte {
+	plain := func(r rune) bool {
+		return r == '\n' || r < utf8.RuneSelf && r != 0x7f && r != '<' && r != '>' && r != '&' || r >= utf8.RuneSelf && unicode.IsPrint(r) && !unicode.In(r, invisible...)
+	}
+	out := make([]byte, 0, len(text)+len(text)/64)
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case plain(r):
+			out = append(out, text[:size]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return out
 }
 
 // EscapeBounded is Escape for a field of unknown length, of which limit bytes are kept.

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,5 +81,18 @@ func TestEscapeBounded(t *testing.T) {
 		if got := escapeBounded(tc.s, tc.limit); got != tc.want {
 			t.Errorf("escapeBounded(%+q, %d) = %s, want %s", tc.s, tc.limit, got, tc.want)
 		}
+	}
+}
+
+func TestPrintableJSON(t *testing.T) {
+	in := "{\n  \"a\": \"\u00e9\u4e16 <b>&\u202e\u009b31m\x7f\u200b\U000e0001\U0001f600\"\n}"
+	want := "{\n  \"a\": \"\u00e9\u4e16 \\u003cb\\u003e\\u0026\\u202e\\u009b31m\\u007f\\u200b\\udb40\\udc01\U0001f600\"\n}"
+	got := PrintableJSON([]byte(in))
+	if string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var a, b map[string]string
+	if err := errors.Join(json.Unmarshal([]byte(in), &a), json.Unmarshal(got, &b)); err != nil || a["a"] != b["a"] {
+		t.Errorf("%v: %q is read as %q", err, a, b)
 	}
 }

@@ -131,11 +131,11 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	for _, p := range r.Closure {
 		out.Closure = append(out.Closure, jsonPath{p.Path, p.Size, p.State, timeOrNull(p.Checked)})
 	}
-	err := json.MarshalWrite(w, &out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	data, err := json.Marshal(&out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	_, err = io.WriteString(w, "\n")
+	_, err = w.Write(append(PrintableJSON(data), '\n'))
 	return err
 }
 
@@ -145,7 +145,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	encode := func(findings int) ([]byte, error) {
 		out := r.json(findings)
-		return json.Marshal(&out, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+		data, err := json.Marshal(&out, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+		return PrintableJSON(data), err
 	}
 	data, err := encode(len(r.Findings))
 	if err != nil || len(data) <= limit {

@@ -207,6 +207,14 @@ var refusedFor = map[release.Reason]report.Cause{
 	release.ReasonKeyWindow:   report.ReleaseKeyEnded,
 }
 
+// RefusedFor returns the cause of the finding about a release that is refused.
+func RefusedFor(reason release.Reason) report.Cause {
+	if cause, ok := refusedFor[reason]; ok {
+		return cause
+	}
+	return report.ReleaseUntrusted
+}
+
 // releaseFailure tells an untrusted release from one that could not be had.
 func releaseFailure(c *candidate) *failure {
 	var untrusted *release.UntrustedError
@@ -214,9 +222,7 @@ func releaseFailure(c *candidate) *failure {
 	cause := report.ReleaseUnavailable
 	switch {
 	case errors.As(c.Err, &untrusted):
-		if cause = report.ReleaseUntrusted; refusedFor[untrusted.Reason] != "" {
-			cause = refusedFor[untrusted.Reason]
-		}
+		cause = RefusedFor(untrusted.Reason)
 	case errors.As(c.Err, &clock):
 		cause = report.ClockWrong
 	}
