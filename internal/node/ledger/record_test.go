@@ -385,7 +385,7 @@ func TestStateOfNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(State{Inventory: Inventory{Tier: Rebuild}}, state); diff != "" {
+	if diff := cmp.Diff(State{Inventory: Inventory{Tier: Rebuild}, Records: Records{}}, state); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

@@ -1,10 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -199,8 +199,10 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	if err := dropUnsettled(ctx, tx, rows); err != nil {
 		return err
 	}
+	put := putter{tx: tx}
+	defer put.close()
 	for batch := range slices.Chunk(rows, batchSize) {
-		if err := putBatch(ctx, tx, batch); err != nil {
+		if err := put.batch(ctx, batch); err != nil {
 			return err
 		}
 	}
@@ -231,8 +233,9 @@ func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error
 	return nil
 }
 
-// lastOf returns, in the order in which they came, the checks that stand: of each
-// item the last that settled it, and the last that came after that and did not.
+// lastOf returns the checks that stand: of each item the last that settled it, and
+// the last that came after that and did not. They are in the order of the ledger's
+// index, so that none of its pages is needed twice.
 func lastOf(checks []pendingCheck) []pendingCheck {
 	type stand struct {
 		tier    Tier
@@ -248,9 +251,12 @@ func lastOf(checks []pendingCheck) []pendingCheck {
 		}
 	}
 	rows := make([]pendingCheck, 0, len(last))
-	for _, i := range slices.Sorted(maps.Values(last)) {
+	for _, i := range last {
 		rows = append(rows, checks[i])
 	}
+	slices.SortFunc(rows, func(a, b pendingCheck) int {
+		return cmp.Or(strings.Compare(string(a.tier), string(b.tier)), a.key.compare(b.key), int(a.Result)-int(b.Result))
+	})
 	return rows
 }
 
@@ -258,21 +264,52 @@ func lastOf(checks []pendingCheck) []pendingCheck {
 // time of as many statements.
 const batchSize = 64
 
-func putBatch(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
-	const row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-	values := strings.Repeat(row+", ", len(checks)-1) + row
-	args := make([]any, 0, 14*len(checks))
+// putter stores batches of checks, and keeps the statement for a whole one: to prepare
+// it takes as long as to carry it out.
+type putter struct {
+	tx    *sql.Tx
+	whole *sql.Stmt // nil before the first whole batch
+}
+
+func (p *putter) close() {
+	if p.whole != nil {
+		p.whole.Close()
+	}
+}
+
+func (p *putter) batch(ctx context.Context, checks []pendingCheck) error {
+	args := make([]any, 0, checkArgs*len(checks))
 	for _, c := range checks {
 		settled := number(c.Result != Inconclusive)
 		args = append(args, string(c.tier), string(c.key.Path), c.key.Want[:],
 			settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
 			number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled))
 	}
-	_, err := tx.ExecContext(ctx, `with new(tier, path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum) as (values `+values+`)
+	if len(checks) < batchSize {
+		_, err := p.tx.ExecContext(ctx, putStatement(len(checks)), args...)
+		return err
+	}
+	if p.whole == nil {
+		var err error
+		if p.whole, err = p.tx.PrepareContext(ctx, putStatement(batchSize)); err != nil {
+			return err
+		}
+	}
+	_, err := p.whole.ExecContext(ctx, args...)
+	return err
+}
+
+// checkArgs is how many values a check has in the statement that stores it.
+const checkArgs = 14
+
+// putStatement stores so many checks.
+func putStatement(checks int) string {
+	row := "(?" + strings.Repeat(", ?", checkArgs-1) + ")"
+	return `with new(tier, path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum) as (values ` +
+		strings.Repeat(row+", ", checks-1) + row + `)
 		insert or replace into checks (item, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum)
 		select id, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum
-		from new cross join items on items.tier = new.tier and items.path = new.path and items.want = new.want`, args...)
-	return err
+		from new cross join items on items.tier = new.tier and items.path = new.path and items.want = new.want`
 }
 
 // End writes what is pending and records how the run ended, together. It is

@@ -87,69 +87,127 @@ func number(b bool) int64 {
 	return 0
 }
 
-// queryRecords returns all records of one tier.
-func queryRecords(ctx context.Context, tx *sql.Tx, tier Tier) (Records, error) {
-	rows, err := tx.QueryContext(ctx, `select path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum
-		from checks join items on item = id where tier = ?`, string(tier))
+// table is what is read of the items of one tier, each once, in ascending order of
+// their keys. What is said of them goes by their numbers, so that each of the tables
+// is read in one pass: to join them takes longer than to read them.
+type table struct {
+	tier Tier
+	keys []Key
+	at   map[int64]int // where in keys the item of that number is
+}
+
+// queryItems returns the items of one tier. Texts are read as bytes: of a text the
+// driver looks up the type of the column, for each row.
+func queryItems(ctx context.Context, tx *sql.Tx, tier Tier) (table, error) {
+	t := table{tier: tier, at: make(map[int64]int)}
+	rows, err := tx.QueryContext(ctx, "select id, cast(path as blob), want from items where tier = ? order by path, want", string(tier))
+	if err != nil {
+		return t, err
+	}
+	defer rows.Close()
+	var id int64
+	var path, want sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&id, &path, &want); err != nil {
+			return t, err
+		}
+		hash, err := toHash(want)
+		if err != nil {
+			return t, err
+		}
+		t.at[id] = len(t.keys)
+		t.keys = append(t.keys, Key{closure.StorePath(path), hash})
+	}
+	return t, rows.Err()
+}
+
+// queryTables returns the items of all tiers.
+func queryTables(ctx context.Context, tx *sql.Tx) ([]table, error) {
+	var tables []table
+	for _, tier := range Tiers() {
+		t, err := queryItems(ctx, tx, tier)
+		if err != nil {
+			return nil, err
+		}
+		tables = append(tables, t)
+	}
+	return tables, nil
+}
+
+// find returns the tier of the item of that number, and where in it that is.
+func find(tables []table, id int64) (tier, i int, err error) {
+	for tier := range tables {
+		if i, ok := tables[tier].at[id]; ok {
+			return tier, i, nil
+		}
+	}
+	return 0, 0, errNone
+}
+
+var errNone = damaged("there are rows that belong to none")
+
+// queryRecords returns what is remembered of the items of each of tables.
+func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, error) {
+	all := make([]Records, len(tables))
+	for i := range all {
+		all[i] = make(Records, len(tables[i].keys))
+	}
+	rows, err := tx.QueryContext(ctx, `select item, settled, run, at, cast(result as blob), cast(cause as blob), took, disk,
+		cast(tag as blob), manifest, cast(tool as blob), sum from checks order by item, settled`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	records := make(Records)
 	// Most checks are of the same few manifests and versions.
 	shared := make(map[string]string)
-	share := func(s *string) {
-		if known, ok := shared[*s]; ok {
-			*s = known
-			return
+	share := func(b []byte) string {
+		s, ok := shared[string(b)]
+		if !ok {
+			s = string(b)
+			shared[s] = s
 		}
-		shared[*s] = *s
+		return s
 	}
+	var (
+		item, settled, run, at, took, disk, sum int64
+		result, cause, tag, manifest, tool      sql.RawBytes
+	)
 	for rows.Next() {
-		var (
-			c                   Check
-			path, result, cause string
-			want, manifest      sql.RawBytes
-			settled, at, took   int64
-			disk, sum           int64
-		)
-		if err := rows.Scan(&path, &want, &settled, &c.Run, &at, &result, &cause, &took, &disk, &c.Manifest.Tag, &manifest, &c.Tool, &sum); err != nil {
+		if err := rows.Scan(&item, &settled, &run, &at, &result, &cause, &took, &disk, &tag, &manifest, &tool, &sum); err != nil {
 			return nil, err
 		}
-		key := Key{Path: closure.StorePath(path)}
-		if key.Want, err = toHash(want); err != nil {
+		n, i, err := find(tables, item)
+		if err != nil {
 			return nil, err
+		}
+		key := tables[n].keys[i]
+		c := Check{
+			Run: run, At: fromMilli(at), Cause: closure.Cause(share(cause)), Took: time.Duration(took) * time.Millisecond,
+			FromDisk: disk == 1, Manifest: Manifest{Tag: share(tag)}, Tool: share(tool),
 		}
 		if c.Manifest.SHA256, err = toHash(manifest); err != nil {
 			return nil, err
 		}
-		if c.Result, err = parseResult(result); err != nil {
+		if c.Result, err = parseResult(share(result)); err != nil {
 			return nil, damaged("%v", err)
 		}
-		share(&c.Manifest.Tag)
-		share(&c.Tool)
-		share(&cause)
-		c.At, c.Took, c.Cause = fromMilli(at), time.Duration(took)*time.Millisecond, closure.Cause(cause)
-		c.FromDisk = disk == 1
-		if c.sum(tier, key, settled) != sum {
-			return nil, damaged("what it says of %s is not what was written", path)
+		if c.sum(tables[n].tier, key, settled) != sum {
+			return nil, damaged("what it says of %s is not what was written", key.Path)
 		}
-		r := records[key]
+		// The one that settled it comes after the one that did not, where there are both;
+		// where that is the last, it is kept once.
+		r := all[n][key]
 		if settled == 1 {
 			r.Settled = c
 		} else {
 			r.Last = c
 		}
-		records[key] = r
-	}
-	for key, r := range records {
 		if !r.Last.Done() {
-			// The last check settled it, and is kept once.
 			r.Last = r.Settled
-			records[key] = r
 		}
+		all[n][key] = r
 	}
-	return records, rows.Err()
+	return all, rows.Err()
 }
 
 // head is the row of an inventory.
@@ -199,35 +257,100 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 	return heads, rows.Err()
 }
 
-// items returns h with its items.
-func (h head) items(ctx context.Context, tx *sql.Tx) (Inventory, error) {
-	inv := h.Inventory
-	rows, err := tx.QueryContext(ctx, `select path, want, cost from members join items on item = id
-		where inventory = ? order by path, want`, h.id)
+// queryMembers gives heads, which are all inventories, their items, of tables, and
+// holds them to their digests.
+func queryMembers(ctx context.Context, tx *sql.Tx, tables []table, heads []head) error {
+	rows, err := tx.QueryContext(ctx, "select inventory, item, cost from members order by inventory, item")
 	if err != nil {
-		return inv, err
+		return err
 	}
 	defer rows.Close()
+	members := make([][]member, len(heads))
+	n := 0 // of the inventory that the last row was of
 	for rows.Next() {
-		var item Item
-		var path string
-		var want sql.RawBytes
-		if err := rows.Scan(&path, &want, &item.Cost); err != nil {
-			return inv, err
+		var inventory, item int64
+		var m member
+		if err := rows.Scan(&inventory, &item, &m.cost); err != nil {
+			return err
 		}
-		if item.Want, err = toHash(want); err != nil {
-			return inv, err
+		if n >= len(heads) || heads[n].id != inventory {
+			n = slices.IndexFunc(heads, func(h head) bool { return h.id == inventory })
 		}
-		item.Path = closure.StorePath(path)
-		inv.Items = append(inv.Items, item)
+		if n < 0 {
+			return errNone
+		}
+		of, at, err := find(tables, item)
+		if err != nil {
+			return err
+		}
+		m.at = at
+		if tables[of].tier != heads[n].Tier {
+			return damaged("an item of manifest %s is of another tier", heads[n].Manifest.Tag)
+		}
+		members[n] = append(members[n], m)
 	}
 	if err := rows.Err(); err != nil {
-		return inv, err
+		return err
 	}
-	if inv.digest() != h.digest {
-		return inv, damaged("its items of manifest %s are not those that were written", h.Manifest.Tag)
+	for i := range heads {
+		if err := heads[i].fill(tables, members[i]); err != nil {
+			return err
+		}
 	}
-	return inv, nil
+	return nil
+}
+
+// member is a row of members: where its item is, and the cost.
+type member struct {
+	at   int
+	cost int64
+}
+
+// fill sets the items of h.
+func (h *head) fill(tables []table, members []member) error {
+	slices.SortFunc(members, func(a, b member) int { return a.at - b.at })
+	keys := tables[slices.IndexFunc(tables, func(t table) bool { return t.tier == h.Tier })].keys
+	h.Items = make([]Item, 0, len(members))
+	for _, m := range members {
+		h.Items = append(h.Items, Item{keys[m.at].Path, keys[m.at].Want, m.cost})
+	}
+	if h.Inventory.digest() != h.digest {
+		return damaged("its items of manifest %s are not those that were written", h.Manifest.Tag)
+	}
+	return nil
+}
+
+// queryAll reads all that is said of items, and returns the state of each tier.
+func queryAll(ctx context.Context, tx *sql.Tx) (map[Tier]State, error) {
+	tables, err := queryTables(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	records, err := queryRecords(ctx, tx, tables)
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[Tier]State)
+	var heads []head
+	last := make(map[Tier]int) // which of heads is the inventory of a tier
+	for i, t := range tables {
+		states[t.tier] = State{Inventory{Tier: t.tier}, records[i]}
+		of, err := queryInventories(ctx, tx, t.tier)
+		if err != nil {
+			return nil, err
+		}
+		if len(of) > 0 && !of[0].ofLook() {
+			last[t.tier] = len(heads)
+		}
+		heads = append(heads, of...)
+	}
+	if err := queryMembers(ctx, tx, tables, heads); err != nil {
+		return nil, err
+	}
+	for tier, i := range last {
+		states[tier] = State{heads[i].Inventory, states[tier].Records}
+	}
+	return states, nil
 }
 
 // Runs returns the last runs, at most limit, the newest first.
@@ -243,8 +366,16 @@ func (l *Ledger) Runs(ctx context.Context, limit int) (runs []Run, err error) {
 // inventories too.
 func (l *Ledger) Records(ctx context.Context, tier Tier) (records Records, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		records, err = queryRecords(ctx, tx, tier)
-		return err
+		tables, err := queryTables(ctx, tx)
+		if err != nil {
+			return err
+		}
+		all, err := queryRecords(ctx, tx, tables)
+		if err != nil {
+			return err
+		}
+		records = all[slices.Index(Tiers(), tier)]
+		return nil
 	})
 	return records, err
 }
@@ -284,15 +415,8 @@ func (l *Ledger) State(ctx context.Context, tier Tier) (s State, err error) {
 		return state, nil
 	}
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		s = State{Inventory: Inventory{Tier: tier}}
-		heads, err := queryInventories(ctx, tx, tier)
-		if err != nil || len(heads) == 0 || heads[0].ofLook() {
-			return err
-		}
-		if s.Inventory, err = heads[0].items(ctx, tx); err != nil {
-			return err
-		}
-		s.Records, err = queryRecords(ctx, tx, tier)
+		states, err := queryAll(ctx, tx)
+		s = states[tier]
 		return err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -173,7 +174,7 @@ func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 }
 
 // checkAll reads all of the ledger and holds it to its rules: the schema, the
-// structure of the file, and each row's sum. It puts what it found into found, if
+// structure of the file, each row's sum, and that it belongs to one. It puts what it found into found, if
 // that is not nil.
 func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 	return l.read(ctx, func(tx *sql.Tx) error {
@@ -187,42 +188,16 @@ func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 		if verdict != "ok" {
 			return damaged("%s", verdict)
 		}
-		var dangling int64
-		if err := tx.QueryRowContext(ctx, "select count(*) from pragma_foreign_key_check").Scan(&dangling); err != nil {
-			return err
-		}
-		if dangling > 0 {
-			return damaged("%d rows belong to none", dangling)
-		}
 		if _, err := queryRuns(ctx, tx, -1); err != nil {
 			return err
 		}
 		if _, err := queryStanding(ctx, tx); err != nil {
 			return err
 		}
-		for _, tier := range Tiers() {
-			records, err := queryRecords(ctx, tx, tier)
-			if err != nil {
-				return err
-			}
-			state := State{Inventory{Tier: tier}, records}
-			heads, err := queryInventories(ctx, tx, tier)
-			if err != nil {
-				return err
-			}
-			for i, head := range heads {
-				inv, err := head.items(ctx, tx)
-				if err != nil {
-					return err
-				}
-				if i == 0 && !head.ofLook() {
-					state.Inventory = inv
-				}
-			}
-			if found != nil {
-				found[tier] = state
-			}
+		states, err := queryAll(ctx, tx)
+		if found != nil {
+			maps.Copy(found, states)
 		}
-		return nil
+		return err
 	})
 }
