@@ -32,12 +32,12 @@ func newReleaseRefreshCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "refresh",
 		Short: "fetch the releases that this machine may run into the cache",
-		Long: `Fetch every release that the configuration accepts (release.accept) into the cache
-in the state directory, each checked as for a verification. Cached releases are not
-fetched again. Afterwards ec-verify --offline needs no network.
+		Long: `Bring every release that the configuration accepts (release.accept) into the
+cache in the state directory, each checked as for a verification. What is there
+already is not fetched again. Afterwards ec-verify --offline needs no network.
 
-All of them are tried. The exit code is the worst result: 3 if a release is
-untrusted, 4 if one is unavailable.`,
+All of them are tried. The exit code is that of the worst: 3 for one that is
+untrusted, 4 for one that could not be had.`,
 		Example: `  ec-verify release refresh
   ec-verify release refresh && ec-verify --offline`,
 		Args: noArgs,

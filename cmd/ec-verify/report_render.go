@@ -28,15 +28,15 @@ func newReportRenderCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render [FILE]",
 		Short: "render a JSON report as a page or in a forge's format",
-		Long: `Render a JSON report for people or forges: as an HTML page, Markdown for a comment,
-JUnit XML, or SARIF 2.1.0. FILE is the output of ec-verify or ec-verify compare with
---output json; without FILE, standard input is read.
+		Long: `Make of a JSON report what people and forges look at: a page of HTML, Markdown
+for a comment, JUnit's XML, or SARIF 2.1.0. FILE is what ec-verify or ec-verify
+compare has written with --output json; without it standard input is read.
 
-The page is one file without scripts or external resources; it has a light, a dark
-and a print layout. The report is shown, not checked: use report verify to check the
-signature of a signed report.
+The page is one file without scripts that asks for nothing; it can be read in
+light and dark and be printed. What a report says is shown and not checked: of a
+signed report, report verify checks the signature.
 
-The exit code says whether the report was rendered; it does not reflect the verdict.`,
+The exit code says whether it was rendered, not what the verdict is.`,
 		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html
   ec-verify compare a/ b/ --output json | ec-verify report render --format junit`,
 		Args: argCount(0, 1, "one file, or none"),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -107,6 +108,56 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 		}
 	}
 	return out, nil
+}
+
+// maxMounts bounds the mounts of the first process that are looked at.
+const maxMounts = 50_000
+
+// FirstMounts returns the mounts of the machine's first process.
+func FirstMounts() ([]Mount, error) { return allMounts(mountInfoInit) }
+
+func allMounts(name string) ([]Mount, error) {
+	var out []Mount
+	err := eachMount(name, func(m Mount) error {
+		if len(out) == maxMounts {
+			return fmt.Errorf("more than %d mounts", maxMounts)
+		}
+		out = append(out, m)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	return out, nil
+}
+
+// Way returns those of a process's mounts that are crossed on the way to dir, which
+// leads through no link, the root's first; nil where there is no root among them.
+func Way(mounts []Mount, dir string) []Mount { return chain(mounts, dir) }
+
+// Layers returns the directories of an overlay that an option of it names, such as
+// "upperdir", by the paths at which they are seen after the initrd; none where it
+// names none.
+func (m *Mount) Layers(option string) []string {
+	var out []string
+	for _, o := range strings.Split(m.Options, ",") {
+		value, ok := strings.CutPrefix(o, option+"=")
+		if !ok {
+			value, ok = strings.CutPrefix(o, option+"+=")
+		}
+		if !ok {
+			continue
+		}
+		for _, dir := range strings.Split(value, ":") {
+			for _, stage := range []string{"/sysroot/", "/mnt-root/"} {
+				if rest, ok := strings.CutPrefix(dir, stage); ok {
+					dir = "/" + rest
+				}
+			}
+			out = append(out, path.Clean(dir))
+		}
+	}
+	return out
 }
 
 // mountsAbove returns the mounts of a list at or above the origins' paths.

@@ -198,6 +198,13 @@ const (
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: code runs that is not a file of the accepted system.
 	CodeUnknown Cause = "code-unknown"
+	// WrittenUnknown: something was written to the root since the boot that no NixOS
+	// writes there.
+	WrittenUnknown Cause = "written-unknown"
+	// PathUnregistered: something lies in the store that Nix has not registered.
+	PathUnregistered Cause = "path-unregistered"
+	// LinkedOutside: a file of the store has a name outside of it, too.
+	LinkedOutside Cause = "linked-outside"
 	// MachineUnseen: a part of the running machine could not be checked.
 	MachineUnseen Cause = "machine-unseen"
 	// SourceElsewhere: a candidate carries no flake that could be checked.
@@ -328,6 +335,9 @@ var causes = map[Cause]cause{
 	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
+	WrittenUnknown:                 {Drift, "written to the root since the boot", "Find out who wrote it and what it is for; a boot is rid of it, where the root is in memory. Or allow it in machine.allow with the reason."},
+	PathUnregistered:               {Notice, "store paths that Nix has not registered", "Nothing to do after a build that was cut short: nix-collect-garbage removes them. Otherwise find out who put them there; what runs from there is a finding of its own."},
+	LinkedOutside:                  {Notice, "files of the store that have a name outside of it", "Find the other names (find / -xdev -samefile FILE) and what made them, such as a backup; a link gives nobody a right."},
 	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
 	SourceElsewhere:                {Notice, "the candidate carries no flake", "Nothing to do here; the audit of the machine that runs it checks the flake."},
 	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for the whole answer."},

@@ -295,8 +295,10 @@ func (f *fold) add(ctx context.Context, m *Machine, dir string, depth int) error
 	return nil
 }
 
-func (f *fold) String() string {
-	s := fmt.Sprintf("a directory with %d files, %d bytes", f.files, f.bytes)
+func (f *fold) String() string { return "a directory with " + f.contents() }
+
+func (f *fold) contents() string {
+	s := fmt.Sprintf("%d files, %d bytes", f.files, f.bytes)
 	if f.cut {
 		s += ", and more that were not counted"
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,11 @@ type Machine struct {
 	Hashed []closure.PathInfo
 	// LoadedUnits returns what the service manager has loaded.
 	LoadedUnits func(context.Context) (*Units, error)
+	// Registered yields the store paths that Nix has registered by now, or an error
+	// that is a [*nixstore.RowError] or the last.
+	Registered func(context.Context) iter.Seq2[closure.StorePath, error]
+	// FirstMounts returns the mounts of the machine's first process.
+	FirstMounts func() ([]nixstore.Mount, error)
 	// Allow lists what is known to differ.
 	Allow []Exception
 	// Now is the time by which exceptions end.
@@ -61,6 +67,8 @@ func parts() []part {
 		{"etc", (*Machine).checkEtc},
 		{"units", (*Machine).checkUnits},
 		{"code", (*Machine).checkCode},
+		{"store", (*Machine).checkStore},
+		{"written", (*Machine).checkWritten},
 	}
 }
 

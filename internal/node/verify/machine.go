@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -67,6 +68,7 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 		Expected: looks,
 		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
 		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
+		Registered: r.registeredNow, FirstMounts: nixstore.FirstMounts,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
 	t.Checked = result.Checked
@@ -107,6 +109,20 @@ func (r *run) expectedMachine(ctx context.Context) (*expected.Machine, string, e
 		return nil, "", nil // a specialisation
 	}
 	return looks, "", nil
+}
+
+// registeredNow yields what Nix has registered by now, which is more than when the
+// database was first opened.
+func (r *run) registeredNow(ctx context.Context) iter.Seq2[closure.StorePath, error] {
+	return func(yield func(closure.StorePath, error) bool) {
+		db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		defer db.Close()
+		db.Registered(ctx)(yield)
+	}
 }
 
 // ofSystem reports whether a finding is explained where another system runs.

@@ -281,33 +281,16 @@ func devicePath(what string) string {
 }
 
 // overlayDiffers compares the layers of an overlay with the configured ones,
-// where both are known. What a first stage mounts below /sysroot or /mnt-root
-// keeps these names.
+// where both are known.
 func overlayDiffers(c *configuredMount, m *nixstore.Mount) string {
-	has := configuredMount{options: strings.Split(m.Options, ",")}
+	configured := nixstore.Mount{Options: strings.Join(c.options, ",")}
 	for _, layer := range []string{"lowerdir", "upperdir"} {
-		want := layers(append(c.option(layer), c.option(layer+"+")...))
-		got := layers(append(has.option(layer), has.option(layer+"+")...))
+		want, got := configured.Layers(layer), m.Layers(layer)
 		if len(want) > 0 && len(got) > 0 && !slices.Equal(want, got) {
 			return "the overlay has another " + layer
 		}
 	}
 	return ""
-}
-
-func layers(values []string) []string {
-	var out []string
-	for _, value := range values {
-		for _, dir := range strings.Split(value, ":") {
-			for _, stage := range []string{"/sysroot/", "/mnt-root/"} {
-				if rest, ok := strings.CutPrefix(dir, stage); ok {
-					dir = "/" + rest
-				}
-			}
-			out = append(out, path.Clean(dir))
-		}
-	}
-	return out
 }
 
 // describePlace says what dir is, that lies on the last of mounts.

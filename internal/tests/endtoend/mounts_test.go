@@ -13,7 +13,7 @@ import (
 func (m *machine) cover(at string) (uncover func()) {
 	m.t.Helper()
 	program := m.path("program-01-1.1") + "/bin/program-01"
-	m.Run("sh", "-euc", `below=${2#"$1"/}; mkdir -p /root/good; cd "$1"; cp -a --parents "$below" /root/good/`, "sh", at, program)
+	m.Run("sh", "-euc", `below=${2#"$1"/}; mkdir -p /root/good; cd "$1"; cp -a --parents "$below" /root/good/; chown --reference="$1" /root/good; chmod --reference="$1" /root/good`, "sh", at, program)
 	m.FlipByte(program, 3)
 	m.Run("mount", "-t", "overlay", "overlay", "-o", "ro,lowerdir=/root/good:"+at, at)
 	return func() {

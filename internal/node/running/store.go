@@ -1,0 +1,200 @@
+package running
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+)
+
+const (
+	// maxStoreNames bounds the entries of the store directory.
+	maxStoreNames = 1_000_000
+	// maxLinked bounds the names of files with several links, 16 bytes each.
+	maxLinked = 1_000_000
+	// maxStrays bounds the findings of a kind that are told one by one.
+	maxStrays = 20
+)
+
+// linked is one name of a file that has several.
+type linked struct {
+	ino   uint64
+	links uint32
+}
+
+// checkStore looks at what no hash of the release's paths sees of a store: paths that
+// Nix has not registered, and files that have a name outside.
+func (m *Machine) checkStore(ctx context.Context, l *look) error {
+	dir := string(m.Store.Dir())
+	entries, err := m.Store.List(dir, maxStoreNames)
+	if err != nil {
+		return err
+	}
+	strays, err := m.unregistered(ctx, entries)
+	if err != nil {
+		return fmt.Errorf("what Nix has registered: %w", err)
+	}
+	top, err := m.Store.Stat(dir)
+	if err != nil {
+		return err
+	}
+	var names []linked
+	cut := m.onOverlay()
+	if cut {
+		l.notSeen = append(l.notSeen, "hard links into the store, which is on an overlay")
+	}
+	sizes := make(map[string]*fold, len(strays))
+	for _, name := range strays {
+		sizes[name] = new(fold)
+	}
+	err = m.Store.Walk(ctx, dir, func(e *nixstore.Entry) error {
+		l.checked++
+		if len(sizes) > 0 {
+			first, _, _ := strings.Cut(e.Name(), "/")
+			if f := sizes[first]; f != nil && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG {
+				f.files++
+				f.bytes += e.Stat.Size
+			}
+		}
+		if e.Stat.Mode&unix.S_IFMT != unix.S_IFREG || e.Stat.Nlink < 2 || e.Stat.Dev != top.Dev || cut {
+			return nil
+		}
+		if cut = len(names) == maxLinked; cut {
+			l.notSeen = append(l.notSeen, fmt.Sprintf("hard links into the store, as more than %d of its files have some", maxLinked))
+			return nil
+		}
+		names = append(names, linked{e.Stat.Ino, uint32(e.Stat.Nlink)}) //nolint:gosec // a count of links has 32 bits in Linux
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l.tellStrays(strays, sizes)
+	if cut {
+		return nil
+	}
+	return m.tellLinked(ctx, l, outside(names), top.Dev)
+}
+
+// onOverlay reports whether the store is on an overlay, on which files have other
+// numbers of links than names.
+func (m *Machine) onOverlay() bool {
+	var vfs unix.Statfs_t
+	err := unix.Fstatfs(int(m.Store.File().Fd()), &vfs)
+	return err != nil || vfs.Type == unix.OVERLAYFS_SUPER_MAGIC
+}
+
+// unregistered returns which entries of the store Nix has not registered, and is not
+// at work on.
+func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string, error) {
+	has := make(map[string]bool, len(entries))
+	for _, name := range entries {
+		has[name] = true
+	}
+	strays := make(map[string]bool)
+	for _, name := range entries {
+		// Nix's own: links for files with the same contents, and what it makes for the
+		// time of a build. Only the path that is built lies beside its lock.
+		own := name == ".links" || strings.HasPrefix(name, ".tmp-link") || strings.HasSuffix(name, ".lock") || strings.HasSuffix(name, ".chroot") || has[name+".lock"]
+		if !own {
+			strays[name] = true
+		}
+	}
+	for p, err := range m.Registered(ctx) {
+		var row *nixstore.RowError
+		if errors.As(err, &row) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		delete(strays, p.Base())
+	}
+	out := make([]string, 0, len(strays))
+	for name := range strays {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// tellStrays finds store paths that are not registered, the largest first.
+func (l *look) tellStrays(names []string, sizes map[string]*fold) {
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(sizes[b].bytes, sizes[a].bytes) })
+	var rest fold
+	for i, name := range names {
+		if i >= maxStrays {
+			rest.files += sizes[name].files
+			rest.bytes += sizes[name].bytes
+			continue
+		}
+		l.find(report.Finding{
+			Cause: report.PathUnregistered, Path: path.Join(string(l.m.Store.Dir()), name),
+			Got: fmt.Sprintf("%d bytes in %d files", sizes[name].bytes, sizes[name].files),
+		})
+	}
+	if more := len(names) - maxStrays; more > 0 {
+		l.find(report.Finding{
+			Cause: report.PathUnregistered, Path: string(l.m.Store.Dir()),
+			Got: fmt.Sprintf("%d more, with %d bytes in %d files", more, rest.bytes, rest.files),
+		})
+	}
+}
+
+// outside returns the files of which fewer names were seen than they have, with how
+// many were.
+func outside(names []linked) map[uint64]linked {
+	slices.SortFunc(names, func(a, b linked) int { return cmp.Compare(a.ino, b.ino) })
+	out := make(map[uint64]linked)
+	for i := 0; i < len(names); {
+		n := i
+		for n < len(names) && names[n].ino == names[i].ino {
+			n++
+		}
+		// The number of the last look: a link may have been made meanwhile.
+		if seen := uint32(n - i); seen < names[n-1].links { //nolint:gosec // bounded by maxLinked
+			out[names[i].ino] = linked{uint64(seen), names[n-1].links}
+		}
+		i = n
+	}
+	return out
+}
+
+// tellLinked finds the files that have a name outside of the store.
+func (m *Machine) tellLinked(ctx context.Context, l *look, files map[uint64]linked, dev uint64) error {
+	if len(files) == 0 {
+		return nil
+	}
+	total, told := len(files), 0
+	err := m.Store.Walk(ctx, string(m.Store.Dir()), func(e *nixstore.Entry) error {
+		f, ok := files[e.Stat.Ino]
+		if !ok || e.Stat.Dev != dev || e.Stat.Mode&unix.S_IFMT != unix.S_IFREG || strings.HasPrefix(e.Name(), ".links/") && len(files) > maxStrays {
+			return nil
+		}
+		delete(files, e.Stat.Ino)
+		if told++; told > maxStrays {
+			return fs.SkipAll
+		}
+		l.find(report.Finding{
+			Cause: report.LinkedOutside, Path: path.Join(string(m.Store.Dir()), e.Name()),
+			Want: fmt.Sprintf("%d links, as many as the store has", f.ino), Got: fmt.Sprintf("%d links", f.links),
+		})
+		return nil
+	})
+	if errors.Is(err, fs.SkipAll) {
+		l.find(report.Finding{
+			Cause: report.LinkedOutside, Path: string(m.Store.Dir()), Got: fmt.Sprintf("%d more files", total-maxStrays),
+		})
+		err = nil
+	}
+	return err
+}

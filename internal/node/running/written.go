@@ -1,0 +1,290 @@
+package running
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+)
+
+const (
+	// maxWritten bounds the files and directories that are looked at.
+	maxWritten = 2_000_000
+	// maxOfDir bounds the files of one directory that are told one by one.
+	maxOfDir = 20
+)
+
+// elsewhere are the directories of which another part, or another tier, says what may
+// be in them, and those that are for data, which nothing here judges.
+var elsewhere = append([]string{"/etc", "/nix", "/boot", "/dev", "/proc", "/sys", "/run", "/tmp", "/var"}, fixedDirs...)
+
+// knownWritten is what a NixOS and those who log in write to homes that no program
+// runs. Each pattern matches what is beneath it, too.
+var knownWritten = []string{
+	"/root/.nix-channels", "/root/.nix-defexpr", "/root/.nix-profile", "/root/.local/state/nix", "/root/.cache", "/root/.bash_history", "/root/.lesshst",
+	"/home/*/.nix-channels", "/home/*/.nix-defexpr", "/home/*/.nix-profile", "/home/*/.local/state/nix", "/home/*/.cache", "/home/*/.bash_history", "/home/*/.lesshst",
+	// The part "etc" says who may log in by these.
+	"/root/.ssh/authorized_keys", "/root/.ssh/authorized_keys2", "/root/.ssh/known_hosts",
+	"/home/*/.ssh/authorized_keys", "/home/*/.ssh/authorized_keys2", "/home/*/.ssh/known_hosts",
+}
+
+func isKnownWritten(name string) bool {
+	for at := name; at != "/"; at = path.Dir(at) {
+		if slices.Contains(elsewhere, at) || slices.ContainsFunc(knownWritten, func(pattern string) bool {
+			ok, _ := path.Match(pattern, at)
+			return ok
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsToKnown reports whether something known may lie beneath a directory.
+func leadsToKnown(dir string) bool {
+	depth := strings.Count(dir, "/")
+	for _, pattern := range append(slices.Clip(elsewhere), knownWritten...) {
+		parts := strings.Split(pattern, "/")
+		if len(parts) <= depth+1 {
+			continue
+		}
+		if ok, _ := path.Match(strings.Join(parts[:depth+1], "/"), dir); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// checkWritten looks at what was written to the root since the boot, where that is an
+// overlay whose upper layer can be seen, or all in memory.
+func (m *Machine) checkWritten(ctx context.Context, l *look) error {
+	mounts, err := m.FirstMounts()
+	if err != nil {
+		return err
+	}
+	way := nixstore.Way(mounts, "/")
+	if len(way) == 0 {
+		return errors.New("the machine's first process has no root")
+	}
+	root := &way[len(way)-1]
+	w := &written{look: l}
+	switch root.Type {
+	case "overlay":
+		upper := root.Layers("upperdir")
+		if len(upper) == 0 {
+			return nil // nobody can write to it
+		}
+		w.upper, w.lower = upper[0], root.Layers("lowerdir")
+		if err := m.isUpper(w.upper); err != nil {
+			return fmt.Errorf("the upper layer of the root, %s: %w", w.upper, err)
+		}
+		if !mayAdminister() {
+			l.notSeen = append(l.notSeen, "which directories of the root hide those below, which takes CAP_SYS_ADMIN")
+		}
+	case "tmpfs", "ramfs":
+		w.upper = "/"
+	default:
+		l.notSeen = append(l.notSeen, "what was written since the boot, as the root keeps it ("+root.Type+")")
+		return nil
+	}
+	return w.walk(ctx)
+}
+
+// isUpper reports whether a directory is the upper layer of the root: an overlay shows
+// the status of it as its own, with the time of the last change, which no program can
+// set.
+func (m *Machine) isUpper(dir string) error {
+	for attempt := 0; ; attempt++ {
+		upper, err := m.Store.Stat(dir)
+		if err != nil {
+			return err
+		}
+		merged, err := m.Store.Stat("/")
+		switch {
+		case err != nil:
+			return err
+		case upper.Ctim == merged.Ctim && upper.Mtim == merged.Mtim && upper.Mode == merged.Mode:
+			return nil
+		case attempt == maxAttempts: // something else was written meanwhile
+			return errors.New("it is not what the root shows")
+		}
+	}
+}
+
+// written is a walk through what was written.
+type written struct {
+	*look
+	upper string
+	lower []string // of an overlay
+	// layered says that the layers below can be seen, or that there are none.
+	layered bool
+	seen    int
+	dirs    []wroteDir // from the top to where the walk is, those that are told as one, or may be
+}
+
+// wroteDir is a directory in which something was written.
+type wroteDir struct {
+	name  string // with a slash at its end
+	whole bool   // it is told as one, and not each file
+	told  int    // files of it that were told one by one
+	count fold   // those that were not
+}
+
+func (w *written) walk(ctx context.Context) error {
+	top, err := w.m.Store.Stat(w.upper)
+	if err != nil {
+		return err
+	}
+	w.layered = len(w.lower) == 0 || w.below("/")
+	w.judgeMode("/", &top)
+	w.dirs = append(w.dirs, wroteDir{name: "/"})
+	err = w.m.Store.Walk(ctx, w.upper, func(e *nixstore.Entry) error {
+		if w.seen++; w.seen > maxWritten {
+			return fmt.Errorf("more than %d files and directories were written", maxWritten)
+		}
+		name := "/" + e.Name()
+		w.leave(name)
+		if !w.dirs[len(w.dirs)-1].whole && isKnownWritten(name) {
+			return skip(&e.Stat)
+		}
+		w.checked++
+		if e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return w.directory(e, name, top.Dev)
+		}
+		w.file(e, name)
+		return nil
+	})
+	w.leave("")
+	return err
+}
+
+// skip ends the walk at what is there, where that is a directory.
+func skip(st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// directory looks at a directory before what is in it.
+func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
+	if e.Stat.Dev != dev {
+		return fs.SkipDir // another file system is mounted there
+	}
+	d := wroteDir{name: name + "/"}
+	within := w.dirs[len(w.dirs)-1].whole
+	switch {
+	case within:
+	case overlayAttribute(e, "opaque") == "y" && w.below(name):
+		w.find(report.Finding{Cause: report.WrittenUnknown, Path: name, Got: "a directory in the place of the one below"})
+	case overlayAttribute(e, "redirect") != "":
+		w.find(report.Finding{Cause: report.WrittenUnknown, Path: name, Got: "a directory that was moved here"})
+	}
+	if !within {
+		w.judgeMode(name, &e.Stat)
+		d.whole = w.layered && !leadsToKnown(name) && w.m.mayFold(name) && !w.below(name)
+		w.dirs = append(w.dirs, d)
+	}
+	return nil
+}
+
+// judgeMode finds a directory that others than root can write to. What is in homes is
+// their owners'.
+func (w *written) judgeMode(name string, st *unix.Stat_t) {
+	if strings.HasPrefix(name, "/home/") {
+		return
+	}
+	if st.Uid != 0 || st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		w.find(report.Finding{
+			Cause: report.WrittenUnknown, Path: name, Field: "mode", Want: "owner 0, writable by nobody else",
+			Got: fmt.Sprintf("a directory of mode %04o, owner %d", st.Mode&0o7777, st.Uid),
+		})
+	}
+}
+
+func (w *written) file(e *nixstore.Entry, name string) {
+	d := &w.dirs[len(w.dirs)-1]
+	if d.whole || d.told == maxOfDir && w.m.mayFold(strings.TrimSuffix(d.name, "/")) {
+		d.count.files++
+		d.count.bytes += e.Stat.Size
+		return
+	}
+	d.told++
+	f := report.Finding{Cause: report.WrittenUnknown, Path: name}
+	st := &e.Stat
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFCHR && st.Rdev == 0 || kind == unix.S_IFREG && st.Size == 0 && overlayAttribute(e, "whiteout") != "":
+		f.Got = "removed"
+	case kind == unix.S_IFREG:
+		f.Got = fmt.Sprintf("%s file of %d bytes, mode %04o, owner %d", w.word(name), st.Size, st.Mode&0o7777, st.Uid)
+	case kind == unix.S_IFLNK:
+		f.Got = w.word(name) + " link"
+	default:
+		f.Got = w.word(name) + " special file"
+	}
+	w.find(f)
+}
+
+// leave tells of the directories that the walk has come out of, on its way to name.
+func (w *written) leave(name string) {
+	for len(w.dirs) > 0 {
+		d := &w.dirs[len(w.dirs)-1]
+		if name != "" && strings.HasPrefix(name, d.name) {
+			return
+		}
+		if d.count.files > 0 {
+			f := report.Finding{Cause: report.WrittenUnknown, Path: strings.TrimSuffix(d.name, "/"), Got: "a new directory with " + d.count.contents()}
+			if f.Path == "" {
+				f.Path = "/"
+			}
+			if !d.whole {
+				f.Field, f.Got = "more", d.count.contents()+" beside those that are told one by one"
+			}
+			w.find(f)
+		}
+		w.dirs = w.dirs[:len(w.dirs)-1]
+	}
+}
+
+// mayAdminister reports whether what an overlay notes can be read.
+func mayAdminister() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
+// overlayAttribute returns what an overlay notes of an entry of its upper layer.
+func overlayAttribute(e *nixstore.Entry, name string) string {
+	if v := e.Attribute("trusted.overlay." + name); v != "" {
+		return v
+	}
+	return e.Attribute("user.overlay." + name) // with the option userxattr
+}
+
+// below reports whether a layer below has something of that name.
+func (w *written) below(name string) bool {
+	return slices.ContainsFunc(w.lower, func(dir string) bool {
+		_, err := w.m.Store.Stat(path.Join(dir, name))
+		return err == nil
+	})
+}
+
+// word says whether a file was new to the layers below, where they can be seen.
+func (w *written) word(name string) string {
+	switch {
+	case !w.layered:
+		return "a new or changed"
+	case w.below(name):
+		return "a changed"
+	}
+	return "a new"
+}
