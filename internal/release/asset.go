@@ -16,19 +16,19 @@ const (
 	InfoName   = "release.json"
 )
 
-// What an asset may take, in bytes, by its kind.
+// Size limits of the assets, in bytes, by kind.
 const (
 	MaxSumsSize   = 1 << 20
 	MaxBundleSize = 1 << 20
 	MaxInfoSize   = 256 << 10
-	// MaxListingSize is for the compressed form; closure.MaxListingSize bounds
-	// what it expands to.
+	// MaxListingSize limits the compressed size; closure.MaxListingSize limits the
+	// expanded size.
 	MaxListingSize = 256 << 20
-	// MaxDerivationsSize is for the compressed form as well.
+	// MaxDerivationsSize limits the compressed size.
 	MaxDerivationsSize = 256 << 20
-	// MaxMachineSize is for the compressed form as well.
+	// MaxMachineSize limits the compressed size.
 	MaxMachineSize = 8 << 20
-	// MaxImageSize is for everything else.
+	// MaxImageSize limits every other asset.
 	MaxImageSize = 16 << 30
 )
 
@@ -36,39 +36,38 @@ const (
 	closurePrefix  = "closure-"
 	manifestSuffix = ".json"
 	listingSuffix  = ".files.json.zst"
-	// The derivations are no part of what a machine is compared with; they
-	// explain.
+	// The derivations only explain differences; a machine is not compared with them.
 	derivationsSuffix = ".drvs.json.zst"
 	machineSuffix     = ".machine.json.zst"
 )
 
-// ManifestName is the asset that holds the manifest of configuration.
+// ManifestName returns the asset name of configuration's manifest.
 func ManifestName(configuration string) string {
 	return closurePrefix + configuration + manifestSuffix
 }
 
-// ListingName is the asset that holds the file listing of configuration.
+// ListingName returns the asset name of configuration's file listing.
 func ListingName(configuration string) string {
 	return closurePrefix + configuration + listingSuffix
 }
 
-// DerivationsName is the asset that holds the derivations of configuration. A
-// release need not have it.
+// DerivationsName returns the asset name of configuration's derivations, an optional
+// asset.
 func DerivationsName(configuration string) string {
 	return closurePrefix + configuration + derivationsSuffix
 }
 
-// MachineName is the asset that says what a machine of configuration looks like
-// beside its store. A release need not have it.
+// MachineName returns the asset name of configuration's machine description: what a
+// machine has outside the store. It is an optional asset.
 func MachineName(configuration string) string {
 	return closurePrefix + configuration + machineSuffix
 }
 
-// assetPattern allows what a URL, a path, a shell and the format of
-// SHA256SUMS.txt can all take unescaped.
+// assetPattern allows only names that need no escaping in a URL, a path, a shell or
+// SHA256SUMS.txt.
 var assetPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+~,@-]{0,199}$`) })
 
-// CheckAssetName reports whether name can be the name of an asset: 1 to 200
+// CheckAssetName returns an error unless name is valid for an asset: 1 to 200
 // letters, digits and ". _ - + ~ , @", not beginning with a dot or a dash.
 func CheckAssetName(name string) error {
 	if !assetPattern().MatchString(name) {
@@ -77,7 +76,7 @@ func CheckAssetName(name string) error {
 	return nil
 }
 
-// AssetLimit returns how large, in bytes, the asset of that name may be.
+// AssetLimit returns the size limit, in bytes, of the asset name.
 func AssetLimit(name string) int64 {
 	switch {
 	case name == SumsName:
@@ -106,7 +105,7 @@ func isManifest(name string) bool {
 	return strings.HasPrefix(name, closurePrefix) && strings.HasSuffix(name, manifestSuffix)
 }
 
-// configurationOf returns the configuration whose manifest or listing name is.
+// configurationOf returns the configuration of the manifest or listing name.
 func configurationOf(name string) (string, bool) {
 	var c string
 	switch {
@@ -121,15 +120,15 @@ func configurationOf(name string) (string, bool) {
 	return c, closure.CheckConfiguration(c) == nil
 }
 
-// A Kind says what an asset is, by its name.
+// A Kind is the kind of an asset, derived from its name.
 type Kind uint8
 
-// The kinds of assets. KindImage is everything that has no form of its own:
-// images, and whatever else is published.
+// The kinds of assets. KindImage is every asset without a kind of its own, such as an
+// image.
 const (
 	KindImage Kind = iota
 	KindSums
-	KindBundle // SHA256SUMS.txt.sigstore.json, and all else that is made from SHA256SUMS.txt
+	KindBundle // SHA256SUMS.txt.sigstore.json, and anything else derived from SHA256SUMS.txt
 	KindInfo
 	KindManifest
 	KindListing
@@ -137,14 +136,15 @@ const (
 	KindMachine
 )
 
-// KindOf returns what the asset of that name is, and the configuration that it
-// is about, where it is about one.
+// KindOf returns the kind of the asset name, and its configuration if it belongs to
+// one.
 func KindOf(name string) (kind Kind, configuration string) {
 	if c, ok := configurationOf(name); ok {
 		if isListing(name) {
 			return KindListing, c
 		}
-		// closure-x.drvs.json.zst ends otherwise.
+		// The names closure-x.drvs.json.zst have another suffix and do not match
+		// here.
 		return KindManifest, c
 	}
 	for suffix, kind := range map[string]Kind{derivationsSuffix: KindDerivations, machineSuffix: KindMachine} {

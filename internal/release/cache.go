@@ -17,32 +17,33 @@ import (
 )
 
 // Cache keeps accepted releases with their signatures in a directory, one
-// subdirectory for each tag. It is a [Source] like any other: what it holds is
-// verified again at each use. A release appears in it whole and in one step,
-// and goes the same way; several processes may share it.
+// subdirectory for each tag. It is a [Source] like any other: its contents are
+// verified again at each use. A release is added and removed as a whole, in one step;
+// several processes may share a cache.
 type Cache struct{ dir string }
 
 const (
 	cacheLock = ".lock"
-	// cacheListed was last modified when every source said what it has.
+	// cacheListed is a file whose modification time is when all sources last listed
+	// their releases.
 	cacheListed = ".listed"
-	// cacheTemp begins the names of what is not yet, or no longer, a release.
-	// No tag begins with a dot.
+	// cacheTemp is the name prefix of releases being added or removed. No tag begins
+	// with a dot.
 	cacheTemp = ".ec-verify-tmp-"
-	// cacheMark is a file in each release that the cache has put there. What
-	// lacks it is somebody else's: it is neither replaced nor removed.
+	// cacheMark is a file in each release that the cache added. A directory without
+	// it belongs to somebody else and is neither replaced nor removed.
 	cacheMark = ".ec-verify-kept"
 )
 
-// OpenCache returns the cache in dir, which is made if it does not exist.
+// OpenCache returns the cache in dir and creates the directory if it is missing.
 func OpenCache(dir string) *Cache {
-	// Where it can't be made, it is empty, and to keep something will fail.
+	// If the directory can't be created, the cache is empty and Keep will fail.
 	_ = os.MkdirAll(dir, 0o755)
 	return &Cache{filepath.Clean(dir)}
 }
 
-// ReadCache returns the cache in dir for a [Finder] that only looks. A directory
-// that is not there is not made, and holds nothing.
+// ReadCache returns the cache in dir for a read-only [Finder]. A missing directory is
+// not created; the cache is then empty.
 func ReadCache(dir string) *Cache { return &Cache{filepath.Clean(dir)} }
 
 // String names the cache.
@@ -68,9 +69,9 @@ func (c *Cache) Open(ctx context.Context, tag Tag, name string, limit int64) (io
 // Tags implements [Lister].
 func (c *Cache) Tags(ctx context.Context) ([]Tag, error) { return NewDirSource(c.dir).Tags(ctx) }
 
-// Keep stores r with the assets that want accepts, beside those that the cache
-// holds of it, and returns r reading from the cache. A release that nobody
-// signed is not kept: r itself is returned.
+// Keep stores r with the assets that want accepts, in addition to the assets already
+// cached, and returns r reading from the cache. An unsigned release is not kept: r
+// itself is returned.
 func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) bool) (*Release, error) {
 	if r.Unsigned() {
 		return r, nil
@@ -82,7 +83,7 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	defer unlock()
 	dir := filepath.Join(c.dir, string(r.tag))
 	if _, err := os.Lstat(dir); err == nil && !c.owns(r.tag) {
-		return nil, &unwrittenError{c.failed(r.tag, fmt.Errorf("%s was not put there by this program; name another stateDir", printable(dir)))}
+		return nil, &unwrittenError{c.failed(r.tag, fmt.Errorf("%s  was not created by this program; choose another stateDir", printable(dir)))}
 	}
 	held := make(map[string]bool)
 	if entries, err := os.ReadDir(dir); err == nil {
@@ -115,8 +116,8 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	return &kept, nil
 }
 
-// replaceDir puts the directory from into the place of to, which may exist, in
-// one step. What was there before is then at from.
+// replaceDir moves the directory from to the path to, in one step. If to existed, it
+// is at from afterwards.
 func replaceDir(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
 	switch {
@@ -125,7 +126,8 @@ func replaceDir(from, to string) error {
 	case errors.Is(err, unix.ENOENT):
 		return os.Rename(from, to)
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS):
-		// A file system that cannot exchange: for a moment there is none.
+		// The file system does not support an exchange: for a moment, to does not
+		// exist.
 		old := from + "-old"
 		if err := os.Rename(to, old); err != nil {
 			return err
@@ -136,9 +138,8 @@ func replaceDir(from, to string) error {
 	return &os.LinkError{Op: "exchange", Old: from, New: to, Err: err}
 }
 
-// Prune removes releases until at most keep are left, those that were created
-// first before the others, and returns the tags that went. Those in spare stay
-// whatever keep is.
+// Prune removes the releases created first until at most keep are left, and returns
+// the removed tags. It never removes those in spare.
 func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error) {
 	unlock, err := c.lock(ctx)
 	if err != nil {
@@ -149,8 +150,8 @@ func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error
 	if err != nil {
 		return nil, err
 	}
-	// Which to drop is no question of trust, so what release.json says will do;
-	// one that cannot be read goes first.
+	// The order of removal needs no trust, so the unverified release.json suffices.
+	// Unreadable releases are removed first.
 	slices.SortStableFunc(tags, func(a, b Tag) int { return c.created(b).Compare(c.created(a)) })
 	tags = slices.DeleteFunc(tags, func(tag Tag) bool { return !c.owns(tag) })
 	left := len(tags)
@@ -168,7 +169,7 @@ func (c *Cache) Prune(ctx context.Context, keep int, spare ...Tag) ([]Tag, error
 	return gone, nil
 }
 
-// owns reports whether the cache has put the release there itself.
+// owns reports whether the cache added the release of tag.
 func (c *Cache) owns(tag Tag) bool {
 	info, err := os.Lstat(filepath.Join(c.dir, string(tag), cacheMark))
 	return err == nil && info.Mode().IsRegular()
@@ -186,7 +187,7 @@ func (c *Cache) created(tag Tag) time.Time {
 	return info.CreatedAt
 }
 
-// remove takes a release away in one step, and then its files.
+// remove removes a release in one step, then deletes its files.
 func (c *Cache) remove(tag Tag) error {
 	grave, err := os.MkdirTemp(c.dir, cacheTemp)
 	if err != nil {
@@ -199,8 +200,7 @@ func (c *Cache) remove(tag Tag) error {
 	return hostfile.SyncDir(c.dir)
 }
 
-// lock keeps other processes out, and clears away what one that was killed
-// has left.
+// lock excludes other processes and removes leftovers of a killed one.
 func (c *Cache) lock(ctx context.Context) (func(), error) {
 	unlock, err := lock(ctx, filepath.Join(c.dir, cacheLock))
 	if err != nil {
@@ -222,18 +222,20 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 	return unlock, nil
 }
 
-// markListed remembers that every source has said what it has just now. That
-// nothing could be written is told by whoever keeps a release; here it makes the
-// sources look older than they are, which is said.
+// markListed records that all sources have just listed their releases. A write error
+// is ignored here, because storing a release reports it; without the mark the sources
+// only look older than they are, which is noted.
 func (c *Cache) markListed() {
-	// Truncating sets the time. A link there could have any file emptied.
+	// O_TRUNC updates the modification time. Following a link here could truncate any
+	// file.
 	f, err := os.OpenFile(filepath.Join(c.dir, cacheListed), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644) //nolint:gosec // no secret
 	if err == nil {
 		f.Close()
 	}
 }
 
-// Listed returns when every source last said what it has; the zero time for never.
+// Listed returns when all sources last listed their releases; the zero time for
+// never.
 func (c *Cache) Listed() time.Time {
 	info, err := os.Lstat(filepath.Join(c.dir, cacheListed))
 	if err != nil || info.ModTime().After(time.Now()) {
@@ -259,8 +261,7 @@ func (c *Cache) failed(tag Tag, err error) error {
 	return &UnavailableError{"release " + string(tag), c.String(), fmt.Errorf("keep it: %w", err)}
 }
 
-// layered is a source whose assets are looked for in one place and then, those
-// that are not there, in another.
+// layered opens an asset in first or, if it is missing there, in then.
 type layered struct{ first, then Source }
 
 func (l *layered) String() string { return l.then.String() }

@@ -98,7 +98,7 @@ func TestCacheLeavesOthersAlone(t *testing.T) {
 	f := finder(t, published, release.NewDirSource(dir))
 	f.Keep = 1
 	r, err := f.Find(t.Context(), releasetest.Tag)
-	if err != nil || len(r.Unkept()) != 1 || !strings.Contains(r.Unkept()[0], "not put there by this program") {
+	if err != nil || len(r.Unkept()) != 1 || !strings.Contains(r.Unkept()[0], "not created by this program") {
 		t.Errorf("Find = %v, %v", r, err)
 	}
 	f.MustKeep = true
@@ -167,7 +167,7 @@ func TestFullStateDirectory(t *testing.T) {
 // TestMissingDirectory: a directory that is not there is another slip than a release
 // that is not in it.
 func TestMissingDirectory(t *testing.T) {
-	for tag, want := range map[release.Tag]string{releasetest.Tag: "no such directory", release.Latest: "no such directory"} {
+	for tag, want := range map[release.Tag]string{releasetest.Tag: "directory does not exist", release.Latest: "directory does not exist"} {
 		_, err := finder(t, t.TempDir(), release.NewDirSource(filepath.Join(t.TempDir(), "mistyped"))).Find(t.Context(), tag)
 		if !errors.Is(err, release.ErrNotFound) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", tag, err)
@@ -357,13 +357,13 @@ func TestLatestIsCreatedLast(t *testing.T) {
 	}{
 		"the highest number is":            {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}}, want: "boot-v14"},
 		"at one time the highest number":   {releases: []published{{"boot-v14", 3, "", false}, {"boot-v13", 3, "", false}}, want: "boot-v14"},
-		"a lower number is":                {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "", false}}, want: "boot-v13", note: "latest stands for boot-v13, which was created on 2026-03-05T12:00:00Z: boot-v14 has a higher number and is older, of 2026-03-04T12:00:00Z"},
+		"a lower number is":                {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "", false}}, want: "boot-v13", note: "latest means boot-v13, created on 2026-03-05T12:00:00Z: boot-v14 has a higher number but is older, created on 2026-03-04T12:00:00Z"},
 		"and the machine has seen it":      {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "", false}}, seen: "boot-v13", want: "boot-v13", note: "higher number"},
 		"the fourth is":                    {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}, {"boot-v12", 2, "", false}, {"boot-v11", 6, "", false}}, want: "boot-v11", note: "higher number"},
 		"the fifth is not looked at":       {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 3, "", false}, {"boot-v12", 2, "", false}, {"boot-v11", 1, "", false}, {"boot-v10", 6, "", false}}, want: "boot-v14"},
 		"a lower number nobody believes":   {releases: []published{{"boot-v14", 4, "", false}, {"boot-v13", 5, "forged", false}}, want: "boot-v14"},
 		"a highest number nobody believes": {releases: []published{{"boot-v14", 4, "forged", false}, {"boot-v13", 5, "", false}}, reason: release.ReasonBadSignature},
-		"one that is not whole":            {releases: []published{{"boot-v14", 4, "", true}, {"boot-v13", 2, "", false}, {"boot-v12", 3, "", false}}, want: "boot-v12", note: "the sources list boot-v14 and do not have its SHA256SUMS.txt"},
+		"one that is not whole":            {releases: []published{{"boot-v14", 4, "", true}, {"boot-v13", 2, "", false}, {"boot-v12", 3, "", false}}, want: "boot-v12", note: "the sources list boot-v14 without its SHA256SUMS.txt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

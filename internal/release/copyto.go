@@ -15,13 +15,12 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// CopyTo puts SHA256SUMS.txt, its bundle and the assets that want accepts (nil
-// for all) into the directory dir, which must not exist or be empty. It
-// appears there in one step, when everything was checked: whatever happens
-// before, dir is as it was. What a run has fetched that was ended, or that the
-// source failed, is left beside dir ([PartialDir]), and taken up again by the next
-// one; its digest is what says in the end whether it was right. An error that says
-// so is an *[InterruptedError].
+// CopyTo writes SHA256SUMS.txt, its bundle and the assets that want accepts (nil for
+// all) to the directory dir, which must be missing or empty. The directory appears in
+// one step, after everything was checked; until then dir is unchanged. If the run is
+// interrupted or the source fails, the fetched files stay beside dir ([PartialDir])
+// and the next run resumes with them; the final digest check covers them too. The
+// error is then an *[InterruptedError].
 func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string) bool) (err error) {
 	dir, err = checkTarget(filepath.Clean(dir))
 	if err != nil {
@@ -34,7 +33,7 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	}
 	defer release()
 	defer func() {
-		// After the last step the name is free for another run.
+		// After the rename, another run may use the name.
 		var interrupted *InterruptedError
 		if err != nil && !errors.As(err, &interrupted) {
 			_ = hostfile.RemoveTree(staging)
@@ -53,27 +52,27 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	return hostfile.SyncDir(parent)
 }
 
-// PartialDir is where [Release.CopyTo] puts together what is to be dir.
+// PartialDir is the directory in which [Release.CopyTo] assembles dir.
 func PartialDir(dir string) string {
 	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".partial")
 }
 
-// InterruptedError says that a copy was broken off, and that what was fetched is
-// kept for the next one.
+// InterruptedError means that a copy ended early and that the fetched files are kept
+// for the next run.
 type InterruptedError struct {
 	Dir   string
-	Bytes int64 // that are kept
+	Bytes int64 // bytes kept
 	Err   error
 }
 
 func (e *InterruptedError) Error() string {
-	return fmt.Sprintf("%v; the %s that were fetched are kept in %s, and the same command goes on from there (remove it if you do not want to)",
+	return fmt.Sprintf("%v; the %s fetched so far are kept in %s: run the same command again to resume, or remove that directory",
 		e.Err, humanize.IBytes(uint64(max(0, e.Bytes))), printable(e.Dir))
 }
 
 func (e *InterruptedError) Unwrap() error { return e.Err }
 
-// fetchedIn returns how many bytes of what is large are in dir.
+// fetchedIn returns the total size of the large files in dir.
 func fetchedIn(dir string) (n int64) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -87,8 +86,7 @@ func fetchedIn(dir string) (n int64) {
 	return n
 }
 
-// checkTarget returns the directory that stands for dir, a link followed, if a
-// release may be put there.
+// checkTarget returns dir with links resolved, if a release may be written there.
 func checkTarget(dir string) (string, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return dir, nil
@@ -100,7 +98,7 @@ func checkTarget(dir string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(entries) > 0:
-		return "", fmt.Errorf("%s is not empty; name a directory that is, or that does not exist yet", printable(dir))
+		return "", fmt.Errorf("%s is not empty; name an empty directory, or one that does not exist", printable(dir))
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return "", err
@@ -109,16 +107,17 @@ func checkTarget(dir string) (string, error) {
 	if err := errors.Join(unix.Stat(dir, &own), unix.Stat(filepath.Join(dir, ".."), &parent)); err != nil {
 		return "", err
 	}
-	// It is replaced as a whole, which neither can be.
+	// dir is replaced by a rename, which neither the working directory nor a mount
+	// point allows.
 	if dir == "." || own.Dev != parent.Dev || own.Ino == parent.Ino {
 		return "", fmt.Errorf("%s is the working directory or a mount point; name a directory in it", printable(dir))
 	}
 	return dir, nil
 }
 
-// openStaging returns a directory that nobody else writes to, for the files of
-// r that want accepts: the one at path, with those that an earlier run has left
-// of the same release, and nothing else in it. release ends the claim on it.
+// openStaging returns the directory at path, to which nobody else can write, for the
+// files of r that want accepts. Files of the same release from an earlier run are
+// kept, everything else in it is removed. release gives up the lock.
 func (r *Release) openStaging(path string, want func(name string) bool) (dir string, release func(), err error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", nil, err
@@ -136,9 +135,9 @@ func (r *Release) openStaging(path string, want func(name string) bool) (dir str
 	return path, release, nil
 }
 
-// claim takes the directory d over from an earlier run.
+// claim prepares the directory d, which an earlier run may have left.
 func (r *Release) claim(d *os.File, want func(name string) bool) error {
-	busy := fmt.Errorf("another run is at work in %s; wait for it", printable(d.Name()))
+	busy := fmt.Errorf("another run is using %s; wait for it to end", printable(d.Name()))
 	if taken, err := hostfile.TryLock(d, unix.LOCK_EX); err != nil {
 		return err
 	} else if !taken {
@@ -148,11 +147,11 @@ func (r *Release) claim(d *os.File, want func(name string) bool) error {
 	if err != nil {
 		return err
 	}
-	// It may have been finished between the opening and the lock.
+	// The earlier run may have finished between the open and the lock.
 	if now, err := os.Lstat(d.Name()); err != nil || !os.SameFile(own, now) {
 		return busy
 	}
-	// Who can write to it could change a file after its check.
+	// Anyone who can write to the directory could change a file after its check.
 	if !isMine(own) || own.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s was made by somebody else; remove it, or name another directory", printable(d.Name()))
 	}
@@ -175,17 +174,17 @@ func (r *Release) claim(d *os.File, want func(name string) bool) error {
 	return nil
 }
 
-// isMine reports whether info is of something that this user has made, and of
-// a file that has no second name.
+// isMine reports whether info describes a directory or a file without further hard
+// links, owned by this user.
 func isMine(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && st.Uid == uint32(os.Geteuid()) && (info.IsDir() || st.Nlink == 1) //nolint:gosec // a user id is not negative
 }
 
-// stage writes the checked files of r into dir and makes them last. Only when
-// it has returned nil are they to be used.
+// stage writes the checked files of r to dir and syncs them. They must only be used
+// if it returns nil.
 func (r *Release) stage(ctx context.Context, dir string, want func(name string) bool) error {
-	// The sums come first: they tell a later run whose files it finds.
+	// The sums come first: they tell a later run which release the files belong to.
 	for _, small := range []struct {
 		name string
 		data []byte
@@ -210,15 +209,14 @@ func (r *Release) stage(ctx context.Context, dir string, want func(name string) 
 			return r.named(err)
 		}
 	}
-	// Until here nobody else could look into it.
+	// Until here no other user could read the directory.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is published is no secret
 		return fmt.Errorf("copy %s: %w", r.tag, err)
 	}
 	return hostfile.SyncDir(dir)
 }
 
-// writeSynced opens the file at path, which is made if need be, has write write
-// to it, and makes it last.
+// writeSynced opens or creates the file at path, calls write on it, and syncs it.
 func writeSynced(path string, flags int, write func(*os.File) error) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|flags, 0o644) //nolint:gosec // what is published is no secret
 	if err != nil {

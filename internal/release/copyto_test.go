@@ -320,7 +320,7 @@ func TestNotices(t *testing.T) {
 		do   http.HandlerFunc
 		want string
 	}{
-		"nothing comes": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "asking again (1 of 2)"},
+		"nothing comes": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "trying again (1 of 2)"},
 		"it breaks off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(make([]byte, 50_000))
 			panic(http.ErrAbortHandler)

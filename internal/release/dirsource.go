@@ -16,17 +16,17 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// DirSource is a directory of releases: DIR/TAG/SHA256SUMS.txt and so on. A
-// directory that holds one release's files itself (DIR/SHA256SUMS.txt) is one
-// too; it answers for any tag that it has no subdirectory of, and since
-// release.json states the tag, a release passed off as another is refused.
+// DirSource is a directory of releases: DIR/TAG/SHA256SUMS.txt and so on. DIR may
+// also directly contain the files of one release (DIR/SHA256SUMS.txt); it then
+// answers for any tag without a subdirectory. Since the signed release.json states
+// the tag, a release under a wrong tag is still refused.
 type DirSource struct{ dir string }
 
-// NewDirSource returns the source that dir is. That it exists is found out
-// when something is opened.
+// NewDirSource returns the source in dir. Opening an asset fails if dir does not
+// exist.
 func NewDirSource(dir string) *DirSource { return &DirSource{filepath.Clean(dir)} }
 
-// Dir returns the directory as it was named, cleaned.
+// Dir returns the cleaned path of the directory.
 func (s *DirSource) Dir() string { return s.dir }
 
 // String returns the directory.
@@ -57,7 +57,7 @@ func (s *DirSource) Open(ctx context.Context, tag Tag, name string, limit int64)
 	return openFile(filepath.Join(dir, name), assetOf(name, tag), printable(dir), limit)
 }
 
-// releaseDir returns the directory that holds the files of tag.
+// releaseDir returns the directory with the files of tag.
 func (s *DirSource) releaseDir(tag Tag) (string, error) {
 	if tag != "" {
 		if _, err := ParseTag(string(tag)); err != nil {
@@ -77,7 +77,7 @@ func (s *DirSource) releaseDir(tag Tag) (string, error) {
 		if tag != "" {
 			what += " " + string(tag)
 		}
-		hint := fmt.Sprintf("it has neither that directory nor a %s", SumsName)
+		hint := fmt.Sprintf("it contains neither that directory nor a %s", SumsName)
 		if s.missing() {
 			hint = missingHint
 		}
@@ -86,16 +86,16 @@ func (s *DirSource) releaseDir(tag Tag) (string, error) {
 	return "", &UnavailableError{"release " + string(tag), s.String(), err}
 }
 
-const missingHint = "there is no such directory; is it the one that was meant?"
+const missingHint = "the directory does not exist; check its name"
 
-// missing reports whether the directory does not exist, or is no directory.
+// missing reports whether the directory does not exist or is something else.
 func (s *DirSource) missing() bool {
 	info, err := os.Stat(s.dir)
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsDir()
 }
 
-// Tags implements [Lister]: the subdirectories that hold a SHA256SUMS.txt. A
-// directory with one release's own files has none.
+// Tags implements [Lister]: it returns the subdirectories that have a SHA256SUMS.txt.
+// A directory with the files of one release has none.
 func (s *DirSource) Tags(ctx context.Context) ([]Tag, error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +153,7 @@ func (r *fileReader) Read(p []byte) (int, error) { return r.r.Read(p) }
 func (r *fileReader) Close() error               { return r.f.Close() }
 func (r *fileReader) Size() int64                { return r.size }
 
-// limitReader fails, rather than ends, where more than the limit comes.
+// limitReader returns an error, not io.EOF, when the limit is exceeded.
 type limitReader struct {
 	r     io.Reader
 	left  int64
@@ -172,10 +172,10 @@ func (l *limitReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tooLarge is the error for an asset of size bytes, or of unknown size with -1.
+// tooLarge returns the error for an asset of size bytes, -1 if the size is unknown.
 func tooLarge(what string, size, limit int64) error {
 	if size < 0 {
-		return Untrusted(ReasonTooLarge, "%s is larger than the %d bytes that are allowed", what, limit)
+		return Untrusted(ReasonTooLarge, "%s is larger than the allowed %d bytes", what, limit)
 	}
 	return Untrusted(ReasonTooLarge, "%s has %d bytes, at most %d are allowed", what, size, limit)
 }
@@ -187,8 +187,7 @@ func assetOf(name string, tag Tag) string {
 	return fmt.Sprintf("%s of %s", name, tag)
 }
 
-// printable returns s as it is where a terminal can show it, and quoted where
-// not.
+// printable returns s unchanged if a terminal can show it, and quoted otherwise.
 func printable(s string) string {
 	if q := strconv.Quote(s); q != `"`+s+`"` {
 		return q

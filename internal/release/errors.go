@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Reason says in a stable word why a release is not trusted. Reports, metrics
-// and tests use it; new ones may be added, meanings never change.
+// Reason is a stable word for why a release is not trusted. Reports, metrics and
+// tests use it; reasons may be added, but their meanings never change.
 type Reason string
 
 const (
@@ -18,62 +18,62 @@ const (
 	// ReasonUnsupportedBundle means: a bundle of a media type or key kind that this
 	// program does not read.
 	ReasonUnsupportedBundle Reason = "unsupported-bundle"
-	// ReasonOtherContent means: the bundle is a signature over other bytes than this
-	// SHA256SUMS.txt, which was changed or got the bundle of another file.
+	// ReasonOtherContent means: the bundle signs other bytes than this
+	// SHA256SUMS.txt. Either the file was changed, or the bundle belongs to another
+	// file.
 	ReasonOtherContent Reason = "signed-other-content"
 	// ReasonBadSignature means: the signature does not verify with the key it names.
 	ReasonBadSignature Reason = "bad-signature"
-	// ReasonWrongKey means: signed by no key that the policy names.
+	// ReasonWrongKey means: signed by none of the policy's keys.
 	ReasonWrongKey Reason = "wrong-key"
 	// ReasonKeyWindow means: signed by a key outside its validity window.
 	ReasonKeyWindow Reason = "key-window"
 	// ReasonWrongIdentity means: the certificate is of another identity or issuer.
 	ReasonWrongIdentity Reason = "wrong-identity"
-	// ReasonBadCertificate means: the certificate, its log entry or its time stamp is
-	// not vouched for by the trusted root.
+	// ReasonBadCertificate means: the trusted root does not vouch for the
+	// certificate, its log entry or its time stamp.
 	ReasonBadCertificate Reason = "bad-certificate"
-	// ReasonThreshold means: good signatures, but by fewer signers than required.
+	// ReasonThreshold means: valid signatures, but by fewer signers than required.
 	ReasonThreshold Reason = "threshold"
 	// ReasonMalformedSums means: SHA256SUMS.txt breaks one of the rules of [ParseSums].
 	ReasonMalformedSums Reason = "malformed-sums"
-	// ReasonNotInSums means: an asset that the release needs has no line in
-	// SHA256SUMS.txt, so the signature does not cover it.
+	// ReasonNotInSums means: a required asset has no line in SHA256SUMS.txt, so the
+	// signature does not cover it.
 	ReasonNotInSums Reason = "not-in-sums"
-	// ReasonChecksum means: an asset's bytes are not those that SHA256SUMS.txt names.
+	// ReasonChecksum means: an asset has another digest than in SHA256SUMS.txt.
 	ReasonChecksum Reason = "checksum"
-	// ReasonTooLarge means: an asset is larger than its kind may be.
+	// ReasonTooLarge means: an asset exceeds the size limit of its kind.
 	ReasonTooLarge Reason = "too-large"
 	// ReasonMalformedInfo means: release.json breaks one of the rules of [ParseInfo].
 	ReasonMalformedInfo Reason = "malformed-info"
-	// ReasonWrongTag means: the release is of another tag than the one asked for.
+	// ReasonWrongTag means: the release has another tag than the requested one.
 	ReasonWrongTag Reason = "wrong-tag"
-	// ReasonMalformedManifest means: a manifest is not one, or of an unknown schema.
+	// ReasonMalformedManifest means: a manifest is malformed or of an unknown schema.
 	ReasonMalformedManifest Reason = "malformed-manifest"
 	// ReasonWrongConfiguration means: a manifest is of another configuration.
 	ReasonWrongConfiguration Reason = "wrong-configuration"
-	// ReasonMalformedListing means: a listing is not one, of another configuration,
+	// ReasonMalformedListing means: a listing is malformed, of another configuration,
 	// or expands beyond its limit.
 	ReasonMalformedListing Reason = "malformed-listing"
-	// ReasonExpired means: past bestBefore and the grace.
+	// ReasonExpired means: past bestBefore and the grace period.
 	ReasonExpired Reason = "expired"
-	// ReasonRolledBack means: older than a release that was accepted before.
+	// ReasonRolledBack means: older than a release accepted before.
 	ReasonRolledBack Reason = "rolled-back"
-	// ReasonReplaced means: other contents than were accepted under this tag before.
+	// ReasonReplaced means: other contents than those accepted under this tag before.
 	ReasonReplaced Reason = "replaced"
-	// ReasonNotAccepted means: not among the tags that the policy lists.
+	// ReasonNotAccepted means: the policy does not list the tag.
 	ReasonNotAccepted Reason = "not-accepted"
-	// ReasonNotRegular means: something other than a file stands in an asset's place.
+	// ReasonNotRegular means: an asset is not a regular file.
 	ReasonNotRegular Reason = "not-regular"
 )
 
-// UntrustedError says that a release was found and is not believed. Nothing of
-// it was used.
+// UntrustedError means that a release was found and is not trusted. Nothing of it was
+// used.
 type UntrustedError struct {
 	Reason Reason
-	Tag    Tag    // "" where none was asked for
-	Source string // where it was found; "" where that is not known
-	// Detail is one line: what does not hold and, where there is something to
-	// be done, what to do.
+	Tag    Tag    // "" if none was requested
+	Source string // where it was found; "" if unknown
+	// Detail is one line: what is not valid and, if possible, the remedy.
 	Detail string
 }
 
@@ -88,21 +88,21 @@ func (e *UntrustedError) Error() string {
 	return fmt.Sprintf("%s is not trusted (%s): %s", what, e.Reason, e.Detail)
 }
 
-// Untrusted returns an *[UntrustedError] whose tag and source are filled in by
-// [Open]; it is for [Verifier] implementations.
+// Untrusted returns an *[UntrustedError] for use by [Verifier] implementations;
+// [Open] sets its tag and source.
 func Untrusted(reason Reason, format string, args ...any) *UntrustedError {
 	return &UntrustedError{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
-// ErrNotFound is what every *[NotFoundError] is, for errors.Is.
+// ErrNotFound matches every *[NotFoundError] in errors.Is.
 var ErrNotFound = errors.New("not found")
 
-// NotFoundError says that a release, one of its assets or a configuration in
-// it does not exist where it was looked for.
+// NotFoundError means that a release, an asset or a configuration does not exist in
+// the place searched.
 type NotFoundError struct {
-	What   string // what was looked for, e.g. `asset "release.json" of boot-v1`
+	What   string // what was searched for, e.g. `asset "release.json" of boot-v1`
 	Source string // where
-	Hint   string // what to do; may be empty
+	Hint   string // the remedy; may be empty
 }
 
 func (e *NotFoundError) Error() string {
@@ -113,11 +113,11 @@ func (e *NotFoundError) Error() string {
 	return s
 }
 
-// Is makes every NotFoundError an [ErrNotFound].
+// Is makes every NotFoundError match [ErrNotFound].
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
-// UnavailableError says that something which may well be there could not be
-// had: no network, a server that fails, an unreadable disk.
+// UnavailableError means that something could not be obtained although it may exist:
+// no network, a failing server, an unreadable disk.
 type UnavailableError struct {
 	What   string
 	Source string
@@ -130,10 +130,10 @@ func (e *UnavailableError) Error() string {
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// ClockError says that the node's clock cannot be right, so that nothing that
-// depends on the time can be judged. It is no finding against the release.
+// ClockError means that the node's clock can't be right, so nothing that depends on
+// the time can be judged. It is not a finding against the release.
 type ClockError struct {
-	Now    time.Time // what the clock says
+	Now    time.Time // the clock's time
 	Detail string    // how it is known to be wrong
 }
 

@@ -10,47 +10,46 @@ import (
 	"time"
 )
 
-// A Finder finds releases for a configured node: in its cache, and else in its
-// sources. The zero value finds nothing; Verifier must be set. It is for one run, and
-// not for several goroutines at once.
+// A Finder finds releases for a configured node: in its cache, or else in its
+// sources. Verifier must be set; without sources nothing is found. A Finder serves
+// one run and must not be used concurrently.
 type Finder struct {
-	// Sources are asked in this order. The next one is asked where a release is
-	// not found or a source cannot be reached; never where a release was found
-	// and refused, which somebody has to hear of.
+	// Sources are asked in this order. The next one is asked if a release is not
+	// found or a source can't be reached, but not if a release was found and refused,
+	// because somebody has to learn of that.
 	Sources []Source
-	// Offline leaves out the sources that are on a network. What the cache holds
-	// then stands for what they offer.
+	// Offline skips the sources on a network. The cache then stands in for them.
 	Offline bool
-	// Cache keeps what is accepted; nil for none.
+	// Cache keeps accepted releases; nil for none.
 	Cache *Cache
-	// MustKeep makes it an error that Cache can't be written to. Otherwise the
-	// release is used from where it was found; see [Release.Unkept].
+	// MustKeep makes it an error if Cache can't be written to. Otherwise the release
+	// is used from where it was found; see [Release.Unkept].
 	MustKeep bool
-	// Look leaves Cache as it is: what it has is used, and nothing is put there.
+	// Look makes Cache read-only: it is used, and nothing is added.
 	Look bool
-	// Verifier decides whom to believe.
+	// Verifier decides which releases are trusted.
 	Verifier Verifier
-	// Accept are the tags that the policy lists; see [WithAccept]. [Latest]
-	// among them accepts the newest that the sources offer, as long as it is no
-	// step back: what they offer is not signed.
+	// Accept lists the policy's tags; see [WithAccept]. If it contains [Latest], the
+	// newest release that the sources offer is accepted too, unless it is a rollback,
+	// because the sources' lists are not signed.
 	Accept []Tag
-	// Configurations are those whose manifests and listings are kept; none for
-	// all.
+	// Configurations are those whose manifests and listings are cached; none for all.
 	Configurations []string
-	// Keep is how many releases the cache may hold; 0 for any number.
+	// Keep limits the number of cached releases; 0 for any number.
 	Keep int
 	// Options go to [Open].
 	Options []Option
 
-	// silent has the sources that kept one request waiting until its limit. They are
-	// not waited for again for another release. unlisted is the same of the lists of
-	// releases: a source that does not list them may still have one that is named.
+	// silent has the sources that let one request time out; they are not asked again
+	// for another release. unlisted has the same for lists of releases: a source that
+	// does not list its releases may still serve one by name.
 	silent   map[Source]error
 	unlisted error
 }
 
-// Find returns the release tag, or with [Latest] the one that was created last of
-// those of the highest numbers that the sources offer and have whole. The errors are those of [Open].
+// Find returns the release tag. For [Latest] it returns the release created last
+// among those with the highest numbers that the sources offer completely. The errors
+// are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
 		return f.findNamed(ctx, tag, "", false)
@@ -78,8 +77,8 @@ func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	return f.findLatest(ctx, latest)
 }
 
-// findNamed returns the release tag. The policy accepts latest as well, unless it is
-// empty; offered says that it is the sources that name tag.
+// findNamed returns the release tag. Unless latest is empty, the policy accepts that
+// one too. offered means that the sources, not the user, chose tag.
 func (f *Finder) findNamed(ctx context.Context, tag, latest Tag, offered bool) (*Release, error) {
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
@@ -90,29 +89,29 @@ func (f *Finder) findNamed(ctx context.Context, tag, latest Tag, offered bool) (
 }
 
 const (
-	// maxPassed is how many releases may be passed over, which are listed and not there.
+	// maxPassed limits how many listed but incomplete releases are skipped.
 	maxPassed = 3
-	// maxCompared is of how many releases release.json is read, to tell which of them
-	// was created last.
+	// maxCompared limits how many releases are compared by their release.json to find
+	// the one created last.
 	maxCompared = 4
 )
 
-// resolved is what [Latest] stands for.
+// resolved is the release that [Latest] means.
 type resolved struct {
 	tag   Tag
 	notes []string
-	// missing is why a release of a higher number was passed over; nil where none was.
+	// missing is why a release with a higher number was skipped; nil if none was.
 	missing error
 }
 
-// resolve returns which of the tags, highest number first, [Latest] stands for: of the
-// first maxCompared that are there, the one that was created last by its signed
-// release.json.
+// resolve returns the release that [Latest] means. tags come with the highest number
+// first; of the first maxCompared existing ones, the result is the one whose signed
+// release.json was created last.
 //
-// One that is listed and has no SHA256SUMS.txt is not whole yet: somebody pushed its tag
-// while it was put together, or it is being replaced. Below the highest number that is
-// there, one that is not trusted, as by a key that is not believed any more, is none of
-// them.
+// A listed release without SHA256SUMS.txt is incomplete: somebody pushed its tag
+// while it was being published, or it is being replaced. It is skipped. Below the
+// highest existing number, an untrusted release, for example one with a revoked key,
+// is ignored.
 func (f *Finder) resolve(ctx context.Context, tags []Tag) (resolved, error) {
 	if len(tags) == 1 {
 		return resolved{tag: tags[0]}, nil
@@ -150,17 +149,16 @@ func (f *Finder) resolve(ctx context.Context, tags []Tag) (resolved, error) {
 	}
 	latest := resolved{tag: best.tag, missing: missing}
 	if missing != nil {
-		latest.notes = append(latest.notes, fmt.Sprintf("%s stands for %s: the sources list %s and do not have its %s, as while it is published", Latest, best.tag, strings.Join(passed, ", "), SumsName))
+		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s: the sources list %s without its %s; it may still be in publication", Latest, best.tag, strings.Join(passed, ", "), SumsName))
 	}
 	if best != highest {
-		latest.notes = append(latest.notes, fmt.Sprintf("%s stands for %s, which was created on %s: %s has a higher number and is older, of %s", Latest, best.tag, day(best.info.CreatedAt), highest.tag, day(highest.info.CreatedAt)))
+		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s, created on %s: %s has a higher number but is older, created on %s", Latest, best.tag, day(best.info.CreatedAt), highest.tag, day(highest.info.CreatedAt)))
 	}
 	return latest, nil
 }
 
 // peek returns the release tag with its signature verified and its release.json read.
-// Whether it is fresh, accepted and no step back is not looked at, and nothing is kept
-// of it.
+// It does not check freshness, acceptance or order, and stores nothing.
 func (f *Finder) peek(ctx context.Context, tag Tag) (*Release, error) {
 	opts := append(slices.Clone(f.Options), func(o *options) { o.memory, o.signedOnly = nil, true })
 	if f.Cache != nil {
@@ -171,7 +169,7 @@ func (f *Finder) peek(ctx context.Context, tag Tag) (*Release, error) {
 	return f.fromSources(ctx, tag, opts)
 }
 
-// findLatest returns the release that [Latest] stands for.
+// findLatest returns the release that [Latest] means.
 func (f *Finder) findLatest(ctx context.Context, latest resolved) (*Release, error) {
 	accepted := Tag("")
 	if slices.Contains(f.Accept, Latest) {
@@ -179,7 +177,8 @@ func (f *Finder) findLatest(ctx context.Context, latest resolved) (*Release, err
 	}
 	r, err := f.findNamed(ctx, latest.tag, accepted, true)
 	if latest.missing != nil && isUntrusted(err) {
-		// An older one that must not be gone back to says nothing of the newest.
+		// An older release that was refused as a rollback says nothing about the
+		// newest one.
 		return nil, latest.missing
 	}
 	if err != nil {
@@ -192,12 +191,12 @@ func (f *Finder) findLatest(ctx context.Context, latest resolved) (*Release, err
 	return r, nil
 }
 
-// listedFor is how long what the sources said they have is taken as news: twice
-// the day that lies between two runs of the unit that asks them.
+// listedFor is how long the sources' lists count as current: twice the day between
+// two runs of the unit that asks them.
 const listedFor = 48 * time.Hour
 
-// staleness says that latest may stand for more than is known here; "" where
-// the sources were asked, or were not long ago.
+// staleness returns a note that [Latest] may be out of date; "" if the sources were
+// asked recently.
 func (f *Finder) staleness(newest Tag) string {
 	if !f.Offline || len(f.sources()) == len(f.Sources) {
 		return ""
@@ -211,7 +210,7 @@ func (f *Finder) staleness(newest Tag) string {
 			since = at.UTC().Format(time.RFC3339)
 		}
 	}
-	return fmt.Sprintf("%s stands for %s, the newest that was fetched: no source on a network has answered since %s", Latest, newest, since)
+	return fmt.Sprintf("%s means %s, the newest release fetched: no source on a network has answered since %s", Latest, newest, since)
 }
 
 // find returns the release tag from the cache, or else from a source.
@@ -230,8 +229,7 @@ func (f *Finder) find(ctx context.Context, tag Tag, opts []Option) (*Release, er
 	switch {
 	case err == nil:
 	case cached != nil:
-		// What it has will do, or the asset that is missing says so when it is
-		// asked for.
+		// The cached assets suffice; a missing one fails when it is requested.
 		return cached, nil
 	case refused != nil && !isUntrusted(err):
 		return nil, refused
@@ -255,7 +253,7 @@ func (f *Finder) find(ctx context.Context, tag Tag, opts []Option) (*Release, er
 	return kept, err
 }
 
-// keep puts r into the cache, and takes out what is too much there.
+// keep stores r in the cache and removes surplus releases.
 func (f *Finder) keep(ctx context.Context, r *Release) (*Release, error) {
 	kept, err := f.Cache.Keep(ctx, r, f.Uses)
 	if err != nil {
@@ -269,16 +267,15 @@ func (f *Finder) keep(ctx context.Context, r *Release) (*Release, error) {
 	return kept, nil
 }
 
-// Found is one outcome of [Finder.FindAccepted].
+// Found is one result of [Finder.FindAccepted].
 type Found struct {
 	Tag     Tag
-	Release *Release // nil where Err is set
+	Release *Release // nil if Err is set
 	Err     error
 }
 
-// FindAccepted returns every release that the policy lists, in its order.
-// During a rollout a node is one of them: the one whose manifest has the
-// system that runs.
+// FindAccepted returns every release that the policy lists, in the policy's order.
+// During a rollout, a node runs the one whose manifest has its system.
 func (f *Finder) FindAccepted(ctx context.Context) []Found {
 	found := make([]Found, 0, len(f.Accept))
 	for _, tag := range f.Accept {
@@ -289,8 +286,8 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 }
 
 // newest returns the tags of the form "boot-v…" that the sources offer, at least one,
-// highest number first. Where one of them cannot say what it has, the answer is an
-// error: an older release would pass for the newest.
+// highest number first. If one source can't list its releases, the result is an
+// error: otherwise an older release could pass for the newest.
 func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
 	var newest []Tag
 	var asked []string
@@ -326,8 +323,8 @@ func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
 	return slices.Compact(newest), nil
 }
 
-// fromCache returns the release from the cache with everything that the cache
-// has of it checked; nil and nil where the cache does not have it.
+// fromCache returns the release from the cache, with all cached assets checked; nil
+// and nil if it is not cached.
 func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
 	r, err := Open(ctx, f.Cache, tag, f.Verifier, opts...)
 	if errors.Is(err, ErrNotFound) {
@@ -341,7 +338,7 @@ func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Releas
 			return nil, r.named(err)
 		}
 	}
-	// What the cache does not have, the sources may.
+	// The sources may have the assets that the cache lacks.
 	r.src = &layered{f.Cache, &anySource{f.sources(), f.Cache.String()}}
 	return r, nil
 }
@@ -351,7 +348,7 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 	var errs []error
 	for _, s := range f.sources() {
 		if err := f.silent[s]; err != nil {
-			errs = append(errs, &UnavailableError{"release " + string(tag), s.String(), fmt.Errorf("it was not asked, since it did not answer before: %w", err)})
+			errs = append(errs, &UnavailableError{"release " + string(tag), s.String(), fmt.Errorf("it was not asked again, because it did not answer before: %w", err)})
 			continue
 		}
 		r, err := Open(ctx, s, tag, f.Verifier, opts...)
@@ -372,15 +369,15 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 	if len(errs) == 0 {
 		return nil, &NotFoundError{What: "release " + string(tag), Source: "the cache", Hint: f.hint("no sources are configured (release.source)")}
 	}
-	return nil, together("release "+string(tag), errs)
+	return nil, joinSourceErrors("release "+string(tag), errs)
 }
 
-// sources are those that are asked. The slice is the caller's.
+// sources returns the sources to ask. The caller may change the slice.
 func (f *Finder) sources() []Source {
 	return slices.DeleteFunc(slices.Clone(f.Sources), func(s Source) bool { return f.Offline && s.Remote() })
 }
 
-// hint is what helps where a release is not found.
+// hint returns a remedy for a release that was not found.
 func (f *Finder) hint(online string) string {
 	if f.Offline {
 		return "no source on a network was asked (--offline); ec-verify release refresh fetches from them"
@@ -388,10 +385,9 @@ func (f *Finder) hint(online string) string {
 	return online
 }
 
-// together returns what several sources answered as one error about what. That
-// one of them has nothing while another could not be asked does not mean that
-// there is nothing.
-func together(what string, errs []error) error {
+// joinSourceErrors merges the errors of several sources about what. The result is a
+// NotFoundError only if all of them are: another source may have what one lacks.
+func joinSourceErrors(what string, errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]
 	}
@@ -408,16 +404,15 @@ func together(what string, errs []error) error {
 	return &UnavailableError{what, source, errors.New(strings.Join(texts, "; "))}
 }
 
-// Uses reports whether the asset name is one that a node looks at, which the
-// cache keeps: release.json, and the manifests and listings of Configurations.
+// Uses reports whether a node needs the asset name, so that the cache keeps it:
+// release.json, and the manifests and listings of Configurations.
 func (f *Finder) Uses(name string) bool {
 	c, ok := configurationOf(name)
 	return name == InfoName || ok && (len(f.Configurations) == 0 || slices.Contains(f.Configurations, c))
 }
 
-// mayBeMended reports whether a cached release that was refused with err may
-// be accepted when it is fetched again: it was damaged, or has been signed
-// anew.
+// mayBeMended reports whether fetching a cached release again may help after err: the
+// copy may be damaged, or the release may have been signed again.
 func mayBeMended(err error) bool {
 	var untrusted *UntrustedError
 	if !errors.As(err, &untrusted) {
@@ -435,7 +430,7 @@ func isUntrusted(err error) bool {
 	return errors.As(err, &untrusted)
 }
 
-// isTimeout reports whether err is that nothing came in time.
+// isTimeout reports whether err is a timeout.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.Is(err, errSilent) || errors.As(err, &t) && t.Timeout()
@@ -475,5 +470,5 @@ func (a *anySource) openAt(ctx context.Context, tag Tag, name string, limit, fro
 	if len(errs) == 0 {
 		return nil, &NotFoundError{What: assetOf(name, tag), Source: a.name}
 	}
-	return nil, together(assetOf(name, tag), errs)
+	return nil, joinSourceErrors(assetOf(name, tag), errs)
 }

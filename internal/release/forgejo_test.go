@@ -56,7 +56,7 @@ func TestWallIsUnavailable(t *testing.T) {
 		token  string
 		says   string
 	}{
-		"a sign-in page":     {&forgetest.Server{SignIn: true}, "", `a web page in its place ("/user/login"); where it asks for a sign-in, set release.tokenFile`},
+		"a sign-in page":     {&forgetest.Server{SignIn: true}, "", `a web page instead ("/user/login"); if it requires a sign-in, set release.tokenFile`},
 		"a blocked account":  {&forgetest.Server{}, forgetest.Blocked, "403"},
 		"a changed password": {&forgetest.Server{}, forgetest.Stale, "403"},
 	} {
@@ -85,7 +85,7 @@ func TestDraftIsNotThere(t *testing.T) {
 	src := at15(t, s, forgetest.ReadOnly)
 	s.Put(string(releasetest.Tag), true, files(t, releasetest.Spec{}))
 	_, err := release.Open(t.Context(), src, releasetest.Tag, believing{}, at(releasetest.Now))
-	wantError(t, err, "not found", "there is a draft of it, which is not published")
+	wantError(t, err, "not found", "it exists only as a draft")
 	s.Push(string(releasetest.Tag), releasetest.Commit)
 	if _, err := release.Open(t.Context(), src, releasetest.Tag, believing{}, at(releasetest.Now)); err != nil {
 		t.Error(err)
@@ -112,7 +112,7 @@ func TestHalfRelease(t *testing.T) {
 		return &release.Finder{Sources: []release.Source{src}, Verifier: believing{}, Accept: []release.Tag{release.Latest}, Options: append(options, at(releasetest.Now))}
 	}
 	r, err := finder().Find(t.Context(), release.Latest)
-	if err != nil || r.Tag() != "boot-v1" || len(r.Notes()) != 1 || !strings.Contains(r.Notes()[0], "latest stands for boot-v1: the sources list boot-v2 and do not have its SHA256SUMS.txt") {
+	if err != nil || r.Tag() != "boot-v1" || len(r.Notes()) != 1 || !strings.Contains(r.Notes()[0], "latest means boot-v1: the sources list boot-v2 without its SHA256SUMS.txt") {
 		t.Fatalf("%v, %v", r, err)
 	}
 	_, err = finder().Find(t.Context(), "boot-v2")
@@ -177,7 +177,7 @@ func TestListChanges(t *testing.T) {
 	}{
 		{"once", []string{"2", "2", "1", "1"}, []string{`[{"tag_name":"boot-v1"}]`, `[]`, `[{"tag_name":"boot-v1"}]`}, "", 3},
 		{"always", []string{"2", "2", "2", "2"}, []string{`[{"tag_name":"boot-v1"}]`, `[]`, `[{"tag_name":"boot-v1"}]`, `[]`}, "it changed while it was read", 4},
-		{"too many", []string{"5001"}, []string{`[{"tag_name":"boot-v1"}]`}, "more than 5000 releases, which is the most that are looked at; name a tag", 1},
+		{"too many", []string{"5001"}, []string{`[{"tag_name":"boot-v1"}]`}, "more than 5000 releases, the maximum; name a tag", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var asked atomic.Int32
@@ -226,7 +226,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 					err = r.CheckAssets(t.Context(), nil)
 				}
 				if settled != "the same" {
-					wantError(t, err, "unavailable", "SHA256SUMS.txt changed while it was read")
+					wantError(t, err, "unavailable", "SHA256SUMS.txt changed during the read")
 					return
 				}
 				var untrusted *release.UntrustedError

@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// clockSkew is by how much a publisher's clock and this node's may differ.
+	// clockSkew is the tolerated difference between a publisher's clock and this
+	// node's.
 	clockSkew = 24 * time.Hour
-	// clockYears is how far past everything that is known a clock can be
-	// believed to be. A node that was not updated for that long and one whose
-	// clock jumped ahead look the same; neither is a finding against the
-	// release.
+	// clockYears is how far a plausible clock may be past the latest known time. A
+	// node without updates for that long and one with a clock set ahead look the
+	// same; neither is a finding against the release.
 	clockYears = 2 * 365 * 24 * time.Hour
 )
 
-// clockFloor is before this program existed: no right clock says less. A dead
-// battery starts a clock at 1970 or 2000, or at its firmware's date.
+// clockFloor lies before this program existed: no correct clock shows less. With a
+// dead battery, a clock starts at 1970, at 2000 or at its firmware's date.
 var clockFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// checkClockFloor recognises a clock that is behind what this node knows
-// without looking at the release.
+// checkClockFloor detects a clock that is behind times that this node knows without
+// the release.
 func (r *Release) checkClockFloor() error {
 	now, floor, what := r.opts.now(), clockFloor, "this program"
 	if newest := r.opts.memory.newest(true); newest.CreatedAt.After(floor) {
@@ -35,11 +35,11 @@ func (r *Release) checkClockFloor() error {
 	return nil
 }
 
-// checkFreshness holds the release's own times against the clock.
+// checkFreshness compares the release's own times with the clock.
 func (r *Release) checkFreshness() error {
 	now := r.opts.now()
 	if now.Before(r.info.CreatedAt.Add(-clockSkew)) {
-		return &ClockError{now, fmt.Sprintf("the release %s was signed with a time of creation after that, %s", r.tag, day(r.info.CreatedAt))}
+		return &ClockError{now, fmt.Sprintf("the signed creation time of release %s is later: %s", r.tag, day(r.info.CreatedAt))}
 	}
 	if !now.After(r.info.BestBefore) {
 		return nil
@@ -52,7 +52,7 @@ func (r *Release) checkFreshness() error {
 		known = clockFloor
 	}
 	if now.After(known.Add(clockYears)) {
-		return &ClockError{now, fmt.Sprintf("that is more than two years after everything this node knows of (%s), so either the clock is ahead or the node was not updated for years", day(known))}
+		return &ClockError{now, fmt.Sprintf("that is more than two years after the latest time that this node knows (%s): the clock is ahead, or the node was not updated for years", day(known))}
 	}
 	end := r.RefusedAfter()
 	if now.After(end) && r.opts.anyAge {
@@ -70,11 +70,11 @@ func (r *Release) checkFreshness() error {
 	return nil
 }
 
-// checkOrder refuses a step back, and remembers a release that is accepted.
+// checkOrder refuses a rollback, and records an accepted release.
 func (r *Release) checkOrder(ctx context.Context) error {
 	m := r.opts.memory
 	if m == nil || r.Unsigned() {
-		// What nobody signed must not decide what is refused later.
+		// An unsigned release must not affect later decisions.
 		return nil
 	}
 	entry, by := r.entry(), named
@@ -94,7 +94,7 @@ func (r *Release) checkOrder(ctx context.Context) error {
 		return nil
 	}
 	if lost := (*unwrittenError)(nil); errors.As(err, &lost) {
-		r.unkept = append(r.unkept, "nothing keeps this machine from being taken back behind this release: "+lost.Error())
+		r.unkept = append(r.unkept, "a rollback behind this release can't be prevented: "+lost.Error())
 		return nil
 	}
 	return err
@@ -104,8 +104,8 @@ func (r *Release) entry() Accepted {
 	return Accepted{Tag: r.tag, CreatedAt: r.info.CreatedAt, Sums: r.Digest().String()}
 }
 
-// Confirm remembers, of a release that was opened [WithProvisional], that this node
-// was shown to run it: it is not taken back behind it any more.
+// Confirm records that this node was shown to run a release opened [WithProvisional].
+// From then on, older releases are refused as rollbacks.
 func (r *Release) Confirm(ctx context.Context) error {
 	if m := r.opts.memory; m != nil && !r.Unsigned() && !slices.Contains(r.unsafe, "rollback") {
 		return m.remember(ctx, r.entry(), listed)

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// body reads one asset from an [HTTPSource]. Where the connection breaks or
-// stalls it asks for the rest with Range.
+// body reads one asset from an [HTTPSource]. If the connection breaks or stalls, it
+// requests the rest with Range.
 type body struct {
 	source *HTTPSource
 	what   string
@@ -31,23 +31,23 @@ type body struct {
 	stop    context.CancelCauseFunc // ends the current request
 	etag    string
 	size    int64 // in all; -1 while unknown
-	done    int64 // bytes handed out
-	skip    int64 // bytes that come again, since the server does not know Range
-	begun   bool  // bytes of the current answer have come
+	done    int64 // bytes returned
+	skip    int64 // bytes to discard, because the server ignored Range
+	begun   bool  // the current answer has delivered bytes
 	resumes int
 }
 
 var (
-	errStall = errors.New("no bytes come any more")
+	errStall = errors.New("the transfer stalled")
 	errCut   = errors.New("the connection ended before the body did")
-	errFewer = errors.New("the server has fewer bytes than it gave before")
+	errFewer = errors.New("the file on the server is shorter than before")
 
-	errSilent = errors.New("no answer came in time")
+	errSilent = errors.New("no answer in time")
 
-	errElsewhere = errors.New("the server continues at another place than it was asked to")
+	errElsewhere = errors.New("the server resumed at a wrong offset")
 )
 
-// start asks for the bytes from done on.
+// start requests the bytes from done on.
 func (b *body) start() error {
 	header := http.Header{}
 	want := []int{http.StatusOK}
@@ -73,13 +73,13 @@ func (b *body) start() error {
 		if !ok || first != b.done {
 			return b.failed(errElsewhere)
 		}
-		// The answer may be a part of what was asked for.
+		// The answer may be a part of the requested range.
 		length = total
 	case http.StatusRequestedRangeNotSatisfiable:
 		return b.failed(errFewer)
 	default:
-		// The whole of it again. Should it be another file by now, its checksum
-		// tells.
+		// The server sends the whole file again. If it is a different file by now,
+		// the checksum shows that.
 		b.skip = b.done
 		b.etag = resp.Header.Get("ETag")
 		if strings.HasPrefix(b.etag, "W/") {
@@ -123,7 +123,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return n, err
 		}
 		if n > 0 {
-			// What came is good; the next call finds the same error.
+			// The bytes read are valid; the next call returns the same error.
 			return n, nil
 		}
 		if err := b.resume(err); err != nil {
@@ -132,10 +132,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 }
 
-// isPage reports whether an answer to the request for an asset is a web page, and so
-// not the asset at all: a forge answers so, with the status of a success, where an
-// account is blocked or a sign-in is asked for, and so does what stands before it.
-// first is how the answer begins.
+// isPage reports whether the answer to a request for an asset is a web page instead.
+// A forge, or a proxy before it, answers so with a success status if an account is
+// blocked or must sign in. first is the beginning of the body.
 func isPage(resp *http.Response, url string, first []byte) bool {
 	first = bytes.TrimLeft(first, "\xef\xbb\xbf\t\n\f\r ")
 	if resp.StatusCode != http.StatusOK || len(first) == 0 || first[0] != '<' || strings.HasSuffix(url, ".html") {
@@ -152,20 +151,20 @@ func isPage(resp *http.Response, url string, first []byte) bool {
 	return false
 }
 
-// pageError says which page came, and what to look at.
+// pageError describes the page and suggests what to check.
 func (s *HTTPSource) pageError(resp *http.Response) error {
 	where := ""
 	if len(resp.Request.URL.Path) > 0 && !strings.HasPrefix(resp.Request.URL.Path, s.base.Path) {
 		where = fmt.Sprintf(" (%q)", clip(resp.Request.URL.Path))
 	}
-	hint := "is the token in release.tokenFile still valid, and its account neither blocked nor to change its password?"
+	hint := "check that the token in release.tokenFile is valid, and that its account is neither blocked nor required to change its password"
 	if s.token == "" {
-		hint = "where it asks for a sign-in, set release.tokenFile"
+		hint = "if it requires a sign-in, set release.tokenFile"
 	}
-	return fmt.Errorf("the server answered with a web page in its place%s; %s", where, hint)
+	return fmt.Errorf("the server answered with a web page instead%s; %s", where, hint)
 }
 
-// read is one read that does not wait longer than for a stall.
+// read performs one read, limited by the stall timeout.
 func (b *body) read(p []byte) (int, error) {
 	timer := time.AfterFunc(b.source.timeouts.Stall, func() { b.stop(errStall) })
 	n, err := b.resp.Body.Read(p)
@@ -176,18 +175,18 @@ func (b *body) read(p []byte) (int, error) {
 	return n, plainError(b.resp.Request.Context(), err)
 }
 
-// resume takes the transfer up again after err, if that may help.
+// resume continues the transfer after err if that may help.
 func (b *body) resume(err error) error {
 	if b.ctx.Err() != nil {
 		return b.failed(plainError(b.ctx, err))
 	}
 	if b.resumes++; b.resumes > b.source.timeouts.Retries {
-		return b.failed(fmt.Errorf("%w, after %d bytes and %d attempts to go on", err, b.done, b.resumes-1))
+		return b.failed(fmt.Errorf("%w, after %d bytes and %d attempts to resume", err, b.done, b.resumes-1))
 	}
 	b.resp.Body.Close()
 	b.stop(nil)
 	if b.source.notice != nil {
-		b.source.notice(fmt.Sprintf("%s: %v, after %d bytes from %s; going on from there (%d of %d)", b.what, err, b.done, b.source, b.resumes, b.source.timeouts.Retries))
+		b.source.notice(fmt.Sprintf("%s: %v, after %d bytes from %s; resuming (%d of %d)", b.what, err, b.done, b.source, b.resumes, b.source.timeouts.Retries))
 	}
 	select {
 	case <-b.ctx.Done():
@@ -211,8 +210,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// contentRange returns where a Content-Range of the form "bytes 5-9/10" begins,
-// and how long the whole is, -1 where it does not say.
+// contentRange parses a Content-Range of the form "bytes 5-9/10": it returns the
+// first offset, and the total length or -1 if unknown.
 func contentRange(s string) (first, total int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
 	begin, rest, dash := strings.Cut(s, "-")
@@ -225,8 +224,7 @@ func contentRange(s string) (first, total int64, ok bool) {
 	return first, total, ok && dash && err == nil
 }
 
-// retryAfter returns how long the server asks to wait, in either form that the
-// header has.
+// retryAfter returns the wait that the server requests, in either form of the header.
 func retryAfter(resp *http.Response) (time.Duration, bool) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		return 0, false
@@ -241,8 +239,8 @@ func retryAfter(resp *http.Response) (time.Duration, bool) {
 	return 0, false
 }
 
-// plainError says what went wrong with a request in one line: without the URL,
-// which the caller names, and with the reason that a context was ended for.
+// plainError describes a failed request in one line: without the URL, which the
+// caller adds, and with the cause of a cancelled context.
 func plainError(ctx context.Context, err error) error {
 	var wrapped *url.Error
 	for errors.As(err, &wrapped) {

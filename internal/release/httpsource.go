@@ -17,34 +17,34 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// HTTPSource is the releases of a repository on a forge:
-// https://HOST/OWNER/REPO/releases/download, with TAG/NAME behind it. Forgejo,
-// Gitea and GitHub share that form.
+// HTTPSource has the releases of a repository on a forge:
+// https://HOST/OWNER/REPO/releases/download, followed by TAG/NAME. Forgejo, Gitea and
+// GitHub share that form.
 type HTTPSource struct {
 	sourceOptions
 	base   *url.URL
 	client *retryablehttp.Client
 }
 
-// Timeouts bound every wait of an [HTTPSource].
+// Timeouts limits every wait of an [HTTPSource].
 type Timeouts struct {
 	Connect time.Duration // for a connection, and again for its TLS handshake
 	Header  time.Duration // for the first byte of an answer
 	Stall   time.Duration // for the next bytes of a body
-	// Retries is how often a request that failed is tried again, and how often
-	// a body that broke off is taken up again.
+	// Retries is how often a failed request is repeated, and how often an interrupted
+	// body is resumed.
 	Retries int
-	// Pause is the wait before the first retry; it doubles with each. MaxPause bounds it, and what a server may ask for with
-	// Retry-After.
+	// Pause is the wait before the first retry; it doubles with each. MaxPause limits
+	// it, and limits what a server may request with Retry-After.
 	Pause, MaxPause time.Duration
-	// Least is the time that even the smallest asset may take, and MinRate how
-	// many bytes of an asset's limit give it another second: together they bound
-	// a body that trickles.
+	// Least is the time allowed for even the smallest asset. MinRate is how many
+	// bytes of an asset's size limit add another second. Together they limit a slow
+	// body.
 	Least   time.Duration
 	MinRate int64
 }
 
-// DefaultTimeouts are the limits that [NewSource] sets.
+// DefaultTimeouts returns the limits that [NewSource] sets.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		Connect: 10 * time.Second, Header: 30 * time.Second, Stall: 30 * time.Second,
@@ -55,18 +55,18 @@ func DefaultTimeouts() Timeouts {
 const (
 	downloadPath = "/releases/download"
 	maxRedirects = 5
-	// maxAnswer bounds one page of a forge's list of releases, whose notes can
-	// be long.
+	// maxAnswer limits one page of a forge's list of releases, whose notes can be
+	// long.
 	maxAnswer = 8 << 20
-	// A list of releases is read page by page, to its end. A page is as long as the
-	// server makes it: often less than is asked for.
+	// A list of releases is read page by page to its end. The server decides on the
+	// page size and often sends less than requested.
 	pageSize = 50
 	maxPages = 100
-	// maxListed bounds what a server that ignores the size of a page makes of it, and
-	// maxReleases what all pages have.
+	// maxListed limits the releases on one page, for servers that ignore the page
+	// size; maxReleases limits all pages together.
 	maxListed   = 1000
 	maxReleases = 5000
-	// maxRelease bounds what a forge says of one release.
+	// maxRelease limits a forge's answer about one release.
 	maxRelease = 4 << 20
 )
 
@@ -77,7 +77,7 @@ func newHTTPSource(u *url.URL, options sourceOptions) (Source, error) {
 	repo, ok := strings.CutSuffix(base.Path, downloadPath)
 	switch {
 	case u.User != nil:
-		return nil, fmt.Errorf("parse source: %s has a user name or password in it; put the token into a file and name that in release.tokenFile", u.Redacted())
+		return nil, fmt.Errorf("parse source: %s contains a user name or password; put the token into a file and set release.tokenFile", u.Redacted())
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return nil, fmt.Errorf("parse source %q: plain http is for this machine only; want %s", redacted(u.String()), want)
 	case u.Host == "" || !ok || strings.Count(repo, "/") < 2 || u.RawQuery != "" || u.Fragment != "" || u.RawPath != "" || strings.Contains(repo+"/", "/../"):
@@ -117,7 +117,7 @@ func newTransport(t Timeouts) *http.Transport {
 		ForceAttemptHTTP2:      true,
 		IdleConnTimeout:        30 * time.Second,
 		MaxIdleConnsPerHost:    2,
-		// Lengths and ranges are those of the file itself.
+		// Lengths and ranges must be those of the file itself.
 		DisableCompression: true,
 	}
 }
@@ -127,27 +127,26 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// checkToken keeps what would change the request's form out of its header.
+// checkToken rejects characters that could alter the request header.
 func checkToken(token string) error {
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
-			return errors.New("the access token has a blank or another character in it that no token has; is the file the right one?")
+			return errors.New("the access token contains a space or another invalid character; is this the right file?")
 		}
 	}
 	if len(token) > 4096 {
-		return errors.New("the access token is longer than 4096 characters; is the file the right one?")
+		return errors.New("the access token is longer than 4096 characters; is this the right file?")
 	}
 	return nil
 }
 
-// String returns the URL that the source was made from.
+// String returns the source's URL.
 func (s *HTTPSource) String() string { return s.base.String() }
 
 // Remote implements [Source].
 func (s *HTTPSource) Remote() bool { return true }
 
-// Open implements [Source]. A body that breaks off is taken up again where it
-// did.
+// Open implements [Source]. An interrupted body is resumed.
 func (s *HTTPSource) Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error) {
 	return s.openAt(ctx, tag, name, limit, 0)
 }
@@ -197,18 +196,17 @@ func (s *HTTPSource) checkRedirect(req *http.Request, via []*http.Request) error
 	return nil
 }
 
-// redirectError is a redirect that is not followed; asking again does not
-// change that.
+// redirectError is a refused redirect; a retry would not help.
 type redirectError string
 
 func (e redirectError) Error() string { return string(e) }
 
-// tokenTransport adds the access token to requests to the source's own host.
+// tokenTransport adds the access token to requests to the source's own host only.
 // net/http would also send a header on to subdomains and other ports of it.
 //
-// It also leaves out the bodies that come with errors and redirects. Nobody
-// reads them, but the clients on top of it drain them before they go on, and
-// would wait for a stalled one for as long as the whole asset may take.
+// It also drops the bodies of errors and redirects. Nobody reads them, but the
+// clients on top drain them before they continue, and would wait for a stalled one
+// for as long as the whole asset may take.
 type tokenTransport struct{ s *HTTPSource }
 
 func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -238,7 +236,7 @@ const (
 
 func (s *HTTPSource) isGitHub() bool { return s.base.Host == gitHubHost }
 
-// attempt is what a request is for, and why it is made again.
+// attempt describes a request and why it is repeated.
 type attempt struct {
 	what string
 	why  error
@@ -246,18 +244,18 @@ type attempt struct {
 
 type attemptKey struct{}
 
-// again says that a request is made once more.
+// again announces a retry.
 func (s *HTTPSource) again(ctx context.Context, retry int) {
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && s.notice != nil {
-		why := "it could not be had"
+		why := "the request failed"
 		if a.why != nil {
 			why = a.why.Error()
 		}
-		s.notice(fmt.Sprintf("%s: %s from %s; asking again (%d of %d)", a.what, why, s, retry, s.timeouts.Retries))
+		s.notice(fmt.Sprintf("%s: %s from %s; trying again (%d of %d)", a.what, why, s, retry, s.timeouts.Retries))
 	}
 }
 
-// get asks for url and returns an answer of one of the statuses in want. Every
+// get requests url and returns an answer with one of the statuses in want. Every
 // other outcome is a typed error about what.
 func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Header, want ...int) (*http.Response, error) {
 	ctx = context.WithValue(ctx, attemptKey{}, &attempt{what: what})
@@ -266,7 +264,7 @@ func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Head
 		return nil, &UnavailableError{what, s.String(), err}
 	}
 	req.Header.Set("User-Agent", "ec-verify")
-	// A request that does not say this leaves the compression to the server.
+	// Without this header, the server may compress the answer.
 	req.Header.Set("Accept-Encoding", "identity")
 	for k, v := range header {
 		req.Header[k] = v
@@ -290,16 +288,16 @@ func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 	case http.StatusNotFound, http.StatusGone:
 		hint := ""
 		if s.token == "" {
-			hint = "where the repository is private, set release.tokenFile"
+			hint = "if the repository is private, set release.tokenFile"
 		}
 		return &NotFoundError{What: what, Source: s.String(), Hint: hint}
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if resp.Header.Get("X-RateLimit-Remaining") == "0" {
-			return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d and limits how often it is asked%s", resp.StatusCode, rateLimitEnd(resp))}
+			return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d and limits the rate of requests%s", resp.StatusCode, rateLimitEnd(resp))}
 		}
 		hint := "is the token in release.tokenFile still valid, and may it read the repository?"
 		if s.token == "" {
-			hint = "where the repository is private, set release.tokenFile"
+			hint = "if the repository is private, set release.tokenFile"
 		}
 		return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d; %s", resp.StatusCode, hint)}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -310,8 +308,8 @@ func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 	return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d", resp.StatusCode)}
 }
 
-// checkRetry retries what may pass by itself: a failed connection, 429 and
-// 5xx; not a redirect, a certificate or a request that is wrong.
+// checkRetry retries what may be temporary: a failed connection, 429 and 5xx. It does
+// not retry a redirect, a certificate error or an invalid request.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
 		switch {
@@ -322,7 +320,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 		}
 	}
 	if resp != nil {
-		// A server that asks for more patience than there is gets no request more.
+		// If the server requests a longer wait than is allowed, give up at once.
 		if wait, ok := retryAfter(resp); ok && wait > longestWait {
 			return false, nil
 		}
@@ -334,12 +332,11 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
 }
 
-// longestWait is the longest that a server may ask for with Retry-After before
-// the attempt is given up at once.
+// longestWait is the longest wait that a server may request with Retry-After before
+// the attempt is given up.
 const longestWait = 2 * time.Minute
 
-// backoff waits as long as the server asks for, and otherwise twice as long
-// each time.
+// backoff waits as long as the server requests, or else twice as long each time.
 func backoff(low, high time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil {
 		if wait, ok := retryAfter(resp); ok {
@@ -349,7 +346,7 @@ func backoff(low, high time.Duration, attempt int, resp *http.Response) time.Dur
 	return retryablehttp.DefaultBackoff(low, high, attempt, nil)
 }
 
-// rateLimitEnd says until when a server is not to be asked; "" where it does not.
+// rateLimitEnd returns when the server's rate limit ends; "" if unknown.
 func rateLimitEnd(resp *http.Response) string {
 	n, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
 	if err != nil || n < 0 || n > 1<<40 {
@@ -358,15 +355,15 @@ func rateLimitEnd(resp *http.Response) string {
 	return ", until " + day(time.Unix(n, 0))
 }
 
-// Tags implements [Lister] over the forge's API: published releases, no
-// drafts and pre-releases, newest first by their numbers. A list that cannot be read
-// to its end is an *[UnavailableError].
+// Tags implements [Lister] over the forge's API: published releases without drafts
+// and pre-releases, newest first by their numbers. A list that can't be read to its
+// end is an *[UnavailableError].
 func (s *HTTPSource) Tags(ctx context.Context) ([]Tag, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeouts.Least+4*s.timeouts.Header, errTrickle)
 	defer cancel()
 	list, err := s.list(ctx)
 	if errors.Is(err, errListChanged) {
-		// What was published or deleted meanwhile has moved the pages.
+		// Publishing or deleting a release in the meantime moved the pages.
 		list, err = s.list(ctx)
 	}
 	if err != nil {
@@ -374,7 +371,7 @@ func (s *HTTPSource) Tags(ctx context.Context) ([]Tag, error) {
 	}
 	var tags []Tag
 	for _, r := range list {
-		// What has another form cannot be fetched, and is none of ours.
+		// A tag of another form can't be fetched, and is not one of ours.
 		if tag, err := ParseTag(r.TagName); err == nil && !r.Draft && !r.Prerelease {
 			tags = append(tags, tag)
 		}
@@ -383,8 +380,8 @@ func (s *HTTPSource) Tags(ctx context.Context) ([]Tag, error) {
 	return slices.Compact(tags), nil
 }
 
-// listedRelease is what is read of a release in a forge's answer. The forge
-// may say more with each version, so unknown members are let be.
+// listedRelease has the members read from a forge's answer. Later versions of a forge
+// may add members, so unknown ones are ignored.
 type listedRelease struct {
 	TagName    string `json:"tag_name"`
 	Draft      bool   `json:"draft"`
@@ -409,10 +406,10 @@ func (s *HTTPSource) list(ctx context.Context) ([]listedRelease, error) {
 		links := header.Get("Link")
 		switch {
 		case len(all) > maxReleases || err == nil && total > maxReleases:
-			return fail(fmt.Errorf("it has more than %d releases, which is the most that are looked at; name a tag", maxReleases))
+			return fail(fmt.Errorf("it has more than %d releases, the maximum; name a tag", maxReleases))
 		case len(list) > 0 && err == nil && len(all) < total, len(list) > 0 && err != nil && links == "", strings.Contains(links, `rel="next"`) && len(list) > 0:
 			if page == maxPages {
-				return fail(fmt.Errorf("it has more than %d pages (%d releases so far), which is the most that are asked for; name a tag", maxPages, len(all)))
+				return fail(fmt.Errorf("it has more than %d pages (%d releases so far), the maximum; name a tag", maxPages, len(all)))
 			}
 		case err == nil && len(all) < total:
 			return fail(errListChanged)
@@ -429,13 +426,13 @@ func (s *HTTPSource) listPage(ctx context.Context, page int) ([]listedRelease, h
 		return nil, nil, err
 	}
 	if len(list) > maxListed {
-		return nil, nil, &UnavailableError{releaseList, s.String(), fmt.Errorf("a page of it has %d releases, %d were asked for", len(list), pageSize)}
+		return nil, nil, &UnavailableError{releaseList, s.String(), fmt.Errorf("a page of it has %d releases instead of %d", len(list), pageSize)}
 	}
 	return list, header, nil
 }
 
-// ask decodes what the forge's API answers into out, at most limit bytes. What is
-// not there is a *[NotFoundError].
+// ask decodes the answer of the forge's API into out, at most limit bytes. A missing
+// resource is a *[NotFoundError].
 func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out any) (http.Header, error) {
 	resp, err := s.get(ctx, what, url, http.Header{"Accept": {"application/json"}}, http.StatusOK)
 	if err != nil {
@@ -450,15 +447,14 @@ func (s *HTTPSource) ask(ctx context.Context, what, url string, limit int64, out
 		return nil, &UnavailableError{what, s.String(), plainError(ctx, err)}
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return nil, &UnavailableError{what, s.String(), fmt.Errorf("the server's answer is not what was asked for: %s", jsonError(err))}
+		return nil, &UnavailableError{what, s.String(), fmt.Errorf("unexpected answer from the server: %s", jsonError(err))}
 	}
 	return resp.Header, nil
 }
 
-// checkOffered implements [offerer]: a draft is not found.
-// A forge gives a draft, which may be half a release or one that was withdrawn, to
-// everybody whose token is of somebody who may write. Who has no token gets none, and
-// GitHub gives none under its tag.
+// checkOffered implements [offerer]: drafts are not found. A draft may be incomplete
+// or withdrawn, and a forge serves it to every token whose owner may write. Without a
+// token no forge serves drafts, and GitHub never serves one under its tag.
 func (s *HTTPSource) checkOffered(ctx context.Context, tag Tag) error {
 	if s.token == "" || s.isGitHub() {
 		return nil
@@ -470,21 +466,22 @@ func (s *HTTPSource) checkOffered(ctx context.Context, tag Tag) error {
 	_, err := s.ask(ctx, what, s.apiURL("/tags/"+string(tag), nil), maxRelease, &r)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		// It is not there, or the server has no such API: the download tells.
+		// The release is missing, or the server has no such API: the download will
+		// show which.
 		return nil
 	case err != nil:
 		return err
 	case r.Draft:
-		return &NotFoundError{What: what, Source: s.String(), Hint: "there is a draft of it, which is not published"}
+		return &NotFoundError{What: what, Source: s.String(), Hint: "it exists only as a draft"}
 	case r.TagName != string(tag):
-		return &NotFoundError{What: what, Source: s.String(), Hint: fmt.Sprintf("there is %q, which is another one", clip(r.TagName))}
+		return &NotFoundError{What: what, Source: s.String(), Hint: fmt.Sprintf("the server returned %q instead", clip(r.TagName))}
 	}
 	return nil
 }
 
-// apiURL returns the address of what the API says of releases. GitHub has its API on
-// a host of its own; Forgejo and Gitea have theirs under the same host, before
-// the path of the repository.
+// apiURL returns the API address of the releases. GitHub has its API on a separate
+// host; Forgejo and Gitea have it on the same host, before the path of the
+// repository.
 func (s *HTTPSource) apiURL(rest string, query url.Values) string {
 	u := *s.base
 	dir := strings.Split(strings.TrimSuffix(u.Path, downloadPath), "/")
@@ -498,7 +495,7 @@ func (s *HTTPSource) apiURL(rest string, query url.Values) string {
 	return u.String()
 }
 
-// pageSizeName is how the parameter is called that says how long a page may be.
+// pageSizeName returns the name of the page-size parameter.
 func (s *HTTPSource) pageSizeName() string {
 	if s.isGitHub() {
 		return "per_page"

@@ -186,10 +186,10 @@ func TestMisbehavingServer(t *testing.T) {
 			case <-stall:
 			case <-r.Context().Done():
 			}
-		}, want: unavailable, line: "no answer came in time", asked: 3, stalls: true},
+		}, want: unavailable, line: "no answer in time", asked: 3, stalls: true},
 		{name: "stalls in the body of an error", do: stalled("500 Internal Server Error"), want: unavailable, line: "answered 500", asked: 3, stalls: true},
 		{name: "stalls in the body of a redirect", do: stalled("302 Found"), want: unavailable, line: "more than 5 redirects", asked: 6, stalls: true},
-		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "no bytes come any more", stalls: true},
+		{name: "stalls in the body", do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: unavailable, line: "the transfer stalled", stalls: true},
 		{name: "closes half-way", do: half(func(net.Conn) {}), want: unavailable, line: "ended before the body did"},
 		{name: "closes half-way once", first: 1, do: half(func(net.Conn) {}), want: fine, asked: 2},
 		{name: "stalls once", first: 1, do: half(func(c net.Conn) { io.Copy(io.Discard, c) }), want: fine, asked: 2, stalls: true},
@@ -213,7 +213,7 @@ func TestMisbehavingServer(t *testing.T) {
 				return
 			}
 			w.Write(image[:500])
-		}, want: unavailable, line: "fewer bytes than it gave before"},
+		}, want: unavailable, line: "shorter than before"},
 		{name: "compresses unless it is told not to", do: func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "identity" {
 				w.WriteHeader(http.StatusTeapot)
@@ -239,23 +239,23 @@ func TestMisbehavingServer(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(release.MaxImageSize+1))
 		}, want: string(release.ReasonTooLarge), line: "at most"},
 		{name: "other bytes", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("other bytes")) }, want: string(release.ReasonChecksum), line: "SHA-256"},
-		{name: "a web page", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\n<html>sign in</html>")) }, want: unavailable, line: "a web page in its place", asked: 1},
+		{name: "a web page", do: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\n<html>sign in</html>")) }, want: unavailable, line: "a web page instead", asked: 1},
 		{name: "a web page that says it is none", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/octet-stream")
 			w.Write([]byte("<!DOCTYPE html><title>Just a moment</title>"))
-		}, want: unavailable, line: "a web page in its place", asked: 1},
+		}, want: unavailable, line: "a web page instead", asked: 1},
 		{name: "a web page where a part was asked for", do: func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Range") == "" {
 				half(func(net.Conn) {})(w, r)
 				return
 			}
 			w.Write([]byte("<html>sign in</html>"))
-		}, want: unavailable, line: "a web page in its place", asked: 2},
+		}, want: unavailable, line: "a web page instead", asked: 2},
 		{name: "403 of a rate limit", do: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-RateLimit-Remaining", "0")
 			w.Header().Set("X-RateLimit-Reset", "4102444800")
 			w.WriteHeader(http.StatusForbidden)
-		}, want: unavailable, line: "limits how often it is asked, until 2100-01-01T00:00:00Z", asked: 1},
+		}, want: unavailable, line: "limits the rate of requests, until 2100-01-01T00:00:00Z", asked: 1},
 		{name: "not HTTP", do: func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
@@ -398,7 +398,7 @@ func TestSilentSource(t *testing.T) {
 	limits.Header = 100 * time.Millisecond
 	f := finder(t, t.TempDir(), source(t, s, release.WithTimeouts(limits)))
 	_, err := f.Find(t.Context(), "boot-v1")
-	wantError(t, err, "unavailable", "no answer came in time")
+	wantError(t, err, "unavailable", "no answer in time")
 	once := asked.Load()
 	_, err = f.Find(t.Context(), "boot-v2")
 	wantError(t, err, "unavailable", "did not answer before")
@@ -408,7 +408,7 @@ func TestSilentSource(t *testing.T) {
 	f.Accept = []release.Tag{release.Latest}
 	for range 2 {
 		_, err = f.Find(t.Context(), "boot-v3")
-		wantError(t, err, "unavailable", "no answer came in time")
+		wantError(t, err, "unavailable", "no answer in time")
 	}
 	if listed := asked.Load() - once; listed != once {
 		t.Errorf("asked %d times for the list, want the %d of one request", listed, once)
@@ -583,7 +583,7 @@ func TestTags(t *testing.T) {
 		if asked == 1 {
 			wantError(t, err, "unavailable", "list of releases")
 		} else {
-			wantError(t, err, "unavailable", "more than 100 pages (100 releases so far), which is the most that are asked for; name a tag")
+			wantError(t, err, "unavailable", "more than 100 pages (100 releases so far), the maximum; name a tag")
 		}
 		if len(tags) > 0 {
 			t.Errorf("%.20q: %v", answer, tags)

@@ -16,46 +16,45 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// InfoSchema is the one schemaVersion of release.json that this package reads
-// and writes.
+// InfoSchema is the only schemaVersion of release.json that this package reads and
+// writes.
 const InfoSchema = 1
 
-// Info is the contents of release.json: what varies from build to build of one
-// source, and so is no part of a manifest.
+// Info is the contents of release.json: facts that differ between builds of the same
+// source and therefore can't be in a manifest.
 type Info struct {
 	SchemaVersion int `json:"schemaVersion"`
-	// Tag is the release's own name: signed, so that one release cannot be
-	// passed off as another.
+	// Tag is the release's own name. It is signed, so that one release can't pass for
+	// another.
 	Tag Tag `json:"tag"`
-	// Commit is the commit that the release was built from: 40 or 64
-	// lower-case hexadecimal digits, or empty where the source is under no
-	// version control.
+	// Commit is the commit that the release was built from: 40 or 64 lower-case
+	// hexadecimal digits, or empty if the source is not under version control.
 	Commit string `json:"commit"`
-	// CreatedAt orders the releases: a node does not go back to one created
-	// before another that it has accepted. UTC, whole seconds.
+	// CreatedAt orders the releases: a node does not go back to a release created
+	// before one that it has accepted. UTC, whole seconds.
 	CreatedAt time.Time `json:"createdAt"`
-	// BestBefore is when the release is too old to be taken for the newest one,
-	// so that a node that is cut off from newer releases notices. UTC, whole
-	// seconds, after CreatedAt.
+	// BestBefore is when the release becomes too old to count as the newest, so that
+	// a node cut off from newer releases notices. UTC, whole seconds, after
+	// CreatedAt.
 	BestBefore time.Time `json:"bestBefore"`
-	// Configurations are those that the release has a manifest of: ascending. At
-	// least one where Tag begins with "boot-", as those do that machines boot;
-	// another release may consist of files alone.
+	// Configurations are the configurations with a manifest in the release, in
+	// ascending order. There is at least one if Tag begins with "boot-", because
+	// machines boot such releases; other releases may consist of files alone.
 	Configurations []string `json:"configurations"`
 }
 
-// ErrInfoSchema is wrapped by [ParseInfo] for a schema version that this
-// package does not know: a newer publisher, not a damaged file.
+// ErrInfoSchema is wrapped by [ParseInfo] for an unknown schema version: a newer
+// publisher, not a damaged file.
 var ErrInfoSchema = errors.New("unknown schema version")
 
-// ParseInfo reads a release.json and holds it to every rule on [Info]'s
-// fields: no unknown, missing or doubled member, and the one form that
-// [Info.Encode] writes.
+// ParseInfo reads a release.json and checks every rule on [Info]'s fields: no
+// unknown, missing or duplicate member, and exactly the form that [Info.Encode]
+// writes.
 func ParseInfo(data []byte) (Info, error) {
 	if len(data) > MaxInfoSize {
 		return Info{}, fmt.Errorf("%s: %d bytes, at most %d are allowed", InfoName, len(data), MaxInfoSize)
 	}
-	// The version decides which members there may be, so it is read first.
+	// The version determines the allowed members, so it is read first.
 	var head struct {
 		SchemaVersion int `json:"schemaVersion"`
 	}
@@ -73,15 +72,15 @@ func ParseInfo(data []byte) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	// Also finds members that are missing, and times in another zone.
+	// This also detects missing members and times in another zone.
 	if !bytes.Equal(canonical, data) {
 		return Info{}, fmt.Errorf("%s: not in canonical form (member order, two spaces of indentation, UTC times)", InfoName)
 	}
 	return i, nil
 }
 
-// Encode returns i in its one form, checked: what cannot be parsed is never
-// written.
+// Encode returns i in its canonical form, checked: it never writes what ParseInfo
+// would reject.
 func (i Info) Encode() ([]byte, error) {
 	if err := i.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", InfoName, err)
@@ -103,7 +102,7 @@ func (i Info) check() error {
 		return err
 	}
 	if i.Tag == Latest {
-		return fmt.Errorf("tag %q stands for the newest release and cannot name one", Latest)
+		return fmt.Errorf("tag %q means the newest release and can't be a release's own tag", Latest)
 	}
 	if i.Commit != "" && !commitPattern().MatchString(i.Commit) {
 		return fmt.Errorf("commit %q: want 40 or 64 lower-case hexadecimal digits", clip(i.Commit))
@@ -144,8 +143,8 @@ func (i Info) Has(configuration string) bool {
 	return ok
 }
 
-// jsonError renders what the decoder found wrong with an outsider's bytes in
-// one line without repeating more than a little of them.
+// jsonError describes a decoding error of untrusted bytes in one line, quoting only a
+// little of them.
 func jsonError(err error) string {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {

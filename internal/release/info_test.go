@@ -61,7 +61,7 @@ func TestParseInfoRefuses(t *testing.T) {
 		{"missing member", `  "commit": "` + strings.Repeat("a", 40) + "\",\n", ``, "canonical"},
 		{"doubled member", `"tag": "boot-v1"`, `"tag": "boot-v1", "tag": "boot-v2"`, "malformed JSON"},
 		{"bad tag", `boot-v1`, `../v1`, "parse tag"},
-		{"latest", `boot-v1`, `latest`, "cannot name one"},
+		{"latest", `boot-v1`, `latest`, "a release's own tag"},
 		{"bad commit", strings.Repeat("a", 40), "HEAD", "hexadecimal"},
 		{"zone", "2026-02-28T12:00:00Z", "2026-02-28T12:00:00+01:00", "UTC"},
 		{"fraction", "2026-02-28T12:00:00Z", "2026-02-28T12:00:00.5Z", "whole seconds"},

@@ -11,13 +11,12 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// lockWait is how long another process may hold a lock.
+// lockWait is how long to wait for a lock that another process holds.
 const lockWait = 10 * time.Minute
 
-// lock takes the lock that the file at path stands for, and returns what gives
-// it back. The lock goes with the process, so none is left behind by a kill. A
-// link in its place is not followed (ELOOP): root would make a file, or wait for
-// a FIFO, wherever it leads.
+// lock locks the file at path and returns a function to unlock it. The lock ends with
+// the process, so a kill leaves none behind. A link at path is not followed (ELOOP):
+// otherwise root would create a file, or wait for a FIFO, wherever it leads.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {

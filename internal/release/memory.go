@@ -27,10 +27,9 @@ const (
 	maxMemory    = 1 << 20
 )
 
-// Memory is what a node remembers of the releases that it accepted, so that it
-// cannot be taken back to an older one. It is one file in the state directory
-// and safe for concurrent use, by several processes too. A nil *Memory
-// remembers nothing and refuses nothing.
+// Memory records the releases that a node accepted, so that it can't be rolled back.
+// It is one file in the state directory and safe for concurrent use, also by several
+// processes. A nil *Memory records and refuses nothing.
 type Memory struct {
 	dir  string
 	look bool // nothing is added
@@ -45,9 +44,9 @@ type Accepted struct {
 	CreatedAt time.Time `json:"createdAt"`
 	// Sums is the SHA-256 of its SHA256SUMS.txt in hexadecimal.
 	Sums string `json:"sums"`
-	// Seen says that the release was compared with, and no more: this node was
-	// never shown to run it. A release that is asked for by its name may be older
-	// than one that was only seen; what the sources call the newest may not.
+	// Seen means that the release was only compared with: this node was never shown
+	// to run it. A release requested by name may be older than one that was only
+	// seen; a release that the sources offer as the newest may not.
 	Seen bool `json:"seen,omitzero"`
 }
 
@@ -57,11 +56,11 @@ type memoryState struct {
 	Accepted []Accepted `json:"accepted"`
 }
 
-// OpenMemory returns the memory in dir, which is made if it does not exist. A
-// damaged memory is an error: taking it for an empty one would open the way
-// back.
+// OpenMemory returns the memory in dir and creates the directory if it is missing. A
+// damaged memory is an error: treating it as empty would allow a rollback.
 func OpenMemory(dir string) (*Memory, error) {
-	// Where it can't be made, it is empty, and to remember something will fail.
+	// If the directory can't be created, the memory is empty and adding to it will
+	// fail.
 	_ = os.MkdirAll(dir, 0o755)
 	m := &Memory{dir: dir}
 	state, err := m.load()
@@ -72,9 +71,8 @@ func OpenMemory(dir string) (*Memory, error) {
 	return m, nil
 }
 
-// ReadMemory returns the memory in dir as it is, for a look at a release: it
-// refuses what it would refuse, and nothing is ever added to it. A directory that
-// is not there is not made.
+// ReadMemory returns the memory in dir for reading only: it refuses the same
+// releases, and nothing is ever added to it. A missing directory is not created.
 func ReadMemory(dir string) (*Memory, error) {
 	m := &Memory{dir: dir, look: true}
 	state, err := m.load()
@@ -85,7 +83,7 @@ func ReadMemory(dir string) (*Memory, error) {
 	return m, nil
 }
 
-// Accepted returns what m remembers, in ascending order of creation.
+// Accepted returns the recorded releases, in ascending order of creation.
 func (m *Memory) Accepted() []Accepted {
 	if m == nil {
 		return nil
@@ -95,8 +93,8 @@ func (m *Memory) Accepted() []Accepted {
 	return slices.Clone(m.state.Accepted)
 }
 
-// newest returns the release that was created last of those accepted, or also of
-// those that were only seen.
+// newest returns the accepted release that was created last. With seen, releases that
+// were only seen count too.
 func (m *Memory) newest(seen bool) Accepted {
 	for _, e := range slices.Backward(m.Accepted()) {
 		if seen || !e.Seen {
@@ -106,20 +104,21 @@ func (m *Memory) newest(seen bool) Accepted {
 	return Accepted{}
 }
 
-// A wish says by whose word a release is asked for.
+// A wish says who chose a release.
 type wish uint8
 
 const (
-	named   wish = iota // by its name, by whoever runs the program
-	listed              // by its name, by the policy
-	offered             // as the newest that the sources have, by them
+	named   wish = iota // by the user, by its name
+	listed              // by the policy, by its name
+	offered             // by the sources, as their newest
 )
 
-// check refuses e where accepting it would be a step back. What the sources offer
-// must not be older than anything that is known to exist: who withholds the newest
-// would hide it. Who names a release can't be taken in by them, so that only what
-// this node has run counts then. A release that the policy lists may be older than
-// any, but like all it must be the one that was accepted under its name.
+// check refuses e if accepting it would be a rollback. A release that the sources
+// offer must not be older than any known release, because a source could withhold the
+// newest. A user who names a release can't be deceived in that way, so only releases
+// that this node has run count then. A release that the policy lists may be older
+// than any. In all cases, a release must have the contents accepted under its tag
+// before.
 func (m *Memory) check(e Accepted, by wish) error {
 	for _, old := range m.Accepted() {
 		if old.Tag == e.Tag && old.Sums != e.Sums {
@@ -134,13 +133,13 @@ func (m *Memory) check(e Accepted, by wish) error {
 	if newest.Seen {
 		what = "seen"
 	}
-	return Untrusted(ReasonRolledBack, "created %s, but this node has already %s the newer %s, created %s; if the way back is meant, name it in release.accept or pass --unsafe-allow-rollback",
+	return Untrusted(ReasonRolledBack, "created %s, but this node has already %s the newer %s, created %s; if the rollback is intended, list it in release.accept or pass --unsafe-allow-rollback",
 		day(e.CreatedAt), what, newest.Tag, day(newest.CreatedAt))
 }
 
-// remember adds e, and waits for others who do the same. What they have
-// accepted meanwhile counts: e is checked again. One that was accepted does not
-// become one that was only seen.
+// remember adds e under a lock against other processes. e is checked again, against
+// what they have accepted meanwhile. An accepted release never becomes one that was
+// only seen.
 func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	if m.look || m.has(e) {
 		return nil
@@ -177,14 +176,13 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	return nil
 }
 
-// unwrittenError says that the state directory can't be written to. The release
-// is as good as before.
+// unwrittenError means that the state directory can't be written to. It does not
+// affect the trust in the release.
 type unwrittenError struct{ error }
 
 func (e *unwrittenError) Unwrap() error { return e.error }
 
-// unwritten returns err as an *unwrittenError where the disk is full or may not be
-// written to.
+// unwritten wraps err as an *unwrittenError if the disk is full or not writable.
 func unwritten(err error) error {
 	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENOTDIR} {
 		if errors.Is(err, errno) {
@@ -194,7 +192,7 @@ func unwritten(err error) error {
 	return err
 }
 
-// has reports whether m remembers e, or that it was accepted.
+// has reports whether m records e, either as e or as accepted.
 func (m *Memory) has(e Accepted) bool {
 	return slices.ContainsFunc(m.Accepted(), func(old Accepted) bool {
 		accepted := old
@@ -203,8 +201,8 @@ func (m *Memory) has(e Accepted) bool {
 	})
 }
 
-// bounded drops the oldest beyond the bound, but never the newest one that was
-// accepted, however many newer ones were only seen.
+// bounded drops the oldest entries beyond the limit, but never the newest accepted
+// one, even if many newer ones were only seen.
 func bounded(all []Accepted) []Accepted {
 	keep := len(all) - 1
 	for keep >= 0 && all[keep].Seen {
@@ -231,10 +229,9 @@ func (m *Memory) load() (memoryState, error) {
 	path := filepath.Join(m.dir, memoryName)
 	var state memoryState
 	data, err := hostfile.ReadSmall(path, maxMemory)
-	// Where the directory is none, nothing is or can be remembered.
+	// Without a directory, nothing is or can be recorded.
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		// A link to nowhere is a memory that cannot be reached, not one that is
-		// not there yet.
+		// A dangling link is a memory that can't be reached, not a new one.
 		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) || errors.Is(linkErr, unix.ENOTDIR) {
 			return memoryState{SchemaVersion: memorySchema}, nil
 		}
@@ -252,15 +249,15 @@ func (m *Memory) load() (memoryState, error) {
 		err = errors.New("its releases are out of order")
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return state, m.failed(fmt.Errorf("%w; be a user who may read it, or name another directory with --state-dir", err))
+		return state, m.failed(fmt.Errorf("%w; run as a user who may read it, or choose another directory with --state-dir", err))
 	}
 	if err != nil {
-		return state, m.failed(fmt.Errorf("%w; if its loss is accepted, remove the file", err))
+		return state, m.failed(fmt.Errorf("%w; to accept its loss, remove the file", err))
 	}
 	return state, nil
 }
 
-// check finds what a decoder lets pass because it is not there.
+// check detects missing members, which the decoder accepts.
 func (s memoryState) check() error {
 	if s.Accepted == nil {
 		return errors.New("its list of releases is missing")
@@ -270,7 +267,7 @@ func (s memoryState) check() error {
 			return err
 		}
 		if a.CreatedAt.IsZero() || len(a.Sums) != hex.EncodedLen(len(Digest{})) {
-			return fmt.Errorf("its entry of %s is not whole", a.Tag)
+			return fmt.Errorf("its entry for %s is incomplete", a.Tag)
 		}
 	}
 	return nil

@@ -2,9 +2,8 @@ package release
 
 import "sync/atomic"
 
-// Progress says how far the reading of assets is. Whoever shows it looks at a
-// [Progress.Snapshot] now and then. A nil *Progress counts nothing; the zero
-// value is ready for use.
+// Progress tracks the reading of assets. Poll [Progress.Snapshot] to show it. A nil
+// *Progress tracks nothing; the zero value is ready for use.
 type Progress struct {
 	asset       atomic.Pointer[string]
 	done, total atomic.Int64
@@ -12,18 +11,20 @@ type Progress struct {
 	notice      atomic.Pointer[func(string)]
 }
 
-// ProgressSnapshot is where a [Progress] stood at one moment.
+// ProgressSnapshot is the state of a [Progress] at one moment.
 type ProgressSnapshot struct {
-	Asset string // the asset that is being read; "" before the first
-	Done  int64  // its bytes so far
-	Total int64  // its bytes in all; -1 where the source did not say
-	All   int64  // bytes read so far, of all assets
+	Asset string // the asset being read; "" before the first
+	Done  int64  // bytes of it read so far
+	Total int64  // its size in bytes; -1 if unknown
+	All   int64  // bytes of all assets read so far
 }
 
-// OnNotice has notice be called with what [Progress.Notice] is told; nil for nobody.
+// OnNotice sets the function that receives the lines of [Progress.Notice]; nil for
+// none.
 func (p *Progress) OnNotice(notice func(line string)) { p.notice.Store(&notice) }
 
-// Notice hands a line for people to whoever watches p. It is for [WithNotice].
+// Notice passes a line for people to the function set by OnNotice. It is meant for
+// [WithNotice].
 func (p *Progress) Notice(line string) {
 	if p == nil {
 		return
@@ -33,7 +34,7 @@ func (p *Progress) Notice(line string) {
 	}
 }
 
-// Snapshot returns where p stands, and changes nothing.
+// Snapshot returns the current state.
 func (p *Progress) Snapshot() ProgressSnapshot {
 	if p == nil {
 		return ProgressSnapshot{}
@@ -54,7 +55,7 @@ func (p *Progress) begin(asset string, total int64) {
 	p.asset.Store(&asset)
 }
 
-// skip says that n bytes of the asset were there before.
+// skip records that n bytes of the asset are already there.
 func (p *Progress) skip(n int64) {
 	if p != nil {
 		p.done.Store(n)

@@ -18,10 +18,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// WriteSums writes dir/SHA256SUMS.txt over every other asset in dir. All that
-// dir holds must be regular files with the names of assets: what cannot be
-// covered must not be published beside what is. A signature that is there is
-// left; it no longer fits if anything changed.
+// WriteSums writes dir/SHA256SUMS.txt over every other asset in dir. Everything in
+// dir must be a regular file with an asset name, so that nothing unsigned is
+// published beside the release. An existing signature is kept; it becomes invalid if
+// anything changed.
 func WriteSums(ctx context.Context, dir string) error {
 	names, err := assetsIn(dir)
 	if err != nil {
@@ -40,9 +40,8 @@ func WriteSums(ctx context.Context, dir string) error {
 	return writeFile(filepath.Join(dir, SumsName), sums.Encode())
 }
 
-// CheckSums holds what is in dir to dir/SHA256SUMS.txt. Everything in which they
-// contradict each other is named in one *[UntrustedError]; without a
-// SHA256SUMS.txt it is a *[NotFoundError].
+// CheckSums compares the files in dir with dir/SHA256SUMS.txt. One *[UntrustedError]
+// names all contradictions; a missing SHA256SUMS.txt is a *[NotFoundError].
 func CheckSums(ctx context.Context, dir string) error {
 	data, err := hostfile.ReadSmall(filepath.Join(dir, SumsName), MaxSumsSize)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,8 +91,8 @@ func CheckSums(ctx context.Context, dir string) error {
 	return refuse(ReasonChecksum, "%s contradicts the files: %s", SumsName, strings.Join(wrong, ", "))
 }
 
-// WriteInfo writes dir/release.json. The configurations of info are taken from
-// the manifests that dir holds.
+// WriteInfo writes dir/release.json. It sets the configurations of info from the
+// manifests in dir.
 func WriteInfo(dir string, info Info) error {
 	names, err := assetsIn(dir)
 	if err != nil {
@@ -118,9 +117,9 @@ func WriteBundle(dir string, bundle []byte) error {
 	return writeFile(filepath.Join(dir, BundleName), bundle)
 }
 
-// CheckComplete reports whether dir, which holds the files of r, has every
-// asset that r lists as r lists it, well-formed, and nothing else. It is what
-// a publisher runs before and after publishing.
+// CheckComplete returns an error unless dir, which has the files of r, has every
+// asset that r lists, unchanged and well-formed, and nothing else. A publisher runs
+// it before and after publishing.
 func (r *Release) CheckComplete(ctx context.Context, dir string) error {
 	names, err := assetsIn(dir)
 	if err != nil {
@@ -134,9 +133,9 @@ func (r *Release) CheckComplete(ctx context.Context, dir string) error {
 	return r.CheckAssets(ctx, nil)
 }
 
-// CheckAssets reads the assets of r that want accepts (nil for all), compares
-// them with SHA256SUMS.txt, and decodes the manifests and listings among them,
-// each of which must be of a configuration that release.json lists.
+// CheckAssets reads the assets of r that want accepts (nil for all), compares them
+// with SHA256SUMS.txt, and decodes the manifests and listings among them.
+// release.json must list the configuration of each.
 func (r *Release) CheckAssets(ctx context.Context, want func(name string) bool) error {
 	for name := range r.sums.All() {
 		if want != nil && !want(name) {
@@ -170,8 +169,8 @@ func (r *Release) checkListing(ctx context.Context, configuration string) error 
 	return nil
 }
 
-// assetsIn returns the names of the assets in dir, without SHA256SUMS.txt and
-// what is made from it.
+// assetsIn returns the names of the assets in dir, without SHA256SUMS.txt and its
+// derivatives.
 func assetsIn(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,8 +209,8 @@ func HashFile(ctx context.Context, path string) (Digest, error) {
 	return digestOf(h), nil
 }
 
-// writeFile replaces path in one step, readable for all: what is published is
-// no secret.
+// writeFile replaces path in one step, readable by all users: published files are not
+// secret.
 func writeFile(path string, data []byte) error {
 	if err := renameio.WriteFile(path, data, 0o644, renameio.IgnoreUmask()); err != nil {
 		return fmt.Errorf("write %s: %w", printable(path), err)

@@ -17,10 +17,9 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// A Release is one that is trusted: its signature, identity, freshness and
-// order hold. [Open] and what is built on it make them, nothing else does, so
-// that bytes which nobody vouches for cannot be mistaken for one. It is safe
-// for concurrent use.
+// A Release is a trusted release: its signature, identity, freshness and order are
+// valid. Only [Open] and functions built on it create one, so that unverified bytes
+// can't be mistaken for a release. It is safe for concurrent use.
 type Release struct {
 	src    Source
 	tag    Tag
@@ -29,7 +28,7 @@ type Release struct {
 	signer Signer
 	opts   options
 
-	// What was verified, byte for byte, for keeping.
+	// The verified bytes, to be stored.
 	rawSums, rawBundle, rawInfo []byte
 
 	unsafe []string
@@ -43,13 +42,13 @@ type Option func(*options)
 type options struct {
 	now           func() time.Time
 	grace         time.Duration
-	anyAge        bool // one past its grace too
+	anyAge        bool // even past the grace period
 	accept        []Tag
-	latest        Tag  // accepted too, but not if it is a step back
-	offered       bool // it is the sources that say which release it is
+	latest        Tag  // accepted too, unless it is a rollback
+	offered       bool // the sources chose the release
 	memory        *Memory
 	provisional   bool
-	signedOnly    bool // what the policy says of a release is not looked at
+	signedOnly    bool // the policy on tags, age and order is not applied
 	allowRollback bool
 	progress      *Progress
 }
@@ -62,37 +61,36 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// WithClock has the time taken from now rather than from time.Now.
+// WithClock obtains the time from now instead of time.Now.
 func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
 
 // WithGrace accepts a release for d after its bestBefore.
 func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
 
-// WithAnyAge accepts a release however old: to tell which one it is that runs.
+// WithAnyAge accepts a release of any age, to identify the one that runs.
 func WithAnyAge() Option { return func(o *options) { o.anyAge = true } }
 
-// WithAccept accepts the releases of these tags and no others, and those even
-// where a newer one was accepted before: a rollout names the old and the new.
-// With no tags it changes nothing.
+// WithAccept accepts only releases with these tags, and accepts them even after a
+// newer one: a rollout names the old and the new release. Without tags it changes
+// nothing.
 func WithAccept(tags ...Tag) Option { return func(o *options) { o.accept = tags } }
 
-// WithMemory refuses a release that is older than the newest one in m, and
-// remembers in m those that are accepted.
+// WithMemory refuses a release older than the newest one in m, and records accepted
+// releases in m.
 func WithMemory(m *Memory) Option { return func(o *options) { o.memory = m } }
 
-// WithProvisional has the release be remembered as one that was seen: what this
-// node may be taken back to is not raised by it until [Release.Confirm].
+// WithProvisional records the release as only seen: until [Release.Confirm], it does
+// not prevent a rollback behind it.
 func WithProvisional() Option { return func(o *options) { o.provisional = true } }
 
 // WithUnsafeRollback accepts a release that [WithMemory] would refuse.
 func WithUnsafeRollback() Option { return func(o *options) { o.allowRollback = true } }
 
-// WithProgress has p say what is being read.
+// WithProgress reports the reading of assets to p.
 func WithProgress(p *Progress) Option { return func(o *options) { o.progress = p } }
 
-// Open returns the release tag from src if v believes its signature and it
-// breaks no rule. With the empty tag it is the one that src holds, whatever
-// its name.
+// Open returns the release tag from src if v trusts its signature and it breaks no
+// rule. With the empty tag, it returns the release in src, whatever its tag.
 //
 // The errors are those of the package's documentation: *[UntrustedError],
 // *[NotFoundError], *[UnavailableError], *[ClockError].
@@ -115,8 +113,7 @@ func Open(ctx context.Context, src Source, tag Tag, v Verifier, opts ...Option) 
 }
 
 func (r *Release) open(ctx context.Context, v Verifier) error {
-	// A clock that is plainly wrong would make every check that follows a false
-	// alarm.
+	// With a wrong clock, every following check would be a false alarm.
 	if err := r.checkClockFloor(); err != nil {
 		return err
 	}
@@ -138,7 +135,7 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	if r.signer.Kind == Unsigned {
 		r.unsafe = append(r.unsafe, "unsigned")
 	}
-	// From here on the bytes are the signer's.
+	// From here on the bytes are known to be the signer's.
 	if r.sums, err = ParseSums(r.rawSums); err != nil {
 		return Untrusted(ReasonMalformedSums, "%v", err)
 	}
@@ -160,7 +157,7 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 		r.tag = r.info.Tag
 	}
 	if r.info.Tag != r.tag {
-		return Untrusted(ReasonWrongTag, "it is the release %s, under another one's name", r.info.Tag)
+		return Untrusted(ReasonWrongTag, "it is release %s under a different tag", r.info.Tag)
 	}
 	if r.opts.signedOnly {
 		return nil
@@ -174,55 +171,54 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	return r.checkOrder(ctx)
 }
 
-// Tag returns the release's own name.
+// Tag returns the release's own tag.
 func (r *Release) Tag() Tag { return r.tag }
 
-// Info returns what release.json says.
+// Info returns the contents of release.json.
 func (r *Release) Info() Info {
 	i := r.info
 	i.Configurations = slices.Clone(i.Configurations)
 	return i
 }
 
-// Sums returns the digests of all its assets.
+// Sums returns the digests of all assets.
 func (r *Release) Sums() Sums { return r.sums }
 
-// Digest returns the SHA-256 of its SHA256SUMS.txt, which identifies the
-// release with everything in it.
+// Digest returns the SHA-256 of SHA256SUMS.txt, which identifies the release with all
+// its contents.
 func (r *Release) Digest() Digest { return sha256.Sum256(r.rawSums) }
 
-// Signer returns who signed it.
+// Signer returns the signer.
 func (r *Release) Signer() Signer { return r.signer }
 
-// Source returns where it comes from.
+// Source returns the name of the source.
 func (r *Release) Source() string { return r.src.String() }
 
-// Unsigned reports whether it was taken without a look at any signature.
+// Unsigned reports whether the signature was not checked.
 func (r *Release) Unsigned() bool { return r.signer.Kind == Unsigned }
 
-// Unsafe returns, in stable words, the checks that were switched off and would
-// have refused it: "unsigned", "rollback". A report shows them.
+// Unsafe returns stable words for the disabled checks that would have refused the
+// release: "unsigned", "rollback". A report shows them.
 func (r *Release) Unsafe() []string { return slices.Clone(r.unsafe) }
 
-// RefusedAfter returns when it will be refused for its age: its bestBefore and the
-// grace.
+// RefusedAfter returns when the release will be refused for its age: its bestBefore
+// plus the grace period.
 func (r *Release) RefusedAfter() time.Time { return r.info.BestBefore.Add(r.opts.grace) }
 
-// Left returns how long it is until t, by the clock that judged the release.
+// Left returns the time until t, by the clock that judged the release.
 func (r *Release) Left(t time.Time) time.Duration { return t.Sub(r.opts.now()) }
 
-// Notes returns lines that a report shows beside the release, e.g. that it is
-// past its bestBefore and lives on the grace.
+// Notes returns lines that a report shows beside the release, e.g. that it is past
+// its bestBefore but within the grace period.
 func (r *Release) Notes() []string { return slices.Clone(r.notes) }
 
-// Unkept says what could not be written to the state directory about this release,
-// and why, for people. The release is trusted nevertheless.
+// Unkept returns messages about what could not be written to the state directory for
+// this release. The release is trusted nevertheless.
 func (r *Release) Unkept() []string { return slices.Clone(r.unkept) }
 
-// Manifest returns the manifest of configuration. A configuration that the
-// release does not list is a *[NotFoundError]; a manifest that is not the one
-// SHA256SUMS.txt names, malformed, or of another configuration is an
-// *[UntrustedError].
+// Manifest returns the manifest of configuration. If the release does not list the
+// configuration, the error is a *[NotFoundError]; if the manifest is malformed, of
+// another configuration, or has a wrong digest, it is an *[UntrustedError].
 func (r *Release) Manifest(ctx context.Context, configuration string) (*closure.Manifest, error) {
 	if err := r.has(configuration); err != nil {
 		return nil, err
@@ -241,9 +237,9 @@ func (r *Release) Manifest(ctx context.Context, configuration string) (*closure.
 	return m, nil
 }
 
-// Listing returns the compressed file listing of configuration, whole and
-// checked against SHA256SUMS.txt before the first byte is given out. [Files]
-// is what reads it. A release without one is a *[NotFoundError].
+// Listing returns the compressed file listing of configuration, completely checked
+// against SHA256SUMS.txt before the first byte is returned. [Files] reads it. A
+// release without one is a *[NotFoundError].
 func (r *Release) Listing(ctx context.Context, configuration string) (io.ReadCloser, error) {
 	if err := r.has(configuration); err != nil {
 		return nil, err
@@ -251,10 +247,10 @@ func (r *Release) Listing(ctx context.Context, configuration string) (io.ReadClo
 	return r.Asset(ctx, ListingName(configuration))
 }
 
-// Files yields, from the listing of configuration, the store paths that want
-// accepts with their files. Its one error ends it: an *[UntrustedError] for a
-// listing that breaks a rule, as late as in its last line, so what was yielded
-// counts only where no error follows.
+// Files yields the store paths in the listing of configuration that want accepts,
+// with their files. An error ends the sequence: an *[UntrustedError] if the listing
+// breaks a rule, possibly in its last line. Results are only valid if no error
+// follows.
 func (r *Release) Files(ctx context.Context, configuration string, want func(closure.StorePath) bool) iter.Seq2[closure.PathFiles, error] {
 	return func(yield func(closure.PathFiles, error) bool) {
 		listing, err := r.Listing(ctx, configuration)
@@ -280,9 +276,9 @@ func (r *Release) Files(ctx context.Context, configuration string, want func(clo
 	}
 }
 
-// Asset returns the asset name, whole and checked against SHA256SUMS.txt
-// before the first byte is given out. It is held in an unlinked temporary file
-// until it is closed.
+// Asset returns the asset name, completely checked against SHA256SUMS.txt before the
+// first byte is returned. It is stored in an unlinked temporary file until it is
+// closed.
 func (r *Release) Asset(ctx context.Context, name string) (io.ReadCloser, error) {
 	if _, ok := r.sums.Digest(name); !ok {
 		return nil, &NotFoundError{What: assetOf(printable(clip(name)), r.tag), Source: r.src.String(), Hint: SumsName + " has no line for it"}
@@ -301,8 +297,8 @@ func (r *Release) Asset(ctx context.Context, name string) (io.ReadCloser, error)
 	return f, nil
 }
 
-// AssetSize returns how many bytes the asset name has where the release comes from,
-// and whether that could be told. It is not signed, and only for explaining.
+// AssetSize returns the size in bytes of the asset name at its source, and whether it
+// is known. It is not signed, and only for explanations.
 func (r *Release) AssetSize(ctx context.Context, name string) (size int64, ok bool) {
 	in, err := r.src.Open(ctx, r.tag, name, AssetLimit(name))
 	if err != nil {
@@ -329,8 +325,8 @@ func (r *Release) has(configuration string) error {
 	return nil
 }
 
-// fetch returns the whole asset name as the source gives it, unchecked. An
-// empty asset is not nil: that would be none.
+// fetch returns the whole, unchecked asset name. An empty asset is not nil, because
+// nil means none.
 func (r *Release) fetch(ctx context.Context, name string) ([]byte, error) {
 	b := bytes.NewBuffer([]byte{})
 	if err := r.stream(ctx, b, name, 0); err != nil {
@@ -348,8 +344,8 @@ func (r *Release) read(ctx context.Context, name string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// copy writes the asset name to w and then says whether it was the right one:
-// until copy has returned nil, nothing may be made of what was written.
+// copy writes the asset name to w, then checks its digest: the written bytes must
+// only be used if copy returns nil.
 func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	want, ok := r.sums.Digest(name)
 	if !ok {
@@ -368,10 +364,9 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	return nil
 }
 
-// unlessChanged returns err, or that the release is unavailable if err says that
-// parts of it do not fit, and its SHA256SUMS.txt in a source on a network is another
-// one by now: then they are of two releases, one of which is being put into the place
-// of the other.
+// unlessChanged returns err, unless err is a mismatch and the SHA256SUMS.txt of a
+// remote source has changed since: then the parts belong to two releases, one of
+// which is being replaced, and the release is reported as unavailable.
 func (r *Release) unlessChanged(ctx context.Context, err error) error {
 	var untrusted *UntrustedError
 	if !r.src.Remote() || r.rawSums == nil || !errors.As(err, &untrusted) {
@@ -386,11 +381,11 @@ func (r *Release) unlessChanged(ctx context.Context, err error) error {
 	if readErr == nil && bytes.Equal(sums, r.rawSums) || readErr != nil && !errors.Is(readErr, ErrNotFound) {
 		return err
 	}
-	return &UnavailableError{"release " + string(r.tag), r.src.String(), fmt.Errorf("its %s changed while it was read, so that it is being replaced; try again", SumsName)}
+	return &UnavailableError{"release " + string(r.tag), r.src.String(), fmt.Errorf("its %s changed during the read: it is being replaced; try again", SumsName)}
 }
 
-// complete makes f the asset name. What f holds of it, after a run that was
-// killed, is not fetched again, but read and checked like the rest.
+// complete downloads the asset name to f. It resumes a partial file of a killed run,
+// and hashes its existing bytes like the rest.
 func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 	want, ok := r.sums.Digest(name)
 	if !ok {
@@ -412,12 +407,12 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 				return nil
 			case err == nil, errors.Is(err, errFewer), errors.Is(err, errElsewhere), isUntrusted(err):
 			default:
-				// What there is so far is kept for the next time.
+				// The bytes so far are kept for the next run.
 				return err
 			}
 		}
-		// What was there is no beginning of it, e.g. after a power cut, or the
-		// source cannot go on from there.
+		// The existing bytes are not the beginning of the asset, e.g. after a power
+		// cut, or the source can't resume.
 		if err := f.Truncate(0); err != nil {
 			return err
 		}
@@ -428,13 +423,13 @@ func (r *Release) complete(ctx context.Context, f *os.File, name string) error {
 	return r.copy(ctx, f, name)
 }
 
-// stream writes the asset name without its first from bytes to w, unchecked.
+// stream writes the unchecked asset name to w, from the offset from on.
 func (r *Release) stream(ctx context.Context, w io.Writer, name string, from int64) error {
 	_, err := r.streamFrom(ctx, w, name, from)
 	return err
 }
 
-// streamFrom does what stream does, and returns which source it came from.
+// streamFrom is stream, and also returns the source that it read from.
 func (r *Release) streamFrom(ctx context.Context, w io.Writer, name string, from int64) (source string, err error) {
 	source = r.src.String()
 	limit := AssetLimit(name)
@@ -453,7 +448,7 @@ func (r *Release) streamFrom(ctx context.Context, w io.Writer, name string, from
 	}
 	r.opts.progress.begin(name, size)
 	r.opts.progress.skip(from)
-	// The source keeps to the limit; this holds it to that.
+	// The source should enforce the limit; this makes sure.
 	out := &countingWriter{w: w, progress: r.opts.progress}
 	_, err = io.Copy(out, hostfile.WithContext(ctx, &limitReader{in, limit, name, limit}))
 	switch {
@@ -469,7 +464,7 @@ func (r *Release) refuse(reason Reason, format string, args ...any) error {
 	return r.named(Untrusted(reason, format, args...))
 }
 
-// named fills in which release an UntrustedError is about.
+// named sets the tag and source of an UntrustedError.
 func (r *Release) named(err error) error {
 	var untrusted *UntrustedError
 	if errors.As(err, &untrusted) {
@@ -481,7 +476,7 @@ func (r *Release) named(err error) error {
 	return err
 }
 
-// isTyped reports whether err already is one of this package's errors.
+// isTyped reports whether err is already one of this package's errors.
 func isTyped(err error) bool {
 	var untrusted *UntrustedError
 	var unavailable *UnavailableError
@@ -493,7 +488,7 @@ func digestOf(h hash.Hash) Digest { return Digest(h.Sum(nil)) }
 type countingWriter struct {
 	w        io.Writer
 	progress *Progress
-	err      error // what writing, rather than reading, ended with
+	err      error // the error of the writer, not of the reader
 }
 
 func (c *countingWriter) Write(p []byte) (int, error) {
@@ -503,7 +498,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// errorKeeper remembers with what other than its end a reader failed.
+// errorKeeper records a reader's error other than io.EOF.
 type errorKeeper struct {
 	r   io.Reader
 	err error

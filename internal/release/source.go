@@ -14,47 +14,45 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// A Source is a place that releases come from. What it gives is not trusted:
-// [Open] is what makes a [Release] of it. Implementations are safe for
-// concurrent use.
+// A Source is a place that has releases. Its data is not trusted: [Open] makes a
+// [Release] of it. Implementations are safe for concurrent use.
 type Source interface {
-	// Open returns the asset name of the release tag, which the caller reads to
-	// its end and closes. With the empty tag a source that holds exactly one
-	// release gives that one.
+	// Open returns the asset name of the release tag; the caller reads it to its end
+	// and closes it. With the empty tag, a source with exactly one release returns
+	// that one.
 	//
-	// Reading gives at most limit bytes: an asset that is larger fails with an
-	// *[UntrustedError] of [ReasonTooLarge], at Open or while it is read. What
-	// does not exist is a *[NotFoundError], everything else that goes wrong an
-	// *[UnavailableError].
+	// The reader returns at most limit bytes: a larger asset fails with an
+	// *[UntrustedError] of [ReasonTooLarge], at Open or during a read. A missing
+	// asset is a *[NotFoundError], any other failure an *[UnavailableError].
 	Open(ctx context.Context, tag Tag, name string, limit int64) (io.ReadCloser, error)
-	// Remote reports whether Open asks another machine: [Finder.Offline] leaves such
-	// a source out, and what it offers may change between two requests.
+	// Remote reports whether Open asks another machine. [Finder.Offline] skips such a
+	// source, and its contents may change between two requests.
 	Remote() bool
 	// String names the source for people, without secrets.
 	String() string
 }
 
-// A Lister is a [Source] that knows which releases it has.
+// A Lister is a [Source] that can list its releases.
 type Lister interface {
 	Source
-	// Tags returns the tags of all releases that the source has now, newest
-	// first by their numbers; more than it can be asked for are an error.
+	// Tags returns the tags of all releases in the source, newest first by their
+	// numbers. It is an error if there are more than can be listed.
 	Tags(ctx context.Context) ([]Tag, error)
 }
 
-// offerer is a source that may have files of a release without offering it, as a
+// offerer is a source that may have files of a release that it does not offer, as a
 // forge has those of a draft.
 type offerer interface {
-	// checkOffered returns a *[NotFoundError] where tag is not offered.
+	// checkOffered returns a *[NotFoundError] if tag is not offered.
 	checkOffered(ctx context.Context, tag Tag) error
 }
 
-// offsetOpener is a source that can leave out the first bytes of an asset.
+// offsetOpener is a source that can skip the first bytes of an asset.
 type offsetOpener interface {
 	openAt(ctx context.Context, tag Tag, name string, limit, from int64) (io.ReadCloser, error)
 }
 
-// openAt opens an asset as src does, without its first from bytes.
+// openAt opens an asset of src and skips its first from bytes.
 func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from int64) (io.ReadCloser, error) {
 	if s, ok := src.(offsetOpener); ok && from > 0 {
 		return s.openAt(ctx, tag, name, limit, from)
@@ -70,12 +68,12 @@ func openAt(ctx context.Context, src Source, tag Tag, name string, limit, from i
 	return in, nil
 }
 
-// sized is what a source's readers are where the source says beforehand how
-// many bytes will come, or -1.
+// sized is implemented by readers of a source that knows the number of bytes to come;
+// -1 if unknown.
 type sized interface{ Size() int64 }
 
-// originReader is what a source's reader is where the source is made of several:
-// it says which one it reads from.
+// originReader is the reader of a source made of several sources; it names the one
+// that it reads from.
 type originReader struct {
 	io.ReadCloser
 	origin string
@@ -88,7 +86,7 @@ func (o *originReader) Size() int64 {
 	return -1
 }
 
-// origin returns in with where it comes from, unless it knows better.
+// origin returns in with src as its origin, unless in already has one.
 func origin(src Source, in io.ReadCloser) io.ReadCloser {
 	if _, known := in.(*originReader); known {
 		return in
@@ -106,31 +104,31 @@ type sourceOptions struct {
 	notice    func(line string) // may be nil
 }
 
-// WithToken has token sent to the source's own host, and to no other.
+// WithToken sends token to the source's own host only.
 func WithToken(token string) SourceOption {
 	return func(o *sourceOptions) { o.token = token }
 }
 
-// WithNotice has notice be called with a line for people each time that something
-// is asked for again: who waits hears what for. It is called from whatever reads.
+// WithNotice calls notice with a line for people each time a request is repeated, to
+// explain the wait. It is called from the reading goroutine.
 func WithNotice(notice func(line string)) SourceOption {
 	return func(o *sourceOptions) { o.notice = notice }
 }
 
-// schemes has what makes a source of a URL. A new kind of source is a file with its
-// type, and a line here.
+// schemes maps URL schemes to constructors. To add a kind of source, add a file with
+// its type and a line here.
 var schemes = map[string]func(*url.URL, sourceOptions) (Source, error){
 	"file":  newFileSource,
 	"https": newHTTPSource,
 	"http":  newHTTPSource,
 }
 
-// NewSource returns the source that spec, one entry of release.source, names:
+// NewSource returns the source named by spec, one entry of release.source:
 //
 //	/DIR, ./DIR or file:///DIR                       a [DirSource]
 //	https://HOST/OWNER/REPO/releases/download        an [HTTPSource]
 //
-// Plain http is taken for 127.0.0.1, [::1] and localhost only.
+// Plain http is accepted only for 127.0.0.1, [::1] and localhost.
 func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	if filepath.IsAbs(spec) || spec == "." || spec == ".." || strings.HasPrefix(spec, "./") || strings.HasPrefix(spec, "../") {
 		return NewDirSource(spec), nil
@@ -149,13 +147,13 @@ func NewSource(spec string, opts ...SourceOption) (Source, error) {
 	return nil, fmt.Errorf("parse source %q: want a directory such as /srv/releases or ./releases, file:///DIR or https://HOST/OWNER/REPO/releases/download", redacted(spec))
 }
 
-// secretPattern is where a URL, even a malformed one, may hold a password or a
-// token: before an @, and in the query and the fragment.
+// secretPattern matches the parts of a URL, even a malformed one, that may contain a
+// password or a token: before an @, and in the query and the fragment.
 var secretPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:)?(/*)[^/?#]*@|([?#]).*$`)
 })
 
-// redacted returns spec as an error may show it.
+// redacted returns spec without secrets, for errors.
 func redacted(spec string) string {
 	return clip(secretPattern().ReplaceAllString(spec, "${1}${2}${3}xxxxx"))
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// MaxAssets is how many assets a release may have.
+// MaxAssets is the maximum number of assets in a release.
 const MaxAssets = 4096
 
 // Digest is the SHA-256 of an asset.
@@ -21,11 +21,11 @@ type Digest [sha256.Size]byte
 // String returns d in lower-case hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// Sums is the contents of a SHA256SUMS.txt: the digest of every asset but
-// SHA256SUMS.txt and its bundle. The zero value has none.
+// Sums is the contents of a SHA256SUMS.txt: the digest of every asset except
+// SHA256SUMS.txt and its bundle. The zero value is empty.
 type Sums struct{ digests map[string]Digest }
 
-// NewSums returns the Sums of digests, by asset name.
+// NewSums returns the Sums with digests, keyed by asset name.
 func NewSums(digests map[string]Digest) (Sums, error) {
 	if len(digests) == 0 {
 		return Sums{}, errors.New("no assets")
@@ -41,15 +41,14 @@ func NewSums(digests map[string]Digest) (Sums, error) {
 	return Sums{maps.Clone(digests)}, nil
 }
 
-// ParseSums reads a SHA256SUMS.txt. It takes the one form that
+// ParseSums reads a SHA256SUMS.txt. It accepts only the form that
 //
 //	LC_ALL=C sha256sum -- *
 //
-// writes for names that are valid here, and nothing else: 64 lower-case
-// hexadecimal digits, two spaces, a name ([CheckAssetName]), a newline; each
-// name once, in ascending order of bytes; at least one line, at most
-// [MaxAssets] of them and [MaxSumsSize] bytes; nothing about SHA256SUMS.txt
-// itself or its bundle.
+// writes for valid names: 64 lower-case hexadecimal digits, two spaces, a name
+// ([CheckAssetName]), a newline; each name once, in ascending order of bytes; at
+// least one line, at most [MaxAssets] lines and [MaxSumsSize] bytes; no line for
+// SHA256SUMS.txt itself or its bundle.
 func ParseSums(data []byte) (Sums, error) {
 	if len(data) > MaxSumsSize {
 		return Sums{}, fmt.Errorf("%s: %d bytes, at most %d are allowed", SumsName, len(data), MaxSumsSize)
@@ -110,7 +109,7 @@ func parseSum(line string) (string, Digest, error) {
 	return name, d, nil
 }
 
-// checkSummed reports whether SHA256SUMS.txt may list name.
+// checkSummed returns an error if SHA256SUMS.txt may not list name.
 func checkSummed(name string) error {
 	if err := CheckAssetName(name); err != nil {
 		return err
@@ -121,13 +120,13 @@ func checkSummed(name string) error {
 	return nil
 }
 
-// isSumsFile reports whether name is SHA256SUMS.txt or something that is made
-// from it, such as its bundle.
+// isSumsFile reports whether name is SHA256SUMS.txt or derived from it, such as its
+// bundle.
 func isSumsFile(name string) bool {
 	return name == SumsName || strings.HasPrefix(name, SumsName+".")
 }
 
-// Encode returns s as [ParseSums] takes it.
+// Encode returns s in the form that [ParseSums] reads.
 func (s Sums) Encode() []byte {
 	var b bytes.Buffer
 	for name, digest := range s.All() {
@@ -142,7 +141,7 @@ func (s Sums) Digest(name string) (Digest, bool) {
 	return d, ok
 }
 
-// Len returns how many assets s lists.
+// Len returns the number of assets in s.
 func (s Sums) Len() int { return len(s.digests) }
 
 // All yields the assets with their digests, in ascending order of names.

@@ -9,26 +9,24 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// Tag is the name that a publisher gave a release, such as
-// "boot-v2026.02.28". A Tag that came from [ParseTag] can be put into a URL
-// or a path as it is. The zero value is no tag.
+// Tag is a publisher's name for a release, such as "boot-v2026.02.28". A Tag from
+// [ParseTag] needs no escaping in a URL or a path. The zero value is no tag.
 type Tag string
 
-// Latest stands, where a tag is asked for, for the newest release that a
-// source offers. [ParseTag] takes it like any tag; [Finder.Find] resolves it.
+// Latest means the newest release that a source offers, wherever a tag is requested.
+// [ParseTag] accepts it like any tag; [Finder.Find] resolves it.
 const Latest Tag = "latest"
 
-// LatestPrefix is how the tags begin that [Latest] may stand for: a forge also
-// holds releases of other things.
+// LatestPrefix is the prefix of the tags that [Latest] may mean: a forge also has
+// releases of other things.
 const LatestPrefix = "boot-v"
 
-// Letters, digits and four marks need no escaping anywhere. A leading dot
-// would hide the file or name a parent directory, a leading dash would look
-// like a flag.
+// Letters, digits and four marks need no escaping anywhere. A leading dot would hide
+// the file or name a parent directory; a leading dash would look like a flag.
 var tagPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$`) })
 
-// ParseTag checks that s can be a tag here: 1 to 128 letters, digits and
-// ". _ - +", not beginning with a dot or a dash.
+// ParseTag checks that s is a valid tag: 1 to 128 letters, digits and ". _ - +", not
+// beginning with a dot or a dash.
 func ParseTag(s string) (Tag, error) {
 	if !tagPattern().MatchString(s) {
 		return "", fmt.Errorf("parse tag %q: want 1 to 128 letters, digits, '.', '_', '-' and '+', not beginning with '.' or '-'", clip(s))
@@ -36,17 +34,16 @@ func ParseTag(s string) (Tag, error) {
 	return Tag(s), nil
 }
 
-// MayBeLatest reports whether t is one that [Latest] may stand for: "boot-v" and a
-// number.
+// MayBeLatest reports whether [Latest] may mean t: "boot-v" and a number.
 func (t Tag) MayBeLatest() bool {
 	rest, ok := strings.CutPrefix(string(t), LatestPrefix)
 	return ok && rest != "" && rest[0] >= '0' && rest[0] <= '9'
 }
 
 // compareTags orders tags by their numbers, so that v2026.2.9 comes before
-// v2026.2.10, and where they have none by their bytes. It is used to pick
-// among the tags that a forge offers; what is older than what already
-// accepted is decided by the signed [Info] alone.
+// v2026.2.10, and tags without numbers by their bytes. It only chooses among the tags
+// that a forge offers; whether a release is older than an accepted one is decided by
+// the signed [Info] alone.
 func compareTags(a, b Tag) int {
 	x, y := sortKey(a), sortKey(b)
 	for x != "" && y != "" {
@@ -72,11 +69,11 @@ func compareTags(a, b Tag) int {
 	return strings.Compare(string(a), string(b)) // 1.0 and 1.00
 }
 
-// prePattern is how a tag goes on that announces another one.
+// prePattern matches the suffix of a pre-release tag.
 var prePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[-.+_](alpha|beta|pre|rc)([^A-Za-z]|$)`) })
 
-// sortKey returns t with what has 1.0-rc1 come before 1.0, and that before
-// everything else that begins so.
+// sortKey returns a key by which 1.0-rc1 sorts before 1.0, and 1.0 before everything
+// else with that prefix.
 func sortKey(t Tag) string {
 	return prePattern().ReplaceAllString(string(t), "\x00${1}${2}") + "\x01"
 }
@@ -91,5 +88,5 @@ func cutDigits(s string) (digits, rest string) {
 	return s[:i], s[i:]
 }
 
-// clip keeps what a stranger wrote from filling a terminal.
+// clip limits the length of untrusted text on a terminal.
 func clip(s string) string { return excerpt.Of(s, 120) }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tempFile returns a file in dir that has no name, so that nothing is left
-// however the program ends.
+// tempFile returns an unnamed file in dir, so that nothing is left behind however the
+// program ends.
 func tempFile(dir string) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {
@@ -18,7 +18,7 @@ func tempFile(dir string) (*os.File, error) {
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EINVAL) {
 		return nil, &os.PathError{Op: "open a temporary file in", Path: dir, Err: err}
 	}
-	// Not every file system has files without names.
+	// Not every file system supports unnamed files.
 	f, err := os.CreateTemp(dir, ".ec-verify-*")
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func joinTags(tags []Tag) string {
 	return joinStrings(s)
 }
 
-// joinStrings lists a few names in a sentence.
+// joinStrings joins a few names for a sentence.
 func joinStrings(s []string) string {
 	const most = 8
 	if len(s) > most {

@@ -7,8 +7,8 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// ReadToken reads an access token from a file such as systemd's
-// LoadCredential= provides: one line, its newline left out.
+// ReadToken reads an access token from a file such as one of systemd's
+// LoadCredential=: one line, without its newline.
 func ReadToken(file string) (string, error) {
 	data, err := hostfile.ReadSmall(file, 8<<10)
 	if err != nil {

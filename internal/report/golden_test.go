@@ -156,7 +156,7 @@ var reports = map[string]func() *Report{
 	},
 	"unsigned": func() *Report {
 		r := verified()
-		r.Release.Unsigned, r.Release.Signer, r.Release.BestBefore = true, "nobody: the signature was not looked at", time.Time{}
+		r.Release.Unsigned, r.Release.Signer, r.Release.BestBefore = true, "nobody: the signature was not checked", time.Time{}
 		r.Unsafe = []string{"unsafe-skip eval", "unsigned"}
 		fail(r, TierEval, Skipped, "left out on request")
 		r.Tiers[2].Asked = false

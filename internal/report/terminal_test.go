@@ -135,7 +135,7 @@ func TestThirteenFitAScreen(t *testing.T) {
 
 // Where there is no path, the detail says why, and is not cut.
 func TestDetailOfARunStaysWhole(t *testing.T) {
-	detail := "release boot-v2026.02.82: not found in /srv/releases; it has neither that directory nor a SHA256SUMS.txt"
+	detail := "release boot-v2026.02.82: not found in /srv/releases; it contains neither that directory nor a SHA256SUMS.txt"
 	r := verified()
 	r.Findings = []Finding{{Tier: TierRelease, Cause: ReleaseUnavailable, Path: "boot-v2026.02.82", Detail: detail}}
 	var b bytes.Buffer

@@ -441,7 +441,7 @@ func (s *Stager) lock() (unlock func(), err error) {
 	}
 	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
 	if err == nil && !taken {
-		err = fmt.Errorf("another run is at work in %s; wait for it", s.Dir)
+		err = fmt.Errorf("another run is using %s; wait for it to end", s.Dir)
 	}
 	if err != nil {
 		f.Close()

@@ -324,7 +324,7 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 // limited is the error for an answer that the token has asked too often. That passes
 // by itself, and is waited for where it does soon.
 func (c *Client) limited(e *StatusError, resp *http.Response) error {
-	e.Hint = "the forge limits how often it is asked; run this again later"
+	e.Hint = "the forge limits the rate of requests; run this again later"
 	s, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
 	if err != nil || s < 0 || s > 1<<40 {
 		return backoff.Permanent(e)
@@ -333,7 +333,7 @@ func (c *Client) limited(e *StatusError, resp *http.Response) error {
 	if time.Until(until) < c.timeouts.MaxPause {
 		return e
 	}
-	e.Hint = "the forge limits how often it is asked; run this again after " + until.UTC().Format(time.RFC3339)
+	e.Hint = "the forge limits the rate of requests; run this again after " + until.UTC().Format(time.RFC3339)
 	return backoff.Permanent(e)
 }
 

@@ -150,7 +150,7 @@ func TestLimits(t *testing.T) {
 				w.WriteHeader(http.StatusForbidden)
 			})
 			_, err := client(t, l.start(t), forgetest.Token).Plan(t.Context(), usual(t))
-			if err == nil || !strings.Contains(err.Error(), "answered 403; the forge limits how often it is asked") || !strings.Contains(err.Error(), c.want) || asked != c.tries {
+			if err == nil || !strings.Contains(err.Error(), "answered 403; the forge limits the rate of requests") || !strings.Contains(err.Error(), c.want) || asked != c.tries {
 				t.Errorf("got %v after %d requests", err, asked)
 			}
 		})
