@@ -53,6 +53,9 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 		}
 	}
 	m.checkAccounts(l, want.Users)
+	if err := m.checkWrappers(ctx, l); err != nil {
+		return err
+	}
 	return m.checkFixed(ctx, l)
 }
 

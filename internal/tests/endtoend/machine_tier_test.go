@@ -155,6 +155,7 @@ var plantedInEtc = []planted{
 	{"a unit", "printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/evil.service", "rm /etc/systemd/system/evil.service", []string{"file-unknown /etc/systemd/system/evil.service"}},
 	{"a program", "cp /bin/true /usr/local/bin/ls", "rm /usr/local/bin/ls", []string{"file-unknown /usr/local/bin/ls"}},
 	{"a crontab", "mkdir -p /var/spool/cron/crontabs; echo '* * * * * /tmp/x' >/var/spool/cron/crontabs/root", "rm -r /var/spool/cron", []string{"file-unknown /var/spool/cron"}},
+	{"a wrapper", "mkdir -p /run/wrappers/bin; cp /bin/true /run/wrappers/bin/evil; chmod 4755 /run/wrappers/bin/evil", "rm -r /run/wrappers", []string{"file-unknown /run/wrappers/bin/evil"}},
 	{"a rule of udev", "mkdir -p /run/udev/rules.d; echo 'RUN+=\"/tmp/x\"' >/run/udev/rules.d/99.rules", "rm -r /run/udev/rules.d", []string{"file-unknown /run/udev/rules.d"}},
 }
 
