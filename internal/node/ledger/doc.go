@@ -32,6 +32,10 @@
 // A batch of results is a transaction and there whole or not at all, wherever
 // the program is killed; it is on the disk when the transaction ends.
 //
+// A transaction waits for the disk four times: for the journal, for its name, for its
+// header, and for the ledger. A run of a few paths of a known inventory makes two: one
+// that it began, so that its number is its own, and one at its end with all else.
+//
 // A ledger is trusted to say what was written to it, or not at all: it is held
 // to its schema, to SQLite's own check of the whole file, and each row to a sum,
 // so that a flipped bit is noticed where SQLite would take it for data. That is

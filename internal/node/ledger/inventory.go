@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // checkItems puts the items of inv in order, and refuses what could not be
@@ -27,27 +29,41 @@ func (inv *Inventory) checkItems() error {
 	return nil
 }
 
+// known returns the number and the digest of the inventory that the ledger has of the
+// tier and manifest of inv, 0 for none.
+func known(ctx context.Context, tx *sql.Tx, inv Inventory) (id int64, digest nar.Hash, err error) {
+	var was []byte
+	err = tx.QueryRowContext(ctx, "select id, digest from inventories where tier = ? and tag = ? and manifest = ?",
+		string(inv.Tier), inv.Manifest.Tag, inv.Manifest.SHA256[:]).Scan(&id, &was)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nar.Hash{}, nil
+	}
+	if err == nil {
+		digest, err = toHash(was)
+	}
+	return id, digest, err
+}
+
 // expect makes inv the inventory of its tier that was used last, and forgets
 // what no inventory holds any more.
 func expect(ctx context.Context, tx *sql.Tx, run int64, inv Inventory) error {
 	h := head{run: run, digest: inv.digest(), Inventory: inv}
-	var was []byte
-	err := tx.QueryRowContext(ctx, "select id, digest from inventories where tier = ? and tag = ? and manifest = ?",
-		string(inv.Tier), inv.Manifest.Tag, inv.Manifest.SHA256[:]).Scan(&h.id, &was)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	var was nar.Hash
+	var err error
+	if h.id, was, err = known(ctx, tx, inv); err != nil {
+		return err
+	}
+	if h.id == 0 {
 		if err := tx.QueryRowContext(ctx, "select coalesce(max(id), 0) + 1 from inventories").Scan(&h.id); err != nil {
 			return err
 		}
-	case err != nil:
-		return err
 	}
 	if _, err := tx.ExecContext(ctx, `insert into inventories (id, tier, tag, manifest, run, digest, sum) values (?, ?, ?, ?, ?, ?, ?)
 		on conflict (id) do update set run = excluded.run, digest = excluded.digest, sum = excluded.sum`,
 		h.id, string(h.Tier), h.Manifest.Tag, h.Manifest.SHA256[:], h.run, h.digest[:], h.sum()); err != nil {
 		return err
 	}
-	if string(was) == string(h.digest[:]) {
+	if was == h.digest {
 		return nil // the usual case: the same manifest again
 	}
 	if _, err := tx.ExecContext(ctx, "delete from members where inventory = ?", h.id); err != nil {

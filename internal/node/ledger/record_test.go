@@ -380,6 +380,48 @@ func TestStateIsOfLastUsed(t *testing.T) {
 	}
 }
 
+// TestExpectKnown: that a known inventory is used again waits for the first results,
+// and is written with them, or with the end of a run that has none.
+func TestExpectKnown(t *testing.T) {
+	for name, finish := range map[string]func(*testing.T, *Recorder, Item){
+		"result": func(t *testing.T, r *Recorder, item Item) {
+			r.Record(Contents, item, Outcome{Result: Verified})
+			flush(t, r)
+		},
+		"end": func(t *testing.T, r *Recorder, _ Item) { end(t, r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, t.TempDir())
+			items := makeItems(3)
+			for _, m := range []Manifest{release1, release2} {
+				r := begin(t, l)
+				expectOf(t, r, m, items)
+				end(t, r)
+			}
+			used := func() Manifest {
+				s, err := l.State(t.Context(), Contents)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s.Inventory.Manifest
+			}
+			r := begin(t, l)
+			r.halt() // what it writes by itself
+			expectOf(t, r, release1, items)
+			if got := used(); got != release2 {
+				t.Errorf("%v was written at once", got)
+			}
+			finish(t, r, items[0])
+			if got := used(); got != release1 {
+				t.Errorf("the inventory used last is %v", got)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestStateOfNothing(t *testing.T) {
 	state, err := open(t, t.TempDir()).State(t.Context(), Rebuild)
 	if err != nil {

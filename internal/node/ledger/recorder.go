@@ -24,9 +24,10 @@ type Recorder struct {
 	run  Run
 	look bool
 
-	mu      sync.Mutex
-	against map[Tier]Manifest
-	pending []pendingCheck
+	mu       sync.Mutex
+	against  map[Tier]Manifest
+	expected []Inventory // known ones, still to be noted as this run's
+	pending  []pendingCheck
 
 	writing sync.Mutex // held while pending is written
 	stop    chan struct{}
@@ -104,7 +105,9 @@ func (r *Recorder) Run() int64 { return r.run.ID }
 
 // Expect says what there is to verify at a tier. What was remembered of these
 // items stays; what none of the last few inventories of the tier holds is
-// forgotten. It fails for an inventory that has a path twice.
+// forgotten. It fails for an inventory that has a path twice. A new inventory is on
+// the disk when it returns. That one which is known is used again is written with the
+// first results, to wait for the disk once less.
 func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	inv.Manifest.Tag = clip(inv.Manifest.Tag)
 	if err := inv.checkItems(); err != nil {
@@ -114,12 +117,24 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	if r.look {
 		kept.Manifest = Manifest{}
 	}
-	if err := r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, kept) }); err != nil {
+	var again bool
+	err := r.l.read(ctx, func(tx *sql.Tx) error {
+		_, was, err := known(ctx, tx, kept)
+		again = err == nil && was == kept.digest()
+		return err
+	})
+	if err == nil && !again {
+		err = r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, kept) })
+	}
+	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.against[inv.Tier] = inv.Manifest
+	if again {
+		r.expected = append(r.expected, kept)
+	}
 	return nil
 }
 
@@ -156,7 +171,7 @@ func (r *Recorder) flushRegularly() {
 	}
 }
 
-// Flush writes every result that Record was given before. When it returns nil
+// Flush writes every result that Record was given before, and what Expect left. When it returns nil
 // they are on the disk.
 func (r *Recorder) Flush(ctx context.Context) error {
 	return r.flush(ctx, nil)
@@ -167,12 +182,17 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	r.mu.Lock()
-	batch := r.pending
+	expected, batch := r.expected, r.pending
 	r.mu.Unlock()
-	if len(batch) == 0 && run == nil {
+	if len(expected)+len(batch) == 0 && run == nil {
 		return nil
 	}
 	err := r.l.write(ctx, func(tx *sql.Tx) error {
+		for _, inv := range expected {
+			if err := expect(ctx, tx, r.run.ID, inv); err != nil {
+				return err
+			}
+		}
 		if err := putChecks(ctx, tx, batch); err != nil || run == nil {
 			return err
 		}
@@ -188,7 +208,7 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pending = r.pending[len(batch):]
+	r.expected, r.pending = r.expected[len(expected):], r.pending[len(batch):]
 	return nil
 }
 
