@@ -270,6 +270,10 @@ func readReport(name string) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseReport(name, data)
+}
+
+func parseReport(name string, data []byte) (*report.Report, error) {
 	r, err := report.Parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w (ec-verify --output json writes one)", name, err)

@@ -14,7 +14,6 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/internal/render"
-	"every.channel/ec-verify/internal/report"
 )
 
 // renderers are the formats of report render.
@@ -24,19 +23,21 @@ var renderers = map[string]func(io.Writer, *render.Document) error{
 
 func newReportRenderCommand(a *app) *cobra.Command {
 	var format string
+	var keys []string
 	formats := slices.Sorted(maps.Keys(renderers))
 	cmd := &cobra.Command{
 		Use:   "render [FILE]",
 		Short: "render a JSON report as a page or in a forge's format",
-		Long: `Make of a JSON report what people and forges look at: a page of HTML, Markdown
-for a comment, JUnit's XML, or SARIF 2.1.0. FILE is what ec-verify or ec-verify
-compare has written with --output json; without it standard input is read.
+		Long: `Render a JSON report for people or forges: as an HTML page, Markdown for a comment,
+JUnit XML, or SARIF 2.1.0. FILE is the output of ec-verify or ec-verify compare with
+--output json, or a signed report; without FILE, standard input is read. --key
+checks the signature, and the page says whether that was done.
 
-The page is one file without scripts that asks for nothing; it can be read in
-light and dark and be printed. What a report says is shown and not checked: of a
-signed report, report verify checks the signature.
+The page is one file without scripts or external resources; it has a light, a dark
+and a print layout. What the report says is shown, not checked.
 
-The exit code says whether it was rendered, not what the verdict is.`,
+The exit code says whether the report was rendered; it does not reflect the verdict.
+It is 3 where a signature is not valid.`,
 		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html
   ec-verify compare a/ b/ --output json | ec-verify report render --format junit`,
 		Args: argCount(0, 1, "one file, or none"),
@@ -51,7 +52,7 @@ The exit code says whether it was rendered, not what the verdict is.`,
 			if len(args) == 1 {
 				file = args[0]
 			}
-			d, err := readDocument(file)
+			d, err := a.readDocument(file, keys)
 			if err != nil {
 				return err
 			}
@@ -59,6 +60,7 @@ The exit code says whether it was rendered, not what the verdict is.`,
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "html", "write `FORMAT`: "+strings.Join(formats, ", "))
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "the report is signed by the public key in `FILE`; may be repeated")
 	complete(cmd, "format", formats...)
 	return cmd
 }
@@ -75,8 +77,9 @@ func readInput(name string) ([]byte, error) {
 	return data, err
 }
 
-// readDocument reads a report, or a comparison, to be rendered.
-func readDocument(name string) (*render.Document, error) {
+// readDocument reads a report, signed by one of keys if there are any, or a comparison,
+// to be rendered.
+func (a *app) readDocument(name string, keys []string) (*render.Document, error) {
 	data, err := readInput(name)
 	if err != nil {
 		return nil, err
@@ -84,18 +87,25 @@ func readDocument(name string) (*render.Document, error) {
 	var kind struct {
 		Kind string `json:"kind"`
 	}
-	if err := json.Unmarshal(data, &kind); err == nil && kind.Kind == comparisonKind {
+	if err := json.Unmarshal(data, &kind); err == nil && kind.Kind == comparisonKind && len(keys) == 0 {
 		c := new(comparison)
 		if err := json.Unmarshal(data, c); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		return c.document(name)
 	}
-	r, err := report.Parse(data)
+	r, by, err := openReport(name, data, keys)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w (ec-verify --output json writes one)", name, err)
+		return nil, err
 	}
-	return render.FromReport(r), nil
+	d := render.FromReport(r)
+	if by == unchecked {
+		a.notChecked()
+	}
+	if by != unsigned {
+		d.Facts = append(d.Facts, render.Fact{Name: "signature", Value: render.Text(string(by))})
+	}
+	return d, nil
 }
 
 func (n *name) text() string {

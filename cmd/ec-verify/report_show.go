@@ -10,7 +10,6 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/node/attest"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/report"
@@ -96,41 +95,61 @@ func (a *app) shownReport(files, keys []string, text textFlags) (*report.Report,
 	return r, err
 }
 
-// reportIn reads a report in JSON, or a signed one.
+// reportIn reads a report in JSON, or a signed one, from the file name, "-" for standard
+// input.
 func (a *app) reportIn(name string, keys []string) (*report.Report, error) {
-	if name == "-" {
-		return readReport(name)
-	}
-	data, err := hostfile.ReadSmall(name, maxReport)
+	data, err := readInput(name)
 	if err != nil {
 		return nil, err
 	}
+	r, signed, err := openReport(name, data, keys)
+	if err == nil && signed == unchecked {
+		a.notChecked()
+	}
+	return r, err
+}
+
+func (a *app) notChecked() {
+	fmt.Fprintln(a.stderr, "ec-verify: the signature was not checked: give --key FILE")
+}
+
+// signature is what is known of that of a report.
+type signature string
+
+const (
+	unsigned  signature = "none"
+	unchecked signature = "not checked"
+)
+
+// openReport returns the report that data from the file name is, or that is signed in
+// it. With keys it must be signed by one of them.
+func openReport(name string, data []byte, keys []string) (*report.Report, signature, error) {
 	statement, signed := attest.Unverified(data)
+	by := unchecked
 	switch {
 	case !signed && len(keys) > 0:
-		return nil, evidenceError{fmt.Errorf("%s is not a signed report", name)}
+		return nil, "", evidenceError{fmt.Errorf("%s is not a signed report", name)}
 	case !signed:
-		return readReport(name)
-	case len(keys) == 0:
-		fmt.Fprintln(a.stderr, "ec-verify: the signature was not checked: give --key FILE")
-	default:
+		r, err := parseReport(name, data)
+		return r, unsigned, err
+	case len(keys) > 0:
 		ring, err := reportKeyring(keys)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		vouched, err := ring.Open(data)
 		if err != nil {
-			return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+			return nil, "", evidenceError{fmt.Errorf("%s: %w", name, err)}
 		}
-		statement = vouched.Payload
+		statement, by = vouched.Payload, signature("valid, by the key "+vouched.KeyID)
 	}
 	s, err := attest.Decode(statement)
 	if err != nil {
-		return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+		return nil, "", evidenceError{fmt.Errorf("%s: %w", name, err)}
 	}
 	r, err := report.Parse(s.Report)
 	if err != nil {
-		return nil, evidenceError{fmt.Errorf("%s: %w", name, err)}
+		return nil, "", evidenceError{fmt.Errorf("%s: %w", name, err)}
 	}
-	return r, nil
+	return r, by, nil
 }

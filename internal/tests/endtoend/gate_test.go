@@ -41,7 +41,7 @@ func TestGateTakesReleases(t *testing.T) {
 	}
 	imagetest.Shell(t, work, "cp -r b c; printf X | dd of=c/image.iso conv=notrunc status=none")
 	gate(1, "a", "c", "report")
-	attached := []string{"compare.json", "compare.html", "compare.xml"}
+	attached := []string{"compare.json", "compare.html", "compare.xml", "compare.sarif"}
 	for _, name := range attached {
 		if info, err := os.Stat(filepath.Join(work, "report", name)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", name, err)
