@@ -58,6 +58,7 @@ const (
 	FieldLeftOut       Field = "EC_VERIFY_LEFT_OUT"
 	FieldClass         Field = "EC_VERIFY_CLASS"
 	FieldCause         Field = "EC_VERIFY_CAUSE"
+	FieldOfRelease     Field = "EC_VERIFY_OF_RELEASE"
 	FieldConsequenceOf Field = "EC_VERIFY_CONSEQUENCE_OF"
 	FieldTier          Field = "EC_VERIFY_TIER"
 	FieldPath          Field = "EC_VERIFY_PATH"

@@ -136,7 +136,7 @@ func findingEntry(about map[Field]string, f *report.Finding) Entry {
 	fields := maps.Clone(about)
 	maps.Copy(fields, map[Field]string{
 		FieldClass: string(f.Class()), FieldCause: string(f.Cause), FieldConsequenceOf: string(f.ConsequenceOf),
-		FieldTier: string(f.Tier), FieldPath: text(f.Path), FieldField: text(f.Field),
+		FieldTier: string(f.Tier), FieldPath: text(f.Path), FieldField: text(f.Field), FieldOfRelease: text(f.Release),
 		FieldWant: text(f.Want), FieldGot: text(f.Got), FieldDetail: text(f.Detail),
 		FieldMeaning: report.Title(f.Cause), FieldAdvice: report.Next(f.Cause),
 	})

@@ -181,14 +181,14 @@ func TestVerdicts(t *testing.T) {
 
 func TestFindingEntry(t *testing.T) {
 	r := reportOf(report.Finding{
-		Tier: report.TierContents, Cause: closure.DiskAltered, Path: "/nix/store/x-program", Want: "sha256-a", Got: "sha256-b",
+		Tier: report.TierContents, Cause: closure.DiskAltered, Path: "/nix/store/x-program", Want: "sha256-a", Got: "sha256-b", Release: "boot-v0",
 		Files: []closure.FileChange{{Path: "bin/program", Kind: closure.FileContent}, {Path: "bin/other", Kind: closure.FileAdded}},
 	}, report.Finding{Tier: report.TierContents, Cause: closure.Extra, Path: "/nix/store/y", ConsequenceOf: report.OtherSystem})
 	entries := Ended(run, r)
 	got := entries[1]
 	want := map[Field]string{
 		FieldRun: "7", FieldTool: "v1.2.3", FieldRelease: "boot-v1", FieldConfiguration: "machine", FieldVerdict: "drifted",
-		FieldClass: "drift", FieldCause: "disk-altered", FieldTier: "contents", FieldPath: "/nix/store/x-program",
+		FieldClass: "drift", FieldCause: "disk-altered", FieldTier: "contents", FieldPath: "/nix/store/x-program", FieldOfRelease: "boot-v0",
 		FieldFile: "bin/program", FieldFiles: "2", FieldWant: "sha256-a", FieldGot: "sha256-b",
 		FieldMeaning: report.Title(closure.DiskAltered), FieldAdvice: report.Next(closure.DiskAltered),
 	}

@@ -219,11 +219,31 @@ func (r *run) acceptedAs(ctx context.Context, p closure.StorePath) (release, unk
 // maxSpecialisations bounds the names in the directory of a system's specialisations.
 const maxSpecialisations = 1000
 
+// specialised says of whose system a path is a specialisation, as
+// [run.specialisationOf] does.
+type specialised struct {
+	path    closure.StorePath
+	release *candidate
+	name    string
+}
+
 // specialisationOf returns the accepted release of whose system p is a
 // specialisation, and the specialisation's name; nil for none. The link that says so
 // is part of the toplevel, which the contents tier hashes, and p is one of the
-// release's own paths.
+// release's own paths. What runs is asked for by several tiers, and looked at once.
 func (r *run) specialisationOf(p closure.StorePath) (*candidate, string, error) {
+	if r.specialised == nil || r.specialised.path != p {
+		s := &specialised{path: p}
+		var err error
+		if s.release, s.name, err = r.findSpecialisation(p); err != nil {
+			return nil, "", err
+		}
+		r.specialised = s
+	}
+	return r.specialised.release, r.specialised.name, nil
+}
+
+func (r *run) findSpecialisation(p closure.StorePath) (*candidate, string, error) {
 	for i := range r.candidates {
 		c := &r.candidates[i]
 		if c.Err != nil {

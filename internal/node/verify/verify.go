@@ -158,6 +158,10 @@ type run struct {
 	witnesses map[closure.StorePath]closure.Witnesses
 	// looseFindings counts those about rights within paths.
 	looseFindings int
+	// logged is how many findings are logged.
+	logged int
+	// specialised is what was last found out by specialisationOf.
+	specialised *specialised
 }
 
 // candidate is a Candidate with the manifest of the configuration.
@@ -222,6 +226,7 @@ func (r *run) end() *report.Report {
 		r.report.Finished = time.Now()
 	}
 	r.explainByMounts()
+	r.logFound()
 	r.report.Sort()
 	return r.report
 }
@@ -289,6 +294,7 @@ func (r *run) tier(ctx context.Context, tier tier) {
 	}
 	t.Took = time.Since(begin)
 	r.report.Tiers = append(r.report.Tiers, t)
+	r.logFound()
 	event := r.Log.Info().Str("tier", string(name)).Str("status", string(t.Status)).Int("checked", t.Checked).
 		Stringer("took", t.Took.Round(time.Millisecond))
 	if t.Why != "" {
@@ -323,14 +329,23 @@ func (r *run) fail(ctx context.Context, name report.TierName, err error) string 
 }
 
 // find adds a finding to the report.
-func (r *run) find(f report.Finding) {
-	r.report.Findings = append(r.report.Findings, f)
-	e := r.Log.Warn()
-	if f.Class() == report.Notice {
-		e = r.Log.Info()
+func (r *run) find(f report.Finding) { r.report.Findings = append(r.report.Findings, f) }
+
+// logFound logs what was found since it was called last: only by the end of a tier is
+// all of it known, such as the release that it is about.
+func (r *run) logFound() {
+	for ; r.logged < len(r.report.Findings); r.logged++ {
+		f := &r.report.Findings[r.logged]
+		e := r.Log.Warn()
+		if f.Class() == report.Notice {
+			e = r.Log.Info()
+		}
+		if f.Release != "" {
+			e = e.Str("release", f.Release)
+		}
+		e.Str("tier", string(f.Tier)).Str("cause", string(f.Cause)).Str("class", string(f.Class())).
+			Str("path", f.Path).Str("want", f.Want).Str("got", f.Got).Msg(report.Title(f.Cause))
 	}
-	e.Str("tier", string(f.Tier)).Str("cause", string(f.Cause)).Str("class", string(f.Class())).
-		Str("path", f.Path).Str("want", f.Want).Str("got", f.Got).Msg(report.Title(f.Cause))
 }
 
 // openStore opens the store once, for the first tier that needs it.
