@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -317,15 +318,26 @@ func TestNotices(t *testing.T) {
 	dir := t.TempDir()
 	signed(t, dir, releasetest.Spec{ImageSize: 200_000})
 	for name, c := range map[string]struct {
-		do   http.HandlerFunc
-		want string
+		do    http.HandlerFunc
+		want  string
+		quiet bool // who waits hears of it before anything is asked for again
 	}{
-		"nothing comes": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "trying again (1 of 2)"},
+		"nothing comes, again": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "trying again (1 of 2)", false},
+		"nothing comes":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "waiting for up to 2s, 3 times", true},
+		"nothing comes any more": {func(w http.ResponseWriter, r *http.Request) {
+			w.Write(make([]byte, 50_000))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, "no more bytes from", true},
+		"it wants to be left alone": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, "answer 503", true},
 		"it breaks off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(make([]byte, 50_000))
 			panic(http.ErrAbortHandler)
-		}, "after 50000 bytes"},
-		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502"},
+		}, "after 50000 bytes", false},
+		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
@@ -345,6 +357,10 @@ func TestNotices(t *testing.T) {
 			})
 			limits := quick()
 			limits.Header = 500 * time.Millisecond
+			if c.quiet {
+				limits.Header, limits.Stall, limits.Quiet = 2*time.Second, 2*time.Second, time.Millisecond
+				limits.MaxPause = 100 * time.Millisecond
+			}
 			r, err := release.Open(t.Context(), source(t, s, release.WithNotice(p.Notice), release.WithTimeouts(limits)), releasetest.Tag, believing{}, at(releasetest.Now))
 			if err != nil {
 				t.Fatal(err)
@@ -352,7 +368,7 @@ func TestNotices(t *testing.T) {
 			if err := r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil); err == nil {
 				t.Error("it succeeds")
 			}
-			if len(lines) < 2 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], "image.iso") {
+			if len(lines) < 2 || !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, c.want) && strings.Contains(line, "image.iso") }) {
 				t.Errorf("said: %q", lines)
 			}
 			s.CloseClientConnections()

@@ -167,6 +167,10 @@ func (s *HTTPSource) pageError(resp *http.Response) error {
 // read performs one read, limited by the stall timeout.
 func (b *body) read(p []byte) (int, error) {
 	timer := time.AfterFunc(b.source.timeouts.Stall, func() { b.stop(errStall) })
+	quiet := b.source.watchSilence(func() string {
+		return fmt.Sprintf("%s: no more bytes from %s for %s; waiting for up to %s", b.what, b.source, b.source.timeouts.Quiet, b.source.timeouts.Stall)
+	})
+	defer quiet.end()
 	n, err := b.resp.Body.Read(p)
 	timer.Stop()
 	if err == nil || errors.Is(err, io.EOF) {

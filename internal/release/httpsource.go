@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -31,6 +32,9 @@ type Timeouts struct {
 	Connect time.Duration // for a connection, and again for its TLS handshake
 	Header  time.Duration // for the first byte of an answer
 	Stall   time.Duration // for the next bytes of a body
+	// Quiet is how long nothing may come before a notice says for whom the wait is; 0 is
+	// for ever. See [WithNotice].
+	Quiet time.Duration
 	// Retries is how often a failed request is repeated, and how often an interrupted
 	// body is resumed.
 	Retries int
@@ -47,7 +51,7 @@ type Timeouts struct {
 // DefaultTimeouts returns the limits that [NewSource] sets.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
-		Connect: 10 * time.Second, Header: 30 * time.Second, Stall: 30 * time.Second,
+		Connect: 10 * time.Second, Header: 30 * time.Second, Stall: 30 * time.Second, Quiet: 5 * time.Second,
 		Retries: 4, Pause: time.Second, MaxPause: time.Minute, Least: 2 * time.Minute, MinRate: 16 << 10,
 	}
 }
@@ -238,8 +242,14 @@ func (s *HTTPSource) isGitHub() bool { return s.base.Host == gitHubHost }
 
 // attempt describes a request and why it is repeated.
 type attempt struct {
-	what string
-	why  error
+	what    string
+	silence *silence
+	why     atomic.Pointer[string] // nil for an attempt that is still under way
+}
+
+func (a *attempt) failed(why error) {
+	text := why.Error()
+	a.why.Store(&text)
 }
 
 type attemptKey struct{}
@@ -247,9 +257,10 @@ type attemptKey struct{}
 // again announces a retry.
 func (s *HTTPSource) again(ctx context.Context, retry int) {
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && s.notice != nil {
+		a.silence.end()
 		why := "the request failed"
-		if a.why != nil {
-			why = a.why.Error()
+		if failed := a.why.Load(); failed != nil {
+			why = *failed
 		}
 		s.notice(fmt.Sprintf("%s: %s from %s; trying again (%d of %d)", a.what, why, s, retry, s.timeouts.Retries))
 	}
@@ -258,7 +269,15 @@ func (s *HTTPSource) again(ctx context.Context, retry int) {
 // get requests url and returns an answer with one of the statuses in want. Every
 // other outcome is a typed error about what.
 func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Header, want ...int) (*http.Response, error) {
-	ctx = context.WithValue(ctx, attemptKey{}, &attempt{what: what})
+	a := &attempt{what: what}
+	a.silence = s.watchSilence(func() string {
+		if why := a.why.Load(); why != nil {
+			return fmt.Sprintf("%s: %s from %s; waiting before trying again, %d times at most", what, *why, s, s.timeouts.Retries)
+		}
+		return fmt.Sprintf("%s: no answer from %s for %s; waiting for up to %s, %d times", what, s, s.timeouts.Quiet, s.timeouts.Header, s.timeouts.Retries+1)
+	})
+	defer a.silence.end()
+	ctx = context.WithValue(ctx, attemptKey{}, a)
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, &UnavailableError{what, s.String(), err}
@@ -314,9 +333,9 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
 		switch {
 		case err != nil:
-			a.why = plainError(ctx, err)
+			a.failed(plainError(ctx, err))
 		case resp != nil:
-			a.why = fmt.Errorf("answer %d", resp.StatusCode)
+			a.failed(fmt.Errorf("answer %d", resp.StatusCode))
 		}
 	}
 	if resp != nil {

@@ -109,8 +109,9 @@ func WithToken(token string) SourceOption {
 	return func(o *sourceOptions) { o.token = token }
 }
 
-// WithNotice calls notice with a line for people each time a request is repeated, to
-// explain the wait. It is called from the reading goroutine.
+// WithNotice calls notice with a line for people each time a request is repeated, and
+// when nothing has come for [Timeouts].Quiet, to explain the wait. It is called from the
+// reading goroutine, or beside it.
 func WithNotice(notice func(line string)) SourceOption {
 	return func(o *sourceOptions) { o.notice = notice }
 }
