@@ -1,5 +1,4 @@
-// Package flakelock reads flake.lock: which inputs a flake is evaluated with,
-// and where in the store they lie.
+// Package flakelock reads flake.lock: the inputs of a flake, and their store paths.
 package flakelock
 
 import (
@@ -17,26 +16,25 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// MaxSize bounds a lock file in bytes.
+// MaxSize limits the size of a lock file in bytes.
 const MaxSize = 16 << 20
 
-// Input is a locked input of a flake. Whether anything lies at its path is
-// another matter: not every input is needed.
+// Input is a locked input of a flake. Its path need not exist: not every input is
+// used.
 type Input struct {
-	// Name is the name of its node in the lock file, as it stands there.
+	// Name is the name of its node in the lock file, unchanged.
 	Name string
 	Path closure.StorePath
 	Hash nar.Hash
-	// Ref is where it comes from, with its revision, as a flake reference for people:
-	// "github:NixOS/nixpkgs/REVISION", a URL. It may be what somebody made up.
+	// Ref is its origin with the revision, as a flake reference for people:
+	// "github:NixOS/nixpkgs/REVISION", a URL. It is not trusted.
 	Ref string
 }
 
-// UnlockedError says that the lock file does not say what an input is. Nix
-// would ask the network for it at each evaluation, which a machine that is
-// verified does not have.
+// UnlockedError means that the lock file lacks the hash of an input. Nix would fetch
+// it at each evaluation, but a machine under verification has no network.
 type UnlockedError struct {
-	// Inputs are names of nodes, ascending, as they stand in the lock file.
+	// Inputs are names of nodes, ascending, as in the lock file.
 	Inputs []string
 }
 
@@ -55,8 +53,8 @@ func (e *UnlockedError) Error() string {
 type node struct {
 	Inputs map[string]jsontext.Value `json:"inputs"`
 	Locked *locked                   `json:"locked"`
-	// Info is of a lock file before version 7. Nix has it override what is locked, in
-	// those of version 7 too.
+	// Info exists in lock files before version 7. Nix lets it override the locked
+	// values, also in version 7.
 	Info jsontext.Value `json:"info"`
 }
 
@@ -70,7 +68,7 @@ type locked struct {
 	Rev     string `json:"rev"`
 }
 
-// ref returns where n comes from.
+// ref returns the origin of n.
 func (n node) ref() string {
 	l := n.Locked
 	where := l.URL
@@ -86,15 +84,14 @@ func (n node) ref() string {
 	return clip(where)
 }
 
-// isWithin reports whether n is a part of the source of the flake that names
-// it, as an input of type path with a relative path is.
+// isWithin reports whether n is part of the source of the flake that names it, like
+// an input of type path with a relative path.
 func (n node) isWithin() bool {
 	return n.Locked.Type == "path" && n.Locked.NarHash == "" && !strings.HasPrefix(n.Locked.Path, "/")
 }
 
-// Parse returns the inputs that a lock file holds for the flake, those of its
-// inputs included, in the order of their names. One that has no narHash is an
-// [*UnlockedError].
+// Parse returns the flake's inputs in a lock file, including those of its inputs, in
+// the order of their names. An input without narHash is an [*UnlockedError].
 func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 	var file struct {
 		Nodes map[string]node `json:"nodes"`

@@ -5,9 +5,9 @@ import (
 	"io"
 )
 
-// WithContext returns a reader of r that fails with the error of ctx once that is done:
-// a large file on a slow disk is read for minutes. A call of r that is under way is not
-// interrupted.
+// WithContext returns a reader of r that fails with the error of ctx once ctx is
+// done, because reading a large file from a slow disk can take minutes. It does not
+// interrupt a Read in progress.
 func WithContext(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
 
 type contextReader struct {

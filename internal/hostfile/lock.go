@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TryLock takes the kernel's lock on f (flock(2)), shared with how unix.LOCK_SH
-// or alone with unix.LOCK_EX. It does not wait: it returns false where another
-// process has the lock. The lock ends when f is closed, also by a kill.
+// TryLock locks f with flock(2), either shared (how is unix.LOCK_SH) or exclusively
+// (unix.LOCK_EX). It does not wait: it returns false if another process has the lock.
+// The lock ends when f is closed, also by a kill.
 func TryLock(f *os.File, how int) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)

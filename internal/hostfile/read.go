@@ -10,24 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular is wrapped by errors about a name that leads to something other
-// than a regular file. Nothing of it was read.
+// ErrNotRegular is wrapped by errors about a name that is not a regular file. Nothing
+// was read from it.
 var ErrNotRegular = errors.New("not a regular file")
 
 // Open opens the regular file name for reading, through symbolic links.
 func Open(name string) (*os.File, error) { return open(name, 0) }
 
-// OpenNoFollow is [Open] for files of this program's own, whose name must not be
-// a symbolic link. Links among the directories above it are followed.
+// OpenNoFollow is [Open] for this program's own files: name must not be a symbolic
+// link. Links in the directories above it are followed.
 func OpenNoFollow(name string) (*os.File, error) { return open(name, unix.O_NOFOLLOW) }
 
 func open(name string, flags int) (*os.File, error) {
-	// Without O_NONBLOCK, opening a named pipe waits until somebody writes to it,
-	// past the first signal. A regular file ignores the flag.
+	// Without O_NONBLOCK, opening a named pipe waits for a writer, even past the
+	// first signal. For a regular file the flag has no effect.
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	switch {
 	case errors.Is(err, unix.ELOOP) && flags&unix.O_NOFOLLOW != 0, errors.Is(err, unix.ENXIO):
-		// A link that is not followed; a socket, or a device without a driver.
+		// A symbolic link with O_NOFOLLOW; a socket, or a device without a driver.
 		return nil, notRegular(name)
 	case err != nil:
 		return nil, err
@@ -51,8 +51,7 @@ func notRegular(name string) error {
 // links. A file of more than limit bytes is an error.
 func ReadSmall(name string, limit int64) ([]byte, error) { return read(name, limit, 0) }
 
-// ReadSmallNoFollow is [ReadSmall] for files of this program's own, as
-// [OpenNoFollow] is.
+// ReadSmallNoFollow is [ReadSmall] with the rule of [OpenNoFollow].
 func ReadSmallNoFollow(name string, limit int64) ([]byte, error) {
 	return read(name, limit, unix.O_NOFOLLOW)
 }
@@ -63,7 +62,7 @@ func read(name string, limit int64, flags int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// The size that stat reports is 0 for files in /proc, and can change.
+	// The size from stat is 0 for files in /proc, and can change.
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err

@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveTree removes the file or directory name, and all that is below it. That
-// it is not there is no error.
+// RemoveTree removes the file or directory name with everything below it. A missing
+// name is not an error.
 //
-// It is for what this program keeps in directories of its own, and may remove by
-// its name alone. Links are not followed, not even in the place of a directory
-// that was there a moment ago, and what is mounted there is not entered: it
-// belongs to somebody else, and is an error. Links and mounts in the directories
-// above name are followed.
+// It is meant for this program's own directories, which may be removed by name alone.
+// Links are not followed, even if one replaced a directory a moment ago. A mount
+// below name is not entered, because it belongs to somebody else, and is an error.
+// Links and mounts in the directories above name are followed.
 func RemoveTree(name string) error {
 	parent, err := os.Open(filepath.Dir(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,8 +32,8 @@ func RemoveTree(name string) error {
 	return new(remover).entry(parent, filepath.Base(name), 0)
 }
 
-// RemoveTreeIn is [RemoveTree] of name relative to an open directory. Of the
-// directories between the two none may be a link or mounted.
+// RemoveTreeIn is [RemoveTree] for name relative to an open directory. No directory
+// between the two may be a link or a mount point.
 func RemoveTreeIn(parent *os.File, name string) error {
 	dir, base := filepath.Split(name)
 	at := parent
@@ -52,9 +51,8 @@ func RemoveTreeIn(parent *os.File, name string) error {
 	return new(remover).entry(at, base, 0)
 }
 
-// openDir opens a directory beneath one that is open, by a path without links
-// and without mounts. It does without openat2(2), which RestrictSUIDSGID= takes away
-// from a unit.
+// openDir opens a directory beneath an open one, by a path without links and mounts.
+// It avoids openat2(2), which RestrictSUIDSGID= denies to a unit.
 func openDir(at int, name string) (int, error) {
 	mount, err := MountOf(at)
 	if err != nil {
@@ -74,8 +72,8 @@ func openDir(at int, name string) (int, error) {
 	return parent, nil
 }
 
-// openChild opens the directory name in an open one, unless something is mounted
-// there: a mount has another number.
+// openChild opens the directory name in an open one, unless it is a mount point,
+// which has another mount ID.
 func openChild(at int, name string, mount uint64) (int, error) {
 	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -92,7 +90,7 @@ func openChild(at int, name string, mount uint64) (int, error) {
 	return fd, nil
 }
 
-// MountOf returns the number of the mount that an open file is on.
+// MountOf returns the ID of the mount that an open file is on.
 func MountOf(fd int) (uint64, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
@@ -101,7 +99,7 @@ func MountOf(fd int) (uint64, error) {
 	if st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != 0 { // an emulator may pass the mask alone
 		return st.Mnt_id, nil
 	}
-	// A kernel before 5.8 tells it in proc(5) alone.
+	// Kernels before 5.8 provide it only in proc(5).
 	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
 		return 0, err
@@ -114,20 +112,20 @@ func MountOf(fd int) (uint64, error) {
 	return 0, fmt.Errorf("the kernel does not say on which mount a directory is: %w", errors.ErrUnsupported)
 }
 
-// maxOpen is how many directories within each other a [remover] has open.
+// maxOpen is how many nested directories a [remover] opens at once.
 const maxOpen = 64
 
-// remover removes one tree. What lies deeper than it may have directories open is
-// moved up to the top, so that whoever wrote the tree can't have it run out of them.
+// remover removes one tree. It moves directories deeper than maxOpen to the top, so
+// that a deep tree can't exhaust its file descriptors.
 type remover struct {
-	top   *os.File // the tree itself, where it is a directory
+	top   *os.File // the tree itself, if it is a directory
 	moved int
 }
 
-// moveUp moves the directory name of at to the top of the tree.
+// moveUp moves the directory name in at to the top of the tree.
 func (r *remover) moveUp(at *os.File, name string) error {
 	if os.Geteuid() != 0 {
-		// A directory that gets another parent is written to.
+		// Moving a directory to another parent requires write permission on it.
 		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
 			return err
 		}
@@ -142,7 +140,7 @@ func (r *remover) moveUp(at *os.File, name string) error {
 }
 
 // entry removes the entry name of the open directory at, which is depth directories
-// below the tree.
+// below the top.
 func (r *remover) entry(at *os.File, name string, depth int) error {
 	fail := func(op string, err error) error {
 		return &os.PathError{Op: op, Path: filepath.Join(at.Name(), name), Err: err}
@@ -162,7 +160,7 @@ func (r *remover) entry(at *os.File, name string, depth int) error {
 	}
 	fd, err := openDir(int(at.Fd()), name)
 	if errors.Is(err, unix.EACCES) {
-		// A store's directories can be read by all; a builder's need not be.
+		// Directories of a store are readable by all; those of a builder may not be.
 		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
 			return fail("chmod", err)
 		}
@@ -176,14 +174,15 @@ func (r *remover) entry(at *os.File, name string, depth int) error {
 	if depth == 0 {
 		r.top = dir
 	}
-	// Without the permission to write, which a store's directories lack, nothing
-	// can be removed from them but by root.
+	// Directories of a store lack write permission, so only root can remove something
+	// from them.
 	if os.Geteuid() != 0 {
 		if err := dir.Chmod(0o700); err != nil {
 			return err
 		}
 	}
-	// By pieces, and anew from the begin: removing while listing may skip.
+	// List in pieces and restart each time: removing entries during a listing may
+	// skip some.
 	for {
 		names, err := dir.Readdirnames(1024)
 		if len(names) == 0 && errors.Is(err, io.EOF) {

@@ -2,8 +2,8 @@ package hostfile
 
 import "os"
 
-// SyncDir brings the names in the directory dir to the disk, so that a file that
-// was renamed there keeps its name after a power cut.
+// SyncDir syncs the directory dir to disk, so that a file renamed there keeps its
+// name after a power cut.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"syscall"
 )
 
-// maxLinks is how many links are followed in a row, as the kernel has it.
+// maxLinks limits consecutive links, as the kernel does.
 const maxLinks = 40
 
-// A WritableError says that somebody else can change what a name leads to.
+// A WritableError means that another user can change what a name leads to.
 type WritableError struct {
-	Path  string      // the file, link or directory by which they can
-	Owner int         // who it belongs to, -1 where the mode is what lets them
+	Path  string      // the file, link or directory that they can change
+	Owner int         // its owner, -1 if the mode is the problem
 	Mode  fs.FileMode // its permissions
-	// Link is the first link on the way to Path, "" for none. What it leads to may be
-	// somebody's with good reason, so that it is the link which is to be replaced.
+	// Link is the first link on the way to Path, "" for none. The link's target may
+	// rightly belong to another user, so the remedy is to replace the link.
 	Link string
 }
 
@@ -47,16 +47,16 @@ func unixMode(m fs.FileMode) uint32 {
 	return mode
 }
 
-// CheckOwn returns an error unless what name leads to can be changed by root, the
-// running user and the trusted users alone, as sshd and sudo hold their own
-// files: the file or directory itself, each directory above it, and each link on
-// the way with the directories above that. It is a [*WritableError] then, or says
-// what could not be looked at. A name that leads to nothing is no error if nobody
-// else can put something there.
+// CheckOwn returns an error unless only root, the running user and the trusted users
+// can change what name leads to, as sshd and sudo require for their files. It checks
+// the file or directory itself, each directory above it, and each link on the way
+// with the directories above that. The error is a [*WritableError], or says what
+// could not be examined. A name that leads to nothing is no error if nobody else can
+// create it.
 //
-// In a directory with the sticky bit, such as /tmp, others can't replace what is
-// root's; but a directory that is itself asked for must have no other writers at
-// all. Access control lists show in the mode, as its group.
+// In a directory with the sticky bit, such as /tmp, others can't replace root's
+// files; but if name is itself a directory, others must not be able to write to it at
+// all. Access control lists show in the mode, as the group's permissions.
 func CheckOwn(name string, trusted ...int) error {
 	path, err := filepath.Abs(name)
 	if err != nil {
@@ -81,7 +81,7 @@ func CheckOwn(name string, trusted ...int) error {
 		case "", ".":
 			continue
 		case "..":
-			at = filepath.Dir(at) // which holds no link
+			at = filepath.Dir(at) // which has no link
 			continue
 		}
 		here := filepath.Join(at, next)
@@ -121,14 +121,15 @@ func CheckOwn(name string, trusted ...int) error {
 	return nil
 }
 
-// checkNode looks at what is no link; last says that it is what was asked for.
+// checkNode checks a path that is not a link; last means that it is the requested
+// name.
 func checkNode(path string, last bool, trusted []int) error {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
 	if info.Mode()&fs.ModeDevice != 0 {
-		return nil // a terminal, or /dev/null: it holds nothing
+		return nil // a terminal, or /dev/null: nothing is stored in it
 	}
 	if err := checkOwner(path, info, trusted); err != nil {
 		return err
@@ -152,9 +153,8 @@ func checkOwner(path string, info fs.FileInfo, trusted []int) error {
 	return &WritableError{Path: path, Owner: owner, Mode: info.Mode()}
 }
 
-// unmapped returns the number that stands, in a user namespace such as that of a
-// Nix build, for users that it does not know, root outside among them; -1 where
-// all users are known.
+// unmapped returns the ID that stands for unknown users in a user namespace, such as
+// that of a Nix build; root outside is one of them. It is -1 if all users are known.
 var unmapped = sync.OnceValue(func() int {
 	const overflow, all = 65534, "4294967295"
 	data, err := os.ReadFile("/proc/self/uid_map")

@@ -18,14 +18,15 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// Options say what to check.
+// Options configures a check.
 type Options struct {
-	// Inside has the contents of images looked at as well.
+	// Inside also checks the contents of images.
 	Inside bool
-	// Configuration is the one that the images are of; "" is told by their names.
+	// Configuration is the configuration of the images; "" derives it from their
+	// names.
 	Configuration string
-	// As is the asset that the one file or device is to be; "" is told by its
-	// name or its bytes.
+	// As is the asset to compare the one file or device with; "" derives it from its
+	// name or bytes.
 	As      string
 	TempDir string
 	Limits  image.Limits
@@ -33,12 +34,12 @@ type Options struct {
 	Progress func(name string, done, total int64)
 }
 
-// sector is the unit that the size of an image is a multiple of, where it was
-// written to a device that is larger.
+// sector is the unit of image sizes: on a larger device, the image ends at a multiple
+// of it.
 const sector = 2048
 
-// Check holds files, devices and what lies in directories against r. The error
-// is of a directory that cannot be listed, or of ctx; what else goes wrong is a
+// Check compares files, devices and the files in directories with r. It returns an
+// error if a directory can't be listed or ctx is done; any other problem is a
 // finding.
 func Check(ctx context.Context, r *release.Release, names []string, opts Options) (*Result, error) {
 	c := &checker{r: r, opts: opts}
@@ -66,8 +67,8 @@ func Check(ctx context.Context, r *release.Release, names []string, opts Options
 	return result, nil
 }
 
-// expand returns the files that are named, and those in directories that are;
-// the release's own files there are no images, but are looked at as well.
+// expand returns the named files, and the files in named directories. The latter
+// include the release's own files that are not images.
 func expand(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
@@ -148,7 +149,8 @@ func open(name string) (f *os.File, size int64, device bool, err error) {
 	return nil, 0, false, err
 }
 
-// assetOf returns which asset a file is to be; "" is told by its bytes.
+// assetOf returns the asset to compare a file with; "" means that it is found by its
+// bytes.
 func (c *checker) assetOf(base string, device bool) (string, error) {
 	if c.opts.As != "" {
 		if _, ok := c.r.Sums().Digest(c.opts.As); !ok {
@@ -174,8 +176,8 @@ func (c *checker) assetOf(base string, device bool) (string, error) {
 	return isos[0], nil
 }
 
-// whole compares an image with SHA256SUMS.txt. The asset of a file whose name
-// the release does not have is found by its bytes.
+// whole compares an image with SHA256SUMS.txt. If the release has no asset with the
+// file's name, the asset is found by the file's bytes.
 func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 	limit := min(i.Size, release.MaxImageSize)
 	if !i.Device && i.Size > limit {
@@ -203,8 +205,8 @@ func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 			c.tell(i, at, limit)
 			continue
 		}
-		// A device is larger than what was written to it: the image is found as
-		// the beginning that has the digest.
+		// A device is larger than the image written to it: try each prefix until one
+		// has the digest.
 		for off := 0; off < n; off += sector {
 			h.Write(buf[off:min(off+sector, n)])
 			if sum() == want {
@@ -235,11 +237,11 @@ func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 	return nil
 }
 
-// sizeWait is how long is waited for what only helps to understand.
+// sizeWait limits the wait for a size that only makes the finding clearer.
 const sizeWait = 15 * time.Second
 
-// sizes says how the size of an image differs from that of the published one, as
-// its source has it; "" where it does not, or that is not known.
+// sizes describes how the size of an image differs from the published one at its
+// source; "" if it does not, or if that is unknown.
 func (c *checker) sizes(ctx context.Context, i *Image) string {
 	ctx, cancel := context.WithTimeout(ctx, sizeWait)
 	defer cancel()

@@ -1,20 +1,19 @@
-// Package imagecheck holds image files, and sticks that they were written to,
-// against a trusted release.
+// Package imagecheck compares image files, and USB sticks that they were written to,
+// with a trusted release.
 //
-// Every image is compared with its line in SHA256SUMS.txt, which the signature
-// covers. With Options.Inside it is gone into as well, and what is found is held
-// against the closure manifest of its configuration: each store path in a
-// squashfs is hashed as a NAR; the kernel and the initrd must be the ones that
-// the system links to; what an initrd has behind its own archive may be the
-// squashfs and what leads to it, since a later archive overrides an earlier one;
-// what a boot script starts must be in the closure, and the kernels and initrds
-// that it loads must be those that were looked at. A script for iPXE must give the
-// system's own kernel parameters; the entries of an ISO image add to them, and
-// what they add is not judged. Members of which no manifest tells, such as a boot
-// loader, are vouched for by the checksum of the image alone, and are counted as
-// such: with another loader, a script may mean anything.
+// Every image is compared with its line in SHA256SUMS.txt, which is signed. With
+// Options.Inside, its contents are compared with the closure manifest of its
+// configuration too. Each store path in a squashfs is hashed as a NAR. The kernel and
+// the initrd must be those that the system links to. After the system's own archive,
+// an initrd may only have the squashfs and what leads to it, because a later archive
+// overrides an earlier one. A boot script may only start a system in the closure, and
+// only load kernels and initrds that were checked. An iPXE script must pass the
+// system's own kernel parameters; entries of an ISO image add to them, and the
+// additions are not judged. Members unknown to the manifest, such as a boot loader,
+// are only covered by the checksum of the whole image, and are counted as such: with
+// another boot loader, a script may mean anything.
 //
-// The first check says whether an image is the one that was published, and the
-// second whether the one that was published is what the manifest says: a
-// builder can sign an image that is not made of the system that it names.
+// The checksum shows that an image is the published one. The contents show that the
+// published image is the manifest's: a builder could sign an image that was not made
+// from the stated system.
 package imagecheck

@@ -22,20 +22,19 @@ import (
 )
 
 const (
-	// maxScript is how large a file may be that is searched for what it boots.
+	// maxScript limits the size of a file that is searched for boot commands.
 	maxScript = 256 << 10
-	// maxExplained bounds the files that are kept to say which ones differ, in
-	// bytes over all store paths.
+	// maxExplained limits the memory for file lists that explain altered store paths,
+	// in bytes over all paths.
 	maxExplained = 16 << 20
-	// maxNames bounds the names that are kept to find one that is there twice, in
-	// bytes.
+	// maxNames limits the memory for names that detect duplicate members, in bytes.
 	maxNames = 16 << 20
 
 	registration = "nix-path-registration"
 	storeImage   = "nix-store.squashfs"
 )
 
-// inside goes into an image and holds what it has against the manifest.
+// inside compares the contents of an image with the manifest.
 func (c *checker) inside(ctx context.Context, f *os.File, i *Image) {
 	configuration, err := c.configurationOf(i.Asset)
 	var s *system
@@ -61,8 +60,8 @@ func (c *checker) inside(ctx context.Context, f *os.File, i *Image) {
 	w.explain(c)
 }
 
-// unreadable returns what it means that an image cannot be read: where it is
-// the published one, nothing was shown.
+// unreadable returns the class of an unreadable image: if it is the published one,
+// the check is inconclusive.
 func (w *look) unreadable(err error) Class {
 	if !w.i.Intact && (errors.Is(err, image.ErrMalformed) || errors.Is(err, image.ErrTooLarge)) {
 		return Drift
@@ -78,17 +77,17 @@ type look struct {
 	stores  map[string]*store // by the name of the squashfs
 	current *store
 	altered map[closure.StorePath][]nar.Entry
-	// explained is how many bytes altered takes.
+	// explained is the memory used by altered, in bytes.
 	explained int64
 	kernels   int
 	initrds   int
-	starts    int             // how often a boot script names a system
-	named     int64           // bytes that names takes
-	names     map[string]bool // of what is in archives, to find what is there twice
-	images    []string        // the names of members that are to be a squashfs
+	starts    int             // how many boot scripts name a system
+	named     int64           // memory used by names, in bytes
+	names     map[string]bool // members of archives, to detect duplicates
+	images    []string        // names of members expected to be a squashfs
 	scripts   []paramScript
-	params    *string // what the system's kernel-params holds; nil for none
-	// links are those to a squashfs, and linked what lies where one may lead.
+	params    *string // contents of the system's kernel-params; nil for none
+	// links are the links to a squashfs; linked are the members that one may lead to.
 	links, linked []image.Member
 }
 
@@ -96,13 +95,13 @@ type look struct {
 type store struct {
 	name string
 	seen map[closure.StorePath]bool
-	// of the store path that is being read
+	// the store path being read
 	path    closure.StorePath
 	builder *nar.Builder
-	size    int64 // of its files so far
+	size    int64 // size of its files so far
 	failed  string
-	entries []nar.Entry // nil where they are too many to be kept
-	kept    int64       // bytes that they take
+	entries []nar.Entry // nil if there are too many to keep
+	kept    int64       // memory that they use
 }
 
 // visit is image.Visit.
@@ -123,8 +122,8 @@ func (w *look) visit(m image.Member) (io.WriteCloser, error) {
 	return w.outer(m)
 }
 
-// twice tells of what is in an archive a second time: the last one counts where
-// it is unpacked, and each of them may have been a part of the whole.
+// twice reports a member that is in an archive a second time: the last one takes
+// effect when it is unpacked, but each may have passed a check.
 func (w *look) twice(m image.Member) error {
 	if w.names == nil {
 		w.names = make(map[string]bool)
@@ -134,7 +133,7 @@ func (w *look) twice(m image.Member) error {
 		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is there twice"})
 		return nil
 	}
-	const cost = 128 // of a name in a map, and in the lists that it may be in
+	const cost = 128 // memory for a name in a map, and in the lists that may have it
 	if w.named += int64(len(name)) + cost; w.named > maxNames {
 		return fmt.Errorf("%w: the names in it take more than %d bytes", image.ErrTooLarge, maxNames)
 	}
@@ -142,8 +141,8 @@ func (w *look) twice(m image.Member) error {
 	return nil
 }
 
-// outer looks at a member of the tar or ISO image: the boot files are held
-// against the system, scripts searched for what they start.
+// outer checks a member of the tar or ISO image: boot files are compared with the
+// system, scripts are searched for the systems that they start.
 func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 	if m.Type != nar.Regular {
 		w.other(m)
@@ -158,7 +157,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 		return w.prefixed(m, w.s.initrd), nil
 	case base == storeImage:
 		w.images = append(w.images, m.Name())
-		return nil, nil // its contents are looked at
+		return nil, nil // its contents are checked
 	}
 	w.other(m)
 	if m.Size > maxScript {
@@ -170,7 +169,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 	return &capture{limit: maxScript, done: func(data []byte) { w.script(m, data) }}, nil
 }
 
-// other counts a member that the checksum of the image alone vouches for.
+// other counts a member that is only covered by the image's checksum.
 func (w *look) other(m image.Member) {
 	w.i.Inside.Others++
 	if len(w.i.Inside.OtherNames) < maxOthers {
@@ -178,7 +177,7 @@ func (w *look) other(m image.Member) {
 	}
 }
 
-// same wants a member to be the file that the system has as its what.
+// same requires a member to be the system's file what.
 func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser {
 	if want.SHA256.IsZero() {
 		w.cannot(m, what)
@@ -198,8 +197,8 @@ func (w *look) cannot(m image.Member, what string) {
 	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "the release has no listing that tells of the system's " + what})
 }
 
-// prefixed wants a member to begin with the system's initrd. What follows is
-// looked at as its members come.
+// prefixed requires a member to begin with the system's initrd. The remainder is
+// checked member by member.
 func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
 	if want.SHA256.IsZero() {
 		w.cannot(m, "initrd")
@@ -219,15 +218,16 @@ func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
 	}}
 }
 
-// initrdMember looks at what follows the system's own initrd: the squashfs with
-// what leads to it, and nothing that Linux would unpack over what came before.
+// initrdMember checks what follows the system's own initrd: only the squashfs and
+// what leads to it are allowed, and nothing that Linux would unpack over earlier
+// files.
 //
-// nixpkgs' makeInitrdNG puts the squashfs under its own store path, with a link
-// in the root that has the name that the system looks for, and the directories
-// on the way; an image may also have it in the root itself.
+// nixpkgs' makeInitrdNG puts the squashfs under its own store path, with a link in
+// the root that has the expected name, and the directories on the way; an image may
+// also have the squashfs in the root itself.
 func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
 	if w.s.initrd.SHA256.IsZero() || m.Segment < w.s.initrd.Size {
-		return nil, nil // covered by the digest of the beginning, or told above
+		return nil, nil // covered by the digest of the prefix, or reported above
 	}
 	if m.Type == nar.Directory {
 		if slices.Contains(initrdDirs, m.Path) && oddity(m) == "" {
@@ -257,11 +257,11 @@ func (w *look) initrdMember(m image.Member) (io.WriteCloser, error) {
 	return nil, nil
 }
 
-// initrdDirs are the directories that an archive behind the system's initrd may
-// have, which has them too.
+// initrdDirs are the directories allowed in an archive after the system's initrd,
+// which also has them.
 var initrdDirs = []string{"", "nix", "nix/store", "var", "var/empty"}
 
-// isStorePath reports whether name is a store path, and not a file in one.
+// isStorePath reports whether name is a store path itself, not a file in one.
 func (w *look) isStorePath(name string) bool {
 	_, err := w.s.manifest.StoreDir.Parse(name)
 	return err == nil
@@ -271,8 +271,8 @@ func (w *look) override(m image.Member) {
 	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
 }
 
-// checkLinks wants each squashfs in a store path of an initrd to be what the link
-// in the root leads to, and that link to lead to one.
+// checkLinks requires that the link in the root leads to a squashfs, and that each
+// squashfs in a store path of an initrd is such a link's target.
 func (w *look) checkLinks() {
 	leads := func(link, m image.Member) bool {
 		return link.Target == "/"+m.Path && slices.Equal(link.Inside, m.Inside)
@@ -289,8 +289,8 @@ func (w *look) checkLinks() {
 	}
 }
 
-// storeMember looks at a node of a squashfs: the root, what is beside the store
-// paths, or in one of them.
+// storeMember checks a node of a squashfs: the root, a node beside the store paths,
+// or one in a store path.
 func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	name := strings.Join(m.Inside, " › ")
 	s := w.stores[name]
@@ -332,13 +332,13 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	return w.pathMember(s, m, rest)
 }
 
-// pathOf returns the store path that base names.
+// pathOf returns the store path with the base name base.
 func (w *look) pathOf(base string) (closure.StorePath, bool) {
 	p, err := w.s.manifest.StoreDir.ParseBase(base)
 	return p, err == nil
 }
 
-// pathMember gives one node of a store path to its builder.
+// pathMember passes one node of a store path to its builder.
 func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser, error) {
 	if odd := oddity(m); odd != "" {
 		w.i.add(Finding{Class: Drift, Kind: Attributes, Path: s.path, Where: m.Name(), Detail: odd})
@@ -368,7 +368,7 @@ func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser
 	return nopCloser{s.builder}, nil
 }
 
-// copying keeps what goes to a builder.
+// copying keeps a copy of the bytes for a builder.
 type copying struct {
 	to   io.Writer
 	kept *capture
@@ -383,8 +383,8 @@ func (c *copying) Write(p []byte) (int, error) {
 
 func (c *copying) Close() error { return c.kept.Close() }
 
-// oddity says what of a file of a store path a NAR does not show and is never
-// so in a store: rights beyond reading and executing.
+// oddity describes attributes of a store file that a NAR does not have and that no
+// store has: permissions other than reading and executing.
 func oddity(m image.Member) string {
 	switch {
 	case m.Type != nar.Symlink && m.Mode&0o6000 != 0:
@@ -399,9 +399,9 @@ func oddity(m image.Member) string {
 	return ""
 }
 
-// keep keeps a file of the store path that is being read, unless too much is kept.
+// keep keeps a file of the current store path, unless the memory limit is reached.
 func (w *look) keep(s *store, e nar.Entry) {
-	const cost = 256 // of an Entry in a slice that grows
+	const cost = 256 // memory for an Entry in a growing slice
 	s.kept += int64(len(e.Path)+len(e.Target)) + cost
 	if s.entries == nil || w.explained+s.kept > maxExplained {
 		s.entries = nil
@@ -410,7 +410,7 @@ func (w *look) keep(s *store, e nar.Entry) {
 	s.entries = append(s.entries, e)
 }
 
-// endPath compares the store path that was read with the manifest.
+// endPath compares the completed store path with the manifest.
 func (w *look) endPath() {
 	s := w.current
 	if s == nil || s.path == "" {
@@ -450,7 +450,7 @@ func (w *look) endStore() {
 	w.current = nil
 }
 
-// finish looks for what is missing.
+// finish reports what is missing.
 func (w *look) finish() {
 	w.endStore()
 	w.checkLinks()
@@ -478,7 +478,7 @@ func (w *look) finish() {
 	}
 }
 
-// explain names the files in which store paths differ.
+// explain names the differing files of altered store paths.
 func (w *look) explain(c *checker) {
 	if len(w.altered) == 0 || !w.s.listed {
 		return
@@ -503,8 +503,8 @@ func (w *look) explain(c *checker) {
 	}
 }
 
-// registered holds what Nix is to register at boot against the manifest. The
-// form is that of nix-store --load-db: path, hash, size, deriver, number of
+// registered compares the paths that Nix will register at boot with the manifest. The
+// format is that of nix-store --load-db: path, hash, size, deriver, number of
 // references, references.
 func (w *look) registered(m image.Member, data []byte) {
 	bad := func(p closure.StorePath, want, got, format string, args ...any) {
@@ -561,9 +561,9 @@ func (w *look) registered(m image.Member, data []byte) {
 	}
 }
 
-// maxRegistration returns the size of the largest file that registers the paths of
-// the manifest and nothing else, in bytes: five lines for each path, of which the
-// deriver's has some 300 bytes at most, and one for each reference.
+// maxRegistration returns the size limit, in bytes, of a file that registers exactly
+// the manifest's paths: five lines for each path, with at most 300 bytes for the
+// deriver, and one line for each reference.
 func (w *look) maxRegistration() int {
 	size := 64 << 10
 	for p, info := range w.s.paths {
@@ -575,8 +575,8 @@ func (w *look) maxRegistration() int {
 	return size
 }
 
-// parseRegistered takes a hash with its algorithm, or, as closureInfo writes it,
-// sixteen-bit digits alone.
+// parseRegistered parses a hash with its algorithm or, as closureInfo writes it,
+// base-16 digits alone.
 func parseRegistered(s string) (nar.Hash, error) {
 	if len(s) == 2*sha256.Size {
 		s = "sha256:" + s
@@ -609,7 +609,7 @@ func (h *hashing) Close() error {
 	return nil
 }
 
-// capture keeps a member that is small.
+// capture keeps a small member in memory.
 type capture struct {
 	bytes.Buffer
 	limit int

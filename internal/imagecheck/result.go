@@ -5,7 +5,7 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// Class says what a finding means for the verdict.
+// Class is the effect of a finding on the verdict.
 type Class string
 
 // The classes.
@@ -14,89 +14,88 @@ const (
 	Inconclusive Class = "inconclusive"
 )
 
-// Kind says what was found; it is a stable word.
+// Kind is the kind of a finding, a stable word.
 type Kind string
 
 // The kinds of findings.
 const (
-	Checksum     Kind = "checksum"      // not the bytes that SHA256SUMS.txt names
+	Checksum     Kind = "checksum"      // another digest than in SHA256SUMS.txt
 	Unknown      Kind = "unknown-image" // the release has no such image
 	PathAltered  Kind = "path-altered"  // a store path has other contents
 	PathMissing  Kind = "path-missing"
-	PathExtra    Kind = "path-extra"   // a store path that the manifest does not have
-	MemberExtra  Kind = "member-extra" // something that nothing vouches for
-	Attributes   Kind = "attributes"   // e.g. a set-user-ID bit, which a NAR does not show
+	PathExtra    Kind = "path-extra"   // a store path that is not in the manifest
+	MemberExtra  Kind = "member-extra" // a member that nothing vouches for
+	Attributes   Kind = "attributes"   // e.g. a set-user-ID bit, which a NAR does not have
 	Boot         Kind = "boot"         // another kernel, initrd or system is started
-	Registration Kind = "registration" // what Nix would register is not the manifest's
+	Registration Kind = "registration" // Nix would register other data than the manifest's
 	Unreadable   Kind = "unreadable"
-	NotChecked   Kind = "not-checked" // something that was asked for could not be checked
+	NotChecked   Kind = "not-checked" // something that was requested could not be checked
 )
 
-// Finding is one thing that is wrong with an image. Strings hold raw bytes.
+// Finding is one thing that is wrong with an image. Strings contain raw bytes.
 type Finding struct {
 	Class Class
 	Kind  Kind
-	// Where names the image within the file, and the member; empty for the file.
+	// Where names the nested image and the member; empty for the whole file.
 	Where  string
 	Path   closure.StorePath
 	Want   string
 	Got    string
 	Detail string
-	// Files are those of a store path that differ, where the release's listing
-	// tells; MoreFiles counts those that it leaves out.
+	// Files are the differing files of a store path, if the release's listing has
+	// them; MoreFiles counts those left out.
 	Files     []closure.FileChange
 	MoreFiles int
 }
 
-// Image is what was found of one file or device.
+// Image is the result for one file or device.
 type Image struct {
-	File   string // as it was named
-	Asset  string // of the release; "" where none is known
+	File   string // as given by the user
+	Asset  string // of the release; "" if unknown
 	Device bool
 	Size   int64 // of the image in bytes
-	// Beyond is how many bytes of a device lie behind the image, and were not
-	// looked at.
+	// Beyond is how many bytes of a device follow the image and were not examined.
 	Beyond int64
-	// Intact says that its bytes are those that SHA256SUMS.txt names.
+	// Intact means that the digest is the one in SHA256SUMS.txt.
 	Intact bool
-	// Inside says what was compared in it; nil where it was not gone into.
+	// Inside counts what was compared in the image; nil if its contents were not
+	// checked.
 	Inside   *Inside
 	Findings []Finding
-	More     int // findings beyond those that are listed
+	More     int // findings beyond those listed
 }
 
 // Inside counts what was compared in an image.
 type Inside struct {
 	Configuration string
 	Paths         int // store paths that were hashed
-	// Files are members elsewhere that the manifest vouches for: a kernel, an
-	// initrd.
+	// Files counts other members that the manifest vouches for: a kernel, an initrd.
 	Files int
-	// Others are members that the checksum of the image alone vouches for.
+	// Others counts members that are only covered by the image's checksum.
 	Others int
 	// OtherNames are the names of the first of them, at most maxOthers.
 	OtherNames []string
 }
 
-// maxOthers bounds the names of what the checksum alone vouches for.
+// maxOthers limits OtherNames.
 const maxOthers = 500
 
-// Result is what a check found.
+// Result is the result of a check.
 type Result struct {
 	Images []Image
-	// Absent are the images of the release that were not among those checked.
+	// Absent are the release's images that were not among those checked.
 	Absent []string
 }
 
 const (
-	// maxFindings bounds the findings of one image.
+	// maxFindings limits the findings of one image.
 	maxFindings = 500
-	// maxText bounds each text of a finding and each name, in bytes: a name in an
-	// image, with those of the images around it, may have 100 KiB.
+	// maxText limits each text of a finding and each name, in bytes: a name in nested
+	// images may have 100 KiB.
 	maxText = 4 << 10
 )
 
-// cut shortens what an outsider wrote to maxText bytes.
+// cut shortens untrusted text to maxText bytes.
 func cut(s string) string { return excerpt.Of(s, maxText) }
 
 func (i *Image) add(f Finding) {
@@ -108,8 +107,8 @@ func (i *Image) add(f Finding) {
 	i.Findings = append(i.Findings, f)
 }
 
-// Class returns Drift where anything differs, Inconclusive where something could
-// not be checked or there was nothing to check, and "" where all is well.
+// Class returns Drift if anything differs, Inconclusive if something could not be
+// checked or there was nothing to check, and "" otherwise.
 func (r *Result) Class() Class {
 	class := Class("")
 	if len(r.Images) == 0 {

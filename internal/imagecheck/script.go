@@ -16,7 +16,7 @@ var (
 	comment     = regexp.MustCompile(`(?m)^[ \t]*#.*$`)
 )
 
-// ipxeCommands are those of a script that boots what lies beside it.
+// ipxeCommands are the commands allowed in a script that boots the files beside it.
 var ipxeCommands = []string{"kernel", "initrd", "boot"}
 
 // isScript reports whether a member is a boot script by its name.
@@ -28,8 +28,8 @@ func isScript(m image.Member) bool {
 	return false
 }
 
-// script looks for the systems that a boot script starts, and at a script for
-// iPXE, which is not much, as a whole.
+// script searches a boot script for the systems that it starts. An iPXE script is
+// short and checked completely.
 func (w *look) script(m image.Member, data []byte) {
 	wrong := func(got, detail string) {
 		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Got: got, Detail: detail})
@@ -42,7 +42,7 @@ func (w *look) script(m image.Member, data []byte) {
 	for _, at := range found {
 		init := strings.Trim(string(data[at[2]:at[3]]), `"'\`)
 		if at[0] > 0 && isWord(data[at[0]-1]) {
-			// Another word that ends so: rdinit= starts something in the initrd.
+			// rdinit= is another parameter: it starts something in the initrd.
 			if at[0] >= 2 && string(data[at[0]-2:at[0]]) == "rd" && isScript(m) {
 				wrong("rd"+string(data[at[0]:at[1]]), "it has the initrd start something else")
 			}
@@ -80,11 +80,11 @@ func (w *look) script(m image.Member, data []byte) {
 	w.scripts = append(w.scripts, paramScript{m.Name(), ipxeParams(data)})
 }
 
-// paramScript is a script for iPXE, and the kernel parameters in it.
+// paramScript is an iPXE script with its kernel parameters.
 type paramScript struct{ name, params string }
 
-// ipxeParams returns the kernel parameters of a script as NixOS has them in its
-// kernel-params: without what such a script adds.
+// ipxeParams returns the kernel parameters of a script in the form of NixOS's
+// kernel-params, without the script's own additions.
 func ipxeParams(data []byte) string {
 	var params []string
 	for line := range bytes.Lines(data) {
@@ -101,8 +101,8 @@ func ipxeParams(data []byte) string {
 	return strings.Join(params, " ")
 }
 
-// checkParams wants scripts for iPXE to give the kernel the system's parameters:
-// another one may start a shell as well as another init= does.
+// checkParams requires iPXE scripts to pass the system's parameters: another
+// parameter may start a shell just as another init= would.
 func (w *look) checkParams() {
 	if w.params == nil {
 		return // the system has no kernel-params
@@ -115,13 +115,12 @@ func (w *look) checkParams() {
 	}
 }
 
-// load is what a boot script has loaded.
+// load is a file that a boot script loads.
 type load struct{ what, name string }
 
-// oddLoads returns what a script of GRUB, ISOLINUX or systemd-boot loads that is
-// neither a kernel nor an initrd which were looked at, by their names. It does not
-// understand such a script, and is not told by it what that may do in other ways;
-// a memory test is let be.
+// oddLoads returns the files that a script of GRUB, ISOLINUX or systemd-boot loads
+// and whose names are not those of the checked kernels and initrds. It does not parse
+// such a script, so other commands go unnoticed; a memory test is ignored.
 func oddLoads(data []byte) []load {
 	var odd []load
 	for line := range strings.Lines(strings.ReplaceAll(string(data), "\\\n", " ")) {
@@ -169,20 +168,20 @@ func loadsKernel(data []byte) bool {
 	return false
 }
 
-// isBeside reports whether name is of a file on the medium itself.
+// isBeside reports whether name is a file on the medium itself.
 func isBeside(name string) bool {
 	return strings.HasPrefix(name, "/") || strings.HasPrefix(name, "($root)/") || strings.HasPrefix(name, `(\$root)/`)
 }
 
-// isKernelName reports whether a member of that name is held to the kernel.
+// isKernelName reports whether a member of that name is compared with the kernel.
 func isKernelName(base string) bool { return base == "kernel" || base == "bzImage" || base == "Image" }
 
 func isWord(b byte) bool {
 	return b == '_' || b == '.' || b == '-' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
 }
 
-// oddIPXE says what a script for iPXE does beside booting the kernel and the
-// initrd that lie beside it.
+// oddIPXE describes what an iPXE script does besides booting the kernel and the
+// initrd beside it.
 func oddIPXE(data []byte) string {
 	for line := range bytes.Lines(data) {
 		words := strings.Fields(string(line))

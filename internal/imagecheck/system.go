@@ -12,17 +12,17 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// system is what the release says of one configuration.
+// system is the release's data on one configuration.
 type system struct {
 	manifest *closure.Manifest
 	paths    closure.Closure
-	// kernel and initrd are the files that the toplevel links to; zero where the
-	// release has no listing, or the system none.
+	// kernel and initrd are the files that the toplevel links to; zero if the release
+	// has no listing or the system has none.
 	kernel, initrd nar.Entry
 	listed         bool
 }
 
-// configurationOf returns which configuration an image is of.
+// configurationOf returns the configuration of an image.
 func (c *checker) configurationOf(asset string) (string, error) {
 	if c.opts.Configuration != "" {
 		return c.opts.Configuration, nil

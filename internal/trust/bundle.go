@@ -16,18 +16,17 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// A release's bundle file is one sigstore bundle, as cosign and [Sign] write
-// it. Where a policy asks for several signers it holds several, one after the
-// other, each on a line of its own (JSON Lines); each line is a bundle that
-// cosign takes.
+// A release's bundle file is one sigstore bundle, as cosign and [Sign] write it. If a
+// policy requires several signers, it contains several bundles, each on its own line
+// (JSON Lines); cosign accepts each line as a bundle.
 
-// splitBundles returns the bundles of data as they stand there.
+// splitBundles returns the raw bundles in data.
 func splitBundles(data []byte) ([]jsontext.Value, error) {
 	if len(data) > release.MaxBundleSize {
 		return nil, release.Untrusted(release.ReasonTooLarge, "%s has %d bytes, at most %d are allowed", release.BundleName, len(data), release.MaxBundleSize)
 	}
-	// Doubled members are refused by the decoder: two readers might each
-	// believe another one.
+	// The decoder refuses duplicate members: two readers might each use a different
+	// one.
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	var parts []jsontext.Value
 	for {
@@ -60,11 +59,10 @@ func unsupported(format string, args ...any) error {
 	return release.Untrusted(release.ReasonUnsupportedBundle, "%s: "+format, append([]any{release.BundleName}, args...)...)
 }
 
-// parsedBundle is a bundle whose form is known to be right; nothing of it is
-// verified.
+// parsedBundle is a well-formed bundle; nothing in it is verified.
 type parsedBundle struct{ *bundle.Bundle }
 
-// parseBundle reads a bundle with a signature over a file.
+// parseBundle parses a bundle with a signature over a file.
 func parseBundle(data []byte) (*parsedBundle, error) {
 	b, err := readBundle(data)
 	if err != nil {
@@ -76,12 +74,12 @@ func parseBundle(data []byte) (*parsedBundle, error) {
 	return b, nil
 }
 
-// readBundle reads a bundle of versions 0.1 to 0.3. Before 0.3 a certificate is
-// the first of a chain; the others are not looked at, but for their being no
-// roots: what is believed is in the trusted root alone.
+// readBundle parses a bundle of versions 0.1 to 0.3. Before 0.3 the certificate is
+// the first of a chain; of the others only their not being roots is checked, because
+// trust comes from the trusted root alone.
 func readBundle(data []byte) (*parsedBundle, error) {
-	// The media type decides what else there may be, so it is looked at first,
-	// and named if it is not one of ours.
+	// The media type determines the allowed members, so it is read first; an
+	// unsupported one is named in the error.
 	var head struct {
 		MediaType string         `json:"mediaType"`
 		Legacy    jsontext.Value `json:"base64Signature"`
@@ -97,7 +95,7 @@ func readBundle(data []byte) (*parsedBundle, error) {
 	if errors.Is(err, bundle.ErrUnsupportedMediaType) {
 		return nil, unsupported("unknown media type %q; bundles of the versions 0.1, 0.2 and 0.3 are read", clip(head.MediaType))
 	}
-	// What is wrong with the parts is clearer than what follows from it.
+	// Errors in the parts are clearer than the errors that follow from them.
 	if err := b.checkParts(); err != nil {
 		return nil, err
 	}
@@ -110,8 +108,8 @@ func readBundle(data []byte) (*parsedBundle, error) {
 	return b, nil
 }
 
-// checkParts reports what is wrong with the certificates and log entries of b,
-// as far as it could be read.
+// checkParts returns an error for a bad certificate or log entry in b, as far as b
+// could be parsed.
 func (b *parsedBundle) checkParts() error {
 	if chain := b.VerificationMaterial.GetX509CertificateChain(); chain != nil && len(chain.GetCertificates()) == 0 {
 		return malformed("its certificate chain is empty")
@@ -137,9 +135,8 @@ func (b *parsedBundle) chain() []*protocommon.X509Certificate {
 	return b.VerificationMaterial.GetX509CertificateChain().GetCertificates()
 }
 
-// over reports whether b states to be about the bytes with that digest. The
-// signature decides that too, but cannot tell other bytes from a bad
-// signature.
+// over returns an error if b claims another digest than digest. The signature check
+// would fail too, but could not tell other bytes from a bad signature.
 func (b *parsedBundle) over(digest [32]byte) error {
 	md := b.GetMessageSignature().GetMessageDigest()
 	if md == nil {
@@ -167,8 +164,8 @@ func (b *parsedBundle) certificate() []byte {
 	return b.VerificationMaterial.GetCertificate().GetRawBytes()
 }
 
-// hint returns which key b says that it was signed with.
+// hint returns the key that b claims to be signed with.
 func (b *parsedBundle) hint() string { return b.VerificationMaterial.GetPublicKey().GetHint() }
 
-// clip keeps what a stranger wrote from filling a terminal.
+// clip limits the length of untrusted text on a terminal.
 func clip(s string) string { return excerpt.Of(s, 200) }

@@ -1,7 +1,7 @@
-// Package trust decides whether a release is to be believed: it holds a
-// [Policy] of keys and identities against the sigstore bundles that come with
-// a release's SHA256SUMS.txt. It is the only package that knows sigstore.
+// Package trust decides whether a release is trusted: it checks the sigstore bundles
+// of a release's SHA256SUMS.txt against a [Policy] of keys and identities. It is the
+// only package that uses sigstore.
 //
-// [New] makes a release.Verifier of a policy; [UnsafeUnsigned] is the one that
-// looks at no signature, and says so in every report.
+// [New] returns a release.Verifier for a policy; [UnsafeUnsigned] returns one that
+// checks no signature, which every report states.
 package trust

@@ -17,11 +17,11 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
-// maxFile bounds the files that a policy names: a trusted root has 10 kB.
+// maxFile limits the size of the files that a policy names: a trusted root has 10 kB.
 const maxFile = 4 << 20
 
-// checkSingle reports that data holds several blocks of PEM; name says what a
-// block is.
+// checkSingle returns an error if data contains several PEM blocks; name describes a
+// block.
 func checkSingle(data []byte, name func(*pem.Block) string) error {
 	var names []string
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
@@ -39,7 +39,7 @@ func checkSingle(data []byte, name func(*pem.Block) string) error {
 	return fmt.Errorf("several blocks of PEM, of which the first alone would be read: %s; want one key in each file, under a name of its own", strings.Join(names, ", "))
 }
 
-// publicName names the public key in a block by what identifies it in bundles.
+// publicName returns the ID of the public key in a block, as used in bundles.
 func publicName(block *pem.Block) string {
 	if pub, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
 		if id, err := keyID(pub); err == nil {
@@ -51,8 +51,8 @@ func publicName(block *pem.Block) string {
 
 func blockType(block *pem.Block) string { return strconv.Quote(clip(block.Type)) }
 
-// noKeyError says that there is no public key. What err says, in the words of a
-// library, is for who unwraps it.
+// noKeyError means that there is no public key. Its text leaves out err, which is in
+// a library's words; unwrap it to see err.
 type noKeyError struct{ err error }
 
 func (*noKeyError) Error() string {
@@ -61,7 +61,7 @@ func (*noKeyError) Error() string {
 
 func (e *noKeyError) Unwrap() error { return e.err }
 
-// parsePublicKey reads the one public key in PEM.
+// parsePublicKey parses the single public key in PEM.
 func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
 	if err := checkSingle(pem, publicName); err != nil {
 		return nil, err
@@ -76,8 +76,8 @@ func parsePublicKey(pem []byte) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// checkKind keeps to the kinds of keys that sign here and verify elsewhere,
-// and the other way round: cosign fails on P-384 and panics on some others.
+// checkKind accepts only the kinds of keys that this program and cosign can both use:
+// cosign fails on P-384 and panics on some others.
 func checkKind(pub crypto.PublicKey) error {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -91,7 +91,7 @@ func checkKind(pub crypto.PublicKey) error {
 	return fmt.Errorf("a key of type %T; want ECDSA P-256 or Ed25519", pub)
 }
 
-// keyID returns what identifies pub in bundles: cosign's hint.
+// keyID returns the ID of pub in bundles: cosign's hint.
 func keyID(pub crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {

@@ -8,62 +8,62 @@ import (
 	"time"
 )
 
-// Policy says whose signatures make a release one to believe. It is the value
-// of "trust" in the configuration. The zero value believes nobody and is
-// refused by [Policy.Validate].
+// Policy defines whose signatures make a release trusted. It is the value of "trust"
+// in the configuration. The zero value trusts nobody and fails [Policy.Validate].
 type Policy struct {
-	// Keys are public keys that may sign.
+	// Keys are the public keys that may sign.
 	Keys []Key `json:"keys,omitempty"`
-	// Identities are certificate identities that may sign, for forges that
-	// sigstore's certificate authority knows.
+	// Identities are the certificate identities that may sign, for forges known to
+	// sigstore's certificate authority.
 	Identities []Identity `json:"identities,omitempty"`
-	// Threshold is how many different ones of Keys and Identities must have
-	// signed. 0 stands for 1.
+	// Threshold is how many different Keys and Identities must have signed. 0 means
+	// 1.
 	Threshold int `json:"threshold,omitzero"`
 }
 
 // Key is a public key that may sign releases: ECDSA P-256 or Ed25519.
 type Key struct {
-	// Name is what reports call the key.
+	// Name identifies the key in reports.
 	Name string `json:"name"`
-	// File holds the key, in PEM ("PUBLIC KEY"), as cosign and openssl write
-	// it. Either File or PEM is set.
+	// File is the path of the key, in PEM ("PUBLIC KEY"), as cosign and openssl write
+	// it. Exactly one of File and PEM is set.
 	File string `json:"file,omitempty"`
 	// PEM is the key itself.
 	PEM string `json:"pem,omitempty"`
-	// NotBefore and NotAfter bound when this node believes the key's
-	// signatures, by the node's clock. The zero value is no bound. A key that is
-	// replaced is given a NotAfter; see docs/trust.md.
+	// NotBefore and NotAfter limit when this node trusts the key's signatures, by the
+	// node's clock. Zero means no limit. Set NotAfter when a key is replaced; see
+	// docs/trust.md.
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	NotAfter  time.Time `json:"notAfter,omitzero"`
 }
 
 // Identity is a certificate identity that may sign releases.
 type Identity struct {
-	// Name is what reports call the identity.
+	// Name identifies the identity in reports.
 	Name string `json:"name"`
-	// Identity is the certificate's subject: for a workflow, its URL with the
-	// ref. Either Identity or IdentityPattern is set.
+	// Identity is the certificate's subject: for a workflow, its URL with the ref.
+	// Exactly one of Identity and IdentityPattern is set.
 	Identity string `json:"identity,omitempty"`
-	// IdentityPattern is a regular expression (RE2) that the whole subject must
-	// match. It is anchored here; it must not be so loose that others match it.
+	// IdentityPattern is a regular expression (RE2) that must match the whole
+	// subject. It is anchored automatically; it must be strict enough not to match
+	// others.
 	IdentityPattern string `json:"identityPattern,omitempty"`
-	// Issuer is who vouched for the identity to the certificate authority, e.g.
-	// https://token.actions.githubusercontent.com. It must be equal.
+	// Issuer vouched for the identity to the certificate authority, e.g.
+	// https://token.actions.githubusercontent.com. It must match exactly.
 	Issuer string `json:"issuer"`
-	// TrustedRoot is a file with sigstore's trusted root in JSON: the
-	// certificate authorities, logs and time stamp authorities to believe.
+	// TrustedRoot is the path of sigstore's trusted root in JSON: the trusted
+	// certificate authorities, logs and time stamp authorities.
 	TrustedRoot string `json:"trustedRoot"`
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 @._+-]{0,63}$`)
 
-// maxSigners bounds how many keys and identities a policy may have, and how
-// many bundles a release.
+// maxSigners limits the keys and identities of a policy, and the bundles of a
+// release.
 const maxSigners = 16
 
-// Validate returns the first thing that is wrong with p, as [Policy.Check] finds
-// it; the files that it names are not looked at.
+// Validate returns the first error that [Policy.Check] finds; it does not read the
+// files that p names.
 func (p Policy) Validate() error {
 	var first error
 	p.Check(func(key string, err error) {
@@ -74,8 +74,8 @@ func (p Policy) Validate() error {
 	return first
 }
 
-// Check calls wrong with everything that is wrong with p, and the key in the
-// configuration that it is about.
+// Check calls wrong for every error in p, with the configuration key that it
+// concerns.
 func (p Policy) Check(wrong func(key string, err error)) {
 	n := len(p.Keys) + len(p.Identities)
 	switch {
@@ -135,8 +135,8 @@ func (i Identity) validate(names map[string]bool) error {
 	return nil
 }
 
-// pattern returns the regular expression for the whole of the subject, or ""
-// where it must be equal to Identity. sigstore's matching is not anchored.
+// pattern returns the regular expression for the whole subject, or "" if the subject
+// must equal Identity. sigstore's own matching is not anchored.
 func (i Identity) pattern() string {
 	if i.IdentityPattern == "" {
 		return ""

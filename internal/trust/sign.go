@@ -27,15 +27,14 @@ type PrivateKey struct {
 	id     string
 }
 
-// ErrPassword is wrapped by [ParsePrivateKey] where the password is missing or
-// wrong.
+// ErrPassword is wrapped by [ParsePrivateKey] if the password is missing or wrong.
 var ErrPassword = errors.New("missing or wrong password")
 
-// ParsePrivateKey reads a private key in PEM: cosign's encrypted form
-// ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"), PKCS #8
-// ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), or "EC PRIVATE KEY". password is
-// asked only for an encrypted one; nil, or a nil result, is no password, which
-// is something else than an empty one.
+// ParsePrivateKey parses a private key in PEM: cosign's encrypted form ("ENCRYPTED
+// SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"), PKCS #8 ("PRIVATE KEY",
+// "ENCRYPTED PRIVATE KEY"), or "EC PRIVATE KEY". password is called only for an
+// encrypted key; nil, or a nil result, means no password, which differs from an empty
+// one.
 func ParsePrivateKey(pem []byte, password func() ([]byte, error)) (*PrivateKey, error) {
 	if err := checkSingle(pem, blockType); err != nil {
 		return nil, fmt.Errorf("parse private key: %w", err)
@@ -87,17 +86,16 @@ func ParsePrivateKey(pem []byte, password func() ([]byte, error)) (*PrivateKey, 
 	return &PrivateKey{signer, pub, id}, nil
 }
 
-// ID returns what identifies the key in bundles and reports.
+// ID returns the key's ID in bundles and reports.
 func (k *PrivateKey) ID() string { return k.id }
 
-// PublicPEM returns the public key, as a [Key] takes it.
+// PublicPEM returns the public key in the form of [Key.PEM].
 func (k *PrivateKey) PublicPEM() ([]byte, error) {
 	return cryptoutils.MarshalPublicKeyToPEM(k.pub)
 }
 
 // Sign returns a bundle with the signature of k over sums, the contents of a
-// SHA256SUMS.txt: one line, as cosign verify-blob takes it. What it returns
-// was verified.
+// SHA256SUMS.txt, in one line for cosign verify-blob. The bundle was verified.
 func Sign(ctx context.Context, k *PrivateKey, sums []byte) ([]byte, error) {
 	out, err := signBundle(ctx, k, &sign.PlainData{Data: sums})
 	if err != nil {
@@ -117,7 +115,7 @@ func Sign(ctx context.Context, k *PrivateKey, sums []byte) ([]byte, error) {
 	return out, nil
 }
 
-// signBundle returns a bundle with the signature of k over content: one line.
+// signBundle returns a bundle with the signature of k over content, in one line.
 func signBundle(ctx context.Context, k *PrivateKey, content sign.Content) ([]byte, error) {
 	pb, err := sign.Bundle(content, keypair{k}, sign.BundleOptions{Context: ctx})
 	if err != nil {
@@ -131,7 +129,7 @@ func signBundle(ctx context.Context, k *PrivateKey, content sign.Content) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	// The encoder varies its blanks on purpose; a bundle should not.
+	// The encoder varies its whitespace on purpose; a bundle should not.
 	value := jsontext.Value(data)
 	if err := value.Compact(); err != nil {
 		return nil, err
@@ -139,10 +137,9 @@ func signBundle(ctx context.Context, k *PrivateKey, content sign.Content) ([]byt
 	return append([]byte(value), '\n'), nil
 }
 
-// AddBundle returns the contents of a bundle file with added put behind what
-// existing holds, for releases that several sign. A bundle by the same key is
-// replaced. All of existing must be over sums: a signature over something else
-// has no place there.
+// AddBundle appends added to the bundle file existing, for releases with several
+// signers. A bundle by the same key is replaced. All bundles in existing must be over
+// sums; any other signature is an error.
 func AddBundle(existing, added, sums []byte) ([]byte, error) {
 	digest := sha256.Sum256(sums)
 	var out bytes.Buffer
@@ -188,7 +185,7 @@ func AddBundle(existing, added, sums []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// keypair is a PrivateKey as sigstore-go signs with.
+// keypair adapts a PrivateKey to sigstore-go.
 type keypair struct{ k *PrivateKey }
 
 func (p keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
@@ -218,9 +215,9 @@ func (p keypair) GetPublicKeyPem() (string, error) {
 	return string(pem), err
 }
 
-// SignData returns the signature over data and its SHA-256. With Ed25519 the
-// signature is over data itself (not Ed25519ph, which cosign refuses), and the
-// digest only says what was signed.
+// SignData returns the signature over data, and the SHA-256 of data. With Ed25519 the
+// signature is over data itself (not Ed25519ph, which cosign refuses), and the digest
+// only states what was signed.
 func (p keypair) SignData(_ context.Context, data []byte) (sig, digest []byte, err error) {
 	sig, err = p.k.signer.SignMessage(bytes.NewReader(data))
 	sum := sha256.Sum256(data)

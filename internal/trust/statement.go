@@ -15,19 +15,19 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 )
 
-// A statement is an in-toto statement: a claim about something, named by its
-// digest. Its signature is a DSSE envelope (https://github.com/secure-systems-lab/dsse)
-// within a sigstore bundle, as cosign attest-blob writes and verify-blob-attestation
-// takes it.
+// A statement is an in-toto statement: a claim about something identified by its
+// digest. Its signature is a DSSE envelope
+// (https://github.com/secure-systems-lab/dsse) within a sigstore bundle, as cosign
+// attest-blob writes and verify-blob-attestation reads it.
 
 // statementType is the payload type of the envelope.
 const statementType = "application/vnd.in-toto+json"
 
-// MaxStatementBundle bounds a bundle with a statement, in bytes.
+// MaxStatementBundle is the size limit of a bundle with a statement, in bytes.
 const MaxStatementBundle = 12 << 20
 
-// SignStatement returns a bundle with statement, signed by k: one line. What it
-// returns was verified.
+// SignStatement returns a bundle with statement, signed by k, in one line. The bundle
+// was verified.
 func SignStatement(ctx context.Context, k *PrivateKey, statement []byte) ([]byte, error) {
 	out, err := signBundle(ctx, k, &sign.DSSEData{Data: statement, PayloadType: statementType})
 	if err != nil {
@@ -50,19 +50,18 @@ func SignStatement(ctx context.Context, k *PrivateKey, statement []byte) ([]byte
 	return out, nil
 }
 
-// StatementError says why a bundle with a statement is not believed.
+// StatementError is the reason why a bundle with a statement is not trusted.
 type StatementError struct{ Detail string }
 
 func (e *StatementError) Error() string { return e.Detail }
 
 func refuse(format string, args ...any) error { return &StatementError{fmt.Sprintf(format, args...)} }
 
-// Keyring holds the keys whose statements are believed. Its keys have no
-// windows: when a statement was signed, its signature does not say.
+// Keyring has the keys whose statements are trusted. Its keys have no validity
+// periods, because a signature does not state when it was made.
 type Keyring struct{ keys []*trustedKey }
 
-// NewKeyring reads the keys, at least one and at most 1,024, of which no two
-// may be the same.
+// NewKeyring loads the keys: between 1 and 1,024, all different.
 func NewKeyring(keys []Key) (*Keyring, error) {
 	const most = 1024
 	if len(keys) == 0 || len(keys) > most {
@@ -87,15 +86,15 @@ func NewKeyring(keys []Key) (*Keyring, error) {
 	return ring, nil
 }
 
-// Statement is a statement that one of the keys of a [Keyring] signed.
+// Statement is a statement signed by a key of a [Keyring].
 type Statement struct {
-	Payload []byte // the statement, as it was signed
-	KeyName string // in the keyring
+	Payload []byte // the statement as signed
+	KeyName string // the key's name in the keyring
 	KeyID   string
 }
 
-// Open returns the statement in a bundle. Where it is not signed by a key of the
-// ring, or is no such bundle, the error is a [*StatementError].
+// Open returns the statement in a bundle. If the bundle is malformed or not signed by
+// a key of the ring, the error is a [*StatementError].
 func (r *Keyring) Open(data []byte) (Statement, error) {
 	b, err := parseStatementBundle(data)
 	if err != nil {
@@ -121,7 +120,7 @@ func parseStatementBundle(data []byte) (*bundle.Bundle, error) {
 	if len(data) > MaxStatementBundle {
 		return nil, refuse("it has %d bytes, at most %d are allowed", len(data), MaxStatementBundle)
 	}
-	// Doubled members are refused by this decoder and not by the next.
+	// This decoder refuses duplicate members; the next one does not.
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	if v, err := dec.ReadValue(); err != nil || v.Kind() != '{' {
 		return nil, refuse("it is no JSON object, or cut short")
@@ -155,7 +154,7 @@ func (k *trustedKey) verifyStatement(b *bundle.Bundle) error {
 	if err != nil {
 		return err
 	}
-	// What the statement is about is judged by whoever reads it.
+	// The caller judges what the statement is about.
 	_, err = sv.Verify(b, verify.NewPolicy(verify.WithoutArtifactUnsafe(), verify.WithKey()))
 	return err
 }

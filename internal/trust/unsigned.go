@@ -6,9 +6,9 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// UnsafeUnsigned returns a verifier that believes any release without a look
-// at its signature, whether it has one or not. The release says so
-// (release.Release.Unsigned), and so does every report made with it.
+// UnsafeUnsigned returns a verifier that accepts any release without checking its
+// signature, if there is one. The release is marked (release.Release.Unsigned), and
+// so is every report made with it.
 func UnsafeUnsigned() release.Verifier { return unsigned{} }
 
 type unsigned struct{}

@@ -15,7 +15,7 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// verifier implements release.Verifier over a policy.
+// verifier implements release.Verifier for a policy.
 type verifier struct {
 	now        func() time.Time
 	threshold  int
@@ -23,8 +23,8 @@ type verifier struct {
 	identities []*trustedIdentity
 }
 
-// New returns a verifier for p, whose files are read now. It works without
-// network, and is safe for concurrent use.
+// New returns a verifier for p and reads p's files now. It needs no network and is
+// safe for concurrent use.
 func New(p Policy) (release.Verifier, error) { return newVerifier(p, time.Now) }
 
 func newVerifier(p Policy, now func() time.Time) (release.Verifier, error) {
@@ -38,7 +38,7 @@ func newVerifier(p Policy, now func() time.Time) (release.Verifier, error) {
 		if err != nil {
 			return nil, fmt.Errorf("trust.keys[%d]: key %q: %w", i, k.Name, err)
 		}
-		// One key under two names would count twice.
+		// The same key under two names would count twice.
 		if other, ok := seen[key.id]; ok {
 			return nil, fmt.Errorf("trust.keys[%d]: key %q is the same key as %q", i, k.Name, other)
 		}
@@ -84,9 +84,8 @@ func loadKey(k Key) (*trustedKey, error) {
 	return &trustedKey{k, id, sv}, nil
 }
 
-// Verify implements release.Verifier. It counts the different keys and
-// identities of the policy that have signed sums; signatures by others are
-// neither needed nor harmful.
+// Verify implements release.Verifier. It counts the different keys and identities of
+// the policy that have signed sums; other signatures are ignored.
 func (v *verifier) Verify(ctx context.Context, sums, bundle []byte) (release.Signer, error) {
 	if bundle == nil {
 		return release.Signer{}, release.Untrusted(release.ReasonUnsigned, "it has no %s", release.BundleName)
@@ -140,7 +139,7 @@ func (v *verifier) verifyOne(b *parsedBundle, sums []byte) (release.Signer, erro
 	return v.verifyKey(b, sums)
 }
 
-// until returns when fewer of signers are left than the policy asks for; zero for
+// until returns when fewer signers remain valid than the policy requires; zero for
 // never.
 func (v *verifier) until(signers []release.Signer) time.Time {
 	var ends []time.Time
@@ -157,7 +156,7 @@ func (v *verifier) until(signers []release.Signer) time.Time {
 	return ends[spare]
 }
 
-// addSigner adds s, unless it is there: a signer counts once.
+// addSigner adds s unless it is present: a signer counts once.
 func addSigner(signers []release.Signer, s release.Signer) []release.Signer {
 	for _, other := range signers {
 		if other.Kind == s.Kind && other.Name == s.Name {

@@ -22,8 +22,8 @@ type trustedIdentity struct {
 	want     verify.CertificateIdentity
 }
 
-// rootError says that a file is no trusted root. What err says, in the words of a
-// JSON or protobuf library, is for who unwraps it.
+// rootError means that a file is not a trusted root. Its text leaves out err, which
+// is in a JSON or protobuf library's words; unwrap it to see err.
 type rootError struct {
 	file string
 	err  error
@@ -59,9 +59,9 @@ func loadIdentity(i Identity) (*trustedIdentity, error) {
 	return &trustedIdentity{i, trusted, sv, want}, nil
 }
 
-// demands returns what a signature must come with: everything that the
-// trusted root can check. A certificate lives for minutes, so that without a
-// trustworthy time of signing it is worth nothing.
+// demands returns the evidence that a signature must have: everything that the
+// trusted root can check. A certificate is valid for minutes, so without a
+// trustworthy signing time it proves nothing.
 func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
 	if len(trusted.FulcioCertificateAuthorities()) == 0 {
 		return nil, errors.New("it names no certificate authority")
@@ -81,7 +81,7 @@ func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
 	return opts, nil
 }
 
-// verifyIdentity checks a bundle that was signed with a certificate.
+// verifyIdentity checks a bundle signed with a certificate.
 func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer, error) {
 	leaf, err := x509.ParseCertificate(b.certificate())
 	if err != nil {
@@ -97,8 +97,8 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 	}
 	var refused error
 	for _, id := range v.identities {
-		// First, since of a signature that is not one by the certificate all that
-		// the log says is wrong as well.
+		// This comes first: if the signature does not match the certificate, the log
+		// entry does not match either.
 		if !id.isSigned(b, sums) {
 			return release.Signer{}, release.Untrusted(release.ReasonBadSignature, "the signature is not one with the certificate that comes with it, of %q", identity)
 		}
@@ -111,7 +111,7 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 		case errors.As(err, &other):
 			refused = release.Untrusted(release.ReasonWrongIdentity, "signed by %q (issuer %q), which is not the identity %q that the policy names", identity, issuer, id.Name)
 		case isReason(refused, release.ReasonWrongIdentity):
-			// The certificate was fine for another root; that is what to say.
+			// The certificate may be valid under another root; report that.
 		default:
 			refused = release.Untrusted(release.ReasonBadCertificate, "the certificate of %q does not hold under the trusted root of identity %q: %q", identity, id.Name, clip(err.Error()))
 		}
@@ -119,8 +119,8 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 	return release.Signer{}, refused
 }
 
-// isSigned reports whether the signature of b is one with its own certificate,
-// over artifact. That says nothing of whose certificate it is.
+// isSigned reports whether the signature of b over artifact matches b's own
+// certificate. It proves nothing about the certificate's owner.
 func (i *trustedIdentity) isSigned(b *parsedBundle, artifact []byte) bool {
 	signature, err := b.SignatureContent()
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// clockYears is how far past the last key's end a clock can be believed to be.
+// clockYears is how far past the last key's end a plausible clock may be.
 const clockYears = 2 * 365 * 24 * time.Hour
 
-// verifyKey checks a bundle that was signed with a key.
+// verifyKey checks a bundle signed with a key.
 func (v *verifier) verifyKey(b *parsedBundle, sums []byte) (release.Signer, error) {
 	if len(v.keys) == 0 {
 		return release.Signer{}, release.Untrusted(release.ReasonWrongKey, "signed with a key (%q), but the policy names identities only", clip(b.hint()))
 	}
 	var candidates []*trustedKey
 	for _, k := range v.keys {
-		// The hint is optional in the format, and no secret: it only says which
-		// key to try.
+		// The hint is optional in the format and not trusted: it only selects the
+		// keys to try.
 		if b.hint() == k.id || b.hint() == "" {
 			candidates = append(candidates, k)
 		}
@@ -47,8 +47,8 @@ func (v *verifier) verifyKey(b *parsedBundle, sums []byte) (release.Signer, erro
 }
 
 func (k *trustedKey) verify(b *parsedBundle, sums []byte) error {
-	// The window is left open here: the option that goes with keys
-	// (WithNoObserverTimestamps) does not look at it. checkWindow does.
+	// The validity period is left open here, because the option for keys
+	// (WithNoObserverTimestamps) ignores it. checkWindow checks it.
 	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
 		return root.NewExpiringKey(k.verifier, time.Time{}, time.Time{}), nil
 	})
@@ -60,9 +60,9 @@ func (k *trustedKey) verify(b *parsedBundle, sums []byte) error {
 	return err
 }
 
-// checkWindow holds the validity window of k, which has signed, against the
-// clock. The signature itself says nothing about when it was made, so a key
-// that is past its window vouches for nothing, whenever it did so.
+// checkWindow checks the validity period of k, which has signed, against the clock. A
+// signature does not state when it was made, so a key past its end proves nothing,
+// whenever it signed.
 func (v *verifier) checkWindow(k *trustedKey) error {
 	now := v.now()
 	if !k.NotBefore.IsZero() && now.Before(k.NotBefore) {
@@ -77,8 +77,8 @@ func (v *verifier) checkWindow(k *trustedKey) error {
 	return release.Untrusted(release.ReasonKeyWindow, "signed with key %q, which was valid until %s; the clock says %s", k.Name, stamp(k.NotAfter), stamp(now))
 }
 
-// lastKeyEnd returns when the last key of the policy ends, or the zero time if
-// there is one that does not.
+// lastKeyEnd returns when the policy's last key ends, or the zero time if one never
+// does.
 func (v *verifier) lastKeyEnd() time.Time {
 	var last time.Time
 	for _, k := range v.keys {

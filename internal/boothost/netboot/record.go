@@ -15,15 +15,15 @@ const (
 	maxRecord    = 64 << 10
 )
 
-// Record is a stage's stage.json: where it comes from. What its files are to be
-// does not stand there: who changes them can change it as well. The release says
-// that, which is kept beside it with its signature.
+// Record is a stage's stage.json: its origin. It does not list the files' checksums,
+// because whoever changes the files could change it too. The checksums come from the
+// signed release kept beside it.
 type Record struct {
 	SchemaVersion int         `json:"schemaVersion"` // 1
 	Tag           release.Tag `json:"tag"`
 	// Sums is the SHA-256 of the release's SHA256SUMS.txt, in hexadecimal.
 	Sums string `json:"sums"`
-	// Tarball is the asset that the files come from.
+	// Tarball is the asset with the files.
 	Tarball string  `json:"tarball"`
 	URL     BaseURL `json:"url"`
 }

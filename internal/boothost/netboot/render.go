@@ -14,22 +14,21 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// Names of what [Render] writes.
+// Names of the files that [Render] writes.
 const (
 	// TFTPName is the directory that is served by TFTP.
 	TFTPName = "tftp"
-	// ChainName is the script in it that iPXE goes on with.
+	// ChainName is the script in it that iPXE continues with.
 	ChainName = "chain.ipxe"
-	// TokenMapName is what nginx includes: which token is the right one, as a map
-	// from $ec_token to $ec_token_ok.
+	// TokenMapName is the file that nginx includes: a map from $ec_token to
+	// $ec_token_ok for the right token.
 	TokenMapName = "token.map"
 )
 
-// Render writes into dir, which must exist and be this user's own, what the
-// servers need and what holds the token: the directory of TFTP with the chain
-// script and links to the files in links, by the names that firmware asks for,
-// and the map of tokens. Each file appears whole. Nobody but this user and its
-// group can read them.
+// Render writes the servers' files with the token to dir, which must exist and belong
+// to this user: the TFTP directory with the chain script and links to the files in
+// links, by the names that firmware requests, and the map of tokens. Each file
+// appears complete. Only this user and its group can read them.
 func Render(dir string, base BaseURL, token ChainToken, links map[string]string) error {
 	if err := checkOwner(dir); err != nil {
 		return err
@@ -65,7 +64,7 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 			}
 			continue
 		}
-		// It would be served, and it is not known what it is.
+		// It would be served although its contents are unknown.
 		if e.Type() != os.ModeSymlink {
 			return fmt.Errorf("%s is in the way: only links are made there, and those are removed; name another directory, or remove it", filepath.Join(root, e.Name()))
 		}
@@ -73,16 +72,16 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 			return err
 		}
 	}
-	// The servers run under the umask of their units; what is here is for their
-	// group at most.
+	// The servers run under the umask of their units; these files are for their group
+	// at most.
 	if err := renameio.WriteFile(filepath.Join(root, ChainName), ChainScript(base, token), 0o640, renameio.IgnoreUmask()); err != nil {
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(dir, TokenMapName), tokenMap(token), 0o640, renameio.IgnoreUmask())
 }
 
-// isLeftover reports whether name is what a run has left that was killed while it
-// wrote: renameio begins such names with a dot and that of the file.
+// isLeftover reports whether name is a temporary file of a killed run: renameio
+// prefixes a dot to the file's name.
 func isLeftover(name string, links map[string]string) bool {
 	for own := range links {
 		if digits, ok := strings.CutPrefix(name, "."+own); ok && strings.Trim(digits, "0123456789") == "" {
@@ -93,15 +92,15 @@ func isLeftover(name string, links map[string]string) bool {
 	return ok && strings.Trim(digits, "0123456789") == ""
 }
 
-// tokenMap is for nginx, whose maps take plain strings in any case, so that it
-// must be an expression.
+// tokenMap is for nginx, whose maps compare plain strings case-insensitively, so it
+// must be a regular expression.
 func tokenMap(token ChainToken) []byte {
 	return fmt.Appendf(nil, "map $ec_token $ec_token_ok {\n  default 0;\n  \"~^%s$\" 1;\n}\n", regexp.QuoteMeta(string(token)))
 }
 
 var tftpPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`) })
 
-// CheckTFTPName reports whether name can be asked for by TFTP here: 1 to 100
+// CheckTFTPName returns an error unless name is valid for TFTP here: 1 to 100
 // letters, digits and ". _ -", and not the name of the chain script.
 func CheckTFTPName(name string) error {
 	if !tftpPattern().MatchString(name) || name == ChainName {

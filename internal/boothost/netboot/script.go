@@ -15,33 +15,32 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// maxScript bounds the script of a bundle in bytes.
+// maxScript limits the script of a bundle in bytes.
 const maxScript = 64 << 10
 
-// A Script is what the netboot.ipxe of a bundle says: how to boot.
+// A Script is the boot information in a bundle's netboot.ipxe.
 type Script struct {
 	// Params are the kernel's parameters in their order, init= among them.
 	Params []string
 }
 
-// maxParams bounds the kernel's parameters in bytes: Linux takes 2047 on x86_64
-// and aarch64 (COMMAND_LINE_SIZE), of which the name of the kernel and initrd=
-// take some with UEFI.
+// maxParams limits the kernel's parameters in bytes: Linux accepts 2047 on x86_64 and
+// aarch64 (COMMAND_LINE_SIZE); with UEFI, the name of the kernel and initrd= take
+// some of them.
 const maxParams = 2047 - len("kernel  initrd=initrd")
 
-// paramPattern is what a kernel parameter may be. A dollar would be expanded by
-// iPXE, a quote or a backslash taken by its parser, and "||", "&&" and ";" by
-// its shell.
+// paramPattern matches a valid kernel parameter. iPXE would expand a dollar, its
+// parser would interpret a quote or a backslash, and its shell "||", "&&" and ";".
 var paramPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.,:;=/+@%^~*!?()\[\]<>-]*$`) })
 
-// cmdlineVariable stands in NixOS's script for parameters that whoever chains to
-// it may add.
+// cmdlineVariable is NixOS's placeholder for parameters that a chaining script may
+// add.
 const cmdlineVariable = "${cmdline}"
 
-// ParseScript reads the netboot.ipxe of a bundle as NixOS writes it: a kernel
-// line, an initrd line, boot, and comments. Everything else is refused, since it
-// would be lost in the script that is served. The parameter ${cmdline} is left
-// out: what a release boots with is the release's to say.
+// ParseScript parses the netboot.ipxe of a bundle as NixOS writes it: a kernel line,
+// an initrd line, boot, and comments. Everything else is refused, since it would be
+// lost in the served script. The parameter ${cmdline} is dropped: only the release
+// decides on the parameters.
 func ParseScript(data []byte) (Script, error) {
 	var s Script
 	if len(data) > maxScript {
@@ -85,7 +84,7 @@ func ParseScript(data []byte) (Script, error) {
 	return s, nil
 }
 
-// kernelParams reads what stands after "kernel".
+// kernelParams parses the words after "kernel".
 func kernelParams(words []string) ([]string, error) {
 	if len(words) == 0 || words[0] != "kernel" && words[0] != "bzImage" && words[0] != "Image" {
 		return nil, errors.New("want kernel kernel and the parameters")
@@ -118,13 +117,13 @@ func kernelParams(words []string) ([]string, error) {
 		return nil, fmt.Errorf("%d kernel parameters init=, want one: it says which system is booted", inits)
 	}
 	if initrds == 0 {
-		// A kernel that UEFI starts finds its initrd by this alone.
+		// A kernel started by UEFI finds its initrd only by this.
 		params = append(params, "initrd=initrd")
 	}
 	return params, nil
 }
 
-// Init returns what the kernel is to start.
+// Init returns the program that the kernel starts.
 func (s Script) Init() string {
 	for _, p := range s.Params {
 		if init, ok := strings.CutPrefix(p, "init="); ok {
@@ -134,9 +133,9 @@ func (s Script) Init() string {
 	return ""
 }
 
-// Encode returns the script that boots the release tag from the stage name
-// below base. The token in its URLs is iPXE's variable ec-token, which the
-// script that chains to it has set; see [ChainScript].
+// Encode returns the script that boots the release tag from the stage name below
+// base. The token in its URLs is iPXE's variable ec-token, set by the script that
+// chains to it; see [ChainScript].
 func (s Script) Encode(base BaseURL, tag release.Tag, name string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `#!ipxe
@@ -159,10 +158,10 @@ exit 1
 	return b.Bytes()
 }
 
-// ChainScript returns what iPXE reads by TFTP, once it has an address: it sets
-// the token and goes on by HTTP. It tries a few times, while a switch or a boot
-// host comes up, and then hands over to the firmware, which has other things to
-// boot; it never starts over from DHCP.
+// ChainScript returns the script that iPXE reads by TFTP once it has an address: it
+// sets the token and continues by HTTP. It tries a few times, while a switch or a
+// boot host starts, and then returns to the firmware, which has other boot entries;
+// it never restarts from DHCP.
 func ChainScript(base BaseURL, token ChainToken) []byte {
 	return fmt.Appendf(nil, `#!ipxe
 set ec-token %[2]s
@@ -180,12 +179,13 @@ exit 1
 `, base, token)
 }
 
-// A BaseURL is how machines reach the boot host, such as "http://10.0.0.2" or
-// "http://boot.example.org:8080"; it has no path. Only [ParseBaseURL] makes one.
+// A BaseURL is the address of the boot host for machines, such as "http://10.0.0.2"
+// or "http://boot.example.org:8080"; it has no path. Use [ParseBaseURL] to create
+// one.
 type BaseURL string
 
-// hostPattern is what a host's name may be; one of digits and dots alone must be
-// an address.
+// hostPattern matches a valid host name; a name of digits and dots alone must be an
+// address.
 var (
 	hostPattern = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
@@ -193,8 +193,8 @@ var (
 	digitsPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9.]+$`) })
 )
 
-// ParseBaseURL checks that s can be the URL of a boot host: http, since iPXE has
-// no certificates to believe and nothing secret is served, and no path.
+// ParseBaseURL checks that s is a valid URL of a boot host: http, since iPXE has no
+// trusted certificates and nothing secret is served, and without a path.
 func ParseBaseURL(s string) (BaseURL, error) {
 	want := fmt.Errorf("boot host %q: want http://ADDRESS or http://ADDRESS:PORT and nothing more", clip(s))
 	u, err := url.Parse(s)

@@ -20,53 +20,50 @@ import (
 const (
 	stagesName   = "stages"
 	releaseName  = "release"  // in a stage
-	fetchedName  = ".fetched" // a release that is not yet in a stage
+	fetchedName  = ".fetched" // a release not yet in a stage
 	currentName  = "current"
 	previousName = "previous"
 	lockName     = ".lock"
-	// tempPrefix begins the names of what has no name yet, or none any more.
+	// tempPrefix is the name prefix of stages being created or removed.
 	tempPrefix = ".tmp-"
 )
 
-// ErrUnsigned is what a release is refused with that nobody vouches for: there
-// is no way to serve one.
+// ErrUnsigned is the error for an unsigned release: there is no option to serve one.
 var ErrUnsigned = errors.New("an unsigned release is never served to machines; sign it")
 
-// A Stager puts releases into a directory that machines boot from; the
-// package's documentation says how it looks. One process at a time may work on
-// a directory.
+// A Stager puts releases into a directory that machines boot from; see the package
+// documentation for its layout. Only one process at a time may work on a directory.
 type Stager struct {
-	// Dir is made if it does not exist.
+	// Dir is created if it does not exist.
 	Dir string
-	// URL is how machines reach what is served from Dir.
+	// URL is the address at which machines reach Dir.
 	URL BaseURL
-	// Tarball is the pattern of the bundle's name, of [filepath.Match].
+	// Tarball is the pattern of the bundle's name, as in [filepath.Match].
 	Tarball string
-	// Open opens the release tag whose files are in the directory dir, as whoever
-	// runs this host believes releases today. It is asked for each stage that is
-	// looked at. The errors are those of [release.Open].
+	// Open opens the release tag with the files in the directory dir, by the host's
+	// current policy. It is called for each stage that is checked. The errors are
+	// those of [release.Open].
 	Open func(ctx context.Context, dir string, tag release.Tag) (*release.Release, error)
 }
 
-// Staged is what Stage has done.
+// Staged is the result of Stage.
 type Staged struct {
 	Record
 	Name string // of the stage
-	// Fetched says that the bundle was fetched: the stage was not there before.
+	// Fetched means that the bundle was fetched: the stage did not exist before.
 	Fetched bool
-	// Switched says that machines get another release, or the same in another
-	// way, than before.
+	// Switched means that machines now get another release, or the same in another
+	// way.
 	Switched bool
 	// Replaced is the stage that was served before; "" for none.
 	Replaced string
 }
 
-// Stage serves from now on the release that find returns. It is called when no
-// other run can come between what it finds and what is served, so that the one
-// that found the newer release is the one that stays. When Stage fails, what was
-// served before goes on being served. The errors are those of find, of package
-// release, for a bundle that breaks a rule an *[release.UntrustedError], or of
-// the file system.
+// Stage serves the release that find returns. find is called under the lock, so that
+// no other run can come between and the newer release stays. If Stage fails, the
+// previous release continues to be served. The errors are those of find and of
+// package release, an *[release.UntrustedError] for an invalid bundle, or file system
+// errors.
 func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release.Release, error)) (*Staged, error) {
 	if err := os.MkdirAll(s.Dir, 0o750); err != nil {
 		return nil, err
@@ -93,7 +90,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 	if err != nil {
 		return nil, err
 	}
-	// First, so that what a run has left that was killed takes no room.
+	// First, so that leftovers of a killed run take no space.
 	if err := s.clean(); err != nil {
 		return nil, err
 	}
@@ -112,7 +109,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 			return nil, s.alsoAltered(ctx, err)
 		}
 	}
-	// What was fetched of another one, and broke off, is not needed any more.
+	// An incomplete fetch of another release is no longer needed.
 	other := filepath.Join(s.Dir, fetchedName)
 	_ = errors.Join(hostfile.RemoveTree(other), hostfile.RemoveTree(release.PartialDir(other)))
 	staged := &Staged{Record: record, Name: name, Fetched: fetched, Switched: before != name}
@@ -127,8 +124,8 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 	return staged, s.switchTo(name, staged.Replaced)
 }
 
-// alsoAltered adds to err, which keeps another release from being served, that
-// what goes on being served is not what was staged.
+// alsoAltered adds to err, which prevents another release from being served, that the
+// currently served one was altered.
 func (s *Stager) alsoAltered(ctx context.Context, err error) error {
 	var altered *AlteredError
 	if _, checkErr := s.checkLink(ctx, s.Current); errors.As(checkErr, &altered) {
@@ -137,8 +134,8 @@ func (s *Stager) alsoAltered(ctx context.Context, err error) error {
 	return err
 }
 
-// dropPrevious has previous lead nowhere if what it leads to was altered, or is no
-// longer believed: it is only there for machines in the midst of a boot.
+// dropPrevious removes the link previous if its stage was altered or is no longer
+// trusted: it only exists for machines in the middle of a boot.
 func (s *Stager) dropPrevious(ctx context.Context) error {
 	name, err := s.Previous()
 	if err != nil || name == "" {
@@ -153,34 +150,34 @@ func (s *Stager) dropPrevious(ctx context.Context) error {
 	return errors.Join(hostfile.SyncDir(s.Dir), s.clean())
 }
 
-// isRefused reports whether err says that a stage must not be served.
+// isRefused reports whether err means that a stage must not be served.
 func isRefused(err error) bool {
 	var altered *AlteredError
 	var untrusted *release.UntrustedError
 	return errors.As(err, &altered) || errors.As(err, &untrusted)
 }
 
-// stageName returns what a stage is called. It depends on everything that its
-// files depend on, so that whatever has the name has the contents.
+// stageName returns the name of a stage. It depends on everything that determines the
+// files, so the same name means the same contents.
 func stageName(tag release.Tag, sums, asset string, base BaseURL) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d\x00%s\x00%s\x00%s", recordSchema, sums, asset, base)
 	return fmt.Sprintf("%s-%x", tag, h.Sum(nil)[:stageDigits/2])
 }
 
-// stageDigits is how many hexadecimal digits a stage's name ends with.
+// stageDigits is the number of hexadecimal digits at the end of a stage's name.
 const stageDigits = 12
 
-// make makes the stage name, which may exist in a damaged state.
+// make creates the stage name, which may exist in a damaged state.
 func (s *Stager) make(ctx context.Context, r *release.Release, asset, name string) (Record, error) {
 	stages := filepath.Join(s.Dir, stagesName)
 	dir, err := os.MkdirTemp(stages, tempPrefix)
 	if err != nil {
 		return Record{}, err
 	}
-	defer func() { _ = hostfile.RemoveTree(dir) }() // or the next run does, which says so
-	// Whole and checked before a byte of it is unpacked. What a run has fetched
-	// that broke off is taken up again.
+	defer func() { _ = hostfile.RemoveTree(dir) }() // if it fails, the next run removes it or reports that
+	// The bundle is completely checked before any of it is unpacked. An incomplete
+	// fetch of an earlier run is resumed.
 	fetched := filepath.Join(s.Dir, fetchedName)
 	if err := hostfile.RemoveTree(fetched); err != nil {
 		return Record{}, err
@@ -212,7 +209,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	if err := writeFile(filepath.Join(dir, recordName), bytes.NewReader(data)); err != nil {
 		return Record{}, err
 	}
-	// So far nobody but this user could look into it.
+	// So far only this user could read it.
 	if err := os.Chmod(dir, 0o750); err != nil { //nolint:gosec // for the servers, which are in its group
 		return Record{}, err
 	}
@@ -225,7 +222,7 @@ func (s *Stager) make(ctx context.Context, r *release.Release, asset, name strin
 	return record, hostfile.SyncDir(stages)
 }
 
-// checkSystem wants a bundle to start a system that the release has a manifest of:
+// checkSystem requires that a bundle starts a system with a manifest in the release:
 // another one could not be verified once it runs.
 func checkSystem(ctx context.Context, r *release.Release, script Script) error {
 	var systems []string
@@ -243,8 +240,8 @@ func checkSystem(ctx context.Context, r *release.Release, script Script) error {
 	return badBundle("its %s starts %s, which is not the system of any of %s", ScriptName, clip(script.Init()), strings.Join(systems, ", "))
 }
 
-// put gives the directory from its name, in one step. A damaged one of the same
-// name is then at from.
+// put moves the directory from to its name to, in one step. A damaged one of the same
+// name is at from afterwards.
 func put(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.ENOENT) {
@@ -256,9 +253,9 @@ func put(from, to string) error {
 	return nil
 }
 
-// unpackKept unpacks the bundle in file, which must be the asset of r that file is
-// called: otherwise, whatever else is wrong with it, it is an *[AlteredError]. A
-// bundle that breaks a rule is an *[release.UntrustedError]. It returns its script.
+// unpackKept unpacks the bundle file, which must be r's asset of the same name; any
+// deviation from the asset is an *[AlteredError], whatever else is wrong. A bundle
+// that breaks a rule is an *[release.UntrustedError]. It returns the script.
 func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string, take func(name string, in io.Reader) error) (Script, error) {
 	asset := filepath.Base(file)
 	want, ok := r.Sums().Digest(asset)
@@ -289,7 +286,7 @@ func (s *Stager) unpackKept(ctx context.Context, r *release.Release, file string
 	return script, nil
 }
 
-// blame says of which release a bundle is that breaks a rule.
+// blame adds the release to the error about an invalid bundle.
 func (s *Stager) blame(r *release.Release, asset string, err error) error {
 	var bad errBundle
 	if !errors.As(err, &bad) {
@@ -300,13 +297,13 @@ func (s *Stager) blame(r *release.Release, asset string, err error) error {
 	return u
 }
 
-// ReasonMalformedNetboot means: a netboot bundle has other members, or another
-// script, than it may have.
+// ReasonMalformedNetboot means: a netboot bundle has unexpected members or an invalid
+// script.
 const ReasonMalformedNetboot release.Reason = "malformed-netboot"
 
-// switchTo has current lead to the stage name; what it led to is before. Once it
-// does, nothing is an error any more: what cannot be removed is in the way of the
-// next run, which says so.
+// switchTo points current to the stage name; before is its old target. After that,
+// nothing is an error any more: if something can't be removed, the next run reports
+// it.
 func (s *Stager) switchTo(name, before string) error {
 	if before != "" {
 		if err := s.link(previousName, before); err != nil {
@@ -320,11 +317,11 @@ func (s *Stager) switchTo(name, before string) error {
 	return nil
 }
 
-// link has the link called link lead to the stage name, in one step, and brings
-// that to the disk.
+// link points the link called link to the stage name, in one step, and syncs it to
+// disk.
 func (s *Stager) link(link, name string) error {
 	temp := filepath.Join(s.Dir, tempPrefix+link)
-	// What a killed run has left is cleaned away before; so nothing is there.
+	// Leftovers of killed runs were removed before, so the name is free.
 	if err := os.Symlink(filepath.Join(stagesName, name), temp); err != nil {
 		return err
 	}
@@ -334,10 +331,10 @@ func (s *Stager) link(link, name string) error {
 	return hostfile.SyncDir(s.Dir)
 }
 
-// Current returns the name of the stage that is served; "" for none.
+// Current returns the name of the served stage; "" for none.
 func (s *Stager) Current() (string, error) { return s.follow(currentName) }
 
-// Previous returns the name of the stage that was served before; "" for none.
+// Previous returns the name of the stage served before; "" for none.
 func (s *Stager) Previous() (string, error) { return s.follow(previousName) }
 
 func (s *Stager) follow(link string) (string, error) {
@@ -360,8 +357,7 @@ func (s *Stager) follow(link string) (string, error) {
 	return name, nil
 }
 
-// isStageName reports whether name can be that of a stage: a tag, a dash, and
-// digits.
+// isStageName reports whether name is valid for a stage: a tag, a dash, and digits.
 func isStageName(name string) bool {
 	at := len(name) - stageDigits - 1
 	if at < 0 || name[at] != '-' || strings.Trim(name[at+1:], "0123456789abcdef") != "" {
@@ -371,9 +367,8 @@ func isStageName(name string) bool {
 	return err == nil
 }
 
-// clean removes the stages that neither link leads to, and what was in the making.
-// What has another name is somebody's, and left: the directory may not be one that
-// a Stager has made.
+// clean removes incomplete stages, and those to which neither link leads. Other names
+// are kept: the directory may not have been created by a Stager.
 func (s *Stager) clean() error {
 	keep := make(map[string]bool)
 	for _, link := range []string{currentName, previousName} {
@@ -394,7 +389,7 @@ func (s *Stager) clean() error {
 		}
 		gone := filepath.Join(stages, e.Name())
 		if isStageName(e.Name()) {
-			// In one step: nobody finds a half of it.
+			// In one step: nobody sees half of it.
 			grave := filepath.Join(stages, tempPrefix+e.Name())
 			if err := errors.Join(hostfile.RemoveTree(grave), os.Rename(gone, grave)); err != nil {
 				return err
@@ -413,8 +408,9 @@ func (s *Stager) clean() error {
 	return nil
 }
 
-// checkOwner wants dir to be this user's. What root puts into the directory of the
-// servers' user, they could not read, and the next run of theirs not remove.
+// checkOwner requires that dir belongs to this user. If root wrote to a directory of
+// the servers' user, they could not read the files, and their next run could not
+// remove them.
 func checkOwner(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
@@ -426,15 +422,15 @@ func checkOwner(dir string) error {
 	return nil
 }
 
-// lock keeps other processes out of the directory; the lock goes with the
-// process.
+// lock excludes other processes from the directory; the lock ends with the process.
 func (s *Stager) lock() (unlock func(), err error) {
 	name := filepath.Join(s.Dir, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	// Of root, who rolls back, it would keep the directory's own user out.
+	// After a rollback by root, a lock file owned by root would keep out the
+	// directory's own user.
 	var st unix.Stat_t
 	if err := unix.Stat(s.Dir, &st); err == nil && int(st.Uid) != os.Geteuid() {
 		_ = f.Chown(int(st.Uid), int(st.Gid))

@@ -13,10 +13,10 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// Rollback has machines be led to the stage before, which is then the current one;
-// the one that was is then the one before. It is one step, and is taken only if
-// the stage before is whole and its release believed. What stages by a timer
-// serves the newer one again at its next run, unless it is told otherwise.
+// Rollback serves the previous stage, in one step, and makes the current one the
+// previous. It does so only if the previous stage is intact and its release still
+// trusted. A timer that stages releases serves the newer one again at its next run,
+// unless it is reconfigured.
 func (s *Stager) Rollback(ctx context.Context) (*Staged, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -50,15 +50,15 @@ func (s *Stager) Rollback(ctx context.Context) (*Staged, error) {
 	return &Staged{Record: record, Name: name, Switched: true, Replaced: before}, hostfile.SyncDir(s.Dir)
 }
 
-// Clear has nothing be served any more, and removes every stage. It returns the
-// stage that was served; "" for none.
+// Clear stops serving and removes every stage. It returns the stage that was served;
+// "" for none.
 func (s *Stager) Clear() (was string, err error) {
 	unlock, err := s.lock()
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	// Links that lead elsewhere go as well.
+	// Links that lead elsewhere are removed as well.
 	was, _ = s.Current()
 	for _, link := range []string{currentName, previousName} {
 		path := filepath.Join(s.Dir, link)

@@ -13,7 +13,7 @@ import (
 
 const chunk = 256 << 10
 
-// pairSum is what reading two files side by side gives.
+// pairSum is the result of reading two files side by side.
 type pairSum struct {
 	digestA, digestB release.Digest
 	bytes            Bytes
@@ -21,7 +21,7 @@ type pairSum struct {
 
 func (p pairSum) equal() bool { return p.bytes.Count == 0 }
 
-// readPair reads both to their ends. An error is that of the side it names.
+// readPair reads both to their ends. side names the side of an error.
 func readPair(ctx context.Context, a, b io.Reader) (p pairSum, side string, err error) {
 	sums := [2]hash.Hash{sha256.New(), sha256.New()}
 	p.bytes.First = -1
@@ -58,9 +58,9 @@ func fill(r io.Reader, buf []byte) (int, error) {
 	return n, err
 }
 
-// diff takes the next bytes of both sides.
+// diff compares the next bytes of both sides.
 func (d *Bytes) diff(a, b []byte) {
-	at := d.SizeA // both are read as far until one of them ends
+	at := d.SizeA // up to here, both sides have the same length
 	if d.SizeB > at {
 		at = d.SizeB
 	}

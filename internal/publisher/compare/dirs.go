@@ -17,29 +17,29 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// Options say how to compare. The zero value is fit.
+// Options configures a comparison. The zero value is ready for use.
 type Options struct {
-	// TempDir is where images within images are put; "" is that of os.TempDir.
+	// TempDir is the directory for nested images; "" means os.TempDir.
 	TempDir string
-	// Releases has both directories be whole releases: what either lacks for that is
+	// Releases requires both directories to be complete releases: anything missing is
 	// a failure.
 	Releases bool
-	// Limits bound what is read of one image; zero ones are image's own.
+	// Limits limits what is read of one image; zero values mean image's own limits.
 	Limits image.Limits
 }
 
-// maxNames bounds the names of the files in a directory, in bytes of memory: some
+// maxNames limits the memory for the file names in a directory, in bytes: some
 // 100,000 files.
 const maxNames = 16 << 20
 
-// ErrSame says that what was to be compared is one and the same.
+// ErrSame means that both sides are the same file or directory.
 var ErrSame = errors.New("both are the same; name two builds")
 
-// Dirs compares the files of two directories and of those in them, by their
-// names, and which directories there are. Only a and b themselves may be links that
-// are followed: a link in them is compared as a link. What SHA256SUMS.txt or release.json list and neither side
-// has is a failure. The error is of a directory that cannot be listed, [ErrSame],
-// or of ctx; what else goes wrong is in the Result.
+// Dirs compares the files in two directory trees by their names, and the directories
+// themselves. A link is followed only if it is a or b itself; other links are
+// compared as links. A file listed in SHA256SUMS.txt or release.json that neither
+// side has is a failure. It returns an error if a directory can't be listed,
+// [ErrSame], or ctx's error; other problems are in the Result.
 func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	if err := checkDistinct(a, b); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 		kind, _ := release.KindOf(name)
 		switch {
 		case (!inA || !inB) && strings.HasSuffix(name, "/") && i+1 < len(names) && strings.HasPrefix(names[i+1], name):
-			// What is in it says that it is there.
+			// Its contents are compared, which shows that it exists.
 		case kind == release.KindBundle:
 			r.note("%s is not compared: each signing gives another signature", name)
 		case !inB:
@@ -87,8 +87,8 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	return r, nil
 }
 
-// checkDistinct wants a and b to be two files or directories, be it by other
-// names.
+// checkDistinct returns an error if a and b are the same file or directory, even
+// under different names.
 func checkDistinct(a, b string) error {
 	infoA, err := os.Stat(a)
 	if err != nil {
@@ -105,7 +105,7 @@ func checkDistinct(a, b string) error {
 }
 
 // Files compares two files, such as two manifests or two images, whatever their
-// names; links that are named are followed.
+// names; links are followed.
 func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	if err := checkDistinct(a, b); err != nil {
 		return nil, err
@@ -121,13 +121,13 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	return r, nil
 }
 
-// list returns the names of the files in and below dir, and those of the
-// directories with a '/' behind them, sorted.
+// list returns the sorted names of the files below dir, and those of the directories
+// with a trailing '/'.
 func list(dir string) ([]string, error) {
 	var names []string
 	held := 0
 	hold := func(list *[]string, name string) error {
-		const cost = 64 // of a string in a slice that grows, and in the one that is sorted
+		const cost = 64 // memory for a string in a growing slice, and in the sorted one
 		if held += len(name) + cost; held > maxNames {
 			return fmt.Errorf("the names of the files in %q take more than %d bytes", dir, maxNames)
 		}
@@ -137,8 +137,8 @@ func list(dir string) ([]string, error) {
 	for todo := []string{""}; len(todo) > 0; {
 		in := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		// A link to dir is followed. To resolve it by its text would leave what is
-		// seen through /proc/PID/root.
+		// A link to dir is followed by the kernel: resolving its text would leave the
+		// tree seen through /proc/PID/root.
 		d, err := os.Open(filepath.Join(dir, in))
 		if err != nil {
 			return nil, err
@@ -168,13 +168,13 @@ func list(dir string) ([]string, error) {
 	return names, nil
 }
 
-// comparison is the state of one.
+// comparison is the state of one comparison.
 type comparison struct {
 	r    *Result
 	opts Options
 	sums map[string]pairSum // by the name of the file
 
-	permissions      int // files whose permissions differ in what no build sets
+	permissions      int // files that differ only in permissions that no build sets
 	firstPermissions string
 }
 
@@ -219,7 +219,7 @@ func (c *comparison) files(ctx context.Context, name, a, b string, open func(str
 	return ctx.Err()
 }
 
-// contents says what differs in a pair, by what it is.
+// contents describes the differences of a pair, according to its kind.
 func (c *comparison) contents(ctx context.Context, p pair) {
 	kind, configuration := release.KindOf(p.name)
 	switch kind {
@@ -238,20 +238,20 @@ func (c *comparison) contents(ctx context.Context, p pair) {
 	}
 }
 
-// pair is a file of both sides, open, whose bytes differ.
+// pair is an open file of both sides whose bytes differ.
 type pair struct {
 	name string
 	a, b *os.File
 	sum  pairSum
 }
 
-// contents is the difference that the bytes themselves are.
+// contents returns the difference for the bytes themselves.
 func (p pair) contents() Difference {
 	b := p.sum.bytes
 	return Difference{Kind: Contents, Bytes: &b, A: "sha256 " + p.sum.digestA.String(), B: "sha256 " + p.sum.digestB.String()}
 }
 
-// read returns both files whole, at most limit bytes of each.
+// read returns both files completely, at most limit bytes of each.
 func (p pair) read(limit int64) (a, b []byte, err error) {
 	one := func(f *os.File) ([]byte, error) {
 		data, err := io.ReadAll(io.NewSectionReader(f, 0, limit+1))

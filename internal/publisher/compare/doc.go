@@ -1,19 +1,18 @@
-// Package compare says whether two builds of one source are the same, byte for
-// byte, and if not, what differs: which store path, which file, which bytes.
+// Package compare compares two builds of one source byte for byte and reports what
+// differs: which store path, which file, which bytes.
 //
-// What is compared are two directories of files, such as two releases that
-// nobody has signed yet, or two files. [Dirs] takes the files by their names.
-// Those whose bytes are equal are done with; of those that are not, manifests
-// are compared path by path, listings file by file, derivations by what of
-// them differs by itself, and images member by member. Bytes are compared
-// where both sides have them, which is in the images: a manifest and a listing
-// know hashes alone. A symbolic link is compared with a link, by what it holds.
+// It compares either two directories of files, such as two unsigned releases, or two
+// files. [Dirs] pairs files by their names. Files with equal bytes need no further
+// comparison. Otherwise, manifests are compared path by path, listings file by file,
+// derivations by their own differences, and images member by member. Bytes are only
+// compared where both sides have them, which is in images: a manifest and a listing
+// contain hashes only. A symbolic link is compared by its target.
 //
-// Neither side is believed. Both are bytes that anybody may have written; what
-// cannot be read is a [Failure], which is no equality.
+// Neither side is trusted: both may have been written by anybody. What can't be read
+// is a [Failure], never an equality.
 //
-// Two things differ between any two builds and are no difference: the
-// signature, which is another with each signing, and the times in release.json,
-// unless both were built with the same SOURCE_DATE_EPOCH. Who may read and write a
-// file depends on the umask. They are [Result]'s Notes.
+// Two things differ between any two builds and do not count as differences: the
+// signature, and the times in release.json unless both builds used the same
+// SOURCE_DATE_EPOCH. Read and write permissions depend on the umask. These are in
+// [Result]'s Notes.
 package compare

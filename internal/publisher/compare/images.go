@@ -17,21 +17,21 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// maxDetailed is of how many members of one image the bytes are compared: each
-// is put into a temporary file.
+// maxDetailed limits the members of one image whose bytes are compared: each is
+// written to a temporary file.
 const maxDetailed = 50
 
-// maxInventory bounds what is kept of the members of one image, in bytes of memory.
-// An image of a system with 100,000 files takes some 40 MB.
+// maxInventory limits the memory for the members of one image, in bytes. An image of
+// a system with 100,000 files takes some 40 MB.
 const maxInventory = 128 << 20
 
-// member is what is kept of one member of an image.
+// member is the recorded data of one member of an image.
 type member struct {
 	image.Member
 	sha [sha256.Size]byte
 }
 
-// key tells members apart; no name holds a NUL.
+// key identifies a member; no name contains a NUL.
 func key(m image.Member) string { return strings.Join(append(slices.Clone(m.Inside), m.Path), "\x00") }
 
 // images compares two images member by member.
@@ -78,7 +78,7 @@ func (c *comparison) inventory(ctx context.Context, f *os.File, name string) (im
 	all := make(map[string]member)
 	held := 0
 	format, err := c.walk(ctx, f, name, func(m image.Member) (io.WriteCloser, error) {
-		const cost = 320 // of a member in a map
+		const cost = 320 // memory for a member in a map
 		k := key(m)
 		if held += cost + 2*len(k) + len(m.Target); held > maxInventory {
 			return nil, fmt.Errorf("%w: what is said of its members takes more than %d bytes", image.ErrTooLarge, maxInventory)
@@ -104,7 +104,7 @@ type hashing struct {
 
 func (h *hashing) Close() error { h.done(h.Hash); return nil }
 
-// compareMembers returns what differs, in the order of the names.
+// compareMembers returns the differences, in the order of names.
 func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
 	keys := slices.Sorted(maps.Keys(a))
 	for k := range b {
@@ -140,7 +140,7 @@ func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
 		}
 		out = append(out, d)
 	}
-	// An image that holds a member which differs differs for that.
+	// A nested image that contains a differing member differs for that reason.
 	within := make(map[string]bool)
 	for _, d := range out {
 		for i := range d.Inside {
@@ -165,11 +165,11 @@ func (m member) metadata() string {
 	return s
 }
 
-// detail says of the members that differ which bytes do: those of A are put
-// into temporary files, and those of B compared with them.
+// detail finds the differing bytes of members: those of A are written to temporary
+// files, and those of B compared with them.
 func (c *comparison) detail(ctx context.Context, p pair, differing []*Difference) {
 	wanted := make(map[string]*Difference)
-	for _, follows := range []bool{false, true} { // what explains comes first
+	for _, follows := range []bool{false, true} { // explaining differences come first
 		for _, d := range differing {
 			if d.Kind == Contents && d.Follows == follows && len(wanted) < maxDetailed {
 				wanted[strings.Join(append(slices.Clone(d.Inside), d.File), "\x00")] = d
@@ -226,10 +226,10 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// differ compares what is written to it with a file.
+// differ compares the bytes written to it with a file.
 type differ struct {
 	a     io.ReaderAt
-	left  int64 // bytes of a that are still to be compared
+	left  int64 // bytes of a not yet compared
 	buf   []byte
 	bytes Bytes
 	done  func(Bytes)
@@ -261,9 +261,9 @@ func (d *differ) Close() error {
 	return nil
 }
 
-// named gives the members of images that lie in store paths the form that the
-// rest has, gives the files that listings found to differ the bytes that an
-// image showed, and marks what follows from a store path that differs.
+// named rewrites the paths of image members in store paths to the usual form, adds
+// the bytes that an image showed to files that listings found to differ, and marks
+// the consequences of a differing store path.
 func (c *comparison) named() {
 	files := make(map[string]*Bytes)
 	differing := make(map[closure.StorePath]bool)
@@ -298,6 +298,6 @@ func (c *comparison) named() {
 	}
 }
 
-// registration is the file beside the store paths of an image that has Nix know
-// them, by their hashes among others.
+// registration is the file beside an image's store paths from which Nix registers
+// them, with their hashes.
 const registration = "nix-path-registration"

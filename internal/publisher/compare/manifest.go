@@ -37,7 +37,7 @@ func (c *comparison) manifests(p pair) {
 	f.field("", "toplevel.outPath", string(a.Toplevel.OutPath), string(b.Toplevel.OutPath))
 	inA, inB := a.Closure(), b.Closure()
 	defer func() {
-		if f.n == 0 { // what is not looked at above
+		if f.n == 0 { // what is not compared above
 			f.add(p.contents())
 		}
 	}()
@@ -99,7 +99,7 @@ func unreproducible(m *closure.Manifest) string {
 	return joined(parts)
 }
 
-// listings compares two listings, both of which are read once.
+// listings compares two listings and reads each once.
 func (c *comparison) listings(ctx context.Context, p pair, configuration string) {
 	f := c.r.in(p.name)
 	every := func(closure.StorePath) bool { return true }
@@ -135,7 +135,7 @@ func (c *comparison) listings(ctx context.Context, p pair, configuration string)
 		c.r.fail(p.name, "B", errB)
 	}
 	if f.n == before {
-		// They say the same in other bytes, or cannot be read.
+		// They have the same contents in other bytes, or can't be read.
 		f.add(p.contents())
 	}
 }
@@ -159,7 +159,7 @@ func fileDifference(path closure.StorePath, change closure.FileChange) Differenc
 	return d
 }
 
-// describe says what a file of a store path is.
+// describe describes a file of a store path.
 func describe(e nar.Entry) string {
 	switch e.Type {
 	case nar.Regular:
@@ -176,10 +176,10 @@ func describe(e nar.Entry) string {
 	return "neither file, link nor directory"
 }
 
-// clip keeps a value that people are shown to a length.
+// clip shortens a value for people.
 func clip(s string) string { return excerpt.Of(s, 400) }
 
-// derivations says which of two graphs of derivations differ by themselves.
+// derivations finds the derivations that differ by themselves in two graphs.
 func (c *comparison) derivations(p pair, configuration string) {
 	f := c.r.in(p.name)
 	contents := p.contents()
@@ -198,7 +198,7 @@ func (c *comparison) derivations(p pair, configuration string) {
 	}
 }
 
-// graph is one side's derivations, from the toplevel that its manifest names.
+// graph is one side's derivations, from the toplevel in its manifest.
 type graph struct {
 	graph nixstore.Graph
 	root  closure.StorePath

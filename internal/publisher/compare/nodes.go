@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// nodes compares what both sides have by one name: links by what they hold, never by
-// what they lead to, files by their bytes, files and directories by their modes.
+// nodes compares the nodes of one name on both sides: links by their target, without
+// following them, files by their bytes, files and directories by their modes.
 func (c *comparison) nodes(ctx context.Context, name, a, b string) error {
 	infoA, err := os.Lstat(a)
 	if err != nil {
@@ -66,8 +66,8 @@ func describeNode(name string, info fs.FileInfo) string {
 	return "link to " + clip(target)
 }
 
-// modes compares the bits of two modes that a build sets. Who may read and write is
-// up to the umask of whoever made the files, or to Nix, and is a note.
+// modes compares the mode bits that a build sets. Read and write permissions depend
+// on the umask or on Nix, and are only noted.
 func (c *comparison) modes(name string, a, b fs.FileInfo) {
 	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 	set := special
@@ -85,7 +85,7 @@ func (c *comparison) modes(name string, a, b fs.FileInfo) {
 	}
 }
 
-// octal returns m as chmod(1) has it.
+// octal returns m in the form of chmod(1).
 func octal(m fs.FileMode) string {
 	bits := uint32(m.Perm())
 	for flag, bit := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
@@ -96,7 +96,7 @@ func octal(m fs.FileMode) string {
 	return fmt.Sprintf("%04o", bits)
 }
 
-// notePermissions says of how many files the permissions differ that no build sets.
+// notePermissions notes how many files differ in permissions that no build sets.
 func (c *comparison) notePermissions() {
 	if c.permissions > 0 {
 		c.r.note("files and directories with other permissions to read or write, which depend on the umask: %d, the first %s", c.permissions, c.firstPermissions)

@@ -9,9 +9,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// checkRelease wants dir to be a whole release but for its signature: checksums,
-// release.json, and a manifest of each configuration that that lists. Two halves may
-// well be equal. That the checksums are those of the files is checked elsewhere.
+// checkRelease requires dir to be a complete release except for its signature:
+// checksums, release.json, and a manifest of each listed configuration. Otherwise two
+// incomplete releases could be equal. Another function compares the checksums with
+// the files.
 func (c *comparison) checkRelease(side, dir string) {
 	const want = "want a release as hack/build-release makes it"
 	raw, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.SumsName), release.MaxSumsSize)

@@ -6,19 +6,19 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Verdict is what a comparison ended with, in a stable word.
+// Verdict is the result of a comparison, a stable word.
 type Verdict string
 
 // The verdicts.
 const (
 	Equal     Verdict = "equal"
 	Different Verdict = "different"
-	// Inconclusive: nothing differs that could be compared, and something could
-	// not be, or there was nothing.
+	// Inconclusive: nothing compared differs, but something could not be compared, or
+	// there was nothing to compare.
 	Inconclusive Verdict = "inconclusive"
 )
 
-// Kind says in what two builds differ; it is a stable word.
+// Kind is the kind of a difference, a stable word.
 type Kind string
 
 // The kinds of differences.
@@ -32,42 +32,42 @@ const (
 	Target     Kind = "target"     // a symlink leads elsewhere
 	// Metadata: another mode of a file, or another mode, owner or time in an image.
 	Metadata Kind = "metadata"
-	// Field: what a manifest or release.json says.
+	// Field: a field of a manifest or release.json.
 	Field Kind = "field"
 	// Derivation: two derivations that differ by themselves.
 	Derivation Kind = "derivation"
 	// Checksum: a line of SHA256SUMS.txt.
 	Checksum Kind = "checksum"
-	// FalseChecksum: SHA256SUMS.txt of one side is not about that side's file.
+	// FalseChecksum: one side's SHA256SUMS.txt does not match that side's file.
 	FalseChecksum Kind = "false-checksum"
 )
 
-// Difference is one thing in which A and B differ. Strings hold raw bytes.
+// Difference is one difference between A and B. Strings contain raw bytes.
 type Difference struct {
-	Asset string // the file of A and B that it is in
+	Asset string // the file of A and B that has the difference
 	Kind  Kind
-	// Path is the store path that it is about, if any.
+	// Path is the store path concerned, if any.
 	Path closure.StorePath
-	// Inside are the images within the file that lead to File.
+	// Inside are the nested images that contain File.
 	Inside []string
 	// File is the file in the store path, or the member of the image.
 	File    string
 	HasFile bool // File may be "", which is the root of a store path
-	// Field is which of the things that are said of it.
+	// Field is the field that differs.
 	Field string
-	// A and B are what it is there, for people.
+	// A and B are the two values, for people.
 	A, B string
-	// Bytes says which bytes differ; nil where they could not be compared.
+	// Bytes are the bytes that differ; nil if they could not be compared.
 	Bytes *Bytes
-	// Follows says that it is there because of another difference: a checksum of
-	// a file that differs, an image around a member that does.
+	// Follows means that it is a consequence of another difference: the checksum of a
+	// differing file, an image around a differing member.
 	Follows bool
 }
 
-// Bytes says where two files differ.
+// Bytes describes where two files differ.
 type Bytes struct {
-	First        int64 // offset of the first byte that differs, from 0
-	Count        int64 // how many differ, those that only one has included
+	First        int64 // offset of the first differing byte, from 0
+	Count        int64 // how many differ, including those that only one has
 	SizeA, SizeB int64
 }
 
@@ -79,15 +79,15 @@ type Failure struct {
 }
 
 const (
-	// maxListed bounds the differences of one file that are listed.
+	// maxListed limits the listed differences of one file.
 	maxListed = 1000
-	// maxListedBytes bounds what all listed differences say, in bytes.
+	// maxListedBytes limits the text of all listed differences, in bytes.
 	maxListedBytes = 8 << 20
-	// maxSaidBytes bounds what all failures say, and what all notes do, in bytes.
+	// maxSaidBytes limits the text of all failures, and that of all notes, in bytes.
 	maxSaidBytes = 1 << 20
 )
 
-// Result is what a comparison found.
+// Result is the result of a comparison.
 type Result struct {
 	A, B string
 	// Compared are the files that both sides have, in the order of their names.
@@ -95,20 +95,20 @@ type Result struct {
 	// Members is how many members of images were compared.
 	Members     int
 	Differences []Difference
-	// More is how many differences there are beyond those that are listed.
+	// More counts differences beyond those listed.
 	More     int
 	Failures []Failure
-	// MoreFailures is how many there are beyond those that are listed.
+	// MoreFailures counts failures beyond those listed.
 	MoreFailures int
-	// Notes are what differs and is no difference.
+	// Notes are variations that do not count as differences.
 	Notes []string
-	// MoreNotes is how many there are beyond those that are listed.
+	// MoreNotes counts notes beyond those listed.
 	MoreNotes int
 
 	listed, failed, noted int // bytes of Differences, Failures and Notes
 }
 
-// Verdict returns what r amounts to. Nothing compared is nothing equal.
+// Verdict returns the verdict of r. If nothing was compared, it is not Equal.
 func (r *Result) Verdict() Verdict {
 	switch {
 	case len(r.Differences) > 0 || r.More > 0:
@@ -119,8 +119,8 @@ func (r *Result) Verdict() Verdict {
 	return Equal
 }
 
-// Primary returns how many differences follow from no other, those beyond the
-// listed ones included.
+// Primary returns how many differences are not a consequence of another, including
+// those not listed.
 func (r *Result) Primary() int {
 	n := r.More
 	for _, d := range r.Differences {

@@ -49,8 +49,8 @@ func (c *comparison) checksums(p pair) {
 	}
 }
 
-// checkSums holds each side's SHA256SUMS.txt to that side's files, and marks
-// the checksums that differ because their files do.
+// checkSums compares each side's SHA256SUMS.txt with that side's files, and marks the
+// checksums that differ only because their files do.
 func (c *comparison) checkSums(dirA, dirB string) {
 	for _, side := range []struct {
 		name, dir string
@@ -61,7 +61,7 @@ func (c *comparison) checkSums(dirA, dirB string) {
 	} {
 		data, err := hostfile.ReadSmallNoFollow(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
 		if err != nil {
-			continue // there is none, or the comparison of it has failed
+			continue // there is none, or its comparison has failed
 		}
 		sums, err := release.ParseSums(data)
 		if err != nil {
@@ -99,8 +99,8 @@ func (c *comparison) checkSums(dirA, dirB string) {
 	c.r.Differences = kept
 }
 
-// checkListed finds the files that a side's SHA256SUMS.txt or release.json says
-// there are, and that neither has: they are the same nowhere. names are sorted.
+// checkListed finds files that a side's SHA256SUMS.txt or release.json lists and that
+// neither side has: nothing shows that they are equal. names are sorted.
 func (c *comparison) checkListed(names []string, dirs ...string) {
 	missing := make(map[string]string)
 	for _, dir := range dirs {

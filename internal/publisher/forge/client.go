@@ -18,18 +18,18 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Timeouts bound every wait of a [Client].
+// Timeouts limits every wait of a [Client].
 type Timeouts struct {
 	Connect time.Duration // for a connection, and again for its TLS handshake
-	// Answer is for the first byte of an answer once the request is sent: a forge
-	// copies a large asset to where it keeps it before it answers.
+	// Answer limits the wait for the first byte of an answer after the request is
+	// sent: a forge copies a large asset to its storage before it answers.
 	Answer time.Duration
-	// Tries is how often a request is sent in all where failing may pass.
+	// Tries is how often a request is sent in all if its failure may be temporary.
 	Tries uint
 	// Pause is the wait before the second try; it doubles, up to MaxPause.
 	Pause, MaxPause time.Duration
-	// Least is the time that any request may take, and MinRate how many bytes
-	// give it another second.
+	// Least is the time that any request may take, and MinRate how many bytes add
+	// another second.
 	Least   time.Duration
 	MinRate int64
 }
@@ -42,9 +42,9 @@ func DefaultTimeouts() Timeouts {
 	}
 }
 
-// expectFrom is from how many bytes on a server is asked before the body is sent:
-// one that refuses it closes the connection, and its answer, such as 413, would be
-// lost with what is still being sent.
+// expectFrom is the body size in bytes from which the server is asked for permission
+// first (Expect: 100-continue): a server that refuses the body closes the connection,
+// and its answer, such as 413, would be lost.
 const expectFrom = 1 << 20
 
 const (
@@ -53,7 +53,7 @@ const (
 	maxPages  = 200
 )
 
-// Client speaks to one repository on a forge. It is for one goroutine.
+// Client accesses one repository on a forge. It must not be used concurrently.
 type Client struct {
 	repo     *url.URL // for people
 	api      *url.URL // of the repository
@@ -61,24 +61,24 @@ type Client struct {
 	timeouts Timeouts
 	http     *http.Client
 	progress *Progress
-	// expectNothing: the server does not know Expect.
+	// expectNothing means that the server does not support Expect.
 	expectNothing bool
-	header        http.Header // of the last answer that was no refusal
+	header        http.Header // of the last successful answer
 }
 
 // Option changes how a Client works.
 type Option func(*Client)
 
-// WithProgress has p say how far an upload is.
+// WithProgress reports the progress of uploads to p.
 func WithProgress(p *Progress) Option { return func(c *Client) { c.progress = p } }
 
-// New returns a client of the repository at https://HOST/OWNER/REPO; plain http
-// is for this machine only. The token may be empty for reading what is public.
+// New returns a client for the repository at https://HOST/OWNER/REPO; plain http is
+// accepted for this machine only. The token may be empty for reading public data.
 func New(repo, token string, opts ...Option) (*Client, error) {
 	const want = "want https://HOST/OWNER/REPO"
 	u, err := url.Parse(strings.TrimSuffix(repo, "/"))
 	if err != nil {
-		return nil, fmt.Errorf("forge: not a URL; %s", want) // not quoted: it may hold a password
+		return nil, fmt.Errorf("forge: not a URL; %s", want) // not quoted: it may contain a password
 	}
 	dir := strings.Split(u.EscapedPath(), "/")
 	switch {
@@ -98,7 +98,7 @@ func New(repo, token string, opts ...Option) (*Client, error) {
 	c := &Client{repo: u, api: &api, token: token, timeouts: DefaultTimeouts()}
 	c.http = &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10},
-		// A token is for the host that it was given for.
+		// The token must not be sent to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	for _, opt := range opts {
@@ -119,7 +119,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// body is what a request sends: it is made again for each try.
+// body is the body of a request; it is created again for each try.
 type body struct {
 	kind string // media type
 	size int64
@@ -134,12 +134,12 @@ func jsonBody(v any) (*body, error) {
 	return &body{"application/json", int64(len(data)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}, nil
 }
 
-// StatusError is an answer that says no.
+// StatusError is an answer with an error status.
 type StatusError struct {
-	What   string // what was asked for
+	What   string // the request
 	Repo   string
 	Status int
-	// Message is what the forge said, Hint what to do.
+	// Message is the forge's message, Hint the remedy.
 	Message, Hint string
 }
 
@@ -154,13 +154,13 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// isStatus reports whether err is an answer of that status.
+// isStatus reports whether err is an answer with that status.
 func isStatus(err error, status int) bool {
 	var e *StatusError
 	return errors.As(err, &e) && e.Status == status
 }
 
-// hints say what to do about a status.
+// hints are the remedies for statuses.
 var hints = map[int]string{
 	http.StatusUnauthorized:          "the token is missing, expired or of another forge",
 	http.StatusForbidden:             "the token may not do this: it needs the scope write:repository, and its owner to be a writer of the repository",
@@ -170,19 +170,19 @@ var hints = map[int]string{
 	http.StatusUnprocessableEntity:   "is the tag protected, or the repository empty?",
 }
 
-// request is one question to the forge.
+// request is one request to the forge.
 type request struct {
 	what   string // for an error: "create the release boot-v1"
 	method string
 	path   string // below the repository's API
 	query  url.Values
 	body   *body // nil for none
-	answer any   // where the JSON of the answer is decoded to; nil for nowhere
-	// before runs before each try after the first, which may have been carried out.
+	answer any   // the JSON answer is decoded into it; nil to ignore the answer
+	// before runs before each repeated try; the failed try may have taken effect.
 	before func(context.Context) error
 }
 
-// send asks r, several times where failing may pass.
+// send sends r, and repeats it if the failure may be temporary.
 func (c *Client) send(ctx context.Context, r request) error {
 	first := true
 	wait := backoff.NewExponentialBackOff()
@@ -206,7 +206,7 @@ func (c *Client) send(ctx context.Context, r request) error {
 	return err
 }
 
-// once asks r one time. An error that asking again does not change is permanent.
+// once sends r one time. An error that a retry can't change is permanent.
 func (c *Client) once(ctx context.Context, r request) error {
 	size := int64(0)
 	if r.body != nil {
@@ -234,7 +234,7 @@ func (c *Client) once(ctx context.Context, r request) error {
 	return c.read(ctx, r, resp)
 }
 
-// newRequest returns the HTTP request of r.
+// newRequest returns the HTTP request for r.
 func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
 	u := *c.api
 	u.Path += r.path
@@ -287,8 +287,8 @@ func (c *Client) read(ctx context.Context, r request, resp *http.Response) error
 
 var errTrickle = errors.New("it is too slow")
 
-// refusal is the error for an answer that is no success, permanent where asking
-// again does not help.
+// refusal returns the error for an unsuccessful answer, permanent if a retry can't
+// help.
 func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 	e := &StatusError{What: what, Repo: c.String(), Status: resp.StatusCode, Hint: hints[resp.StatusCode]}
 	var said struct {
@@ -308,7 +308,7 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 		e.Hint = "the repository has moved; name the URL that it is at now"
 		return backoff.Permanent(e)
 	case resp.StatusCode == http.StatusExpectationFailed:
-		return e // and is asked again without it
+		return e // retried without Expect
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
 		if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && s >= 0 {
 			if wait := time.Duration(s) * time.Second; wait > c.timeouts.MaxPause {
@@ -321,8 +321,8 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 	return backoff.Permanent(e)
 }
 
-// limited is the error for an answer that the token has asked too often. That passes
-// by itself, and is waited for where it does soon.
+// limited returns the error for an exceeded rate limit. If the limit ends soon, the
+// request is retried then.
 func (c *Client) limited(e *StatusError, resp *http.Response) error {
 	e.Hint = "the forge limits the rate of requests; run this again later"
 	s, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
@@ -337,7 +337,7 @@ func (c *Client) limited(e *StatusError, resp *http.Response) error {
 	return backoff.Permanent(e)
 }
 
-// clean keeps what a forge says to a line without secrets.
+// clean reduces a forge's message to one line without secrets.
 func (c *Client) clean(s string) string {
 	if c.token != "" {
 		s = strings.ReplaceAll(s, c.token, "xxxxx")
@@ -349,7 +349,7 @@ func (c *Client) clean(s string) string {
 	return s
 }
 
-// plain says what went wrong with a request in one line.
+// plain describes a failed request in one line.
 func (c *Client) plain(ctx context.Context, what string, err error) error {
 	var wrapped *url.Error
 	for errors.As(err, &wrapped) {
@@ -366,7 +366,7 @@ func isTLS(err error) bool {
 	return errors.As(err, &verification)
 }
 
-// localError is one of reading what is to be sent.
+// localError is an error in reading the data to send.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }

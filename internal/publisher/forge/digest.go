@@ -11,11 +11,12 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// maxRead bounds an asset that is read back, in bytes.
+// maxRead limits an asset that is read back, in bytes.
 const maxRead = 4 << 20
 
-// digest returns the SHA-256, in hexadecimal, of a small asset of a published release
-// as everybody gets it. One that is not there is a [StatusError] of 404.
+// digest returns the SHA-256, in hexadecimal, of a small asset of a published
+// release, downloaded without special rights. A missing asset is a [StatusError] of
+// 404.
 func (c *Client) digest(ctx context.Context, tag, name string) (string, error) {
 	what := "read " + name + " of the release " + tag
 	wait := backoff.NewExponentialBackOff()
@@ -41,8 +42,8 @@ func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string
 	if c.token != "" {
 		req.Header.Set("Authorization", "token "+c.token)
 	}
-	// Where a forge keeps assets elsewhere it leads there, and net/http leaves the
-	// token behind.
+	// If the forge stores assets elsewhere, it redirects there, and net/http drops
+	// the token.
 	resp, err := (&http.Client{Transport: c.http.Transport}).Do(req)
 	if err != nil {
 		err = c.plain(ctx, what, err)

@@ -8,31 +8,31 @@ import (
 	"strings"
 )
 
-// How the names begin of assets that are not in their place: of one that is not there
-// yet, and of one that is not there for the moment.
+// Name prefixes of assets that are not in place: one not there yet, and one
+// temporarily removed.
 const (
 	incoming = "incoming-"
 	outgoing = "outgoing-"
 )
 
-// isPassing reports whether the name is of an asset that is not in its place.
+// isPassing reports whether the name is that of an asset not in place.
 func isPassing(name string) bool {
 	return strings.HasPrefix(name, incoming) || strings.HasPrefix(name, outgoing)
 }
 
-// fill makes the release r, which has the assets in old, have the files of p.
+// fill uploads the files of p to the release r, which has the assets in old.
 //
-// Whoever reads meanwhile, as a draft that the forge publishes or as the release that
-// it is, finds what was there, then a release without p's identity, then what is to be
-// there: a file that replaces another one is uploaded under another name, and so is
-// the identity in any case. When everything is on the forge the identity that is there
-// goes, then the rest is put into its place, and the identity comes last.
+// A concurrent reader, of a draft that the forge publishes or of the published
+// release, sees the old files, then a release without p's identity, then the new
+// files. A file that replaces another is uploaded under a temporary name, and the
+// identity always is. When everything is on the forge, the old identity is deleted,
+// then the other files are renamed into place, and the identity comes last.
 func (c *Client) fill(ctx context.Context, r *Release, p Publication, old []Asset, o *Outcome) error {
 	if err := c.askTypes(ctx, r.ID, p.Files, old); err != nil {
 		return err
 	}
-	var passing []Asset            // by the names that they are to have
-	sent := make(map[string]int64) // the asset that each file is
+	var passing []Asset            // by their final names
+	sent := make(map[string]int64) // the asset of each file
 	for _, f := range ordered(p) {
 		if c.progress != nil {
 			c.progress.asset.Store(&f.Name)
@@ -43,7 +43,7 @@ func (c *Client) fill(ctx context.Context, r *Release, p Publication, old []Asse
 		}
 		a, err := c.upload(ctx, r.ID, as, old)
 		if isDuplicate(err) && slices.ContainsFunc(old, func(a Asset) bool { return a.Name == as.Name }) {
-			// A forge that keeps no two assets of one name, and what a run has left.
+			// The forge keeps only one asset per name, or an earlier run left one.
 			if err = c.removeNamed(ctx, r.ID, as.Name, nil); err == nil {
 				a, err = c.upload(ctx, r.ID, as, old)
 			}
@@ -73,9 +73,8 @@ func (c *Client) fill(ctx context.Context, r *Release, p Publication, old []Asse
 	return c.settle(ctx, r.ID, p, old, passing, o)
 }
 
-// ordered are the files of p in the order in which they are sent: what is small
-// first, since a forge refuses it as soon as what is large; the signature and the
-// identity last.
+// ordered returns the files of p in upload order: small ones first, since a forge
+// refuses them as early as large ones; the signature and the identity last.
 func ordered(p Publication) []File {
 	rank := func(f File) int {
 		switch f.Name {
@@ -102,10 +101,10 @@ func ordered(p Publication) []File {
 	return files
 }
 
-// settle puts what is on the forge into its place: passing, which are in the order in
-// which they were sent, so that the identity comes last.
+// settle renames uploaded assets into place: passing are in upload order, so the
+// identity comes last.
 func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passing []Asset, o *Outcome) error {
-	var back *Asset // the identity, where it stays the same
+	var back *Asset // the identity, if it stays the same
 	isIdentity := func(a Asset) bool { return p.Identity != "" && a.Name == p.Identity }
 	for _, a := range old {
 		switch {
@@ -143,13 +142,13 @@ func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passi
 	return c.holds(ctx, id, p, nil)
 }
 
-// isDuplicate reports whether err may say that there is an asset of that name.
+// isDuplicate reports whether err may mean that an asset of that name exists.
 func isDuplicate(err error) bool {
 	return isStatus(err, http.StatusConflict) || isStatus(err, http.StatusUnprocessableEntity)
 }
 
-// holds wants the release to have each file of p: as the asset in sent, or where that
-// is nil once under its name.
+// holds checks that the release has each file of p: as the asset in sent or, if sent
+// is nil, exactly once under its name.
 func (c *Client) holds(ctx context.Context, id int64, p Publication, sent map[string]int64) error {
 	list, err := c.assets(ctx, id)
 	if err != nil {
@@ -173,8 +172,8 @@ func (c *Client) holds(ctx context.Context, id int64, p Publication, sent map[st
 	return nil
 }
 
-// askTypes asks, with the beginning of a file, whether the forge takes files of its
-// kind, for each kind of which all are so large that it would be known late.
+// askTypes uploads the beginning of a file to ask whether the forge accepts its type,
+// for each type that only has large files: a refusal would otherwise come late.
 func (c *Client) askTypes(ctx context.Context, id int64, files []File, old []Asset) error {
 	smallest := make(map[string]File)
 	for _, f := range files {
@@ -198,7 +197,7 @@ func (c *Client) askTypes(ctx context.Context, id int64, files []File, old []Ass
 	return nil
 }
 
-// probeSize is how much of a file a forge looks at to tell its kind, in bytes.
+// probeSize is how many bytes of a file a forge reads to detect its type.
 const probeSize = 1024
 
 func extension(name string) string {

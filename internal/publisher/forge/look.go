@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// look asks the forge what speaks against publishing p, and returns its release; nil
-// where there is none. Whether a token may write is known by writing alone.
+// look checks the forge for obstacles to publishing p, and returns its existing
+// release; nil for none. Only writing shows whether a token may write.
 func (c *Client) look(ctx context.Context, p Publication) (*Release, error) {
 	var repo struct {
 		Archived    bool  `json:"archived"`
@@ -37,7 +37,7 @@ func (c *Client) look(ctx context.Context, p Publication) (*Release, error) {
 	return r, c.checkTag(ctx, p)
 }
 
-// checkTag wants the tag of p to stand at its commit, or the forge to be able to make
+// checkTag requires that the tag of p is at its commit, or that the forge can create
 // it there.
 func (c *Client) checkTag(ctx context.Context, p Publication) error {
 	var tag struct {
@@ -64,8 +64,8 @@ func (c *Client) checkTag(ctx context.Context, p Publication) error {
 	return c.checkProtection(ctx, p.Tag)
 }
 
-// checkProtection says that nobody may make the tag, where the forge tells: it does so
-// to administrators of the repository alone.
+// checkProtection returns an error if nobody may create the tag. The forge tells only
+// administrators of the repository.
 func (c *Client) checkProtection(ctx context.Context, tag string) error {
 	var list []struct {
 		Pattern string   `json:"name_pattern"`
@@ -88,8 +88,8 @@ func (c *Client) checkProtection(ctx context.Context, tag string) error {
 	return nil
 }
 
-// protects reports whether a forge's pattern is sure to mean the tag: /a regular
-// expression/, or a name with * and ? in it.
+// protects reports whether a forge's pattern certainly matches the tag: /a regular
+// expression/, or a name with * and ?.
 func protects(pattern, tag string) bool {
 	if expression, ok := strings.CutPrefix(pattern, "/"); ok && strings.HasSuffix(expression, "/") {
 		re, err := regexp.Compile(strings.TrimSuffix(expression, "/"))

@@ -7,43 +7,42 @@ import (
 	"slices"
 )
 
-// Publication is a release to be put on a forge.
+// Publication is a release to be published on a forge.
 type Publication struct {
 	Tag    string
-	Commit string // what the tag is given to where the forge has none; "" for its default branch
+	Commit string // where the forge creates a missing tag; "" for its default branch
 	Notes  string // text beside the release
-	// Files are uploaded in this order: SHA256SUMS.txt and its signature come
-	// last.
+	// Files are uploaded in this order: SHA256SUMS.txt and its signature come last.
 	Files []File
-	// Identity is the one of Files that says what the others are, such as a list of
-	// their checksums, but for Signature. A published release with the same one is
-	// left as it is, but for what it lacks; with another one it is not touched without
-	// Replace. "" replaces whatever there is.
+	// Identity names the file that determines all others except Signature, such as a
+	// list of checksums. A published release with the same identity is only
+	// completed; one with another identity is not changed without Replace. "" always
+	// replaces.
 	Identity, Signature string
 	Replace             bool
-	// Revise returns the text beside a release that is there already as it is to be
-	// now; nil leaves it.
+	// Revise returns the new text beside an existing release; nil keeps the text.
 	Revise func(text string) string
-	// Prune deletes the assets that the forge has beside Files.
+	// Prune deletes the forge's assets that are not in Files.
 	Prune bool
 }
 
-// Outcome says what Publish did, or would do.
+// Outcome is what Publish did or would do.
 type Outcome struct {
 	URL string
-	// Created: there was no release of this tag. Hidden: there was one, which was
-	// published, and was without its Identity for a moment.
+	// Created: there was no release of this tag. Hidden: a published release was
+	// without its Identity for a moment.
 	Created, Hidden bool
-	// Exposed: somebody pushed the tag while the draft was filled, and the forge has
-	// published it before it was whole.
+	// Exposed: somebody pushed the tag while the draft was filled, so the forge
+	// published it incomplete.
 	Exposed bool
-	// WasPrerelease: it was one, which "latest" never stands for, and is none now.
+	// WasPrerelease: it was a pre-release, which "latest" never means, and no longer
+	// is.
 	WasPrerelease bool
 	Uploaded      []string
-	Replaced      []string // of those, the ones that the forge had
-	Kept          []string // files that were there already, and were left
-	Revised       bool     // the text beside it was brought up to date
-	Beside        []string // assets that are not among the files, and were left
+	Replaced      []string // those that replaced an asset
+	Kept          []string // files that were already there and were kept
+	Revised       bool     // the text beside it was updated
+	Beside        []string // kept assets that are not among the files
 	Pruned        []string
 }
 
@@ -65,8 +64,8 @@ func (c *Client) Plan(ctx context.Context, p Publication) (Outcome, error) {
 	return o, nil
 }
 
-// compare leaves of the files of p those that the release r lacks, says in o what
-// there is to do, and returns what r has.
+// compare removes from the files of p those that the release r has, records the plan
+// in o, and returns r's assets.
 func (c *Client) compare(ctx context.Context, p *Publication, r *Release, o *Outcome) (list []Asset, err error) {
 	if list, err = c.assets(ctx, r.ID); err != nil {
 		return nil, err
@@ -81,10 +80,10 @@ func (c *Client) compare(ctx context.Context, p *Publication, r *Release, o *Out
 	return list, nil
 }
 
-// PublishedError says that a release is published with other contents.
+// PublishedError means that a release is published with other contents.
 type PublishedError struct {
 	Tag, URL string
-	// There and Here are the SHA-256 of its identity; There is "" where it has none.
+	// There and Here are the SHA-256 of its identity; There is "" if it has none.
 	There, Here string
 	Identity    string
 }
@@ -98,7 +97,7 @@ func (e *PublishedError) Error() string {
 }
 
 // lacking returns the files of p that the release r lacks, and the names of those
-// that it has. Of a draft nothing is believed.
+// that it has. Files of a draft are always uploaded again.
 func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []Asset) (files []File, kept []string, err error) {
 	mine := func(a Asset) bool {
 		return slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
@@ -156,8 +155,8 @@ func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []
 	return files, kept, nil
 }
 
-// unfinished reports whether the release that has the assets in list, and none that
-// is p's identity, is of a run that was to put these very files there.
+// unfinished reports whether the release with the assets in list, which lacks p's
+// identity, was left by a run with these very files.
 func (c *Client) unfinished(ctx context.Context, p Publication, here string, list []Asset) (bool, error) {
 	another := false
 	for _, name := range []string{incoming + p.Identity, outgoing + p.Identity} {
@@ -176,9 +175,10 @@ func (c *Client) unfinished(ctx context.Context, p Publication, here string, lis
 	return c.begun(ctx, p, list)
 }
 
-// begun reports whether what list has of p's files is p's, as where somebody pushed the
-// tag of a draft before its identity was there. No machine has taken such a release. Of
-// what is large the size alone is looked at: it is sent again.
+// begun reports whether the assets in list that share names with p's files have the
+// same contents, as when somebody pushed the tag of a draft too early. No machine has
+// accepted such a release. For large files only the size is compared: they are
+// uploaded again.
 func (c *Client) begun(ctx context.Context, p Publication, list []Asset) (bool, error) {
 	for _, a := range list {
 		i := slices.IndexFunc(p.Files, func(f File) bool { return f.Name == a.Name })
@@ -198,8 +198,8 @@ func (c *Client) begun(ctx context.Context, p Publication, list []Asset) (bool, 
 	return true, nil
 }
 
-// name says which assets of list are replaced, and which are none of p's. Those that
-// were kept are neither.
+// name records which assets of list are replaced, and which do not belong to p. Kept
+// assets are neither.
 func (o *Outcome) name(p Publication, list []Asset) {
 	o.Replaced, o.Pruned, o.Beside = nil, nil, nil
 	for _, a := range list {
@@ -219,9 +219,9 @@ func (o *Outcome) name(p Publication, list []Asset) {
 	}
 }
 
-// Publish makes the release of p.Tag have p.Files. An error says what was not done.
-// One that was not published before is then a draft, unless nothing was done to it;
-// one that was has what it had, or lacks its Identity, and the same call completes it.
+// Publish publishes p.Files as the release of p.Tag. On an error, a release that was
+// not published before is a draft, unless nothing was done to it; a published one is
+// unchanged or lacks its Identity. The same call completes it.
 func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err error) {
 	r, err := c.look(ctx, p)
 	if err != nil {
@@ -240,7 +240,8 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 	if work := len(p.Files) + len(o.Pruned); work == 0 && !r.Draft && !o.Revised && !o.WasPrerelease {
 		return o, nil
 	} else if work > 0 && !o.Created {
-		// Whether this may be changed at all is known before anything is sent.
+		// This shows whether the release may be changed at all before anything is
+		// sent.
 		if _, err = c.edit(ctx, "begin to change the release "+p.Tag, r.ID, settings); err != nil {
 			return o, err
 		}

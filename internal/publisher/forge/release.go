@@ -11,26 +11,26 @@ import (
 	"strings"
 )
 
-// Release is what is read of a release on a forge.
+// Release has the members that are read of a forge's release.
 type Release struct {
 	ID    int64  `json:"id"`
 	Tag   string `json:"tag_name"`
 	Draft bool   `json:"draft"`
-	// Prerelease is one that "latest" does not stand for.
+	// Prerelease is a release that "latest" does not mean.
 	Prerelease bool   `json:"prerelease"`
 	URL        string `json:"html_url"`
 	Body       string `json:"body"`
 }
 
-// Asset is one file of a release on a forge.
+// Asset is one file of a forge's release.
 type Asset struct {
 	ID   int64  `json:"id"`
 	Name string `json:"name"`
 	Size int64  `json:"size"`
 }
 
-// Find returns the release of tag, a draft too where the token's owner may
-// write; nil where there is none.
+// Find returns the release of tag, including a draft if the token's owner may write;
+// nil for none.
 func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	r := new(Release)
 	err := c.send(ctx, request{what: "find the release " + tag, method: http.MethodGet, path: "/releases/tags/" + url.PathEscape(tag), answer: r})
@@ -42,8 +42,8 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	case err != nil && !isStatus(err, http.StatusNotFound):
 		return nil, err
 	}
-	// There is none by that name, or the forge does not tell of drafts there. All
-	// pages together may take as long as one answer.
+	// There is none by that name, or the forge does not show drafts there. All pages
+	// together may take as long as one answer.
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeouts.Least+c.timeouts.Answer, errTrickle)
 	defer cancel()
 	seen := 0
@@ -59,7 +59,7 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 			}
 		}
 		seen += len(list)
-		// A page is as long as the forge makes it, which says how many there are in all.
+		// The forge decides on the page size, and states the total number.
 		if total, err := strconv.Atoi(c.header.Get("X-Total-Count")); len(list) == 0 || err == nil && seen >= total {
 			return nil, nil
 		}
@@ -67,8 +67,8 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	return nil, fmt.Errorf("list the releases: %s has more than %d pages of them", c, maxPages)
 }
 
-// create makes a draft of the release tag. The commit, where it is not empty,
-// is what the forge gives the tag to once the draft is published.
+// create creates a draft of the release tag. When the draft is published, the forge
+// creates the tag at commit, if commit is not empty.
 func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Release, error) {
 	in, err := jsonBody(map[string]any{"tag_name": tag, "target_commitish": commit, "name": tag, "body": notes, "draft": true, "prerelease": false})
 	if err != nil {
@@ -77,8 +77,8 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 	r := new(Release)
 	err = c.send(ctx, request{what: "create the release " + tag, method: http.MethodPost, path: "/releases", body: in, answer: r})
 	if isStatus(err, http.StatusConflict) || err != nil && ctx.Err() == nil {
-		// It is there after all: a try that failed was carried out, or somebody
-		// else was quicker.
+		// It exists after all: a failed try took effect, or somebody else was
+		// quicker.
 		if found, findErr := c.Find(ctx, tag); findErr == nil && found != nil {
 			return found, nil
 		}
@@ -89,8 +89,8 @@ func (c *Client) create(ctx context.Context, tag, commit, notes string) (*Releas
 	return r, err
 }
 
-// change is what an edit makes of a release. An empty text stays as it is; a forge
-// would take it for none.
+// change is an edit of a release. An empty text means unchanged; a forge would take
+// it as no text.
 type change struct {
 	Draft      bool   `json:"draft"`
 	Prerelease bool   `json:"prerelease"`

@@ -12,21 +12,21 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Rebuilder builds derivations a second time, as [rebuild.Rebuilder] does.
+// Rebuilder builds derivations a second time, like [rebuild.Rebuilder].
 type Rebuilder interface {
 	Rebuild(ctx context.Context, req rebuild.Request, p *rebuild.Progress) (*rebuild.Summary, error)
 }
 
-// second is what the second build gave.
+// second is the result of the second build.
 type second struct {
 	rebuilt    int
 	reproduced []string // names
 }
 
-// rebuildAgain lists in m what is unreproducible: what a second build gives
-// other bytes of, and what the previous manifest lists and was not rebuilt now.
-// What could not be built a second time is an error: the list would be short of
-// it, and nobody would know.
+// rebuildAgain lists the unreproducible derivations in m: those whose second build
+// has other bytes, and those in the previous manifest's list that were not rebuilt
+// now. A derivation that could not be built a second time is an error, because the
+// list would silently lack it.
 func rebuildAgain(ctx context.Context, req Request, source closure.StorePath, m *closure.Manifest, p *Progress) (second, error) {
 	var s second
 	var results []rebuild.Result
@@ -68,9 +68,9 @@ func rebuildAgain(ctx context.Context, req Request, source closure.StorePath, m 
 	return s, nil
 }
 
-// goOn adds to m what previous lists of derivations that m has and that were
-// not rebuilt. It returns the names of those listed that reproduced; they go by
-// name, since a derivation's path changes with everything that it is built from.
+// goOn adds to m the derivations that previous lists, m contains, and were not
+// rebuilt. It returns the names of the listed derivations that reproduced. It
+// compares names, since a derivation's path changes with every input.
 func goOn(previous, m *closure.Manifest, rebuilt map[closure.StorePath]bool, reproduced map[string]bool) []string {
 	if previous == nil {
 		return nil
@@ -92,7 +92,7 @@ func goOn(previous, m *closure.Manifest, rebuilt map[closure.StorePath]bool, rep
 	return slices.Compact(names)
 }
 
-// unreproducible is the entry of a derivation that came out otherwise.
+// unreproducible is the list entry of a derivation whose second build differs.
 func unreproducible(r *rebuild.Result) closure.Unreproducible {
 	u := closure.Unreproducible{DrvPath: r.Derivation}
 	var files []string

@@ -11,10 +11,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// tryEvaluation evaluates the flake as a machine will: in a sandbox, with the
-// inputs that the closure has. It fails where that is not possible or gives
-// another system, since no machine could verify the release then. Where a
-// sandbox cannot be made here, it returns why.
+// tryEvaluation evaluates the flake as a machine will: in a sandbox, with the inputs
+// in the closure. It fails if that is impossible or gives another system, because
+// then no machine could verify the release. If a sandbox can't be created here, it
+// returns why.
 func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *closure.Manifest, src closure.StorePath, inputs []flakelock.Input) (untried string, err error) {
 	paths := m.Closure()
 	got, err := n.Evaluate(ctx, nix.EvalRequest{
@@ -35,7 +35,7 @@ func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *cl
 	return "", nil
 }
 
-// evalInputs returns those of the locked inputs that the closure has.
+// evalInputs returns the locked inputs that the closure contains.
 func evalInputs(store *nixstore.Store, paths closure.Closure, inputs []flakelock.Input) []nix.EvalSource {
 	var sources []nix.EvalSource
 	for _, in := range inputs {
