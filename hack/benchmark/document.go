@@ -44,6 +44,15 @@ func goalTable(goals []goal) string {
 	return b.String()
 }
 
+// list returns a list in Markdown.
+func list(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&b, "- %s\n", line)
+	}
+	return b.String()
+}
+
 func (r *results) document() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks
@@ -55,12 +64,7 @@ it. Memory is the highest of all rounds. Absolute times depend on the machine; t
 ratios are what is to hold.
 
 `, rounds)
-	for _, line := range r.machine {
-		fmt.Fprintf(&b, "- %s\n", line)
-	}
-	for _, line := range r.stores {
-		fmt.Fprintf(&b, "- %s\n", line)
-	}
+	b.WriteString(list(r.machine) + list(r.stores))
 	fmt.Fprintf(&b, `- SHA-256 from the second-level cache, one core: %.2f GB/s one hash at a time, %.2f
   two at once, %.2f times as much. Where that is below 1.8, 0.80 of Nix is aimed at.
 

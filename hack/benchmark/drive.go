@@ -167,8 +167,11 @@ func (b bench) command(argv ...string) error {
 }
 
 // machine describes what the numbers were made on.
-func (b bench) machine() ([]string, error) {
-	out, err := b.output("sh", "-c", `grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2
+func (b bench) machine() ([]string, error) { return describe(b.output) }
+
+// describe asks the machine on which output runs commands for what it is.
+func describe(output func(argv ...string) (string, error)) ([]string, error) {
+	out, err := output("sh", "-c", `grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2
 		grep -cw sha_ni /proc/cpuinfo
 		awk '/MemTotal/ { print $2 }' /proc/meminfo
 		uname -r

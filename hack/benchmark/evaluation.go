@@ -63,6 +63,10 @@ func driveEvaluation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	machine, err := describe(h.exec)
+	if err != nil {
+		return err
+	}
 	entries := []entry{
 		{"ec-verify, eval tier", []string{
 			inRoot + "ec-verify", "--against", tag, "--release", releases, "--unsafe-unsigned", "--unsafe-skip", "source,live,contents", "--progress", "never",
@@ -80,11 +84,13 @@ Written by `+"`go run ./hack/benchmark evaluation`"+`: the eval tier on a flake 
 input has %d files and %d MiB, beside hashing the same sources and beside plain
 `+"`nix eval`"+` of the same flake, on a test host, in turns. Medians of %d rounds; Nix runs in one. The eval tier
 hashes the sources and then evaluates; what it writes lies in the state directory, or in
-memory for as long as it takes.
+memory for as long as it takes. Nix copies the sources into the store before it
+evaluates, and once more where it can't tell that they are there.
 
+%s
 | | wall | CPU | peak memory |
 |---|---|---|---|
-`, inputFiles, inputBytes>>20, evaluationRounds)
+`, inputFiles, inputBytes>>20, evaluationRounds, list(machine))
 	for _, cold := range []bool{false, true} {
 		got := make(measured)
 		for i := range evaluationRounds {

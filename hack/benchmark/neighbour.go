@@ -323,9 +323,7 @@ has %d files and %.1f GB. Medians of %d rounds; as fast as it goes, of %d turns
 of %s each.
 
 `, frameRate, n.Preset, n.Speed, runtime.NumCPU(), n.Files, float64(n.Bytes)/1e9, n.span.rounds, n.span.turns, n.span.turn)
-	for _, line := range n.Machine {
-		fmt.Fprintf(&b, "- %s\n", line)
-	}
+	b.WriteString(list(n.Machine))
 	fmt.Fprintf(&b, "\n%s\n| | frames a second | dropped | latest frame |\n|---|---|---|---|\n", n.table())
 	for _, row := range []struct {
 		name string
