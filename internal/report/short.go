@@ -59,30 +59,44 @@ func (r *Report) ending(width int) string {
 // writeScreen writes r for a terminal: between two lines with the verdict one for each
 // path. What was checked and what to do stand there if all of it fits the screen.
 func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
-	const usual, prompt = 24, 1
-	height := cmp.Or(opts.Height, usual) - prompt
-	if s := r.StandingLine(); s != "" {
-		height -= strings.Count(fold(s+"\n", opts.Width), "\n")
-	}
+	const usual, others = 24, 4 // lines: the command, two prompts, and something to spare
+	height := cmp.Or(opts.Height, usual) - others
 	var body bytes.Buffer
 	r.writeShort(&body, opts)
-	whole := []string{folded(r.Headline(), opts.Width), strings.TrimSuffix(fold(body.String(), opts.Width), "\n"), r.ending(opts.Width)}
-	if strings.Count(strings.Join(whole, "\n"), "\n") >= height {
+	whole := r.screen(r.Headline(), &body, r.ending(opts.Width), opts)
+	if strings.Count(whole, "\n") > height {
 		whole = r.crowded(opts)
 	}
-	for i, part := range whole {
-		if i != 1 {
-			part = paint(opts, r.Verdict(), part)
-		}
-		if part != "" {
-			fmt.Fprintln(w, part)
-		}
-	}
+	w.WriteString(whole)
 }
 
-// crowded returns what a screen shows first, in the middle and last that has no room
-// for more: no advice, and of a machine that drifted only what was not checked.
-func (r *Report) crowded(opts TextOptions) []string {
+// screen puts together what a screen shows first, in the middle and last.
+func (r *Report) screen(first string, body *bytes.Buffer, last string, opts TextOptions) string {
+	return paint(opts, r.Verdict(), folded(first, opts.Width)) + "\n" + fold(body.String(), opts.Width) + r.closing(last, opts) + "\n"
+}
+
+// closing returns how a screen ends: with the verdict, and what of the standing the
+// verdict does not say. These are three lines at most, so that the verdict is seen beside
+// a prompt; what is cut stands in a file or a pipe.
+func (r *Report) closing(verdict string, opts TextOptions) string {
+	const most = 3
+	verdict, rest := folded(verdict, opts.Width), ""
+	if s := r.StandingLine(); s != "" {
+		rest = "\n" + folded(s, opts.Width)
+	}
+	if strings.Count(verdict+rest, "\n") >= most {
+		verdict = fit(r.Brief(), opts.Width)
+		if lines := strings.SplitN(rest, "\n", most+1); len(lines) > most {
+			last := lines[most-1] + " " + strings.Join(strings.Fields(lines[most]), " ")
+			rest = strings.Join(lines[:most-1], "\n") + "\n" + fit(last, opts.Width)
+		}
+	}
+	return paint(opts, r.Verdict(), verdict) + rest
+}
+
+// crowded returns what a screen shows that has no room for more: no advice, and of a
+// machine that drifted only what was not checked.
+func (r *Report) crowded(opts TextOptions) string {
 	const more = " (more: --long)"
 	first, last := r.Brief(), r.Brief()
 	if r.StoreRoot != "" {
@@ -112,7 +126,7 @@ func (r *Report) crowded(opts TextOptions) []string {
 		}
 		writeEach(&body, group, opts, func(f *Finding) { writeShortFinding(&body, f, opts.Width) })
 	}
-	return []string{folded(first, opts.Width), strings.TrimSuffix(fold(body.String(), opts.Width), "\n"), folded(last, opts.Width)}
+	return r.screen(first, &body, last, opts)
 }
 
 // writeShort writes what is between the two verdict lines of a screen: a line

@@ -48,12 +48,12 @@ func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
 	case opts.Long:
 		var body bytes.Buffer
 		r.writeLong(&body, opts)
-		fmt.Fprintf(&b, "%s\n\n%s%s\n", paint(opts, r.Verdict(), folded(r.Headline(), opts.Width)), fold(body.String(), opts.Width), paint(opts, r.Verdict(), r.ending(opts.Width)))
+		fmt.Fprintf(&b, "%s\n\n%s%s\n", paint(opts, r.Verdict(), folded(r.Headline(), opts.Width)), fold(body.String(), opts.Width), r.closing(r.ending(opts.Width), opts))
 	default:
 		r.writeScreen(&b, opts)
 	}
-	if s := r.StandingLine(); s != "" {
-		b.WriteString(fold(s+"\n", opts.Width))
+	if s := r.StandingLine(); s != "" && opts.Width == 0 {
+		fmt.Fprintln(&b, s)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
