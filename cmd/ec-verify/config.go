@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,27 +46,26 @@ configuration in force is printed in the form of a configuration file.`,
 			if a.output == "json" {
 				return a.printJSON(&l.Config, jsontext.WithIndent("  "))
 			}
-			return writeValues(a.stdout, l)
+			return a.writeValues(l)
 		},
 	}
 }
 
 // writeValues writes a line for each key: its value, and where that stands.
-func writeValues(w io.Writer, l *config.Loaded) error {
+func (a *app) writeValues(l *config.Loaded) error {
 	values, err := l.Values()
 	if err != nil {
 		return err
 	}
+	var b strings.Builder
 	for _, v := range values {
 		from := "default"
 		if v.From != (config.Position{}) {
 			from = v.From.String()
 		}
-		if _, err := fmt.Fprintf(w, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from)); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from))
 	}
-	return nil
+	return a.print(b.String())
 }
 
 func newConfigCheckCommand(a *app) *cobra.Command {
@@ -227,7 +225,7 @@ func (a *app) writeCheck(check *configCheck) error {
 			fmt.Fprintf(&b, "  → %s\n", report.Escape(m.Remedy))
 		}
 	}
-	if _, err := io.WriteString(a.stdout, report.Fold(b.String(), a.width())); err != nil {
+	if err := a.print(b.String()); err != nil {
 		return err
 	}
 	return configError{fmt.Errorf("%s is not valid: %s", check.File, count(len(check.Mistakes), "mistake"))}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
@@ -22,13 +23,14 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	if v.Root != "" {
 		where = "the disk at " + v.Root
 	}
-	fmt.Fprintf(a.stdout, "would compare %s with release %s (%s), from %s\n", report.Escape(where), r.Release.Tag, r.Configuration, report.Escape(r.Release.Source))
+	var b strings.Builder
+	fmt.Fprintf(&b, "would compare %s with release %s (%s), from %s\n", report.Escape(where), r.Release.Tag, r.Configuration, report.Escape(r.Release.Source))
 	for _, tier := range v.Plan(manifest) {
 		note := ""
 		if tier.LeftOut {
 			note = " (left out on request)"
 		}
-		fmt.Fprintf(a.stdout, "  %-9s %s%s\n", tier.Name, report.Escape(tier.What), note)
+		fmt.Fprintf(&b, "  %-9s %s%s\n", tier.Name, report.Escape(tier.What), note)
 	}
-	return nil
+	return a.print(b.String())
 }

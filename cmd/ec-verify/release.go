@@ -213,12 +213,10 @@ func (a *app) printRelease(ctx context.Context, r *release.Release) error {
 	for _, n := range s.Notes {
 		lines = append(lines, "  note            "+n)
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
-			return err
-		}
+	for i := range lines {
+		lines[i] = report.Escape(lines[i])
 	}
-	return nil
+	return a.print(strings.Join(lines, "\n") + "\n")
 }
 
 // watchFetch shows how reading a release goes on, and says each time that a source

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -152,14 +153,13 @@ func (a *app) printList(list []listed) error {
 		_, err := fmt.Fprintln(a.stdout, "no releases")
 		return err
 	}
+	if a.width() > 0 {
+		return a.print(listForScreen(list))
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "TAG\tCREATED\tBEST BEFORE\tSTATE\tWHERE\tWHY")
 	for _, l := range list {
-		state := l.State
-		if l.Accepted {
-			state += ", accepted"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where), report.Escape(l.Why))
+		fmt.Fprintf(w, "%s\t%s\n", l.columns(), report.Escape(l.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -173,6 +173,42 @@ func (a *app) printList(list []listed) error {
 		}
 	}
 	return w.Flush()
+}
+
+// columns are what a table has of every release.
+func (l *listed) columns() string {
+	state := l.State
+	if l.Accepted {
+		state += ", accepted"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where))
+}
+
+// listForScreen is a table that a screen has room for: the long parts of a release, who
+// signed it or what is wrong, and its systems, stand below its line.
+func listForScreen(list []listed) string {
+	var table, out strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "TAG\tCREATED\tBEST BEFORE\tSTATE\tWHERE")
+	for i := range list {
+		fmt.Fprintln(w, list[i].columns())
+	}
+	w.Flush() // to memory, which does not fail
+	i := -1
+	for row := range strings.Lines(table.String()) {
+		out.WriteString(row)
+		if i >= 0 {
+			l := &list[i]
+			if l.Why != "" {
+				fmt.Fprintf(&out, "  %s\n", report.Escape(l.Why))
+			}
+			for _, name := range slices.Sorted(maps.Keys(l.Systems)) {
+				fmt.Fprintf(&out, "  %s: %s\n", name, l.Systems[name])
+			}
+		}
+		i++
+	}
+	return out.String()
 }
 
 func date(t *time.Time) string {

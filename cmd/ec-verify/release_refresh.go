@@ -151,7 +151,7 @@ func (a *app) printRefreshed(ctx context.Context, found []release.Found, told er
 		if l.Release != nil {
 			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%s: %s\n", l.Accepted, report.Escape(text)); err != nil {
+		if err := a.print(fmt.Sprintf("%s: %s\n", l.Accepted, report.Escape(text))); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,12 @@ func (a *app) render(r *report.Report, t textFlags) error {
 	}
 	width, height := a.screen()
 	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: t.all, Long: t.long, Width: width, Height: height})
+}
+
+// print writes text for people; on a terminal its lines are folded to the width.
+func (a *app) print(text string) error {
+	_, err := io.WriteString(a.stdout, report.Fold(text, a.width()))
+	return err
 }
 
 // width is that of the terminal at standard output, in cells; 0 for a file or a

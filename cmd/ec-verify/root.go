@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -33,8 +37,8 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   ec-verify --against boot-v2026.02.28 --release /srv/releases --store-root /mnt
 
   # CI: write what a release says of a configuration, and sign it
-  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
-  ec-verify release sign dist/ --key cosign.key`
+  ec-verify manifest create .#ec-runner-x86_64 --out dist --tag boot-v2026.02.28
+  ec-verify release sign dist --key cosign.key`
 
 func newRootCommand(a *app) *cobra.Command {
 	v := verifyFlags{}
@@ -53,6 +57,18 @@ func newRootCommand(a *app) *cobra.Command {
 	}
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
+	if width := a.width(); width > 0 {
+		// cobra's own, but folded to the terminal.
+		cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), "Flags.FlagUsages ", fmt.Sprintf("Flags.FlagUsagesWrapped %d ", width)))
+		help := cmd.HelpFunc()
+		cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
+			out, text := c.OutOrStdout(), new(bytes.Buffer)
+			c.SetOut(text)
+			help(c, args)
+			c.SetOut(out)
+			_ = a.print(text.String()) // as cobra's own: nobody is told
+		})
+	}
 	cmd.SetVersionTemplate("ec-verify {{.Version}}\n")
 	cmd.SetFlagErrorFunc(unknownFlag)
 	flags := cmd.PersistentFlags()

@@ -56,8 +56,9 @@ func foldLine(b *strings.Builder, line string, width int, cut func(word string, 
 		}
 		rest = strings.TrimLeft(after, " ")
 		if i > 0 && at+len(gap)+cells(word) > width {
-			b.WriteString("\n" + strings.Repeat(" ", next))
-			at = next
+			// A word that fits a line by itself is not cut for its indentation.
+			at = min(next, max(0, width-cells(word)))
+			b.WriteString("\n" + strings.Repeat(" ", at))
 		} else {
 			b.WriteString(gap)
 			at += len(gap)
