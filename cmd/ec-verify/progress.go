@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"every.channel/ec-verify/internal/report"
 )
 
 // sample is one look at work under way.
@@ -21,6 +24,9 @@ type sample struct {
 	done, total int64  // bytes, or items; total is 0 while unknown
 	items       bool   // done and total are items, and detail says how many
 	detail      string // e.g. how many paths
+	// at are the parts being worked at, where there are several at once; a line for
+	// each stands below the bar.
+	at []string
 }
 
 // String words s in a line.
@@ -35,6 +41,20 @@ func (s sample) amount() string {
 		return ""
 	}
 	return fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.done)), humanize.IBytes(uint64(s.total)))
+}
+
+// writeAt writes a line for each part being worked at, no wider than width cells.
+func (s sample) writeAt(w io.Writer, width int) error {
+	for _, part := range s.at {
+		line := []rune("  " + report.Escape(part))
+		if len(line) > width {
+			line = append(line[:max(width-1, 0)], '…')
+		}
+		if _, err := fmt.Fprintln(w, string(line)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pace is how fast s came about in the time elapsed, and how long the rest takes
@@ -101,6 +121,11 @@ func (a *app) bar(look func() sample) (show, clear func()) {
 	)
 	b := container.AddBar(0,
 		mpb.BarRemoveOnComplete(),
+		mpb.BarExtender(mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return last.writeAt(w, s.AvailableWidth)
+		}), false),
 		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
 			mu.Lock()
 			defer mu.Unlock()

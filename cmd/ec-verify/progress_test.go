@@ -1,8 +1,13 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 // What is not known is left out, and items are not shown as bytes.
@@ -21,5 +26,17 @@ func TestSampleWords(t *testing.T) {
 		if got := words(c.s.amount(), c.s.detail, c.s.pace(2*time.Second)); got != c.want {
 			t.Errorf("%s: %q; want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// Two that are hashed at once have a line each, which no terminal breaks.
+func TestSampleAt(t *testing.T) {
+	look := lookAt(verify.Snapshot{
+		Tier: report.TierContents, PathsTotal: 3, BytesTotal: 1,
+		Hashing: [2]closure.StorePath{"/nix/store/00000000000000000000000000000000-linux-6.12", "/nix/store/11111111111111111111111111111111-systemd-257.10-with-a-long-name"},
+	})
+	var b strings.Builder
+	if err := look.writeAt(&b, 20); err != nil || b.String() != "  linux-6.12\n  systemd-257.10-wi…\n" {
+		t.Errorf("%v, %q", err, b.String())
 	}
 }

@@ -28,6 +28,11 @@ func lookAt(s verify.Snapshot) sample {
 	case s.Tier == report.TierContents && s.PathsTotal > 0:
 		look.done, look.total = s.Bytes, s.BytesTotal
 		look.detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
+		for _, p := range s.Hashing {
+			if p != "" {
+				look.at = append(look.at, p.Name())
+			}
+		}
 	case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
 		look.done, look.total, look.items = s.Rebuild.Done, s.Rebuild.Total, true
 		look.detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)

@@ -275,7 +275,7 @@ func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Ha
 	for t := next(); t != nil; t = next() {
 		seen = metadata{}
 		h.SetMaxSize(largest(t.want))
-		before := h.Stats()
+		done, before := r.progress.hashing.take(t.want.Path), h.Stats()
 		t.got.sum, t.got.err = h.Sum(ctx, r.store.File(), t.want.Path.Base())
 		if errors.Is(t.got.err, nar.ErrChanged) {
 			// Once more: a change is only worth reporting if it goes on.
@@ -285,6 +285,7 @@ func (r *run) hashPaths(ctx context.Context, newHasher func(nar.Options) *nar.Ha
 		t.got.metadata = seen
 		t.got.fromDisk = r.Read == nar.ReadDisk && h.Stats().Cached == before.Cached
 		r.rememberHashed(t.want, t.got)
+		done()
 		r.progress.paths.Add(1)
 	}
 	return h.Stats()

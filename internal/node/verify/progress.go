@@ -1,12 +1,15 @@
 package verify
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"every.channel/ec-verify/internal/node/neighbour"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -18,9 +21,30 @@ type Progress struct {
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
+	hashing           inHand
 	evaluation        atomic.Int64 // nanoseconds
 	rebuild           rebuild.Progress
 	pacer             atomic.Pointer[neighbour.Pacer]
+}
+
+// inHand are the store paths that are being worked at, the longest first.
+type inHand struct {
+	mu    sync.Mutex
+	paths []closure.StorePath
+}
+
+// take adds p, until the returned function is called.
+func (h *inHand) take(p closure.StorePath) (done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.paths = append(h.paths, p)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if i := slices.Index(h.paths, p); i >= 0 {
+			h.paths = slices.Delete(h.paths, i, i+1)
+		}
+	}
 }
 
 // entered is the tier under way.
@@ -40,7 +64,9 @@ type Snapshot struct {
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
 	Evaluation time.Duration   // processor time of the evaluation
 	Rebuild    rebuild.ProgressSnapshot
-	Paused     time.Duration // given way to other programs; it grows in a pause
+	// Hashing are the store paths being hashed for the longest; "" for none.
+	Hashing [2]closure.StorePath
+	Paused  time.Duration // given way to other programs; it grows in a pause
 }
 
 // Snapshot returns the counts as they stand.
@@ -51,6 +77,9 @@ func (p *Progress) Snapshot() Snapshot {
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
 		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}
+	p.hashing.mu.Lock()
+	copy(s.Hashing[:], p.hashing.paths)
+	p.hashing.mu.Unlock()
 	if tier := p.tier.Load(); tier != nil {
 		s.Tier, s.Grace = tier.name, tier.grace
 	}

@@ -35,7 +35,7 @@ func TestVerified(t *testing.T) {
 	if got, want := strings.Join(m.eval.asked, "; "), fmt.Sprint(src.Base(), " ", m.manifest.Source.NarHash, " ", testConfiguration); got != want {
 		t.Errorf("evaluated: %s, want %s", got, want)
 	}
-	if s := progress.Snapshot(); s.Tier != report.TierContents || s.Paths != 4 || s.PathsTotal != 4 || s.Files != 6 || s.Bytes != r.Coverage.Bytes || s.BytesTotal <= s.Bytes {
+	if s := progress.Snapshot(); s.Tier != report.TierContents || s.Paths != 4 || s.PathsTotal != 4 || s.Files != 6 || s.Bytes != r.Coverage.Bytes || s.BytesTotal <= s.Bytes || s.Hashing[0] != "" {
 		t.Errorf("progress at the end: %+v", s)
 	}
 }
