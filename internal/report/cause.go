@@ -198,6 +198,9 @@ const (
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: code runs that is not a file of the accepted system.
 	CodeUnknown Cause = "code-unknown"
+	// SocketUnknown: a process listens on the network that is no program of the accepted
+	// system in a service of it.
+	SocketUnknown Cause = "socket-unknown"
 	// WrittenUnknown: something was written to the root since the boot that no NixOS
 	// writes there.
 	WrittenUnknown Cause = "written-unknown"
@@ -335,6 +338,7 @@ var causes = map[Cause]cause{
 	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
+	SocketUnknown:                  {Drift, "a process listens that is no service of the release", "Find out who started it (systemctl status PROCESS) and who has been connected to it; end it, or allow it in machine.allow with the reason."},
 	WrittenUnknown:                 {Drift, "written to the root since the boot", "Find out who wrote it and what it is for; a boot is rid of it, where the root is in memory. Or allow it in machine.allow with the reason."},
 	PathUnregistered:               {Notice, "store paths that Nix has not registered", "Nothing to do after a build that was cut short: nix-collect-garbage removes them. Otherwise find out who put them there; what runs from there is a finding of its own."},
 	LinkedOutside:                  {Notice, "files of the store that have a name outside of it", "Find the other names (find / -xdev -samefile FILE) and what made them, such as a backup; a link gives nobody a right."},

@@ -69,6 +69,7 @@ func parts() []part {
 		{"code", (*Machine).checkCode},
 		{"store", (*Machine).checkStore},
 		{"written", (*Machine).checkWritten},
+		{"sockets", (*Machine).checkSockets},
 	}
 }
 

@@ -92,3 +92,15 @@ func TestMachineStore(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestMachineSockets: who listens on the network.
+func TestMachineSockets(t *testing.T) {
+	m := startReleased(t)
+	m.askMachine("sockets")
+	verify := func() answer { return m.verify("--config", machineConfig, "--unsafe-skip", "source,eval,contents") }
+	verify().expect(t, "verified", 0)
+	m.Run("sh", "-c", "cp /bin/busybox /tmp/nc; setsid /tmp/nc -l -p 4444 </dev/null >/dev/null 2>&1 & sleep 0.5")
+	verify().expect(t, "drifted", 1, "socket-unknown /tmp/nc tcp [::]:4444")
+	m.Run("sh", "-c", "kill $(pidof nc)")
+	verify().expect(t, "verified", 0)
+}

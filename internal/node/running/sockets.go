@@ -1,0 +1,219 @@
+package running
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/report"
+)
+
+const (
+	maxListening = 20_000
+	maxCgroup    = 16 << 10 // bytes of the list of one process's control groups
+)
+
+// socketLists are the kernel's lists of sockets, in the network of the first process,
+// with the state of those that wait for others.
+var socketLists = []struct{ protocol, file, state string }{
+	{"tcp", "/proc/1/net/tcp", "0A"},
+	{"tcp", "/proc/1/net/tcp6", "0A"},
+	{"udp", "/proc/1/net/udp", "07"},
+	{"udp", "/proc/1/net/udp6", "07"},
+}
+
+// listening is a socket that waits for others, by the number of its file.
+type listening map[uint64]string // "tcp 0.0.0.0:22"
+
+// read adds those of one of the kernel's lists, proc_net(5).
+func (s listening) read(r io.Reader, protocol, state string) error {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 10 || f[3] != state {
+			continue
+		}
+		at, err := parseAddress(f[1])
+		inode, err2 := strconv.ParseUint(f[9], 10, 64)
+		if err := errors.Join(err, err2); err != nil {
+			return fmt.Errorf("the list of sockets has the line %.200q: %w", lines.Text(), err)
+		}
+		if len(s) == maxListening {
+			return fmt.Errorf("more than %d sockets listen", maxListening)
+		}
+		s[inode] = protocol + " " + at.String()
+	}
+	return lines.Err()
+}
+
+// parseAddress reads "0100007F:0016": words as they are in memory, and the port.
+func parseAddress(text string) (netip.AddrPort, error) {
+	host, port, _ := strings.Cut(text, ":")
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil || len(host) != 8 && len(host) != 32 {
+		return netip.AddrPort{}, fmt.Errorf("%.50q is no address", text)
+	}
+	var raw []byte
+	for word := range slices.Chunk([]byte(host), 8) {
+		n, err := strconv.ParseUint(string(word), 16, 32)
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("%.50q is no address", text)
+		}
+		raw = binary.NativeEndian.AppendUint32(raw, uint32(n))
+	}
+	addr, _ := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(addr, uint16(number)), nil
+}
+
+// checkSockets looks whose processes listen on the network.
+func (m *Machine) checkSockets(ctx context.Context, l *look) error {
+	sockets := listening{}
+	for _, list := range socketLists {
+		f, err := os.Open(list.file)
+		if isAbsent(err) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return err
+		}
+		err = sockets.read(f, list.protocol, list.state)
+		f.Close()
+		if err != nil {
+			return err
+		}
+		l.checked++
+	}
+	l.checked += len(sockets)
+	if len(sockets) == 0 {
+		return nil
+	}
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	seen := map[uint64]bool{}
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		dir := path.Join(proc, pid)
+		has, err := sockets.of(dir)
+		if errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		}
+		if err != nil && !isOver(err) {
+			return err
+		}
+		if len(has) == 0 {
+			continue
+		}
+		exe, unit, why := m.listener(dir, pid)
+		for _, inode := range has {
+			seen[inode] = true
+			if why != "" {
+				l.find(report.Finding{
+					Cause: report.SocketUnknown, Path: exe, Field: sockets[inode], Want: "a program of the release in a service of it",
+					Got: fmt.Sprintf("process %s, in %s: %s", pid, unit, why),
+				})
+			}
+		}
+	}
+	if n := len(sockets) - len(seen); n > 0 {
+		l.notSeen = append(l.notSeen, fmt.Sprintf("%d listening sockets of no process, as the kernel has", n))
+	}
+	return nil
+}
+
+// of returns which sockets a process has open.
+func (s listening) of(dir string) ([]uint64, error) {
+	fds, err := os.Open(dir + "/fd")
+	if err != nil {
+		return nil, err
+	}
+	defer fds.Close()
+	var out []uint64
+	for {
+		names, err := fds.Readdirnames(1000)
+		for _, name := range names {
+			target, _ := os.Readlink(dir + "/fd/" + name) // it may be closed meanwhile
+			number, ok := strings.CutPrefix(target, "socket:[")
+			if !ok {
+				continue
+			}
+			inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+			if _, listens := s[inode]; err == nil && listens && !slices.Contains(out, inode) {
+				out = append(out, inode)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+}
+
+// listener says which program a process runs, in which unit, and why it is not one
+// that the accepted system lets listen; "" where it is.
+func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
+	exe, err := os.Readlink(dir + "/exe")
+	if err != nil {
+		exe = dir
+	}
+	groups, err := hostfile.ReadSmall(dir+"/cgroup", maxCgroup)
+	if err != nil {
+		return exe, "a unit that is not known", err.Error()
+	}
+	unit = unitOf(string(groups))
+	p, _, err := m.Store.Dir().Within(exe)
+	switch {
+	case pid == "1": // for the sockets of units, which the part "units" looks at
+	case err != nil || !m.hashed(p):
+		why = "the program is not of the release"
+	case !strings.HasSuffix(unit, ".service"):
+		why = "it is no service"
+	case !m.hasUnit(unit):
+		why = "the service is not of the release"
+	}
+	return exe, unit, why
+}
+
+// unitOf returns the unit of the system that a process is in, by the list of its
+// control groups, cgroups(7). Of a process of somebody who logged in that is a slice.
+func unitOf(groups string) string {
+	for line := range strings.Lines(groups) {
+		group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		for _, part := range strings.Split(group, "/") {
+			if part == "user.slice" || part == "machine.slice" || strings.HasSuffix(part, ".service") || strings.HasSuffix(part, ".scope") {
+				return part
+			}
+		}
+	}
+	return "no unit"
+}
+
+// hasUnit reports whether the accepted system has a unit, or the template of one.
+func (m *Machine) hasUnit(unit string) bool {
+	names := []string{unit}
+	if before, after, ok := strings.Cut(unit, "@"); ok {
+		names = append(names, before+"@"+path.Ext(after))
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		p, _, err := m.Store.ResolveLink(string(m.Toplevel) + "/etc/systemd/system/" + name)
+		return err == nil && m.ofRelease(p)
+	})
+}

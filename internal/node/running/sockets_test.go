@@ -1,0 +1,61 @@
+package running
+
+import (
+	"maps"
+	"strings"
+	"testing"
+)
+
+func TestListening(t *testing.T) {
+	const tcp = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:926D 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 2 000000003e261f47 100 0 0 10 0
+   1: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 2 00000000bb9dab48 100 0 0 10 0
+   2: 0100007F:0016 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 103 2 00000000bb9dab48 100 0 0 10 0
+   3: 00000000000000000000000001000000:0035 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104 2 0 100 0 0 10 0
+`
+	got := listening{}
+	if err := got.read(strings.NewReader(tcp), "tcp", "0A"); err != nil {
+		t.Fatal(err)
+	}
+	want := listening{101: "tcp 127.0.0.1:37485", 102: "tcp 0.0.0.0:22", 104: "tcp [::1]:53"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, bad := range []string{"x", "0100007F", "0100007F:10000", "0100007:0016", "010000ZZ:0016"} {
+		if at, err := parseAddress(bad); err == nil {
+			t.Errorf("%q is %s", bad, at)
+		}
+	}
+}
+
+func TestUnitOf(t *testing.T) {
+	for groups, want := range map[string]string{
+		"0::/system.slice/sshd.service\n":                                        "sshd.service",
+		"1:name=systemd:/x.service\n0::/system.slice/system-a.slice/a@b.service": "a@b.service",
+		"0::/user.slice/user-0.slice/session-1.scope\n":                          "user.slice",
+		"0::/user.slice/user-0.slice/user@0.service/app.slice/nc.service\n":      "user.slice",
+		"0::/machine.slice/x.service\n":                                          "machine.slice",
+		"0::/system.slice/run-1.scope\n":                                         "run-1.scope",
+		"0::/init.scope\n":                                                       "init.scope",
+		"0::/\n":                                                                 "no unit",
+		"":                                                                       "no unit",
+	} {
+		if got := unitOf(groups); got != want {
+			t.Errorf("%q: got %q, want %q", groups, got, want)
+		}
+	}
+}
+
+func TestHasUnit(t *testing.T) {
+	h := newHost(t)
+	h.write(string(shell)+"/sshd.service", "", 0o444)
+	h.write(string(shell)+"/getty@.service", "", 0o444)
+	h.link(string(shell)+"/masked.service", "/dev/null")
+	for unit, want := range map[string]bool{
+		"sshd.service": true, "getty@tty1.service": true, "evil.service": false, "evil@sshd.service": false, "masked.service": false, "../sshd.service": false,
+	} {
+		if got := h.m.hasUnit(unit); got != want {
+			t.Errorf("%s: got %v", unit, got)
+		}
+	}
+}
