@@ -12,7 +12,7 @@ const rootLong = `ec-verify proves what this machine runs.
 
 It recomputes the closure of the system from the disk and from the flake that
 the system carries, compares both with a signed release, and reports every
-difference with its cause. It changes nothing.
+difference with its cause. It changes nothing, but for ec-verify switch.
 
 The signal SIGUSR1 has it say on stderr how far it is; NO_COLOR in the
 environment turns colours off.

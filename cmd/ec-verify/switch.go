@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dustin/go-humanize"
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,6 +17,7 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/activate"
+	"every.channel/ec-verify/internal/node/importer"
 	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
@@ -24,6 +26,7 @@ import (
 
 func newSwitchCommand(a *app) *cobra.Command {
 	flags := verifyFlags{stall: defaultStall}
+	var from string
 	cmd := &cobra.Command{
 		Use:   "switch TOPLEVEL|TAG [switch|boot|test]",
 		Short: "switch to a system if it is verified",
@@ -47,6 +50,12 @@ while NixOS's own goes on. The system's script runs in ec-verify-switch.service,
 so that it ends whatever becomes of this process; what it prints is shown on
 standard error, and kept as switch.log in the state directory.
 
+With --from, what the store lacks of the system is fetched first: from a directory
+with a binary cache or a copy of a store, file:///DIR with one of these, or
+https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed manifest says
+which paths these are, and what is in them: each is hashed before any is registered,
+so that neither signatures of a cache nor trusted users are needed.
+
 Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
 untrusted, 4 inconclusive, or not or only in part done, which the last line says.`,
 		Example: `  # Run and boot the release, if it lies in the store and is whole
@@ -54,6 +63,10 @@ untrusted, 4 inconclusive, or not or only in part done, which the last line says
 
   # Boot it at the next start of the machine
   ec-verify switch boot-v2026.03.15 boot
+
+  # The same, with what is missing taken from another machine, or from a stick
+  ec-verify switch boot-v2026.03.15 --from ssh-ng://builder.example.org
+  ec-verify switch boot-v2026.03.15 --from /media/stick
 
   # What would change?
   ec-verify switch /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 --dry-run`,
@@ -66,11 +79,12 @@ untrusted, 4 inconclusive, or not or only in part done, which the last line says
 			if !slices.Contains(activate.Actions(), action) {
 				return usageError{fmt.Errorf("%q: want switch, boot or test", args[1])}
 			}
-			return a.switchTo(cmd, args[0], action, &flags)
+			return a.switchTo(cmd, args[0], action, from, &flags)
 		},
 	}
 	flags.registerShared(cmd)
 	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "judge it, say what would be done and which versions and sizes change, and do nothing")
+	cmd.Flags().StringVar(&from, "from", "", "fetch what the store lacks from `STORE`: a directory, file:///DIR, https://HOST/… or ssh-ng://HOST")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
 		case 0:
@@ -88,7 +102,7 @@ untrusted, 4 inconclusive, or not or only in part done, which the last line says
 }
 
 // switchTo judges the system that arg names, and does with it what action says.
-func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, flags *verifyFlags) error {
+func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, from string, flags *verifyFlags) error {
 	ctx := cmd.Context()
 	if unit := currentUnit(); strings.HasPrefix(unit, "ec-verify") {
 		return fmt.Errorf("%s verifies, and switches to nothing", unit)
@@ -101,6 +115,16 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 		return configError{errors.New("storeRoot: a disk that is looked at from outside can't be switched")}
 	}
 	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
+	programs := newNix(c)
+	var source importer.Source
+	if from != "" {
+		if flags.dryRun {
+			return usageError{errors.New("--dry-run imports nothing, and judges what is here: leave out --from")}
+		}
+		if source, err = importer.ParseSource(from, programs); err != nil {
+			return usageError{fmt.Errorf("--from: %w", err)}
+		}
+	}
 	if !flags.dryRun && os.Geteuid() != 0 {
 		return errors.New("only root can switch; --dry-run is for everybody")
 	}
@@ -111,7 +135,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	open := v.Open(ctx)
 	v.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
 	defer tempIn(c.StateDir)()
-	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun}
+	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, importDir: filepath.Join(c.StateDir, "import"), register: programs.Import}
 	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
 	if err := g.run(ctx); err != nil {
 		return a.refused(switchKind, err)
@@ -137,6 +161,10 @@ type gate struct {
 	machine  *activate.Machine
 	action   activate.Action
 	dryRun   bool
+
+	source    importer.Source // nil to import nothing
+	importDir string
+	register  importer.Register
 
 	report  *report.Report
 	outcome activate.Outcome
@@ -167,6 +195,11 @@ func (g *gate) run(ctx context.Context) error {
 				fmt.Fprintf(g.app.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
 			}
 		}()
+	}
+	if g.source != nil {
+		if err := g.bring(ctx, m); err != nil {
+			return err
+		}
 	}
 	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
 	if err != nil {
@@ -208,6 +241,37 @@ func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch,
 		return nil, errors.Join(err, turn.End())
 	}
 	return turn, nil
+}
+
+// bring fetches the paths of m that Nix has not registered here, and has them
+// registered.
+func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
+	database, err := nixstore.OpenDatabase(ctx, "", g.verifier.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer database.Close()
+	lacking := m.Closure()
+	for p, err := range database.Registered(ctx) {
+		if row := (*nixstore.RowError)(nil); err != nil && !errors.As(err, &row) {
+			return err
+		}
+		delete(lacking, p)
+	}
+	wanted := make([]closure.PathInfo, 0, len(lacking))
+	for _, p := range lacking.Paths() {
+		wanted = append(wanted, lacking[p])
+	}
+	var fetched, paths atomic.Int64
+	total := lacking.NarSize()
+	stop := g.app.watch(func() sample {
+		return sample{what: "import", done: fetched.Load(), total: total, detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
+	})
+	defer stop()
+	return importer.Bring(ctx, g.source, wanted, g.importDir, g.register, func(p closure.PathInfo) {
+		fetched.Add(p.NarSize)
+		paths.Add(1)
+	})
 }
 
 // untouched reports whether what was hashed is what lies in the store now; the report

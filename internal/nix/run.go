@@ -30,6 +30,9 @@ type command struct {
 	program string
 	args    []string
 	stdin   io.Reader
+	// out, unless it is nil, is given what the program prints on standard output, of
+	// any size; the run returns none of it then.
+	out io.Writer
 	// isolated runs are those on a machine under examination: without its
 	// nix.conf and, as far as permitted, without a network.
 	isolated bool
@@ -51,7 +54,7 @@ type command struct {
 // environment: where the store is, what Nix is configured with, and how to get
 // at the network.
 var inherited = []string{
-	"NIX_REMOTE", "NIX_CONF_DIR", "NIX_CONFIG", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK",
+	"NIX_REMOTE", "NIX_CONF_DIR", "NIX_CONFIG", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "NIX_SSHOPTS",
 	"http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 }
 
@@ -174,6 +177,9 @@ func (p *process) prepare(ctx context.Context, cloneflags uintptr) *exec.Cmd {
 	cmd.Env = environment(p.bin, p.private, p.isolated)
 	cmd.Stdin = p.stdin
 	cmd.Stdout = &p.stdout
+	if p.out != nil {
+		cmd.Stdout = p.out
+	}
 	cmd.Stderr = &p.stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:    true,

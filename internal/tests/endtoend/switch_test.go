@@ -308,3 +308,92 @@ func TestSwitchKilled(t *testing.T) {
 		t.Errorf("left over: %s", left)
 	}
 }
+
+// TestSwitchImports: the system comes from places of every kind, of which none is
+// trusted; from one that alters anything, nothing comes.
+func TestSwitchImports(t *testing.T) {
+	t.Parallel()
+	g := startGated(t)
+	program4 := g.Run("sh", "-euc", "nix-store -qR "+g.next+" | grep -e -program-04-1.3$")
+	// The peers, and then a store without the system.
+	g.Run("sh", "-euc", `
+		cd /srv; mkdir -p tree/nix/store flat
+		nix-store -qR `+g.old+` | sort >old; nix-store -qR `+g.next+` | sort | comm -13 old - >lacking
+		nix copy --to 'file:///srv/cache?compression=zstd' --no-check-sigs `+g.next+`
+		nix copy --to 'local?root=/srv/peer' --no-check-sigs `+g.next+`
+		cp -a $(cat lacking) tree/nix/store; cp -a $(cat lacking) flat
+		rm /var/lib/ec-verify-testhost/roots/testhost-other
+		nix-env -p /nix/var/nix/profiles/system --delete-generations old
+		nix-store --gc >/tmp/gc.log
+		[ ! -e `+g.next+` ]`)
+	g.Checkpoint()
+	const lacking = "nothing was imported"
+	base := filepath.Base(program4)
+	for _, test := range []struct {
+		name, from, script, want string // want is in the error; "" for a switch that goes through
+	}{
+		{"a binary cache", "/srv/cache", "", ""},
+		{"a binary cache by its URL", "file:///srv/cache", "", ""},
+		{"a copy of a store", "/srv/tree", "", ""},
+		{"a directory of paths", "/srv/flat", "", ""},
+		{"another store, as over ssh", "ssh-ng://localhost?remote-store=local%3Froot%3D/srv/peer", "", ""},
+		{"an altered path in a copy", "/srv/tree", "echo x >>/srv/tree" + program4 + "/bin/program-04", lacking},
+		{"an altered path of the same size", "/srv/flat", "sed -i s/1.3/1.4/ /srv/flat/" + base + "/bin/program-04", lacking},
+		{"a path that is missing", "/srv/flat", "rm -r /srv/flat/" + base, "does not have this path"},
+		{"an endless file", "/srv/flat", "truncate -s 1T /srv/flat/" + base + "/bin/program-04", "larger than"},
+		{"an extra file", "/srv/flat", "touch /srv/flat/" + base + "/extra", lacking},
+		{"an altered NAR, as its narinfo says", "/srv/cache", alteredNAR(program4, "sed s/program-04/program-05/"), lacking},
+		{"a truncated NAR", "/srv/cache", alteredNAR(program4, "head -c 400"), ""},
+		{"an endless NAR", "/srv/cache", alteredNAR(program4, "cat") + "; truncate -s 1T $nar", "larger than"},
+		{"an altered path, as over ssh", "ssh-ng://localhost?remote-store=local%3Froot%3D/srv/peer", "echo x >>/srv/peer" + program4 + "/bin/program-04", lacking},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g.Restore()
+			before := ""
+			if test.script != "" {
+				g.Run("sh", "-euc", test.script)
+				before = g.NixState()
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
+			defer cancel()
+			stdout, stderr, code := g.Exec(ctx, program, "switch", otherTag, "--from", test.from)
+			if left := g.Run("sh", "-c", "ls -a /var/lib/ec-verify | grep import; ls /nix/var/nix/gcroots | grep ec-verify; true"); left != "" {
+				t.Errorf("left over: %s", left)
+			}
+			if test.script == "" {
+				if code != 0 || g.leads("/nix/var/nix/profiles/system") != g.next || g.leads("/run/current-system") != g.next {
+					t.Errorf("exit %d\n%s\n%s\n%s", code, stdout, stderr, g.state())
+				}
+				return
+			}
+			if code != 4 || !strings.Contains(stderr, test.want) {
+				t.Errorf("exit %d, want %q: %s", code, test.want, stderr)
+			}
+			if after := g.NixState(); withoutTimes(after) != withoutTimes(before) {
+				t.Error("something was registered, or left in the store")
+			}
+		})
+	}
+}
+
+// alteredNAR is a script that puts into the cache, for a path, its NAR as a filter
+// leaves it, with a narinfo that says so; $nar is the file then.
+func alteredNAR(path, filter string) string {
+	digest := filepath.Base(path)[:32]
+	return `cd /srv/cache; nar=/srv/cache/nar/altered.nar; nix-store --store 'local?root=/srv/peer' --dump /srv/peer` + path + ` | ` + filter + ` >$nar
+		hash=sha256:$(nix hash file --type sha256 --base32 $nar); size=$(stat -c %s $nar)
+		sed -i -e "s|^URL: .*|URL: nar/altered.nar|" -e "s|^Compression: .*|Compression: none|" -e "s|^FileHash: .*|FileHash: $hash|" \
+			-e "s|^FileSize: .*|FileSize: $size|" -e "s|^NarHash: .*|NarHash: $hash|" -e "s|^NarSize: .*|NarSize: $size|" ` + digest + `.narinfo`
+}
+
+// withoutTimes leaves out of a [testhost.Host.NixState] the directory and the lock that
+// a switch writes to.
+func withoutTimes(state string) string {
+	var kept []string
+	for line := range strings.Lines(state) {
+		if !strings.HasPrefix(line, "/nix/var/nix/gcroots d") && !strings.HasPrefix(line, "/nix/var/nix/gc.lock ") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}

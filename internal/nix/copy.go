@@ -1,0 +1,50 @@
+package nix
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// DumpRequest says what to dump.
+type DumpRequest struct {
+	// Store is any store that Nix can read: "file:///srv/cache",
+	// "https://cache.example.org", "ssh-ng://host".
+	Store string
+	Path  closure.StorePath
+	// Timeout bounds the run; 0 is no bound.
+	Timeout time.Duration
+	// Temp is an existing directory for what is needed during the run.
+	Temp string
+}
+
+// Dump writes to w what a store has as the NAR of a path. Nothing of it is checked,
+// neither signature, nor size, nor hash; that is for who calls. It ends when w fails.
+func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
+	_, err := n.run(ctx, command{
+		program: "nix",
+		args: []string{
+			"--extra-experimental-features", "nix-command", "store", "dump-path", "--store", r.Store,
+			// It is there or not: that store fetches and builds nothing for us.
+			"--option", "substitute", "false", "--option", "builders", "", "--option", "max-jobs", "0",
+			"--", string(r.Path),
+		},
+		out: w, timeout: r.Timeout, temp: r.Temp,
+	})
+	if err != nil {
+		return fmt.Errorf("read %s from %s: %w", r.Path, r.Store, err)
+	}
+	return nil
+}
+
+// Import registers in the machine's store what r holds, in the form of nix-store
+// --export, without asking for signatures: whoever calls has checked it. The paths
+// before one that is incomplete are registered. temp is as in a [DumpRequest]; a timeout
+// of 0 is no bound.
+func (n *Nix) Import(ctx context.Context, r io.Reader, temp string, timeout time.Duration) error {
+	_, err := n.run(ctx, command{program: "nix-store", args: []string{"--import"}, stdin: r, temp: temp, timeout: timeout})
+	return err
+}

@@ -1,0 +1,176 @@
+package importer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+const (
+	// atOnce is how many paths are fetched at once: each starts a nix of its own,
+	// which waits for the peer more than it computes.
+	atOnce = 4
+	// room is how many bytes must be left beside what is fetched.
+	room = 256 << 20
+)
+
+// Register hands an export of store paths to Nix; see [nix.Nix.Import].
+type Register func(ctx context.Context, r io.Reader, temp string, timeout time.Duration) error
+
+// DiffersError says that a source has something else for a path than the manifest.
+type DiffersError struct {
+	Source string
+	Want   closure.PathInfo
+	Why    string
+}
+
+func (e *DiffersError) Error() string {
+	return fmt.Sprintf("%s has something else for %s than the release: %s; nothing was imported", e.Source, e.Want.Path, e.Why)
+}
+
+// Bring fetches wanted, a closure's paths that the store lacks, from src into dir,
+// which is made and removed again, and has them registered when each is what the
+// manifest says. What they refer to is among them, or in the store. done is told of
+// each that was fetched.
+func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, dir string, register Register, done func(closure.PathInfo)) (err error) {
+	if err := hostfile.RemoveTree(dir); err != nil { // of one that was killed
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, hostfile.RemoveTree(dir)) }()
+	if err := enoughRoom(dir, wanted); err != nil {
+		return err
+	}
+	g, fetching := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for _, want := range wanted {
+		g.Go(func() error {
+			if fetching.Err() != nil {
+				return fetching.Err()
+			}
+			if err := fetch(fetching, src, want, dir); err != nil {
+				return err
+			}
+			done(want)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return handOver(ctx, wanted, dir, register)
+}
+
+// enoughRoom fails where dir has no room for the NARs of wanted.
+func enoughRoom(dir string, wanted []closure.PathInfo) error {
+	need := int64(room)
+	for _, want := range wanted {
+		need += want.NarSize
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return err
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < need { //nolint:gosec,unconvert // no disk has 2⁶³ bytes
+		return fmt.Errorf("%s has %d bytes free, and the paths take %d", dir, free, need)
+	}
+	return nil
+}
+
+func spooled(dir string, p closure.StorePath) string { return filepath.Join(dir, p.Digest()+".nar") }
+
+// fetch writes the NAR of want to its file in dir.
+func fetch(ctx context.Context, src Source, want closure.PathInfo, dir string) error {
+	f, err := os.OpenFile(spooled(dir, want.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := &checked{w: f, hash: sha256.New(), left: want.NarSize}
+	err = src.Dump(ctx, want, dir, w)
+	differs := func(why string) error { return &DiffersError{src.String(), want, why} }
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case w.failed != nil:
+		return w.failed
+	case w.over || errors.Is(err, nar.ErrTooLarge):
+		return differs(fmt.Sprintf("it is larger than %d bytes", want.NarSize))
+	case err != nil:
+		return fmt.Errorf("%s from %s: %w", want.Path, src, err)
+	case w.left > 0:
+		return differs(fmt.Sprintf("it ends %d bytes before its end", w.left))
+	}
+	if got := nar.Hash(w.hash.Sum(nil)); got != want.NarHash {
+		return differs(fmt.Sprintf("its NAR hash is %s, not %s", got, want.NarHash))
+	}
+	return f.Close()
+}
+
+var errOver = errors.New("larger than it should be")
+
+// checked hashes what is written through it, up to a size.
+type checked struct {
+	w      io.Writer
+	hash   hash.Hash
+	left   int64
+	over   bool
+	failed error // of w
+}
+
+// Write implements [io.Writer].
+func (c *checked) Write(p []byte) (int, error) {
+	if int64(len(p)) > c.left {
+		c.over = true
+		return 0, errOver
+	}
+	n, err := c.w.Write(p)
+	c.hash.Write(p[:n])
+	c.left -= int64(n)
+	c.failed = err
+	return n, err
+}
+
+// handOver has the NARs in dir registered.
+func handOver(ctx context.Context, wanted []closure.PathInfo, dir string, register Register) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	r, w := io.Pipe()
+	exported := make(chan error, 1)
+	go func() {
+		err := export(w, wanted, func(want closure.PathInfo) (io.ReadCloser, error) {
+			return hostfile.OpenNoFollow(spooled(dir, want.Path))
+		})
+		w.CloseWithError(err)
+		exported <- err
+	}()
+	var size int64
+	for _, want := range wanted {
+		size += want.NarSize
+	}
+	err := register(ctx, r, dir, patience(size))
+	r.CloseWithError(io.ErrClosedPipe) // who stopped reading
+	if exportErr := <-exported; exportErr != nil && !errors.Is(exportErr, io.ErrClosedPipe) {
+		return exportErr
+	}
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package importer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newTree returns a directory with two store paths, of which the first refers to the
+// second, and what a manifest says of them.
+func newTree(t *testing.T) (dir string, paths []closure.PathInfo) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		p := closure.StorePath("/nix/store/" + strings.Repeat(name, 32) + "-" + name)
+		must(t, os.MkdirAll(filepath.Join(dir, p.Base(), "sub"), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, p.Base(), "sub/file"), []byte("content of "+name), 0o600))
+		sum, err := nar.HashPath(t.Context(), filepath.Join(dir, p.Base()), nar.Options{})
+		must(t, err)
+		paths = append(paths, closure.PathInfo{Path: p, NarHash: sum.Hash, NarSize: sum.Size})
+	}
+	paths[0].References = []closure.StorePath{paths[0].Path, paths[1].Path}
+	paths[0].Deriver = "/nix/store/" + closure.StorePath(strings.Repeat("d", 32)) + "-a.drv"
+	return dir, paths
+}
+
+func TestBring(t *testing.T) {
+	none := func(string, []closure.PathInfo) {}
+	for _, test := range []struct {
+		name string
+		do   func(dir string, paths []closure.PathInfo)
+		want string
+	}{
+		{"good", none, ""},
+		{"an altered byte", func(dir string, paths []closure.PathInfo) {
+			must(t, os.WriteFile(filepath.Join(dir, paths[1].Path.Base(), "sub/file"), []byte("CONTENT OF b"), 0o600))
+		}, "its NAR hash is "},
+		{"shorter", func(dir string, paths []closure.PathInfo) {
+			must(t, os.Remove(filepath.Join(dir, paths[1].Path.Base(), "sub/file")))
+		}, "before its end"},
+		{"endless", func(dir string, paths []closure.PathInfo) {
+			must(t, os.Truncate(filepath.Join(dir, paths[1].Path.Base(), "sub/file"), 1<<40))
+		}, "it is larger than"},
+		{"a path that it has not", func(dir string, paths []closure.PathInfo) {
+			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
+		}, "it does not have this path"},
+		{"a device", func(dir string, paths []closure.PathInfo) {
+			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
+			must(t, os.Symlink("/dev/zero", filepath.Join(dir, paths[1].Path.Base())))
+		}, "before its end"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir, paths := newTree(t)
+			test.do(dir, paths)
+			src, err := ParseSource(dir, nil)
+			must(t, err)
+			spool := filepath.Join(t.TempDir(), "import")
+			must(t, os.MkdirAll(filepath.Join(spool, "left by one that was killed"), 0o700))
+			var registered []byte
+			err = Bring(t.Context(), src, paths, spool, func(_ context.Context, r io.Reader, _ string, timeout time.Duration) (err error) {
+				if timeout < time.Minute {
+					t.Errorf("%s to import", timeout)
+				}
+				registered, err = io.ReadAll(r)
+				return err
+			}, func(closure.PathInfo) {})
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+			if (len(registered) > 0) != (test.want == "") {
+				t.Errorf("%d bytes were to be registered", len(registered))
+			}
+			if _, err := os.Lstat(spool); !os.IsNotExist(err) {
+				t.Errorf("left over: %v", err)
+			}
+			if a, b := bytes.Index(registered, []byte(paths[0].Path)), bytes.Index(registered, []byte(paths[1].Path)); test.want == "" && b > a {
+				t.Error("a path comes before one that it refers to")
+			}
+		})
+	}
+}
+
+// What is altered after it was fetched has no end in the export, so that it is not
+// registered.
+func TestExportChecksAgain(t *testing.T) {
+	_, paths := newTree(t)
+	var out bytes.Buffer
+	err := export(&out, paths, func(closure.PathInfo) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader("something else")), nil
+	})
+	if err == nil || strings.Contains(out.String(), "/nix/store") {
+		t.Errorf("%v\n%q", err, out.String())
+	}
+}
+
+// A peer that goes on and on is cut off at the size that was promised.
+func TestEndlessPeer(t *testing.T) {
+	_, paths := newTree(t)
+	var asked []nix.DumpRequest
+	src, err := ParseSource("https://cache.example.org", dumperFunc(func(r nix.DumpRequest, w io.Writer) error {
+		asked = append(asked, r)
+		for written := 0; ; {
+			n, err := w.Write(make([]byte, 16))
+			if written += n; err != nil || written > 1<<20 {
+				return fmt.Errorf("after %d bytes: %w", written, err)
+			}
+		}
+	}))
+	must(t, err)
+	err = Bring(t.Context(), src, paths[:1], filepath.Join(t.TempDir(), "import"), nil, func(closure.PathInfo) {})
+	var differs *DiffersError
+	if !errors.As(err, &differs) || !strings.Contains(differs.Why, "larger than") {
+		t.Error(err)
+	}
+	if len(asked) != 1 || asked[0].Store != "https://cache.example.org" || asked[0].Path != paths[0].Path || asked[0].Timeout < time.Minute {
+		t.Errorf("%+v", asked)
+	}
+}
+
+type dumperFunc func(r nix.DumpRequest, w io.Writer) error
+
+func (f dumperFunc) Dump(_ context.Context, r nix.DumpRequest, w io.Writer) error { return f(r, w) }
+
+func TestParseSource(t *testing.T) {
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "a cache?")
+	must(t, os.Mkdir(cache, 0o755))
+	must(t, os.WriteFile(filepath.Join(cache, "nix-cache-info"), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	for spec, want := range map[string]string{
+		dir:                           "importer.tree",
+		"file://" + dir:               "importer.tree",
+		cache:                         "importer.nixStore file://" + dir + "/a%20cache%3F",
+		"https://cache.example.org/x": "importer.nixStore https://cache.example.org/x",
+		"ssh-ng://root@host?a=b":      "importer.nixStore ssh-ng://root@host?a=b",
+		"http://cache.example.org":    "",
+		"ssh-ng://-oProxyCommand=x":   "",
+		"ssh-ng://":                   "",
+		"https://":                    "",
+		"daemon://":                   "",
+		"file://host/dir":             "",
+		filepath.Join(dir, "file"):    "",
+		filepath.Join(dir, "none"):    "",
+	} {
+		src, err := ParseSource(spec, nil)
+		got := ""
+		switch s := src.(type) {
+		case nil:
+		case nixStore:
+			got = fmt.Sprintf("%T %s", s, s.url)
+		default:
+			got = fmt.Sprintf("%T", s)
+		}
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", spec, got, err, want)
+		}
+	}
+}

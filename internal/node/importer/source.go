@@ -1,0 +1,110 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/nix"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// Source has store paths.
+type Source interface {
+	// Dump writes the NAR of a path as the source has it, which need not be right.
+	Dump(ctx context.Context, want closure.PathInfo, temp string, w io.Writer) error
+	String() string
+}
+
+// Dumper reads paths of a store; see [nix.Nix.Dump].
+type Dumper interface {
+	Dump(ctx context.Context, r nix.DumpRequest, w io.Writer) error
+}
+
+// ParseSource returns the source that spec names: a directory with a binary cache, or
+// with a copy of a store, or of its paths; file:///DIR with one of these; or
+// https://HOST/… and ssh-ng://HOST, which are read by d.
+func ParseSource(spec string, d Dumper) (Source, error) {
+	dir := spec
+	if strings.Contains(spec, "://") {
+		u, err := url.Parse(spec)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case u.Scheme == "file" && u.Host == "" && u.RawQuery == "" && u.Path != "":
+			dir = u.Path
+		case u.Scheme == "https" && u.Host != "", u.Scheme == "ssh-ng" && u.Host != "" && !strings.HasPrefix(u.Host, "-"):
+			return nixStore{spec, d}, nil
+		default:
+			return nil, fmt.Errorf("%q: want a directory, file:///DIR, https://HOST/… or ssh-ng://HOST", spec)
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s: not a directory", dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "nix-cache-info")); err == nil {
+		return nixStore{(&url.URL{Scheme: "file", Path: dir}).String(), d}, nil
+	}
+	return tree{dir}, nil
+}
+
+// nixStore is a store that Nix reads.
+type nixStore struct {
+	url    string
+	dumper Dumper
+}
+
+func (s nixStore) String() string { return s.url }
+
+const (
+	// atLeast is how long any path may take, and slowest how many bytes a second are
+	// to come beside that: a peer that brings less is not waited for.
+	atLeast = 10 * time.Minute
+	slowest = 64 << 10
+)
+
+// patience is how long so many bytes may take.
+func patience(size int64) time.Duration {
+	return atLeast + time.Duration(size/slowest)*time.Second
+}
+
+// Dump implements [Source].
+func (s nixStore) Dump(ctx context.Context, want closure.PathInfo, temp string, w io.Writer) error {
+	return s.dumper.Dump(ctx, nix.DumpRequest{Store: s.url, Path: want.Path, Timeout: patience(want.NarSize), Temp: temp}, w)
+}
+
+// tree is a directory with the files of store paths: at DIR/nix/store/PATH, as on a
+// mounted disk, or at DIR/PATH. No database is needed.
+type tree struct{ dir string }
+
+func (t tree) String() string { return t.dir }
+
+// Dump implements [Source].
+func (t tree) Dump(ctx context.Context, want closure.PathInfo, _ string, w io.Writer) error {
+	for _, dir := range []string{filepath.Join(t.dir, string(want.Path.Dir())), t.dir} {
+		name := filepath.Join(dir, want.Path.Base())
+		if _, err := os.Lstat(name); err != nil {
+			continue
+		}
+		return nar.Dump(ctx, w, name, nar.Options{MaxSize: want.NarSize})
+	}
+	return fmt.Errorf("%s: %w", t.dir, errNone)
+}
+
+var errNone = errors.New("it does not have this path")
