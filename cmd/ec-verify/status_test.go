@@ -426,3 +426,33 @@ func TestStatusWords(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusSaysOnceWhatPathsHaveInCommon: a line for each path, and what was found of
+// them below the last.
+func TestStatusSaysOnceWhatPathsHaveInCommon(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := status{Now: now, Standing: &statusStanding{}}
+	for _, f := range []struct {
+		cause report.Cause
+		path  string
+	}{{closure.DiskAltered, "/a"}, {closure.DiskAltered, "/b"}, {closure.Missing, "/c"}, {closure.DiskAltered, "/d"}, {report.EvaluationFailed, ""}} {
+		s.Standing.Findings = append(s.Standing.Findings, standing.Finding{Cause: f.cause, Tier: report.TierContents, Path: f.path, Since: now})
+	}
+	var b strings.Builder
+	s.writeFindings(&b)
+	const want = `found
+  /a
+  /b
+    the files on disk differ from the release [contents, disk-altered], just now
+  /c
+    missing from the store [contents, missing], just now
+  /d
+    the files on disk differ from the release [contents, disk-altered], just now
+  the embedded flake could not be evaluated [contents, evaluation-failed], just
+  now
+
+`
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

@@ -200,6 +200,13 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 		return listed
 	}
 	fmt.Fprintln(w, "found")
+	// What several paths in a row have in common stands once, below the last of them.
+	var common string
+	explain := func() {
+		if common != "" {
+			fmt.Fprintf(w, "    %s\n", wrap(common, 4))
+		}
+	}
 	for i, f := range s.Standing.Findings {
 		if f.Path != "" && listed[f.Path] {
 			continue
@@ -210,13 +217,19 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 				why = append(why, fmt.Sprintf("%s [%s, %s]", report.Title(same.Cause), same.Tier, same.Cause))
 			}
 		}
-		indent := 2
-		if f.Path != "" {
-			fmt.Fprintf(w, "  %s\n", shortened(f.Path, statusWidth-2))
-			listed[f.Path], indent = true, 4
+		text := fmt.Sprintf("%s, %s", report.Escape(strings.Join(why, "; ")), s.since(f.Since))
+		if text != common || f.Path == "" {
+			explain()
+			common = ""
 		}
-		fmt.Fprintf(w, "%*s%s\n", indent, "", wrap(fmt.Sprintf("%s, %s", report.Escape(strings.Join(why, "; ")), s.since(f.Since)), indent))
+		if f.Path == "" {
+			fmt.Fprintf(w, "  %s\n", wrap(text, 2))
+			continue
+		}
+		fmt.Fprintf(w, "  %s\n", shortened(f.Path, statusWidth-2))
+		listed[f.Path], common = true, text
 	}
+	explain()
 	if s.Standing.More > 0 {
 		fmt.Fprintf(w, "  … and %d more\n", s.Standing.More)
 	}
