@@ -13,37 +13,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run that builds, or fetches what is built from, is confined: the nix program,
-// everything that it starts, and everything that these mount live in process,
-// mount and network namespaces of their own; one that fetches has the machine's
-// network. Nix is the first process of its namespace, so that the kernel ends all
-// builders with it, whatever user they run as and wherever they put themselves;
-// and it gets SIGKILL when this process ends, however that ends. Nothing needs to
-// be cleaned up but files.
+// A run that builds or fetches is confined: the nix program and everything that it
+// starts or mounts are in process, mount and network namespaces of their own; a run
+// that fetches keeps the machine's network. Nix is the first process of its
+// namespace, so the kernel kills all builders with it, whatever their user or process
+// group. Nix gets SIGKILL when this process ends, however it ends. Only files need to
+// be cleaned up.
 //
-// The namespaces have to be furnished by a process inside of them, before it
-// becomes nix. That process is this program once more; see [Confined].
+// A process inside the namespaces must set them up before it becomes nix. That
+// process is this program again; see [Confined].
 
 // confinedName is the argv[0] of that process.
 const confinedName = "ec-verify-confined-nix"
 
-// confinedSpec is the number of the file that it reads what to do from.
+// confinedSpec is the file descriptor from which it reads its instructions.
 const confinedSpec = 3
 
-// ErrConfinement is wrapped where nix could not be cut off from the machine
-// that it runs on, and so was not begun: not root, or a kernel without the
-// namespaces.
+// ErrConfinement is wrapped if nix could not be isolated from the machine and so was
+// not started: not root, or a kernel without the namespaces.
 var ErrConfinement = errors.New("nix cannot be confined here")
 
-// Bind is a file or directory that a confined run sees, read-only, in a second
-// place. Both are absolute; To exists and is of the same kind. Submounts of
-// From are not seen.
+// Bind is a file or directory that a confined run sees, read-only, in a second place.
+// Both paths are absolute; To exists and is of the same kind. Submounts of From are
+// not visible.
 type Bind struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 }
 
-// confinement is what a confined process is told.
+// confinement is the instructions for a confined process.
 type confinement struct {
 	Binds   []Bind   `json:"binds"`
 	Program string   `json:"program"`
@@ -52,8 +50,8 @@ type confinement struct {
 	network bool // it keeps the machine's
 }
 
-// apply makes cmd a confined run of what it was. The caller starts it soon, and
-// calls the returned function then or if it does not.
+// apply makes cmd a confined run. The caller starts it soon, and calls the returned
+// function afterwards, or if it does not start it.
 func (c confinement) apply(cmd *exec.Cmd) (started func(), err error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: it takes root", ErrConfinement)
@@ -70,16 +68,14 @@ func (c confinement) apply(cmd *exec.Cmd) (started func(), err error) {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	// What is in a scratch store is of no use after that, so that there is
-	// nothing that Nix should get the time to put in order.
+	// A scratch store is useless after that, so Nix needs no time to clean up.
 	cmd.Cancel = func() error { return unix.Kill(cmd.Process.Pid, unix.SIGKILL) }
 	return func() { f.Close() }, nil
 }
 
-// Confined is the part of a confined run that lies in the namespaces. A program
-// that builds by this package calls it before anything else. In a process that a
-// confined run started it becomes nix, or returns the exit status to end with
-// and true; in all others it returns false at once.
+// Confined is the part of a confined run inside the namespaces. A program that builds
+// with this package calls it first. In a process started by a confined run it becomes
+// nix, or returns an exit status and true; in all others it returns false at once.
 func Confined() (code int, ok bool) {
 	if len(os.Args) != 1 || os.Getpid() != 1 {
 		return 0, false
@@ -91,16 +87,16 @@ func Confined() (code int, ok bool) {
 	default:
 		return 0, false
 	}
-	// Scheduling belongs to a thread, and the one that calls execve is the one
-	// that remains.
+	// Scheduling attributes belong to a thread, and the thread that calls execve is
+	// the one that remains.
 	runtime.LockOSThread()
 	err := enterConfinement()
-	// Like a message of Nix itself, so that it is found where those are.
+	// In the form of Nix's own messages, so that the same parser finds it.
 	fmt.Fprintf(os.Stderr, "error: %s: %v\n", confinementFailed, err)
 	return 1, true
 }
 
-// confinementFailed begins the message of a confined process that did not
+// confinementFailed is the prefix of the message of a confined process that could not
 // become nix.
 const confinementFailed = "furnish the namespaces of a build"
 
@@ -120,7 +116,7 @@ func enterConfinement() error {
 			return fmt.Errorf("bind %s to %s: %w", b.From, b.To, err)
 		}
 	}
-	// Nix looks its children up there by the numbers that it knows them by.
+	// Nix looks up its children there by the process IDs of its namespace.
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
@@ -128,8 +124,8 @@ func enterConfinement() error {
 	return fmt.Errorf("execute %s: %w", c.Program, syscall.Exec(c.Program, c.Args, os.Environ()))
 }
 
-// mount attaches b. It is read-only before it appears anywhere: at no time can
-// something be written through it.
+// mount mounts b. It is read-only before it is visible anywhere, so it is never
+// writable.
 func (b Bind) mount() error {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, b.From, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
@@ -142,9 +138,9 @@ func (b Bind) mount() error {
 	return moveMount(tree, filepath.Clean(b.To))
 }
 
-// idle gives way to everything else on the machine: the processors, and disks
-// whose scheduler knows priorities. That it is not permitted, as for a system
-// call filter, is no reason not to build.
+// idle gives priority to everything else on the machine: for processors, and for
+// disks whose scheduler supports it. Errors, as from a system call filter, do not
+// prevent the build.
 func idle() {
 	const (
 		ioprioWhoProcess = 1

@@ -9,20 +9,20 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// ErrTimeout is wrapped where a run took longer than the Config allows. A
-// deadline of the caller's context is context.DeadlineExceeded instead.
+// ErrTimeout is wrapped if a run took longer than the Config allows. A deadline of
+// the caller's context is context.DeadlineExceeded instead.
 var ErrTimeout = errors.New("nix took too long")
 
-// ExitError says that a nix program ended unsuccessfully.
+// ExitError means that a nix program failed.
 type ExitError struct {
 	// Args is the command line, the program's name first.
 	Args []string
-	// Code is the exit status, or -1 where a signal ended it. It does not tell
-	// what went wrong.
+	// Code is the exit status, or -1 if a signal ended it. It does not identify the
+	// error.
 	Code int
 	// Signal is the name of the signal that ended it, or "".
 	Signal string
-	// Stderr is the end of what it printed, at most 64 KiB in lines free of
+	// Stderr is the end of its standard error, at most 64 KiB in lines free of
 	// control characters.
 	Stderr string
 }
@@ -38,13 +38,13 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Args[0], how)
 }
 
-// EvaluationError says that Nix could not evaluate a configuration: the source
-// is at fault, or an input of it is not in the store.
+// EvaluationError means that Nix could not evaluate a configuration: the source is at
+// fault, or one of its inputs is not in the store.
 type EvaluationError struct {
 	Configuration string
-	// Message is what Nix says, in one line without its place in the source.
+	// Message is Nix's message, in one line without the place in the source.
 	Message string
-	// Exit holds the rest of what Nix said.
+	// Exit has the rest of Nix's output.
 	Exit *ExitError
 }
 
@@ -54,19 +54,19 @@ func (e *EvaluationError) Error() string {
 
 func (e *EvaluationError) Unwrap() error { return e.Exit }
 
-// readsOwn reports whether the configuration reads what it copied into the store
-// before, as a filtered source or a file of builtins.toFile, which Nix does not
-// write in its read-only mode.
+// readsOwn reports whether the configuration reads a path that it added to the store,
+// such as a filtered source or a file of builtins.toFile, which Nix does not write in
+// its read-only mode.
 func (e *EvaluationError) readsOwn() bool {
 	return strings.HasPrefix(e.Message, "path '") && strings.HasSuffix(e.Message, "' is not valid")
 }
 
-// BuildError says that Nix could not build a derivation.
+// BuildError means that Nix could not build a derivation.
 type BuildError struct {
-	// Derivation is what was asked for; what failed may be something that it
-	// depends on, which Message then names.
+	// Derivation is the requested one; a dependency may be what failed, and Message
+	// then names it.
 	Derivation closure.StorePath
-	// Message is what Nix says, in one line.
+	// Message is Nix's message, in one line.
 	Message string
 	// Log is the end of the build logs, at most 64 KiB.
 	Log  string
@@ -79,8 +79,8 @@ func (e *BuildError) Error() string {
 
 func (e *BuildError) Unwrap() error { return e.Exit }
 
-// errorMessages returns the errors of Nix's output, each in one line, without
-// their places in the source and traces.
+// errorMessages returns the errors in Nix's output, each in one line, without places
+// in the source and traces.
 func errorMessages(stderr string) []string {
 	var messages []string
 	lines := strings.Split(stderr, "\n")
@@ -104,8 +104,8 @@ func errorMessages(stderr string) []string {
 	return messages
 }
 
-// endsMessage reports whether line is what follows a message: a place in the
-// source, a trace, a list, or the next message.
+// endsMessage reports whether line follows a message: a place in the source, a trace,
+// a list, or the next message.
 func endsMessage(line string) bool {
 	if line == "" || line == "Output paths:" {
 		return true
@@ -118,8 +118,8 @@ func endsMessage(line string) bool {
 	return false
 }
 
-// lastError returns the last error of Nix's output, which the traces of an
-// evaluation lead up to, or "".
+// lastError returns the last error in Nix's output, which ends the traces of an
+// evaluation, or "".
 func lastError(stderr string) string {
 	messages := errorMessages(stderr)
 	if len(messages) == 0 {
@@ -128,8 +128,8 @@ func lastError(stderr string) string {
 	return messages[len(messages)-1]
 }
 
-// firstError returns the first error of Nix's output, or "". Of a build it is
-// the cause; what could not be built for want of it comes after.
+// firstError returns the first error in Nix's output, or "". For a build it is the
+// cause; dependent failures follow.
 func firstError(stderr string) string {
 	if messages := errorMessages(stderr); len(messages) > 0 {
 		return messages[0]

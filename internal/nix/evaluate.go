@@ -24,7 +24,7 @@ import (
 //go:embed toplevel.nix
 var toplevel string
 
-// builtin evaluates a flake by Nix's own means, as nixos-rebuild does.
+// builtin evaluates a flake with Nix's own code, like nixos-rebuild.
 const builtin = `
 { flake, configuration }:
 let
@@ -38,53 +38,51 @@ in
 }
 `
 
-// EvalSource is a source that an evaluation may read: a file tree that refers to
-// no store path, which the caller has hashed.
+// EvalSource is a source that an evaluation may read: a file tree without references,
+// which the caller has hashed.
 type EvalSource struct {
 	// Store is the directory that contains it, and Name its name there.
 	Store *os.File
 	Name  string
-	// NarHash and NarSize are what the caller found. They decide which store
-	// path it is for Nix, whatever its name.
+	// NarHash and NarSize are the caller's results. They determine its store path for
+	// Nix, whatever its name.
 	NarHash nar.Hash
 	NarSize int64
 }
 
-// EvalRequest says what to evaluate.
+// EvalRequest specifies an evaluation.
 type EvalRequest struct {
 	StoreDir closure.StoreDir
 	// Flake is the flake's source, and Dir the directory of flake.nix in it, ""
 	// for its root.
 	Flake EvalSource
 	Dir   string
-	// Inputs are the sources of its locked inputs. An input that is not among
-	// them cannot be used.
+	// Inputs are the sources of its locked inputs. Other inputs are unavailable.
 	Inputs []EvalSource
 	// Configuration is the name in nixosConfigurations.
 	Configuration string
-	// Used, if set, is called every second with the processor time so far, by a
-	// goroutine of its own.
+	// Used, if set, is called every second with the processor time so far, in a
+	// separate goroutine.
 	Used func(time.Duration)
 }
 
-// Evaluation is what a configuration evaluates to.
+// Evaluation is the result of evaluating a configuration.
 type Evaluation struct {
 	DrvPath, OutPath closure.StorePath
 	// System is the platform in Nix's form, e.g. "aarch64-linux".
 	System string
 }
 
-// Evaluate evaluates a configuration of a flake in a sandbox, with the sources
-// of the request and with nothing else. Nothing is copied, built, fetched or
-// written. An input that is needed and is not in the request is an
-// [*EvaluationError], as is a configuration that must build something to be
+// Evaluate evaluates a configuration of a flake in a sandbox with only the sources of
+// the request. Nothing is copied, built, fetched or written. A missing input is an
+// [*EvaluationError], and so is a configuration that must build something to be
 // evaluated.
 func (n *Nix) Evaluate(ctx context.Context, r EvalRequest) (Evaluation, error) {
 	return n.evaluateSandboxed(ctx, r, nil)
 }
 
-// InstantiateIn is [Nix.Evaluate], but writes the derivations, and the sources
-// that they are made of, into the empty store s. It takes root.
+// InstantiateIn is [Nix.Evaluate], but writes the derivations and their sources to
+// the empty store s. It requires root.
 func (n *Nix) InstantiateIn(ctx context.Context, s Scratch, r EvalRequest) (Evaluation, error) {
 	return n.evaluateSandboxed(ctx, r, &s)
 }
@@ -145,8 +143,8 @@ func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scr
 		return evaluation(r.StoreDir, r.Configuration, version, out, err)
 	}
 	if scratch == nil {
-		// Most of the time that Nix needs to write derivations is not needed to
-		// tell their names.
+		// Nix needs most of the time to write derivations, which is not necessary to
+		// compute their names.
 		e, err := evaluate("--readonly-mode")
 		var failed *EvaluationError
 		if !errors.As(err, &failed) || !failed.readsOwn() {
@@ -156,9 +154,8 @@ func (n *Nix) evaluateSandboxed(ctx context.Context, r EvalRequest, scratch *Scr
 	return evaluate("--read-write-mode")
 }
 
-// Instantiate evaluates where a release is made, by Nix's own means: it writes
-// the derivations into the store, and fetches inputs that the lock file names
-// and the store lacks.
+// Instantiate evaluates where a release is made, with Nix's own code: it writes the
+// derivations to the store, and fetches locked inputs that the store lacks.
 func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string) (Evaluation, error) {
 	if err := closure.CheckConfiguration(configuration); err != nil {
 		return Evaluation{}, err
@@ -172,7 +169,7 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 		}
 	}
 	if src.NarHash.IsZero() {
-		// Nix would take the source for what it happens to be.
+		// Without the hash, Nix would accept any contents of the source.
 		return Evaluation{}, fmt.Errorf("evaluate configuration %q: the NAR hash of %s is not given", configuration, src.Path)
 	}
 	version, err := n.Version(ctx)
@@ -191,8 +188,7 @@ func (n *Nix) Instantiate(ctx context.Context, src Source, configuration string)
 	return evaluation(src.Path.Dir(), configuration, version, out, err)
 }
 
-// ref names the source as a flake, such that nothing else can be evaluated in
-// its place.
+// ref is a flake reference to the source that can't match anything else.
 func (s Source) ref() string {
 	ref := "path:" + string(s.Path) + "?narHash=" + url.QueryEscape(s.NarHash.String())
 	if s.Dir != "" {
@@ -201,8 +197,7 @@ func (s Source) ref() string {
 	return ref
 }
 
-// evalSettings are what both evaluations have in common, so that they have the
-// same result.
+// evalSettings are common to both evaluations, so that they have the same result.
 func evalSettings() []string {
 	return []string{
 		"--eval", "--json", "--strict",
@@ -214,8 +209,8 @@ func evalSettings() []string {
 	}
 }
 
-// evaluation reads what an evaluation printed, or turns its failure into an
-// [*EvaluationError] where the source is at fault.
+// evaluation decodes the output of an evaluation, or returns an [*EvaluationError] if
+// the source is at fault.
 func evaluation(dir closure.StoreDir, configuration string, version Version, out []byte, err error) (Evaluation, error) {
 	var exit *ExitError
 	if errors.As(err, &exit) {
@@ -233,17 +228,16 @@ func evaluation(dir closure.StoreDir, configuration string, version Version, out
 	return e, nil
 }
 
-// ErrFloating is wrapped where a system's place in the store is not known before
-// it is built, so that there is nothing that a rebuild could be compared with,
-// and no release can be made.
+// ErrFloating is wrapped if a system's store path is unknown before it is built, so
+// that a rebuild could not be compared with anything and no release can be made.
 var ErrFloating = errors.New("where its output lies is not known beforehand, since it or something it is built from is content-addressed (__contentAddressed); take that out of the configuration")
 
-// placeholder is what Nix writes in the place of such a path.
+// placeholder matches what Nix writes instead of such a path.
 var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[0-9a-z]{52}$`) })
 
 var systemPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`) })
 
-// decodeEvaluation reads the value of either expression.
+// decodeEvaluation decodes the value of either expression.
 func decodeEvaluation(dir closure.StoreDir, out []byte) (Evaluation, error) {
 	var v struct {
 		Derivation string `json:"derivation"`

@@ -11,27 +11,27 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// ErrNotFetched is wrapped where no substituter gave a path: none has it, none
-// could be reached, or what it gave is not what it, or a signature, says.
+// ErrNotFetched is wrapped if no substituter provided a path: none has it, none could
+// be reached, or the contents did not match the path or a signature.
 var ErrNotFetched = errors.New("not fetched")
 
-// FetchRequest says what to fetch.
+// FetchRequest specifies a fetch.
 type FetchRequest struct {
 	Path closure.StorePath
-	// From lists substituters; empty for those that Nix is configured with.
+	// From lists substituters; empty for those in Nix's configuration.
 	From []string
-	// Timeout bounds the run; 0 is no bound.
+	// Timeout limits the run; 0 is no limit.
 	Timeout time.Duration
 }
 
-// Fetch puts a path, and all that it refers to and s does not have yet, into the
-// store s, from a substituter. Nothing is built. Each of these paths bears a
-// signature of one of the trusted-public-keys that Nix is configured with, or is
-// named by its own contents; Nix holds the bytes to what was signed. It fails
-// with [ErrNotFetched] where that cannot be had, and with [ErrConfinement].
+// Fetch fetches a path, and all its references that s lacks, into the store s from a
+// substituter. Nothing is built. Each of these paths has a signature by one of Nix's
+// configured trusted-public-keys, or is content-addressed; Nix checks the bytes
+// against the signed hash. It fails with [ErrNotFetched] if that is unavailable, and
+// with [ErrConfinement].
 //
-// Unlike all else that is done with a scratch store it follows the machine's
-// nix.conf and reaches the network. No other store is written to.
+// Unlike other runs with a scratch store, it uses the machine's nix.conf and network.
+// No other store is written to.
 func (n *Nix) Fetch(ctx context.Context, s Scratch, r FetchRequest) error {
 	args := []string{
 		"--realise", "--store", s.url(),
@@ -52,10 +52,10 @@ func (n *Nix) Fetch(ctx context.Context, s Scratch, r FetchRequest) error {
 	return nil
 }
 
-// CheckSignatures fails with [ErrNotFetched] unless each of these paths, which
-// are valid in s, bears a signature of one of the trusted-public-keys that Nix is
-// configured with, or is named by its own contents. Nix checks that of what it
-// fetches, too, but not for a substituter that it is told to trust.
+// CheckSignatures fails with [ErrNotFetched] unless each of these paths, which are
+// valid in s, has a signature by one of Nix's configured trusted-public-keys, or is
+// content-addressed. Nix checks that for what it fetches, too, but not for a
+// substituter marked as trusted.
 func (n *Nix) CheckSignatures(ctx context.Context, s Scratch, paths []closure.StorePath) error {
 	if len(paths) == 0 {
 		return nil // nix would check all there are
@@ -64,7 +64,7 @@ func (n *Nix) CheckSignatures(ctx context.Context, s Scratch, paths []closure.St
 		"store", "verify", "--store", s.url(), "--no-contents", "--sigs-needed", "1",
 		"--option", "extra-experimental-features", "nix-command", "--",
 	}
-	// Many paths do not fit into one command line.
+	// One command line has no room for many paths.
 	const atOnce = 1000
 	for some := range slices.Chunk(paths, atOnce) {
 		argv := slices.Clone(args)
@@ -78,7 +78,7 @@ func (n *Nix) CheckSignatures(ctx context.Context, s Scratch, paths []closure.St
 	return nil
 }
 
-// fetch runs a program that may reach the network.
+// fetch runs a program with access to the network.
 func (n *Nix) fetch(ctx context.Context, s Scratch, program string, args []string, timeout time.Duration) error {
 	_, err := n.run(ctx, command{
 		program: program, args: args, temp: s.Temp, timeout: timeout,
@@ -94,8 +94,8 @@ func (n *Nix) fetch(ctx context.Context, s Scratch, program string, args []strin
 	return fmt.Errorf("%w: %s", ErrNotFetched, fetchMessage(exit))
 }
 
-// fetchMessage says why something was not fetched: what Nix says of substituters
-// are warnings, and its error is that it gave up.
+// fetchMessage returns why something was not fetched: Nix reports substituters'
+// errors as warnings, and its own error only says that it gave up.
 func fetchMessage(exit *ExitError) string {
 	var why []string
 	for line := range strings.Lines(exit.Stderr) {

@@ -9,24 +9,23 @@ import (
 	"time"
 )
 
-// Config says how Nix is run. The zero value is ready for use.
+// Config configures how Nix is run. The zero value is ready for use.
 type Config struct {
-	// BinDir is the absolute path of the directory that holds nix and
-	// nix-instantiate. Empty means the first that does of
-	// /run/current-system/sw/bin, /nix/var/nix/profiles/default/bin and the
-	// absolute ones in PATH.
+	// BinDir is the absolute path of the directory with nix and nix-instantiate.
+	// Empty means the first suitable one of /run/current-system/sw/bin,
+	// /nix/var/nix/profiles/default/bin and the absolute ones in PATH.
 	BinDir string
-	// Timeout bounds each run that is no evaluation in a sandbox and no build;
-	// zero means no bound.
+	// Timeout limits each run except evaluations in a sandbox and builds; zero means
+	// no limit.
 	Timeout time.Duration
-	// Limits bound each evaluation in a sandbox.
+	// Limits limits each evaluation in a sandbox.
 	Limits Limits
-	// BuildTimeout bounds each run of Realise; zero means no bound.
+	// BuildTimeout limits each run of Realise; zero means no limit.
 	BuildTimeout time.Duration
 }
 
-// Nix runs the nix program. It is safe for concurrent use. Nothing is run, or
-// looked for, before it is needed.
+// Nix runs the nix program. It is safe for concurrent use. It looks for the program
+// at the first use.
 type Nix struct {
 	config Config
 	grace  time.Duration
@@ -36,16 +35,16 @@ type Nix struct {
 	version Version // zero until asked
 }
 
-// New returns a Nix of the given configuration.
+// New returns a Nix with the given configuration.
 func New(config Config) *Nix { return &Nix{config: config, grace: graceTime} }
 
-// ErrNotFound is wrapped where no nix program was found.
+// ErrNotFound is wrapped if no nix program was found.
 var ErrNotFound = errors.New("nix not found")
 
-// programs are the ones that a directory must hold to be taken.
+// programs must all be in the directory.
 var programs = []string{"nix", "nix-instantiate"}
 
-// dir returns the directory that the programs are run from.
+// dir returns the directory of the programs.
 func (n *Nix) dir() (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -8,25 +8,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Progress is how far a build is, for whoever wants to look while it runs. A
-// nil Progress is one that nobody looks at.
+// Progress tracks a build. A nil Progress tracks nothing.
 type Progress struct {
 	done, expected, running, failed atomic.Int64
 	current                         atomic.Pointer[string]
 }
 
-// ProgressSnapshot is what a [Progress] was at a moment.
+// ProgressSnapshot is the state of a [Progress] at one moment.
 type ProgressSnapshot struct {
-	// Done of Expected derivations are built; Expected changes while Nix finds
-	// out what there is to do, and some versions end above Done. Running is how
-	// many are being built now.
+	// Done of Expected derivations are built; Expected changes while Nix finds out
+	// what is to be built, and some versions end above Done. Running is how many are
+	// being built now.
 	Done, Expected, Running, Failed int64
-	// Current is the store path that was begun last, a derivation or something
-	// fetched, and is still going on; "" where there is none.
+	// Current is the store path started last and still running, a derivation or a
+	// fetched path; "" for none.
 	Current string
 }
 
-// Snapshot returns how far the build is.
+// Snapshot returns the current state.
 func (p *Progress) Snapshot() ProgressSnapshot {
 	if p == nil {
 		return ProgressSnapshot{}
@@ -38,8 +37,8 @@ func (p *Progress) Snapshot() ProgressSnapshot {
 	return s
 }
 
-// Numbers of Nix's JSON log, as in its logging.hh. Forks use some others of
-// theirs, not these.
+// Numbers in Nix's JSON log, as in its logging.hh. Forks use other numbers for their
+// additions.
 const (
 	activityCopyPath   = 100
 	activityBuilds     = 104
@@ -50,8 +49,7 @@ const (
 	resultProgress     = 105
 )
 
-// maxActivities bounds how many activities are remembered at a time. Nix runs
-// some dozens.
+// maxActivities limits the tracked activities. Nix runs some dozens.
 const maxActivities = 10_000
 
 // buildLog reads the JSON log of a build line by line.
@@ -80,8 +78,8 @@ type logEvent struct {
 	Fields []jsontext.Value `json:"fields"`
 }
 
-// line takes one line of standard error. Nix's own warnings and errors are
-// kept; what is not of the log, such as a message of the dynamic linker, too.
+// line processes one line of standard error. It keeps Nix's own warnings and errors,
+// and lines that are not part of the log, such as a message of the dynamic linker.
 func (b *buildLog) line(line string) (keep string, ok bool) {
 	text, isEvent := strings.CutPrefix(line, "@nix ")
 	if !isEvent {
@@ -89,7 +87,7 @@ func (b *buildLog) line(line string) (keep string, ok bool) {
 	}
 	var e logEvent
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
-		// Cut off, or of a builder's making: it is of no use as progress.
+		// Truncated, or written by a builder: not usable as progress.
 		return "", false
 	}
 	switch e.Action {

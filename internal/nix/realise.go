@@ -11,12 +11,11 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Realise builds all outputs of a derivation that is in the store, or fetches
-// them where Nix is configured to, and returns them by their names. As long as
-// the link gcRoot exists, which this creates ("" for none), Nix's garbage
-// collector leaves the first output and its closure alone; the others get links
-// of that name with "-" and their own behind.
-// It fails with a [*BuildError] where Nix could not build.
+// Realise builds all outputs of a derivation in the store, or fetches them if Nix is
+// configured to, and returns them by name. As long as the link gcRoot exists, which
+// Realise creates ("" for none), Nix's garbage collector keeps the first output and
+// its closure; the other outputs get links of that name followed by "-" and their
+// own. It fails with a [*BuildError] if Nix could not build.
 func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string, p *Progress) (map[string]closure.StorePath, error) {
 	if !drv.IsDerivation() {
 		return nil, fmt.Errorf("build %s: not a derivation", drv)
@@ -32,7 +31,7 @@ func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string,
 	if gcRoot == "" {
 		args = append(args, "--no-link")
 	} else {
-		// The program runs in another directory.
+		// The program runs in another working directory.
 		if gcRoot, err = filepath.Abs(gcRoot); err != nil {
 			return nil, err
 		}
@@ -61,8 +60,7 @@ func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string,
 	return outputs, nil
 }
 
-// decodeBuild reads nix build --json: one object, to which some versions add
-// times.
+// decodeBuild decodes nix build --json: one object, to which some versions add times.
 func decodeBuild(drv closure.StorePath, out []byte) (map[string]closure.StorePath, error) {
 	var v []struct {
 		DrvPath string            `json:"drvPath"`

@@ -17,11 +17,10 @@ import (
 )
 
 const (
-	// maxStdout bounds what a program may print; the longest that is asked for
-	// is the metadata of a flake with its lock file.
+	// maxStdout limits the output of a program; the longest expected is the metadata
+	// of a flake with its lock file.
 	maxStdout = 16 << 20
-	// graceTime is how long Nix may take to end once it was asked to, before it
-	// is killed.
+	// graceTime is how long Nix may take to end after SIGTERM, before it is killed.
 	graceTime = 10 * time.Second
 )
 
@@ -30,35 +29,34 @@ type command struct {
 	program string
 	args    []string
 	stdin   io.Reader
-	// out, unless it is nil, is given what the program prints on standard output, of
-	// any size; the run returns none of it then.
+	// out, unless nil, receives the program's standard output, of any size; the run
+	// then returns none of it.
 	out io.Writer
-	// isolated runs are those on a machine under examination: without its
-	// nix.conf and, as far as permitted, without a network.
+	// isolated runs are those on an examined machine: without its nix.conf and, as
+	// far as permitted, without a network.
 	isolated bool
 	// confined runs build or fetch: see [confinement]. Those that build are
 	// isolated as well.
 	confined *confinement
-	// temp is where the run's private directory is made; "" for the usual place.
+	// temp is the parent of the run's private directory; "" for the default.
 	temp string
-	// stateless runs read and write no files, and have no such directory.
+	// stateless runs read and write no files, and need no private directory.
 	stateless bool
 
 	timeout time.Duration
-	// line, if set, is given each line of standard error and says what of it is
-	// kept for an error.
+	// line, if set, is called with each line of standard error and returns what to
+	// keep of it for an error.
 	line func(string) (keep string, ok bool)
 }
 
-// inherited are the variables that a run that is not isolated gets from our own
-// environment: where the store is, what Nix is configured with, and how to get
-// at the network.
+// inherited are the environment variables passed to runs that are not isolated: the
+// store, Nix's configuration, and access to the network.
 var inherited = []string{
 	"NIX_REMOTE", "NIX_CONF_DIR", "NIX_CONFIG", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "NIX_SSHOPTS",
 	"http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 }
 
-// run runs c to its end and returns what it printed on standard output.
+// run runs c to its end and returns its standard output.
 func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	bin, err := n.dir()
 	if err != nil {
@@ -78,8 +76,8 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	p := &process{command: c, bin: bin, private: private, grace: n.grace, stdout: limitedBuffer{limit: maxStdout}}
 	p.stderr.line = p.keep
 
-	// Pdeathsig is sent when the thread that started the child ends, not the
-	// process; so the thread is kept until the child has ended.
+	// Pdeathsig is sent when the thread that started the child ends, not the process;
+	// so the thread is kept until the child has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd, err := p.start(limited)
@@ -89,7 +87,7 @@ func (n *Nix) run(ctx context.Context, c command) ([]byte, error) {
 	if err == nil {
 		err = cmd.Wait()
 		if limited.Err() != nil {
-			// What did not end with its parent.
+			// Kill what did not end with its parent.
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		}
 	}
@@ -113,7 +111,7 @@ func (c *command) privateDir() (dir string, remove func(), err error) {
 	return dir, remove, nil
 }
 
-// process is a command under way, and what it prints.
+// process is a running command with its output.
 type process struct {
 	command
 	bin     string // directory of Nix's programs
@@ -124,7 +122,7 @@ type process struct {
 	kept    tail // of standard error, for an error
 }
 
-// keep remembers what an error should say of a line of standard error.
+// keep records a line of standard error for an error message.
 func (p *process) keep(line string) {
 	if p.line != nil {
 		var ok bool
@@ -138,8 +136,8 @@ func (p *process) keep(line string) {
 	}
 }
 
-// start starts the process: confined, or without a network as far as that is
-// permitted. One that cannot be confined is an [ErrConfinement], and not started.
+// start starts the process: confined, or without a network if permitted. If it can't
+// be confined, the error is an [ErrConfinement] and it is not started.
 func (p *process) start(ctx context.Context) (*exec.Cmd, error) {
 	cloneflags := uintptr(0)
 	if p.isolated {
@@ -159,8 +157,8 @@ func (p *process) start(ctx context.Context) (*exec.Cmd, error) {
 	case p.confined != nil:
 		err = fmt.Errorf("%w: %w", ErrConfinement, err)
 	case p.isolated:
-		// Not permitted, here or in this kernel. Settings and a proxy that is
-		// not there keep Nix off the network as well, if less strictly.
+		// Not permitted, here or by this kernel. Settings and an unreachable proxy
+		// also keep Nix off the network, though less strictly.
 		cmd = p.prepare(ctx, 0)
 		err = cmd.Start()
 	}
@@ -192,8 +190,8 @@ func (p *process) prepare(ctx context.Context, cloneflags uintptr) *exec.Cmd {
 	return cmd
 }
 
-// result sorts how the process ended: err is what starting it or waiting for it
-// returned, limited the context of both, and ctx the caller's.
+// result classifies how the process ended: err is from starting it or waiting for it,
+// limited is the context of both, and ctx the caller's.
 func (p *process) result(ctx, limited context.Context, err error) ([]byte, error) {
 	switch exit := (*exec.ExitError)(nil); {
 	case err == nil:
@@ -226,11 +224,11 @@ func environment(bin, private string, isolated bool) []string {
 		"TMPDIR=" + in("tmp"),
 		"LC_ALL=C",
 		"NO_COLOR=1",
-		// A file that does not exist: no settings of a user.
+		// This file does not exist, so there are no user settings.
 		"NIX_USER_CONF_FILES=" + in("none"),
 	}
 	if isolated {
-		// Port 9 is for discarding; nothing listens there.
+		// Port 9 is the discard service; nothing listens there.
 		const nowhere = "http://127.0.0.1:9"
 		return append(env, "PATH="+bin, "NIX_CONF_DIR="+in("none"),
 			"http_proxy="+nowhere, "https_proxy="+nowhere, "all_proxy="+nowhere, "HTTPS_PROXY="+nowhere, "ALL_PROXY="+nowhere, "no_proxy=")

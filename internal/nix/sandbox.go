@@ -20,18 +20,17 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// An evaluation runs code of whoever wrote the flake. It runs in a sandbox: a
-// file system of its own with nothing in it but nix, /dev/null and the sources
-// that are evaluated; no network, no other processes, and a user without any
-// permission outside of it. What nix writes lies in memory and vanishes with
-// the sandbox, unless the evaluation is for a [Scratch] store.
+// An evaluation runs the code of the flake's author. It runs in a sandbox: a file
+// system with only nix, /dev/null and the evaluated sources; no network, no other
+// processes, and a user without permissions outside. Files that nix writes are in
+// memory and vanish with the sandbox, unless the evaluation is for a [Scratch] store.
 //
-// The first process of the sandbox is this program once more ([Confined]). It
-// lays out the file system, gives up its capabilities and runs nix. The kernel
-// ends everything in the sandbox when this process or that one ends.
+// The first process of the sandbox is this program again ([Confined]). It sets up the
+// file system, drops its capabilities and runs nix. The kernel ends everything in the
+// sandbox when the first process or its parent ends.
 //
-// Where this process may make a user namespace, the sandbox takes no other
-// privilege: the units that verify have no CAP_SYS_ADMIN.
+// If this process may create a user namespace, the sandbox needs no other privilege:
+// the units that verify have no CAP_SYS_ADMIN.
 
 const (
 	// sandboxName is the argv[0] of the first process of a sandbox.
@@ -42,29 +41,29 @@ const (
 	nobody = 65534
 )
 
-// Files that the first process of a sandbox inherits.
+// Files inherited by the first process of a sandbox.
 const (
 	sandboxSpecFile   = 3 // what to do, as JSON
 	sandboxStatusFile = 4 // takes a status in each line, as JSON
 	sandboxMountFile  = 5 // and those after it: detached mounts
 )
 
-// Limits bound an evaluation. Zero is no bound.
+// Limits limits an evaluation. Zero is no limit.
 type Limits struct {
 	// CPU is the processor time, in whole seconds. Waiting does not count: an
-	// evaluation that other programs crowd out takes longer and does not fail.
+	// evaluation slowed down by other programs takes longer and does not fail.
 	CPU time.Duration
-	// Memory is the address space of nix in bytes, and Files what it may write
-	// to memory as files.
+	// Memory is the address space of nix in bytes; Files is how much it may write to
+	// files in memory.
 	Memory, Files int64
 	// Stall is how long nix may go without using the processor at all.
 	Stall time.Duration
 }
 
-// origin is a file or directory of a store that a sandbox contains.
+// origin is a file or directory of a store in a sandbox.
 type origin struct {
-	// Name is its name in the working directory of the sandbox's first process,
-	// and File the number of a detached mount of it where it is not there.
+	// Name is its name in the working directory of the sandbox's first process.
+	// Otherwise File is the descriptor of a detached mount of it.
 	Name string `json:"name"`
 	File int    `json:"file"`
 	// Path is its store path in the sandbox.
@@ -91,7 +90,7 @@ type sandboxSpec struct {
 	CPU     uint64        `json:"cpu"`    // seconds
 	Memory  uint64        `json:"memory"` // bytes
 	Files   uint64        `json:"files"`  // bytes
-	// User says that the sandbox has a user namespace.
+	// User means that the sandbox has a user namespace.
 	User bool `json:"user"`
 }
 
@@ -99,11 +98,11 @@ type sandboxSpec struct {
 type sandboxStatus struct {
 	// CPU is the processor time that nix has used so far, in nanoseconds.
 	CPU int64 `json:"cpu,omitzero"`
-	// Ended says that nix has ended, with Code or by Signal.
+	// Ended means that nix has ended, with Code or by Signal.
 	Ended  bool   `json:"ended,omitzero"`
 	Code   int    `json:"code,omitzero"`
 	Signal string `json:"signal,omitzero"`
-	// Failed says why the sandbox could not be made.
+	// Failed is why the sandbox could not be set up.
 	Failed string `json:"failed,omitzero"`
 }
 
@@ -111,8 +110,8 @@ type sandboxStatus struct {
 type sandbox struct {
 	spec    sandboxSpec
 	origins []sandboxOrigin
-	// scratch is the directory that has the store and database of the sandbox;
-	// "" for memory.
+	// scratch is the directory with the store and database of the sandbox; "" for
+	// memory.
 	scratch string
 	limits  Limits
 	// used, if set, is called with the processor time that nix has used so far.
@@ -125,10 +124,9 @@ type sandboxOrigin struct {
 	path closure.StorePath
 }
 
-// runSandbox runs the steps of s and returns what the last printed on standard
-// output. It fails with [ErrConfinement] where a sandbox cannot be made, with
-// [ErrTimeout] where nix used more time than it may, and otherwise as a run
-// outside of a sandbox does.
+// runSandbox runs the steps of s and returns the standard output of the last. It
+// fails with [ErrConfinement] if a sandbox can't be set up, with [ErrTimeout] if nix
+// exceeded its processor time, and otherwise like a run outside of a sandbox.
 func (n *Nix) runSandbox(ctx context.Context, s sandbox) ([]byte, error) {
 	s.spec.CPU = uint64(s.limits.CPU / time.Second)
 	s.spec.Memory, s.spec.Files = uint64(s.limits.Memory), uint64(s.limits.Files)
@@ -159,8 +157,8 @@ func (n *Nix) runSandboxHere(ctx context.Context, s sandbox) ([]byte, error) {
 	}
 	out, err := n.startSandbox(ctx, s, true)
 	if errors.Is(err, ErrConfinement) && os.Geteuid() == 0 {
-		// Without a user namespace, which not every kernel gives, root can make
-		// the others.
+		// Not every kernel provides user namespaces; without one, root can create the
+		// others.
 		again, errRoot := n.startSandbox(ctx, s, false)
 		if !errors.Is(errRoot, ErrConfinement) {
 			return again, errRoot
@@ -271,8 +269,8 @@ func (s *sandbox) mount() (mounts []*os.File, err error) {
 	return mounts, nil
 }
 
-// watch reads the statuses of a sandbox until it ends, and returns the last. It
-// ends a sandbox that does not use the processor for too long.
+// watch reads the statuses of a sandbox until it ends, and returns the last. It kills
+// a sandbox that does not use the processor for too long.
 func (s *sandbox) watch(statuses io.Reader, cancel context.CancelCauseFunc) sandboxStatus {
 	stalled := func() {
 		cancel(fmt.Errorf("%w: it did not use the processor for %v", ErrTimeout, s.limits.Stall))

@@ -15,28 +15,27 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Scratch is a store with a database of its own beneath a directory, a chroot
-// store in Nix's words. Paths in it are named as in any store, DIR/nix/store
-// being where /nix/store is. Nothing in it outlives its use, so that Nix is not
-// asked to bring it to the disk.
+// Scratch is a store with its own database beneath a directory, which Nix calls a
+// chroot store. Its paths have the usual names; DIR/nix/store stands in for
+// /nix/store. Its contents are temporary, so Nix is not asked to sync them to disk.
 type Scratch struct {
 	// Dir is the absolute path of the directory.
 	Dir string
-	// Temp is an existing directory for what is needed during a run only, such
-	// as the directories that builds take place in with some versions of Nix.
+	// Temp is an existing directory for temporary files of a run, such as the build
+	// directories of some versions of Nix.
 	Temp string
-	// Binds are seen beneath Dir by the runs of this store. Each needs something
-	// of its kind in its place.
+	// Binds are visible beneath Dir in the runs of this store. Each needs an existing
+	// file or directory in its place.
 	Binds []Bind
 }
 
-// url names the store to Nix, which takes a plus sign for itself.
+// url is Nix's URL of the store, with the plus sign escaped.
 func (s Scratch) url() string {
 	return "local?root=" + strings.ReplaceAll(url.QueryEscape(s.Dir), "+", "%20")
 }
 
-// open gives the directories of s to the user of a sandbox, and returns the one
-// that has both the store and Nix's state.
+// open gives the user of a sandbox access to the directories of s, and returns the
+// directory with the store and Nix's state.
 func (s Scratch) open(dir closure.StoreDir) (string, error) {
 	parent := filepath.Join(s.Dir, filepath.Dir(string(dir)))
 	store := filepath.Join(s.Dir, string(dir))
@@ -51,9 +50,8 @@ func (s Scratch) open(dir closure.StoreDir) (string, error) {
 	return parent, nil
 }
 
-// scratchArgs are the settings of all runs in a scratch store: nothing is
-// fetched, nothing is built elsewhere, and everything that is built is built in
-// the sandbox.
+// scratchArgs are the settings of all runs in a scratch store: nothing is fetched,
+// nothing is built elsewhere, and everything is built in Nix's sandbox.
 func scratchArgs() []string {
 	return []string{
 		"--option", "experimental-features", "nix-command flakes",
@@ -74,9 +72,9 @@ func (s Scratch) command(program string, args ...string) command {
 	return command{program: program, args: args, isolated: true, temp: s.Temp, confined: &confinement{Binds: s.Binds}}
 }
 
-// Register makes paths that lie in s, or are bound into it, known to its
-// database as infos have them. They are not looked at: whoever calls has hashed
-// them. What one of them refers to is in infos or registered already.
+// Register adds paths that are in s, or bound into it, to its database with the data
+// in infos. It does not check them: the caller has hashed them. Their references are
+// in infos or registered already.
 func (n *Nix) Register(ctx context.Context, s Scratch, infos []closure.PathInfo) error {
 	c := s.command("nix-store", append([]string{"--load-db", "--store", s.url()}, scratchArgs()...)...)
 	c.stdin = strings.NewReader(registration(infos))
@@ -87,12 +85,11 @@ func (n *Nix) Register(ctx context.Context, s Scratch, infos []closure.PathInfo)
 	return nil
 }
 
-// BuildIn builds all outputs of drv in the store s, with what is valid there
-// and nothing else, in the sandbox, without a network and at idle priority. The
-// derivation and all that it is built from by name are read from the store
-// derivations. It fails with a [*BuildError] where Nix could not build, with
-// [ErrConfinement] where it cannot be done here at all, and with
-// [ErrNothingBuilt] where nix says that it succeeded and did not build.
+// BuildIn builds all outputs of drv in the store s, with only the valid paths there,
+// in Nix's sandbox, without a network and at idle priority. The derivation and its
+// inputs by name are read from the store derivations. It fails with a [*BuildError]
+// if Nix could not build, with [ErrConfinement] if builds are impossible here, and
+// with [ErrNothingBuilt] if nix reports success without having built.
 //
 // Ending ctx, or this process, ends the builder at once.
 func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.StorePath, p *Progress) error {
@@ -133,12 +130,12 @@ func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.S
 	return nil
 }
 
-// ErrNothingBuilt is wrapped where nix ended successfully without having built
-// what it was to build.
+// ErrNothingBuilt is wrapped if nix ended successfully without having built the
+// derivation.
 var ErrNothingBuilt = errors.New("nix reports success and built nothing")
 
-// startsBuild reports whether a line of the JSON log says that the builder of
-// drv is run.
+// startsBuild reports whether a line of the JSON log means that the builder of drv
+// starts.
 func startsBuild(line string, drv closure.StorePath) bool {
 	text, ok := strings.CutPrefix(line, "@nix ")
 	if !ok || !strings.Contains(text, string(drv)) {
@@ -148,8 +145,8 @@ func startsBuild(line string, drv closure.StorePath) bool {
 	return json.Unmarshal([]byte(text), &e) == nil && e.Action == "start" && e.Type == activityBuild && e.text(0) == string(drv)
 }
 
-// confinementError turns the failure of the process that was to become nix into
-// an [ErrConfinement].
+// confinementError turns the failure of a process that was to become nix into an
+// [ErrConfinement].
 func confinementError(err error) error {
 	var exit *ExitError
 	if errors.As(err, &exit) {

@@ -15,19 +15,18 @@ import (
 type Source struct {
 	Path    closure.StorePath
 	NarHash nar.Hash
-	// Dir is the directory of flake.nix within the source, without slashes at its
-	// ends; "" is the source itself.
+	// Dir is the directory of flake.nix within the source, without leading and
+	// trailing slashes; "" is the source itself.
 	Dir string
-	// Revision is the commit that the source is, in hexadecimal digits; empty
-	// where it is under no version control or has changes that are not
-	// committed.
+	// Revision is the commit of the source, in hexadecimal digits; empty if it is not
+	// under version control or has uncommitted changes.
 	Revision string
 }
 
-// FlakeSource copies the source of the flake that flakeRef names, such as
-// "path:/some/dir", "git+file:///some/checkout?dir=machines" or a store path, into
-// the store and returns where. The lock file is not updated; one that lacks an
-// input is an error.
+// FlakeSource copies the source of the flake flakeRef, such as "path:/some/dir",
+// "git+file:///some/checkout?dir=machines" or a store path, into the store and
+// returns its location. The lock file is not updated; if it lacks an input, that is
+// an error.
 func (n *Nix) FlakeSource(ctx context.Context, flakeRef string) (Source, error) {
 	version, err := n.Version(ctx)
 	if err != nil {
@@ -54,8 +53,8 @@ func (n *Nix) FlakeSource(ctx context.Context, flakeRef string) (Source, error) 
 	if err != nil {
 		return Source{}, err
 	}
-	// Since Nix 2.35 the metadata may name a path that nothing was copied to, or
-	// none; to fetch it is what promises a copy.
+	// Since Nix 2.35 the metadata may name a path that does not exist, or none; only
+	// a fetch guarantees a copy.
 	fetched, err := ask("flake", "prefetch")
 	if err != nil {
 		return Source{}, err
@@ -67,9 +66,9 @@ func (n *Nix) FlakeSource(ctx context.Context, flakeRef string) (Source, error) 
 	return s, nil
 }
 
-// DerivationByName returns the derivation of a configuration of the flake that
-// flakeRef names, evaluated under that name: as nixos-rebuild --flake does it,
-// and as a machine that has the source alone cannot.
+// DerivationByName returns the derivation of a configuration of the flake flakeRef,
+// evaluated under that name, like nixos-rebuild --flake. A machine that only has the
+// source can't do that.
 func (n *Nix) DerivationByName(ctx context.Context, flakeRef, configuration string) (closure.StorePath, error) {
 	if err := closure.CheckConfiguration(configuration); err != nil {
 		return "", err

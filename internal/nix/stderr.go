@@ -12,7 +12,7 @@ const (
 	maxTail = 64 << 10
 )
 
-// tail keeps the last lines that it was given, up to maxTail bytes.
+// tail keeps the last lines added, up to maxTail bytes.
 type tail struct {
 	lines []string
 	size  int
@@ -34,8 +34,8 @@ func (t *tail) add(line string) {
 
 func (t *tail) String() string { return strings.Join(t.lines, "\n") }
 
-// lineWriter hands what is written to it on in lines without their ends. A line
-// above maxLine is cut off there.
+// lineWriter splits its input into lines without their ends and passes them on. A
+// line longer than maxLine is truncated.
 type lineWriter struct {
 	line func(string)
 	buf  []byte
@@ -61,7 +61,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush hands on a last line that has no end.
+// flush passes on a last line without an end.
 func (w *lineWriter) flush() {
 	w.line(string(w.buf))
 	w.buf, w.cut = w.buf[:0], false
@@ -91,7 +91,7 @@ func printable(s string) string {
 			case r == '\t':
 				b.WriteByte(' ')
 			case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
-				// Cf holds the marks that turn the direction of writing round.
+				// Cf contains the marks that reverse the direction of writing.
 			default:
 				b.WriteRune(r)
 			}
@@ -131,9 +131,9 @@ func escapeLength(s string) int {
 
 var errOutput = errors.New("it printed more than it should")
 
-// limitedBuffer refuses what goes beyond its limit.
+// limitedBuffer rejects writes beyond its limit.
 type limitedBuffer struct {
-	buf   bytes.Buffer // not embedded: its ReadFrom would go round Write
+	buf   bytes.Buffer // not embedded: its ReadFrom would bypass Write
 	limit int
 	over  bool // something was refused
 }

@@ -11,13 +11,13 @@ import (
 
 // Version is the version of the nix program. The zero value is no version.
 type Version struct {
-	// Vendor is "Nix", or what a fork calls itself, e.g. "Lix, like Nix".
+	// Vendor is "Nix", or a fork's name for itself, e.g. "Lix, like Nix".
 	Vendor              string
 	Major, Minor, Patch int
 }
 
-// minVersion is the oldest Nix that is run: older ones read "drv^out" and
-// locked paths otherwise.
+// minVersion is the oldest supported Nix: older ones interpret "drv^out" and locked
+// paths differently.
 var minVersion = Version{Major: 2, Minor: 18}
 
 // String returns v as in "Nix 2.26.3".
@@ -25,21 +25,21 @@ func (v Version) String() string {
 	return fmt.Sprintf("%s %d.%d.%d", v.Vendor, v.Major, v.Minor, v.Patch)
 }
 
-// AtLeast reports whether v is major.minor or newer. Forks count from the Nix
-// that they forked.
+// AtLeast reports whether v is major.minor or newer. Forks continue the version
+// numbers of Nix.
 func (v Version) AtLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
-// VersionError says that the nix program is too old.
+// VersionError means that the nix program is too old.
 type VersionError struct{ Got Version }
 
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s is too old: version %d.%d or newer is needed", e.Got, minVersion.Major, minVersion.Minor)
 }
 
-// Version returns the version of the nix program, which is asked once.
-// It fails with a [*VersionError] for one before 2.18.
+// Version returns the version of the nix program, which is asked once. For a version
+// before 2.18 it fails with a [*VersionError].
 func (n *Nix) Version(ctx context.Context) (Version, error) {
 	n.mu.Lock()
 	v := n.version

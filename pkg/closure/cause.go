@@ -2,59 +2,59 @@ package closure
 
 import "every.channel/ec-verify/pkg/nar"
 
-// Cause says what a difference is due to, as far as the witnesses tell. Causes
-// are stable: they stand in reports, journals and metrics, and a name never
-// changes its meaning.
+// Cause is the cause of a difference, as far as the witnesses show it. Causes are
+// stable: they appear in reports, journals and metrics, and never change their
+// meaning.
 type Cause string
 
-// What [Witnesses.Causes] and [Compare] can find.
+// The results of [Witnesses.Causes] and [Compare].
 const (
-	// DiskAltered: the files on disk differ from the release; the database, where
-	// it was asked, still says what the release says. Tampering, or rot.
+	// DiskAltered: the files on disk differ from the release; the database, if it was
+	// asked, still agrees with the release. Tampering, or a failing disk.
 	DiskAltered Cause = "disk-altered"
-	// DatabaseAltered: the Nix database claims another hash, size, content
-	// address or other references than the release. It says nothing of the disk:
-	// a size may be altered beside it, or to go with it.
+	// DatabaseAltered: the Nix database claims another hash, size, content address or
+	// other references than the release. This says nothing about the disk: a size may
+	// be altered alone or together with the disk.
 	DatabaseAltered Cause = "database-altered"
-	// Unregistered: the path is on disk and the Nix database does not know it,
-	// so that garbage collection may take it away.
+	// Unregistered: the path is on disk, but not in the Nix database, so the garbage
+	// collector may delete it.
 	Unregistered Cause = "unregistered"
-	// ReplacedUnexplained: disk and database agree with each other and not with
-	// the release. Either somebody altered both, or another build was
-	// registered under this path; only a rebuild tells which.
+	// ReplacedUnexplained: disk and database agree with each other, but not with the
+	// release. Either somebody altered both, or another build was registered under
+	// this path; only a rebuild can tell.
 	ReplacedUnexplained Cause = "replaced-unexplained"
 	// CoverUp: disk and database agree with each other, and a rebuild agrees
 	// with the release: the disk was altered and the database made to match.
 	// The gravest.
 	CoverUp Cause = "cover-up"
-	// OtherBuild: disk, database and rebuild agree with each other and not with
-	// the release: this machine consistently builds something else.
+	// OtherBuild: disk, database and rebuild agree with each other, but not with the
+	// release: this machine consistently builds something else.
 	OtherBuild Cause = "other-build"
 	// DiskAndDatabaseAltered: disk, database and release all differ.
 	DiskAndDatabaseAltered Cause = "disk-and-database-altered"
-	// UnreproducibleBuild: a rebuild gives something else than the release. Where
-	// disk or database differ too, that has its own cause.
+	// UnreproducibleBuild: a rebuild differs from the release. If disk or database
+	// differ too, that has its own cause.
 	UnreproducibleBuild Cause = "unreproducible"
-	// Missing: the release has the path and the disk has not.
+	// Missing: the path is in the release, but not on the disk.
 	Missing Cause = "missing"
-	// Extra: the system's closure has the path and the release has not.
+	// Extra: the path is in the system's closure, but not in the release.
 	Extra Cause = "extra"
 )
 
-// Witnesses are the NAR hashes that the four witnesses give for one store
-// path. The zero hash stands for a witness that was not asked; a path that the
-// disk lacks or that the database does not know is not a matter of hashes.
+// Witnesses are the NAR hashes of one store path from four witnesses. A zero hash
+// means that the witness was not asked; a path missing from the disk or the database
+// is handled elsewhere.
 type Witnesses struct {
 	Manifest nar.Hash // wanted: what the release says
-	Disk     nar.Hash // observed: the bytes in the store
+	Disk     nar.Hash // observed: the files in the store
 	Database nar.Hash // claimed: what Nix registered
-	Rebuild  nar.Hash // observed: the same derivation built afresh
+	Rebuild  nar.Hash // observed: a new build of the same derivation
 }
 
-// Causes returns what the differences among w are due to, the gravest first,
-// and nothing where every witness that was asked agrees with the manifest. It
-// is the table of docs/design.md; a cause that needs a witness which was not
-// asked is never returned.
+// Causes returns the causes of the differences among w, the gravest first, and
+// nothing if every witness that was asked agrees with the manifest. It implements the
+// table in docs/design.md; a cause that needs a witness which was not asked is never
+// returned.
 func (w Witnesses) Causes() []Cause {
 	diskOK := w.Disk == w.Manifest
 	databaseOK := w.Database.IsZero() || w.Database == w.Manifest

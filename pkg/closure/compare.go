@@ -8,29 +8,29 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Difference is one thing in which the database's claim about a store path is
-// not what the manifest wants. Want and Got are for people.
+// Difference is one difference between the database's claim about a store path and
+// the manifest. Want and Got are for people.
 type Difference struct {
 	Path  StorePath
 	Cause Cause
 	Field string // "narSize", "references" or "ca"; empty for the path as a whole
-	// For references, Want is those that the claim lacks and Got those that it
+	// For references, Want lists those that the claim lacks and Got those that it
 	// adds.
 	Want string
 	Got  string
 }
 
-// CompareClaim returns the differences between what a manifest wants of a path
-// and what a database claims of it, its hash excepted (see
-// [Witnesses.Causes]). A deriver is never a difference: several derivations
-// may have the same output. Neither is a content address that the database
-// lacks: images register paths without one.
+// CompareClaim returns the differences between a manifest's and a database's data on
+// a path, except for the hash (see [Witnesses.Causes]). A deriver is never a
+// difference, because several derivations may have the same output. Neither is a
+// content address missing from the database, because images register paths without
+// one.
 func CompareClaim(want, claimed PathInfo) []Difference {
 	var out []Difference
 	add := func(field, want_, got string) {
 		out = append(out, Difference{Path: want.Path, Cause: DatabaseAltered, Field: field, Want: want_, Got: got})
 	}
-	// Nix writes 0 where it does not know the size.
+	// Nix writes 0 for an unknown size.
 	if claimed.NarSize != 0 && claimed.NarSize != want.NarSize {
 		add("narSize", fmt.Sprint(want.NarSize), fmt.Sprint(claimed.NarSize))
 	}
@@ -44,9 +44,9 @@ func CompareClaim(want, claimed PathInfo) []Difference {
 	return out
 }
 
-// CompareMembers returns the paths of got, the closure of the running system
-// as the database describes it, that want does not have. The opposite, a path
-// that got lacks, shows where its contents are looked at.
+// CompareMembers returns the paths of got, the running system's closure according to
+// the database, that are not in want. A path missing from got is found when its
+// contents are checked.
 func CompareMembers(want, got Closure) []Difference {
 	var out []Difference
 	for _, p := range got.Paths() {
@@ -57,8 +57,8 @@ func CompareMembers(want, got Closure) []Difference {
 	return out
 }
 
-// FileChange is one file in which a store path differs from its listing.
-// Path is relative to the store path ("" is its root) and holds raw bytes.
+// FileChange is one file that differs between a store path and its listing. Path is
+// relative to the store path ("" is its root) and contains raw bytes.
 type FileChange struct {
 	Path string
 	Kind ChangeKind
@@ -66,10 +66,10 @@ type FileChange struct {
 	Got  nar.Entry // zero where Kind is FileRemoved
 }
 
-// ChangeKind says how a file differs; it is a stable word.
+// ChangeKind is the kind of a file's difference, a stable word.
 type ChangeKind string
 
-// The ways in which a file can differ that a NAR can see.
+// The kinds of file differences that a NAR shows.
 const (
 	FileAdded      ChangeKind = "added"
 	FileRemoved    ChangeKind = "removed"
@@ -79,9 +79,8 @@ const (
 	FileType       ChangeKind = "type"       // e.g. a regular file became a symlink
 )
 
-// CompareFiles returns the files in which got differs from want, in the order
-// of their names. Both are listings of one store path as a [nar.Hasher] gives
-// them.
+// CompareFiles returns the files that differ between got and want, in the order of
+// their names. Both are listings of one store path in the order of a [nar.Hasher].
 func CompareFiles(want, got []nar.Entry) []FileChange {
 	gotByName := make(map[string]nar.Entry, len(got))
 	for _, e := range got {
@@ -127,8 +126,8 @@ func subtract(a, b []StorePath) []StorePath {
 	return slices.DeleteFunc(slices.Clone(a), func(p StorePath) bool { return has[p] })
 }
 
-// maxNamed bounds the references that one difference names: a database may
-// claim a hundred thousand of each path.
+// maxNamed limits the references named in one difference: a database may claim a
+// hundred thousand for each path.
 const maxNamed = 20
 
 func listOf(paths []StorePath) string {

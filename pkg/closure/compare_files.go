@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// MaxFileChanges bounds the changes that a [FileComparison] returns.
+	// MaxFileChanges limits the changes that a [FileComparison] returns.
 	MaxFileChanges = 100
-	// maxChangeBytes bounds what they say, in bytes: names and targets, of which
-	// an outsider chooses the length.
+	// maxChangeBytes limits their text, in bytes: an attacker chooses the length of
+	// names and targets.
 	maxChangeBytes = 64 << 10
 )
 
-// A FileComparison compares the files of a store path with its listing while they
-// are read, so that what an outsider put there takes no memory. The zero value
-// compares with an empty listing.
+// A FileComparison compares the files of a store path with its listing while they are
+// read, so that untrusted files take no memory. The zero value compares with an empty
+// listing.
 type FileComparison struct {
 	want    []nar.Entry // not yet met
 	changes []FileChange
@@ -26,7 +26,7 @@ type FileComparison struct {
 }
 
 // NewFileComparison returns a comparison with want, a listing in the order of the
-// NAR, which must not be changed before End.
+// NAR. want must not be modified before End.
 func NewFileComparison(want []nar.Entry) *FileComparison { return &FileComparison{want: want} }
 
 // Add compares the next file, in the order of the NAR, as [nar.Options.OnEntry]

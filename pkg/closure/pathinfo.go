@@ -7,26 +7,26 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// PathInfo is what somebody says of one store path: a manifest, or a Nix
-// database. It is a claim until the bytes on disk were hashed. Field names and
-// forms are those of nix path-info --json.
+// PathInfo is a manifest's or a Nix database's data on one store path. It is a claim
+// until the files on disk were hashed. Field names and forms are those of nix
+// path-info --json.
 type PathInfo struct {
 	Path    StorePath `json:"path"`
 	NarHash nar.Hash  `json:"narHash"`
 	// NarSize is the length of the NAR in bytes.
 	NarSize int64 `json:"narSize"`
-	// References are the store paths that the contents mention, in ascending
-	// order, the path itself among them where it mentions itself.
+	// References are the store paths that the contents mention, in ascending order,
+	// including the path itself if it mentions itself.
 	References []StorePath `json:"references"`
-	// Deriver is the derivation that the path is said to be an output of; empty
-	// where none is known (sources, and outputs registered without one).
+	// Deriver is the stated derivation of the path; empty if unknown (sources, and
+	// outputs registered without one).
 	Deriver StorePath `json:"deriver"`
-	// CA is the content address in Nix's form ("fixed:r:sha256:…",
-	// "text:sha256:…"); empty where the path is addressed by its inputs.
+	// CA is the content address in Nix's form ("fixed:r:sha256:…", "text:sha256:…");
+	// empty if the path is input-addressed.
 	CA string `json:"ca"`
 }
 
-// Closure is a set of store paths with what is said of them.
+// Closure is a set of store paths with their data.
 type Closure map[StorePath]PathInfo
 
 // Paths returns the paths of c in ascending order.
@@ -48,9 +48,9 @@ func (c Closure) NarSize() int64 {
 	return n
 }
 
-// Reachable returns the paths of c that can be reached from root by following
-// references, root included. A reference that c does not hold is left out; a
-// root that it does not hold reaches nothing.
+// Reachable returns the paths of c that can be reached from root by references,
+// including root. A reference that is not in c is ignored; if root is not in c, the
+// result is empty.
 func (c Closure) Reachable(root StorePath) map[StorePath]bool {
 	seen := make(map[StorePath]bool)
 	todo := []StorePath{root}
@@ -67,8 +67,8 @@ func (c Closure) Reachable(root StorePath) map[StorePath]bool {
 	return seen
 }
 
-// Find returns where p is, or would be, in paths, which are in ascending order, and
-// whether it is there.
+// Find returns the index of p in paths, which are in ascending order, or where it
+// would be inserted, and whether it was found.
 func Find(paths []PathInfo, p StorePath) (int, bool) {
 	return slices.BinarySearchFunc(paths, p, func(info PathInfo, p StorePath) int {
 		return strings.Compare(string(info.Path), string(p))

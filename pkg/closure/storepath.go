@@ -19,10 +19,10 @@ const (
 	maxDirLen  = 1024
 )
 
-// StoreDir is the directory that store paths name as their parent: absolute,
-// clean, without a trailing slash, of printable ASCII without spaces, quotes
-// and backslashes. It is part of what gets hashed and so stays the same however
-// the store is mounted. The zero value is invalid.
+// StoreDir is the parent directory in store paths: absolute, clean, without a
+// trailing slash, of printable ASCII without spaces, quotes and backslashes. It is
+// part of the hashed data and so does not depend on where the store is mounted. The
+// zero value is invalid.
 type StoreDir string
 
 // ParseStoreDir checks s and returns it as a store directory.
@@ -33,9 +33,9 @@ func ParseStoreDir(s string) (StoreDir, error) {
 	return StoreDir(s), nil
 }
 
-// Parse checks that s is a store path in d, exactly as Nix writes it, and
-// returns it. Nothing is cleaned or completed: "d/x/../y", a trailing slash or
-// a file below a store path are errors.
+// Parse checks that s is a store path in d, exactly as Nix writes it, and returns it.
+// Nothing is cleaned or completed: "d/x/../y", a trailing slash or a file below a
+// store path are errors.
 func (d StoreDir) Parse(s string) (StorePath, error) {
 	base, ok := strings.CutPrefix(s, string(d)+"/")
 	if !ok {
@@ -47,8 +47,8 @@ func (d StoreDir) Parse(s string) (StorePath, error) {
 	return StorePath(s), nil
 }
 
-// ParseBase checks that s is the last component of a store path
-// ("<digest>-<name>") and returns the store path that it names in d.
+// ParseBase checks that s is the last component of a store path ("<digest>-<name>")
+// and returns that store path in d.
 func (d StoreDir) ParseBase(s string) (StorePath, error) {
 	if err := checkBase(s); err != nil {
 		return "", fmt.Errorf("parse store path %q: %v", clip(s), err)
@@ -70,11 +70,10 @@ func (d StoreDir) Within(s string) (p StorePath, rest string, err error) {
 	return p, rest, err
 }
 
-// StorePath is the absolute path of a store object, "<store
-// dir>/<digest>-<name>". [StoreDir.Parse] and its siblings are the only ways
-// in, so a StorePath never holds "..", a slash too many, a control character
-// or a byte outside ASCII, and may be printed, logged and joined as it is.
-// The zero value is no path.
+// StorePath is the absolute path of a store object, "<store dir>/<digest>-<name>".
+// Only [StoreDir.Parse] and its siblings create one, so a StorePath never contains
+// "..", an extra slash, a control character or a byte outside ASCII, and is safe to
+// print, log and join. The zero value is no path.
 type StorePath string
 
 // ParseStorePath is [StoreDir.Parse] for a path whose store directory is its
@@ -100,7 +99,7 @@ func (p StorePath) Base() string { return path.Base(string(p)) }
 // Digest returns the 32 base-32 characters that begin the base name of p.
 func (p StorePath) Digest() string { return p.Base()[:digestLen] }
 
-// Name returns what follows the digest and its dash in the base name of p.
+// Name returns the base name of p without the digest and its dash.
 func (p StorePath) Name() string { return p.Base()[digestLen+1:] }
 
 // IsDerivation reports whether p names a derivation file.
@@ -116,8 +115,8 @@ func (p *StorePath) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// checkBase applies the rules of libstore's StorePath: go-nix's parser lets
-// several malformed names through (no dash, "..", a name that is too long).
+// checkBase applies the rules of libstore's StorePath: go-nix's parser accepts
+// several malformed names (no dash, "..", a name that is too long).
 func checkBase(base string) error {
 	if len(base) < digestLen+2 {
 		return fmt.Errorf("shorter than a digest, a dash and a name")
@@ -154,9 +153,9 @@ func isNameByte(c byte) bool {
 	return strings.IndexByte("+-._?=", c) >= 0
 }
 
-// isUnfitForDir is true of what would have to be escaped in a message, a list
-// or a JSON string; see [StorePath] for why none of it may be there.
+// isUnfitForDir reports whether r would have to be escaped in a message, a list or a
+// JSON string; see [StorePath].
 func isUnfitForDir(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' || r == '\\' }
 
-// clip shortens what an outsider wrote before it becomes part of a message.
+// clip shortens untrusted text for a message.
 func clip(s string) string { return excerpt.Of(s, 300) }

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// A Builder makes the hash of a NAR from nodes that are handed to it one by
-// one, for trees that are in no file system of this machine: those in images.
-// The zero value is not usable; see [NewBuilder].
+// A Builder computes the hash of a NAR from nodes that are added one by one, for
+// trees in images instead of a file system. The zero value is not usable; see
+// [NewBuilder].
 type Builder struct {
 	digest  hash.Hash
 	out     *bufio.Writer
@@ -21,14 +21,13 @@ type Builder struct {
 	last    string   // path of the last node
 	begun   bool     // there is a root
 	isDir   bool     // the root is a directory
-	file    Entry    // the regular file that is being written
-	missing int64    // how many bytes of it are still to come
+	file    Entry    // the regular file being written
+	missing int64    // bytes of it still to come
 	onEntry func(Entry)
 }
 
-// NewBuilder returns a Builder of an empty tree, which is not one yet: its
-// root is to be added first. onEntry, when not nil, is called for each node as
-// [Options.OnEntry] is.
+// NewBuilder returns a Builder without nodes; the root must be added first. onEntry,
+// when not nil, is called for each node like [Options.OnEntry].
 func NewBuilder(onEntry func(Entry)) *Builder {
 	if onEntry == nil {
 		onEntry = func(Entry) {}
@@ -39,15 +38,14 @@ func NewBuilder(onEntry func(Entry)) *Builder {
 	return b
 }
 
-// ErrOrder is wrapped by [Builder.Add] for a node that cannot stand where it
-// was added: the order of a NAR has one place for each.
+// ErrOrder is wrapped by [Builder.Add] for a node that is out of order: the order of
+// a NAR has one place for each.
 var ErrOrder = errors.New("not in the order of a NAR")
 
-// Add adds the next node, in the order of the NAR: the root, with the empty
-// Path, first; a directory before what is in it; the entries of one directory
-// by the bytes of their names. The contents of a regular file, e.Size bytes,
-// are then written with Write; e.SHA256 is not looked at. After an error the
-// Builder is of no more use.
+// Add adds the next node, in the order of the NAR: the root, with the empty Path,
+// first; a directory before its entries; the entries of one directory by the bytes of
+// their names. The contents of a regular file, e.Size bytes, are then written with
+// Write; e.SHA256 is ignored. After an error the Builder must not be used.
 func (b *Builder) Add(e Entry) error {
 	if b.missing > 0 {
 		return fmt.Errorf("%q has %d bytes more to come", clip(b.file.Path), b.missing)
@@ -111,12 +109,12 @@ func (b *Builder) descend(path string) error {
 			return fmt.Errorf("%w: %q comes outside its directory", ErrOrder, clip(path))
 		}
 	}
-	// The name of the last node of that directory, be it a closed one.
+	// The name of the last node in that directory, even if it is closed.
 	if before := strings.Split(b.last, "/"); b.last != "" && len(before) > len(dirs) && before[len(dirs)] >= name {
 		return fmt.Errorf("%w: %q is doubled or comes too late", ErrOrder, clip(path))
 	}
 	for len(b.open) > len(dirs) {
-		b.closeNode("x") // any but the root
+		b.closeNode("x") // any path except the root's
 		b.open = b.open[:len(b.open)-1]
 	}
 	b.put(tokEntry)
@@ -125,7 +123,7 @@ func (b *Builder) descend(path string) error {
 	return nil
 }
 
-// Write takes the next bytes of the file that was added last.
+// Write adds the next bytes of the last added file.
 func (b *Builder) Write(p []byte) (int, error) {
 	if int64(len(p)) > b.missing {
 		return 0, fmt.Errorf("%q has more than its %d bytes", clip(b.file.Path), b.file.Size)
@@ -150,7 +148,7 @@ func (b *Builder) finishFile() {
 // Size returns the size of the NAR so far, in bytes.
 func (b *Builder) Size() int64 { return b.size }
 
-// Sum ends the tree and returns what identifies its NAR.
+// Sum ends the tree and returns the hash and size of its NAR.
 func (b *Builder) Sum() (Sum, error) {
 	if !b.begun || b.missing > 0 {
 		return Sum{}, errors.New("the tree is not complete")
@@ -172,7 +170,7 @@ func (b *Builder) Sum() (Sum, error) {
 	return s, nil
 }
 
-// closeNode ends a node, and the entry that holds it where it is not the root.
+// closeNode ends a node and, unless it is the root, the entry around it.
 func (b *Builder) closeNode(path string) {
 	b.put(tokClose)
 	if path != "" {

@@ -14,8 +14,8 @@ const (
 	directSize = 128 << 10
 )
 
-// fromDisk reads contents past the page cache if the kernel can for this file,
-// else after emptying the cache of it, else as it comes; it counts which.
+// fromDisk reads contents with O_DIRECT if the kernel supports it for this file, or
+// else after dropping the file from the page cache, or else as is; it counts which.
 func (h *Hasher) fromDisk(fd int, size int64) error {
 	if setDirect(fd) {
 		if err := h.direct(fd, size); err != nil {
@@ -34,16 +34,16 @@ func (h *Hasher) fromDisk(fd int, size int64) error {
 	}
 	h.stats.Dropped++
 	if !wasCached {
-		// Leave the cache as it was: without what only this reading brought in.
+		// Drop what only this read brought into the cache.
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	}
 	return nil
 }
 
-// setDirect turns O_DIRECT on if reads will then go to the disk. That O_DIRECT
-// is accepted does not say so: some file systems, and others for some files
-// (compressed, encrypted, inline), take the flag and read through the cache.
-// STATX_DIOALIGN (Linux 6.1) does say.
+// setDirect sets O_DIRECT if reads will then bypass the cache. An accepted flag does
+// not prove that: some file systems, and others for some files (compressed,
+// encrypted, inline), accept it and read through the cache. STATX_DIOALIGN (Linux
+// 6.1) is reliable.
 func setDirect(fd int) bool {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
@@ -54,9 +54,9 @@ func setDirect(fd int) bool {
 	return err == nil
 }
 
-// aligned reports whether reads aligned to directAlign do for a file that asks
-// for these alignments of memory and of offset and length. Zero is what the
-// kernel leaves where a file cannot be read directly or it does not know.
+// aligned reports whether directAlign suffices for a file with these alignments of
+// memory, and of offset and length. Zero means that the file can't be read directly,
+// or that the kernel does not know.
 func aligned(mem, offset uint32) bool {
 	return mem != 0 && offset != 0 && directAlign%mem == 0 && directAlign%offset == 0
 }
@@ -84,7 +84,7 @@ func (h *Hasher) direct(fd int, size int64) error {
 		if int64(n) <= pos-off {
 			return h.fail("read", shrunk(size, pos))
 		}
-		// A file that has grown goes on after size, which regular notices.
+		// regular notices if a file has grown and continues after size.
 		b := h.bounce[pos-off : min(int64(n), size-off)]
 		h.took(b)
 		h.out.write(b)
@@ -93,23 +93,23 @@ func (h *Hasher) direct(fd int, size int64) error {
 	return nil
 }
 
-// drop writes a file back and removes it from the page cache. It reports
-// whether no page is left there, and whether there had been any. Pages that a
-// program has mapped stay, and where the kernel does not tell a stranger (who
-// neither owns the file nor is root) pages count as left.
+// drop writes a file back and removes it from the page cache. It reports whether no
+// page is left there, and whether there was one. Pages mapped by a program stay. If
+// the kernel refuses the information, as it does to others than root and the file's
+// owner, pages count as left.
 func (h *Hasher) drop(fd int, size int64) (dropped, wasCached bool) {
 	if !h.resident(fd, size) {
 		return true, false
 	}
 	// Only clean pages can be dropped.
 	_ = unix.Fdatasync(fd)
-	// Whether it worked, the pages tell.
+	// Whether it worked is checked by the pages.
 	_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	return !h.resident(fd, size), true
 }
 
 // alignedBuffer returns directSize bytes at an address that is a multiple of
-// directAlign. The collector does not move what is on the heap.
+// directAlign. Go's collector does not move heap objects.
 func alignedBuffer() []byte {
 	b := make([]byte, directSize+directAlign)
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % directAlign //nolint:gosec // only looks at the address

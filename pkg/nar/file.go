@@ -8,12 +8,11 @@ import (
 	"every.channel/ec-verify/pkg/sha256pair"
 )
 
-// readAhead is the size in bytes from which on the kernel is told that a file
-// will be read from end to end. For smaller ones the call costs more than the
-// longer read-ahead saves.
+// readAhead is the file size in bytes from which the kernel is told that the file
+// will be read from end to end. For smaller files the call costs more than it saves.
 const readAhead = 1 << 20
 
-// A reader is the state of reading contents that outlives one file.
+// A reader is the state of reading contents that is kept between files.
 type reader struct {
 	noatime   int // unix.O_NOATIME until it is refused
 	stats     Stats
@@ -23,15 +22,15 @@ type reader struct {
 	cold      coldRuns
 }
 
-// Stats counts where the contents of files really came from. A file that is
-// empty, or that was not read to its end, counts nowhere.
+// Stats counts where the contents of files were read from. A file that is empty, or
+// was not read to its end, is not counted.
 type Stats struct {
 	Direct  int64 // from the disk, past the page cache (O_DIRECT)
 	Dropped int64 // from the disk: its pages were seen to be out of the cache
 	Cached  int64 // possibly from the page cache
 }
 
-// Add returns the sums, for the report on several Hashers.
+// Add returns the sums, to combine several Hashers.
 func (s Stats) Add(other Stats) Stats {
 	s.Direct += other.Direct
 	s.Dropped += other.Dropped
@@ -42,7 +41,7 @@ func (s Stats) Add(other Stats) Stats {
 // Stats returns the counts over all calls of Sum since NewHasher.
 func (h *Hasher) Stats() Stats { return h.stats }
 
-// A stamp is what would differ had a file or directory been changed. The change
+// A stamp has the attributes that show a change of a file or directory. The change
 // time is not part of it; see the package documentation.
 type stamp struct {
 	size     int64
@@ -55,7 +54,7 @@ func stampOf(st *unix.Stat_t) stamp {
 	return stamp{size: st.Size, mtime: st.Mtim, mode: st.Mode, uid: st.Uid, gid: st.Gid}
 }
 
-// check compares with a later look at the same inode.
+// check compares with a later stat of the same inode.
 func (s stamp) check(st *unix.Stat_t) error {
 	switch now := stampOf(st); {
 	case now == s:
@@ -69,9 +68,9 @@ func (s stamp) check(st *unix.Stat_t) error {
 	}
 }
 
-// regular sends the node of a regular file but for its end. What it costs in
-// system calls for a small file is open, fstat, read, fstat and close, and one more
-// with Options.OnAttributes.
+// regular sends the node of a regular file except its end. A small file costs the
+// system calls open, fstat, read, fstat and close, and one more with
+// Options.OnAttributes.
 func (h *Hasher) regular(dirfd int, name string) error {
 	fd, err := h.open(dirfd, name, 0)
 	if err != nil {
@@ -137,7 +136,8 @@ func (h *Hasher) contents(fd int, size int64) error {
 	return nil
 }
 
-// fromCache reads through the page cache, and if asked leaves it as it was.
+// fromCache reads through the page cache and, if requested, leaves the cache as it
+// was.
 func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 	if size >= readAhead {
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
@@ -180,8 +180,8 @@ func (h *Hasher) pace(n int) error {
 	return h.opts.Pace(h.ctx, n)
 }
 
-// mayGoOn returns the error that ends the walk from outside: that of the
-// context or of the stream.
+// mayGoOn returns the error that ends the walk from outside: that of the context or
+// the stream.
 func (h *Hasher) mayGoOn() error {
 	select {
 	case <-h.done:
@@ -191,8 +191,8 @@ func (h *Hasher) mayGoOn() error {
 	}
 }
 
-// took counts and, for a listing, hashes contents that were read; what was read
-// through the page cache is the end of what the stream has.
+// took counts the contents read and hashes them for a listing. Contents read through
+// the page cache are the last bytes in the stream.
 func (h *Hasher) took(b []byte) {
 	switch {
 	case h.both:

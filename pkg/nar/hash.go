@@ -15,16 +15,16 @@ import (
 // HashSize is the length of a [Hash] in bytes.
 const HashSize = sha256.Size
 
-// Hash is a SHA-256 digest: of a NAR (a NAR hash) or, in an [Entry], of the
-// contents of one regular file. It is a value: comparable with ==, usable as a
-// map key. The zero value is no digest of anything and prints as "".
+// Hash is a SHA-256 digest: of a NAR (a NAR hash) or, in an [Entry], of the contents
+// of one regular file. It is comparable with == and usable as a map key. The zero
+// value means no digest and prints as "".
 type Hash [HashSize]byte
 
-// ParseHash reads a SHA-256 digest in any of the forms that Nix prints:
-// SRI ("sha256-" and 44 characters of base64, as in nix path-info --json),
-// "sha256:" with 52 characters of Nix's base-32 (nix-store --query --hash), or
-// "sha256:" with 64 hexadecimal digits (the Hash column of the Nix database).
-// A digest without its algorithm is refused: it does not say what it is.
+// ParseHash parses a SHA-256 digest in any form that Nix prints: SRI ("sha256-" and
+// 44 characters of base64, as in nix path-info --json), "sha256:" with 52 characters
+// of Nix's base-32 (nix-store --query --hash), or "sha256:" with 64 hexadecimal
+// digits (the Hash column of the Nix database). A digest without its algorithm is an
+// error, because it is ambiguous.
 func ParseHash(s string) (Hash, error) {
 	var h Hash
 	if !strings.HasPrefix(s, "sha256-") && !strings.HasPrefix(s, "sha256:") {
@@ -35,8 +35,8 @@ func ParseHash(s string) (Hash, error) {
 	if err != nil {
 		return h, fmt.Errorf("parse hash %q: not a SHA-256 digest", clip(s))
 	}
-	// ParseAny forgives non-canonical base64 and base-32; two spellings of one
-	// digest would let two manifests differ and still agree.
+	// ParseAny accepts non-canonical base64 and base-32. With two spellings of one
+	// digest, two manifests could differ although they agree.
 	canonical := parsed.Format(nixhash.SRI, true)
 	switch {
 	case strings.HasPrefix(s, "sha256-"):
@@ -60,8 +60,7 @@ func (h Hash) String() string {
 	return nixhash.MustNewHash(nixhash.SHA256, h[:]).Format(nixhash.SRI, true)
 }
 
-// Base32 returns h as "sha256:" and Nix's base-32, the form that the nix
-// command line prints in its messages.
+// Base32 returns h as "sha256:" and Nix's base-32, the form in Nix's messages.
 func (h Hash) Base32() string {
 	return nixhash.MustNewHash(nixhash.SHA256, h[:]).Format(nixhash.NixBase32, true)
 }
@@ -75,8 +74,8 @@ func (h Hash) Compare(other Hash) int { return bytes.Compare(h[:], other[:]) }
 // MarshalText implements [encoding.TextMarshaler] with the SRI form.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]; it takes SRI only, the
-// one form that our own files use.
+// UnmarshalText implements [encoding.TextUnmarshaler]; it accepts SRI only, the form
+// in this program's files.
 func (h *Hash) UnmarshalText(text []byte) error {
 	if !bytes.HasPrefix(text, []byte("sha256-")) {
 		return fmt.Errorf("parse hash %q: want sha256-<base64>", clip(string(text)))
@@ -89,5 +88,5 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// clip shortens what an outsider wrote before it becomes part of a message.
+// clip shortens untrusted text for a message.
 func clip(s string) string { return excerpt.Of(s, 80) }

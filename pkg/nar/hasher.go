@@ -15,16 +15,16 @@ import (
 	"every.channel/ec-verify/pkg/sha256pair"
 )
 
-// Sum is what identifies a NAR, and with it the tree it was made from.
+// Sum identifies a NAR, and so the tree in it.
 type Sum struct {
 	Hash Hash  // SHA-256 of the archive
 	Size int64 // length of the archive in bytes
 }
 
-// A Hasher hashes one tree after another, using its buffers again: about
-// 200 KiB, with [ReadDisk] 860 KiB, and up to [Options.MaxHeld] for names. It is
-// not safe for concurrent use: have one for each worker. Between calls it holds no file and
-// no goroutine, so there is nothing to close.
+// A Hasher hashes one tree after another and reuses its buffers: about 200 KiB, with
+// [ReadDisk] 860 KiB, and up to [Options.MaxHeld] for names. It is not safe for
+// concurrent use: create one for each worker. Between calls it has no open file and
+// no goroutine, so it needs no Close.
 type Hasher struct {
 	opts    Options
 	digest  hash.Hash
@@ -32,13 +32,13 @@ type Hasher struct {
 	content *sha256pair.Digest // of one file; nil when there is no listing
 	pair    *sha256pair.Digest // digest, where it can be computed together with content
 	both    bool               // it is, in this walk
-	fileSum Hash               // what content came to; here so that it need not be allocated
+	fileSum Hash               // result of content; a field to avoid an allocation
 	out     stream
 	walker
 	reader
 }
 
-// NewHasher returns a Hasher that follows opts.
+// NewHasher returns a Hasher with opts.
 func NewHasher(opts Options) *Hasher {
 	h := newHasher(opts, sha256.New())
 	if h.content != nil && sha256pair.Available() {
@@ -57,12 +57,13 @@ func newHasher(opts Options, digest hash.Hash) *Hasher {
 	return h
 }
 
-// Pair calls work twice, and lets the two calls take turns in this goroutine: each
-// makes a Hasher by the function that it is given, and while one reads, what the
-// other read waits to be hashed beside it, see [sha256pair.Together]. So two trees
-// take little more processor time than one, as long as both calls have some. Where
-// the processor can't, work is called once. Hashers with [Options.OnEntry] gain
-// less, for they hash each file beside its NAR by themselves.
+// Pair calls work twice and alternates between the two calls in this goroutine. Each
+// call creates a Hasher with the given function; while one reads, the bytes of the
+// other wait to be hashed together, see [sha256pair.Together]. Two trees then take
+// little more processor time than one, as long as both calls have work. If the
+// processor does not support this, work is called once. Hashers with
+// [Options.OnEntry] gain less, because they already hash each file together with its
+// NAR.
 func Pair(work func(newHasher func(Options) *Hasher)) {
 	sha256pair.Together(func(digest hash.Hash) {
 		work(func(opts Options) *Hasher {
@@ -73,7 +74,7 @@ func Pair(work func(newHasher func(Options) *Hasher)) {
 	})
 }
 
-// SetMaxSize changes the MaxSize of the Options for the calls that follow.
+// SetMaxSize changes Options.MaxSize for later calls.
 func (h *Hasher) SetMaxSize(n int64) { h.opts.MaxSize = n }
 
 // Sum hashes the entry name of the open directory dir, which may be opened with
@@ -117,9 +118,9 @@ func (h *Hasher) write(ctx context.Context, w io.Writer, overlap bool, dir *os.F
 	return 0, h.walk(ctx, int(dir.Fd()), name)
 }
 
-// HashPath hashes the tree at path. If the last component is a symbolic link,
-// also one followed by slashes, the link is hashed; the components before it
-// are resolved as usual.
+// HashPath hashes the tree at path. If the last component is a symbolic link, even
+// with trailing slashes, the link itself is hashed; the components before it are
+// resolved as usual.
 func HashPath(ctx context.Context, path string, opts Options) (Sum, error) {
 	dir, name, err := openParent(path)
 	if err != nil {
@@ -129,22 +130,22 @@ func HashPath(ctx context.Context, path string, opts Options) (Sum, error) {
 	return NewHasher(opts).sum(ctx, dir, name)
 }
 
-// Dump writes the NAR of the tree at path to w, as nix-store --dump does, in
-// pieces of up to 128 KiB. The path is taken as by [HashPath]. After an error,
-// which can be that of w, what was written is not a NAR.
+// Dump writes the NAR of the tree at path to w, like nix-store --dump, in pieces of
+// up to 128 KiB. The path is handled as in [HashPath]. After an error, possibly of w,
+// the output is not a NAR.
 func Dump(ctx context.Context, w io.Writer, path string, opts Options) error {
 	dir, name, err := openParent(path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	// No overlap: a caller may rely on w being used by its own goroutine.
+	// No overlap: a caller may rely on w being used in its own goroutine.
 	_, err = NewHasher(opts).write(ctx, w, false, dir, name)
 	return err
 }
 
-// openParent opens the directory that holds path and returns the name of path
-// in it, "." where the path has no name of its own ("/", "x/..").
+// openParent opens the directory that contains path and returns the name of path in
+// it, "." if the path has no name of its own ("/", "x/..").
 func openParent(path string) (dir *os.File, name string, err error) {
 	parent, name := ".", strings.TrimRight(path, "/")
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {
@@ -156,7 +157,7 @@ func openParent(path string) (dir *os.File, name string, err error) {
 	case name == "" || name == "." || name == "..":
 		parent, name = path, "."
 	}
-	// O_PATH asks for no permission to list the parent.
+	// O_PATH requires no permission to list the parent.
 	dir, err = os.OpenFile(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, "", &PathError{Path: name, Op: "open", Err: err}

@@ -8,35 +8,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a walk holds in memory does not grow with what it finds. A directory with
-// more names than may be held is listed several times, each time for those that
-// follow in the order of the NAR; and where the directories above the current one
-// hold nearly all, their names are forgotten and listed again on the way back.
-// Either way the stamp of the directory tells whether it changed in between.
+// The memory of a walk does not grow with the tree. A directory with more names than
+// allowed is listed several times, each time for the following names in the order of
+// the NAR. If the directories above the current one use nearly all the memory, their
+// names are dropped and listed again on the way back. In both cases the directory's
+// stamp shows whether it changed in between.
 //
-// Each directory may take half of what those above it leave. If it could take all,
-// every directory in it would make it forget its names, and cost a listing of it.
+// Each directory may use half of what those above it leave. If it could use all,
+// every subdirectory would force its names to be dropped and listed again.
 const (
-	// maxPath bounds the path of a node below the root, in bytes. Nix names files
-	// by whole paths, of which Linux takes 4,095 bytes, so that no store path that
-	// Nix made comes near.
+	// maxPath limits the path of a node below the root, in bytes. Nix uses whole
+	// paths, of which Linux accepts 4,095 bytes, so no store path created by Nix
+	// comes near.
 	maxPath = 64 << 10
 
-	// maxNames bounds what the entries of one directory take in a NAR besides their
-	// contents, in bytes: some 45,000 names of 255 bytes, or 120,000 of 20. With more
-	// of them the listings would take minutes to hours, and a directory of a store has a tenth.
+	// maxNames limits the NAR size of one directory's entries without their contents,
+	// in bytes: some 45,000 names of 255 bytes, or 120,000 of 20. Larger listings
+	// would take minutes to hours; directories in a store have a tenth.
 	maxNames = 16 << 20
 
 	// defaultMaxHeld is Options.MaxHeld where that is 0: the names of a directory
 	// with some 40,000 entries are listed once.
 	defaultMaxHeld = 12 << 20
 
-	// heldWithoutTurn is what a walk may hold while it is not its turn: enough for
-	// nearly every directory of a store.
+	// heldWithoutTurn is the memory limit of a walk without the Turn, enough for
+	// nearly every directory in a store.
 	heldWithoutTurn = 256 << 10
 
-	// leastShare is the part of what may be held that must be left for a directory;
-	// where less is left, the names of those above it are forgotten.
+	// leastShare: if less than 1/leastShare of the memory is left for a directory,
+	// the names of those above it are dropped.
 	leastShare = 32
 
 	// entryCost is what a name takes in memory besides its own bytes: its dirent,
@@ -44,12 +44,12 @@ const (
 	entryCost = 64
 )
 
-// A Turn bounds what several walks hold together: one at a time may hold
-// [Options.MaxHeld] bytes of names, until it ends, and the others 256 KiB each. None
-// waits for another one: those whose turn it is not list large directories more often.
+// A Turn limits the memory of several walks together: one at a time may use
+// [Options.MaxHeld] bytes for names, until it ends, and the others 256 KiB each. None
+// waits for another: walks without the Turn list large directories more often.
 type Turn struct{ taken chan struct{} }
 
-// NewTurn returns a Turn for walks that share it by [Options.Turn].
+// NewTurn returns a Turn to be shared through [Options.Turn].
 func NewTurn() *Turn { return &Turn{make(chan struct{}, 1)} }
 
 // maxHeld returns how many bytes of names the walk may hold now.
@@ -67,8 +67,8 @@ func (h *Hasher) maxHeld() int64 {
 // share returns how many bytes the names of one more directory may take.
 func (h *Hasher) share() int64 { return (h.maxHeld() - h.held) / 2 }
 
-// takeTurn gives the walk its turn, if no other one has it. It must not wait: the
-// other one may go on only when this one does, see [Pair].
+// takeTurn takes the Turn if it is free. It must not wait, because the other walk may
+// only continue when this one does, see [Pair].
 func (h *Hasher) takeTurn() {
 	if h.opts.Turn == nil || h.hasTurn {
 		return
@@ -88,9 +88,9 @@ func (h *Hasher) endTurn() {
 	}
 }
 
-// list makes the entries of the directory f whose names come after the given one
-// the last of h.names, in the order of the NAR: all of them, or the first ones,
-// with f.more set.
+// list sets the end of h.names to the entries of the directory f whose names come
+// after the given one, in the order of the NAR: all of them, or the first ones, with
+// f.more set.
 func (h *Hasher) list(f *frame, after string) error {
 	if h.listing == nil {
 		h.listing = make([]byte, listingSize)
@@ -147,8 +147,7 @@ func (h *Hasher) list(f *frame, after string) error {
 	return nil
 }
 
-// makeRoom sees to it that the names of one more directory have a share that is
-// worth a listing.
+// makeRoom ensures enough memory for a worthwhile listing of one more directory.
 func (h *Hasher) makeRoom() {
 	tight := func() bool { return h.share() < h.maxHeld()/leastShare }
 	if !tight() {
@@ -202,8 +201,8 @@ func (h *Hasher) relist() error {
 	return h.list(f, after)
 }
 
-// forget drops the names of all directories that are open; what they still lack
-// is listed again.
+// forget drops the names of all open directories; the remaining ones are listed again
+// later.
 func (h *Hasher) forget() {
 	for i := range h.frames {
 		f := &h.frames[i]

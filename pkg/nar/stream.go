@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// bufferSize is how much is collected before it is passed on, in bytes. A
-	// buffer stays within a core's second-level cache, where the hash finds it;
-	// from 64 to 256 KiB the measured time is the same.
+	// bufferSize is how many bytes are collected before they are passed on. A buffer
+	// fits into a core's second-level cache, from which it is hashed; from 64 to 256
+	// KiB the measured time is the same.
 	bufferSize = 128 << 10
 
 	// bufferCount is how many buffers an overlapping stream takes turns with:
@@ -16,25 +16,24 @@ const (
 	// or a late wake-up.
 	bufferCount = 4
 
-	// smallRead is the room below which a buffer counts as full, so that a
-	// small file is read with one system call and not split over two buffers.
+	// smallRead: a buffer with less room than this counts as full, so that a small
+	// file is read with one system call and not split over two buffers.
 	smallRead = 32 << 10
 
-	// frontSize is the room in front of a buffer for the bytes that were left over
-	// of the one before. It is that of a page, so that large reads go to where a
-	// page begins: a copy by the kernel to some bytes behind that takes a fifth
-	// longer on some processors.
+	// frontSize is the room in front of a buffer for the bytes left over from the
+	// previous one. It is one page, so that large reads are page-aligned: on some
+	// processors the kernel copies a fifth slower to other addresses.
 	frontSize = 4096
 
-	// wholePieces is what the pieces that are passed on are a multiple of, in bytes,
-	// but for the last: the blocks of SHA-256.
+	// wholePieces: pieces are a multiple of this many bytes, except the last: the
+	// block size of SHA-256.
 	wholePieces = 64
 )
 
 // A buffer holds bytes of a NAR, from anywhere in its front on.
 type buffer *[frontSize + bufferSize]byte
 
-// A piece is what is to be passed on of a buffer.
+// A piece is a part of a buffer to be passed on.
 type piece struct {
 	of    buffer
 	bytes []byte
@@ -61,7 +60,7 @@ type stream struct {
 	free chan buffer // empty buffers; they are made on first need
 	full chan piece  // for the goroutine; an empty one ends it
 	done chan struct{}
-	// running says that there is a goroutine, which then alone touches w.
+	// running means that a goroutine exists; only it may use w then.
 	running bool
 	spare   int // buffers not made yet
 }
@@ -83,15 +82,15 @@ func (s *stream) start(w io.Writer, overlap bool) {
 	s.fill(s.base, nil)
 }
 
-// fill makes b the buffer, with those bytes at its beginning.
+// fill makes b the buffer and puts rest at its beginning.
 func (s *stream) fill(b buffer, rest []byte) {
 	at := frontSize - len(rest)
 	copy(b[at:], rest)
 	s.base, s.buf = b, b[at:frontSize]
 }
 
-// finish passes on what is left and waits until w has all of it. It must be
-// called once for each start, also when the tree was given up.
+// finish passes on the remaining bytes and waits until w has all of them. It must be
+// called once for each start, even if the tree was given up.
 func (s *stream) finish() error {
 	if s.running {
 		s.size += int64(len(s.buf))
@@ -108,13 +107,13 @@ func (s *stream) finish() error {
 	return s.err
 }
 
-// sent returns how many bytes were put in since start.
+// sent returns how many bytes were written since start.
 func (s *stream) sent() int64 { return s.size + int64(len(s.buf)) }
 
-// flush passes on what is in the buffer, but for the last bytes of no whole block.
+// flush passes on the buffer except for an incomplete last block.
 func (s *stream) flush() { s.pass(len(s.buf) &^ (wholePieces - 1)) }
 
-// pass passes on the first n bytes of the buffer; the rest stays in it.
+// pass passes on the first n bytes of the buffer; the rest stays.
 func (s *stream) pass(n int) {
 	if n == 0 {
 		return
@@ -153,8 +152,8 @@ func (s *stream) drain() {
 	s.done <- struct{}{}
 }
 
-// room returns space for up to want bytes to be read into, at least one; commit
-// says how many were.
+// room returns space to read up to want bytes into, at least one; commit tells how
+// many were read.
 func (s *stream) room(want int64) []byte {
 	if int64(cap(s.buf)-len(s.buf)) < min(want, smallRead) {
 		s.flush()
@@ -165,8 +164,8 @@ func (s *stream) room(want int64) []byte {
 
 func (s *stream) commit(n int) { s.buf = s.buf[:len(s.buf)+n] }
 
-// take empties the buffer as if what is in it had been passed on, and returns that.
-// It is valid until the next byte comes in. There must be no overlap.
+// take empties the buffer as if it had been passed on, and returns its contents,
+// valid until the next write. There must be no overlap.
 func (s *stream) take() []byte {
 	b := s.buf
 	s.size += int64(len(b))

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls below differ from those of x/sys/unix in that they start again
-// when a signal interrupts them, as network and FUSE file systems let happen.
+// Unlike those in x/sys/unix, the calls below are restarted when a signal interrupts
+// them, which happens on network and FUSE file systems.
 
 // listingSize is the buffer for one getdents call: some 2,000 entries of a
 // store directory.
@@ -19,10 +19,9 @@ const listingSize = 64 << 10
 // full buffer means that there was more.
 const targetSize = 4096 + 1
 
-// open opens an entry for reading. It does not follow a symbolic link (ELOOP,
-// or ENOTDIR with O_DIRECTORY), does not wait for the other end of a FIFO, and
-// where the kernel allows does not touch the access time: a hash should
-// not write to the disk it reads.
+// open opens an entry for reading. It does not follow a symbolic link (ELOOP, or
+// ENOTDIR with O_DIRECTORY), does not block on a FIFO and, if allowed, does not
+// update the access time: hashing should not write to the disk.
 func (h *Hasher) open(dirfd int, name string, flags int) (int, error) {
 	flags |= unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	for {
@@ -30,7 +29,7 @@ func (h *Hasher) open(dirfd int, name string, flags int) (int, error) {
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EPERM && h.noatime != 0:
-			// Only the owner of a file and root may ask; ask no more.
+			// Only root and the file's owner may use O_NOATIME; do not try again.
 			h.noatime = 0
 		default:
 			return fd, err
@@ -82,8 +81,8 @@ func getdents(fd int, b []byte) (int, error) {
 // attributes, in bytes.
 const maxAttributes = 64 << 10
 
-// listXattr returns how much of b the names of an open file's extended attributes
-// take, each with a NUL at its end; ENOTSUP where the file system has none at all.
+// listXattr returns how many bytes of b the NUL-terminated names of an open file's
+// extended attributes take; ENOTSUP if the file system does not support them.
 func listXattr(fd int, b []byte) (int, error) {
 	for {
 		if n, err := unix.Flistxattr(fd, b); err != unix.EINTR {
@@ -98,8 +97,8 @@ type dirent struct {
 	typ  uint8 // DT_…, DT_UNKNOWN where the file system does not say
 }
 
-// A span is the names after one, up to the last that is wanted; with last "" there
-// is no such bound.
+// A span is the range of names after one name, up to and including last; "" means no
+// end.
 type span struct{ after, last string }
 
 // appendNames appends the names in want from the records of one getdents64 call,

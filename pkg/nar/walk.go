@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxOpenDirs is how many directories of one walk are open at a time. Those
-// above are closed and found again through "..", so that the depth of a tree
-// takes no descriptors: deeper than this is rare in a store.
+// maxOpenDirs limits the open directories of one walk. Those above are closed and
+// reopened through "..", so that deep trees do not exhaust descriptors; deeper trees
+// are rare in a store.
 const maxOpenDirs = 16
 
 // A walker is the state of a walk over one tree: its position, as a stack of
-// directories. It does not recurse, for the depth is the tree's to choose.
+// directories. It does not recurse, because the tree determines the depth.
 type walker struct {
 	done    <-chan struct{} // of the context; nil if it cannot be cancelled
 	ctx     context.Context // for its error only
@@ -86,8 +86,8 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 	return nil
 }
 
-// node sends one node, or for a directory its beginning: what is in it follows
-// by way of the frame that enter leaves behind, its end by leave.
+// node sends one node. For a directory it sends the beginning; its entries follow
+// from the frame that enter adds, and its end from leave.
 func (h *Hasher) node(dirfd int, n dirent) error {
 	select {
 	case <-h.done:
@@ -102,7 +102,7 @@ func (h *Hasher) node(dirfd int, n dirent) error {
 	}
 	typ := n.typ
 	if typ == unix.DT_UNKNOWN {
-		// The root, and file systems that keep no types in their directories.
+		// For the root, and on file systems without types in their directories.
 		if err := fstatat(dirfd, n.name, &h.stat); err != nil {
 			return h.fail("stat", err)
 		}
@@ -171,7 +171,7 @@ func (h *Hasher) enter(dirfd int, name string) error {
 // name, the type and the contents, which differ.
 var minEntrySize = int64(len(tokEntry) + len(tokNode) + 2*len(tokClose))
 
-// fits returns an error if the NAR with more bytes is larger than asked for.
+// fits returns an error if the NAR would exceed the limit with more bytes.
 func (h *Hasher) fits(more int64) error {
 	if limit := h.opts.MaxSize; limit > 0 && more > limit-h.out.sent() {
 		return h.fail("hash", fmt.Errorf("%w: its NAR has more than %d bytes", ErrTooLarge, limit))
@@ -195,7 +195,7 @@ func (h *Hasher) leave() error {
 		}
 	}
 	unix.Close(f.fd)
-	clear(h.names[f.first:]) // they hold on to the text of the whole listing
+	clear(h.names[f.first:]) // they keep the text of the whole listing in memory
 	h.names = h.names[:f.first]
 	h.held -= f.held
 	h.frames = h.frames[:len(h.frames)-1]
@@ -203,9 +203,8 @@ func (h *Hasher) leave() error {
 	return nil
 }
 
-// reopen opens the directory of f again if it was closed, from a directory in
-// it. What is found there must be the same inode: a directory that was moved
-// away has another parent now.
+// reopen opens the directory of f again if it was closed, through ".." of a directory
+// in it. It must be the same inode: a directory moved away has another parent now.
 func (h *Hasher) reopen(f *frame, child int) error {
 	if f.fd >= 0 {
 		return nil
@@ -262,7 +261,7 @@ func (h *Hasher) fail(op string, err error) error {
 	return &PathError{Path: string(h.path), Op: op, Err: err}
 }
 
-// relative returns the path of the current node as an Entry has it.
+// relative returns the path of the current node in the form of an Entry.
 func (h *Hasher) relative() string {
 	if len(h.path) == h.rootLen {
 		return ""
@@ -278,7 +277,7 @@ func (h *Hasher) reportEntry(e Entry) error {
 	return h.opts.OnEntry(e)
 }
 
-// reportMetadata calls what is to hear of metadata that Nix does not set.
+// reportMetadata calls the callbacks for metadata that Nix does not set.
 func (h *Hasher) reportMetadata(st *unix.Stat_t) {
 	if h.opts.OnMode != nil && !isNixMode(st.Mode) {
 		h.opts.OnMode(h.relative(), st.Mode)
@@ -291,7 +290,7 @@ func (h *Hasher) reportMetadata(st *unix.Stat_t) {
 	}
 }
 
-// isNixMode reports whether Nix gives this mode to what is in its store.
+// isNixMode reports whether Nix sets this mode in its store.
 func isNixMode(mode uint32) bool {
 	switch mode &^ unix.S_IFMT {
 	case 0o555:
@@ -302,7 +301,7 @@ func isNixMode(mode uint32) bool {
 	return false
 }
 
-// reportAttributes looks for extended attributes of the open file fd.
+// reportAttributes reports extended attributes of the open file fd.
 func (h *Hasher) reportAttributes(fd int) error {
 	if h.opts.OnAttributes == nil {
 		return nil
@@ -324,7 +323,7 @@ func (h *Hasher) reportAttributes(fd int) error {
 	return nil
 }
 
-// typeName names what cannot be in a NAR.
+// typeName names a type that is not supported in a NAR.
 func typeName(typ uint8) string {
 	switch typ {
 	case unix.DT_FIFO:
