@@ -70,7 +70,8 @@ func (s *Store) accesses(dir string) ([]string, error) {
 	if st.Mode&groupWrite != 0 {
 		what, err = s.builders(st.Gid)
 	}
-	if err == nil && what == "" && !writtenOnce(f) {
+	if err == nil && what == "" && len(out) == 0 && !writtenOnce(f) {
+		// Of a mode that is already found, this would be the same fault once more.
 		what, err = s.keepsOut(&st)
 	}
 	if what != "" {

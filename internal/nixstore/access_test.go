@@ -99,6 +99,7 @@ func TestStoreGroup(t *testing.T) {
 		{"root's, where there are no builders", 0, 0o1775, "root:x:0:\n", passwd, ""},
 		{"root's, of a group without builders", 0, 0o1775, "nixbld:x:30000:\n", passwd, ""},
 		{"root's, on a disk without /etc", 0, 0o755, "", "", ""},
+		{"of a mode that is found already", 30000, 0o777, nixbld, passwd, "mode 0777"},
 		{"the builders', who may not write", 30000, 0o1755, nixbld, passwd, "mode 1755, with which Nix's build users can't add to it as they should"},
 		{"the builders'", 30000, 0o1775, nixbld, passwd, ""},
 		{"the builders' by another number", 116, 0o1775, "users:x:100:a\nnixbld:x:116:nixbld1\n", passwd, ""},

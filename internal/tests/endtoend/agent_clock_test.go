@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,11 @@ func TestAgentClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		inventory := ledger.Inventory{Tier: ledger.Contents, Manifest: ledger.Manifest{Tag: "boot-v2031.01.01"}}
+		manifest, err := os.ReadFile(a.Path(releases + "/" + tag + "/closure-testhost.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inventory := ledger.Inventory{Tier: ledger.Contents, Manifest: ledger.Manifest{Tag: tag, SHA256: sha256.Sum256(manifest)}}
 		for _, info := range a.manifest.Paths {
 			inventory.Items = append(inventory.Items, ledger.Item{Path: info.Path, Want: info.NarHash, Cost: info.NarSize})
 		}
