@@ -50,11 +50,12 @@ while NixOS's own goes on. The system's script runs in ec-verify-switch.service,
 so that it ends whatever becomes of this process; what it prints is shown on
 standard error, and kept as switch.log in the state directory.
 
-With --from, what the store lacks of the system is fetched first: from a directory
-with a binary cache or a copy of a store, file:///DIR with one of these, or
-https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed manifest says
-which paths these are, and what is in them: each is hashed before any is registered,
-so that neither signatures of a cache nor trusted users are needed.
+With --from, what the store lacks of the system is fetched first: from a
+directory with a binary cache or a copy of a store, file:///DIR with one of these,
+or https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed
+manifest says which paths these are, and what is in them: each is hashed before
+any is registered, so that neither signatures of a cache nor trusted users are
+needed.
 
 Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
 untrusted, 4 inconclusive, or not or only in part done, which the last line says.`,
