@@ -318,6 +318,8 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.
 	if err != nil {
 		return nil, "", err
 	}
+	// What runs can be explained, whatever its publisher says of it.
+	finder.Options = append(finder.Options, release.WithRevoked())
 	defer a.watchFetch(progress)()
 	if tag != "" {
 		r, err := findRelease(ctx, finder, tag)

@@ -36,9 +36,11 @@ func newIdentifier(c config.Config, offline bool) (verify.Identifier, error) {
 	return func(ctx context.Context, system closure.StorePath) (*release.Release, *closure.Manifest) {
 		ctx, cancel := context.WithTimeout(ctx, identifyWait)
 		defer cancel()
+		// One that can't be read has ended the run before.
+		memory, _ := release.ReadMemory(c.StateDir)
 		for _, source := range sources {
 			for _, tag := range newestOf(ctx, source) {
-				rel, err := release.Open(ctx, source, tag, verifier, release.WithGrace(time.Duration(c.Release.Grace)), release.WithAnyAge())
+				rel, err := release.Open(ctx, source, tag, verifier, release.WithGrace(time.Duration(c.Release.Grace)), release.WithAnyAge(), release.WithRevocations(memory), release.WithRevoked())
 				if err != nil {
 					continue
 				}

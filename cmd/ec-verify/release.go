@@ -20,8 +20,8 @@ import (
 )
 
 func newReleaseCommand(a *app) *cobra.Command {
-	return group(&cobra.Command{Use: "release", Short: "sign, publish, check, fetch, keep and list releases"},
-		newReleaseSignCommand(a), newReleasePublishCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseRefreshCommand(a), newReleaseListCommand(a))
+	return group(&cobra.Command{Use: "release", Short: "sign, revoke, publish, check, fetch, keep and list releases"},
+		newReleaseSignCommand(a), newReleaseRevokeCommand(a), newReleasePublishCommand(a), newReleaseVerifyCommand(a), newReleaseFetchCommand(a), newReleaseRefreshCommand(a), newReleaseListCommand(a))
 }
 
 const keyUsage = "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated"

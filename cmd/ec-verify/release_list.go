@@ -76,6 +76,10 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 	if err != nil {
 		return nil, err
 	}
+	memory, err := release.ReadMemory(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
 	var list []listed
 	cache := release.NewDirSource(cacheDir(c))
 	tags, err := cache.Tags(ctx)
@@ -83,7 +87,7 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 		return nil, err
 	}
 	for _, tag := range tags {
-		list = append(list, look(ctx, cache, tag, verifier, releaseOptions(c)))
+		list = append(list, look(ctx, cache, tag, verifier, append(releaseOptions(c), release.WithRevocations(memory))))
 	}
 	var failed error
 	if !cachedOnly && len(c.Release.Source) > 0 {
@@ -101,7 +105,11 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 				failed = err
 			}
 			for _, tag := range tags {
-				list = append(list, listed{Tag: tag, State: "not checked", Where: s.String()})
+				l := listed{Tag: tag, State: "not checked", Where: s.String()}
+				if revoked := memory.Revoked(tag); revoked != nil {
+					l.State, l.Why = "refused", revoked.String()
+				}
+				list = append(list, l)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -122,7 +123,48 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if err != nil {
 		return a.refused(publishKind, err)
 	}
+	if r.Tag() == release.RevocationsTag && !flags.replace {
+		if p.Replace, err = followsPublished(ctx, dir, flags.forge, token, verifier); err != nil {
+			return a.refused(publishKind, err)
+		}
+	}
 	return a.publish(ctx, client, p, r, flags.dryRun, progress)
+}
+
+// followsPublished reports whether the list of revoked releases in dir may take the
+// place of the one that is on a forge: it is newer, and leaves nothing out that is
+// revoked there, as one does that was made without a look at that.
+func followsPublished(ctx context.Context, dir, repo, token string, verifier release.Verifier) (bool, error) {
+	var opts []release.SourceOption
+	if token != "" {
+		opts = append(opts, release.WithToken(token))
+	}
+	source, err := release.NewSource(strings.TrimSuffix(repo, "/")+"/releases/download", opts...)
+	if err != nil {
+		return false, err
+	}
+	here, err := release.OpenRevocations(ctx, release.NewDirSource(dir), verifier)
+	if err != nil {
+		return false, err
+	}
+	there, err := release.OpenRevocations(ctx, source, verifier)
+	switch {
+	case errors.Is(err, release.ErrNotFound):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("the list that is published: %w; --replace puts this one in its place", err)
+	case here.Sums == there.Sums:
+		return false, nil
+	}
+	for _, r := range there.Revoked {
+		if here.Find(r.Tag) == nil {
+			return false, fmt.Errorf("the list that is published revokes %s, and this one does not: make it anew with release revoke --release %s, or pass --replace if machines may run that again", r.Tag, source)
+		}
+	}
+	if !here.CreatedAt.After(there.CreatedAt) {
+		return false, fmt.Errorf("this list is of %s, and the one that is published of %s, which machines keep to: make it anew with release revoke --release %s", here.CreatedAt.Format(time.RFC3339), there.CreatedAt.Format(time.RFC3339), source)
+	}
+	return true, nil
 }
 
 // publication is r as it is to be put on a forge.
@@ -168,6 +210,9 @@ func publication(ctx context.Context, r *release.Release, dir string, flags publ
 // notes is the text beside a release.
 func notes(r *release.Release) string {
 	var b strings.Builder
+	if r.Tag() == release.RevocationsTag {
+		return fmt.Sprintf("The list of revoked releases, which machines fetch.\n\nSHA-256 of %s: `%s`\n", release.SumsName, r.Digest())
+	}
 	fmt.Fprintf(&b, "Configurations: %s.\n", strings.Join(r.Info().Configurations, ", "))
 	if r.Info().Commit != "" {
 		fmt.Fprintf(&b, "Built from %s.\n", r.Info().Commit)
@@ -280,10 +325,11 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 // publishNotes is what whoever publishes r is to know beside.
 func publishNotes(r *release.Release, o *forge.Outcome) []string {
 	var out []string
-	if !r.Tag().MayBeLatest() {
+	list := r.Tag() == release.RevocationsTag
+	if !r.Tag().MayBeLatest() && !list {
 		out = append(out, fmt.Sprintf("%s stands for tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
 	}
-	if o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
+	if !list && o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
 		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
 	}
 	if o.Exposed {

@@ -36,8 +36,9 @@ func newReleaseRefreshCommand(a *app) *cobra.Command {
 cache in the state directory, each checked as for a verification. What is there
 already is not fetched again. Afterwards ec-verify --offline needs no network.
 
-All of them are tried. The exit code is that of the worst: 3 for one that is
-untrusted, 4 for one that could not be had.`,
+The list of revoked releases is fetched as well, and the releases on it are refused
+from then on. All releases are tried. The exit code is the worst result: 3 if a
+release is untrusted, 4 if one is unavailable or a list was refused.`,
 		Example: `  ec-verify release refresh
   ec-verify release refresh && ec-verify --offline`,
 		Args: noArgs,
@@ -80,6 +81,7 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 		return systemd.Sign{Status: "fetching " + s.Asset, Progress: s, Allow: fetchStall}
 	})
 	found := finder.FindAccepted(ctx)
+	revocations := finder.RevocationState()
 	status := fmt.Sprintf("%d of %d accepted releases are in the cache", len(found)-failures(found), len(found))
 	tell(status)
 	stop()
@@ -89,11 +91,16 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	if a.output == "text" && a.journals() && systemd.StdoutIsJournal() {
 		told = bad
 	}
-	if err := a.printRefreshed(ctx, found, told); err != nil {
+	if err := a.printRefreshed(ctx, found, told, finder.Memory.Revocations()); err != nil {
 		return err
 	}
-	if bad != nil {
+	switch {
+	case bad != nil:
 		return fmt.Errorf("%s: %w", status, bad)
+	case revocations.Refused != "":
+		return fmt.Errorf("a list of revoked releases was refused: %s", revocations.Refused)
+	case revocations.Unkept != "":
+		return errors.New(revocations.Unkept)
 	}
 	return nil
 }
@@ -125,7 +132,7 @@ func worst(found []release.Found) error {
 }
 
 // printRefreshed leaves out the one whose error is told elsewhere.
-func (a *app) printRefreshed(ctx context.Context, found []release.Found, told error) error {
+func (a *app) printRefreshed(ctx context.Context, found []release.Found, told error, revoked release.Revocations) error {
 	list := make([]refreshed, 0, len(found))
 	for _, f := range found {
 		if f.Err != nil && f.Err == told { //nolint:errorlint // this very one
@@ -142,9 +149,10 @@ func (a *app) printRefreshed(ctx context.Context, found []release.Found, told er
 	}
 	if a.output == "json" {
 		return a.printJSON(struct {
-			SchemaVersion int         `json:"schemaVersion"`
-			Releases      []refreshed `json:"releases"`
-		}{1, list})
+			SchemaVersion int                  `json:"schemaVersion"`
+			Releases      []refreshed          `json:"releases"`
+			Revoked       []release.Revocation `json:"revoked"`
+		}{1, list, revoked.Revoked})
 	}
 	for _, l := range list {
 		text := "failed: " + l.Error
@@ -155,5 +163,9 @@ func (a *app) printRefreshed(ctx context.Context, found []release.Found, told er
 			return err
 		}
 	}
-	return nil
+	if revoked.CreatedAt.IsZero() {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.stdout, "revoked: %d, by the list of %s\n", len(revoked.Revoked), revoked.CreatedAt.Format(time.RFC3339))
+	return err
 }

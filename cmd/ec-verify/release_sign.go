@@ -63,26 +63,15 @@ release that another key has signed stays as it is.`,
 }
 
 func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) error {
-	if flags.key == "" {
-		return usageError{errors.New("--key FILE is missing: say what to sign with")}
-	}
 	if flags.add && flags.replace {
 		return usageError{errors.New("--add keeps the signatures that are there, --replace does not; give one of them")}
 	}
 	if flags.add && flags.writeSums {
 		return usageError{errors.New("--add and --write-sums: a signature is added to those over the SHA256SUMS.txt that is there; give one of them")}
 	}
-	pem, err := hostfile.ReadSmall(flags.key, 64<<10)
+	key, err := signingKey(flags)
 	if err != nil {
-		// As with a public one: what is named to be believed or signed with.
-		return configError{fmt.Errorf("read the key: %w", err)}
-	}
-	key, err := trust.ParsePrivateKey(pem, func() ([]byte, error) { return keyPassword(flags.passwordFile) })
-	if errors.Is(err, trust.ErrPassword) {
-		return fmt.Errorf("%s: %w; set %s or --password-file", flags.key, err, passwordVar)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", flags.key, err)
+		return err
 	}
 	if err := prepareSums(ctx, dir, flags.writeSums); err != nil {
 		return a.refused(releaseKind, err)
@@ -116,6 +105,26 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 		return fmt.Errorf("signed, but not fit to be published: %w", err)
 	}
 	return a.printRelease(ctx, r)
+}
+
+// signingKey returns the private key that flags name.
+func signingKey(flags signFlags) (*trust.PrivateKey, error) {
+	if flags.key == "" {
+		return nil, usageError{errors.New("--key FILE is missing: say what to sign with")}
+	}
+	pem, err := hostfile.ReadSmall(flags.key, 64<<10)
+	if err != nil {
+		// As with a public one: what is named to be believed or signed with.
+		return nil, configError{fmt.Errorf("read the key: %w", err)}
+	}
+	key, err := trust.ParsePrivateKey(pem, func() ([]byte, error) { return keyPassword(flags.passwordFile) })
+	if errors.Is(err, trust.ErrPassword) {
+		return nil, fmt.Errorf("%s: %w; set %s or --password-file", flags.key, err, passwordVar)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flags.key, err)
+	}
+	return key, nil
 }
 
 // besides returns bundle with those beside it that dir has already from other keys. It

@@ -17,22 +17,24 @@ import (
 
 // releases returns what opens the releases to compare with: the one of
 // --against first, then those that the configuration accepts. For a look nothing is
-// kept or remembered.
-func (a *app) releases(c config.Config, against string, offline, look bool) (func(context.Context) []verify.Candidate, error) {
+// kept or remembered. One that is revoked is among them: it may be the one that runs.
+// foreign says that other keys are believed than this machine's policy names. The
+// second function says how good what is known of revoked releases is.
+func (a *app) releases(c config.Config, against string, offline, look, foreign bool) (func(context.Context) []verify.Candidate, func() release.RevocationState, error) {
 	tags, err := acceptedTags(c, against)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	progress := new(release.Progress)
 	progress.OnNotice(a.waits(offline))
 	finder, err := finder(c, progress, look)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	finder.Offline = offline
+	finder.Offline, finder.Foreign = offline, foreign
 	// To compare with a release is not to run it; the verifier confirms the one
 	// that runs.
-	finder.Options = append(finder.Options, release.WithProvisional())
+	finder.Options = append(finder.Options, release.WithProvisional(), release.WithRevoked())
 	return func(ctx context.Context) []verify.Candidate {
 		var out []verify.Candidate
 		for _, tag := range tags {
@@ -40,7 +42,7 @@ func (a *app) releases(c config.Config, against string, offline, look bool) (fun
 			out = append(out, verify.Candidate{Tag: string(tag), Release: rel, Err: err})
 		}
 		return out
-	}, nil
+	}, finder.RevocationState, nil
 }
 
 // waits returns what says on stderr for which source a run waits, and the first
@@ -134,7 +136,7 @@ func finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 		if err != nil {
 			return nil, err
 		}
-		f.Options, f.Cache = append(f.Options, release.WithMemory(memory)), release.ReadCache(cacheDir(c))
+		f.Memory, f.Cache = memory, release.ReadCache(cacheDir(c))
 		return f, nil
 	}
 	if err := checkOwnState(c); err != nil {
@@ -144,7 +146,7 @@ func finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 	if err != nil {
 		return nil, fmt.Errorf("%w (stateDir in the configuration says where)", err)
 	}
-	f.Options, f.Cache = append(f.Options, release.WithMemory(memory)), release.OpenCache(cacheDir(c))
+	f.Memory, f.Cache = memory, release.OpenCache(cacheDir(c))
 	return f, nil
 }
 

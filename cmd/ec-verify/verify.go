@@ -49,6 +49,9 @@ type verifyFlags struct {
 	unsafeUnsigned bool
 	unsafeRollback bool
 	unsafeSkip     []string
+	// foreign is set by apply: a key was named in the place of what trust in the
+	// configuration names.
+	foreign bool
 }
 
 func (v *verifyFlags) register(cmd *cobra.Command) {
@@ -128,6 +131,7 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 		if err != nil {
 			return err
 		}
+		v.foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
 		c.Trust = policy
 	}
 	if changed("configuration") {
@@ -307,7 +311,7 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 // newVerifier wires a Verifier to the configuration. For a look nothing of a release
 // is kept or remembered.
 func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*verify.Verifier, error) {
-	open, err := a.releases(c, flags.against, flags.offline, look)
+	open, revocations, err := a.releases(c, flags.against, flags.offline, look, flags.foreign)
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +326,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*veri
 	pacer := newPacer(c)
 	return &verify.Verifier{
 		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
-		Open: open, Pinned: flags.against != "", Identify: identify,
+		Open: open, Revocations: revocations, Pinned: flags.against != "", Identify: identify,
 		Evaluator: newNix(c), Explainer: newRebuilder(c), Rebuilder: verifyRebuilder(c, pacer),
 		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
 		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,

@@ -85,6 +85,8 @@ func AssetLimit(name string) int64 {
 		return MaxBundleSize
 	case name == InfoName:
 		return MaxInfoSize
+	case name == RevocationsName:
+		return MaxRevocationsSize
 	case isListing(name):
 		return MaxListingSize
 	case strings.HasPrefix(name, closurePrefix) && strings.HasSuffix(name, derivationsSuffix):

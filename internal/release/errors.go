@@ -63,6 +63,13 @@ const (
 	ReasonReplaced Reason = "replaced"
 	// ReasonNotAccepted means: the policy does not list the tag.
 	ReasonNotAccepted Reason = "not-accepted"
+	// ReasonRevoked means: its publisher has revoked it.
+	ReasonRevoked Reason = "revoked"
+	// ReasonMalformedRevocations means: a list of revoked releases breaks one of the
+	// rules of [ParseRevocations].
+	ReasonMalformedRevocations Reason = "malformed-revocations"
+	// ReasonWithheld means: a list of revoked releases is not there any more.
+	ReasonWithheld Reason = "withheld"
 	// ReasonNotRegular means: an asset is not a regular file.
 	ReasonNotRegular Reason = "not-regular"
 )

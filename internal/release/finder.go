@@ -37,6 +37,12 @@ type Finder struct {
 	Configurations []string
 	// Keep limits the number of cached releases; 0 for any number.
 	Keep int
+	// Memory knows the releases that this node has accepted and those that are revoked;
+	// nil for none. It learns of the latter from the sources.
+	Memory *Memory
+	// Foreign says that Verifier believes others than this node does, so that a list of
+	// revoked releases of theirs is not remembered.
+	Foreign bool
 	// Options go to [Open].
 	Options []Option
 
@@ -45,12 +51,19 @@ type Finder struct {
 	// does not list its releases may still serve one by name.
 	silent   map[Source]error
 	unlisted error
+	// answers are what sources have said of their lists of revoked releases, of which
+	// the first so many are learnt; unlearnt is why that could not be remembered.
+	answers  []listAnswer
+	learnt   int
+	unlearnt string
 }
 
 // Find returns the release tag. For [Latest] it returns the release created last
-// among those with the highest numbers that the sources offer completely. The errors
-// are those of [Open].
+// among those with the highest numbers that the sources offer completely. The lists
+// of revoked releases are read first: those of sources on a network only if these are
+// asked for anything else. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
+	f.AskRevocations(ctx, false)
 	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
 		return f.findNamed(ctx, tag, "", false)
 	}
@@ -83,9 +96,17 @@ func (f *Finder) findNamed(ctx context.Context, tag, latest Tag, offered bool) (
 	if _, err := ParseTag(string(tag)); err != nil {
 		return nil, err
 	}
-	return f.find(ctx, tag, append(slices.Clone(f.Options), WithAccept(f.Accept...), func(o *options) {
+	return f.find(ctx, tag, append(f.options(), WithAccept(f.Accept...), func(o *options) {
 		o.latest, o.offered = latest, offered
 	}))
+}
+
+// options go to [Open].
+func (f *Finder) options() []Option {
+	if f.Memory == nil {
+		return slices.Clone(f.Options)
+	}
+	return append(slices.Clone(f.Options), WithMemory(f.Memory))
 }
 
 const (
@@ -112,7 +133,12 @@ type resolved struct {
 // while it was being published, or it is being replaced. It is skipped. Below the
 // highest existing number, an untrusted release, for example one with a revoked key,
 // is ignored.
+//
+// A revoked release is ignored, unless all are revoked.
 func (f *Finder) resolve(ctx context.Context, tags []Tag) (resolved, error) {
+	if good := slices.DeleteFunc(slices.Clone(tags), func(tag Tag) bool { return f.Memory.Revoked(tag) != nil }); len(good) > 0 {
+		tags = good
+	}
 	if len(tags) == 1 {
 		return resolved{tag: tags[0]}, nil
 	}
@@ -277,6 +303,7 @@ type Found struct {
 // FindAccepted returns every release that the policy lists, in the policy's order.
 // During a rollout, a node runs the one whose manifest has its system.
 func (f *Finder) FindAccepted(ctx context.Context) []Found {
+	f.AskRevocations(ctx, true)
 	found := make([]Found, 0, len(f.Accept))
 	for _, tag := range f.Accept {
 		r, err := f.Find(ctx, tag)
@@ -289,6 +316,7 @@ func (f *Finder) FindAccepted(ctx context.Context) []Found {
 // highest number first. If one source can't list its releases, the result is an
 // error: otherwise an older release could pass for the newest.
 func (f *Finder) newest(ctx context.Context) ([]Tag, error) {
+	f.AskRevocations(ctx, true)
 	var newest []Tag
 	var asked []string
 	sources := f.sources()
@@ -345,6 +373,7 @@ func (f *Finder) fromCache(ctx context.Context, tag Tag, opts []Option) (*Releas
 
 // fromSources returns the release from the first source that has it.
 func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Release, error) {
+	f.AskRevocations(ctx, true)
 	var errs []error
 	for _, s := range f.sources() {
 		if err := f.silent[s]; err != nil {
@@ -355,12 +384,7 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 		if err == nil {
 			return r, nil
 		}
-		if isUnavailable(err) && isTimeout(err) && ctx.Err() == nil {
-			if f.silent == nil {
-				f.silent = make(map[Source]error)
-			}
-			f.silent[s] = err
-		}
+		f.noteTimeout(ctx, s, err)
 		if !errors.Is(err, ErrNotFound) && (!isUnavailable(err) || ctx.Err() != nil) {
 			return nil, err
 		}
@@ -370,6 +394,17 @@ func (f *Finder) fromSources(ctx context.Context, tag Tag, opts []Option) (*Rele
 		return nil, &NotFoundError{What: "release " + string(tag), Source: "the cache", Hint: f.hint("no sources are configured (release.source)")}
 	}
 	return nil, joinSourceErrors("release "+string(tag), errs)
+}
+
+// noteTimeout notes that s let a request time out, if err says so.
+func (f *Finder) noteTimeout(ctx context.Context, s Source, err error) {
+	if !isUnavailable(err) || !isTimeout(err) || ctx.Err() != nil {
+		return
+	}
+	if f.silent == nil {
+		f.silent = make(map[Source]error)
+	}
+	f.silent[s] = err
 }
 
 // sources returns the sources to ask. The caller may change the slice.
@@ -419,7 +454,7 @@ func mayBeMended(err error) bool {
 		return isUnavailable(err)
 	}
 	switch untrusted.Reason {
-	case ReasonExpired, ReasonRolledBack, ReasonReplaced, ReasonNotAccepted:
+	case ReasonExpired, ReasonRolledBack, ReasonReplaced, ReasonNotAccepted, ReasonRevoked:
 		return false
 	}
 	return true

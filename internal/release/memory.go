@@ -34,8 +34,9 @@ type Memory struct {
 	dir  string
 	look bool // nothing is added
 
-	mu    sync.Mutex
-	state memoryState
+	mu      sync.Mutex
+	state   memoryState
+	revoked revokedState
 }
 
 // Accepted is one release in a [Memory].
@@ -62,24 +63,23 @@ func OpenMemory(dir string) (*Memory, error) {
 	// If the directory can't be created, the memory is empty and adding to it will
 	// fail.
 	_ = os.MkdirAll(dir, 0o755)
-	m := &Memory{dir: dir}
-	state, err := m.load()
-	if err != nil {
-		return nil, err
-	}
-	m.state = state
-	return m, nil
+	return readMemory(&Memory{dir: dir})
 }
 
 // ReadMemory returns the memory in dir for reading only: it refuses the same
 // releases, and nothing is ever added to it. A missing directory is not created.
 func ReadMemory(dir string) (*Memory, error) {
-	m := &Memory{dir: dir, look: true}
-	state, err := m.load()
-	if err != nil {
+	return readMemory(&Memory{dir: dir, look: true})
+}
+
+func readMemory(m *Memory) (*Memory, error) {
+	var err error
+	if m.state, err = m.load(); err != nil {
 		return nil, err
 	}
-	m.state = state
+	if m.revoked, err = loadRevoked(m.dir); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
@@ -94,10 +94,11 @@ func (m *Memory) Accepted() []Accepted {
 }
 
 // newest returns the accepted release that was created last. With seen, releases that
-// were only seen count too.
+// were only seen count too. Revoked releases do not count: their revocation
+// asks for a rollback.
 func (m *Memory) newest(seen bool) Accepted {
 	for _, e := range slices.Backward(m.Accepted()) {
-		if seen || !e.Seen {
+		if (seen || !e.Seen) && m.Revoked(e.Tag) == nil {
 			return e
 		}
 	}

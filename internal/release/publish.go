@@ -149,6 +149,8 @@ func (r *Release) CheckAssets(ctx context.Context, want func(name string) bool) 
 			err = r.checkListing(ctx, c)
 		case ok:
 			_, err = r.Manifest(ctx, c)
+		case name == RevocationsName:
+			_, err = r.revocations(ctx)
 		default:
 			err = r.named(r.copy(ctx, io.Discard, name))
 		}

@@ -50,6 +50,8 @@ type options struct {
 	provisional   bool
 	signedOnly    bool // the policy on tags, age and order is not applied
 	allowRollback bool
+	revoked       *Memory // knows the releases that are revoked
+	allowRevoked  bool
 	progress      *Progress
 }
 
@@ -75,9 +77,17 @@ func WithAnyAge() Option { return func(o *options) { o.anyAge = true } }
 // nothing.
 func WithAccept(tags ...Tag) Option { return func(o *options) { o.accept = tags } }
 
-// WithMemory refuses a release older than the newest one in m, and records accepted
-// releases in m.
-func WithMemory(m *Memory) Option { return func(o *options) { o.memory = m } }
+// WithMemory refuses a release that is older than the newest one in m, or that m knows
+// to be revoked, and remembers in m those that are accepted.
+func WithMemory(m *Memory) Option { return func(o *options) { o.memory, o.revoked = m, m } }
+
+// WithRevocations refuses a release that m knows to be revoked, and has nothing else
+// of m count.
+func WithRevocations(m *Memory) Option { return func(o *options) { o.revoked = m } }
+
+// WithRevoked accepts a release that is revoked, whatever its age and its order, to
+// tell what runs: [Release.Revoked] says that it is.
+func WithRevoked() Option { return func(o *options) { o.allowRevoked = true } }
 
 // WithProvisional records the release as only seen: until [Release.Confirm], it does
 // not prevent a rollback behind it.
@@ -165,6 +175,12 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
 		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
 	}
+	if revoked := r.Revoked(); revoked != nil {
+		if r.opts.allowRevoked {
+			return nil
+		}
+		return revoked.refusal()
+	}
 	if err := r.checkFreshness(); err != nil {
 		return err
 	}
@@ -190,6 +206,10 @@ func (r *Release) Digest() Digest { return sha256.Sum256(r.rawSums) }
 
 // Signer returns the signer.
 func (r *Release) Signer() Signer { return r.signer }
+
+// Revoked returns what its publisher has revoked it for, nil where that is not known
+// to have been done. It may become known after the release was opened.
+func (r *Release) Revoked() *Revocation { return r.opts.revoked.Revoked(r.tag) }
 
 // Source returns the name of the source.
 func (r *Release) Source() string { return r.src.String() }

@@ -21,6 +21,17 @@ const (
 	// for a short time only.
 	ReleaseExpires Cause = "release-expires"
 	KeyExpires     Cause = "release-key-expires"
+	// ReleaseRevoked: the release that the machine runs, booted or boots next, or the
+	// only one that it may run, is revoked by its publisher.
+	ReleaseRevoked Cause = "release-revoked"
+	// AcceptedRevoked: a further release that the policy accepts is revoked.
+	AcceptedRevoked Cause = "accepted-revoked"
+	// RevocationsRefused: a list of revoked releases is not believed, is older than one
+	// that was seen, or is not there any more. What is known of before stays.
+	RevocationsRefused Cause = "revocations-refused"
+	// RevocationsStale: the sources have not been asked for revoked releases for longer
+	// than release.grace, or have not answered.
+	RevocationsStale Cause = "revocations-stale"
 	// ReleaseUnavailable: no release, or a part of it, could be had.
 	ReleaseUnavailable Cause = "release-unavailable"
 	// ForeignMount: over the store, the database, the profiles or /run is mounted
@@ -260,6 +271,10 @@ var causes = map[Cause]cause{
 	ReleaseKeyEnded:                {Untrusted, "the key that signed the release is outside its window", "Fetch the release again if it has been signed anew, or give this machine the key that follows (docs/trust.md, Rotate a key); set the clock if it is wrong."},
 	ReleaseExpires:                 {Notice, "the release expires soon", "Publish a newer release and have this machine run it before that time; after it, the machine is untrusted."},
 	KeyExpires:                     {Notice, "the key that signed the release ends soon", "Sign the release anew with the key that follows, which this machine must know by then (docs/trust.md, Rotate a key); after that time, the machine is untrusted."},
+	ReleaseRevoked:                 {Drift, "the release is revoked by its publisher", "Have the machine run a release that is not revoked, and keep to what the publisher's reason asks for; what the revoked one did may have to be looked at as well."},
+	AcceptedRevoked:                {Notice, "another accepted release is revoked by its publisher", "Take it out of release.accept; this machine refuses it in any case."},
+	RevocationsRefused:             {Inconclusive, "a list of revoked releases was refused", "See the detail. Releases that are known to be revoked stay so, but others may be: find out what the source offers and why, then fetch again (ec-verify release refresh)."},
+	RevocationsStale:               {Notice, "whether a release was revoked has not been asked for long", "See what keeps this machine from its sources (ec-verify doctor), and fetch: ec-verify release refresh."},
 	ReleaseUnavailable:             {Inconclusive, "the release is unavailable", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose what it has (--configuration), and run again."},
 	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
 	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},

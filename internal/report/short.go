@@ -21,6 +21,9 @@ func (r *Report) Brief() string {
 		// Then Release is the one that the machine runs.
 		against = fmt.Sprintf("runs %s, not %s", against, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
 	}
+	if r.isRevoked() {
+		against += ", revoked"
+	}
 	if r.Candidate != "" {
 		against = "candidate for " + against
 	}

@@ -138,6 +138,8 @@ func (r *Report) Headline() string {
 				how = "as far as it was checked"
 			}
 			s = fmt.Sprintf("drifted: %s runs %s %s, not %s", subject, against, how, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
+		} else if r.isRevoked() {
+			s = r.revokedHeadline(subject, against, counts)
 		}
 		if follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
@@ -158,6 +160,26 @@ func (r *Report) Headline() string {
 		s += " (the signature was NOT CHECKED)"
 	}
 	return s
+}
+
+// isRevoked reports whether the release that was compared with is revoked.
+func (r *Report) isRevoked() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == ReleaseRevoked && f.Tier == TierRelease })
+}
+
+// revokedHeadline is the headline where the release that was compared with is revoked,
+// which is one of the differences.
+func (r *Report) revokedHeadline(subject, against string, counts map[Class]int) string {
+	n := counts[Drift] - 1
+	switch {
+	case r.Release == nil:
+		return fmt.Sprintf("drifted: %s is revoked by its publisher, and nothing was compared with it", against)
+	case n > 0:
+		return fmt.Sprintf("drifted: %s is not %s, which its publisher has revoked: %s", subject, against, quantity(n, "difference"))
+	case counts[Inconclusive] > 0 || r.leftOut() != "":
+		return fmt.Sprintf("drifted: %s is %s as far as it was checked, which its publisher has revoked", subject, against)
+	}
+	return fmt.Sprintf("drifted: %s is %s, which its publisher has revoked", subject, against)
 }
 
 // primary counts the findings that do not follow from others, and how many do.

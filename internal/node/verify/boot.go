@@ -133,6 +133,9 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 			})
 			r.leads = append(r.leads, l)
 			continue
+		case release != nil && release != r.chosen && release.revoked() != nil:
+			r.revokedEntry(e, name, p, release)
+			continue
 		case release == nil:
 			r.strangerEntry(e, name, p)
 			continue
@@ -167,6 +170,22 @@ func (r *run) foreignEntry(e *bootloader.Entry, name, got, why string, graded bo
 		r.leads = append(r.leads, lead{next: true, odd: f.Cause})
 	}
 	r.find(f)
+}
+
+// revokedEntry adds the finding about an entry that leads to a release which is
+// revoked: an older generation is graded as one of no accepted release, unless the
+// machine boots it by itself.
+func (r *run) revokedEntry(e *bootloader.Entry, name string, p closure.StorePath, c *candidate) {
+	why := "it is release " + c.Tag + ": " + c.revoked().String()
+	if !e.Default {
+		r.foreignEntry(e, name, string(p), why, true)
+		return
+	}
+	r.leads = append(r.leads, lead{next: true, odd: report.ReleaseRevoked})
+	r.find(report.Finding{
+		Tier: report.TierLive, Cause: report.ReleaseRevoked, Path: name,
+		Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: string(p), Detail: why,
+	})
 }
 
 // strangerEntry adds the finding about an entry that leads to a system of no

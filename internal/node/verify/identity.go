@@ -53,6 +53,8 @@ func (r *run) judgeIdentity() {
 		f.Path = SystemProfile
 	}
 	switch {
+	case r.chosen.revoked() != nil:
+		f.Detail = "it is release " + r.chosen.Tag + ", which its publisher has revoked, and was to be compared with " + r.report.Against
 	case r.isCandidate(r.chosen):
 		f.Detail = "it is the accepted release " + r.chosen.Tag + ", and was to be compared with " + r.report.Against
 	case r.Pinned:

@@ -57,7 +57,7 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r.running == r.manifest.Toplevel.OutPath && r.isCandidate(r.chosen) {
+	if r.running == r.manifest.Toplevel.OutPath && r.isCandidate(r.chosen) && r.chosen.revoked() == nil {
 		// From now on the machine is not to be taken back behind it.
 		if err := r.chosen.Release.Confirm(ctx); err != nil {
 			r.find(report.Finding{Tier: report.TierLive, Cause: report.NotRemembered, Path: r.chosen.Tag, Detail: err.Error()})
@@ -137,6 +137,9 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 			return
 		case link.exact:
 			l.release = release
+		case release != nil && release.revoked() != nil:
+			l.odd, f.Cause = report.ReleaseRevoked, report.ReleaseRevoked
+			f.Detail = "it is release " + release.Tag + ": " + release.revoked().String()
 		case release != nil:
 			l.release, l.odd = release, ""
 			l.pending = f

@@ -26,6 +26,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		r.candidates = append(r.candidates, loaded)
 	}
 	r.report.Against = r.against()
+	r.tellRevocations()
 	if len(r.candidates) == 0 {
 		return &failure{cause: report.ReleaseUnavailable, err: errors.New("no release was named: give --against TAG, or release.accept in the configuration")}
 	}
@@ -52,6 +53,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		r.chosen = another
 		r.judgeIdentity()
 	}
+	r.tellRevoked()
 	rel := r.expected.Release
 	for _, why := range rel.Unkept() {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.NotRemembered, Path: string(rel.Tag()), Detail: why})
@@ -174,6 +176,12 @@ func (r *run) choose(ctx context.Context) error {
 		return failed
 	}
 	r.chosen = &r.candidates[0]
+	for i := range r.candidates {
+		if c := &r.candidates[i]; !r.Pinned && c.revoked() == nil {
+			r.chosen = c
+			break
+		}
+	}
 	return nil
 }
 
@@ -205,6 +213,7 @@ var refusedFor = map[release.Reason]report.Cause{
 	release.ReasonRolledBack:  report.ReleaseRolledBack,
 	release.ReasonNotAccepted: report.ReleaseNotAccepted,
 	release.ReasonKeyWindow:   report.ReleaseKeyEnded,
+	release.ReasonRevoked:     report.ReleaseRevoked,
 }
 
 // RefusedFor returns the cause of the finding about a release that is refused.

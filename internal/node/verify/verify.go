@@ -54,6 +54,9 @@ type Verifier struct {
 	System string
 	// Open returns the releases to compare with, at least one.
 	Open func(ctx context.Context) []Candidate
+	// Revocations says, once the releases were opened, how good what is known of revoked
+	// ones is; nil where nothing is asked for.
+	Revocations func() release.RevocationState
 	// Pinned says that the first candidate is the one to compare with, and that
 	// the others only tell what else the machine may have booted. Without it
 	// the machine is compared with the one that it runs.
@@ -168,6 +171,14 @@ type run struct {
 type candidate struct {
 	Candidate
 	manifest *closure.Manifest
+}
+
+// revoked returns what the publisher has revoked the release for, nil where it has not.
+func (c *candidate) revoked() *release.Revocation {
+	if c.Release == nil {
+		return nil
+	}
+	return c.Release.Revoked()
 }
 
 // Verify runs every tier and returns what was found. It has no error: what

@@ -172,7 +172,7 @@ func (a agent) run() string {
 // no file that was under way, and a ledger that is whole.
 func (a agent) tidy(t *testing.T) {
 	t.Helper()
-	const known = `^(accepted\.json|\.accepted\.json\.lock|ledger(/ledger\.db|/ledger\.copy\.db|/last-report\.json|/standing\.json|/\.ledger\.lock)?|\.run\.lock|rebuild|reports|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*|/\.ec-verify-kept)?)$`
+	const known = `^(accepted\.json|revoked\.json|\.accepted\.json\.lock|ledger(/ledger\.db|/ledger\.copy\.db|/last-report\.json|/standing\.json|/\.ledger\.lock)?|\.run\.lock|rebuild|reports|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*|/\.ec-verify-kept)?)$`
 	pattern := regexp.MustCompile(known)
 	for name := range strings.Lines(a.Run("sh", "-c", "cd "+stateDir+" && find . -mindepth 1 -printf '%P\\n'")) {
 		if !pattern.MatchString(strings.TrimSpace(name)) {

@@ -1,0 +1,46 @@
+package verify
+
+import (
+	"fmt"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// tellRevocations adds the findings about the lists of revoked releases.
+func (r *run) tellRevocations() {
+	if r.Revocations == nil {
+		return
+	}
+	s := r.Revocations()
+	if s.Refused != "" {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.RevocationsRefused, Detail: s.Refused})
+	}
+	if s.Stale {
+		since := "they never have"
+		if !s.Asked.IsZero() {
+			since = "they did last on " + s.Asked.UTC().Format(time.RFC3339)
+		}
+		r.find(report.Finding{
+			Tier: report.TierRelease, Cause: report.RevocationsStale,
+			Detail: fmt.Sprintf("within %s all sources should have answered; %s", s.Allowed, since),
+		})
+	}
+	if s.Unkept != "" {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.NotRemembered, Detail: s.Unkept})
+	}
+}
+
+// tellRevoked adds the findings about the releases that are revoked: the one that is
+// compared with, and others that the policy accepts.
+func (r *run) tellRevoked() {
+	if why := r.chosen.revoked(); why != nil {
+		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseRevoked, Path: r.chosen.Tag, Detail: why.String()})
+	}
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if why := c.revoked(); why != nil && c.Tag != r.chosen.Tag {
+			r.find(report.Finding{Tier: report.TierRelease, Cause: report.AcceptedRevoked, Path: c.Tag, Detail: why.String()})
+		}
+	}
+}

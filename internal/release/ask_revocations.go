@@ -1,0 +1,161 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/pkg/excerpt"
+)
+
+// RevocationState says how good what a node knows of revoked releases is.
+type RevocationState struct {
+	// Refused is why a list was refused when the sources were last asked; "" where
+	// none was.
+	Refused string
+	// Stale says that a source on a network is configured, and that not all sources
+	// have answered for longer than Allowed. Asked is when they did; zero for never.
+	Stale   bool
+	Asked   time.Time
+	Allowed time.Duration
+	// Unkept is why what was learnt could not be remembered; "" where it was.
+	Unkept string
+}
+
+// RevocationState returns what is known now, after what was asked in this run.
+func (f *Finder) RevocationState() RevocationState {
+	if f.Memory == nil {
+		return RevocationState{}
+	}
+	o := newOptions(f.Options)
+	s := f.Memory.revokedState()
+	state := RevocationState{Refused: s.Refused, Asked: s.Asked, Allowed: max(o.grace, listedFor), Unkept: f.unlearnt}
+	state.Stale = slices.ContainsFunc(f.Sources, Source.Remote) && o.now().Sub(s.Asked) > state.Allowed
+	return state
+}
+
+// AskRevocations asks the sources, once in a run, for their lists of revoked releases:
+// those on a network only where remote is true. The newest list wins, and an older one,
+// or one that is not believed, changes nothing of what is known. How it went is in
+// [Finder.RevocationState]; that a source can't be reached is no error.
+func (f *Finder) AskRevocations(ctx context.Context, remote bool) {
+	if f.Memory == nil {
+		return
+	}
+	for _, s := range f.sources() {
+		if s.Remote() && !remote || slices.ContainsFunc(f.answers, func(a listAnswer) bool { return a.source == s }) || ctx.Err() != nil {
+			continue
+		}
+		if err := f.silent[s]; err != nil {
+			continue
+		}
+		list, err := OpenRevocations(ctx, s, f.Verifier, f.Options...)
+		if dir, ok := s.(interface{ missing() bool }); ok && err != nil && dir.missing() {
+			continue // e.g. a stick that is not there says nothing
+		}
+		f.noteTimeout(ctx, s, err)
+		if ctx.Err() == nil {
+			f.answers = append(f.answers, listAnswer{s, list, err})
+		}
+	}
+	if len(f.answers) == f.learnt {
+		return
+	}
+	f.learnt = len(f.answers)
+	all := len(f.answers) == len(f.Sources)
+	err := f.Memory.learn(ctx, !f.Look && !f.Foreign, func(s *revokedState) {
+		own := s.Revoked
+		if f.Foreign {
+			defer func() { s.Revoked = united(own, s.Revoked) }()
+		}
+		weigh(s, f.answers, all, slices.ContainsFunc(f.Sources, Source.Remote), newOptions(f.Options).now())
+	})
+	if err != nil {
+		f.unlearnt = err.Error()
+	}
+}
+
+// united returns what either of two lists has, and of both what the first one says.
+func united(a, b []Revocation) []Revocation {
+	first := &Revocations{Revoked: a}
+	out := slices.Clone(a)
+	for _, r := range b {
+		if first.Find(r.Tag) == nil {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b Revocation) int { return strings.Compare(string(a.Tag), string(b.Tag)) })
+	return out
+}
+
+// listAnswer is what a source has answered to the question for its list.
+type listAnswer struct {
+	source Source
+	list   *Revocations
+	err    error
+}
+
+// weigh makes of what is known what it is after the answers: of all sources, or of
+// some. With remote, when they answered is of interest.
+func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Time) {
+	var refused error
+	var newest *Revocations
+	from := ""
+	whole := all
+	for _, a := range answers {
+		var clock *ClockError
+		switch {
+		case a.err == nil && (newest == nil || a.list.CreatedAt.After(newest.CreatedAt)):
+			newest, from = a.list, a.source.String()
+		case a.err == nil, errors.Is(a.err, ErrNotFound):
+		case isUnavailable(a.err) && a.source.Remote(), errors.As(a.err, &clock):
+			whole = false
+		default:
+			whole = false
+			if refused == nil {
+				refused = a.err
+			}
+		}
+	}
+	switch {
+	case newest != nil && newest.CreatedAt.After(s.CreatedAt):
+		s.CreatedAt, s.Sums, s.Revoked = newest.CreatedAt, newest.Sums, newest.Revoked
+	case newest != nil && newest.CreatedAt.Equal(s.CreatedAt) && newest.Sums != s.Sums:
+		refused = listRefused(refused, Untrusted(ReasonReplaced, "it is another list than the one of the same time, %s, that this node has seen", day(s.CreatedAt)), from)
+	case s.CreatedAt.IsZero() || !whole || newest != nil && newest.CreatedAt.Equal(s.CreatedAt):
+	case newest != nil:
+		refused = listRefused(refused, Untrusted(ReasonRolledBack, "it was created %s, and this node has seen a newer list, created %s", day(newest.CreatedAt), day(s.CreatedAt)), from)
+	default:
+		refused = listRefused(refused, Untrusted(ReasonWithheld, "no source has a list, and this node has seen one, created %s", day(s.CreatedAt)), "")
+	}
+	switch {
+	case refused != nil:
+		s.Refused = excerpt.Of(refused.Error(), maxRefusal)
+	case whole:
+		s.Refused = ""
+		if remote {
+			s.Asked = now.UTC().Truncate(time.Second)
+		}
+	}
+}
+
+func listRefused(before error, why *UntrustedError, source string) error {
+	if before != nil {
+		return before
+	}
+	why.Tag, why.Source = RevocationsTag, source
+	return why
+}
+
+// refusal is why a revoked release is refused.
+func (r *Revocation) refusal() *UntrustedError {
+	return Untrusted(ReasonRevoked, "%s", r.String())
+}
+
+// String says who revoked what and why, in one line.
+func (r *Revocation) String() string {
+	return fmt.Sprintf("its publisher has revoked it, on %s: %s", day(r.RevokedAt), r.Reason)
+}
