@@ -236,18 +236,21 @@ func (m *Manifest) check() error {
 	if _, err := dir.Parse(string(m.Toplevel.DrvPath)); err != nil || !m.Toplevel.DrvPath.IsDerivation() {
 		return fmt.Errorf("toplevel drvPath %q: want a .drv in %s", clip(string(m.Toplevel.DrvPath)), dir)
 	}
-	if err := checkPaths(dir, m.Paths); err != nil {
+	c := m.Closure()
+	if err := checkPaths(dir, m.Paths, c); err != nil {
 		return err
 	}
-	c := m.Closure()
 	if _, ok := c[m.Toplevel.OutPath]; !ok {
 		return fmt.Errorf("toplevel outPath %q is not among the paths", clip(string(m.Toplevel.OutPath)))
 	}
 	for _, info := range m.Paths {
-		for _, ref := range info.References {
-			if _, ok := c[ref]; !ok {
+		for i, ref := range info.References {
+			known, ok := c[ref]
+			if !ok {
 				return fmt.Errorf("%s refers to %s, which is not among the paths", info.Path, ref)
 			}
+			// One string for each path, however many refer to it.
+			info.References[i] = known.Path
 		}
 	}
 	if reached := c.Reachable(m.Toplevel.OutPath); len(reached) != len(c) {
@@ -260,7 +263,8 @@ func (m *Manifest) check() error {
 	return checkUnreproducible(dir, m.Unreproducible)
 }
 
-func checkPaths(dir StoreDir, paths []PathInfo) error {
+// checkPaths checks each of paths, which are those of c, by itself.
+func checkPaths(dir StoreDir, paths []PathInfo, c Closure) error {
 	for i, info := range paths {
 		if _, err := dir.Parse(string(info.Path)); err != nil {
 			return err
@@ -279,8 +283,11 @@ func checkPaths(dir StoreDir, paths []PathInfo) error {
 			return fmt.Errorf("%s has narSize %d, which no NAR has", info.Path, info.NarSize)
 		}
 		for j, ref := range info.References {
-			if _, err := dir.Parse(string(ref)); err != nil {
-				return fmt.Errorf("references of %s: %w", info.Path, err)
+			// What is among the paths is checked there.
+			if _, ok := c[ref]; !ok {
+				if _, err := dir.Parse(string(ref)); err != nil {
+					return fmt.Errorf("references of %s: %w", info.Path, err)
+				}
 			}
 			if j > 0 && info.References[j-1] >= ref {
 				return fmt.Errorf("references of %s: doubled or not in ascending order at %s", info.Path, ref)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nix-community/go-nix/pkg/nixbase32"
 	"github.com/nix-community/go-nix/pkg/storepath"
 )
 
@@ -222,6 +223,20 @@ func TestParseBaseAgreesWithGoNix(t *testing.T) {
 		theirs, err := storepath.FromString(tc.base)
 		if err != nil || theirs.Absolute() != string(p) || theirs.Name != p.Name() {
 			t.Errorf("ParseBase(%q) = %q, go-nix has %v, %v", tc.base, p, theirs, err)
+		}
+	}
+}
+
+// TestDigestBytes: a digest may have what go-nix's base-32 decodes, at any place.
+func TestDigestBytes(t *testing.T) {
+	for c := range 256 {
+		for i := range digestLen {
+			digest := []byte(strings.Repeat("0", digestLen))
+			digest[i] = byte(c)
+			want := nixbase32.ValidateString(string(digest)) == nil
+			if _, err := DefaultStoreDir.ParseBase(string(digest) + "-x"); (err == nil) != want {
+				t.Errorf("%q: %v, want valid %t", digest, err, want)
+			}
 		}
 	}
 }
