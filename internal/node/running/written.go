@@ -134,6 +134,8 @@ type written struct {
 type wroteDir struct {
 	name  string // with a slash at its end
 	whole bool   // it is told as one, and not each file
+	known bool   // something known may lie in it
+	folds bool   // no exception is about a file of it
 	told  int    // files of it that were told one by one
 	count fold   // those that were not
 }
@@ -145,14 +147,14 @@ func (w *written) walk(ctx context.Context) error {
 	}
 	w.layered = len(w.lower) == 0 || w.below("/")
 	w.judgeMode("/", &top)
-	w.dirs = append(w.dirs, wroteDir{name: "/"})
+	w.dirs = append(w.dirs, wroteDir{name: "/", known: true})
 	err = w.m.Store.Walk(ctx, w.upper, func(e *nixstore.Entry) error {
 		if w.seen++; w.seen > maxWritten {
 			return fmt.Errorf("more than %d files and directories were written", maxWritten)
 		}
 		name := "/" + e.Name()
 		w.leave(name)
-		if !w.dirs[len(w.dirs)-1].whole && isKnownWritten(name) {
+		if w.dirs[len(w.dirs)-1].known && isKnownWritten(name) {
 			return skip(&e.Stat)
 		}
 		w.checked++
@@ -190,7 +192,8 @@ func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	}
 	if !within {
 		w.judgeMode(name, &e.Stat)
-		d.whole = w.layered && !leadsToKnown(name) && w.m.mayFold(name) && !w.below(name)
+		d.known, d.folds = leadsToKnown(name), w.m.mayFold(name)
+		d.whole = w.layered && !d.known && d.folds && !w.below(name)
 		w.dirs = append(w.dirs, d)
 	}
 	return nil
@@ -212,7 +215,7 @@ func (w *written) judgeMode(name string, st *unix.Stat_t) {
 
 func (w *written) file(e *nixstore.Entry, name string) {
 	d := &w.dirs[len(w.dirs)-1]
-	if d.whole || d.told == maxOfDir && w.m.mayFold(strings.TrimSuffix(d.name, "/")) {
+	if d.whole || d.told == maxOfDir && d.folds {
 		d.count.files++
 		d.count.bytes += e.Stat.Size
 		return
