@@ -205,6 +205,9 @@ const (
 	// UnitUnknown: a unit, a part of one, or a generator is in effect, or lies where the
 	// service manager finds it, and is not of the accepted system.
 	UnitUnknown Cause = "unit-unknown"
+	// UnitAltered: what the service manager has of a unit is not what its files say, or
+	// it gives all that it starts something to load.
+	UnitAltered Cause = "unit-altered"
 	// UnitStale: the service manager has a unit as it read it before its file changed.
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: code runs that is not a file of the accepted system.
@@ -351,6 +354,7 @@ var causes = map[Cause]cause{
 	FileUnknown:                    {Drift, "a file that the release does not put there", "Find out who put it there and what it is for; remove it, or allow it in machine.allow with the reason."},
 	AccountAltered:                 {Drift, "an account or key gives access that the release does not give", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
 	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
+	UnitAltered:                    {Drift, "the service manager runs for a unit what its files do not say", "Find out what it runs (systemctl show) and who changed that; then run systemctl daemon-reload and restart the unit, or reboot."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
 	SocketUnknown:                  {Drift, "a process listens that is no service of the release", "Find out who started it (systemctl status PROCESS) and who has been connected to it; end it, or allow it in machine.allow with the reason."},

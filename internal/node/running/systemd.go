@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +51,9 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 			return nil, err
 		}
 	}
+	if out.Environment, err = variables(conn); err != nil {
+		return nil, err
+	}
 	for _, u := range listed {
 		properties, err := conn.GetUnitPathPropertiesContext(ctx, u.Path)
 		if err != nil {
@@ -61,8 +66,58 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 		unit.Fragment, _ = properties["FragmentPath"].(string)
 		unit.DropIns, _ = properties["DropInPaths"].([]string)
 		unit.Stale, _ = properties["NeedDaemonReload"].(bool)
+		unit.Gone = isGone(u)
+		if strings.HasSuffix(u.Name, ".service") && unit.Fragment != "" {
+			service, err := conn.GetUnitTypePropertiesContext(ctx, u.Name, "Service")
+			if err != nil {
+				if ctx.Err() != nil {
+					return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
+				}
+				continue // unloaded meanwhile
+			}
+			unit.Commands, unit.Environment = effectOf(service)
+		}
 		out.Units = append(out.Units, unit)
 	}
+	return out, nil
+}
+
+// isGone reports whether a unit that starts something is active, and of no file.
+func isGone(u systemd.UnitStatus) bool {
+	return u.LoadState == "not-found" && u.ActiveState == "active" &&
+		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
+}
+
+// effectOf reads what a service runs: arrays of structures of a program, its
+// arguments, and more.
+func effectOf(properties map[string]any) (commands []Command, environment []string) {
+	for _, key := range []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"} {
+		entries, _ := properties[key].([][]any)
+		for _, entry := range entries {
+			if len(entry) < 2 {
+				continue
+			}
+			var c Command
+			c.Program, _ = entry[0].(string)
+			c.Arguments, _ = entry[1].([]string)
+			commands = append(commands, c)
+		}
+	}
+	environment, _ = properties["Environment"].([]string)
+	return commands, environment
+}
+
+// variables returns the environment that the service manager gives to what it starts.
+func variables(conn *systemd.Conn) ([]string, error) {
+	text, err := conn.GetManagerProperty("Environment")
+	if err != nil {
+		return nil, fmt.Errorf("ask for its environment: %w", err)
+	}
+	value, err := dbus.ParseVariant(text, dbus.ParseSignatureMust("as"))
+	if err != nil {
+		return nil, fmt.Errorf("its environment is %.100q: %w", text, err)
+	}
+	out, _ := value.Value().([]string)
 	return out, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,12 @@ type Unit struct {
 	DropIns  []string
 	// Stale says that a file was changed after it was loaded.
 	Stale bool
+	// Gone says that it is active, and that the service manager found no file of it
+	// when it last looked.
+	Gone bool
+	// Commands and Environment are those of a service.
+	Commands    []Command
+	Environment []string
 }
 
 // Units is what the service manager has loaded.
@@ -29,6 +36,8 @@ type Units struct {
 	// Begun and Done are when it ran its generators at boot, Loaded when it last began
 	// to load units: after a boot's generators, and before those of a reload.
 	Begun, Done, Loaded time.Time
+	// Environment is what the service manager gives to all that it starts.
+	Environment []string
 }
 
 // runtimeUnits are the directories in which a unit, or a generator, is put while
@@ -76,11 +85,24 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 			if _, err := m.Store.Stat(name); isAbsent(err) {
 				f.Got += "; it is not there any more"
 			}
-			foreign = true
+			foreign = foreign || m.excusedBy(f) < 0
 			l.find(f)
 		}
-		if u.Stale && !foreign {
+		switch {
+		case u.Gone:
+			l.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, and of no file"})
+		case u.Stale && !foreign:
 			l.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
+		case !u.Stale:
+			l.checkEffect(u)
+		}
+	}
+	for _, variable := range units.Environment {
+		if name, value, _ := strings.Cut(variable, "="); slices.Contains(preloading, name) {
+			l.find(report.Finding{
+				Cause: report.UnitAltered, Path: "the service manager", Field: name,
+				Want: "nothing that each program loads", Got: value,
+			})
 		}
 	}
 	for _, dir := range runtimeUnits {

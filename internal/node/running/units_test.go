@@ -40,6 +40,16 @@ func TestUnits(t *testing.T) {
 		), []string{"unit-unknown /run/systemd/system/sshd.service.d/a.conf"}},
 		{"transient", loaded(Unit{Name: "run-1.service", Fragment: "/run/systemd/transient/run-1.service"}), []string{"unit-unknown /run/systemd/transient/run-1.service"}},
 		{"read before it was changed", loaded(Unit{Name: "sshd.service", Fragment: "/etc/systemd/system/bin/sh", Stale: true}), []string{"unit-stale unit sshd.service"}},
+		{"without a file since a reload", loaded(Unit{Name: "evil.service", Gone: true}), []string{"unit-unknown unit evil.service"}},
+		{"with a preload for all", func(h *host) {
+			h.m.LoadedUnits = func(context.Context) (*Units, error) {
+				return &Units{Environment: []string{"PATH=/bin", "LD_PRELOAD=/tmp/x.so"}}, nil
+			}
+		}, []string{"unit-altered the service manager:LD_PRELOAD"}},
+		{"read from a file that was put back", func(h *host) {
+			h.write(string(shell)+"/bin/a.service", "[Service]\nExecStart=/bin/a\n", 0o444)
+			loaded(Unit{Name: "a.service", Fragment: "/etc/systemd/system/bin/a.service", Commands: []Command{{"/tmp/evil", []string{"/tmp/evil"}}}})(h)
+		}, []string{"unit-altered unit a.service:program"}},
 		{"not loaded", func(h *host) {
 			loaded()(h)
 			h.write("/run/systemd/system/evil.service", "", 0o644)

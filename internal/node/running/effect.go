@@ -1,0 +1,141 @@
+package running
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Command is what a service runs, as the service manager has it.
+type Command struct {
+	Program   string
+	Arguments []string // from its name on
+}
+
+// preloading are the variables that make programs run what they name.
+var preloading = []string{"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "BASH_ENV"}
+
+// checkEffect holds what the service manager would run for a unit against the unit's
+// files: what was read from a file that was put back afterwards is in neither.
+func (l *look) checkEffect(u *Unit) {
+	if len(u.Commands) == 0 && len(u.Environment) == 0 {
+		return
+	}
+	var text strings.Builder
+	for _, name := range append([]string{u.Fragment}, u.DropIns...) {
+		data, _, err := l.m.Store.ReadOutside(name, maxUnitFile)
+		if err != nil {
+			// Removed, or changed: said of the file itself, and at the next look.
+			if !isAbsent(err) {
+				l.unseen(name, err)
+			}
+			return
+		}
+		text.Write(data)
+		text.WriteByte('\n')
+	}
+	if field, got := differs(u, settingsOf(text.String())); field != "" {
+		l.find(report.Finding{
+			Cause: report.UnitAltered, Path: "unit " + u.Name, Field: field,
+			Want: "what the unit's files say", Got: got,
+		})
+	}
+}
+
+// settings are the values of those settings of a unit's files that say what it runs.
+type settings struct {
+	commands    []string
+	environment []string
+}
+
+// settingsOf reads the text of a unit's files. It knows of systemd.syntax(7) what is
+// needed to find words again.
+func settingsOf(text string) settings {
+	var s settings
+	var pending string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" && pending == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
+		}
+		if more, goesOn := strings.CutSuffix(line, `\`); goesOn {
+			pending += more + " "
+			continue
+		}
+		key, value, ok := strings.Cut(pending+line, "=")
+		pending = ""
+		switch key = strings.TrimSpace(key); {
+		case !ok:
+		case strings.HasPrefix(key, "Exec"):
+			s.commands = append(s.commands, strings.TrimSpace(value))
+		case key == "Environment":
+			s.environment = append(s.environment, strings.TrimSpace(value))
+		}
+	}
+	return s
+}
+
+// differs returns the setting in which a unit in effect is not what its files say, and
+// what it is; "" for none.
+func differs(u *Unit, s settings) (field, got string) {
+	var programs, words []string
+	escaped := false
+	for _, command := range s.commands {
+		escaped = escaped || strings.Contains(command, `\`)
+		first := true
+		for _, word := range strings.Fields(unquote.Replace(command)) {
+			if first {
+				programs = append(programs, strings.TrimLeft(word, "@-:+!|"))
+			}
+			first = word == ";"
+			words = append(words, word, strings.TrimLeft(word, "@-:+!|"))
+		}
+	}
+	for _, c := range u.Commands {
+		if !slices.ContainsFunc(programs, func(p string) bool {
+			return matches(p, c.Program) || !path.IsAbs(p) && matches(p, path.Base(c.Program))
+		}) {
+			return "program", c.Program
+		}
+		for _, word := range strings.Fields(unquote.Replace(strings.Join(c.Arguments, " "))) {
+			if !escaped && !slices.ContainsFunc(words, func(w string) bool { return matches(w, word) }) {
+				return "argument", fmt.Sprintf("%s of %s", word, c.Program)
+			}
+		}
+	}
+	environment := strings.Fields(unquote.Replace(strings.Join(s.environment, " ")))
+	for _, variable := range u.Environment {
+		for _, word := range strings.Fields(unquote.Replace(variable)) {
+			if !strings.Contains(strings.Join(s.environment, " "), `\`) && !slices.ContainsFunc(environment, func(w string) bool { return matches(w, word) }) {
+				return "environment", word
+			}
+		}
+	}
+	return "", ""
+}
+
+// unquote drops what separates words otherwise than by blanks.
+var unquote = strings.NewReplacer(`"`, "", `'`, "", `\`, "")
+
+// matches reports whether word is what a word of a file comes to: its specifiers, such
+// as %i, may be anything.
+func matches(pattern, word string) bool {
+	if !strings.Contains(pattern, "%") {
+		return pattern == word
+	}
+	for i := 0; ; i++ {
+		at := strings.IndexByte(pattern, '%')
+		if at < 0 || at+1 >= len(pattern) {
+			return strings.HasSuffix(word, pattern)
+		}
+		literal := pattern[:at]
+		next := strings.Index(word, literal)
+		if next < 0 || i == 0 && next > 0 {
+			return false
+		}
+		word, pattern = word[next+len(literal):], pattern[at+2:]
+	}
+}

@@ -1,0 +1,40 @@
+package running
+
+import "testing"
+
+func TestDiffers(t *testing.T) {
+	const text = `# a unit
+[Service]
+Environment="A=one two" B=3
+Environment=C=%i
+ExecStartPre=-/bin/pre --x=%I ; /bin/second
+ExecStart=@/bin/run argv0 "a b" 'c' \
+  # not a part of it
+  --long=$OPTION
+ExecStop=kill -s %%TERM
+`
+	for name, test := range map[string]struct {
+		unit Unit
+		want string
+	}{
+		"as written": {Unit{
+			Commands: []Command{
+				{"/bin/pre", []string{"/bin/pre", "--x=some/thing"}}, {"/bin/second", []string{"/bin/second"}},
+				{"/bin/run", []string{"argv0", "a b", "c", "--long=$OPTION"}}, {"/usr/bin/kill", []string{"kill", "-s", "%TERM"}},
+			},
+			Environment: []string{"A=one two", "B=3", "C=x"},
+		}, ""},
+		"another program":         {Unit{Commands: []Command{{"/tmp/run", []string{"argv0"}}}}, "program"},
+		"an argument as program":  {Unit{Commands: []Command{{"c", []string{"c"}}}}, "program"},
+		"another argument":        {Unit{Commands: []Command{{"/bin/run", []string{"argv0", "a", "d"}}}}, "argument"},
+		"another after specifier": {Unit{Commands: []Command{{"/bin/pre", []string{"/bin/pre", "--y=1"}}}}, "argument"},
+		"a variable more":         {Unit{Environment: []string{"LD_PRELOAD=/tmp/x"}}, "environment"},
+		"another value":           {Unit{Environment: []string{"B=4"}}, "environment"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if field, got := differs(&test.unit, settingsOf(text)); field != test.want {
+				t.Errorf("differs in %q (%s), want %q", field, got, test.want)
+			}
+		})
+	}
+}
