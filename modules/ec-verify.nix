@@ -89,6 +89,36 @@ in
             ];
             description = "Parts of the running machine that are checked beside its store: `docs/coverage.md`. They give the verifying units the capabilities to look at other processes. Try them on one machine first, and allow in `machine.allow` what it has by decision.";
           };
+          machine.allow = mkOption {
+            default = [ ];
+            example = [
+              {
+                match = "/usr/local/bin/";
+                reason = "tools of the field team, TICKET-42";
+                until = "2026-12-31";
+              }
+            ];
+            description = "Differences of the running machine that somebody decided to live with. What the configuration makes itself, its units, users, entries of `/etc` and mounts, needs none: the release says it. A module whose service writes elsewhere adds its own entry here, where it is enabled. `ec-verify machine learn` prints a first list, for review.";
+            type = types.listOf (
+              types.submodule {
+                options = {
+                  match = mkOption {
+                    type = types.str;
+                    description = "Path of the finding, or `PATH:FIELD`; with a slash at its end a directory and all beneath it: `docs/configuration.md`.";
+                  };
+                  reason = mkOption {
+                    type = types.str;
+                    description = "Why this is so, in a line for people.";
+                  };
+                  until = mkOption {
+                    type = types.nullOr (types.strMatching "[0-9]{4}-[0-9]{2}-[0-9]{2}");
+                    default = null;
+                    description = "The last day on which it counts, in UTC; `null` for no end.";
+                  };
+                };
+              }
+            );
+          };
           release.source = mkOption {
             type = types.listOf types.str;
             default = [ ];
@@ -155,6 +185,10 @@ in
 
   config = lib.mkIf cfg.enable {
     assertions = [
+      {
+        assertion = !(lib.elem "etc" cfg.settings.machine.parts && (config.system.etc.overlay.enable or false));
+        message = "${prefix}.settings.machine.parts: with system.etc.overlay.enable there is no /etc/static, and the part etc finds all of /etc altered; leave it out.";
+      }
       {
         assertion = cfg.settings.release.source != [ ];
         message = "${prefix}.settings.release.source is empty: say where releases come from.";

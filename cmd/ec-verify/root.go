@@ -93,6 +93,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newStatusCommand(a),
 		newReportCommand(a),
 		newConfigCommand(a),
+		newMachineCommand(a),
 		newDoctorCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),

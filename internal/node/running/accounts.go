@@ -16,10 +16,10 @@ import (
 // checkAccounts looks into the files that say who may log in, and as whom. Where the
 // accepted system says nothing of users, want is nil.
 func (m *Machine) checkAccounts(l *look, want *expected.Users) {
-	groups := map[string]string{} // names, by number
+	groups := map[string][]string{} // names, by number
 	for _, fields := range l.records("/etc/group", 4) {
 		name, number := fields[0], strings.TrimSpace(fields[2])
-		groups[number] = name
+		groups[number] = append(groups[number], name)
 		if f := judgeGroup(want, name, number, fields[3]); f.Cause != "" {
 			l.find(f)
 		}
@@ -52,7 +52,7 @@ func passwordless(want *expected.Users, name string) bool {
 }
 
 // judgeUser compares a line of /etc/passwd; a finding without a cause is none.
-func judgeUser(want *expected.Users, groups map[string]string, fields []string) report.Finding {
+func judgeUser(want *expected.Users, groups map[string][]string, fields []string) report.Finding {
 	name, uid, gid, home, shell := fields[0], strings.TrimSpace(fields[2]), strings.TrimSpace(fields[3]), fields[5], strings.TrimSpace(fields[6])
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/passwd", Field: name}
 	number, err := strconv.ParseUint(uid, 10, 32)
@@ -72,8 +72,8 @@ func judgeUser(want *expected.Users, groups map[string]string, fields []string) 
 		return report.Finding{}
 	case user.Number != nil && uint64(*user.Number) != number:
 		f.Want, f.Got = fmt.Sprintf("number %d", *user.Number), uid
-	case user.Group != "" && groups[gid] != "" && groups[gid] != user.Group:
-		f.Want, f.Got = "group "+user.Group, "group "+groups[gid]
+	case user.Group != "" && len(groups[gid]) > 0 && !slices.Contains(groups[gid], user.Group):
+		f.Want, f.Got = "group "+user.Group, "group "+groups[gid][0]
 	case user.Home != "" && user.Home != home:
 		f.Want, f.Got = "home "+user.Home, "home "+home
 	case user.Shell != "" && user.Shell != shell:

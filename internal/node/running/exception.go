@@ -36,6 +36,9 @@ func (e *Exception) Check() error {
 	case strings.TrimSpace(e.Reason) == "" || len(e.Reason) > maxReason:
 		return fmt.Errorf("reason: want the reason for the exception, in at most %d bytes", maxReason)
 	}
+	if strings.HasPrefix(e.Reason, unreviewed) {
+		return fmt.Errorf("reason: %.60q was learned from a machine: review it, and write why this is so", e.Reason)
+	}
 	if strings.Trim(e.Match, "/*") == "" {
 		return fmt.Errorf("match: %q would allow everything", e.Match)
 	}
@@ -108,8 +111,9 @@ func (m *Machine) mayFold(dir string) bool {
 	return true
 }
 
-// exceptionNotes says what each exception was used for.
-func (m *Machine) exceptionNotes(used []int) []report.Finding {
+// exceptionNotes says what each exception was used for; whole, that all was looked at,
+// without which nobody knows that one is of no use.
+func (m *Machine) exceptionNotes(used []int, whole bool) []report.Finding {
 	var out []report.Finding
 	for i := range m.Allow {
 		e := &m.Allow[i]
@@ -117,6 +121,8 @@ func (m *Machine) exceptionNotes(used []int) []report.Finding {
 		switch {
 		case e.over(m.Now):
 			f.Cause, f.Detail = report.ExceptionOver, fmt.Sprintf("it ended after %s: %s", e.Until, e.Reason)
+		case used[i] == 0 && !whole:
+			continue
 		case used[i] == 0:
 			f.Cause = report.ExceptionUnused
 		default:

@@ -144,7 +144,8 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 			})
 		}
 	}
-	out.Findings = append(out.Findings, m.exceptionNotes(used)...)
+	whole := !slices.ContainsFunc(out.Findings, func(f report.Finding) bool { return f.Cause == report.MachineUnseen })
+	out.Findings = append(out.Findings, m.exceptionNotes(used, whole)...)
 	return out, nil
 }
 

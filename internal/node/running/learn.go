@@ -1,0 +1,51 @@
+package running
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// unreviewed begins the reason of an exception that was learned from a machine. No
+// configuration takes it: who reviews the list writes what the reason is.
+const unreviewed = "TODO"
+
+// Learn makes a first list of exceptions from what was found on a machine that is
+// known to be good. It returns as well what no exception can allow.
+func Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
+	allow = []Exception{}
+	for _, f := range findings {
+		if report.ClassOf(f.Cause) == report.Notice {
+			continue
+		}
+		e := Exception{Match: literal(f.Path)}
+		if f.Field != "" {
+			e.Match += ":" + literal(f.Field)
+		}
+		// Nobody may write into the operator's configuration what can't be read there.
+		if f.Cause == report.MachineUnseen || len(e.Match) > maxMatch || !utf8.ValidString(e.Match) || strings.ContainsFunc(e.Match, isControl) {
+			left = append(left, f)
+			continue
+		}
+		what := strings.ToValidUTF8(f.Got, "\uFFFD")
+		e.Reason = fmt.Sprintf("%s: %s, %.200s", unreviewed, f.Cause, strings.Map(printed, what))
+		allow = append(allow, e)
+	}
+	return allow, left
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func printed(r rune) rune {
+	if isControl(r) {
+		return '?'
+	}
+	return r
+}
+
+// literal returns the pattern that matches name and nothing else.
+func literal(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}

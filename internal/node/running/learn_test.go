@@ -1,0 +1,69 @@
+package running
+
+import (
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// A list that was learned allows what was there, once it was reviewed, and no more.
+func TestLearn(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/ld.so.preload", "", 0o644)
+	h.write("/etc/w*ld [1]", "", 0o644)
+	h.write("/etc/extra/a", "", 0o644)
+	h.write("/etc/\xff", "", 0o644)
+	h.write("/etc/a\nb", "", 0o644)
+	h.write("/etc/group", "root:x:0:\nwheel0:x:0:\n", 0o644)
+	found, err := h.m.Check(t.Context(), []string{"etc"})
+	h.must(err)
+	allow, left := Learn(found.Findings)
+	var matches []string
+	for i := range allow {
+		e := &allow[i]
+		matches = append(matches, e.Match)
+		if err := e.Check(); err == nil || !strings.Contains(err.Error(), "reason") {
+			t.Errorf("%+v is taken without a review: %v", e, err)
+		}
+		e.Reason = "reviewed"
+		if err := e.Check(); err != nil {
+			t.Errorf("%+v: %v", e, err)
+		}
+	}
+	want := []string{"/etc/extra", "/etc/group:wheel0", "/etc/ld.so.preload", `/etc/w\*ld \[1]`}
+	if slices.Sort(matches); !slices.Equal(matches, want) || len(left) != 2 {
+		t.Errorf("learned %q, and left %+v", matches, left)
+	}
+	h.m.Allow = allow
+	h.must(os.Remove(path.Join(h.root, "/etc/\xff")))
+	h.must(os.Remove(path.Join(h.root, "/etc/a\nb")))
+	h.expect("etc")
+	h.write("/etc/wild 1", "", 0o644)
+	h.expect("etc", "file-unknown /etc/wild 1")
+}
+
+func TestLearnUnseen(t *testing.T) {
+	allow, left := Learn([]report.Finding{{Cause: report.MachineUnseen, Path: "part code"}, {Cause: report.ExceptionUsed, Path: "/x"}})
+	if len(allow) != 0 || len(left) != 1 {
+		t.Errorf("learned %+v, and left %+v", allow, left)
+	}
+}
+
+// Which exceptions are of no use is known only where all was looked at.
+func TestUnusedAfterFullPass(t *testing.T) {
+	h := newHost(t)
+	h.m.Now = time.Now()
+	h.m.Allow = []Exception{{Match: "/nothing", Reason: "r"}}
+	h.link(string(top)+"/etc", "/elsewhere")
+	got, err := h.m.Check(t.Context(), []string{"etc"})
+	h.must(err)
+	if !slices.ContainsFunc(got.Findings, func(f report.Finding) bool { return f.Cause == report.MachineUnseen }) ||
+		slices.ContainsFunc(got.Findings, func(f report.Finding) bool { return f.Cause == report.ExceptionUnused }) {
+		t.Errorf("found %+v", got.Findings)
+	}
+}
