@@ -1,0 +1,106 @@
+package endtoend
+
+// changeClass is a kind of change of a machine beside its store. In what it does, how
+// that is undone, and its causes, "@" is another word at each draw.
+type changeClass struct {
+	name     string
+	do, undo string // for a shell, after [running]
+	causes   []string
+	// key is what no two changes can have at once; empty for nothing.
+	key string
+}
+
+// running has the functions by which changes start and end processes.
+const running = `
+run() { t=$1; shift; setsid "$@" </dev/null >/dev/null 2>&1 & echo $! >/run/pid.$t; sleep 0.3; }
+end() { kill $(cat /run/pid.$1) || true; rm /run/pid.$1; }
+back() { # NAME SED: have a unit read with other words, and put its file back
+	f=/usr/lib/systemd/system/$1; cp -p $f /root/unit; sed -i "$2" $f; touch -r /root/unit $f
+	systemctl daemon-reload; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit
+}
+`
+
+// line is a line that is added to a file with accounts.
+func line(name, file, text, field string) changeClass {
+	return changeClass{
+		name, "echo '" + text + "' >>" + file, "sed -i '/@/d' " + file, []string{"account-altered " + file + " " + field}, "",
+	}
+}
+
+// file is a file that is put somewhere, reported as at; "" for the file itself.
+func file(name, at string) changeClass {
+	if at == "" {
+		at = name
+	}
+	return changeClass{
+		"a file " + name, `mkdir -p "$(dirname "` + name + `")"; echo evil >"` + name + `"`,
+		`rm -r "` + at + `"`, []string{"file-unknown " + at}, "",
+	}
+}
+
+var changeClasses = []changeClass{
+	line("a second root", "/etc/passwd", "t@:x:0:0::/root:/bin/sh", "t@"),
+	line("a user without a password", "/etc/passwd", "u@::20000:100::/none:/bin/sh", "u@"),
+	line("a user without a number", "/etc/passwd", "v@:x:none:100::/none:/bin/sh", "v@"),
+	line("a line of no form", "/etc/passwd", "+@", "+@"),
+	line("an empty password", "/etc/shadow", "w@::20000::::::", "w@"),
+	line("a group like root's", "/etc/group", "g@:x:0:visitor", "g@"),
+	{"passwords for all to read", "chmod 644 /etc/shadow", "chmod 640 /etc/shadow", []string{"account-altered /etc/shadow"}, ""},
+	{"users for all to write", "chmod 666 /etc/passwd", "chmod 644 /etc/passwd", []string{"account-altered /etc/passwd"}, "passwd"},
+	{"users of a user", "chown visitor /etc/passwd", "chown root /etc/passwd", []string{"account-altered /etc/passwd"}, "passwd"},
+	{"groups for a group to write", "chmod 664 /etc/group", "chmod 644 /etc/group", []string{"account-altered /etc/group"}, ""},
+	{"a key of root", "mkdir -p /root/.ssh; echo ssh-ed25519 AAAA @ >/root/.ssh/authorized_keys", "rm /root/.ssh/authorized_keys", []string{"account-altered /root/.ssh/authorized_keys"}, ""},
+	{"a key of a user", "mkdir -p /home/visitor/.ssh; echo ssh-ed25519 AAAA @ >/home/visitor/.ssh/authorized_keys2", "rm /home/visitor/.ssh/authorized_keys2", []string{"account-altered /home/visitor/.ssh/authorized_keys2"}, ""},
+
+	{"the tree redirected", `cp -a "$(realpath /etc/static)" /root/s@; ln -sfn /root/s@ /etc/static`, `ln -sfn "$(realpath /run/current-system/etc)" /etc/static; rm -r /root/s@`, []string{"etc-altered /etc/static"}, "static"},
+	{"an entry redirected", "ln -sfn /root/@ /etc/os-release", "ln -sfn /etc/static/os-release /etc/os-release", []string{"etc-altered /etc/os-release"}, "os-release"},
+	{"an entry removed", "rm /etc/os-release", "ln -sfn /etc/static/os-release /etc/os-release", []string{"etc-altered /etc/os-release"}, "os-release"},
+	{"an entry replaced by a copy", "rm /etc/os-release; cp /etc/static/os-release /etc/os-release", "ln -sfn /etc/static/os-release /etc/os-release", []string{"etc-altered /etc/os-release"}, "os-release"},
+	{"an entry replaced by a directory", "rm /etc/nix/path/library; mkdir /etc/nix/path/library", "rmdir /etc/nix/path/library; ln -s /etc/static/nix/path/library /etc/nix/path/library", []string{"etc-altered /etc/nix/path/library"}, "library"},
+	{"an entry past the tree", `ln -sfn "$(realpath /etc/static/nix/path/library)" /etc/nix/path/library`, "ln -sfn /etc/static/nix/path/library /etc/nix/path/library", []string{"etc-altered /etc/nix/path/library"}, "library"},
+	{"a directory for all to write", "chmod 777 /etc/every-channel", "chmod 755 /etc/every-channel", []string{"etc-altered /etc/every-channel"}, ""},
+	{"a directory of a user", "chown visitor /etc/nix/path", "chown root /etc/nix/path", []string{"etc-altered /etc/nix/path"}, ""},
+
+	file("/etc/ld.so.preload", ""), file("/etc/sudoers", ""), file("/etc/sudoers.d/@", "/etc/sudoers.d"), file("/etc/crontab", ""),
+	file("/etc/cron.d/@", "/etc/cron.d"), file("/etc/modprobe.d/@.conf", "/etc/modprobe.d"), file("/etc/doas.conf", ""), file("/etc/rc.local", ""),
+	file("/etc/zshenv", ""), file("/etc/binfmt.d/@.conf", "/etc/binfmt.d"), file("/etc/.@", ""), file("/etc/two words @", ""),
+	file("/etc/ssh/sshd_config", ""), file("/etc/hosts.equiv", ""), file("/etc/every-channel/@", ""),
+	{"a program with the rights of root in /etc", "cp /bin/true /etc/@; chmod 4755 /etc/@", "rm /etc/@", []string{"file-unknown /etc/@"}, ""},
+	{"a pipe in /etc", "mkfifo /etc/p@", "rm /etc/p@", []string{"file-unknown /etc/p@"}, ""},
+	{"a link in /etc", "ln -s /tmp/@ /etc/l@", "rm /etc/l@", []string{"file-unknown /etc/l@"}, ""},
+	file("/etc/systemd/system/u@.service", ""), file("/etc/systemd/system/d@.service.d/a.conf", "/etc/systemd/system/d@.service.d"),
+	{"a unit enabled", "mkdir /etc/systemd/system/w@.target.wants; ln -s /usr/lib/systemd/system/rescue.service /etc/systemd/system/w@.target.wants/", "rm -r /etc/systemd/system/w@.target.wants", []string{"file-unknown /etc/systemd/system/w@.target.wants"}, ""},
+	file("/etc/systemd/system-generators/@", "/etc/systemd/system-generators"),
+
+	file("/usr/local/bin/ls@", ""), file("/usr/games/@", "/usr/games"), file("/opt/@/bin/x", "/opt"), file("/lib32/@.so", "/lib32"),
+	file("/var/spool/cron/crontabs/@", "/var/spool/cron"), file("/run/udev/rules.d/@.rules", "/run/udev/rules.d"), file("/run/modprobe.d/@.conf", "/run/modprobe.d"),
+	file("/run/sysctl.d/@.conf", "/run/sysctl.d"), file("/run/modules-load.d/@.conf", "/run/modules-load.d"), file("/run/binfmt.d/@.conf", "/run/binfmt.d"),
+
+	{"a unit started", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/s@.service; systemctl daemon-reload; systemctl start s@", "systemctl stop s@; rm /run/systemd/system/s@.service; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/s@.service"}, "reload"},
+	{"a unit started, and its file removed", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/r@.service; systemctl daemon-reload; systemctl start r@; rm /run/systemd/system/r@.service", "systemctl stop r@; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/r@.service"}, "reload"},
+	{"the same, and reloaded", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/g@.service; systemctl daemon-reload; systemctl start g@; rm /run/systemd/system/g@.service; systemctl daemon-reload", "systemctl stop g@", []string{"unit-unknown unit g@.service"}, "reload"},
+	{"a drop-in", "mkdir -p /run/systemd/system/dbus.service.d; printf '[Service]\nNice=1\n' >/run/systemd/system/dbus.service.d/@.conf; systemctl daemon-reload", "rm -r /run/systemd/system/dbus.service.d; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/dbus.service.d/@.conf"}, "reload"},
+	{"a property set", "systemctl set-property --runtime dbus.service CPUWeight=50", "rm -r /run/systemd/system.control; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system.control/dbus.service.d/50-CPUWeight.conf"}, "reload"},
+	{"a unit masked", "systemctl mask --runtime systemd-hostnamed.service", "systemctl unmask --runtime systemd-hostnamed.service", []string{"unit-unknown /run/systemd/system/systemd-hostnamed.service"}, "reload"},
+	{"a transient service", "systemd-run --quiet --unit=x@ sleep 1000", "systemctl stop x@", []string{"unit-unknown /run/systemd/transient/x@.service"}, ""},
+	{"a transient timer", "systemd-run --quiet --unit=y@ --on-active=1h true", "systemctl stop y@.timer", []string{"unit-unknown /run/systemd/transient/y@.service", "unit-unknown /run/systemd/transient/y@.timer"}, ""},
+	{"a generator", "mkdir /run/systemd/system-generators; cp /bin/true /run/systemd/system-generators/@", "rm -r /run/systemd/system-generators", []string{"unit-unknown /run/systemd/system-generators/@"}, "reload"},
+	{"a unit among those of generators", "sleep 12; echo >/run/systemd/generator/z@.service", "rm /run/systemd/generator/z@.service", []string{"unit-unknown /run/systemd/generator/z@.service"}, "reload"},
+	{"a unit for all users", "mkdir -p /run/systemd/user; echo >/run/systemd/user/@.service", "rm /run/systemd/user/@.service", []string{"unit-unknown /run/systemd/user/@.service"}, ""},
+	{"a unit's file changed", "touch /usr/lib/systemd/system/dbus.service", "systemctl daemon-reload", []string{"unit-stale unit dbus.service"}, "reload"},
+	{"a unit read with another program", "back dbus.service 's,^ExecStart=.[^[:space:]]*,ExecStart=/tmp/@,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service program"}, "reload"},
+	{"a unit read with another argument", "back dbus.service s,--nofork,--@,", "systemctl daemon-reload", []string{"unit-altered unit dbus.service argument"}, "reload"},
+	{"a unit read with another variable", "back dbus.service 's,^ExecStart=,Environment=LD_PRELOAD=/tmp/@.so\\n&,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service environment"}, "reload"},
+	{"a library for all units", "systemctl set-environment LD_PRELOAD=/tmp/@.so", "systemctl unset-environment LD_PRELOAD", []string{"unit-altered the service manager LD_PRELOAD"}, ""},
+
+	{"a program from /tmp", "cp /bin/sleep /tmp/a@; run @ /tmp/a@ 1000", "end @; rm /tmp/a@", []string{"code-unknown /tmp/a@"}, ""},
+	{"a program whose file was removed", "cp /bin/sleep /tmp/b@; run @ /tmp/b@ 1000; rm /tmp/b@", "end @", []string{"code-unknown /tmp/b@ (deleted)"}, ""},
+	{"a program whose file was replaced", "cp /bin/sleep /tmp/c@; run @ /tmp/c@ 1000; cp /bin/sleep /tmp/c@.new; mv /tmp/c@.new /tmp/c@", "end @; rm /tmp/c@", []string{"code-unknown /tmp/c@ (deleted)"}, ""},
+	{"a program from /dev/shm", "cp /bin/sleep /dev/shm/@; run @ /dev/shm/@ 1000", "end @; rm /dev/shm/@", []string{"code-unknown /dev/shm/@"}, ""},
+	{"a user's program", "cp /bin/sleep /home/visitor/@; run @ setpriv --reuid=visitor --clear-groups /home/visitor/@ 1000", "end @; rm /home/visitor/@", []string{"code-unknown /home/visitor/@"}, ""},
+	{"a program in memory", `run @ perl -e 'my $n = "m@"; my $f = syscall(319, $n, 0); open(my $in, "<", "/bin/sleep"); open(my $out, ">&=", $f); local $/; my $d = <$in>; syswrite($out, $d); exec({"/proc/self/fd/$f"} "sleep", "1000")'`, "end @", []string{"code-unknown /memfd:m@ (deleted)"}, ""},
+	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced"}, ""},
+	{"a library from /tmp", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/d@.so; run @ env LD_PRELOAD=/tmp/d@.so sleep 1000", "end @; rm /tmp/d@.so", []string{"code-unknown /tmp/d@.so"}, ""},
+	{"a library that was removed", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/e@.so; run @ env LD_PRELOAD=/tmp/e@.so sleep 1000; rm /tmp/e@.so", "end @", []string{"code-unknown /tmp/e@.so (deleted)"}, ""},
+	{"a script", "echo 'while :; do sleep 1; done' >/tmp/f@; run @ /run/current-system/sw/bin/sh /tmp/f@", "end @; rm /tmp/f@", []string{"code-unknown /tmp/f@"}, ""},
+}

@@ -1,0 +1,136 @@
+package endtoend
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// drawsEnv and cleanEnv are the names of environment variables that ask for more
+	// than a test run of every day can take: how often each class of change is drawn,
+	// and how often a busy machine is verified.
+	drawsEnv = "EC_VERIFY_MACHINE_DRAWS"
+	cleanEnv = "EC_VERIFY_MACHINE_CLEAN"
+	seedEnv  = "EC_VERIFY_MACHINE_SEED"
+
+	// atOnce is how many changes a machine has at the same time.
+	atOnce = 8
+)
+
+func numberOf(t *testing.T, env string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(env)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
+}
+
+// draw is a change of a class, with a name of its own.
+type draw struct {
+	*changeClass
+	token string
+}
+
+func (d draw) of(text string) string { return strings.ReplaceAll(text, "@", d.token) }
+
+// changed judges the machine by the tier machine alone.
+func (m *machine) changed() answer {
+	m.t.Helper()
+	return m.verify("--config", machineConfig, "--unsafe-skip", "source,eval,live,contents")
+}
+
+// TestMachineRandom: changes of all classes, drawn at random and several at once, are
+// all found with their causes, and nothing else is.
+func TestMachineRandom(t *testing.T) {
+	m := startReleased(t)
+	m.askMachine("etc", "units", "code")
+	m.Run("useradd", "--create-home", "--system", "visitor")
+	m.Run("sh", "-c", "systemctl start systemd-hostnamed; systemctl daemon-reload")
+	m.changed().expect(t, "verified", 0)
+
+	draws, seed := numberOf(t, drawsEnv, 1), numberOf(t, seedEnv, 16)
+	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	var deck []draw
+	for i := range changeClasses {
+		for range draws {
+			deck = append(deck, draw{&changeClasses[i], fmt.Sprintf("%06x", random.IntN(1<<24))})
+		}
+	}
+	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+	found, rounds, begun := 0, 0, time.Now()
+	for len(deck) > 0 {
+		var batch []draw
+		deck = slices.DeleteFunc(deck, func(d draw) bool {
+			if len(batch) == atOnce || slices.ContainsFunc(batch, func(b draw) bool { return b.changeClass == d.changeClass || b.key != "" && b.key == d.key }) {
+				return false
+			}
+			batch = append(batch, d)
+			return true
+		})
+		rounds++
+		found += m.judge(batch)
+	}
+	m.changed().expect(t, "verified", 0)
+	t.Logf("%d classes, %d draws of each with seed %d: %d found in %d rounds, %s", len(changeClasses), draws, seed, found, rounds, time.Since(begun).Round(time.Second))
+}
+
+// judge makes the changes, verifies, and undoes them. It returns how many were found.
+func (m *machine) judge(batch []draw) (found int) {
+	m.t.Helper()
+	var names, want []string
+	do, undo := running, running
+	for _, d := range batch {
+		do += d.of(d.do) + "\n"
+		undo += d.of(d.undo) + "\n"
+		names = append(names, d.name+" "+d.token)
+		for _, cause := range d.causes {
+			want = append(want, d.of(cause))
+		}
+	}
+	m.Run("sh", "-euc", do)
+	a := m.changed()
+	m.Run("sh", "-euc", undo)
+	got := a.causes()
+	for _, d := range batch {
+		missing := slices.DeleteFunc(slices.Clone(d.causes), func(c string) bool { return slices.Contains(got, d.of(c)) })
+		if len(missing) > 0 {
+			m.t.Errorf("%s %s: not found: %s", d.name, d.token, d.of(strings.Join(missing, ", ")))
+			continue
+		}
+		found++
+	}
+	more := slices.DeleteFunc(got, func(c string) bool { return slices.Contains(want, c) })
+	if len(more) > 0 || a.Verdict != "drifted" && a.Verdict != "inconclusive" {
+		m.t.Errorf("with %s: %s, and found beside them: %s", strings.Join(names, ", "), a.Verdict, strings.Join(more, ", "))
+	}
+	return found
+}
+
+// TestMachineBusy: a machine that works, and is the release, is verified again and
+// again.
+func TestMachineBusy(t *testing.T) {
+	m := startReleased(t)
+	m.askMachine("etc", "units", "code")
+	m.Run("useradd", "--create-home", "--system", "visitor")
+	m.Run("systemd-run", "--scope", "--quiet", "sh", "-c", busy)
+	times, wrong, begun := numberOf(t, cleanEnv, 5), 0, time.Now()
+	for i := range times {
+		if a := m.changed(); a.Verdict != "verified" {
+			wrong++
+			t.Errorf("run %d: %s, %v", i, a.Verdict, a.causes())
+		}
+	}
+	m.Run("touch", "/run/idle")
+	t.Logf("verified %d times in %s, %d times with something found", times, time.Since(begun).Round(time.Second), wrong)
+}
