@@ -177,8 +177,9 @@ type gate struct {
 // was not judged.
 func (g *gate) run(ctx context.Context) error {
 	m, first := g.verifier.Manifest(ctx)
-	if m == nil {
-		// Which system it is can't be told, so that nothing can be held.
+	if m == nil || first.Verdict() == report.Drifted {
+		// Which system it is can't be told, so that nothing can be held; or its release
+		// is revoked, so that nothing of it is to be fetched.
 		g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
 		return nil
 	}

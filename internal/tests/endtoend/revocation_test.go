@@ -87,6 +87,18 @@ func TestRevocation(t *testing.T) {
 	audit("exit-code 1", "release-revoked")
 	candidate(tag, 1, "its publisher has revoked it")
 	candidate(otherTag, 0, "verified: ")
+	// Nor does the gate let it in, or fetch any of it.
+	profile := a.Run("readlink", "-f", "/nix/var/nix/profiles/system")
+	a.Run("mkdir", "/root/stick")
+	for _, args := range [][]string{nil, {"--from", "/root/stick"}} {
+		stdout, stderr, code := a.Exec(context.Background(), append([]string{program, "switch", tag, "boot", "--offline"}, args...)...)
+		if code != 1 || !strings.Contains(stdout, "its publisher has revoked it") {
+			t.Errorf("switch %q: exit %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+	if got := a.Run("readlink", "-f", "/nix/var/nix/profiles/system"); got != profile {
+		t.Errorf("the profile leads to %s", got)
+	}
 	a.hide()
 	audit("exit-code 1", "release-revoked")
 	r := a.report(program, "--offline", "--output", "json")
