@@ -489,7 +489,7 @@ func TestOffline(t *testing.T) {
 	}
 	f.Offline, asked = true, false
 	r, err := f.Find(t.Context(), release.Latest)
-	if err != nil || r.Tag() != "boot-v3" || !slices.ContainsFunc(r.Notes(), func(n string) bool { return strings.Contains(n, "answered since no time that is known") }) {
+	if err != nil || r.Tag() != "boot-v3" || !slices.ContainsFunc(r.Notes(), func(n string) bool { return strings.Contains(n, "answered since an unknown time") }) {
 		t.Fatalf("latest: %v, %v", r, err)
 	}
 	if r, err := f.Find(t.Context(), "boot-v3"); err != nil || len(r.Notes()) > 0 {
@@ -534,7 +534,7 @@ func TestOfflineLatest(t *testing.T) {
 		{name: "they are asked"},
 		{name: "a moment ago", offline: true},
 		{"a week ago", true, time.Now().AddDate(0, 0, -7), "no source on a network has answered since " + time.Now().AddDate(0, 0, -7).UTC().Format("2006-01-02T")},
-		{"in times to come", true, time.Now().Add(time.Hour), "no source on a network has answered since no time that is known"},
+		{"in times to come", true, time.Now().Add(time.Hour), "no source on a network has answered since an unknown time"},
 		{name: "they are asked again"},
 		{name: "a moment ago again", offline: true},
 	} {

@@ -227,7 +227,7 @@ func (f *Finder) staleness(newest Tag) string {
 	if !f.Offline || len(f.sources()) == len(f.Sources) {
 		return ""
 	}
-	since := "no time that is known"
+	since := "an unknown time"
 	if f.Cache != nil {
 		if at := f.Cache.Listed(); !at.IsZero() {
 			if time.Since(at) < listedFor {

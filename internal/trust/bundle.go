@@ -35,7 +35,7 @@ func splitBundles(data []byte) ([]jsontext.Value, error) {
 			break
 		}
 		if err != nil {
-			return nil, malformed("it is no JSON, or cut short")
+			return nil, malformed("it is not JSON, or truncated")
 		}
 		if part.Kind() != '{' {
 			return nil, malformed("it is no JSON object")
@@ -117,7 +117,7 @@ func (b *parsedBundle) checkParts() error {
 	for _, raw := range b.chain() {
 		c, err := x509.ParseCertificate(raw.GetRawBytes())
 		if err != nil {
-			return malformed("a certificate of its chain does not parse")
+			return malformed("a certificate of its chain is malformed")
 		}
 		if bytes.Equal(c.RawIssuer, c.RawSubject) {
 			return malformed("its certificate chain holds a root certificate; roots are taken from the policy alone")

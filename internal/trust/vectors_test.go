@@ -29,7 +29,7 @@ var refusals = map[string]struct {
 	"bundle-empty-certificate-chain_fail":                       {release.ReasonMalformedBundle, "its certificate chain is empty"},
 	"bundle-from-wrong-instance_fail":                           {release.ReasonBadCertificate, "not enough verified log entries from transparency log: 0 < 1"},
 	"bundle-invalid-base64-signature_fail":                      {release.ReasonMalformedBundle, "invalid value for bytes field signature"},
-	"bundle-malformed-json_fail":                                {release.ReasonMalformedBundle, "it is no JSON, or cut short"},
+	"bundle-malformed-json_fail":                                {release.ReasonMalformedBundle, "it is not JSON, or truncated"},
 	"bundle-negative-log-index_fail":                            {release.ReasonMalformedBundle, "a log entry has the index -1"},
 	"bundle-unknown-version_fail":                               {release.ReasonUnsupportedBundle, "version=99.9"},
 	"bundle-with-root-cert_fail":                                {release.ReasonMalformedBundle, "its certificate chain holds a root certificate"},

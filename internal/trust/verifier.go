@@ -125,7 +125,7 @@ func (v *verifier) Verify(ctx context.Context, sums, bundle []byte) (release.Sig
 	case len(signers) == 0:
 		return release.Signer{}, refused
 	}
-	detail := fmt.Sprintf("signed by %d of the %d signers that the policy asks for: %s", len(signers), v.threshold, joined(signers))
+	detail := fmt.Sprintf("signed by %d of the %d signers that the policy requires: %s", len(signers), v.threshold, joined(signers))
 	if refused != nil {
 		detail += "; another signature does not count: " + refused.Error()
 	}

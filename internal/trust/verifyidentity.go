@@ -73,7 +73,7 @@ func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
 	case len(trusted.TimestampingAuthorities()) > 0:
 		opts = append(opts, verify.WithSignedTimestamps(1))
 	default:
-		return nil, errors.New("it names neither a transparency log nor a time stamp authority, so no time of signing could be believed")
+		return nil, errors.New("it names neither a transparency log nor a time stamp authority, so no signing time could be trusted")
 	}
 	if len(trusted.CTLogs()) > 0 {
 		opts = append(opts, verify.WithSignedCertificateTimestamps(1))
@@ -85,7 +85,7 @@ func demands(trusted *root.TrustedRoot) ([]verify.VerifierOption, error) {
 func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer, error) {
 	leaf, err := x509.ParseCertificate(b.certificate())
 	if err != nil {
-		return release.Signer{}, malformed("its certificate does not parse")
+		return release.Signer{}, malformed("its certificate is malformed")
 	}
 	summary, err := certificate.SummarizeCertificate(leaf)
 	if err != nil {
@@ -113,7 +113,7 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 		case isReason(refused, release.ReasonWrongIdentity):
 			// The certificate may be valid under another root; report that.
 		default:
-			refused = release.Untrusted(release.ReasonBadCertificate, "the certificate of %q does not hold under the trusted root of identity %q: %q", identity, id.Name, clip(err.Error()))
+			refused = release.Untrusted(release.ReasonBadCertificate, "the certificate of %q is not valid under the trusted root of identity %q: %q", identity, id.Name, clip(err.Error()))
 		}
 	}
 	return release.Signer{}, refused

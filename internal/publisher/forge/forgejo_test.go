@@ -137,7 +137,7 @@ func TestLimits(t *testing.T) {
 	}{
 		{"a rate limit", "4102444800", "run this again after 2100-01-01T00:00:00Z", 1},
 		{"a rate limit without a time", "", "run this again later", 1},
-		{"a rate limit that has passed", "1", "it is asked", 4},
+		{"a rate limit that has passed", "1", "run this again later", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			asked := 0
