@@ -125,6 +125,10 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		return err
 	}
 	overdue := r.answerFor(selected, observed)
+	if t.Checked == 0 {
+		// A candidate of which every path was hashed by earlier runs.
+		t.Checked = r.report.Coverage.Remembered
+	}
 	t.Why = r.coverageWhy()
 	if len(overdue) > 0 {
 		return r.overdueFailure(overdue)

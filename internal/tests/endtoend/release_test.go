@@ -246,6 +246,12 @@ func TestRollout(t *testing.T) {
 		run().expect(t, "verified", 0) // which nothing of that concerns
 		m.FlipByte(own+"/bin/program-04", 3)
 		judge().expect(t, "verified", 0)
+		// Nothing is left to hash of the system that runs.
+		a = m.report(program, "candidate", "/run/current-system", "--config", "/root/config.json", "--output", "json")
+		a.expect(t, "verified", 0)
+		if c := a.Coverage; c.Hashed != 0 || c.Remembered != c.Paths {
+			t.Errorf("what earlier runs have hashed is not hashed again: %+v", c)
+		}
 	})
 	t.Run("reboot pending", func(t *testing.T) {
 		m.Activate(current, older)
