@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,7 @@ func diedBefore(lock *runlock.Lock) string {
 func newAfterRunCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:    "after-run",
-		Short:  "report a run that died to the metrics and the journal",
+		Short:  "report a run that died to the metrics and the journal, and keep the report as a page",
 		Hidden: true,
 		Args:   noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,16 +32,14 @@ func newAfterRunCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h, died := runlock.Died(c.StateDir)
-			if !died || h.Look {
-				return nil
+			if h, died := runlock.Died(c.StateDir); died && !h.Look {
+				err := fmt.Errorf("a run died: %s ended without a verdict", h)
+				_ = a.newEvents(c, c, "").fail(cmd.Context(), err, false)
+				if !a.complainInJournal(err) {
+					fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+				}
 			}
-			err = fmt.Errorf("a run died: %s ended without a verdict", h)
-			_ = a.newEvents(c, c, "").fail(cmd.Context(), err, false)
-			if !a.complainInJournal(err) {
-				fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
-			}
-			return nil
+			return a.keepPage(cmd.Context(), c, currentUnit(), endingOf(os.Getenv))
 		},
 	}
 }

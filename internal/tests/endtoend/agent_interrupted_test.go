@@ -58,7 +58,15 @@ func TestAgentInterrupted(t *testing.T) {
 		}
 		a.until("nix is gone", "! pgrep -x nix-instantiate")
 		goOn()
+		// What the run before it found is not shown for it.
+		page := a.Run("cat", stateDir+"/report.html")
+		if !strings.Contains(page, "ended with signal (killed KILL) and left no report") || !strings.Contains(page, "ec-verify: inconclusive") || !strings.Contains(page, "verified, of the run that ended on ") {
+			t.Errorf("the journal says\n%s\nthe page says\n%s", a.Run("journalctl", "-u", "ec-verify", "-n", "20", "-o", "short-precise"), page)
+		}
 		next(t)
+		if page := a.Run("cat", stateDir+"/report.html"); !strings.Contains(page, "ec-verify: verified") {
+			t.Errorf("the page says\n%s", page)
+		}
 	})
 	t.Run("it is stopped", func(t *testing.T) {
 		// As when the machine shuts down.

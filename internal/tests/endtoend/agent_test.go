@@ -151,11 +151,11 @@ func (a agent) begin() (goOn func()) {
 	}
 }
 
-// ended waits until no run of the unit is under way, and returns how the last
-// one ended: "success 0", "exit-code 4".
+// ended waits until no run of the unit is under way, nor what follows it, and returns
+// how the last one ended: "success 0", "exit-code 4".
 func (a agent) ended() string {
 	a.t.Helper()
-	a.until("the run has ended", `[ "$(systemctl show -P ActiveState ec-verify)" != activating ] && [ -z "$(systemctl list-jobs --no-legend ec-verify.service)" ]`)
+	a.until("the run has ended", `case $(systemctl show -P ActiveState ec-verify) in activating|deactivating) false ;; esac && [ -z "$(systemctl list-jobs --no-legend ec-verify.service)" ]`)
 	return a.show("ec-verify", "Result") + " " + a.show("ec-verify", "ExecMainStatus")
 }
 
@@ -172,7 +172,7 @@ func (a agent) run() string {
 // no file that was under way, and a ledger that is whole.
 func (a agent) tidy(t *testing.T) {
 	t.Helper()
-	const known = `^(accepted\.json|revoked\.json|\.accepted\.json\.lock|ledger(/ledger\.db|/ledger\.copy\.db|/last-report\.json|/standing\.json|/\.ledger\.lock)?|\.run\.lock|rebuild|reports|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*|/\.ec-verify-kept)?)$`
+	const known = `^(accepted\.json|revoked\.json|\.accepted\.json\.lock|ledger(/ledger\.db|/ledger\.copy\.db|/last-report\.json|/standing\.json|/\.ledger\.lock)?|\.run\.lock|rebuild|report\.html|reports|releases|releases/\.lock|releases/` + tag + `(/[A-Za-z0-9][^/]*|/\.ec-verify-kept)?)$`
 	pattern := regexp.MustCompile(known)
 	for name := range strings.Lines(a.Run("sh", "-c", "cd "+stateDir+" && find . -mindepth 1 -printf '%P\\n'")) {
 		if !pattern.MatchString(strings.TrimSpace(name)) {
@@ -461,6 +461,19 @@ func TestAgentTimer(t *testing.T) {
 		a.until("the alarm was raised", "test -s /root/alarm")
 		if got := a.Run("cat", "/root/alarm"); got != "ec-verify.service exit-code 1" {
 			t.Errorf("the alarm was told %q", got)
+		}
+		// What it can attach, and the journal says where it is.
+		page := a.Run("cat", stateDir+"/report.html")
+		for _, want := range []string{"<!doctype html>", "ec-verify: drifted", altered, "disk-altered"} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the page does not say %q", want)
+			}
+		}
+		if got := a.Run("stat", "-c", "%a %U", stateDir+"/report.html"); got != "644 root" {
+			t.Errorf("the page is %s", got)
+		}
+		if said := a.Run("journalctl", "-u", "ec-verify", "-n", "20", "-o", "cat"); !strings.Contains(said, "ended with exit-code 1; its report as a page: "+stateDir+"/report.html") {
+			t.Errorf("the journal says\n%s", said)
 		}
 	})
 	t.Run("missed", func(t *testing.T) {
