@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -22,9 +26,9 @@ func newHashCommand(a *app) *cobra.Command {
 		Short: "print the NAR hash of file trees",
 		Long: `Print the NAR hash and NAR size of each PATH, as nix path-info --json has them.
 
-A PATH that is a symbolic link is hashed as a link; nothing is followed. With
---output json each line is one object; a path that is no valid UTF-8 is given
-as pathBase64.`,
+A PATH that is a symbolic link is hashed as a link; with a slash at its end, the
+directory that it leads to is hashed. No other link is followed. With --output json
+each line is one object; a path that is no valid UTF-8 is given as pathBase64.`,
 		Example: `  ec-verify hash /etc/every-channel/flake/
   ec-verify hash --read disk --output json /nix/store/*-linux-*`,
 		Args: argCount(1, 1<<20, "one path or more"),
@@ -48,7 +52,11 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 	failed := 0
 	for i, path := range paths {
 		at.Store(int64(i))
-		sum, err := nar.HashPath(ctx, path, opts)
+		tree, err := treeOf(path)
+		var sum nar.Sum
+		if err == nil {
+			sum, err = nar.HashPath(ctx, tree, opts)
+		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 			if ctx.Err() != nil || len(paths) == 1 {
@@ -67,6 +75,22 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 		return fmt.Errorf("%d of %d paths could not be hashed", failed, len(paths))
 	}
 	return nil
+}
+
+// treeOf returns the directory that a path with a slash at its end means, whose links are
+// followed as everywhere; any other path is itself.
+func treeOf(path string) (string, error) {
+	if !strings.HasSuffix(path, "/") {
+		return path, nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // hashed words one look at the hashing of paths, of which number at is under way.
