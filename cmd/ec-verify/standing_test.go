@@ -1,13 +1,21 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/report"
 )
 
 // TestAskedBy: which command lines are the policy's, with what a flag makes of the
@@ -76,4 +84,36 @@ func TestAskedBy(t *testing.T) {
 			t.Errorf("--%s: nobody says whether it makes a run a look", f.Name)
 		}
 	})
+}
+
+// TestCheckWithoutLedger: what differed when the ledger could still be read differs
+// nevertheless, and what was verified is not.
+func TestCheckWithoutLedger(t *testing.T) {
+	for verdict, want := range map[report.Verdict]report.Verdict{
+		report.Verified: report.Unsettled, report.Drifted: report.Drifted, report.Refused: report.Refused, report.Unsettled: report.Unsettled,
+	} {
+		dir := t.TempDir()
+		if err := os.Mkdir(ledgerDir(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		told, err := standing.Standing{Verdict: verdict, Since: time.Now(), Run: &standing.Run{Verdict: verdict, Finished: time.Now()}}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ledger.KeepStanding(ledgerDir(dir), told); err != nil {
+			t.Fatal(err)
+		}
+		var stdout bytes.Buffer
+		var got verdictError
+		if err := newApp(&stdout, nil).checkWithout(t.Context(), dir, errors.New("ledger is damaged")); !errors.As(err, &got) || got.verdict != want {
+			t.Errorf("%s: %v, %s", verdict, err, stdout.String())
+		}
+		if line := stdout.String(); !strings.HasPrefix(line, want.String()+": ledger is damaged (") || strings.Count(line, "\n") != 1 {
+			t.Errorf("%s: %q", verdict, line)
+		}
+	}
+	unread := errors.New("ledger is damaged")
+	if err := newApp(nil, nil).checkWithout(t.Context(), t.TempDir(), unread); !errors.Is(err, unread) {
+		t.Errorf("where nothing is kept: %v", err)
+	}
 }

@@ -72,6 +72,9 @@ which a run died.`,
 				return err
 			}
 			s, err := readStatus(cmd.Context(), c.StateDir, wants{policy, c.Read, owedBy(c)}, time.Now())
+			if err != nil && check {
+				return a.checkWithout(cmd.Context(), c.StateDir, err)
+			}
 			if err != nil {
 				return err
 			}

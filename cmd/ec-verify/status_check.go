@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -50,4 +51,19 @@ func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
 		line = fmt.Sprintf("%s: %s (%s)", verdict, report.Escape(strings.Join(but, "; ")), line)
 	}
 	return verdict, line
+}
+
+// checkWithout is status --check where the ledger can't be read, for the reason unread:
+// what is kept beside it is no better for that, and what differed then still does.
+func (a *app) checkWithout(ctx context.Context, stateDir string, unread error) error {
+	st, _ := recall(ctx, ledgerDir(stateDir), nil, unread)
+	if st.Run == nil {
+		return unread
+	}
+	s := &status{Now: time.Now(), LastRun: st.Run, Standing: &statusStanding{Verdict: st.Verdict, Since: st.Since}}
+	verdict := standing.Worse(st.Verdict, report.Unsettled)
+	if _, err := fmt.Fprintf(a.stdout, "%s: %s (%s)\n", verdict, report.Escape(unread.Error()), s.headline()); err != nil {
+		return err
+	}
+	return verdictError{verdict}
 }

@@ -147,8 +147,11 @@ func TestStandingOutlivesLedger(t *testing.T) {
 		}
 		expectVerdict(t, m.metrics(), verdict)
 	}
-	// A look is the first to see the damage, and the unit does not come to the tier.
+	// Before anybody has set it aside, and then a look is the first to see the damage.
 	damage()
+	if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 1 || !strings.HasPrefix(out, "drifted: ") || !strings.Contains(out, "damaged") {
+		t.Errorf("status --check: exit %d: %s", code, out)
+	}
 	if a := m.report(program, "--output", "json", "--unsafe-skip", "live"); !a.has("ledger-damaged") || a.Standing.Verdict != "drifted" {
 		t.Errorf("%+v, %+v", a.Standing, a.Findings)
 	}
