@@ -156,7 +156,7 @@ in
       description = ''
         A file on the machine with the key that reports are signed with, as
         `systemd-creds encrypt --name=ec-verify-report-key` writes it:
-        `docs/evidence.md`. It lies where it persists, which `/etc` does not.
+        `docs/monitoring.md`. It lies where it persists, which `/etc` does not.
       '';
     };
     metricsDirectory = mkOption {

@@ -21,7 +21,7 @@ const (
 	// StatementType is the type of every statement; see
 	// https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md.
 	StatementType = "https://in-toto.io/Statement/v1"
-	// PredicateType says what stands in the predicate; docs/evidence.md.
+	// PredicateType says what stands in the predicate; docs/monitoring.md.
 	PredicateType = "https://every.channel/ec-verify/report/v1"
 
 	// MaxReport bounds the report in a statement, in bytes. Of a larger one the

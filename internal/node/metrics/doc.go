@@ -7,6 +7,6 @@
 //
 // A metric that has no value is left out rather than written as 0: a time that
 // never was, a release that was not trusted. Names and units follow
-// https://prometheus.io/docs/practices/naming/; docs/metrics.md lists them, and
+// https://prometheus.io/docs/practices/naming/; docs/monitoring.md lists them, and
 // docs/alerts.yml and docs/dashboard.json use them.
 package metrics

@@ -259,9 +259,9 @@ func names(text string) []string {
 	return out
 }
 
-// TestDocumented: docs/metrics.md has every metric, and no other.
+// TestDocumented: docs/monitoring.md has every metric, and no other.
 func TestDocumented(t *testing.T) {
-	data, err := os.ReadFile("../../../docs/metrics.md")
+	data, err := os.ReadFile("../../../docs/monitoring.md")
 	if err != nil {
 		t.Fatal(err)
 	}

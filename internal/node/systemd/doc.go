@@ -9,5 +9,5 @@
 // journal*.go tell the journal: journal_event.go has the events and the names of
 // their fields, journal_report.go makes entries of a report, and journal.go sends
 // them, where the journal does not hang. What entries mean to their reader stands
-// in systemd/ec-verify.catalog and docs/journal.md.
+// in systemd/ec-verify.catalog and docs/monitoring.md.
 package systemd

@@ -39,7 +39,7 @@ func Events() []Event {
 // looks at none of that: so they are constants.
 type Field string
 
-// The fields; docs/journal.md says what each holds.
+// The fields; docs/monitoring.md says what each holds.
 const (
 	FieldRun           Field = "EC_VERIFY_RUN"
 	FieldTool          Field = "EC_VERIFY_TOOL"

@@ -85,13 +85,13 @@ func TestSignedReports(t *testing.T) {
 	m.Run("systemd-creds", "encrypt", "--with-key=host", "--name=ec-verify-report-key", nodeKey, encrypted)
 	run("in the encrypted store", "success 0", true)
 	// By hand, with a nonce, as the documentation has it.
-	document, err := os.ReadFile("../../../docs/evidence.md")
+	document, err := os.ReadFile("../../../docs/monitoring.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	recipe := regexp.MustCompile(`(?m)^systemd-run .* --nonce (\S+)$`).FindStringSubmatch(string(document))
 	if recipe == nil {
-		t.Fatal("docs/evidence.md has no recipe for a nonce")
+		t.Fatal("docs/monitoring.md has no recipe for a nonce")
 	}
 	m.Run("sh", "-euc", recipe[0])
 	signed++

@@ -20,23 +20,32 @@ import (
 // in its first line.
 type block struct{ language, file, text string }
 
-// blocks returns the blocks of the section of docs/fleet.md with this heading,
-// but for what is there to be read only.
-func blocks(t *testing.T, heading string) []block {
+// section returns the part of a page of docs that is below this heading, with the
+// sections below it.
+func section(t *testing.T, page, heading string) string {
 	t.Helper()
-	data, err := os.ReadFile("../../../docs/fleet.md")
+	data, err := os.ReadFile("../../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, ok := strings.Cut(string(data), "\n"+heading+"\n")
+	_, part, ok := strings.Cut(string(data), "\n"+heading+"\n")
 	if !ok {
-		t.Fatalf("docs/fleet.md has no %q", heading)
+		t.Fatalf("docs/%s has no %q", page, heading)
 	}
-	if end := regexp.MustCompile(`(?m)^#{2,3} `).FindStringIndex(section); end != nil {
-		section = section[:end[0]]
+	// A file in a block of code may begin with one "#".
+	level := strings.Index(heading, " ")
+	if end := regexp.MustCompile(fmt.Sprintf(`(?m)^#{2,%d} `, level)).FindStringIndex(part); end != nil {
+		part = part[:end[0]]
 	}
+	return part
+}
+
+// blocks returns the blocks of the section of docs/monitoring.md with this heading,
+// but for what is there to be read only.
+func blocks(t *testing.T, heading string) []block {
+	t.Helper()
 	var out []block
-	for _, m := range regexp.MustCompile("(?ms)^```(sh|ini|yaml)\n(?:# (/\\S+|\\S+\\.yml)\n)?(.*?)^```").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```(sh|ini|yaml)\n(?:# (/\\S+|\\S+\\.yml)\n)?(.*?)^```").FindAllStringSubmatch(section(t, "monitoring.md", heading), -1) {
 		out = append(out, block{m[1], m[2], m[3]})
 	}
 	if len(out) == 0 {
@@ -82,7 +91,7 @@ func join(t *testing.T, collector, machine *testhost.Host, n int) {
 	machine.Run("sh", "-euc", fmt.Sprintf(`echo "10.77.%d.1 collector.example.org" >>/etc/hosts`, n))
 }
 
-// TestFleet follows docs/fleet.md: two machines send their journals to a third,
+// TestFleet follows docs/monitoring.md: two machines send their journals to a third,
 // and there is asked which of them drifted.
 func TestFleet(t *testing.T) {
 	t.Parallel()
@@ -174,7 +183,7 @@ func TestFleet(t *testing.T) {
 	}
 
 	t.Run("who is asked for a certificate", func(t *testing.T) {
-		// What docs/fleet.md says of Debian 13.
+		// What docs/monitoring.md says of Debian 13.
 		if v := collector.Run("systemctl", "--version"); !strings.Contains(v, "-GNUTLS") {
 			t.Errorf("this systemd has GnuTLS: %s", v)
 		}
@@ -203,7 +212,7 @@ func TestFleet(t *testing.T) {
 			collector.Run("mkdir", "-p", "/root/reports")
 			collector.Push(reports, fmt.Sprintf("/root/reports/runner-%d", i+1))
 		}
-		for _, b := range blocks(t, "## Signed reports") {
+		for _, b := range blocks(t, "### Signed reports of a fleet") {
 			out, stderr, code := collector.Exec(context.Background(), "sh", "-euc", "cd /root; "+b.text)
 			if code != 0 || !strings.Contains(out, ": drifted, ") || !strings.Contains(out, ": verified, ") {
 				t.Errorf("exit %d: %s%s", code, out, stderr)
@@ -212,7 +221,7 @@ func TestFleet(t *testing.T) {
 	})
 }
 
-// TestFleetPrometheus: the configuration that docs/fleet.md gives is one.
+// TestFleetPrometheus: the configuration that docs/monitoring.md gives is one.
 func TestFleetPrometheus(t *testing.T) {
 	t.Parallel()
 	tool, err := exec.LookPath("promtool")
@@ -227,7 +236,7 @@ func TestFleetPrometheus(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "alerts.yml"), rules, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range blocks(t, "## Metrics") {
+	for _, b := range blocks(t, "### Metrics of a fleet") {
 		file := filepath.Join(dir, b.file)
 		if err := os.WriteFile(file, []byte(b.text), 0o644); err != nil {
 			t.Fatal(err)

@@ -272,7 +272,7 @@ func TestJournal(t *testing.T) {
 			t.Errorf("it stands there other than once:\n%s", log)
 		}
 	})
-	t.Run("what the documentation asks", func(t *testing.T) { m.documented(t, "journal.md") })
+	t.Run("what the documentation asks", func(t *testing.T) { m.documented(t, section(t, "monitoring.md", "## Events in the journal")) })
 	t.Run("by hand", func(t *testing.T) {
 		run := func(args ...string) []journalEntry {
 			since := m.now()
@@ -341,15 +341,11 @@ func (m *machine) interfere(script string) {
 	m.until("the run has ended", `[ "$(systemctl show -P ActiveState ec-verify)" != activating ]`)
 }
 
-// documented runs the commands of a document, each of which must succeed and
-// have something to say.
-func (m *machine) documented(t *testing.T, name string) {
+// documented runs the commands of a part of a document, each of which must succeed
+// and print something.
+func (m *machine) documented(t *testing.T, part string) {
 	t.Helper()
-	data, err := os.ReadFile("../../../docs/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(data), -1)
+	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(part, -1)
 	if len(blocks) == 0 {
 		t.Fatal("no commands")
 	}

@@ -65,13 +65,10 @@ func expectVerdict(t *testing.T, series map[string]string, verdict string) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}`)
-	document, err := os.ReadFile("../../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	drop := regexp.MustCompile("(?ms)^```ini\n# (\\S+)\n(.*?)^```").FindStringSubmatch(string(document))
-	if drop == nil || !strings.Contains(string(document), metricsFile) {
-		t.Fatal("docs/metrics.md does not say how the unit may write the file")
+	document := section(t, "monitoring.md", "## Metrics")
+	drop := regexp.MustCompile("(?ms)^```ini\n# (\\S+)\n(.*?)^```").FindStringSubmatch(document)
+	if drop == nil || !strings.Contains(document, metricsFile) {
+		t.Fatal("docs/monitoring.md does not say how the unit may write the file")
 	}
 	t.Run("before the unit may write it", func(t *testing.T) {
 		result, entries := m.runUnit()
@@ -83,9 +80,9 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 	m.write(drop[1], drop[2])
-	commands := regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(document), -1)
+	commands := regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(document, -1)
 	if len(commands) != 1 {
-		t.Fatal("docs/metrics.md has no commands, or more than were looked for")
+		t.Fatal("docs/monitoring.md has no commands, or more than were looked for")
 	}
 	m.Run("sh", "-euc", commands[0][1])
 	altered := m.path("program-01-1.1")
