@@ -222,11 +222,12 @@ func statusOf(ctx context.Context, l *ledger.Ledger, w wants, now time.Time) (*s
 	if err := s.readRuns(ctx, l); err != nil {
 		return nil, err
 	}
+	states, err := l.States(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, tier := range ledger.Tiers() {
-		state, err := l.State(ctx, tier)
-		if err != nil {
-			return nil, err
-		}
+		state := states[tier]
 		if tier == ledger.Contents && w.read == nar.ReadDisk {
 			state.Records = state.Records.FromDisk()
 		}

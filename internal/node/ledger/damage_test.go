@@ -24,16 +24,11 @@ type content struct {
 }
 
 func contentOf(ctx context.Context, l *Ledger) (c content, err error) {
-	c.States = make(map[Tier]State)
 	if c.Runs, err = l.Runs(ctx, 2*KeptRuns); err != nil {
 		return c, err
 	}
-	for _, tier := range Tiers() {
-		if c.States[tier], err = l.State(ctx, tier); err != nil {
-			return c, err
-		}
-	}
-	return c, nil
+	c.States, err = l.States(ctx)
+	return c, err
 }
 
 // fillAll makes a ledger with something in every table and column.

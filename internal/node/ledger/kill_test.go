@@ -188,7 +188,8 @@ func checkKilled(t *testing.T, dir string, heard said) {
 			t.Errorf("the end of run %d is forgotten", run.ID)
 		}
 	}
-	state, err := l.State(t.Context(), Contents)
+	states, err := l.States(t.Context())
+	state := states[Contents]
 	if err != nil {
 		t.Error(err)
 		return

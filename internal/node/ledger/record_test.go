@@ -99,7 +99,8 @@ func TestTiers(t *testing.T) {
 	if got := records(t, l); len(got) != 0 {
 		t.Errorf("contents: %v", got)
 	}
-	state, err := l.State(t.Context(), Rebuild)
+	states, err := l.States(t.Context())
+	state := states[Rebuild]
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +347,8 @@ func TestExpectChanges(t *testing.T) {
 	dearer := slices.Clone(items[:2])
 	dearer[0].Cost = 77
 	expectItems(t, r, dearer)
-	state, err := l.State(t.Context(), Contents)
+	states, err := l.States(t.Context())
+	state := states[Contents]
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +372,8 @@ func TestStateIsOfLastUsed(t *testing.T) {
 		r := begin(t, l)
 		expectOf(t, r, use.manifest, use.items)
 		end(t, r)
-		state, err := l.State(t.Context(), Contents)
+		states, err := l.States(t.Context())
+		state := states[Contents]
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +402,8 @@ func TestExpectKnown(t *testing.T) {
 				end(t, r)
 			}
 			used := func() Manifest {
-				s, err := l.State(t.Context(), Contents)
+				states, err := l.States(t.Context())
+				s := states[Contents]
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -423,7 +427,8 @@ func TestExpectKnown(t *testing.T) {
 }
 
 func TestStateOfNothing(t *testing.T) {
-	state, err := open(t, t.TempDir()).State(t.Context(), Rebuild)
+	states, err := open(t, t.TempDir()).States(t.Context())
+	state := states[Rebuild]
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -409,18 +408,14 @@ type State struct {
 	Records   Records
 }
 
-// State returns the state of a tier at one moment.
-func (l *Ledger) State(ctx context.Context, tier Tier) (s State, err error) {
-	if state, ok := l.found[tier]; ok {
-		return state, nil
+// States returns the state of each tier at one moment.
+func (l *Ledger) States(ctx context.Context) (states map[Tier]State, err error) {
+	if l.found != nil {
+		return l.found, nil
 	}
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		states, err := queryAll(ctx, tx)
-		s = states[tier]
+		states, err = queryAll(ctx, tx)
 		return err
 	})
-	if err != nil {
-		return State{}, fmt.Errorf("%s: %w", tier, err)
-	}
-	return s, nil
+	return states, err
 }

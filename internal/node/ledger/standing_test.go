@@ -67,7 +67,7 @@ func TestLookIsOwedNothing(t *testing.T) {
 		}
 	}
 	look(release1, items)
-	if s, err := l.State(t.Context(), Rebuild); err != nil || len(s.Inventory.Items) != 0 {
+	if s, err := l.States(t.Context()); err != nil || len(s[Rebuild].Inventory.Items) != 0 {
 		t.Errorf("after a look alone: %+v, %v", s, err)
 	}
 	if records, err := l.Records(t.Context(), Rebuild); err != nil || !records[items[0].Key()].Last.Done() {
@@ -84,7 +84,8 @@ func TestLookIsOwedNothing(t *testing.T) {
 	for n := range 2 * keptInventories {
 		look(Manifest{Tag: fmt.Sprint("other-", n), SHA256: release2.SHA256}, items[1:])
 	}
-	s, err := l.State(t.Context(), Rebuild)
+	states, err := l.States(t.Context())
+	s := states[Rebuild]
 	if err != nil || s.Inventory.Manifest != release1 || len(s.Inventory.Items) != 2 {
 		t.Errorf("after looks: %+v, %v", s.Inventory, err)
 	}
@@ -114,7 +115,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	again := open(t, dir)
 	defer again.Close()
-	if s, err := again.State(t.Context(), Contents); err != nil || len(s.Records) != 3 || again.SetAside() != "" {
+	if s, err := again.States(t.Context()); err != nil || len(s[Contents].Records) != 3 || again.SetAside() != "" {
 		t.Errorf("%+v, %v, set aside as %q", s, err, again.SetAside())
 	}
 	if kept, err := os.ReadDir(dir); err != nil || len(kept) > 3 {

@@ -63,7 +63,8 @@ func (m *machine) remembering(dir string) (*Verifier, *testLedger) {
 // of the last check.
 func remembered(t *testing.T, l *testLedger) map[string]string {
 	t.Helper()
-	state, err := l.State(t.Context(), ledger.Contents)
+	states, err := l.States(t.Context())
+	state := states[ledger.Contents]
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +250,8 @@ func TestKilledRemembers(t *testing.T) {
 		t.Error("the run has an end")
 	}
 	var paths []closure.StorePath
-	state, err := l.State(t.Context(), ledger.Contents)
+	states, err := l.States(t.Context())
+	state := states[ledger.Contents]
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,8 @@ func (b *budgeted) pass() {
 // lastHashed returns the name of the path that the last run looked at.
 func (b *budgeted) lastHashed() string {
 	b.t.Helper()
-	state, err := b.l.State(b.t.Context(), ledger.Contents)
+	states, err := b.l.States(b.t.Context())
+	state := states[ledger.Contents]
 	b.must(err)
 	last, name := int64(0), ""
 	for _, item := range state.Inventory.Items {

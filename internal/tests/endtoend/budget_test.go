@@ -38,7 +38,7 @@ func (m *machine) remembered(dir string, tier ledger.Tier) (ledger.State, []ledg
 		m.t.Fatal(err)
 	}
 	defer l.Close()
-	state, err := l.State(context.Background(), tier)
+	states, err := l.States(context.Background())
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (m *machine) remembered(dir string, tier ledger.Tier) (ledger.State, []ledg
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return state, runs
+	return states[tier], runs
 }
 
 // lookedAt returns, in the order of turns before the run, what it looked at.
