@@ -25,20 +25,20 @@ func newCandidateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "candidate TOPLEVEL|TAG",
 		Short: "judge a system before it runs",
-		Long: `Judge a system that lies in the store and does not run. TOPLEVEL is the store
-path of its toplevel, or a link that leads there, with a slash in its name. TAG
-names the release whose toplevel is judged. In either case the release has to be
-one that the configuration accepts, where that lists any.
+		Long: `Judge a system in the store that is not running. TOPLEVEL is the store path of its
+toplevel, or a link to it, written with a slash. TAG names a release whose toplevel
+is judged. Where the configuration lists accepted releases, the system's release
+must be one of them.
 
-The release, the flake that the system carries, what it evaluates to, and each
-path of the closure are compared as in a run without a command. What earlier runs
-have verified within ledger.contentsEvery is not hashed again, and the report
-counts it. The running machine and the boot loader's files are not looked at;
-nor does anything that the configuration leaves out (unsafeSkip) apply here.
+The release, the system's flake, the evaluation of the flake, and each path of the
+closure are compared as in a run without a command. Paths that earlier runs verified
+within ledger.contentsEvery are not hashed again; the report counts them. The
+running machine and the boot loader's files are not examined. The configuration's
+unsafeSkip has no effect here.
 
-Nothing is remembered, and the machine's standing stays as it is. No root is made
-that keeps the garbage collector away, and what is judged is not held still: it
-can be removed, or be altered by root, before it is activated.
+Nothing is recorded, and the machine's standing does not change. No GC root is
+created, and nothing locks the system: before it is activated, the garbage collector
+can remove it and root can change it.
 
 Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 		Example: `  # May this machine switch to what was just copied to it?

@@ -29,9 +29,9 @@ func newConfigShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show",
 		Short: "print the configuration in force, defaults included",
-		Long: `Print every key with the value in force, and the place that it comes from: the
-configuration file, a drop-in, or the default. With --output json the
-configuration in force is printed in the form of a configuration file.`,
+		Long: `Print every key with its value in force and the origin of the value: the
+configuration file, a drop-in, or the default. With --output json, print the
+configuration in force in the form of a configuration file.`,
 		Example: `  ec-verify config show
   ec-verify config show --config ./config.json --output json`,
 		Args: noArgs,
@@ -73,16 +73,15 @@ func newConfigCheckCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "check a configuration file",
-		Long: `Check whether the systemd units can verify this machine by FILE (default: the
-file of --config, or /etc/ec-verify/config.json) and its drop-ins. All mistakes
-are listed, each with its file, line and column, and what to do: keys that do not
-exist, values that make no sense, a policy that names no release, no source or no
-key, and what the configuration names and a unit can't use: files that are not
-there, that the unit's sandbox hides, that others than root can change, and
-secrets that others can read.
+		Long: `Check whether the systemd units can verify this machine with FILE (default: the file
+of --config, or /etc/ec-verify/config.json) and its drop-ins. All mistakes are
+listed, each with its file, line, column and remedy: unknown keys; invalid values; a
+policy without a release, a source or a key; and files that a unit can't use,
+because they are missing, hidden by the unit's sandbox, writable by users other than
+root, or secrets readable by other users.
 
---file-only checks the files by themselves, for another machine: what they name may
-be missing here, but a key that is there must be one.
+--file-only checks only the files themselves, for use on another machine. The files
+that they name may be missing here, but a key that exists must be valid.
 
 Exit codes:
   0    the configuration is valid

@@ -28,14 +28,14 @@ func newDoctorCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "report what keeps this machine from being verified, with remedies",
-		Long: `Examine everything that a run by the systemd units needs: the configuration as
-the units' sandboxes see it, the keys and their windows, the sources, the last
+		Long: `Examine everything that the systemd units need for a run: the configuration as the
+units' sandboxes see it, the keys and their validity periods, the sources, the last
 fetch, the accepted releases, the flake, the state and metrics directories, the Nix
-database, nix, the clock, the units with their drop-ins, and the timer. What is
-wrong is printed with its remedy. It reads only; run it as root.
+database, nix, the clock, the units with their drop-ins, and the timer. Each problem
+is printed with its remedy. The command only reads. Run it as root.
 
 Exit codes:
-  0    nothing keeps a run from a good verdict
+  0    nothing prevents a good verdict
   4    something does`,
 		Example: `  ec-verify doctor
   ec-verify doctor --offline --output json`,

@@ -24,7 +24,7 @@ func newHashCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hash PATH...",
 		Short: "print the NAR hash of file trees",
-		Long: `Print the NAR hash and NAR size of each PATH, as nix path-info --json has them.
+		Long: `Print the NAR hash and NAR size of each PATH, in the format of nix path-info --json.
 
 A PATH that is a symbolic link is hashed as a link; with a slash at its end, the
 directory that it leads to is hashed. No other link is followed. With --output json

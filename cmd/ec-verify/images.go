@@ -26,24 +26,24 @@ func newImagesCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images PATH...",
 		Short: "check images and USB sticks against a release",
-		Long: `Check image files against the release TAG before they are used. Each PATH is a
-file, a directory of them, or a block device that an image was written to.
+		Long: `Check image files against the release TAG before they are used. Each PATH is a file,
+a directory of files, or a block device that an image was written to.
 
 Every file is compared with SHA256SUMS.txt of the release, whose signature is
-checked first. A file under another name is found by its bytes. Of a device, the
-image is looked for at its beginning; what lies behind it is not looked at.
+checked first. A renamed file is recognized by its bytes. On a device, the image
+must start at the first byte; whatever follows the image is not examined.
 
-Any user can do this: nothing is kept, and no right to write is needed. Where
-nothing is configured, --release says where the release is and --key whom to
-believe.
+Any user can run this: nothing is stored, and no write permission is needed. Without
+a configuration, --release names the source of the release and --key the trusted
+key.
 
-With --inside the images are gone into as well (tar, ISO, squashfs, initrd):
-every store path in them is hashed and compared with the closure manifest, and
-the kernel, the initrd and the system that is started must be the manifest's.
-That shows that the published image is made of what the release says.
+With --inside, the contents of the images are checked too (tar, ISO, squashfs,
+initrd): every store path in them is hashed and compared with the closure manifest,
+and the kernel, the initrd and the started system must be the manifest's. That shows
+that the published image was made from the release's system.
 
-Exit codes: 0 where all that was named is the release's, 1 where something is
-not, 3 where the release is not trusted, 4 where something could not be checked.`,
+Exit codes: 0 everything is the release's; 1 something is not; 3 the release is not
+trusted; 4 something could not be checked.`,
 		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28 \
     --release https://forge.example.org/owner/repo/releases/download --key release.pub
   ec-verify images /dev/sdb --against boot-v2026.02.28 --inside

@@ -33,23 +33,23 @@ func newManifestCreateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create FLAKE#CONFIGURATION",
 		Short: "build a system and write its closure manifest",
-		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its
-closure from disk, and write into the output directory: the closure manifest,
-the file listing, release.json and SHA256SUMS.txt.
+		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its closure
+from disk, and write to the output directory: the closure manifest, the file
+listing, release.json and SHA256SUMS.txt.
 
-The manifest depends on the source alone: every builder of it writes the same
-bytes. Run once for each configuration with the same --out for a release of
-several. Times come from SOURCE_DATE_EPOCH where that is set.
+The manifest depends on the source alone: every builder writes the same bytes. For a
+release of several configurations, run the command once for each with the same
+--out. Times are taken from SOURCE_DATE_EPOCH if it is set.
 
-With --rebuild, derivations are built a second time, in a scratch store in the
-state directory, and those that come out otherwise are listed in the manifest:
-a machine that rebuilds them raises no alarm. It takes root.
+With --rebuild, derivations are built a second time, in a scratch store in the state
+directory. The manifest lists those with a different result, so that a machine that
+rebuilds them raises no alarm. This requires root.
 
 Exit codes:
   0    the files are written
   4    they are not: the build, the evaluation or the writing failed
-  64   the command line makes no sense
-  78   the configuration makes no sense`,
+  64   the command line is not valid
+  78   the configuration is not valid`,
 		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
   ec-verify manifest create .#ec-runner-x86_64 --out dist/ --rebuild config --previous last/closure-ec-runner-x86_64.json
   ec-verify manifest create /nix/store/…-source#ec-runner-aarch64 --out dist/`,
@@ -218,8 +218,8 @@ func newManifestCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
 		Short: "check that a file is a well-formed manifest",
-		Long: `Hold FILE to every rule on manifests. Its signature is not looked at: ec-verify
-release verify does that.`,
+		Long: `Check FILE against every rule for manifests. The signature is not checked; use
+ec-verify release verify for that.`,
 		Example: "  ec-verify manifest check dist/closure-ec-runner-x86_64.json",
 		Args:    argCount(1, 1, "one file"),
 		RunE: func(_ *cobra.Command, args []string) error {

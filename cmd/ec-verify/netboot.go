@@ -138,12 +138,12 @@ func newNetbootRenderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "write the configuration of the boot host's servers",
-		Long: `Write into the directory OUT, which must exist: tftp/, with the script that
-leads machines to what is staged and the files that firmware asks for; and
-token.map, which nginx includes. They hold the chain token and are for this user
-and its group only.
+		Long: `Write to the directory OUT, which must exist: tftp/, with the script that sends
+machines to the staged release and the files that firmware requests; and token.map,
+which nginx includes. These files contain the chain token; only this user and its
+group can read them.
 
-The unit every-channel-netboot does this each time it starts.`,
+The unit every-channel-netboot runs this command each time it starts.`,
 		Example: `  ec-verify netboot render --out /run/every-channel-netboot --url http://10.0.0.2 \
     --chain-token-file /etc/ec-verify/chain-token --tftp ec-ipxe.efi=/srv/ipxe/ipxe.efi`,
 		Args: noArgs,

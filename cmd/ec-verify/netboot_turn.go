@@ -15,11 +15,11 @@ func newNetbootRollbackCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "serve the previous release again",
-		Long: `Serve what DIR/previous leads to, in one step, after it was checked as by
-ec-verify netboot check; what was served until now is then the one before.
+		Long: `Check the release of DIR/previous as ec-verify netboot check does, then serve it, in
+one step. The release served until now becomes the previous one.
 
-It does not last where something stages by a timer: that serves the newer one
-again at its next run. Stop the timer first, or name the older tag there.`,
+If a timer stages releases, its next run serves the newer one again. Stop the timer
+first, or name the older tag there.`,
 		Example: "  ec-verify netboot rollback --dir /srv/netboot --key release.pub",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,11 +51,11 @@ func newNetbootClearCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clear",
 		Short: "stop serving any release",
-		Long: `Have DIR serve nothing, in one step, and remove every stage in it. Machines that
-boot are told 404 then, and go on to their next boot device.
+		Long: `Stop serving from DIR, in one step, and remove every stage in it. Machines that boot
+then get status 404 and go on to their next boot device.
 
-A release that is still believed is served again by the next ec-verify netboot
-stage; one whose key was revoked is not.`,
+The next ec-verify netboot stage serves a release again if it is still trusted, but
+not if its key was revoked.`,
 		Example: "  ec-verify netboot clear --dir /srv/netboot",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -36,26 +36,26 @@ func newReleasePublishCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish DIR",
 		Short: "put a signed release on a forge",
-		Long: `Put the release in DIR on a forge that is a Forgejo or Gitea, as the release of
-its tag, which is made if need be.
+		Long: `Publish the release in DIR on a Forgejo or Gitea forge, as the release of its tag. A
+missing tag is created.
 
-The release is checked first as release verify does it; what does not hold is
-not published. Then the forge is asked what speaks against it: an archived
-repository, a commit that it lacks, a tag that stands elsewhere.
+The release is first checked as by release verify; an invalid one is not published.
+Then the forge is asked for obstacles: an archived repository, a missing commit, a
+tag on another commit.
 
-While its assets are uploaded a new release is a draft. What replaces an asset is
-uploaded beside it. SHA256SUMS.txt comes last, and the former one goes before
-anything else does: machines see the release as it was, then none, then as it is
-now.
+A new release is a draft while its assets are uploaded. A replacement for an asset
+is uploaded beside the old one. SHA256SUMS.txt is uploaded last, and an old one is
+deleted before anything else: machines see the old release, then none, then the new
+one.
 
-What is published already with the same SHA256SUMS.txt stays as it is: only what it
-lacks is added, and another signature replaced. With another SHA256SUMS.txt it is
-another release, which machines that have accepted the former refuse: nothing is
-changed without --replace. Assets of other names are left and told of, or with
---prune deleted.
+A published release with the same SHA256SUMS.txt is kept: missing assets are added,
+and a different signature is replaced. A release with another SHA256SUMS.txt is a
+different one, which machines refuse if they have accepted the old one: it is
+replaced only with --replace. Assets with other names are listed and kept, or
+deleted with --prune.
 
-What fails leaves a draft, or a release as it was or without SHA256SUMS.txt, and the
-same command again completes it.`,
+A failure leaves a draft, or the release unchanged or without SHA256SUMS.txt;
+running the same command again completes it.`,
 		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
   ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
 		Args: argCount(1, 1, "one directory"),

@@ -32,9 +32,9 @@ func newReleaseRefreshCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "refresh",
 		Short: "fetch the releases that this machine may run into the cache",
-		Long: `Bring every release that the configuration accepts (release.accept) into the
-cache in the state directory, each checked as for a verification. What is there
-already is not fetched again. Afterwards ec-verify --offline needs no network.
+		Long: `Fetch every release that the configuration accepts (release.accept) into the cache
+in the state directory, each checked as for a verification. Cached releases are not
+fetched again. Afterwards ec-verify --offline needs no network.
 
 The list of revoked releases is fetched as well, and the releases on it are refused
 from then on. All releases are tried. The exit code is the worst result: 3 if a

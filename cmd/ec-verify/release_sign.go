@@ -32,22 +32,21 @@ func newReleaseSignCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "sign a release",
-		Long: `Check the release in DIR in whole, and write the signature of its
-SHA256SUMS.txt to DIR/SHA256SUMS.txt.sigstore.json: a sigstore bundle, as cosign
-verify-blob takes it.
+		Long: `Check the whole release in DIR, and write the signature of its SHA256SUMS.txt to
+DIR/SHA256SUMS.txt.sigstore.json, as a sigstore bundle for cosign verify-blob.
 
-SHA256SUMS.txt is what the builder of the release wrote. Where it and the files
-contradict each other, because one was cut short, changed, lost or added, nothing
-is signed, and each of them is named. With --write-sums it is written anew over
-every other file in DIR, whatever they are.
+SHA256SUMS.txt was written by the builder of the release. If a file was truncated,
+changed, lost or added since, nothing is signed, and each such file is named. With
+--write-sums, SHA256SUMS.txt is first rewritten from all other files in DIR, without
+a check of them.
 
-The key is ECDSA P-256 or Ed25519, in PEM: one that cosign generate-key-pair
-made, or PKCS #8. The password of an encrypted key is taken from the variable
+The key is ECDSA P-256 or Ed25519, in PEM: either from cosign generate-key-pair or
+PKCS #8. The password of an encrypted key is taken from the variable
 ` + passwordVar + `, or from the file that --password-file names.
 
-With --add the signature is put beside those that are there, for a policy that
-asks for several signers. --replace puts it in their place; without either, a
-release that another key has signed stays as it is.`,
+--add adds the signature to existing ones, for a policy that requires several
+signers. --replace replaces them. Without either, a release signed by another key
+is left unchanged.`,
 		Example: `  ec-verify release sign dist/ --key cosign.key
   ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
 		Args: argCount(1, 1, "one directory"),

@@ -29,18 +29,19 @@ func newReportVerifyCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE...",
 		Short: "check signed reports of machines",
-		Long: `Check that each FILE is a report that one of the keys signed, that its verdict
-is the one that its own findings give, and, of several reports of a machine, that
-none is missing between them and that each names the one before it.
+		Long: `Check that each FILE is a report signed by one of the keys, and that its verdict
+follows from its findings. Of several reports of one machine, check that none is
+missing between them and that each names the one before it.
 
-What machines found is shown and decides nothing: a signed report of drift is a
-good report. With --require-verified it is not enough (exit code 1), and neither is
-one of a run that an option weakened, or about a disk of --store-root.
+The findings are shown but do not affect the result: a validly signed report of
+drift passes. With --require-verified it does not (exit code 1), and neither does
+the report of a run that was weakened by an option or that examined a disk of
+--store-root.
 
 Exit codes:
-  0   every signature holds, and the reports of each machine follow each other
-  1   with --require-verified: they do, but not every machine is verified
-  3   a signature does not hold, a report is malformed, or one is missing
+  0   every signature is valid, and each machine's reports follow each other
+  1   with --require-verified: the same, but a machine is not verified
+  3   a signature is not valid, a report is malformed, or one is missing
   4   a file could not be read`,
 		Example: `  ec-verify report verify report-0000000012.sigstore.json --key runner-1.pub
   ec-verify report verify collected/*/*.sigstore.json --key runner-1.pub --key runner-2.pub --require-verified`,

@@ -10,20 +10,20 @@ import (
 
 const rootLong = `ec-verify proves what this machine runs.
 
-It recomputes the closure of the system from the disk and from the flake that
-the system carries, compares both with a signed release, and reports every
-difference with its cause. It changes nothing, but for ec-verify switch.
+It recomputes the closure of the system from the disk and from the flake in the
+system, compares both with a signed release, and reports every difference with its
+cause. It changes nothing; only ec-verify switch does.
 
-The signal SIGUSR1 has it say on stderr how far it is; NO_COLOR in the
-environment turns colours off.
+On SIGUSR1 it prints its progress to stderr. Set NO_COLOR in the environment to turn
+colours off.
 
 Exit codes:
-  0    verified: everything that was asked for was checked and agrees
+  0    verified: everything that was requested was checked and agrees
   1    drifted: the machine differs from the release
-  3    untrusted: the release does not hold; nothing of it was used
-  4    inconclusive: something that was asked for could not be checked
-  64   the command line makes no sense
-  78   the configuration makes no sense
+  3    untrusted: the release is not valid; nothing of it was used
+  4    inconclusive: something that was requested could not be checked
+  64   the command line is not valid
+  78   the configuration is not valid
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)`
 
