@@ -10,7 +10,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// The exit codes; ec-verify(1) and docs/report.md say the same. 2 is left to
+// The exit codes; ec-verify(1) and docs/operating.md say the same. 2 is left to
 // the Go runtime, which crashes with it, and unknown codes are failures.
 const (
 	exitVerified     = 0

@@ -13,7 +13,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// TestExitCode is the table of docs/report.md.
+// TestExitCode is the table of docs/operating.md.
 func TestExitCode(t *testing.T) {
 	interrupted, cancel := context.WithCancelCause(t.Context())
 	cancel(interruption{syscall.SIGINT})

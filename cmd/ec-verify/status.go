@@ -120,7 +120,7 @@ const (
 	statusListed = 10
 )
 
-// status is what the ledger says at one moment; docs/status.md says what each
+// status is what the ledger says at one moment; docs/operating.md says what each
 // member of its JSON form means.
 type status struct {
 	SchemaVersion int       `json:"schemaVersion"`

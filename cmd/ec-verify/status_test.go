@@ -150,7 +150,7 @@ func (run recorded) report(items []ledger.Item) *report.Report {
 // defaultWants is what the tests ask for where they don't care.
 var defaultWants = wants{ledger.DefaultPolicy(), nar.ReadCached, func(report.TierName) bool { return true }}
 
-// TestStatusJSON holds the JSON form to the one that docs/status.md describes.
+// TestStatusJSON holds the JSON form to the one that docs/operating.md describes.
 func TestStatusJSON(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -189,13 +189,13 @@ func TestStatusJSON(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	// Every member is documented.
-	page, err := os.ReadFile("../../docs/status.md")
+	page, err := os.ReadFile("../../docs/operating.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(got)) {
 		if name, _, ok := strings.Cut(strings.TrimSpace(line), `":`); ok && !bytes.Contains(page, []byte("`"+name[1:]+"`")) {
-			t.Errorf("docs/status.md has nothing about %s", name[1:])
+			t.Errorf("docs/operating.md has nothing about %s", name[1:])
 		}
 	}
 }

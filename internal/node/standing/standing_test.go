@@ -113,7 +113,7 @@ func TestVerified(t *testing.T) {
 	}
 }
 
-// TestMilliseconds: times are those that docs/status.md promises.
+// TestMilliseconds: times are those that docs/operating.md promises.
 func TestMilliseconds(t *testing.T) {
 	r := ran(1, "contents+", altered)
 	r.Finished = r.Finished.Add(1234567 * time.Nanosecond)

@@ -211,14 +211,14 @@ func TestAgentUnits(t *testing.T) {
 		}
 	})
 	t.Run("exit codes", func(t *testing.T) {
-		// What systemd calls them is in docs/agent.md.
-		document, err := os.ReadFile("../../../docs/agent.md")
+		// What systemd calls them is in docs/operating.md.
+		document, err := os.ReadFile("../../../docs/operating.md")
 		if err != nil {
 			t.Fatal(err)
 		}
 		rows := regexp.MustCompile("(?m)^\\| ([0-9]+) \\| `status=([0-9]+)/([A-Z]+|n/a)` \\|").FindAllStringSubmatch(string(document), -1)
-		if len(rows) != 9 {
-			t.Fatalf("docs/agent.md has %d exit codes", len(rows))
+		if len(rows) != 10 {
+			t.Fatalf("docs/operating.md has %d exit codes", len(rows))
 		}
 		for _, row := range rows {
 			name := strings.Fields(a.Run("sh", "-c", "systemd-analyze exit-status "+row[1]+" | tail -n 1"))[0]
@@ -226,7 +226,7 @@ func TestAgentUnits(t *testing.T) {
 				name = "n/a"
 			}
 			if row[1] != row[2] || row[3] != name {
-				t.Errorf("docs/agent.md has %q, systemd calls it %q", row[0], name)
+				t.Errorf("docs/operating.md has %q, systemd calls it %q", row[0], name)
 			}
 		}
 	})
@@ -451,7 +451,7 @@ func TestAgentTimer(t *testing.T) {
 		}
 	})
 	t.Run("OnFailure", func(t *testing.T) {
-		// As docs/agent.md has it.
+		// As docs/operating.md has it.
 		a.write("/etc/systemd/system/ec-verify-alarm@.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo \"$MONITOR_UNIT $MONITOR_SERVICE_RESULT $MONITOR_EXIT_STATUS\" >/root/alarm'\n")
 		a.dropIn("ec-verify.service", "alarm", "[Unit]\nOnFailure=ec-verify-alarm@%n.service")
 		defer a.removeDropIn("ec-verify.service", "alarm")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// told is what ec-verify status says, as docs/status.md has it.
+// told is what ec-verify status says, as docs/operating.md has it.
 type told struct {
 	Standing *struct {
 		Verdict  string
