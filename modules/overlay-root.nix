@@ -1,7 +1,7 @@
 # services.every-channel.overlay-root: a root that is read-only, with a tmpfs
 # over it. What is written to it is gone after a reboot; /boot, /nix and /var
 # persist on partitions of their own.
-# docs/overlay-root.md has the whole; overlay-root/layout.nix the mounts.
+# docs/install.md has the whole; overlay-root/layout.nix the mounts.
 {
   config,
   lib,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -130,20 +131,20 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// documented returns the shell commands in a section of a document, or in all of
-// it.
-func documented(t *testing.T, document, section string) (commands []string) {
+// documented returns the shell commands in sections of a document, by heading, without
+// those of the sections below them.
+func documented(t *testing.T, document string, sections ...string) (commands []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../../docs", document))
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, code := section == "", false
+	here, code := false, false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
 		switch {
-		case !code && strings.HasPrefix(line, "## "):
-			here = section == "" || line == "## "+section
+		case !code && strings.HasPrefix(line, "#"):
+			here = slices.Contains(sections, line)
 		case strings.HasPrefix(line, "```"):
 			code = line == "```sh"
 		case here && code:
@@ -151,7 +152,7 @@ func documented(t *testing.T, document, section string) (commands []string) {
 		}
 	}
 	if len(commands) == 0 {
-		t.Fatalf("docs/%s has no commands in %q", document, section)
+		t.Fatalf("docs/%s has no commands in %q", document, sections)
 	}
 	return commands
 }

@@ -77,7 +77,7 @@ func TestOverlayRoot(t *testing.T) {
 		t.Errorf("the machine's id, its keys and one journal: got %q", first)
 	}
 	m.run("m=first; " + mark)
-	for _, command := range documented(t, "overlay-root.md", "Looking at it") {
+	for _, command := range documented(t, "install.md", "### Looking at it") {
 		m.run(command)
 	}
 	m.expect(`cat /run/overlay-root/upper/etc/first; ls /run/overlay-root/lower/etc/first`,
