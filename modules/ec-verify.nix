@@ -87,7 +87,7 @@ in
               "units"
               "code"
             ];
-            description = "Parts of the running machine that are checked beside its store: `docs/coverage.md`. They give the verifying units the capabilities to look at other processes. Try them on one machine first, and allow in `machine.allow` what it has by decision.";
+            description = "Parts of the running machine that are checked beside its store: `docs/threat-model.md`. They give the verifying units the capabilities to look at other processes. Try them on one machine first, and allow in `machine.allow` what it has by decision.";
           };
           machine.allow = mkOption {
             default = [ ];
