@@ -8,7 +8,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// The object that explain --output json prints; docs/explain.md describes it.
+// The object that explain --output json prints; docs/report.md describes it.
 type (
 	explanationJSON struct {
 		SchemaVersion int                 `json:"schemaVersion"`

@@ -193,6 +193,10 @@ func TestStatusJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, page, ok := bytes.Cut(page, []byte("\n## Status as JSON\n"))
+	if !ok {
+		t.Fatal("docs/operating.md has no section on the JSON")
+	}
 	for line := range strings.Lines(string(got)) {
 		if name, _, ok := strings.Cut(strings.TrimSpace(line), `":`); ok && !bytes.Contains(page, []byte("`"+name[1:]+"`")) {
 			t.Errorf("docs/operating.md has nothing about %s", name[1:])
