@@ -53,8 +53,9 @@ func (tt *terminal) tmux(args ...string) string {
 // the terminal broke one of them.
 func (tt *terminal) show(command string) (lines []string, broken bool) {
 	tt.t.Helper()
-	tt.tmux("respawn-pane", "-k", fmt.Sprintf("%s; tmux -S %s wait-for -S done; exec cat", command, tt.socket))
+	// The history first: what is on the screen goes when the pane starts anew.
 	tt.tmux("clear-history")
+	tt.tmux("respawn-pane", "-k", fmt.Sprintf("%s; tmux -S %s wait-for -S done; exec cat", command, tt.socket))
 	tt.tmux("wait-for", "done")
 	screen := tt.tmux("capture-pane", "-p", "-S", "-")
 	joined := tt.tmux("capture-pane", "-p", "-J", "-S", "-")
