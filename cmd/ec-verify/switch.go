@@ -362,7 +362,7 @@ func (g *gate) words() string {
 // switchKind is the kind of the JSON that a switch prints.
 const switchKind = "ec-verify-switch"
 
-// switchResult is what --output json prints; docs/gate.md says what each member means.
+// switchResult is what --output json prints; docs/operating.md says what each member means.
 type switchResult struct {
 	SchemaVersion int                      `json:"schemaVersion"`
 	Kind          string                   `json:"kind"`
