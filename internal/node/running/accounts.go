@@ -16,19 +16,17 @@ import (
 // checkAccounts looks into the files that say who may log in, and as whom. Where the
 // accepted system says nothing of users, want is nil.
 func (m *Machine) checkAccounts(l *look, want *expected.Users) {
-	groups := map[string][]string{} // names, by number
-	for _, fields := range l.records("/etc/group", 4) {
-		name, number := fields[0], strings.TrimSpace(fields[2])
-		groups[number] = append(groups[number], name)
-		if f := judgeGroup(want, name, number, fields[3]); f.Cause != "" {
-			l.find(f)
-		}
+	lines := l.records("/etc/group", 4)
+	groups := namesOf(lines)
+	for _, fields := range lines {
+		l.judged(judgeGroup(want, groups, fields))
+	}
+	for _, fields := range l.records("/etc/gshadow", 4) {
+		l.judged(judgeHiddenGroup(want, fields))
 	}
 	homes := []string{"/root"}
 	for _, fields := range l.records("/etc/passwd", 7) {
-		if f := judgeUser(want, groups, fields); f.Cause != "" {
-			l.find(f)
-		}
+		l.judged(judgeUser(want, groups, fields))
 		if home := fields[5]; strings.HasPrefix(home, "/") && !slices.Contains(homes, home) {
 			homes = append(homes, home)
 		}
@@ -41,9 +39,41 @@ func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 			})
 		}
 	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		for _, fields := range l.records(file, 3) {
+			l.judged(judgeRange(file, fields))
+		}
+	}
 	for _, home := range homes {
 		l.checkKeys(home)
 	}
+}
+
+// judged finds f, unless it has no cause.
+func (l *look) judged(f report.Finding) {
+	if f.Cause != "" {
+		l.find(f)
+	}
+}
+
+// idOf reads the number of a user or group, which may begin with zeros.
+func idOf(text string) (uint64, error) { return strconv.ParseUint(strings.TrimSpace(text), 10, 32) }
+
+// namesOf returns the names of groups by their number. One number may have several.
+func namesOf(groups [][]string) map[uint64][]string {
+	out := map[uint64][]string{}
+	for _, fields := range groups {
+		if number, err := idOf(fields[2]); err == nil {
+			out[number] = append(out[number], fields[0])
+		}
+	}
+	return out
+}
+
+// isLock reports whether the field of a password has none: those are elsewhere ("x"),
+// or nothing that is typed is right.
+func isLock(field string) bool {
+	return field == "x" || strings.HasPrefix(field, "!") || strings.HasPrefix(field, "*")
 }
 
 func passwordless(want *expected.Users, name string) bool {
@@ -52,28 +82,33 @@ func passwordless(want *expected.Users, name string) bool {
 }
 
 // judgeUser compares a line of /etc/passwd; a finding without a cause is none.
-func judgeUser(want *expected.Users, groups map[string][]string, fields []string) report.Finding {
-	name, uid, gid, home, shell := fields[0], strings.TrimSpace(fields[2]), strings.TrimSpace(fields[3]), fields[5], strings.TrimSpace(fields[6])
+func judgeUser(want *expected.Users, groups map[uint64][]string, fields []string) report.Finding {
+	name, home, shell := fields[0], fields[5], strings.TrimSpace(fields[6])
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/passwd", Field: name}
-	number, err := strconv.ParseUint(uid, 10, 32)
+	number, err := idOf(fields[2])
+	gid, gidErr := idOf(fields[3])
 	user := want.User(name)
 	switch {
 	case err != nil:
-		f.Want, f.Got = "a number as the user's", fmt.Sprintf("%q", uid)
+		f.Want, f.Got = "a number as the user's", fmt.Sprintf("%q", fields[2])
+	case gidErr != nil:
+		f.Want, f.Got = "a number as the group's", fmt.Sprintf("%q", fields[3])
 	case number == 0 && name != "root":
 		f.Want, f.Got = "no user with the rights of root but root", "user "+name+" has the number 0"
 	case number != 0 && name == "root":
-		f.Want, f.Got = "number 0", uid
+		f.Want, f.Got = "number 0", fields[2]
 	case fields[1] == "" && !passwordless(want, name):
 		f.Want, f.Got = "a password, or none that lets in", "an empty password"
+	case fields[1] != "" && !isLock(fields[1]):
+		f.Want, f.Got = "no password in this file", "one"
 	case want != nil && !want.Mutable && user == nil:
 		f.Want, f.Got = "the users of the configuration", "user "+name
 	case user == nil:
 		return report.Finding{}
 	case user.Number != nil && uint64(*user.Number) != number:
-		f.Want, f.Got = fmt.Sprintf("number %d", *user.Number), uid
-	case user.Group != "" && len(groups[gid]) > 0 && !slices.Contains(groups[gid], user.Group):
-		f.Want, f.Got = "group "+user.Group, "group "+groups[gid][0]
+		f.Want, f.Got = fmt.Sprintf("number %d", *user.Number), fields[2]
+	case !inGroup(want, groups, user.Group, gid):
+		f.Want, f.Got = "group "+user.Group, fmt.Sprintf("group %d %s", gid, strings.Join(groups[gid], ", "))
 	case user.Home != "" && user.Home != home:
 		f.Want, f.Got = "home "+user.Home, "home "+home
 	case user.Shell != "" && user.Shell != shell:
@@ -84,24 +119,88 @@ func judgeUser(want *expected.Users, groups map[string][]string, fields []string
 	return f
 }
 
-// judgeGroup compares a line of /etc/group; a finding without a cause is none.
-func judgeGroup(want *expected.Users, name, number, members string) report.Finding {
-	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/group", Field: name}
-	if number == "0" && name != "root" {
-		f.Want, f.Got = "no group with the number 0 but root", "group "+name
-		return f
+// inGroup reports whether gid may be that of the group name.
+func inGroup(want *expected.Users, groups map[uint64][]string, name string, gid uint64) bool {
+	if name == "" || slices.Contains(groups[gid], name) {
+		return true
 	}
+	if group := want.Group(name); group != nil && group.Number != nil {
+		return uint64(*group.Number) == gid
+	}
+	// Without the file nobody knows which number the machine gave to it.
+	return len(groups) == 0
+}
+
+// judgeGroup compares a line of /etc/group; a finding without a cause is none.
+func judgeGroup(want *expected.Users, groups map[uint64][]string, fields []string) report.Finding {
+	name := fields[0]
+	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/group", Field: name}
+	number, err := idOf(fields[2])
 	group := want.Group(name)
+	switch {
+	case err != nil:
+		f.Want, f.Got = "a number as the group's", fmt.Sprintf("%q", fields[2])
+	case number == 0 && name != "root":
+		f.Want, f.Got = "no group with the number 0 but root", "group "+name
+	case fields[1] != "" && !isLock(fields[1]):
+		f.Want, f.Got = "no password, with which anybody gets into the group", "one"
+	case want != nil && !want.Mutable && group == nil:
+		f.Want, f.Got = "the groups of the configuration", "group "+name
+	case group == nil:
+		if i := slices.IndexFunc(groups[number], func(other string) bool { return want.Group(other) != nil }); i >= 0 {
+			f.Want, f.Got = "a number of its own", fmt.Sprintf("%d, as group %s", number, groups[number][i])
+			return f
+		}
+		return report.Finding{}
+	case group.Number != nil && uint64(*group.Number) != number:
+		f.Want, f.Got = fmt.Sprintf("number %d", *group.Number), fields[2]
+	default:
+		return judgeMembers(want, group, f, fields[3])
+	}
+	return f
+}
+
+// judgeMembers compares the names in lists of members with those of the configuration.
+func judgeMembers(want *expected.Users, group *expected.Group, f report.Finding, lists ...string) report.Finding {
 	if group == nil || want.Mutable {
 		return report.Finding{}
 	}
-	for _, member := range strings.Split(strings.TrimSpace(members), ",") {
-		if member != "" && !slices.Contains(group.Members, member) {
+	for _, member := range strings.Split(strings.Join(lists, ","), ",") {
+		if member = strings.TrimSpace(member); member != "" && !slices.Contains(group.Members, member) {
 			f.Want, f.Got = "members "+strings.Join(group.Members, ","), "member "+member
 			return f
 		}
 	}
 	return report.Finding{}
+}
+
+// judgeHiddenGroup compares a line of /etc/gshadow, which newgrp(1) goes by: a
+// password, administrators and members. A finding without a cause is none.
+func judgeHiddenGroup(want *expected.Users, fields []string) report.Finding {
+	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/gshadow", Field: fields[0]}
+	if fields[1] != "" && !isLock(fields[1]) {
+		f.Want, f.Got = "no password, with which anybody gets into the group", "one"
+		return f
+	}
+	return judgeMembers(want, want.Group(fields[0]), f, fields[2], fields[3])
+}
+
+// judgeRange looks at a line of /etc/subuid or /etc/subgid: newuidmap(1) lets a user
+// take each number of the range in a namespace, and with it what is that number's
+// outside. A finding without a cause is none.
+func judgeRange(file string, fields []string) report.Finding {
+	f := report.Finding{Cause: report.AccountAltered, Path: file, Field: fields[0]}
+	first, err := idOf(fields[1])
+	_, countErr := idOf(fields[2])
+	switch owner := fields[0]; {
+	case err != nil || countErr != nil:
+		f.Want, f.Got = "two numbers", fmt.Sprintf("%q and %q", fields[1], fields[2])
+	case first == 0 && owner != "root" && owner != "0":
+		f.Want, f.Got = "a range without the number 0, which is root's", "user "+owner+" may take the number 0"
+	default:
+		return report.Finding{}
+	}
+	return f
 }
 
 // records returns the lines of a file with accounts that have at least n fields,
@@ -116,9 +215,10 @@ func (l *look) records(name string, n int) [][]string {
 		return nil
 	}
 	l.checked++
-	if st.Uid != 0 || st.Mode&0o022 != 0 || name == "/etc/shadow" && st.Mode&0o007 != 0 {
+	secret := name == "/etc/shadow" || name == "/etc/gshadow"
+	if st.Uid != 0 || st.Mode&0o022 != 0 || secret && st.Mode&0o007 != 0 {
 		l.find(report.Finding{
-			Cause: report.AccountAltered, Path: name, Want: "owner 0, writable by nobody else; of shadow, readable by nobody else",
+			Cause: report.AccountAltered, Path: name, Want: "owner 0, writable by nobody else; of passwords, readable by nobody else",
 			Got: fmt.Sprintf("owner %d, mode %04o", st.Uid, st.Mode&0o7777),
 		})
 	}

@@ -47,7 +47,7 @@ func newHost(t *testing.T) *host {
 			{"name": "root", "uid": 0, "group": "root", "home": "/root", "shell": "/bin/sh", "hashedPassword": null},
 			{"name": "guest", "uid": 1000, "group": "users", "home": "/home/guest", "shell": "/bin/sh", "initialHashedPassword": ""}
 		],
-		"groups": [{"name": "root", "gid": 0, "members": []}, {"name": "wheel", "gid": 1, "members": ["root"]}]
+		"groups": [{"name": "root", "gid": 0, "members": []}, {"name": "users", "gid": 100, "members": []}, {"name": "wheel", "gid": 1, "members": ["root"]}]
 	}`, 0o444)
 	h.link(tree+"os-release", string(shell)+"/bin/sh")
 	h.link(tree+"systemd/system", string(shell))
@@ -178,7 +178,38 @@ func TestEtc(t *testing.T) {
 		{"another group of a user", func(h *host) {
 			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1000:0:x:/home/guest:/bin/sh\n", 0o644)
 		}, []string{"account-altered /etc/passwd:guest"}},
-		{"a member more", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:root\nwheel:x:1:guest,root\n", 0o644) }, []string{"account-altered /etc/group:wheel"}},
+		{"a member more", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:\nwheel:x:1:guest,root\n", 0o644) }, []string{"account-altered /etc/group:wheel"}},
+		{"a group of a user with zeros before its number", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1000:00:x:/home/guest:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"a group of a user without a line", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0:x:/root:/bin/sh\nguest:x:1000:1:x:/home/guest:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:guest"}},
+		{"a password in passwd", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nroot:$6$salt$hash:0:0::/root:/bin/sh\n", 0o644)
+		}, []string{"account-altered /etc/passwd:root"}},
+		{"no password possible", func(h *host) {
+			h.write("/etc/passwd", "root:*:0:0::/root:/bin/sh\nguest:!:1000:100::/home/guest:/bin/sh\n", 0o644)
+		}, nil},
+		{"a second group root", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:\nevil:x:00:guest\n", 0o644) }, []string{"account-altered /etc/group:evil"}},
+		{"a group more", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:\nevil:x:1:guest\n", 0o644) }, []string{"account-altered /etc/group:evil"}},
+		{"another number of a group", func(h *host) { h.write("/etc/group", "root:x:0:\nwheel:x:100:\nusers:x:100:\n", 0o644) }, []string{"account-altered /etc/group:wheel"}},
+		{"a group without a number", func(h *host) { h.write("/etc/group", "root:x:0:\nusers:x:100:\nwheel:x:-:\n", 0o644) }, []string{"account-altered /etc/group:wheel"}},
+		{"a password of a group", func(h *host) {
+			h.write("/etc/group", "root:x:0:\nusers:x:100:\nwheel:$6$salt$hash:1:\n", 0o644)
+		}, []string{"account-altered /etc/group:wheel"}},
+		{"no password of a group", func(h *host) {
+			h.write("/etc/group", "root::0:\nusers:!:100:\nwheel:*:1:\n", 0o644)
+			h.write("/etc/gshadow", "root:::\nusers:!*::\nwheel:*::root\n", 0o640)
+		}, nil},
+		{"a hidden password of a group", func(h *host) { h.write("/etc/gshadow", "wheel:$6$salt$hash::\n", 0o640) }, []string{"account-altered /etc/gshadow:wheel"}},
+		{"a hidden member of a group", func(h *host) { h.write("/etc/gshadow", "wheel:!::root,guest\n", 0o640) }, []string{"account-altered /etc/gshadow:wheel"}},
+		{"a hidden administrator of a group", func(h *host) { h.write("/etc/gshadow", "wheel:!:guest:\n", 0o640) }, []string{"account-altered /etc/gshadow:wheel"}},
+		{"passwords of groups for all to read", func(h *host) { h.write("/etc/gshadow", "wheel:!::\n", 0o644) }, []string{"account-altered /etc/gshadow"}},
+		{"root's number for a user's namespaces", func(h *host) {
+			h.write("/etc/subuid", "root:0:1\nguest:00:65536\n1000:100000:65536\n", 0o644)
+			h.write("/etc/subgid", "guest:-1:2\n", 0o644)
+		}, []string{"account-altered /etc/subgid:guest", "account-altered /etc/subuid:guest"}},
 		{"not a number", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x::0::/:/\n", 0o644) }, []string{"account-altered /etc/passwd:guest"}},
 		{"not a line", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n+\n", 0o644) }, []string{"account-altered /etc/passwd:+"}},
 		{"no password", func(h *host) { h.write("/etc/shadow", "root::1::::::\n", 0o640) }, []string{"account-altered /etc/shadow:root"}},

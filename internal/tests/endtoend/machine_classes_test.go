@@ -44,6 +44,7 @@ var changeClasses = []changeClass{
 	line("a user without a number", "/etc/passwd", "v@:x:none:100::/none:/bin/sh", "v@"),
 	line("a line of no form", "/etc/passwd", "+@", "+@"),
 	line("an empty password", "/etc/shadow", "w@::20000::::::", "w@"),
+	line("a password of a group", "/etc/gshadow", "h@:hash::", "h@"),
 	line("a group like root's", "/etc/group", "g@:x:0:visitor", "g@"),
 	{"passwords for all to read", "chmod 644 /etc/shadow", "chmod 640 /etc/shadow", []string{"account-altered /etc/shadow"}, ""},
 	{"users for all to write", "chmod 666 /etc/passwd", "chmod 644 /etc/passwd", []string{"account-altered /etc/passwd"}, "passwd"},
