@@ -35,7 +35,10 @@ func (s *Switch) ready(ctx context.Context, p closure.StorePath) error {
 	if err != nil {
 		return fmt.Errorf("%s can't be switched to: %w", p, err)
 	}
-	return s.machine.idle(ctx)
+	if err := s.machine.idle(ctx); err != nil {
+		return err
+	}
+	return s.machine.Script.Prepare()
 }
 
 // Activate makes p, which was judged and is held, what the machine runs, boots, or

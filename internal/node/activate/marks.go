@@ -53,7 +53,22 @@ func Take(ctx context.Context, store *nixstore.Store, paths []closure.PathInfo) 
 	for _, info := range paths {
 		m.marks[info.Path] = m.of(ctx, info.Path)
 	}
+	m.settled(ctx, m.marks)
 	return m
+}
+
+// settled brings to the disk what was written, and drops the marks that are others
+// after it. A program that has a file in its memory writes to a page of it without a
+// change of its times, once it has written to that page, until the kernel has brought
+// that to the disk: a mark that is the same before and after this shows each write that
+// follows. A store in memory has no disk, and there this is of no use.
+func (m *Marks) settled(ctx context.Context, marks map[closure.StorePath]mark) {
+	err := unix.Syncfs(int(m.store.File().Fd()))
+	for p, before := range marks {
+		if now, _ := m.walk(ctx, p); err != nil || !now.equal(before) {
+			marks[p] = mark{}
+		}
+	}
 }
 
 // of returns the mark of p now.
@@ -209,7 +224,9 @@ func (m *Marks) hash(ctx context.Context, want closure.PathInfo) *Change {
 	c := &Change{Want: want}
 	for range rounds {
 		loose = false
-		before := m.of(ctx, want.Path)
+		marks := map[closure.StorePath]mark{want.Path: m.of(ctx, want.Path)}
+		m.settled(ctx, marks)
+		before := marks[want.Path]
 		sum, err := h.Sum(ctx, m.store.File(), want.Path.Base())
 		after, _ := m.walk(ctx, want.Path)
 		switch {

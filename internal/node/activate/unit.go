@@ -26,6 +26,8 @@ const (
 	look    = 200 * time.Millisecond
 	// maxLog is the size in bytes at which the file of a script's output begins anew.
 	maxLog = 16 << 20
+	// leastLog is how much room on the disk it has, in bytes.
+	leastLog = 1 << 20
 )
 
 // ScriptError is the failure of a system's script.
@@ -70,9 +72,27 @@ func (u *unitScript) Busy(ctx context.Context) error {
 	return nil
 }
 
+// Prepare implements [Script]. A script that can't write ends, or waits, halfway: the
+// file of its output begins anew, and has room on the disk.
+func (u *unitScript) Prepare() error {
+	log, err := os.OpenFile(u.log, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := log.Truncate(0); err != nil {
+		return fmt.Errorf("%s: %w", u.log, err) // e.g. a pipe
+	}
+	err = unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, leastLog)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%s: %w", u.log, err)
+	}
+	return nil
+}
+
 // Run implements [Script].
 func (u *unitScript) Run(ctx context.Context, program, action string) error {
-	log, err := os.OpenFile(u.log, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	log, err := os.OpenFile(u.log, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
