@@ -38,7 +38,7 @@ func (s *Switch) ready(ctx context.Context, p closure.StorePath) error {
 	if err := s.machine.idle(ctx); err != nil {
 		return err
 	}
-	return s.machine.Script.Prepare()
+	return s.machine.Script.Prepare(ctx)
 }
 
 // Activate makes p, which was judged and is held, what the machine runs, boots, or

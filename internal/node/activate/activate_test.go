@@ -25,7 +25,7 @@ type scriptFunc func(program, action string) error
 
 func (scriptFunc) Busy(context.Context) error { return nil }
 
-func (scriptFunc) Prepare() error { return nil }
+func (scriptFunc) Prepare(context.Context) error { return nil }
 
 func (f scriptFunc) Run(_ context.Context, program, action string) error { return f(program, action) }
 
@@ -35,7 +35,7 @@ type unprepared struct {
 	err error
 }
 
-func (u unprepared) Prepare() error { return u.err }
+func (u unprepared) Prepare(context.Context) error { return u.err }
 
 // newMachine returns a machine below a directory, and a system in its store.
 func newMachine(t *testing.T) (*Machine, closure.StorePath) {
@@ -166,7 +166,7 @@ func TestActivateFails(t *testing.T) {
 	}
 }
 
-func TestPrepare(t *testing.T) {
+func TestBeginLog(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		make  func(name string) error
@@ -181,7 +181,7 @@ func TestPrepare(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "switch.log")
 			must(t, test.make(name))
-			err := (&unitScript{log: name}).Prepare()
+			err := (&unitScript{log: name}).beginLog()
 			if (err == nil) != test.works {
 				t.Error(err)
 			}
@@ -189,6 +189,27 @@ func TestPrepare(t *testing.T) {
 				t.Errorf("%v", info)
 			}
 		})
+	}
+}
+
+func TestUnchanged(t *testing.T) {
+	for name, changes := range map[string]bool{
+		Unit:                            true,
+		Unit + ".d/x.conf":              true,
+		"ec-verify-.service.d/x.conf":   true,
+		"ec-.service.d/x.conf":          true,
+		Unit + ".d/README":              false,
+		"service.d/x.conf":              false,
+		"ec-verify-refresh.service":     false,
+		"ec-verify.service.d/user.conf": false,
+	} {
+		dirs := []string{filepath.Join(t.TempDir(), "none"), t.TempDir()}
+		at := filepath.Join(dirs[1], name)
+		must(t, os.MkdirAll(filepath.Dir(at), 0o755))
+		must(t, os.Symlink("/dev/null", at)) // as systemctl mask does
+		if err := unchangedIn(dirs); (err != nil) != changes {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -25,8 +25,8 @@ type Machine struct {
 type Script interface {
 	// Busy returns an error while an earlier run goes on.
 	Busy(ctx context.Context) error
-	// Prepare makes sure of what a run writes to, before anything is changed.
-	Prepare() error
+	// Prepare makes sure that a run can be, before anything is changed.
+	Prepare(ctx context.Context) error
 	// Run runs program with the one argument action. It fails with a [*ScriptError]
 	// where the program does, and with a [*GoesOnError] where it was not waited for.
 	Run(ctx context.Context, program, action string) error

@@ -72,9 +72,17 @@ func (u *unitScript) Busy(ctx context.Context) error {
 	return nil
 }
 
-// Prepare implements [Script]. A script that can't write ends, or waits, halfway: the
-// file of its output begins anew, and has room on the disk.
-func (u *unitScript) Prepare() error {
+// Prepare implements [Script].
+func (u *unitScript) Prepare(ctx context.Context) error {
+	if err := unchanged(ctx); err != nil {
+		return err
+	}
+	return u.beginLog()
+}
+
+// beginLog has the file of the script's output begin anew, with room on the disk: a
+// script that can't write ends, or waits, halfway.
+func (u *unitScript) beginLog() error {
 	log, err := os.OpenFile(u.log, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err

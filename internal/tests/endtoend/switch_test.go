@@ -194,6 +194,24 @@ func TestSwitch(t *testing.T) {
 			}
 		})
 	}
+	for name, unit := range map[string]string{"a unit of that name": "ec-verify-switch.service", "a drop-in for it": "ec-verify-switch.service.d/x.conf"} {
+		refused(name, func(t *testing.T) {
+			at := "/run/systemd/system/" + unit
+			g.Run("sh", "-euc", `mkdir -p $(dirname `+at+`); printf '[Service]\nExecStart=\nExecStart=/bin/touch /tmp/planted\n' >`+at+`; systemctl daemon-reload`)
+			defer g.Run("sh", "-euc", "rm "+at+"; systemctl daemon-reload; [ ! -e /tmp/planted ]")
+			if s := g.run(otherTag); s.code != 4 || s.Activated || !strings.Contains(s.Detail, at) {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+	refused("no room for what is printed", func(t *testing.T) {
+		const log = "/var/lib/ec-verify/switch.log"
+		g.Run("sh", "-euc", "rm -f "+log+"; ln -s /tmp/away "+log)
+		defer g.Run("rm", log)
+		if s := g.run(otherTag); s.code != 4 || s.Activated {
+			t.Errorf("%+v", s)
+		}
+	})
 	refused("altered while the profile's lock is waited for", func(t *testing.T) {
 		g.Run("systemd-run", "--quiet", "--unit=racer", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", `
 			until ls -l $(grep -lx ec-verify /proc/[0-9]*/comm 2>/dev/null | sed s/comm/fd/) 2>/dev/null | grep -q profiles/system.lock; do sleep 0.05; done
@@ -345,6 +363,7 @@ func TestSwitchImports(t *testing.T) {
 		{"an altered NAR, as its narinfo says", "/srv/cache", alteredNAR(program4, "sed s/program-04/program-05/"), lacking},
 		{"a truncated NAR", "/srv/cache", alteredNAR(program4, "head -c 400"), ""},
 		{"an endless NAR", "/srv/cache", alteredNAR(program4, "cat") + "; truncate -s 1T $nar", "larger than"},
+		{"an endless narinfo", "/srv/cache", "truncate -s 1T /srv/cache/" + base[:32] + ".narinfo", "from file:///srv/cache"},
 		{"an altered path, as over ssh", "ssh-ng://localhost?remote-store=local%3Froot%3D/srv/peer", "echo x >>/srv/peer" + program4 + "/bin/program-04", lacking},
 	} {
 		t.Run(test.name, func(t *testing.T) {
