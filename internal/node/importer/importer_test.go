@@ -153,6 +153,7 @@ func TestParseSource(t *testing.T) {
 		"ssh-ng://root@host?a=b":      "importer.nixStore ssh-ng://root@host?a=b",
 		"http://cache.example.org":    "",
 		"ssh-ng://-oProxyCommand=x":   "",
+		"ssh-ng://-oProxyCommand=x@h": "",
 		"ssh-ng://":                   "",
 		"https://":                    "",
 		"daemon://":                   "",
@@ -171,6 +172,13 @@ func TestParseSource(t *testing.T) {
 		}
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q, %v; want %q", spec, got, err, want)
+		}
+	}
+	for _, spec := range []string{
+		"https://user:hunter2@cache.example.org", "ssh-ng://root:hunter2@host", "http://user:hunter2@host", "https://user:hunter2@host:port", "https://user:hunter2@ho\x00st",
+	} {
+		if src, err := ParseSource(spec, nil); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, %v", spec, src, err)
 		}
 	}
 }

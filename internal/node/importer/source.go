@@ -36,12 +36,20 @@ func ParseSource(spec string, d Dumper) (Source, error) {
 	if strings.Contains(spec, "://") {
 		u, err := url.Parse(spec)
 		if err != nil {
+			// Without the URL, which may have a password.
+			var e *url.Error
+			if errors.As(err, &e) {
+				err = e.Err
+			}
 			return nil, err
+		}
+		if _, secret := u.User.Password(); secret {
+			return nil, errors.New("a URL with a password is shown to all users, in the list of processes: leave it out, and put it into Nix's netrc-file, or use a key of ssh")
 		}
 		switch {
 		case u.Scheme == "file" && u.Host == "" && u.RawQuery == "" && u.Path != "":
 			dir = u.Path
-		case u.Scheme == "https" && u.Host != "", u.Scheme == "ssh-ng" && u.Host != "" && !strings.HasPrefix(u.Host, "-"):
+		case u.Scheme == "https" && u.Host != "", u.Scheme == "ssh-ng" && u.Host != "" && !strings.HasPrefix(u.Host, "-") && !strings.HasPrefix(u.User.Username(), "-"):
 			return nixStore{spec, d}, nil
 		default:
 			return nil, fmt.Errorf("%q: want a directory, file:///DIR, https://HOST/… or ssh-ng://HOST", spec)
