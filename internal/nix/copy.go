@@ -9,6 +9,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
+// dumpMemory is how much memory reading one path may take, in bytes: Nix takes what a
+// store says of a path, of any size, into its memory. It works with a quarter of this.
+const dumpMemory = 1 << 30
+
 // DumpRequest says what to dump.
 type DumpRequest struct {
 	// Store is any store that Nix can read: "file:///srv/cache",
@@ -32,7 +36,7 @@ func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
 			"--option", "substitute", "false", "--option", "builders", "", "--option", "max-jobs", "0",
 			"--", string(r.Path),
 		},
-		out: w, timeout: r.Timeout, temp: r.Temp,
+		out: w, timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {
 		return fmt.Errorf("read %s from %s: %w", r.Path, r.Store, err)

@@ -44,6 +44,9 @@ type command struct {
 	stateless bool
 
 	timeout time.Duration
+	// memory bounds the writable memory of each of its processes, in bytes; 0 is no
+	// bound.
+	memory uint64
 	// line, if set, is called with each line of standard error and returns what to
 	// keep of it for an error.
 	line func(string) (keep string, ok bool)
@@ -161,6 +164,10 @@ func (p *process) start(ctx context.Context) (*exec.Cmd, error) {
 		// also keep Nix off the network, though less strictly.
 		cmd = p.prepare(ctx, 0)
 		err = cmd.Start()
+	}
+	if err == nil && p.memory > 0 {
+		// One that has ended already needs no limit.
+		_ = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: p.memory, Max: p.memory}, nil)
 	}
 	return cmd, err
 }

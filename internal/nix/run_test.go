@@ -22,6 +22,16 @@ func TestTimeout(t *testing.T) {
 	f.checkNothingLeft()
 }
 
+// TestDumpMemory: a store that says no end of things does not fill the memory.
+func TestDumpMemory(t *testing.T) {
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: `until [ "$(ulimit -d)" = 1048576 ]; do :; done; echo limited`})
+	var out strings.Builder
+	err := f.Dump(t.Context(), DumpRequest{Store: "file:///none", Path: "/nix/store/x", Timeout: 20 * time.Second, Temp: t.TempDir()}, &out)
+	if err != nil || out.String() != "limited\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
 // TestCancelEndsTheGroup: a Nix that does not end when asked to is killed, and
 // with it what it started.
 func TestCancelEndsTheGroup(t *testing.T) {
