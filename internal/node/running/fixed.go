@@ -29,6 +29,8 @@ var fixedDirs = []string{
 	// What is run by the clock, when a device appears, or at the next boot.
 	"/var/spool/cron", "/var/cron/tabs",
 	"/run/udev/rules.d", "/run/modprobe.d", "/run/modules-load.d", "/run/sysctl.d", "/run/binfmt.d", "/run/sysusers.d",
+	// Who may do what by polkit, and what the service manager gives to all it starts.
+	"/run/polkit-1", "/run/environment.d", "/run/systemd/system.conf.d", "/run/systemd/user.conf.d",
 }
 
 // checkFixed finds what lies in the directories of other systems that NixOS does

@@ -215,6 +215,15 @@ func TestEtc(t *testing.T) {
 		{"no password", func(h *host) { h.write("/etc/shadow", "root::1::::::\n", 0o640) }, []string{"account-altered /etc/shadow:root"}},
 		{"passwords for all to read", func(h *host) { h.must(os.Chmod(h.root+"/etc/shadow", 0o644)) }, []string{"account-altered /etc/shadow"}},
 		{"a key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\nssh-ed25519 AAAA\n", 0o600) }, []string{"account-altered /home/guest/.ssh/authorized_keys"}},
+		{"a key in a directory elsewhere", func(h *host) {
+			h.write("/var/keys/authorized_keys", "ssh-ed25519 AAAA\n", 0o600)
+			h.link("/home/guest/.ssh", "/var/keys")
+		}, []string{"account-altered /home/guest/.ssh/authorized_keys"}},
+		{"a link to a key", func(h *host) {
+			h.write("/var/keys", "ssh-ed25519 AAAA\n", 0o600)
+			h.link("/home/guest/.ssh/authorized_keys", "../../../var/keys")
+		}, []string{"account-altered /home/guest/.ssh/authorized_keys"}},
+		{"a rule for polkit", func(h *host) { h.write("/run/polkit-1/rules.d/00.rules", "", 0o644) }, []string{"file-unknown /run/polkit-1"}},
 		{"no key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\n", 0o600) }, nil},
 		{"keys of the release", func(h *host) { h.link("/root/.ssh/authorized_keys", string(shell)+"/bin/sh") }, nil},
 		{"a pipe for keys", func(h *host) {
