@@ -108,7 +108,7 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 		w, ours := e.wants[at]
 		if ours {
 			e.judge(at, w, &st)
-		} else if !knownEtc(at) {
+		} else if !knownEtc(at) || slices.Contains(accountFiles, at) && st.Mode&unix.S_IFMT != unix.S_IFREG {
 			if err := e.foreign(ctx, "/etc/"+at, &st); err != nil {
 				return err
 			}

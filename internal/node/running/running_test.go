@@ -210,6 +210,10 @@ func TestEtc(t *testing.T) {
 			h.write("/etc/subuid", "root:0:1\nguest:00:65536\n1000:100000:65536\n", 0o644)
 			h.write("/etc/subgid", "guest:-1:2\n", 0o644)
 		}, []string{"account-altered /etc/subgid:guest", "account-altered /etc/subuid:guest"}},
+		{"users in a file elsewhere", func(h *host) {
+			h.write("/home/guest/passwd", "root:x:0:0::/root:/bin/sh\n", 0o644)
+			h.link("/etc/passwd", "/home/guest/passwd")
+		}, []string{"file-unknown /etc/passwd"}},
 		{"not a number", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x::0::/:/\n", 0o644) }, []string{"account-altered /etc/passwd:guest"}},
 		{"not a line", func(h *host) { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n+\n", 0o644) }, []string{"account-altered /etc/passwd:+"}},
 		{"no password", func(h *host) { h.write("/etc/shadow", "root::1::::::\n", 0o640) }, []string{"account-altered /etc/shadow:root"}},
