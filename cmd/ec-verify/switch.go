@@ -136,7 +136,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	open := v.Open(ctx)
 	v.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
 	defer tempIn(c.StateDir)()
-	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, importDir: filepath.Join(c.StateDir, "import"), register: programs.Import}
+	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, stateDir: c.StateDir, register: programs.Import}
 	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
 	if err := g.run(ctx); err != nil {
 		return a.refused(switchKind, err)
@@ -163,9 +163,9 @@ type gate struct {
 	action   activate.Action
 	dryRun   bool
 
-	source    importer.Source // nil to import nothing
-	importDir string
-	register  importer.Register
+	source   importer.Source // nil to import nothing
+	stateDir string
+	register importer.Register
 
 	report  *report.Report
 	outcome activate.Outcome
@@ -270,7 +270,7 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 		return sample{what: "import", done: fetched.Load(), total: total, detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
 	})
 	defer stop()
-	return importer.Bring(ctx, g.source, wanted, g.importDir, g.register, func(p closure.PathInfo) {
+	return importer.Bring(ctx, g.source, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
 		fetched.Add(p.NarSize)
 		paths.Add(1)
 	})

@@ -25,6 +25,9 @@ const (
 	atOnce = 4
 	// room is how many bytes must be left beside what is fetched.
 	room = 256 << 20
+	// spool is the directory for what is fetched. Its name is one that nobody else
+	// gives to a directory, which would be removed.
+	spool = ".ec-verify-import"
 )
 
 // Register hands an export of store paths to Nix; see [nix.Nix.Import].
@@ -41,11 +44,12 @@ func (e *DiffersError) Error() string {
 	return fmt.Sprintf("%s has something else for %s than the release: %s; nothing was imported", e.Source, e.Want.Path, e.Why)
 }
 
-// Bring fetches wanted, a closure's paths that the store lacks, from src into dir,
-// which is made and removed again, and has them registered when each is what the
-// manifest says. What they refer to is among them, or in the store. done is told of
+// Bring fetches wanted, a closure's paths that the store lacks, from src into a
+// directory in within, which is made and removed again, and has them registered when
+// each is what the manifest says. What they refer to is among them, or in the store. done is told of
 // each that was fetched.
-func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, dir string, register Register, done func(closure.PathInfo)) (err error) {
+func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, within string, register Register, done func(closure.PathInfo)) (err error) {
+	dir := filepath.Join(within, spool)
 	if err := hostfile.RemoveTree(dir); err != nil { // of one that was killed
 		return err
 	}

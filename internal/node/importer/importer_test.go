@@ -72,10 +72,11 @@ func TestBring(t *testing.T) {
 			test.do(dir, paths)
 			src, err := ParseSource(dir, nil)
 			must(t, err)
-			spool := filepath.Join(t.TempDir(), "import")
-			must(t, os.MkdirAll(filepath.Join(spool, "left by one that was killed"), 0o700))
+			within := t.TempDir()
+			must(t, os.MkdirAll(filepath.Join(within, spool, "left by one that was killed"), 0o700))
+			must(t, os.MkdirAll(filepath.Join(within, "import", "of somebody"), 0o700))
 			var registered []byte
-			err = Bring(t.Context(), src, paths, spool, func(_ context.Context, r io.Reader, _ string, timeout time.Duration) (err error) {
+			err = Bring(t.Context(), src, paths, within, func(_ context.Context, r io.Reader, _ string, timeout time.Duration) (err error) {
 				if timeout < time.Minute {
 					t.Errorf("%s to import", timeout)
 				}
@@ -88,8 +89,8 @@ func TestBring(t *testing.T) {
 			if (len(registered) > 0) != (test.want == "") {
 				t.Errorf("%d bytes were to be registered", len(registered))
 			}
-			if _, err := os.Lstat(spool); !os.IsNotExist(err) {
-				t.Errorf("left over: %v", err)
+			if entries, err := os.ReadDir(within); err != nil || len(entries) != 1 || entries[0].Name() != "import" {
+				t.Errorf("left over: %v, %v", entries, err)
 			}
 			if a, b := bytes.Index(registered, []byte(paths[0].Path)), bytes.Index(registered, []byte(paths[1].Path)); test.want == "" && b > a {
 				t.Error("a path comes before one that it refers to")
@@ -125,7 +126,7 @@ func TestEndlessPeer(t *testing.T) {
 		}
 	}))
 	must(t, err)
-	err = Bring(t.Context(), src, paths[:1], filepath.Join(t.TempDir(), "import"), nil, func(closure.PathInfo) {})
+	err = Bring(t.Context(), src, paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
 	var differs *DiffersError
 	if !errors.As(err, &differs) || !strings.Contains(differs.Why, "larger than") {
 		t.Error(err)
