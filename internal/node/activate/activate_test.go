@@ -395,7 +395,7 @@ func TestRecheckMapped(t *testing.T) {
 	must(t, unix.Statfs(root, &on))
 	altered := 1
 	if on.Type == unix.TMPFS_MAGIC {
-		altered = 0 // which docs/gate.md says
+		altered = 0 // which docs/operating.md says
 	}
 	if changes, err := marks.Recheck(t.Context(), want); err != nil || len(changes) != altered {
 		t.Errorf("%+v, %v", changes, err)
