@@ -57,6 +57,8 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	return m.checkModules(l)
 }
 
+// processes returns the names in /proc of what runs: of each process its own, or that of
+// another of its threads where the first one has ended, of which nothing is shown.
 func processes() ([]string, error) {
 	dir, err := os.Open(proc)
 	if err != nil {
@@ -71,7 +73,31 @@ func processes() ([]string, error) {
 	if len(names) > maxProcesses {
 		return nil, fmt.Errorf("more than %d processes run", maxProcesses)
 	}
+	for i, pid := range names {
+		names[i] = livingThread(pid)
+	}
 	return names, nil
+}
+
+// livingThread returns pid, or where that has no program a thread of it that has one.
+func livingThread(pid string) string {
+	runs := func(id string) bool {
+		_, err := os.Readlink(path.Join(proc, id, "exe"))
+		return !isOver(err)
+	}
+	if runs(pid) {
+		return pid
+	}
+	tasks, err := os.Open(path.Join(proc, pid, "task"))
+	if err != nil {
+		return pid
+	}
+	defer tasks.Close()
+	threads, _ := tasks.Readdirnames(maxProcesses) // none where it has ended
+	if i := slices.IndexFunc(threads, runs); i >= 0 {
+		return threads[i]
+	}
+	return pid
 }
 
 // builders returns the users as whom Nix builds, who run what the release has not.
