@@ -101,6 +101,25 @@ func TestStanding(t *testing.T) {
 		}
 	})
 	unmoved(t, m, metrics, standing)
+	// The signal ends a program that has not come to answer it; sleep never does.
+	t.Run("stopped at once", func(t *testing.T) {
+		const dropIn = "/run/systemd/system/ec-verify.service.d/sleep.conf"
+		m.write(dropIn, "[Service]\nExecStart=\nExecStart=sleep infinity\n")
+		m.Run("systemctl", "daemon-reload")
+		m.Run("sh", "-euc", `
+			systemctl start --no-block --job-mode=ignore-dependencies ec-verify
+			until [ "$(systemctl show -P MainPID ec-verify)" != 0 ]; do sleep 0.05; done
+			systemctl stop ec-verify`)
+		if got := m.Run("systemctl", "show", "-P", "Result", "ec-verify"); got != "success" {
+			t.Errorf("the unit ended with %s", got)
+		}
+		m.Run("rm", dropIn)
+		m.Run("systemctl", "daemon-reload")
+		if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 1 || !strings.HasPrefix(out, "drifted ") {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	})
+	unmoved(t, m, metrics, standing)
 	look()
 	t.Run("killed", func(t *testing.T) {
 		m.interfere(`systemctl kill -s KILL ec-verify`)
