@@ -232,11 +232,16 @@ func (r *Report) Counts() map[Class]int {
 	return counts
 }
 
-func isOther(f *Finding) int {
-	if f.Cause == OtherRelease {
-		return 1
+// CompareGravity orders the causes of one class where the order of their tiers does
+// not: that a machine runs another release altogether is less than that it was altered.
+func CompareGravity(a, b Cause) int {
+	last := func(c Cause) int {
+		if c == OtherRelease {
+			return 1
+		}
+		return 0
 	}
-	return 0
+	return cmp.Compare(last(a), last(b))
 }
 
 // Sort puts the findings in the order in which people want them: the gravest
@@ -258,8 +263,7 @@ func (r *Report) Sort() {
 		return cmp.Or(
 			cmp.Compare(class(&a), class(&b)),
 			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
-			// That it is another release altogether is less than that it was altered.
-			cmp.Compare(isOther(&a), isOther(&b)),
+			CompareGravity(a.Cause, b.Cause),
 			cmp.Compare(order(&a), order(&b)),
 			cmp.Compare(a.Cause, b.Cause),
 			cmp.Compare(a.Path, b.Path),

@@ -217,6 +217,7 @@ func bounded(all []Finding, tiers []report.Tier) (kept []Finding, more int) {
 	order := func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(classes, a.Class), slices.Index(classes, b.Class)),
+			report.CompareGravity(a.Cause, b.Cause),
 			cmp.Compare(turn(a), turn(b)), cmp.Compare(a.Tier, b.Tier),
 			cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Path, b.Path),
 		)

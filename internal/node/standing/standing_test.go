@@ -28,6 +28,7 @@ func ran(day int, tiers string, findings ...report.Finding) *report.Report {
 
 var (
 	live      = report.Finding{Tier: report.TierLive, Cause: report.OtherProfile, Path: "/nix/var/nix/profiles/system"}
+	other     = report.Finding{Tier: report.TierLive, Cause: report.OtherRelease, Path: "/run/current-system"}
 	altered   = report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: "/nix/store/a"}
 	missing   = report.Finding{Tier: report.TierContents, Cause: closure.Missing, Path: "/nix/store/b"}
 	rebuilt   = report.Finding{Tier: report.TierRebuild, Cause: closure.UnreproducibleBuild, Path: "/nix/store/c"}
@@ -60,6 +61,7 @@ func TestNext(t *testing.T) {
 		"drifted":                              {[]*report.Report{ran(0, daily), ran(1, daily, live, follows)}, "drifted 1, other-profile 1"},
 		"and still":                            {[]*report.Report{ran(1, daily, live), ran(2, daily, live)}, "drifted 1, other-profile 1"},
 		"and something more":                   {[]*report.Report{ran(1, daily, live), ran(2, daily, live, altered)}, "drifted 1, other-profile 1, disk-altered 2"},
+		"another release, altered":             {[]*report.Report{ran(1, daily, other, altered)}, "drifted 1, disk-altered 1, other-release 1"},
 		"and something else":                   {[]*report.Report{ran(1, daily, altered), ran(2, daily, missing)}, "drifted 1, missing 2"},
 		"in another tier, where it was":        {[]*report.Report{ran(1, daily, live), ran(2, daily, altered)}, "drifted 1, other-profile 1, disk-altered 2"},
 		"and verified":                         {[]*report.Report{ran(1, daily, live), ran(2, daily)}, "verified 2"},
