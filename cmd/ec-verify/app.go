@@ -47,7 +47,14 @@ func (a *app) complain(err error) {
 	if a.complainInJournal(err) {
 		return
 	}
-	fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(strings.TrimSpace(err.Error())))
+	a.note(report.Escape(strings.TrimSpace(err.Error())))
+}
+
+// note writes a message for people to stderr; on a terminal its lines are folded to the
+// width. What is in it from outside is escaped.
+func (a *app) note(text string) {
+	width, _ := screen(a.stderr)
+	_, _ = io.WriteString(a.stderr, report.Fold("ec-verify: "+text+"\n", width))
 }
 
 // loadConfig reads the configuration, which must not be others' to change.

@@ -190,7 +190,7 @@ func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (
 	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(a.stderr, "ec-verify: everything is hashed: %s\n", report.Escape(err.Error()))
+			a.note("everything is hashed: " + report.Escape(err.Error()))
 		}
 		return before, done
 	}

@@ -36,7 +36,7 @@ func newAfterRunCommand(a *app) *cobra.Command {
 				err := fmt.Errorf("a run died: %s ended without a verdict", h)
 				_ = a.newEvents(c, c, "").fail(cmd.Context(), err, false)
 				if !a.complainInJournal(err) {
-					fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+					a.note(report.Escape(err.Error()))
 				}
 			}
 			return a.keepPage(cmd.Context(), c, currentUnit(), endingOf(os.Getenv))

@@ -213,7 +213,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 	if err != nil {
 		return fmt.Errorf("--rebuild: the flake that the derivation is of: %w", err)
 	}
-	fmt.Fprintf(a.stderr, "ec-verify: %s is built afresh, for at most %s\n", want.Deriver, time.Duration(c.Rebuild.BuildTimeout))
+	a.note(fmt.Sprintf("%s is built afresh, for at most %s", want.Deriver, time.Duration(c.Rebuild.BuildTimeout)))
 	req := rebuild.Request{Root: c.StoreRoot, Manifest: manifest, Source: flake}
 	err = newRebuilder(c).One(ctx, req, want.Deriver, func(ctx context.Context, root string) error {
 		if x.Original, err = nixstore.OpenStore(root, manifest.StoreDir); err != nil {

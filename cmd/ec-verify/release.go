@@ -222,7 +222,7 @@ func (a *app) printRelease(ctx context.Context, r *release.Release) error {
 // watchFetch shows how reading a release goes on, and says each time that a source
 // is asked again.
 func (a *app) watchFetch(p *release.Progress) (stop func()) {
-	p.OnNotice(func(line string) { fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(line)) })
+	p.OnNotice(func(line string) { a.note(report.Escape(line)) })
 	end := a.watch(func() sample {
 		s := p.Snapshot()
 		detail := s.Asset

@@ -50,10 +50,10 @@ func (a *app) releases(c config.Config, against string, offline, look, foreign b
 func (a *app) waits(offline bool) func(line string) {
 	var once sync.Once
 	return func(line string) {
-		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(line))
+		a.note(report.Escape(line))
 		if !offline {
 			once.Do(func() {
-				fmt.Fprintln(a.stderr, "ec-verify: --offline asks no source on a network, and compares with what release refresh has fetched")
+				a.note("--offline asks no source on a network, and compares with what release refresh has fetched")
 			})
 		}
 	}

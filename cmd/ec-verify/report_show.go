@@ -110,7 +110,7 @@ func (a *app) reportIn(name string, keys []string) (*report.Report, error) {
 }
 
 func (a *app) notChecked() {
-	fmt.Fprintln(a.stderr, "ec-verify: the signature was not checked: give --key FILE")
+	a.note("the signature was not checked: give --key FILE")
 }
 
 // signature is what is known of that of a report.

@@ -44,7 +44,7 @@ func (a *app) render(r *report.Report, t textFlags) error {
 		_, err := fmt.Fprintln(a.stdout, r.Brief())
 		return err
 	}
-	width, height := a.screen()
+	width, height := screen(a.stdout)
 	return r.WriteText(a.stdout, report.TextOptions{Color: a.colors(a.stdout), All: t.all, Long: t.long, Width: width, Height: height})
 }
 
@@ -57,15 +57,15 @@ func (a *app) print(text string) error {
 // width is that of the terminal at standard output, in cells; 0 for a file or a
 // pipe.
 func (a *app) width() int {
-	width, _ := a.screen()
+	width, _ := screen(a.stdout)
 	return width
 }
 
-// screen is the width in cells and the height in lines of the terminal at standard
-// output; 0 for a file or a pipe.
-func (a *app) screen() (width, height int) {
-	f, ok := a.stdout.(interface{ Fd() uintptr })
-	if !ok || !isTerminal(a.stdout) || os.Getenv("TERM") == "dumb" {
+// screen is the width in cells and the height in lines of the terminal that w is; 0 for
+// a file or a pipe.
+func screen(w io.Writer) (width, height int) {
+	f, ok := w.(interface{ Fd() uintptr })
+	if !ok || !isTerminal(w) || os.Getenv("TERM") == "dumb" {
 		return 0, 0
 	}
 	const usual, least = 80, 40

@@ -143,3 +143,19 @@ func TestTerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestTerminalMessages: what goes to stderr is folded as well.
+func TestTerminalMessages(t *testing.T) {
+	program, err := exec.LookPath("ec-verify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const command = " boot-v2026.02.28" // which is none
+	out, _ := exec.Command(program, strings.TrimSpace(command)).CombinedOutput()
+	for _, width := range []int{60, 80, 200} {
+		lines, broken := newTerminal(t, width, 24).show(program + command)
+		if got := strings.Fields(strings.Join(lines, " ")); broken || !slices.Equal(got, strings.Fields(string(out))) {
+			t.Errorf("%d cells:\n%s\nwant the words of\n%s", width, strings.Join(lines, "\n"), out)
+		}
+	}
+}

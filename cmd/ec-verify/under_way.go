@@ -76,7 +76,7 @@ func (a *app) lockRun(ctx context.Context, c config.Config, look bool, flags *ve
 		if h.PID > 0 {
 			text = "waiting for " + h.String()
 		}
-		fmt.Fprintf(a.stderr, "ec-verify: %s\n", report.Escape(text))
+		a.note(report.Escape(text))
 		words.Store(text)
 		if stop == nil {
 			stop = systemd.Pulse(func() systemd.Sign {
