@@ -139,8 +139,8 @@ type status struct {
 
 	// lost is the file that had the standing, where no run ended since it is lost.
 	lost string
-	// ended is when the last run ended, of the policy or not; zero for none.
-	ended time.Time
+	// runs are the last ones, of the policy or not, the newest first.
+	runs []ledger.Run
 }
 
 type statusStanding struct {
@@ -248,12 +248,7 @@ func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 	if len(runs) > 0 && runs[0].End == nil {
 		s.OpenRun = &statusOpenRun{ID: runs[0].ID, Started: runs[0].Started, Tool: runs[0].Tool}
 	}
-	for _, r := range runs {
-		if e := r.End; e != nil {
-			s.ended = e.At
-			break
-		}
-	}
+	s.runs = runs
 	st, lost := recall(ctx, filepath.Dir(l.File()), l, nil)
 	s.lost = lost
 	if st.Run != nil {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/runlock"
 	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/node/verify"
@@ -48,18 +50,29 @@ type statusExit struct {
 	Status  int       `json:"status"`
 }
 
-// forgotten returns those of exits that began after the last run that the ledger
-// has: what they found is not what s says.
+// forgotten returns those of exits that s does not remember: what they found is not
+// what it says.
 func (s *status) forgotten(exits []systemd.Exit) []statusExit {
 	out := []statusExit{}
 	for _, e := range exits {
-		// Both to the second, as systemd's times are here.
-		known := !e.Began.After(s.ended) || s.OpenRun != nil && !e.Began.After(s.OpenRun.Started)
-		if !known {
+		if !s.remembers(e) {
 			out = append(out, statusExit{e.Unit, e.Began, e.Ended, e.Result, e.Status})
 		}
 	}
 	return out
+}
+
+// remembers reports whether the ledger has the run of a service that ended so, or a
+// run of the policy that is newer. A newer look is no answer: it says nothing of what
+// the service found.
+func (s *status) remembers(e systemd.Exit) bool {
+	// systemd's times are to the second here.
+	began, ended := e.Began.Truncate(time.Second), e.Ended.Add(time.Second)
+	return s.LastRun != nil && !began.After(s.LastRun.Finished) ||
+		s.OpenRun != nil && !began.After(s.OpenRun.Started) ||
+		slices.ContainsFunc(s.runs, func(r ledger.Run) bool {
+			return r.End != nil && !r.Started.Before(began) && !r.End.At.After(ended)
+		})
 }
 
 type statusHolder struct {
@@ -90,7 +103,8 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	m := statusMachine{Timers: []statusTimer{}}
 	if h, ok := runlock.Look(c.StateDir); ok {
 		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
-	} else if h, died := runlock.Died(c.StateDir); died {
+	}
+	if h, died := runlock.Died(c.StateDir); died {
 		m.Died = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
 	}
 	if c.StoreRoot == "" || c.StoreRoot == "/" {

@@ -208,16 +208,21 @@ func TestStatusJSON(t *testing.T) {
 func TestForgotten(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ran := []systemd.Exit{{Unit: "ec-verify.service", Began: at, Ended: at.Add(time.Minute), Result: "exit-code", Status: 1}}
+	ended := func(started, end time.Time) []ledger.Run {
+		return []ledger.Run{{Started: started, End: &ledger.End{At: end}}}
+	}
 	for name, tc := range map[string]struct {
 		s    status
 		want int
 	}{
 		"nothing is remembered":    {status{}, 1},
-		"it is the last one":       {status{ended: at.Add(time.Second)}, 0},
-		"it has no end":            {status{ended: at.Add(-time.Hour), OpenRun: &statusOpenRun{Started: at}}, 0},
-		"the last one is older":    {status{ended: at.Add(-time.Hour)}, 1},
+		"it is the last one":       {status{runs: ended(at, at.Add(time.Second))}, 0},
+		"it has no end":            {status{runs: ended(at.Add(-time.Hour), at.Add(-time.Hour)), OpenRun: &statusOpenRun{Started: at}}, 0},
+		"the last one is older":    {status{runs: ended(at.Add(-time.Hour), at.Add(-time.Minute))}, 1},
 		"the open one is older":    {status{OpenRun: &statusOpenRun{Started: at.Add(-time.Hour)}}, 1},
-		"one by hand is the newer": {status{ended: at.Add(time.Hour)}, 0},
+		"one by hand is the newer": {status{LastRun: &standing.Run{Finished: at.Add(time.Hour)}}, 0},
+		// A look does not say what the service found.
+		"a look is the newer": {status{runs: ended(at.Add(time.Hour), at.Add(2*time.Hour)), LastRun: &standing.Run{Finished: at.Add(-time.Hour)}}, 1},
 	} {
 		if got := tc.s.forgotten(ran); len(got) != tc.want {
 			t.Errorf("%s: %+v", name, got)

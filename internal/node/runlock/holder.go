@@ -43,6 +43,9 @@ type Holder struct {
 	// Look says that it is no run of the policy: that it dies leaves the machine's
 	// standing as it is.
 	Look bool `json:"look,omitzero"`
+	// Died is the run of the policy that died before a look: a look does not answer
+	// for it.
+	Died *Holder `json:"died,omitzero"`
 }
 
 // Self is this process, which begins now.
@@ -85,6 +88,7 @@ func (h Holder) write(file string) error {
 // anybody may ask.
 func Look(dir string) (Holder, bool) {
 	if h, named := readHolder(dir); named && h.lives() {
+		h.Died = nil
 		return h, true
 	}
 	return Holder{}, false
@@ -92,9 +96,14 @@ func Look(dir string) (Holder, bool) {
 
 // Died returns who held the lock of the state directory dir last, if that process
 // is gone and has not released it: it crashed or was killed, or the machine lost
-// its power. It takes no lock, and anybody may ask who sees the processes of others.
+// its power. Of a run of the policy that is so until there is another one, whatever
+// looks there were since. It takes no lock, and anybody may ask who sees the processes of others.
 func Died(dir string) (Holder, bool) {
-	if h, named := readHolder(dir); named && !h.lives() {
+	h, named := readHolder(dir)
+	switch {
+	case named && h.Died != nil:
+		return *h.Died, true
+	case named && !h.lives():
 		return h, true
 	}
 	return Holder{}, false

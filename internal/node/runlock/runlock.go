@@ -28,6 +28,8 @@ type Lock struct {
 	file   *os.File
 	holder string // the file that says who holds it
 	died   *Holder
+	// owed is what the holder's file has to say again once a look releases the lock.
+	owed *Holder
 }
 
 // Died returns the holder before this one, if it has not released the lock: it
@@ -112,6 +114,13 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	l.holder = filepath.Join(dir, holderName)
 	if before, named := readHolder(dir); named {
 		l.died = &before
+		if before.Died != nil {
+			l.died = before.Died
+		}
+	}
+	if me.Look && l.died != nil && !l.died.Look {
+		me.Died = l.died
+		l.owed = l.died
 	}
 	_ = me.write(l.holder)
 	return l, nil
@@ -152,6 +161,8 @@ func (l *Lock) Release() {
 	if l == nil {
 		return
 	}
-	_ = os.Remove(l.holder)
+	if l.owed == nil || l.owed.write(l.holder) != nil {
+		_ = os.Remove(l.holder)
+	}
 	l.file.Close()
 }

@@ -310,3 +310,53 @@ func TestDied(t *testing.T) {
 		t.Error("it has died for ever")
 	}
 }
+
+// TestLookKeepsTheDead: that a run of the policy died is known until another one has
+// the lock, whatever becomes of the looks in between.
+func TestLookKeepsTheDead(t *testing.T) {
+	dir := t.TempDir()
+	dead := Self(time.Now())
+	dead.Ticks++ // another process of the same number
+	dead.Command = "the policy"
+	if err := dead.write(filepath.Join(dir, holderName)); err != nil {
+		t.Fatal(err)
+	}
+	died := func(when string, want bool) {
+		t.Helper()
+		if h, died := Died(dir); died != want || want && h.Command != dead.Command {
+			t.Errorf("%s: Died = %v, %v", when, h, died)
+		}
+	}
+	look := Self(time.Now())
+	look.Look = true
+	for range 2 {
+		l, err := Acquire(t.Context(), dir, 0, look, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		died("a look is under way", true)
+		if h, died := l.Died(); !died || h.Command != dead.Command {
+			t.Errorf("Lock.Died = %v, %v", h, died)
+		}
+		l.Release()
+		died("a look has ended", true)
+	}
+	l, err := Acquire(t.Context(), dir, 0, look, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := look
+	killed.Ticks++
+	killed.Died = &dead
+	if err := killed.write(l.holder); err != nil {
+		t.Fatal(err)
+	}
+	l.file.Close()
+	died("a look has died, too", true)
+	if l, err = Acquire(t.Context(), dir, 0, Self(time.Now()), nil); err != nil {
+		t.Fatal(err)
+	}
+	died("the policy is run", false)
+	l.Release()
+	died("the policy was run", false)
+}
