@@ -123,11 +123,14 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 	check := configCheck{SchemaVersion: 1, Kind: "ec-verify-config-check", File: a.configName()}
 	l, err := a.readConfig()
 	if err != nil {
-		mistakes, ok := mistakesIn(err)
-		if !ok {
+		var mistakes *config.Mistakes
+		if !errors.As(err, &mistakes) {
 			return configError{err}
 		}
-		check.Mistakes = mistakes
+		check.Mistakes = configMistakes(mistakes)
+		if !fileOnly && !mistakes.More {
+			check.Mistakes = append(check.Mistakes, a.unusableBeside(ctx, l, mistakes)...)
+		}
 	} else if fileOnly {
 		check.Mistakes = noKeys(l)
 	} else {
@@ -146,6 +149,21 @@ func (a *app) configName() string {
 		return config.DefaultFile
 	}
 	return a.configFile
+}
+
+// unusableBeside is unusable for a configuration with mistakes: of what is given, since
+// that something is not given may follow from them.
+func (a *app) unusableBeside(ctx context.Context, l *config.Loaded, mistakes *config.Mistakes) []configMistake {
+	values, err := l.Values()
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(a.unusable(ctx, l), func(m configMistake) bool {
+		given := slices.ContainsFunc(values, func(v config.Value) bool {
+			return v.From != (config.Position{}) && strings.HasPrefix(m.Key, v.Key)
+		})
+		return !given || mistakes.Covers(m.Key)
+	})
 }
 
 // unusable returns what the units can't use of a configuration on this machine.
@@ -189,17 +207,13 @@ func noKeys(l *config.Loaded) []configMistake {
 	return []configMistake{{at.File, at.Line, at.Column, "trust.keys", err.Error(), ""}}
 }
 
-// mistakesIn returns the mistakes that err lists; false where it lists none.
-func mistakesIn(err error) ([]configMistake, bool) {
-	var mistakes *config.Mistakes
-	if !errors.As(err, &mistakes) {
-		return nil, false
-	}
+// configMistakes returns mistakes as config check lists them.
+func configMistakes(mistakes *config.Mistakes) []configMistake {
 	out := make([]configMistake, 0, len(mistakes.All))
 	for _, m := range mistakes.All {
 		out = append(out, configMistake{m.At.File, m.At.Line, m.At.Column, m.Key, m.Text, ""})
 	}
-	return out, true
+	return out
 }
 
 func (a *app) writeCheck(check *configCheck) error {

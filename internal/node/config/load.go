@@ -62,8 +62,8 @@ func Load(name string) (Config, error) {
 	return l.Config, nil
 }
 
-// Read is [Load] and says which files were read. An error is *[Mistakes] where
-// files could be read and are wrong.
+// Read is [Load] and says which files were read. An error is *[Mistakes] where files
+// could be read and are wrong; what is right in them is then returned as well.
 func Read(name string) (*Loaded, error) {
 	optional := name == ""
 	if optional {
@@ -90,7 +90,7 @@ func Read(name string) (*Loaded, error) {
 		l.lay(name, data, mistakes)
 	}
 	if err := l.decode(mistakes); err != nil {
-		return nil, fmt.Errorf("configuration %w", err)
+		return l, fmt.Errorf("configuration %w", err)
 	}
 	return l, nil
 }
@@ -160,7 +160,7 @@ func (l *Loaded) decode(mistakes *Mistakes) error {
 	mistakes.More = mistakes.More || mistakes.full()
 	found := new(Mistakes)
 	l.check(func(key, format string, args ...any) {
-		if mistakes.covers(key) {
+		if mistakes.Covers(key) {
 			return // it may follow from what was left out
 		}
 		at, _ := l.At(key)

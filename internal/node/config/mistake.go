@@ -91,9 +91,9 @@ func (m *Mistakes) err() error {
 	return m
 }
 
-// covers reports whether one of m is about key, about a part of it, or about
-// something that it is a part of.
-func (m *Mistakes) covers(key string) bool {
+// Covers reports whether one of m is about key, about a part of it, or about
+// something that it is a part of, as one without a key always is.
+func (m *Mistakes) Covers(key string) bool {
 	for _, one := range m.All {
 		if part(key, one.Key) || part(one.Key, key) {
 			return true
