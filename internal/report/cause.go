@@ -305,7 +305,7 @@ var causes = map[Cause]cause{
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
 	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
 	OtherCandidate:                 {Drift, "the candidate belongs to no accepted release", "Do not switch to it; if it is wanted, list its release in release.accept."},
-	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, list the release in release.accept; otherwise switch the machine back to an accepted one."},
+	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, see that release.accept lists the release; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},
