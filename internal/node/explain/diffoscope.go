@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
@@ -75,6 +77,9 @@ func (d *Diffoscope) run(ctx context.Context, dir, a, b string) ([]byte, error) 
 	cmd := exec.CommandContext(ctx, d.Program, "--text", "-", "--no-progress", "--max-text-report-size", strconv.FormatInt(d.Output, 10), a, b) //nolint:gosec // the program is root's, see FindDiffoscope
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C.UTF-8"}
+	// The programs that it calls end with it.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	out, err := cmd.StdoutPipe()
 	if err != nil {
