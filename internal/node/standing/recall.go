@@ -3,6 +3,7 @@ package standing
 import (
 	"time"
 
+	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -12,6 +13,16 @@ type Copy struct {
 	Told string // what [Standing.Encode] wrote, "" for nothing
 	// Damaged says that something may have been there that can't be read any more.
 	Damaged bool
+}
+
+// later reports whether r ended after other did. A run that ended in the future, by a
+// clock that was wrong then, is no later than one that did not.
+func (r *Run) later(other *Run, now time.Time) bool {
+	future := func(r *Run) bool { return r.Finished.After(now.Add(ledger.Skew)) }
+	if future(r) != future(other) {
+		return future(other)
+	}
+	return r.Finished.After(other.Finished)
 }
 
 // Recall returns the standing that is kept in copies: the one that the latest run
@@ -26,7 +37,7 @@ func Recall(copies []Copy, now time.Time) (s Standing, file string) {
 			if file == "" {
 				file = c.File
 			}
-		case kept.Run != nil && (s.Run == nil || kept.Run.Finished.After(s.Run.Finished)):
+		case kept.Run != nil && (s.Run == nil || kept.Run.later(s.Run, now)):
 			s = kept
 		}
 	}
