@@ -3,7 +3,6 @@ package standing
 import (
 	"time"
 
-	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -15,10 +14,13 @@ type Copy struct {
 	Damaged bool
 }
 
+// skew is by how much clocks may differ that are right.
+const skew = 5 * time.Minute
+
 // later reports whether r ended after other did. A run that ended in the future, by a
 // clock that was wrong then, is no later than one that did not.
 func (r *Run) later(other *Run, now time.Time) bool {
-	future := func(r *Run) bool { return r.Finished.After(now.Add(ledger.Skew)) }
+	future := func(r *Run) bool { return r.Finished.After(now.Add(skew)) }
 	if future(r) != future(other) {
 		return future(other)
 	}
