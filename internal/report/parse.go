@@ -45,6 +45,9 @@ func Parse(data []byte) (*Report, error) {
 		r.Standing = &Standing{Look: s.Look, Verdict: s.Verdict, Since: timeOrZero(s.Since)}
 	}
 	for _, t := range in.Tiers {
+		if !isWord(string(t.Name)) || !isWord(string(t.Status)) {
+			return nil, fmt.Errorf("read report: tier %q has the status %q", clipped(string(t.Name)), clipped(string(t.Status)))
+		}
 		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})
 	}
 	for _, p := range in.Closure {
@@ -54,6 +57,10 @@ func Parse(data []byte) (*Report, error) {
 		f, err := in.Findings[i].finding()
 		if err != nil {
 			return nil, fmt.Errorf("read report: finding %d: %w", i+1, err)
+		}
+		if !isWord(string(f.Cause)) || !isWord(string(f.Tier)) || f.ConsequenceOf != "" && !isWord(string(f.ConsequenceOf)) {
+			return nil, fmt.Errorf("read report: finding %d: the tier %q, the cause %q or what it follows from, %q, is no name", i+1,
+				clipped(string(f.Tier)), clipped(string(f.Cause)), clipped(string(f.ConsequenceOf)))
 		}
 		r.More[f.Class()]--
 		r.Findings = append(r.Findings, f)
@@ -137,4 +144,12 @@ func timeOrZero(t *time.Time) time.Time {
 		return time.Time{}
 	}
 	return *t
+}
+
+// isWord reports whether a name can be one of this program's, of this version or
+// another: lower-case letters, digits and hyphens. Such names are shown as they are.
+func isWord(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9')
+	})
 }
