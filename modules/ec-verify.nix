@@ -40,6 +40,7 @@ let
   verifying = lib.genAttrs [
     "ec-verify"
     "ec-verify-rebuild"
+    "ec-verify-boot"
   ];
 in
 {
@@ -169,6 +170,19 @@ in
         there.
       '';
     };
+    bootCheck.enable = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether a boot that the boot loader counts is good only if
+        `ec-verify-boot.service` finds the system verified; otherwise the loader goes
+        back to an older entry once the tries are used up: `docs/operating.md`. It takes a
+        loader that counts, as systemd-boot does with
+        `boot.loader.systemd-boot.bootCounting.enable`, and the accepted release in
+        the cache before the machine is rebooted.
+      '';
+    };
     onCalendar = mkOption {
       type = types.nullOr types.singleLineStr;
       default = null;
@@ -275,10 +289,11 @@ in
         };
       };
       services =
-        verifying (_: {
+        verifying (name: {
           # A new system does not end the run that is under way; the next one is
           # the new program's.
           restartIfChanged = false;
+          requiredBy = lib.optional (name == "ec-verify-boot" && cfg.bootCheck.enable) "boot-complete.target";
           serviceConfig =
             lib.optionalAttrs (cfg.reportKeyFile != null) {
               LoadCredentialEncrypted = [ (secrets.credential "ec-verify-report-key" cfg.reportKeyFile) ];
@@ -286,8 +301,8 @@ in
             // lib.optionalAttrs (directories != [ ]) {
               ReadWritePaths = directories;
             }
-            # The machine as its first process sees it.
-            // lib.optionalAttrs (cfg.settings.machine.parts != [ ]) {
+            # The machine as its first process sees it, which is not looked at while it boots.
+            // lib.optionalAttrs (cfg.settings.machine.parts != [ ] && name != "ec-verify-boot") {
               CapabilityBoundingSet = [
                 "CAP_SYS_PTRACE"
                 "CAP_CHECKPOINT_RESTORE"

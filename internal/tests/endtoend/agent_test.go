@@ -232,7 +232,7 @@ func TestAgentUnits(t *testing.T) {
 	})
 	t.Run("security", func(t *testing.T) {
 		overall := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+) `)
-		for unit, most := range map[string]float64{"ec-verify.service": 2.5, "ec-verify-fetch.service": 2, "ec-verify-rebuild.service": 5.5} {
+		for unit, most := range map[string]float64{"ec-verify.service": 2.5, "ec-verify-fetch.service": 2, "ec-verify-rebuild.service": 5.5, "ec-verify-boot.service": 1.5} {
 			out := a.Run("systemd-analyze", "security", "--no-pager", unit)
 			found := overall.FindStringSubmatch(out)
 			if found == nil {
@@ -261,6 +261,11 @@ func TestAgentUnits(t *testing.T) {
 			},
 			"ec-verify-fetch.service": {"CapabilityBoundingSet": "", "PrivateUsers": "yes", "PrivateNetwork": "no",
 				"InaccessiblePaths": "-/nix/var -/nix/store /var/lib/ec-verify/ledger /var/lib/ec-verify/reports -/var/lib/ec-verify/rebuild -/etc/credstore -/etc/credstore.encrypted -/run/credstore -/run/credstore.encrypted -/var/lib/systemd/credential.secret"},
+			"ec-verify-boot.service": {
+				"PrivateNetwork": "yes", "RestrictAddressFamilies": "AF_UNIX", "ProtectSystem": "strict", "RestrictNamespaces": "yes",
+				"NoNewPrivileges": "yes", "CapabilityBoundingSet": "cap_dac_read_search", "UnitFileState": "disabled", "SuccessExitStatus": "",
+				"TimeoutStartUSec": "15min", "Type": "oneshot", "NotifyAccess": "none", "RemainAfterExit": "yes", "MemorySwapMax": "0",
+			},
 			"ec-verify-rebuild.service": {"PrivateNetwork": "yes", "NoNewPrivileges": "yes", "OOMPolicy": "continue", "CPUSchedulingPolicy": "5"},
 			"ec-verify.timer":           {"Persistent": "yes", "FixedRandomDelay": "yes", "RandomizedDelayUSec": "1h"},
 		} {
