@@ -63,6 +63,7 @@ type (
 		Manifest   string            `json:"manifest"`
 		DrvPath    closure.StorePath `json:"drvPath"`
 		OutPath    closure.StorePath `json:"outPath"`
+		Special    string            `json:"specialisation"`
 	}
 	jsonStanding struct {
 		Look    string     `json:"look"`
@@ -192,6 +193,7 @@ func (r *Report) json(findings int) jsonReport {
 			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
 			Refused: timeOrNull(rel.RefusedAfter), KeyEnds: timeOrNull(rel.KeyNotAfter),
 			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
+			Special: rel.Specialisation,
 		}
 	}
 	if s := r.Standing; s != nil {

@@ -39,6 +39,7 @@ func Parse(data []byte) (*Report, error) {
 			Tag: rel.Tag, Commit: rel.Commit, Created: timeOrZero(rel.CreatedAt), BestBefore: timeOrZero(rel.BestBefore),
 			RefusedAfter: timeOrZero(rel.Refused), KeyNotAfter: timeOrZero(rel.KeyEnds), Source: rel.Source,
 			Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
+			Specialisation: rel.Special,
 		}
 	}
 	if s := in.Standing; s != nil {

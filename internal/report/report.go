@@ -108,6 +108,9 @@ type Release struct {
 	Manifest string
 	DrvPath  closure.StorePath
 	OutPath  closure.StorePath
+	// Specialisation is the name of the release's specialisation that the machine
+	// runs; "" where it runs the release's system itself.
+	Specialisation string
 }
 
 // Coverage counts what the contents tier looked at.

@@ -228,7 +228,11 @@ func (r *Report) skipped(name TierName) bool {
 func (r *Report) writeRelease(w io.Writer) {
 	if rel := r.Release; rel != nil {
 		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
-		fmt.Fprintf(w, "system    %s (the release's)\n", rel.OutPath)
+		runs := ""
+		if rel.Specialisation != "" {
+			runs = fmt.Sprintf(", of which the specialisation %s runs", Escape(rel.Specialisation))
+		}
+		fmt.Fprintf(w, "system    %s (the release's%s)\n", rel.OutPath, runs)
 	}
 	if until := r.Release.Until(); until != "" {
 		fmt.Fprintf(w, "valid     %s\n", until)

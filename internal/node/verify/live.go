@@ -73,7 +73,7 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 		// A link to a store path that is gone still says what should be there.
 		if link.exact {
 			r.running = p
-			r.tellSpecialisation(t, p)
+			r.noteSpecialisation(p)
 		}
 		t.Checked++
 		r.judgeLink(ctx, link, p, rest)
@@ -90,15 +90,17 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 	}
 }
 
-// tellSpecialisation says in t that what runs is a specialisation of the release
-// compared with, which is that release.
-func (r *run) tellSpecialisation(t *report.Tier, p closure.StorePath) {
+// noteSpecialisation puts into the report that what runs is a specialisation of the
+// release compared with, which is that release.
+func (r *run) noteSpecialisation(p closure.StorePath) {
 	if p == r.manifest.Toplevel.OutPath {
 		return
 	}
 	if release, name, err := r.specialisationOf(p); err == nil && release == r.chosen {
 		r.running, r.specialisation = r.manifest.Toplevel.OutPath, p
-		t.Why = strings.TrimPrefix(t.Why+"; ", "; ") + "the specialisation " + name + " runs"
+		if r.report.Release != nil {
+			r.report.Release.Specialisation = name
+		}
 	}
 }
 
