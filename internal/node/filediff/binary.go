@@ -146,8 +146,8 @@ func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
 }
 
 // explainSources names the two directories of a build by the source files that both
-// sides mention below them, in the texts that only one of them has. A text may begin and end with bytes that only look like
-// letters, so that only the paths within it are compared.
+// sides mention below them, in the texts that only one side has. A text may begin and
+// end with bytes that only look like letters, so only the paths in it are compared.
 func (c *comparison) explainSources(r *Result, onlyA, onlyB []string) {
 	inA, inB := sourcePaths(onlyA), sourcePaths(onlyB)
 	if len(inA) == 0 || len(inA) != len(inB) {

@@ -11,9 +11,9 @@ import (
 const maxUnits = 10_000
 
 // builtDirectories returns the pairs of directories in which the compilers say that a
-// and b were built: there are some only where both are of the same sources, by their
-// names, and have the same symbols. Two programs that have nothing to do with each other
-// have been built in two directories as well, which explains nothing.
+// and b, which have the same symbols, were built. There are some only if both have the
+// same sources, by name: two unrelated programs were built in two directories as well,
+// which explains nothing.
 func (c *comparison) builtDirectories(a, b *elf.File) directories {
 	inA, inB := c.compiled(a), c.compiled(b)
 	if len(inA) == 0 || len(inA) != len(inB) {
@@ -29,12 +29,10 @@ func (c *comparison) builtDirectories(a, b *elf.File) directories {
 			built[[2]string{dirA, dirB}] = true
 		}
 	}
-	if len(built) == 0 || !sameNames(c.symbolBytes(a), c.symbolBytes(b)) {
-		return nil
-	}
 	return built
 }
 
+// sameNames reports whether a and b have the same symbols, and any at all.
 func sameNames(a, b map[string][]byte) bool {
 	if len(a) == 0 || len(a) != len(b) {
 		return false

@@ -49,7 +49,11 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		return false
 	}
 	defer func(before directories) { c.built = before }(c.built)
-	c.built = c.builtDirectories(fileA, fileB)
+	symbolsA, symbolsB := c.symbolBytes(fileA), c.symbolBytes(fileB)
+	c.built = nil
+	if sameNames(symbolsA, symbolsB) {
+		c.built = c.builtDirectories(fileA, fileB)
+	}
 	for _, dirs := range c.built.sorted() {
 		r.caused(Cause{Name: BuildDir, Where: ".debug_info", A: dirs[0], B: dirs[1]})
 	}
@@ -82,7 +86,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		// What differs lies in no section, such as a header.
 		return false
 	}
-	c.symbols(r, fileA, fileB)
+	c.symbols(r, symbolsA, symbolsB)
 	// Headers and padding are accounted for only where nothing moved.
 	r.Explained = all && len(a) == len(b)
 	return true
@@ -130,9 +134,8 @@ func (c *comparison) sections(r *Result, f *elf.File) (list []section, ok bool) 
 func size(n int) string { return fmt.Sprintf("%d bytes", n) }
 
 // symbols names the functions and variables whose bytes differ, or that only one side
-// has.
-func (c *comparison) symbols(r *Result, a, b *elf.File) {
-	inA, inB := c.symbolBytes(a), c.symbolBytes(b)
+// has, by what [comparison.symbolBytes] returns of each.
+func (c *comparison) symbols(r *Result, inA, inB map[string][]byte) {
 	if inA == nil || inB == nil {
 		r.Notes = append(r.Notes, "it has no table of symbols, or a very large one")
 		return

@@ -59,8 +59,8 @@ func (l *Ledger) Begin(ctx context.Context, tool string) (*Recorder, error) {
 }
 
 // BeginLook is Begin for a run that asks for something of its own. What it finds is
-// remembered, and what it expects is owed by nobody: [Ledger.State] has it not, and
-// the next look forgets it.
+// remembered, and what it expects is owed by nobody: [Ledger.States] does not
+// have it, and the next look forgets it.
 func (l *Ledger) BeginLook(ctx context.Context, tool string) (*Recorder, error) {
 	return l.begin(ctx, tool, true)
 }
