@@ -106,10 +106,14 @@ func differs(u *Unit, s settings) (field, got string) {
 			}
 		}
 	}
-	environment := strings.Fields(unquote.Replace(strings.Join(s.environment, " ")))
+	settings := strings.Join(s.environment, " ")
+	if strings.Contains(settings, `\`) {
+		return "", "" // what is escaped may be anything
+	}
+	environment := strings.Fields(unquote.Replace(settings))
 	for _, variable := range u.Environment {
 		for _, word := range strings.Fields(unquote.Replace(variable)) {
-			if !strings.Contains(strings.Join(s.environment, " "), `\`) && !slices.ContainsFunc(environment, func(w string) bool { return matches(w, word) }) {
+			if !slices.ContainsFunc(environment, func(w string) bool { return matches(w, word) }) {
 				return "environment", word
 			}
 		}

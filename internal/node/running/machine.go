@@ -45,6 +45,10 @@ type Machine struct {
 	Allow []Exception
 	// Now is the time by which exceptions end.
 	Now time.Time
+
+	// read is what the system's files say in the place of Expected, once they were
+	// read in a check.
+	read *expected.Machine
 }
 
 // Policy says what is looked at of a running machine. The zero value asks for
@@ -109,6 +113,7 @@ const confirmAfter = time.Second
 // looked at is a finding.
 func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 	out := &Result{}
+	m.read = nil
 	used := make([]int, len(m.Allow))
 	for _, p := range parts() {
 		if !slices.Contains(names, p.name) {
@@ -260,7 +265,13 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	if m.Expected != nil {
 		return m.Expected, nil
 	}
-	return expected.Read(ctx, m.Store, "", m.Toplevel, m.Paths)
+	if m.read == nil {
+		var err error
+		if m.read, err = expected.Read(ctx, m.Store, "", m.Toplevel, m.Paths); err != nil {
+			return nil, err
+		}
+	}
+	return m.read, nil
 }
 
 // leadsIn reports whether name leads, by links, to something that is there in a

@@ -150,11 +150,13 @@ func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 	}
 }
 
-// outside returns the files of which fewer names were seen than they have, with how
-// many were.
-func outside(names []linked) map[uint64]linked {
+// count is how many names of a file were seen in the store, and how many it has.
+type count struct{ seen, has uint32 }
+
+// outside returns, by number, the files of which fewer names were seen than they have.
+func outside(names []linked) map[uint64]count {
 	slices.SortFunc(names, func(a, b linked) int { return cmp.Compare(a.ino, b.ino) })
-	out := make(map[uint64]linked)
+	out := make(map[uint64]count)
 	for i := 0; i < len(names); {
 		n := i
 		for n < len(names) && names[n].ino == names[i].ino {
@@ -162,7 +164,7 @@ func outside(names []linked) map[uint64]linked {
 		}
 		// The number of the last look: a link may have been made meanwhile.
 		if seen := uint32(n - i); seen < names[n-1].links { //nolint:gosec // bounded by maxLinked
-			out[names[i].ino] = linked{uint64(seen), names[n-1].links}
+			out[names[i].ino] = count{seen, names[n-1].links}
 		}
 		i = n
 	}
@@ -170,7 +172,7 @@ func outside(names []linked) map[uint64]linked {
 }
 
 // tellLinked finds the files that have a name outside of the store.
-func (m *Machine) tellLinked(ctx context.Context, l *look, files map[uint64]linked, dev uint64) error {
+func (m *Machine) tellLinked(ctx context.Context, l *look, files map[uint64]count, dev uint64) error {
 	if len(files) == 0 {
 		return nil
 	}
@@ -186,7 +188,7 @@ func (m *Machine) tellLinked(ctx context.Context, l *look, files map[uint64]link
 		}
 		l.find(report.Finding{
 			Cause: report.LinkedOutside, Path: path.Join(string(m.Store.Dir()), e.Name()),
-			Want: fmt.Sprintf("%d links, as many as the store has", f.ino), Got: fmt.Sprintf("%d links", f.links),
+			Want: fmt.Sprintf("%d links, as many as the store has", f.seen), Got: fmt.Sprintf("%d links", f.has),
 		})
 		return nil
 	})
