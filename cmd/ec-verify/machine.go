@@ -21,17 +21,17 @@ func newMachineLearnCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "learn",
 		Short: "print a first list of exceptions, from a machine that is known to be good",
-		Long: `Compare this machine beside its store with the release that it runs, and print
-what differs as entries of machine.allow, for review: as the configuration has
-them, in JSON. All parts are looked at where machine.parts names none. What
-machine.allow allows already is not printed.
+		Long: `Compare what this machine has beside its store with the release that it runs, and
+print the differences as entries of machine.allow, in JSON, for review. All parts
+are examined if machine.parts names none. Differences that machine.allow already
+covers are not printed.
 
-Nothing is written and nothing is remembered. Each reason begins with TODO, and no
-configuration is taken with such a one: review each entry, write why it is there,
-or remove it. What is wrong on a machine when the list is made is allowed by it:
-make it on one that was just installed.
+Nothing is written or recorded. Each reason begins with TODO, and a configuration
+with such a reason is not valid: review each entry, and write why it is there or
+remove it. The list allows everything that is wrong with the machine now, so make
+it on one that was just installed.
 
-The machine has to run the release. Run it as root.`,
+The machine must run the release. Run the command as root.`,
 		Example: `  # A first list for a machine that was just installed
   ec-verify machine learn >allow.json`,
 		Args: noArgs,

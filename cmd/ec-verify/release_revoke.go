@@ -31,19 +31,20 @@ func newReleaseRevokeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke TAG",
 		Short: "have machines refuse a release",
-		Long: `Put the release TAG on the list of revoked releases, and sign that. Machines
-that fetch the list refuse what it names, also where they have it in their
-cache; one that runs it says so as a drift (release-revoked) with the reason.
+		Long: `Add the release TAG to the list of revoked releases, and sign the list. Machines
+that fetch the list refuse the releases on it, cached ones included. A machine that
+runs one reports drift (release-revoked) with the reason.
 
-The list is a release of its own, with the tag "revocations", in the directory
-that --out names. Publish that: release publish DIR --tag revocations; or have
-it beside the releases of a directory as DIR/revocations.
+The list is a release with the tag "revocations", in the directory of --out. Publish
+it with release publish DIR --tag revocations, or place it beside the releases of a
+directory as DIR/revocations.
 
-The newest list holds, whatever it leaves out. So the new one is made of the
-newest of those that are in --out and in each --release: name where machines get
-theirs. Who signed that has to be known: it is --key, or one of --trust.
+Machines follow the newest list, even if a release is missing from it. The new list
+therefore continues the newest one found in --out and in each --release: name the
+source from which machines fetch theirs. That list must be signed by --key or by a
+key of --trust.
 
---lift takes TAG off the list, which is to say that it may be run again.`,
+--lift removes TAG from the list: machines may run the release again.`,
 		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 --out revocations --release https://forge.example.org/owner/repo/releases/download --key cosign.key
   ec-verify release publish revocations --tag revocations --forge https://forge.example.org/owner/repo --token-file token --key cosign.pub
   ec-verify release revoke boot-v2026.02.28 --lift --out /srv/releases/revocations --key cosign.key --dry-run`,
@@ -53,14 +54,14 @@ theirs. Who signed that has to be known: it is --key, or one of --trust.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&flags.out, "out", "", "the list is in the directory `DIR`, which is made if need be (required)")
-	f.StringVar(&flags.reason, "reason", "", "tell operators the reason in one line of `TEXT` (required, but with --lift)")
+	f.StringVar(&flags.out, "out", "", "keep the list in the directory `DIR`, created if missing (required)")
+	f.StringVar(&flags.reason, "reason", "", "give operators the reason, one line of `TEXT` (required without --lift)")
 	f.StringVar(&flags.sign.key, "key", "", "sign with the private key in `FILE` (required)")
-	f.StringVar(&flags.sign.passwordFile, "password-file", "", "the key's password is the first line of `FILE`")
-	f.StringArrayVar(&flags.sources, "release", nil, "look for the present list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&flags.trusted, "trust", nil, "the present list may be signed by the public key in `FILE`; may be repeated")
+	f.StringVar(&flags.sign.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
+	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
 	f.BoolVar(&flags.lift, "lift", false, "take TAG off the list")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "say what the list would be, and write nothing")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print what the list would be, and write nothing")
 	markDirname(cmd, "out")
 	return cmd
 }
@@ -110,12 +111,21 @@ func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) 
 	if err != nil {
 		return nil, err
 	}
-	public, err := key.PublicPEM()
-	if err != nil {
-		return nil, err
+	own := false // one key under two names is refused
+	for _, k := range policy.Keys {
+		id, err := k.ID()
+		if err != nil {
+			return nil, configError{fmt.Errorf("--trust: %w", err)}
+		}
+		own = own || id == key.ID()
 	}
-	policy.Keys = slices.DeleteFunc(policy.Keys, func(k trust.Key) bool { return sameKey(k, string(public)) })
-	policy.Keys = append(policy.Keys, trust.Key{Name: "own", PEM: string(public)})
+	if !own {
+		public, err := key.PublicPEM()
+		if err != nil {
+			return nil, err
+		}
+		policy.Keys = append(policy.Keys, trust.Key{Name: "own", PEM: string(public)})
+	}
 	verifier, err := trust.New(policy)
 	if err != nil {
 		return nil, configError{fmt.Errorf("--trust: %w", err)}
@@ -140,13 +150,6 @@ func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) 
 		}
 	}
 	return newest, nil
-}
-
-// sameKey reports whether the file of k has this public key: one under two names is
-// refused.
-func sameKey(k trust.Key, public string) bool {
-	_, err := trust.New(trust.Policy{Keys: []trust.Key{k, {Name: "own", PEM: public}}})
-	return err != nil
 }
 
 // changedList returns the list that follows on present.
@@ -211,10 +214,8 @@ func (a *app) printRevocations(list, present *release.Revocations, tag release.T
 	if !flags.dryRun && filepath.Base(filepath.Clean(flags.out)) != string(release.RevocationsTag) {
 		lines = append(lines, "  machines find it under the name "+string(release.RevocationsTag))
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.stdout, report.Escape(line)); err != nil {
-			return err
-		}
+	for i := range lines {
+		lines[i] = report.Escape(lines[i])
 	}
-	return nil
+	return a.print(strings.Join(lines, "\n") + "\n")
 }

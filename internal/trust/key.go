@@ -91,6 +91,16 @@ func checkKind(pub crypto.PublicKey) error {
 	return fmt.Errorf("a key of type %T; want ECDSA P-256 or Ed25519", pub)
 }
 
+// ID returns the ID of the key in bundles, as [PrivateKey.ID] does of the one that
+// belongs to it.
+func (k Key) ID() (string, error) {
+	loaded, err := loadKey(k)
+	if err != nil {
+		return "", err
+	}
+	return loaded.id, nil
+}
+
 // keyID returns the ID of pub in bundles: cosign's hint.
 func keyID(pub crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
