@@ -32,8 +32,9 @@ type bootDir struct{ *nixstore.Directory }
 
 func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
 
-// checkEntries looks where the entries of the boot menu lead.
-func (r *run) checkEntries(ctx context.Context, t *report.Tier) {
+// checkEntries looks where the entries of the boot menu lead, on a machine that was
+// booted with a command line, "" where that is unknown.
+func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine string) {
 	var dirs []bootloader.Dir
 	var names []string
 	for _, name := range bootDirs {
@@ -67,7 +68,7 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) {
 			run: r, tier: t, dir: dirs[e.Dir], dirName: names[e.Dir], entry: e, name: names[e.Dir] + "/" + e.Name(),
 		})
 	}
-	r.checkBootedLine(entries)
+	r.checkBootedLine(entries, bootedLine)
 	for i, dir := range dirs {
 		r.checkLoaders(ctx, t, dir, names[i])
 	}
@@ -124,14 +125,14 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 			return
 		case err != nil:
 			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
-			r.leads = append(r.leads, l)
+			r.live.leads = append(r.live.leads, l)
 			continue
 		case release == nil && unknown != nil && e.Default:
 			r.find(report.Finding{
 				Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Got: value,
 				Detail: fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err),
 			})
-			r.leads = append(r.leads, l)
+			r.live.leads = append(r.live.leads, l)
 			continue
 		case release != nil && release != r.chosen && release.revoked() != nil:
 			r.revokedEntry(e, name, p, release)
@@ -154,7 +155,7 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 				Detail: "it is the accepted release " + release.Tag,
 			}
 		}
-		r.leads = append(r.leads, l)
+		r.live.leads = append(r.live.leads, l)
 	}
 }
 
@@ -167,7 +168,7 @@ func (r *run) foreignEntry(e *bootloader.Entry, name, got, why string, graded bo
 	}
 	if e.Default {
 		f.Want = string(r.manifest.Toplevel.OutPath) + "/init"
-		r.leads = append(r.leads, lead{next: true, odd: f.Cause})
+		r.live.leads = append(r.live.leads, lead{next: true, odd: f.Cause})
 	}
 	r.find(f)
 }
@@ -181,7 +182,7 @@ func (r *run) revokedEntry(e *bootloader.Entry, name string, p closure.StorePath
 		r.foreignEntry(e, name, string(p), why, true)
 		return
 	}
-	r.leads = append(r.leads, lead{next: true, odd: report.ReleaseRevoked})
+	r.live.leads = append(r.live.leads, lead{next: true, odd: report.ReleaseRevoked})
 	r.find(report.Finding{
 		Tier: report.TierLive, Cause: report.ReleaseRevoked, Path: name,
 		Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: string(p), Detail: why,

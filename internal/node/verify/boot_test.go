@@ -28,14 +28,13 @@ func (m *twoSystems) runMenu(ctx context.Context) *report.Report {
 	r := m.v.begin(nil)
 	r.tier(ctx, tiers()[0])
 	r.tier(ctx, tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
-		r.running = top
+		r.live.running = top
 		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
-		r.bootedLine = m.line
-		r.checkEntries(ctx, t)
+		r.checkEntries(ctx, t, m.line)
 		return nil
 	}})
 	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})
-	r.tellPending()
+	r.conclude()
 	return r.end()
 }
 

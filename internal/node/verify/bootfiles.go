@@ -378,12 +378,12 @@ func (b *bootFiles) relative(ctx context.Context, where, from string) {
 
 // checkBootedLine compares the command line of the kernel that runs with those of
 // the entries that lead to the same system, of which one was booted.
-func (r *run) checkBootedLine(entries []bootloader.Entry) {
-	if r.bootedLine == "" {
+func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
+	if line == "" {
 		return
 	}
 	var words []string
-	for _, word := range strings.Fields(r.bootedLine) {
+	for _, word := range strings.Fields(line) {
 		// What a loader adds for the kernel's part that reads the initrd.
 		if !strings.HasPrefix(word, "initrd=") && !strings.HasPrefix(word, "BOOT_IMAGE=") {
 			words = append(words, word)

@@ -39,10 +39,7 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	}
 	t.Checked++
 	want := r.manifest.Toplevel
-	var consequence report.Cause
-	if r.sourceDiff {
-		consequence = report.SourceAltered
-	}
+	consequence := r.explaining(string(src.path), report.TierSource)
 	if got.DrvPath != want.DrvPath {
 		explained, note := r.explainDrift(ctx, src, consequence)
 		if explained && consequence == "" {

@@ -14,15 +14,15 @@ import (
 // nameFiles reads the altered paths once more, file by file, and adds to their
 // findings which files differ from the release's listing. What cannot be told
 // changes no verdict: it is said in the finding's detail.
-func (r *run) nameFiles(ctx context.Context, altered []int) error {
-	for _, c := range r.audit.releases {
+func (c *contentsCheck) nameFiles(ctx context.Context, altered []int) error {
+	for _, release := range c.audit.releases {
 		var own []closure.PathInfo
 		for _, i := range altered {
-			if owner, _ := r.audit.owner(i); owner == c {
-				own = append(own, r.audit.paths[i])
+			if owner, _ := c.audit.owner(i); owner == release {
+				own = append(own, c.audit.paths[i])
 			}
 		}
-		if err := r.nameFilesOf(ctx, c, own); err != nil {
+		if err := c.nameFilesOf(ctx, release, own); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,18 @@ const (
 	kernelCommand = "/proc/cmdline"
 )
 
+// liveResult is what the live tier hands on.
+type liveResult struct {
+	// leads are what was found at the places that name a system.
+	leads []lead
+	// running is the toplevel that was found to run, or, on a disk looked at from
+	// outside, the system profile's; empty where unknown.
+	running closure.StorePath
+	// specialisation is the specialisation of the release compared with that runs, ""
+	// for none. running is the toplevel then.
+	specialisation closure.StorePath
+}
+
 // liveLink is one of the places that name a toplevel.
 type liveLink struct {
 	name  string
@@ -46,18 +58,17 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if r.outside() {
 		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
 		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
-		r.checkEntries(ctx, t)
+		r.checkEntries(ctx, t, "")
 		return ctx.Err()
 	}
 	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
 	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
 	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
-	r.checkCommandLine(ctx, t)
-	r.checkEntries(ctx, t)
+	r.checkEntries(ctx, t, r.checkCommandLine(ctx, t))
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r.running == r.manifest.Toplevel.OutPath && r.isCandidate(r.chosen) && r.chosen.revoked() == nil {
+	if r.live.running == r.manifest.Toplevel.OutPath && r.isCandidate(r.chosen) && r.chosen.revoked() == nil {
 		// From now on the machine is not to be taken back behind it.
 		if err := r.chosen.Release.Confirm(ctx); err != nil {
 			r.find(report.Finding{Tier: report.TierLive, Cause: report.NotRemembered, Path: r.chosen.Tag, Detail: err.Error()})
@@ -72,20 +83,20 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 	case err == nil || isAbsent(err) && p != "":
 		// A link to a store path that is gone still says what should be there.
 		if link.exact {
-			r.running = p
+			r.live.running = p
 			r.noteSpecialisation(p)
 		}
 		t.Checked++
 		r.judgeLink(ctx, link, p, rest)
 	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
 		t.Checked++
-		r.leads = append(r.leads, lead{next: link.next, odd: link.cause})
+		r.live.leads = append(r.live.leads, lead{next: link.next, odd: link.cause})
 		r.find(report.Finding{
 			Tier: report.TierLive, Cause: link.cause, Path: link.name,
 			Want: string(r.manifest.Toplevel.OutPath), Got: "not a store path", Detail: err.Error(),
 		})
 	default:
-		r.leads = append(r.leads, lead{next: link.next})
+		r.live.leads = append(r.live.leads, lead{next: link.next})
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error()})
 	}
 }
@@ -97,7 +108,7 @@ func (r *run) noteSpecialisation(p closure.StorePath) {
 		return
 	}
 	if release, name, err := r.specialisationOf(p); err == nil && release == r.chosen {
-		r.running, r.specialisation = r.manifest.Toplevel.OutPath, p
+		r.live.running, r.live.specialisation = r.manifest.Toplevel.OutPath, p
 		if r.report.Release != nil {
 			r.report.Release.Specialisation = name
 		}
@@ -107,8 +118,8 @@ func (r *run) noteSpecialisation(p closure.StorePath) {
 // system returns the path of the system that is to be in effect: the release's, or
 // its specialisation that runs.
 func (r *run) system() closure.StorePath {
-	if r.specialisation != "" {
-		return r.specialisation
+	if r.live.specialisation != "" {
+		return r.live.specialisation
 	}
 	return r.manifest.Toplevel.OutPath
 }
@@ -117,7 +128,7 @@ func (r *run) system() closure.StorePath {
 func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath, rest string) {
 	want := r.manifest.Toplevel.OutPath
 	if p == want && rest == "" {
-		r.leads = append(r.leads, lead{next: link.next, release: r.chosen})
+		r.live.leads = append(r.live.leads, lead{next: link.next, release: r.chosen})
 		return
 	}
 	l := lead{next: link.next, odd: link.cause}
@@ -135,7 +146,7 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 			f.Cause, f.Detail = report.LiveUnknown, err.Error()
 		case release == r.chosen:
 			// A specialisation of it.
-			r.leads = append(r.leads, lead{next: link.next, release: release})
+			r.live.leads = append(r.live.leads, lead{next: link.next, release: release})
 			return
 		case link.exact:
 			l.release = release
@@ -152,7 +163,7 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 			f.Detail = fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err)
 		}
 	}
-	r.leads = append(r.leads, l)
+	r.live.leads = append(r.live.leads, l)
 	if l.pending.Path == "" {
 		r.find(f)
 	}
@@ -162,14 +173,14 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 const maxCommandLine = 64 << 10
 
 // checkCommandLine looks at init= on the kernel's command line: the link
-// /run/booted-system was made by the system that booted, this by the loader.
-func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
+// /run/booted-system was made by the system that booted, this by the loader. It returns
+// the command line, "" where it is unknown.
+func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
 	line, values, err := commandLineInit(kernelCommand)
-	r.bootedLine = line
 	if err != nil {
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error(), ConsequenceOf: r.withoutProc(report.TierLive)})
-		return
+		return line
 	}
 	t.Checked++
 	for _, value := range values {
@@ -183,6 +194,7 @@ func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) {
 		}
 		r.judgeLink(ctx, link, p, "")
 	}
+	return line
 }
 
 // commandLineInit returns the command line in the file name, and what it may have

@@ -108,16 +108,16 @@ const maxAttributeNames = 300
 // judgeMetadata adds a finding for each right that Nix never gives. One that
 // takes rights away (0500) is a departure like one that gives them: Nix makes
 // its objects all alike, so somebody else was here.
-func (r *run) judgeMetadata(p closure.StorePath, m *metadata) {
+func (c *contentsCheck) judgeMetadata(p closure.StorePath, m *metadata) {
 	loose, more := m.loose, m.more
-	if len(loose) > 1 && r.looseFindings >= maxLooseFindings {
+	if len(loose) > 1 && c.looseFindings >= maxLooseFindings {
 		loose, more = loose[:1], more+len(loose)-1
 	}
 	if len(loose) == 0 && more > 0 {
 		// Each name is too long to be kept.
 		loose, more = []looseFile{{what: "owner, mode or attributes of a file"}}, more-1
 	}
-	r.looseFindings += len(loose)
+	c.looseFindings += len(loose)
 	for i, l := range loose {
 		f := report.Finding{
 			Tier: report.TierContents, Cause: report.PermissionsAltered, Path: joinFile(string(p), l.name),
@@ -126,7 +126,7 @@ func (r *run) judgeMetadata(p closure.StorePath, m *metadata) {
 		if i == len(loose)-1 && more > 0 {
 			f.Detail = fmt.Sprintf("and %d more in this path", more)
 		}
-		r.find(f)
+		c.find(f)
 	}
 }
 
@@ -137,35 +137,35 @@ const maxMarked = 20
 // time gives nobody a right, whoever alters a file can set it as he likes, and
 // some honest tools that write images set another one on everything; but a file
 // that somebody wrote to, and wrote back, shows by it.
-func (r *run) noteTimes(paths []closure.PathInfo, observed []observation) {
+func (c *contentsCheck) noteTimes() {
 	f := report.Finding{Cause: report.TimeAltered, Want: time.Unix(1, 0).UTC().Format(time.RFC3339Nano)}
-	r.noteMarked(f, paths, observed, func(m *metadata) *marked { return &m.dated })
+	c.noteMarked(f, func(m *metadata) *marked { return &m.dated })
 }
 
 // noteAttributes says which paths have extended attributes that Nix never leaves and
 // that give nobody a right, for the same reason.
-func (r *run) noteAttributes(paths []closure.PathInfo, observed []observation) {
+func (c *contentsCheck) noteAttributes() {
 	f := report.Finding{Cause: report.AttributesAltered, Want: "no extended attributes"}
-	r.noteMarked(f, paths, observed, func(m *metadata) *marked { return &m.attributed })
+	c.noteMarked(f, func(m *metadata) *marked { return &m.attributed })
 }
 
 // noteMarked adds f for each path of which something is marked. Where that is many
 // paths it is likely the image, and one notice for all. Of a path whose bytes are not
 // the release's it says nothing new.
-func (r *run) noteMarked(f report.Finding, paths []closure.PathInfo, observed []observation, of func(*metadata) *marked) {
+func (c *contentsCheck) noteMarked(f report.Finding, of func(*metadata) *marked) {
 	var which []int
 	files := 0
-	for i := range observed {
-		o := &observed[i]
-		if n := of(&o.metadata).n; n > 0 && o.err == nil && o.sum.Hash == paths[i].NarHash {
+	for i := range c.observed {
+		o := &c.observed[i]
+		if n := of(&o.metadata).n; n > 0 && o.err == nil && o.sum.Hash == c.audit.paths[i].NarHash {
 			which = append(which, i)
 			files += n
 		}
 	}
 	say := func(i int, detail string) {
-		m := of(&observed[i].metadata)
-		f.Tier, f.Path, f.Got, f.Detail = report.TierContents, joinFile(string(paths[i].Path), m.first.name), m.first.what, detail
-		r.find(f)
+		m := of(&c.observed[i].metadata)
+		f.Tier, f.Path, f.Got, f.Detail = report.TierContents, joinFile(string(c.audit.paths[i].Path), m.first.name), m.first.what, detail
+		c.find(f)
 	}
 	if len(which) > maxMarked {
 		say(which[0], fmt.Sprintf("this one first, of %d files and directories in %d paths", files, len(which)))
@@ -173,7 +173,7 @@ func (r *run) noteMarked(f report.Finding, paths []closure.PathInfo, observed []
 	}
 	for _, i := range which {
 		detail := ""
-		if n := of(&observed[i].metadata).n; n > 1 {
+		if n := of(&c.observed[i].metadata).n; n > 1 {
 			detail = fmt.Sprintf("this one first, of %d files and directories in this path", n)
 		}
 		say(i, detail)

@@ -70,6 +70,9 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 			}
 		}
 		for _, m := range odd {
+			if r.mountedOver == nil {
+				r.mountedOver = make(map[string]report.Cause)
+			}
 			r.mountedOver[o.Dir] = m.cause
 			r.findOnce(report.Finding{
 				Tier: tier, Cause: m.cause, Path: m.point, Want: m.want, Got: m.got, Detail: m.why,
@@ -301,4 +304,15 @@ func describePlace(mounts []nixstore.Mount, dir string) string {
 		s += ", of it " + place.Dir
 	}
 	return s
+}
+
+// withoutProc returns the cause that explains why something could not be looked at
+// where that is for want of /proc, with a finding of its own; "" where /proc is there.
+func (r *run) withoutProc(tier report.TierName) report.Cause {
+	err := nixstore.CheckProc()
+	if err == nil {
+		return ""
+	}
+	r.findOnce(report.Finding{Tier: tier, Cause: report.ProcUnavailable, Path: "/proc", Detail: err.Error()})
+	return report.ProcUnavailable
 }

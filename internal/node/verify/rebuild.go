@@ -54,6 +54,7 @@ func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 	if err != nil {
 		return r.noRebuild(err)
 	}
+	r.rebuilt = make(map[closure.StorePath]nar.Hash)
 	blocked := make(map[closure.StorePath][]*rebuild.Result)
 	for i := range summary.Results {
 		result := &summary.Results[i]
@@ -130,8 +131,8 @@ func (r *run) explaining(path string, tier report.TierName) report.Cause {
 	return ""
 }
 
-// judgeRebuilt adds the findings about a derivation that was rebuilt, and lets
-// its outputs testify in what the contents tier found.
+// judgeRebuilt adds the findings about a derivation that was rebuilt, and notes the
+// hashes of its outputs, which testify in what the contents tier found.
 func (r *run) judgeRebuilt(result *rebuild.Result) {
 	var reproduced []string
 	for i := range result.Outputs {
@@ -147,11 +148,10 @@ func (r *run) judgeRebuilt(result *rebuild.Result) {
 			})
 			continue
 		}
-		w := r.witnesses[o.Path]
+		r.rebuilt[o.Path] = o.Got
+		w := r.contents.witnesses[o.Path]
 		w.Manifest, w.Rebuild = o.Want, o.Got
-		causes := w.Causes()
-		r.explainReplaced(o.Path, causes)
-		if o.Differs() && !slices.Contains(causes, closure.OtherBuild) {
+		if o.Differs() && !slices.Contains(w.Causes(), closure.OtherBuild) {
 			f := report.Finding{
 				Tier: report.TierRebuild, Cause: closure.UnreproducibleBuild, Path: string(o.Path),
 				Want: o.Want.String(), Got: o.Got.String(), Detail: o.FilesNote, Files: o.Files, MoreFiles: o.MoreFiles,
@@ -166,22 +166,6 @@ func (r *run) judgeRebuilt(result *rebuild.Result) {
 		Tier: report.TierRebuild, Cause: report.ReproducesThoughListed, Path: string(result.Derivation),
 		Detail: fmt.Sprintf("outputs %q came out as the release says this time", reproduced),
 	})
-}
-
-// explainReplaced gives the finding that disk and database agree with each
-// other, but not with the release, the cause that a rebuild allows.
-func (r *run) explainReplaced(p closure.StorePath, causes []report.Cause) {
-	for i := range r.report.Findings {
-		f := &r.report.Findings[i]
-		if f.Tier != report.TierContents || f.Cause != closure.ReplacedUnexplained || f.Path != string(p) {
-			continue
-		}
-		for _, cause := range causes {
-			if cause == closure.CoverUp || cause == closure.OtherBuild {
-				f.Cause = cause
-			}
-		}
-	}
 }
 
 // judgeInput adds the finding about a path that derivations could not be built

@@ -67,26 +67,13 @@ func (r *run) compareDerivations(ctx context.Context, src source) (differences [
 	if err != nil {
 		return nil, 0, err
 	}
-	got, gotToplevel, err := r.derivations(ctx, src)
+	// The source as it lies there, which need not be the release's.
+	manifest := *r.manifest
+	manifest.Source.NarHash = src.sum.Hash
+	got, gotToplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})
 	if err != nil {
 		return nil, 0, err
 	}
 	differences, all = drvdiff.Compare(want, got, toplevel, gotToplevel)
 	return differences, all, nil
-}
-
-// derivations returns what the source evaluates to in a scratch store, which is
-// done once.
-func (r *run) derivations(ctx context.Context, src source) (nixstore.Graph, closure.StorePath, error) {
-	if r.graph == nil {
-		// The source as it lies there, which need not be the release's.
-		manifest := *r.manifest
-		manifest.Source.NarHash = src.sum.Hash
-		graph, toplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})
-		if err != nil {
-			return nil, "", err
-		}
-		r.graph, r.graphRoot = graph, toplevel
-	}
-	return r.graph, r.graphRoot, nil
 }

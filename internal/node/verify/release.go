@@ -12,6 +12,28 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
+// compared is what the release tier hands on: what the machine is compared with.
+type compared struct {
+	candidates []candidate
+	chosen     *candidate        // nil until a release is trusted
+	expected   *candidate        // chosen, but where the machine runs another one
+	manifest   *closure.Manifest // of chosen
+}
+
+// candidate is a Candidate with the manifest of the configuration.
+type candidate struct {
+	Candidate
+	manifest *closure.Manifest
+}
+
+// revoked returns what the publisher has revoked the release for, nil where it has not.
+func (c *candidate) revoked() *release.Revocation {
+	if c.Release == nil {
+		return nil
+	}
+	return c.Release.Revoked()
+}
+
 // checkRelease opens the releases that the policy accepts, reads the manifest
 // of this machine's configuration in each, and chooses the one to compare with.
 func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {

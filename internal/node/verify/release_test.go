@@ -150,7 +150,7 @@ func TestAcceptedAs(t *testing.T) {
 	r.judgeLink(t.Context(), liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "")
 	r.judgeLink(t.Context(), liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, another, "")
 	r.judgeLink(t.Context(), liveLink{name: BootedSystem, cause: report.OtherBoot}, another, "/sub")
-	r.tellPending()
+	r.conclude()
 	if got, want := summary(r.report), "other-system /run/current-system; other-boot /run/booted-system; pending-unchecked /run/booted-system"; strings.Join(got, "; ") != want {
 		t.Errorf("another accepted release: got %q, want %q", got, want)
 	}

@@ -95,18 +95,18 @@ func (r *run) manifestID() ledger.Manifest {
 // expectContents tells the ledger which paths there are to hash. It has each path
 // once: of two releases that do not say the same of it, as the first has it, and
 // what the other says is not remembered.
-func (r *run) expectContents(ctx context.Context) {
-	if r.recorder == nil {
+func (c *contentsCheck) expectContents(ctx context.Context) {
+	if c.recorder == nil {
 		return
 	}
-	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: r.manifestID()}
-	for i, info := range r.audit.paths {
-		if i == 0 || info.Path != r.audit.paths[i-1].Path {
+	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: c.manifestID()}
+	for i, info := range c.audit.paths {
+		if i == 0 || info.Path != c.audit.paths[i-1].Path {
 			inv.Items = append(inv.Items, contentsItem(info))
 		}
 	}
-	if err := r.recorder.Expect(ctx, inv); err != nil {
-		r.notRemembered(err)
+	if err := c.recorder.Expect(ctx, inv); err != nil {
+		c.notRemembered(err)
 	}
 }
 
@@ -121,20 +121,20 @@ func contentsItem(info closure.PathInfo) ledger.Item {
 //
 // Where the disk was to be read, what only the page cache gave says nothing of
 // it, and was not checked.
-func (r *run) rememberHashed(want closure.PathInfo, o *observation) {
-	if r.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || r.hidden[want.Path] {
+func (c *contentsCheck) rememberHashed(want closure.PathInfo, o *observation) {
+	if c.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || c.hidden[want.Path] {
 		return
 	}
 	outcome := ledger.Outcome{Result: ledger.Verified, FromDisk: o.fromDisk}
-	if r.Read == nar.ReadDisk && !o.fromDisk {
+	if c.Read == nar.ReadDisk && !o.fromDisk {
 		outcome = ledger.Outcome{Result: ledger.Inconclusive, Cause: report.ReadFromCache}
 	}
-	r.recorder.Record(ledger.Contents, contentsItem(want), outcome)
+	c.recorder.Record(ledger.Contents, contentsItem(want), outcome)
 }
 
 // rememberJudged records what was found about a path, the gravest of it.
-func (r *run) rememberJudged(want closure.PathInfo, found []report.Finding) {
-	if r.recorder == nil {
+func (c *contentsCheck) rememberJudged(want closure.PathInfo, found []report.Finding) {
+	if c.recorder == nil {
 		return
 	}
 	for _, class := range []struct {
@@ -143,7 +143,7 @@ func (r *run) rememberJudged(want closure.PathInfo, found []report.Finding) {
 	}{{report.Drift, ledger.Drifted}, {report.Inconclusive, ledger.Inconclusive}} {
 		for i := range found {
 			if found[i].Class() == class.Class {
-				r.recorder.Record(ledger.Contents, contentsItem(want), ledger.Outcome{Result: class.Result, Cause: found[i].Cause})
+				c.recorder.Record(ledger.Contents, contentsItem(want), ledger.Outcome{Result: class.Result, Cause: found[i].Cause})
 				return
 			}
 		}

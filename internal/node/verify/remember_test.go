@@ -232,9 +232,10 @@ func TestKilledRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.store.Close()
-	r.audit = r.audited()
-	r.expectContents(t.Context())
-	if _, _, err := r.hashAll(t.Context(), r.manifest.Paths, everything(r.manifest.Paths)); err != nil {
+	c := r.newContentsCheck()
+	c.expectContents(t.Context())
+	c.selected = everything(r.manifest.Paths)
+	if _, err := c.hash(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// Here it is killed: what came in is on the disk, and there is no end.

@@ -56,17 +56,17 @@ func (s *selection) may(n int, elapsed time.Duration) bool {
 // selectPaths returns what of the audit this run hashes. Where nothing is
 // remembered that is everything, whatever the budget: nobody could answer for
 // the rest.
-func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
-	paths := r.audit.paths
-	if r.ContentsBudget <= 0 && r.System == "" || r.recorder == nil {
+func (c *contentsCheck) selectPaths(ctx context.Context) *selection {
+	paths := c.audit.paths
+	if c.ContentsBudget <= 0 && c.System == "" || c.recorder == nil {
 		return everything(paths)
 	}
-	records, err := r.recorder.Records(ctx, ledger.Contents)
+	records, err := c.recorder.Records(ctx, ledger.Contents)
 	if err != nil {
-		r.notRemembered(err)
+		c.notRemembered(err)
 		return everything(paths)
 	}
-	if r.Read == nar.ReadDisk {
+	if c.Read == nar.ReadDisk {
 		records = records.FromDisk()
 	}
 	items, at := make([]ledger.Item, len(paths)), make(map[ledger.Key][]int, len(paths))
@@ -74,37 +74,37 @@ func (r *run) selectPaths(ctx context.Context, claims *claims) *selection {
 		items[i] = contentsItem(info)
 		at[items[i].Key()] = append(at[items[i].Key()], i)
 	}
-	s := &selection{budget: r.ContentsBudget, records: records}
+	s := &selection{budget: c.ContentsBudget, records: records}
 	var rest []int
 	for _, item := range ledger.Select(items, records, 0) {
 		i := at[item.Key()][0]
 		at[item.Key()] = at[item.Key()][1:]
-		if r.isSuspect(paths[i], records[item.Key()], claims) {
+		if c.isSuspect(paths[i], records[item.Key()]) {
 			s.order = append(s.order, i)
 		} else {
 			rest = append(rest, i)
 		}
 	}
 	s.must = len(s.order)
-	if r.System != "" {
-		rest = slices.DeleteFunc(rest, func(i int) bool { return s.answersFor(paths[i], r.Policy) })
+	if c.System != "" {
+		rest = slices.DeleteFunc(rest, func(i int) bool { return s.answersFor(paths[i], c.Policy) })
 	}
 	s.order = append(s.order, rest...)
 	return s
 }
 
 // isSuspect reports whether there is a reason to hash a path in this run.
-func (r *run) isSuspect(want closure.PathInfo, record ledger.Record, claims *claims) bool {
-	if record.Last.Done() && record.Last.Result != ledger.Verified || record.Drifted() || r.hidden[want.Path] {
+func (c *contentsCheck) isSuspect(want closure.PathInfo, record ledger.Record) bool {
+	if record.Last.Done() && record.Last.Result != ledger.Verified || record.Drifted() || c.hidden[want.Path] {
 		return true
 	}
-	if claims.known {
-		claim, registered := claims.of(want.Path)
+	if c.claims.known {
+		claim, registered := c.claims.of(want.Path)
 		if !registered || claim.NarHash != want.NarHash || len(closure.CompareClaim(want, claim)) > 0 {
 			return true
 		}
 	}
-	exists, err := r.store.Exists(want.Path)
+	exists, err := c.store.Exists(want.Path)
 	return err != nil || !exists
 }
 
@@ -115,38 +115,38 @@ func (s *selection) answersFor(want closure.PathInfo, policy ledger.Policy) bool
 
 // answerFor counts the paths that were not hashed: those that the ledger answers
 // for, and those that nobody does.
-func (r *run) answerFor(s *selection, observed []observation) (overdue []closure.StorePath) {
-	for i, want := range r.audit.paths {
-		if observed[i].err != errNotReached { //nolint:errorlint // it is never wrapped
+func (c *contentsCheck) answerFor() (overdue []closure.StorePath) {
+	for i, want := range c.audit.paths {
+		if c.observed[i].err != errNotReached { //nolint:errorlint // it is never wrapped
 			continue
 		}
-		if s.answersFor(want, r.Policy) {
-			r.report.Coverage.Remembered++
+		if c.selected.answersFor(want, c.Policy) {
+			c.report.Coverage.Remembered++
 		} else {
 			overdue = append(overdue, want.Path)
 		}
 	}
-	r.report.Coverage.Overdue = len(overdue)
+	c.report.Coverage.Overdue = len(overdue)
 	return overdue
 }
 
 // listClosure puts the release's paths into the report, and when each was hashed.
-func (r *run) listClosure(s *selection, observed []observation) {
+func (c *contentsCheck) listClosure() {
 	now := time.Now()
-	r.report.Closure = make([]report.ClosurePath, len(r.manifest.Paths))
-	for i, want := range r.manifest.Paths {
+	c.report.Closure = make([]report.ClosurePath, len(c.manifest.Paths))
+	for i, want := range c.manifest.Paths {
 		p := report.ClosurePath{Path: want.Path, Size: want.NarSize, State: report.Unread}
-		record := s.records[contentsItem(want).Key()]
-		switch err := observed[i].err; {
+		record := c.selected.records[contentsItem(want).Key()]
+		switch err := c.observed[i].err; {
 		case err == nil:
 			p.State, p.Checked = report.Hashed, now
 		case err != errNotReached: //nolint:errorlint // it is never wrapped
-		case record.Stands(r.Policy.Contents, now):
+		case record.Stands(c.Policy.Contents, now):
 			p.State, p.Checked = report.Remembered, record.Last.At
-		case s.budget > 0:
+		case c.selected.budget > 0:
 			p.State, p.Checked = report.Overdue, record.Settled.At
 		}
-		r.report.Closure[i] = p
+		c.report.Closure[i] = p
 	}
 }
 

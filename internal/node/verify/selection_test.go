@@ -262,11 +262,11 @@ func TestRememberFromDisk(t *testing.T) {
 			r := v.begin(nil)
 			r.beginRemembering(t.Context())
 			r.tier(t.Context(), tiers()[0])
-			r.audit = r.audited()
-			r.expectContents(t.Context())
+			c := r.newContentsCheck()
+			c.expectContents(t.Context())
 			want := r.manifest.Paths[slices.IndexFunc(r.manifest.Paths, func(info closure.PathInfo) bool { return info.Path == lib })]
 			test.o.sum.Hash = want.NarHash
-			r.rememberHashed(want, &test.o)
+			c.rememberHashed(want, &test.o)
 			m.must(r.recorder.(testRecorder).Close())
 			if got := remembered(t, l)["lib"]; got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)

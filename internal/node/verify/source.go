@@ -105,14 +105,12 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 	t.Checked++
 	want := r.manifest.Source
 	if lock != want.LockNarHash {
-		r.sourceDiff = true
 		r.find(report.Finding{
 			Tier: report.TierSource, Cause: report.LockAltered, Path: string(src.path) + "/" + want.LockFile(),
 			Want: hashOrNone(want.LockNarHash), Got: hashOrNone(lock),
 		})
 	}
 	if src.sum.Hash != want.NarHash {
-		r.sourceDiff = true
 		r.find(report.Finding{
 			Tier: report.TierSource, Cause: report.SourceAltered, Path: string(src.path),
 			Want: want.NarHash.String(), Got: src.sum.Hash.String(), Detail: "embedded at " + r.flake(),

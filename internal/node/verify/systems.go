@@ -39,7 +39,7 @@ type audit struct {
 // is known so far, with the one compared with as the first.
 func (r *run) ledTo() []*candidate {
 	out := []*candidate{r.chosen}
-	for _, l := range r.leads {
+	for _, l := range r.live.leads {
 		if l.release != nil && !slices.Contains(out, l.release) {
 			out = append(out, l.release)
 		}
@@ -122,9 +122,9 @@ type systemState struct {
 }
 
 // judgeSystem notes what was found about a path of some releases.
-func (r *run) judgeSystem(of []*candidate, checked bool, found []report.Finding) {
-	for _, c := range of {
-		s, seen := r.systems[c]
+func (c *contentsCheck) judgeSystem(of []*candidate, checked bool, found []report.Finding) {
+	for _, release := range of {
+		s, seen := c.contents.systems[release]
 		if !seen {
 			s.grade = agrees
 		}
@@ -139,56 +139,8 @@ func (r *run) judgeSystem(of []*candidate, checked bool, found []report.Finding)
 				s.grade = unchecked
 			}
 		}
-		r.systems[c] = s
+		c.contents.systems[release] = s
 	}
-}
-
-// stateOf returns what is known of where l leads.
-func (r *run) stateOf(l *lead) systemState {
-	switch {
-	case l.odd != "":
-		return systemState{differs, l.odd}
-	case l.release == nil:
-		return systemState{}
-	case l.unchecked:
-		return graver(systemState{}, r.systems[l.release])
-	}
-	return r.systems[l.release]
-}
-
-// tellPending says what the next boot leads to, of a machine that runs or booted
-// another accepted release: now that the contents tier has looked at it, or not.
-func (r *run) tellPending() {
-	next := systemState{grade: agrees}
-	for i := range r.leads {
-		if r.leads[i].next {
-			next = graver(next, r.stateOf(&r.leads[i]))
-		}
-	}
-	for i := range r.leads {
-		l := &r.leads[i]
-		f := l.pending
-		if f.Path == "" {
-			continue
-		}
-		switch s := graver(next, r.stateOf(l)); s.grade {
-		case agrees:
-			f.Cause = report.PendingReboot
-		case differs:
-			f.Cause, f.ConsequenceOf = report.PendingAltered, s.cause
-		default:
-			f.Cause = report.PendingUnchecked
-		}
-		r.find(f)
-	}
-}
-
-func graver(a, b systemState) systemState {
-	order := []grade{agrees, unchecked, differs}
-	if slices.Index(order, b.grade) > slices.Index(order, a.grade) {
-		return b
-	}
-	return a
 }
 
 // acceptedAs returns the accepted release whose toplevel p is, or a specialisation of

@@ -70,14 +70,14 @@ func (m *twoSystems) run(ctx context.Context, booted, next closure.StorePath) *r
 	r.tier(ctx, tiers()[0])
 	r.tier(ctx, tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
 		t.Checked++
-		r.running = m.running
+		r.live.running = m.running
 		r.judgeLink(ctx, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, m.running, "")
 		r.judgeLink(ctx, liveLink{name: BootedSystem, cause: report.OtherBoot}, booted, "")
 		r.judgeLink(ctx, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true}, next, "")
 		return nil
 	}})
 	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})
-	r.tellPending()
+	r.conclude()
 	r.endRemembering(ctx)
 	return r.end()
 }

@@ -112,73 +112,40 @@ type Verifier struct {
 	Host, Tool string
 }
 
-// run is one verification under way.
+// run is one verification under way. What a tier hands to those after it is in its
+// result, which it alone sets.
 type run struct {
 	*Verifier
-	progress *Progress
-	report   *report.Report
-	store    *nixstore.Store    // nil until openStore
+	opened
+	compared // of the release tier
+	live     liveResult
+	contents contentsResult
+	// rebuilt are the hashes of what the rebuild tier built, by the outputs' paths.
+	rebuilt map[closure.StorePath]nar.Hash
+
+	progress  *Progress
+	report    *report.Report
+	recorder  Recorder // nil where nothing is remembered
+	forgotten bool     // the report says that something is not remembered
+	logged    int      // findings
+}
+
+// opened is what is looked up of the machine once, by the first tier that needs it.
+type opened struct {
+	store *nixstore.Store // nil until openStore
+	// accesses are what the first look at the store found, before anything asked
+	// Nix's daemon, which sets its own right.
+	accesses []nixstore.Access
 	database *nixstore.Database // nil until openDatabase
 	source   *source            // nil until findSource
-
-	candidates []candidate
-	chosen     *candidate        // nil until a release is trusted
-	expected   *candidate        // chosen, but where the machine runs another one
-	manifest   *closure.Manifest // of chosen
-	// leads are what the live tier found at the places that name a system, and
-	// systems what the contents tier found of the systems of releases.
-	leads   []lead
-	systems map[*candidate]systemState
-	audit   *audit // nil until the contents tier
-	// bootedLine is the command line of the kernel that runs, "" where it is not
-	// known.
-	bootedLine string
 	// generations are the links of system profiles, by where they lead; nil until
 	// they are asked for.
 	generations map[closure.StorePath]string
-	// running is the toplevel that the live tier found to run, or, on a disk
-	// looked at from outside, the system profile's; empty where unknown.
-	running closure.StorePath
-	// specialisation is the specialisation of chosen that runs, "" for none. running
-	// is the toplevel then.
-	specialisation closure.StorePath
-	// accesses are what the first look at the store found, before anything asked
-	// Nix's daemon, which sets its own right.
-	accesses   []nixstore.Access
-	sourceDiff bool // the source tier found a difference
-	// graph holds the derivations that the flake evaluates to, and graphRoot the
-	// one of the system, where they were asked for.
-	graph     nixstore.Graph
-	graphRoot closure.StorePath
+	// specialised is what was last found out by specialisationOf.
+	specialised *specialised
 	// mountedOver holds, by the directory that was to be read, the cause of the finding
 	// about what is mounted over it.
 	mountedOver map[string]report.Cause
-	// hidden holds the paths of the manifest over which something is mounted.
-	hidden    map[closure.StorePath]bool
-	recorder  Recorder // nil where nothing is remembered
-	forgotten bool     // the report says that something is not remembered
-	// witnesses are what the contents tier found of the manifest's paths.
-	witnesses map[closure.StorePath]closure.Witnesses
-	// looseFindings counts those about rights within paths.
-	looseFindings int
-	// logged is how many findings are logged.
-	logged int
-	// specialised is what was last found out by specialisationOf.
-	specialised *specialised
-}
-
-// candidate is a Candidate with the manifest of the configuration.
-type candidate struct {
-	Candidate
-	manifest *closure.Manifest
-}
-
-// revoked returns what the publisher has revoked the release for, nil where it has not.
-func (c *candidate) revoked() *release.Revocation {
-	if c.Release == nil {
-		return nil
-	}
-	return c.Release.Revoked()
 }
 
 // Verify runs every tier and returns what was found. It has no error: what
@@ -196,7 +163,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	for _, t := range tiers() {
 		r.tier(ctx, t)
 	}
-	r.tellPending()
+	r.conclude()
 	r.tellHeld()
 	r.endRemembering(ctx)
 	return r.end()
@@ -215,7 +182,7 @@ func (v *Verifier) begin(progress *Progress) *run {
 		progress = new(Progress)
 	}
 	progress.pacer.Store(v.Pacer)
-	r := &run{Verifier: v, progress: progress, witnesses: make(map[closure.StorePath]closure.Witnesses), systems: make(map[*candidate]systemState), mountedOver: make(map[string]report.Cause), report: &report.Report{
+	r := &run{Verifier: v, progress: progress, report: &report.Report{
 		Started: time.Now(), Host: v.Host, StoreRoot: v.Root, Tool: v.Tool,
 		Configuration: v.Configuration, Unsafe: slices.Clone(v.Unsafe),
 		Candidate: v.System, Coverage: report.Coverage{Read: v.Read},
@@ -236,7 +203,6 @@ func (r *run) end() *report.Report {
 	if r.report.Finished.IsZero() {
 		r.report.Finished = time.Now()
 	}
-	r.explainByMounts()
 	r.logFound()
 	r.report.Sort()
 	return r.report

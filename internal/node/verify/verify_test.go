@@ -221,7 +221,10 @@ func TestObservation(t *testing.T) {
 		want := m.manifest.Paths[1]
 		claim := want // to be reported all the same, but for a path that is not there
 		claim.NarHash, claim.NarSize = m.manifest.Paths[0].NarHash, want.NarSize+8
-		if r.judgePath(want, &observation{err: tc.err}, &claims{known: true, running: closure.Closure{lib: claim}}) {
+		r.chosen = &candidate{manifest: m.manifest}
+		c := r.newContentsCheck()
+		c.claims = &claims{known: true, running: closure.Closure{lib: claim}}
+		if c.judgePath(want, &observation{err: tc.err}) {
 			t.Errorf("%s: the files are to be named, and cannot be read", tc.name)
 		}
 		r.report.Sort()

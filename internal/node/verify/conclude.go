@@ -1,0 +1,102 @@
+package verify
+
+import (
+	"slices"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// conclude judges what follows from what several tiers found, once all have ended.
+func (r *run) conclude() {
+	r.tellPending()
+	r.explainReplaced()
+	r.explainByMounts()
+}
+
+// stateOf returns what is known of where l leads.
+func (r *run) stateOf(l *lead) systemState {
+	switch {
+	case l.odd != "":
+		return systemState{differs, l.odd}
+	case l.release == nil:
+		return systemState{}
+	case l.unchecked:
+		return graver(systemState{}, r.contents.systems[l.release])
+	}
+	return r.contents.systems[l.release]
+}
+
+// tellPending says what the next boot leads to, of a machine that runs or booted
+// another accepted release: now that the contents tier has looked at it, or not.
+func (r *run) tellPending() {
+	next := systemState{grade: agrees}
+	for i := range r.live.leads {
+		if r.live.leads[i].next {
+			next = graver(next, r.stateOf(&r.live.leads[i]))
+		}
+	}
+	for i := range r.live.leads {
+		l := &r.live.leads[i]
+		f := l.pending
+		if f.Path == "" {
+			continue
+		}
+		switch s := graver(next, r.stateOf(l)); s.grade {
+		case agrees:
+			f.Cause = report.PendingReboot
+		case differs:
+			f.Cause, f.ConsequenceOf = report.PendingAltered, s.cause
+		default:
+			f.Cause = report.PendingUnchecked
+		}
+		r.find(f)
+	}
+}
+
+func graver(a, b systemState) systemState {
+	order := []grade{agrees, unchecked, differs}
+	if slices.Index(order, b.grade) > slices.Index(order, a.grade) {
+		return b
+	}
+	return a
+}
+
+// explainReplaced gives each finding that disk and database agree with each other, but
+// not with the release, the cause that a rebuild of the same path allows.
+func (r *run) explainReplaced() {
+	for i := range r.report.Findings {
+		f := &r.report.Findings[i]
+		if f.Tier != report.TierContents || f.Cause != closure.ReplacedUnexplained || f.Release != "" {
+			continue
+		}
+		w := r.contents.witnesses[closure.StorePath(f.Path)]
+		w.Rebuild = r.rebuilt[closure.StorePath(f.Path)]
+		for _, cause := range w.Causes() {
+			if cause == closure.CoverUp || cause == closure.OtherBuild {
+				f.Cause = cause
+			}
+		}
+	}
+}
+
+// explainByMounts marks what is not there as the consequence of what is mounted over
+// the store or the database, which may be found later.
+func (r *run) explainByMounts() {
+	for i := range r.report.Findings {
+		f := &r.report.Findings[i]
+		if f.ConsequenceOf != "" && f.ConsequenceOf != report.SourceMissing {
+			continue
+		}
+		hidden := ""
+		switch f.Cause {
+		case closure.Missing, report.SourceMissing:
+			hidden = string(r.StoreDir)
+		case closure.Unregistered, report.DatabaseUnreadable:
+			hidden = r.databaseDir()
+		}
+		if cause, ok := r.mountedOver[hidden]; ok {
+			f.ConsequenceOf = cause
+		}
+	}
+}

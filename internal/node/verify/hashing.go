@@ -1,0 +1,144 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// observation is what hashing one path gave.
+type observation struct {
+	sum nar.Sum
+	err error
+	// fromDisk says that no file of it could be had from the page cache only,
+	// where that was asked for.
+	fromDisk bool
+	metadata metadata
+}
+
+// errNotReached marks a path that was not hashed because the run, or its time
+// for that, ended first.
+var errNotReached = errors.New("not reached")
+
+// hashing is the work of several goroutines that hash the selected paths of a
+// contents tier.
+type hashing struct {
+	*contentsCheck
+	begin time.Time
+	names *nar.Turn
+
+	mu    sync.Mutex
+	next  int // turn
+	stats nar.Stats
+}
+
+// hash hashes the selected paths and sets what each of all gave. Its error is that
+// of ctx.
+func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
+	h := &hashing{contentsCheck: c, begin: time.Now(), names: nar.NewTurn()}
+	c.observed = make([]observation, len(c.audit.paths))
+	var total int64
+	for i := range c.audit.paths {
+		c.observed[i].err = errNotReached
+		total += c.audit.paths[i].NarSize
+	}
+	c.progress.pathsTotal.Store(int64(len(c.audit.paths)))
+	c.progress.bytesTotal.Store(total)
+	if c.selected.budget > 0 {
+		// Pauses are a part of the time that was given.
+		c.Pacer.PauseUntil(h.begin.Add(c.selected.budget))
+		defer c.Pacer.PauseUntil(time.Time{})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for range c.workers() {
+		pace, leave := c.Pacer.Join()
+		g.Go(func() error {
+			defer leave()
+			nar.Pair(func(newHasher func(nar.Options) *nar.Hasher) { h.work(ctx, newHasher, pace) })
+			return ctx.Err()
+		})
+	}
+	err := g.Wait()
+	return h.stats, err
+}
+
+// take returns the index of the path whose turn is next, false where there is none.
+func (h *hashing) take(ctx context.Context) (int, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil || h.next == len(h.selected.order) || !h.selected.may(h.next, time.Since(h.begin)) {
+		return 0, false
+	}
+	h.next++
+	return h.selected.order[h.next-1], true
+}
+
+// work hashes paths until there is no further turn.
+func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Hasher, pace func(context.Context, int) error) {
+	var seen metadata
+	opts := nar.Options{
+		Read: h.Read, DropBehind: h.DropBehind, Pace: pace, Progress: &h.progress.nar,
+		Owner: h.store.Owner(), Group: h.store.Group(),
+		Turn: h.names,
+	}
+	seen.watch(&opts)
+	hasher := newHasher(opts)
+	for i, ok := h.take(ctx); ok; i, ok = h.take(ctx) {
+		want, got := h.audit.paths[i], &h.observed[i]
+		seen = metadata{}
+		hasher.SetMaxSize(largest(want))
+		done, before := h.progress.hashing.take(want.Path), hasher.Stats()
+		got.sum, got.err = hasher.Sum(ctx, h.store.File(), want.Path.Base())
+		if errors.Is(got.err, nar.ErrChanged) {
+			// Once more: a change is only worth reporting if it goes on.
+			seen, before = metadata{}, hasher.Stats()
+			got.sum, got.err = hasher.Sum(ctx, h.store.File(), want.Path.Base())
+		}
+		got.metadata = seen
+		got.fromDisk = h.Read == nar.ReadDisk && hasher.Stats().Cached == before.Cached
+		h.rememberHashed(want, got)
+		done()
+		h.progress.paths.Add(1)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats = h.stats.Add(hasher.Stats())
+}
+
+// largest returns the size up to which the path that should be want is read. To
+// be larger than want is to be altered; to read on tells whether the database
+// was altered with it, which is worth some gigabytes and no terabyte.
+func largest(want closure.PathInfo) int64 {
+	const atLeast = 1 << 30
+	return want.NarSize + max(want.NarSize, atLeast)
+}
+
+// maxWorkers bounds the memory of a machine with many processors: a worker takes
+// some 300 KiB.
+const maxWorkers = 32
+
+// diskWorkers is how many workers there are at least to read from the disk: what a
+// disk does at once is what makes it fast.
+const diskWorkers = 16
+
+// workers returns how many goroutines hash, each a pair of paths: twice as many as
+// there are processors, so that some read while others wait for the disk. From the
+// page cache that is no slower, and cold it takes a third less time. Where the disk is
+// to be read, nothing reads ahead, and a worker waits for each piece.
+func (v *Verifier) workers() int {
+	if v.Workers > 0 {
+		return v.Workers
+	}
+	n := 2 * runtime.GOMAXPROCS(0)
+	if v.Read == nar.ReadDisk {
+		n = max(n, diskWorkers)
+	}
+	return min(n, maxWorkers)
+}
