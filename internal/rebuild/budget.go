@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// budget is the time in which a run begins builds. What was begun is not ended
-// for it: then the work would be lost, and a build that takes longer than the
-// budget would never be done. Evaluating and planning don't count, and one build
-// is begun in any case: so each run gets on, and n runs with an n-th of the time
-// that everything takes build everything.
+// budget is the time during which a run starts builds. A build that was started is not
+// ended when the budget runs out: its work would be lost, and a build that takes longer
+// than the budget would never finish. Evaluation and planning do not count, and one build
+// is always started. So each run makes progress, and n runs with an n-th of the total
+// time build everything.
 //
-// What came out otherwise the last time is built again whatever the budget: else
-// a run could pass over what the one before found.
+// A derivation whose last rebuild differed is built again whatever the budget: otherwise
+// a run could pass over what the previous run found.
 //
 // It is safe for concurrent use.
 type budget struct {
@@ -24,7 +24,7 @@ type budget struct {
 	spent bool // a step was not allowed to begin
 }
 
-// end returns when no further step may begin; zero where there is no bound.
+// end returns the time after which no step may start; zero if there is no limit.
 func (b *budget) end() time.Time {
 	if b.limit <= 0 {
 		return time.Time{}
@@ -32,7 +32,7 @@ func (b *budget) end() time.Time {
 	return b.begin.Add(b.limit)
 }
 
-// begins reports whether a step may begin now, and counts it.
+// begins reports whether a step may start now, and counts it.
 func (b *budget) begins(step *Step) bool {
 	if b.limit <= 0 || step.Last.Drifted {
 		return true

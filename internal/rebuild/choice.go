@@ -23,10 +23,10 @@ const (
 	All        Choice = "all"
 )
 
-// Choices returns all choices, as they are offered to people.
+// Choices returns all choices in the order in which they are offered to people.
 func Choices() []Choice { return []Choice{None, Config, Sample, FirstParty, All} }
 
-// ParseChoice is the inverse of the conversion to a string.
+// ParseChoice parses a choice by its name.
 func ParseChoice(s string) (Choice, error) {
 	for _, c := range Choices() {
 		if string(c) == s {
@@ -49,19 +49,19 @@ func (c *Choice) UnmarshalText(text []byte) error {
 // Policy says what to rebuild. The zero value rebuilds nothing.
 type Policy struct {
 	Choice Choice
-	// Share is the part of all derivations that a sample is: one in Share.
-	// Zero means [DefaultShare].
+	// Share is the size of a sample: one in Share of all derivations. Zero means
+	// [DefaultShare].
 	Share int
-	// FirstParty lists the derivations that the publisher wrote himself.
+	// FirstParty matches the publisher's own derivations.
 	FirstParty []Pattern
 }
 
 // DefaultShare makes a sample a tenth of all derivations.
 const DefaultShare = 10
 
-// Pattern matches derivations: by their names, "every-channel-*", or by an
-// attribute, "src=*-source". "*" stands for any characters but "/", "?" for one
-// and "[a-z]" for one of several, see [path.Match].
+// Pattern matches derivations by name, "every-channel-*", or by an attribute,
+// "src=*-source". "*" stands for any characters but "/", "?" for one and "[a-z]" for one
+// of several; see [path.Match].
 type Pattern string
 
 // Check reports whether p is well-formed.
@@ -101,10 +101,10 @@ func (p Pattern) Matches(d *nixstore.Derivation) bool {
 // nameOf returns the name of d without ".drv".
 func nameOf(d *nixstore.Derivation) string { return strings.TrimSuffix(d.Path.Name(), ".drv") }
 
-// isCheap reports whether d puts a system together from what others built: it asks to
-// be built where it is used. So does what fetches, which would be compared with a hash
-// that it states itself, and what wraps a compiler, for which all of that compiler has
-// to be there: neither is.
+// isCheap reports whether d only assembles what others built: it asks to be built where
+// it is used. Downloads ask for that too, but they are compared with a hash that they
+// state themselves; so do compiler wrappers, but they need the whole compiler. Neither is
+// cheap.
 func isCheap(c *Candidate, d *nixstore.Derivation) bool {
 	return !c.Fixed && !wraps(d) && isLocal(d)
 }
@@ -121,8 +121,8 @@ func wraps(d *nixstore.Derivation) bool {
 	return d.Env["wrapperName"] != ""
 }
 
-// isLocal reports whether d asks to be built where it is used: it prefers a
-// local build, or is not to be substituted.
+// isLocal reports whether d asks to be built where it is used: it prefers a local build
+// or refuses substitutes.
 func isLocal(d *nixstore.Derivation) bool {
 	if structured, ok := d.Env["__json"]; ok {
 		var v struct {

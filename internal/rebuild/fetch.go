@@ -14,26 +14,24 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// fetcher fetches build inputs that the machine lacks into a scratch store of
-// the run's own, from which they are bound into builds like all others. It is
-// safe for concurrent use.
+// fetcher fetches build inputs that the machine lacks into a scratch store of the run,
+// from which they are bound into builds like all others. It is safe for concurrent use.
 //
-// Nothing that is under test comes from there: a build takes its inputs from it
-// and has no substituters itself, and fixed outputs, which are compared without a
-// build, are not taken from it.
+// Nothing that is under test comes from there: a build has no substituters itself, and
+// fixed outputs, which are compared without a build, are not taken from it.
 type fetcher struct {
 	nix      Nix
 	from     []string // substituters; none for those that Nix is configured with
 	store    nix.Scratch
 	storeDir closure.StoreDir
 	space    space
-	// limit bounds each fetch, and all together that come to nothing: a
-	// substituter that cannot be reached takes its time with each.
+	// limit is the time limit of each fetch, and of all failed fetches together: an
+	// unreachable substituter costs its timeout each time.
 	limit time.Duration
-	// present are paths that the machine has, with all that they refer to. They
-	// are not fetched along with what refers to them.
+	// present are paths that the machine has with all their references. They are not
+	// fetched again with what refers to them.
 	present []closure.PathInfo
-	// known reports whether somebody else than a substituter says what a path is.
+	// known reports whether a witness other than a substituter knows the path.
 	known func(closure.StorePath) bool
 
 	mu     sync.Mutex
@@ -43,7 +41,7 @@ type fetcher struct {
 	wasted time.Duration
 }
 
-// newFetcher returns the fetcher of a run; nil where nothing is to be fetched.
+// newFetcher returns the fetcher of a run; nil if the policy fetches nothing.
 func (r *run) newFetcher() (*fetcher, error) {
 	if !r.Substitution.Wanted {
 		return nil, nil
@@ -67,8 +65,8 @@ func (r *run) newFetcher() (*fetcher, error) {
 	return f, nil
 }
 
-// present returns the manifest's paths that the machine has something at, as far
-// as it has that of all that they refer to.
+// present returns the manifest's paths that exist on the machine together with all their
+// references.
 func (in *inputs) present() []closure.PathInfo {
 	const (
 		asked = iota + 1 // in the midst of it; paths refer to themselves
@@ -102,8 +100,8 @@ func (in *inputs) present() []closure.PathInfo {
 	return infos
 }
 
-// get fetches a path, unless it was. The error is that of ctx, wraps errNoRoom,
-// or says why the path could not be had.
+// get fetches a path once. The error is that of ctx, wraps errNoRoom, or says why the
+// path is unavailable.
 func (f *fetcher) get(ctx context.Context, p closure.StorePath) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +143,7 @@ func (f *fetcher) fetch(ctx context.Context, p closure.StorePath) error {
 	return f.note(ctx, p)
 }
 
-// note reads what was fetched along with p, and has its signatures checked.
+// note reads what was fetched along with p and checks its signatures.
 func (f *fetcher) note(ctx context.Context, p closure.StorePath) error {
 	db, err := nixstore.OpenDatabase(ctx, f.store.Dir, f.storeDir)
 	if err != nil {
@@ -180,7 +178,7 @@ func (f *fetcher) note(ctx context.Context, p closure.StorePath) error {
 	return nil
 }
 
-// found makes i what was fetched at its path, and reports whether anything was.
+// found sets i to the path that was fetched, and reports whether there is one.
 func (f *fetcher) found(i *input) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -203,9 +201,8 @@ func (f *fetcher) close() error {
 	return f.opened.Close()
 }
 
-// fetch has what is missing of i fetched, and holds it to what i should be. What
-// could not be had, or is something else, is still missing: it is no fault of
-// the machine.
+// fetch fetches the missing part of i and compares it with what i should be. A path that
+// is unavailable or different remains missing: the machine is not to blame.
 func (in *inputs) fetch(ctx context.Context, i *input, missing *inputError) (*input, error) {
 	still := func(why error) (*input, error) {
 		missing.detail += "; " + why.Error()
@@ -235,8 +232,8 @@ func (in *inputs) fetch(ctx context.Context, i *input, missing *inputError) (*in
 	return fetched, nil
 }
 
-// fetched returns, in ascending order, the inputs that were fetched and used,
-// and how many of them only a signature tells what they should be.
+// fetched returns, in ascending order, the inputs that were fetched and used, and how
+// many of them only a signature vouches for.
 func (in *inputs) fetched() (paths []closure.StorePath, signed int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -17,9 +17,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// fixedContent returns the hash of contents that the derivation of a fixed
-// output states, and that of what lies at file, whose NAR has the given sum.
-// Both are in hexadecimal.
+// fixedContent returns the content hash that the derivation of a fixed output states, and
+// that of file, whose NAR has the given sum. Both are in hexadecimal.
 func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar.Sum) (want, got string, err error) {
 	algo, recursive := strings.CutPrefix(out.HashAlgo, "r:")
 	want = strings.ToLower(out.Hash)
@@ -36,13 +35,13 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 		}
 		return want, hex.EncodeToString(h.Sum(nil)), nil
 	}
-	// A link in the place of the file is something else than what was hashed.
+	// A link put in the place of the file is not what was hashed.
 	f, err := hostfile.OpenNoFollow(file)
 	if err != nil {
 		return "", "", err
 	}
 	defer f.Close()
-	// A NAR is larger than the file in it, so that more was not there before.
+	// A NAR is larger than the file in it: the limit cuts nothing that was hashed.
 	if n, err := io.Copy(h, io.LimitReader(f, sum.Size)); err != nil {
 		return "", "", err
 	} else if n == sum.Size {
@@ -51,8 +50,8 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 	return want, hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// newDigest returns the digest of an algorithm as Nix names it, nil for one
-// that Nix does not have.
+// newDigest returns the digest of an algorithm by Nix's name for it; nil if Nix has no
+// such algorithm.
 func newDigest(algo string) hash.Hash {
 	switch algo {
 	case "md5":

@@ -14,20 +14,20 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// input is a path that something is built from, as it was found and verified.
+// input is a verified path that something is built from.
 type input struct {
 	info    closure.PathInfo
 	witness Witness
 	// from is the file or directory to bind, in store.
 	from  string
 	store *nixstore.Store
-	// fixed is set of the witness ByDerivation.
+	// fixed is set if the witness is ByDerivation.
 	fixed *nixstore.Output
-	// fetched says that this machine does not have it.
+	// fetched means that the machine lacks the path.
 	fetched bool
 }
 
-// inputError says why a path cannot be built from.
+// inputError says why nothing can be built from a path.
 type inputError struct {
 	status Status // InputBad, InputMissing or Unavailable
 	input  Input
@@ -44,8 +44,8 @@ func (e *inputError) Error() string {
 	return fmt.Sprintf("input %s: %s", e.input.Path, e.detail)
 }
 
-// inputs finds paths that derivations are built from, and verifies each once.
-// It is safe for concurrent use.
+// inputs finds paths that derivations are built from and verifies each once. It is safe
+// for concurrent use.
 type inputs struct {
 	store    *nixstore.Store // the machine's
 	root     string          // where its file tree lies
@@ -54,7 +54,7 @@ type inputs struct {
 	graph    nixstore.Graph
 	fixed    map[closure.StorePath]nixstore.Output
 	made     *made // by the evaluation; nil before it
-	// fetcher fetches what the machine lacks; nil where that is not wanted.
+	// fetcher fetches what the machine lacks; nil if the policy fetches nothing.
 	fetcher *fetcher
 	// database opens the machine's database, once.
 	database func() (*nixstore.Database, error)
@@ -63,14 +63,14 @@ type inputs struct {
 	known map[closure.StorePath]*knownInput
 }
 
-// knownInput is an input that was asked for.
+// knownInput is the result of a request for an input.
 type knownInput struct {
 	once sync.Once
 	in   *input
 	err  error
 }
 
-// made is what the evaluation wrote, in the scratch store dir.
+// made is what the evaluation wrote to the scratch store dir.
 type made struct {
 	dir      string
 	store    *nixstore.Store
@@ -79,8 +79,9 @@ type made struct {
 
 func (m *made) close() error { return errors.Join(m.store.Close(), m.database.Close()) }
 
-// of returns all that d is built from: what it names, and everything that this
-// refers to, in ascending order. An error is an *inputError, that of ctx, or wraps errNoRoom.
+// of returns everything that d is built from: the paths that it names and all their
+// references, in ascending order. An error is an *inputError, that of ctx, or wraps
+// errNoRoom.
 func (in *inputs) of(ctx context.Context, d *nixstore.Derivation) ([]*input, error) {
 	var todo []closure.StorePath
 	for drv, names := range d.InputDerivations {
@@ -96,7 +97,7 @@ func (in *inputs) of(ctx context.Context, d *nixstore.Derivation) ([]*input, err
 		}
 	}
 	todo = append(todo, d.InputSources...)
-	// In this order so that the same path is named first each time.
+	// Sorted, so that the same path is named first each time.
 	slices.Sort(todo)
 	found := make(map[closure.StorePath]*input)
 	for len(todo) > 0 {
@@ -130,7 +131,7 @@ func compare(a, b closure.StorePath) int {
 	return 0
 }
 
-// get finds and verifies one path, the first time that it is asked for.
+// get finds and verifies a path, once.
 func (in *inputs) get(ctx context.Context, p closure.StorePath) (*input, error) {
 	in.mu.Lock()
 	k := in.known[p]
@@ -141,14 +142,14 @@ func (in *inputs) get(ctx context.Context, p closure.StorePath) (*input, error) 
 	in.mu.Unlock()
 	k.once.Do(func() { k.in, k.err = in.find(ctx, p) })
 	if k.err != nil && ctx.Err() == nil && (errors.Is(k.err, context.Canceled) || errors.Is(k.err, context.DeadlineExceeded)) {
-		// It was somebody else's time that was up.
+		// The time of another request was up, not of this one.
 		return in.find(ctx, p)
 	}
 	return k.in, k.err
 }
 
-// find looks for whoever knows best what p is, and holds the disk to it. What is
-// not on this machine is fetched, where that is wanted, and held to the same.
+// find compares the disk with the best witness for p. If the policy allows, a path that
+// the machine lacks is fetched and compared with the same witness.
 func (in *inputs) find(ctx context.Context, p closure.StorePath) (*input, error) {
 	i, err := in.identify(ctx, p)
 	if err == nil {
@@ -164,12 +165,12 @@ func (in *inputs) find(ctx context.Context, p closure.StorePath) (*input, error)
 	return i, nil
 }
 
-// identify looks for whoever knows best what p is, and where it lies. There is an
-// input, of an unknown path, with an error too.
+// identify finds the best witness for p, and where p is. It returns an input, of an
+// unknown path, also with an error.
 func (in *inputs) identify(ctx context.Context, p closure.StorePath) (*input, error) {
 	i := &input{info: closure.PathInfo{Path: p}, from: path.Join("/", in.root, string(p)), store: in.store}
 	if hash, ok := in.locked[p]; ok {
-		// Before the manifest, since the caller says which source is evaluated.
+		// Before the manifest: the caller says which source is evaluated.
 		i.info.NarHash, i.witness = hash, ByLock
 		return i, nil
 	}
@@ -202,7 +203,7 @@ func (in *inputs) identify(ctx context.Context, p closure.StorePath) (*input, er
 	return i, nil
 }
 
-// verify holds what lies there to what i should be.
+// verify compares the path on disk with what i should be.
 func (i *input) verify(ctx context.Context) error {
 	wrong := &inputError{input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash}}
 	sum, err := hashPath(ctx, i.store, i.info)
@@ -216,7 +217,7 @@ func (i *input) verify(ctx context.Context) error {
 	case isMissing(err, i.info.Path):
 		wrong.status, wrong.detail = InputMissing, "it is not on the disk"
 	case errors.Is(err, nar.ErrUnsupported), errors.Is(err, nar.ErrTooLarge) && i.info.NarSize > 0:
-		// No NAR holds it, or none of its size.
+		// No NAR can represent it, or none of the expected size.
 		wrong.status, wrong.detail = InputBad, err.Error()
 	default:
 		wrong.status, wrong.detail = Unavailable, err.Error()
@@ -224,7 +225,7 @@ func (i *input) verify(ctx context.Context) error {
 	return wrong
 }
 
-// check holds what was hashed to what is wanted.
+// check compares the observed sum with the wanted one.
 func (i *input) check(sum nar.Sum) error {
 	if sum.Hash != i.info.NarHash {
 		return &inputError{status: InputBad, input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash, Got: sum.Hash}}
@@ -233,7 +234,7 @@ func (i *input) check(sum nar.Sum) error {
 	return nil
 }
 
-// checkFixed holds a path to the content that its derivation states.
+// checkFixed compares a path with the content hash that its derivation states.
 func (i *input) checkFixed(ctx context.Context, out nixstore.Output, sum nar.Sum) error {
 	i.info.NarHash, i.info.NarSize = sum.Hash, sum.Size
 	bad := &inputError{status: InputBad, input: Input{Path: i.info.Path, Witness: ByDerivation, Got: sum.Hash}}
@@ -249,7 +250,7 @@ func (i *input) checkFixed(ctx context.Context, out nixstore.Output, sum nar.Sum
 	return nil
 }
 
-// byEvaluation returns what the evaluation wrote at p, nil for nothing.
+// byEvaluation returns what the evaluation wrote at p; nil if nothing.
 func (in *inputs) byEvaluation(ctx context.Context, p closure.StorePath) (*closure.PathInfo, error) {
 	if in.made == nil {
 		return nil, nil
@@ -257,7 +258,7 @@ func (in *inputs) byEvaluation(ctx context.Context, p closure.StorePath) (*closu
 	return pathInfo(ctx, in.made.database, p)
 }
 
-// byDatabase returns what this machine's database claims of p, nil for nothing.
+// byDatabase returns the claim of this machine's database about p; nil if there is none.
 func (in *inputs) byDatabase(ctx context.Context, p closure.StorePath) (*closure.PathInfo, error) {
 	db, err := in.database()
 	if err != nil {
@@ -282,8 +283,7 @@ func pathInfo(ctx context.Context, db *nixstore.Database, p closure.StorePath) (
 	return nil, &inputError{status: Unavailable, input: Input{Path: p, Witness: ByDatabase}, detail: err.Error()}
 }
 
-// again hashes inputs that were verified once more and returns the first that
-// is not what it was.
+// again hashes verified inputs a second time and returns the first that changed.
 func (in *inputs) again(ctx context.Context, all []*input) error {
 	for _, i := range all {
 		sum, err := hashPath(ctx, i.store, i.info)
@@ -302,14 +302,14 @@ func (in *inputs) again(ctx context.Context, all []*input) error {
 	return nil
 }
 
-// maxUnknown bounds, in bytes, the NAR of a path of which nobody says how large it
-// is: what a derivation or the lock file states the hash of. All of nixpkgs has
-// less than 1 GiB, the largest downloads some GiB.
+// maxUnknown limits, in bytes, the NAR of a path of unknown size: one whose hash a
+// derivation or the lock file states. All of nixpkgs is less than 1 GiB, the largest
+// downloads are some GiB.
 const maxUnknown = 64 << 30
 
-// largest returns the size up to which the NAR of a path is read. What is larger
-// is something else, and to read on would tell no more; the sum of it might, of
-// what is little larger.
+// largest returns how much of a path's NAR is read. A path that is far larger than
+// expected differs in any case; one that is a little larger is read to its end, because
+// its sum may identify it.
 func largest(info closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	if info.NarSize <= 0 {
@@ -318,8 +318,8 @@ func largest(info closure.PathInfo) int64 {
 	return info.NarSize + max(info.NarSize, atLeast)
 }
 
-// hashPath hashes a path from disk, a second time where it changed meanwhile. For
-// what it holds see read.
+// hashPath hashes a path from disk, and again if it changed while it was read. For its
+// memory see read.
 func hashPath(ctx context.Context, store *nixstore.Store, info closure.PathInfo) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{MaxSize: largest(info)})
 	sum, err := h.Sum(ctx, store.File(), info.Path.Base())
@@ -329,8 +329,8 @@ func hashPath(ctx context.Context, store *nixstore.Store, info closure.PathInfo)
 	return sum, err
 }
 
-// isMissing reports whether err says that there is nothing at p, as opposed to
-// something in it having gone.
+// isMissing reports whether err means that p does not exist, as opposed to a file within
+// it that disappeared.
 func isMissing(err error, p closure.StorePath) bool {
 	var at *nar.PathError
 	return errors.As(err, &at) && at.Path == p.Base() && errors.Is(err, fs.ErrNotExist) && !errors.Is(err, nar.ErrChanged)

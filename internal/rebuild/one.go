@@ -9,10 +9,9 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// One builds the derivation drv alone, whatever the policy says, and calls look with
-// the root of the scratch store that has its outputs, before they are removed. Where
-// nothing was built it says why. Errors are otherwise as of [Rebuilder.Rebuild], or
-// look's own.
+// One builds the derivation drv alone, whatever the policy is, and calls look with the
+// root of the scratch store that has its outputs, before they are removed. If nothing was
+// built, the error says why. Other errors are those of [Rebuilder.Rebuild] and of look.
 func (r *Rebuilder) One(ctx context.Context, req Request, drv closure.StorePath, look func(ctx context.Context, root string) error) error {
 	run, err := r.begin(ctx, req, new(Progress))
 	if run == nil {

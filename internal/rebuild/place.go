@@ -9,8 +9,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// place makes, in the scratch store at dir, a place for each input, and returns
-// what is to be bound there. A link cannot be bound to, so it is made anew.
+// place creates a mount point for each input in the scratch store at dir, and returns the
+// binds. Nothing can be bound to a link, so links are created anew.
 func place(dir string, all []*input) ([]nix.Bind, error) {
 	binds := make([]nix.Bind, 0, len(all))
 	for _, i := range all {

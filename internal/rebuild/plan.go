@@ -14,11 +14,10 @@ import (
 // Candidate is a derivation that makes paths of a manifest.
 type Candidate struct {
 	Derivation closure.StorePath
-	// Outputs are those of its outputs that the manifest holds, by their names;
-	// there is at least one.
+	// Outputs are the outputs that are in the manifest, by name; there is at least one.
 	Outputs map[string]Wanted
-	// Fixed says that the outputs are stated by the derivation beforehand, so
-	// that they are compared with that and not built.
+	// Fixed means that the derivation states the outputs' hashes beforehand: they are
+	// compared with that and not built.
 	Fixed bool
 }
 
@@ -28,11 +27,10 @@ type Wanted struct {
 	Hash nar.Hash
 }
 
-// Candidates returns the derivations of the graph that make paths of the
-// manifest, in ascending order. Uncomparable are the paths, also ascending, that
-// have a deriver, but whose place the derivations do not tell beforehand.
-// (Content-addressed derivations are so.) No rebuild can say anything of them.
-// The graph is that of the manifest's toplevel.
+// Candidates returns the derivations of the graph that make paths of the manifest, in
+// ascending order. Uncomparable are the paths, also ascending, that have a deriver which
+// does not state their store path beforehand, as content-addressed derivations do not: no
+// rebuild can say anything about them. The graph is that of the manifest's toplevel.
 func Candidates(graph nixstore.Graph, m *closure.Manifest) (candidates []Candidate, uncomparable []closure.StorePath) {
 	derivers := graph.Derivers()
 	found := make(map[closure.StorePath]*Candidate)
@@ -67,25 +65,23 @@ func Candidates(graph nixstore.Graph, m *closure.Manifest) (candidates []Candida
 // Step is one derivation to rebuild.
 type Step struct {
 	Candidate
-	// Last is when it was last rebuilt; zero for never, or unknown.
+	// Last is when it was last rebuilt; zero for never or unknown.
 	Last Last
-	// Reason says in a few words why it is rebuilt, and why now.
+	// Reason says in a few words why it is rebuilt now.
 	Reason string
 }
 
-// Last is when a derivation was last rebuilt, with whatever result. The zero
-// value is never.
+// Last is when a derivation was last rebuilt, with any result. The zero value is never.
 type Last struct {
-	// Run is the number of the run that did; later runs have greater ones. The
-	// order goes by it, since clocks jump.
+	// Run is the number of that run; later runs have greater numbers. The order is by
+	// number, because clocks jump.
 	Run int64
 	At  time.Time
-	// Drifted says that it came out otherwise than the manifest says when it was
-	// last built to the end.
+	// Drifted means that the last completed build differed from the manifest.
 	Drifted bool
 }
 
-// Choose returns the candidates that the policy names, each with why. Of a
+// Choose returns the candidates that the policy selects, each with the reason. For a
 // sample these are all.
 func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
 	var steps []Step
@@ -97,8 +93,8 @@ func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
 	return steps
 }
 
-// Unmatched returns the patterns of the policy, in its order, that match none of
-// the candidates: none where its choice goes by no patterns.
+// Unmatched returns the policy's patterns, in its order, that match no candidate; none if
+// the policy selects without patterns.
 func (p Policy) Unmatched(graph nixstore.Graph, candidates []Candidate) []Pattern {
 	if p.Choice != FirstParty {
 		return nil
@@ -112,8 +108,7 @@ func (p Policy) Unmatched(graph nixstore.Graph, candidates []Candidate) []Patter
 	return out
 }
 
-// names reports whether c, whose derivation is d, is among what the policy names, and
-// by what.
+// names reports whether the policy selects c, whose derivation is d, and why.
 func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool) {
 	switch p.Choice {
 	case All:
@@ -132,12 +127,12 @@ func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool
 	return "", false
 }
 
-// Plan puts steps into the order in which to take them: those that drifted the
-// last time first, then those never rebuilt, then those rebuilt longest ago. A
-// sample is cut to its share, to which those that drifted do not count.
+// Plan puts steps into the order in which they are taken: first those whose last rebuild
+// differed, then those never rebuilt, then those rebuilt longest ago. A sample is cut to
+// its share; steps that differed do not count towards it.
 //
-// For somebody who remembers nothing, last is nil, and turn moves the beginning
-// of a sample, so that Policy.Share consecutive turns take every step once.
+// A caller without a memory passes a nil last; turn then moves the beginning of the
+// sample, so that Policy.Share consecutive turns take every step once.
 func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []Step {
 	steps = slices.Clone(steps)
 	for i := range steps {
@@ -176,7 +171,7 @@ func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []
 	return steps[:min(drifted+size, len(steps))]
 }
 
-// turn says when s has its turn: the steps with the least have theirs first.
+// turn returns the sort key of s: the steps with the least are taken first.
 func (s *Step) turn() int64 {
 	if s.Last.Drifted {
 		return -1

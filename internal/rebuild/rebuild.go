@@ -20,7 +20,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Nix is what is needed of package nix.
+// Nix is the part of package nix that a rebuild uses.
 type Nix interface {
 	Register(ctx context.Context, s nix.Scratch, infos []closure.PathInfo) error
 	InstantiateIn(ctx context.Context, s nix.Scratch, r nix.EvalRequest) (nix.Evaluation, error)
@@ -29,61 +29,60 @@ type Nix interface {
 	CheckSignatures(ctx context.Context, s nix.Scratch, paths []closure.StorePath) error
 }
 
-// Memory is what is remembered of rebuilds from run to run.
+// Memory remembers rebuilds from run to run.
 type Memory interface {
-	// LastRebuilt is told which derivations are to be rebuilt sooner or later,
-	// in ascending order, and returns when each last was, as far as it was ever;
-	// nil if that cannot be told.
+	// LastRebuilt receives all derivations that the policy selects, in ascending order,
+	// and returns when each was last rebuilt; nil if that is unknown.
 	LastRebuilt(ctx context.Context, all []Step) map[closure.StorePath]Last
-	// RecordRebuild remembers a result as soon as it is there. It is called by
-	// one goroutine at a time, and not for what was not reached.
+	// RecordRebuild remembers a result as soon as it exists. It is called by one
+	// goroutine at a time, and not for steps that were not reached.
 	RecordRebuild(r *Result)
 }
 
-// Substitution says where build inputs are fetched from that the machine lacks.
-// The zero value is nowhere.
+// Substitution says where missing build inputs are fetched from. The zero value fetches
+// nothing.
 type Substitution struct {
-	// Wanted says that they are fetched, from From, or where that is empty from
-	// the substituters that Nix is configured with.
+	// Wanted turns fetching on: from From or, if that is empty, from the substituters
+	// that Nix is configured with.
 	Wanted bool
 	From   []string
 }
 
-// Limits bound a run. Zero is no bound, except where stated.
+// Limits bound a run. Zero means no limit, unless stated otherwise.
 type Limits struct {
-	// Budget is how long a run begins builds, but for the first one; Build is how
-	// long a single build may take. A run takes no longer than both together and
-	// the time to evaluate.
+	// Budget is how long a run starts builds, apart from the first one; Build is how long
+	// a single build may take. A run takes at most both together and the time of the
+	// evaluation.
 	Budget, Build time.Duration
-	// Scratch is how many bytes one build may take on the disk, Reserve how many
-	// of the file system stay free.
+	// Scratch is how many bytes of disk one build may take, Reserve how many bytes of the
+	// file system stay free.
 	Scratch, Reserve int64
-	// Jobs is how many builds take place at once; 0 is one.
+	// Jobs is how many builds run at once; 0 means 1.
 	Jobs int
 }
 
-// Rebuilder rebuilds derivations. Its fields are set once. Several runs at once
-// need a directory each.
+// Rebuilder rebuilds derivations. Its fields are set before use. Concurrent runs need
+// separate directories.
 type Rebuilder struct {
 	Nix Nix
-	// Dir is the absolute path of the scratch directory, which is made if need
-	// be and is used for nothing else.
+	// Dir is the absolute path of the scratch directory, which is created if needed and
+	// used for nothing else.
 	Dir    string
 	Policy Policy
 	Limits Limits
-	// Substitution says where build inputs come from that the machine lacks.
+	// Substitution says where missing build inputs come from.
 	Substitution Substitution
-	// Ready, when not nil, is called before each step and may wait until the
-	// machine has room for it, but no longer than until the time that the budget
-	// gives is over; the zero time is no bound. Its error is that of its context.
+	// Ready, if not nil, is called before each step and may wait until the machine has
+	// room for it, but no longer than until the given time, the end of the budget; the
+	// zero time is no limit. Its error is that of its context.
 	Ready func(ctx context.Context, until time.Time) error
-	// Turn says which share a sample is where nothing is remembered.
+	// Turn selects the share of a sample if nothing is remembered.
 	Turn int
 }
 
 // Request says what to rebuild.
 type Request struct {
-	// Root is where the file tree of the machine lies; "" is the same as "/".
+	// Root is the root of the machine's file tree; "" means "/".
 	Root     string
 	Manifest *closure.Manifest
 	// Source is the flake's source in the machine's store.
@@ -91,16 +90,16 @@ type Request struct {
 	Memory Memory // nil remembers nothing
 }
 
-// DriftError says that the flake evaluates to another derivation than the
-// manifest's, so that a rebuild says nothing about the manifest.
+// DriftError means that the flake evaluates to another derivation than the manifest's, so
+// that a rebuild says nothing about the manifest.
 type DriftError struct{ Want, Got closure.StorePath }
 
 func (e *DriftError) Error() string {
 	return fmt.Sprintf("the flake evaluates to %s, not to %s", e.Got, e.Want)
 }
 
-// Error says that no derivation could be rebuilt, and whether it is an input of
-// the flake itself that is bad or missing.
+// Error means that no derivation could be rebuilt. It says whether an input of the flake
+// itself is bad or missing.
 type Error struct {
 	Status Status // InputBad, InputMissing, NoRoom or Unavailable
 	Input  Input  // of InputBad and InputMissing
@@ -109,23 +108,23 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Err.Error() }
 
-// Unwrap returns what went wrong.
+// Unwrap returns the underlying error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Progress says how far a run has come. The zero value is ready, all methods
-// are safe for concurrent use.
+// Progress counts how far a run has come. The zero value is ready to use; all methods are
+// safe for concurrent use.
 type Progress struct {
 	done, total atomic.Int64
 	current     atomic.Pointer[closure.StorePath]
 }
 
-// ProgressSnapshot is what a [Progress] stood at.
+// ProgressSnapshot is a copy of the counts of a [Progress].
 type ProgressSnapshot struct {
 	Done, Total int64             // derivations; Total is 0 until it is known
 	Current     closure.StorePath // begun last; "" before the first
 }
 
-// Snapshot returns the counts as they stand.
+// Snapshot returns the current counts.
 func (p *Progress) Snapshot() ProgressSnapshot {
 	s := ProgressSnapshot{Done: p.done.Load(), Total: p.total.Load()}
 	if c := p.current.Load(); c != nil {
@@ -134,10 +133,9 @@ func (p *Progress) Snapshot() ProgressSnapshot {
 	return s
 }
 
-// Rebuild makes one run. Its error is a [*DriftError], an [*Error], or that of
-// ctx where it ended before anything was built; the summary is nil then.
-// Later, a ctx that ends leaves the results of what was finished. The progress
-// may be nil.
+// Rebuild makes one run. Its error is a [*DriftError], an [*Error], or that of ctx if it
+// ended before anything was built; the summary is then nil. If ctx ends later, the
+// results of completed steps are kept. The progress may be nil.
 func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Summary, error) {
 	if p == nil {
 		p = new(Progress)
@@ -159,7 +157,7 @@ func (r *Rebuilder) Rebuild(ctx context.Context, req Request, p *Progress) (*Sum
 	return summary, nil
 }
 
-// classify turns what kept a run from taking place into the error for it.
+// classify turns an error that prevented a run into the exported one.
 func classify(ctx context.Context, err error) error {
 	var drift *DriftError
 	var input *inputError
@@ -191,13 +189,13 @@ type run struct {
 	derivations nix.Scratch
 	database    *nixstore.Database // the machine's; nil until asked for
 	listed      map[closure.StorePath]map[string]string
-	// built, when not nil, is called with the root of each store that has what was
-	// built, before it is removed.
+	// built, if not nil, is called with the root of each store that has build outputs,
+	// before it is removed.
 	built func(ctx context.Context, root string) error
 }
 
-// begin takes the scratch directory and evaluates. It returns the run, to be
-// closed, with an error too.
+// begin locks the scratch directory and evaluates. It returns the run, which must be
+// closed, also with an error.
 func (r *Rebuilder) begin(ctx context.Context, req Request, p *Progress) (*run, error) {
 	s, err := openScratch(r.Dir)
 	if err != nil {
@@ -223,9 +221,8 @@ func (r *Rebuilder) begin(ctx context.Context, req Request, p *Progress) (*run, 
 	return run, run.evaluate(ctx)
 }
 
-// Derivations evaluates and returns all derivations of the system that the
-// flake's source gives, and the one of the system itself, whichever these are.
-// Errors are as of [Rebuilder.Rebuild].
+// Derivations evaluates the flake's source and returns all derivations of the system, and
+// the system's own. Errors are those of [Rebuilder.Rebuild].
 func (r *Rebuilder) Derivations(ctx context.Context, req Request) (nixstore.Graph, closure.StorePath, error) {
 	run, err := r.begin(ctx, req, new(Progress))
 	if run != nil {
@@ -237,7 +234,7 @@ func (r *Rebuilder) Derivations(ctx context.Context, req Request) (nixstore.Grap
 	return run.graph, run.toplevel, nil
 }
 
-// close removes all that the run wrote.
+// close removes everything that the run wrote.
 func (r *run) close() error {
 	var errs []error
 	if r.inputs != nil {
@@ -252,7 +249,7 @@ func (r *run) close() error {
 	return errors.Join(append(errs, r.scratch.close())...)
 }
 
-// all plans, and takes one step after another.
+// all plans and takes the steps.
 func (r *run) all(ctx context.Context) *Summary {
 	candidates, uncomparable := Candidates(r.graph, r.req.Manifest)
 	steps := r.Policy.Choose(r.graph, candidates)
@@ -274,7 +271,7 @@ func (r *run) all(ctx context.Context) *Summary {
 		g.Go(func() error {
 			result := &summary.Results[i]
 			*result = Result{Step: step, Status: NotReached}
-			// Waiting is a part of the budget, so that it comes first.
+			// Waiting is part of the budget, so it comes first.
 			if r.ready(ctx, within.end()) && within.begins(&step) {
 				*result = r.step(ctx, i, step)
 			}
@@ -287,7 +284,7 @@ func (r *run) all(ctx context.Context) *Summary {
 			return nil
 		})
 	}
-	// A step has no error: that it failed is its result.
+	// A step returns no error: a failure is its result.
 	_ = g.Wait()
 	summary.Claimed = r.inputs.claimed()
 	summary.Fetched, summary.Signed = r.inputs.fetched()
@@ -295,12 +292,12 @@ func (r *run) all(ctx context.Context) *Summary {
 	return summary
 }
 
-// ready waits for the machine, and reports whether the run goes on.
+// ready waits for the machine, and reports whether the run continues.
 func (r *run) ready(ctx context.Context, until time.Time) bool {
 	return ctx.Err() == nil && (r.Ready == nil || r.Ready(ctx, until) == nil)
 }
 
-// claimed returns the inputs that were taken on the database's word.
+// claimed returns the inputs that only the database vouches for.
 func (in *inputs) claimed() []closure.StorePath {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -314,8 +311,7 @@ func (in *inputs) claimed() []closure.StorePath {
 	return out
 }
 
-// evaluate has the flake's derivations written into a scratch store and reads
-// their graph.
+// evaluate writes the flake's derivations into a scratch store and reads their graph.
 func (r *run) evaluate(ctx context.Context) error {
 	m := r.req.Manifest
 	store, err := nixstore.OpenStore(r.req.Root, m.StoreDir)
@@ -385,8 +381,8 @@ func (r *run) readGraph(ctx context.Context, toplevel closure.StorePath) error {
 	return err
 }
 
-// sources returns the flake's source and those of its locked inputs that the
-// machine has, verified.
+// sources returns, verified, the flake's source and those of its locked inputs that the
+// machine has.
 func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, error) {
 	m := r.req.Manifest
 	r.inputs.locked = map[closure.StorePath]nar.Hash{r.req.Source: m.Source.NarHash}
@@ -395,7 +391,7 @@ func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, err
 		return nil, err
 	}
 	sources := []*input{flake}
-	// It is a part of the source, which was just verified.
+	// The file is part of the source, which was just verified.
 	lock, err := store.ReadFile(r.req.Source, m.Source.LockFile(), flakelock.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return sources, nil // no inputs
@@ -427,5 +423,5 @@ func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, err
 	return sources, nil
 }
 
-// buildDir is the name in the scratch directory of the store of step n.
+// buildDir returns the name of step n's store within the scratch directory.
 func buildDir(n int) string { return filepath.Join("builds", fmt.Sprint(n)) }

@@ -7,81 +7,81 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Status is what became of one derivation. Statuses are stable words: they are
-// remembered between runs. The zero value is none.
+// Status is the result of one derivation. Statuses are stable words: they are remembered
+// between runs. The zero value means none.
 type Status string
 
 // The statuses.
 const (
-	// Reproduced: every output that the manifest holds came out as it says.
+	// Reproduced: every output is as the manifest says.
 	Reproduced Status = "reproduced"
-	// Differs: at least one output came out otherwise, and all inputs were what
+	// Differs: at least one output is not as the manifest says, and all inputs were as
 	// they should be.
 	Differs Status = "differs"
 	// Failed: the builder failed.
 	Failed Status = "failed"
 	// TimedOut: the build took longer than a build may.
 	TimedOut Status = "timed-out"
-	// InputBad: a path that it is built from is not what it should be.
+	// InputBad: an input differs from what it should be.
 	InputBad Status = "input-bad"
-	// InputMissing: a path that it is built from is not here.
+	// InputMissing: an input is not on this machine.
 	InputMissing Status = "input-missing"
 	// NoRoom: the build needs more disk space than it may take.
 	NoRoom Status = "no-room"
-	// Unavailable: the build could not be had for a reason that does not lie in
-	// the derivation: no sandbox, nix broken, a file that cannot be read.
+	// Unavailable: the build could not run, for a reason that is not the derivation's: no
+	// sandbox, nix broken, an unreadable file.
 	Unavailable Status = "unavailable"
-	// NotReached: the run ended before it came to it, or in the midst of it.
+	// NotReached: the run ended before or during this step.
 	NotReached Status = "not-reached"
 )
 
-// Result is what became of one step.
+// Result is the result of one step.
 type Result struct {
 	Step
 	Status  Status
 	Outputs []Output // of the statuses Reproduced and Differs, in the order of their names
-	// Input is the path that the statuses InputBad and InputMissing are about.
+	// Input is the path that InputBad or InputMissing is about.
 	Input Input
-	// Detail says more for people; it may hold what a builder wrote.
+	// Detail is an explanation for people; it may contain output of the builder.
 	Detail string
 	Took   time.Duration
 }
 
-// Output is one output as it came out.
+// Output is one output of a build.
 type Output struct {
 	Name string
 	Path closure.StorePath
 	Want nar.Hash // the manifest's
 	Got  nar.Hash // of the rebuild
-	// Listed says that the manifest lists this output as unreproducible, and
-	// Reason why.
+	// Listed means that the manifest lists this output as unreproducible; Reason says
+	// why.
 	Listed bool
 	Reason string
-	// Files are the files in which the rebuild differs from the disk, where the
-	// disk holds what the manifest says; FilesNote says why there are none.
-	// MoreFiles counts those that Files leaves out.
+	// Files are the files in which the rebuild differs from the disk, if the disk is as
+	// the manifest says; FilesNote says why there are none. MoreFiles counts those that
+	// Files leaves out.
 	Files     []closure.FileChange
 	MoreFiles int
 	FilesNote string
 }
 
-// Differs reports whether o is not what the manifest says.
+// Differs reports whether o differs from the manifest.
 func (o *Output) Differs() bool { return o.Want != o.Got }
 
-// Input is a path that something is built from, and what was found of it.
+// Input is a path that something is built from, with the observation.
 type Input struct {
 	Path closure.StorePath
-	// Witness says by whom Want is known.
+	// Witness says who vouches for Want.
 	Witness Witness
 	Want    nar.Hash
 	Got     nar.Hash // zero where the path could not be hashed
 }
 
-// Witness says by whom it is known what an input should be. The zero value
-// stands for a path that nobody knows.
+// Witness says who vouches for what an input should be. The zero value stands for a path
+// that nobody knows.
 type Witness string
 
-// The witnesses, the best first.
+// The witnesses, best first.
 const (
 	ByManifest    Witness = "manifest"
 	ByLock        Witness = "lock file"   // the hash of a locked input of the flake
@@ -91,29 +91,28 @@ const (
 	BySubstituter Witness = "substituter" // fetched, and signed by a key that nix trusts
 )
 
-// Summary is what a run gave.
+// Summary is the result of a run.
 type Summary struct {
-	// Candidates is how many derivations make the paths of the manifest, Planned
-	// how many of them were to be rebuilt.
+	// Candidates is how many derivations make the paths of the manifest, Planned how many
+	// of them were selected.
 	Candidates int
 	Planned    int
-	// Unmatched is as [Policy.Unmatched] returns it.
+	// Unmatched is the result of [Policy.Unmatched].
 	Unmatched []Pattern
-	// Results are in the order of the plan, one for each planned step.
+	// Results has one result for each planned step, in the order of the plan.
 	Results []Result
-	// Claimed are the inputs whose hashes are known by the machine's database
-	// alone, in ascending order.
+	// Claimed are the inputs that only the machine's database vouches for, in ascending
+	// order.
 	Claimed []closure.StorePath
-	// Fetched are the inputs that the machine lacks and that were fetched, in
-	// ascending order; of Signed of them only a signature tells what they should
-	// be.
+	// Fetched are the inputs that the machine lacked and that were fetched, in ascending
+	// order; for Signed of them only a signature vouches.
 	Fetched []closure.StorePath
 	Signed  int
-	// Uncomparable is as [Candidates] returns it.
+	// Uncomparable is the result of [Candidates].
 	Uncomparable []closure.StorePath
-	// Sampled says that the steps are a sample, which may end anywhere.
+	// Sampled means that the steps are a sample, which may end anywhere.
 	Sampled bool
-	// BudgetSpent says that the time budget ended the run.
+	// BudgetSpent means that the time budget ended the run.
 	BudgetSpent bool
 }
 

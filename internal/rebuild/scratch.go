@@ -11,22 +11,21 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// ErrBusy is wrapped where another run uses the scratch directory.
+// ErrBusy is wrapped if another run uses the scratch directory.
 var ErrBusy = errors.New("another rebuild is going on")
 
-// scratch is the one directory that a run writes to, and has to itself. All
-// that is in it is lost at the end, or else at the begin of the next run.
+// scratch is the only directory that a run writes to, under an exclusive lock. Its
+// contents are removed at the end of the run, or else at the start of the next.
 type scratch struct {
 	path string
 	dir  *os.File // locked as long as it is open
 }
 
-// contents is the name in the scratch directory of all that it holds.
+// contents is the name of the directory that has everything in it.
 const contents = "run"
 
-// openScratch takes the directory path, which is made if need be, and removes
-// what a run that was killed left there. The lock is the kernel's and ends with
-// the process.
+// openScratch locks the directory path, which is created if needed, and removes what a
+// killed run left there. The lock is the kernel's and ends with the process.
 func openScratch(path string) (*scratch, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("scratch directory %q is not absolute", path)
@@ -39,7 +38,7 @@ func openScratch(path string) (*scratch, error) {
 		return nil, &os.PathError{Op: "open scratch directory", Path: path, Err: err}
 	}
 	s := &scratch{path: path, dir: os.NewFile(uintptr(fd), path)}
-	// Also where it was there already: whoever can open it can lock it.
+	// Also if it existed before: whoever can open it can lock it.
 	if err := s.dir.Chmod(0o700); err != nil {
 		s.dir.Close()
 		return nil, fmt.Errorf("scratch directory: %w", err)
@@ -63,18 +62,18 @@ func openScratch(path string) (*scratch, error) {
 	return s, nil
 }
 
-// mkdir makes a directory in s, whose parent exists, and returns its path.
+// mkdir creates a directory in s, whose parent exists, and returns its path.
 func (s *scratch) mkdir(name string) (string, error) {
 	p := filepath.Join(s.path, contents, name)
 	return p, os.MkdirAll(p, 0o700)
 }
 
-// remove removes a directory that mkdir made.
+// remove removes a directory that mkdir created.
 func (s *scratch) remove(name string) error {
 	return hostfile.RemoveTreeIn(s.dir, filepath.Join(contents, name))
 }
 
-// close removes all that s holds and gives it free.
+// close removes the contents and unlocks the directory.
 func (s *scratch) close() error {
 	return errors.Join(hostfile.RemoveTreeIn(s.dir, contents), s.dir.Close())
 }

@@ -13,23 +13,22 @@ import (
 )
 
 const (
-	// spaceEvery is how often the space is looked at. What the fastest disks
-	// take in that time is little beside a reserve.
+	// spaceEvery is how often the free space is checked. What the fastest disk can write
+	// in that time is small compared with a reserve.
 	spaceEvery = 50 * time.Millisecond
-	// usageEvery is how often the trees are counted even where the file system
-	// has lost nothing: others may have freed what was taken here.
+	// usageEvery is how often the trees are counted even if free space has not shrunk:
+	// others may have freed what was taken here.
 	usageEvery = 40 * spaceEvery
 )
 
-// errNoRoom is wrapped where something was ended, or not begun, for want of
-// space.
+// errNoRoom is wrapped if something was ended, or not started, for lack of space.
 var errNoRoom = errors.New("not enough disk space")
 
-// space watches over what a run takes of a file system.
+// space watches what a run takes of a file system.
 type space struct {
 	path string
-	// limit is how many bytes the trees of one build may take, reserve how many
-	// of the file system stay free. Zero is no bound.
+	// limit is how many bytes the trees of one build may take, reserve how many bytes of
+	// the file system stay free. Zero means no limit.
 	limit, reserve int64
 }
 
@@ -42,7 +41,7 @@ func (s space) free() (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // no disk has 2⁶³ bytes
 }
 
-// check fails with errNoRoom where the reserve is already touched.
+// check fails with errNoRoom if less than the reserve is free.
 func (s space) check() error {
 	free, err := s.free()
 	if err != nil {
@@ -55,8 +54,8 @@ func (s space) check() error {
 	return nil
 }
 
-// watch calls cancel with what is wrong as soon as something is, and returns
-// when ctx ends. The trees are what is counted against the limit.
+// watch calls cancel as soon as a limit is exceeded, with the reason, and returns when
+// ctx ends. The trees count towards the limit.
 func (s space) watch(ctx context.Context, trees []string, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(spaceEvery)
 	defer ticker.Stop()
@@ -83,7 +82,7 @@ func (s space) watch(ctx context.Context, trees []string, cancel context.CancelC
 		if s.limit <= 0 || before-now <= s.limit && time.Since(counted) < usageEvery {
 			continue
 		}
-		// So much has gone; whether it went here takes longer to tell.
+		// This much space has gone; whether it went here takes longer to find out.
 		counted = time.Now()
 		used := usage(trees)
 		if used > s.limit {
@@ -94,8 +93,8 @@ func (s space) watch(ctx context.Context, trees []string, cancel context.CancelC
 	}
 }
 
-// guard runs do, whose context ends as soon as the trees take more than they may,
-// and returns why then.
+// guard runs do with a context that ends as soon as the trees exceed a limit, and then
+// returns the reason.
 func (s space) guard(ctx context.Context, trees []string, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -114,12 +113,11 @@ func (s space) guard(ctx context.Context, trees []string, do func(context.Contex
 	return err
 }
 
-// usage returns how many bytes of a disk trees take. Of a tree that changes it
-// is an estimate.
+// usage returns how many bytes of disk trees take; an estimate while they change.
 func usage(trees []string) int64 {
 	var sum int64
 	for _, tree := range trees {
-		// What cannot be looked at has gone, or is not for anybody to see.
+		// A file that cannot be examined has gone or is hidden; it counts nothing.
 		_ = filepath.WalkDir(tree, func(p string, _ fs.DirEntry, _ error) error {
 			var st unix.Stat_t
 			if unix.Lstat(p, &st) == nil {

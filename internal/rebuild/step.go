@@ -15,7 +15,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// errTooLong is the cause of a context that the time of one build ended.
+// errTooLong is the cause of a context that the time limit of a build ended.
 var errTooLong = errors.New("the build took too long")
 
 // step takes step n of the plan.
@@ -39,7 +39,7 @@ func (r *run) step(ctx context.Context, n int, step Step) Result {
 	return result
 }
 
-// fail sets the status that err means. The context is the run's.
+// fail sets the status for err. The context is the run's.
 func (res *Result) fail(ctx context.Context, err error) {
 	var input *inputError
 	var build *nix.BuildError
@@ -62,9 +62,9 @@ func (res *Result) fail(ctx context.Context, err error) {
 	}
 }
 
-// compareFixed compares what the manifest says of fixed outputs with what their
-// derivation does. The bytes on disk are in between: they must be those of the
-// manifest, and have the content that the derivation states.
+// compareFixed compares the manifest's hashes of fixed outputs with the derivation's. The
+// bytes on disk connect the two: they must be the manifest's, and must have the content
+// hash that the derivation states.
 func (r *run) compareFixed(ctx context.Context, res *Result) error {
 	d := r.graph[res.Derivation]
 	res.Status = Reproduced
@@ -75,7 +75,7 @@ func (r *run) compareFixed(ctx context.Context, res *Result) error {
 			return err
 		}
 		if in.fetched {
-			// As something to build from it would do.
+			// The same error as for an input.
 			return &inputError{
 				status: InputMissing, input: Input{Path: out.Path, Witness: in.witness, Want: in.info.NarHash},
 				detail: "it is not on the disk, and is not fetched to be compared",
@@ -108,7 +108,7 @@ func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
 	for _, in := range all {
 		for _, out := range d.Outputs {
 			if out.Path == in.info.Path {
-				// Nix would take it for built.
+				// Nix would take it as already built.
 				return fmt.Errorf("%s is both an input and an output", out.Path)
 			}
 		}
@@ -133,7 +133,7 @@ func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
 	if err := r.build(ctx, store, res.Derivation); err != nil {
 		var build *nix.BuildError
 		if errors.As(err, &build) {
-			// Hardly a builder's fault if this is why.
+			// If an input changed, the builder is not to blame.
 			if bad := r.inputs.again(ctx, all); bad != nil {
 				return bad
 			}
@@ -154,7 +154,7 @@ func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
 	return nil
 }
 
-// build runs nix within the limits of one build.
+// build runs nix within the limits of a single build.
 func (r *run) build(ctx context.Context, store nix.Scratch, drv closure.StorePath) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -169,7 +169,7 @@ func (r *run) build(ctx context.Context, store nix.Scratch, drv closure.StorePat
 	})
 }
 
-// compare hashes what came out.
+// compare hashes the outputs and compares them with the manifest.
 func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 	store, err := nixstore.OpenStore(dir, r.req.Manifest.StoreDir)
 	if err != nil {
@@ -199,15 +199,15 @@ func (r *run) compare(ctx context.Context, dir string, res *Result) error {
 	return nil
 }
 
-// maxListed bounds the files of one path that are held to be compared.
+// maxListed limits how many files of one path are kept for the comparison.
 const maxListed = 1 << 20
 
-// differingFiles adds to o the files in which a rebuilt output is not what the
-// machine has of the release, or why they are unknown.
+// differingFiles adds to o the files in which a rebuilt output differs from the release's
+// output on this machine, or why they are unknown.
 func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Output) error {
 	info := r.inputs.manifest[o.Path]
-	// Hashed before it is listed: what is held in memory is the release's, not
-	// what somebody put in its place.
+	// Hashed before it is listed: only the release's files are kept in memory, and not
+	// what somebody put in their place.
 	sum, err := read(ctx, r.inputs.store, info, nil)
 	if err == nil && sum.Hash != o.Want {
 		err = errors.New("the disk does not hold the release's either")
@@ -235,9 +235,9 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 	return err
 }
 
-// read hashes a path, and calls onEntry where that is not nil. Walks share no nar.Turn:
-// there are Limits.Jobs of them at most, one in each step, and the 12 MiB of names that
-// each may hold are little beside the build that the step waits for.
+// read hashes a path, and calls onEntry for each of its files unless that is nil. The
+// walks share no nar.Turn: there are at most Limits.Jobs of them, and the 12 MiB of names
+// that each may keep are little compared with the build that the step waits for.
 func read(ctx context.Context, store *nixstore.Store, info closure.PathInfo, onEntry func(nar.Entry) error) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{MaxSize: largest(info), OnEntry: onEntry})
 	return h.Sum(ctx, store.File(), info.Path.Base())

@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// Schema is the one schemaVersion that this package reads and writes.
+	// Schema is the only schemaVersion that this package reads and writes.
 	Schema = 1
 	// Kind is the kind that every asset states.
 	Kind = "ec-closure-derivations"
-	// MaxSize bounds an asset after decompression, in bytes. The derivations of
-	// a desktop system take about 100 MB.
+	// MaxSize limits an asset after decompression, in bytes. The derivations of a desktop
+	// system take about 100 MB.
 	MaxSize = 1 << 30
-	// MaxDerivationSize bounds one derivation. The largest embed a configuration
-	// of some MB.
+	// MaxDerivationSize limits one derivation, in bytes. The largest embed a
+	// configuration of some MB.
 	MaxDerivationSize = 16 << 20
 
 	window = 1 << 20
-	// A line holds a derivation, escaped or in base 64, and some names.
+	// A line has a derivation, escaped or in base64, and some names.
 	maxLine = 2*MaxDerivationSize + 4096
 )
 
@@ -56,11 +56,11 @@ type line struct {
 	TextBase64 string            `json:"textBase64,omitzero"`
 }
 
-// Write writes the asset of configuration to w: the graph, which is toplevel and
-// all derivations that it is built from, and lies in store. The same derivations
-// give the same bytes.
+// Write writes the asset of configuration to w: the graph, which consists of toplevel and
+// all derivations that it is built from, and is in store. The same derivations give the
+// same bytes.
 func Write(ctx context.Context, w io.Writer, store *nixstore.Store, graph nixstore.Graph, configuration string, toplevel closure.StorePath) error {
-	// One goroutine: the output of several depends on their timing.
+	// One goroutine: with several, the output depends on their timing.
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
 	if err != nil {
 		return err
@@ -113,8 +113,9 @@ func writeLines(ctx context.Context, w io.Writer, store *nixstore.Store, h head,
 }
 
 // Read reads the asset of configuration, whose toplevel is the manifest's. Each
-// derivation is held to its path, so that the graph is what toplevel says; one
-// that lacks a derivation, or has one that it does not need, is an error.
+// derivation must have the path that it hashes to, so that toplevel vouches for the
+// graph. A graph that lacks a derivation, or has one that toplevel does not need, is an
+// error.
 func Read(r io.Reader, configuration string, toplevel closure.StorePath) (nixstore.Graph, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(MaxSize))
@@ -130,7 +131,7 @@ func Read(r io.Reader, configuration string, toplevel closure.StorePath) (nixsto
 }
 
 func readLines(r io.Reader, configuration string, toplevel closure.StorePath) (nixstore.Graph, error) {
-	// One byte more than is allowed, so that more is noticed.
+	// One byte more than allowed, so that an excess is noticed.
 	bounded := &io.LimitedReader{R: r, N: MaxSize + 1}
 	in := bufio.NewReaderSize(bounded, 64<<10)
 	next := func(v any) error {
@@ -208,8 +209,8 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// complete reports whether graph is toplevel and what it is built from, and no
-// more.
+// complete reports whether graph consists of toplevel and what it is built from, and
+// nothing else.
 func complete(graph nixstore.Graph, toplevel closure.StorePath) error {
 	seen := make(map[closure.StorePath]bool, len(graph))
 	for todo := []closure.StorePath{toplevel}; len(todo) > 0; {

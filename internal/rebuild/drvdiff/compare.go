@@ -10,31 +10,31 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Difference is something in which two graphs differ by itself.
+// Difference is one original difference between two graphs, not a consequence of another.
 type Difference struct {
-	// Want and Got are the two derivations; where there are several, the first two by
-	// name.
+	// Want and Got are the two derivations; if several have the difference, the first two
+	// by name.
 	Want, Got closure.StorePath
-	// Field is what of them differs: "env.NAME" for an attribute, "args[N]",
-	// "builder", "system", "outputs", "inputs" for derivations that only one is
-	// built from, "sources" for sources, or "source NAME" for a source of the
-	// same name and with other contents.
+	// Field is where they differ: "env.NAME" for an attribute, "args[N]", "builder",
+	// "system", "outputs", "inputs" for derivations that only one is built from,
+	// "sources" for sources, or "source NAME" for a source with the same name and other
+	// contents.
 	Field string
-	// WantValue and GotValue are what it is there, as far as people want to see
-	// it: at most 200 bytes from about where they differ.
+	// WantValue and GotValue are the field's values for people: at most 200 bytes around
+	// the first difference.
 	WantValue, GotValue string
-	// Derivations is how many derivations differ by it: for a source those that are
-	// built from it, else those of one name in which it reads the same.
+	// Derivations is how many derivations have the difference: for a source those that
+	// are built from it, else those of the same name with the same difference.
 	Derivations int
 }
 
-// pair is a derivation of each graph that have the same part to play.
+// pair is a derivation of each graph with the same role.
 type pair struct{ want, got closure.StorePath }
 
-// Compare returns the smallest set of differences that explains why wantRoot is
-// not gotRoot, ordered by the names of the derivations, and how many derivations
-// differ in all. It begins at the roots and follows what differs among what
-// derivations are built from; whatever is the same is not looked at.
+// Compare returns the smallest set of differences that explains why wantRoot is not
+// gotRoot, ordered by the names of the derivations, and how many derivations differ in
+// all. It starts at the roots and follows the inputs that differ; equal ones are not
+// examined.
 func Compare(want, got nixstore.Graph, wantRoot, gotRoot closure.StorePath) (differences []Difference, derivations int) {
 	if wantRoot == gotRoot {
 		return nil, 0
@@ -72,12 +72,12 @@ type comparison struct {
 	same      map[reading]*Difference
 }
 
-// reading is how a difference reads, in whole: what of which names is what. A change
-// to what is evaluated several times, such as a package for several kinds of machine,
-// is one.
+// reading is the text of a difference in full. A change to something that is evaluated
+// several times, such as a package for several kinds of machine, reads the same each time
+// and counts once.
 type reading struct{ want, got, field, wantValue, gotValue string }
 
-// note notes that p differ in field, where want and got are what they have there.
+// note records that p differs in field, with the values want and got.
 func (c *comparison) note(p pair, field, want, got string) {
 	key := reading{p.want.Name(), p.got.Name(), field, want, got}
 	d := c.same[key]
@@ -92,12 +92,12 @@ func (c *comparison) note(p pair, field, want, got string) {
 	}
 }
 
-// compare notes in what the two derivations of p differ by themselves, and
-// returns the pairs of those that they are built from and that differ.
+// compare records the differences of the pair itself, and returns the pairs of inputs
+// that differ.
 func (c *comparison) compare(p pair) []pair {
 	want, got := c.want[p.want], c.got[p.got]
 	if want == nil || got == nil {
-		// Read makes no such graphs.
+		// Read accepts no such graph.
 		return nil
 	}
 	wantText, gotText := newText(p.want.Dir()), newText(p.got.Dir())
@@ -139,8 +139,8 @@ func (c *comparison) compare(p pair) []pair {
 	return inputs
 }
 
-// inputs pairs what the two are built from, has both texts mention the two of a
-// pair as one, and notes what has no counterpart.
+// inputs pairs the inputs of the two derivations, gives both members of a pair the same
+// name in the texts, and records inputs without a counterpart.
 func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, gotText *text) []pair {
 	var onlyWant, onlyGot []closure.StorePath
 	for in, names := range want.InputDerivations {
@@ -165,7 +165,7 @@ func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, go
 	if len(onlyWant)+len(onlyGot) > 0 {
 		c.note(p, "inputs", names(onlyWant), names(onlyGot))
 	}
-	// The same derivation, of which other outputs are taken, differs in nothing.
+	// The same derivation with other outputs selected is no difference in itself.
 	return slices.DeleteFunc(pairs, func(in pair) bool {
 		if in.want != in.got {
 			return false
@@ -176,8 +176,8 @@ func (c *comparison) inputs(p pair, want, got *nixstore.Derivation, wantText, go
 	})
 }
 
-// compareSources does the same with sources. One with other contents is noted
-// once for all that are built from it.
+// compareSources does the same with sources. A source with other contents is recorded
+// once for all derivations that are built from it.
 func (c *comparison) compareSources(p pair, want, got *nixstore.Derivation, wantText, gotText *text) {
 	onlyWant, onlyGot := without(want.InputSources, got.InputSources), without(got.InputSources, want.InputSources)
 	pairs, onlyWant, onlyGot := match(onlyWant, onlyGot, nil, nil)

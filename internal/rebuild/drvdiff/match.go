@@ -8,10 +8,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// match pairs paths of two sides that have the same part to play: those of the
-// same name, then those whose names differ in the version only. Of several that
-// could be, those with the most in common are paired, as far as the graphs tell;
-// they are nil for sources. The rest is returned as well, ascending.
+// match pairs paths of two sides that have the same role: first those of the same name,
+// then those whose names differ only in the version. If several qualify, the most similar
+// are paired by the graphs, which are nil for sources. The remaining paths are returned
+// ascending.
 func match(want, got []closure.StorePath, wantGraph, gotGraph nixstore.Graph) (pairs []pair, restWant, restGot []closure.StorePath) {
 	for _, key := range []func(closure.StorePath) string{closure.StorePath.Name, unversioned} {
 		groups := make(map[string][2][]closure.StorePath)
@@ -44,8 +44,8 @@ func match(want, got []closure.StorePath, wantGraph, gotGraph nixstore.Graph) (p
 	return pairs, want, got
 }
 
-// unversioned returns the name of p without what Nix takes for a version: from
-// the first dash on that no letter follows. The suffix ".drv" is no part of it.
+// unversioned returns the name of p without the part that Nix takes as the version: from
+// the first dash that no letter follows. The suffix ".drv" is left out.
 func unversioned(p closure.StorePath) string {
 	name := strings.TrimSuffix(p.Name(), ".drv")
 	for i := 0; i+1 < len(name); i++ {

@@ -14,8 +14,8 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// text replaces store paths in what a derivation says, so that two that mean the
-// same read the same.
+// text replaces store paths in the text of a derivation, so that two derivations with the
+// same meaning have the same text.
 type text struct {
 	dir   string
 	masks map[string]mask // by the digest
@@ -30,7 +30,7 @@ func newText(dir closure.StoreDir) *text {
 	return &text{dir: string(dir) + "/", masks: make(map[string]mask)}
 }
 
-// mask has p, if it is not empty, be replaced by name.
+// mask replaces p by name from now on; an empty p is ignored.
 func (t *text) mask(p closure.StorePath, name string) {
 	if p != "" {
 		t.masks[p.Digest()] = mask{base: p.Base(), name: name}
@@ -63,8 +63,8 @@ func (t *text) masked(s string) string {
 	}
 }
 
-// attributes returns what the environment of d holds, and, of one with
-// structured attributes, each of these by its name.
+// attributes returns the environment of d; if d has structured attributes, each of these
+// by its name.
 func attributes(d *nixstore.Derivation) map[string]string {
 	structured, ok := d.Env["__json"]
 	if !ok {
@@ -82,8 +82,8 @@ func attributes(d *nixstore.Derivation) map[string]string {
 	return out
 }
 
-// describeOutputs returns the outputs of d without their paths, which are only
-// a hash of everything.
+// describeOutputs returns the outputs of d without their paths, which are only a hash of
+// everything else.
 func describeOutputs(d *nixstore.Derivation) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(d.Outputs)) {
@@ -98,8 +98,8 @@ func describeOutputs(d *nixstore.Derivation) string {
 
 const maxExcerpt = 200
 
-// aroundDifference returns a and b from shortly before the first place where they
-// differ, in whole characters.
+// aroundDifference returns excerpts of a and b that start shortly before their first
+// difference, in whole characters.
 func aroundDifference(a, b string) (string, string) {
 	i := 0
 	for i < len(a) && i < len(b) && a[i] == b[i] {
