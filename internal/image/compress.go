@@ -28,7 +28,7 @@ var (
 	magicXz   = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
 )
 
-// compressionOf tells it from the first bytes.
+// compressionOf detects the compression from the first bytes.
 func compressionOf(head []byte) compression {
 	switch {
 	case bytes.HasPrefix(head, magicGzip):
@@ -41,8 +41,8 @@ func compressionOf(head []byte) compression {
 	return plain
 }
 
-// Decompress returns what r expands to, which is compressed with gzip, zstd or xz;
-// anything else is [ErrUnsupported]. How much it expands to is for the caller to bound.
+// Decompress decompresses r, which is gzip, zstd or xz; anything else is
+// [ErrUnsupported]. The caller must limit how much it reads.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReader(r)
 	head, err := buffered.Peek(len(magicXz))
@@ -56,15 +56,14 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	return decompress(buffered, c, false, maxWindow)
 }
 
-// isSkippable reports whether head begins a frame of zstd that holds no data.
+// isSkippable reports whether head begins a zstd frame without data.
 func isSkippable(head []byte) bool {
 	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
 }
 
-// decompress returns what the first compressed part of r, which is of the
-// kind c, expands to. With one set it ends there, and r is left at what
-// follows. Otherwise all parts are one stream. Until it is closed, another one may
-// hold half as much.
+// decompress decompresses the first compressed part of r, whose compression is c. If one
+// is set, it ends there and leaves r at what follows; otherwise all parts are one stream.
+// Until it is closed, a nested one may use half as much memory.
 func (w *walker) decompress(r *bufio.Reader, c compression, one bool) (io.ReadCloser, error) {
 	z, err := decompress(r, c, one, maxWindow>>w.expanding)
 	if err != nil {
@@ -103,7 +102,7 @@ func decompress(r *bufio.Reader, c compression, one bool, window int64) (io.Read
 	return io.NopCloser(r), nil
 }
 
-// checked makes the errors of decompressing those of this package.
+// checked turns errors of decompressors into those of this package.
 type checked struct {
 	r     io.Reader
 	close func() error
@@ -119,8 +118,8 @@ func (c *checked) Read(p []byte) (int, error) {
 
 func (c *checked) Close() error { return c.close() }
 
-// asMalformed wraps what a decompressor or archive reader complains of, unless
-// it is an error of reading the bytes or one of ours.
+// asMalformed wraps an error of a decompressor or archive reader, unless the bytes could
+// not be read or the error is one of this package.
 func asMalformed(err error) error {
 	var outside *outsideError
 	switch {
@@ -134,8 +133,8 @@ func asMalformed(err error) error {
 	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
 
-// outsideError is an error of the medium, of the caller or of this machine, as
-// opposed to one of what the image's bytes say.
+// outsideError is an error of the medium, the caller or this machine, as opposed to one
+// in the image's bytes.
 type outsideError struct{ err error }
 
 func (e *outsideError) Error() string { return e.err.Error() }
@@ -148,9 +147,8 @@ func outside(err error) error {
 	return &outsideError{err}
 }
 
-// zstdFrame reads the bytes of one frame of zstd, and of skippable ones before
-// it, and ends there; the decoder reads as far ahead as it can. See RFC 8878,
-// section 3.1.
+// zstdFrame reads exactly one zstd frame, and skippable frames before it. The decoder by
+// itself would read ahead as far as it can. See RFC 8878, section 3.1.
 type zstdFrame struct {
 	r     *bufio.Reader
 	left  int64 // bytes until something is to be parsed

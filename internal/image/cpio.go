@@ -10,8 +10,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// The magic numbers of cpio archives that Linux unpacks: without and with
-// checksums.
+// The magic numbers of cpio archives that Linux unpacks: without and with checksums.
 const (
 	magicNewc  = "070701"
 	magicNewcC = "070702"
@@ -21,8 +20,8 @@ func isCpio(head []byte) bool {
 	return strings.HasPrefix(string(head), magicNewc) || strings.HasPrefix(string(head), magicNewcC)
 }
 
-// walkInitrd goes through an initial RAM disk: archives one after the other,
-// each plain or compressed, with zeros between them, as Linux takes them.
+// walkInitrd walks an initial RAM disk as Linux unpacks it: a sequence of archives, each
+// plain or compressed, with zeros between them.
 func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) error {
 	for {
 		if err := skipZeros(r, 1<<20); err != nil {
@@ -52,7 +51,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) 
 			inner := bufio.NewReaderSize(w.metered(z), bufferSize)
 			err = w.walkPlain(inner, at, inside)
 			if err == nil {
-				// To the end of the frame, so that r stands behind it.
+				// To the end of the frame, so that r is positioned after it.
 				_, err = io.Copy(io.Discard, inner)
 			}
 			z.Close()
@@ -65,7 +64,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) 
 	}
 }
 
-// walkPlain goes through the archives in what one part was decompressed to.
+// walkPlain walks the archives in one decompressed part.
 func (w *walker) walkPlain(r *bufio.Reader, at int64, inside []string) error {
 	for {
 		if err := skipZeros(r, 1<<20); err != nil {
@@ -86,7 +85,7 @@ func (w *walker) walkPlain(r *bufio.Reader, at int64, inside []string) error {
 	}
 }
 
-// skipZeros reads the padding between archives, at most limit bytes.
+// skipZeros skips the padding between archives, at most limit bytes.
 func skipZeros(r *bufio.Reader, limit int) error {
 	for range limit {
 		b, err := r.ReadByte()
@@ -105,7 +104,7 @@ func skipZeros(r *bufio.Reader, limit int) error {
 
 const cpioHeader = 6 + 13*8
 
-// walkCpio goes through one archive and leaves r behind its trailer.
+// walkCpio walks one archive and leaves r after its trailer.
 func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 	linked := newCpioLinks(w)
 	defer linked.drop()
@@ -156,8 +155,8 @@ func (w *walker) walkCpio(r *bufio.Reader, at int64, inside []string) error {
 	}
 }
 
-// cpioLink says which file a node is, and how many names that has, in the
-// archive or not.
+// cpioLink identifies a node's file, and says how many names it has, inside the archive
+// or outside.
 type cpioLink struct {
 	file  cpioFile
 	count uint32
@@ -198,7 +197,7 @@ func readCpioHeader(r *bufio.Reader) (Member, cpioLink, string, error) {
 	return m, cpioLink{cpioFile{major: field[7], minor: field[8], inode: field[0]}, field[4]}, string(name[:nameSize-1]), nil
 }
 
-// typeOf returns the type in a st_mode, zero for what has no place in a NAR.
+// typeOf returns the type in an st_mode; zero if a NAR cannot represent it.
 func typeOf(mode uint32) nar.Type {
 	switch mode & 0o170000 {
 	case 0o100000:

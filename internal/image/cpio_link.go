@@ -2,11 +2,11 @@ package image
 
 import "strings"
 
-// cpioFile is what tells one file of a cpio archive from the others.
+// cpioFile identifies a file within a cpio archive.
 type cpioFile struct{ major, minor, inode uint32 }
 
-// cpioLinks are the files with several names of one archive. The contents come
-// behind the last name and nothing behind the others, so these wait for it.
+// cpioLinks are the files of one archive with several names. The contents follow the last
+// name and nothing follows the others, which therefore wait.
 type cpioLinks struct {
 	files map[cpioFile]*cpioNames
 	order []*cpioNames
@@ -19,7 +19,7 @@ type cpioNames struct {
 	complete bool
 }
 
-// memberRoom is what a waiting name takes in memory beside the name itself, in bytes.
+// memberRoom is the memory for a waiting name beside the name itself, in bytes.
 const memberRoom = 512
 
 func newCpioLinks(w *walker) *cpioLinks {
@@ -28,8 +28,8 @@ func newCpioLinks(w *walker) *cpioLinks {
 
 func (l *cpioLinks) drop() { l.w.drop(l.held) }
 
-// add takes one more name of file, and returns all names that the contents that
-// follow are those of: none as long as there are no contents.
+// add adds a name of file. If contents follow, it returns all names that they belong to;
+// otherwise none.
 func (l *cpioLinks) add(file cpioFile, m Member) ([]Member, error) {
 	cost := int64(memberRoom + len(m.Path))
 	l.held += cost
@@ -43,7 +43,7 @@ func (l *cpioLinks) add(file cpioFile, m Member) ([]Member, error) {
 		l.order = append(l.order, names)
 	}
 	if names.complete {
-		// To Linux this is the file as it was, or as it is from here on.
+		// Linux takes this as the file as it was, or as it becomes.
 		return nil, unsupported("%s is another name of a file whose contents came before", quote(m.Path))
 	}
 	names.waiting = append(names.waiting, m)
@@ -58,7 +58,7 @@ func (l *cpioLinks) add(file cpioFile, m Member) ([]Member, error) {
 	return all, nil
 }
 
-// end hands out the names of files that have no contents.
+// end passes on the names of files without contents.
 func (l *cpioLinks) end() error {
 	for _, names := range l.order {
 		for _, m := range names.waiting {

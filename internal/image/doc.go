@@ -1,14 +1,14 @@
-// Package image reads what is inside the images of a release, as the bytes of
-// somebody who may have made them to deceive or to exhaust: tar archives, ISO
-// 9660 file systems with the Rock Ridge names, squashfs file systems, and the
-// initial RAM disks of Linux, which are cpio archives one after the other, each
-// compressed or not. All of them may be compressed as a whole (gzip, zstd, xz).
+// Package image reads the contents of a release's images: tar archives, ISO 9660 file
+// systems with Rock Ridge names, squashfs file systems, and the initial RAM disks of
+// Linux, which are sequences of cpio archives, each compressed or not. All of them may be
+// compressed as a whole (gzip, zstd, xz). It assumes that the bytes may have been written
+// to deceive or to exhaust the reader.
 //
-// [Walk] goes through an image and through the images within it, and hands out
-// each node as a [Member], with its contents where the caller wants them.
-// Nothing is extracted: a member's name is a string and never becomes a path of
-// this machine. Images that are not at the beginning of a file are put into
-// unlinked temporary files first, since ISO and squashfs are read by offset.
+// [Walk] walks an image and the images nested in it, and passes each node to the caller
+// as a [Member], with its contents if the caller wants them. Nothing is extracted: a
+// member's name is a string and never becomes a path of this machine. Images that do not
+// start at the beginning of a file are first written to unlinked temporary files, because
+// ISO and squashfs are read by offset.
 //
 // # Formats
 //
@@ -17,15 +17,15 @@
 //	squashfs  4.0 (kernel: Documentation/filesystems/squashfs.rst), with gzip, zstd or xz
 //	iso9660   ECMA-119, with SUSP (IEEE P1281) and Rock Ridge (IEEE P1282)
 //
-// The readers are our own because names are bytes here: a store path may hold
-// files whose names are no UTF-8, which io/fs, and with it the libraries that
-// offer these formats as one, refuses to open. They believe no length,
-// offset or count: each is held to the size of the image or to [Limits] before
-// anything is allocated for it.
+// The readers are our own because names are bytes here: a store path may have file names
+// that are not valid UTF-8, which io/fs, and therefore the libraries that present these
+// formats as one, refuses to open. The readers trust no length, offset or count: each is
+// compared with the size of the image or with [Limits] before anything is allocated for
+// it.
 //
 // # Errors
 //
-// An image that breaks its format is a [ErrMalformed], one that needs more than
-// the limits allow a [ErrTooLarge], one that uses what this package does not
-// read a [ErrUnsupported]; other errors are those of reading the bytes.
+// An image that violates its format gives [ErrMalformed], one that exceeds the limits
+// [ErrTooLarge], one that uses an unsupported feature [ErrUnsupported]; other errors are
+// those of reading the bytes.
 package image

@@ -20,8 +20,8 @@ func isISO(head []byte) bool {
 	return len(head) >= isoHead && string(head[isoStart+1:isoStart+6]) == "CD001"
 }
 
-// iso9660 is one such file system, of which the primary volume is read with its
-// Rock Ridge names; the Joliet names of the same files are not looked at.
+// iso9660 is an ISO 9660 file system. The primary volume is read with its Rock Ridge
+// names; the Joliet names of the same files are ignored.
 type iso9660 struct {
 	w      *walker
 	r      io.ReaderAt
@@ -64,16 +64,16 @@ func (w *walker) walkISO(r io.ReaderAt, size int64, inside []string) error {
 		return err
 	}
 	if joliet && f.skip < 0 {
-		// Linux and boot loaders take the Joliet names then, which may be of
-		// other files.
+		// Linux and boot loaders would then use the Joliet names, which may name other
+		// files.
 		return unsupported("an ISO image with Joliet names and without Rock Ridge ones")
 	}
 	root.m.Path, root.m.Type, root.m.Inside, root.m.In = "", nar.Directory, inside, ISO
 	return f.walk(root, "", 0)
 }
 
-// volumes reads the primary volume descriptor into d, and reports whether there
-// is a supplementary one, as Joliet has.
+// volumes reads the primary volume descriptor into d, and reports whether there is a
+// supplementary one, as Joliet has.
 func (f *iso9660) volumes(d []byte) (joliet bool, err error) {
 	var primary, b [sector]byte
 	for i := range maxVolumes {
@@ -99,8 +99,8 @@ func (f *iso9660) volumes(d []byte) (joliet bool, err error) {
 	return joliet, nil
 }
 
-// findSystemUse looks into the root's entry for itself, which says whether
-// there are Rock Ridge entries.
+// findSystemUse reads the root's own entry, which says whether there are Rock Ridge
+// entries.
 func (f *iso9660) findSystemUse(root isoNode) error {
 	var b [sector]byte
 	if err := readAt(f.r, b[:], root.parts[0].off); err != nil {
@@ -117,14 +117,14 @@ func (f *iso9660) findSystemUse(root isoNode) error {
 	return nil
 }
 
-// record reads one directory record but for its system use.
+// record reads a directory record without its system use area.
 func (f *iso9660) record(b []byte) (isoNode, error) {
 	if len(b) < 34 || int(b[32])+33 > len(b) {
 		return isoNode{}, malformed("a directory record of %d bytes", len(b))
 	}
 	off, size := int64(le.Uint32(b[2:]))*sector, int64(le.Uint32(b[10:]))
 	flags := b[25]
-	// What these mean to Linux is another file, or other bytes, than is read here.
+	// Linux takes these as another file, or other bytes, than is read here.
 	switch {
 	case b[26] != 0 || b[27] != 0:
 		return isoNode{}, unsupported("an interleaved file in an ISO image")
@@ -145,11 +145,10 @@ func (f *iso9660) record(b []byte) (isoNode, error) {
 	return n, nil
 }
 
-// isoNodeCost is what an isoNode takes in memory besides its texts, twice.
+// isoNodeCost is twice the memory of an isoNode without its strings, in bytes.
 const isoNodeCost = 512
 
-// list reads a directory. What it returns holds so many bytes until they are
-// dropped.
+// list reads a directory. The result counts as held bytes until the caller drops it.
 func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 	at := n.parts[0]
 	if at.size > maxDirSize {
@@ -161,7 +160,7 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 		if err := readAt(f.r, b[:min(sector, at.size-off)], at.off+off); err != nil {
 			return nil, 0, err
 		}
-		// A record does not go on in the next sector.
+		// A record never continues in the next sector.
 		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; {
 			length := int(rest[0])
 			if length > len(rest) {
@@ -187,7 +186,7 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 				return nil, 0, err
 			}
 			if k := len(out) - 1; k >= 0 && out[k].more && out[k].name == child.name {
-				// A file of more than 4 GiB has a record for each part.
+				// A file larger than 4 GiB has a record for each part.
 				if out[k].m.Size%sector != 0 {
 					return nil, 0, unsupported("a file in an ISO image whose first parts do not fill their sectors")
 				}
@@ -213,8 +212,7 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 	return out, held, nil
 }
 
-// systemUse reads the Rock Ridge entries of a record: its name, mode, and
-// target.
+// systemUse reads the Rock Ridge entries of a record: its name, mode and target.
 func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 	start := 33 + int(record[32])
 	start += start % 2 // padded to an even offset
@@ -252,8 +250,8 @@ func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 	return nil
 }
 
-// isoExtensions is what the system use areas of one directory record add up to: a
-// name or a target can be continued from one area to the next.
+// isoExtensions accumulates the system use areas of one directory record: a name or a
+// target can continue from one area to the next.
 type isoExtensions struct {
 	name, target strings.Builder
 	named        bool
@@ -261,8 +259,8 @@ type isoExtensions struct {
 	targetGoesOn bool
 }
 
-// read applies the entries of one area to n, and returns the area that continues it;
-// its size is 0 where none does.
+// read applies the entries of one area to n, and returns the area that continues it; its
+// size is 0 if there is none.
 func (x *isoExtensions) read(n *isoNode, area []byte) (next extent, err error) {
 	for len(area) >= 4 {
 		sig, length := string(area[:2]), int(area[2])
@@ -302,7 +300,7 @@ func (x *isoExtensions) read(n *isoNode, area []byte) (next extent, err error) {
 	return next, nil
 }
 
-// appendTarget adds the components of a link's target: flag, length, text.
+// appendTarget appends the components of a link's target: flag, length, text.
 func appendTarget(b *strings.Builder, parts []byte, goesOn *bool) error {
 	for len(parts) >= 2 {
 		flags, length := parts[0], int(parts[1])
@@ -328,7 +326,7 @@ func appendTarget(b *strings.Builder, parts []byte, goesOn *bool) error {
 	return nil
 }
 
-// plainISOName is a name without Rock Ridge: the version is left out.
+// plainISOName returns a name without Rock Ridge, without its version.
 func plainISOName(s string) string {
 	s, _, _ = strings.Cut(s, ";")
 	return strings.TrimSuffix(s, ".")

@@ -10,17 +10,17 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// The ways in which an image can be unreadable.
+// The reasons why an image is unreadable.
 var (
 	ErrMalformed   = errors.New("malformed")
 	ErrTooLarge    = errors.New("too large")
 	ErrUnsupported = errors.New("not supported")
 )
 
-// A Format is what an image is, in a stable word.
+// A Format is the format of an image; the words are stable.
 type Format string
 
-// The formats that [Walk] tells apart.
+// The formats that [Walk] distinguishes.
 const (
 	Opaque   Format = "file" // none of the others
 	Tar      Format = "tar"
@@ -29,42 +29,41 @@ const (
 	Initrd   Format = "initrd"
 )
 
-// A Member is one node in an image. Strings hold raw bytes.
+// A Member is one node in an image. Strings contain raw bytes.
 type Member struct {
-	// Inside names the images that the node is in, from the outermost on: none
-	// for a member of the image that is walked, "initrd" and
-	// "initrd", "nix-store.squashfs" for those in its initrd.
+	// Inside names the images around the node, outermost first: none for a member of the
+	// image that is walked, "initrd" and "initrd", "nix-store.squashfs" for members of
+	// its initrd.
 	Inside []string
-	// In is the format of the image that the node is in directly.
+	// In is the format of the innermost image around the node.
 	In Format
-	// Path leads from the root of that image to the node, names separated by
-	// '/', without a leading one. The root itself is "".
+	// Path is the path of the node within that image, separated by '/' and without a
+	// leading one. The root itself is "".
 	Path string
-	// Type is zero for what is neither file, directory nor symbolic link.
+	// Type is zero if the node is neither a file, a directory nor a symbolic link.
 	Type nar.Type
-	// Mode is the permission bits, set-user-ID, set-group-ID and sticky bit
-	// included, as chmod(2) has them.
+	// Mode has the permission bits, with the set-user-ID, set-group-ID and sticky bits,
+	// as in chmod(2).
 	Mode uint32
 	UID  uint32
 	GID  uint32
-	// MTime is in seconds since 1970; 0 where the format has none.
+	// MTime is in seconds since 1970; 0 if the format has none.
 	MTime int64
-	// Size is that of the contents in bytes; of a regular file only.
+	// Size is the size of a regular file's contents in bytes.
 	Size int64
-	// Target is what a symbolic link holds.
+	// Target is the target of a symbolic link.
 	Target string
-	// Segment is, for a member of an initrd, where in it the archive begins that
-	// holds the member, compressed or not: a later archive overrides an earlier
-	// one.
+	// Segment is, for a member of an initrd, the offset of its archive in the initrd,
+	// compressed or not: a later archive overrides an earlier one.
 	Segment int64
-	// Xattrs says that there are extended attributes, which are not read.
+	// Xattrs means that there are extended attributes, which are not read.
 	Xattrs bool
 }
 
 // Executable reports whether the owner may execute the member.
 func (m Member) Executable() bool { return m.Mode&0o100 != 0 }
 
-// Name returns Inside and Path as one name for people: raw bytes still.
+// Name joins Inside and Path to a name for people, still in raw bytes.
 func (m Member) Name() string {
 	if len(m.Inside) == 0 {
 		return m.Path
@@ -72,28 +71,27 @@ func (m Member) Name() string {
 	return strings.Join(m.Inside, " › ") + " › " + m.Path
 }
 
-// Visit is called for each member, directories before what is in them; in
-// squashfs and ISO images the entries of a directory come by the bytes of their
-// names, in archives as they stand there. For a regular file it may return
-// where its contents are to be written to, which is closed when they are
-// complete and left when the walk fails; nil skips them. Members of an image
-// within come after its own Visit and before its own Close.
+// Visit is called for each member, directories before their entries. In squashfs and ISO
+// images the entries of a directory are sorted by the bytes of their names; in archives
+// they keep the archive's order. For a regular file it may return a writer for the
+// contents. The writer is closed when the contents are complete, and not closed if the
+// walk fails; nil skips the contents. Members of a nested image follow that image's Visit
+// and precede the Close of its writer.
 type Visit func(m Member) (io.WriteCloser, error)
 
-// Limits bound what a walk may cost.
+// Limits limits the cost of a walk.
 type Limits struct {
 	Members int64 // nodes, over all images within
 	Bytes   int64 // bytes of contents and of what is decompressed, over all images within
-	// Spool is how many bytes the images within may take in temporary files.
+	// Spool is how many bytes nested images may take in temporary files.
 	Spool int64
-	// Held is how many bytes of names and of places of files may be held in
-	// memory at a time. Buffers come on top, some 20 MiB and what decompressing
-	// takes.
+	// Held is how many bytes of names and file positions may be in memory at a time.
+	// Buffers add some 20 MiB, and decompression its own memory.
 	Held int64
 }
 
-// DefaultLimits are those of a zero Limits: some ten times what the largest
-// NixOS image takes.
+// DefaultLimits returns the limits that a zero Limits stands for: some ten times what the
+// largest NixOS image needs.
 func DefaultLimits() Limits {
 	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30, Held: 32 << 20}
 }
@@ -103,9 +101,9 @@ const (
 	maxDepth  = 2048     // directories on the way to a member
 	maxTarget = 64 << 10 // bytes of a symbolic link's target
 	maxNested = 6        // images and compressions around each other
-	// maxWindow is what decompressing may hold in memory, in bytes; zstd's own
-	// level 19 takes 8 MiB, its ultra levels and those of xz up to this. One
-	// within another may hold half of what that may.
+	// maxWindow limits the memory of a decompressor, in bytes; zstd takes 8 MiB at level
+	// 19, and up to this much at its ultra levels, as does xz. A nested one may use half
+	// as much as the one around it.
 	maxWindow = 128 << 20
 )
 
@@ -117,7 +115,7 @@ func tooLarge(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrTooLarge, fmt.Sprintf(format, args...))
 }
 
-// quote shows a name, clipped.
+// quote clips and quotes a name.
 func quote(s string) string {
 	if len(s) > 200 {
 		s = s[:200] + "…"
@@ -125,7 +123,7 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// checkName holds one component of a path to what a name can be.
+// checkName reports an error if name cannot be a component of a path.
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") {
 		return malformed("a file is called %s", quote(name))
@@ -133,7 +131,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// cleanPath returns the path of an archive's member as [Member] has it.
+// cleanPath returns the path of an archive's member in the form of [Member].
 func cleanPath(p string) (string, error) {
 	if len(p) > maxPath {
 		return "", tooLarge("a path of %d bytes", len(p))

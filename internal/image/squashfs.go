@@ -29,7 +29,7 @@ func isSquashfs(head []byte) bool {
 	return len(head) >= superSize && string(head[:4]) == squashfsMagic
 }
 
-// squashfs is one such file system. Names of fields are those of the kernel's
+// squashfs is a squashfs file system. Field names are those of the kernel's
 // documentation.
 type squashfs struct {
 	w      *walker
@@ -112,11 +112,11 @@ func (s *squashfs) open() (root uint64, err error) {
 	return le.Uint64(b[32:]), s.readIDs(int64(le.Uint64(b[48:])), int(idCount))
 }
 
-// mapCost is what one entry of a map of numbers takes in memory, at most.
+// mapCost is the memory for an entry of a map of numbers, at most, in bytes.
 const mapCost = 48
 
-// once holds an inode's number to one place: Linux keeps inodes by their
-// numbers, and would take the one that it met first for the other.
+// once refuses an inode number at a second place: Linux caches inodes by number, and
+// would use the first one for both.
 func (s *squashfs) once(e dirEntry) error {
 	if at, ok := s.places[e.number]; ok && at != e.ref {
 		return malformed("two files of a squashfs have the inode number %d", e.number)
@@ -129,7 +129,7 @@ func (s *squashfs) once(e dirEntry) error {
 	return nil
 }
 
-// walk hands out n, which is found at ref, and what is in it.
+// walk visits n, which is at ref, and its entries.
 func (s *squashfs) walk(n *node, path string, ref uint64, depth int) error {
 	n.m.Path = path
 	if n.m.Type == nar.Regular {

@@ -6,20 +6,20 @@ type dirEntry struct {
 	number uint32 // of the inode
 }
 
-// dirHeader is where in a directory names begin that share a header.
+// dirHeader is a place in a directory at which names with a common header begin.
 type dirHeader struct {
 	block int64 // the metadata block that it is in, from the table on
 	first string
 }
 
-// entryCost and headerCost are what a dirEntry, and a dirHeader in a map, take in
-// memory besides their names. A slice that grows is held twice for a moment.
+// entryCost and headerCost are the memory for a dirEntry, and for a dirHeader in a map,
+// beside their names, in bytes. A growing slice exists twice for a moment.
 const entryCost, headerCost = 32, 384
 
-// list returns the entries of a directory by the bytes of their names, and how many
-// bytes they hold until they are dropped.
+// list returns the entries of a directory sorted by the bytes of their names, and how
+// many bytes they hold until the caller drops them.
 func (s *squashfs) list(n *node) (_ []dirEntry, held int64, err error) {
-	// An empty directory has a size of 3, for "." and "..", which are not there.
+	// An empty directory has a size of 3, for "." and "..", which are not stored.
 	left := int64(n.dirSize) - 3
 	if left <= 0 {
 		return nil, 0, nil
@@ -90,8 +90,8 @@ func (s *squashfs) list(n *node) (_ []dirEntry, held int64, err error) {
 	return out, held, n.checkIndex(headers)
 }
 
-// checkIndex holds the index of a directory to its listing: Linux looks names
-// up from where the index says, and could be led to another list of names.
+// checkIndex compares the index of a directory with its listing: Linux looks names up by
+// the index, which could lead to another list of names.
 func (n *node) checkIndex(headers map[int64]dirHeader) error {
 	for range n.indices {
 		b, err := n.index.take(12)

@@ -20,7 +20,7 @@ type node struct {
 	blocks   *metaReader // its list of block sizes follows
 }
 
-// inode reads the one at ref: the offset of its block, and that in the block.
+// inode reads the inode at ref: the offset of its block, and the offset within the block.
 func (s *squashfs) inode(ref uint64) (*node, error) {
 	block := s.inodeTable + int64(ref>>16&0xffffffff)
 	r, err := s.metaAt(block, int(ref&0xffff))

@@ -7,13 +7,13 @@ import (
 	"io"
 )
 
-// metaBlock is a metadata block, expanded.
+// metaBlock is a decompressed metadata block.
 type metaBlock struct {
 	data []byte
 	next int64 // where the block after it begins
 }
 
-// holds reports whether off lies in the file system.
+// holds reports whether off is within the file system.
 func (s *squashfs) holds(off int64) bool { return off >= superSize && off < s.bytesUsed }
 
 func (s *squashfs) readIDs(table int64, count int) error {
@@ -32,8 +32,7 @@ func (s *squashfs) readIDs(table int64, count int) error {
 	return nil
 }
 
-// tableBlock returns the n-th block of a table that is found by a list of
-// pointers at off.
+// tableBlock returns the n-th block of the table whose list of pointers is at off.
 func (s *squashfs) tableBlock(off int64, n int) ([]byte, error) {
 	var p [8]byte
 	if !s.holds(off) {
@@ -111,7 +110,7 @@ func readLimited(r io.Reader, limit int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, int64(limit)+1))
 }
 
-// metaReader reads the stream that metadata blocks are.
+// metaReader reads metadata blocks as one stream.
 type metaReader struct {
 	s    *squashfs
 	rest []byte
@@ -119,7 +118,7 @@ type metaReader struct {
 	next int64
 }
 
-// block returns which one the next byte is in.
+// block returns the block of the next byte.
 func (r *metaReader) block() int64 {
 	if len(r.rest) == 0 {
 		return r.next

@@ -10,14 +10,14 @@ import (
 
 func isTar(head []byte) bool { return len(head) >= 262 && string(head[257:262]) == "ustar" }
 
-// walkTar goes through a tar archive that is not compressed any more.
+// walkTar walks a decompressed tar archive.
 func (w *walker) walkTar(r io.Reader, inside []string) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			// What follows the end is read too, so that a checksum of the
-			// compressed form is looked at.
+			// The bytes after the end are read too, so that the checksum of the
+			// compressed form is verified.
 			_, err = io.Copy(io.Discard, r)
 			return asMalformed(err)
 		}

@@ -14,7 +14,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// bufferSize is what is read ahead, enough to tell an ISO image by.
+// bufferSize is how much is read ahead, in bytes; an ISO image is recognized by as much.
 const bufferSize = 64 << 10
 
 // A File is an image that can be read by offset, such as an *os.File.
@@ -22,17 +22,16 @@ type File interface {
 	io.ReaderAt
 }
 
-// Options say how to walk.
+// Options configures a walk.
 type Options struct {
-	// Limits bound the walk; zero ones are those of DefaultLimits.
+	// Limits limits the walk; the zero value means DefaultLimits.
 	Limits Limits
-	// TempDir is where images within are put; "" is that of os.TempDir.
+	// TempDir is the directory for nested images; "" means os.TempDir.
 	TempDir string
 }
 
-// Walk goes through the image of size bytes in f, which is called name, and
-// through the images within it. It returns what the image is; an Opaque one
-// has no members.
+// Walk walks the image of size bytes in f, which is called name, and the images nested in
+// it. It returns the format; an Opaque image has no members.
 func Walk(ctx context.Context, f File, size int64, name string, opts Options, visit Visit) (format Format, err error) {
 	limits := DefaultLimits()
 	if opts.Limits != (Limits{}) {
@@ -43,8 +42,8 @@ func Walk(ctx context.Context, f File, size int64, name string, opts Options, vi
 	}
 	w := &walker{ctx: ctx, visit: visit, left: limits, limits: limits, tempDir: opts.TempDir}
 	defer w.close()
-	// The readers look at every number before they use it. Should one be
-	// forgotten, it is the image that cannot be read, not the program that ends.
+	// The readers check every number before they use it. If one was forgotten, the image
+	// is unreadable, and the program goes on.
 	defer func() {
 		if p := recover(); p != nil {
 			err = malformed("reading it failed: %v", p)
@@ -54,7 +53,7 @@ func Walk(ctx context.Context, f File, size int64, name string, opts Options, vi
 	return w.walk(in, path.Base(name), nil, 0)
 }
 
-// source is an image's bytes: from a file or, with r set, from a stream.
+// source is an image's bytes: from a file or, if r is set, from a stream.
 type source struct {
 	at   io.ReaderAt
 	size int64
@@ -62,7 +61,7 @@ type source struct {
 	read *countReader // what r reads from
 }
 
-// pos returns how far the stream was read.
+// pos returns how many bytes of the stream were consumed.
 func (s *source) pos() int64 { return s.read.n - int64(s.r.Buffered()) }
 
 func (s *source) stream(ctx context.Context) *bufio.Reader {
@@ -82,7 +81,7 @@ type walker struct {
 	expanding    int // decompressors that are open
 }
 
-// hold charges n bytes that stay in memory to the limit, and drop gives them back.
+// hold counts n bytes of memory towards the limit; drop gives them back.
 func (w *walker) hold(n int64) error {
 	if w.left.Held -= n; w.left.Held < 0 {
 		return tooLarge("its names and directories take more than %d bytes of memory", w.limits.Held)
@@ -98,8 +97,8 @@ func (w *walker) close() {
 	}
 }
 
-// walk tells what s is and goes through it. A compressed one is told by its
-// name to be an initrd, whose parts are compressed one by one.
+// walk detects the format of s and walks it. A compressed initrd is recognized by its
+// name; its parts are decompressed one by one.
 func (w *walker) walk(s *source, name string, inside []string, depth int) (Format, error) {
 	if depth > maxNested {
 		return Opaque, tooLarge("more than %d images within each other", maxNested)
@@ -145,7 +144,7 @@ func isInitrdName(name string) bool {
 	return strings.Contains(name, "initrd") || strings.Contains(name, "initramfs") || strings.Contains(name, "cpio")
 }
 
-// isImage reports whether a member is an image to go into.
+// isImage reports whether a member is an image to walk.
 func isImage(m Member, head []byte) bool {
 	switch {
 	case m.In == Squashfs: // a store path is compared as it is
@@ -156,8 +155,8 @@ func isImage(m Member, head []byte) bool {
 	return compressionOf(head) != plain && isInitrdName(path.Base(m.Path))
 }
 
-// members hands out nodes with the same contents, which are the next size bytes
-// of r: the names of one file. An image is gone into under the last of them.
+// members visits the names of one file, whose contents are the next size bytes of r. An
+// image is walked under the last name.
 func (w *walker) members(names []Member, r io.Reader, size int64) error {
 	last := len(names) - 1
 	var others []io.WriteCloser
@@ -182,7 +181,7 @@ func (w *walker) members(names []Member, r io.Reader, size int64) error {
 	return nil
 }
 
-// member hands out one node; its contents are the next size bytes of r.
+// member visits one node; its contents are the next size bytes of r.
 func (w *walker) member(m Member, r io.Reader, size int64) error {
 	out, err := w.begin(m)
 	if err != nil {
@@ -201,7 +200,7 @@ func (w *walker) member(m Member, r io.Reader, size int64) error {
 	return w.contents(m, r, size, out)
 }
 
-// begin has m visited and returns where its contents go.
+// begin calls Visit for m and returns the writer for its contents.
 func (w *walker) begin(m Member) (io.WriteCloser, error) {
 	if err := w.ctx.Err(); err != nil {
 		return nil, outside(err)
@@ -213,7 +212,7 @@ func (w *walker) begin(m Member) (io.WriteCloser, error) {
 	return out, outside(err)
 }
 
-// contents writes the contents of m to out, and goes into m if it is an image.
+// contents writes the contents of m to out, and walks m if it is an image.
 func (w *walker) contents(m Member, r io.Reader, size int64, out io.WriteCloser) error {
 	counted := &countReader{r: &ending{w.ctx, r}}
 	var in io.Reader = counted
@@ -254,7 +253,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	return n, outside(err)
 }
 
-// seekable returns s as something that can be read by offset.
+// seekable returns s as a reader by offset.
 func (w *walker) seekable(s *source) (io.ReaderAt, int64, error) {
 	if s.at != nil {
 		return s.at, s.size, nil
@@ -277,7 +276,7 @@ func (w *walker) seekable(s *source) (io.ReaderAt, int64, error) {
 	return f, n, nil
 }
 
-// metered charges what is read from r, which was decompressed, to the limit.
+// metered counts the decompressed bytes that are read from r towards the limit.
 func (w *walker) metered(r io.Reader) io.Reader { return &meter{w, r} }
 
 type meter struct {
@@ -307,8 +306,8 @@ func (c *countReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// contextReader ends with the context, and marks the errors of its reader as
-// those of the medium.
+// contextReader ends with the context, and marks the errors of its reader as those of the
+// medium.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -325,7 +324,7 @@ func (c *contextReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ending ends with the context: one file can have many GiB.
+// ending ends with the context: a single file can have many GiB.
 type ending struct {
 	ctx context.Context
 	r   io.Reader
@@ -338,7 +337,7 @@ func (e *ending) Read(p []byte) (int, error) {
 	return e.r.Read(p)
 }
 
-// readAt fills p from r, or says that the image ends before.
+// readAt fills p from r, or reports that the image ends too early.
 func readAt(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	switch {

@@ -10,26 +10,26 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// newXz returns what r, which begins a stream of xz, expands to. With one set, that
-// is this stream, and r is left behind it.
+// newXz decompresses the xz stream at the start of r. If one is set, it ends with that
+// stream and leaves r after it.
 func newXz(r *bufio.Reader, one bool, window int64) (io.Reader, error) {
-	// The least that the decoder takes; what a block asks for counts if it is more.
+	// The decoder's minimum; a block that asks for more gets more.
 	config := xz.ReaderConfig{DictCap: lzma.MinDictCap}
 	return config.NewReader(&xzBlocks{r: r, one: one, window: window})
 }
 
 const (
-	// maxXzBlocks bounds the blocks of a stream, of each of which the decoder keeps
-	// 16 bytes. xz itself makes them of 24 MiB and more.
+	// maxXzBlocks limits the blocks of a stream; the decoder keeps 16 bytes for each. xz
+	// itself writes blocks of 24 MiB and more.
 	maxXzBlocks = 1 << 20
 	xzHead      = 12   // bytes that begin a stream
 	xzFoot      = 12   // bytes that end it
 	xzHeader    = 1024 // bytes of the longest header of a block
 )
 
-// xzBlocks reads the bytes of xz streams, for a decoder that allocates whatever
-// dictionary a block asks for, up to 4 GiB: one of more than window bytes ends in an
-// [ErrTooLarge]. With one set it ends with the stream, of which the decoder would read
+// xzBlocks reads the bytes of xz streams for a decoder that allocates whatever dictionary
+// a block asks for, up to 4 GiB: a dictionary of more than window bytes gives
+// [ErrTooLarge]. If one is set, it ends with the stream, of which the decoder would read
 // one byte more. See https://tukaani.org/xz/xz-file-format.txt.
 type xzBlocks struct {
 	r      *bufio.Reader
@@ -127,7 +127,7 @@ func (x *xzBlocks) block() error {
 	return nil
 }
 
-// chunk reads the beginning of a part of LZMA2.
+// chunk reads the header of an LZMA2 chunk.
 func (x *xzBlocks) chunk() error {
 	head, err := x.r.Peek(1)
 	if err != nil {
@@ -161,7 +161,7 @@ func (x *xzBlocks) chunk() error {
 	return nil
 }
 
-// index begins the list of blocks: a zero, their number, two numbers of each.
+// index starts the list of blocks: a zero, their number, two numbers for each.
 func (x *xzBlocks) index() error {
 	head, err := x.r.Peek(1 + binary.MaxVarintLen64)
 	if len(head) == 0 {
@@ -200,5 +200,5 @@ func (x *xzBlocks) end() error {
 	return nil
 }
 
-// padding4 is how many bytes there are up to the next multiple of four.
+// padding4 returns the number of bytes up to the next multiple of four.
 func padding4(n int64) int64 { return (4 - n%4) % 4 }

@@ -1,5 +1,5 @@
-// Package imagetest makes images with the programs that make real ones. It is
-// for tests only.
+// Package imagetest creates images with the programs that create real ones. It is for
+// tests only.
 package imagetest
 
 import (
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Need skips the test where one of programs is not installed, by name, unless
+// Need skips the test, by name, if one of programs is not installed, unless
 // EC_VERIFY_NO_SKIP is 1.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
@@ -24,7 +24,7 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// Shell runs a script in dir, and returns what it wrote to its output.
+// Shell runs a script in dir and returns its output.
 func Shell(t testing.TB, dir, script string) string {
 	t.Helper()
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
@@ -37,9 +37,9 @@ func Shell(t testing.TB, dir, script string) string {
 	return string(out)
 }
 
-// Tree makes a directory "tree" in dir with what readers of images get wrong:
-// names that are no UTF-8, sizes about blocks, holes, links, deep and empty
-// directories, and more files than fit in one block of a listing.
+// Tree creates a directory "tree" in dir with what readers of images get wrong: names
+// that are not valid UTF-8, sizes around that of a block, holes, links, deep and empty
+// directories, and more files than fit into one block of a listing.
 func Tree(t testing.TB, dir string) string {
 	t.Helper()
 	Shell(t, dir, `
@@ -55,22 +55,21 @@ for i in $(seq 1 400); do echo $i >many/file-with-a-rather-long-name-$i; done
 	return filepath.Join(dir, "tree")
 }
 
-// Squashfs makes out of the tree, as nixpkgs does it but for the options.
+// Squashfs writes out from the tree, with nixpkgs' options and the given ones.
 func Squashfs(t testing.TB, tree, out string, options ...string) {
 	t.Helper()
 	Need(t, "mksquashfs")
 	Shell(t, filepath.Dir(out), "mksquashfs '"+tree+"' '"+out+"' -noappend -quiet -no-progress -all-root -processors 1 "+strings.Join(options, " "))
 }
 
-// ISO makes out of the tree.
+// ISO writes out from the tree.
 func ISO(t testing.TB, tree, out string, options ...string) {
 	t.Helper()
 	Need(t, "xorriso")
 	Shell(t, filepath.Dir(out), "xorriso -as mkisofs -quiet -iso-level 3 -full-iso9660-filenames -r -J -V EC_TEST "+strings.Join(options, " ")+" -o '"+out+"' '"+tree+"' 2>&1")
 }
 
-// Cpio makes out of the tree, compressed by a command such as "zstd -q", or
-// "cat".
+// Cpio writes out from the tree, compressed by a command such as "zstd -q", or "cat".
 func Cpio(t testing.TB, tree, out, compress string) {
 	t.Helper()
 	Need(t, "cpio")

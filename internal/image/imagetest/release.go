@@ -14,14 +14,13 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Configuration is what the releases of this package have a manifest of, and
-// Tag what they are called unless told otherwise.
+// Configuration is the configuration of this package's releases, Tag their default tag.
 const (
 	Configuration = "ec-runner-x86_64-netboot"
 	Tag           = "boot-v2026.02.28"
 )
 
-// The store paths of the releases of this package.
+// The store paths of this package's releases.
 const (
 	Kernel   = "11111111111111111111111111111111-linux-6.12"
 	InitrdP  = "22222222222222222222222222222222-initrd-linux"
@@ -29,13 +28,12 @@ const (
 	Toplevel = "44444444444444444444444444444444-nixos-system-ec"
 )
 
-// StoreImage is the store path of the squashfs in the netboot image's initrd;
-// the root of that has a link to it, which is called nix-store.squashfs.
+// StoreImage is the store path of the squashfs in the netboot image's initrd, to which
+// the link nix-store.squashfs in its root leads.
 const StoreImage = "66666666666666666666666666666666-squashfs.img"
 
-// SecondArchive is a shell command that makes second.cpio of the directory
-// second, as nixpkgs' makeInitrdNG does: with the root, the directories on the
-// way and an empty one.
+// SecondArchive is a shell command that writes second.cpio from the directory second as
+// nixpkgs' makeInitrdNG does: with the root, the directories on the way and an empty one.
 const SecondArchive = `(cd second && find . -exec touch -h -d @1 {} + && find . -print0 | LC_ALL=C sort -z | cpio --quiet -o -H newc -R +0:+0 --reproducible --null | zstd -q >../second.cpio)`
 
 // Names of the images of a release.
@@ -44,14 +42,14 @@ const (
 	ISOName = "ec-runner-x86_64-netboot-" + Tag + ".iso"
 )
 
-// A Build is a store, and what is released of it.
+// A Build is a store and the release made from it.
 type Build struct {
 	Dir   string // where everything is
 	Store string // the store's paths
 	Out   string // the release
 }
 
-// NewBuild fills a store in dir with a small system.
+// NewBuild creates a store in dir with a small system.
 func NewBuild(t testing.TB, dir string) *Build {
 	t.Helper()
 	Need(t, "mksquashfs", "xorriso", "cpio", "zstd")
@@ -71,7 +69,7 @@ ln -s /nix/store/`+Kernel+`/bzImage kernel; ln -s /nix/store/`+InitrdP+`/initrd 
 	return b
 }
 
-// Images makes the images of the store as it is now, into the release.
+// Images writes the images of the current store into the release.
 func (b *Build) Images(t testing.TB) {
 	t.Helper()
 	Shell(t, b.Dir, `mkdir -p release; rm -rf bundle second isoroot; mkdir -p bundle second/nix/store second/var/empty isoroot/boot
@@ -116,7 +114,7 @@ find isoroot -exec touch -h -d @1 {} +`)
 	ISO(t, filepath.Join(b.Dir, "isoroot"), filepath.Join(b.Out, ISOName))
 }
 
-// registration is a shell command that writes what Nix is to register at boot.
+// registration returns a shell command that writes what Nix registers at boot.
 func (b *Build) registration(t testing.TB) string {
 	t.Helper()
 	var text bytes.Buffer
@@ -150,8 +148,8 @@ func (b *Build) paths(t testing.TB) []closure.PathInfo {
 	return out
 }
 
-// Manifest writes the manifest and listing of the store as it is now, and
-// release.json, into the release.
+// Manifest writes the manifest and listing of the current store, and release.json, into
+// the release.
 func (b *Build) Manifest(t testing.TB) {
 	t.Helper()
 	if err := os.MkdirAll(b.Out, 0o755); err != nil {
@@ -191,7 +189,7 @@ func (b *Build) Sums(t testing.TB) {
 	must(t, release.WriteSums(context.Background(), b.Out))
 }
 
-// Release makes the whole release of the store as it is now.
+// Release writes the whole release of the current store.
 func (b *Build) Release(t testing.TB) {
 	t.Helper()
 	b.Images(t)
