@@ -2,12 +2,12 @@ package render
 
 import "fmt"
 
-// maxRendered bounds what a document's findings make, in bytes of the format that
-// takes most for them: forges refuse what is much larger, and browsers show it slowly.
+// maxRendered limits a document's findings, in bytes of the format that takes most for
+// them: forges refuse much larger ones, and browsers show them slowly.
 const maxRendered = 16 << 20
 
-// bytes is the most that it takes in any format: a result of SARIF, and the longest
-// escape of each byte.
+// bytes returns the most that it takes in any format: a SARIF result, with the longest
+// escape for each byte.
 func (it *Item) bytes() int {
 	const frame, escaped = 700, 6
 	n := len(it.Name)
@@ -17,9 +17,8 @@ func (it *Item) bytes() int {
 	return frame + escaped*n
 }
 
-// Bound leaves out the findings of d that are beyond maxRendered, and counts them: of
-// each group the last ones, and those that are no trouble before those that are. It
-// is to be called once d has all its groups.
+// Bound removes the findings of d beyond maxRendered and counts them: the last ones of
+// each group, and harmless groups before others. Call it after all groups are added.
 func (d *Document) Bound() {
 	left := maxRendered
 	kept := make([]int, len(d.Groups))
@@ -48,7 +47,7 @@ func (d *Document) Bound() {
 	d.Groups = groups
 }
 
-// Unlisted says which findings there are beyond those of d's groups.
+// Unlisted describes the findings that are not in d's groups.
 func (d *Document) Unlisted() []string {
 	var out []string
 	if d.More > 0 {

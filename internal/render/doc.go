@@ -1,11 +1,11 @@
-// Package render makes of a report what people and forges look at: a page of HTML,
-// Markdown, JUnit's XML, and SARIF.
+// Package render writes a report for people and forges: as an HTML page, Markdown,
+// JUnit's XML, and SARIF.
 //
-// A [Document] is what all four show: a headline, facts, steps, and findings in groups.
-// [FromReport] makes one of a run's report; others may make theirs, such as of a
-// comparison of two builds.
+// A [Document] is what all four formats show: a headline, facts, steps, and findings in
+// groups. [FromReport] creates one from a run's report; others may create theirs, for
+// instance from a comparison of two builds.
 //
-// Whatever an outsider wrote is escaped by [report.Escape] when a Document is made, so
-// that no renderer can forget it, and then by the rules of the format. The page is one
-// file without scripts, and a policy in it forbids every request.
+// Untrusted text is escaped by [report.Escape] when a Document is created, so that no
+// renderer can forget it, and then by the rules of the format. The page is one file
+// without scripts, and its content security policy forbids every request.
 package render

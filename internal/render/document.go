@@ -23,35 +23,35 @@ const (
 	Note    Tone = "note"
 )
 
-// Document is what is rendered. All strings in it are printable: [Text] makes them so.
+// Document is what is rendered. All its strings are printable: [Text] makes them so.
 type Document struct {
-	// Title names the page; Verdict is one word, and Headline the verdict in a
+	// Title is the page's title; Verdict is one word, and Headline the verdict in a
 	// sentence.
 	Title, Verdict, Headline string
 	Host                     string // "" where it is not known
 	Tone                     Tone
-	// Tool is what made the report, and Finished when.
+	// Tool is the program that wrote the report, and Finished when it did.
 	Tool     string
 	Finished time.Time
 	Took     time.Duration
 	Facts    []Fact
 	Steps    []Step
-	// Coverage says what was looked at, and when.
+	// Coverage says what was checked, and when.
 	Coverage []Fact
-	// Notes are what Coverage rests on.
+	// Notes are the limits of Coverage.
 	Notes  []string
 	Groups []Group
-	// More is how many findings there are that the report does not list, and Left how
-	// many that it lists and [Document.Bound] left out of Groups.
+	// More counts the findings that the report does not list, Left those that it lists
+	// and [Document.Bound] removed from Groups.
 	More, Left int
-	// Paths are the parts of a map by size; none for no map.
+	// Paths are the parts of a map by size; empty for no map.
 	Paths []Path
 }
 
 // Fact is one line of a table.
 type Fact struct{ Name, Value string }
 
-// Step is one tier of a run, or one thing that was compared.
+// Step is one tier of a run, or one part of a comparison.
 type Step struct {
 	Name    string
 	Status  string // "done", "skipped" or "failed"
@@ -61,11 +61,11 @@ type Step struct {
 	Took    time.Duration
 }
 
-// Group is findings of one cause.
+// Group is the findings of one cause.
 type Group struct {
 	Tone  Tone
 	Class string
-	// ID is a stable word for the cause, Title what it means, Next what to do.
+	// ID is a stable word for the cause, Title its meaning, Next what to do.
 	ID, Title, Next string
 	Step            string
 	Follows         string // the title of the cause that explains it
@@ -73,7 +73,7 @@ type Group struct {
 	Left            int // of its findings, left out of Items
 }
 
-// Count is how many findings g has, listed or not.
+// Count returns the number of g's findings, listed or not.
 func (g Group) Count() int { return len(g.Items) + g.Left }
 
 // Item is one finding.
@@ -93,19 +93,18 @@ type Path struct {
 	Says  string
 }
 
-// maxText bounds what is shown of any one value, in bytes before it is escaped.
+// maxText limits each value that is shown, in bytes before escaping.
 const maxText = 400
 
-// Text returns s so that it can be shown: without what misleads a reader, and not too
-// long.
+// Text returns s ready to be shown: escaped and clipped.
 func Text(s string) string { return report.EscapeBounded(s, maxText) }
 
-// cut keeps a text that is printable to a length.
+// cut clips printable text.
 func cut(s string) string { return excerpt.Of(s, maxText) }
 
 var tones = map[report.Class]Tone{report.Untrusted: Bad, report.Drift: Bad, report.Inconclusive: Unknown, report.Notice: Note}
 
-// FromReport makes a document of a run's report.
+// FromReport creates a document from a run's report.
 func FromReport(r *report.Report) *Document {
 	d := &Document{
 		Title: "ec-verify: " + r.Verdict().String(), Verdict: r.Verdict().String(), Headline: cut(r.Headline()),
@@ -184,7 +183,7 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
-// ages are the bounds of the ages that the page counts, youngest first.
+// ages are the limits of the ages that the page counts, youngest first.
 var ages = []struct {
 	words string
 	most  time.Duration
@@ -233,7 +232,7 @@ func (d *Document) coverage(r *report.Report) {
 	}
 }
 
-// ageOf returns the index of an age; len(ages) for older ones, and one more for none.
+// ageOf returns the index of an age; len(ages) for older ones, and one more if unknown.
 func ageOf(checked, now time.Time) int {
 	if checked.IsZero() {
 		return len(ages) + 1
@@ -308,7 +307,7 @@ func item(number int, f *report.Finding) Item {
 	return it
 }
 
-// paths puts the release's paths on the map, and what was found of each.
+// paths adds the release's paths, with their findings, to the map.
 func (d *Document) paths(r *report.Report) {
 	if len(r.Closure) == 0 {
 		return

@@ -18,7 +18,7 @@ var style string
 //go:embed page.html
 var pageText string
 
-// shownPerGroup is how many findings of a group are open on the page.
+// shownPerGroup is how many findings of a group are expanded on the page.
 const shownPerGroup = 20
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
@@ -30,7 +30,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"plural": func(n int, noun string) string { return quantity(int64(n), noun) },
 }).Parse(pageText))
 
-// pageData is what the template is given.
+// pageData is the template's input.
 type pageData struct {
 	*Document
 	Style  template.CSS
@@ -38,11 +38,11 @@ type pageData struct {
 	Map    *mapData
 }
 
-// mapData is the map, drawn.
+// mapData is the drawn map.
 type mapData struct {
 	Width, Height int
 	Parts         []mapPart
-	// Marks are rings about parts in trouble that are too small to be seen.
+	// Marks are rings around parts with findings that are too small to see.
 	Marks  []mapMark
 	Legend []legend
 	Size   int64
@@ -53,7 +53,7 @@ type mapPart struct {
 	Tone       Tone
 	Name, Says string
 	Size       int64
-	// Label is as much of the name as fits, drawn at LabelX, LabelY; "" for none.
+	// Label is the part of the name that fits, drawn at LabelX, LabelY; "" for none.
 	Label          string
 	LabelX, LabelY float64
 }
@@ -71,7 +71,7 @@ type legend struct {
 	Count int
 }
 
-// HTML writes d as a page.
+// HTML writes d as an HTML page.
 func HTML(w io.Writer, d *Document) error {
 	sum := sha256.Sum256([]byte(style))
 	data := pageData{
@@ -108,7 +108,7 @@ func drawMap(paths []Path) *mapData {
 	return m
 }
 
-// label returns as much of a part's label as fits in it, if that says something.
+// label returns the part of a label that fits, if that is still useful.
 func label(r rect) string {
 	const height, perLetter, fewest = 22, 8.5, 6 // units of the map
 	most := int((r.w - 10) / perLetter)

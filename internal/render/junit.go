@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The form that forges and CI servers read, as the strictest of its schemas has it: the
-// one of Windy Road for Ant, with each member in its order and none left out.
+// The form that forges and CI servers read, by the strictest of its schemas, Windy Road's
+// for Ant: all members, in its order.
 type (
 	junitSuites struct {
 		XMLName xml.Name     `xml:"testsuites"`
@@ -51,9 +51,9 @@ type (
 	}
 )
 
-// JUnit writes d as the result of tests: a suite for each step, with a case for the
-// step itself and one for each finding. What could not be checked is an error, what
-// differs a failure, and a notice a case that passes, with its text in the suite's output.
+// JUnit writes d as test results: a suite for each step, with a case for the step itself
+// and one for each finding. What could not be checked is an error, a difference is a
+// failure, and a notice is a case that passes, with its text in the suite's output.
 func JUnit(w io.Writer, d *Document) error {
 	var out junitSuites
 	stamp := d.Finished.UTC().Format("2006-01-02T15:04:05")
@@ -101,7 +101,7 @@ func JUnit(w io.Writer, d *Document) error {
 		faults += suite.Failures + suite.Errors
 		out.Suites = append(out.Suites, suite)
 	}
-	// A verdict that is not good must not look so, whatever the findings.
+	// A bad verdict must look bad, whatever the findings are.
 	if d.Tone != Good && faults == 0 {
 		s := &out.Suites[0]
 		s.Cases = append(s.Cases, junitCase{Name: "verdict", ClassName: "ec-verify", Time: secs(0), Error: &junitFault{Message: d.Headline, Type: d.Verdict}})
@@ -119,8 +119,8 @@ func JUnit(w io.Writer, d *Document) error {
 	return err
 }
 
-// junitUnlisted adds a case for findings that have none of their own: trouble, unless the
-// verdict says that none of them is.
+// junitUnlisted adds a case for the findings without one: a failure, unless the verdict
+// says that all of them are harmless.
 func (d *Document) junitUnlisted(suite *junitSuite) {
 	for _, text := range d.Unlisted() {
 		c := junitCase{Name: "findings that are not listed", ClassName: "ec-verify", Time: secs(0)}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Markdown writes d for a forge: all that an outsider wrote stands in code spans, where
-// nothing is a link, a mention, or HTML.
+// Markdown writes d for a forge. All untrusted text is in code spans, where nothing is a
+// link, a mention, or HTML.
 func Markdown(w io.Writer, d *Document) error {
 	var b bytes.Buffer
 	sign := map[Tone]string{Good: "✅", Bad: "❌", Unknown: "❔"}[d.Tone]
@@ -87,5 +87,5 @@ func code(s string) string {
 	return fence + s + fence
 }
 
-// cell is code in a table, in which a bar would end the cell even there.
+// cell is code for a table, where a bar would end the cell even in a code span.
 func cell(s string) string { return strings.ReplaceAll(code(s), "|", "¦") }

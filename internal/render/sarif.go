@@ -14,7 +14,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// The part of SARIF 2.1.0 that is written; https://docs.oasis-open.org/sarif/sarif/v2.1.0/.
+// The part of SARIF 2.1.0 that is written;
+// https://docs.oasis-open.org/sarif/sarif/v2.1.0/.
 type (
 	sarifLog struct {
 		Schema  string     `json:"$schema"`
@@ -89,17 +90,18 @@ type (
 	}
 )
 
-// levels are SARIF's words for how bad something is.
+// levels are SARIF's words for tones.
 var levels = map[Tone]string{Bad: "error", Unknown: "warning", Note: "note"}
 
 // SARIF writes d as the results of an analysis: a rule for each cause, a result for each
-// finding. Its place is its path without the leading '/', in a line 1 that forges want.
+// finding. Its location is the path without the leading '/', with the line 1 that forges
+// require.
 func SARIF(w io.Writer, d *Document) error {
 	run := sarifRun{
 		Tool:    sarifTool{sarifDriver{Name: "ec-verify", Version: d.Tool, Rules: []sarifRule{}}},
 		Results: []sarifResult{}, Columns: "unicodeCodePoints",
 	}
-	// That the run itself could not be done is no result of it.
+	// A run that could not begin is not a result of the analysis.
 	invocation := sarifInvocation{
 		Successful: d.Tone == Good || d.Tone == Bad, Notes: []sarifNotice{}, Properties: sarifInvokedBy{d.Verdict, d.Headline},
 	}
@@ -145,8 +147,8 @@ func SARIF(w io.Writer, d *Document) error {
 }
 
 func (g *Group) sarif(rule int, it Item) sarifResult {
-	// What could not be checked would be "open", but that has no level (SARIF 2.1.0,
-	// 3.27.10), and forges show nothing that has none.
+	// The right kind for what could not be checked is "open", but that has no level
+	// (SARIF 2.1.0, 3.27.10), and forges show nothing without one.
 	kind, level := "fail", levels[g.Tone]
 	if g.Tone == Note {
 		kind, level = "informational", "none"
@@ -164,8 +166,8 @@ func (g *Group) sarif(rule int, it Item) sarifResult {
 	}
 }
 
-// place returns a name as a relative URI reference that no forge takes for a link
-// elsewhere.
+// place returns a name as a relative URI reference that no forge takes for an external
+// link.
 func place(name string) string {
 	u := url.URL{Path: "./" + strings.TrimLeft(name, "/")}
 	return strings.TrimPrefix(u.EscapedPath(), "./")

@@ -11,15 +11,15 @@ const (
 	mapHeight = 480.0
 )
 
-// rect is where a part of the map lies.
+// rect is the position of a part on the map.
 type rect struct {
 	part       *Path
 	x, y, w, h float64
 }
 
-// layout divides the map among parts, each of which gets an area in proportion to its
-// size, as near to a square as can be: the squarified treemap of Bruls, Huizing and
-// van Wijk, 2000. Parts without a size get none.
+// layout divides the map among parts, each with an area in proportion to its size and as
+// square as possible: the squarified treemap of Bruls, Huizing and van Wijk, 2000. Parts
+// without a size get none.
 func layout(parts []Path, width, height float64) []rect {
 	list := make([]*Path, 0, len(parts))
 	total := 0.0
@@ -36,8 +36,8 @@ func layout(parts []Path, width, height float64) []rect {
 	x, y := 0.0, 0.0
 	for len(list) > 0 {
 		short := min(width, height)
-		// Take parts into a row along the shorter side while that makes the worst of
-		// them squarer.
+		// Add parts to a row along the shorter side while that makes the worst of them
+		// squarer.
 		n, sum := 1, area(list[0])
 		for n < len(list) {
 			next := sum + area(list[n])
@@ -68,8 +68,8 @@ func layout(parts []Path, width, height float64) []rect {
 	return out
 }
 
-// worst returns the worst ratio of the sides in a row of parts, of which largest and
-// smallest are areas and sum that of all.
+// worst returns the worst aspect ratio in a row of parts, given its largest and smallest
+// area and the sum of all areas.
 func worst(largest, smallest, sum, side float64) float64 {
 	return max(side*side*largest/(sum*sum), sum*sum/(side*side*smallest))
 }

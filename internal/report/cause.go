@@ -2,55 +2,54 @@ package report
 
 import "every.channel/ec-verify/pkg/closure"
 
-// Cause is why a finding was made; see [closure.Cause] for the ones that
-// comparing a closure gives.
+// Cause is the cause of a finding; see [closure.Cause] for those that the comparison of a
+// closure gives.
 type Cause = closure.Cause
 
-// Causes outside the comparison of paths. Like all causes they are stable.
+// The causes outside the comparison of store paths. Like all causes they are stable.
 const (
-	// ReleaseUntrusted: a release was found and is refused.
+	// ReleaseUntrusted: the release was found, and is refused.
 	ReleaseUntrusted Cause = "release-untrusted"
-	// ReleaseExpired, ReleaseRolledBack, ReleaseNotAccepted and ReleaseKeyEnded: it is
-	// refused for its age, for a newer one that was accepted, for not being listed by
-	// the policy, or since its key is outside its window. Its signature is good.
+	// ReleaseExpired, ReleaseRolledBack, ReleaseNotAccepted and ReleaseKeyEnded: the
+	// signature is valid, but the release is too old, older than one accepted before, not
+	// in the policy's list, or signed by a key outside its period.
 	ReleaseExpired     Cause = "release-expired"
 	ReleaseRolledBack  Cause = "release-rolled-back"
 	ReleaseNotAccepted Cause = "release-not-accepted"
 	ReleaseKeyEnded    Cause = "release-key-ended"
-	// ReleaseExpires and KeyExpires: the release, or the key that signed it, is good
-	// for a short time only.
+	// ReleaseExpires and KeyExpires: the release, or the key that signed it, expires
+	// soon.
 	ReleaseExpires Cause = "release-expires"
 	KeyExpires     Cause = "release-key-expires"
-	// ReleaseRevoked: the release that the machine runs, booted or boots next, or the
-	// only one that it may run, is revoked by its publisher.
+	// ReleaseRevoked: the publisher revoked the release that the machine runs, booted or
+	// boots next, or the only one that it may run.
 	ReleaseRevoked Cause = "release-revoked"
-	// AcceptedRevoked: a further release that the policy accepts is revoked.
+	// AcceptedRevoked: another release that the policy accepts is revoked.
 	AcceptedRevoked Cause = "accepted-revoked"
-	// RevocationsRefused: a list of revoked releases is not believed, is older than one
-	// that was seen, or is not there any more. What is known of before stays.
+	// RevocationsRefused: a list of revoked releases is not trusted, is older than one
+	// seen before, or has disappeared. Earlier revocations stay in force.
 	RevocationsRefused Cause = "revocations-refused"
-	// RevocationsStale: the sources have not been asked for revoked releases for longer
-	// than release.grace, or have not answered.
+	// RevocationsStale: no source was asked for revoked releases for longer than
+	// release.grace, or none answered.
 	RevocationsStale Cause = "revocations-stale"
-	// ReleaseUnavailable: no release, or a part of it, could be had.
+	// ReleaseUnavailable: no release, or only a part of it, is available.
 	ReleaseUnavailable Cause = "release-unavailable"
-	// ForeignMount: over the store, the database, the profiles or /run is mounted
-	// what the release's configuration does not mount there.
+	// ForeignMount: a mount over the store, the database, the profiles or /run is not in
+	// the release's configuration.
 	ForeignMount Cause = "foreign-mount"
-	// TimeAltered: a file of a store path was last modified at a time that Nix
-	// never sets.
+	// TimeAltered: a file of a store path has a modification time that Nix never sets.
 	TimeAltered Cause = "time-altered"
-	// AttributesAltered: a file of a store path has extended attributes that Nix
-	// never leaves. Those that give rights are PermissionsAltered.
+	// AttributesAltered: a file of a store path has extended attributes that Nix removes.
+	// Attributes that grant rights are PermissionsAltered.
 	AttributesAltered Cause = "attributes-altered"
-	// AcceptedUnavailable: a further release that the policy accepts could not be
-	// opened; it was not needed for this run.
+	// AcceptedUnavailable: another release that the policy accepts could not be opened;
+	// this run did not need it.
 	AcceptedUnavailable Cause = "accepted-unavailable"
-	// ReleaseNote: something about the accepted release that an operator wants
-	// to know, such as that it lives on its grace.
+	// ReleaseNote: something about the accepted release that an operator should know,
+	// such as that it is past its date and within the grace period.
 	ReleaseNote Cause = "release-note"
-	// ClockWrong: this machine's clock cannot be right, so that no release's
-	// freshness can be judged.
+	// ClockWrong: this machine's clock is certainly wrong, so that no release's age is
+	// known.
 	ClockWrong Cause = "clock-wrong"
 	// SourceAltered: the embedded flake differs from the release's.
 	SourceAltered Cause = "source-altered"
@@ -58,193 +57,188 @@ const (
 	SourceMissing Cause = "source-missing"
 	// LockAltered: the embedded flake's lock file is not the release's.
 	LockAltered Cause = "lock-altered"
-	// EvaluationDrift: the embedded flake evaluates to another derivation or
-	// path than the release's.
+	// EvaluationDrift: the embedded flake evaluates to another derivation or path than
+	// the release's.
 	EvaluationDrift Cause = "evaluation-drift"
 	// EvaluationFailed: the embedded flake could not be evaluated.
 	EvaluationFailed Cause = "evaluation-failed"
 	// OtherSystem: the running system is not the release's.
 	OtherSystem Cause = "other-system"
-	// OtherCandidate: the candidate is the system of no accepted release.
+	// OtherCandidate: the candidate is not the system of any accepted release.
 	OtherCandidate Cause = "other-candidate"
-	// OtherRelease: the machine runs another release than it was to be compared with,
-	// and was compared with that one.
+	// OtherRelease: the machine runs another release than the requested one, and was
+	// compared with the one that it runs.
 	OtherRelease Cause = "other-release"
-	// OtherBoot: the system was booted from what no accepted release holds.
+	// OtherBoot: the booted system belongs to no accepted release.
 	OtherBoot Cause = "other-boot"
-	// OtherProfile: the system profile leads to what no accepted release holds.
+	// OtherProfile: the system profile leads to a system that belongs to no accepted
+	// release.
 	OtherProfile Cause = "other-profile"
-	// PendingReboot: booted from, or about to boot, another accepted release
-	// than the one that runs, and what the next boot leads to is, byte for byte, an
-	// accepted release. No alarm.
+	// PendingReboot: the machine booted, or will boot, another accepted release than the
+	// one that runs, and what the next boot starts is, byte for byte, an accepted
+	// release. A notice.
 	PendingReboot Cause = "pending-reboot"
-	// PendingUnchecked: the same, but what the next boot leads to was not looked at,
-	// or not all of it.
+	// PendingUnchecked: the same, but what the next boot starts was not checked, or only
+	// in part.
 	PendingUnchecked Cause = "pending-unchecked"
-	// PendingAltered: the same, but what the next boot leads to is not what an
-	// accepted release says.
+	// PendingAltered: the same, but what the next boot starts differs from its release.
 	PendingAltered Cause = "pending-altered"
-	// OtherEntry: the boot loader starts by itself what no accepted release holds,
-	// or offers what is no system of this machine.
+	// OtherEntry: the boot loader starts by default a system that belongs to no accepted
+	// release, or offers something that is not a system of this machine.
 	OtherEntry Cause = "other-entry"
-	// BootAltered: a kernel, an initrd, a device tree or a command line that an entry
-	// of the boot loader starts is not that of the system which it claims to boot.
+	// BootAltered: a kernel, initrd, device tree or command line of a boot entry differs
+	// from that of the system which the entry claims to boot.
 	BootAltered Cause = "boot-altered"
-	// BootUnchecked: the same could not be told.
+	// BootUnchecked: the same could not be checked.
 	BootUnchecked Cause = "boot-unchecked"
-	// LoaderUnknown: a boot loader is none that an accepted release has.
+	// LoaderUnknown: a boot loader is not that of any accepted release.
 	LoaderUnknown Cause = "loader-unknown"
-	// UnacceptedEntry: the boot menu offers a system that belongs to no accepted release, such as
-	// an older generation. No alarm unless the policy makes it one.
+	// UnacceptedEntry: the boot menu offers a system that belongs to no accepted release,
+	// such as an older generation. A notice, unless the policy makes it drift.
 	UnacceptedEntry Cause = "unaccepted-entry"
-	// LiveUnknown: what the machine runs or booted could not be told.
+	// LiveUnknown: it is unknown what the machine runs or booted.
 	LiveUnknown Cause = "live-unknown"
-	// ProcUnavailable: there is no /proc of the kernel's, which shows mounts, access
+	// ProcUnavailable: the kernel's /proc is not mounted, which shows mounts, access
 	// control lists and the kernel's command line.
 	ProcUnavailable Cause = "proc-unavailable"
-	// PermissionsAltered: a file of the closure has another mode than Nix gives, file
-	// capabilities or an access control list, or is owned by somebody who is neither
-	// root nor the store's owner. A NAR hash does not see these. Or the store
-	// itself, or a directory above it, lets others put something in its place, or
-	// keeps Nix's build users out.
+	// PermissionsAltered: a file of the closure has another mode than Nix sets, has file
+	// capabilities or an access control list, or belongs to neither root nor the store's
+	// owner. A NAR hash does not cover these. Or the store, or a directory above it, lets
+	// others replace its contents, or locks Nix's build users out.
 	PermissionsAltered Cause = "permissions-altered"
-	// MountedOver: something is mounted over a part of the closure, so that what
-	// is seen there is not what the store holds.
+	// MountedOver: a mount covers part of the closure, so that what is seen there is not
+	// what the store has.
 	MountedOver Cause = "mounted-over"
 	// SourceUnreadable: the embedded flake could not be read.
 	SourceUnreadable Cause = "source-unreadable"
-	// Unreadable: bytes could not be read, so nothing is known of them.
+	// Unreadable: bytes could not be read, so they are unknown.
 	Unreadable Cause = "unreadable"
 	// ChangedWhileRead: a path changed while it was hashed.
 	ChangedWhileRead Cause = "changed-while-read"
-	// ReadFromCache: bytes were asked for from the disk and could be had only
-	// from the page cache.
+	// ReadFromCache: bytes were to be read from the disk, and only the page cache was
+	// available.
 	ReadFromCache Cause = "read-from-cache"
 	// DatabaseUnreadable: the Nix database could not be read.
 	DatabaseUnreadable Cause = "database-unreadable"
-	// DeriverDiffers: the database claims another deriver than the release.
-	// Several derivations may have the same output, so it is no alarm.
+	// DeriverDiffers: the database claims another deriver than the release. Several
+	// derivations may have the same output, so it is a notice.
 	DeriverDiffers Cause = "deriver-differs"
-	// NotRemembered: what was verified could not be written to the ledger.
+	// NotRemembered: the result could not be written to the ledger.
 	NotRemembered Cause = "not-remembered"
-	// TempUnusable: the temporary directory is full or can't be written to, so that
-	// what is put there could not be looked at: the Nix database.
+	// TempUnusable: the temporary directory is full or read-only, so that the Nix
+	// database, which is copied there, could not be read.
 	TempUnusable Cause = "temp-unusable"
-	// RunDied: the run before this one ended without a verdict.
+	// RunDied: the previous run ended without a verdict.
 	RunDied Cause = "run-died"
-	// LedgerDamaged: what earlier runs verified is lost, since the ledger was
-	// damaged; it was set aside.
+	// LedgerDamaged: the ledger was damaged and set aside, so that the results of earlier
+	// runs are lost.
 	LedgerDamaged Cause = "ledger-damaged"
-	// StandingLost: what earlier runs found can't be read any more. It is in the
-	// machine's standing only, and in no report.
+	// StandingLost: the machine's standing, the only record of what earlier runs found,
+	// is unreadable.
 	StandingLost Cause = "standing-lost"
-	// CheckSkipped: a check was left out because the operator said so.
+	// CheckSkipped: the operator left a check out.
 	CheckSkipped Cause = "check-skipped"
-	// Interrupted: the run was ended before it was done.
+	// Interrupted: the run ended early.
 	Interrupted Cause = "interrupted"
-	// UnreproducibleListed: a rebuild gives different bytes, and the release lists
-	// the output as one of which that is known. No alarm.
+	// UnreproducibleListed: a rebuild differs, and the release lists the output as
+	// unreproducible. A notice.
 	UnreproducibleListed Cause = "unreproducible-listed"
-	// ReproducesThoughListed: a rebuild gives the release's bytes of outputs that
-	// the release lists as unreproducible.
+	// ReproducesThoughListed: a rebuild reproduces outputs that the release lists as
+	// unreproducible.
 	ReproducesThoughListed Cause = "reproduces-though-listed"
-	// BuildFailed: a builder that once succeeded fails.
+	// BuildFailed: a builder fails that once succeeded.
 	BuildFailed Cause = "build-failed"
-	// BuildTimedOut: a build takes longer than a build may.
+	// BuildTimedOut: a build exceeds its time limit.
 	BuildTimedOut Cause = "build-timed-out"
-	// InputBad: a path that something is built from is not what it should be.
+	// InputBad: an input of a build differs from what it should be.
 	InputBad Cause = "build-input-bad"
-	// InputMissing: a path that something is built from is not on this machine.
+	// InputMissing: an input of a build is not on this machine.
 	InputMissing Cause = "build-input-missing"
-	// InputClaimed: what a build input should be is known by this machine's Nix
-	// database alone.
+	// InputClaimed: only this machine's Nix database says what a build input should be.
 	InputClaimed Cause = "build-input-claimed"
-	// NotRebuilt: a derivation could not be rebuilt for what another finding
-	// says.
+	// NotRebuilt: a derivation could not be rebuilt, for the reason of another finding.
 	NotRebuilt Cause = "not-rebuilt"
-	// RebuildNoRoom: a rebuild needs more disk space than it may take.
+	// RebuildNoRoom: a rebuild exceeds its limit of disk space.
 	RebuildNoRoom Cause = "rebuild-no-room"
-	// RebuildUnavailable: a rebuild cannot be made here, or not of this.
+	// RebuildUnavailable: no rebuild, or not this one, is possible on this machine.
 	RebuildUnavailable Cause = "rebuild-unavailable"
-	// DerivationDiffers: a derivation of the embedded flake differs from the release's,
-	// by itself and not for what it is built from.
+	// DerivationDiffers: a derivation of the embedded flake differs from the release's by
+	// itself, and not only in its inputs.
 	DerivationDiffers Cause = "derivation-differs"
-	// PressureUnknown: the load of other programs is unknown, so that the
-	// run did not pause for them.
+	// PressureUnknown: the load of other programs is unknown, so the run did not pause
+	// for them.
 	PressureUnknown Cause = "pressure-unknown"
 	// PressureLasting: other programs waited for longer than the run may pause.
 	PressureLasting Cause = "pressure-lasting"
-	// CoverageOverdue: the time for hashing was up, and store paths were left that
-	// no run has hashed within the time that the policy allows.
+	// CoverageOverdue: the time for hashing ran out, and some store paths were not hashed
+	// by any run within the time that the policy allows.
 	CoverageOverdue Cause = "coverage-overdue"
-	// InputFetched: build inputs were not on this machine, and were fetched from
-	// a substituter.
+	// InputFetched: build inputs were missing and were fetched from a substituter.
 	InputFetched Cause = "build-input-fetched"
-	// NotSigned: the report was to be signed and could not be, or earlier ones of
-	// this machine are and it is not.
+	// NotSigned: the report should be signed and is not; or earlier reports of this
+	// machine are signed and this one is not.
 	NotSigned Cause = "not-signed"
-	// ForeignReport: among the signed reports lay one that is not this machine's, or
-	// is damaged.
+	// ForeignReport: one of the signed reports is damaged or not this machine's.
 	ForeignReport Cause = "foreign-report"
-	// ChoseNothing: what the policy chooses to rebuild is nothing.
+	// ChoseNothing: the policy's choice of rebuilds selects nothing.
 	ChoseNothing Cause = "rebuild-chose-nothing"
-	// NoneChosen: a run that is there to rebuild was to rebuild nothing.
+	// NoneChosen: a run for rebuilds found no choice in the policy.
 	NoneChosen Cause = "rebuild-not-asked"
 	// PatternUnmatched: a pattern of the policy matches nothing, while others do.
 	PatternUnmatched Cause = "pattern-unmatched"
-	// BudgetSpent: the time for rebuilds ran out before everything had its turn.
+	// BudgetSpent: the time for rebuilds ran out before all were done.
 	BudgetSpent Cause = "budget-spent"
-	// EtcAltered: an entry of /etc is not what the accepted system makes there.
+	// EtcAltered: an entry of /etc differs from the accepted system's.
 	EtcAltered Cause = "etc-altered"
-	// FileUnknown: a file lies where programs look for what to run, and the accepted
-	// system does not put it there.
+	// FileUnknown: a file is in a place where programs look for something to run, and the
+	// accepted system does not put it there.
 	FileUnknown Cause = "file-unknown"
-	// AccountAltered: somebody can log in, or become root, whom the accepted system
-	// does not let in.
+	// AccountAltered: somebody can log in or become root who may not on the accepted
+	// system.
 	AccountAltered Cause = "account-altered"
-	// UnitUnknown: a unit, a part of one, or a generator is in effect, or lies where the
-	// service manager finds it, and is not of the accepted system.
+	// UnitUnknown: a unit, a part of one, or a generator is in effect, or is where the
+	// service manager looks for it, and does not belong to the accepted system.
 	UnitUnknown Cause = "unit-unknown"
-	// UnitAltered: what the service manager has of a unit is not what its files say, or
-	// it gives all that it starts something to load.
+	// UnitAltered: the service manager runs a unit otherwise than its files say, or has
+	// an environment for all units that loads something.
 	UnitAltered Cause = "unit-altered"
-	// UnitStale: the service manager has a unit as it read it before its file changed.
+	// UnitStale: the service manager runs a unit as its file was before it changed.
 	UnitStale Cause = "unit-stale"
-	// CodeUnknown: code runs that is not a file of the accepted system.
+	// CodeUnknown: running code is not from a file of the accepted system.
 	CodeUnknown Cause = "code-unknown"
-	// SocketUnknown: a process listens on the network that is no program of the accepted
-	// system in a service of it.
+	// SocketUnknown: a process listens on the network that is not a program of the
+	// accepted system in one of its services.
 	SocketUnknown Cause = "socket-unknown"
-	// WrittenUnknown: something was written to the root since the boot that no NixOS
-	// writes there.
+	// WrittenUnknown: a file was written to the root since the boot that NixOS does not
+	// write there.
 	WrittenUnknown Cause = "written-unknown"
-	// PathUnregistered: something lies in the store that Nix has not registered.
+	// PathUnregistered: a store path is not registered in Nix's database.
 	PathUnregistered Cause = "path-unregistered"
-	// LinkedOutside: a file of the store has a name outside of it, too.
+	// LinkedOutside: a file of the store has another name outside of it.
 	LinkedOutside Cause = "linked-outside"
 	// MachineUnseen: a part of the running machine could not be checked.
 	MachineUnseen Cause = "machine-unseen"
-	// SourceElsewhere: a candidate carries no flake that could be checked.
+	// SourceElsewhere: the candidate has no flake that could be checked.
 	SourceElsewhere Cause = "source-elsewhere"
-	// MachineElsewhere: the running machine can't be looked at, since a disk is.
+	// MachineElsewhere: a mounted disk is examined, so there is no running machine to
+	// check.
 	MachineElsewhere Cause = "machine-elsewhere"
-	// ExceptionUsed, ExceptionUnused, ExceptionOver: an exception of the policy
-	// allowed differences, matched nothing, or has ended.
+	// ExceptionUsed, ExceptionUnused, ExceptionOver: an exception of the policy allowed
+	// differences, matched nothing, or has ended.
 	ExceptionUsed   Cause = "exception-used"
 	ExceptionUnused Cause = "exception-unused"
 	ExceptionOver   Cause = "exception-over"
 )
 
-// IsPending reports whether a cause says that a reboot is pending, whatever it
-// leads to.
+// IsPending reports whether c means that a reboot is pending, whatever it starts.
 func IsPending(c Cause) bool {
 	return c == PendingReboot || c == PendingUnchecked || c == PendingAltered
 }
 
-// Class says what a cause means for the verdict. The zero value is no class.
+// Class is the effect of a cause on the verdict. The zero value is no class.
 type Class string
 
-// The classes, the gravest first.
+// The classes, gravest first.
 const (
 	Untrusted    Class = "untrusted"    // the release cannot be believed
 	Drift        Class = "drift"        // the machine is not the release
@@ -370,8 +364,8 @@ var causes = map[Cause]cause{
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds ran out", "Run again, give it more time (--budget), or rebuild a sample at a time."},
 }
 
-// ClassOf returns the class of c. A cause without a class is a mistake of this
-// program; it counts as inconclusive, so that it can never verify anything.
+// ClassOf returns the class of c. A cause without a class is a mistake of this program;
+// it counts as inconclusive, so that it can never verify anything.
 func ClassOf(c Cause) Class {
 	if known, ok := causes[c]; ok {
 		return known.class
@@ -379,7 +373,7 @@ func ClassOf(c Cause) Class {
 	return Inconclusive
 }
 
-// Title returns what c means in a few words.
+// Title returns the meaning of c in a few words.
 func Title(c Cause) string {
 	if known, ok := causes[c]; ok {
 		return known.title
@@ -387,10 +381,10 @@ func Title(c Cause) string {
 	return string(c)
 }
 
-// Next returns what to do about c in a sentence or two.
+// Next returns what to do about c, in a sentence or two.
 func Next(c Cause) string { return causes[c].next }
 
-// Causes returns every cause that a report can hold, in no order.
+// Causes returns all causes, in no order.
 func Causes() []Cause {
 	out := make([]Cause, 0, len(causes))
 	for c := range causes {

@@ -9,8 +9,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Summary is what a report in JSON says in short. Its strings are as they stand
-// there: escape them where they are shown.
+// Summary is an excerpt of a report in JSON. Its strings are unescaped: escape them
+// before they are shown.
 type Summary struct {
 	Verdict       Verdict
 	Counts        map[Class]int
@@ -22,15 +22,14 @@ type Summary struct {
 	Started       time.Time
 	Finished      time.Time
 	Unsafe        []string
-	// Tag, Sums and Manifest are of the release that was compared with; empty
-	// where there was none.
+	// Tag, Sums and Manifest identify the release that was compared with; empty if there
+	// was none.
 	Tag, Sums, Manifest string
 }
 
-// Decode reads a report in its JSON form, of this program or a later one that
-// keeps to the schema: unknown members and causes are passed over. It returns an
-// error unless the verdict and the counts are those that its own findings and
-// tiers give.
+// Decode reads a report in JSON, written by this version or a later one with the same
+// schema: unknown members and causes are ignored. It returns an error unless the verdict
+// and counts are those that the report's findings and tiers give.
 func Decode(data []byte) (*Summary, error) {
 	in, err := decode(data)
 	if err != nil {
@@ -81,8 +80,8 @@ func decode(data []byte) (*jsonReport, error) {
 	return in, nil
 }
 
-// checkNumbers refuses what counts, sizes and times can't be: less than nothing, more
-// than JSON's numbers are exact to, or longer than a duration lasts.
+// checkNumbers refuses impossible counts, sizes and times: negative, beyond the exact
+// range of JSON numbers, or longer than a duration can be.
 func (in *jsonReport) checkNumbers() error {
 	const maxCount, maxSeconds = 1 << 53, 1e9 // a second is 1e9 of a duration's int64
 	var failed error
@@ -125,8 +124,7 @@ func (in *jsonReport) checkNumbers() error {
 	return failed
 }
 
-// checkCounts holds the counts, which must be of every class, against the
-// findings.
+// checkCounts compares the counts, which must have every class, with the findings.
 func (in *jsonReport) checkCounts() error {
 	listed := (&Report{}).Counts()
 	for i := range in.Findings {

@@ -11,10 +11,10 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// Escape returns s with everything that a terminal, a log or a reader's eye
-// could be misled by written as a Go escape: control characters, line ends,
-// invalid UTF-8, and the invisible and direction-changing characters of
-// Unicode. A backslash is doubled, so that the result is unambiguous.
+// Escape returns s with everything that could mislead a terminal, a log or a reader
+// written as a Go escape: control characters, line ends, invalid UTF-8, and Unicode's
+// invisible and direction-changing characters. A backslash is doubled, so that the result
+// is unambiguous.
 func Escape(s string) string {
 	clean := func(r rune, size int) bool {
 		return (r != utf8.RuneError || size > 1) && r != '\\' && unicode.IsPrint(r) && !unicode.In(r, invisible...)
@@ -45,17 +45,17 @@ func Escape(s string) string {
 	return b.String()
 }
 
-// invisible is what counts as printable by its category and leaves nothing on
-// the screen, or changes only what is before it.
+// invisible are the characters that are printable by category, but show nothing or only
+// change the character before them.
 var invisible = []*unicode.RangeTable{
 	unicode.Other_Default_Ignorable_Code_Point, // fillers, joiners
 	unicode.Variation_Selector,
 	{R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}}, // a Braille cell without dots
 }
 
-// PrintableJSON returns a text in JSON with what [Escape] escapes written as JSON's
-// escapes, so that a terminal which shows it is not misled, and '<', '>' and '&' as well,
-// so that a page which holds it is not. Its values stay the same.
+// PrintableJSON returns JSON text with the characters that [Escape] escapes written as
+// JSON escapes, so that it cannot mislead a terminal, and '<', '>' and '&' as well, so
+// that it cannot break out of an HTML page. The values stay the same.
 func PrintableJSON(text []byte) []byte {
 	plain := func(r rune) bool {
 		return r == '\n' || r < utf8.RuneSelf && r != 0x7f && r != '<' && r != '>' && r != '&' || r >= utf8.RuneSelf && unicode.IsPrint(r) && !unicode.In(r, invisible...)
@@ -77,7 +77,7 @@ func PrintableJSON(text []byte) []byte {
 	return out
 }
 
-// EscapeBounded is Escape for a field of unknown length, of which limit bytes are kept.
+// EscapeBounded is Escape for a field of unknown length; it keeps limit bytes.
 func EscapeBounded(s string, limit int) string { return escapeBounded(s, limit) }
 
 func escapeBounded(s string, limit int) string { return Escape(excerpt.Of(s, limit)) }

@@ -7,20 +7,19 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// fold breaks the lines of s at blanks, so that none is wider than width cells of
-// a terminal, and indents what follows under its line; 0 leaves s as it is. A word
-// that is wider than a line is cut, which "…" shows: a store path first loses its
-// hash as a whole.
+// fold breaks the lines of s at blanks, so that none is wider than width cells of a
+// terminal, and indents the continuation; 0 leaves s unchanged. A word that is wider than
+// a line is shortened, which "…" shows: a store path first loses its hash.
 func fold(s string, width int) string { return foldWords(s, width, cutWord) }
 
-// folded is fold for one line that has no end.
+// folded is fold for a single line without a line end.
 func folded(line string, width int) string {
 	return strings.TrimSuffix(fold(line+"\n", width), "\n")
 }
 
 // Fold breaks the lines of s at blanks, so that none is wider than width cells of a
-// terminal, and indents what follows under its line; 0 leaves s as it is. A word that is
-// wider than a line stays whole, to be copied.
+// terminal, and indents the continuation; 0 leaves s unchanged. A word that is wider than
+// a line stays whole, so that it can be copied.
 func Fold(s string, width int) string {
 	return foldWords(s, width, func(word string, _ int) string { return word })
 }
@@ -36,7 +35,7 @@ func foldWords(s string, width int, cut func(word string, width int) string) str
 	return b.String()
 }
 
-// foldIndent is how far the rest of a line is indented, beyond the line.
+// foldIndent is how far a continuation is indented beyond its line.
 const foldIndent = 4
 
 func foldLine(b *strings.Builder, line string, width int, cut func(word string, width int) string) {
@@ -56,7 +55,7 @@ func foldLine(b *strings.Builder, line string, width int, cut func(word string, 
 		}
 		rest = strings.TrimLeft(after, " ")
 		if i > 0 && at+len(gap)+cells(word) > width {
-			// A word that fits a line by itself is not cut for its indentation.
+			// A word that fits on a line by itself is not shortened for the indentation.
 			at = min(next, max(0, width-cells(word)))
 			b.WriteString("\n" + strings.Repeat(" ", at))
 		} else {
@@ -71,11 +70,11 @@ func foldLine(b *strings.Builder, line string, width int, cut func(word string, 
 	b.WriteByte('\n')
 }
 
-// cells is how wide s is on a terminal.
+// cells returns the width of s on a terminal.
 func cells(s string) int { return text.StringWidthWithoutEscSequences(s) }
 
-// fit returns a line that is at most width cells wide; 0 leaves it as it is. It
-// loses the hashes of its store paths first, then its end, at a blank.
+// fit shortens a line to at most width cells; 0 leaves it unchanged. It removes the
+// hashes of store paths first, then the end, at a blank.
 func fit(line string, width int) string {
 	if width <= 0 || cells(line) <= width {
 		return line
@@ -97,9 +96,9 @@ func fit(line string, width int) string {
 
 var storeHash = regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`)
 
-// cutWord returns a word that is at most width cells wide: without the hashes of
-// its store paths, and where that is not enough, without its end. It is cut after
-// a separator, if there is one in its second half.
+// cutWord shortens a word to at most width cells: it removes the hashes of its store
+// paths and, if that is not enough, the end, after a separator if there is one in the
+// second half.
 func cutWord(word string, width int) string {
 	if cells(word) <= width {
 		return word

@@ -15,10 +15,10 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Kind is the kind that every JSON report states.
+// Kind is the kind in every JSON report.
 const Kind = "ec-verify-report"
 
-// The JSON form; docs/report.md says what each member means.
+// The JSON form; docs/report.md documents each member.
 type (
 	jsonReport struct {
 		SchemaVersion int           `json:"schemaVersion"`
@@ -140,9 +140,9 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return err
 }
 
-// CompactJSON returns r as one JSON object without blanks, of at most limit
-// bytes: of the findings, those that come first and fit, and how many more there
-// are. The counts are of all. The closure is left out: reports are kept.
+// CompactJSON returns r as one JSON object without blanks, of at most limit bytes: the
+// first findings that fit, and how many more there are. The counts cover all of them. The
+// closure is left out, because these reports are kept.
 func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	encode := func(findings int) ([]byte, error) {
 		out := r.json(findings)
@@ -170,7 +170,7 @@ func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	return encode(over - 1)
 }
 
-// json returns the JSON form with the first so many findings.
+// json returns the JSON form with the given number of findings.
 func (r *Report) json(findings int) jsonReport {
 	out := jsonReport{
 		MoreFindings: len(r.Findings) - findings + r.More[Untrusted] + r.More[Drift] + r.More[Inconclusive] + r.More[Notice],
@@ -228,14 +228,14 @@ func findingJSON(f *Finding) jsonFinding {
 	return out
 }
 
-// encoded is for what JSON has no characters for.
+// encoded returns raw in base64 if JSON cannot represent it, else nil.
 func encoded(raw string) *string {
 	s := base64.StdEncoding.EncodeToString([]byte(raw))
 	return &s
 }
 
-// describe renders one side of a changed file in a line of printable text, with
-// limit bytes of a target; a zero entry, a file that is not there, is "".
+// describe describes one side of a changed file in a line of printable text, with at most
+// limit bytes of a target; "" for a zero entry, a missing file.
 func describe(e nar.Entry, limit int) string {
 	switch e.Type {
 	case nar.Regular:
@@ -252,11 +252,11 @@ func describe(e nar.Entry, limit int) string {
 	return ""
 }
 
-// Describe says what a file of a store path is, in a line of printable text; "" for a
-// zero entry.
+// Describe describes a file of a store path in a line of printable text; "" for a zero
+// entry.
 func Describe(e nar.Entry) string { return describe(e, maxShown) }
 
-// maxTarget is the longest target of a symlink that Linux takes, in bytes.
+// maxTarget is the length limit of a symlink's target on Linux, in bytes.
 const maxTarget = 4095
 
 func timeOrNull(t time.Time) *time.Time {

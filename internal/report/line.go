@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Line returns f in one line that is safe to show anywhere: its class, what its
-// cause means, what it is about, and the first file that differs.
+// Line returns f in one line that is safe to show anywhere: class, meaning of the cause,
+// subject, and the first file that differs.
 func (f *Finding) Line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s [%s, %s]", f.Class(), Title(f.Cause), f.Tier, f.Cause)

@@ -8,10 +8,10 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// cacheSplit says which kinds of bytes were read past the page cache and which
-// through it. [nar.ReadDisk] reads the contents of files from the disk; what a
-// directory lists, where a link leads, modes and owners the kernel gives from
-// its own caches, and the Nix database is copied like any file.
+// cacheSplit says which kinds of bytes were read past the page cache, and which through
+// it. [nar.ReadDisk] reads the contents of files from the disk; directory entries, link
+// targets, modes and owners come from the kernel's caches, and the Nix database is copied
+// like any file.
 func (c *Coverage) cacheSplit() (past, through []string) {
 	if c.Paths == 0 {
 		return nil, nil
@@ -26,7 +26,7 @@ func (c *Coverage) cacheSplit() (past, through []string) {
 	return past, through
 }
 
-// writeOrigins says from which file systems was read, a line for each.
+// writeOrigins lists the file systems that were read, one in a line.
 func (c *Coverage) writeOrigins(w io.Writer) {
 	var lines []Origin
 	dirs := make(map[Origin][]string)

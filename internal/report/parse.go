@@ -137,7 +137,7 @@ func undescribe(path, s string) (nar.Entry, error) {
 	return e, err
 }
 
-// seconds undoes [time.Duration.Seconds], whose result need not be the number itself.
+// seconds is the inverse of [time.Duration.Seconds], whose result may be rounded.
 func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
 
 func timeOrZero(t *time.Time) time.Time {
@@ -147,8 +147,8 @@ func timeOrZero(t *time.Time) time.Time {
 	return *t
 }
 
-// isWord reports whether a name can be one of this program's, of this version or
-// another: lower-case letters, digits and hyphens. Such names are shown as they are.
+// isWord reports whether a name can be one of this program's, in this or another version:
+// lower-case letters, digits and hyphens. Such names are shown unescaped.
 func isWord(name string) bool {
 	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(c rune) bool {
 		return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9')

@@ -9,61 +9,60 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// SchemaVersion is the version of the JSON form. A member that changes its
-// meaning or goes away makes a new version; a new member does not.
+// SchemaVersion is the version of the JSON form. It changes if a member changes its
+// meaning or is removed; a new member does not change it.
 const SchemaVersion = 1
 
-// Report is everything that one run has to say. Verdict and counts are not
-// kept in it: they follow from Tiers and Findings.
+// Report is the result of one run. It has no fields for verdict and counts: they follow
+// from Tiers and Findings.
 type Report struct {
 	Started  time.Time
 	Finished time.Time
-	// Host is the machine's host name as it calls itself.
+	// Host is the machine's own host name.
 	Host string
-	// StoreRoot is the directory below which the store was read; empty for
-	// this machine's own.
+	// StoreRoot is the directory below which the store was read; empty for this machine's
+	// own.
 	StoreRoot string
-	// Candidate is the store path of the system that was judged instead of what the
-	// machine runs, or the tag that it was asked for by; empty for the machine.
+	// Candidate is the store path of the system that was judged instead of the running
+	// one, or the requested tag; empty if the machine was judged.
 	Candidate string
-	// Tool and Nix are the versions of ec-verify and of the nix that evaluated;
-	// Nix is empty where none was asked.
+	// Tool and Nix are the versions of ec-verify and of the nix that evaluated; Nix is
+	// empty if none did.
 	Tool string
 	Nix  string
 
-	// Against is what the machine was to be compared with: a tag, or several
-	// with commas. Configuration is empty where none was named or found out.
+	// Against is the requested release: a tag, or several separated by commas.
+	// Configuration is empty if none was named or found.
 	Against       string
 	Configuration string
-	// Release is what the machine was compared with: what it was to be compared with
-	// or, with a finding of [OtherRelease], what it runs. It is nil where no release was
+	// Release is the release that the machine was compared with: the requested one or,
+	// with a finding of [OtherRelease], the one that it runs. It is nil if no release was
 	// accepted.
 	Release  *Release
 	Tiers    []Tier
 	Findings []Finding
-	// More counts the findings that there are beside Findings, by class: of a report
-	// that was read and lists only some of them.
+	// More counts, by class, the findings beyond Findings: a decoded report may list only
+	// some.
 	More map[Class]int
-	// Unsafe names, as given on the command line or in the configuration, what
-	// weakened this run.
+	// Unsafe names what weakened this run, as on the command line or in the
+	// configuration.
 	Unsafe []string
-	// Coverage says how much of what there is was looked at.
+	// Coverage says how much was checked.
 	Coverage Coverage
-	// Standing is what is known of the machine after this run; nil where nobody keeps
-	// that.
+	// Standing is the machine's standing after this run; nil if none is kept.
 	Standing *Standing
-	// Closure are the store paths of the release, in ascending order, where the
-	// contents tier ran.
+	// Closure are the store paths of the release, in ascending order, if the contents
+	// tier ran.
 	Closure []ClosurePath
 }
 
-// Standing is what all runs of a machine's policy say together.
+// Standing is the combined result of all runs of a machine's policy.
 type Standing struct {
-	// Look is why this run is a look, which changes no standing; empty for a run of
-	// the policy.
+	// Look is the reason why this run is a look, which changes no standing; empty for a
+	// run of the policy.
 	Look string
-	// Verdict is the machine's, and Since when it came to be; the zero time where no
-	// run of the policy is known.
+	// Verdict is the machine's verdict, Since when it began; the zero time if no run of
+	// the policy is known.
 	Verdict Verdict
 	Since   time.Time
 }
@@ -73,12 +72,12 @@ type ClosurePath struct {
 	Path  closure.StorePath
 	Size  int64 // of its NAR, in bytes
 	State PathState
-	// Checked is when its bytes were last hashed; zero where that is not known.
+	// Checked is when its bytes were last hashed; zero if unknown.
 	Checked time.Time
 }
 
-// PathState says whether a store path was hashed, in a stable word. What was found
-// is in the findings.
+// PathState says whether a store path was hashed, in a stable word. The results are in
+// the findings.
 type PathState string
 
 // The states of paths.
@@ -89,31 +88,31 @@ const (
 	Unread     PathState = "unread"     // this run ended before, or could not read it
 )
 
-// Release identifies the release that was compared with.
+// Release identifies the release that the machine was compared with.
 type Release struct {
 	Tag        string
 	Commit     string
 	Created    time.Time
 	BestBefore time.Time // zero where the release states none
-	// RefusedAfter is BestBefore and the grace, and KeyNotAfter when its signature is
-	// not believed any more; zero for never.
+	// RefusedAfter is BestBefore plus the grace period; KeyNotAfter is when its signature
+	// stops being accepted; zero for never.
 	RefusedAfter time.Time
 	KeyNotAfter  time.Time
 	Source       string // where its bytes came from
 	Signer       string // who signed it, or that nobody did
 	Unsigned     bool
-	// Sums and Manifest are the SHA-256, in hexadecimal digits, of the release's
-	// SHA256SUMS.txt and of the manifest of the configuration.
+	// Sums and Manifest are the SHA-256, in hexadecimal, of the release's SHA256SUMS.txt
+	// and of the configuration's manifest.
 	Sums     string
 	Manifest string
 	DrvPath  closure.StorePath
 	OutPath  closure.StorePath
-	// Specialisation is the name of the release's specialisation that the machine
-	// runs; "" where it runs the release's system itself.
+	// Specialisation is the name of the release's specialisation that the machine runs;
+	// "" if it runs the release's system itself.
 	Specialisation string
 }
 
-// Coverage counts what the contents tier looked at.
+// Coverage counts what the contents tier checked.
 type Coverage struct {
 	Paths     int   // store paths in the manifest
 	Hashed    int   // of these, hashed from disk to the end
@@ -121,21 +120,20 @@ type Coverage struct {
 	Bytes     int64 // bytes of file contents read
 	Read      nar.ReadMode
 	FromCache int64 // files that --read disk could only get from the cache
-	// Paused is how long the run gave way to the machine's other work.
+	// Paused is how long the run paused for other programs.
 	Paused time.Duration
-	// Remembered are the paths that this run did not hash, since an earlier one
-	// did, recently enough for the policy; Overdue those that nobody did.
+	// Remembered are the paths that this run did not hash because an earlier one did,
+	// recently enough for the policy; Overdue those that no run hashed in time.
 	Remembered, Overdue int
-	// DatabaseReadOnly says that the Nix database lay on a mount that is
-	// read-only where this program sees it. Its write-ahead log was read as ever.
+	// DatabaseReadOnly means that the Nix database was on a mount that is read-only for
+	// this program. Its write-ahead log was read as always.
 	DatabaseReadOnly bool
-	// Origins say from which file systems store, database, profiles and what runs
-	// were read.
+	// Origins are the file systems from which the store, the database, the profiles and
+	// /run were read.
 	Origins []Origin
 }
 
-// Origin is the file system that a directory was read from. Source, Root and
-// Point may be what somebody made up.
+// Origin is the file system of a directory. Source, Root and Point are untrusted.
 type Origin struct {
 	Dir    string // the machine's name of the directory
 	Type   string // of the file system, "ext4"
@@ -145,11 +143,10 @@ type Origin struct {
 	Point  string // where the file system is mounted
 }
 
-// TierName names one kind of check. Which there are, and in which order, is for
-// package verify to say.
+// TierName names one kind of check. Package verify defines the tiers and their order.
 type TierName string
 
-// The tiers that others than their own file know of.
+// The tiers that are used outside their own file.
 const (
 	TierRelease  TierName = "release"
 	TierSource   TierName = "source"
@@ -159,7 +156,7 @@ const (
 	TierRebuild  TierName = "rebuild"
 )
 
-// Status is how a tier ended. The zero value is not a status.
+// Status is how a tier ended. The zero value is no status.
 type Status string
 
 // The statuses.
@@ -176,8 +173,8 @@ type Tier struct {
 	Why     string // for people; empty where Status is Done and nothing was left out
 	Checked int    // things looked at: paths, links, hashes
 	Took    time.Duration
-	// Asked says that the policy asks for this tier: without it there is no
-	// verified.
+	// Asked means that the policy asks for this tier: the verdict is not verified without
+	// it.
 	Asked bool
 }
 
@@ -185,31 +182,29 @@ type Tier struct {
 type Finding struct {
 	Tier  TierName
 	Cause Cause
-	// Path is the store path or link that it is about; empty where it is about
-	// the run as a whole.
+	// Path is the store path or link of the finding; empty if it concerns the whole run.
 	Path string
-	// Field names the part of Path's registration that differs, e.g.
-	// "references"; empty for the whole.
+	// Field names the part of Path's registration that differs, e.g. "references"; empty
+	// if the finding concerns Path itself.
 	Field string
 	Want  string
 	Got   string
-	// Detail is one line for people. It may hold what an attacker wrote;
-	// encoders escape it.
+	// Detail is one line for people. It may contain untrusted text; encoders escape it.
 	Detail string
-	// Files are the files of Path that differ, where that could be told, at
-	// most [MaxFiles]; MoreFiles counts the rest.
+	// Files are the differing files of Path, if they are known, at most [MaxFiles];
+	// MoreFiles counts the rest.
 	Files     []closure.FileChange
 	MoreFiles int
-	// Release is the tag of the release that Path is of, where that is another one
-	// than the one compared with, which this machine can come to run.
+	// Release is the tag of Path's release, if that is not the one that the machine was
+	// compared with but another that it can come to run.
 	Release string
-	// ConsequenceOf names the cause of another finding that explains this one.
+	// ConsequenceOf is the cause of another finding that explains this one.
 	ConsequenceOf Cause
 
 	class Class // of a cause that only a later program knows
 }
 
-// MaxFiles bounds the files that one finding names.
+// MaxFiles limits the files of one finding.
 const MaxFiles = closure.MaxFileChanges
 
 // Class returns the class of the finding's cause.
@@ -220,13 +215,13 @@ func (f *Finding) Class() Class {
 	return ClassOf(f.Cause)
 }
 
-// Weakened reports whether a part of the check was switched off, by an option or
-// by taking the release unsigned.
+// Weakened reports whether part of the check was switched off, by an option or by
+// accepting the release unsigned.
 func (r *Report) Weakened() bool {
 	return len(r.Unsafe) > 0 || r.Release != nil && r.Release.Unsigned
 }
 
-// Counts returns how many findings there are of each class.
+// Counts returns the number of findings by class.
 func (r *Report) Counts() map[Class]int {
 	counts := map[Class]int{Untrusted: r.More[Untrusted], Drift: r.More[Drift], Inconclusive: r.More[Inconclusive], Notice: r.More[Notice]}
 	for i := range r.Findings {
@@ -235,8 +230,8 @@ func (r *Report) Counts() map[Class]int {
 	return counts
 }
 
-// CompareGravity orders the causes of one class where the order of their tiers does
-// not: that a machine runs another release altogether is less than that it was altered.
+// CompareGravity orders causes of one class where the order of their tiers does not:
+// another release as a whole is less grave than an altered one.
 func CompareGravity(a, b Cause) int {
 	last := func(c Cause) int {
 		if c == OtherRelease {
@@ -247,9 +242,8 @@ func CompareGravity(a, b Cause) int {
 	return cmp.Compare(last(a), last(b))
 }
 
-// Sort puts the findings in the order in which people want them: the gravest
-// class first, causes before their consequences, also where these are graver, then by
-// tier as in r.Tiers, cause and path.
+// Sort sorts the findings for people: the gravest class first, causes before their
+// consequences even if these are graver, then by tier as in r.Tiers, cause and path.
 func (r *Report) Sort() {
 	classes := []Class{Untrusted, Drift, Inconclusive, Notice}
 	order := func(f *Finding) int {

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Brief returns the verdict and how many things are wrong, in one line of a few
-// words.
+// Brief returns the verdict and the number of differences, in a few words.
 func (r *Report) Brief() string {
 	against := Escape(r.Against)
 	if r.Release != nil {
@@ -18,7 +17,7 @@ func (r *Report) Brief() string {
 	}
 	counts, _ := r.primary()
 	if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == OtherRelease }) {
-		// Then Release is the one that the machine runs.
+		// Release is then the one that the machine runs.
 		against = fmt.Sprintf("runs %s, not %s", against, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
 	}
 	if r.isRevoked() {
@@ -50,8 +49,8 @@ func (r *Report) Brief() string {
 	return s
 }
 
-// ending is what a terminal shows last: the headline, or the verdict in fewer
-// words where that is more than one line.
+// ending returns the last line for a terminal: the headline, or a shorter verdict if that
+// takes more than one line.
 func (r *Report) ending(width int) string {
 	if cells(r.Headline()) <= width {
 		return r.Headline()
@@ -59,8 +58,8 @@ func (r *Report) ending(width int) string {
 	return folded(r.Brief(), width)
 }
 
-// writeScreen writes r for a terminal: between two lines with the verdict one for each
-// path. What was checked and what to do stand there if all of it fits the screen.
+// writeScreen writes r for a terminal: the verdict, a line for each path, and the verdict
+// again. What was checked and what to do is included if everything fits the screen.
 func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 	const usual, others = 24, 4 // lines: the command, two prompts, and something to spare
 	height := cmp.Or(opts.Height, usual) - others
@@ -73,14 +72,14 @@ func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 	w.WriteString(whole)
 }
 
-// screen puts together what a screen shows first, in the middle and last.
+// screen joins the first, middle and last part of a screen.
 func (r *Report) screen(first string, body *bytes.Buffer, last string, opts TextOptions) string {
 	return paint(opts, r.Verdict(), folded(first, opts.Width)) + "\n" + fold(body.String(), opts.Width) + r.closing(last, opts) + "\n"
 }
 
-// closing returns how a screen ends: with the verdict, and what of the standing the
-// verdict does not say. These are three lines at most, so that the verdict is seen beside
-// a prompt; what is cut stands in a file or a pipe.
+// closing returns the end of a screen: the verdict, and the standing where it differs. It
+// has at most three lines, so that the verdict is visible above a prompt; the full text
+// is written to a file or pipe.
 func (r *Report) closing(verdict string, opts TextOptions) string {
 	const most = 3
 	verdict, rest := folded(verdict, opts.Width), ""
@@ -97,8 +96,8 @@ func (r *Report) closing(verdict string, opts TextOptions) string {
 	return paint(opts, r.Verdict(), verdict) + rest
 }
 
-// crowded returns what a screen shows that has no room for more: no advice, and of a
-// machine that drifted only what was not checked.
+// crowded returns the body of a screen that is too small: no advice, and for a drifted
+// machine only what was not checked.
 func (r *Report) crowded(opts TextOptions) string {
 	const more = " (more: --long)"
 	first, last := r.Brief(), r.Brief()
@@ -132,8 +131,8 @@ func (r *Report) crowded(opts TextOptions) string {
 	return r.screen(first, &body, last, opts)
 }
 
-// writeShort writes what is between the two verdict lines of a screen: a line
-// for what was checked, and one for each path.
+// writeShort writes the part between the two verdict lines of a screen: a line for what
+// was checked, and a line for each path.
 func (r *Report) writeShort(w io.Writer, opts TextOptions) {
 	if rel := r.Release; rel != nil {
 		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
@@ -157,7 +156,7 @@ func (r *Report) writeWeakened(w io.Writer) {
 	}
 }
 
-// writeShortFinding writes f in one line, if there is anything to say of it.
+// writeShortFinding writes f in one line.
 func writeShortFinding(w io.Writer, f *Finding, width int) {
 	s := f.short()
 	if s == "" {
@@ -170,7 +169,7 @@ func writeShortFinding(w io.Writer, f *Finding, width int) {
 	fmt.Fprintln(w, s)
 }
 
-// writeChecked says in a line what was checked to the end.
+// writeChecked lists in a line what was checked completely.
 func (r *Report) writeChecked(w io.Writer) {
 	var done []string
 	for _, t := range r.Tiers {
@@ -188,10 +187,10 @@ func (r *Report) writeChecked(w io.Writer) {
 	}
 }
 
-// writeUnchecked says in a line for each tier that was not done as a whole why.
+// writeUnchecked says for each incomplete tier, in a line, why.
 func (r *Report) writeUnchecked(w io.Writer) {
 	for _, t := range r.Tiers {
-		// Whoever switches to a candidate has to know what of it was not looked at.
+		// Before a switch to a candidate, people must know what was not checked.
 		about := t.Asked || r.skipped(t.Name) || r.Candidate != "" && t.Name == TierLive
 		if t.Why != "" && about && (t.Status != Skipped || r.Release != nil) {
 			label := string(t.Status)

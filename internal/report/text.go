@@ -16,16 +16,16 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// TextOptions are the choices of whoever reads the text.
+// TextOptions configures the text form.
 type TextOptions struct {
 	Color bool
 	// All lists every finding; otherwise a group shows the first [shownPerGroup].
 	All bool
-	// Width is that of the terminal in cells: lines are folded to it, and the verdict
-	// is repeated at the end. 0 is for a file or a pipe.
+	// Width is the terminal's width in cells: lines are folded to it, and the verdict is
+	// repeated at the end. 0 means a file or a pipe.
 	Width int
-	// Height is that of the terminal in lines, 0 for the usual 24: what does not fit
-	// is shown with the verdict and its paths alone.
+	// Height is the terminal's height in lines, 0 means 24: a report that does not fit is
+	// shortened to the verdict and the paths.
 	Height int
 	// Long shows hashes, sizes and tiers on a terminal as well.
 	Long bool
@@ -36,9 +36,9 @@ const (
 	maxShown      = 400 // bytes of any one value
 )
 
-// WriteText writes r for people: a verdict line, what was checked, the findings
-// grouped by cause, and what to do next. A terminal gets one line for each path,
-// unless it is asked for the long form, and the verdict at the end again.
+// WriteText writes r for people: a verdict line, what was checked, the findings grouped
+// by cause, and what to do next. On a terminal, unless the long form is wanted, each path
+// takes one line and the verdict is repeated at the end.
 func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
 	var b bytes.Buffer
 	switch {
@@ -69,7 +69,7 @@ func (r *Report) writeLong(w io.Writer, opts TextOptions) {
 	}
 }
 
-// groups returns the findings that stand together, in their order.
+// groups returns the findings that are shown together, in their order.
 func (r *Report) groups() iter.Seq[[]Finding] {
 	return func(yield func([]Finding) bool) {
 		for i := 0; i < len(r.Findings); {
@@ -85,8 +85,8 @@ func (r *Report) groups() iter.Seq[[]Finding] {
 	}
 }
 
-// StandingLine says in one line what the verdict of r does not: that it changed no
-// standing, or that the standing is another one; "" where it is the verdict.
+// StandingLine says in one line what r's verdict does not: that the run changed no
+// standing, or that the standing differs; "" if they agree.
 func (r *Report) StandingLine() string {
 	s := r.Standing
 	switch {
@@ -102,7 +102,7 @@ func (r *Report) StandingLine() string {
 	return ""
 }
 
-// Headline returns the verdict and what it is about in one line.
+// Headline returns the verdict and its subject in one line.
 func (r *Report) Headline() string {
 	counts, follow := r.primary()
 	against := "release " + Escape(r.Against)
@@ -167,8 +167,8 @@ func (r *Report) isRevoked() bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == ReleaseRevoked && f.Tier == TierRelease })
 }
 
-// revokedHeadline is the headline where the release that was compared with is revoked,
-// which is one of the differences.
+// revokedHeadline is the headline if the release that was compared with is revoked, which
+// counts as one of the differences.
 func (r *Report) revokedHeadline(subject, against string, counts map[Class]int) string {
 	n := counts[Drift] - 1
 	switch {
@@ -182,7 +182,7 @@ func (r *Report) revokedHeadline(subject, against string, counts map[Class]int) 
 	return fmt.Sprintf("drifted: %s is %s, which its publisher has revoked", subject, against)
 }
 
-// primary counts the findings that do not follow from others, and how many do.
+// primary counts the findings that are not consequences of others, and those that are.
 func (r *Report) primary() (counts map[Class]int, follow int) {
 	counts = make(map[Class]int)
 	for i := range r.Findings {
@@ -195,8 +195,8 @@ func (r *Report) primary() (counts map[Class]int, follow int) {
 	return counts, follow
 }
 
-// leftOut names the tiers that a verified run did not do, or not as a whole, though
-// the policy asks for them.
+// leftOut names the tiers that the policy asks for and that a verified run did not
+// complete.
 func (r *Report) leftOut() string {
 	var b bytes.Buffer
 	for _, t := range r.Tiers {
@@ -218,7 +218,7 @@ func (r *Report) isLeftOut(t *Tier) bool {
 	return (t.Status != Done || t.Why != "") && (t.Asked || r.skipped(t.Name))
 }
 
-// skipped reports whether a tier was taken out that the policy asks for.
+// skipped reports whether a tier that the policy asks for was left out.
 func (r *Report) skipped(name TierName) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
 		return (f.Cause == CheckSkipped || f.Cause == MachineElsewhere || f.Cause == SourceElsewhere) && f.Tier == name
@@ -243,8 +243,8 @@ func (r *Report) writeRelease(w io.Writer) {
 	}
 }
 
-// Until says in a line until when the release is taken; "" where nothing ends it. A nil
-// Release is none.
+// Until says in a line until when the release is accepted; "" if nothing ends it, or r is
+// nil.
 func (r *Release) Until() string {
 	var parts []string
 	if r == nil {
@@ -326,7 +326,7 @@ func sameGroup(a, b *Finding) bool {
 	return a.Cause == b.Cause && a.Tier == b.Tier && a.ConsequenceOf == b.ConsequenceOf
 }
 
-// writeGroup writes findings of one cause under its title, each by one.
+// writeGroup writes findings of one cause under its title, each with one.
 func writeGroup(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	first := &group[0]
 	writeTitle(w, first)
@@ -343,7 +343,7 @@ func writeTitle(w io.Writer, f *Finding) {
 	fmt.Fprintf(w, "%s: %s [%s, %s]\n", f.Class(), Title(f.Cause), f.Tier, f.Cause)
 }
 
-// writeEach writes the findings of a group, or as many as are shown.
+// writeEach writes the findings of a group, up to the number that is shown.
 func writeEach(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	for i := range group {
 		if i == shownPerGroup && !opts.All {
@@ -386,7 +386,7 @@ func writeFinding(w io.Writer, f *Finding) {
 	}
 }
 
-// Changed says how a file differs, in a few words.
+// Changed says in a few words how a file differs.
 func Changed(kind closure.ChangeKind) string { return changeWords[kind] }
 
 var changeWords = map[closure.ChangeKind]string{
@@ -398,7 +398,7 @@ var changeWords = map[closure.ChangeKind]string{
 	closure.FileType:       "another type of file",
 }
 
-// line writes a value that is escaped, if there is one.
+// line writes an escaped value, unless it is empty.
 func line(w io.Writer, label, value string) {
 	if value != "" {
 		fmt.Fprintf(w, "    %s %s\n", label, value)

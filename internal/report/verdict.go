@@ -1,7 +1,7 @@
 package report
 
-// Verdict is the answer of a run. The zero value is Unsettled: nothing is
-// verified by default.
+// Verdict is the result of a run. The zero value is Unsettled: nothing is verified by
+// default.
 type Verdict uint8
 
 // The verdicts.
@@ -12,12 +12,12 @@ const (
 	Verified
 	// Drifted: at least one finding of class drift.
 	Drifted
-	// Refused: the release is untrusted and nothing of it was used.
+	// Refused: the release is untrusted, and nothing of it was used.
 	Refused
 )
 
-// String returns the word that stands in reports: "inconclusive", "verified",
-// "drifted" or "untrusted".
+// String returns the word in reports: "inconclusive", "verified", "drifted" or
+// "untrusted".
 func (v Verdict) String() string {
 	return [...]string{"inconclusive", "verified", "drifted", "untrusted"}[v]
 }
@@ -25,15 +25,15 @@ func (v Verdict) String() string {
 // MarshalText implements [encoding.TextMarshaler] with String.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// Judge returns the verdict that findings and tiers allow: untrusted before
-// drifted before inconclusive before verified. Verified needs every tier that
-// was asked for to be done and to have looked at something, at least one of
-// them to be about the machine, and no finding but notices.
+// Judge returns the verdict for findings and tiers: untrusted before drifted before
+// inconclusive before verified. Verified requires that every tier that was asked for is
+// done and checked something, that at least one of them concerns the machine, and that
+// all findings are notices.
 func Judge(tiers []Tier, findings []Finding) Verdict {
 	return judge(tiers, (&Report{Findings: findings}).Counts())
 }
 
-// judge is Judge, for findings that were counted by class.
+// judge is Judge for findings counted by class.
 func judge(tiers []Tier, counts map[Class]int) Verdict {
 	switch {
 	case counts[Untrusted] > 0:
@@ -51,7 +51,7 @@ func judge(tiers []Tier, counts map[Class]int) Verdict {
 		if t.Status != Done || t.Checked == 0 {
 			return Unsettled
 		}
-		// That a release is trusted says nothing about the machine.
+		// A trusted release says nothing about the machine.
 		compared = compared || t.Name != TierRelease
 	}
 	if !compared {
@@ -60,5 +60,5 @@ func judge(tiers []Tier, counts map[Class]int) Verdict {
 	return Verified
 }
 
-// Verdict returns the judgement on r.
+// Verdict returns r's verdict.
 func (r *Report) Verdict() Verdict { return judge(r.Tiers, r.Counts()) }

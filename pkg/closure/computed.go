@@ -11,7 +11,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// computed returns Nix's store path for an object of that kind, digest and name.
+// computed returns Nix's store path for an object of the given kind, digest and name.
 func (d StoreDir) computed(kind string, digest [sha256.Size]byte, name string) StorePath {
 	sum := sha256.Sum256([]byte(kind + ":sha256:" + hex.EncodeToString(digest[:]) + ":" + string(d) + ":" + name))
 	return StorePath(string(d) + "/" + nixbase32.EncodeToString(nixhash.CompressHash(sum[:], 20)) + "-" + name)

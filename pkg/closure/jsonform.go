@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// emptyAsNull writes what is absent as null, as nix path-info --json does,
-// rather than as "".
+// emptyAsNull writes absent values as null, as nix path-info --json does, rather than as
+// "".
 var emptyAsNull = json.JoinMarshalers(pathInfoForm, sourceForm)
 
 var pathInfoForm = json.MarshalToFunc(func(e *jsontext.Encoder, p *PathInfo) error {
@@ -46,9 +46,8 @@ var sourceForm = json.MarshalToFunc(func(e *jsontext.Encoder, s *Source) error {
 	return json.MarshalEncode(e, &w)
 })
 
-// jsonError renders what the JSON decoder found wrong with an outsider's bytes
-// in one line without repeating more than a little of them. Names are quoted:
-// they may hold anything.
+// jsonError describes a JSON decoding error of untrusted bytes in one line, and repeats
+// only a little of them. Names are quoted, because they may contain anything.
 func jsonError(err error) string {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {

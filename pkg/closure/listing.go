@@ -13,24 +13,23 @@ import (
 )
 
 const (
-	// ListingSchema is the one schemaVersion of listings that this package
-	// reads and writes.
+	// ListingSchema is the only schemaVersion of listings that this package reads and
+	// writes.
 	ListingSchema = 1
-	// ListingKind is the kind that every listing states.
+	// ListingKind is the kind in every listing.
 	ListingKind = "ec-closure-files"
-	// MaxListingSize bounds a listing after decompression, in bytes: some four
-	// million files.
+	// MaxListingSize limits a listing after decompression, in bytes: some four million
+	// files.
 	MaxListingSize = 1 << 30
 
-	// listingWindow is what the compressor may look back, and so what reading
-	// costs in memory.
+	// listingWindow is the compressor's window, in bytes, and so the memory for reading.
 	listingWindow = 1 << 20
-	// maxListedHeld bounds what is said of the files of one store path, in bytes of
-	// memory, since they are held together; the largest real ones (kernel sources,
-	// TeX) have 200,000 files and take some 50 MB.
+	// maxListedHeld limits the memory for the files of one store path, in bytes, because
+	// they are kept together; the largest real ones (kernel sources, TeX) have 200,000
+	// files and take some 50 MB.
 	maxListedHeld = 128 << 20
-	// maxListedFile bounds what is said of one file: its name and target may
-	// have 4,095 bytes by what Linux takes, and more by way of a NAR.
+	// maxListedFile limits the data on one file, in bytes: on Linux its name and target
+	// may have 4,095 bytes, in a NAR more.
 	maxListedFile = 1 << 20
 )
 
@@ -76,20 +75,19 @@ type (
 	}
 )
 
-// ListingWriter writes a listing. Close must be called and its error looked
-// at: before that nothing is complete.
+// ListingWriter writes a listing. The listing is complete only when Close returned nil.
 type ListingWriter struct {
 	w    io.WriteCloser // compresses
 	last StorePath
 }
 
-// NewListingWriter begins the listing of configuration on w. The same calls
-// give the same bytes.
+// NewListingWriter begins the listing of configuration on w. The same calls write the
+// same bytes.
 func NewListingWriter(w io.Writer, configuration string) (*ListingWriter, error) {
 	if err := CheckConfiguration(configuration); err != nil {
 		return nil, fmt.Errorf("write listing: %w", err)
 	}
-	// One goroutine: the output of several depends on their timing.
+	// One goroutine: with several, the output depends on their timing.
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(listingWindow))
 	if err != nil {
 		return nil, fmt.Errorf("write listing: %w", err)
@@ -98,8 +96,8 @@ func NewListingWriter(w io.Writer, configuration string) (*ListingWriter, error)
 	return lw, lw.line(&listingHead{ListingSchema, ListingKind, configuration})
 }
 
-// Add appends the files of one store path. Paths must come in ascending order,
-// and files in that of their NAR.
+// Add appends the files of one store path. Paths must be in ascending order, and files in
+// the order of their NAR.
 func (lw *ListingWriter) Add(p PathFiles) error {
 	if p.Path <= lw.last {
 		return fmt.Errorf("write listing: %s does not come after %s", p.Path, lw.last)
@@ -122,10 +120,10 @@ func (lw *ListingWriter) Add(p PathFiles) error {
 	return lw.line(&line)
 }
 
-// heldFiles is how many bytes of memory the files of one store path take.
+// heldFiles is the memory for the files of one store path, in bytes.
 type heldFiles int64
 
-// add counts e, and fails where the files with it are more than a listing may have.
+// add counts e, and fails if the files now exceed what a listing may have.
 func (h *heldFiles) add(e nar.Entry) error {
 	const cost = 160 // of an Entry in a slice that grows
 	if *h += heldFiles(cost + len(e.Path) + len(e.Target)); *h > maxListedHeld {

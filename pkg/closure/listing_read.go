@@ -17,10 +17,10 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// ReadListing yields, from the listing of configuration in r, the store paths
-// that want accepts, in ascending order. It holds one path's files at a time
-// and reads no more than [MaxListingSize] bytes. A listing that is malformed,
-// too large or of another configuration ends it with one error.
+// ReadListing yields, from the listing of configuration in r, the store paths that want
+// accepts, in ascending order. It keeps one path's files at a time and reads no more than
+// [MaxListingSize] bytes. If the listing is malformed, too large or of another
+// configuration, it yields an error and ends.
 func ReadListing(r io.Reader, configuration string, want func(StorePath) bool) iter.Seq2[PathFiles, error] {
 	return func(yield func(PathFiles, error) bool) {
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -38,7 +38,7 @@ func ReadListing(r io.Reader, configuration string, want func(StorePath) bool) i
 	}
 }
 
-// readListing is ReadListing of what is decompressed.
+// readListing is ReadListing for decompressed bytes.
 func readListing(r io.Reader, configuration string, want func(StorePath) bool) iter.Seq2[PathFiles, error] {
 	return func(yield func(PathFiles, error) bool) {
 		lines := &listingLines{r: bufio.NewReaderSize(r, 64<<10), left: MaxListingSize}
@@ -88,8 +88,8 @@ func (l *listingLines) head(configuration string) error {
 	return nil
 }
 
-// pathPrefix is how every line after the first begins; the path can be told
-// from it without decoding the files.
+// pathPrefix is the beginning of every line after the first; the path is known without
+// decoding the files.
 const pathPrefix = `{"path":"`
 
 func (l *listingLines) next(want func(StorePath) bool) (PathFiles, bool, error) {
@@ -119,8 +119,8 @@ func (l *listingLines) next(want func(StorePath) bool) (PathFiles, bool, error) 
 	return p, err == nil, err
 }
 
-// until returns the bytes up to and with the first c after the first skip
-// bytes, at most limit of them.
+// until returns the bytes up to and including the first c after skip bytes, at most limit
+// of them.
 func (l *listingLines) until(c byte, skip, limit int) ([]byte, error) {
 	var out []byte
 	for len(out) < limit {
@@ -182,8 +182,8 @@ func (l *listingLines) bound() error {
 	return nil
 }
 
-// files reads the rest of the current line, of which begin is read, file by
-// file: what is held is what is returned.
+// files reads the rest of the current line, of which begin was read, file by file: only
+// the result is kept.
 func (l *listingLines) files(path StorePath, begin []byte) (PathFiles, error) {
 	line := &lineReader{l: l, rest: begin, left: maxListedFile}
 	p, err := decodePath(path, line)
@@ -263,7 +263,7 @@ func expect(d *jsontext.Decoder, want ...any) error {
 	return nil
 }
 
-// checkNext holds e to what may follow files in the listing of one path.
+// checkNext reports an error if e may not follow files in the listing of one path.
 func checkNext(files []nar.Entry, e nar.Entry) error {
 	if (len(files) == 0) != (e.Path == "") {
 		return errors.New("the first file, and it alone, is the root")
@@ -282,8 +282,8 @@ func checkNext(files []nar.Entry, e nar.Entry) error {
 	return nil
 }
 
-// inOrder reports whether name follows last in a NAR: by the bytes of their
-// components, of which '/' is none.
+// inOrder reports whether name follows last in a NAR, which sorts by the bytes of each
+// component.
 func inOrder(last, name string) bool {
 	for {
 		a, restA, moreA := strings.Cut(last, "/")
@@ -298,7 +298,7 @@ func inOrder(last, name string) bool {
 	}
 }
 
-// lineReader reads a line of a listing to its end, which it holds to be there.
+// lineReader reads one line of a listing and requires its end.
 type lineReader struct {
 	l    *listingLines
 	rest []byte // read from l and not yet given out
@@ -387,7 +387,7 @@ func decodeBytes(text, base *string) (string, error) {
 	return "", errors.New("want it once, as text or as base64")
 }
 
-// noEOF is for the places where a listing may not end.
+// noEOF turns io.EOF into an error, for places where a listing may not end.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

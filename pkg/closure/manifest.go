@@ -16,30 +16,30 @@ import (
 )
 
 const (
-	// ManifestSchema is the one schemaVersion of manifests that this package
-	// reads and writes.
+	// ManifestSchema is the only schemaVersion of manifests that this package reads and
+	// writes.
 	ManifestSchema = 1
-	// ManifestKind is the kind that every manifest states.
+	// ManifestKind is the kind in every manifest.
 	ManifestKind = "ec-closure-manifest"
-	// MaxManifestSize is the largest manifest in bytes that is looked at. A
-	// desktop's closure of 5,000 paths takes about 6 MB.
+	// MaxManifestSize limits a manifest, in bytes. A desktop's closure of 5,000 paths
+	// takes about 6 MB.
 	MaxManifestSize = 64 << 20
 
-	// minNarSize is the size of the smallest NAR, that of an empty directory;
-	// an empty file takes 112 bytes.
+	// minNarSize is the size of the smallest NAR, of an empty directory; an empty file
+	// takes 112 bytes.
 	minNarSize = 96
-	// maxNarSize, 16 TiB, is above what file systems hold in one file, and low
-	// enough that the sizes of a manifest can be summed up.
+	// maxNarSize, 16 TiB, is more than a file system's largest file, and small enough
+	// that the sizes of a manifest can be added up.
 	maxNarSize = 1 << 44
 )
 
-// Manifest is what a release says of one configuration: the source it was
-// evaluated from, the derivation and path of the system, and every path of its
-// closure with its NAR hash.
+// Manifest is what a release says of one configuration: the source that it was evaluated
+// from, the derivation and path of the system, and every path of its closure with its NAR
+// hash.
 //
-// A Manifest describes the source and nothing of the build of it: two builders
-// of one source write the same bytes (see [Manifest.Encode]). It is a claim;
-// what makes it one to believe is the signature of the release it came in.
+// A Manifest depends on the source alone: two builders of one source write the same bytes
+// (see [Manifest.Encode]). It is a claim; only the signature of its release makes it
+// trustworthy.
 type Manifest struct {
 	SchemaVersion int    `json:"schemaVersion"`
 	Kind          string `json:"kind"`
@@ -52,8 +52,8 @@ type Manifest struct {
 	Toplevel Toplevel `json:"toplevel"`
 	// Paths is the closure of Toplevel.OutPath in ascending order.
 	Paths []PathInfo `json:"paths"`
-	// Unreproducible lists, in ascending order, the derivations whose outputs
-	// the publisher saw differ between two builds of the same source.
+	// Unreproducible lists, in ascending order, the derivations whose outputs differed
+	// between two builds of the same source by the publisher.
 	Unreproducible []Unreproducible `json:"unreproducible"`
 }
 
@@ -61,20 +61,20 @@ type Manifest struct {
 type Source struct {
 	// NarHash is the NAR hash of the flake's whole tree.
 	NarHash nar.Hash `json:"narHash"`
-	// LockNarHash is the NAR hash of its flake.lock; the zero value, written as
-	// null, says that the flake has no inputs and no lock file.
+	// LockNarHash is the NAR hash of its flake.lock; the zero value, written as null,
+	// means that the flake has no inputs and no lock file.
 	LockNarHash nar.Hash `json:"lockNarHash"`
-	// Dir is the directory of the tree that holds flake.nix and flake.lock; ""
-	// is the tree itself, and not written. See [CheckSourceDir].
+	// Dir is the directory of the tree with flake.nix and flake.lock; "" means the tree
+	// itself, and is not written. See [CheckSourceDir].
 	Dir string `json:"dir,omitzero"`
 }
 
 // LockFile returns the path of the lock file within the source.
 func (s Source) LockFile() string { return path.Join(s.Dir, "flake.lock") }
 
-// CheckSourceDir reports whether dir can be the directory of a flake within its
-// source: names of letters, digits, "_", ".", "+" and "-" with a "/" between
-// them, at most 200 bytes, none of them "." or "..".
+// CheckSourceDir returns an error unless dir can be the directory of a flake within its
+// source: names of letters, digits, "_", ".", "+" and "-", separated by "/", at most 200
+// bytes, none of them "." or "..".
 func CheckSourceDir(dir string) error {
 	if len(dir) > 200 || !dirPattern().MatchString(dir) || path.Clean("/"+dir) != "/"+dir {
 		return fmt.Errorf("directory %q of a flake: want names of letters, digits, '_', '.', '+' and '-', and '/' between them", clip(dir))
@@ -82,14 +82,13 @@ func CheckSourceDir(dir string) error {
 	return nil
 }
 
-// Toplevel is the root of a system's closure and the derivation that makes it.
+// Toplevel is the root of a system's closure, and its derivation.
 type Toplevel struct {
 	DrvPath StorePath `json:"drvPath"`
 	OutPath StorePath `json:"outPath"`
 }
 
-// Unreproducible says that some outputs of a derivation are not the same bytes
-// at each build.
+// Unreproducible says that some outputs of a derivation differ from build to build.
 type Unreproducible struct {
 	DrvPath StorePath `json:"drvPath"`
 	Outputs []string  `json:"outputs"`
@@ -105,10 +104,9 @@ func (m *Manifest) Closure() Closure {
 	return c
 }
 
-// Encode returns m in its one form: members in the order of this package's
-// types, two spaces of indentation, paths and references ascending, a final
-// newline. m is put in that order and checked first, so that what cannot be
-// decoded is never written.
+// Encode returns m in its only form: members in the order of this package's types,
+// indented by two spaces, paths and references ascending, a final newline. It sorts m and
+// checks it first, so that it never writes what cannot be decoded.
 func (m *Manifest) Encode() ([]byte, error) {
 	sorted := *m
 	sorted.Paths = slices.Clone(m.Paths)
@@ -139,14 +137,14 @@ func (m *Manifest) encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// ErrSchema is wrapped by [DecodeManifest] for a manifest of a schema version
-// that this package does not know: a newer publisher, not a damaged file.
+// ErrSchema is wrapped by [DecodeManifest] for a manifest of an unknown schema version,
+// which means a newer publisher, not a damaged file.
 var ErrSchema = errors.New("unknown schema version")
 
-// DecodeManifest reads a manifest and holds it to every rule: known version
-// and kind, no unknown, missing or doubled member, valid store paths, no path
-// twice, no reference that leaves the closure, no path that the system does
-// not need, and the one form that [Manifest.Encode] writes.
+// DecodeManifest reads a manifest and applies every rule: known version and kind, no
+// unknown, missing or duplicate member, valid store paths, no duplicate path, no
+// reference that leaves the closure, no path that the system does not need, and the form
+// that [Manifest.Encode] writes.
 func DecodeManifest(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("decode manifest: %d bytes, at most %d are allowed", len(data), MaxManifestSize)
@@ -159,8 +157,8 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
-	// Two spellings of one manifest would defeat comparing builders with cmp;
-	// this also finds members that are missing.
+	// Two forms of one manifest would make builders incomparable with cmp; this also
+	// finds missing members.
 	canonical, err := m.encode()
 	if err != nil {
 		return nil, err
@@ -171,9 +169,8 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// otherManifest returns why data is no manifest of this version, of which decoding
-// said err: the version decides which members there may be, and says more than that
-// one is unknown.
+// otherManifest explains why data, which failed to decode with err, is not a manifest of
+// this version: that the version is another says more than that a member is unknown.
 func otherManifest(data []byte, err error) error {
 	var head struct {
 		SchemaVersion int    `json:"schemaVersion"`
@@ -199,9 +196,9 @@ var (
 	printablePattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\x20-\x7e]{1,300}$`) })
 )
 
-// CheckConfiguration reports whether name can be the name of a configuration
-// here. It becomes part of file names, so it is kept to letters, digits, "_",
-// "." and "-", at most 100 of them, not beginning with a dot or a dash.
+// CheckConfiguration returns an error unless name can be the name of a configuration. It
+// becomes part of file names: letters, digits, "_", "." and "-", at most 100 of them, the
+// first neither a dot nor a dash.
 func CheckConfiguration(name string) error {
 	if !configurationPattern().MatchString(name) {
 		return fmt.Errorf("configuration name %q: want letters, digits, '_', '.' and '-' only", clip(name))
@@ -209,8 +206,7 @@ func CheckConfiguration(name string) error {
 	return nil
 }
 
-// check holds m, whose parts are valid by their types, to the rules that span
-// parts.
+// check applies the rules that span several parts of m; each part is valid by its type.
 func (m *Manifest) check() error {
 	if m.SchemaVersion != ManifestSchema || m.Kind != ManifestKind {
 		return fmt.Errorf("kind %q version %d: want %q version %d", clip(m.Kind), m.SchemaVersion, ManifestKind, ManifestSchema)
@@ -249,7 +245,7 @@ func (m *Manifest) check() error {
 			if !ok {
 				return fmt.Errorf("%s refers to %s, which is not among the paths", info.Path, ref)
 			}
-			// One string for each path, however many refer to it.
+			// One string for each path, however many paths refer to it.
 			info.References[i] = known.Path
 		}
 	}
@@ -263,7 +259,7 @@ func (m *Manifest) check() error {
 	return checkUnreproducible(dir, m.Unreproducible)
 }
 
-// checkPaths checks each of paths, which are those of c, by itself.
+// checkPaths checks each of paths by itself; c has the same paths.
 func checkPaths(dir StoreDir, paths []PathInfo, c Closure) error {
 	for i, info := range paths {
 		if _, err := dir.Parse(string(info.Path)); err != nil {
@@ -283,7 +279,7 @@ func checkPaths(dir StoreDir, paths []PathInfo, c Closure) error {
 			return fmt.Errorf("%s has narSize %d, which no NAR has", info.Path, info.NarSize)
 		}
 		for j, ref := range info.References {
-			// What is among the paths is checked there.
+			// A reference to one of the paths is checked with that path.
 			if _, ok := c[ref]; !ok {
 				if _, err := dir.Parse(string(ref)); err != nil {
 					return fmt.Errorf("references of %s: %w", info.Path, err)

@@ -1,5 +1,5 @@
-// Package reporttest makes the reports that each form of a report has to show well: the
-// ordinary ones, and what an attacker would have them show. Only tests use it.
+// Package reporttest creates the reports that every output format must show correctly:
+// the ordinary ones, and those with text of an attacker. Only tests use it.
 package reporttest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Cases are reports by name. Each is made anew, and sorted.
+// Cases are reports by name. Each call creates a new one, sorted.
 var Cases = map[string]func() *report.Report{
 	"verified":     Verified,
 	"every-cause":  everyCause,
@@ -23,7 +23,7 @@ var Cases = map[string]func() *report.Report{
 	"hostile":      hostile,
 }
 
-// Object returns the store path of a name.
+// Object returns the store path for a name.
 func Object(name string) closure.StorePath {
 	const digits = "0123456789abcdfghijklmnpqrsvwxyz"
 	sum := sha256.Sum256([]byte(name))
@@ -34,7 +34,7 @@ func Object(name string) closure.StorePath {
 	return closure.StorePath("/nix/store/" + string(digest) + "-" + name)
 }
 
-// Verified returns the report of a run that went well.
+// Verified returns the report of a verified machine.
 func Verified() *report.Report {
 	started := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
 	tier := func(name report.TierName, checked int, took time.Duration) report.Tier {
@@ -63,7 +63,7 @@ func Verified() *report.Report {
 	return r
 }
 
-// changed returns what is found of a path of which a file differs.
+// changed returns the finding for a path with one altered file.
 func changed(path closure.StorePath, name string) report.Finding {
 	entry := nar.Entry{Path: name, Type: nar.Regular, Size: 12345, SHA256: nar.Hash(sha256.Sum256([]byte("want"))), Executable: true}
 	other := entry
@@ -82,8 +82,7 @@ func drifted(findings ...report.Finding) *report.Report {
 	return r
 }
 
-// Altered returns the report of a machine with so many files altered, each in a path of
-// its own.
+// Altered returns the report of a machine with n altered files, each in another path.
 func Altered(n int) *report.Report {
 	var all []report.Finding
 	for i := range n {
@@ -92,7 +91,7 @@ func Altered(n int) *report.Report {
 	return drifted(all...)
 }
 
-// everyCause has a finding of each cause that there is.
+// everyCause returns a report with a finding for each cause.
 func everyCause() *report.Report {
 	var all []report.Finding
 	causes := report.Causes()
@@ -110,8 +109,8 @@ func inconclusive() *report.Report {
 	return r
 }
 
-// Untrusted returns the report of a run that had no release to compare with, as of each
-// that it might be one thing did not hold.
+// Untrusted returns the report of a run whose only release was refused, with the given
+// findings.
 func Untrusted(findings ...report.Finding) *report.Report {
 	r := Verified()
 	r.Release, r.Coverage, r.Closure, r.Standing = nil, report.Coverage{}, nil, nil
@@ -124,8 +123,7 @@ func Untrusted(findings ...report.Finding) *report.Report {
 	return r
 }
 
-// Hostile are names as somebody gives them to a file, to mislead who reads of it or
-// what shows it.
+// Hostile are file names chosen to mislead a reader, or the program that shows them.
 var Hostile = []string{
 	"bell\a\x1b]0;title\x07\x00\x7f\u009b31m",
 	"\u202eright to left\u2066\u200b\u3164\U000e0041",
@@ -138,8 +136,8 @@ var Hostile = []string{
 	"blank " + strings.Repeat("word ", 800),
 }
 
-// hostile has each of Hostile where an attacker can write something: as a path, a
-// file, what a link leads to, and in what an error says of it.
+// hostile returns a report with each of Hostile in every place that an attacker can write
+// to: path, file, link target, and the text of an error.
 func hostile() *report.Report {
 	var all []report.Finding
 	for _, s := range Hostile {
