@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/mounted"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -53,19 +53,19 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 		// What is mounted here is the affair of who looks at the disk.
 		return
 	}
-	judge := mountJudge{
-		configured: func(point string) ([]configuredMount, error) { return r.configuredMounts(ctx, point) },
-		place:      r.placeOf, names: nixstore.DeviceNames,
+	judge := mounted.Judge{
+		Configured: func(point string) ([]mounted.Configured, error) { return r.configuredMounts(ctx, point) },
+		Place:      r.placeOf, Names: nixstore.DeviceNames,
 	}
 	for i := range origins {
 		o := &origins[i]
-		odd := judge.odd(o.Mounts)
+		odd := judge.Odd(o.Mounts)
 		if len(o.Init) > 0 && nixstore.At(o.Init, o.Path) != nixstore.At(o.Mounts, o.Path) {
-			odd = append(odd, judge.odd(o.Init)...)
+			odd = append(odd, judge.Odd(o.Init)...)
 			if len(odd) == 0 {
-				odd = append(odd, oddMount{
-					cause: report.MountedOver, point: o.Dir, want: describePlace(o.Init, o.Path), got: describePlace(o.Mounts, o.Path),
-					why: "the machine's first process sees another directory there than this run",
+				odd = append(odd, mounted.Odd{
+					Cause: report.MountedOver, Point: o.Dir, Want: mounted.Describe(o.Init, o.Path), Got: mounted.Describe(o.Mounts, o.Path),
+					Why: "the machine's first process sees another directory there than this run",
 				})
 			}
 		}
@@ -73,9 +73,9 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 			if r.mountedOver == nil {
 				r.mountedOver = make(map[string]report.Cause)
 			}
-			r.mountedOver[o.Dir] = m.cause
+			r.mountedOver[o.Dir] = m.Cause
 			r.findOnce(report.Finding{
-				Tier: tier, Cause: m.cause, Path: m.point, Want: m.want, Got: m.got, Detail: m.why,
+				Tier: tier, Cause: m.Cause, Path: m.Point, Want: m.Want, Got: m.Got, Detail: m.Why,
 				ConsequenceOf: r.otherSystem(),
 			})
 		}
@@ -119,33 +119,30 @@ func (r *run) databaseDir() string {
 	return path.Join(path.Dir(string(r.StoreDir)), "var/nix/db")
 }
 
-// errNoFstab says that the release has no list of what it mounts.
-var errNoFstab = errors.New("the release has no etc/fstab by which to judge it")
-
 // configuredMounts returns what the release's configuration mounts at point.
-func (r *run) configuredMounts(ctx context.Context, point string) ([]configuredMount, error) {
-	var out []configuredMount
+func (r *run) configuredMounts(ctx context.Context, point string) ([]mounted.Configured, error) {
+	var out []mounted.Configured
 	fstab, err := r.releasedFile(ctx, "etc/fstab")
 	absent := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !absent {
 		return nil, fmt.Errorf("by the release's etc/fstab it can't be judged: %w", err)
 	}
-	for _, m := range parseFstab(fstab) {
-		if m.where == point {
+	for _, m := range mounted.ParseFstab(fstab) {
+		if m.Where == point {
 			out = append(out, m)
 		}
 	}
-	unit, err := r.releasedFile(ctx, "etc/systemd/system/"+mountUnit(point))
+	unit, err := r.releasedFile(ctx, "etc/systemd/system/"+mounted.UnitName(point))
 	switch {
 	case err == nil:
-		if m, ok := parseMountUnit(unit); ok && m.where == point {
+		if m, ok := mounted.ParseUnit(unit); ok && m.Where == point {
 			out = append(out, m)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("by the release's mount unit it can't be judged: %w", err)
 	}
 	if absent && len(out) == 0 {
-		return nil, errNoFstab
+		return nil, mounted.ErrNoFstab
 	}
 	return out, nil
 }
@@ -179,131 +176,6 @@ func (r *run) releasedFile(ctx context.Context, name string) (string, error) {
 	}
 	data, err := r.store.ReadFile(p, rest, maxFstab)
 	return string(data), err
-}
-
-// oddMount is a mount that hides something.
-type oddMount struct {
-	cause            report.Cause
-	point, want, got string
-	why              string
-}
-
-// mountJudge tells mounts that a release's configuration makes from others.
-type mountJudge struct {
-	// configured returns what the configuration mounts at a point; an error where
-	// that is not known.
-	configured func(point string) ([]configuredMount, error)
-	// place returns where a directory is that the configuration binds elsewhere.
-	place func(dir string) (nixstore.Place, error)
-	// names returns the names in /dev of a block device.
-	names func(number string) []string
-}
-
-// odd returns those of mounts, the way to one directory from the root on, that
-// the configuration does not make. A directory bound over itself hides nothing:
-// so NixOS makes its store read-only, and systemd what a service is not to write
-// to. The root itself is judged only where the configuration names one.
-func (j *mountJudge) odd(mounts []nixstore.Mount) []oddMount {
-	var out []oddMount
-	used := make(map[string]int) // mounts at a point that the configuration made
-	for i := range mounts {
-		m := &mounts[i]
-		if i > 0 && nixstore.At(mounts[:i], m.Point) == (nixstore.Place{Device: m.Device, Dir: m.Root}) {
-			continue
-		}
-		if m.Point == runDir && m.Type == "tmpfs" && m.Root == "/" && used[runDir] == 0 {
-			used[runDir]++ // NixOS's first stage, or systemd
-			continue
-		}
-		odd := oddMount{point: m.Point, got: describePlace(mounts[:i+1], m.Point)}
-		configured, err := j.configured(m.Point)
-		switch {
-		case i == 0 && (err != nil || len(configured) == 0):
-			continue
-		case err != nil:
-			odd.cause, odd.why = report.MountedOver, err.Error()
-		case used[m.Point] >= len(configured):
-			odd.cause = report.ForeignMount
-			odd.want = "nothing more mounted there"
-		default:
-			c := &configured[used[m.Point]]
-			used[m.Point]++
-			odd.cause, odd.want = report.ForeignMount, c.String()
-			var from nixstore.Place
-			if c.isBind() {
-				from, err = j.place(c.what)
-			}
-			if err != nil {
-				odd.cause, odd.why = report.MountedOver, "where the release binds it from can't be looked at: "+err.Error()
-			} else if odd.why = j.differs(c, m, from); odd.why == "" {
-				continue
-			}
-		}
-		out = append(out, odd)
-	}
-	return out
-}
-
-// differs says why m is not what c mounts; "" where it is, as far as it can be
-// told. Of a bind mount from is what c binds.
-func (j *mountJudge) differs(c *configuredMount, m *nixstore.Mount, from nixstore.Place) string {
-	if c.isBind() {
-		if from != (nixstore.Place{Device: m.Device, Dir: m.Root}) {
-			return "another directory is bound there than " + c.what
-		}
-		return ""
-	}
-	if c.kind != "auto" && c.kind != m.Type && (c.kind != "nfs" || m.Type != "nfs4") {
-		return "the file system is of another type"
-	}
-	if subvol := c.option("subvol"); len(subvol) > 0 {
-		if m.Root != "/"+strings.Trim(subvol[len(subvol)-1], "/") {
-			return "another part of the file system is mounted there"
-		}
-	} else if m.Root != "/" && m.Type != "btrfs" && len(c.option("X-mount.subdir")) == 0 {
-		return "a part of a file system is mounted there, not a whole one"
-	}
-	if m.Type == "overlay" {
-		return overlayDiffers(c, m)
-	}
-	if has := j.names(m.Device); len(has) > 0 && strings.HasPrefix(devicePath(c.what), "/dev/") && !slices.Contains(has, devicePath(c.what)) {
-		return "the file system is on another device"
-	}
-	return ""
-}
-
-// devicePath returns the path that a tag such as LABEL=x of fstab(5) stands for.
-func devicePath(what string) string {
-	if tag, value, ok := strings.Cut(what, "="); ok {
-		switch tag {
-		case "LABEL", "UUID", "PARTLABEL", "PARTUUID":
-			return "/dev/disk/by-" + strings.ToLower(tag) + "/" + strings.Trim(value, `"`)
-		}
-	}
-	return what
-}
-
-// overlayDiffers compares the layers of an overlay with the configured ones,
-// where both are known.
-func overlayDiffers(c *configuredMount, m *nixstore.Mount) string {
-	configured := nixstore.Mount{Options: strings.Join(c.options, ",")}
-	for _, layer := range []string{"lowerdir", "upperdir"} {
-		want, got := configured.Layers(layer), m.Layers(layer)
-		if len(want) > 0 && len(got) > 0 && !slices.Equal(want, got) {
-			return "the overlay has another " + layer
-		}
-	}
-	return ""
-}
-
-// describePlace says what dir is, that lies on the last of mounts.
-func describePlace(mounts []nixstore.Mount, dir string) string {
-	m := &mounts[len(mounts)-1]
-	s := fmt.Sprintf("%s %s (device %s)", m.Type, m.Source, m.Device)
-	if place := nixstore.At(mounts, dir); place.Dir != "/" {
-		s += ", of it " + place.Dir
-	}
-	return s
 }
 
 // withoutProc returns the cause that explains why something could not be looked at

@@ -1,24 +1,28 @@
-package verify
+package mounted
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// configuredMount is what a release's configuration mounts somewhere: a line of
+// ErrNoFstab says that the release has no list of what it mounts.
+var ErrNoFstab = errors.New("the release has no etc/fstab by which to judge it")
+
+// Configured is what a release's configuration mounts somewhere: a line of
 // fstab(5), or a unit of systemd.mount(5).
-type configuredMount struct {
-	what, where, kind string
-	options           []string
+type Configured struct {
+	What, Where, Kind string
+	Options           []string
 }
 
-func (c *configuredMount) String() string { return c.kind + " " + c.what }
+func (c *Configured) String() string { return c.Kind + " " + c.What }
 
 // option returns the values of an option "name=value".
-func (c *configuredMount) option(name string) []string {
+func (c *Configured) option(name string) []string {
 	var out []string
-	for _, o := range c.options {
+	for _, o := range c.Options {
 		if value, ok := strings.CutPrefix(o, name+"="); ok {
 			out = append(out, value)
 		}
@@ -27,22 +31,22 @@ func (c *configuredMount) option(name string) []string {
 }
 
 // isBind reports whether it shows a directory that is there already.
-func (c *configuredMount) isBind() bool {
-	return slices.Contains(c.options, "bind") || slices.Contains(c.options, "rbind")
+func (c *Configured) isBind() bool {
+	return slices.Contains(c.Options, "bind") || slices.Contains(c.Options, "rbind")
 }
 
-// parseFstab returns what an fstab mounts. Lines that mount nothing (swap,
+// ParseFstab returns what an fstab mounts. Lines that mount nothing (swap,
 // comments, what is no line) are passed over.
-func parseFstab(text string) []configuredMount {
-	var out []configuredMount
+func ParseFstab(text string) []Configured {
+	var out []Configured
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 3 || strings.HasPrefix(f[0], "#") || !strings.HasPrefix(f[1], "/") {
 			continue
 		}
-		m := configuredMount{what: unescapeFstab.Replace(f[0]), where: cleanPoint(unescapeFstab.Replace(f[1])), kind: f[2]}
+		m := Configured{What: unescapeFstab.Replace(f[0]), Where: cleanPoint(unescapeFstab.Replace(f[1])), Kind: f[2]}
 		if len(f) > 3 {
-			m.options = strings.Split(unescapeFstab.Replace(f[3]), ",")
+			m.Options = strings.Split(unescapeFstab.Replace(f[3]), ",")
 		}
 		out = append(out, m)
 	}
@@ -59,10 +63,10 @@ func cleanPoint(where string) string {
 	return "/"
 }
 
-// parseMountUnit returns what a mount unit mounts; false where its section
+// ParseUnit returns what a mount unit mounts; false where its section
 // [Mount] does not say.
-func parseMountUnit(text string) (configuredMount, bool) {
-	m := configuredMount{kind: "auto"}
+func ParseUnit(text string) (Configured, bool) {
+	m := Configured{Kind: "auto"}
 	section := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -76,21 +80,21 @@ func parseMountUnit(text string) (configuredMount, bool) {
 		}
 		switch value = strings.TrimSpace(value); strings.TrimSpace(key) {
 		case "What":
-			m.what = value
+			m.What = value
 		case "Where":
-			m.where = cleanPoint(value)
+			m.Where = cleanPoint(value)
 		case "Type":
-			m.kind = value
+			m.Kind = value
 		case "Options":
-			m.options = strings.Split(value, ",")
+			m.Options = strings.Split(value, ",")
 		}
 	}
-	return m, m.what != "" && strings.HasPrefix(m.where, "/")
+	return m, m.What != "" && strings.HasPrefix(m.Where, "/")
 }
 
-// mountUnit returns the name of the unit that mounts something at a path, as
+// UnitName returns the name of the unit that mounts something at a path, as
 // systemd-escape(1) makes it.
-func mountUnit(point string) string {
+func UnitName(point string) string {
 	point = strings.Trim(point, "/")
 	if point == "" {
 		return "-.mount"

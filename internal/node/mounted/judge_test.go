@@ -1,4 +1,4 @@
-package verify
+package mounted
 
 import (
 	"errors"
@@ -91,35 +91,35 @@ func TestMountJudge(t *testing.T) {
 		{"one layer more", netboot, []string{ram, strings.ReplaceAll(netbooted, "lowerdir=", "lowerdir=/good:")}, "foreign-mount /nix/store: the overlay has another lowerdir"},
 		{"/run twice", plain, []string{root, "/run 0:25 / tmpfs tmpfs", "/run 0:54 / tmpfs tmpfs"}, "foreign-mount /run: "},
 		{"a part of a tmpfs as /run", plain, []string{root, "/run 0:25 /x tmpfs tmpfs"}, "foreign-mount /run: "},
-		{"no configuration to judge it by", "", []string{"/ 0:40 / overlay overlay", "/nix 0:50 / tmpfs tmpfs"}, "mounted-over /nix: " + errNoFstab.Error()},
+		{"no configuration to judge it by", "", []string{"/ 0:40 / overlay overlay", "/nix 0:50 / tmpfs tmpfs"}, "mounted-over /nix: " + ErrNoFstab.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			judge := mountJudge{
-				names: func(number string) []string { return names[number] },
-				place: func(dir string) (nixstore.Place, error) {
+			judge := Judge{
+				Names: func(number string) []string { return names[number] },
+				Place: func(dir string) (nixstore.Place, error) {
 					if dir != "/persist/nix" {
 						return nixstore.Place{}, errors.New("it is gone")
 					}
 					return nixstore.Place{Device: "8:1", Dir: dir}, nil
 				},
-				configured: func(point string) ([]configuredMount, error) {
+				Configured: func(point string) ([]Configured, error) {
 					switch c.fstab {
 					case "":
-						return nil, errNoFstab
+						return nil, ErrNoFstab
 					case "unit":
-						m, ok := parseMountUnit("[Unit]\nWhat=x\n[Mount]\nWhat=/dev/disk/by-partlabel/ec-nix\nWhere=/nix/\nType=xfs\n")
+						m, ok := ParseUnit("[Unit]\nWhat=x\n[Mount]\nWhat=/dev/disk/by-partlabel/ec-nix\nWhere=/nix/\nType=xfs\n")
 						if !ok {
 							return nil, errors.New("no unit")
 						}
-						return slices.DeleteFunc([]configuredMount{m}, func(m configuredMount) bool { return m.where != point }), nil
+						return slices.DeleteFunc([]Configured{m}, func(m Configured) bool { return m.Where != point }), nil
 					}
-					return slices.DeleteFunc(parseFstab("# x\n\n"+c.fstab), func(m configuredMount) bool { return m.where != point }), nil
+					return slices.DeleteFunc(ParseFstab("# x\n\n"+c.fstab), func(m Configured) bool { return m.Where != point }), nil
 				},
 			}
 			var got []string
-			for _, odd := range judge.odd(way(t, c.mounts...)) {
-				got = append(got, fmt.Sprintf("%s %s: %s", odd.cause, odd.point, odd.why))
-				if odd.cause == report.ForeignMount && (odd.want == "" || odd.got == "") {
+			for _, odd := range judge.Odd(way(t, c.mounts...)) {
+				got = append(got, fmt.Sprintf("%s %s: %s", odd.Cause, odd.Point, odd.Why))
+				if odd.Cause == report.ForeignMount && (odd.Want == "" || odd.Got == "") {
 					t.Errorf("it does not say what was wanted and what is there: %+v", odd)
 				}
 			}
@@ -131,8 +131,8 @@ func TestMountJudge(t *testing.T) {
 }
 
 func TestParseFstab(t *testing.T) {
-	got := parseFstab("# comment\nLABEL=a\\040b /a\\040dir/ ext4 ro,x=1 0 0\n/dev/sda2 none swap sw\nproc /proc proc\nx\n\n/dev/x /\tauto\n")
-	want := []configuredMount{
+	got := ParseFstab("# comment\nLABEL=a\\040b /a\\040dir/ ext4 ro,x=1 0 0\n/dev/sda2 none swap sw\nproc /proc proc\nx\n\n/dev/x /\tauto\n")
+	want := []Configured{
 		{"LABEL=a b", "/a dir", "ext4", []string{"ro", "x=1"}}, {"proc", "/proc", "proc", nil}, {"/dev/x", "/", "auto", nil},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) || len(got) != len(want) {
@@ -142,11 +142,11 @@ func TestParseFstab(t *testing.T) {
 		"/": "-.mount", "/nix/store": "nix-store.mount", "/nix/var/nix/db": "nix-var-nix-db.mount",
 		"/.a b-c/d.e": `\x2ea\x20b\x2dc-d.e.mount`,
 	} {
-		if got := mountUnit(point); got != want {
-			t.Errorf("mountUnit(%q) = %q, want %q", point, got, want)
+		if got := UnitName(point); got != want {
+			t.Errorf("UnitName(%q) = %q, want %q", point, got, want)
 		}
 	}
-	if _, ok := parseMountUnit("[Mount]\nWhere=/nix\n"); ok {
+	if _, ok := ParseUnit("[Mount]\nWhere=/nix\n"); ok {
 		t.Error("a unit without What mounts something")
 	}
 }

@@ -1,0 +1,138 @@
+package mounted
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
+)
+
+// runDir is where NixOS's first stage mounts what is kept in memory.
+const runDir = "/run"
+
+// Odd is a mount that hides something.
+type Odd struct {
+	Cause            report.Cause
+	Point, Want, Got string
+	Why              string
+}
+
+// Judge tells mounts that a release's configuration makes from others.
+type Judge struct {
+	// Configured returns what the configuration mounts at a point; an error where
+	// that is not known.
+	Configured func(point string) ([]Configured, error)
+	// Place returns where a directory is that the configuration binds elsewhere.
+	Place func(dir string) (nixstore.Place, error)
+	// Names returns the names in /dev of a block device.
+	Names func(number string) []string
+}
+
+// Odd returns those of mounts, the way to one directory from the root on, that
+// the configuration does not make. A directory bound over itself hides nothing:
+// so NixOS makes its store read-only, and systemd what a service is not to write
+// to. The root itself is judged only where the configuration names one.
+func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
+	var out []Odd
+	used := make(map[string]int) // mounts at a point that the configuration made
+	for i := range mounts {
+		m := &mounts[i]
+		if i > 0 && nixstore.At(mounts[:i], m.Point) == (nixstore.Place{Device: m.Device, Dir: m.Root}) {
+			continue
+		}
+		if m.Point == runDir && m.Type == "tmpfs" && m.Root == "/" && used[runDir] == 0 {
+			used[runDir]++ // NixOS's first stage, or systemd
+			continue
+		}
+		odd := Odd{Point: m.Point, Got: Describe(mounts[:i+1], m.Point)}
+		configured, err := j.Configured(m.Point)
+		switch {
+		case i == 0 && (err != nil || len(configured) == 0):
+			continue
+		case err != nil:
+			odd.Cause, odd.Why = report.MountedOver, err.Error()
+		case used[m.Point] >= len(configured):
+			odd.Cause = report.ForeignMount
+			odd.Want = "nothing more mounted there"
+		default:
+			c := &configured[used[m.Point]]
+			used[m.Point]++
+			odd.Cause, odd.Want = report.ForeignMount, c.String()
+			var from nixstore.Place
+			if c.isBind() {
+				from, err = j.Place(c.What)
+			}
+			if err != nil {
+				odd.Cause, odd.Why = report.MountedOver, "where the release binds it from can't be looked at: "+err.Error()
+			} else if odd.Why = j.differs(c, m, from); odd.Why == "" {
+				continue
+			}
+		}
+		out = append(out, odd)
+	}
+	return out
+}
+
+// differs says why m is not what c mounts; "" where it is, as far as it can be
+// told. Of a bind mount from is what c binds.
+func (j *Judge) differs(c *Configured, m *nixstore.Mount, from nixstore.Place) string {
+	if c.isBind() {
+		if from != (nixstore.Place{Device: m.Device, Dir: m.Root}) {
+			return "another directory is bound there than " + c.What
+		}
+		return ""
+	}
+	if c.Kind != "auto" && c.Kind != m.Type && (c.Kind != "nfs" || m.Type != "nfs4") {
+		return "the file system is of another type"
+	}
+	if subvol := c.option("subvol"); len(subvol) > 0 {
+		if m.Root != "/"+strings.Trim(subvol[len(subvol)-1], "/") {
+			return "another part of the file system is mounted there"
+		}
+	} else if m.Root != "/" && m.Type != "btrfs" && len(c.option("X-mount.subdir")) == 0 {
+		return "a part of a file system is mounted there, not a whole one"
+	}
+	if m.Type == "overlay" {
+		return overlayDiffers(c, m)
+	}
+	if has := j.Names(m.Device); len(has) > 0 && strings.HasPrefix(devicePath(c.What), "/dev/") && !slices.Contains(has, devicePath(c.What)) {
+		return "the file system is on another device"
+	}
+	return ""
+}
+
+// devicePath returns the path that a tag such as LABEL=x of fstab(5) stands for.
+func devicePath(what string) string {
+	if tag, value, ok := strings.Cut(what, "="); ok {
+		switch tag {
+		case "LABEL", "UUID", "PARTLABEL", "PARTUUID":
+			return "/dev/disk/by-" + strings.ToLower(tag) + "/" + strings.Trim(value, `"`)
+		}
+	}
+	return what
+}
+
+// overlayDiffers compares the layers of an overlay with the configured ones,
+// where both are known.
+func overlayDiffers(c *Configured, m *nixstore.Mount) string {
+	configured := nixstore.Mount{Options: strings.Join(c.Options, ",")}
+	for _, layer := range []string{"lowerdir", "upperdir"} {
+		want, got := configured.Layers(layer), m.Layers(layer)
+		if len(want) > 0 && len(got) > 0 && !slices.Equal(want, got) {
+			return "the overlay has another " + layer
+		}
+	}
+	return ""
+}
+
+// Describe says what dir is, that lies on the last of mounts.
+func Describe(mounts []nixstore.Mount, dir string) string {
+	m := &mounts[len(mounts)-1]
+	s := fmt.Sprintf("%s %s (device %s)", m.Type, m.Source, m.Device)
+	if place := nixstore.At(mounts, dir); place.Dir != "/" {
+		s += ", of it " + place.Dir
+	}
+	return s
+}
