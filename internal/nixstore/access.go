@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Access is a directory by which others than the store's owner can put something
-// in the place of store objects, or a store to which Nix's build users can't add.
+// Access is a directory in which somebody other than the store's owner can replace store
+// objects, or a store to which Nix's build users cannot add.
 type Access struct {
 	Path string
-	// What is the permission, or the owner, that lets them or keeps them out.
+	// What is the permission or owner that lets them, or keeps them out.
 	What string
 }
 
-// Accesses looks at the store directory and those above it, up to the root of the
-// machine. Nix gives the store to root and to the group of its builders, with the
-// sticky bit, so that none of these can touch what is another's. A store of the
-// user who asks is his own affair.
+// Accesses examines the store directory and those above it, up to the root of the
+// machine. Nix gives the store to root and the group of its builders, with the sticky
+// bit, so that no builder can touch another's files. A store that belongs to the current
+// user is not judged.
 func (s *Store) Accesses() ([]Access, error) {
 	var out []Access
 	for dir := string(s.dir); ; dir = path.Dir(dir) {
@@ -38,7 +38,7 @@ func (s *Store) Accesses() ([]Access, error) {
 	}
 }
 
-// accesses says by what others can replace what lies in a directory.
+// accesses says what lets others replace the contents of a directory.
 func (s *Store) accesses(dir string) ([]string, error) {
 	f, err := s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Store) accesses(dir string) ([]string, error) {
 		what, err = s.builders(st.Gid)
 	}
 	if err == nil && what == "" && len(out) == 0 && !writtenOnce(f) {
-		// Of a mode that is already found, this would be the same fault once more.
+		// If the mode is wrong already, this would report the same fault twice.
 		what, err = s.keepsOut(&st)
 	}
 	if what != "" {
@@ -85,9 +85,8 @@ const (
 	othersWrite = 0o002
 )
 
-// access says by what others can replace what lies in a directory, as far as its
-// owner and mode tell; "" for by nothing. To the store itself nobody may add
-// either.
+// access says which part of a directory's owner and mode lets others replace its
+// contents; "" for none. Others may not add to the store itself either.
 func access(st *unix.Stat_t, store bool) string {
 	sticky := st.Mode&unix.S_ISVTX != 0
 	switch {
@@ -99,14 +98,14 @@ func access(st *unix.Stat_t, store bool) string {
 	return ""
 }
 
-// accessLists reads the access control lists of an open directory. The default
-// one, which new entries begin with, matters to the store alone.
+// accessLists reads the access control lists of an open directory. The default list,
+// which new entries inherit, only matters for the store.
 func accessLists(f *os.File, store bool) ([]accessList, error) {
 	names := []string{"system.posix_acl_access"}
 	if store {
 		names = append(names, "system.posix_acl_default")
 	}
-	// By way of /proc, since f may be opened with O_PATH, which has no attributes.
+	// Through /proc, because f may be opened with O_PATH, which gives no attributes.
 	self := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 	var out []accessList
 	for _, name := range names {

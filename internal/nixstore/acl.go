@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxAccessList bounds an access control list in bytes; the kernel's own bound
-// is that of an extended attribute, 64 KiB.
+// maxAccessList limits an access control list, in bytes; the kernel's limit for an
+// extended attribute is 64 KiB too.
 const maxAccessList = 64 << 10
 
-// The kinds of entry of a POSIX access control list, and the one permission that
+// The kinds of entries of a POSIX access control list, and the one permission that
 // matters here; see linux/posix_acl_xattr.h.
 const (
 	aclVersion = 2
@@ -23,15 +23,15 @@ const (
 	aclWrite   = 0x2
 )
 
-// accessList is what a POSIX access control list lets others than the owner, the
-// owning group and everybody do, of whom the mode tells.
+// accessList is what a POSIX access control list grants beyond the mode, which covers the
+// owner, the owning group and everybody.
 type accessList struct {
 	fresh   bool     // for entries yet to be made
 	writers []string // "user 1000", "group 100", who may write
 }
 
-// parseAccessList reads the attribute called name: a version, and entries of
-// kind, permissions and id, all little-endian.
+// parseAccessList parses the attribute called name: a version, and entries of kind,
+// permissions and ID, all little-endian.
 func parseAccessList(name string, data []byte) (accessList, error) {
 	list := accessList{fresh: strings.HasSuffix(name, "_default")}
 	const header, size = 4, 8
@@ -51,17 +51,17 @@ func parseAccessList(name string, data []byte) (accessList, error) {
 		}
 	}
 	if mask&aclWrite == 0 {
-		// What the mask takes away, nobody but the owner has.
+		// The mask removes a permission from everybody but the owner.
 		list.writers = nil
 	}
 	return list, nil
 }
 
-// maxWriters bounds those who are named.
+// maxWriters limits how many are named.
 const maxWriters = 5
 
-// lets says by what the list of a directory lets others replace what lies in it;
-// "" for by nothing.
+// lets says which entry of a directory's list lets others replace its contents; "" for
+// none.
 func (l *accessList) lets(st *unix.Stat_t, store bool) string {
 	if len(l.writers) == 0 || !store && st.Mode&unix.S_ISVTX != 0 {
 		return ""

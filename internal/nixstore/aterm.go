@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// written is a derivation as its file spells it, nothing of it resolved.
+// written is a derivation as its file spells it, with nothing resolved.
 type written struct {
 	outputs   []writtenOutput
 	inputs    []writtenInput
@@ -23,8 +23,8 @@ type writtenInput struct {
 	outputs []string
 }
 
-// parseATerm reads the one form in which Nix writes derivations: no blanks, and
-// names in strictly ascending order wherever Nix sorts them.
+// parseATerm parses the one form in which Nix writes derivations: no blanks, and names in
+// strictly ascending order wherever Nix sorts them.
 func parseATerm(data []byte) (*written, error) {
 	p := &aterm{rest: string(data)}
 	w := new(written)
@@ -84,8 +84,7 @@ func parseATerm(data []byte) (*written, error) {
 	return w, nil
 }
 
-// aterm is what is left to read of a derivation. After the first error nothing
-// is left.
+// aterm is the unread rest of a derivation. After the first error it is empty.
 type aterm struct {
 	rest string
 	read int // bytes before rest
@@ -109,7 +108,7 @@ func (p *aterm) expect(token string) {
 	p.skip(len(token))
 }
 
-// list reads items with commas between them.
+// list parses items separated by commas.
 func (p *aterm) list(item func()) {
 	p.expect("[")
 	for first := true; p.err == nil && !strings.HasPrefix(p.rest, "]"); first = false {
@@ -121,7 +120,7 @@ func (p *aterm) list(item func()) {
 	p.expect("]")
 }
 
-// texts reads a list of strings that Nix sorts.
+// texts parses a list of strings that Nix sorts.
 func (p *aterm) texts(what string) []string {
 	var list []string
 	p.list(func() {
@@ -140,8 +139,8 @@ func (p *aterm) ascending(what, before, after string) {
 	}
 }
 
-// text reads a quoted string. A backslash stands before n, r and t for the
-// control characters, and before anything else for that itself.
+// text parses a quoted string. A backslash before n, r or t makes the control character,
+// before anything else that character itself.
 func (p *aterm) text() string {
 	p.expect(`"`)
 	end := strings.IndexAny(p.rest, `"\`)

@@ -15,27 +15,27 @@ import (
 )
 
 const (
-	// buildGroup is the group that Nix's installers, NixOS and distributions give
-	// the store to, and buildGroupID what it is on each NixOS.
+	// buildGroup is the group to which Nix's installers, NixOS and distributions give the
+	// store, and buildGroupID its number on every NixOS.
 	buildGroup   = "nixbld"
 	buildGroupID = 30000
 	groupFile    = "/etc/group"
-	// maxAccounts bounds the size in bytes of a list of accounts.
+	// maxAccounts limits a list of accounts, in bytes.
 	maxAccounts = 4 << 20
 )
 
-// builders says why the group gid should not be able to add to the store; "" for
-// root's own and for that of Nix's build users, if it holds nobody else. Who is
-// in it is read where the store's machine has it, and not asked of this one.
+// builders says why the group gid should not be able to add to the store; "" for root's
+// group and for that of Nix's build users, if it has no other members. The members are
+// read from the machine under examination, not from this one.
 func (s *Store) builders(gid uint32) (string, error) {
 	if gid == 0 || int(gid) == os.Getegid() && os.Geteuid() != 0 {
 		return "", nil
 	}
 	groups, err := accounts(s.tree, groupFile)
 	if errors.Is(err, fs.ErrNotExist) && (gid == buildGroupID || isBuildGroupHere(gid)) {
-		// NixOS fills its /etc when it boots, so that a disk may have none, and its
-		// Nix gives the store to its own group. Until then it belongs to that of the
-		// machine that wrote the disk, which is likely this one.
+		// NixOS fills its /etc at boot, so a disk may have none, and its Nix then gives
+		// the store to its own group. Until then the store belongs to the group of the
+		// machine that wrote the disk, which is probably this one.
 		return "", nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +48,8 @@ func (s *Store) builders(gid uint32) (string, error) {
 	return strangers(gid, groups, users), nil
 }
 
-// keepsOut says by what the store keeps the users of Nix builds from adding to it, on
-// a machine that has such users; "" for by nothing.
+// keepsOut says what keeps Nix's build users from adding to the store, on a machine that
+// has such users; "" for nothing.
 func (s *Store) keepsOut(st *unix.Stat_t) (string, error) {
 	if st.Uid != 0 {
 		return "", nil // of a Nix without a daemon
@@ -76,11 +76,11 @@ func (s *Store) keepsOut(st *unix.Stat_t) (string, error) {
 	return "", nil
 }
 
-// storeMode is what Nix gives a store that several users build to.
+// storeMode is the mode of a store to which several users build.
 const storeMode = 0o1775
 
-// writtenOnce reports whether an open directory is on a file system that is written
-// when it is made and never again: to such a store nobody adds.
+// writtenOnce reports whether an open directory is on a file system that is written only
+// when it is created, so that nobody can add to it.
 func writtenOnce(f *os.File) bool {
 	var vfs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &vfs); err != nil {
@@ -90,8 +90,8 @@ func writtenOnce(f *os.File) bool {
 	return vfs.Type == unix.SQUASHFS_MAGIC || vfs.Type == unix.ISOFS_SUPER_MAGIC || uint32(vfs.Type) == erofs
 }
 
-// strangers is the pure part of builders: groups and users are the lines of
-// group(5) and passwd(5).
+// strangers is the pure part of builders: groups and users are lines of group(5) and
+// passwd(5).
 func strangers(gid uint32, groups, users []string) string {
 	number := strconv.FormatUint(uint64(gid), 10)
 	var names, members []string
@@ -121,7 +121,7 @@ func strangers(gid uint32, groups, users []string) string {
 	return fmt.Sprintf("group %s, which may add to it and has a member who is no build user: %s", buildGroup, clip(members[0]))
 }
 
-// isBuildGroupHere reports whether gid is the builders' group of this machine.
+// isBuildGroupHere reports whether gid is this machine's group of builders.
 func isBuildGroupHere(gid uint32) bool {
 	t, err := openTree("/")
 	if err != nil {
@@ -132,7 +132,7 @@ func isBuildGroupHere(gid uint32) bool {
 	return err == nil && strangers(gid, groups, nil) == ""
 }
 
-// accounts returns the lines of a list of accounts of a machine.
+// accounts returns the lines of a machine's list of accounts.
 func accounts(t *tree, name string) ([]string, error) {
 	dir, err := t.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {

@@ -23,38 +23,36 @@ import (
 )
 
 const (
-	// schemaVersion is the version of Nix's database schema that is read; it
-	// has been 10 since Nix 2.0.
+	// schemaVersion is the only supported version of Nix's database schema; it has been
+	// 10 since Nix 2.0.
 	schemaVersion = "10"
-	// maxValueSize bounds a row of the database in bytes. The longest one that
-	// Nix writes is a row with many signatures of about 100 bytes each.
+	// maxValueSize limits a value of the database, in bytes. The longest that Nix writes
+	// is a row with many signatures of about 100 bytes each.
 	maxValueSize = 1 << 20
-	// maxReferences bounds the references of one path; the most that real
-	// systems have is some thousand.
+	// maxReferences limits the references of one path; real systems have some thousand at
+	// most.
 	maxReferences = 100_000
-	// maxClosure bounds what Closure returns, in bytes of memory, unless
-	// [Database.LimitClosure] sets another limit. A system of 5,000 store paths has
-	// some 12 MB.
+	// maxClosure limits the memory of a closure, in bytes, unless [Database.LimitClosure]
+	// sets another limit. A system of 5,000 store paths takes some 12 MB.
 	maxClosure = 64 << 20
 )
 
-// ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for a
-// path that is not registered; Nix calls a registered path valid.
+// ErrNotValid is wrapped by [Database.PathInfo] and [Database.Closure] for an
+// unregistered path; Nix calls a registered path valid.
 var ErrNotValid = errors.New("path is not valid")
 
-// ErrTemp is wrapped by the errors of [OpenDatabase] that are about the temporary
-// directory, into which the database is copied, and not about the database.
+// ErrTemp is wrapped by errors of [OpenDatabase] that concern the temporary directory,
+// into which the database is copied, and not the database.
 var ErrTemp = errors.New("the temporary directory is full or can't be written to")
 
-// tempError returns err, which putting something into the temporary directory
-// ended with, with what to do about it. It does not wrap err: that there is no such
-// directory would mean that there is no database.
+// tempError turns err, an error of the temporary directory, into one that says what to
+// do. It does not wrap err: fs.ErrNotExist would mean that there is no database.
 func tempError(err error) error {
 	return fmt.Errorf("%w (%s; TMPDIR names another one): %v", ErrTemp, os.TempDir(), err)
 }
 
-// Database is what a Nix database held at the time when it was opened. What
-// Nix registers or deletes later is not seen. It is safe for concurrent use.
+// Database is the contents of a Nix database when it was opened. Later changes are not
+// seen. It is safe for concurrent use.
 type Database struct {
 	dir       closure.StoreDir
 	db        *sql.DB
@@ -63,13 +61,12 @@ type Database struct {
 	most      int64 // bytes that Closure returns at most
 }
 
-// OpenDatabase reads the database of the store dir of the machine whose file
-// tree lies at root; "" is the same as "/", this machine. It lies at
-// /nix/var/nix/db beneath root for the store /nix/store, and is never written
-// to; see the package documentation. A copy of it is kept in [os.TempDir] until
-// Close.
+// OpenDatabase reads the database of the store dir of the machine whose file tree is at
+// root; "" means "/", this machine. For the store /nix/store it is in /nix/var/nix/db
+// below root. It is never written to; see the package documentation. A copy is kept in
+// [os.TempDir] until Close.
 //
-// The error wraps [fs.ErrNotExist] where there is no database.
+// The error wraps [fs.ErrNotExist] if there is no database.
 func OpenDatabase(ctx context.Context, root string, dir closure.StoreDir) (*Database, error) {
 	if _, err := closure.ParseStoreDir(string(dir)); err != nil {
 		return nil, err
@@ -85,8 +82,8 @@ func OpenDatabase(ctx context.Context, root string, dir closure.StoreDir) (*Data
 	return d, nil
 }
 
-// LimitClosure bounds a closure that is read from now on, in bytes of memory as
-// [Cost] counts them. What is over it is left out, and a [RowError] says so.
+// LimitClosure limits the closures that are read from now on, in bytes of memory as
+// [Cost] counts them. The excess is left out, and a [RowError] says so.
 func (d *Database) LimitClosure(most int64) { d.most = most }
 
 func openDatabase(ctx context.Context, root, where string, dir closure.StoreDir) (_ *Database, err error) {
@@ -146,8 +143,8 @@ func checkSchemaFile(dir *os.File) error {
 	return nil
 }
 
-// connect lets SQLite at the copy. It is opened for writing, since SQLite has to
-// bring the log or the journal of the copy into order, and for nothing else.
+// connect opens the copy with SQLite. It is opened for writing only because SQLite must
+// recover the copy's log or journal.
 func (d *Database) connect() error {
 	dsn := url.URL{Scheme: "file", Path: filepath.Join(d.copyDir, databaseName)}
 	dsn.RawQuery = url.Values{
@@ -161,12 +158,12 @@ func (d *Database) connect() error {
 	if d.db, err = sql.Open("sqlite", dsn.String()); err != nil {
 		return err
 	}
-	// Queries are short; one connection keeps memory to one page cache.
+	// Queries are short; one connection needs only one page cache.
 	d.db.SetMaxOpenConns(1)
 	return nil
 }
 
-// conn returns a connection on which values above maxValueSize are errors.
+// conn returns a connection on which values larger than maxValueSize are errors.
 func (d *Database) conn(ctx context.Context) (*sql.Conn, error) {
 	conn, err := d.db.Conn(ctx)
 	if err != nil {
@@ -179,8 +176,8 @@ func (d *Database) conn(ctx context.Context) (*sql.Conn, error) {
 	return conn, nil
 }
 
-// tables are the columns that are read. They must be stored ones of ordinary
-// tables: a view or a generated column would be a program of an outsider's.
+// tables are the columns that are read. They must be stored columns of ordinary tables: a
+// view or a generated column would run somebody else's expressions.
 var tables = map[string][]string{
 	"ValidPaths": {"id", "path", "hash", "registrationTime", "deriver", "narSize", "ultimate", "sigs", "ca"},
 	"Refs":       {"referrer", "reference"},
@@ -214,7 +211,7 @@ func (d *Database) checkTables(ctx context.Context) error {
 	return nil
 }
 
-// Close releases the copy; the Database must not be used afterwards.
+// Close removes the copy; the Database must not be used afterwards.
 func (d *Database) Close() error {
 	var err error
 	if d.db != nil {
@@ -223,15 +220,13 @@ func (d *Database) Close() error {
 	return errors.Join(err, os.RemoveAll(d.copyDir))
 }
 
-// Immutable reports whether the database lies on a file system that is mounted
-// read-only where this process sees it, which a report is to say: a Nix that
-// writes to it, if there is one, lives elsewhere. Rows in the write-ahead log
-// are seen all the same.
+// Immutable reports whether the database is on a mount that is read-only for this
+// process, for the report: a Nix that writes to it, if there is one, sees another mount.
+// Rows in the write-ahead log are read all the same.
 func (d *Database) Immutable() bool { return d.immutable }
 
-// PathInfo returns what is registered of p.
-// It fails with [ErrNotValid] where nothing is, and with a [*RowError] where
-// that is malformed.
+// PathInfo returns the registration of p. It fails with [ErrNotValid] if there is none,
+// and with a [*RowError] if it is malformed.
 func (d *Database) PathInfo(ctx context.Context, p closure.StorePath) (closure.PathInfo, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
@@ -248,12 +243,11 @@ func (d *Database) PathInfo(ctx context.Context, p closure.StorePath) (closure.P
 	return info, nil
 }
 
-// Closure returns what is registered of root and of everything that can be
-// reached from it by references. A path whose row is malformed is left out and
-// its errors, one for each field, are in malformed, in ascending order of paths;
-// what it refers to is followed nonetheless. What takes more memory than any system
-// is cut, with an error of the root's references.
-// It fails with [ErrNotValid] where root itself is not registered.
+// Closure returns the registrations of root and of everything that can be reached from it
+// by references. A path with a malformed row is left out, and malformed has its errors,
+// one for each field, in ascending order of paths; its references are followed
+// nonetheless. A closure that exceeds the memory limit is cut, with an error on root's
+// references. It fails with [ErrNotValid] if root itself is not registered.
 func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closure.Closure, malformed []*RowError, err error) {
 	claims, err := d.Claims(ctx, root, nil, 0)
 	if err != nil {
@@ -265,22 +259,22 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 	return claims.Closure, claims.Malformed, nil
 }
 
-// Claims is what is registered of some paths.
+// Claims is what the database says of some paths.
 type Claims struct {
-	// Valid says that the root is registered.
+	// Valid means that the root is registered.
 	Valid bool
-	// Closure has the root and what can be reached from it by references.
+	// Closure has the root and everything that can be reached from it by references.
 	Closure closure.Closure
-	// Others has what was asked for besides and is registered outside of Closure.
+	// Others has the other requested paths that are registered and not in Closure.
 	Others closure.Closure
 	// Malformed has the errors of rows that are in neither, one for each field, in
 	// ascending order of paths.
 	Malformed []*RowError
 }
 
-// Claims returns what is registered of root, as [Database.Closure] does, and of the
-// paths of others, which may take that many bytes of memory at most: what is over it
-// is malformed. It passes over the database as a whole, whatever is asked for.
+// Claims returns the registrations of root, as [Database.Closure] does, and of others,
+// which may take up to most bytes of memory: the excess is malformed. It scans the whole
+// database, whatever is requested.
 func (d *Database) Claims(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
 	for _, p := range append([]closure.StorePath{root}, others...) {
 		if _, err := d.dir.Parse(string(p)); err != nil {
@@ -298,7 +292,7 @@ func (d *Database) Claims(ctx context.Context, root closure.StorePath, others []
 	return claims, nil
 }
 
-// walk answers Claims by looking at one path after the other.
+// walk implements Claims with a query for each path.
 func (d *Database) walk(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
@@ -361,11 +355,11 @@ func (d *Database) walk(ctx context.Context, root closure.StorePath, others []cl
 	return c, nil
 }
 
-// rowErrorCost is what a RowError takes in memory at most.
+// rowErrorCost is the memory for a RowError, at most, in bytes.
 const rowErrorCost = 1 << 10
 
-// Cost returns what info takes in memory, in bytes, with a place in a map for it and
-// for each of its references.
+// Cost returns the memory for info, in bytes, with map entries for it and for each of its
+// references.
 func Cost(info closure.PathInfo) int64 {
 	const place = 64
 	cost := int64(256 + place + len(info.Path) + len(info.Deriver) + len(info.CA))
@@ -375,17 +369,15 @@ func Cost(info closure.PathInfo) int64 {
 	return cost
 }
 
-// boundedPath reads a path, or null for one above maxValueSize, which would
-// make the whole query fail, and for one that is no text, by which Nix finds
-// nothing.
+// boundedPath reads a path, or null if it is larger than maxValueSize, which would make
+// the whole query fail, or if it is not text, which Nix would not find.
 const boundedPath = "case when typeof(path) = 'text' and octet_length(path) <= 4096 then path end"
 
-// registeredBatch is how many paths Registered holds at a time.
+// registeredBatch is how many paths Registered reads at a time.
 const registeredBatch = 1000
 
-// Registered returns all registered paths in no particular order. A path that
-// is malformed is yielded as a [*RowError], and the rest follows; any other
-// error is the last thing yielded.
+// Registered returns all registered paths in no particular order. A malformed path yields
+// a [*RowError], and the iteration continues; any other error ends it.
 func (d *Database) Registered(ctx context.Context) iter.Seq2[closure.StorePath, error] {
 	return func(yield func(closure.StorePath, error) bool) {
 		for after, more := int64(0), true; more; {
@@ -396,7 +388,7 @@ func (d *Database) Registered(ctx context.Context) iter.Seq2[closure.StorePath, 
 				return
 			}
 			for _, r := range batch {
-				// A damaged tree of pages could lead round in circles.
+				// A damaged tree of pages could form a cycle.
 				if r.id <= after {
 					yield("", errors.New("read nix database: rows are out of order"))
 					return
@@ -446,8 +438,8 @@ func (d *Database) registered(ctx context.Context, after int64) ([]registered, e
 	return batch, rows.Err()
 }
 
-// pathInfo reads the rows of p. What is well-formed in a malformed row is in
-// info all the same.
+// pathInfo reads the rows of p. The well-formed parts of a malformed row are in info all
+// the same.
 func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.StorePath) (info closure.PathInfo, malformed []*RowError, err error) {
 	if _, err := d.dir.Parse(string(p)); err != nil {
 		return info, nil, err
@@ -478,10 +470,10 @@ func (d *Database) pathInfo(ctx context.Context, conn *sql.Conn, p closure.Store
 	return info, append(malformed, bad...), nil
 }
 
-// references is nix_v10's QueryReferences, but read row by row: that one holds
-// all of what an outsider wrote in memory at once.
+// references is nix_v10's QueryReferences row by row: that one reads everything that an
+// attacker wrote into memory at once.
 func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.StorePath, id int64) (refs []closure.StorePath, malformed []*RowError, err error) {
-	// A reference to no row has a null for its path, which is none.
+	// A reference to no row gives null for its path, which is malformed.
 	rows, err := conn.QueryContext(ctx, "select "+boundedPath+" from Refs left join ValidPaths on reference = id where referrer = ?", id)
 	if err != nil {
 		return nil, nil, err
@@ -501,7 +493,7 @@ func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.Sto
 		case err == nil:
 			refs = append(refs, ref)
 		case len(malformed) == 0:
-			// One is enough to call the row malformed.
+			// One error is enough to call the row malformed.
 			malformed = append(malformed, rowError(string(p), "references", err))
 		}
 	}
@@ -509,7 +501,7 @@ func (d *Database) references(ctx context.Context, conn *sql.Conn, p closure.Sto
 	return slices.Compact(refs), malformed, rows.Err()
 }
 
-// failed words an error that means that the database could not be read.
+// failed describes an error that means that the database could not be read.
 func (d *Database) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

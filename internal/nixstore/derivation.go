@@ -13,17 +13,17 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Derivation is what a .drv file says: how some store paths are made.
+// Derivation is the contents of a .drv file: how some store paths are made.
 type Derivation struct {
 	// Path is the store path of the .drv file, a hash of all that follows.
 	Path closure.StorePath
-	// Outputs holds the outputs by their names; there is at least one.
+	// Outputs are the outputs by name; there is at least one.
 	Outputs map[string]Output
-	// InputDerivations holds, in ascending order, the names of the outputs that
-	// the build takes of each derivation.
+	// InputDerivations are, for each derivation, the names of the outputs that the build
+	// uses, in ascending order.
 	InputDerivations map[closure.StorePath][]string
-	// InputSources are the store paths that the build takes as they are, in
-	// ascending order.
+	// InputSources are the store paths that the build uses as they are, in ascending
+	// order.
 	InputSources []closure.StorePath
 	// System is the platform in Nix's form, e.g. "aarch64-linux".
 	System  string
@@ -34,19 +34,17 @@ type Derivation struct {
 
 // Output is one output of a derivation.
 type Output struct {
-	// Path is where the output goes; empty where that is known only once it was
-	// built (floating content-addressed and impure derivations, and what depends
-	// on them).
+	// Path is the store path of the output; empty if it is only known after the build
+	// (floating content-addressed and impure derivations, and those that depend on them).
 	Path closure.StorePath
-	// HashAlgo and Hash, in hexadecimal, are set where the derivation says
-	// beforehand what the output is: a fixed-output derivation. HashAlgo is an
-	// algorithm such as "sha256" for the hash of a file, with "r:" before it for
-	// that of a NAR.
+	// HashAlgo and Hash, in hexadecimal, are set if the derivation states the output
+	// beforehand: a fixed-output derivation. HashAlgo is an algorithm such as "sha256"
+	// for the hash of a file, with the prefix "r:" for that of a NAR.
 	HashAlgo, Hash string
 }
 
-// DerivationError says that a .drv file in the store is not what its name says,
-// or not a derivation. It is a finding about the machine.
+// DerivationError means that a .drv file in the store does not have the contents that its
+// name is the hash of, or is not a derivation. It is a finding about the machine.
 type DerivationError struct {
 	Path   closure.StorePath
 	Reason string
@@ -56,8 +54,8 @@ func (e *DerivationError) Error() string {
 	return fmt.Sprintf("derivation %s: %s", e.Path, e.Reason)
 }
 
-// ParseDerivation reads the contents of the .drv file at path p, which must be
-// those that p is the hash of. What is wrong with them is a [*DerivationError].
+// ParseDerivation parses the contents of the .drv file at path p, of which p must be the
+// hash. Malformed contents give a [*DerivationError].
 func ParseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 	d, err := parseDerivation(p, data)
 	if err != nil {
@@ -134,8 +132,8 @@ func parseDerivation(p closure.StorePath, data []byte) (*Derivation, error) {
 	return d, nil
 }
 
-// textPath computes the store path of d as Nix does for text files: a hash over
-// the contents and what they refer to.
+// textPath computes the store path of d as Nix does for text files: a hash of the
+// contents and the references.
 func (d *Derivation) textPath(data []byte) closure.StorePath {
 	refs := slices.Clone(d.InputSources)
 	for in := range d.InputDerivations {
@@ -145,8 +143,8 @@ func (d *Derivation) textPath(data []byte) closure.StorePath {
 	return d.Path.Dir().TextPath(data, slices.Compact(refs), d.Path.Name())
 }
 
-// checkFixed holds an output that is fixed beforehand to its place, which its
-// hash decides; name is the derivation's.
+// checkFixed compares a fixed output's path with the one that its hash gives; name is the
+// derivation's.
 func (o Output) checkFixed(name string) error {
 	algo := strings.TrimPrefix(o.HashAlgo, "r:")
 	if o.Path == "" || o.Hash == "" || strings.Contains(algo, ":") {
@@ -158,15 +156,15 @@ func (o Output) checkFixed(name string) error {
 	return nil
 }
 
-// ContentAddress returns the content address of the output in the form that the
-// Nix database and nix path-info --json have it, "fixed:r:sha256:<base 32>", or
-// "" for an output that is not fixed.
+// ContentAddress returns the content address of the output in the form of the Nix
+// database and nix path-info --json, "fixed:r:sha256:<base 32>"; "" if the output is not
+// fixed.
 func (o Output) ContentAddress() (string, error) {
 	if o.Hash == "" || o.Path == "" {
 		return "", nil
 	}
-	// The rest is a method of hashing, "r:" or, of experimental features,
-	// "git:" and "text:".
+	// The rest is a method of hashing: "r:" or, for experimental features, "git:" and
+	// "text:".
 	method, algo := "", o.HashAlgo
 	if i := strings.LastIndexByte(algo, ':'); i >= 0 {
 		method, algo = algo[:i+1], algo[i+1:]

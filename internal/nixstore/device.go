@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// maxDeviceNotes bounds in bytes what udev notes of a device.
+// maxDeviceNotes limits udev's record of a device, in bytes.
 const maxDeviceNotes = 64 << 10
 
 var deviceNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[1-9][0-9]{0,8}:[0-9]{1,9}$`) })
 
-// DeviceNames returns the names in /dev, with that, of this machine's block
-// device of a number such as "8:1"; none for what is no block device, or where
-// udev has not noted its links. They are the kernel's and udev's notes, since a
-// service may see no /dev.
+// DeviceNames returns the names in /dev, with that prefix, of this machine's block device
+// with a number such as "8:1"; none if it is not a block device, or if udev has no record
+// of its links. The names come from the kernel and udev, because a service may see no
+// /dev.
 func DeviceNames(number string) []string {
 	if !deviceNumber().MatchString(number) {
 		return nil

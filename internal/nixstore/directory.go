@@ -14,18 +14,18 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Directory is an open directory of the machine that is no store object, such as
-// /boot. What it holds is read as store objects are: through no link, and regular
-// files only. It is safe for concurrent use.
+// Directory is an open directory of the machine that is not a store object, such as
+// /boot. It is read like store objects: no links are followed, and only regular files are
+// read. It is safe for concurrent use.
 type Directory struct {
 	name string
 	file *os.File
-	// Device and Inode tell directories apart, by whatever name they are opened.
+	// Device and Inode identify a directory, whatever name it was opened by.
 	Device, Inode uint64
 }
 
-// Directory opens the directory at an absolute path of the machine. Links on the way
-// are followed within the machine's file tree.
+// Directory opens the directory at an absolute path of the machine. Links on the way are
+// followed within the machine's file tree.
 func (s *Store) Directory(name string) (*Directory, error) {
 	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *Store) Directory(name string) (*Directory, error) {
 	return &Directory{name: name, file: f, Device: st.Dev, Inode: st.Ino}, nil
 }
 
-// Close releases the directory.
+// Close closes the directory.
 func (d *Directory) Close() error { return d.file.Close() }
 
 // Name returns the machine's name of the directory.
@@ -53,7 +53,7 @@ func (d *Directory) ReadFile(rel string, limit int64) ([]byte, error) {
 }
 
 // Names returns the names in the directory at rel below d, "." for d itself, in no
-// particular order. It fails where there are more than most.
+// particular order. It fails if there are more than most.
 func (d *Directory) Names(rel string, most int) ([]string, error) {
 	if err := d.check(rel); err != nil {
 		return nil, err
@@ -66,8 +66,8 @@ func (d *Directory) Names(rel string, most int) ([]string, error) {
 	return namesIn(f, path.Join(d.name, rel), most)
 }
 
-// namesIn returns the names in an open directory, which is called name in errors. Of
-// more than most it returns none, and an error that wraps [ErrTooLarge].
+// namesIn returns the names in an open directory, which errors call name. If there are
+// more than most, it returns none, and an error that wraps [ErrTooLarge].
 func namesIn(f *os.File, name string, most int) ([]string, error) {
 	names, err := f.Readdirnames(most + 1)
 	switch {
@@ -102,11 +102,11 @@ type Regular struct {
 	size int64
 }
 
-// Size returns how many bytes the file had when it was opened.
+// Size returns the size of the file in bytes when it was opened.
 func (r *Regular) Size() int64 { return r.size }
 
-// OpenFile opens the regular file at rel in the store object p, or p itself where
-// rel is "", as [Store.ReadFile] does.
+// OpenFile opens the regular file at rel in the store object p, or p itself if rel is "",
+// as [Store.ReadFile] does.
 func (s *Store) OpenFile(p closure.StorePath, rel string) (*Regular, error) {
 	if err := s.check(p); err != nil {
 		return nil, err
@@ -114,8 +114,8 @@ func (s *Store) OpenFile(p closure.StorePath, rel string) (*Regular, error) {
 	return openSized(s.file, path.Join(p.Base(), rel))
 }
 
-// EntriesOf returns the names in the directory dir of the store object p, at most
-// that many.
+// EntriesOf returns the names in the directory dir of the store object p, at most that
+// many.
 func (s *Store) EntriesOf(p closure.StorePath, dir string, most int) ([]string, error) {
 	if err := s.check(p); err != nil {
 		return nil, err

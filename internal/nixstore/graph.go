@@ -7,23 +7,22 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Bounds of a graph of derivations. That of a desktop system has some 20,000
-// with 100 MB; the largest single ones embed a configuration of some MB.
+// Limits of a graph of derivations. A desktop system has some 20,000 with 100 MB; the
+// largest single ones embed a configuration of some MB.
 const (
 	maxDerivations    = 500_000
 	maxDerivationSize = 64 << 20
 	maxGraphSize      = 2 << 30
 )
 
-// Graph holds derivations by the store paths of their .drv files.
+// Graph is a set of derivations by the store paths of their .drv files.
 type Graph map[closure.StorePath]*Derivation
 
-// ReadDerivations reads root and all derivations that it is built from, at any
-// depth, from the store. Each is held to its own name, so that the whole graph
-// is what root says it is.
-// The error wraps [fs.ErrNotExist] where a .drv file is missing, as on most
-// machines that got their system ready-made, and is a [*DerivationError] where
-// one is not what its name says.
+// ReadDerivations reads root and all derivations that it is built from, at any depth,
+// from the store. Each must be what its name is the hash of, so that root vouches for the
+// whole graph. The error wraps [fs.ErrNotExist] if a .drv file is missing, as on most
+// machines that obtained their system ready-made, and is a [*DerivationError] if one is
+// not what its name says.
 func ReadDerivations(ctx context.Context, store *Store, root closure.StorePath) (Graph, error) {
 	graph := make(Graph)
 	var size int64
@@ -58,11 +57,10 @@ func ReadDerivations(ctx context.Context, store *Store, root closure.StorePath) 
 	return graph, nil
 }
 
-// Derivers returns the derivation that each output of the graph is made by.
-// Several may make the same one, such as a download that is described twice;
-// the first by name stands then, so that whoever evaluates a source gets the
-// same answer, whatever happened to be built or fetched. Outputs whose path is
-// not known beforehand are left out.
+// Derivers returns the derivation of each output in the graph. Several derivations may
+// have the same output, such as a download that is described twice; the first by name is
+// taken, so that the answer depends on the source alone, whatever happened to be built or
+// fetched. Outputs whose path is not known beforehand are left out.
 func (g Graph) Derivers() map[closure.StorePath]closure.StorePath {
 	derivers := make(map[closure.StorePath]closure.StorePath)
 	for p, d := range g {

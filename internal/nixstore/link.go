@@ -18,25 +18,23 @@ const (
 )
 
 var (
-	// ErrNotLink is wrapped by [Store.ResolveLink] for a path that exists
-	// outside the store and is reached through no link.
+	// ErrNotLink is wrapped by [Store.ResolveLink] for a path that exists outside the
+	// store and is not reached through a link.
 	ErrNotLink = errors.New("not a link")
-	// ErrOutsideStore is wrapped by [Store.ResolveLink] for a link that ends
-	// somewhere else than in a store object.
+	// ErrOutsideStore is wrapped by [Store.ResolveLink] for a link that does not end in a
+	// store object.
 	ErrOutsideStore = errors.New("leads outside the store")
-	// ErrLinkLoop is wrapped by [Store.ResolveLink] for more than 40 links in a
-	// row.
+	// ErrLinkLoop is wrapped by [Store.ResolveLink] for a chain of more than 40 links.
 	ErrLinkLoop = errors.New("too many links")
 )
 
-// ResolveLink follows the absolute path name, such as /run/current-system, to
-// its end as the machine under examination would, through links within the
-// store too, and returns the store object where it ends and the path inside of
-// it, "" or "/…".
+// ResolveLink follows the absolute path name, such as /run/current-system, to its end as
+// the machine under examination would, through links within the store too. It returns the
+// store object in which it ends and the path within it, "" or "/…".
 //
-// The error wraps [fs.ErrNotExist] where something on the way does not exist.
-// If that is the store object itself, or something within it, the object is
-// returned along with the error: the link says which it should be.
+// The error wraps [fs.ErrNotExist] if something on the way does not exist. If that is the
+// store object itself, or something within it, the object is returned with the error: the
+// link says which one it should be.
 func (s *Store) ResolveLink(name string) (closure.StorePath, string, error) {
 	p, rest, err := s.resolve(name)
 	if err != nil {
@@ -59,7 +57,7 @@ func (s *Store) resolve(name string) (closure.StorePath, string, error) {
 		case "", ".":
 			continue
 		case "..":
-			// Sound because at holds no link; "/.." is "/".
+			// Correct because at contains no link; "/.." is "/".
 			at = path.Dir(at)
 			continue
 		}
@@ -96,7 +94,7 @@ func (s *Store) resolve(name string) (closure.StorePath, string, error) {
 	return "", "", fmt.Errorf("%w: at %q", ErrOutsideStore, clip(at))
 }
 
-// missing names the store object that a path which does not exist is in.
+// missing returns the store object that contains a path which does not exist.
 func (s *Store) missing(here string, todo []string, err error) (closure.StorePath, string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", "", err
@@ -117,9 +115,8 @@ func (s *Store) missing(here string, todo []string, err error) (closure.StorePat
 	return p, rest, err
 }
 
-// readlink looks at one path whose parent holds no link. The store directory
-// is where OpenStore found it, even if a link led there: links name it by its
-// own name.
+// readlink reads one path whose parent contains no link. The store directory is where
+// OpenStore found it, even if a link led there: links refer to it by its own name.
 func (s *Store) readlink(name string) (target string, isLink bool, err error) {
 	if name == string(s.dir) || strings.HasPrefix(string(s.dir), name+"/") {
 		return "", false, nil
@@ -128,7 +125,7 @@ func (s *Store) readlink(name string) (target string, isLink bool, err error) {
 	if below, ok := strings.CutPrefix(name, string(s.dir)+"/"); ok {
 		base, rel = s.file, below
 	}
-	// With O_PATH and O_NOFOLLOW a link as the last component is itself opened.
+	// With O_PATH and O_NOFOLLOW, a link as the last component is opened itself.
 	f, err := openBelow(base, rel, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		var pe *fs.PathError

@@ -15,23 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the kernel lists what is mounted where a process can see it; see
-// proc_pid_mountinfo(5).
+// The kernel's lists of the mounts that a process sees; see proc_pid_mountinfo(5).
 const (
 	mountInfo     = "/proc/self/mountinfo"
 	mountInfoInit = "/proc/1/mountinfo" // of the first process
 )
 
 const (
-	// maxMountLine bounds one line of it: two paths and the options.
+	// maxMountLine limits a line of it, in bytes: two paths and the options.
 	maxMountLine = 64 << 10
-	// maxStacked bounds the mounts above the directories of one machine: real ones
-	// have fewer than ten.
+	// maxStacked limits the mounts above the directories of one machine: real ones have
+	// fewer than ten.
 	maxStacked = 1000
 )
 
-// Mount is one line of a process's list of mounts. All but the numbers may be
-// what somebody made up.
+// Mount is one line of a process's list of mounts. Everything but the numbers is
+// untrusted.
 type Mount struct {
 	ID, Parent int    // Parent is what it is mounted on
 	Device     string // of the file system, as "8:1"
@@ -42,15 +41,15 @@ type Mount struct {
 	Options    string // of the file system, not of the mount
 }
 
-// Mounts returns where something is mounted beneath the store directory, in
-// ascending order and by the store's own name wherever it lies. What is seen
-// there is not what the store holds, and need not even behave as a file of a
-// disk does: the size of one in /proc is 0, whatever it gives.
+// Mounts returns the mount points below the store directory, in ascending order and by
+// the store's own name wherever it is mounted. What is seen there is not what the store
+// has, and need not even behave like a file on a disk: a file in /proc has size 0,
+// whatever it contains.
 func (s *Store) Mounts() ([]string, error) { return mountsBelow(s.file, string(s.dir)) }
 
 // mountsBelow is [Store.Mounts] of an open directory whose own name is dir.
 func mountsBelow(f *os.File, dir string) ([]string, error) {
-	// The kernel names the mount points by their real paths.
+	// The kernel names mount points by their real paths.
 	here, err := realPath(f)
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
@@ -97,12 +96,12 @@ func readMounts(r io.Reader, do func(Mount) error) error {
 	return lines.Err()
 }
 
-// CheckProc returns an error unless /proc shows this process: without it neither
-// mounts nor access control lists can be looked at.
+// CheckProc returns an error unless /proc shows this process: mounts and access control
+// lists cannot be read without it.
 func CheckProc() error { return eachMount(mountInfo, func(Mount) error { return nil }) }
 
-// checkProc reports whether f is in a real /proc: a list of mounts from
-// elsewhere would be anybody's.
+// checkProc returns an error unless f is in a real /proc: a list of mounts from elsewhere
+// could be forged.
 func checkProc(f *os.File) error {
 	var vfs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &vfs); err != nil {
@@ -114,8 +113,8 @@ func checkProc(f *os.File) error {
 	return nil
 }
 
-// parseMount reads a line "36 35 98:0 /root /point opts shared:1 - type source
-// opts". Between the sixth field and the dash there may be any number.
+// parseMount parses a line "36 35 98:0 /root /point opts shared:1 - type source opts".
+// There may be any number of fields between the sixth and the dash.
 func parseMount(line string) (Mount, error) {
 	before, after, _ := strings.Cut(line, " - ")
 	first, last := strings.Split(before, " "), strings.SplitN(after, " ", 3)
@@ -135,7 +134,7 @@ func parseMount(line string) (Mount, error) {
 	}, nil
 }
 
-// unescapeMount undoes what the kernel does to the bytes that separate.
+// unescapeMount reverts the kernel's escapes of separators.
 var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
 
 // covers reports whether the directory dir is at or beneath point.
@@ -143,7 +142,7 @@ func covers(point, dir string) bool {
 	return point == "/" || dir == point || strings.HasPrefix(dir, point+"/")
 }
 
-// realPath returns where an open file really lies, as this process sees it.
+// realPath returns the path of an open file as this process sees it.
 func realPath(f *os.File) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }

@@ -10,9 +10,9 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// OpenDirectory opens the directory that the store object p is, or dir below it
-// where that is not "", to be given to what hashes an entry of it. No link is
-// followed; what is no directory fails with ENOTDIR.
+// OpenDirectory opens the directory that the store object p is, or dir below it unless
+// that is "", for hashing an entry of it. No link is followed; anything but a directory
+// fails with ENOTDIR.
 func (s *Store) OpenDirectory(p closure.StorePath, dir string) (*os.File, error) {
 	if err := s.check(p); err != nil {
 		return nil, err

@@ -12,23 +12,23 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// Origin says from which file system a directory of the machine is read.
+// Origin is the file system from which a directory of the machine is read.
 type Origin struct {
-	// Dir is the machine's own name of the directory, Path where it really lies,
-	// as this process sees it.
+	// Dir is the machine's own name of the directory, Path its real path as this process
+	// sees it.
 	Dir, Path string
-	// Mounts are those on the way from "/" to Path, each on the one before it. The
-	// last is the one that Path is on.
+	// Mounts are the mounts on the way from "/" to Path, each on the previous one. The
+	// last has Path on it.
 	Mounts []Mount
-	// Init are the mounts on the same way as the first process of the machine
-	// sees them; nil where that could not be looked at.
+	// Init are the mounts on the same way as the machine's first process sees them; nil
+	// if they are unknown.
 	Init []Mount
 }
 
-// Place is a directory of one file system, by whatever path it is seen.
+// Place is a directory of a file system, by whatever path it is seen.
 type Place struct{ Device, Dir string }
 
-// At returns where dir is that lies on the last of mounts.
+// At returns the place of dir, which is on the last of mounts.
 func At(mounts []Mount, dir string) Place {
 	m := &mounts[len(mounts)-1]
 	below := dir
@@ -38,19 +38,19 @@ func At(mounts []Mount, dir string) Place {
 	return Place{m.Device, path.Join(m.Root, below)}
 }
 
-// ErrUnlisted is wrapped where the list of mounts does not name the one that is
-// read: another was mounted over it since, several lie on one another, or it is of
+// ErrUnlisted is wrapped if the list of mounts does not contain the mount that is read:
+// another one has been mounted over it since, several are stacked, or it belongs to
 // another mount namespace.
 var ErrUnlisted = errors.New("the list of mounts does not say on which it is: something was mounted over it meanwhile, or several mounts lie on one another")
 
-// Origins says from where directories are read, of which the store is one by its
-// own name. One that does not exist is left out.
+// Origins returns the origins of directories; the store is called by its own name.
+// Directories that do not exist are left out.
 func (s *Store) Origins(dirs ...string) ([]Origin, error) {
 	return s.origins(dirs, unix.O_PATH|unix.O_DIRECTORY)
 }
 
-// OriginsBelow is [Store.Origins] of all that is mounted beneath dir, which need
-// not be directories: a file, or a link, can be mounted over one too.
+// OriginsBelow is [Store.Origins] for all mounts below dir, which need not be
+// directories: a file, or a link, can be a mount point too.
 func (s *Store) OriginsBelow(dir string) ([]Origin, error) {
 	f, err := s.tree.open(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) {
@@ -84,7 +84,7 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
 		}
-		// Not even every emulator says it; 0 is on no list.
+		// Some emulators do not report it; 0 is in no list.
 		mount, err := hostfile.MountOf(int(f.Fd()))
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
@@ -110,7 +110,7 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 	return out, nil
 }
 
-// maxMounts bounds the mounts of the first process that are looked at.
+// maxMounts limits the mounts of the first process that are read.
 const maxMounts = 50_000
 
 // FirstMounts returns the mounts of the machine's first process.
@@ -132,12 +132,12 @@ func allMounts(name string) ([]Mount, error) {
 }
 
 // Way returns those of a process's mounts that are crossed on the way to dir, which
-// leads through no link, the root's first; nil where there is no root among them.
+// contains no link, the root's first; nil if there is no root among them.
 func Way(mounts []Mount, dir string) []Mount { return chain(mounts, dir) }
 
 // Layers returns the directories of an overlay that an option of it names, such as
-// "upperdir", by the paths at which they are seen after the initrd; none where it
-// names none.
+// "upperdir", by the paths at which they are seen after the initrd; none if the option is
+// not there.
 func (m *Mount) Layers(option string) []string {
 	var out []string
 	for _, o := range strings.Split(m.Options, ",") {
@@ -176,8 +176,8 @@ func mountsAbove(name string, origins []Origin) ([]Mount, error) {
 	return out, err
 }
 
-// chain returns the mounts that the kernel crosses on the way to dir, the root's
-// first; nil where the table has no root.
+// chain returns the mounts that the kernel crosses on the way to dir, the root's first;
+// nil if the table has no root.
 func chain(table []Mount, dir string) []Mount {
 	byID := make(map[int]bool, len(table))
 	for _, m := range table {
@@ -188,8 +188,8 @@ func chain(table []Mount, dir string) []Mount {
 	for at >= 0 && len(out) <= len(table) {
 		here := table[at]
 		out = append(out, here)
-		// What is mounted on this one closest to its root is crossed first; what is
-		// mounted further down is hidden by that.
+		// The mount on this one that is closest to its root is crossed first; it hides
+		// mounts further down.
 		at = -1
 		for i, m := range table {
 			if m.Parent == here.ID && m.ID != here.ID && covers(m.Point, dir) && (at < 0 || len(m.Point) < len(table[at].Point)) {

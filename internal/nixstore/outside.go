@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stat returns what lies at an absolute path of the machine: of a link the link
-// itself. Links among the directories above it are followed within the machine.
+// Stat returns the status of an absolute path of the machine; of a link, the link's own.
+// Links in the directories above it are followed within the machine.
 func (s *Store) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	f, err := s.tree.open(name, unix.O_PATH|unix.O_NOFOLLOW)
@@ -24,8 +24,7 @@ func (s *Store) Stat(name string) (unix.Stat_t, error) {
 	return st, nil
 }
 
-// Target returns where the link at an absolute path of the machine leads, as it
-// is written there.
+// Target returns the target of the link at an absolute path of the machine, unresolved.
 func (s *Store) Target(name string) (string, error) {
 	f, err := s.tree.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
@@ -40,8 +39,8 @@ func (s *Store) Target(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// List returns the names in the directory at an absolute path of the machine, in
-// no order, and an error that wraps [ErrTooLarge] where there are more than limit.
+// List returns the names in the directory at an absolute path of the machine, in no
+// order. The error wraps [ErrTooLarge] if there are more than limit.
 func (s *Store) List(name string, limit int) ([]string, error) {
 	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
 	if err != nil {
@@ -51,10 +50,9 @@ func (s *Store) List(name string, limit int) ([]string, error) {
 	return namesIn(f, name, limit)
 }
 
-// ReadOutside returns the contents of the regular file at an absolute path of the
-// machine, wherever it lies, and its status. Links are followed within the machine.
-// It fails with an error that wraps [ErrTooLarge] above limit bytes, and opens
-// nothing but regular files.
+// ReadOutside returns the contents and status of the regular file at an absolute path of
+// the machine. Links are followed within the machine. It fails with an error that wraps
+// [ErrTooLarge] if the file exceeds limit bytes, and opens nothing but regular files.
 func (s *Store) ReadOutside(name string, limit int64) ([]byte, unix.Stat_t, error) {
 	f, st, err := regularBy(clip(name), func(flags uint64) (*os.File, error) { return s.tree.open(name, flags) })
 	if err != nil {

@@ -15,19 +15,18 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// maxScanRefs is how many references a database may have in all to be read in
-// whole; they take 16 MiB then. That of a system has some hundred thousand, that of
-// a large build machine some million.
+// maxScanRefs limits the references of a database that is read as a whole; they then take
+// 16 MiB. A system has some hundred thousand, a large build machine some million.
 const maxScanRefs = 2 << 20
 
-// errTooMany says that a database has more than is read in whole; read path by path,
-// it is cut where it is too much.
+// errTooMany means that a database is too large to be read as a whole; it is then read
+// path by path, with limits.
 var errTooMany = errors.New("too much to be read in whole")
 
-// scan answers Claims in three passes: over the index of paths, over the references
-// and over the rows. A query for each path would take longer than to hash it where
-// it is small. The order is that of the indices that Nix looks things up by, so that
-// what they say is what Nix is told.
+// scan implements Claims in three passes: over the index of paths, the references and the
+// rows. A query for each path would take longer than hashing it if it is small. The order
+// is that of the indices which Nix uses for lookups, so that the result is what Nix would
+// see.
 func (d *Database) scan(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
@@ -46,7 +45,7 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 		return nil, err
 	}
 	rows := make(map[int64]*registration)
-	// Each row that is reached is at least a place for it.
+	// Each row that is reached takes at least an entry.
 	if most := int(d.most / Cost(closure.PathInfo{})); !refs.reach(ids[root], rows, most) {
 		return nil, errTooMany
 	}
@@ -105,7 +104,7 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 	return c, nil
 }
 
-// each runs a query and calls row for each row of it, which scans and looks at it.
+// each runs a query and calls row for each of its rows.
 func each(ctx context.Context, conn *sql.Conn, query string, row func(rows *sql.Rows) error) error {
 	rows, err := conn.QueryContext(ctx, query)
 	if err != nil {
@@ -120,10 +119,10 @@ func each(ctx context.Context, conn *sql.Conn, query string, row func(rows *sql.
 	return rows.Err()
 }
 
-// errOrder is how a damaged tree of pages shows, which could lead round in circles.
+// errOrder means that a damaged tree of pages may form a cycle.
 var errOrder = errors.New("rows are out of order")
 
-// scanPaths puts the numbers of the rows of paths into ids.
+// scanPaths looks up the numbers of the rows of paths, and stores them in ids.
 func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]int64) error {
 	var id int64
 	var p, last sql.RawBytes
@@ -166,7 +165,7 @@ func scanRefs(ctx context.Context, conn *sql.Conn) (refs references, err error) 
 	return refs, err
 }
 
-// of returns what a row refers to.
+// of returns the references of a row.
 func (r references) of(id int64) []int32 {
 	begin, _ := slices.BinarySearch(r.from, int32(id))
 	end := begin
@@ -176,8 +175,8 @@ func (r references) of(id int64) []int32 {
 	return r.to[begin:end:end]
 }
 
-// reach puts a row, and all that can be reached from it, into rows; 0 is no row. It
-// returns false if these are more than most.
+// reach adds a row, and all rows that can be reached from it, to rows; 0 is no row. It
+// returns false if there are more than most.
 func (r references) reach(root int64, rows map[int64]*registration, most int) bool {
 	if root == 0 {
 		return true
@@ -199,11 +198,11 @@ func (r references) reach(root int64, rows map[int64]*registration, most int) bo
 	return true
 }
 
-// A registration is a row of ValidPaths: what of it is well-formed, and its faults.
+// A registration is a row of ValidPaths: its well-formed parts, and its faults.
 type registration struct {
 	info closure.PathInfo
 	bad  []*RowError
-	// noPath says why its path is none; nothing is followed to it then.
+	// noPath says why its path is malformed; no reference to it is followed then.
 	noPath error
 }
 
@@ -226,7 +225,7 @@ func (row *registration) resolve(refs []int32, rows map[int64]*registration) (ne
 		}
 	}
 	if fault != nil {
-		// One is enough to call the row malformed.
+		// One error is enough to call the row malformed.
 		row.bad = append(row.bad, rowError(string(row.info.Path), "references", fault))
 	}
 	slices.Sort(row.info.References)
@@ -234,9 +233,9 @@ func (row *registration) resolve(refs []int32, rows map[int64]*registration) (ne
 	return next
 }
 
-// scanRows reads those rows of ValidPaths that are keys of into. A value that is
-// larger than Nix would write is not read, since one larger than maxValueSize would
-// make the whole query fail; size says that there is one.
+// scanRows reads those rows of ValidPaths that are keys of into. A value that is larger
+// than Nix would write is not read, because one larger than maxValueSize would make the
+// whole query fail; size says that there is one.
 func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, into map[int64]*registration) error {
 	bounded := func(column, otherwise string) string {
 		return fmt.Sprintf("case when octet_length(%[1]s) <= 4096 then %[1]s else %[2]s end as %[1]s", column, otherwise)

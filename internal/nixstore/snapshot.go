@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The files that make up an SQLite database, by what follows its name.
+// The files of an SQLite database, by the suffix of their names.
 const (
 	databaseName  = "db.sqlite"
 	walSuffix     = "-wal"
@@ -21,13 +21,13 @@ const (
 )
 
 const (
-	// maxDatabaseSize bounds what is copied: the database of a build machine
-	// with a million paths takes about 1 GiB.
+	// maxDatabaseSize limits the copy, in bytes: the database of a build machine with a
+	// million paths takes about 1 GiB.
 	maxDatabaseSize = 16 << 30
 	walHeaderSize   = 32
-	// settleTime is longer than the granularity of a file's time stamps (at
-	// most 10 ms): a file written to less than that ago may be written to again
-	// without its time stamps changing.
+	// settleTime is longer than the granularity of a file's time stamps (at most 10 ms):
+	// a file written less than that ago may be written again without its time stamps
+	// changing.
 	settleTime    = 50 * time.Millisecond
 	copyAttempts  = 100
 	copyPauseMin  = 5 * time.Millisecond
@@ -35,41 +35,40 @@ const (
 	copyChunkSize = 16 << 20
 )
 
-// fileState identifies the contents of a file as well as can be told without
-// reading them. The zero value is a file that does not exist or is empty.
+// fileState identifies the contents of a file as well as possible without reading them.
+// The zero value is a file that does not exist or is empty.
 type fileState struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime unix.Timespec
-	// header is how a write-ahead log begins. It holds two salts that change
-	// each time that the log is started anew.
+	// header is the beginning of a write-ahead log. It contains two salts that change
+	// whenever the log is started anew.
 	header [walHeaderSize]byte
 }
 
-// databaseState is what the directory of the database looked like at a time.
+// databaseState is the state of the database's directory at one time.
 type databaseState struct {
 	at               time.Time
 	db, wal, journal fileState
 }
 
-// snapshot copies the database in dir, its write-ahead log and its rollback
-// journal to the directory to, such that SQLite finds there what was committed
-// at some moment while this ran. It takes no lock and writes nothing in dir.
+// snapshot copies the database in dir, its write-ahead log and its rollback journal to
+// the directory to, such that SQLite finds there what was committed at some moment during
+// the call. It takes no lock and writes nothing in dir.
 //
-// A copy is taken only if it is consistent:
+// A copy is accepted only if it is consistent:
 //
-//   - With a log, the database itself changes only in that pages of committed
-//     transactions are copied to it from the log. The database is copied first
-//     and the log after it, so every page that changed meanwhile, torn or not,
-//     is in the copied log too and SQLite takes it from there, provided that
-//     the log was not started anew or deleted; its inode and its header with
-//     the salts tell.
-//   - Without a log, or with a rollback journal, writers change the database
-//     itself; it and the journal must have stayed what they were, by inode,
-//     size and time stamps that are old enough to tell.
+//   - With a log, the database itself changes only when pages of committed transactions are
+//     copied to it from the log. The database is copied first and the log after it, so every
+//     page that changed meanwhile, torn or not, is in the copied log too, and SQLite takes it
+//     from there, provided that the log was not started anew or deleted; its inode and the
+//     salts in its header show that.
+//   - Without a log, or with a rollback journal, writers change the database itself; it and
+//     the journal must be unchanged, by inode, size and time stamps that are old enough to be
+//     conclusive.
 //
-// Otherwise the copy is made again, up to 100 times within about 10 s and
-// what the copies take.
+// Otherwise the copy is repeated, up to 100 times, for about 10 s plus the time of the
+// copies.
 func snapshot(ctx context.Context, dir *os.File, to string) error {
 	pause := copyPauseMin
 	for range copyAttempts {
@@ -100,8 +99,8 @@ func snapshot(ctx context.Context, dir *os.File, to string) error {
 	return fmt.Errorf("it was being changed at each of %d attempts to copy it", copyAttempts)
 }
 
-// consistent reports whether what was copied between two looks is a state that
-// the database was in.
+// consistent reports whether what was copied between two checks is a state that the
+// database was in.
 func consistent(before, after databaseState) bool {
 	if before.db.dev != after.db.dev || before.db.ino != after.db.ino || before.journal != after.journal {
 		return false
@@ -112,9 +111,9 @@ func consistent(before, after databaseState) bool {
 	return before.db == after.db && settled(before.at, before.db) && settled(before.at, before.journal)
 }
 
-// settled reports whether a further change of the file after the time at would
-// have shown in its time stamps. A file from the future is one whose clock
-// stood otherwise, and settled.
+// settled reports whether a further change of the file after the time at would show in
+// its time stamps. A time stamp in the future comes from another clock, and counts as
+// settled.
 func settled(at time.Time, f fileState) bool {
 	if f == (fileState{}) {
 		return true
@@ -123,8 +122,8 @@ func settled(at time.Time, f fileState) bool {
 	return age < 0 || age > settleTime
 }
 
-// databaseFiles are the open files of a database; wal and journal are nil where
-// there is none or an empty one.
+// databaseFiles are the open files of a database; wal and journal are nil if absent or
+// empty.
 type databaseFiles struct{ db, wal, journal *os.File }
 
 func (f databaseFiles) close() {
@@ -168,7 +167,7 @@ func look(dir *os.File) (databaseState, databaseFiles, error) {
 		*part.state = fileState{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
 	}
 	if files.wal != nil {
-		// A log shorter than its header is being begun and holds nothing yet.
+		// A log shorter than its header is just being started and has no contents yet.
 		if _, err := files.wal.ReadAt(state.wal.header[:], 0); err != nil && !errors.Is(err, io.EOF) {
 			files.close()
 			return state, databaseFiles{}, err
@@ -177,8 +176,7 @@ func look(dir *os.File) (databaseState, databaseFiles, error) {
 	return state, files, nil
 }
 
-// copyTo copies the database and then its log; see snapshot for why in this
-// order.
+// copyTo copies the database and then its log; snapshot explains the order.
 func (f databaseFiles) copyTo(ctx context.Context, to string) error {
 	for _, part := range []struct {
 		suffix string
@@ -186,7 +184,7 @@ func (f databaseFiles) copyTo(ctx context.Context, to string) error {
 	}{{"", f.db}, {journalSuffix, f.journal}, {walSuffix, f.wal}} {
 		name := filepath.Join(to, databaseName+part.suffix)
 		if part.file == nil {
-			// Left from an earlier attempt, if there.
+			// Left by an earlier attempt, if it exists.
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -199,8 +197,8 @@ func (f databaseFiles) copyTo(ctx context.Context, to string) error {
 	return nil
 }
 
-// copyFile copies src and leaves holes what are holes: a file may say that it is
-// larger than what the directory of the copy can hold.
+// copyFile copies src and keeps its holes: a file may have a size that exceeds the
+// directory of the copy.
 func copyFile(ctx context.Context, name string, src *os.File) (err error) {
 	dst, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -214,14 +212,14 @@ func copyFile(ctx context.Context, name string, src *os.File) (err error) {
 		}
 		data, err := src.Seek(pos, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
-			// No data follows; the end is where it is.
+			// No data follows; the file ends here.
 			if pos, err = src.Seek(0, io.SeekEnd); err != nil {
 				return err
 			}
 			break
 		}
 		if err != nil {
-			// The file system does not know of holes.
+			// The file system does not support holes.
 			if data, err = src.Seek(pos, io.SeekStart); err != nil {
 				return err
 			}
@@ -244,8 +242,8 @@ func copyFile(ctx context.Context, name string, src *os.File) (err error) {
 	return dst.Truncate(pos)
 }
 
-// dataEnd returns where the data at pos, to which src is set again, ends: at a
-// hole, or beyond what is copied at once.
+// dataEnd returns the end of the data at pos: a hole, or the end of one step of the copy.
+// It sets src to pos again.
 func dataEnd(src *os.File, pos int64) int64 {
 	hole, err := src.Seek(pos, unix.SEEK_HOLE)
 	if _, serr := src.Seek(pos, io.SeekStart); err != nil || serr != nil || hole <= pos {

@@ -23,9 +23,9 @@ type Store struct {
 	owner, group uint32
 }
 
-// OpenStore opens the store directory dir of the machine whose file tree lies
-// at root; "" is the same as "/", this machine. Links on the way to the store
-// are followed within root only. It needs Linux 5.6.
+// OpenStore opens the store directory dir of the machine whose file tree is at root; ""
+// means "/", this machine. Links on the way to the store are followed within root only.
+// It needs Linux 5.6.
 func OpenStore(root string, dir closure.StoreDir) (*Store, error) {
 	if _, err := closure.ParseStoreDir(string(dir)); err != nil {
 		return nil, err
@@ -46,28 +46,26 @@ func OpenStore(root string, dir closure.StoreDir) (*Store, error) {
 	return &Store{dir: dir, file: f, tree: t, owner: st.Uid, group: st.Gid}, nil
 }
 
-// Close releases the directory; the Store must not be used afterwards.
+// Close closes the directory; the Store must not be used afterwards.
 func (s *Store) Close() error { return errors.Join(s.file.Close(), s.tree.close()) }
 
 // Dir returns the name of the store directory, wherever it is mounted.
 func (s *Store) Dir() closure.StoreDir { return s.dir }
 
-// File returns the open store directory, to be given to what hashes an object
-// by its base name. It stays open until Close and is not to be read from or
-// closed: its position is shared.
+// File returns the open store directory, for hashing an object by its base name. It stays
+// open until Close. Do not read from it or close it: its position is shared.
 func (s *Store) File() *os.File { return s.file }
 
-// Owner returns the user that the store directory belongs to: root, or the one
-// user of a Nix without a daemon. Its objects belong to the same.
+// Owner returns the owner of the store directory: root, or the single user of a Nix
+// without a daemon. Its objects have the same owner.
 func (s *Store) Owner() uint32 { return s.owner }
 
-// Group returns the group of the store directory. Where the file system gives a
-// new file the group of its directory (mount option grpid), Nix leaves the
-// store's objects in it.
+// Group returns the group of the store directory. If the file system gives a new file the
+// group of its directory (mount option grpid), Nix leaves the store's objects in it.
 func (s *Store) Group() uint32 { return s.group }
 
-// Exists reports whether the store directory has an entry of the name of p, of
-// whatever kind. An error means that this could not be told.
+// Exists reports whether the store directory has an entry with the name of p, of any
+// kind. An error means that this is unknown.
 func (s *Store) Exists(p closure.StorePath) (bool, error) {
 	if err := s.check(p); err != nil {
 		return false, err
@@ -83,11 +81,10 @@ func (s *Store) Exists(p closure.StorePath) (bool, error) {
 	return false, &fs.PathError{Op: "stat", Path: string(p), Err: err}
 }
 
-// Entries returns the names in the store directory in no particular order,
-// just as they are: besides store objects that is ".links", lock files, and
-// whatever somebody put there.
+// Entries returns the names in the store directory in no particular order, unchanged:
+// besides store objects that is ".links", lock files, and whatever somebody put there.
 func (s *Store) Entries() ([]string, error) {
-	// Opened anew because reading moves a position that File shares.
+	// Opened anew because reading moves the position that File shares.
 	f, err := openBelow(s.file, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
 	if err != nil {
 		return nil, fmt.Errorf("list store: %w", err)
@@ -100,14 +97,13 @@ func (s *Store) Entries() ([]string, error) {
 	return names, nil
 }
 
-// ErrTooLarge is wrapped by [Store.ReadFile] for a file above the limit.
+// ErrTooLarge is wrapped by [Store.ReadFile] for a file that exceeds the limit.
 var ErrTooLarge = errors.New("file is too large")
 
-// ReadFile reads the regular file at rel in the store object p, or p itself
-// where rel is "". A rel that begins with a slash, as from [Store.ResolveLink],
-// is the same as without. No component may be a link, and the file may have at most
-// limit bytes; it fails with [ErrTooLarge] above that and with
-// [fs.ErrNotExist] where there is nothing.
+// ReadFile reads the regular file at rel in the store object p, or p itself if rel is "".
+// A leading slash of rel, as from [Store.ResolveLink], is ignored. No component may be a
+// link. It fails with [ErrTooLarge] if the file has more than limit bytes, and with
+// [fs.ErrNotExist] if there is none.
 func (s *Store) ReadFile(p closure.StorePath, rel string, limit int64) ([]byte, error) {
 	if err := s.check(p); err != nil {
 		return nil, err
@@ -133,7 +129,7 @@ func readRegular(dir *os.File, rel, name string, limit int64) ([]byte, error) {
 	if st.Size > limit {
 		return nil, &fs.PathError{Op: "read", Path: clip(name), Err: fmt.Errorf("%w: %d bytes, at most %d are read", ErrTooLarge, st.Size, limit)}
 	}
-	// One byte more than the file had, so that one that grows is noticed.
+	// One byte more than the size, so that a growing file is noticed.
 	data := make([]byte, 0, st.Size+1)
 	for {
 		n, err := f.Read(data[len(data):cap(data)])

@@ -12,9 +12,8 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// tree is an open directory that stands for "/" of the machine under
-// examination. Paths in it are resolved by the kernel such that absolute links
-// and ".." stay beneath it.
+// tree is an open directory that stands for "/" of the machine under examination. The
+// kernel resolves paths in it such that absolute links and ".." stay within it.
 type tree struct{ dir *os.File }
 
 func openTree(root string) (*tree, error) {
@@ -40,8 +39,7 @@ func openBelow(dir *os.File, path string, flags uint64) (*os.File, error) {
 	return openAt(dir, path, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 }
 
-// openAttempts bounds how often a resolution that raced with a rename is tried
-// again.
+// openAttempts limits how often a resolution that raced with a rename is repeated.
 const openAttempts = 100
 
 func openAt(dir *os.File, path string, flags, resolve uint64) (*os.File, error) {
@@ -54,7 +52,7 @@ func openAt(dir *os.File, path string, flags, resolve uint64) (*os.File, error) 
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN) && attempt < openAttempts:
 			continue
 		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0:
-			// O_NOATIME is for the owner and for root only.
+			// Only the owner and root may use O_NOATIME.
 			how.Flags &^= unix.O_NOATIME
 			continue
 		case errors.Is(err, unix.ENOSYS):
@@ -64,13 +62,13 @@ func openAt(dir *os.File, path string, flags, resolve uint64) (*os.File, error) 
 	}
 }
 
-// openRegular opens a file below dir for reading if it is a regular one.
+// openRegular opens a file below dir for reading if it is a regular file.
 func openRegular(dir *os.File, path string) (*os.File, unix.Stat_t, error) {
 	return regularBy(path, func(flags uint64) (*os.File, error) { return openBelow(dir, path, flags|unix.O_NOFOLLOW) })
 }
 
-// regularBy opens a file for reading if it is a regular one, and returns its status,
-// also where it is none. A device is never opened: opening some of them does something.
+// regularBy opens a file for reading if it is a regular file. It returns its status in
+// any case. A device is never opened, because opening some devices has an effect.
 func regularBy(name string, open func(flags uint64) (*os.File, error)) (*os.File, unix.Stat_t, error) {
 	var seen, st unix.Stat_t
 	look, err := open(unix.O_PATH)
@@ -101,11 +99,10 @@ func regularBy(name string, open func(flags uint64) (*os.File, error)) (*os.File
 
 var errNotRegular = errors.New("not a regular file")
 
-// clip shortens what an outsider wrote before it becomes part of a message.
+// clip shortens untrusted text for a message.
 func clip(s string) string { return excerpt.Of(s, 300) }
 
-// relative returns the absolute path p as one that openat2 takes below a
-// directory.
+// relative turns the absolute path p into one that openat2 accepts below a directory.
 func relative(p string) string {
 	if p = strings.TrimLeft(p, "/"); p == "" {
 		return "."

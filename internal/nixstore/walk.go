@@ -15,13 +15,13 @@ import (
 const (
 	// walkBatch is how many names of a directory are read at a time.
 	walkBatch = 1000
-	// maxWalkDepth bounds how many directories are open at a time.
+	// maxWalkDepth limits how many directories are open at a time.
 	maxWalkDepth = 200
-	// maxAttribute bounds an extended attribute in bytes.
+	// maxAttribute limits an extended attribute, in bytes.
 	maxAttribute = 4096
 )
 
-// Entry is what a walk comes by.
+// Entry is one entry of a walk.
 type Entry struct {
 	Stat   unix.Stat_t
 	dir    *os.File
@@ -29,16 +29,15 @@ type Entry struct {
 	base   string
 }
 
-// Name returns the path of the entry, relative to the directory at which the walk
-// began.
+// Name returns the path of the entry, relative to the directory at which the walk began.
 func (e *Entry) Name() string { return path.Join(e.prefix, e.base) }
 
-// Attribute returns an extended attribute of the entry; "" where it has none of that
-// name, or where that can't be told.
+// Attribute returns an extended attribute of the entry; "" if it has none of that name,
+// or if that is unknown.
 func (e *Entry) Attribute(name string) string {
 	data := make([]byte, maxAttribute)
-	// By way of /proc: the attributes of an entry of an open directory have no call of
-	// their own before Linux 6.13.
+	// Through /proc: before Linux 6.13 there is no call for the attributes of an entry of
+	// an open directory.
 	n, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", e.dir.Fd(), e.base), name, data)
 	if err != nil {
 		return ""
@@ -46,11 +45,11 @@ func (e *Entry) Attribute(name string) string {
 	return string(data[:n])
 }
 
-// Walk calls do for each entry beneath the directory at an absolute path of the
-// machine, a directory before what is in it, and else in no order. do returns
-// [fs.SkipDir] for a directory that is not to be walked; any other error of its own
-// ends the walk. Links in the directory are not followed. What is gone meanwhile is
-// left out. Memory does not grow with how much there is.
+// Walk calls do for each entry below the directory at an absolute path of the machine, a
+// directory before its entries, otherwise in no order. do returns [fs.SkipDir] to skip a
+// directory; any other error ends the walk. Links in the directory are not followed.
+// Entries that disappear meanwhile are left out. The memory does not depend on the number
+// of entries.
 func (s *Store) Walk(ctx context.Context, name string, do func(*Entry) error) error {
 	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
 	if err != nil {

@@ -26,31 +26,30 @@ const (
 	ScriptName = "netboot.ipxe"
 )
 
-// memberLimits says what a bundle consists of, and how large each file may be
-// in bytes. An initrd of NixOS holds the whole system.
+// memberLimits are the files of a bundle, with the size limit of each in bytes. An initrd
+// of NixOS contains the whole system.
 var memberLimits = map[string]int64{
 	KernelName: 512 << 20,
 	InitrdName: 12 << 30,
 	ScriptName: maxScript,
 }
 
-// File is what a file of a stage is.
+// File identifies the contents of a stage's file.
 type File struct {
 	Size   int64 // bytes
 	SHA256 string
 }
 
-// errBundle is what is wrong with a bundle; the release is the one to blame, not
-// this machine.
+// errBundle is an error in a bundle: the release is to blame, not this machine.
 type errBundle struct{ error }
 
 func badBundle(format string, args ...any) error { return errBundle{fmt.Errorf(format, args...)} }
 
-// unpack reads the bundle in, gives kernel and initrd to take one after the
-// other, and returns the script. A bundle has these three members as regular
-// files and no others, but for the directory "./" itself.
+// unpack reads the bundle in, calls take with kernel and initrd in turn, and returns the
+// script. A bundle has these three members as regular files and no others, apart from the
+// directory "./" itself.
 func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Reader) error) (script []byte, err error) {
-	// What cannot be read is no fault of the bundle's.
+	// If it can't be read, the bundle is not to blame.
 	medium := &errorKeeper{r: in}
 	defer func() {
 		switch {
@@ -66,7 +65,7 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 		return nil, badBundle("it is not gzip: %v", err)
 	}
 	seen := make(map[string]bool)
-	// A little that is compressed may expand to headers for hours.
+	// A small compressed file may expand to hours of headers.
 	expanded := hostfile.WithContext(ctx, z)
 	t := tar.NewReader(expanded)
 	for root := false; ; {
@@ -98,7 +97,7 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 			return nil, memberError(name, err)
 		}
 	}
-	// The checksum of gzip comes last. What follows the archive is padding.
+	// gzip's checksum comes last. What follows the archive is padding.
 	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
 		return nil, badBundle("it does not end where its archive does")
 	}
@@ -110,7 +109,7 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 	return script, nil
 }
 
-// checkMember refuses a member that no bundle has.
+// checkMember refuses a member that does not belong in a bundle.
 func checkMember(h *tar.Header, name string) error {
 	limit, known := memberLimits[name]
 	switch {
@@ -128,8 +127,8 @@ func checkMember(h *tar.Header, name string) error {
 	return nil
 }
 
-// isSparse reports whether a member leaves out the holes of its file, as GNU tar
-// does with --sparse.
+// isSparse reports whether a member leaves out the holes of its file, as GNU tar does
+// with --sparse.
 func isSparse(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -139,7 +138,7 @@ func isSparse(h *tar.Header) bool {
 	return h.Typeflag == tar.TypeGNUSparse
 }
 
-// memberError tells what is the archive's fault from what is this machine's.
+// memberError separates the archive's errors from this machine's.
 func memberError(name string, err error) error {
 	var onDisk *os.PathError
 	if errors.As(err, &onDisk) {
@@ -148,7 +147,7 @@ func memberError(name string, err error) error {
 	return badBundle("its member %s cannot be read: %v", name, err)
 }
 
-// writeFile writes a new file and brings it to the disk.
+// writeFile writes a new file and syncs it to disk.
 func writeFile(name string, in io.Reader) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o640) //nolint:gosec // for the servers, which are in its group
 	if err != nil {
@@ -164,7 +163,7 @@ func writeFile(name string, in io.Reader) error {
 	return err
 }
 
-// hashFile returns what the regular file name is now.
+// hashFile returns the size and digest of the regular file name.
 func hashFile(ctx context.Context, name string) (File, error) {
 	f, err := hostfile.OpenNoFollow(name)
 	if err != nil {
@@ -174,14 +173,14 @@ func hashFile(ctx context.Context, name string) (File, error) {
 	return hashOf(hostfile.WithContext(ctx, f))
 }
 
-// hashOf returns what is to be read from in.
+// hashOf returns the size and digest of in.
 func hashOf(in io.Reader) (File, error) {
 	h := sha256.New()
 	size, err := io.Copy(h, in)
 	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
 }
 
-// errorKeeper remembers with what other than its end a reader failed.
+// errorKeeper remembers the error of a reader, except io.EOF.
 type errorKeeper struct {
 	r   io.Reader
 	err error
@@ -195,7 +194,7 @@ func (k *errorKeeper) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bundleName returns the one asset of r whose name matches pattern, which is
+// bundleName returns the only asset of r whose name matches pattern, which is
 // well-formed.
 func bundleName(r *release.Release, pattern string) (string, error) {
 	var found []string

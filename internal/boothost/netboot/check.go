@@ -16,28 +16,28 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// Served is what a directory serves, and what is wrong with it.
+// Served is the result of checking what a directory serves.
 type Served struct {
-	// Current is the stage that machines are led to. Its name is "" for none.
+	// Current is the stage that machines boot. Its name is "" for none.
 	Current Checked
-	// Previous is the one before, whose files are served to machines in the midst
-	// of a boot. Its name is "" for none.
+	// Previous is the previous stage, whose files are served to machines in the middle of
+	// a boot. Its name is "" for none.
 	Previous Checked
-	// Strays are what lies beside them in the directory and is served to whoever
-	// asks for it, with what is wrong with it. A stage that is whole is none.
+	// Strays are other served files and directories, with what is wrong with them. An
+	// intact stage is not a stray.
 	Strays []Checked
 }
 
-// Checked is one stage that was looked at.
+// Checked is the result of checking one stage.
 type Checked struct {
 	Name   string
 	Record Record // the zero value where Err is set
-	// Err is an *[AlteredError], or an *[release.UntrustedError] for a release that
-	// is no longer believed, or says why it could not be looked at.
+	// Err is an *[AlteredError], or an *[release.UntrustedError] for a release that is no
+	// longer trusted, or says why the stage could not be checked.
 	Err error
 }
 
-// All returns everything that was looked at, what machines are led to first.
+// All returns everything that was checked, the current stage first.
 func (v *Served) All() []Checked {
 	var all []Checked
 	for _, c := range append([]Checked{v.Current, v.Previous}, v.Strays...) {
@@ -48,9 +48,9 @@ func (v *Served) All() []Checked {
 	return all
 }
 
-// CheckServed checks everything in the directory that is served, and that machines
-// are led to s.URL unless that is "". Other runs may change it meanwhile. The error
-// is of a directory that cannot be read, or of ctx.
+// CheckServed checks everything in the directory that is served, and that machines are
+// sent to s.URL unless that is "". Other runs may change it meanwhile. The error is that
+// of an unreadable directory, or of ctx.
 func (s *Stager) CheckServed(ctx context.Context) (*Served, error) {
 	v := new(Served)
 	var err error
@@ -75,7 +75,7 @@ func (s *Stager) CheckServed(ctx context.Context) (*Served, error) {
 		}
 		err := error(&AlteredError{filepath.Join(stages, name), "it does not belong there"})
 		if isStageName(name) {
-			// One that is about to be served, or was until now.
+			// A stage that is about to be served, or was until now.
 			_, err = s.Check(ctx, name)
 		}
 		if _, gone := os.Lstat(filepath.Join(stages, name)); err != nil && gone == nil {
@@ -85,9 +85,8 @@ func (s *Stager) CheckServed(ctx context.Context) (*Served, error) {
 	return v, ctx.Err()
 }
 
-// checkLink checks the stage that link finds, whichever that is by then: while it
-// is looked at, another run may serve another one and remove it. What is wrong
-// with a stage is also its Err.
+// checkLink checks the stage to which link leads at that moment: during the check,
+// another run may serve another one and remove it. A fault of the stage is also its Err.
 func (s *Stager) checkLink(ctx context.Context, link func() (string, error)) (c Checked, err error) {
 	for range 10 {
 		if c.Name, err = link(); err != nil || c.Name == "" {
@@ -104,13 +103,12 @@ func (s *Stager) checkLink(ctx context.Context, link func() (string, error)) (c 
 	return c, c.Err
 }
 
-// Check holds the stage name to the release that it keeps, byte for byte, since
-// what serves the files looks at nothing but their names: the signature is
-// verified anew, the bundle held to SHA256SUMS.txt, and kernel, initrd and script
-// to what is in it. Anything that is another one is an *[AlteredError]; a release
-// that is not believed any more an *[release.UntrustedError]. Of the record, tag
-// and checksum answer to the release. The URL is this host's own and in no
-// release: whoever asks has to look at it.
+// Check compares the stage name byte for byte with the release that it keeps, because the
+// servers only go by file names: it verifies the signature again, and compares the bundle
+// with SHA256SUMS.txt, and kernel, initrd and script with the bundle's contents. A
+// difference is an *[AlteredError], a release that is no longer trusted an
+// *[release.UntrustedError]. The record's tag and checksum must be the release's. Its URL
+// is this host's own and in no release: the caller must compare it.
 func (s *Stager) Check(ctx context.Context, name string) (Record, error) {
 	dir := filepath.Join(s.Dir, stagesName, name)
 	record, err := checkRecord(dir, name)
@@ -178,8 +176,7 @@ func checkRecord(dir, name string) (Record, error) {
 	return record, nil
 }
 
-// checkEntries wants the directory dir to hold what is called names, and nothing
-// else.
+// checkEntries requires that the directory dir has exactly the entries names.
 func checkEntries(dir string, names ...string) error {
 	if info, err := os.Lstat(dir); err != nil {
 		return asAltered(dir, err)
@@ -205,8 +202,8 @@ func checkEntries(dir string, names ...string) error {
 
 // openKept opens the release in dir, which must be the one that record names.
 func (s *Stager) openKept(ctx context.Context, dir string, record Record) (*release.Release, error) {
-	// Another SHA256SUMS.txt than the one that was verified is damage, whatever
-	// its signature.
+	// A SHA256SUMS.txt other than the one that was verified is damage, whatever its
+	// signature.
 	sums := filepath.Join(dir, release.SumsName)
 	if got, err := hashFile(ctx, sums); err != nil {
 		return nil, asAltered(sums, err)
@@ -228,7 +225,7 @@ func (s *Stager) openKept(ctx context.Context, dir string, record Record) (*rele
 	return r, nil
 }
 
-// AlteredError says that something of a stage is not what was staged.
+// AlteredError means that part of a stage is not what was staged.
 type AlteredError struct {
 	Name   string // of the file
 	Detail string
@@ -238,8 +235,8 @@ func (e *AlteredError) Error() string {
 	return fmt.Sprintf("%s is not what was staged: %s; stage the release again", e.Name, e.Detail)
 }
 
-// asAltered returns err as an *[AlteredError] where it says that name is not
-// there, or is something else than a file.
+// asAltered turns err into an *[AlteredError] if it says that name does not exist, or is
+// not a file.
 func asAltered(name string, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, hostfile.ErrNotRegular) {
 		return &AlteredError{name, err.Error()}

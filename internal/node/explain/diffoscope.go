@@ -18,15 +18,15 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Diffoscope hands files over to diffoscope, where that is installed.
+// Diffoscope compares files with diffoscope, if that is installed.
 type Diffoscope struct {
 	Program string        // from [FindDiffoscope]
 	Time    time.Duration // that one file may take
 	Output  int64         // bytes that are read of what it says of one file
 }
 
-// FindDiffoscope returns the program; nobody but root and the running user may be able
-// to change it.
+// FindDiffoscope returns the program, which only root and the current user may be able to
+// change.
 func FindDiffoscope() (string, error) {
 	name, err := exec.LookPath("diffoscope")
 	if err != nil {
@@ -38,9 +38,9 @@ func FindDiffoscope() (string, error) {
 	return name, hostfile.CheckOwn(name)
 }
 
-// Compare returns what diffoscope says of one file: raw bytes, which may be what
-// somebody made up. The files are copied into a directory of their own; diffoscope
-// sees nothing else of the machine under examination.
+// Compare returns diffoscope's output for one file: raw, untrusted bytes. The files are
+// copied into a directory of their own; diffoscope sees nothing else of the machine under
+// examination.
 func (d *Diffoscope) Compare(ctx context.Context, original, store *nixstore.Store, path closure.StorePath, f closure.FileChange) ([]byte, error) {
 	want, err := read(original, path, f.Want)
 	if err != nil {
@@ -55,7 +55,7 @@ func (d *Diffoscope) Compare(ctx context.Context, original, store *nixstore.Stor
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	// Its suffix tells diffoscope what a file is; nothing else of the name is used.
+	// diffoscope recognizes a file by its suffix; nothing else of the name is used.
 	suffix := filepath.Ext(f.Path)
 	for _, c := range suffix {
 		if c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
@@ -77,7 +77,7 @@ func (d *Diffoscope) run(ctx context.Context, dir, a, b string) ([]byte, error) 
 	cmd := exec.CommandContext(ctx, d.Program, "--text", "-", "--no-progress", "--max-text-report-size", strconv.FormatInt(d.Output, 10), a, b) //nolint:gosec // the program is root's, see FindDiffoscope
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C.UTF-8"}
-	// The programs that it calls end with it.
+	// The programs that it starts end with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second

@@ -15,21 +15,20 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Explainer is what an explanation is drawn from.
+// Explainer has the sources of an explanation.
 type Explainer struct {
 	// Store is the store under examination.
 	Store *nixstore.Store
 	// Original is another store that may have the original; nil for none.
 	Original *nixstore.Store
-	// Release is what the machine should be, and Configuration which of its
-	// systems.
+	// Release is what the machine should be, Configuration the name of its system there.
 	Release       *release.Release
 	Configuration string
-	// Limits bound what is compared of one file; zero ones are filediff's own.
+	// Limits limits the comparison of one file; zero values mean filediff's own.
 	Limits filediff.Limits
 }
 
-// State says what a path is, compared with the release.
+// State says how a path compares with the release.
 type State string
 
 // The states.
@@ -41,7 +40,7 @@ const (
 	Foreign    State = "foreign"    // the release does not have the path
 )
 
-// Tree is one side's path, as it was read.
+// Tree is the path of one side, as it was read.
 type Tree struct {
 	State State
 	Sum   nar.Sum
@@ -51,42 +50,41 @@ type Tree struct {
 // Explanation is what is known of one path.
 type Explanation struct {
 	Path closure.StorePath
-	// File is the file in Path that was asked for; "" for all.
+	// File is the requested file in Path; "" for all.
 	File string
-	// Want is what the release says of the path; its Path is "" where it does not
-	// have it.
+	// Want is the release's data on the path; its Path is "" if the release lacks it.
 	Want closure.PathInfo
 	Disk Tree
-	// Original is the zero value where no other store was given.
+	// Original is the zero value without another store.
 	Original Tree
-	// OfOriginal says that Files are those in which the original, which is not the
-	// release's, differs from the path, which is.
+	// OfOriginal means that the path is the release's and the original is not: Files are
+	// those in which the original differs.
 	OfOriginal bool
-	// Chain leads from the toplevel to Path, each referring to the next one.
+	// Chain leads from the toplevel to Path by references.
 	Chain  []closure.StorePath
 	Origin Origin
 	Files  []File
-	// MoreFiles is how many files differ beyond those of Files.
+	// MoreFiles counts the differing files that Files leaves out.
 	MoreFiles int
-	// Notes say what could not be told, and why.
+	// Notes say what is unknown, and why.
 	Notes []string
 }
 
 // File is one file that differs.
 type File struct {
 	closure.FileChange
-	// Within is what differs in it; nil where there was nothing to compare it with.
+	// Within is what differs in it; nil if there was nothing to compare it with.
 	Within *filediff.Result
 }
 
-// maxCompared bounds the files of a path whose bytes are compared.
+// maxCompared limits how many files of a path are compared by their bytes.
 const maxCompared = 20
 
-// maxHeld bounds the files of a path that are held to be compared.
+// maxHeld limits how many files of a path are kept for the comparison.
 const maxHeld = 1 << 20
 
-// Explain explains one path. The error is of the release, or of ctx; what else could
-// not be told is in Notes.
+// Explain explains one path. The error is one of the release, or of ctx; anything else
+// that is unknown is in Notes.
 func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file string) (*Explanation, error) {
 	manifest, err := x.Release.Manifest(ctx, x.Configuration)
 	if err != nil {
@@ -108,7 +106,7 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 	to := x.Store
 	switch {
 	case e.Disk.State == Same && e.Original.State == Different:
-		// What is another build of it differs from it, and not the other way round.
+		// The other build differs from the path, not the path from the release.
 		e.OfOriginal = true
 		want, from, got, to = got, x.Store, want, x.Original
 	case e.Disk.State != Different && e.Disk.State != Foreign, want == nil:
@@ -131,7 +129,7 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 	return e, nil
 }
 
-// look reads a path and its files.
+// look reads a path and lists its files.
 func look(ctx context.Context, store *nixstore.Store, want closure.PathInfo, path closure.StorePath) (Tree, []nar.Entry, error) {
 	if there, err := store.Exists(path); err == nil && !there {
 		return Tree{State: Absent}, nil, nil
@@ -158,15 +156,15 @@ func look(ctx context.Context, store *nixstore.Store, want closure.PathInfo, pat
 	return Tree{State: Different, Sum: sum}, entries, nil
 }
 
-// largest is how much is read of a path in all: whoever altered it may have made it
+// largest returns how much of a path is read in all: whoever altered it may have made it
 // endless.
 func largest(want closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	return want.NarSize + max(want.NarSize, atLeast)
 }
 
-// wanted returns the files that the path should have, and the store that has their
-// bytes; nil where there is none.
+// wanted returns the files that the path should have, and the store that has their bytes;
+// nil if there is none.
 func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *nixstore.Store, error) {
 	var original []nar.Entry
 	if x.Original != nil {
@@ -199,12 +197,12 @@ func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *n
 	if listed != nil {
 		return listed, nil, nil
 	}
-	// Better a comparison with what is not the release's, which Original says.
+	// A comparison with something other than the release's path, which Original says, is
+	// better than none.
 	return original, x.Original, nil
 }
 
-// compareBytes compares the files whose contents differ, as from has them, with those
-// in to.
+// compareBytes compares the files in from whose contents differ with those in to.
 func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from, to *nixstore.Store) error {
 	compared := 0
 	for i := range e.Files {
@@ -229,7 +227,7 @@ func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from, to *
 	return nil
 }
 
-// read returns a file that was listed a moment ago, as it was then.
+// read returns a file that was listed before, if it is unchanged.
 func read(store *nixstore.Store, path closure.StorePath, entry nar.Entry) ([]byte, error) {
 	data, err := store.ReadFile(path, entry.Path, filediff.MaxSize)
 	if err != nil {
@@ -264,7 +262,7 @@ func chain(m *closure.Manifest, path closure.StorePath) []closure.StorePath {
 	return nil
 }
 
-// asset reads an asset of the release whole.
+// asset reads an asset of the release completely.
 func (x *Explainer) asset(ctx context.Context, name string, read func(io.Reader) error) error {
 	r, err := x.Release.Asset(ctx, name)
 	if err != nil {

@@ -16,29 +16,29 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Origin says what a path comes from, as the release's own files have it.
+// Origin says what a path comes from, according to the release's files.
 type Origin struct {
-	// Commit is the one that the release was built from; "" where it names none.
+	// Commit is the commit that the release was built from; "" if it names none.
 	Commit string
-	// Deriver is the derivation that makes the path; "" for a source.
+	// Deriver is the derivation of the path; "" for a source.
 	Deriver closure.StorePath
-	// Builder is what the derivation runs, with its arguments.
+	// Builder is the program of the derivation, with its arguments.
 	Builder []string
-	// Fetched is where the derivation fetches a fixed output from.
+	// Fetched are the URLs of a fixed output.
 	Fetched []string
-	// Sources are the files and directories that the derivation takes as they are.
+	// Sources are the files and directories that the derivation uses as they are.
 	Sources []closure.StorePath
-	// FlakeSource says that the path is, or that the derivation takes, the flake's own
-	// source.
+	// FlakeSource means that the path is the flake's own source, or that the derivation
+	// uses it.
 	FlakeSource bool
-	// Inputs are the locked inputs that the path is, or that the derivation takes.
+	// Inputs are the locked inputs that the path is, or that the derivation uses.
 	Inputs []flakelock.Input
-	// All are the locked inputs of the flake, any of which may have said what the
-	// derivation is.
+	// All are the locked inputs of the flake, any of which may have defined the
+	// derivation.
 	All []flakelock.Input
 }
 
-// origin tells what the path comes from. What the release lacks for it is a note.
+// origin finds what the path comes from. What the release lacks for that becomes a note.
 func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manifest) error {
 	o := &e.Origin
 	o.Commit = x.Release.Info().Commit
@@ -80,8 +80,8 @@ func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manif
 	return nil
 }
 
-// take keeps what people want to know of a derivation, and returns all texts of it
-// that may name a source.
+// take keeps the useful parts of a derivation, and returns all its texts that may name a
+// source.
 func (o *Origin) take(d *nixstore.Derivation) (mentions []string) {
 	o.Builder = append([]string{d.Builder}, d.Args...)
 	o.Sources = d.InputSources
@@ -120,8 +120,8 @@ func (x *Explainer) derivation(ctx context.Context, m *closure.Manifest, p closu
 	return nil, errors.New("the release's derivations do not have " + string(p))
 }
 
-// inputs returns the locked inputs of the release's flake, by the lock file in the
-// store, if that is the release's.
+// inputs returns the locked inputs of the release's flake, from the lock file in the
+// store if that is the release's.
 func (x *Explainer) inputs(m *closure.Manifest) ([]flakelock.Input, error) {
 	if m.Source.LockNarHash.IsZero() {
 		return nil, nil

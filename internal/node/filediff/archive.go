@@ -29,12 +29,12 @@ type member struct {
 	other    string // what else is said of it
 }
 
-// maxMembers bounds the members of an archive.
+// maxMembers limits the members of an archive.
 const maxMembers = 200_000
 
 var errMembers = errors.New("it has too many members, or expands to too much")
 
-// members compares what read gives of both sides, member by member.
+// members compares the two results of read, member by member.
 func (c *comparison) members(r *Result, read func(data []byte) ([]member, error), a, b []byte, depth int) bool {
 	inA, err := read(a)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *comparison) compareMembers(r *Result, a, b []member, depth int) bool {
 	return differing > 0
 }
 
-// numbered gives members of one name names of their own.
+// numbered makes the names of members unique.
 func numbered(list []member) {
 	seen := make(map[string]int, len(list))
 	for i := range list {
@@ -100,7 +100,7 @@ func numbered(list []member) {
 	}
 }
 
-// member compares two members of one name.
+// member compares two members with the same name.
 func (c *comparison) member(r *Result, x, y *member, depth int) (same, explained bool) {
 	same, explained = true, true
 	field := func(what, a, b string, cause CauseName) {
@@ -138,7 +138,7 @@ const arMagic = "!<arch>\n"
 func isAr(data []byte) bool { return bytes.HasPrefix(data, []byte(arMagic)) }
 
 // readAr reads a static library: headers of 60 bytes, each before its contents, which
-// begin at even offsets. Long names are in the member "//".
+// start at even offsets. Long names are in the member "//".
 func readAr(data []byte) ([]member, error) {
 	var list []member
 	var long []byte
@@ -186,7 +186,7 @@ func readAr(data []byte) ([]member, error) {
 func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
 
 func (c *comparison) readZip(data []byte) ([]member, error) {
-	// A member of the directory takes some 500 bytes of memory, and 46 of the file.
+	// An entry of the directory takes some 500 bytes of memory, and 46 of the file.
 	if bytes.Count(data, []byte("PK\x01\x02")) > maxMembers {
 		return nil, errMembers
 	}
@@ -215,7 +215,7 @@ func (c *comparison) readZip(data []byte) ([]member, error) {
 	return list, nil
 }
 
-// image compares the members of what package image reads.
+// image compares the members of an image that package image reads.
 func (c *comparison) image(r *Result, name string, a, b []byte, depth int) bool {
 	formatA, inA, err := c.readImage(name, a)
 	if err != nil || formatA == image.Opaque {
@@ -228,7 +228,7 @@ func (c *comparison) image(r *Result, name string, a, b []byte, depth int) bool 
 	r.Format = Format(formatA)
 	told := c.compareMembers(r, inA, inB, depth)
 	if formatA == image.Squashfs {
-		// The time at which it was made, in seconds since 1970; the kernel's
+		// The time of creation, in seconds since 1970; the kernel's
 		// Documentation/filesystems/squashfs.rst.
 		x, y := when(littleEndian32(a, 8)), when(littleEndian32(b, 8))
 		if x != y {
@@ -263,7 +263,7 @@ func (c *comparison) readImage(name string, data []byte) (image.Format, []member
 	return format, list, err
 }
 
-// memory keeps what is written to it.
+// memory keeps the bytes written to it.
 type memory struct {
 	buf  bytes.Buffer
 	done func([]byte)

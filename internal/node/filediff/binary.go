@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// maxTexts bounds the texts of a file that are held to be compared: each takes some
-	// 60 bytes of memory, however short it is.
+	// maxTexts limits the texts of a file that are kept for the comparison: each takes
+	// some 60 bytes of memory, however short it is.
 	maxTexts = 1_000_000
-	// maxRegions bounds the places of a file that are looked at for a cause.
+	// maxRegions limits the places of a file for which a cause is sought.
 	maxRegions = 2000
-	// joined is how many equal bytes may lie between two that differ in one place.
+	// joined is how many equal bytes two differences of one place may be apart.
 	joined = 8
-	// around is how many bytes about a place tell what it is.
+	// around is how many bytes around a place are used to recognize it.
 	around = 160
 )
 
-// binary compares bytes of which nothing is known.
+// binary compares bytes of an unknown format.
 func (c *comparison) binary(r *Result, a, b []byte) {
 	r.Window = window(a, b, r.First)
 	if len(a) == len(b) {
 		known := c.knownDirectories()
-		// A directory by itself is known only by the files that are seen in it.
+		// A directory alone is known only by the files that are seen in it.
 		c.explainPlaces(known, a, b)
 		var causes []Cause
 		causes, r.Explained = c.explainPlaces(known, a, b)
@@ -34,7 +34,7 @@ func (c *comparison) binary(r *Result, a, b []byte) {
 			r.caused(cause)
 		}
 		if len(causes) == 0 && !r.Explained {
-			// Padding can keep a size while what lies within has moved.
+			// Padding can keep a size although the contents moved.
 			onlyA, onlyB := onlyIn(a, b)
 			c.explainSources(r, onlyA, onlyB)
 		}
@@ -43,8 +43,8 @@ func (c *comparison) binary(r *Result, a, b []byte) {
 	c.explainMoved(r, a, b)
 }
 
-// explainPlaces looks for the causes of each place in which two files of one size
-// differ, and reports whether there is one for each.
+// explainPlaces looks for the causes of each place in which two files of equal size
+// differ, and reports whether it found one for each.
 func (c *comparison) explainPlaces(known directories, a, b []byte) (found []Cause, all bool) {
 	all = true
 	n := 0
@@ -78,7 +78,8 @@ func (c *comparison) explainPlaces(known directories, a, b []byte) (found []Caus
 	return found, all
 }
 
-// mismatch returns the first index at which two of one length differ, -1 for none.
+// mismatch returns the first index at which a and b, of equal length, differ; -1 for
+// none.
 func mismatch(a, b []byte) int {
 	const step = 4096
 	for at := 0; at < len(a); at += step {
@@ -95,7 +96,7 @@ func mismatch(a, b []byte) int {
 	return -1
 }
 
-// textAround widens [start, end) by what people can read on both sides.
+// textAround extends [start, end) to the readable text around it on both sides.
 func textAround(a, b []byte, start, end int) (from, to int) {
 	from, to = start, end
 	for from > 0 && start-from < around && printable(a[from-1]) && printable(b[from-1]) {
@@ -109,8 +110,8 @@ func textAround(a, b []byte, start, end int) (from, to int) {
 
 func printable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' || c == '\n' }
 
-// explainMoved looks for the causes of the texts in which two files of other sizes
-// differ. What lies between the texts has moved and cannot be accounted for.
+// explainMoved looks for the causes of the texts in which two files of different sizes
+// differ. The bytes between the texts have moved and cannot be accounted for.
 func (c *comparison) explainMoved(r *Result, a, b []byte) {
 	onlyA, onlyB := onlyIn(a, b)
 	if len(onlyA) == len(onlyB) && len(onlyA) > 0 && len(onlyA) <= maxRegions && c.explainTexts(r, onlyA, onlyB) {
@@ -145,9 +146,9 @@ func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
 	return len(found) > 0
 }
 
-// explainSources names the two directories of a build by the source files that both
-// sides mention below them, in the texts that only one side has. A text may begin and
-// end with bytes that only look like letters, so only the paths in it are compared.
+// explainSources finds the two directories of a build by the source files below them that
+// both sides mention, in the texts that only one side has. A text may begin and end with
+// bytes that merely look like letters, so only the paths in it are compared.
 func (c *comparison) explainSources(r *Result, onlyA, onlyB []string) {
 	inA, inB := sourcePaths(onlyA), sourcePaths(onlyB)
 	if len(inA) == 0 || len(inA) != len(inB) {
@@ -163,8 +164,8 @@ func (c *comparison) explainSources(r *Result, onlyA, onlyB []string) {
 	}
 }
 
-// sourcePaths returns the source files below directories of builds that texts mention,
-// each once, ordered by what follows the last slash.
+// sourcePaths returns the source files below build directories that texts mention,
+// without duplicates, ordered by what follows the last slash.
 func sourcePaths(texts []string) []string {
 	seen := make(map[string]bool)
 	for _, text := range texts {
@@ -185,8 +186,7 @@ func sourcePaths(texts []string) []string {
 	})
 }
 
-// onlyIn returns the texts of a that b lacks and those of b that a lacks, in their
-// order.
+// onlyIn returns the texts of a that b lacks and those of b that a lacks, in their order.
 func onlyIn(a, b []byte) (onlyA, onlyB []string) {
 	textsA, textsB := texts(a), texts(b)
 	if textsA == nil || textsB == nil {
@@ -203,7 +203,7 @@ func onlyIn(a, b []byte) (onlyA, onlyB []string) {
 		}
 		onlyB = append(onlyB, s)
 	}
-	// Those of a that remain, the last ones of each first.
+	// The remaining ones of a, the last occurrences first.
 	for i := len(textsA) - 1; i >= 0; i-- {
 		if s := textsA[i]; count[s] > 0 {
 			count[s]--
@@ -216,8 +216,8 @@ func onlyIn(a, b []byte) (onlyA, onlyB []string) {
 	return onlyA, onlyB
 }
 
-// texts returns what people can read in data: runs of at least 6 characters; nil where
-// there are too many.
+// texts returns the readable text in data: runs of at least 6 characters; nil if there
+// are too many.
 func texts(data []byte) []string {
 	const shortest = 6
 	var out []string

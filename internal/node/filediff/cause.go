@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// pattern finds what a cause leaves in a text: the last group of expr, in a place
-// that tells what it is.
+// pattern recognizes the trace of a cause in a text: the last group of expr, in a place
+// that shows its meaning.
 type pattern struct {
 	name  CauseName
 	expr  *regexp.Regexp
@@ -24,7 +24,7 @@ const (
 	clock  = `(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d`
 )
 
-// buildRoots are where builds take place, and nothing that is installed lies.
+// buildRoots are the directories of builds, where nothing is installed.
 const buildRoots = `(?:/build|/builds|/tmp|/var/tmp|/private/tmp|/nix/var/nix/builds|/home/[\w.-]+|/root|/workspace|/github/workspace|/Users/[\w.-]+)`
 
 var patterns = []pattern{
@@ -47,14 +47,14 @@ func validDay(s string) bool {
 	return err == nil
 }
 
-// token is what a pattern found.
+// token is a match of a pattern.
 type token struct {
 	name       CauseName
 	start, end int
 }
 
-// tokens returns what the patterns find in s, in the order of their places; where two
-// overlap the one that comes first in patterns counts.
+// tokens returns the matches of the patterns in s, in their order; if two overlap, the
+// one that comes first in patterns counts.
 func tokens(s string) []token {
 	var found []token
 	taken := make([]bool, len(s))
@@ -74,26 +74,26 @@ func tokens(s string) []token {
 	return found
 }
 
-// maxLooked bounds a text that is looked at for causes, in bytes.
+// maxLooked limits a text that is searched for causes, in bytes.
 const maxLooked = 1 << 20
 
-// directories are the pairs of directories that a file was found to be built in.
+// directories are the pairs of directories in which a file was built.
 type directories map[[2]string]bool
 
-// knownDirectories are those that are known before anything is compared.
+// knownDirectories returns the pairs that are known before the comparison.
 func (c *comparison) knownDirectories() directories {
 	known := make(directories)
 	maps.Copy(known, c.built)
 	return known
 }
 
-// sorted returns the pairs in their order.
+// sorted returns the pairs in order.
 func (d directories) sorted() [][2]string {
 	return slices.SortedFunc(maps.Keys(d), func(x, y [2]string) int { return slices.Compare(x[:], y[:]) })
 }
 
-// explainStrings returns the causes that account for everything in which a and b
-// differ; ok is false where they do not.
+// explainStrings returns the causes that account for all differences between a and b; ok
+// is false if they do not.
 func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
 	if len(a) > maxLooked || len(b) > maxText {
 		return nil, false
@@ -124,17 +124,17 @@ func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
 	return causes, a[atA:] == b[atB:]
 }
 
-// nixBuild is where Nix builds. In a text, which may be a setting, no other directory is
-// taken for one of a build.
+// nixBuild matches Nix's build directories. In a text, which may be a setting, no other
+// directory counts as one of a build.
 var nixBuild = regexp.MustCompile(`^(?:/build|/tmp/nix-build-[^/]+|/nix/var/nix/builds/[^/]+)(?:/|$)`)
 
 var isSource = regexp.MustCompile(sourceSuffix + `$`)
 
-// rustSource is a source file of Rust, whose texts have no end of their own: the next
-// one follows at once, and is taken for a part of the name. A directory comes before it.
+// rustSource matches a Rust source file with the directory before it. Rust's texts have
+// no terminator: the next one follows at once and looks like part of the name.
 var rustSource = regexp.MustCompile(`^.*?/src/[\w/-]+\.rs`)
 
-// sourceIn returns the source file that a path is, or begins with; "" for none.
+// sourceIn returns the source file that path is, or starts with; "" for none.
 func sourceIn(path string) string {
 	if isSource.MatchString(path) {
 		return path
@@ -142,8 +142,8 @@ func sourceIn(path string) string {
 	return rustSource.FindString(path)
 }
 
-// builtIn returns the two directories from which one and the same source file is seen
-// in a and b. Other paths tell nothing: they may be anything that was changed.
+// builtIn returns the two directories from which a and b name the same source file. Other
+// paths prove nothing: any of them may have been changed.
 func builtIn(a, b string, known directories) (dirA, dirB string, ok bool) {
 	if known[[2]string{a, b}] {
 		return a, b, true

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Compare says what differs between two versions of the file called name. It returns
-// an error only where ctx ends.
+// Compare says what differs between two versions of the file called name. The only error
+// is ctx's.
 func Compare(ctx context.Context, name string, a, b []byte, limits Limits) (*Result, error) {
 	d := DefaultLimits()
 	if limits == (Limits{}) {
@@ -20,16 +20,16 @@ func Compare(ctx context.Context, name string, a, b []byte, limits Limits) (*Res
 	return r, ctx.Err()
 }
 
-// comparison is the state of one.
+// comparison is the state of one comparison.
 type comparison struct {
 	ctx    context.Context
 	limits Limits
 	left   int64 // of limits.Bytes
-	// built are the directories in which the compilers say that the two were built.
+	// built are the directories in which the two were built, according to the compilers.
 	built directories
 }
 
-// take charges n bytes to the limit.
+// take counts n bytes towards the limit.
 func (c *comparison) take(n int64) bool {
 	if n < 0 || c.left < n {
 		return false
@@ -47,17 +47,17 @@ func (c *comparison) compare(name string, a, b []byte, depth int) *Result {
 	if depth < c.limits.Depth && c.byFormat(r, name, a, b, depth) {
 		return r
 	}
-	// What a reader began and gave up is not told.
+	// The incomplete result of a reader that gave up is dropped.
 	*r = Result{Format: Binary, First: r.First, Count: r.Count, SizeA: r.SizeA, SizeB: r.SizeB, Notes: r.Notes}
 	c.binary(r, a, b)
 	return r
 }
 
-// byFormat has the two compared as what both are, and reports whether that told
-// something.
+// byFormat compares the two by their common format, and reports whether that gave a
+// result.
 func (c *comparison) byFormat(r *Result, name string, a, b []byte, depth int) (told bool) {
-	// The readers of the standard library are not made for hostile files. Should one
-	// give up in its own way, the bytes are compared as bytes.
+	// The standard library's readers are not made for hostile files. If one panics, the
+	// files are compared as bytes.
 	defer func() {
 		if p := recover(); p != nil {
 			r.Notes = append(r.Notes, fmt.Sprintf("it was compared byte by byte: reading it as %s failed", r.Format))
@@ -94,7 +94,7 @@ func (c *comparison) byFormat(r *Result, name string, a, b []byte, depth int) (t
 	return c.image(r, name, a, b, depth)
 }
 
-// measure says which bytes differ.
+// measure finds the bytes that differ.
 func measure(a, b []byte) *Result {
 	r := &Result{Format: Binary, First: -1, SizeA: int64(len(a)), SizeB: int64(len(b))}
 	common := min(len(a), len(b))
@@ -121,8 +121,8 @@ func measure(a, b []byte) *Result {
 	return r
 }
 
-// isText reports whether data is what people read: UTF-8 without control characters
-// but those of a text.
+// isText reports whether data is text: UTF-8 without control characters other than those
+// of a text.
 func isText(data []byte) bool {
 	if !utf8.Valid(data) {
 		return false
@@ -130,7 +130,7 @@ func isText(data []byte) bool {
 	return bytes.IndexFunc(data, func(r rune) bool { return r < ' ' && !strings.ContainsRune("\t\n\r\f\x1b", r) }) < 0
 }
 
-// window is the bytes about offset at.
+// window returns the bytes around the offset at.
 func window(a, b []byte, at int64) *Window {
 	const before, length = 16, 64
 	from := max(0, at-before) &^ 15

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// maxUnits bounds the units of a program that are looked at.
+// maxUnits limits the compilation units of a program that are read.
 const maxUnits = 10_000
 
-// builtDirectories returns the pairs of directories in which the compilers say that a
-// and b, which have the same symbols, were built. There are some only if both have the
-// same sources, by name: two unrelated programs were built in two directories as well,
+// builtDirectories returns the pairs of directories in which a and b, which have the same
+// symbols, were built according to the compilers. It returns some only if both have the
+// same sources by name: two unrelated programs were built in two directories as well,
 // which explains nothing.
 func (c *comparison) builtDirectories(a, b *elf.File) directories {
 	inA, inB := c.compiled(a), c.compiled(b)
@@ -32,7 +32,7 @@ func (c *comparison) builtDirectories(a, b *elf.File) directories {
 	return built
 }
 
-// sameNames reports whether a and b have the same symbols, and any at all.
+// sameNames reports whether a and b have the same symbols, at least one.
 func sameNames(a, b map[string][]byte) bool {
 	if len(a) == 0 || len(a) != len(b) {
 		return false

@@ -8,12 +8,11 @@ import (
 	"slices"
 )
 
-// maxSymbols bounds a table of symbols in bytes: what it takes in memory is five times
-// that.
+// maxSymbols limits a symbol table, in bytes: it takes five times as much memory.
 const maxSymbols = 16 << 20
 
-// isELF reports whether data is an ELF file. One that says in its first section how many
-// there are, as it may have more than 65,279 then, is none that is looked into.
+// isELF reports whether data is an ELF file. One that states the number of sections in
+// its first section, which it may if it has more than 65,279, is not examined.
 func isELF(data []byte) bool {
 	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) || len(data) < 64 {
 		return false
@@ -25,7 +24,7 @@ func isELF(data []byte) bool {
 	return data[number] != 0 || data[number+1] != 0
 }
 
-// section is what is compared of one.
+// section is the part of a section that is compared.
 type section struct {
 	name string
 	data []byte
@@ -83,11 +82,11 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		}
 	}
 	if differing == 0 {
-		// What differs lies in no section, such as a header.
+		// The difference is outside of all sections, for instance in a header.
 		return false
 	}
 	c.symbols(r, symbolsA, symbolsB)
-	// Headers and padding are accounted for only where nothing moved.
+	// Headers and padding are accounted for only if nothing moved.
 	r.Explained = all && len(a) == len(b)
 	return true
 }
@@ -107,7 +106,7 @@ func (c *comparison) section(r *Result, name string, a, b []byte) bool {
 	return p.Within.Explained
 }
 
-// sections returns the sections that have bytes, the second of one name as "NAME 2".
+// sections returns the sections with contents, a second one of the same name as "NAME 2".
 func (c *comparison) sections(r *Result, f *elf.File) (list []section, ok bool) {
 	seen := make(map[string]int)
 	for _, s := range f.Sections {
@@ -133,8 +132,8 @@ func (c *comparison) sections(r *Result, f *elf.File) (list []section, ok bool) 
 
 func size(n int) string { return fmt.Sprintf("%d bytes", n) }
 
-// symbols names the functions and variables whose bytes differ, or that only one side
-// has, by what [comparison.symbolBytes] returns of each.
+// symbols names the functions and variables whose bytes, from [comparison.symbolBytes],
+// differ, or that only one side has.
 func (c *comparison) symbols(r *Result, inA, inB map[string][]byte) {
 	if inA == nil || inB == nil {
 		r.Notes = append(r.Notes, "it has no table of symbols, or a very large one")
@@ -161,8 +160,8 @@ func (c *comparison) symbols(r *Result, inA, inB map[string][]byte) {
 	}
 }
 
-// symbolBytes returns the bytes of the functions and variables of f by their names;
-// nil where it has no symbols.
+// symbolBytes returns the bytes of the functions and variables of f by name; nil if it
+// has no symbols.
 func (c *comparison) symbolBytes(f *elf.File) map[string][]byte {
 	for _, s := range f.Sections {
 		if (s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_DYNSYM) && s.Size > maxSymbols {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// superblock is where the first one lies, and how long it is; the kernel's
-// Documentation/filesystems/ext4/super.rst.
+// superblock is the offset of the first superblock, superblockSize its size, in bytes;
+// the kernel's Documentation/filesystems/ext4/super.rst.
 const superblock, superblockSize = 1024, 1024
 
 func isExt4(data []byte) bool {
@@ -76,7 +76,7 @@ func (c *comparison) ext4(r *Result, a, b []byte) bool {
 	return true
 }
 
-// superblocks returns where the superblock and its copies lie.
+// superblocks returns the offsets of the superblock and its copies.
 func superblocks(data []byte) []int {
 	list := []int{superblock}
 	shift := littleEndian32(data, superblock+0x18)

@@ -18,7 +18,7 @@ func isPacked(data []byte) bool {
 	return bytes.HasPrefix(data, []byte{0xfd, '7', 'z', 'X', 'Z', 0}) || bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd})
 }
 
-// gzip compares the headers, and then what is compressed.
+// gzip compares the headers, and then the decompressed contents.
 func (c *comparison) gzip(r *Result, name string, a, b []byte, depth int) bool {
 	plainA, headA, okA := c.gunzip(a)
 	plainB, headB, okB := c.gunzip(b)
@@ -59,7 +59,7 @@ func (c *comparison) gzip(r *Result, name string, a, b []byte, depth int) bool {
 	return true
 }
 
-// inner compares what a file expands to.
+// inner compares the decompressed contents.
 func (c *comparison) inner(r *Result, name string, a, b []byte, depth int) {
 	within := c.compare(name, a, b, depth+1)
 	r.part(Part{Kind: "contents", Name: "decompressed", Change: "changed", A: size(len(a)), B: size(len(b)), Within: within}, c.limits)
@@ -87,7 +87,7 @@ func (c *comparison) readAll(r io.Reader) ([]byte, bool) {
 	return data, true
 }
 
-// packed compares what two files of xz or zstd expand to.
+// packed compares the decompressed contents of two xz or zstd files.
 func (c *comparison) packed(r *Result, name string, a, b []byte, depth int) bool {
 	unpack := func(data []byte) ([]byte, bool) {
 		z, err := image.Decompress(bytes.NewReader(data))
@@ -114,7 +114,8 @@ func (c *comparison) packed(r *Result, name string, a, b []byte, depth int) bool
 
 func isPyc(data []byte) bool { return len(data) >= 16 && data[2] == '\r' && data[3] == '\n' }
 
-// pyc compares the header of compiled Python, and then the code. PEP 552 has the form.
+// pyc compares the header of compiled Python, and then the code. PEP 552 describes the
+// form.
 func (c *comparison) pyc(r *Result, a, b []byte) bool {
 	field := func(name string, at int, word func(uint32) string) (same bool, wordA, wordB string) {
 		x, y := binary.LittleEndian.Uint32(a[at:]), binary.LittleEndian.Uint32(b[at:])

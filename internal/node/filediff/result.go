@@ -1,6 +1,6 @@
 package filediff
 
-// Format is what both sides are, in a stable word.
+// Format is the format of both sides, in a stable word.
 type Format string
 
 // The formats.
@@ -20,7 +20,7 @@ const (
 	Binary   Format = "binary" // none of these, or not both the same
 )
 
-// CauseName is one of the usual causes by which two builds differ, in a stable word.
+// CauseName is a usual cause of differences between builds, in a stable word.
 type CauseName string
 
 // The causes.
@@ -43,23 +43,23 @@ type Cause struct {
 	Name CauseName
 	// Where is the part of the file, "" for the whole.
 	Where string
-	// A and B are what it reads there.
+	// A and B are the texts of the two sides there.
 	A, B string
-	// Count is for how many differences it accounts.
+	// Count is how many differences it accounts for.
 	Count int
 }
 
-// Part is a part of the file that differs: a section, a symbol, a member, a field.
+// Part is a differing part of the file: a section, a symbol, a member, a field.
 type Part struct {
 	Kind   string // "section", "symbol", "member", "field"
 	Name   string
 	Change string // "added", "removed", "changed"
 	A, B   string // what is said of it on either side, for people
-	// Within is what differs in its contents; nil where that was not looked at.
+	// Within is what differs in its contents; nil if they were not compared.
 	Within *Result
 }
 
-// Window is the bytes about the first difference.
+// Window is the bytes around the first difference.
 type Window struct {
 	At   int64 // offset of the first byte of A and B
 	A, B []byte
@@ -68,25 +68,25 @@ type Window struct {
 // Result is what differs between two versions of a file.
 type Result struct {
 	Format Format
-	// First is the offset of the first byte that differs, Count how many do, with
-	// those that only one side has.
+	// First is the offset of the first differing byte, Count the number of differing
+	// bytes, including those that only one side has.
 	First, Count int64
 	SizeA, SizeB int64
 	Parts        []Part
 	MoreParts    int
-	// Diff are the lines of a unified diff of two texts.
+	// Diff is a unified diff of two texts, in lines.
 	Diff     []string
 	MoreDiff int
-	// Window is there where nothing says more than the bytes.
+	// Window is set if nothing says more than the bytes.
 	Window *Window
 	Causes []Cause
-	// Explained says that the causes account for everything that differs.
+	// Explained means that the causes account for all differences.
 	Explained bool
-	// Notes say what was not looked at, and why.
+	// Notes say what was not compared, and why.
 	Notes []string
 }
 
-// Limits bound what a comparison costs. Zero ones are those of [DefaultLimits].
+// Limits limits the cost of a comparison. Zero values mean those of [DefaultLimits].
 type Limits struct {
 	Bytes int64 // of what is decompressed on either side, in all
 	Parts int   // that are kept of one file
@@ -94,10 +94,10 @@ type Limits struct {
 	Depth int   // files within each other
 }
 
-// DefaultLimits are those of a zero Limits.
+// DefaultLimits returns the limits that a zero Limits stands for.
 func DefaultLimits() Limits { return Limits{Bytes: 128 << 20, Parts: 100, Lines: 200, Depth: 4} }
 
-// MaxSize is how large a file may be, in bytes, that [Compare] is given.
+// MaxSize is the largest file for [Compare], in bytes.
 const MaxSize = 64 << 20
 
 func (r *Result) part(p Part, limits Limits) {
@@ -108,7 +108,7 @@ func (r *Result) part(p Part, limits Limits) {
 	r.Parts = append(r.Parts, p)
 }
 
-// caused adds a cause, or counts it to one that is there.
+// caused adds a cause, or increases the count of an equal one.
 func (r *Result) caused(c Cause) {
 	if c.Count == 0 {
 		c.Count = 1
@@ -122,7 +122,7 @@ func (r *Result) caused(c Cause) {
 	r.Causes = append(r.Causes, c)
 }
 
-// adopt takes over what a part of the file was explained with.
+// adopt adds the causes of a part of the file.
 func (r *Result) adopt(within *Result, where string) {
 	for _, c := range within.Causes {
 		if c.Where != "" {

@@ -8,7 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// maxText and maxLines bound the texts that are compared line by line: a line takes some
+// maxText and maxLines limit the texts that are compared line by line: a line takes some
 // 100 bytes of memory, however short it is.
 const (
 	maxText  = 8 << 20
@@ -57,9 +57,8 @@ func sameLines(a, b []byte) bool {
 	return slices.EqualFunc(sorted(a), sorted(b), bytes.Equal)
 }
 
-// explainLines looks for the causes of each changed line, and reports whether there
-// is one for each. Where a script leads is what it does: a directory in it is no
-// cause.
+// explainLines looks for the causes of each changed line, and reports whether it found
+// one for each. In a script, a directory decides what runs, so it is no cause there.
 func (c *comparison) explainLines(r *Result, lines []string, script bool) bool {
 	known := make(directories)
 	all := true

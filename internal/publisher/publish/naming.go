@@ -11,23 +11,21 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Naming says that a flake evaluates to another system where it is named as the
-// request names it, as nixos-rebuild --flake does, than by the hash of its
-// source, which is all that a machine knows of it: it takes something from its
-// name, such as the commit. A machine that nixos-rebuild builds is then never
-// the release.
+// Naming means that a flake evaluates to another system by the name in the request, as
+// nixos-rebuild --flake evaluates it, than by the hash of its source, which is all that a
+// machine knows: it uses something from its name, such as the commit. A machine that
+// nixos-rebuild builds is then never the release.
 type Naming struct {
-	// DrvPath is what it evaluates to by its name.
+	// DrvPath is the system's derivation if the flake is evaluated by its name.
 	DrvPath closure.StorePath
-	// Differences are what makes it so, at most three of them; the wanted are the
-	// manifest's.
+	// Differences explain it, at most three of them; the wanted side is the manifest's.
 	Differences []drvdiff.Difference
-	// Probably names what the flake takes, "" where nothing tells.
+	// Probably names what the flake uses; "" if that is unknown.
 	Probably string
 }
 
-// compareNaming evaluates the configuration by the name of its flake too, and
-// returns nil where that gives the same.
+// compareNaming also evaluates the configuration by the name of its flake, and returns
+// nil if the result is the same.
 func compareNaming(ctx context.Context, n *nix.Nix, store *nixstore.Store, graph nixstore.Graph, req Request, src nix.Source, toplevel closure.StorePath) (*Naming, error) {
 	drv, err := n.DerivationByName(ctx, req.Flake, req.Configuration)
 	if err != nil {
@@ -48,7 +46,7 @@ func compareNaming(ctx context.Context, n *nix.Nix, store *nixstore.Store, graph
 	return found, nil
 }
 
-// probably guesses from the differences what a flake takes from its name.
+// probably guesses from the differences what a flake uses from its name.
 func probably(differences []drvdiff.Difference, revision string) string {
 	const shortRevision = 7
 	for _, d := range differences {

@@ -58,10 +58,10 @@ type asset struct {
 	write func(io.Writer) error
 }
 
-// write writes the files of one configuration: its manifest and the assets.
-// Before the first of them the old checksums go, and the new ones come last:
-// in between there is no release. What cannot be a part of the release in d is
-// refused before anything of that release is touched.
+// write writes the files of one configuration: its manifest and the assets. It removes
+// the old checksums first and writes the new ones last: in between there is no release.
+// If the files can't be part of the release in d, it fails before it touches that
+// release.
 func (d *outDir) write(ctx context.Context, req Request, src nix.Source, m *closure.Manifest, assets ...asset) (*Result, error) {
 	manifest, err := m.Encode()
 	if err != nil {
@@ -127,9 +127,9 @@ func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (rele
 	return info, nil
 }
 
-// isOf reports whether the release in d is of the source of m. Where that is
-// not so it fails, unless there is nothing in it but an older manifest of the
-// same configuration, which m replaces.
+// isOf reports whether the release in d was made from the source of m. If it was made
+// from another, isOf fails, unless the release has only an older manifest of the same
+// configuration, which m replaces.
 func (d *outDir) isOf(m *closure.Manifest) (bool, error) {
 	for _, c := range d.info.Configurations {
 		data, err := hostfile.ReadSmall(d.join(release.ManifestName(c)), closure.MaxManifestSize)
@@ -150,8 +150,8 @@ func (d *outDir) isOf(m *closure.Manifest) (bool, error) {
 	return true, nil
 }
 
-// defaultTag names a release that was given no tag: after its commit, or after
-// the digest of its source where that is under no version control.
+// defaultTag returns the tag of a release without a given one: its commit, or the digest
+// of its source if that is under no version control.
 func defaultTag(commit string, src nix.Source) release.Tag {
 	if len(commit) >= 12 {
 		return release.Tag("boot-" + commit[:12])
@@ -159,7 +159,7 @@ func defaultTag(commit string, src nix.Source) release.Tag {
 	return release.Tag("boot-" + src.Path.Digest()[:12])
 }
 
-// writeAsset writes a whole, or nothing.
+// writeAsset writes a completely, or not at all.
 func (d *outDir) writeAsset(a asset) error {
 	f, err := renameio.NewPendingFile(d.join(a.name), renameio.WithPermissions(0o644))
 	if err != nil {
@@ -172,22 +172,22 @@ func (d *outDir) writeAsset(a asset) error {
 	return f.CloseAtomicallyReplace()
 }
 
-// listing is the asset that names the files of each path of m.
+// listing returns the asset that lists the files of each path of m.
 func listing(m *closure.Manifest, files []closure.PathFiles) asset {
 	return asset{release.ListingName(m.Configuration), func(w io.Writer) error {
 		return encodeListing(w, m.Configuration, files)
 	}}
 }
 
-// derivations is the asset that explains, on a machine whose flake evaluates to
-// something else, why that is so. The graph is that of m's toplevel.
+// derivations returns the asset that explains, on a machine whose flake evaluates to
+// something else, why. The graph is that of m's toplevel.
 func derivations(ctx context.Context, store *nixstore.Store, graph nixstore.Graph, m *closure.Manifest) asset {
 	return asset{release.DerivationsName(m.Configuration), func(w io.Writer) error {
 		return drvdiff.Write(ctx, w, store, graph, m.Configuration, m.Toplevel.DrvPath)
 	}}
 }
 
-// machine is the asset that says what a machine of m looks like beside its store.
+// machine returns the asset that says what a machine of m looks like beside its store.
 func machine(ctx context.Context, store *nixstore.Store, m *closure.Manifest) (asset, error) {
 	looks, err := expected.Read(ctx, store, m.Configuration, m.Toplevel.OutPath, m.Paths)
 	if err != nil {

@@ -22,32 +22,32 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Request says what to write a release of.
+// Request says what release to write.
 type Request struct {
 	Flake         string // a flake reference as nix takes it, without "#…"
 	Configuration string
 	OutDir        string
 	StoreDir      closure.StoreDir
-	// Tag, Commit, Created and BestBefore go into release.json. An empty Tag is
-	// made from the source; an empty Commit is the flake's own, where it has one.
+	// Tag, Commit, Created and BestBefore are for release.json. An empty Tag is derived
+	// from the source; an empty Commit means the flake's own, if it has one.
 	Tag        string
 	Commit     string
 	Created    time.Time
 	BestBefore time.Time
-	// Rebuilder, if set, builds what its policy chooses a second time; what
-	// differs is listed in the manifest as unreproducible.
+	// Rebuilder, if set, builds what its policy selects a second time; outputs that
+	// differ are listed in the manifest as unreproducible.
 	Rebuilder Rebuilder
-	// Previous is a manifest whose list of unreproducible derivations goes on as
-	// far as it is not contradicted; nil for none.
+	// Previous is a manifest whose list of unreproducible derivations remains valid
+	// unless a rebuild contradicts it; nil for none.
 	Previous *closure.Manifest
 }
 
-// Progress says how far Create has come. The zero value is ready, all methods
+// Progress counts how far Create has come. The zero value is ready to use; all methods
 // are safe for concurrent use.
 type Progress struct {
 	Build nix.Progress
 	Hash  nar.Progress
-	// Rebuild is the second build's.
+	// Rebuild is the progress of the second build.
 	Rebuild rebuild.Progress
 	paths   atomic.Int64
 	total   atomic.Int64
@@ -55,14 +55,14 @@ type Progress struct {
 	stage   atomic.Pointer[string]
 }
 
-// Snapshot is what a [Progress] stood at.
+// Snapshot is a copy of the counts of a [Progress].
 type Snapshot struct {
 	Stage             string // "evaluate", "build", "hash", "rebuild", "write"
 	Paths, PathsTotal int64
 	Bytes, BytesTotal int64
 }
 
-// Snapshot returns the counts as they stand.
+// Snapshot returns the current counts.
 func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{Paths: p.paths.Load(), PathsTotal: p.total.Load(), Bytes: p.Hash.Snapshot().Bytes, BytesTotal: p.bytes.Load()}
 	if stage := p.stage.Load(); stage != nil {
@@ -73,30 +73,29 @@ func (p *Progress) Snapshot() Snapshot {
 
 func (p *Progress) enter(stage string) { p.stage.Store(&stage) }
 
-// Result is what Create wrote.
+// Result is the result of Create.
 type Result struct {
 	Manifest *closure.Manifest
 	Tag      string
 	Files    []string // names in the output directory
-	// Embedded says that the system carries the flake that it was made from;
-	// one that doesn't can be verified in everything but its source.
+	// Embedded means that the system contains the flake that it was made from; without
+	// it, the source of a machine can't be verified.
 	Embedded bool
-	// Untried says why the flake was not evaluated as a machine will; "" where it
-	// was, or where the system does not carry it.
+	// Untried says why the flake was not evaluated as a machine evaluates it; "" if it
+	// was, or if the system does not contain it.
 	Untried string
-	// Naming is set where the flake evaluates to another system by its name.
+	// Naming is set if the flake evaluates to another system by its name.
 	Naming *Naming
-	// Rebuilt is how many derivations were built a second time. Reproduced are,
-	// by name, those that the previous manifest lists as unreproducible and that
-	// gave the same bytes this time; they are not listed any more.
+	// Rebuilt is how many derivations were built a second time. Reproduced are, by name,
+	// those that the previous manifest lists as unreproducible and that reproduced this
+	// time; they are no longer listed.
 	Rebuilt    int
 	Reproduced []string
 }
 
-// Create realises the configuration with n, hashes its closure from disk and
-// writes the release's files for it into the output directory, which may hold
-// those of other configurations of the same source. The files are complete or
-// not there.
+// Create realises the configuration with n, hashes its closure from disk and writes the
+// release's files for it into the output directory, which may contain those of other
+// configurations of the same source. It writes all files or none.
 func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result, error) {
 	if err := closure.CheckConfiguration(req.Configuration); err != nil {
 		return nil, err
@@ -128,7 +127,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 		return nil, err
 	}
 	p.enter("build")
-	// A root keeps the closure from being collected while it is read.
+	// A root protects the closure from garbage collection while it is read.
 	roots, err := os.MkdirTemp("", "ec-verify-roots-")
 	if err != nil {
 		return nil, err
@@ -188,8 +187,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	return result, nil
 }
 
-// registered returns the closure of the system as Nix registered it, in
-// ascending order.
+// registered returns the closure of the system as Nix registered it, in ascending order.
 func registered(ctx context.Context, dir closure.StoreDir, root closure.StorePath) ([]closure.PathInfo, error) {
 	db, err := nixstore.OpenDatabase(ctx, "", dir)
 	if err != nil {
@@ -210,9 +208,9 @@ func registered(ctx context.Context, dir closure.StoreDir, root closure.StorePat
 	return infos, nil
 }
 
-// hashAll hashes the paths from disk and returns their files. A path that is
-// not what Nix registered on this builder is an error: a release must not be
-// made from a damaged store.
+// hashAll hashes the paths from disk and returns their files. A path that differs from
+// its registration on this builder is an error: a damaged store must not become a
+// release.
 func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInfo, p *Progress) ([]closure.PathFiles, error) {
 	files := make([]closure.PathFiles, len(infos))
 	p.total.Store(int64(len(infos)))
@@ -252,9 +250,9 @@ func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInf
 	return files, g.Wait()
 }
 
-// describeOrigin sets the deriver and content address of each path from the
-// derivations, which are a function of the source; the database's claims
-// depend on whether a path was built or substituted here.
+// describeOrigin sets the deriver and content address of each path from the derivations,
+// which are a function of the source; the database's claims depend on whether a path was
+// built or substituted here.
 func describeOrigin(graph nixstore.Graph, infos []closure.PathInfo) error {
 	derivers := graph.Derivers()
 	addresses, err := graph.ContentAddresses()
@@ -272,7 +270,7 @@ func describeOrigin(graph nixstore.Graph, infos []closure.PathInfo) error {
 	return nil
 }
 
-// hashSource hashes the flake that nix says it put into the store.
+// hashSource hashes the flake that nix put into the store.
 func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (closure.Source, error) {
 	exists, err := store.Exists(src.Path)
 	if err != nil {
@@ -295,9 +293,8 @@ func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (clo
 	return s, nil
 }
 
-// lockedInputs returns the inputs that the flake's lock file names. One that it
-// does not say the hash of is an error: nothing that is made of such a flake can
-// be verified.
+// lockedInputs returns the inputs in the flake's lock file. An input without a hash is an
+// error: nothing made from such a flake can be verified.
 func lockedInputs(store *nixstore.Store, flake closure.StorePath, s closure.Source) ([]flakelock.Input, error) {
 	if s.LockNarHash.IsZero() {
 		return nil, nil
@@ -311,8 +308,7 @@ func lockedInputs(store *nixstore.Store, flake closure.StorePath, s closure.Sour
 
 var errSigned = errors.New("it holds a signed release, whose signature new files would break; choose another --out")
 
-// embedded reports whether the flake's source is part of the closure, as it is
-// where the system carries it.
+// embedded reports whether the flake's source is part of the closure.
 func embedded(m *closure.Manifest, src closure.StorePath) bool {
 	return slices.ContainsFunc(m.Paths, func(info closure.PathInfo) bool { return info.Path == src })
 }

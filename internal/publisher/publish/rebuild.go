@@ -92,7 +92,7 @@ func goOn(previous, m *closure.Manifest, rebuilt map[closure.StorePath]bool, rep
 	return slices.Compact(names)
 }
 
-// unreproducible is the list entry of a derivation whose second build differs.
+// unreproducible returns the list entry of a derivation whose second build differs.
 func unreproducible(r *rebuild.Result) closure.Unreproducible {
 	u := closure.Unreproducible{DrvPath: r.Derivation}
 	var files []string
