@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Break is a place where the reports of a machine do not follow each other.
+// Break is a place where a machine's reports do not follow each other.
 type Break struct {
 	Machine string
 	// After and Before are the sequence numbers on both sides of it.
@@ -21,8 +21,8 @@ func (b Break) String() string {
 	return fmt.Sprintf("machine %s, reports %d and %d: %s", cmp.Or(b.Machine, "without a name"), b.After, b.Before, b.Detail)
 }
 
-// Shared returns where one key speaks for several machines: each has a key of its
-// own, so that no machine can make reports of another. Its statements need a Key.
+// Shared returns where one key signed for several machines: each needs its own, so that
+// no machine can sign reports of another. The statements must have a Key.
 func Shared(all []*Statement) []Break {
 	machines := make(map[string]*Statement)
 	var out []Break
@@ -40,11 +40,10 @@ func Shared(all []*Statement) []Break {
 	return out
 }
 
-// Breaks puts statements into the order of their machines and sequence numbers
-// and returns where they do not follow each other: one is missing, there are
-// two with one number, or one does not name the one before it. The same
-// statement twice is no break. What comes before the first and after the last of
-// a machine is not judged.
+// Breaks sorts statements by machine and sequence number, and returns where they do not
+// follow each other: one is missing, two have the same number, or one does not name its
+// predecessor. A duplicate of the same statement is no break. What precedes the first or
+// follows the last statement of a machine is not judged.
 func Breaks(all []*Statement) []Break {
 	slices.SortStableFunc(all, func(a, b *Statement) int {
 		return cmp.Or(cmp.Compare(a.Machine, b.Machine), cmp.Compare(a.Sequence, b.Sequence))

@@ -17,27 +17,27 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// Dir is a directory of signed reports. The newest is the end of the chain, and
-// there is no other memory of it: who removes the files breaks the chain where
-// everybody sees it. One process at a time may add to it.
+// Dir is a directory of signed reports. The newest one is the end of the chain, and
+// nothing else remembers it: whoever removes files breaks the chain visibly. Only one
+// process at a time may add to it.
 type Dir struct {
 	Path string
-	// Keep is how many reports stay, at least 1.
+	// Keep is how many reports are kept, at least 1.
 	Keep int
 }
 
-// tempPrefix begins the name of a report that is being written.
+// tempPrefix is the name prefix of a report that is being written.
 const tempPrefix = ".report"
 
-// maxBundle bounds a file of the directory in bytes.
+// maxBundle limits a file of the directory, in bytes.
 const maxBundle = 16 << 20
 
 var fileName = regexp.MustCompile(`\Areport-([0-9]{10,18})\.sigstore\.json\z`)
 
 func nameOf(sequence int64) string { return fmt.Sprintf("report-%010d.sigstore.json", sequence) }
 
-// list returns the sequence numbers of the reports in ascending order; none
-// where there is no directory.
+// list returns the sequence numbers of the reports in ascending order; none if there is
+// no directory.
 func (d Dir) list() ([]int64, error) {
 	entries, err := os.ReadDir(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -59,7 +59,7 @@ func (d Dir) list() ([]int64, error) {
 	return out, nil
 }
 
-// Empty reports whether there are no reports, as far as can be told.
+// Empty reports whether there are no reports, as far as is known.
 func (d Dir) Empty() bool {
 	all, _ := d.list()
 	for _, n := range slices.Backward(all[max(0, len(all)-maxLook):]) {
@@ -70,31 +70,30 @@ func (d Dir) Empty() bool {
 	return true
 }
 
-// End is the end of the chain: where the next report goes.
+// End is the end of the chain: where the next report is added.
 type End struct {
 	// Sequence is the number of the next report.
 	Sequence int64
-	// Previous is the digest of the statement before it; "" where there is none, or
-	// none that can be read. That the chain is broken there is for all to see.
+	// Previous is the digest of the previous statement; "" if there is none, or no
+	// readable one, which breaks the chain visibly.
 	Previous string
-	// Foreign are files with names of reports, beyond the end, that this machine
-	// did not write, or that are damaged: they were set aside, as far as that was
-	// possible, under names that end in ".foreign", or in that with a number.
+	// Foreign are files beyond the end, with names of reports, that are damaged or that
+	// this machine did not write: they were set aside, if possible, under names that end
+	// in ".foreign", or in that with a number.
 	Foreign []string
 }
 
-// maxLook bounds how many files are looked at by who only wants to know whether
-// there are any, and how many names are tried.
+// maxLook limits how many files Empty reads, and how many names setAside tries.
 const maxLook = 256
 
-// Next finds the end of the chain. What lies beyond it, with a greater number, was
-// put there by somebody else, or is damaged: that is set aside, so that it neither
-// moves the numbers nor takes a name away.
+// Next finds the end of the chain. A file beyond it, with a greater number, is damaged or
+// somebody else's: it is set aside, so that it neither changes the numbers nor occupies a
+// name.
 //
-// The chain is the newest report that mine, which is given a bundle, says is
-// signed by this machine's key, and what follows it link by link, by another key
-// of the machine. Where there is none of its key, as after that was exchanged, it
-// ends with the newest report of the machine that names the one before it.
+// The chain consists of the newest report that this machine's key signed, according to
+// mine, which receives a bundle, and the reports that follow it link by link, signed by
+// another key of the machine. If its key signed none, as after a change of keys, the
+// chain ends with the newest report of the machine that names its predecessor.
 func (d Dir) Next(machine string, mine func(bundle []byte) bool) (End, error) {
 	all, err := d.list()
 	if err != nil {
@@ -125,8 +124,8 @@ func (d Dir) Next(machine string, mine func(bundle []byte) bool) (End, error) {
 			continue
 		}
 		if n == end.Sequence {
-			// It may have been this machine's report, and be damaged: then the number
-			// was given already, and the chain has a gap here.
+			// It may be this machine's report, damaged: then its number is used, and the
+			// chain has a gap here.
 			end.Sequence, end.Previous = n+1, ""
 		}
 		end.Foreign = append(end.Foreign, d.setAside(nameOf(n)))
@@ -134,8 +133,8 @@ func (d Dir) Next(machine string, mine func(bundle []byte) bool) (End, error) {
 	return end, nil
 }
 
-// newest returns the number of the newest report of the machine that follows
-// another one, or if none does, that stands by itself; 0 for none.
+// newest returns the number of the machine's newest report that follows another one or,
+// if none does, of the newest one; 0 for none.
 func newest(known map[int64]link, machine string) int64 {
 	var following, alone int64
 	for n, l := range known {
@@ -152,9 +151,9 @@ func newest(known map[int64]link, machine string) int64 {
 	return alone
 }
 
-// link is what the directory needs to know of a statement. The zero value is none.
-// It is not held to the rules of a statement: a newer program of this machine may
-// have others.
+// link is the part of a statement that the directory needs. The zero value is none. The
+// rules of a statement do not apply to it: a newer version of this program may have
+// others.
 type link struct{ digest, machine, previous string }
 
 // follows reports whether l is of the machine and names before.
@@ -162,7 +161,7 @@ func (l link) follows(before link, machine string) bool {
 	return before.digest != "" && l.previous == before.digest && l.machine == machine
 }
 
-// peek reads the report n, and reports whether it is one, of that number.
+// peek reads the report n, and reports whether it is a report with that number.
 func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
 	data, err := hostfile.ReadSmallNoFollow(filepath.Join(d.Path, nameOf(n)), maxBundle)
 	if err != nil {
@@ -183,8 +182,8 @@ func (d Dir) peek(n int64) (l link, data []byte, ok bool) {
 	return l, data, statement.Predicate.Sequence == n
 }
 
-// Unverified returns the statement in a signed report, which nobody vouches for,
-// and false where there is none.
+// Unverified returns the statement in a signed report without checking the signature, and
+// false if there is none.
 func Unverified(bundle []byte) (statement []byte, ok bool) {
 	var in struct {
 		Envelope struct {
@@ -197,8 +196,8 @@ func Unverified(bundle []byte) (statement []byte, ok bool) {
 	return in.Envelope.Payload, true
 }
 
-// setAside gives a file a name that is no report's, and returns what it is called
-// then. It is evidence, of damage or of who put it there.
+// setAside renames a file to a name that no report has, and returns that name. The file
+// is evidence, of damage or of an intruder.
 func (d Dir) setAside(name string) string {
 	aside := name + ".foreign"
 	for n := 2; n < maxLook; n++ {
@@ -214,9 +213,8 @@ func (d Dir) setAside(name string) string {
 	return name
 }
 
-// Add writes the bundle of the report with that sequence number, in one step
-// and never over another, removes the oldest ones beyond Keep, and returns
-// where it lies.
+// Add writes the bundle of the report with that sequence number, atomically and never
+// over another one, removes the oldest ones beyond Keep, and returns its file name.
 func (d Dir) Add(sequence int64, bundle []byte) (string, error) {
 	if err := os.MkdirAll(d.Path, 0o755); err != nil {
 		return "", err
@@ -245,13 +243,12 @@ func (d Dir) Add(sequence int64, bundle []byte) (string, error) {
 	if err := hostfile.SyncDir(d.Path); err != nil {
 		return "", err
 	}
-	// The report is there: what stays beyond Keep is tried again by the next one.
+	// The report is written: the next call tries again to remove what stays beyond Keep.
 	d.prune()
 	return name, nil
 }
 
-// prune removes the oldest reports beyond Keep, and what runs left behind that
-// were killed while they wrote one.
+// prune removes the oldest reports beyond Keep, and temporary files of killed runs.
 func (d Dir) prune() {
 	all, err := d.list()
 	if err != nil {

@@ -11,19 +11,18 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// appID tells what ec-verify calls a machine from what other programs do.
+// appID makes ec-verify's name of a machine different from those of other programs.
 var appID = []byte{0x36, 0x3a, 0x26, 0x93, 0xfc, 0x99, 0x4a, 0xe1, 0xbf, 0x96, 0x80, 0x26, 0x37, 0x12, 0x94, 0x15}
 
-// MachineIDFile is where the machine's own identifier is, see machine-id(5).
+// MachineIDFile is the file with the machine's own identifier, see machine-id(5).
 const MachineIDFile = "/etc/machine-id"
 
-// Machine returns what the machine with that machine-id(5) is called in
-// statements: 32 hexadecimal digits that stay the same and from which the
-// identifier, which is confidential, cannot be told. It is what
-//
+// Machine returns the name, in statements, of the machine with that machine-id(5): 32
+// hexadecimal digits that stay the same and do not reveal the identifier, which is
+// confidential. It is the output of
 //	systemd-id128 machine-id --app-specific=363a2693-fc99-4ae1-bf96-802637129415
 //
-// prints on it, see sd_id128_get_machine_app_specific(3).
+// on that machine, see sd_id128_get_machine_app_specific(3).
 func Machine(id string) (string, error) {
 	key, err := hex.DecodeString(strings.TrimSpace(id))
 	if err != nil || len(key) != 16 {

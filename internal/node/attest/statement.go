@@ -21,50 +21,49 @@ const (
 	// StatementType is the type of every statement; see
 	// https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md.
 	StatementType = "https://in-toto.io/Statement/v1"
-	// PredicateType says what stands in the predicate; docs/monitoring.md.
+	// PredicateType identifies the form of the predicate; see docs/monitoring.md.
 	PredicateType = "https://every.channel/ec-verify/report/v1"
 
-	// MaxReport bounds the report in a statement, in bytes. Of a larger one the
-	// gravest findings are kept.
+	// MaxReport limits the report in a statement, in bytes. A larger one keeps its
+	// gravest findings.
 	MaxReport = 4 << 20
-	// maxStatement bounds a statement that is read.
+	// maxStatement limits a statement that is read, in bytes.
 	maxStatement = 8 << 20
-	// MaxNonce bounds a nonce in bytes.
+	// MaxNonce limits a nonce, in bytes.
 	MaxNonce = 128
 
-	// The names of what a statement is about.
+	// The names of a statement's subjects.
 	reportName = "ec-verify-report.json"
 	sumsName   = "SHA256SUMS.txt"
 )
 
-// Statement is what one run says, and where it stands among the runs of its
-// machine.
+// Statement is the report of one run, with its place among the runs of its machine.
 type Statement struct {
 	Place
 	// Report is the report, in the JSON form of [report.Report.CompactJSON].
 	Report jsontext.Value
-	// Summary is what the report says in short.
+	// Summary is an excerpt of the report.
 	Summary *report.Summary
-	// Digest is that of the statement, as the next one names it.
+	// Digest is the statement's digest, as the next one names it.
 	Digest string
-	// Key identifies the key that signed it; "" where that was not looked at.
+	// Key identifies the key that signed it; "" if the signature was not checked.
 	Key string
 }
 
-// Place is where a report stands among those of its machine.
+// Place is a report's place among those of its machine.
 type Place struct {
-	// Machine is what [Machine] returns, or "" where the machine has no name.
+	// Machine is the result of [Machine], or "" if the machine has no name.
 	Machine string `json:"machine"`
-	// Run identifies the run: what systemd calls the invocation of the unit
+	// Run identifies the run: systemd's invocation ID of the unit
 	// (_SYSTEMD_INVOCATION_ID= in the journal), or a random number of that form.
 	Run string `json:"run"`
-	// Sequence counts the signed reports of the machine, from 1 on.
+	// Sequence counts the signed reports of the machine, from 1.
 	Sequence int64 `json:"sequence"`
-	// Previous is the SHA-256 of the statement with the sequence number before,
-	// in hexadecimal digits; "" where there is none, or none that could be read.
+	// Previous is the SHA-256, in hexadecimal, of the statement with the previous
+	// sequence number; "" if there is none, or no readable one.
 	Previous string `json:"previous"`
-	// Nonce is what the operator gave to this run, if anything: who has just made
-	// it up knows that the report is not older.
+	// Nonce is the operator's nonce for this run, if any: whoever just chose it knows
+	// that the report is not older.
 	Nonce string `json:"nonce"`
 }
 
@@ -88,7 +87,7 @@ type (
 	}
 )
 
-// NewRun returns the identifier of a run that begins now.
+// NewRun returns the identifier of a run that starts now.
 func NewRun() string {
 	if id := os.Getenv("INVOCATION_ID"); hex32.MatchString(id) {
 		return id
@@ -118,8 +117,8 @@ func Encode(p Place, r *report.Report) ([]byte, error) {
 	return json.Marshal(&s)
 }
 
-// subjects returns what a statement is about: the report itself, and what it was
-// made by.
+// subjects returns the subjects of a statement: the report itself, and the program that
+// made it.
 func subjects(text []byte, s *report.Summary) []subject {
 	out := []subject{{reportName, digest{sum(text)}}}
 	if s.Sums != "" {
@@ -136,8 +135,8 @@ func sum(data []byte) string {
 	return hex.EncodeToString(d[:])
 }
 
-// Decode reads a statement whose signature holds, and holds it to its rules: a
-// report that says what it lists, and subjects that are those of the report.
+// Decode decodes a statement with a valid signature and applies the rules: the report
+// must be consistent, and the subjects must be those of the report.
 func Decode(data []byte) (*Statement, error) {
 	if len(data) > maxStatement {
 		return nil, fmt.Errorf("the statement has %d bytes, at most %d are allowed", len(data), maxStatement)
@@ -194,8 +193,8 @@ func (p *Place) check() error {
 	return CheckNonce(p.Nonce)
 }
 
-// CheckNonce reports what is wrong with a nonce: it is at most [MaxNonce] bytes
-// of printable text.
+// CheckNonce returns an error unless the nonce is at most [MaxNonce] bytes of printable
+// text.
 func CheckNonce(nonce string) error {
 	if len(nonce) > MaxNonce || !utf8.ValidString(nonce) {
 		return fmt.Errorf("nonce %q: want at most %d bytes of text", clip(nonce), MaxNonce)

@@ -15,45 +15,44 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Config is the whole configuration. [Default] gives the values of the empty
-// object, {}.
+// Config is the whole configuration. [Default] returns the values of the empty object,
+// {}.
 type Config struct {
-	// Configuration is the name in the flake's nixosConfigurations that this
-	// machine is; empty for the only one that the release has.
+	// Configuration is this machine's name in the flake's nixosConfigurations; empty if
+	// the release has only one.
 	Configuration string `json:"configuration"`
-	// Flake is where the embedded flake is linked.
+	// Flake is the link to the embedded flake.
 	Flake string `json:"flake"`
-	// StoreRoot is the directory that stands for "/"; empty for this machine.
+	// StoreRoot is the root of the examined file tree; empty for this machine.
 	StoreRoot string           `json:"storeRoot"`
 	StoreDir  closure.StoreDir `json:"storeDir"`
-	// StateDir holds what is remembered between runs.
+	// StateDir is the directory for what is remembered between runs.
 	StateDir string `json:"stateDir"`
-	// Read says where file contents are read from: "cached" or "disk".
+	// Read says how file contents are read: "cached" or "disk".
 	Read nar.ReadMode `json:"read"`
-	// Workers is how many paths are hashed at once; 0 for as many as pay.
+	// Workers is how many paths are hashed at once; 0 for the most useful number.
 	Workers int     `json:"workers"`
 	Nix     Nix     `json:"nix"`
 	Release Release `json:"release"`
-	// Trust says whose signatures are believed.
+	// Trust says whose signatures are accepted.
 	Trust   trust.Policy `json:"trust"`
 	Rebuild Rebuild      `json:"rebuild"`
-	// Neighbour says how other work on the machine is spared.
+	// Neighbour limits what a run takes from other programs on the machine.
 	Neighbour Neighbour `json:"neighbour"`
 	Journal   Journal   `json:"journal"`
 	Metrics   Metrics   `json:"metrics"`
-	// Live says how what can be booted is judged.
+	// Live says how bootable systems are judged.
 	Live Live `json:"live"`
-	// Contents says how store paths are hashed, Ledger how often everything is
-	// to be checked.
+	// Contents says how store paths are hashed, Ledger how often everything is checked.
 	Contents Contents `json:"contents"`
 	Ledger   Ledger   `json:"ledger"`
-	// Machine says what is looked at of the running machine beside its store.
+	// Machine says what is checked on the running machine beside its store.
 	Machine Machine `json:"machine"`
 	// Report says how reports are signed.
 	Report Report `json:"report"`
-	// UnsafeUnsigned takes releases without a look at their signatures.
+	// UnsafeUnsigned accepts releases without checking their signatures.
 	UnsafeUnsigned bool `json:"unsafeUnsigned"`
-	// UnsafeAllowRollback takes a release older than one accepted before.
+	// UnsafeAllowRollback accepts a release older than one accepted before.
 	UnsafeAllowRollback bool `json:"unsafeAllowRollback"`
 	// UnsafeSkip leaves out tiers.
 	UnsafeSkip []report.TierName `json:"unsafeSkip"`
@@ -61,26 +60,25 @@ type Config struct {
 
 // Nix says how the nix program is run.
 type Nix struct {
-	// BinDir is the directory of the nix programs; empty to look in the usual
-	// places.
+	// BinDir is the directory of the nix programs; empty to search the usual places.
 	BinDir string `json:"binDir"`
-	// EvalTimeout bounds one evaluation.
+	// EvalTimeout limits the processor time of one evaluation.
 	EvalTimeout Duration `json:"evalTimeout"`
 }
 
 // Release says where releases come from and which are accepted.
 type Release struct {
-	// Source lists directories, file:// URLs and forges, tried in this order.
+	// Source lists directories, file:// URLs and forges, which are tried in this order.
 	Source []string `json:"source"`
-	// Accept lists the tags that this machine may run; "latest" stands for the
-	// newest one that the sources have.
+	// Accept lists the tags that this machine may run; "latest" is the newest one in the
+	// sources.
 	Accept []string `json:"accept"`
-	// TokenFile holds an access token for private repositories.
+	// TokenFile is a file with an access token for private repositories.
 	TokenFile string `json:"tokenFile"`
-	// Grace is how long a release is taken after its bestBefore.
+	// Grace is how long a release is accepted after its bestBefore.
 	Grace Duration `json:"grace"`
-	// NoticeBefore is how long before a release, or the key that signed it, ends the
-	// report says so; 0 for not at all.
+	// NoticeBefore is how long before the end of a release, or of the key that signed it,
+	// reports mention it; 0 for never.
 	NoticeBefore Duration `json:"noticeBefore"`
 	// Keep is how many accepted releases stay in the state directory.
 	Keep int `json:"keep"`
@@ -103,7 +101,7 @@ func Default() Config {
 	}
 }
 
-// Check holds c to the rules that span keys or that types do not carry. Its error
+// Check applies the rules that span several keys or that types do not express. Its error
 // is *[Mistakes].
 func (c *Config) Check() error {
 	mistakes := new(Mistakes)
@@ -126,7 +124,7 @@ func (c *Config) check(wrong complain) {
 	} {
 		check(wrong)
 	}
-	// That nobody is trusted is an error of the commands that need somebody.
+	// An empty policy is an error of the commands that need one.
 	if len(c.Trust.Keys)+len(c.Trust.Identities) > 0 || c.Trust.Threshold != 0 {
 		c.Trust.Check(func(key string, err error) { wrong(key, "%s", err) })
 	}
@@ -137,7 +135,7 @@ func (c *Config) check(wrong complain) {
 	}
 }
 
-// checkPlaces looks at where things are, and what this machine is called.
+// checkPlaces checks directories and the machine's name.
 func (c *Config) checkPlaces(wrong complain) {
 	for _, p := range []struct {
 		key, value string
@@ -158,8 +156,8 @@ func (c *Config) checkPlaces(wrong complain) {
 			wrong("configuration", "%s", err)
 		}
 	}
-	// Scratch stores and images have no other, and a Nix that was built for
-	// another one has no system to verify.
+	// Scratch stores and images have no other, and a Nix built for another one has no
+	// system to verify.
 	if _, err := closure.ParseStoreDir(string(c.StoreDir)); err != nil {
 		wrong("storeDir", "%s", err)
 	} else if c.StoreDir != closure.DefaultStoreDir {
@@ -193,8 +191,8 @@ func (c *Config) checkRelease(wrong complain) {
 	}
 }
 
-// overlap reports whether one of two directories is within the other, or would be
-// once it is made.
+// overlap reports whether one of two directories is within the other, or would be once it
+// exists.
 func overlap(a, b string) bool {
 	a, b = resolved(a), resolved(b)
 	return within(a, b) || within(b, a)
@@ -205,8 +203,7 @@ func within(dir, p string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// resolved returns an absolute path without symbolic links, as far as there is
-// something at it.
+// resolved resolves the symbolic links of an absolute path, as far as it exists.
 func resolved(p string) string {
 	p, err := filepath.Abs(p)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package config holds the one configuration of ec-verify: a JSON file, read
-// strictly, with the defaults that the program has without it.
+// Package config is the configuration of ec-verify: a JSON file, read strictly, over the
+// program's defaults.
 //
-// Every key has a command-line flag of the same meaning where an operator
-// would want one; the flag wins. docs/configuration.md lists the keys.
+// Every key that an operator may want to override has a command-line flag with the same
+// meaning; the flag wins. docs/configuration.md lists the keys.
 package config

@@ -12,14 +12,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Position is a place in a configuration file. Line and Column count from 1,
-// in characters; both are 0 for the file as a whole.
+// A Position is a place in a configuration file. Line and Column count from 1, in
+// characters; both are 0 for the whole file.
 type Position struct {
 	File         string
 	Line, Column int
 }
 
-// String returns p as compilers write it: FILE:LINE:COLUMN.
+// String returns p in the form of compilers: FILE:LINE:COLUMN.
 func (p Position) String() string {
 	if p.Line == 0 {
 		return p.File
@@ -31,7 +31,7 @@ func (p Position) String() string {
 	return p.File + ":" + place
 }
 
-// node is one JSON value and where it stands.
+// node is a JSON value with its place.
 type node struct {
 	kind jsontext.Kind
 	key  string // the path to it, "trust.keys[0].file"; empty for the whole
@@ -52,7 +52,7 @@ func (n *node) member(name string) int {
 	return slices.IndexFunc(n.members, func(m member) bool { return m.name == name })
 }
 
-// maxDepth is how deep values are looked into; no key lies deeper than four.
+// maxDepth limits the nesting of values; keys nest four deep at most.
 const maxDepth = 8
 
 // document reads one file.
@@ -61,13 +61,13 @@ type document struct {
 	data     []byte
 	decoder  *jsontext.Decoder
 	mistakes *Mistakes
-	// last is the place of the byte lastOffset, from which later ones are counted.
+	// last is the place of the byte lastOffset, from which later places are counted.
 	last       Position
 	lastOffset int
 }
 
-// parse reads the JSON object in data. Of malformed JSON it returns nil; a
-// doubled key is a mistake beside which the rest is read.
+// parse parses the JSON object in data. It returns nil if the JSON is malformed; a
+// duplicate key is a mistake, and the rest is read.
 func parse(file string, data []byte, mistakes *Mistakes) *node {
 	d := &document{
 		file: file, data: data, mistakes: mistakes, last: Position{File: file, Line: 1, Column: 1},
@@ -96,7 +96,7 @@ func (d *document) mistake(at Position, key, text string) {
 	d.mistakes.add(Mistake{At: at, Key: key, Text: text})
 }
 
-// next is where the token begins that is read next.
+// next returns the place of the next token.
 func (d *document) next() Position {
 	at := int(d.decoder.InputOffset())
 	for at < len(d.data) && strings.IndexByte(" \t\r\n,:", d.data[at]) >= 0 {
@@ -105,7 +105,7 @@ func (d *document) next() Position {
 	return d.position(at)
 }
 
-// position returns the place of a byte. Most are asked for in ascending order.
+// position returns the place of a byte. Most calls are in ascending order.
 func (d *document) position(offset int) Position {
 	offset = min(max(offset, 0), len(d.data))
 	if offset < d.lastOffset {
@@ -184,7 +184,7 @@ func join(parent, name string) string {
 	return parent + "." + name
 }
 
-// malformed says where the JSON stops being JSON, and what is wrong there.
+// malformed says where the JSON is malformed, and how.
 func (d *document) malformed(err error) (Position, string) {
 	var syntactic *jsontext.SyntacticError
 	if !errors.As(err, &syntactic) {
@@ -243,9 +243,8 @@ func (d *document) wanted(before []byte) string {
 	return "one JSON object"
 }
 
-// lay puts what over says in the place of what n says, by the rules of
-// docs/configuration.md: objects are merged key by key, null takes away what
-// earlier files said, and everything else, lists included, is replaced.
+// lay merges over into n by the rules of docs/configuration.md: objects are merged key by
+// key, null removes earlier values, and everything else, lists included, is replaced.
 func (n *node) lay(over *node) {
 	for _, m := range over.members {
 		i := n.member(m.name)
@@ -260,7 +259,7 @@ func (n *node) lay(over *node) {
 	}
 }
 
-// dropNulls takes away the keys whose value is null: they have their defaults.
+// dropNulls removes the keys whose value is null: they have their defaults.
 func (n *node) dropNulls() {
 	n.members = slices.DeleteFunc(n.members, func(m member) bool { return m.value.kind == 'n' })
 	for _, m := range n.members {
@@ -299,8 +298,8 @@ func (n *node) text(b *bytes.Buffer) {
 	}
 }
 
-// follow goes along p as far as there is something, and returns what it comes to, with
-// the object or list that this stands in.
+// follow follows p as far as it exists, and returns the value there with the object or
+// list around it.
 func (n *node) follow(p jsontext.Pointer) (found, parent *node) {
 	found = n
 	for token := range p.Tokens() {
@@ -321,14 +320,13 @@ func (n *node) follow(p jsontext.Pointer) (found, parent *node) {
 	return found, parent
 }
 
-// remove takes child away from n.
+// remove removes child from n.
 func (n *node) remove(child *node) {
 	n.members = slices.DeleteFunc(n.members, func(m member) bool { return m.value == child })
 	n.elements = slices.DeleteFunc(n.elements, func(e *node) bool { return e == child })
 }
 
-// find returns the value with that key, or the innermost one around it; nil for
-// the whole.
+// find returns the value of key, or the innermost value around it; nil for the whole.
 func (n *node) find(key string) *node {
 	for _, m := range n.members {
 		if within := m.value.around(key); within != nil {

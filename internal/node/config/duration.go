@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration written as Go writes it, with days of 24 hours and
-// weeks of seven days: "90s", "15m", "7d", "1w2d12h". The zero value is no time
-// at all and is written "0s". It is a flag's value as well.
+// Duration is a time.Duration in Go's notation, with days of 24 hours and weeks of seven
+// days: "90s", "15m", "7d", "1w2d12h". The zero value is written "0s". It is a flag's
+// value as well.
 type Duration time.Duration
 
 const day = 24 * time.Hour
@@ -25,7 +25,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseDuration takes weeks and days off the front; the rest is Go's.
+// parseDuration parses weeks and days at the front; Go parses the rest.
 func parseDuration(text string) (sum time.Duration, ok bool) {
 	text, negative := strings.CutPrefix(text, "-")
 	if strings.HasPrefix(text, "-") || strings.HasPrefix(text, "+") {
@@ -85,8 +85,8 @@ func (d Duration) String() string {
 // MarshalText implements [encoding.TextMarshaler].
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// Set implements the value of a flag.
+// Set implements a flag's value.
 func (d *Duration) Set(text string) error { return d.UnmarshalText([]byte(text)) }
 
-// Type implements the value of a flag.
+// Type implements a flag's value.
 func (d *Duration) Type() string { return "duration" }

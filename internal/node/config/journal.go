@@ -2,10 +2,9 @@ package config
 
 import "slices"
 
-// Journal says how events reach the journal.
+// Journal says when events are sent to the journal.
 type Journal struct {
-	// When is one of "auto", in a unit whose messages go to the journal,
-	// "always" and "never".
+	// When is "auto" (in a unit whose messages go to the journal), "always" or "never".
 	When string `json:"when"`
 }
 

@@ -6,7 +6,7 @@ import (
 	"every.channel/ec-verify/internal/node/ledger"
 )
 
-// Ledger says how old a check may be that is remembered.
+// Ledger says how old a remembered check may be.
 type Ledger struct {
 	// ContentsEvery is the longest time between two hashings of a store path,
 	// RebuildEvery that between two rebuilds of a derivation.
@@ -19,7 +19,7 @@ func defaultLedger() Ledger {
 	return Ledger{ContentsEvery: Duration(p.Contents), RebuildEvery: Duration(p.Rebuild)}
 }
 
-// Policy returns l as the ledger has it.
+// Policy returns l in the ledger's type.
 func (l Ledger) Policy() ledger.Policy {
 	return ledger.Policy{Contents: time.Duration(l.ContentsEvery), Rebuild: time.Duration(l.RebuildEvery)}
 }
@@ -35,8 +35,7 @@ func (l *Ledger) check(wrong complain) {
 
 // Contents says how store paths are hashed.
 type Contents struct {
-	// Budget is how long one run takes for it; 0 for as long as it takes to hash
-	// them all.
+	// Budget is how long one run hashes; 0 for until everything is hashed.
 	Budget Duration `json:"budget"`
 }
 

@@ -1,9 +1,9 @@
 package config
 
-// Live says how what can be booted is judged.
+// Live says how bootable systems are judged.
 type Live struct {
-	// OtherEntries grades an entry of the boot menu that leads to no accepted
-	// release and is not started by itself: [EntriesNotice] or [EntriesDrift].
+	// OtherEntries is the grade of an entry of the boot menu that belongs to no accepted
+	// release and is not the default: [EntriesNotice] or [EntriesDrift].
 	OtherEntries string `json:"otherEntries"`
 }
 

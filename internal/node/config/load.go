@@ -16,8 +16,7 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// DefaultFile is where the configuration is looked for; that it is not there
-// is no error.
+// DefaultFile is the configuration's default file, which need not exist.
 const DefaultFile = "/etc/ec-verify/config.json"
 
 const (
@@ -28,14 +27,13 @@ const (
 // Loaded is a configuration and the files that it was read from.
 type Loaded struct {
 	Config
-	// Files are those that were read, in the order in which each was laid over
-	// those before it.
+	// Files are the files that were read, each merged over the previous ones.
 	Files []string
 	root  *node
 }
 
-// At returns where the value of key stands, "release.accept", or the value around
-// it; false for a default.
+// At returns the place of a key such as "release.accept", or of the value around it;
+// false for a default.
 func (l *Loaded) At(key string) (Position, bool) {
 	if n := l.root.find(key); n != nil {
 		return n.at, true
@@ -43,8 +41,8 @@ func (l *Loaded) At(key string) (Position, bool) {
 	return Position{}, false
 }
 
-// DropInDir returns the directory of the drop-ins of the file name, "" for none:
-// config.d beside config.json.
+// DropInDir returns the directory of the drop-ins of the file name, "" for none: config.d
+// beside config.json.
 func DropInDir(name string) string {
 	if base, ok := strings.CutSuffix(name, ".json"); ok {
 		return base + ".d"
@@ -52,8 +50,8 @@ func DropInDir(name string) string {
 	return ""
 }
 
-// Load reads the file name and its drop-ins over the defaults. With the empty
-// name it reads [DefaultFile], if that exists, and its drop-ins.
+// Load reads the file name and its drop-ins over the defaults. If the name is empty, it
+// reads [DefaultFile], if that exists, and its drop-ins.
 func Load(name string) (Config, error) {
 	l, err := Read(name)
 	if err != nil {
@@ -62,8 +60,8 @@ func Load(name string) (Config, error) {
 	return l.Config, nil
 }
 
-// Read is [Load] and says which files were read. An error is *[Mistakes] where files
-// could be read and are wrong; what is right in them is then returned as well.
+// Read is [Load], and also returns which files were read. The error is *[Mistakes] if the
+// files could be read but are wrong; the correct part is then returned as well.
 func Read(name string) (*Loaded, error) {
 	optional := name == ""
 	if optional {
@@ -95,8 +93,7 @@ func Read(name string) (*Loaded, error) {
 	return l, nil
 }
 
-// DropIns returns the files that are laid over the file name, in the order of
-// their names.
+// DropIns returns the drop-ins of the file name, in the order of their names.
 func DropIns(name string) ([]string, error) {
 	dir := DropInDir(name)
 	if dir == "" {
@@ -129,7 +126,7 @@ func (l *Loaded) lay(name string, data []byte, mistakes *Mistakes) {
 	}
 }
 
-// Parse reads the text of a configuration over the defaults and checks it.
+// Parse parses a configuration over the defaults and checks it.
 func Parse(data []byte) (Config, error) {
 	l, mistakes := &Loaded{root: &node{kind: '{'}}, new(Mistakes)
 	l.lay("", data, mistakes)
@@ -139,8 +136,8 @@ func Parse(data []byte) (Config, error) {
 	return l.Config, nil
 }
 
-// decode makes a configuration of what was read. A value that is wrong is a
-// mistake and left out, so that the next one is found as well.
+// decode decodes the merged files. A wrong value is recorded and left out, so that the
+// next one is found as well.
 func (l *Loaded) decode(mistakes *Mistakes) error {
 	l.root.dropNulls()
 	for !mistakes.full() {
@@ -172,8 +169,7 @@ func (l *Loaded) decode(mistakes *Mistakes) error {
 	return mistakes.err()
 }
 
-// leaveOut takes away the value that can't be decoded, and reports whether there
-// was one.
+// leaveOut removes the value that can't be decoded, and reports whether there was one.
 func (l *Loaded) leaveOut(wrong *json.SemanticError, mistakes *Mistakes) bool {
 	n, parent := l.root.follow(wrong.JSONPointer)
 	if parent == nil {
@@ -191,11 +187,11 @@ func (l *Loaded) leaveOut(wrong *json.SemanticError, mistakes *Mistakes) bool {
 	return true
 }
 
-// Value is one key and what is in force for it.
+// Value is a key with its effective value.
 type Value struct {
 	Key  string
 	JSON string // in one line
-	// From is the file and place that says so; the zero value for a default.
+	// From is the place that sets it; the zero value for a default.
 	From Position
 }
 
@@ -221,7 +217,7 @@ func (l *Loaded) Values() ([]Value, error) {
 			var text bytes.Buffer
 			m.value.text(&text)
 			v := Value{Key: m.value.key, JSON: spaced(text.Bytes())}
-			// A list is said by who says the list, an object by who says this key.
+			// A list is set as a whole, an object key by key.
 			if from := l.root.find(v.Key); from != nil && from.key == v.Key {
 				v.From = from.at
 			}

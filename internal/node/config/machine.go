@@ -6,18 +6,18 @@ import (
 	"every.channel/ec-verify/internal/node/running"
 )
 
-// Machine says what is looked at of the running machine beside its store.
+// Machine says what is checked on the running machine beside its store.
 type Machine struct {
-	// Parts names it, see [running.Parts]; empty for nothing.
+	// Parts are the names of the parts, see [running.Parts]; empty for none.
 	Parts []string `json:"parts"`
-	// Allow lists the differences that somebody decided to live with.
+	// Allow lists the accepted differences.
 	Allow []running.Exception `json:"allow"`
 }
 
-// maxExceptions bounds the list of them.
+// maxExceptions limits Allow.
 const maxExceptions = 1000
 
-// Policy returns m as package running has it.
+// Policy returns m in package running's type.
 func (m Machine) Policy() running.Policy { return running.Policy{Parts: m.Parts, Allow: m.Allow} }
 
 func (m *Machine) check(wrong complain) {

@@ -15,19 +15,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxMistakes bounds how many mistakes of one configuration are reported.
+// maxMistakes limits how many mistakes of a configuration are reported.
 const maxMistakes = 100
 
-// A Mistake is one thing that is wrong with a configuration.
+// A Mistake is one error in a configuration.
 type Mistake struct {
-	// At is where it is; the zero value where no file says it, as for a default
-	// or a flag.
+	// At is its place; the zero value if it is not in a file, as for a default or a flag.
 	At Position
-	// Key is what it is about, "trust.keys[0].file"; empty for the whole.
+	// Key is the key, such as "trust.keys[0].file"; empty for the whole configuration.
 	Key string
-	// Text says what is wrong, Key included.
+	// Text describes the error, with Key.
 	Text string
-	// Known are the keys that could stand in the place of an unknown one.
+	// Known are the valid keys in the place of an unknown one.
 	Known []string
 }
 
@@ -39,21 +38,20 @@ func (m *Mistake) Error() string {
 	return m.At.String() + ": " + m.Text
 }
 
-// Parent returns what the last name of Key stands in, with the full stop behind
-// it, and that name.
+// Parent splits Key before its last name: parent ends with the full stop.
 func (m *Mistake) Parent() (parent, own string) {
 	at := strings.LastIndexByte(m.Key, '.') + 1
 	return m.Key[:at], m.Key[at:]
 }
 
-// Mistakes are everything that is wrong with a configuration; never none.
+// Mistakes are all errors in a configuration; at least one.
 type Mistakes struct {
 	All []Mistake
-	// More says that these are a hundred, after which no more were looked for.
+	// More means that the limit of a hundred was reached, and the search ended.
 	More bool
 }
 
-// Error returns the first mistake in one line, and how many there are.
+// Error returns the first mistake in one line, and the number of the others.
 func (m *Mistakes) Error() string {
 	text := m.All[0].Error()
 	switch n := len(m.All) - 1; {
@@ -77,7 +75,7 @@ func (m *Mistakes) add(one Mistake) {
 
 func (m *Mistakes) full() bool { return len(m.All) == maxMistakes }
 
-// err returns m, nil if it is empty.
+// err returns m, or nil if it is empty.
 func (m *Mistakes) err() error {
 	if len(m.All) == 0 {
 		return nil
@@ -91,8 +89,8 @@ func (m *Mistakes) err() error {
 	return m
 }
 
-// Covers reports whether one of m is about key, about a part of it, or about
-// something that it is a part of, as one without a key always is.
+// Covers reports whether a mistake concerns key, a part of it, or something that it is
+// part of, as a mistake without a key always does.
 func (m *Mistakes) Covers(key string) bool {
 	for _, one := range m.All {
 		if part(key, one.Key) || part(one.Key, key) {
@@ -108,10 +106,10 @@ func part(key, whole string) bool {
 	return ok && (rest == "" || whole == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// complain is how a section says what is wrong with one of its keys.
+// complain records a mistake in a section's key.
 type complain func(key, format string, args ...any)
 
-// keysOf returns the keys that a struct has in a configuration.
+// keysOf returns the keys of a struct in a configuration.
 func keysOf(t reflect.Type) []string {
 	if t == nil || t.Kind() != reflect.Struct {
 		return nil
@@ -125,8 +123,8 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// elsewhere returns the key in another section that has that last name, "" for
-// none or several.
+// elsewhere returns the key with that last name in another section; "" for none or
+// several.
 func elsewhere(own string) string {
 	found := ""
 	t := reflect.TypeFor[Config]()
@@ -143,7 +141,7 @@ func elsewhere(own string) string {
 	return found
 }
 
-// unknownKey words what is wrong with a key that there is not.
+// unknownKey describes the mistake of an unknown key.
 func unknownKey(key string, known []string) Mistake {
 	m := Mistake{Key: key, Text: fmt.Sprintf("unknown key %q", key), Known: known}
 	_, own := m.Parent()
@@ -155,8 +153,8 @@ func unknownKey(key string, known []string) Mistake {
 	return m
 }
 
-// dottedName says how a key with a full stop in its name is written in JSON, ""
-// where what is before the full stop is no section.
+// dottedName shows how to write a key with a full stop in its name in JSON; "" if the
+// part before the full stop is not a section.
 func dottedName(key string, known []string) string {
 	section, name, dotted := strings.Cut(key, ".")
 	if !dotted || !slices.Contains(known, section) {
@@ -169,7 +167,7 @@ func dottedName(key string, known []string) string {
 	return fmt.Sprintf(`{ %q: { %q: … } }`, section, name)
 }
 
-// describe words what is wrong with a value, whose key is n's.
+// describe describes the mistake in a value, whose key is n's.
 func describe(n *node, e *json.SemanticError) string {
 	var timed *time.ParseError
 	switch {
@@ -185,7 +183,7 @@ func describe(n *node, e *json.SemanticError) string {
 	return fmt.Sprintf("%s: want %s, not %s", n.key, goWord(e), jsonWord(n.kind))
 }
 
-// isText reports whether values of type t are strings in JSON.
+// isText reports whether JSON represents values of type t as strings.
 func isText(t reflect.Type) bool {
 	return t != nil && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
@@ -208,7 +206,7 @@ func jsonWord(k jsontext.Kind) string {
 	return "something else"
 }
 
-// goWord says in JSON's words what was wanted.
+// goWord returns the expected type in JSON's words.
 func goWord(e *json.SemanticError) string {
 	if e.GoType == nil {
 		return "something else"

@@ -6,18 +6,16 @@ import (
 	"every.channel/ec-verify/internal/node/neighbour"
 )
 
-// Neighbour says how a run keeps out of the way of the machine's other work.
+// Neighbour limits what a run takes from other programs on the machine.
 type Neighbour struct {
-	// DropBehind leaves the page cache to those who use it: what only the run
-	// read is taken out of it again.
+	// DropBehind removes from the page cache what only the run read.
 	DropBehind bool `json:"dropBehind"`
-	// Rate is how many bytes of file contents are read in a second; 0 for as
-	// many as can be.
+	// Rate is how many bytes of file contents are read per second; 0 for no limit.
 	Rate int64 `json:"rate"`
-	// MaxPressure is the share of time, in percent, for which other programs may
-	// wait for a processor or the disk before the run pauses; 0 never pauses.
+	// MaxPressure is the share of time, in percent, for which other programs may wait for
+	// a processor or the disk before the run pauses; 0 means that it never pauses.
 	MaxPressure float64 `json:"maxPressure"`
-	// MaxPause is how long all pauses of a run may take.
+	// MaxPause limits the total time of a run's pauses.
 	MaxPause Duration `json:"maxPause"`
 }
 
@@ -25,7 +23,7 @@ func defaultNeighbour() Neighbour {
 	return Neighbour{DropBehind: true, MaxPause: Duration(30 * time.Minute)}
 }
 
-// Limits returns what package neighbour goes by.
+// Limits returns n in package neighbour's type.
 func (n *Neighbour) Limits() neighbour.Limits {
 	return neighbour.Limits{Rate: n.Rate, MaxPressure: n.MaxPressure, MaxPause: time.Duration(n.MaxPause)}
 }

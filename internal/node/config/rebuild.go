@@ -7,29 +7,26 @@ import (
 	"every.channel/ec-verify/internal/rebuild"
 )
 
-// Rebuild says what is built afresh, and what that may take.
+// Rebuild says what is built afresh, and within which limits.
 type Rebuild struct {
-	// Choice is which derivations: "none", "config", "sample", "first-party" or
-	// "all".
+	// Choice selects derivations: "none", "config", "sample", "first-party" or "all".
 	Choice rebuild.Choice `json:"choice"`
-	// Share makes a sample one in Share of all derivations.
+	// Share is the size of a sample: one in Share of all derivations.
 	Share int `json:"share"`
-	// FirstParty lists the derivations that the publisher wrote himself, by
-	// their names ("every-channel-*") or by attributes ("src=*-source").
+	// FirstParty matches the publisher's own derivations, by name ("every-channel-*") or
+	// by attribute ("src=*-source").
 	FirstParty []rebuild.Pattern `json:"firstParty"`
-	// Budget is how long one run begins to build; 0 for as long as there is
-	// something to build.
+	// Budget is how long a run starts builds; 0 for no limit.
 	Budget Duration `json:"budget"`
-	// BuildTimeout is how long one build may take.
+	// BuildTimeout limits one build.
 	BuildTimeout Duration `json:"buildTimeout"`
-	// ScratchSize is how many bytes one build may take on the disk, Reserve how
-	// many of its file system stay free.
+	// ScratchSize is how many bytes of disk one build may take, Reserve how many bytes of
+	// its file system stay free.
 	ScratchSize int64 `json:"scratchSize"`
 	Reserve     int64 `json:"reserve"`
-	// Jobs is how many builds take place at once.
+	// Jobs is how many builds run at once.
 	Jobs int `json:"jobs"`
-	// Substitute says where build inputs are fetched from that this machine
-	// lacks.
+	// Substitute says where missing build inputs are fetched from.
 	Substitute Substitute `json:"substitute"`
 }
 

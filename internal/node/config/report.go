@@ -4,18 +4,18 @@ import "path/filepath"
 
 // Report says how reports are signed and kept.
 type Report struct {
-	// KeyFile is the private key that reports are signed with. A key given as a
-	// systemd credential goes before it; with neither, none are signed.
+	// KeyFile is the private key that signs reports. A key given as a systemd credential
+	// takes precedence; with neither, no report is signed.
 	KeyFile string `json:"keyFile"`
-	// Dir is where signed reports lie; empty for reports in the state directory.
+	// Dir is the directory of signed reports; empty for reports in the state directory.
 	Dir string `json:"dir"`
-	// Keep is how many stay there.
+	// Keep is how many of them are kept.
 	Keep int `json:"keep"`
 }
 
 func defaultReport() Report { return Report{Keep: 100} }
 
-// ReportDir is where signed reports lie.
+// ReportDir returns the directory of signed reports.
 func (c *Config) ReportDir() string {
 	if c.Report.Dir != "" {
 		return c.Report.Dir

@@ -13,12 +13,12 @@ import (
 	"every.channel/ec-verify/internal/rebuild"
 )
 
-// Substitute says where build inputs are fetched from that the machine lacks. It
-// is written as true, for the substituters that Nix is configured with, as
-// false, for none, or as a list of substituters. The zero value is false.
+// Substitute says where missing build inputs are fetched from: true for the substituters
+// that Nix is configured with, false for none, or a list of substituters. The zero value
+// is false.
 type Substitute struct{ rebuild.Substitution }
 
-// maxSubstituters bounds the list.
+// maxSubstituters limits the list.
 const maxSubstituters = 64
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -59,10 +59,10 @@ func (s *Substitute) checkList() error {
 	return nil
 }
 
-// checkSubstituter reports whether s is a store that something can be fetched
-// from as Nix names it, and whose signatures are looked at.
+// checkSubstituter returns an error unless s is, in Nix's notation, a store that can be
+// fetched from and whose signatures are checked.
 func checkSubstituter(s string) error {
-	// Nix has a list of them in one text, parted by blanks.
+	// Nix takes the list as one string, separated by blanks.
 	if len(s) > 2048 || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 		return fmt.Errorf("%q is not a substituter: it has blanks, or is too long", s)
 	}

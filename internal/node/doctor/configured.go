@@ -18,10 +18,9 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// Configured checks what a configuration that is valid by itself names on this
-// machine, for runs by the units. Of units, those of [Services] say what a run sees;
-// those that are not among them are taken to be as they are shipped.
-// name is the file of the configuration.
+// Configured checks what a valid configuration names on this machine, for runs by the
+// units. The units among [Services] define what a run sees; those that are missing are
+// assumed to be as shipped. name is the configuration file.
 func Configured(name string, c config.Config, units []systemd.Unit, now time.Time) []Result {
 	e := &examination{config: c, file: name, now: now, verify: shipped(), fetch: shipped(), rebuild: shipped()}
 	for _, u := range units {
@@ -48,7 +47,7 @@ func Configured(name string, c config.Config, units []systemd.Unit, now time.Tim
 	return e.all
 }
 
-// examination is one look at a machine.
+// examination is the state of examining a machine.
 type examination struct {
 	results
 	config config.Config
@@ -58,7 +57,7 @@ type examination struct {
 	verify, fetch, rebuild systemd.Sandbox
 }
 
-// own adds a problem where others can change what name leads to.
+// own adds a problem if others can change what name leads to.
 func (e *examination) own(key, name string, trusted ...int) {
 	var writable *hostfile.WritableError
 	if err := hostfile.CheckOwn(name, trusted...); errors.As(err, &writable) {
@@ -66,8 +65,8 @@ func (e *examination) own(key, name string, trusted ...int) {
 	}
 }
 
-// ownRemedy says how root alone comes to have what others can write to. What a link
-// leads to stays whose it is.
+// ownRemedy says how to give root alone control of a file that others can write to. The
+// owner of a link's target is left alone.
 func ownRemedy(key string, w *hostfile.WritableError) string {
 	switch target, err := os.Stat(w.Link); {
 	case w.Link != "" && err == nil && target.Mode().IsRegular() && key != "nix.binDir": // a copied program may not find its own
@@ -80,7 +79,7 @@ func ownRemedy(key string, w *hostfile.WritableError) string {
 	return "chmod go-w " + quoted(w.Path)
 }
 
-// readlink returns the file that a link leads to in the end.
+// readlink returns the file to which a link leads in the end.
 func readlink(name string) string {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		return target
@@ -88,7 +87,7 @@ func readlink(name string) string {
 	return name
 }
 
-// quoted returns a path as a shell takes it.
+// quoted quotes a path for a shell.
 func quoted(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,=", r)
@@ -139,8 +138,7 @@ func (e *examination) checkPolicy() {
 	}
 }
 
-// seen adds a problem where a unit does not see the file name, and reports
-// whether it does.
+// seen adds a problem if a unit does not see the file name, and reports whether it does.
 func (e *examination) seen(unit string, s systemd.Sandbox, key, name string) bool {
 	setting := hides(s, name)
 	if setting == "" {
@@ -179,7 +177,7 @@ func (e *examination) checkKeys() {
 	if need := max(1, p.Threshold); usable < need && e.harmless() {
 		e.problem("trust.keys", "add the publisher's current key under trust.keys", "%d of the %d signers that are needed can sign today", usable, need)
 	}
-	// Doubled keys show only together.
+	// Duplicate keys only show together.
 	if _, err := trust.New(p); err != nil && e.quiet() {
 		e.problem("trust.keys", "remove one of them", "%s", bare(err))
 	}
@@ -188,7 +186,7 @@ func (e *examination) checkKeys() {
 	}
 }
 
-// bare returns what an error of package trust says, without the key before it.
+// bare returns the text of an error of package trust without the key before it.
 func bare(err error) string {
 	text := err.Error()
 	if _, rest, ok := strings.Cut(text, "]: "); ok && strings.HasPrefix(text, "trust.") {
@@ -197,7 +195,7 @@ func bare(err error) string {
 	return text
 }
 
-// checkKey reports whether a key can be used now.
+// checkKey reports whether a key is usable now.
 func (e *examination) checkKey(key string, k trust.Key) bool {
 	if k.File != "" {
 		e.own(key+".file", k.File)
@@ -250,7 +248,7 @@ func (e *examination) checkSources() {
 			e.problem(key, "name the directory of the releases", "%s is not a directory", name)
 			continue
 		}
-		// What the fetch sees is in the cache when the verification begins.
+		// What the fetch sees is in the cache when the verification starts.
 		if hides(e.fetch, name) != "" {
 			e.seen(VerifyUnit, e.verify, key, name)
 		}
@@ -274,7 +272,7 @@ func sourceNames(specs []string) []string {
 	return names
 }
 
-// secret looks at a file that only root may read.
+// secret checks a file that only root may read.
 func (e *examination) secret(key, name, unit string, s systemd.Sandbox) {
 	e.own(key, name)
 	info, err := os.Stat(name)
@@ -291,7 +289,7 @@ func (e *examination) secret(key, name, unit string, s systemd.Sandbox) {
 	e.seen(unit, s, key, name)
 }
 
-// writable adds a problem for each unit that verifies and may not write to dir.
+// writable adds a problem for each verifying unit that may not write to dir.
 func (e *examination) writable(key, dir string) {
 	e.writableBy(VerifyUnit, e.verify, key, dir)
 	if slices.Contains(Services(e.config), RebuildUnit) {
@@ -319,7 +317,7 @@ func (e *examination) checkState() {
 	case errors.Is(err, fs.ErrNotExist) && !strings.HasPrefix(dir, "/var/lib/ec-verify"):
 		e.problem("stateDir", "mkdir -p "+quoted(dir), "there is no %s, and the units do not make it", dir)
 	case err == nil:
-		// It may be that of a service of another user, who has it as that user.
+		// It may belong to another user's service, which runs as that user.
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			owner = append(owner, int(st.Uid))
 		}
@@ -373,7 +371,7 @@ func (e *examination) checkReportKey() {
 	}
 }
 
-// nixPrograms are what is run of nix.binDir.
+// nixPrograms are the programs that are run from nix.binDir.
 var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
 
 func (e *examination) checkNix() {

@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// askFor bounds how long one thing is asked for.
+	// askFor limits each question.
 	askFor = 20 * time.Second
-	// fetchAge is how old the last fetch may be: the report says so after two days.
+	// fetchAge is how old the last fetch may be: reports mention it after two days.
 	fetchAge = 2 * 24 * time.Hour
 )
 
-// Machine is the machine that is examined, and how it is asked.
+// Machine is the examined machine, with the functions that query it.
 type Machine struct {
-	// File is the configuration file. Mistakes are what is wrong with it; then
-	// Config has the defaults.
+	// File is the configuration file. If Mistakes is set, the configuration is invalid,
+	// and Config has the defaults.
 	File     string
 	Config   config.Config
 	Mistakes []config.Mistake
@@ -33,29 +33,29 @@ type Machine struct {
 	// Units asks systemd for units, Timers for timers.
 	Units  func(ctx context.Context, names ...string) ([]systemd.Unit, error)
 	Timers func(ctx context.Context, names ...string) ([]systemd.Timer, error)
-	// Source asks a source of releases whether it is there.
+	// Source checks that a source of releases answers.
 	Source func(ctx context.Context, spec string) error
-	// Release finds and checks an accepted release, and keeps nothing.
+	// Release finds and checks an accepted release, without keeping anything.
 	Release func(ctx context.Context, tag string) (Valid, error)
-	// Fetched is when every source last said what it has; zero for never.
+	// Fetched returns when every source last answered; zero for never.
 	Fetched func() time.Time
 	// Nix returns the version of nix; Database opens and closes the Nix database.
 	Nix      func(ctx context.Context) (string, error)
 	Database func(ctx context.Context) error
-	// LastRun is when the last run ended that is remembered; zero for none.
+	// LastRun returns when the last remembered run ended; zero for none.
 	LastRun func(ctx context.Context) (time.Time, error)
 	// Synchronised reports whether the clock follows a time server.
 	Synchronised func() (bool, error)
 }
 
-// Valid is a release that may be run.
+// Valid is a valid release.
 type Valid struct {
 	Signer string
-	// BestBefore, RefusedAfter and KeyNotAfter are as of [report.Release].
+	// BestBefore, RefusedAfter and KeyNotAfter are as in [report.Release].
 	BestBefore, RefusedAfter, KeyNotAfter time.Time
 }
 
-// Examine runs every check, in the order in which a run needs what they look at.
+// Examine runs every check, in the order in which a run needs what they check.
 func Examine(ctx context.Context, m Machine) []Result {
 	units, unitsErr := m.Units(ctx, append(Services(m.Config), timers(m.Config)...)...)
 	var all []Result
@@ -69,7 +69,7 @@ func Examine(ctx context.Context, m Machine) []Result {
 	for _, check := range []struct {
 		name string
 		do   func(context.Context)
-		// needs says that the configuration must be valid for it.
+		// needs means that the check requires a valid configuration.
 		needs bool
 	}{
 		{"sources", x.checkAnswers, true}, {"fetch", x.checkFetch, true}, {"releases", x.checkReleases, true}, {"flake", x.checkFlake, true},
@@ -148,7 +148,7 @@ func (x *machineExamination) checkReleases(ctx context.Context) {
 	}
 }
 
-// checkWindow says until when a release is taken where that is soon.
+// checkWindow says until when a release is accepted, if that is soon.
 func (x *machineExamination) checkWindow(tag string, r Valid) {
 	soon := func(at time.Time) bool {
 		return !at.IsZero() && at.Sub(x.Now) < time.Duration(x.Config.Release.NoticeBefore)
@@ -272,7 +272,7 @@ func (x *machineExamination) checkTimer(ctx context.Context) {
 	}
 }
 
-// timer looks at one timer; nothing says what comes of it where it is not started.
+// timer checks one timer; nothing describes the consequence if it is not started.
 func (x *machineExamination) timer(name, nothing string, t systemd.Timer, err error) {
 	enable := "systemctl enable --now " + name
 	switch t.State {

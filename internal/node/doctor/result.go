@@ -13,21 +13,21 @@ const (
 	Unknown State = "unknown" // it could not be found out
 )
 
-// Result is what one check found.
+// Result is the result of one check.
 type Result struct {
 	// Check names the check: "keys", "sources" …
 	Check string `json:"check"`
 	State State  `json:"state"`
-	// Key is the key of the configuration that it is about; empty for none.
+	// Key is the configuration key that it concerns; empty for none.
 	Key string `json:"key,omitempty"`
 	// Found says in one line what was found.
 	Found string `json:"found"`
-	// Remedy says what to do; empty where there is nothing to do.
+	// Remedy says what to do; empty if nothing.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// results collects what the checks find. What is found may name files that
-// somebody else named: escape it where it is shown.
+// results collects the results of the checks. They may contain untrusted file names:
+// escape them when they are shown.
 type results struct {
 	check string
 	all   []Result
@@ -51,7 +51,7 @@ func (r *results) unknown(remedy, format string, args ...any) {
 	r.add(Unknown, "", remedy, format, args...)
 }
 
-// quiet reports whether the check under way found nothing but what is in order.
+// quiet reports whether the current check found nothing wrong.
 func (r *results) quiet() bool {
 	for _, one := range r.all {
 		if one.Check == r.check && one.State != OK {
@@ -61,7 +61,7 @@ func (r *results) quiet() bool {
 	return true
 }
 
-// harmless reports whether the check under way found no problem.
+// harmless reports whether the current check found no problem.
 func (r *results) harmless() bool {
 	for _, one := range r.all {
 		if one.Check == r.check && one.State == Problem {
@@ -71,7 +71,7 @@ func (r *results) harmless() bool {
 	return true
 }
 
-// Problems counts the results that keep a run from a good verdict.
+// Problems counts the results that prevent a good verdict.
 func Problems(all []Result) int {
 	n := 0
 	for _, r := range all {

@@ -19,7 +19,7 @@ const (
 	RebuildTimer = "ec-verify-rebuild.timer"
 )
 
-// Services are the services that a machine with the configuration c needs.
+// Services returns the services that a machine with the configuration c needs.
 func Services(c config.Config) []string {
 	if c.Rebuild.Choice == config.Default().Rebuild.Choice { // none
 		return []string{VerifyUnit, FetchUnit}
@@ -27,7 +27,7 @@ func Services(c config.Config) []string {
 	return []string{VerifyUnit, FetchUnit, RebuildUnit}
 }
 
-// timers are the timers that it needs.
+// timers returns the timers that it needs.
 func timers(c config.Config) []string {
 	if slices.Contains(Services(c), RebuildUnit) {
 		return []string{VerifyTimer, RebuildTimer}
@@ -35,10 +35,9 @@ func timers(c config.Config) []string {
 	return []string{VerifyTimer}
 }
 
-// shipped is the sandbox of the services as they are shipped; it stands for a
-// machine whose systemd can't be asked. Files are looked for where the
-// configuration says, so that the lists of what one of them hides besides do not
-// matter.
+// shipped returns the sandbox of the shipped services, for a machine whose systemd can't
+// be asked. The configuration says which files are looked up, so the other things that
+// one of the services hides do not matter.
 func shipped() systemd.Sandbox {
 	return systemd.Sandbox{ProtectHome: "yes", ProtectSystem: "strict", PrivateTmp: true, State: []string{"ec-verify"}}
 }
@@ -52,8 +51,7 @@ func below(path string, dirs ...string) bool {
 	return false
 }
 
-// hides returns the setting that hides path, or what it leads to, from a service,
-// "" for none.
+// hides returns the setting that hides path, or its target, from a service; "" for none.
 func hides(s systemd.Sandbox, path string) string {
 	names := []string{path}
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
@@ -73,8 +71,8 @@ func hides(s systemd.Sandbox, path string) string {
 	return ""
 }
 
-// writes reports whether a service may write to the directory path, which it
-// sees, and the setting that keeps it from that.
+// writes reports whether a service may write to the directory path, which it sees, and if
+// not, which setting prevents that.
 func writes(s systemd.Sandbox, path string) (reason string, ok bool) {
 	var state []string
 	for _, dir := range s.State {

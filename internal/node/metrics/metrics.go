@@ -28,7 +28,7 @@ type builder struct {
 	err      error
 }
 
-// gauge adds the gauge name, with one series for each call of what it returns.
+// gauge adds the gauge name, with one series for each call of the returned function.
 func (b *builder) gauge(name, help string, labels ...string) (set func(value float64, values ...string)) {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "ec_verify", Name: name, Help: help}, labels)
 	if err := b.registry.Register(g); err != nil && b.err == nil {
@@ -36,7 +36,7 @@ func (b *builder) gauge(name, help string, labels ...string) (set func(value flo
 	}
 	return func(value float64, values ...string) {
 		for i := range values {
-			// The text format is of UTF-8.
+			// The text format is UTF-8.
 			values[i] = strings.ToValidUTF8(values[i], "�")
 		}
 		one, err := g.GetMetricWithLabelValues(values...)
@@ -50,8 +50,7 @@ func (b *builder) gauge(name, help string, labels ...string) (set func(value flo
 	}
 }
 
-// time adds a gauge of times, in seconds since 1970, and leaves the zero time
-// out.
+// time adds a gauge of times, in seconds since 1970, without the zero time.
 func (b *builder) time(name, help string, labels ...string) (set func(t time.Time, values ...string)) {
 	g := b.gauge(name, help, labels...)
 	return func(t time.Time, values ...string) {
@@ -61,7 +60,7 @@ func (b *builder) time(name, help string, labels ...string) (set func(t time.Tim
 	}
 }
 
-// standing adds what the runs of the policy say together.
+// standing adds the machine's standing.
 func (b *builder) standing(s Snapshot) {
 	verdict := b.gauge("verdict", "Verdict on the machine: 1 for the one that it is, 0 for the others. What differed stays until it was verified.", "verdict")
 	for v := report.Unsettled; v <= report.Refused; v++ {
@@ -71,7 +70,7 @@ func (b *builder) standing(s Snapshot) {
 	b.time("last_verified_timestamp_seconds", "When the last run ended that verified the machine, weakened by nothing; absent where none is remembered.")(s.Standing.Verified)
 }
 
-// run adds how the run ended.
+// run adds the result of the run.
 func (b *builder) run(r *report.Report) {
 	b.time("run_start_timestamp_seconds", "When the last run began.")(r.Started)
 	b.time("run_end_timestamp_seconds", "When the last run ended, or could not be made.")(r.Finished)
@@ -90,8 +89,8 @@ func (b *builder) run(r *report.Report) {
 	b.gauge("build_info", "The ec-verify and the nix that ran last.", "version", "nix")(1, r.Tool, r.Nix)
 }
 
-// findings adds how many findings there are of each cause, also of those of
-// which there is none, so that none appears out of nowhere.
+// findings adds the number of findings for each cause, including 0, so that series do not
+// appear only with the first finding.
 func (b *builder) findings(r *report.Report) {
 	count := make(map[report.Cause]int)
 	for i := range r.Findings {
@@ -107,7 +106,7 @@ func (b *builder) findings(r *report.Report) {
 	}
 }
 
-// live adds what the live tier says, where that was done.
+// live adds the result of the live tier, if it ran.
 func (b *builder) live(r *report.Report) {
 	pending := b.gauge("pending_reboot", "Whether a reboot leads to another accepted release than the one that runs; absent where that was not looked at.")
 	if slices.ContainsFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive && t.Status == report.Done }) {
@@ -115,7 +114,7 @@ func (b *builder) live(r *report.Report) {
 	}
 }
 
-// release adds what was compared with, where it was trusted.
+// release adds the release that the machine was compared with, if it was trusted.
 func (b *builder) release(r *report.Report) {
 	info := b.gauge("release_info", "The release that the machine was compared with; absent where none was trusted.", "release", "configuration", "commit", "system")
 	created := b.time("release_created_timestamp_seconds", "When the release was made.")

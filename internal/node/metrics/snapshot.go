@@ -9,21 +9,21 @@ import (
 
 // Snapshot is what is known after a run.
 type Snapshot struct {
-	// Report is that of the run. One without tiers is that of a run that could
-	// not be made: nothing is verified by it.
+	// Report is the run's report. A report without tiers is that of a run that could not
+	// start: it verifies nothing.
 	Report *report.Report
-	// Standing is what that run, and those before it, say of the machine.
+	// Standing is the machine's standing after the run.
 	Standing standing.Standing
-	// Ledger is what earlier runs verified; nil where that can't be told.
+	// Ledger is what earlier runs verified; nil if unknown.
 	Ledger *Ledger
 }
 
-// Ledger is what the ledger says after a run.
+// Ledger is the summary of the ledger after a run.
 type Ledger struct {
 	Tiers []Tier
 }
 
-// Tier is how much of the items of one tier was checked when.
+// Tier says how many items of one tier were checked, and when.
 type Tier struct {
 	Name     string // contents or rebuild
 	Items    int    // Covered and Overdue together

@@ -12,12 +12,11 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// mode lets node_exporter read the file, which runs as somebody else.
+// mode lets node_exporter, which runs as another user, read the file.
 const mode = 0o644
 
-// Write writes s to the file name, in whose place it is put in one step. Where
-// that fails the file is removed, so that it does not say of the machine what
-// the run before found: what is absent can be alarmed about.
+// Write replaces the file name by s atomically. If that fails the file is removed, so
+// that it does not keep the result of an earlier run: absent metrics raise an alert.
 func Write(name string, s Snapshot) error {
 	var b bytes.Buffer
 	err := encode(&b, s)
@@ -27,7 +26,7 @@ func Write(name string, s Snapshot) error {
 	if err == nil {
 		return nil
 	}
-	// A read-only file system refuses to remove also what is not there.
+	// A read-only file system refuses to remove even a file that does not exist.
 	if removed := os.Remove(name); removed != nil {
 		if _, there := os.Lstat(name); !errors.Is(there, fs.ErrNotExist) {
 			return fmt.Errorf("write metrics: %w; those of an earlier run stay in %s: %w", err, name, removed)
@@ -36,7 +35,7 @@ func Write(name string, s Snapshot) error {
 	return fmt.Errorf("write metrics: %w; there are none now", err)
 }
 
-// encode writes s in the text format, in ascending order of the names.
+// encode writes s in the text format, in ascending order of names.
 func encode(w io.Writer, s Snapshot) error {
 	g, err := gather(s)
 	if err != nil {

@@ -1,17 +1,15 @@
-// Package neighbour keeps a run out of the way of what else the machine does: a
-// [Pacer] bounds how fast all workers read together, and has them pause while
-// other programs wait for a processor or for the disk.
+// Package neighbour limits what a run takes from the machine's other work: a [Pacer]
+// limits how fast all workers read together, and pauses them while other programs wait
+// for a processor or for the disk.
 //
-// How much others wait is the kernel's pressure stall information (PSI): the
-// time in which at least one task was kept waiting. The kernel counts ec-verify
-// itself among them, and at idle priority beside a busy program ec-verify does
-// nothing but wait. So the Pacer first looks at the pressure of everybody, and
-// where that is too high has all workers hold still for a moment and looks again
-// at what is left: that is the pressure of the others.
+// How much programs wait is the kernel's pressure stall information (PSI): the time in
+// which at least one task waited. The kernel counts ec-verify itself among them, and at
+// idle priority beside a busy program ec-verify waits all the time. So the Pacer first
+// reads the total pressure; if that is too high, it stops all workers for a moment and
+// reads again: the rest is the pressure of the others.
 //
-// A pause is bounded for the run as a whole. Past the bound the run goes on at
-// [FloorRate] without further pauses, so that it ends under any load; it says
-// so, see [Held].
+// The total pause of a run is limited. After that the run continues at [FloorRate]
+// without further pauses, so that it ends under any load; [Held] says so.
 //
-// None of it changes what is read, only when.
+// None of this changes what is read, only when.
 package neighbour

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// FloorRate is how fast, in bytes a second, all workers together read once
-	// the pauses of a run are used up: slow enough to be borne, fast enough that
-	// 10 GB take 20 minutes.
+	// FloorRate is how fast, in bytes per second, all workers together read once a run
+	// has used up its pauses: slow enough to be tolerable, fast enough to read 10 GB in
+	// 20 minutes.
 	FloorRate = 8 << 20
 
-	// MinRate is the least rate that a run can be held to.
+	// MinRate is the lowest rate to which a run can be limited.
 	MinRate = 1 << 20
 
-	// burst is how many bytes may be read at once after a time without reading.
-	// It is the largest piece that anybody asks for.
+	// burst is how many bytes may be read at once after a time without reading. It is the
+	// largest amount of one request.
 	burst = 256 << 10
 
 	lookEvery   = 2 * time.Second        // between looks at the pressure
@@ -28,35 +28,34 @@ const (
 	stillPoll   = 5 * time.Millisecond
 )
 
-// Limits say what a run may take. The zero value is no limit.
+// Limits says what a run may take. The zero value means no limit.
 type Limits struct {
-	// Rate is how many bytes of file contents are read in a second; 0 for as
-	// many as can be.
+	// Rate is how many bytes of file contents are read per second; 0 for no limit.
 	Rate int64
-	// MaxPressure is the share of time, in percent, for which other programs may
-	// wait before the run pauses; 0 never pauses.
+	// MaxPressure is the share of time, in percent, for which other programs may wait
+	// before the run pauses; 0 means that it never pauses.
 	MaxPressure float64
-	// MaxPause is how long the pauses of a run may be together.
+	// MaxPause limits the total time of a run's pauses.
 	MaxPause time.Duration
 }
 
-// Held is what a [Pacer] did. The zero value is that it did nothing.
+// Held says what a [Pacer] did. The zero value means nothing.
 type Held struct {
 	// Paused is how long the run was paused.
 	Paused time.Duration
-	// Last is the pressure that it was paused for the last time.
+	// Last is the pressure that caused the last pause.
 	Last string
-	// UsedUp says that the pauses were used up, and the rest was read at
-	// FloorRate at most.
+	// UsedUp means that the pauses were used up, and the rest was read at FloorRate at
+	// most.
 	UsedUp bool
-	// OutOfTime says the same of pauses that [Pacer.PauseUntil] ended.
+	// OutOfTime means the same for pauses that [Pacer.PauseUntil] ended.
 	OutOfTime bool
-	// Blind is why the pressure could not be told, nil where it could.
+	// Blind is why the pressure is unknown; nil if it is known.
 	Blind error
 }
 
-// Pacer paces the workers of one run. A nil Pacer holds nobody up. Its methods
-// are safe for concurrent use.
+// Pacer paces the workers of one run. A nil Pacer delays nobody. Its methods are safe for
+// concurrent use.
 type Pacer struct {
 	limits Limits
 	stalls func() (Stalls, error)
@@ -74,8 +73,8 @@ type Pacer struct {
 	looking chan struct{} // closed at the end of the look under way; nil for none
 }
 
-// New returns a Pacer, nil where the limits ask for none. The stalls are those
-// of the machine, see [ReadStalls].
+// New returns a Pacer; nil if there are no limits. stalls returns those of the machine,
+// see [ReadStalls].
 func New(l Limits, stalls func() (Stalls, error)) *Pacer {
 	if l.Rate <= 0 && l.MaxPressure <= 0 {
 		return nil
@@ -103,9 +102,9 @@ func (p *Pacer) Held() Held {
 	return p.held
 }
 
-// Join adds a worker. It calls pace before each read, of at most 256 KiB, and
-// leave when there is nothing more to read; pace is nil where nobody is held
-// up. An error of pace is that of its context.
+// Join adds a worker, which must call pace before each read of at most 256 KiB, and leave
+// after the last one; pace is nil if there are no limits. An error of pace is that of its
+// context.
 func (p *Pacer) Join() (pace func(ctx context.Context, n int) error, leave func()) {
 	if p == nil {
 		return nil, func() {}
@@ -120,10 +119,9 @@ func (p *Pacer) Join() (pace func(ctx context.Context, n int) error, leave func(
 	})
 }
 
-// PauseUntil has pauses end at t, whatever is left of them: a time that was given
-// for work is not to be waited away and then gone beyond. What is read after t is
-// read at FloorRate at most. The zero time is no such time, and takes back one
-// that was set before.
+// PauseUntil ends all pauses at t, whatever is left of them: a time budget for work must
+// not be spent on waiting and then be exceeded. After t, reads are limited to FloorRate.
+// The zero time removes the limit.
 func (p *Pacer) PauseUntil(t time.Time) {
 	if p == nil {
 		return
@@ -135,9 +133,8 @@ func (p *Pacer) PauseUntil(t time.Time) {
 	}
 }
 
-// Rest waits, before a step that cannot be held up once it is begun, until the
-// others' pressure is low, or until that time; the zero time is no bound. Its
-// error is that of ctx.
+// Rest waits, before a step that can't be paused, until the pressure of others is low, or
+// until the given time; the zero time is no limit. Its error is that of ctx.
 func (p *Pacer) Rest(ctx context.Context, until time.Time) error {
 	if p == nil || !until.IsZero() && !time.Now().Before(until) {
 		return ctx.Err()
@@ -171,7 +168,7 @@ func (p *Pacer) pace(ctx context.Context, n int) error {
 	return nil
 }
 
-// yield waits for the look under way, or looks itself when it is time to.
+// yield waits for the current check of the pressure, or makes one when it is due.
 func (p *Pacer) yield(ctx context.Context) error {
 	if p.limits.MaxPressure <= 0 {
 		return nil
@@ -211,8 +208,8 @@ func (p *Pacer) yield(ctx context.Context) error {
 	return err
 }
 
-// holdStill keeps all workers from reading until the others' pressure is low or
-// the pauses are used up. Its error is that of ctx.
+// holdStill stops all workers until the pressure of others is low or the pauses are used
+// up. Its error is that of ctx.
 func (p *Pacer) holdStill(ctx context.Context) error {
 	for wait := time.Duration(0); wait < stillWithin && !p.allRest(); wait += stillPoll {
 		if err := sleep(ctx, stillPoll); err != nil {
@@ -232,7 +229,7 @@ func (p *Pacer) holdStill(ctx context.Context) error {
 	}
 }
 
-// pauseOn reports whether the pause that began with before is to go on.
+// pauseOn reports whether the pause that started with the reading before must continue.
 func (p *Pacer) pauseOn(before reading) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -260,8 +257,8 @@ func (p *Pacer) allRest() bool {
 	return p.resting >= p.workers
 }
 
-// read takes a reading; that it cannot is noted once. The caller holds p.mu, or
-// nobody else knows p yet.
+// read takes a reading; a failure is noted once. The caller holds p.mu, or is the only
+// user of p.
 func (p *Pacer) read() (reading, bool) {
 	s, err := p.stalls()
 	if err != nil {

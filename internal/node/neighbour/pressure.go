@@ -11,18 +11,18 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// ProcPressure is where the kernel tells the pressure of the whole machine.
+// ProcPressure is the directory with the pressure of the whole machine.
 const ProcPressure = "/proc/pressure"
 
-// Stalls are how long, since the machine was booted, at least one task waited.
+// Stalls are the times, since the boot, during which at least one task waited.
 type Stalls struct {
 	CPU time.Duration // for a processor
 	IO  time.Duration // for a disk
 }
 
-// ReadStalls reads dir/cpu and dir/io, which are as the kernel writes them in
-// /proc/pressure (see Documentation/accounting/psi.rst of Linux). Kernels before
-// 4.20, and those that were built or booted without, have none: an error.
+// ReadStalls reads dir/cpu and dir/io in the form of /proc/pressure (see
+// Documentation/accounting/psi.rst of Linux). Kernels before 4.20, and those built or
+// booted without it, have none: an error.
 func ReadStalls(dir string) (Stalls, error) {
 	var s Stalls
 	for _, f := range []struct {
@@ -40,7 +40,7 @@ func ReadStalls(dir string) (Stalls, error) {
 	return s, nil
 }
 
-// maxPressure bounds a file of /proc/pressure, which has some 130 bytes.
+// maxPressure limits a file of /proc/pressure, which has some 130 bytes.
 const maxPressure = 4096
 
 // parseSome returns the total, in microseconds, of the line
@@ -65,13 +65,13 @@ func parseSome(text []byte) (time.Duration, error) {
 	return 0, errors.New(`no line "some … total=N"`)
 }
 
-// A reading is what the totals stood at at a time.
+// A reading is the totals at one time.
 type reading struct {
 	Stalls
 	at time.Time
 }
 
-// pressure is in percent of the time between two readings.
+// pressure is the share of the time between two readings, in percent.
 type pressure struct{ cpu, io float64 }
 
 func between(a, b reading) pressure {
@@ -79,7 +79,7 @@ func between(a, b reading) pressure {
 	if elapsed <= 0 {
 		return pressure{}
 	}
-	// A total that goes backwards is a kernel that counts anew.
+	// A total that decreases means that the kernel started anew.
 	share := func(a, b time.Duration) float64 { return 100 * float64(max(0, b-a)) / float64(elapsed) }
 	return pressure{cpu: min(100, share(a.CPU, b.CPU)), io: min(100, share(a.IO, b.IO))}
 }

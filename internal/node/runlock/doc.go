@@ -1,7 +1,6 @@
-// Package runlock keeps apart the runs that share a state directory: one at a
-// time, whoever starts them.
+// Package runlock lets only one run at a time use a state directory, whoever starts it.
 //
-// The lock is the kernel's (flock on an open file), so that it ends with the
-// process however that ends: there are no stale ones. What is written beside it
-// of who holds it is for people, and nothing is decided by it.
+// The lock is the kernel's (flock on an open file), so it ends with the process, however
+// that ends: there are no stale locks. The record of its holder beside it is for people,
+// and decides nothing.
 package runlock

@@ -18,37 +18,36 @@ import (
 )
 
 const (
-	// holderName is the file in the state directory that says who holds the
-	// lock. Unlike the lock, everybody may read it.
+	// holderName is the file in the state directory that names the lock's holder. Unlike
+	// the lock, everybody may read it.
 	holderName = "run.json"
 	maxHolder  = 16 << 10
-	// maxProc bounds what is read of a file in /proc.
+	// maxProc limits what is read of a file in /proc, in bytes.
 	maxProc = 64 << 10
-	// maxCommand bounds what is kept of a command line, in bytes.
+	// maxCommand limits what is kept of a command line, in bytes.
 	maxCommand = 1 << 10
 )
 
-// Holder is who holds a lock, as far as it says itself.
+// Holder is the holder of a lock, by its own account.
 type Holder struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
-	// Unit is the systemd service that it runs in; "" where it runs in none,
-	// which is by hand.
+	// Unit is its systemd service; "" if it runs in none, that is by hand.
 	Unit string `json:"unit"`
 	// Command is its command line, of at most 1 KiB. It is not escaped.
 	Command string `json:"command"`
-	// Ticks is when the process started, in the kernel's own count since the
-	// machine did. It tells a process from a later one of the same number.
+	// Ticks is when the process started, in the kernel's ticks since the boot. It
+	// distinguishes a process from a later one with the same number.
 	Ticks uint64 `json:"ticks"`
-	// Look says that it is no run of the policy: that it dies leaves the machine's
-	// standing as it is.
+	// Look means that it is not a run of the policy: if it dies, the machine's standing
+	// is unchanged.
 	Look bool `json:"look,omitzero"`
-	// Died is the run of the policy that died before a look: a look does not answer
-	// for it.
+	// Died is the run of the policy that died before a look: a look does not make up for
+	// it.
 	Died *Holder `json:"died,omitzero"`
 }
 
-// Self is this process, which begins now.
+// Self returns this process as a holder that starts now.
 func Self(now time.Time) Holder {
 	command := strings.ToValidUTF8(strings.Join(os.Args, " "), "?")
 	if len(command) > maxCommand {
@@ -58,7 +57,7 @@ func Self(now time.Time) Holder {
 	return Holder{PID: os.Getpid(), Since: now.UTC().Truncate(time.Second), Unit: unit(), Command: command, Ticks: ticks}
 }
 
-// String names the holder for people: by its unit, or else by what was typed.
+// String names the holder for people: by its unit, or else by its command line.
 func (h Holder) String() string {
 	who := h.Command
 	if h.Unit != "" {
@@ -72,8 +71,8 @@ func (h Holder) write(file string) error {
 	if err != nil {
 		return err
 	}
-	// In place: whoever finds half of it knows as little as without it, and no
-	// kill leaves another file behind.
+	// Written in place: half of it says as little as none, and a killed process leaves no
+	// other file behind.
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644) //nolint:gosec // for everybody to read
 	if err != nil {
 		return err
@@ -82,10 +81,9 @@ func (h Holder) write(file string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Look returns who holds the lock of the state directory dir, and whether that
-// is known: it is not where nobody does, where the process that the directory
-// names is gone, and where it can't be seen from here. It takes no lock, and
-// anybody may ask.
+// Look returns the holder of the lock of the state directory dir, and whether it is
+// known: it is not if there is none, if the named process is gone, or if it can't be seen
+// from here. It takes no lock, and anybody may call it.
 func Look(dir string) (Holder, bool) {
 	if h, named := readHolder(dir); named && h.lives() {
 		h.Died = nil
@@ -94,10 +92,10 @@ func Look(dir string) (Holder, bool) {
 	return Holder{}, false
 }
 
-// Died returns who held the lock of the state directory dir last, if that process
-// is gone and has not released it: it crashed or was killed, or the machine lost
-// its power. Of a run of the policy that is so until there is another one, whatever
-// looks there were since. It takes no lock, and anybody may ask who sees the processes of others.
+// Died returns the last holder of the lock of the state directory dir, if that process is
+// gone without having released it: it crashed or was killed, or the machine lost power. A
+// run of the policy that died is returned until the next one, whatever looks came since.
+// It takes no lock, and anybody who sees the processes of others may call it.
 func Died(dir string) (Holder, bool) {
 	h, named := readHolder(dir)
 	switch {
@@ -133,7 +131,7 @@ func started(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field is a name in parentheses and may hold anything.
+	// The second field is a name in parentheses, which may contain anything.
 	_, rest, _ := bytes.Cut(data[bytes.LastIndexByte(data, ')')+1:], []byte(" "))
 	fields := strings.Fields(string(rest))
 	if len(fields) < 20 {
@@ -142,9 +140,8 @@ func started(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// unit returns the system's service whose cgroup this process is in, "" where that
-// is none; see cgroups(7). A session's is a scope, and a user's service has a name of
-// the user's choice.
+// unit returns the system service of this process's cgroup, "" for none; see cgroups(7).
+// A session is a scope, and users choose the names of their own services.
 func unit() string {
 	data, err := hostfile.ReadSmall("/proc/self/cgroup", maxProc)
 	if err != nil {
@@ -153,8 +150,8 @@ func unit() string {
 	return unitOf(string(data))
 }
 
-// unitOf reads /proc/PID/cgroup: lines "number:controllers:path", the unified
-// hierarchy being number 0 without controllers.
+// unitOf parses /proc/PID/cgroup: lines "number:controllers:path"; the unified hierarchy
+// has number 0 and no controllers.
 func unitOf(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// lockName is the file in the state directory that is locked. Only its owner
-	// may open it: whoever can read a file can lock it.
+	// lockName is the file in the state directory that is locked. Only its owner may open
+	// it, because whoever can read a file can lock it.
 	lockName = ".run.lock"
 	private  = 0o600
-	// poll is how often a lock that is held is asked for again.
+	// poll is how often a held lock is tried again.
 	poll = 100 * time.Millisecond
-	// maxSwaps is how often a directory that is replaced is followed.
+	// maxSwaps is how often a directory that was replaced is opened again.
 	maxSwaps = 10
 )
 
@@ -28,12 +28,12 @@ type Lock struct {
 	file   *os.File
 	holder string // the file that says who holds it
 	died   *Holder
-	// owed is what the holder's file has to say again once a look releases the lock.
+	// owed is the record to restore once a look releases the lock.
 	owed *Holder
 }
 
-// Died returns the holder before this one, if it has not released the lock: it
-// crashed or was killed.
+// Died returns the previous holder, if it did not release the lock: it crashed or was
+// killed.
 func (l *Lock) Died() (Holder, bool) {
 	if l == nil || l.died == nil {
 		return Holder{}, false
@@ -41,10 +41,10 @@ func (l *Lock) Died() (Holder, bool) {
 	return *l.died, true
 }
 
-// HeldError is why a run does not begin: another one is under way.
+// HeldError means that a run can't start because another one is under way.
 type HeldError struct {
 	Dir string
-	// Holder is the zero value where it could not be told.
+	// Holder is the zero value if it is unknown.
 	Holder Holder
 }
 
@@ -56,15 +56,13 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("a run with the state directory %s is under way, by %s; wait for it with --wait, or give this one another --state-dir", e.Dir, who)
 }
 
-// Acquire takes the lock of the state directory dir, which is made if it does
-// not exist, for me. Where another process holds it, waiting is called with its
-// holder, and again when that changes; after wait the error is a [*HeldError],
-// and when ctx ends its own.
+// Acquire takes the lock of the state directory dir, which is created if needed, for me.
+// While another process holds it, waiting is called with its holder, and again when that
+// changes; after wait the error is a [*HeldError], and ctx's own when ctx ends.
 //
-// Where the file that is locked is not there and can't be made, there is no lock,
-// and none is needed, since nothing can be remembered there: the lock is nil then,
-// as is the error. (The directory itself is never locked: whoever can read it
-// could do so as well.) A nil *Lock is ready to be released.
+// If the lock file does not exist and can't be created, the lock and the error are nil:
+// nothing can be remembered there, so no lock is needed. (The directory itself is never
+// locked, because whoever can read it could do the same.) A nil *Lock may be released.
 func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, waiting func(Holder)) (*Lock, error) {
 	f, err := open(dir)
 	if err != nil {
@@ -81,8 +79,8 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 				break
 			}
 			swapped++
-			// The directory was removed or replaced meanwhile: this is the lock of
-			// nothing, and another run may have the new one.
+			// The directory was removed or replaced meanwhile: this lock protects
+			// nothing, and another run may hold the new one.
 			f.Close()
 			if f, err = open(dir); err != nil {
 				return nil, nil //nolint:nilerr // see above
@@ -110,7 +108,7 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 		case <-time.After(poll):
 		}
 	}
-	// That it can't be written is no reason not to run.
+	// Failing to write it is no reason not to run.
 	l.holder = filepath.Join(dir, holderName)
 	if before, named := readHolder(dir); named {
 		l.died = &before
@@ -126,7 +124,7 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 	return l, nil
 }
 
-// named reports whether what was locked is still what stands for the lock of dir.
+// named reports whether the locked file is still the lock file of dir.
 func (l *Lock) named(dir string) bool {
 	locked, err := l.file.Stat()
 	if err != nil {
@@ -136,7 +134,7 @@ func (l *Lock) named(dir string) bool {
 	return err == nil && os.SameFile(locked, now)
 }
 
-// open opens what stands for the lock of dir.
+// open opens the lock file of dir.
 func open(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -145,7 +143,7 @@ func open(dir string) (*os.File, error) {
 	const flags = unix.O_NOFOLLOW | unix.O_NONBLOCK
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|flags, private)
 	if err != nil {
-		// On a file system that is read-only, or full.
+		// On a file system that is read-only or full.
 		if f, err = os.OpenFile(name, os.O_RDONLY|flags, 0); err != nil {
 			return nil, err
 		}
@@ -156,7 +154,7 @@ func open(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Release gives the lock back. A process that ends without it has died; see [Died].
+// Release releases the lock. A process that ends without it has died; see [Died].
 func (l *Lock) Release() {
 	if l == nil {
 		return

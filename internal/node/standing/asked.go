@@ -8,24 +8,24 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Asked is how a run was asked for. The zero value is a run of the policy.
+// Asked says how a run was started. The zero value is a run of the policy.
 type Asked struct {
-	// Unit says that one of the units runs it: what its command line says is what
-	// whoever set up the machine wants, and so the policy.
+	// Unit means that one of the units runs it: its command line comes from whoever set
+	// up the machine, and so is the policy.
 	Unit bool
-	// Candidate says that the run is about a system that does not run.
+	// Candidate means that the run judges a system that does not run.
 	Candidate bool
-	// Disk says that the run is about another disk than this machine's.
+	// Disk means that the run examines another disk than this machine's.
 	Disk bool
-	// Against is the tag that the run is to compare with, "" for what the policy
-	// accepts; Accepted are the tags that the policy lists.
+	// Against is the requested tag, "" for what the policy accepts; Accepted are the tags
+	// in the policy.
 	Against  string
 	Accepted []string
-	// Options are those that ask for something else than the configuration does.
+	// Options are those that differ from the configuration.
 	Options []string
 }
 
-// Look returns why the run is a look, "" for a run of the policy.
+// Look returns why the run is a look; "" for a run of the policy.
 func (a Asked) Look() string {
 	switch {
 	case a.Candidate:
@@ -42,9 +42,8 @@ func (a Asked) Look() string {
 	return ""
 }
 
-// Look returns why a run that was asked for as a says and has made r is a look, ""
-// for a run of the policy. One that was ended before it was done says nothing of
-// the machine.
+// Look returns why a run that was started as a says, with the report r, is a look; "" for
+// a run of the policy. A run that was ended early says nothing about the machine.
 func Look(a Asked, r *report.Report) string {
 	if why := a.Look(); why != "" {
 		return why

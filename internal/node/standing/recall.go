@@ -6,19 +6,19 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Copy is one of the places where a standing is kept.
+// Copy is one of the copies of a standing.
 type Copy struct {
 	File string
 	Told string // what [Standing.Encode] wrote, "" for nothing
-	// Damaged says that something may have been there that can't be read any more.
+	// Damaged means that there may have been one that is now unreadable.
 	Damaged bool
 }
 
-// skew is by how much clocks may differ that are right.
+// skew is how much correct clocks may differ.
 const skew = 5 * time.Minute
 
-// later reports whether r ended after other did. A run that ended in the future, by a
-// clock that was wrong then, is no later than one that did not.
+// later reports whether r ended after other. A run that ended in the future, by a clock
+// that was wrong then, is not later than one that did not.
 func (r *Run) later(other *Run, now time.Time) bool {
 	future := func(r *Run) bool { return r.Finished.After(now.Add(skew)) }
 	if future(r) != future(other) {
@@ -27,10 +27,10 @@ func (r *Run) later(other *Run, now time.Time) bool {
 	return r.Finished.After(other.Finished)
 }
 
-// Recall returns the standing that is kept in copies: the one that the latest run
-// left, of the first copy that has it. Where none can be read and one is damaged the
-// standing is lost, which is not that of a machine of which nothing was known: file says
-// where it would have been, "" where it is not lost. now is when that is seen.
+// Recall returns the standing from copies: that of the latest run, from the first copy
+// that has it. If none is readable and one is damaged, the standing is lost, which
+// differs from a machine of which nothing was ever known: file is then where it would
+// have been, otherwise "". now is the current time.
 func Recall(copies []Copy, now time.Time) (s Standing, file string) {
 	for _, c := range copies {
 		kept, err := Decode(c.Told)

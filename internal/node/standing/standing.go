@@ -11,19 +11,19 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Standing is what is known of a machine. The zero value is that nothing is.
+// Standing is what is known of a machine. The zero value means nothing.
 type Standing struct {
 	Verdict report.Verdict `json:"verdict"`
-	// Since is when a run of the policy first came to Verdict, and none to a better
-	// one after it; zero where none ended.
+	// Since is when a run of the policy first came to Verdict, with no better one after
+	// it; zero if none ended.
 	Since time.Time `json:"since"`
-	// Verified is when the last run of the policy ended that verified the machine
-	// and was weakened by nothing; zero for none.
+	// Verified is when the last run of the policy ended that verified the machine without
+	// being weakened; zero for none.
 	Verified time.Time `json:"verified,omitzero"`
-	// Run is the last run of the policy; nil where none ended.
+	// Run is the last run of the policy; nil if none ended.
 	Run *Run `json:"run"`
-	// Findings are those that count, the gravest first, at most [MaxFindings]; More
-	// is how many more there are.
+	// Findings are those that count, gravest first, at most [MaxFindings]; More counts
+	// the rest.
 	Findings []Finding `json:"findings"`
 	More     int       `json:"more"`
 }
@@ -35,7 +35,7 @@ type Run struct {
 	Finished time.Time      `json:"finished"`
 	Verdict  report.Verdict `json:"verdict"`
 	Release  *Release       `json:"release"` // nil where none was trusted
-	// BestBefore, RefusedAfter and KeyNotAfter are as of [report.Release].
+	// BestBefore, RefusedAfter and KeyNotAfter are as in [report.Release].
 	BestBefore    time.Time            `json:"bestBefore,omitzero"`
 	RefusedAfter  time.Time            `json:"refusedAfter,omitzero"`
 	KeyNotAfter   time.Time            `json:"keyNotAfter,omitzero"`
@@ -45,13 +45,13 @@ type Run struct {
 	Tool          string               `json:"tool"`
 }
 
-// Release names what a run compared with.
+// Release identifies the release that a run compared with.
 type Release struct {
 	Tag            string `json:"tag"`
 	ManifestSHA256 string `json:"manifestSha256"`
 }
 
-// Finding is a finding that no run of the policy has come back on.
+// Finding is a finding that no later run of the policy has cleared.
 type Finding struct {
 	Class report.Class    `json:"class"`
 	Cause report.Cause    `json:"cause"`
@@ -61,12 +61,12 @@ type Finding struct {
 }
 
 const (
-	// MaxFindings bounds the findings of a standing.
+	// MaxFindings limits the findings of a standing.
 	MaxFindings = 100
 	maxPath     = 256
 )
 
-// Decode reads what [Standing.Encode] wrote; "" is the zero Standing.
+// Decode decodes the result of [Standing.Encode]; "" is the zero Standing.
 func Decode(told string) (Standing, error) {
 	var s Standing
 	if told == "" {

@@ -7,20 +7,20 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Exit is how a service ended last.
+// Exit is the last result of a service.
 type Exit struct {
 	Unit  string
 	Began time.Time
 	Ended time.Time
-	// Result is systemd's word for it: success, exit-code, signal, timeout, …;
-	// see systemctl(1).
+	// Result is systemd's word for it: success, exit-code, signal, timeout, …; see
+	// systemctl(1).
 	Result string
 	// Status is the exit code, or the number of the signal.
 	Status int
 }
 
-// Exits asks systemd how services ended last, by their names. One that is not
-// known to have ended since the machine was booted, or is under way, is left out.
+// Exits asks systemd for the last results of services, by name. A service that is
+// running, or has not ended since the boot, is left out.
 func Exits(ctx context.Context, names ...string) ([]Exit, error) {
 	var exits []Exit
 	err := askFor(ctx, names, func(ctx context.Context, conn *dbus.Conn, i int) error {
@@ -33,7 +33,7 @@ func Exits(ctx context.Context, names ...string) ([]Exit, error) {
 	return exits, err
 }
 
-// exit reads what org.freedesktop.systemd1(5) says of a service.
+// exit reads a service's properties; see org.freedesktop.systemd1(5).
 func exit(ctx context.Context, conn *dbus.Conn, name string) (Exit, error) {
 	props, err := conn.GetUnitTypePropertiesContext(ctx, name, "Service")
 	if err != nil {

@@ -8,25 +8,24 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// journalWait is how long the journal is waited for by one call of Send: a daemon
-// that is started anew takes a second or two, and its socket keeps what is sent
-// meanwhile.
+// journalWait is how long a call of Send waits for the journal: journald takes a second
+// or two to restart, and its socket keeps what is sent meanwhile.
 const journalWait = 10 * time.Second
 
-// Entry is one entry of the journal; see systemd.journal-fields(7). All text in
-// it is fit for a terminal.
+// Entry is an entry of the journal; see systemd.journal-fields(7). All its text is safe
+// for a terminal.
 type Entry struct {
 	Event    Event
 	Priority journal.Priority
-	// Message is for people. Its first line says it all; there may be more.
+	// Message is for people. Its first line is sufficient; more may follow.
 	Message string
-	// Fields are sent beside it; an empty one is left out.
+	// Fields are sent with it; empty ones are left out.
 	Fields map[Field]string
 }
 
-// StderrIsJournal reports whether what this process writes to stderr goes to the
-// journal, as in a unit of which nothing else is said. A unit that is only
-// somewhere above, as that of a terminal or of a CI runner, is none.
+// StderrIsJournal reports whether this process's stderr goes to the journal, as it does
+// in a unit by default. A unit that is merely an ancestor, such as a terminal's or a CI
+// runner's, does not count.
 func StderrIsJournal() bool {
 	is, err := journal.StderrIsJournalStream()
 	return is && err == nil
@@ -38,8 +37,8 @@ func StdoutIsJournal() bool {
 	return is && err == nil
 }
 
-// Journal sends entries to the journal of this machine. It never fails and never
-// hangs: what the journal does not take in time is lost, and counted. It is not
+// Journal sends entries to this machine's journal. It never fails and never hangs:
+// entries that the journal does not accept in time are lost, and counted. It is not safe
 // for concurrent use.
 type Journal struct {
 	send func(Entry) error
@@ -54,17 +53,17 @@ func NewJournal() *Journal {
 	return &Journal{send: sendNative, sync: func(wait time.Duration) error { return synchronize(journalControl, wait) }, wait: journalWait}
 }
 
-// errJournalHangs is why entries are lost that nobody read.
+// errJournalHangs is the error of entries that journald did not read.
 var errJournalHangs = errors.New("the journal takes nothing: does systemd-journald hang?")
 
-// Send sends entries, in their order. Where the journal takes nothing it waits
-// for a few seconds, once.
+// Send sends entries in their order. If the journal accepts nothing, it waits for a few
+// seconds, once.
 func (j *Journal) Send(entries ...Entry) {
 	timeout := time.NewTimer(j.wait)
 	defer timeout.Stop()
 	for i, e := range entries {
-		// The library knows no deadline, so what hangs is left behind: one
-		// goroutine, as nothing is sent after it.
+		// The library has no deadline, so a hanging call is abandoned: one goroutine at
+		// most, because nothing is sent after it.
 		sent := make(chan error, 1)
 		go func() { sent <- j.send(e) }()
 		select {
@@ -79,9 +78,8 @@ func (j *Journal) Send(entries ...Entry) {
 	}
 }
 
-// Flush waits until the journal has read what was sent, for a few seconds at
-// most. It fails where it is not known to have; what is sent may still come to be
-// read, but no longer as the unit's.
+// Flush waits, a few seconds at most, until journald has read what was sent. If it fails,
+// journald may still read the entries later, but no longer as the unit's.
 func (j *Journal) Flush() error {
 	if j.lost > 0 {
 		return j.err
@@ -89,7 +87,7 @@ func (j *Journal) Flush() error {
 	return j.sync(j.wait)
 }
 
-// Lost returns how many entries the journal did not take, and why the last one.
+// Lost returns how many entries were lost, and the last error.
 func (j *Journal) Lost() (int, error) { return j.lost, j.err }
 
 func sendNative(e Entry) error {

@@ -1,28 +1,28 @@
 package systemd
 
-// Event is what an entry of the journal is about: its MESSAGE_ID, by which the
-// catalog (systemd/ec-verify.catalog) explains it. Events are stable.
+// Event is the kind of a journal entry: its MESSAGE_ID, by which the catalog
+// (systemd/ec-verify.catalog) explains it. Events are stable.
 type Event string
 
 // The events.
 const (
 	// RunStarted: a run begins.
 	RunStarted Event = "e86de2abe9e947058e515b229f0219be"
-	// RunVerified, RunDrifted, RunUntrusted and RunInconclusive: a run ended, with
-	// this verdict.
+	// RunVerified, RunDrifted, RunUntrusted and RunInconclusive: a run ended with this
+	// verdict.
 	RunVerified     Event = "a810e3782fce4f74b91b3fafea54b796"
 	RunDrifted      Event = "dc5d1ad018e9489db8f96f7b703c2f40"
 	RunUntrusted    Event = "af2382a8e130446dafd6a3195c4fc12e"
 	RunInconclusive Event = "800ddd4d16704c22a497d35ed9ea983f"
 	// FindingMade: one difference, or one thing that could not be checked.
 	FindingMade Event = "ff353d108e2548adbfe554819b7a8569"
-	// RebootPending: a reboot leads to another accepted release.
+	// RebootPending: a reboot starts another accepted release.
 	RebootPending Event = "b3e4d5656d884f87b0d90831adddddae"
-	// CoverageOverdue: something was not checked for longer than it should be.
+	// CoverageOverdue: something was not checked for longer than the policy allows.
 	CoverageOverdue Event = "f3ebf875d01a4bfa952b55e46f6cedf8"
 	// MetricsFailed: the metrics of a run could not be written.
 	MetricsFailed Event = "68ef541849744e149ec9cad4a139bb3e"
-	// CommandFailed: the program could not do what it was started for.
+	// CommandFailed: the program failed.
 	CommandFailed Event = "92956786d0b04f25b417da354da46d42"
 )
 
@@ -34,12 +34,12 @@ func Events() []Event {
 	}
 }
 
-// Field is the name of a field of the journal. journald takes upper-case letters,
-// digits and underscores, at most 64 of them, and the library that sends them
-// looks at none of that: so they are constants.
+// Field is the name of a journal field. journald accepts upper-case letters, digits and
+// underscores, at most 64 of them, and the library does not check that: so they are
+// constants.
 type Field string
 
-// The fields; docs/monitoring.md says what each holds.
+// The fields; docs/monitoring.md describes them.
 const (
 	FieldRun           Field = "EC_VERIFY_RUN"
 	FieldTool          Field = "EC_VERIFY_TOOL"

@@ -14,25 +14,25 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// MaxFindings is how many findings of a run have entries of their own. Journals
-// take a few thousand entries at once from a service before they drop some.
+// MaxFindings is how many findings of a run have entries of their own. journald accepts a
+// few thousand entries at once from a service before it drops some.
 const MaxFindings = 50
 
-// maxField bounds the value of a field in bytes: journalctl shows longer ones
-// with --all only.
+// maxField limits the value of a field, in bytes: journalctl shows longer ones only with
+// --all.
 const maxField = 4000
 
-// Run is what is known of a run from its beginning.
+// Run is what is known of a run at its start.
 type Run struct {
-	// ID is the number of the run in the ledger; 0 where nothing is remembered.
+	// ID is the number of the run in the ledger; 0 without one.
 	ID int64
 	// Tool is the version of the program.
 	Tool string
-	// Against is what the machine is to be compared with; a tag, or several.
+	// Against is the requested release: a tag, or several.
 	Against string
 }
 
-// Started returns the entry that a run begins.
+// Started returns the entry for the start of a run.
 func Started(run Run) Entry {
 	message := "verification begins"
 	if run.ID != 0 {
@@ -48,7 +48,7 @@ func (run Run) fields() map[Field]string {
 	return map[Field]string{FieldRun: number(run.ID), FieldTool: text(run.Tool)}
 }
 
-// verdicts says what each verdict is to the journal.
+// verdicts maps each verdict to its event and priority.
 var verdicts = map[report.Verdict]struct {
 	Event
 	journal.Priority
@@ -66,9 +66,9 @@ var classPriorities = map[report.Class]journal.Priority{
 	report.Notice:       journal.PriInfo,
 }
 
-// Ended returns the entries of a run that made r: the gravest [MaxFindings]
-// findings, the gravest of them last, and the verdict after them: what a reader
-// of the end of a log, and systemctl status, is shown.
+// Ended returns the entries of a run with the report r: the gravest [MaxFindings]
+// findings, the gravest of them last, and then the verdict, because a reader sees the end
+// of a log, as does systemctl status.
 func Ended(run Run, r *report.Report) []Entry {
 	about := aboutRun(run, r)
 	listed := r.Findings[:min(len(r.Findings), MaxFindings)]
@@ -118,7 +118,7 @@ func verdictEntry(about map[Field]string, r *report.Report, leftOut int) Entry {
 	}
 	if len(r.Unsafe) > 0 {
 		lines = append(lines, "weakened by "+text(strings.Join(r.Unsafe, ", ")))
-		// What was switched off must not go unseen.
+		// A weakened check must be noticed.
 		priority = min(priority, journal.PriWarning)
 	}
 	if leftOut > 0 {
@@ -126,7 +126,7 @@ func verdictEntry(about map[Field]string, r *report.Report, leftOut int) Entry {
 			len(r.Findings)-leftOut, len(r.Findings), leftOut))
 	}
 	if len(r.Findings) > 0 && r.Findings[0].Class() != report.Notice {
-		// What it is about stands in the entry before this one.
+		// The previous entry has the finding that this is about.
 		fields[FieldAdvice] = report.Next(r.Findings[0].Cause)
 	}
 	return Entry{Event: known.Event, Priority: priority, Message: strings.Join(lines, "\n"), Fields: fields}
@@ -172,7 +172,7 @@ type Overdue struct {
 	Oldest  time.Time     // of the oldest check; zero where there is none
 }
 
-// Entry returns the entry of o, after the run run.
+// Entry returns the entry of o, after the given run.
 func (o Overdue) Entry(run Run) Entry {
 	fields := run.fields()
 	maps.Copy(fields, map[Field]string{
@@ -185,7 +185,7 @@ func (o Overdue) Entry(run Run) Entry {
 	case o.Never > 0:
 		message += fmt.Sprintf(", and never were %d", o.Never)
 	}
-	// The oldest check is one of those that are overdue, if any of these has one.
+	// The oldest check is an overdue one, unless all overdue items were never checked.
 	if !o.Oldest.IsZero() && o.Never < o.Overdue {
 		fields[FieldOldest] = o.Oldest.UTC().Format(time.RFC3339)
 		message += "; the oldest check is of " + fields[FieldOldest]
@@ -196,8 +196,7 @@ func (o Overdue) Entry(run Run) Entry {
 	}
 }
 
-// Failed returns the entry of a program that could not do what it was started
-// for.
+// Failed returns the entry for an error that ended the program.
 func Failed(tool string, err error) Entry {
 	message := text(strings.TrimSpace(err.Error()))
 	return Entry{
@@ -217,8 +216,8 @@ func Unmeasured(run Run, err error) Entry {
 	}
 }
 
-// text makes what an outsider may have written fit for a field and a terminal:
-// fields reach terminals through the catalog, which escapes nothing.
+// text makes untrusted text safe for a field and a terminal: the catalog inserts fields
+// without escaping them.
 func text(s string) string { return bounded(report.Escape(s)) }
 
 func bounded(s string) string {
@@ -232,7 +231,7 @@ func bounded(s string) string {
 	return s[:cut] + "…"
 }
 
-// number is empty for 0.
+// number formats n; "" for 0.
 func number(n int64) string {
 	if n == 0 {
 		return ""

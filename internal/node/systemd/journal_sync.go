@@ -11,17 +11,17 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// journalControl is where journald answers requests, in the form of
+// journalControl is the socket for requests to journald, in the form of
 // https://varlink.org: JSON objects that end with a NUL.
 const journalControl = "/run/systemd/journal/io.systemd.journal"
 
-// maxReply bounds a reply in bytes.
+// maxReply limits a reply, in bytes.
 const maxReply = 64 << 10
 
-// synchronize returns once journald has read what was sent to it before, or when
-// wait is over. It asks as journalctl --sync does. Without it the last entries
-// of a program that ends are at times no longer those of its unit, since
-// journald reads from /proc whose they are.
+// synchronize returns once journald has read everything sent before, or after wait. It
+// sends the request of journalctl --sync. Without it, the last entries of a program that
+// ends are sometimes not attributed to its unit, because journald reads the sender's unit
+// from /proc.
 func synchronize(socket string, wait time.Duration) error {
 	deadline := time.Now().Add(wait)
 	conn, err := (&net.Dialer{Deadline: deadline}).Dial("unix", socket)

@@ -10,13 +10,12 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// maxStatus bounds a status in bytes; systemctl shows it in one line.
+// maxStatus limits a status, in bytes; systemctl shows it in one line.
 const maxStatus = 256
 
-// Notify tells the service manager what the unit is doing, in one line, and
-// that it is to be given at least extend more before it counts as hung; 0 for no
-// more than it has. It reports whether there is a service manager that listens:
-// there is none outside a unit, which is no error.
+// Notify tells the service manager in one line what the unit is doing, and asks for at
+// least extend more time before the unit counts as hung; 0 for no more time. It reports
+// whether a service manager listens: outside a unit there is none, which is not an error.
 //
 // See sd_notify(3), STATUS= and EXTEND_TIMEOUT_USEC=.
 func Notify(status string, extend time.Duration) (heard bool, err error) {
@@ -31,8 +30,8 @@ func Notify(status string, extend time.Duration) (heard bool, err error) {
 	return heard, nil
 }
 
-// oneLine makes s fit for a protocol of lines, and for a terminal: a newline
-// would begin a new assignment.
+// oneLine makes s safe for a protocol of lines, and for a terminal: a newline would start
+// a new assignment.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

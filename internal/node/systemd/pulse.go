@@ -6,33 +6,32 @@ import (
 	"time"
 )
 
-// pulseEvery is how often work is looked at: much less than a unit may take to
-// give a sign of life, and seldom enough to cost nothing.
+// pulseEvery is how often progress is checked: much more often than a unit must give a
+// sign of life, and rarely enough to cost nothing.
 const pulseEvery = 2 * time.Second
 
-// Sign is one look at work under way.
+// Sign is a snapshot of work in progress.
 type Sign struct {
 	// Status says in a line what is being done.
 	Status string
-	// Progress is what the work counts, and can be compared: where it is what it
-	// was, the work has not come forward.
+	// Progress is a comparable count of the work done: if it is unchanged, there was no
+	// progress.
 	Progress any
-	// Allow is how long the work may take from here until it comes forward again.
+	// Allow is how long the work may take until its next progress.
 	Allow time.Duration
-	// Grace is how much longer it may take where it waits for what has a limit of
-	// its own and counts nothing. That is given a little at a time, since what the
-	// service manager was given it does not take back: a program that is stopped
-	// meanwhile, or hangs afterwards, is found as soon as any.
+	// Grace is how much longer it may take while it waits for something with a limit of
+	// its own that counts nothing. It is granted in small steps, because the service
+	// manager takes no time back: a program that is stopped, or hangs afterwards, is
+	// found as soon as any other.
 	Grace time.Duration
 }
 
-// Pulse keeps the service manager informed of work under way, whose status
-// look tells. As long as the work comes forward, it is given the time that it
-// asks for; when it does not, no sign of life is sent, and the unit ends with
-// its time. The returned function ends that, with a last status.
+// Pulse keeps the service manager informed of work in progress, which look describes.
+// While the work makes progress, it asks for the time that the work needs; otherwise it
+// sends no sign of life, and the unit ends when its time is up. The returned function
+// ends this, with a last status.
 //
-// Outside a unit it does nothing. That the service manager can't be told is no
-// error of the work.
+// Outside a unit it does nothing. Failing to reach the service manager is not an error.
 func Pulse(look func() Sign) (stop func(status string)) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return func(string) {}
@@ -60,17 +59,16 @@ func Pulse(look func() Sign) (stop func(status string)) {
 	}
 }
 
-// pulse is what was told last.
+// pulse is the state of what was last sent.
 type pulse struct {
 	last  Sign
 	begun bool
-	// moved is when the work was seen to come forward, extended when more time was
-	// asked for.
+	// moved is when progress was last seen, extended when more time was last asked for.
 	moved, extended time.Time
 }
 
-// beat says what to tell of s: nothing where nothing is new, and no extension
-// where only the words are.
+// beat returns what to send for s: nothing if nothing is new, and no extension if only
+// the status is.
 func (p *pulse) beat(s Sign, now time.Time) (status string, extend time.Duration, news bool) {
 	news = !p.begun || s.Status != p.last.Status
 	if !p.begun || s.Progress != p.last.Progress {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TimerState is what becomes of a timer.
+// TimerState is the state of a timer.
 type TimerState string
 
 // The states of a timer.
@@ -26,15 +26,15 @@ const (
 // Timer is a timer unit as systemd sees it.
 type Timer struct {
 	State TimerState
-	// Next is when it fires, to the second; zero where that is not known.
+	// Next is when it fires, to the second; zero if unknown.
 	Next time.Time
 }
 
-// timerWait bounds how long systemd is waited for.
+// timerWait limits the wait for systemd.
 const timerWait = 5 * time.Second
 
-// Timers asks systemd for timer units by their names. Where it can't be asked, as
-// on a machine that has none, all of them are unknown, and the error says why.
+// Timers asks systemd for timer units by name. If it can't be asked, as on a machine
+// without it, all of them are unknown, and the error says why.
 func Timers(ctx context.Context, names ...string) ([]Timer, error) {
 	timers := make([]Timer, len(names))
 	for i := range timers {
@@ -63,8 +63,8 @@ func askFor(ctx context.Context, names []string, ask func(ctx context.Context, c
 	return nil
 }
 
-// connect goes over the system's bus, where anybody may ask, or else to systemd's
-// own socket, where root may.
+// connect uses the system bus, which serves everybody, or else systemd's own socket,
+// which serves root.
 func connect(ctx context.Context) (*dbus.Conn, error) {
 	conn, err := dbus.NewSystemConnectionContext(ctx)
 	if err == nil {
@@ -76,7 +76,7 @@ func connect(ctx context.Context) (*dbus.Conn, error) {
 	return nil, err
 }
 
-// timer reads what org.freedesktop.systemd1(5) says of a timer.
+// timer reads a timer's properties; see org.freedesktop.systemd1(5).
 func timer(ctx context.Context, conn *dbus.Conn, name string) (Timer, error) {
 	unknown := Timer{State: TimerUnknown}
 	unit, err := conn.GetUnitPropertiesContext(ctx, name)
@@ -98,9 +98,9 @@ func timer(ctx context.Context, conn *dbus.Conn, name string) (Timer, error) {
 	return active(unit["SubState"], next(realtime, monotonic, time.Now(), sinceBoot())), nil
 }
 
-// active is a timer that is started, by its SubState. One with a line OnCalendar=
-// that systemd does not understand is in order for systemd, which logs the line
-// and passes it over, and elapsed once all other lines have had their turn.
+// active returns a started timer, by its SubState. systemd logs and ignores an
+// OnCalendar= line that it does not understand: such a timer is elapsed once all other
+// lines have fired.
 func active(sub any, next time.Time) Timer {
 	switch sub {
 	case "running":
@@ -111,9 +111,9 @@ func active(sub any, next time.Time) Timer {
 	return Timer{State: TimerWaiting, Next: next}
 }
 
-// next returns the earlier of two times in microseconds, one since 1970 and one
-// since the machine was booted, where now is boot since then. 0 and the largest
-// number stand for none; the zero time is returned where both are.
+// next returns the earlier of two times in microseconds, one since 1970 and one since the
+// boot, where now is boot since then. 0 and the largest number mean never; it returns the
+// zero time if both are.
 func next(realtime, monotonic uint64, now time.Time, boot time.Duration) time.Time {
 	var at time.Time
 	if realtime != 0 && realtime < math.MaxInt64 {
@@ -131,7 +131,7 @@ func next(realtime, monotonic uint64, now time.Time, boot time.Duration) time.Ti
 	return at.UTC().Truncate(time.Second)
 }
 
-// sinceBoot is systemd's clock for what does not go by the calendar.
+// sinceBoot returns systemd's clock for timers without a calendar.
 func sinceBoot() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

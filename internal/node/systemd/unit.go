@@ -6,40 +6,38 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Unit is a unit as systemd has it loaded, with what a service may see and write.
+// Unit is a loaded unit, with what a service may see and write.
 type Unit struct {
 	Name string
-	// Absent says that there is no such unit; nothing else is set then.
+	// Absent means that there is no such unit; all other fields are then zero.
 	Absent bool
 	// Enabled is its UnitFileState: "enabled", "disabled", "static", "linked" …
 	Enabled string
-	// File is where it is from, DropIns are the files that change it.
+	// File is the unit's file, DropIns the files that change it.
 	File    string
 	DropIns []string
-	// Stale says that files were changed since they were loaded.
+	// Stale means that files changed since they were loaded.
 	Stale bool
-	// Program is what a service runs, with its arguments; empty of a timer.
+	// Program is a service's program with its arguments; empty for a timer.
 	Program []string
 	Sandbox Sandbox
 }
 
-// Sandbox is what a service sees of the file system, by the settings of
-// systemd.exec(5) with these names.
+// Sandbox is a service's view of the file system, by the settings of systemd.exec(5) with
+// these names.
 type Sandbox struct {
 	ProtectHome   string // "no", "yes", "read-only" or "tmpfs"
 	ProtectSystem string // "no", "yes", "full" or "strict"
 	PrivateTmp    bool
-	// The lists are of absolute paths, without the "-" and "+" before them.
+	// The lists have absolute paths, without the prefixes "-" and "+".
 	Inaccessible, ReadOnly, ReadWrite []string
 	// State are directories below /var/lib: StateDirectory=.
 	State []string
-	// Bound are the places where something is mounted in the service's view:
-	// BindPaths=, BindReadOnlyPaths=.
+	// Bound are the mount points of BindPaths= and BindReadOnlyPaths=.
 	Bound []string
 }
 
-// Units asks systemd for units by their names. Where it can't be asked, the error
-// says why.
+// Units asks systemd for units by name. If it can't be asked, the error says why.
 func Units(ctx context.Context, names ...string) ([]Unit, error) {
 	units := make([]Unit, len(names))
 	err := askFor(ctx, names, func(ctx context.Context, conn *dbus.Conn, i int) (err error) {
@@ -60,8 +58,8 @@ func loadedUnit(ctx context.Context, conn *dbus.Conn, name string) (Unit, error)
 	return unitOf(name, props), nil
 }
 
-// unitOf reads what org.freedesktop.systemd1(5) says of a unit. What is missing in
-// an older systemd is not restricted by it.
+// unitOf reads a unit's properties; see org.freedesktop.systemd1(5). A property that an
+// older systemd lacks restricts nothing.
 func unitOf(name string, props map[string]any) Unit {
 	u := Unit{Name: name}
 	if props["LoadState"] == "not-found" {
@@ -99,8 +97,8 @@ func paths(value any) []string {
 	return out
 }
 
-// boundAt returns the second member of each entry: an array of structures of
-// source, destination and flags.
+// boundAt returns the second member of each entry in an array of structures of source,
+// destination and flags.
 func boundAt(value any) []string {
 	var out []string
 	for _, entry := range structures(value) {
@@ -113,8 +111,8 @@ func boundAt(value any) []string {
 	return out
 }
 
-// argumentsOf returns the arguments of the first command: an array of structures
-// of the program, its arguments, and how it ended last.
+// argumentsOf returns the arguments of the first command in an array of structures of the
+// program, its arguments, and its last result.
 func argumentsOf(value any) []string {
 	for _, entry := range structures(value) {
 		if len(entry) > 1 {
@@ -126,7 +124,7 @@ func argumentsOf(value any) []string {
 	return nil
 }
 
-// structures returns an array of structures as D-Bus gives it, [][]any.
+// structures returns an array of structures in the form of the D-Bus library, [][]any.
 func structures(value any) [][]any {
 	out, _ := value.([][]any)
 	return out
