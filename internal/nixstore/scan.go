@@ -1,9 +1,9 @@
 package nixstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/nix-community/go-nix/pkg/sqlite/nix_v10"
 
+	"every.channel/ec-verify/internal/sqlrows"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -104,40 +105,31 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 	return c, nil
 }
 
-// each runs a query and calls row for each of its rows.
-func each(ctx context.Context, conn *sql.Conn, query string, row func(rows *sql.Rows) error) error {
-	rows, err := conn.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // errOrder means that a damaged tree of pages may form a cycle.
 var errOrder = errors.New("rows are out of order")
 
+// errNumber means that a table numbers its rows by something else.
+var errNumber = errors.New("the number of a row is not a number")
+
 // scanPaths looks up the numbers of the rows of paths, and stores them in ids.
 func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]int64) error {
-	var id int64
-	var p, last sql.RawBytes
-	const query = "select id, " + boundedPath + " from ValidPaths where path >= '/' and path < '0' order by path"
-	return each(ctx, conn, query, func(rows *sql.Rows) error {
-		if err := rows.Scan(&id, &p); err != nil {
-			return err
+	var last []byte
+	const query = "select id, " + boundedPath + " as path from ValidPaths where path >= '/' and path < '0' order by path"
+	return sqlrows.Each(ctx, conn, []string{"id", "path"}, query, func(values []driver.Value) error {
+		id, isNumber := values[0].(int64)
+		p, isText := values[1].(string)
+		if !isNumber {
+			return errNumber
 		}
-		if order := bytes.Compare(p, last); p != nil && order <= 0 {
+		if !isText {
+			return nil
+		}
+		if p <= string(last) {
 			return errOrder // or registered twice, which Nix's tables don't allow
-		} else if p != nil {
-			last = append(last[:0], p...)
 		}
-		if _, wanted := ids[closure.StorePath(p)]; wanted {
-			ids[closure.StorePath(p)] = id
+		last = append(last[:0], p...)
+		if was, wanted := ids[closure.StorePath(p)]; wanted && was != id {
+			ids[closure.StorePath(strings.Clone(p))] = id
 		}
 		return nil
 	})
@@ -147,19 +139,21 @@ func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]in
 type references struct{ from, to []int32 }
 
 func scanRefs(ctx context.Context, conn *sql.Conn) (refs references, err error) {
-	var from, to, lastFrom, lastTo int64
-	err = each(ctx, conn, "select referrer, reference from Refs order by referrer, reference", func(rows *sql.Rows) error {
-		if err := rows.Scan(&from, &to); err != nil {
-			return err
-		}
+	var lastFrom, lastTo int64
+	const query = "select referrer, reference from Refs order by referrer, reference"
+	err = sqlrows.Each(ctx, conn, []string{"referrer", "reference"}, query, func(values []driver.Value) error {
+		from, fromNumber := values[0].(int64)
+		to, toNumber := values[1].(int64)
 		switch {
+		case !fromNumber || !toNumber:
+			return errNumber
 		case len(refs.from) == maxScanRefs || min(from, to) < 1 || max(from, to) > math.MaxInt32:
 			return errTooMany
 		case from < lastFrom || from == lastFrom && to < lastTo:
 			return errOrder
 		}
 		lastFrom, lastTo = from, to
-		refs.from, refs.to = append(refs.from, int32(from)), append(refs.to, int32(to))
+		refs.from, refs.to = append(refs.from, int32(lastFrom)), append(refs.to, int32(lastTo))
 		return nil
 	})
 	return refs, err
@@ -240,46 +234,59 @@ func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, into map[int64]
 	bounded := func(column, otherwise string) string {
 		return fmt.Sprintf("case when octet_length(%[1]s) <= 4096 then %[1]s else %[2]s end as %[1]s", column, otherwise)
 	}
-	columns := []string{
+	columns := []string{"id", "path", "size", "hash", "registrationTime", "deriver", "narSize", "ca"}
+	query := "select " + strings.Join([]string{
 		"id", boundedPath + " as path", "max(octet_length(hash), coalesce(octet_length(deriver), 0), coalesce(octet_length(narSize), 0), " +
 			"coalesce(octet_length(ca), 0), coalesce(octet_length(sigs), 0), octet_length(registrationTime)) as size",
 		bounded("hash", "''"), bounded("registrationTime", "'?'"), bounded("deriver", "null"), bounded("narSize", "null"), bounded("ca", "null"),
-	}
-	query := "select " + strings.Join(columns, ", ") + " from ValidPaths order by id"
+	}, ", ") + " from ValidPaths order by id"
 	last := int64(math.MinInt64)
-	return each(ctx, conn, query, func(rows *sql.Rows) error {
-		var (
-			r    nix_v10.QueryPathInfoRow
-			p    sql.NullString
-			size sql.NullInt64
-		)
-		err := rows.Scan(&r.ID, &p, &size, &r.Hash, &r.Registrationtime, &r.Deriver, &r.Narsize, &r.Ca)
-		if r.ID <= last {
+	return sqlrows.Each(ctx, conn, columns, query, func(values []driver.Value) error {
+		id, isNumber := values[0].(int64)
+		switch {
+		case !isNumber:
+			return errNumber
+		case id <= last:
 			return errOrder
 		}
-		last = r.ID
-		if _, wanted := into[r.ID]; !wanted {
+		last = id
+		if _, wanted := into[id]; !wanted {
 			return nil
 		}
 		row := &registration{}
-		into[r.ID] = row
-		var path closure.StorePath
-		if path, row.noPath = d.dir.Parse(p.String); row.noPath != nil {
+		into[id] = row
+		path, _ := values[1].(string)
+		path = strings.Clone(path)
+		if row.info.Path, row.noPath = d.dir.Parse(path); row.noPath != nil {
 			return nil //nolint:nilerr // whoever refers to it is malformed, and says so
 		}
-		row.info.Path = path
-		switch {
-		case size.Int64 > maxValueSize:
-			row.bad = []*RowError{rowError(p.String, "row", fmt.Errorf("longer than %d bytes", maxValueSize))}
-		case err != nil:
-			bad := malformedRow(path, err)
-			if bad == nil {
-				return err
-			}
-			row.bad = []*RowError{bad}
-		default:
-			row.info, row.bad = decodeRow(d.dir, path, r)
+		r := nix_v10.QueryPathInfoRow{ID: id}
+		if size, _ := values[2].(int64); size > maxValueSize {
+			row.bad = []*RowError{rowError(path, "row", fmt.Errorf("longer than %d bytes", maxValueSize))}
+		} else if field, err := scanRow(&r, columns[3:], values[3:]); err != nil {
+			row.bad = []*RowError{rowError(path, field, err)}
+		} else {
+			row.info, row.bad = decodeRow(d.dir, row.info.Path, r)
 		}
 		return nil
 	})
+}
+
+// scanRow puts values into r, or returns which one does not convert to its type.
+func scanRow(r *nix_v10.QueryPathInfoRow, columns []string, values []driver.Value) (field string, err error) {
+	var hash sql.NullString
+	var registered sql.NullInt64
+	for i, to := range []sql.Scanner{&hash, &registered, &r.Deriver, &r.Narsize, &r.Ca} {
+		if err := to.Scan(values[i]); err != nil {
+			return columns[i], err
+		}
+	}
+	for i, known := range []bool{hash.Valid, registered.Valid} {
+		if !known {
+			return columns[i], errors.New("null")
+		}
+	}
+	// They are SQLite's memory.
+	r.Hash, r.Deriver.String, r.Ca.String = strings.Clone(hash.String), strings.Clone(r.Deriver.String), strings.Clone(r.Ca.String)
+	return "", nil
 }

@@ -3,10 +3,13 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
+	"every.channel/ec-verify/internal/sqlrows"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -95,29 +98,21 @@ type table struct {
 	at   map[int64]int // where in keys the item of that number is
 }
 
-// queryItems returns the items of one tier. Texts are read as bytes: of a text the
-// driver looks up the type of the column, for each row.
+// queryItems returns the items of one tier.
 func queryItems(ctx context.Context, tx *sql.Tx, tier Tier) (table, error) {
 	t := table{tier: tier, at: make(map[int64]int)}
-	rows, err := tx.QueryContext(ctx, "select id, cast(path as blob), want from items where tier = ? order by path, want", string(tier))
-	if err != nil {
-		return t, err
-	}
-	defer rows.Close()
-	var id int64
-	var path, want sql.RawBytes
-	for rows.Next() {
-		if err := rows.Scan(&id, &path, &want); err != nil {
-			return t, err
-		}
-		hash, err := toHash(want)
-		if err != nil {
-			return t, err
+	query := "select id, path, want from items where tier = '" + string(tier) + "' order by path, want"
+	err := sqlrows.Each(ctx, tx, []string{"id", "path", "want"}, query, func(values []driver.Value) error {
+		v := columns{values: values}
+		id, path, want := v.integer(), v.text(), v.hash()
+		if v.err != nil {
+			return v.err
 		}
 		t.at[id] = len(t.keys)
-		t.keys = append(t.keys, Key{closure.StorePath(path), hash})
-	}
-	return t, rows.Err()
+		t.keys = append(t.keys, Key{closure.StorePath(strings.Clone(path)), want})
+		return nil
+	})
+	return t, err
 }
 
 // queryTables returns the items of all tiers.
@@ -145,53 +140,47 @@ func find(tables []table, id int64) (tier, i int, err error) {
 
 var errNone = damaged("there are rows that belong to none")
 
+// checkColumns are those of a check, in the order in which queryRecords takes them.
+var checkColumns = []string{"item", "settled", "run", "at", "result", "cause", "took", "disk", "tag", "manifest", "tool", "sum"}
+
 // queryRecords returns what is remembered of the items of each of tables.
 func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, error) {
 	all := make([]Records, len(tables))
 	for i := range all {
 		all[i] = make(Records, len(tables[i].keys))
 	}
-	rows, err := tx.QueryContext(ctx, `select item, settled, run, at, cast(result as blob), cast(cause as blob), took, disk,
-		cast(tag as blob), manifest, cast(tool as blob), sum from checks order by item, settled`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	// Most checks are of the same few manifests and versions.
 	shared := make(map[string]string)
-	share := func(b []byte) string {
-		s, ok := shared[string(b)]
+	share := func(text string) string {
+		s, ok := shared[text]
 		if !ok {
-			s = string(b)
+			s = strings.Clone(text)
 			shared[s] = s
 		}
 		return s
 	}
-	var (
-		item, settled, run, at, took, disk, sum int64
-		result, cause, tag, manifest, tool      sql.RawBytes
-	)
-	for rows.Next() {
-		if err := rows.Scan(&item, &settled, &run, &at, &result, &cause, &took, &disk, &tag, &manifest, &tool, &sum); err != nil {
-			return nil, err
+	query := "select " + strings.Join(checkColumns, ", ") + " from checks order by item, settled"
+	err := sqlrows.Each(ctx, tx, checkColumns, query, func(values []driver.Value) error {
+		v := columns{values: values}
+		item, settled, run, at, result, cause := v.integer(), v.integer(), v.integer(), v.integer(), v.text(), v.text()
+		took, disk, tag, manifest, tool, sum := v.integer(), v.integer(), v.text(), v.hash(), v.text(), v.integer()
+		if v.err != nil {
+			return v.err
 		}
 		n, i, err := find(tables, item)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		key := tables[n].keys[i]
 		c := Check{
 			Run: run, At: fromMilli(at), Cause: closure.Cause(share(cause)), Took: time.Duration(took) * time.Millisecond,
-			FromDisk: disk == 1, Manifest: Manifest{Tag: share(tag)}, Tool: share(tool),
+			FromDisk: disk == 1, Manifest: Manifest{share(tag), manifest}, Tool: share(tool),
 		}
-		if c.Manifest.SHA256, err = toHash(manifest); err != nil {
-			return nil, err
-		}
-		if c.Result, err = parseResult(share(result)); err != nil {
-			return nil, damaged("%v", err)
+		if c.Result, err = parseResult(result); err != nil {
+			return damaged("%v", err)
 		}
 		if c.sum(tables[n].tier, key, settled) != sum {
-			return nil, damaged("what it says of %s is not what was written", key.Path)
+			return damaged("what it says of %s is not what was written", key.Path)
 		}
 		// The one that settled it comes after the one that did not, where there are both;
 		// where that is the last, it is kept once.
@@ -205,8 +194,9 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, e
 			r.Last = r.Settled
 		}
 		all[n][key] = r
-	}
-	return all, rows.Err()
+		return nil
+	})
+	return all, err
 }
 
 // head is the row of an inventory.
@@ -259,20 +249,16 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 // queryMembers gives heads, which are all inventories, their items, of tables, and
 // holds them to their digests.
 func queryMembers(ctx context.Context, tx *sql.Tx, tables []table, heads []head) error {
-	rows, err := tx.QueryContext(ctx, "select inventory, item, cost from members order by inventory, item")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	members := make([][]member, len(heads))
 	n := 0 // of the inventory that the last row was of
-	for rows.Next() {
-		var inventory, item int64
-		var m member
-		if err := rows.Scan(&inventory, &item, &m.cost); err != nil {
-			return err
+	const query = "select inventory, item, cost from members order by inventory, item"
+	err := sqlrows.Each(ctx, tx, []string{"inventory", "item", "cost"}, query, func(values []driver.Value) error {
+		v := columns{values: values}
+		inventory, item, cost := v.integer(), v.integer(), v.integer()
+		if v.err != nil {
+			return v.err
 		}
-		if n >= len(heads) || heads[n].id != inventory {
+		if n < 0 || n >= len(heads) || heads[n].id != inventory {
 			n = slices.IndexFunc(heads, func(h head) bool { return h.id == inventory })
 		}
 		if n < 0 {
@@ -282,13 +268,13 @@ func queryMembers(ctx context.Context, tx *sql.Tx, tables []table, heads []head)
 		if err != nil {
 			return err
 		}
-		m.at = at
 		if tables[of].tier != heads[n].Tier {
 			return damaged("an item of manifest %s is of another tier", heads[n].Manifest.Tag)
 		}
-		members[n] = append(members[n], m)
-	}
-	if err := rows.Err(); err != nil {
+		members[n] = append(members[n], member{at, cost})
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	for i := range heads {
