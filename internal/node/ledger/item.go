@@ -67,6 +67,7 @@ type Manifest struct {
 type Inventory struct {
 	Tier     Tier
 	Manifest Manifest
-	// Items are in ascending order of their paths, each path once.
+	// Items are in ascending order of their paths. A path of which two manifests want
+	// different things stands there with each, and no item twice.
 	Items []Item
 }

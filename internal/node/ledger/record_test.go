@@ -322,7 +322,7 @@ func TestExpectRefuses(t *testing.T) {
 		{"no tier", Inventory{Items: []Item{item}}, "no tier"},
 		{"a tier without items", Inventory{Tier: "eval"}, "no tier"},
 		{"an item twice", Inventory{Tier: Contents, Items: []Item{item, makeItem(2), item}}, "twice"},
-		{"a path with two hashes", Inventory{Tier: Contents, Items: []Item{item, other}}, "twice"},
+		{"an item twice, between another of its path", Inventory{Tier: Contents, Items: []Item{item, other, item}}, "twice"},
 		{"a path too long", Inventory{Tier: Contents, Items: []Item{long}}, "too long"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

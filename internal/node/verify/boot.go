@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory
 // checkEntries looks where the entries of the boot menu lead, on a machine that was
 // booted with a command line, "" where that is unknown.
 func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine string) {
-	var dirs []bootloader.Dir
+	var dirs []bootDir
 	var names []string
 	for _, name := range bootDirs {
 		d, err := r.store.Directory(name)
@@ -47,14 +48,20 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine strin
 			continue
 		}
 		defer d.Close()
-		if !slices.ContainsFunc(dirs, func(has bootloader.Dir) bool {
-			h, _ := has.(bootDir)
-			return h.Device == d.Device && h.Inode == d.Inode
-		}) {
+		if !slices.ContainsFunc(dirs, func(has bootDir) bool { return has.Device == d.Device && has.Inode == d.Inode }) {
 			dirs, names = append(dirs, bootDir{d}), append(names, name)
 		}
 	}
-	entries, problems := bootloader.Read(dirs, r.loaderVariables())
+	asLoader := make([]bootloader.Dir, len(dirs))
+	for i, d := range dirs {
+		asLoader[i] = d
+	}
+	if r.ContentsBudget > 0 {
+		r.Pacer.PauseUntil(time.Now().Add(r.ContentsBudget))
+		defer r.Pacer.PauseUntil(time.Time{})
+	}
+	defer r.endBoots()
+	entries, problems := bootloader.Read(asLoader, r.loaderVariables())
 	for _, p := range problems {
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(names[p.Dir], p.File), Detail: p.Err.Error()})
 	}
@@ -245,7 +252,7 @@ func (r *run) isGeneration(p closure.StorePath) (string, error) {
 // checkLoaders compares the boot loaders on an EFI system partition, and the drivers
 // that systemd-boot loads from there, with systemd-boot as the accepted releases have
 // it, and names what is none of these.
-func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootloader.Dir, dirName string) {
+func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dirName string) {
 	const most = 100
 	for _, place := range []string{"EFI/systemd", "EFI/systemd/drivers", "EFI/BOOT"} {
 		names, err := dir.Names(place, most)
@@ -277,7 +284,7 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootloader.D
 // isReleasedLoader reports whether a file is the systemd-boot of a path of an accepted
 // release, as it lies in the store. Only of those that the contents tier hashes: of
 // another one nobody knows what lies there.
-func (r *run) isReleasedLoader(ctx context.Context, dir bootloader.Dir, name string) (bool, error) {
+func (r *run) isReleasedLoader(ctx context.Context, dir bootDir, name string) (bool, error) {
 	const efiDir = "lib/systemd/boot/efi"
 	got, err := dir.Open(name)
 	if err != nil {
@@ -297,7 +304,7 @@ func (r *run) isReleasedLoader(ctx context.Context, dir bootloader.Dir, name str
 				if !strings.HasPrefix(file, "systemd-boot") || !strings.HasSuffix(file, ".efi") {
 					continue
 				}
-				same, err := r.sameFile(ctx, info.Path, efiDir+"/"+file, got)
+				same, err := r.sameFile(ctx, bootPair{dir, name, storeFile{info.Path, efiDir + "/" + file}}, got.Size())
 				if err != nil || same {
 					return same, err
 				}
@@ -310,15 +317,22 @@ func (r *run) isReleasedLoader(ctx context.Context, dir bootloader.Dir, name str
 // maxLoaders bounds the files in systemd's directory of boot loaders.
 const maxLoaders = 100
 
-func (r *run) sameFile(ctx context.Context, p closure.StorePath, rel string, got bootloader.File) (bool, error) {
-	want, err := r.store.OpenFile(p, rel)
+// sameFile reports whether both are the same, where the first has size bytes.
+func (r *run) sameFile(ctx context.Context, p bootPair, size int64) (bool, error) {
+	want, err := r.store.OpenFile(p.want.path, p.want.rel)
 	if err != nil {
 		return false, err
 	}
 	defer want.Close()
-	if want.Size() != got.Size() {
+	if want.Size() != size {
 		return false, nil
 	}
-	at, err := firstDifference(ctx, want, got, got.Size())
-	return at < 0 && err == nil, err
+	same, cached, err := r.same(ctx, p, size)
+	if err == nil && cached {
+		err = errCached
+	}
+	return same, err
 }
+
+// errCached says that the disk was to be read, and only the page cache told.
+var errCached = errors.New("only the page cache gave it, and the disk was to be read")

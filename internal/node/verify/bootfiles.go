@@ -23,7 +23,7 @@ import (
 type bootFiles struct {
 	run     *run
 	tier    *report.Tier
-	dir     bootloader.Dir
+	dir     bootDir
 	dirName string
 	entry   *bootloader.Entry
 	name    string // of the entry, for the report
@@ -140,43 +140,64 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 		}
 		return
 	}
-	want, err := b.run.store.OpenFile(p, strings.TrimPrefix(rest, "/"))
-	if err != nil {
-		b.found(report.BootUnchecked, b.name, field, string(p)+rest, "", err.Error())
-		return
-	}
-	defer want.Close()
+	pair := bootPair{b.dir, where, storeFile{p, strings.TrimPrefix(rest, "/")}}
 	shown := path.Join(b.dirName, where)
-	got, err := b.dir.Open(where)
+	want, got, cause, err := b.sizes(pair)
 	switch {
-	case isAbsent(err):
-		b.found(report.BootAltered, shown, field, string(p)+rest, "nothing", "")
+	case err != nil && cause == report.BootAltered:
+		b.found(cause, shown, field, string(p)+rest, "nothing", "")
 		return
 	case err != nil:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", err.Error())
+		b.found(cause, shown, field, string(p)+rest, "", err.Error())
+		return
+	case got < want || got > want && !appended:
+		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("%d bytes, not %d", got, want), "")
 		return
 	}
-	defer got.Close()
-	size := want.Size()
-	at, err := firstDifference(ctx, want, got, min(size, got.Size()))
+	same, cached, err := b.run.same(ctx, pair, want)
+	at := int64(-1)
+	if err == nil && !same {
+		at, err = b.run.firstOther(ctx, pair, want)
+	}
 	switch {
 	case ctx.Err() != nil:
 		b.worst = report.BootUnchecked
 	case err != nil:
 		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", err.Error())
-	case at >= 0:
-		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("another byte at %d of %d", at, got.Size()), "")
-	case appended && got.Size() > size:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, fmt.Sprintf("%d bytes more", got.Size()-size),
+	case !same && at < 0:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", "it changed while it was read, or the disk reads unsteadily")
+	case !same:
+		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("another byte at %d of %d", at, got), "")
+	case cached:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", errCached.Error())
+	case got > want:
+		b.found(report.BootUnchecked, shown, field, string(p)+rest, fmt.Sprintf("%d bytes more", got-want),
 			"secrets of this machine are appended, which no release can know; they can replace anything that the initrd has")
-	case got.Size() != size:
-		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("%d bytes, not %d", got.Size(), size), "")
 	}
+}
+
+// sizes returns the sizes of both files, or why not, with the cause of the finding
+// about that.
+func (b *bootFiles) sizes(p bootPair) (want, got int64, cause report.Cause, err error) {
+	stored, err := b.run.store.OpenFile(p.want.path, p.want.rel)
+	if err != nil {
+		return 0, 0, report.BootUnchecked, err
+	}
+	defer stored.Close()
+	copied, err := p.dir.Directory.Open(p.name)
+	switch {
+	case isAbsent(err):
+		return 0, 0, report.BootAltered, err
+	case err != nil:
+		return 0, 0, report.BootUnchecked, err
+	}
+	defer copied.Close()
+	return stored.Size(), copied.Size(), "", nil
 }
 
 // firstDifference returns where the first n bytes of two files differ, -1 where they
 // do not.
-func firstDifference(ctx context.Context, a, b io.ReaderAt, n int64) (int64, error) {
+func firstDifference(ctx context.Context, pace func(context.Context, int) error, a, b io.ReaderAt, n int64) (int64, error) {
 	const piece = 256 << 10
 	bufA, bufB := make([]byte, piece), make([]byte, piece)
 	for at := int64(0); at < n; at += piece {
@@ -188,6 +209,11 @@ func firstDifference(ctx context.Context, a, b io.ReaderAt, n int64) (int64, err
 			io.ReaderAt
 			to []byte
 		}{{a, bufA[:size]}, {b, bufB[:size]}} {
+			if pace != nil {
+				if err := pace(ctx, len(from.to)); err != nil {
+					return 0, err
+				}
+			}
 			if got, err := from.ReadAt(from.to, at); int64(got) < size {
 				return 0, err
 			}

@@ -1,11 +1,14 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"every.channel/ec-verify/internal/node/neighbour"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -206,5 +209,40 @@ func TestBootFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// However many entries name a file, it is read once, and so is what it is held to; and
+// it is read no faster than the policy says.
+func TestBootFilesAreReadOnce(t *testing.T) {
+	m := newBootable(t)
+	m.systemdBoot()
+	const kernel, initrd, rate = 600_000, 6, neighbour.MinRate
+	for _, altered := range []bool{false, true} {
+		progress := new(Progress)
+		if altered {
+			m.write("/boot/EFI/nixos/"+bootName(kernelPath, "bzImage.efi"), strings.Repeat("Kernel", 100_000))
+		}
+		m.v.Pacer = neighbour.New(neighbour.Limits{Rate: rate}, nil)
+		r := m.v.begin(progress)
+		r.tier(t.Context(), tiers()[0])
+		r.live.running = top
+		begin := time.Now()
+		r.tier(t.Context(), tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
+			r.checkEntries(ctx, t, "")
+			return nil
+		}})
+		took := time.Since(begin)
+		if got := progress.Snapshot().Boot; got != 2*(kernel+initrd) {
+			t.Errorf("%d bytes were read, want %d", got, 2*(kernel+initrd))
+		}
+		// What may be read at once, after a time without reading, is not waited for.
+		if least := time.Second * (2*kernel - 512<<10) / rate; took < least {
+			t.Errorf("it took %s, want %s or more", took, least)
+		}
+		if found := r.report.Counts()[report.Drift] > 0; found != altered {
+			t.Errorf("altered: %v, %q", altered, summary(r.report))
+		}
+		r.end()
 	}
 }

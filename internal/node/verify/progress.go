@@ -21,6 +21,7 @@ type Progress struct {
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
 	nar               nar.Progress
+	boot              nar.Progress
 	hashing           inHand
 	evaluation        atomic.Int64 // nanoseconds
 	rebuild           rebuild.Progress
@@ -62,6 +63,7 @@ type Snapshot struct {
 	Files      int64           // regular files read
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
+	Boot       int64           // bytes of boot files read, and of what these are held to
 	Evaluation time.Duration   // processor time of the evaluation
 	Rebuild    rebuild.ProgressSnapshot
 	// Hashing are the store paths being hashed for the longest; "" for none.
@@ -75,6 +77,7 @@ func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{
 		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
+		Boot:       p.boot.Snapshot().Bytes,
 		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}
 	p.hashing.mu.Lock()

@@ -92,17 +92,18 @@ func (r *run) manifestID() ledger.Manifest {
 	return ledger.Manifest{Tag: string(r.chosen.Release.Tag()), SHA256: nar.Hash(digest)}
 }
 
-// expectContents tells the ledger which paths there are to hash. It has each path
-// once: of two releases that do not say the same of it, as the first has it, and
-// what the other says is not remembered.
+// expectContents tells the ledger which paths there are to hash. A path of which two
+// releases say different hashes is there with both.
 func (c *contentsCheck) expectContents(ctx context.Context) {
 	if c.recorder == nil {
 		return
 	}
 	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: c.manifestID()}
-	for i, info := range c.audit.paths {
-		if i == 0 || info.Path != c.audit.paths[i-1].Path {
-			inv.Items = append(inv.Items, contentsItem(info))
+	seen := make(map[ledger.Key]bool, len(c.audit.paths))
+	for _, info := range c.audit.paths {
+		if item := contentsItem(info); !seen[item.Key()] {
+			seen[item.Key()] = true
+			inv.Items = append(inv.Items, item)
 		}
 	}
 	if err := c.recorder.Expect(ctx, inv); err != nil {

@@ -14,6 +14,7 @@ import (
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 const nextTag release.Tag = "boot-v2026.03.15"
@@ -240,7 +241,9 @@ func TestSharedPathsAreHashedOnce(t *testing.T) {
 	}
 }
 
-// Of a path that two releases do not say the same of, the disk can be but one's.
+// Of a path that two releases do not say the same of, the disk can be but one's. What
+// was found for each is remembered, and the system of which it is not stays altered in
+// runs that look at little.
 func TestDisputedPath(t *testing.T) {
 	m := newTwoSystems(t)
 	m.write(string(lib), "a file by itself, built anew")
@@ -251,6 +254,19 @@ func TestDisputedPath(t *testing.T) {
 	m.next.Paths[1] = other
 	m.publish(nextTag)
 	m.manifest = was
-	r := m.run(t.Context(), top, nextTop)
-	expect(t, r, report.Drifted, "database-altered lib narSize", "replaced-unexplained lib", "pending-altered /nix/var/nix/profiles/system < replaced-unexplained")
+	l, err := ledger.Open(t.Context(), t.TempDir(), ledger.Options{})
+	m.must(err)
+	t.Cleanup(func() { l.Close() })
+	m.v.Ledger, m.v.Policy = &testLedger{Ledger: l}, ledger.DefaultPolicy()
+	found := []string{"database-altered lib narSize", "replaced-unexplained lib", "pending-altered /nix/var/nix/profiles/system < replaced-unexplained"}
+	expect(t, m.run(t.Context(), top, nextTop), report.Drifted, found...)
+	records, err := l.Records(t.Context(), ledger.Contents)
+	m.must(err)
+	for hash, want := range map[nar.Hash]ledger.Result{was.Paths[1].NarHash: ledger.Verified, other.NarHash: ledger.Drifted} {
+		if got := records[ledger.Key{Path: lib, Want: hash}].Last.Result; got != want {
+			t.Errorf("of %s the ledger has %q, want %q", hash, got, want)
+		}
+	}
+	m.v.ContentsBudget = 1
+	expect(t, m.run(t.Context(), top, nextTop), report.Drifted, found...)
 }

@@ -146,6 +146,7 @@ type opened struct {
 	// mountedOver holds, by the directory that was to be read, the cause of the finding
 	// about what is mounted over it.
 	mountedOver map[string]report.Cause
+	bootReader  *bootReader // nil but while boot files are looked at
 }
 
 // Verify runs every tier and returns what was found. It has no error: what

@@ -1,0 +1,119 @@
+package verify
+
+import (
+	"context"
+	"path"
+
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// bootReader reads what a boot loader starts, and what that is held to, as the contents
+// tier reads: paced, from where the policy says, and without a trace in the page cache.
+// A kernel and an initrd can have hundreds of megabytes, and many entries can name the
+// same ones: each file is read once in a run.
+type bootReader struct {
+	hasher *nar.Hasher
+	pace   func(context.Context, int) error
+	leave  func()
+	sums   map[bootPiece]bootSum
+}
+
+// bootPiece is the beginning of a file, of so many bytes.
+type bootPiece struct {
+	name string // as the machine has it
+	size int64
+}
+
+type bootSum struct {
+	hash nar.Hash
+	// cached says that the page cache may have given it where the disk was asked for.
+	cached bool
+}
+
+// boots returns the reader of this run, which lasts until endBoots.
+func (r *run) boots() *bootReader {
+	if r.bootReader == nil {
+		pace, leave := r.Pacer.Join()
+		r.bootReader = &bootReader{
+			hasher: nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, Pace: pace, Progress: &r.progress.boot}),
+			pace:   pace, leave: leave, sums: make(map[bootPiece]bootSum),
+		}
+	}
+	return r.bootReader
+}
+
+func (r *run) endBoots() {
+	if r.bootReader != nil {
+		r.bootReader.leave()
+		r.bootReader = nil
+	}
+}
+
+// sum returns the hash of the first size bytes of the file that the machine has by this
+// name. An error is not kept: who asks next may have more luck.
+func (b *bootReader) sum(ctx context.Context, name string, size int64, open func() (*nixstore.Regular, error)) (bootSum, error) {
+	piece := bootPiece{name, size}
+	if s, has := b.sums[piece]; has {
+		return s, nil
+	}
+	f, err := open()
+	if err != nil {
+		return bootSum{}, err
+	}
+	defer f.Close()
+	before := b.hasher.Stats().Cached
+	sum, err := b.hasher.SumContents(ctx, f.File, size)
+	if err != nil {
+		return bootSum{}, err
+	}
+	s := bootSum{sum.Hash, b.hasher.Stats().Cached > before}
+	b.sums[piece] = s
+	return s, nil
+}
+
+// storeFile is a file in a store path.
+type storeFile struct {
+	path closure.StorePath
+	rel  string // "" for the path itself
+}
+
+func (f storeFile) String() string { return path.Join(string(f.path), f.rel) }
+
+// bootPair are a file of the boot loader and the one of the store that it is held to.
+type bootPair struct {
+	dir  bootDir
+	name string // below dir
+	want storeFile
+}
+
+// same reports whether the first size bytes of both are equal, and whether that was
+// asked of the disk and told by the page cache.
+func (r *run) same(ctx context.Context, p bootPair, size int64) (same, cached bool, err error) {
+	want, err := r.boots().sum(ctx, p.want.String(), size, func() (*nixstore.Regular, error) { return r.store.OpenFile(p.want.path, p.want.rel) })
+	if err != nil {
+		return false, false, err
+	}
+	got, err := r.boots().sum(ctx, path.Join(p.dir.Directory.Name(), p.name), size, func() (*nixstore.Regular, error) { return p.dir.Directory.Open(p.name) })
+	if err != nil {
+		return false, false, err
+	}
+	return want.hash == got.hash, r.Read == nar.ReadDisk && (want.cached || got.cached), nil
+}
+
+// firstOther returns the place of the first byte of size that differs, -1 where none
+// does any more.
+func (r *run) firstOther(ctx context.Context, p bootPair, size int64) (int64, error) {
+	want, err := r.store.OpenFile(p.want.path, p.want.rel)
+	if err != nil {
+		return 0, err
+	}
+	defer want.Close()
+	got, err := p.dir.Open(p.name)
+	if err != nil {
+		return 0, err
+	}
+	defer got.Close()
+	return firstDifference(ctx, r.boots().pace, want, got, size)
+}
