@@ -117,9 +117,10 @@ func checkStageDir(dir string) error {
 }
 
 // openStaged returns what opens the releases that stages keep, as c says whom to
-// believe. They were accepted when they were staged; neither a newer one that was
-// accepted since nor the tags that the configuration lists are held against them.
-func openStaged(c config.Config) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
+// believe, and m which are revoked. They were accepted when they were staged; neither a
+// newer one that was accepted since nor the tags that the configuration lists are held
+// against them.
+func openStaged(c config.Config, m *release.Memory) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
 	if c.UnsafeUnsigned {
 		return nil, usageError{netboot.ErrUnsigned}
 	}
@@ -127,11 +128,20 @@ func openStaged(c config.Config) (func(context.Context, string, release.Tag) (*r
 	if err != nil {
 		return nil, err
 	}
-	opts := releaseOptions(c)
+	opts := append(releaseOptions(c), release.WithRevocations(m))
 	return func(ctx context.Context, dir string, tag release.Tag) (*release.Release, error) {
 		return release.Open(ctx, release.NewDirSource(dir), tag, verifier, opts...)
 	}, nil
 }
+// openKept is openStaged by what this host remembers.
+func openKept(c config.Config) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
+	m, err := release.ReadMemory(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	return openStaged(c, m)
+}
+
 func newNetbootRenderCommand() *cobra.Command {
 	var out, url, tokenFile string
 	var files []string

@@ -49,7 +49,7 @@ a stage, stage it again; to stop serving, run ec-verify netboot clear.`,
 			if err != nil {
 				return err
 			}
-			if s.Open, err = openStaged(c); err != nil {
+			if s.Open, err = openKept(c); err != nil {
 				return err
 			}
 			served, err := s.CheckServed(cmd.Context())

@@ -73,9 +73,6 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 	if err != nil {
 		return nil, err
 	}
-	if s.Open, err = openStaged(c); err != nil {
-		return nil, err
-	}
 	progress := new(release.Progress)
 	find := newFinder
 	if flags.foreign {
@@ -83,6 +80,10 @@ func (a *app) stage(cmd *cobra.Command, tag string, flags *trustFlags, s netboot
 	}
 	finder, err := find(c, progress)
 	if err != nil {
+		return nil, err
+	}
+	// By the memory that finding the release adds to.
+	if s.Open, err = openStaged(c, finder.Memory); err != nil {
 		return nil, err
 	}
 	stop := a.watchFetch(progress)

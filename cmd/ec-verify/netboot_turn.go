@@ -31,7 +31,7 @@ first, or name the older tag there.`,
 				return err
 			}
 			s := netboot.Stager{Dir: dir}
-			if s.Open, err = openStaged(c); err != nil {
+			if s.Open, err = openKept(c); err != nil {
 				return err
 			}
 			back, err := s.Rollback(cmd.Context())

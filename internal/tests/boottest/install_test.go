@@ -293,6 +293,11 @@ func (in installer) refuses(t *testing.T, device string) {
 		{"older than what was accepted", remembers(`.tag = "boot-v2027.01.01" | .createdAt = "` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `" | del(.seen)`),
 			device, []string{"--keep-var"}, 1, "already accepted the newer boot-v2027.01.01"},
 		{"other than what was accepted", remembers(`.sums = "` + strings.Repeat("0", 64) + `"`), device, []string{"--keep-var"}, 1, "other contents under this tag"},
+		{"revoked", remembers(".") + `mount ${1}p4 /mnt; printf '{"schemaVersion": 1, "createdAt": "2026-03-01T00:00:00Z", "sums": "` + strings.Repeat("0", 64) + `",
+			"revoked": [{"tag": "` + tag + `", "revokedAt": "2026-03-01T00:00:00Z", "reason": "its sshd lets everybody in"}], "asked": "2026-03-01T00:00:00Z", "refused": ""}' >/mnt/lib/ec-verify/revoked.json; umount /mnt;`,
+			device, []string{"--keep-var"}, 1, "not trusted (revoked)"},
+		{"an unreadable memory", `mount ${1}p4 /mnt; echo >/mnt/lib/ec-verify/revoked.json; umount /mnt;`, device, []string{"--keep-var"}, 1, "the memory of revoked releases"},
+		{"no longer revoked", `mount ${1}p4 /mnt; rm /mnt/lib/ec-verify/revoked.json; umount /mnt;`, device, []string{"--keep-var", "--dry-run"}, 0, ""},
 		// Its journal can't be replayed: it can be looked at, and not written to.
 		{"/var is damaged", remembers(".") + `at=$(/usr/sbin/debugfs -R 'bmap <8> 0' ${1}p4 2>/dev/null); echo $at >/tmp/at; dd if=${1}p4 of=/tmp/journal bs=4096 skip=$at count=1 status=none
 			dd if=/dev/zero of=${1}p4 bs=4096 seek=$at count=1 conv=notrunc status=none;`, device, []string{"--keep-var"}, 2, "cannot be kept; mend it (fsck " + device + "p4)"},
