@@ -1,6 +1,7 @@
 // Package attest turns reports into evidence: in-toto statements that say which machine
 // and which run a report is from, and which report preceded it, so that a collector
 // notices when one is changed, missing or moved.
+//
 //	statement.go  the statement: made of a report, read back and held to its rules
 //	machine.go    what a machine is called
 //	dir.go        the directory of signed statements, which is the chain

@@ -20,6 +20,7 @@ const MachineIDFile = "/etc/machine-id"
 // Machine returns the name, in statements, of the machine with that machine-id(5): 32
 // hexadecimal digits that stay the same and do not reveal the identifier, which is
 // confidential. It is the output of
+//
 //	systemd-id128 machine-id --app-specific=363a2693-fc99-4ae1-bf96-802637129415
 //
 // on that machine, see sd_id128_get_machine_app_specific(3).

@@ -1,5 +1,6 @@
 // Package metrics writes the result of a run as a Prometheus textfile, which
 // node_exporter serves with the machine's metrics.
+//
 //	metrics.go   every metric, its name, labels and help
 //	snapshot.go  what they are made of
 //	write.go     the file, which is whole at every moment

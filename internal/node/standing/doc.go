@@ -1,5 +1,6 @@
 // Package standing combines all runs of a machine's policy into its standing, whatever
 // else is asked in between.
+//
 //	asked.go     which runs are the policy's, and which are looks
 //	recall.go    which of the copies that are kept is the standing, and that it is lost
 //	standing.go  what a run of the policy makes of the standing before it
