@@ -123,5 +123,5 @@ func (k kept) against(then kept) error {
 		fmt.Println("\nThis processor gains less by hashing two at once: the figures that are kept do not hold for it.")
 		return nil
 	}
-	return fmt.Errorf("worse than what is kept in %s: %s", keptFile, strings.Join(bad, "; "))
+	return fmt.Errorf("worse than the ratios in %s: %s", keptFile, strings.Join(bad, "; "))
 }

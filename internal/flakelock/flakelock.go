@@ -132,7 +132,7 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 		n := file.Nodes[name]
 		if n.Locked != nil && n.Info != nil {
 			if err := json.Unmarshal(n.Info, n.Locked); err != nil {
-				return nil, fmt.Errorf("lock file: input %q: info is not what is locked", clip(name))
+				return nil, fmt.Errorf("lock file: input %q: info differs from the locked reference", clip(name))
 			}
 		}
 		switch {

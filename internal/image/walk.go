@@ -195,7 +195,7 @@ func (w *walker) member(m Member, r io.Reader, size int64) error {
 		return nil // nothing in it is gone into, and what follows is found without it
 	}
 	if w.left.Bytes -= size; w.left.Bytes < 0 {
-		return tooLarge("it holds more than %d bytes", w.limits.Bytes)
+		return tooLarge("it has more than %d bytes", w.limits.Bytes)
 	}
 	return w.contents(m, r, size, out)
 }

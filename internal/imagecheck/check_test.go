@@ -249,7 +249,7 @@ func TestDishonestImages(t *testing.T) {
 		{"a registration that is cut short", "truncate -s -70 nix-path-registration; " + squash("store/* nix-path-registration"), imagecheck.Drift, "drift registration"},
 		{"a squashfs that is cut short", "chmod 644 second/" + storeImage + "; truncate -s -8000 second/" + storeImage + "; " + again, imagecheck.Inconclusive, "inconclusive unreadable"},
 		{"no store", "cp store/" + imagetest.InitrdP + "/initrd bundle/initrd; " + pack, imagecheck.Inconclusive, "inconclusive not-checked: there is no store"},
-		{"no image", "echo x >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive not-checked: it is no image"},
+		{"no image", "echo x >release/" + imagetest.Bundle, imagecheck.Inconclusive, "inconclusive not-checked: the contents of such a file"},
 		{"a kernel twice", "mkdir evil; echo evil >evil/x; " + twice("--transform=s,x,kernel, -C evil x"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
 		{"a link over the kernel", "mkdir evil; echo evil >evil/x; ln -s x evil/kernel; " + twice("-C evil x kernel"), imagecheck.Drift, "drift member-extra @kernel: it is there twice"},
 		{"an initrd twice", "mkdir evil; cp bundle/initrd evil; " + twice("-C evil initrd"), imagecheck.Drift, "drift member-extra @initrd: it is there twice"},

@@ -53,7 +53,7 @@ func (c *checker) inside(ctx context.Context, f *os.File, i *Image) {
 		return
 	}
 	if format == image.Opaque {
-		i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "it is no image whose inside can be looked at"})
+		i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "the contents of such a file can't be checked"})
 		return
 	}
 	w.finish()
@@ -162,7 +162,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 	w.other(m)
 	if m.Size > maxScript {
 		if isScript(m) {
-			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: fmt.Sprintf("a boot script of %d bytes is not looked at; it may have %d", m.Size, maxScript)})
+			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: fmt.Sprintf("a boot script of %d bytes is too large to check; the limit is %d", m.Size, maxScript)})
 		}
 		return nil, nil
 	}

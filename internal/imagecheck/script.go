@@ -66,7 +66,7 @@ func (w *look) script(m image.Member, data []byte) {
 				w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "it loads a kernel and does not say which system is started (init=)"})
 			}
 			for _, l := range oddLoads(data) {
-				wrong(l.name, "it loads another "+l.what+" than the one that was looked at")
+				wrong(l.name, "it loads another "+l.what+" than the one that was checked")
 			}
 		}
 		return

@@ -115,7 +115,7 @@ func decodeSource(metadata, fetched []byte) (Source, error) {
 		Hash      string `json:"hash"`
 	}
 	if err := json.Unmarshal(fetched, &f); err != nil {
-		return Source{}, errors.New("not what was fetched of a flake")
+		return Source{}, errors.New("not the store path of a fetched flake")
 	}
 	p, err := closure.ParseStorePath(f.StorePath)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestFlakeSource(t *testing.T) {
 		{"changed meanwhile", `{"locked":{"narHash":"sha256-N/T7XGvsI/ME0MRY+zwTJpOqI+JnkYRqYPYnlpj04gs="}}`, fetched, Source{}, "changed meanwhile"},
 		{"no metadata", "", fetched, Source{}, "not the metadata"},
 		{"a list", "[]", fetched, Source{}, "not the metadata"},
-		{"nothing fetched", metadata, "", Source{}, "not what was fetched"},
+		{"nothing fetched", metadata, "", Source{}, "not the store path of a fetched flake"},
 		{"fetched to nowhere", metadata, `{"hash":"` + hash + `"}`, Source{}, "store path"},
 		{"fetched to elsewhere", metadata, `{"hash":"` + hash + `","storePath":"/srv/flake"}`, Source{}, "store path"},
 		{"fetched without a hash", metadata, `{"storePath":"` + path + `"}`, Source{}, "hash"},

@@ -57,7 +57,7 @@ func (s *Store) OriginsBelow(dir string) ([]Origin, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look what is mounted in %s: %w", dir, err)
+		return nil, fmt.Errorf("list the mounts in %s: %w", dir, err)
 	}
 	defer f.Close()
 	names, err := mountsBelow(f, dir)

@@ -219,13 +219,13 @@ func (in *inputs) fetch(ctx context.Context, i *input, missing *inputError) (*in
 	}
 	fetched := &input{info: i.info, witness: i.witness, fixed: i.fixed}
 	if !in.fetcher.found(fetched) {
-		return still(errors.New("what was fetched is gone"))
+		return still(errors.New("the fetched path has disappeared"))
 	}
 	var bad *inputError
 	err = fetched.verify(ctx)
 	switch {
 	case errors.As(err, &bad):
-		return still(fmt.Errorf("what was fetched is something else: got %s, want %s by the %s", bad.input.Got, bad.input.Want, fetched.witness))
+		return still(fmt.Errorf("the fetched path differs: got %s, want %s by the %s", bad.input.Got, bad.input.Want, fetched.witness))
 	case err != nil:
 		return nil, err
 	}

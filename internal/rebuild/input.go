@@ -262,7 +262,7 @@ func (in *inputs) byEvaluation(ctx context.Context, p closure.StorePath) (*closu
 func (in *inputs) byDatabase(ctx context.Context, p closure.StorePath) (*closure.PathInfo, error) {
 	db, err := in.database()
 	if err != nil {
-		return nil, &inputError{status: InputMissing, input: Input{Path: p}, detail: fmt.Sprintf("the release does not have it, and what this machine has cannot be told: %v", err)}
+		return nil, &inputError{status: InputMissing, input: Input{Path: p}, detail: fmt.Sprintf("the release lacks it, and this machine's copy is unreadable: %v", err)}
 	}
 	return pathInfo(ctx, db, p)
 }

@@ -210,7 +210,7 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 	// what somebody put in their place.
 	sum, err := read(ctx, r.inputs.store, info, nil)
 	if err == nil && sum.Hash != o.Want {
-		err = errors.New("the disk does not hold the release's either")
+		err = errors.New("the disk differs from the release as well")
 	}
 	var want []nar.Entry
 	if err == nil {
@@ -226,7 +226,7 @@ func (r *run) differingFiles(ctx context.Context, rebuilt *nixstore.Store, o *Ou
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		o.FilesNote = fmt.Sprintf("which files differ could not be told: %v", err)
+		o.FilesNote = fmt.Sprintf("it is unknown which files differ: %v", err)
 		return nil
 	}
 	c := closure.NewFileComparison(want)

@@ -142,7 +142,7 @@ func (d *Document) fact(name, value string) {
 func (d *Document) facts(r *report.Report) {
 	d.fact("machine", r.Host)
 	if r.StoreRoot != "" {
-		d.fact("disk", r.StoreRoot+", looked at from outside: this is not what the machine runs")
+		d.fact("disk", r.StoreRoot+", a mounted disk: the running machine was not examined")
 	}
 	if rel := r.Release; rel != nil {
 		d.fact("release", rel.Tag)

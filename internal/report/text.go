@@ -149,7 +149,7 @@ func (r *Report) Headline() string {
 		}
 	case Refused:
 		if r.Release != nil {
-			s = fmt.Sprintf("untrusted: a part of %s does not hold; what is said below rests on the rest of it", against)
+			s = fmt.Sprintf("untrusted: a part of %s is not valid; the results below use only its other parts", against)
 			break
 		}
 		s = fmt.Sprintf("untrusted: nothing was compared with %s", against)

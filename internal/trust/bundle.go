@@ -41,7 +41,7 @@ func splitBundles(data []byte) ([]jsontext.Value, error) {
 			return nil, malformed("it is no JSON object")
 		}
 		if len(parts) == maxSigners {
-			return nil, malformed("it holds more than %d bundles", maxSigners)
+			return nil, malformed("it has more than %d bundles", maxSigners)
 		}
 		parts = append(parts, part.Clone())
 	}

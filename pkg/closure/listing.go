@@ -127,7 +127,7 @@ type heldFiles int64
 func (h *heldFiles) add(e nar.Entry) error {
 	const cost = 160 // of an Entry in a slice that grows
 	if *h += heldFiles(cost + len(e.Path) + len(e.Target)); *h > maxListedHeld {
-		return fmt.Errorf("what is said of its files takes more than %d bytes of memory", int64(maxListedHeld))
+		return fmt.Errorf("the list of its files takes more than %d bytes of memory", int64(maxListedHeld))
 	}
 	return nil
 }

@@ -231,7 +231,7 @@ func decodePath(path StorePath, line *lineReader) (PathFiles, error) {
 		p.Files = append(p.Files, e)
 	}
 	if len(p.Files) == 0 {
-		return p, errors.New("there are none, not even the root")
+		return p, errors.New("there are no files, not even the root")
 	}
 	if err := expect(d, ']', '}'); err != nil {
 		return p, err
@@ -380,7 +380,7 @@ func decodeBytes(text, base *string) (string, error) {
 	case text == nil && base != nil:
 		b, err := base64.StdEncoding.Strict().DecodeString(*base)
 		if err != nil || utf8.Valid(b) {
-			return "", errors.New("base64 is malformed, or of what is valid UTF-8")
+			return "", errors.New("base64 is malformed, or encodes valid UTF-8")
 		}
 		return string(b), nil
 	}

@@ -220,7 +220,7 @@ func (s *Stager) openKept(ctx context.Context, dir string, record Record) (*rele
 	case r.Unsigned():
 		return nil, ErrUnsigned
 	case r.Digest().String() != record.Sums:
-		return nil, &AlteredError{sums, "it has changed while it was looked at"}
+		return nil, &AlteredError{sums, "it changed while it was checked"}
 	}
 	return r, nil
 }

@@ -207,7 +207,7 @@ func TestRollbackAndClear(t *testing.T) {
 	if _, err := stage(t.Context(), s, releases, first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Rollback(t.Context()); err == nil || !strings.Contains(err.Error(), "no release from before") {
+	if _, err := s.Rollback(t.Context()); err == nil || !strings.Contains(err.Error(), "no earlier release to return to") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := stage(t.Context(), s, releases, second); err != nil {

@@ -129,7 +129,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 func (s *Stager) alsoAltered(ctx context.Context, err error) error {
 	var altered *AlteredError
 	if _, checkErr := s.checkLink(ctx, s.Current); errors.As(checkErr, &altered) {
-		return fmt.Errorf("%w; and what is served meanwhile was altered: %w", err, altered)
+		return fmt.Errorf("%w; and the release that is served meanwhile was altered: %w", err, altered)
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func (s *Stager) Rollback(ctx context.Context) (*Staged, error) {
 		return nil, err
 	}
 	if name == "" || name == before {
-		return nil, fmt.Errorf("%s holds no release from before to go back to; name it: ec-verify netboot stage TAG", s.Dir)
+		return nil, fmt.Errorf("%s has no earlier release to return to; stage one: ec-verify netboot stage TAG", s.Dir)
 	}
 	record, err := s.Check(ctx, name)
 	if err != nil {

@@ -117,7 +117,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`"run":"ab`, `"run":"`, "run "},
 		{`"sequence":2`, `"sequence":0`, "sequence 0: want at least 1"},
 		{`"sequence":2`, `"sequence":1`, "the first report names a previous one"},
-		{`"sequence":2`, `"sequence":1e30`, "the statement is none"},
+		{`"sequence":2`, `"sequence":1e30`, "it is not a statement"},
 		{`"previous":"ef`, `"previous":"e`, "previous "},
 		{`"nonce":""`, `"nonce":"\n"`, "want printable text"},
 		{`"nonce":""`, `"nonce":"` + strings.Repeat("n", MaxNonce+1) + `"`, "at most 128 bytes"},

@@ -143,7 +143,7 @@ func Decode(data []byte) (*Statement, error) {
 	}
 	var in statement
 	if err := json.Unmarshal(data, &in); err != nil {
-		return nil, fmt.Errorf("the statement is none: %w", err)
+		return nil, fmt.Errorf("it is not a statement: %w", err)
 	}
 	if in.Type != StatementType {
 		return nil, fmt.Errorf("the statement is of type %q, not %s", clip(in.Type), StatementType)

@@ -40,7 +40,7 @@ func readImage(dir Dir, file string) (Entry, error) {
 		return Entry{}, err
 	}
 	defer f.Close()
-	e := Entry{Loader: SystemdBoot, File: file, Foreign: "it is a unified kernel image: what it holds besides the command line is not looked at"}
+	e := Entry{Loader: SystemdBoot, File: file, Foreign: "it is a unified kernel image: only its command line is checked"}
 	options, err := Section(f, ".cmdline", maxEntry)
 	if err != nil {
 		return Entry{}, err

@@ -181,7 +181,7 @@ func (c *Config) checkRelease(wrong complain) {
 		if err != nil {
 			wrong(key, "%s", err)
 		} else if dir, ok := source.(*release.DirSource); ok && overlap(c.StateDir, dir.Dir()) {
-			wrong(key, "%q and the state directory %q are within each other; what is in the state directory is replaced and removed", dir.Dir(), c.StateDir)
+			wrong(key, "%q and the state directory %q are within each other; files in the state directory are replaced and removed", dir.Dir(), c.StateDir)
 		}
 	}
 	for i, t := range c.Release.Accept {

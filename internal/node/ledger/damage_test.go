@@ -199,10 +199,10 @@ func TestDamage(t *testing.T) {
 		{"an end taken away", sql("update runs set ended = null where id = 1"), "run 1"},
 		{"an end of 1970", sql("update runs set ended = 0 where id = 3"), "run 3"},
 		{"a hash of the wrong size", sql("update runs set manifest = x'00' where id = 1"), "1 bytes"},
-		{"a time in a check", sql("update checks set at = at + 1000 where item = 1"), "what it says of /nix/store/"},
-		{"a result", sql("update checks set result = 'verified' where result = 'drifted'"), "what it says of /nix/store/"},
+		{"a time in a check", sql("update checks set at = at + 1000 where item = 1"), "the row of /nix/store/"},
+		{"a result", sql("update checks set result = 'verified' where result = 'drifted'"), "the row of /nix/store/"},
 		{"no result", sql("update checks set result = 'fine'"), "no result"},
-		{"the checks of two items exchanged", sql("update checks set item = 1000 where item = 1", "update checks set item = 1 where item = 4", "update checks set item = 4 where item = 1000"), "what it says of /nix/store/"},
+		{"the checks of two items exchanged", sql("update checks set item = 1000 where item = 1", "update checks set item = 1 where item = 4", "update checks set item = 4 where item = 1000"), "the row of /nix/store/"},
 		{"a check of nothing", sql("update checks set item = 1000 where item = 1"), "belong to none"},
 		{"items of no inventory", sql("update members set inventory = 1000 where item = 2"), "belong to none"},
 		{"a member that is no item", sql("update members set item = 1000 where item = 2"), "belong to none"},
@@ -210,7 +210,7 @@ func TestDamage(t *testing.T) {
 		{"an item taken from an inventory", sql("delete from members where item = 2"), "its items of manifest"},
 		{"a cost", sql("update members set cost = 0 where item = 2"), "its items of manifest"},
 		{"what is wanted", sql("update items set want = zeroblob(32) where id = 2"), ""},
-		{"another inventory last", sql("update inventories set run = 99"), "what it says of manifest"},
+		{"another inventory last", sql("update inventories set run = 99"), "the row of manifest"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

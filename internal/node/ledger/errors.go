@@ -78,7 +78,7 @@ func (l *Ledger) word(ctx context.Context, doing string, err error) error {
 		case sqlite3.SQLITE_READONLY:
 			err = errReadOnly
 			if sq.Code() == sqlite3.SQLITE_READONLY_ROLLBACK {
-				err = errors.New("its last writer was ended in the middle; whoever may write to it has to open it once")
+				err = errors.New("its last writer was ended in the middle; a user who may write to it must open it once")
 			}
 		}
 	}

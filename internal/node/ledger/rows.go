@@ -68,7 +68,7 @@ func queryRuns(ctx context.Context, tx *sql.Tx, limit int) ([]Run, error) {
 			r.End = &end
 		}
 		if r.sum() != sum {
-			return nil, damaged("what it says of run %d is not what was written", r.ID)
+			return nil, damaged("the row of run %d is not as it was written", r.ID)
 		}
 		runs = append(runs, r)
 	}
@@ -180,7 +180,7 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, e
 			return damaged("%v", err)
 		}
 		if c.sum(tables[n].tier, key, settled) != sum {
-			return damaged("what it says of %s is not what was written", key.Path)
+			return damaged("the row of %s is not as it was written", key.Path)
 		}
 		// The one that settled it comes after the one that did not, where there are both;
 		// where that is the last, it is kept once.
@@ -238,7 +238,7 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 			return nil, err
 		}
 		if h.sum() != sum {
-			return nil, damaged("what it says of manifest %s is not what was written", h.Manifest.Tag)
+			return nil, damaged("the row of manifest %s is not as it was written", h.Manifest.Tag)
 		}
 		heads = append(heads, h)
 	}
@@ -373,7 +373,7 @@ func queryStanding(ctx context.Context, tx *sql.Tx) (told string, err error) {
 		return "", nil
 	}
 	if err == nil && rowSum(told) != sum {
-		err = damaged("what it says of the machine's standing is not what was written")
+		err = damaged("the row of the machine's standing is not as it was written")
 	}
 	return told, err
 }

@@ -36,7 +36,7 @@ func KeptStanding(dir string) (told string, err error) {
 	}
 	line, rest, _ := bytes.Cut(data, []byte("\n"))
 	if told = string(line); string(rest) != sha256Of(told)+"\n" {
-		return "", fmt.Errorf("%s is damaged: it is not what was written", name)
+		return "", fmt.Errorf("%s is damaged: it is not as it was written", name)
 	}
 	return told, nil
 }

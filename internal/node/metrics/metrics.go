@@ -108,7 +108,7 @@ func (b *builder) findings(r *report.Report) {
 
 // live adds the result of the live tier, if it ran.
 func (b *builder) live(r *report.Report) {
-	pending := b.gauge("pending_reboot", "Whether a reboot leads to another accepted release than the one that runs; absent where that was not looked at.")
+	pending := b.gauge("pending_reboot", "Whether a reboot leads to another accepted release than the one that runs; absent if that was not checked.")
 	if slices.ContainsFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive && t.Status == report.Done }) {
 		pending(truth(slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return report.IsPending(f.Cause) })))
 	}
@@ -132,11 +132,11 @@ func (b *builder) release(r *report.Report) {
 
 // ledger adds what all runs together verified.
 func (b *builder) ledger(l *Ledger) {
-	b.gauge("ledger_readable", "Whether it can be told what earlier runs verified.")(truth(l != nil))
+	b.gauge("ledger_readable", "Whether the record of earlier runs is readable.")(truth(l != nil))
 	items := b.gauge("items", "Things to check at the tier: store paths, derivations.", "tier")
 	covered := b.gauge("items_covered", "Items of the tier that were checked in time.", "tier")
 	overdue := b.gauge("items_overdue", "Items of the tier that were not checked in time.", "tier")
-	drifted := b.gauge("items_drifted", "Items of the tier that were not as released when they were last looked at.", "tier")
+	drifted := b.gauge("items_drifted", "Items of the tier that differed from the release when they were last checked.", "tier")
 	every := b.gauge("items_check_interval_seconds", "How often each item of the tier is to be checked.", "tier")
 	oldest := b.time("oldest_check_timestamp_seconds", "When the item of the tier was checked whose check is the longest ago.", "tier")
 	complete := b.time("complete_pass_timestamp_seconds", "Since when every item of the tier was checked; absent where one never was.", "tier")

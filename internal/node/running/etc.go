@@ -315,18 +315,18 @@ func notable(name string) string {
 		{"/etc/sudoers", "who may become root"},
 		{"/etc/sudoers.d", "who may become root"},
 		{"/etc/doas.conf", "who may become root"},
-		{"/etc/crontab", "what is run by the clock"},
-		{"/etc/cron", "what is run by the clock"},
+		{"/etc/crontab", "jobs that run on a schedule"},
+		{"/etc/cron", "jobs that run on a schedule"},
 		{"/etc/systemd/system", "units"},
 		{"/etc/systemd/user", "units of users"},
-		{"/etc/udev", "what is run when a device appears"},
+		{"/etc/udev", "rules that run when a device appears"},
 		{"/etc/profile", "what a login shell runs"},
 		{"/etc/bash", "what a shell runs"},
 		{"/etc/zsh", "what a shell runs"},
 		{"/etc/pam", "who may log in"},
 		{"/etc/ssh", "who may log in"},
 		{"/etc/tmpfiles.d", "what systemd writes at boot"},
-		{"/etc/modprobe.d", "what is run when a kernel module is loaded"},
+		{"/etc/modprobe.d", "commands that run when a kernel module is loaded"},
 	} {
 		if strings.HasPrefix(name, n.at) {
 			return n.what

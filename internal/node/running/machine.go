@@ -162,7 +162,7 @@ const maxFindings = 1000
 const maxTold = 20_000
 
 // errChanging says that what was looked at changed meanwhile, as a whole.
-var errChanging = errors.New("it changed while it was looked at, again and again")
+var errChanging = errors.New("it kept changing while it was checked")
 
 // maxAttempts bounds how often such a look is begun anew.
 const maxAttempts = 6

@@ -83,7 +83,7 @@ func (m *Machine) wrappers() (map[string]*wrapper, error) {
 		if f := strings.Fields(start); ok && len(f) > 0 {
 			p, rest, err := m.Store.Dir().Within(f[0])
 			if err != nil || !m.ofRelease(p) {
-				return nil, fmt.Errorf("%s starts what is not of the release", wrappersUnit)
+				return nil, fmt.Errorf("%s starts a program that does not belong to the release", wrappersUnit)
 			}
 			script, err := m.Store.ReadFile(p, rest, maxUnitFile)
 			return parseWrappers(string(script)), err
@@ -168,7 +168,7 @@ func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
 	default:
 		p, rest, err := l.m.Store.Dir().Within(w.source)
 		if err != nil || !l.m.ofRelease(p) {
-			return fmt.Errorf("%s is to be a copy of what is not of the release", name)
+			return fmt.Errorf("%s should be a copy of a program that does not belong to the release", name)
 		}
 		want, err := l.m.Store.ReadFile(p, rest, maxWrapper)
 		if err != nil {

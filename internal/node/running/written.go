@@ -92,7 +92,7 @@ func (m *Machine) checkWritten(ctx context.Context, l *look) error {
 	case "tmpfs", "ramfs":
 		w.upper = "/"
 	default:
-		l.notSeen = append(l.notSeen, "what was written since the boot, as the root keeps it ("+root.Type+")")
+		l.notSeen = append(l.notSeen, "files written since the boot, which this kind of root does not record ("+root.Type+")")
 		return nil
 	}
 	return w.walk(ctx)
@@ -249,7 +249,7 @@ func (w *written) leave(name string) {
 				f.Path = "/"
 			}
 			if !d.whole {
-				f.Field, f.Got = "more", d.count.contents()+" beside those that are told one by one"
+				f.Field, f.Got = "more", d.count.contents()+" besides those that are listed"
 			}
 			w.find(f)
 		}

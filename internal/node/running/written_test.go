@@ -99,7 +99,7 @@ func TestWrittenFolds(t *testing.T) {
 	}
 	// The file that was removed may be among those that are told, or not.
 	more := func(s string) bool {
-		return strings.HasPrefix(s, "/srv/kept: 6 files, ") && strings.HasSuffix(s, " bytes beside those that are told one by one")
+		return strings.HasPrefix(s, "/srv/kept: 6 files, ") && strings.HasSuffix(s, " bytes besides those that are listed")
 	}
 	if len(got) != maxOfDir+3 || !slices.ContainsFunc(got, more) {
 		t.Errorf("%d: %q", len(got), got)

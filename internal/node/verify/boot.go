@@ -204,7 +204,7 @@ func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePat
 	generation, genErr := r.isGeneration(p)
 	switch {
 	case err != nil || genErr != nil:
-		r.foreignEntry(e, name, string(p), fmt.Sprintf("whether it is a generation of a system profile can't be told: %v", errors.Join(err, genErr)), false)
+		r.foreignEntry(e, name, string(p), fmt.Sprintf("it is unknown whether it is a generation of a system profile: %v", errors.Join(err, genErr)), false)
 	case !exists:
 		r.foreignEntry(e, name, string(p), "it is not in the store any more", true)
 	case generation != "":

@@ -131,7 +131,7 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	where, inStore := b.locate(name)
 	switch {
 	case where == "":
-		b.found(report.BootUnchecked, b.name, field, string(p)+rest, name, "in which directory of this machine that lies can't be told")
+		b.found(report.BootUnchecked, b.name, field, string(p)+rest, name, "it is unknown which directory of this machine that is")
 		return
 	case inStore:
 		// Nothing was copied: the contents tier hashes it.

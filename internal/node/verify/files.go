@@ -53,7 +53,7 @@ func (r *run) nameFilesOf(ctx context.Context, c *candidate, altered []closure.P
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			notes[listed.Path] = fmt.Sprintf("which files differ could not be told: %v", err)
+			notes[listed.Path] = fmt.Sprintf("it is unknown which files differ: %v", err)
 		default:
 			changes[listed.Path] = changed
 			if len(changed.files)+changed.more == 0 {
@@ -63,7 +63,7 @@ func (r *run) nameFilesOf(ctx context.Context, c *candidate, altered []closure.P
 		delete(wanted, listed.Path)
 	}
 	for path := range wanted {
-		notes[path] = "which files differ could not be told: the release's listing does not have this path"
+		notes[path] = "it is unknown which files differ: the release's listing lacks this path"
 	}
 	r.annotate(c, changes, notes)
 	return nil
@@ -79,7 +79,7 @@ func (r *run) noListing(c *candidate, altered []closure.PathInfo, err error) {
 	}
 	notes := make(map[closure.StorePath]string)
 	for _, info := range altered {
-		notes[info.Path] = fmt.Sprintf("which files differ could not be told: %v", err)
+		notes[info.Path] = fmt.Sprintf("it is unknown which files differ: %v", err)
 	}
 	r.annotate(c, nil, notes)
 }

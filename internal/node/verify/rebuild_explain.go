@@ -35,7 +35,7 @@ func (r *run) explainDrift(ctx context.Context, src source, consequence report.C
 	case ctx.Err() != nil:
 		return false, ""
 	case err != nil:
-		return false, fmt.Sprintf("why could not be told: %v", err)
+		return false, fmt.Sprintf("the reason is unknown: %v", err)
 	}
 	for _, d := range differences[:min(len(differences), maxDifferences)] {
 		f := report.Finding{
@@ -50,7 +50,7 @@ func (r *run) explainDrift(ctx context.Context, src source, consequence report.C
 	}
 	note = fmt.Sprintf("other derivations: %d; differences that make them so: %d", all, len(differences))
 	if len(differences) > maxDifferences {
-		note += fmt.Sprintf(", of which %d are told", maxDifferences)
+		note += fmt.Sprintf(", of which %d are listed", maxDifferences)
 	}
 	return len(differences) > 0, note
 }

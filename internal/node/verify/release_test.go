@@ -233,13 +233,13 @@ func TestNameFiles(t *testing.T) {
 		detail   string
 	}{
 		{"there is no listing", func(m *machine, listing string) { m.must(os.Remove(listing)); m.sign(testTag) },
-			report.Drifted, []string{"disk-altered lib"}, "could not be told"},
+			report.Drifted, []string{"disk-altered lib"}, "it is unknown which files differ"},
 		{"it lacks the path", func(m *machine, _ string) { m.files = m.files[:1]; m.publish(testTag) },
-			report.Drifted, []string{"disk-altered lib"}, "does not have this path"},
+			report.Drifted, []string{"disk-altered lib"}, "listing lacks this path"},
 		{"it is not what was signed", func(m *machine, listing string) { m.must(os.WriteFile(listing, []byte("x"), 0o644)) },
-			report.Refused, []string{"release-untrusted " + string(testTag), "disk-altered lib"}, "could not be told"},
+			report.Refused, []string{"release-untrusted " + string(testTag), "disk-altered lib"}, "it is unknown which files differ"},
 		{"it is malformed", func(m *machine, listing string) { m.must(os.WriteFile(listing, []byte("x"), 0o644)); m.sign(testTag) },
-			report.Refused, []string{"release-untrusted " + string(testTag), "disk-altered lib"}, "could not be told"},
+			report.Refused, []string{"release-untrusted " + string(testTag), "disk-altered lib"}, "it is unknown which files differ"},
 		{"it says what the disk holds", func(m *machine, _ string) {
 			m.files[1] = closure.PathFiles{}
 			m.files = m.files[:1]

@@ -81,7 +81,7 @@ func (c *comparison) inventory(ctx context.Context, f *os.File, name string) (im
 		const cost = 320 // memory for a member in a map
 		k := key(m)
 		if held += cost + 2*len(k) + len(m.Target); held > maxInventory {
-			return nil, fmt.Errorf("%w: what is said of its members takes more than %d bytes", image.ErrTooLarge, maxInventory)
+			return nil, fmt.Errorf("%w: the list of its members takes more than %d bytes", image.ErrTooLarge, maxInventory)
 		}
 		if m.Type != nar.Regular {
 			all[k] = member{Member: m}
@@ -218,7 +218,7 @@ func (c *comparison) detail(ctx context.Context, p pair, differing []*Difference
 		})
 	}
 	if err != nil && ctx.Err() == nil {
-		c.r.fail(p.name, "", fmt.Errorf("which bytes differ could not be told: %w", err))
+		c.r.fail(p.name, "", fmt.Errorf("it is unknown which bytes differ: %w", err))
 	}
 }
 

@@ -298,7 +298,7 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 		e.Message = c.clean(said.Message)
 	}
 	if e.Status == http.StatusRequestEntityTooLarge && strings.Contains(e.Message, "quota") {
-		e.Hint = "the quota of the repository's owner is used up: delete what is not needed, or have the forge's administrator raise it"
+		e.Hint = "the quota of the repository's owner is used up: delete files that are no longer needed, or ask the forge's administrator for more"
 	}
 	if e.Status == http.StatusForbidden && resp.Header.Get("X-RateLimit-Remaining") == "0" {
 		return c.limited(e, resp)

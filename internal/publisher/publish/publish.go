@@ -306,7 +306,7 @@ func lockedInputs(store *nixstore.Store, flake closure.StorePath, s closure.Sour
 	return flakelock.Parse(flake.Dir(), lock)
 }
 
-var errSigned = errors.New("it holds a signed release, whose signature new files would break; choose another --out")
+var errSigned = errors.New("it has a signed release, whose signature new files would break; choose another --out")
 
 // embedded reports whether the flake's source is part of the closure.
 func embedded(m *closure.Manifest, src closure.StorePath) bool {

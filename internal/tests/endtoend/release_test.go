@@ -105,7 +105,7 @@ func TestFalseListing(t *testing.T) {
 		os.Remove(listing)
 		a := m.verify()
 		a.expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1"))
-		if d := a.Findings[0].Detail; !strings.Contains(d, "could not be told") {
+		if d := a.Findings[0].Detail; !strings.Contains(d, "it is unknown which files differ") {
 			t.Errorf("the finding does not say why it names no files: %q", d)
 		}
 		write(t, listing, string(data))
