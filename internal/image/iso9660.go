@@ -161,7 +161,7 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 			return nil, 0, err
 		}
 		// A record never continues in the next sector.
-		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; {
+		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; rest = rest[rest[0]:] {
 			length := int(rest[0])
 			if length > len(rest) {
 				return nil, 0, malformed("a directory record does not end in its sector")
@@ -170,14 +170,13 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			self := child.name == "\x00" || child.name == "\x01"
-			if !self {
-				if err := f.systemUse(&child, rest[:length]); err != nil {
-					return nil, 0, err
-				}
+			if child.name == "\x00" || child.name == "\x01" {
+				continue // the directory itself, and the one that it is in
 			}
-			rest = rest[length:]
-			if self || child.hidden {
+			if err := f.systemUse(&child, rest[:length]); err != nil {
+				return nil, 0, err
+			}
+			if child.hidden {
 				continue
 			}
 			cost := int64(isoNodeCost + len(child.name) + len(child.m.Target))
@@ -185,16 +184,9 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 			if err := f.w.hold(cost); err != nil {
 				return nil, 0, err
 			}
-			if k := len(out) - 1; k >= 0 && out[k].more && out[k].name == child.name {
-				// A file larger than 4 GiB has a record for each part.
-				if out[k].m.Size%sector != 0 {
-					return nil, 0, unsupported("a file in an ISO image whose first parts do not fill their sectors")
-				}
-				out[k].parts, out[k].more = append(out[k].parts, child.parts...), child.more
-				out[k].m.Size += child.m.Size
-				continue
+			if out, err = addISONode(out, child); err != nil {
+				return nil, 0, err
 			}
-			out = append(out, child)
 			if int64(len(out)) > f.w.left.Members {
 				return nil, 0, tooLarge("it has more than %d members", f.w.limits.Members)
 			}
@@ -210,6 +202,21 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 		}
 	}
 	return out, held, nil
+}
+
+// addISONode adds a node to those of a directory. A file larger than 4 GiB has a record
+// for each part.
+func addISONode(nodes []isoNode, n isoNode) ([]isoNode, error) {
+	k := len(nodes) - 1
+	if k < 0 || !nodes[k].more || nodes[k].name != n.name {
+		return append(nodes, n), nil
+	}
+	if nodes[k].m.Size%sector != 0 {
+		return nil, unsupported("a file in an ISO image whose first parts do not fill their sectors")
+	}
+	nodes[k].parts, nodes[k].more = append(nodes[k].parts, n.parts...), n.more
+	nodes[k].m.Size += n.m.Size
+	return nodes, nil
 }
 
 // systemUse reads the Rock Ridge entries of a record: its name, mode and target.

@@ -46,30 +46,22 @@ func (s *squashfs) list(n *node) (_ []dirEntry, held int64, err error) {
 		}
 		left -= 12
 		for range count {
-			h, err := r.take(8)
+			e, err := r.takeEntry(start, number)
 			if err != nil {
 				return nil, 0, err
 			}
-			size := int(le.Uint16(h[6:])) + 1
-			if size > 256 {
-				return nil, 0, malformed("a name of %d bytes", size)
-			}
-			name, err := r.take(size)
-			if err != nil {
-				return nil, 0, err
-			}
-			if left -= 8 + int64(size); left < 0 {
+			if left -= 8 + int64(len(e.name)); left < 0 {
 				return nil, 0, malformed("a directory is longer than it says")
 			}
-			if err := checkName(string(name)); err != nil {
+			if err := checkName(e.name); err != nil {
 				return nil, 0, err
 			}
-			cost := int64(2*entryCost + size)
+			cost := int64(2*entryCost + len(e.name))
 			if _, ok := headers[at]; !ok {
 				cost += headerCost
-				headers[at] = dirHeader{block, string(name)}
+				headers[at] = dirHeader{block, e.name}
 			}
-			out = append(out, dirEntry{string(name), uint64(start)<<16 | uint64(le.Uint16(h)), number + uint32(int16(le.Uint16(h[2:])))})
+			out = append(out, e)
 			held += cost
 			if err := s.w.hold(cost); err != nil {
 				return nil, 0, err
@@ -88,6 +80,21 @@ func (s *squashfs) list(n *node) (_ []dirEntry, held int64, err error) {
 		}
 	}
 	return out, held, n.checkIndex(headers)
+}
+
+// takeEntry reads an entry of a directory below a header with a start and a number.
+func (r *metaReader) takeEntry(start, number uint32) (dirEntry, error) {
+	h, err := r.take(8)
+	if err != nil {
+		return dirEntry{}, err
+	}
+	size := int(le.Uint16(h[6:])) + 1
+	if size > 256 {
+		return dirEntry{}, malformed("a name of %d bytes", size)
+	}
+	ref, number := uint64(start)<<16|uint64(le.Uint16(h)), number+uint32(int16(le.Uint16(h[2:])))
+	name, err := r.take(size)
+	return dirEntry{string(name), ref, number}, err
 }
 
 // checkIndex compares the index of a directory with its listing: Linux looks names up by

@@ -58,51 +58,82 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 	if err := d.scanRows(ctx, conn, rows); err != nil {
 		return nil, err
 	}
-
-	c := &Claims{Closure: make(closure.Closure, len(rows)), Others: make(closure.Closure)}
-	seen := make(map[int64]bool)
-	left, leftOthers := d.most, most
-	add := func(id int64, to closure.Closure, left *int64) []int64 {
-		seen[id] = true
-		row := rows[id]
-		next := row.resolve(refs.of(id), rows)
-		if found, asked := ids[row.info.Path]; asked && found != id {
-			row.bad = append(row.bad, rowError(string(row.info.Path), "path", errors.New("its index leads to another row")))
-		}
-		if len(row.bad) == 0 {
-			to[row.info.Path] = row.info
-		}
-		c.Malformed = append(c.Malformed, row.bad...)
-		*left -= Cost(row.info) + int64(len(row.bad))*rowErrorCost
-		return next
+	s := &scanned{
+		ids: ids, refs: refs, rows: rows, seen: make(map[int64]bool),
+		claims: &Claims{Closure: make(closure.Closure, len(rows)), Others: make(closure.Closure)},
 	}
 	if row := rows[ids[root]]; row != nil && row.info.Path == root {
-		c.Valid = true
-		for todo := []int64{ids[root]}; len(todo) > 0; {
-			id := todo[len(todo)-1]
-			todo = todo[:len(todo)-1]
-			if left < 0 {
-				return nil, errTooMany
-			}
-			if !seen[id] {
-				todo = append(todo, add(id, c.Closure, &left)...)
-			}
-		}
-	}
-	for _, p := range others {
-		id := ids[p]
-		switch row := rows[id]; {
-		case row == nil || seen[id]:
-		case row.info.Path != p:
-			c.Malformed = append(c.Malformed, rowError(string(p), "path", errors.New("its index leads to the row of another")))
-		default:
-			add(id, c.Others, &leftOthers)
-		}
-		if leftOthers < 0 {
+		s.claims.Valid = true
+		if !s.addClosure(ids[root], d.most) {
 			return nil, errTooMany
 		}
 	}
-	return c, nil
+	if !s.addOthers(others, most) {
+		return nil, errTooMany
+	}
+	return s.claims, nil
+}
+
+// scanned is what was read of a database, and what was made of it so far.
+type scanned struct {
+	ids    map[closure.StorePath]int64
+	refs   references
+	rows   map[int64]*registration
+	seen   map[int64]bool
+	claims *Claims
+}
+
+// add adds a row to one of the claims' closures. It returns the rows that it refers to,
+// and how much memory it takes in bytes.
+func (s *scanned) add(id int64, to closure.Closure) (next []int64, cost int64) {
+	s.seen[id] = true
+	row := s.rows[id]
+	next = row.resolve(s.refs.of(id), s.rows)
+	if found, asked := s.ids[row.info.Path]; asked && found != id {
+		row.bad = append(row.bad, rowError(string(row.info.Path), "path", errors.New("its index leads to another row")))
+	}
+	if len(row.bad) == 0 {
+		to[row.info.Path] = row.info
+	}
+	s.claims.Malformed = append(s.claims.Malformed, row.bad...)
+	return next, Cost(row.info) + int64(len(row.bad))*rowErrorCost
+}
+
+// addClosure adds what can be reached from a row. It returns false where that takes
+// more than left bytes.
+func (s *scanned) addClosure(root, left int64) bool {
+	for todo := []int64{root}; len(todo) > 0; {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if left < 0 {
+			return false
+		}
+		if !s.seen[id] {
+			next, cost := s.add(id, s.claims.Closure)
+			todo, left = append(todo, next...), left-cost
+		}
+	}
+	return true
+}
+
+// addOthers adds those of paths that are not in the closure. It returns false where
+// they take more than left bytes.
+func (s *scanned) addOthers(paths []closure.StorePath, left int64) bool {
+	for _, p := range paths {
+		id := s.ids[p]
+		switch row := s.rows[id]; {
+		case row == nil || s.seen[id]:
+		case row.info.Path != p:
+			s.claims.Malformed = append(s.claims.Malformed, rowError(string(p), "path", errors.New("its index leads to the row of another")))
+		default:
+			_, cost := s.add(id, s.claims.Others)
+			left -= cost
+		}
+		if left < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // errOrder means that a damaged tree of pages may form a cycle.

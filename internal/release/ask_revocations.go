@@ -101,25 +101,8 @@ type listAnswer struct {
 // weigh makes of what is known what it is after the answers: of all sources, or of
 // some. With remote, when they answered is of interest.
 func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Time) {
-	var refused error
-	var newest *Revocations
-	from := ""
-	whole := all
-	for _, a := range answers {
-		var clock *ClockError
-		switch {
-		case a.err == nil && (newest == nil || a.list.CreatedAt.After(newest.CreatedAt)):
-			newest, from = a.list, a.source.String()
-		case a.err == nil, errors.Is(a.err, ErrNotFound):
-		case isUnavailable(a.err) && a.source.Remote(), errors.As(a.err, &clock):
-			whole = false
-		default:
-			whole = false
-			if refused == nil {
-				refused = a.err
-			}
-		}
-	}
+	newest, from, whole, refused := readAnswers(answers)
+	whole = whole && all
 	switch {
 	case newest != nil && newest.CreatedAt.After(s.CreatedAt):
 		s.CreatedAt, s.Sums, s.Revoked = newest.CreatedAt, newest.Sums, newest.Revoked
@@ -140,6 +123,28 @@ func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Tim
 			s.Asked = now.UTC().Truncate(time.Second)
 		}
 	}
+}
+
+// readAnswers returns the newest list and its source, whether all answered, and the
+// first refusal.
+func readAnswers(answers []listAnswer) (newest *Revocations, from string, whole bool, refused error) {
+	whole = true
+	for _, a := range answers {
+		var clock *ClockError
+		switch {
+		case a.err == nil && (newest == nil || a.list.CreatedAt.After(newest.CreatedAt)):
+			newest, from = a.list, a.source.String()
+		case a.err == nil, errors.Is(a.err, ErrNotFound):
+		case isUnavailable(a.err) && a.source.Remote(), errors.As(a.err, &clock):
+			whole = false
+		default:
+			whole = false
+			if refused == nil {
+				refused = a.err
+			}
+		}
+	}
+	return newest, from, whole, refused
 }
 
 func listRefused(before error, why *UntrustedError, source string) error {

@@ -127,12 +127,34 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	if err := r.checkClockFloor(); err != nil {
 		return err
 	}
-	var err error
 	if s, ok := r.src.(offerer); ok && r.tag != "" {
 		if err := s.checkOffered(ctx, r.tag); err != nil {
 			return err
 		}
 	}
+	if err := r.readSigned(ctx, v); err != nil {
+		return err
+	}
+	if r.opts.signedOnly {
+		return nil
+	}
+	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
+		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
+	}
+	if revoked := r.Revoked(); revoked != nil {
+		if r.opts.allowRevoked {
+			return nil
+		}
+		return revoked.refusal()
+	}
+	if err := r.checkFreshness(); err != nil {
+		return err
+	}
+	return r.checkOrder(ctx)
+}
+
+// readSigned reads what the signature covers, and checks that it is one release.
+func (r *Release) readSigned(ctx context.Context, v Verifier) (err error) {
 	if r.rawSums, err = r.fetch(ctx, SumsName); err != nil {
 		return err
 	}
@@ -169,22 +191,7 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 	if r.info.Tag != r.tag {
 		return Untrusted(ReasonWrongTag, "it is release %s under a different tag", r.info.Tag)
 	}
-	if r.opts.signedOnly {
-		return nil
-	}
-	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
-		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
-	}
-	if revoked := r.Revoked(); revoked != nil {
-		if r.opts.allowRevoked {
-			return nil
-		}
-		return revoked.refusal()
-	}
-	if err := r.checkFreshness(); err != nil {
-		return err
-	}
-	return r.checkOrder(ctx)
+	return nil
 }
 
 // Tag returns the release's own tag.

@@ -16,93 +16,114 @@ const (
 // entry there is an entry, too, as GRUB may run it before it shows any. What the
 // conditions make of the commands is not worked out: each counts.
 func parseGrub(data, env []byte) ([]Entry, error) {
-	var (
-		out      []Entry
-		places   []grubPlace
-		count    = []int{0}
-		menus    []string
-		blocks   []string // those that are open: "menuentry", "submenu", "" for others
-		at       = -1     // the entry that the commands belong to
-		defaults grubDefaults
-	)
-	begin := func(title, id string) error {
-		if len(out) == maxEntries {
-			return errTooMany
-		}
-		titles := append(slices.Clone(menus), title)
-		out = append(out, Entry{Loader: Grub, Title: strings.Join(titles, " > ")})
-		places = append(places, grubPlace{titles: titles, id: id, numbers: slices.Clone(count)})
-		return nil
-	}
-	defaults.environment(env)
+	m := &grubMenu{count: []int{0}, at: -1}
+	m.defaults.environment(env)
 	for c := range grubCommands(string(data)) {
 		if slices.ContainsFunc(c.words, func(w string) bool { return len(w) > maxWord }) {
-			return out, fmt.Errorf("a word of more than %d bytes", maxWord)
+			return m.entries, fmt.Errorf("a word of more than %d bytes", maxWord)
 		}
-		command, block := "", ""
-		if len(c.words) > 0 {
-			command = c.words[0]
-		}
-		switch isMenu := command == "menuentry" || command == "submenu"; {
-		case c.closes:
-			if len(blocks) == 0 {
-				continue
-			}
-			switch blocks[len(blocks)-1] {
-			case "menuentry":
-				at = -1
-			case "submenu":
-				menus, count = menus[:len(menus)-1], count[:len(count)-1]
-				count[len(count)-1]++
-			}
-			blocks = blocks[:len(blocks)-1]
+		if c.closes {
+			m.closeBlock()
 			continue
-		case isMenu && at >= 0:
-			out[at].Foreign = "it has a menu of its own"
-		case command == "submenu" && c.opens:
-			if len(menus) == 8 {
-				return out, errors.New("submenus in submenus, 8 deep")
-			}
-			title, _ := grubTitle(c.words[1:])
-			menus, count, block = append(menus, title), append(count, 0), command
-		case isMenu:
-			title, id := grubTitle(c.words[1:])
-			if err := begin(title, id); err != nil {
-				return out, err
-			}
-			count[len(count)-1]++
-			if !c.opens {
-				out[len(out)-1].Foreign = "its commands are no block"
-				continue
-			}
-			at, block = len(out)-1, command
-		case c.startsSomething():
-			e := at
-			if e < 0 {
-				if err := begin(command, ""); err != nil {
-					return out, err
-				}
-				e = len(out) - 1
-				out[e].Foreign = "outside of a menu entry: " + strings.TrimSpace(command+" "+c.text)
-			}
-			out[e].grubCommand(c)
-		case at < 0:
-			defaults.note(c.words)
 		}
-		if c.opens {
-			if len(blocks) == maxBlocks {
-				return out, fmt.Errorf("blocks in blocks, %d deep", maxBlocks)
-			}
-			blocks = append(blocks, block)
+		block, err := m.command(c)
+		if err != nil {
+			return m.entries, err
 		}
+		if !c.opens {
+			continue
+		}
+		if len(m.blocks) == maxBlocks {
+			return m.entries, fmt.Errorf("blocks in blocks, %d deep", maxBlocks)
+		}
+		m.blocks = append(m.blocks, block)
 	}
-	for i := range out {
-		if e := &out[i]; e.Kernel == "" && e.Foreign == "" {
-			e.Foreign = "it names no kernel"
-		}
+	for i := range m.entries {
+		m.entries[i].wantKernel()
 	}
-	defaults.mark(out, places)
-	return out, nil
+	m.defaults.mark(m.entries, m.places)
+	return m.entries, nil
+}
+
+// grubMenu is what was read of a script.
+type grubMenu struct {
+	entries  []Entry
+	places   []grubPlace // of the entries
+	count    []int       // entries and submenus before, in each of the menus around
+	menus    []string    // the titles of the submenus around
+	blocks   []string    // those that are open: "menuentry", "submenu", "" for others
+	at       int         // the entry that the commands belong to, -1 for none
+	defaults grubDefaults
+}
+
+func (m *grubMenu) begin(title, id string) (*Entry, error) {
+	if len(m.entries) == maxEntries {
+		return nil, errTooMany
+	}
+	titles := append(slices.Clone(m.menus), title)
+	m.entries = append(m.entries, Entry{Loader: Grub, Title: strings.Join(titles, " > ")})
+	m.places = append(m.places, grubPlace{titles: titles, id: id, numbers: slices.Clone(m.count)})
+	return &m.entries[len(m.entries)-1], nil
+}
+
+func (m *grubMenu) closeBlock() {
+	last := len(m.blocks) - 1
+	if last < 0 {
+		return
+	}
+	switch m.blocks[last] {
+	case "menuentry":
+		m.at = -1
+	case "submenu":
+		m.menus, m.count = m.menus[:len(m.menus)-1], m.count[:len(m.count)-1]
+		m.count[len(m.count)-1]++
+	}
+	m.blocks = m.blocks[:last]
+}
+
+// command notes what a command says, and returns the kind of the block that it opens.
+func (m *grubMenu) command(c grubCommand) (block string, err error) {
+	name := ""
+	if len(c.words) > 0 {
+		name = c.words[0]
+	}
+	switch isMenu := name == "menuentry" || name == "submenu"; {
+	case isMenu && m.at >= 0:
+		m.entries[m.at].Foreign = "it has a menu of its own"
+	case name == "submenu" && c.opens:
+		if len(m.menus) == 8 {
+			return "", errors.New("submenus in submenus, 8 deep")
+		}
+		title, _ := grubTitle(c.words[1:])
+		m.menus, m.count = append(m.menus, title), append(m.count, 0)
+		return name, nil
+	case isMenu:
+		e, err := m.begin(grubTitle(c.words[1:]))
+		if err != nil {
+			return "", err
+		}
+		m.count[len(m.count)-1]++
+		if !c.opens {
+			e.Foreign = "its commands are no block"
+			return "", nil
+		}
+		m.at = len(m.entries) - 1
+		return name, nil
+	case c.startsSomething():
+		if m.at >= 0 {
+			m.entries[m.at].grubCommand(c)
+			return "", nil
+		}
+		e, err := m.begin(name, "")
+		if err != nil {
+			return "", err
+		}
+		e.Foreign = "outside of a menu entry: " + strings.TrimSpace(name+" "+c.text)
+		e.grubCommand(c)
+	case m.at < 0:
+		m.defaults.note(c.words)
+	}
+	return "", nil
 }
 
 var grubStarts = []string{

@@ -25,96 +25,126 @@ var grubKeywords = []string{"if", "then", "else", "elif", "while", "until", "do"
 // grubCommands splits a script into its commands, as GRUB's lexer does: quotes and
 // backslashes hide what ends a word or a command, and a line may go on in the next.
 func grubCommands(script string) iter.Seq[grubCommand] {
-	return func(yield func(grubCommand) bool) { splitGrub(grubLines(script), yield) }
+	return func(yield func(grubCommand) bool) {
+		l := &grubLexer{script: grubLines(script), text: -1, yield: yield}
+		for ; l.at < len(l.script) && !l.stopped; l.at++ {
+			l.step(l.script[l.at])
+		}
+		l.at = len(l.script)
+		l.endCommand()
+	}
 }
 
-func splitGrub(rest string, yield func(grubCommand) bool) {
-	var (
-		more    = true
-		c       grubCommand
-		word    strings.Builder
-		inWord  bool
-		assigns bool // the word is "name=value"
-		text    = -1 // where the text of c begins
-		put     = func(b byte) {
-			inWord, assigns = true, assigns || b == '='
-			word.WriteByte(b)
+// grubLexer is the reading of a script.
+type grubLexer struct {
+	script  string
+	at      int // the byte that is read
+	yield   func(grubCommand) bool
+	stopped bool // yield wants no more
+
+	command grubCommand
+	text    int // where the text of the command begins, -1 before that
+	word    strings.Builder
+	inWord  bool
+	assigns bool // the word is "name=value"
+}
+
+// step reads b, the byte at l.at, and what belongs to it.
+func (l *grubLexer) step(b byte) {
+	switch {
+	case strings.IndexByte("\n;&|", b) >= 0:
+		l.endCommand()
+	case b == '{':
+		l.command.opens = true
+		l.endCommand()
+	case b == '}':
+		l.endCommand()
+		l.command.closes = true
+		l.endCommand()
+	case b == ' ' || b == '\t':
+		l.endWord()
+	case b == '#' && !l.inWord:
+		l.endCommand()
+		for l.at+1 < len(l.script) && l.script[l.at+1] != '\n' {
+			l.at++
 		}
-		// A variable in the first word is a part of the command's name.
-		variable = func() { c.computed = c.computed || len(c.words) == 0 && !assigns }
-		endWord  = func(at int) {
-			if !inWord {
-				return
-			}
-			w := word.String()
-			word.Reset()
-			inWord, assigns = false, false
-			if len(c.words) == 0 && !c.computed && slices.Contains(grubKeywords, w) {
-				return
-			}
-			if c.words = append(c.words, w); len(c.words) == 1 {
-				text = at
-			}
+	case b == '\\' && l.at+1 < len(l.script):
+		if l.at++; l.script[l.at] != '\n' {
+			l.put(l.script[l.at])
 		}
-		endCommand = func(at int) {
-			endWord(at)
-			if text >= 0 {
-				c.text = strings.TrimSpace(rest[text:at])
-			}
-			if len(c.words) > 0 || c.opens || c.closes {
-				more = more && yield(c)
-			}
-			c, text = grubCommand{}, -1
-		}
-	)
-	for i := 0; i < len(rest) && more; i++ {
-		switch b := rest[i]; {
-		case b == '\n' || b == ';' || b == '&' || b == '|':
-			endCommand(i)
-		case b == '{':
-			c.opens = true
-			endCommand(i)
-		case b == '}':
-			endCommand(i)
-			c.closes = true
-			endCommand(i)
-		case b == ' ' || b == '\t':
-			endWord(i)
-		case b == '#' && !inWord:
-			endCommand(i)
-			for i+1 < len(rest) && rest[i+1] != '\n' {
-				i++
-			}
-		case b == '\\' && i+1 < len(rest):
-			if i++; rest[i] != '\n' {
-				put(rest[i])
-			}
-		case b == '\'' || b == '"':
-			inWord = true
-			for i++; i < len(rest) && rest[i] != b; i++ {
-				if b == '"' && rest[i] == '\\' && i+1 < len(rest) {
-					if i++; rest[i] == '\n' {
-						continue
-					}
-				} else if b == '"' && rest[i] == '$' {
-					variable()
-				}
-				put(rest[i])
-			}
-		case b == '$':
-			variable()
-			put(b)
-			if i+1 < len(rest) && rest[i+1] == '{' {
-				for i++; i < len(rest) && rest[i] != '}' && rest[i] != '\n'; i++ {
-					put(rest[i])
-				}
-				put('}')
-			}
-		default:
-			put(b)
-		}
+	case b == '\'' || b == '"':
+		l.quoted(b)
+	case b == '$':
+		l.expansion()
+	default:
+		l.put(b)
 	}
-	endCommand(len(rest))
+}
+
+// expansion reads "$" with, where one follows, a name in braces.
+func (l *grubLexer) expansion() {
+	l.variable()
+	l.put('$')
+	if l.at+1 < len(l.script) && l.script[l.at+1] == '{' {
+		for l.at++; l.at < len(l.script) && l.script[l.at] != '}' && l.script[l.at] != '\n'; l.at++ {
+			l.put(l.script[l.at])
+		}
+		l.put('}')
+	}
+}
+
+// quoted reads up to the quote that ends what began with one.
+func (l *grubLexer) quoted(quote byte) {
+	l.inWord = true
+	for l.at++; l.at < len(l.script) && l.script[l.at] != quote; l.at++ {
+		switch b := l.script[l.at]; {
+		case quote == '"' && b == '\\' && l.at+1 < len(l.script):
+			if l.at++; l.script[l.at] == '\n' {
+				continue
+			}
+		case quote == '"' && b == '$':
+			l.variable()
+		}
+		l.put(l.script[l.at])
+	}
+}
+
+func (l *grubLexer) put(b byte) {
+	l.inWord, l.assigns = true, l.assigns || b == '='
+	l.word.WriteByte(b)
+}
+
+// variable notes a variable, which in the first word is a part of the command's name.
+func (l *grubLexer) variable() {
+	l.command.computed = l.command.computed || len(l.command.words) == 0 && !l.assigns
+}
+
+func (l *grubLexer) endWord() {
+	if !l.inWord {
+		return
+	}
+	w := l.word.String()
+	l.word.Reset()
+	l.inWord, l.assigns = false, false
+	c := &l.command
+	if len(c.words) == 0 && !c.computed && slices.Contains(grubKeywords, w) {
+		return
+	}
+	if c.words = append(c.words, w); len(c.words) == 1 {
+		l.text = l.at
+	}
+}
+
+func (l *grubLexer) endCommand() {
+	l.endWord()
+	c := l.command
+	if l.text >= 0 {
+		c.text = strings.TrimSpace(l.script[l.text:l.at])
+	}
+	if len(c.words) > 0 || c.opens || c.closes {
+		l.stopped = l.stopped || !l.yield(c)
+	}
+	l.command, l.text = grubCommand{}, -1
 }
 
 // grubLines returns the lines that GRUB's lexer is given: those that begin with a

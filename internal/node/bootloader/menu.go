@@ -143,3 +143,10 @@ func (e *Entry) Name() string {
 }
 
 var errTooMany = fmt.Errorf("more than %d entries", maxEntries)
+
+// wantKernel notes that an entry starts nothing that is known.
+func (e *Entry) wantKernel() {
+	if e.Kernel == "" && e.Foreign == "" {
+		e.Foreign = "it names no kernel"
+	}
+}

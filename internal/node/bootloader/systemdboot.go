@@ -73,9 +73,7 @@ func parseTyped(text string) Entry {
 		}
 	}
 	e.Options = strings.Join(options, " ")
-	if e.Kernel == "" && e.Foreign == "" {
-		e.Foreign = "it names no kernel"
-	}
+	e.wantKernel()
 	return e
 }
 

@@ -74,28 +74,7 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 		g.files[u.Target] = true
 	}
 	for i := range units.Units {
-		u := &units.Units[i]
-		l.checked++
-		foreign := false
-		for _, name := range append([]string{u.Fragment}, u.DropIns...) {
-			if name == "" || name == "/dev/null" || g.fine(name) {
-				continue
-			}
-			f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect, for " + u.Name}
-			if _, err := m.Store.Stat(name); isAbsent(err) {
-				f.Got += "; it is not there any more"
-			}
-			foreign = foreign || m.excusedBy(f) < 0
-			l.find(f)
-		}
-		switch {
-		case u.Gone:
-			l.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, and of no file"})
-		case u.Stale && !foreign:
-			l.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
-		case !u.Stale:
-			l.checkEffect(u)
-		}
+		g.checkLoaded(&units.Units[i])
 	}
 	for _, variable := range units.Environment {
 		if name, value, _ := strings.Cut(variable, "="); slices.Contains(preloading, name) {
@@ -105,18 +84,8 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 			})
 		}
 	}
-	for _, dir := range runtimeUnits {
-		if err := l.unitFiles(ctx, dir, nil); err != nil {
-			return err
-		}
-	}
-	if err := l.unitFiles(ctx, transientUnits, grouping); err != nil {
+	if err := g.checkDirs(ctx); err != nil {
 		return err
-	}
-	for _, dir := range generatedUnits {
-		if err := l.unitFiles(ctx, dir, g.written); err != nil {
-			return err
-		}
 	}
 	// With another run of the generators all files of theirs are new.
 	again, err := m.LoadedUnits(ctx)
@@ -125,6 +94,49 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	}
 	if !again.Loaded.Equal(units.Loaded) {
 		return errChanging
+	}
+	return nil
+}
+
+// checkLoaded looks from where the service manager has a unit.
+func (g *generated) checkLoaded(u *Unit) {
+	g.checked++
+	foreign := false
+	for _, name := range append([]string{u.Fragment}, u.DropIns...) {
+		if name == "" || name == "/dev/null" || g.fine(name) {
+			continue
+		}
+		f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect, for " + u.Name}
+		if _, err := g.m.Store.Stat(name); isAbsent(err) {
+			f.Got += "; it is not there any more"
+		}
+		foreign = foreign || g.m.excusedBy(f) < 0
+		g.find(f)
+	}
+	switch {
+	case u.Gone:
+		g.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, and of no file"})
+	case u.Stale && !foreign:
+		g.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
+	case !u.Stale:
+		g.checkEffect(u)
+	}
+}
+
+// checkDirs looks for units where the service manager would find them.
+func (g *generated) checkDirs(ctx context.Context) error {
+	for _, dir := range runtimeUnits {
+		if err := g.unitFiles(ctx, dir, nil); err != nil {
+			return err
+		}
+	}
+	if err := g.unitFiles(ctx, transientUnits, grouping); err != nil {
+		return err
+	}
+	for _, dir := range generatedUnits {
+		if err := g.unitFiles(ctx, dir, g.written); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/pkg/closure"
@@ -26,8 +25,8 @@ type Naming struct {
 
 // compareNaming also evaluates the configuration by the name of its flake, and returns
 // nil if the result is the same.
-func compareNaming(ctx context.Context, n *nix.Nix, store *nixstore.Store, graph nixstore.Graph, req Request, src nix.Source, toplevel closure.StorePath) (*Naming, error) {
-	drv, err := n.DerivationByName(ctx, req.Flake, req.Configuration)
+func (c *creation) compareNaming(ctx context.Context, toplevel closure.StorePath) (*Naming, error) {
+	drv, err := c.DerivationByName(ctx, c.req.Flake, c.req.Configuration)
 	if err != nil {
 		return nil, err
 	}
@@ -35,13 +34,13 @@ func compareNaming(ctx context.Context, n *nix.Nix, store *nixstore.Store, graph
 		return nil, nil
 	}
 	found := &Naming{DrvPath: drv}
-	other, err := nixstore.ReadDerivations(ctx, store, drv)
+	other, err := nixstore.ReadDerivations(ctx, c.store, drv)
 	if err != nil {
 		return nil, fmt.Errorf("read the derivations of %s: %w", drv, err)
 	}
 	const shown = 3
-	differences, _ := drvdiff.Compare(graph, other, toplevel, drv)
-	found.Probably = probably(differences, src.Revision)
+	differences, _ := drvdiff.Compare(c.graph, other, toplevel, drv)
+	found.Probably = probably(differences, c.src.Revision)
 	found.Differences = differences[:min(len(differences), shown)]
 	return found, nil
 }

@@ -93,6 +93,18 @@ type Result struct {
 	Reproduced []string
 }
 
+// creation is the making of one configuration's files.
+type creation struct {
+	*nix.Nix
+	req    Request
+	p      *Progress
+	store  *nixstore.Store
+	src    nix.Source
+	source closure.Source
+	inputs []flakelock.Input
+	graph  nixstore.Graph
+}
+
 // Create realises the configuration with n, hashes its closure from disk and writes the
 // release's files for it into the output directory, which may contain those of other
 // configurations of the same source. It writes all files or none.
@@ -104,81 +116,90 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	if err != nil {
 		return nil, err
 	}
+	c := &creation{Nix: n, req: req, p: p}
 	p.enter("evaluate")
-	src, err := n.FlakeSource(ctx, req.Flake)
+	if c.src, err = n.FlakeSource(ctx, req.Flake); err != nil {
+		return nil, err
+	}
+	if c.store, err = nixstore.OpenStore("", req.StoreDir); err != nil {
+		return nil, err
+	}
+	defer c.store.Close()
+	if c.source, err = hashSource(ctx, c.store, c.src); err != nil {
+		return nil, err
+	}
+	if c.inputs, err = lockedInputs(c.store, c.src.Path, c.source); err != nil {
+		return nil, err
+	}
+	eval, err := n.Instantiate(ctx, c.src, req.Configuration)
 	if err != nil {
 		return nil, err
 	}
-	store, err := nixstore.OpenStore("", req.StoreDir)
-	if err != nil {
-		return nil, err
-	}
-	defer store.Close()
-	source, err := hashSource(ctx, store, src)
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := lockedInputs(store, src.Path, source)
-	if err != nil {
-		return nil, err
-	}
-	eval, err := n.Instantiate(ctx, src, req.Configuration)
-	if err != nil {
-		return nil, err
-	}
-	p.enter("build")
 	// A root protects the closure from garbage collection while it is read.
 	roots, err := os.MkdirTemp("", "ec-verify-roots-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(roots)
-	if _, err := n.Realise(ctx, eval.DrvPath, filepath.Join(roots, "toplevel"), &p.Build); err != nil {
-		return nil, err
-	}
-	p.enter("hash")
-	infos, err := registered(ctx, req.StoreDir, eval.OutPath)
+	m, files, err := c.build(ctx, eval, filepath.Join(roots, "toplevel"))
 	if err != nil {
 		return nil, err
 	}
-	files, err := hashAll(ctx, store, infos, p)
+	return c.finish(ctx, out, m, files)
+}
+
+// build realises what the flake evaluates to, with a root that keeps it, and hashes it.
+func (c *creation) build(ctx context.Context, eval nix.Evaluation, root string) (*closure.Manifest, []closure.PathFiles, error) {
+	c.p.enter("build")
+	if _, err := c.Realise(ctx, eval.DrvPath, root, &c.p.Build); err != nil {
+		return nil, nil, err
+	}
+	c.p.enter("hash")
+	infos, err := registered(ctx, c.req.StoreDir, eval.OutPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	graph, err := nixstore.ReadDerivations(ctx, store, eval.DrvPath)
+	files, err := hashAll(ctx, c.store, infos, c.p)
 	if err != nil {
-		return nil, fmt.Errorf("read the derivations of %s: %w", eval.DrvPath, err)
+		return nil, nil, err
 	}
-	naming, err := compareNaming(ctx, n, store, graph, req, src, eval.DrvPath)
-	if err != nil {
-		return nil, err
+	if c.graph, err = nixstore.ReadDerivations(ctx, c.store, eval.DrvPath); err != nil {
+		return nil, nil, fmt.Errorf("read the derivations of %s: %w", eval.DrvPath, err)
 	}
-	if err := describeOrigin(graph, infos); err != nil {
-		return nil, err
+	if err := describeOrigin(c.graph, infos); err != nil {
+		return nil, nil, err
 	}
-	m := &closure.Manifest{
+	return &closure.Manifest{
 		SchemaVersion: closure.ManifestSchema, Kind: closure.ManifestKind,
-		Configuration: req.Configuration, System: eval.System, StoreDir: req.StoreDir, Source: source,
+		Configuration: c.req.Configuration, System: eval.System, StoreDir: c.req.StoreDir, Source: c.source,
 		Toplevel: closure.Toplevel{DrvPath: eval.DrvPath, OutPath: eval.OutPath},
 		Paths:    infos, Unreproducible: []closure.Unreproducible{},
+	}, files, nil
+}
+
+// finish evaluates and builds once more, and writes the files.
+func (c *creation) finish(ctx context.Context, out *outDir, m *closure.Manifest, files []closure.PathFiles) (*Result, error) {
+	naming, err := c.compareNaming(ctx, m.Toplevel.DrvPath)
+	if err != nil {
+		return nil, err
 	}
-	var untried string
-	if embedded(m, src.Path) {
-		p.enter("evaluate again")
-		if untried, err = tryEvaluation(ctx, n, store, m, src.Path, inputs); err != nil {
+	untried := ""
+	if embedded(m, c.src.Path) {
+		c.p.enter("evaluate again")
+		if untried, err = c.tryEvaluation(ctx, m); err != nil {
 			return nil, err
 		}
 	}
-	second, err := rebuildAgain(ctx, req, src.Path, m, p)
+	second, err := rebuildAgain(ctx, c.req, c.src.Path, m, c.p)
 	if err != nil {
 		return nil, err
 	}
-	p.enter("write")
-	looks, err := machine(ctx, store, m)
+	c.p.enter("write")
+	looks, err := machine(ctx, c.store, m)
 	if err != nil {
 		return nil, err
 	}
-	result, err := out.write(ctx, req, src, m, listing(m, files), derivations(ctx, store, graph, m), looks)
+	result, err := out.write(ctx, c.req, c.src, m, listing(m, files), derivations(ctx, c.store, c.graph, m), looks)
 	if err != nil {
 		return nil, err
 	}

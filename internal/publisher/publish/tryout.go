@@ -15,11 +15,11 @@ import (
 // in the closure. It fails if that is impossible or gives another system, because
 // then no machine could verify the release. If a sandbox can't be created here, it
 // returns why.
-func tryEvaluation(ctx context.Context, n *nix.Nix, store *nixstore.Store, m *closure.Manifest, src closure.StorePath, inputs []flakelock.Input) (untried string, err error) {
+func (c *creation) tryEvaluation(ctx context.Context, m *closure.Manifest) (untried string, err error) {
 	paths := m.Closure()
-	got, err := n.Evaluate(ctx, nix.EvalRequest{
+	got, err := c.Evaluate(ctx, nix.EvalRequest{
 		StoreDir: m.StoreDir, Configuration: m.Configuration, Dir: m.Source.Dir,
-		Flake: evalSource(store, paths[src]), Inputs: evalInputs(store, paths, inputs),
+		Flake: evalSource(c.store, paths[c.src.Path]), Inputs: evalInputs(c.store, paths, c.inputs),
 	})
 	var unfit *nix.EvaluationError
 	switch {
