@@ -21,7 +21,7 @@ build: bin/ec-verify ## build bin/ec-verify
 
 .PHONY: bin/ec-verify
 bin/ec-verify:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/ec-verify
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X every.channel/ec-verify/cmd/ec-verify/internal/terminal.version=$(VERSION)' -o $@ ./cmd/ec-verify
 
 .PHONY: demo
 demo: setup ## show the main job on a test host (root, Debian)

@@ -19,7 +19,7 @@ buildGo126Module {
   ldflags = [
     "-s"
     "-w"
-    "-X main.version=${lib.fileContents ./version}"
+    "-X every.channel/ec-verify/cmd/ec-verify/internal/terminal.version=${lib.fileContents ./version}"
   ];
 
   # What needs neither root nor Nix, a test host or the documents, which are no

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 )
 
 // exampleTag is the tag that examples have.
@@ -75,7 +77,7 @@ func TestExamples(t *testing.T) {
 		for _, words := range exampleLines(cmd.Example) {
 			count++
 			line := strings.Join(words, " ")
-			found, rest, err := newRootCommand(newApp(io.Discard, io.Discard)).Find(words)
+			found, rest, err := newRootCommand(terminal.New(io.Discard, io.Discard)).Find(words)
 			if err != nil {
 				t.Errorf("%s: %v", line, err)
 				continue
@@ -106,15 +108,15 @@ func TestExamples(t *testing.T) {
 			walk(sub)
 		}
 	}
-	walk(newRootCommand(newApp(io.Discard, io.Discard)))
+	walk(newRootCommand(terminal.New(io.Discard, io.Discard)))
 	if count < 30 {
 		t.Errorf("only %d examples were found", count)
 	}
-	if n := matches(newRootCommand(newApp(io.Discard, io.Discard)).Name()); n != 0 {
+	if n := matches(newRootCommand(terminal.New(io.Discard, io.Discard)).Name()); n != 0 {
 		t.Errorf("everything matches")
 	}
 	// The default that is meant for the one bundle.
-	stage, _, err := newRootCommand(newApp(io.Discard, io.Discard)).Find([]string{"netboot", "stage"})
+	stage, _, err := newRootCommand(terminal.New(io.Discard, io.Discard)).Find([]string{"netboot", "stage"})
 	if err != nil || matches(stage.Flags().Lookup("tarball").DefValue) != 1 {
 		t.Errorf("the default of --tarball matches no bundle that is built: %v", err)
 	}

@@ -2,9 +2,11 @@
 // paths of the system, byte for byte, with a signed release, and reports every
 // difference with its cause.
 //
-// The commands are thin: flags and configuration become the parameters of one
-// call into a package, and its result is rendered. exit.go holds the only map
-// of exit codes, app.go everything that talks to the terminal.
+// The commands are thin: flags and configuration become the parameters of one call into
+// a package, and its result is rendered. They are in three rooms below internal, by whom
+// they serve: node, publisher and boothost. The rooms don't know each other; main puts
+// them together. What they share is in terminal, which alone writes to the streams and
+// has the only map of exit codes, and in configured.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nix"
 )
 
@@ -28,15 +31,15 @@ func main() {
 func run(args []string) int {
 	ctx, stop := notifyContext(context.Background(), sameSignal)
 	defer stop()
-	out := &results{file: os.Stdout}
-	a := newApp(out, os.Stderr)
-	cmd := newRootCommand(a)
+	out := &terminal.Results{File: os.Stdout}
+	t := terminal.New(out, os.Stderr)
+	cmd := newRootCommand(t)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
-		err = out.err
+		err = out.Err
 	}
-	return a.exitCode(ctx, err)
+	return t.ExitCode(ctx, err)
 }
 
 // sameSignal is how long after the first signal another one is the same: timeout
@@ -61,7 +64,7 @@ func notifyContext(parent context.Context, later time.Duration) (context.Context
 	go func() {
 		select {
 		case s := <-signals:
-			cancel(interruption{s.(syscall.Signal)})
+			cancel(terminal.Interruption{Signal: s.(syscall.Signal)})
 			// Those that come until then fill the channel and go nowhere.
 			time.Sleep(later)
 			signal.Stop(signals)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/image/imagetest"
 	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
@@ -94,7 +95,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if strings.Contains(stderr, "goroutine ") || strings.Contains(stderr, "panic:") {
 		ts.Fatalf("a stack trace on standard error")
 	}
-	if code == exitUsage || code == exitConfig && !slices.Contains(args, "json") {
+	if code == terminal.ExitUsage || code == terminal.ExitConfig && !slices.Contains(args, "json") {
 		line, more, _ := strings.Cut(stderr, "\n")
 		lists := slices.Contains(args, "check") // config check lists the mistakes
 		if stdout != "" && !lists || more != "" || !strings.HasPrefix(line, "ec-verify: ") || len(line) > 400 {

@@ -13,18 +13,20 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 )
 
 // newManCommand writes the man pages; packaging calls it, people read them
 // with man.
-func newManCommand(*app) *cobra.Command {
+func newManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "man DIR [CONFIGURATION.md]",
 		Short:   "write the man pages into a directory",
 		Long:    "Write ec-verify(1) and a page for each command into DIR, and ec-verify.json(5)\nof the page in Markdown that documents the configuration.",
 		Example: "  ec-verify man share/man docs/configuration.md",
 		Hidden:  true,
-		Args:    argCount(1, 2, "a directory, and the page on the configuration"),
+		Args:    terminal.ArgCount(1, 2, "a directory, and the page on the configuration"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("write man pages: %w", err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 )
 
 // TestPipesAreRefused: a named pipe that somebody holds open, in the place of a
@@ -28,12 +30,12 @@ func TestPipesAreRefused(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"release", "sign", dir, "--key", "pipe"}, exitConfig},
-		{[]string{"release", "verify", dir, "--key", "pipe", "--state-dir", "state"}, exitConfig},
-		{[]string{"report", "verify", "pipe", "--key", "pipe"}, exitUsage},
-		{[]string{"manifest", "check", "pipe"}, exitInconclusive},
-		{[]string{"config", "check", "--config", "pipe"}, exitConfig},
-		{[]string{"netboot", "render", "--out", dir, "--url", "http://10.0.0.2", "--chain-token-file", "pipe"}, exitConfig},
+		{[]string{"release", "sign", dir, "--key", "pipe"}, terminal.ExitConfig},
+		{[]string{"release", "verify", dir, "--key", "pipe", "--state-dir", "state"}, terminal.ExitConfig},
+		{[]string{"report", "verify", "pipe", "--key", "pipe"}, terminal.ExitUsage},
+		{[]string{"manifest", "check", "pipe"}, terminal.ExitInconclusive},
+		{[]string{"config", "check", "--config", "pipe"}, terminal.ExitConfig},
+		{[]string{"netboot", "render", "--out", dir, "--url", "http://10.0.0.2", "--chain-token-file", "pipe"}, terminal.ExitConfig},
 	} {
 		t.Run(strings.Join(c.args[:2], " "), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

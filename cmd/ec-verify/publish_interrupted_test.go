@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 	"every.channel/ec-verify/internal/release"
@@ -48,7 +50,7 @@ func TestPublishInterrupted(t *testing.T) {
 	_, oldSums, old := make("boot-v1", 3*time.Hour)
 	_, formerSums, former := make("boot-v2", 2*time.Hour)
 	dir, nextSums, _ := make("boot-v2", time.Hour)
-	verifier, err := releaseVerifier(config.Config{Trust: trust.Policy{Keys: []trust.Key{{Name: "ci", File: public}}}})
+	verifier, err := configured.Verifier(config.Config{Trust: trust.Policy{Keys: []trust.Key{{Name: "ci", File: public}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +117,13 @@ func TestPublishInterrupted(t *testing.T) {
 		s.OnChange = func(*forgetest.Server) { look() }
 		args := []string{"release", "publish", dir, "--tag", "boot-v2", "--forge", repo, "--token-file", token, "--key", public, "--state-dir", t.TempDir(), "--replace"}
 		var out, errs bytes.Buffer
-		a := newApp(&out, &errs)
+		a := terminal.New(&out, &errs)
 		cmd := newRootCommand(a)
 		cmd.SetArgs(args)
-		code := a.exitCode(ctx, cmd.ExecuteContext(ctx))
+		code := a.ExitCode(ctx, cmd.ExecuteContext(ctx))
 		cancel()
 		s.Settle()
-		if code == 0 && ended || code == exitUntrusted {
+		if code == 0 && ended || code == terminal.ExitUntrusted {
 			t.Errorf("seed %d: exit %d: %s", seed, code, errs.String())
 		}
 		look()

@@ -14,38 +14,29 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
-	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/release/releasetest"
 	"every.channel/ec-verify/internal/trust"
 )
+
+// passwordVar is where release sign takes the password of a key from.
+const passwordVar = "COSIGN_PASSWORD"
 
 // command runs ec-verify with args and returns its exit code and what it
 // wrote.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	a := newApp(&out, &errs)
+	a := terminal.New(&out, &errs)
 	cmd := newRootCommand(a)
-	if !hasCommand(cmd, "release") {
-		cmd.AddCommand(newReleaseCommand(a))
-	}
 	cmd.SetArgs(args)
-	code = a.exitCode(t.Context(), cmd.ExecuteContext(t.Context()))
+	code = a.ExitCode(t.Context(), cmd.ExecuteContext(t.Context()))
 	if strings.ContainsRune(errs.String(), '\x1b') || strings.Count(errs.String(), "\n") > 1 {
 		t.Errorf("%q: more than one plain line on stderr: %q", args, errs.String())
 	}
 	return code, out.String(), errs.String()
-}
-
-func hasCommand(cmd *cobra.Command, name string) bool {
-	for _, c := range cmd.Commands() {
-		if c.Name() == name {
-			return true
-		}
-	}
-	return false
 }
 
 // fresh is when the releases of these tests were made: the command has no
@@ -99,7 +90,7 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("verify: %d %q", code, errs)
 	}
-	var got releaseSummary
+	var got terminal.ReleaseSummary
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.SchemaVersion != 1 || got.Signer.Name != "ci" || got.Assets != 5 {
 		t.Errorf("verify: %s %+v %v", out, got, err)
 	}
@@ -245,7 +236,7 @@ func TestReleaseTagIsNoDirectory(t *testing.T) {
 		if code, _, errs := command(t, "release", "sign", name, "--key", key); code != 0 {
 			t.Fatal(errs)
 		}
-		want := exitInconclusive
+		want := terminal.ExitInconclusive
 		if name == "dist" {
 			want = 0
 		}
@@ -315,20 +306,20 @@ func TestReleaseExitCodes(t *testing.T) {
 		line string
 	}{
 		{"trusted", append([]string{"verify", string(releasetest.Tag), "--key", public}, with...), 0, ""},
-		{"other key", append([]string{"verify", dir, "--key", stranger}, with...), exitUntrusted, "wrong-key"},
+		{"other key", append([]string{"verify", dir, "--key", stranger}, with...), terminal.ExitUntrusted, "wrong-key"},
 		{"unsigned", append([]string{"verify", dir, "--unsafe-unsigned"}, with...), 0, ""},
-		{"no such tag", append([]string{"verify", "boot-v2", "--key", public}, with...), exitInconclusive, "not found"},
-		{"no such directory", append([]string{"verify", "./none", "--key", public}, with...), exitInconclusive, "not found"},
-		{"forbidden", []string{"verify", "boot-v2", "--key", public, "--state-dir", state, "--release", down.URL + "/o/r/releases/download"}, exitInconclusive, "403"},
-		{"no such asset", append([]string{"fetch", string(releasetest.Tag), "--key", public, "--out", filepath.Join(root, "out"), "--asset", "x*"}, with...), exitInconclusive, "not found"},
-		{"bad tag", append([]string{"verify", "boot v2", "--key", public}, with...), exitUsage, "parse tag"},
-		{"bad pattern", append([]string{"fetch", string(releasetest.Tag), "--key", public, "--out", "x", "--asset", "["}, with...), exitUsage, "--asset"},
-		{"bad source", []string{"verify", string(releasetest.Tag), "--key", public, "--release", "ftp://example.org"}, exitUsage, "parse source"},
-		{"no out", append([]string{"fetch", string(releasetest.Tag), "--key", public}, with...), exitUsage, "--out"},
-		{"no key to sign with", []string{"sign", dir}, exitUsage, "--key"},
-		{"no trust", append([]string{"verify", dir}, with...), exitConfig, "trust"},
-		{"no such key", append([]string{"verify", dir, "--key", "./none"}, with...), exitConfig, "none"},
-		{"no command", []string{"frobnicate"}, exitUsage, "unknown command"},
+		{"no such tag", append([]string{"verify", "boot-v2", "--key", public}, with...), terminal.ExitInconclusive, "not found"},
+		{"no such directory", append([]string{"verify", "./none", "--key", public}, with...), terminal.ExitInconclusive, "not found"},
+		{"forbidden", []string{"verify", "boot-v2", "--key", public, "--state-dir", state, "--release", down.URL + "/o/r/releases/download"}, terminal.ExitInconclusive, "403"},
+		{"no such asset", append([]string{"fetch", string(releasetest.Tag), "--key", public, "--out", filepath.Join(root, "out"), "--asset", "x*"}, with...), terminal.ExitInconclusive, "not found"},
+		{"bad tag", append([]string{"verify", "boot v2", "--key", public}, with...), terminal.ExitUsage, "parse tag"},
+		{"bad pattern", append([]string{"fetch", string(releasetest.Tag), "--key", public, "--out", "x", "--asset", "["}, with...), terminal.ExitUsage, "--asset"},
+		{"bad source", []string{"verify", string(releasetest.Tag), "--key", public, "--release", "ftp://example.org"}, terminal.ExitUsage, "parse source"},
+		{"no out", append([]string{"fetch", string(releasetest.Tag), "--key", public}, with...), terminal.ExitUsage, "--out"},
+		{"no key to sign with", []string{"sign", dir}, terminal.ExitUsage, "--key"},
+		{"no trust", append([]string{"verify", dir}, with...), terminal.ExitConfig, "trust"},
+		{"no such key", append([]string{"verify", dir, "--key", "./none"}, with...), terminal.ExitConfig, "none"},
+		{"no command", []string{"frobnicate"}, terminal.ExitUsage, "unknown command"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			empty := configFile(t, map[string]any{})
@@ -348,7 +339,7 @@ func TestReleaseSignRefuses(t *testing.T) {
 		t.Helper()
 		before := releasetest.Read(t, dir, release.SumsName)
 		code, out, errs := command(t, "release", "sign", dir, "--key", key)
-		if code != exitUntrusted || out != "" || !strings.Contains(errs, "--write-sums") {
+		if code != terminal.ExitUntrusted || out != "" || !strings.Contains(errs, "--write-sums") {
 			t.Errorf("%s: %d %q %q", what, code, out, errs)
 		}
 		for _, w := range want {
@@ -379,10 +370,10 @@ func TestReleaseSignRefuses(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, release.SumsName)); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := command(t, "release", "sign", dir, "--key", key); code != exitInconclusive || !strings.Contains(errs, "--write-sums") {
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key); code != terminal.ExitInconclusive || !strings.Contains(errs, "--write-sums") {
 		t.Errorf("no sums: %d %q", code, errs)
 	}
-	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--add", "--write-sums"); code != exitUsage {
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--add", "--write-sums"); code != terminal.ExitUsage {
 		t.Errorf("both: %d %q", code, errs)
 	}
 	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != 0 {
@@ -392,7 +383,7 @@ func TestReleaseSignRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	releasetest.File(t, dir, release.ManifestName(releasetest.Configuration), []byte("{}"))
-	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != exitUntrusted || !strings.Contains(errs, "not fit to be published") {
+	if code, _, errs := command(t, "release", "sign", dir, "--key", key, "--write-sums"); code != terminal.ExitUntrusted || !strings.Contains(errs, "not fit to be published") {
 		t.Errorf("a broken manifest: %d %q", code, errs)
 	}
 	if _, err := os.Stat(filepath.Join(dir, release.BundleName)); err == nil {

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/boothost"
+	"every.channel/ec-verify/cmd/ec-verify/internal/node"
+	"every.channel/ec-verify/cmd/ec-verify/internal/publisher"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 )
 
 const rootLong = `ec-verify proves what this machine runs.
@@ -40,68 +41,30 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   ec-verify manifest create .#ec-runner-x86_64 --out dist --tag boot-v2026.02.28
   ec-verify release sign dist --key cosign.key`
 
-func newRootCommand(a *app) *cobra.Command {
-	v := verifyFlags{}
+func newRootCommand(t *terminal.Terminal) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "ec-verify",
-		Short:         "prove what a NixOS machine runs",
-		Long:          rootLong,
-		Example:       rootExample,
-		Version:       toolVersion(),
-		Args:          noArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), cmd, &v) },
-
-		PersistentPreRunE: a.checkGlobals,
+		Use:     "ec-verify",
+		Short:   "prove what a NixOS machine runs",
+		Long:    rootLong,
+		Example: rootExample,
+		Version: terminal.ToolVersion(),
+		Args:    terminal.NoArgs,
 	}
-	cmd.SetOut(a.stdout)
-	cmd.SetErr(a.stderr)
-	if width := a.width(); width > 0 {
-		// cobra's own, but folded to the terminal.
-		cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), "Flags.FlagUsages ", fmt.Sprintf("Flags.FlagUsagesWrapped %d ", width)))
-		help := cmd.HelpFunc()
-		cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
-			out, text := c.OutOrStdout(), new(bytes.Buffer)
-			c.SetOut(text)
-			help(c, args)
-			c.SetOut(out)
-			_ = a.print(text.String()) // as cobra's own: nobody is told
-		})
-	}
+	t.Attach(cmd)
 	cmd.SetVersionTemplate("ec-verify {{.Version}}\n")
-	cmd.SetFlagErrorFunc(unknownFlag)
-	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.configFile, "config", "", "read the configuration from `FILE` (default /etc/ec-verify/config.json, if it exists)")
-	flags.StringVar(&a.output, "output", "text", "write the result as `FORMAT`: text or json")
-	flags.StringVar(&a.progress, "progress", "auto", "show progress on stderr `WHEN`: auto (on a terminal), always or never")
-	flags.BoolVar(&a.verbose, "verbose", false, "log each step to stderr")
-	complete(cmd, "output", "text", "json")
-	complete(cmd, "progress", "auto", "always", "never")
-	a.registerJournal(cmd)
-	v.register(cmd)
-	cmd.AddCommand(
-		newManifestCommand(a),
-		newReleaseCommand(a),
-		newCandidateCommand(a),
-		newSwitchCommand(a),
-		newCompareCommand(a),
-		newExplainCommand(a),
-		newImagesCommand(a),
-		newNetbootCommand(a),
-		newHashCommand(a),
-		newStatusCommand(a),
-		newReportCommand(a),
-		newConfigCommand(a),
-		newMachineCommand(a),
-		newDoctorCommand(a),
-		newVersionCommand(a),
-		newManCommand(a),
-		newAfterRunCommand(a),
-	)
+	node.Verify(t, cmd)
+	cmd.AddCommand(node.Commands(t, publisher.Document)...)
+	cmd.AddCommand(publisher.Commands(t)...)
+	cmd.AddCommand(boothost.Command(t), newReleaseCommand(t), newVersionCommand(t), newManCommand())
 	adoptDefaults(cmd)
-	a.completeRest(cmd)
+	completeRest(t, cmd)
 	return cmd
+}
+
+// newReleaseCommand holds what makes releases and what a node needs of them.
+func newReleaseCommand(t *terminal.Terminal) *cobra.Command {
+	return terminal.Group(&cobra.Command{Use: "release", Short: "sign, revoke, publish, check, fetch, keep and list releases"},
+		append(publisher.ReleaseCommands(t), node.ReleaseCommands(t)...)...)
 }
 
 // adoptDefaults has the commands that cobra makes refuse what they do not know,
@@ -115,9 +78,22 @@ func adoptDefaults(cmd *cobra.Command) {
 			c.Args = helpFor
 		case "completion":
 			for _, shell := range c.Commands() {
-				shell.Args = noArgs
+				shell.Args = terminal.NoArgs
 			}
-			group(c)
+			terminal.Group(c)
 		}
 	}
+}
+
+// helpFor is for the command that cobra makes: it must not answer for a command
+// that does not exist with the help of another.
+func helpFor(cmd *cobra.Command, args []string) error {
+	found, rest, err := cmd.Root().Find(args)
+	if err != nil {
+		return terminal.UsageError(err)
+	}
+	if found.HasSubCommands() {
+		return terminal.NoArgs(found, rest)
+	}
+	return nil
 }

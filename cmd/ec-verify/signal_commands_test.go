@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/image/imagetest"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/trust"
@@ -86,7 +87,7 @@ func TestSignalsEndCommands(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			if got := cmd.ProcessState.ExitCode(); got != exitSignal+int(syscall.SIGTERM) {
+			if got := cmd.ProcessState.ExitCode(); got != terminal.ExitSignal+int(syscall.SIGTERM) {
 				t.Errorf("exit code %d: %s", got, stderr.String())
 			}
 			// Of a processor, and so whatever else the machine does.

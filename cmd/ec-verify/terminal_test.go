@@ -16,19 +16,19 @@ import (
 
 // A terminal is tmux: a real pseudo-terminal, and what is seen on it after all that was
 // written has done what it does there.
-type terminal struct {
+type screen struct {
 	t      *testing.T
 	socket string
 }
 
 // newTerminal starts one of so many cells and lines, with a shell that reads commands.
-func newTerminal(t *testing.T, width, height int) *terminal {
+func newTerminal(t *testing.T, width, height int) *screen {
 	t.Helper()
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("there is no tmux")
 	}
 	dir := t.TempDir()
-	tt := &terminal{t, filepath.Join(dir, "s")}
+	tt := &screen{t, filepath.Join(dir, "s")}
 	settings := filepath.Join(dir, "conf")
 	if err := os.WriteFile(settings, []byte("set -g history-limit 20000\nset -g status off\nset -g default-terminal screen-256color\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func newTerminal(t *testing.T, width, height int) *terminal {
 	return tt
 }
 
-func (tt *terminal) tmux(args ...string) string {
+func (tt *screen) tmux(args ...string) string {
 	tt.t.Helper()
 	cmd := exec.CommandContext(tt.t.Context(), "tmux", append([]string{"-S", tt.socket}, args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TMUX=")
@@ -51,7 +51,7 @@ func (tt *terminal) tmux(args ...string) string {
 
 // show runs a command and returns the lines that it leaves on the terminal, and whether
 // the terminal broke one of them.
-func (tt *terminal) show(command string) (lines []string, broken bool) {
+func (tt *screen) show(command string) (lines []string, broken bool) {
 	tt.t.Helper()
 	// The history first: what is on the screen goes when the pane starts anew.
 	tt.tmux("clear-history")

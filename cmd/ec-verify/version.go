@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/pkg/sha256pair"
 )
 
@@ -27,19 +28,19 @@ type build struct {
 	PairedHashing bool `json:"pairedHashing"`
 }
 
-func newVersionCommand(a *app) *cobra.Command {
+func newVersionCommand(t *terminal.Terminal) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "print the version, the commit and the build settings",
 		Example: `  ec-verify version
   ec-verify version --output json`,
-		Args: noArgs,
+		Args: terminal.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b := ownBuild()
-			if a.output == "json" {
-				return a.printJSON(b)
+			if t.Output == "json" {
+				return t.PrintJSON(b)
 			}
-			_, err := fmt.Fprint(a.stdout, b)
+			_, err := fmt.Fprint(t.Stdout, b)
 			return err
 		},
 	}
@@ -47,7 +48,7 @@ func newVersionCommand(a *app) *cobra.Command {
 
 func ownBuild() build {
 	b := build{
-		Version: toolVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Version: terminal.ToolVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Settings: []string{}, PairedHashing: sha256pair.Available(),
 	}
 	info, ok := debug.ReadBuildInfo()

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/release"
 )
 
@@ -21,7 +22,7 @@ func everyCommand(f func(*cobra.Command)) {
 			walk(c)
 		}
 	}
-	walk(newRootCommand(newApp(io.Discard, io.Discard)))
+	walk(newRootCommand(terminal.New(io.Discard, io.Discard)))
 }
 
 // Help is read on terminals of 80 columns; what nobody wraps is wrapped here.

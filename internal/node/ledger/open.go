@@ -198,3 +198,7 @@ func (l *Ledger) checkFile(create bool) error {
 	}
 	return nil
 }
+
+// Dir is where the ledger of a state directory lies: in a directory of its own, which
+// the unit that fetches can't write to.
+func Dir(stateDir string) string { return filepath.Join(stateDir, "ledger") }

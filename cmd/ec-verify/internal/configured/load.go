@@ -1,0 +1,39 @@
+// Package configured makes what the configuration describes, for the commands of all
+// sides: the configuration itself with the flags of a command laid over it, what opens
+// releases, nix, and what rebuilds.
+package configured
+
+import (
+	"errors"
+	"fmt"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/config"
+)
+
+// Load reads the configuration, which must not be others' to change.
+func Load(t *terminal.Terminal) (config.Config, error) {
+	l, err := Read(t)
+	if err != nil {
+		return config.Config{}, terminal.ConfigError(err)
+	}
+	return l.Config, CheckOwn(t, l.Config)
+}
+
+// Read reads the configuration; it has suggestions for mistaken keys.
+func Read(t *terminal.Terminal) (*config.Loaded, error) {
+	l, err := config.Read(t.ConfigFile)
+	var mistakes *config.Mistakes
+	if errors.As(err, &mistakes) {
+		for i := range mistakes.All {
+			m := &mistakes.All[i]
+			if len(m.Known) > 0 {
+				parent, own := m.Parent()
+				m.Text += terminal.DidYouMean(parent, own, m.Known)
+			}
+		}
+		// The text of err was made before.
+		err = fmt.Errorf("configuration %w", mistakes)
+	}
+	return l, err
+}

@@ -1,0 +1,76 @@
+package configured
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+)
+
+// nixPrograms are what is run of nix.binDir.
+var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
+
+// CheckOwn refuses a configuration that others than root and the running user
+// can change, or that names keys, tokens or programs that they can: they would
+// choose whom this believes, or have their own program run.
+func CheckOwn(t *terminal.Terminal, c config.Config) error {
+	name := t.ConfigFile
+	if name == "" {
+		name = config.DefaultFile
+	}
+	named := []struct{ key, path string }{
+		{"the configuration", name}, {"its drop-ins", config.DropInDir(name)}, {"release.tokenFile", c.Release.TokenFile}, {"report.keyFile", c.Report.KeyFile},
+	}
+	drops, err := config.DropIns(name)
+	if err != nil {
+		return terminal.ConfigError(err)
+	}
+	for _, drop := range drops {
+		named = append(named, struct{ key, path string }{"the configuration", drop})
+	}
+	for i, k := range c.Trust.Keys {
+		named = append(named, struct{ key, path string }{fmt.Sprintf("trust.keys[%d].file", i), k.File})
+	}
+	if dir := c.Nix.BinDir; dir != "" {
+		named = append(named, struct{ key, path string }{"nix.binDir", dir})
+		for _, program := range nixPrograms {
+			named = append(named, struct{ key, path string }{"nix.binDir", filepath.Join(dir, program)})
+		}
+	}
+	for _, n := range named {
+		if n.path == "" {
+			continue
+		}
+		if err := own(n.key, n.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckOwnState refuses a state directory that others can write to: what is
+// remembered there decides which releases are too old, and what need not be
+// hashed.
+func CheckOwnState(c config.Config) error {
+	for _, name := range []string{c.StateDir, ledger.Dir(c.StateDir), filepath.Join(ledger.Dir(c.StateDir), "ledger.db")} {
+		if err := own("stateDir", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own adds the key of the configuration to what is wrong with a path. That one
+// can't be looked at is for who reads it to say.
+func own(key, path string) error {
+	err := hostfile.CheckOwn(path)
+	var writable *hostfile.WritableError
+	if errors.As(err, &writable) {
+		return terminal.ConfigErrorf("%s: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+func newCandidateCommand(a *app) *cobra.Command {
+	flags := verifyFlags{stall: defaultStall}
+	cmd := &cobra.Command{
+		Use:   "candidate TOPLEVEL|TAG",
+		Short: "judge a system before it runs",
+		Long: `Judge a system in the store that is not running. TOPLEVEL is the store path of its
+toplevel, or a link to it, written with a slash. TAG names a release whose toplevel
+is judged. Where the configuration lists accepted releases, the system's release
+must be one of them.
+
+The release, the system's flake, the evaluation of the flake, and each path of the
+closure are compared as in a run without a command. Paths that earlier runs verified
+within ledger.contentsEvery are not hashed again; the report counts them. The
+running machine and the boot loader's files are not examined. The configuration's
+unsafeSkip has no effect here.
+
+Nothing is recorded, and the machine's standing does not change. No GC root is
+created, and nothing locks the system: before it is activated, the garbage collector
+can remove it and root can change it.
+
+Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
+		Example: `  # May this machine switch to what was just copied to it?
+  ec-verify candidate /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11
+
+  # Is the system of a release here, and whole?
+  ec-verify candidate boot-v2026.03.15
+
+  # The system that a mounted disk would boot
+  ec-verify candidate /nix/var/nix/profiles/system --store-root /mnt`,
+		Args: terminal.ArgCount(1, 1, "one toplevel or tag"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.candidate(cmd, args[0], &flags) },
+	}
+	flags.registerShared(cmd)
+	flags.registerStoreRoot(cmd)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return configured.KnownTags(cmd.Context(), a.Terminal), cobra.ShellCompDirectiveDefault
+	}
+	return cmd
+}
+
+// candidate judges the system that arg names and renders the report.
+func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) error {
+	ctx := cmd.Context()
+	c, system, err := a.candidateOf(cmd, arg, flags)
+	if err != nil {
+		return err
+	}
+	v, err := a.candidateVerifier(c, system, flags, true)
+	if err != nil {
+		return err
+	}
+	defer tempIn(c.StateDir)()
+	before, done := a.recall(ctx, c, v)
+	defer done()
+	r := a.judge(ctx, v, before)
+	if err := a.render(r, flags.text); err != nil {
+		return err
+	}
+	if verdict := r.Verdict(); verdict != report.Verified {
+		return terminal.VerdictError(verdict)
+	}
+	return nil
+}
+
+// candidateOf returns the configuration by which a candidate is judged, and the name
+// of the system that arg names.
+func (a *app) candidateOf(cmd *cobra.Command, arg string, flags *verifyFlags) (c config.Config, system string, err error) {
+	if c, err = configured.Load(a.Terminal); err != nil {
+		return c, "", err
+	}
+	flake := c.Flake
+	if err := flags.apply(cmd, &c); err != nil {
+		return c, "", err
+	}
+	if err := configured.CheckSourceOptions(flags.source); err != nil {
+		return c, "", err
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return c, "", err
+	}
+	if err := flags.text.check(a.Output); err != nil {
+		return c, "", err
+	}
+	// As the system has it, and all of it.
+	c.Flake, c.UnsafeSkip, c.Contents.Budget = flake, nil, 0
+	system = arg
+	if strings.Contains(arg, "/") {
+		p, err := toplevelAt(c, arg)
+		if err != nil {
+			return c, "", err
+		}
+		system, flags.against = string(p), flags.tag(c)
+		if flags.against == "" && len(c.Release.Accept) == 0 {
+			return c, "", terminal.ConfigErrorf("nothing to compare with: name the release by its TAG, or list it in the configuration's release.accept")
+		}
+	} else {
+		if _, err := release.ParseTag(arg); err != nil {
+			return c, "", terminal.UsageErrorf("want TOPLEVEL, with a slash in its name, or TAG: %w", err)
+		}
+		flags.against = arg
+	}
+	return c, system, nil
+}
+
+// candidateVerifier returns what judges the system of that name, but for what earlier
+// runs have verified. For a look nothing of a release is kept or remembered.
+func (a *app) candidateVerifier(c config.Config, system string, flags *verifyFlags, look bool) (*verify.Verifier, error) {
+	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
+		return nil, err
+	}
+	v, err := a.newVerifier(c, flags, look)
+	if err != nil {
+		return nil, err
+	}
+	v.System, v.Rebuilder, v.ToRebuild, v.Ledger = system, nil, false, nil
+	return v, nil
+}
+
+// judge judges the candidate of v. The machine's standing, which was before, stays.
+func (a *app) judge(ctx context.Context, v *verify.Verifier, before standing.Standing) *report.Report {
+	progress := new(verify.Progress)
+	stop := a.Watch(func() terminal.Sample { return lookAt(progress.Snapshot()) })
+	r := v.Verify(ctx, progress)
+	stop()
+	look := keeper{asked: standing.Asked{Candidate: true}}
+	look.judge(before, 0, r, nil)
+	return r
+}
+
+// toplevelAt returns the store path that name leads to.
+func toplevelAt(c config.Config, name string) (closure.StorePath, error) {
+	if p, err := c.StoreDir.Parse(name); err == nil {
+		return p, nil // which need not be there
+	}
+	if c.StoreRoot == "" {
+		absolute, err := filepath.Abs(name)
+		if err != nil {
+			return "", err
+		}
+		name = absolute
+	}
+	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	p, rest, err := store.ResolveLink(name)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w; want the store path of a toplevel, a link to it, or a tag", err)
+	case rest != "":
+		return "", terminal.UsageErrorf("%s leads to %s in %s: want a toplevel, which is a store path", name, rest, p)
+	}
+	return p, nil
+}
+
+// recall has v ask the ledger what earlier runs have verified, and returns the
+// machine's standing and what closes the ledger. Without one everything is hashed.
+func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (before standing.Standing, done func()) {
+	done = func() {}
+	if newLedger(c) == nil {
+		return before, done
+	}
+	var l *ledger.Ledger
+	err := configured.CheckOwnState(c) // what others can write answers for nothing
+	if err == nil {
+		l, err = ledger.OpenReadOnly(ctx, ledger.Dir(c.StateDir), ledger.Options{})
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			a.Note("everything is hashed: " + report.Escape(err.Error()))
+		}
+		return before, done
+	}
+	v.Ledger = recalled{l}
+	before, _ = recall(ctx, ledger.Dir(c.StateDir), l, nil)
+	return before, func() { l.Close() }
+}
+
+// recalled is a ledger that answers and remembers nothing.
+type recalled struct{ ledger *ledger.Ledger }
+
+// Begin implements [verify.Ledger].
+func (l recalled) Begin(context.Context, string) (verify.Recorder, error) { return l, nil }
+
+// SetAside implements [verify.Recorder].
+func (recalled) SetAside() string { return "" }
+
+// Records implements [verify.Recorder].
+func (l recalled) Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error) {
+	return l.ledger.Records(ctx, tier)
+}
+
+// Expect implements [verify.Recorder].
+func (recalled) Expect(context.Context, ledger.Inventory) error { return nil }
+
+// Record implements [verify.Recorder].
+func (recalled) Record(ledger.Tier, ledger.Item, ledger.Outcome) {}
+
+// End implements [verify.Recorder].
+func (recalled) End(context.Context, *report.Report, ledger.End) error { return nil }

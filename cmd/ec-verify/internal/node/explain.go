@@ -1,0 +1,413 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/explain"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// Limits of what diffoscope may take for one file.
+const (
+	diffoscopeTime   = 5 * time.Minute
+	diffoscopeOutput = 1 << 20
+)
+
+type explainFlags struct {
+	trust         configured.TrustFlags
+	against       string
+	configuration string
+	storeRoot     string
+	from          string
+	report        string
+	rebuild       bool
+	with          string
+}
+
+func newExplainCommand(a *app) *cobra.Command {
+	var flags explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain PATH|FINDING",
+		Short: "explain what differs in a path, to the byte, and where it comes from",
+		Long: `Explain a store path, a file in one, or a link to one: which files differ from the
+release, and what differs within them. FINDING is the number of a finding in the
+JSON report that --report names, counted from 1.
+
+The release states what each file should be. Bytes are compared where an original is
+available: --from names the root of another system or store, such as a mounted
+medium, or a store built with "nix build --eval-store auto --store DIR"; --rebuild
+builds the path here in a scratch store, as the tier rebuild does, and removes the
+store afterwards. An original is trusted only if its NAR hash is the release's.
+Where the path matches the release and the original does not, for example after an
+unreproducible rebuild, the differences in the original are explained. Texts are
+compared by line, ELF files by section and symbol, archives and images by member,
+headers by field; for anything else, the bytes around the first difference are
+shown. Differences that look like a usual cause of unreproducible builds are named:
+a date, a host name, a build directory, a number of cores, an order, a random id.
+Whoever altered a file can imitate such a cause.
+
+The command also prints the shortest chain of references by which the path is in the
+system, the derivation that builds the path, and the locked flake input of that
+derivation.
+
+Nothing is changed or recorded. No file of the examined store is executed, except
+the inputs of --rebuild, which are verified first.
+
+Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not trusted;
+4 the answer is unknown.`,
+		Example: `  ec-verify explain /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1 --from /mnt
+  ec-verify explain /run/current-system/sw/bin/bash --rebuild
+  ec-verify explain 1 --report report.json --from /mnt --with diffoscope`,
+		Args: terminal.ArgCount(1, 1, "one path, or the number of a finding"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd, args[0], flags) },
+	}
+	flags.trust.Register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: the accepted one that has the path)")
+	f.StringVar(&flags.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
+	f.StringVar(&flags.storeRoot, "store-root", "", "examine the disk mounted at `DIR` instead of this machine")
+	f.StringVar(&flags.from, "from", "", "compare with the store below the root `DIR`")
+	f.BoolVar(&flags.rebuild, "rebuild", false, "rebuild the path in a scratch store and compare with the result")
+	f.StringVar(&flags.report, "report", "", "take FINDING from the JSON report in `FILE`")
+	f.StringVar(&flags.with, "with", "", "also compare files with `PROGRAM`: diffoscope")
+	terminal.Complete(cmd, "with", "diffoscope")
+	for _, dir := range []string{"store-root", "from"} {
+		if err := cmd.MarkFlagDirname(dir); err != nil {
+			panic(err)
+		}
+	}
+	return cmd
+}
+
+// asked is what is to be explained.
+type asked struct {
+	finding *report.Finding
+	name    string // a path
+	tag     string // the release that the finding is about
+}
+
+func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error {
+	ctx := cmd.Context()
+	c, err := flags.trust.Load(a.Terminal, cmd)
+	if err != nil {
+		return err
+	}
+	what, err := flags.asked(arg, &c)
+	if err != nil {
+		return err
+	}
+	if flags.rebuild && flags.from != "" {
+		return terminal.UsageErrorf("--rebuild and --from each give an original: want one of them")
+	}
+	var diffoscope *explain.Diffoscope
+	if flags.with != "" {
+		if diffoscope, err = flags.diffoscope(); err != nil {
+			return err
+		}
+	}
+	if cmd.Flags().Changed("store-root") {
+		c.StoreRoot = flags.storeRoot
+	}
+	if flags.configuration != "" {
+		c.Configuration = flags.configuration
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return err
+	}
+	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	path, file, err := storePath(store, what.name)
+	if err != nil {
+		if what.finding != nil {
+			return a.explainFinding(what.finding)
+		}
+		return terminal.UsageError(err)
+	}
+	x := &explain.Explainer{Store: store}
+	if flags.from != "" {
+		if err := checkStoreRoot(flags.from, c.StoreDir); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		if x.Original, err = nixstore.OpenStore(flags.from, c.StoreDir); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		defer x.Original.Close()
+	}
+	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, store, what.tag, path); err != nil {
+		return err
+	}
+	out := &explained{finding: what.finding, tag: string(x.Release.Tag()), configuration: x.Configuration, from: flags.from}
+	show := func(ctx context.Context) error {
+		if out.Explanation, err = x.Explain(ctx, path, file); err != nil {
+			return err
+		}
+		if diffoscope != nil {
+			return out.handOver(ctx, diffoscope, x)
+		}
+		return nil
+	}
+	if flags.rebuild {
+		out.from = "a rebuild"
+		err = a.rebuilt(ctx, c, x, path, show)
+	} else {
+		err = show(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if a.Output == "json" {
+		err = a.PrintJSON(newExplanationJSON(out))
+	} else {
+		err = out.write(a.Stdout, a.Width())
+	}
+	if err != nil {
+		return err
+	}
+	switch out.Disk.State {
+	case explain.Same:
+		return nil
+	case explain.Unreadable:
+		return terminal.VerdictError(report.Unsettled)
+	}
+	return terminal.VerdictError(report.Drifted)
+}
+
+// rebuilt builds path afresh and calls show while that is what x has for an original.
+func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer, path closure.StorePath, show func(context.Context) error) error {
+	manifest, err := x.Release.Manifest(ctx, x.Configuration)
+	if err != nil {
+		return err
+	}
+	want, ok := manifest.Closure()[path]
+	switch {
+	case !ok:
+		return fmt.Errorf("--rebuild: release %s does not have %s, so that no derivation of it is known", x.Release.Tag(), path)
+	case want.Deriver == "":
+		return fmt.Errorf("--rebuild: %s is a source, which nothing builds; the flake that has it is its original: --from", path)
+	}
+	if err := configured.CheckOwnState(c); err != nil {
+		return err
+	}
+	link := c.Flake
+	if c.StoreRoot != "" {
+		link = flakeOnDisk(link)
+	}
+	flake, _, err := x.Store.ResolveLink(link)
+	if err != nil {
+		return fmt.Errorf("--rebuild: the flake that the derivation is of: %w", err)
+	}
+	a.Note(fmt.Sprintf("%s is built afresh, for at most %s", want.Deriver, time.Duration(c.Rebuild.BuildTimeout)))
+	req := rebuild.Request{Root: c.StoreRoot, Manifest: manifest, Source: flake}
+	err = configured.Rebuilder(c).One(ctx, req, want.Deriver, func(ctx context.Context, root string) error {
+		if x.Original, err = nixstore.OpenStore(root, manifest.StoreDir); err != nil {
+			return err
+		}
+		defer x.Original.Close()
+		return show(ctx)
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("--rebuild: %w", err)
+	}
+	return err
+}
+
+// asked returns what arg is: a path, or the number of a finding.
+func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
+	what := asked{name: arg, tag: f.against}
+	n, noNumber := strconv.Atoi(arg)
+	switch {
+	case noNumber != nil && f.report != "":
+		return what, terminal.UsageErrorf("%q is no number of a finding in --report %q", arg, f.report)
+	case noNumber != nil:
+		return what, nil //nolint:nilerr // it is a path
+	case f.report == "":
+		return what, terminal.UsageErrorf("finding %d: --report FILE is missing, the JSON report that has it", n)
+	}
+	r, err := readReport(f.report)
+	if err != nil {
+		return what, err
+	}
+	if n < 1 || n > len(r.Findings) {
+		return what, terminal.UsageErrorf("finding %d: the report lists %d", n, len(r.Findings))
+	}
+	what.finding = &r.Findings[n-1]
+	what.name = what.finding.Path
+	if what.tag == "" && r.Release != nil {
+		what.tag = r.Release.Tag
+	}
+	if c.Configuration == "" && r.Release != nil {
+		c.Configuration = r.Configuration
+	}
+	if c.StoreRoot == "" {
+		c.StoreRoot = r.StoreRoot
+	}
+	return what, nil
+}
+
+// maxReport bounds a JSON report that is read, in bytes.
+const maxReport = 64 << 20
+
+// readReport reads the JSON report in the file name, "-" for standard input.
+func readReport(name string) (*report.Report, error) {
+	data, err := readInput(name)
+	if err != nil {
+		return nil, err
+	}
+	return parseReport(name, data)
+}
+
+func parseReport(name string, data []byte) (*report.Report, error) {
+	r, err := report.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (ec-verify --output json writes one)", name, err)
+	}
+	return r, nil
+}
+
+func (f *explainFlags) diffoscope() (*explain.Diffoscope, error) {
+	switch {
+	case f.with != "diffoscope":
+		return nil, terminal.UsageErrorf("--with %q: want diffoscope", f.with)
+	case f.from == "" && !f.rebuild:
+		return nil, terminal.UsageErrorf("--with diffoscope compares with an original: give --from DIR or --rebuild as well")
+	}
+	program, err := explain.FindDiffoscope()
+	if err != nil {
+		return nil, fmt.Errorf("--with diffoscope: %w", err)
+	}
+	return &explain.Diffoscope{Program: program, Time: diffoscopeTime, Output: diffoscopeOutput}, nil
+}
+
+// storePath returns the store path that name is, is in, or leads to, and the rest.
+func storePath(store *nixstore.Store, name string) (closure.StorePath, string, error) {
+	if p, rest, err := store.Dir().Within(filepath.Clean(name)); err == nil {
+		return p, strings.TrimPrefix(rest, "/"), nil
+	}
+	if !filepath.IsAbs(name) {
+		return "", "", fmt.Errorf("%q is neither a store path nor an absolute path that leads to one", name)
+	}
+	p, rest, err := store.ResolveLink(name)
+	if err != nil && p == "" {
+		return "", "", fmt.Errorf("%q does not lead to a store path: %w", name, err)
+	}
+	return p, strings.TrimPrefix(rest, "/"), nil
+}
+
+// explainedBy returns the release of tag; without one, of those that are accepted the
+// one that the machine runs or else boots, or else the first that has path.
+func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.Store, tag string, path closure.StorePath) (*release.Release, string, error) {
+	progress := new(release.Progress)
+	finder, err := configured.Looker(c, progress)
+	if err != nil {
+		return nil, "", err
+	}
+	// What runs can be explained, whatever its publisher says of it.
+	finder.Options = append(finder.Options, release.WithRevoked())
+	defer a.WatchFetch(progress)()
+	if tag != "" {
+		r, err := configured.Find(ctx, finder, tag)
+		if err != nil {
+			return nil, "", err
+		}
+		configuration, err := onlyConfiguration(c, r)
+		return r, configuration, err
+	}
+	if len(c.Release.Accept) == 0 {
+		return nil, "", terminal.ConfigError(errNoRelease)
+	}
+	var system closure.StorePath
+	for _, link := range []string{verify.CurrentSystem, verify.SystemProfile} {
+		if p, _, err := store.ResolveLink(link); err == nil {
+			system = p
+			break
+		}
+	}
+	var best *release.Release
+	var name string
+	rank := 0
+	var failed error
+	for _, found := range finder.FindAccepted(ctx) {
+		if found.Err != nil {
+			failed = found.Err
+			continue
+		}
+		configuration, err := onlyConfiguration(c, found.Release)
+		if err != nil {
+			failed = err
+			continue
+		}
+		m, err := found.Release.Manifest(ctx, configuration)
+		if err != nil {
+			failed = err
+			continue
+		}
+		now := 1
+		if _, has := m.Closure()[path]; has {
+			now = 2
+		}
+		if m.Toplevel.OutPath == system {
+			now = 3
+		}
+		if now > rank {
+			best, name, rank = found.Release, configuration, now
+		}
+	}
+	if best == nil {
+		return nil, "", failed
+	}
+	return best, name, nil
+}
+
+// onlyConfiguration returns the configuration that c names, or else the only one of r.
+func onlyConfiguration(c config.Config, r *release.Release) (string, error) {
+	all := r.Info().Configurations
+	switch {
+	case c.Configuration != "":
+		return c.Configuration, nil
+	case len(all) == 1:
+		return all[0], nil
+	}
+	return "", terminal.UsageErrorf("release %s has the configurations %s: choose one with --configuration", r.Tag(), strings.Join(all, ", "))
+}
+
+// explainFinding says what a finding means that is about no store path.
+func (a *app) explainFinding(f *report.Finding) error {
+	if a.Output == "json" {
+		return terminal.UsageErrorf("--output json: the finding is about no store path; the report has all of it")
+	}
+	if _, err := fmt.Fprintf(a.Stdout, "%s\n", f.Line()); err != nil {
+		return err
+	}
+	if next := report.Next(f.Cause); next != "" {
+		if _, err := fmt.Fprintf(a.Stdout, "  → %s\n", next); err != nil {
+			return err
+		}
+	}
+	switch f.Class() {
+	case report.Drift:
+		return terminal.VerdictError(report.Drifted)
+	case report.Untrusted:
+		return terminal.VerdictError(report.Refused)
+	case report.Inconclusive:
+		return terminal.VerdictError(report.Unsettled)
+	}
+	return nil
+}

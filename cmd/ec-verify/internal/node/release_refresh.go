@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+// fetchStall is how long fetching may go without another byte: longer than a
+// source is tried again. It is TimeoutStartSec= of ec-verify-fetch.service.
+const fetchStall = 10 * time.Minute
+
+// refreshed is one line of release refresh.
+type refreshed struct {
+	// Accepted is the tag as the configuration lists it, which may be latest.
+	Accepted release.Tag `json:"accepted"`
+	// Release is nil where Error says why.
+	Release *terminal.ReleaseSummary `json:"release"`
+	Error   string                   `json:"error"`
+}
+
+func newReleaseRefreshCommand(a *app) *cobra.Command {
+	var flags configured.TrustFlags
+	cmd := &cobra.Command{
+		Use:   "refresh",
+		Short: "fetch the releases that this machine may run into the cache",
+		Long: `Fetch every release that the configuration accepts (release.accept) into the cache
+in the state directory, each checked as for a verification. Cached releases are not
+fetched again. Afterwards ec-verify --offline needs no network.
+
+The list of revoked releases is fetched as well, and the releases on it are refused
+from then on. All releases are tried. The exit code is the worst result: 3 if a
+release is untrusted, 4 if one is unavailable or a list was refused.`,
+		Example: `  ec-verify release refresh
+  ec-verify release refresh && ec-verify --offline`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.Load(a.Terminal, cmd)
+			if err != nil {
+				return err
+			}
+			if flags.Foreign {
+				return terminal.UsageErrorf("--key: what this machine keeps is for its own verification, which believes trust in the configuration; add the key there, or leave out --key")
+			}
+			return a.refresh(cmd.Context(), c, flags.UnsafeUnsigned)
+		},
+	}
+	flags.Register(cmd)
+	return cmd
+}
+
+// refresh is told whether it was a flag that has releases taken unsigned.
+func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
+	if len(c.Release.Accept) == 0 {
+		return terminal.ConfigErrorf("nothing to fetch: list the tags in the configuration's release.accept")
+	}
+	if c.UnsafeUnsigned {
+		err := errors.New("what nobody signed is not kept, so that there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")
+		if byFlag {
+			return terminal.UsageError(err)
+		}
+		return terminal.ConfigError(err)
+	}
+	progress := new(release.Progress)
+	finder, err := configured.Finder(c, progress, false)
+	if err != nil {
+		return err
+	}
+	finder.MustKeep = true
+	stop := a.WatchFetch(progress)
+	tell := systemd.Pulse(func() systemd.Sign {
+		s := progress.Snapshot()
+		return systemd.Sign{Status: "fetching " + s.Asset, Progress: s, Allow: fetchStall}
+	})
+	found := finder.FindAccepted(ctx)
+	revocations := finder.RevocationState()
+	status := fmt.Sprintf("%d of %d accepted releases are in the cache", len(found)-failures(found), len(found))
+	tell(status)
+	stop()
+	bad := worst(found)
+	// Where both streams lead to the journal, it is to be there once.
+	var told error
+	if a.Output == "text" && a.Journals() && systemd.StdoutIsJournal() {
+		told = bad
+	}
+	if err := a.printRefreshed(ctx, found, told, finder.Memory.Revocations()); err != nil {
+		return err
+	}
+	switch {
+	case bad != nil:
+		return fmt.Errorf("%s: %w", status, bad)
+	case revocations.Refused != "":
+		return fmt.Errorf("a list of revoked releases was refused: %s", revocations.Refused)
+	case revocations.Unkept != "":
+		return errors.New(revocations.Unkept)
+	}
+	return nil
+}
+
+func failures(found []release.Found) int {
+	n := 0
+	for _, f := range found {
+		if f.Err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// worst returns the first error of a release that was refused, or else the
+// first one: that one is false outweighs that another could not be had.
+func worst(found []release.Found) error {
+	var first error
+	for _, f := range found {
+		var untrusted *release.UntrustedError
+		if errors.As(f.Err, &untrusted) {
+			return f.Err
+		}
+		if first == nil {
+			first = f.Err
+		}
+	}
+	return first
+}
+
+// printRefreshed leaves out the one whose error is told elsewhere.
+func (a *app) printRefreshed(ctx context.Context, found []release.Found, told error, revoked release.Revocations) error {
+	list := make([]refreshed, 0, len(found))
+	for _, f := range found {
+		if f.Err != nil && f.Err == told { //nolint:errorlint // this very one
+			continue
+		}
+		line := refreshed{Accepted: f.Tag}
+		if f.Err != nil {
+			line.Error = f.Err.Error()
+		} else {
+			s := terminal.Summarize(ctx, f.Release)
+			line.Release = &s
+		}
+		list = append(list, line)
+	}
+	if a.Output == "json" {
+		return a.PrintJSON(struct {
+			SchemaVersion int                  `json:"schemaVersion"`
+			Releases      []refreshed          `json:"releases"`
+			Revoked       []release.Revocation `json:"revoked"`
+		}{1, list, revoked.Revoked})
+	}
+	for _, l := range list {
+		text := "failed: " + l.Error
+		if l.Release != nil {
+			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
+		}
+		if err := a.Print(fmt.Sprintf("%s: %s\n", l.Accepted, report.Escape(text))); err != nil {
+			return err
+		}
+	}
+	if revoked.CreatedAt.IsZero() {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.Stdout, "revoked: %d, by the list of %s\n", len(revoked.Revoked), revoked.CreatedAt.Format(time.RFC3339))
+	return err
+}

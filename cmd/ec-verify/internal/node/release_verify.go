@@ -1,0 +1,101 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/release"
+)
+
+func newReleaseVerifyCommand(a *app) *cobra.Command {
+	var flags configured.TrustFlags
+	cmd := &cobra.Command{
+		Use:   "verify DIR|TAG",
+		Short: "check a release",
+		Long: `Check the signature of a release, its freshness, its files against SHA256SUMS.txt,
+and its manifests and listings against their rules.
+
+DIR is a directory with all files of a release, whatever its tag, and nothing else.
+It is not compared with releases that this node accepted before. A directory in the
+working directory called "latest" or "boot-v…" is written ./DIR.
+
+TAG, or latest, is found as in a verification: in the cache, then in release.source.
+The files that a node uses are checked, and the release must not be older than an
+accepted one; images are checked when they are fetched.`,
+		Example: `  ec-verify release verify dist/ --key release.pub
+  ec-verify release verify boot-v2026.02.28
+  ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,
+		Args: terminal.ArgCount(1, 1, "one directory or tag"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.Load(a.Terminal, cmd)
+			if err != nil {
+				return err
+			}
+			progress := new(release.Progress)
+			stop := a.WatchFetch(progress)
+			r, err := checkRelease(cmd.Context(), c, args[0], progress)
+			stop()
+			if err != nil {
+				return a.Refused(terminal.ReleaseKind, hinted(args[0], err))
+			}
+			return a.PrintRelease(cmd.Context(), r)
+		},
+	}
+	flags.Register(cmd)
+	return cmd
+}
+
+// hinted adds to err what helps where the tag arg is also a directory here.
+func hinted(arg string, err error) error {
+	if isDir(arg) || !terminal.IsDirectory(arg) {
+		return err
+	}
+	return fmt.Errorf("%w (%s was taken for a tag; the directory of that name is ./%[2]s)", err, arg)
+}
+
+// checkRelease opens the release in a directory and reads all of it, or finds
+// the one of a tag and reads what a node uses of it.
+func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
+	if !isDir(arg) {
+		finder, err := configured.Looker(c, progress)
+		if err != nil {
+			return nil, err
+		}
+		r, err := configured.Find(ctx, finder, arg)
+		if err != nil {
+			return nil, err
+		}
+		return r, r.CheckAssets(ctx, finder.Uses)
+	}
+	verifier, err := configured.Verifier(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := release.Open(ctx, release.NewDirSource(arg), "", verifier, append(configured.Options(c), release.WithProgress(progress))...)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.CheckComplete(ctx, arg)
+}
+
+// isDir reports whether the argument of a command means a directory rather
+// than a tag.
+func isDir(arg string) bool {
+	if strings.ContainsRune(arg, os.PathSeparator) || arg == "." || arg == ".." {
+		return true
+	}
+	// A directory is taken whatever its tag and its age, so what lies in the
+	// working directory must not stand in for the release that was asked for.
+	if arg == string(release.Latest) || strings.HasPrefix(arg, release.LatestPrefix) {
+		return false
+	}
+	info, err := os.Stat(arg)
+	return err == nil && info.IsDir()
+}

@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/report"
+)
+
+// askedBy returns how a run was asked for that has the configuration c, where the
+// file has policy, and compares with the tag against. unit is the service that it
+// runs in, "" for none.
+func askedBy(policy, c config.Config, against, unit string) standing.Asked {
+	a := standing.Asked{
+		Unit: unit == verifyService || unit == rebuildService, Disk: newLedger(c) == nil,
+		Against: against, Accepted: policy.Release.Accept,
+	}
+	for _, o := range []struct {
+		option string
+		other  bool
+	}{
+		{"--release", !slices.Equal(policy.Release.Source, c.Release.Source)},
+		{"--key", !reflect.DeepEqual(policy.Trust, c.Trust)},
+		{"--configuration", policy.Configuration != c.Configuration},
+		{"--flake", policy.Flake != c.Flake},
+		{"--state-dir", policy.StateDir != c.StateDir},
+		{"--read", policy.Read != c.Read},
+		// To rebuild nothing leaves what rebuilds found as it is.
+		{"--rebuild", policy.Rebuild.Choice != c.Rebuild.Choice && c.Rebuild.Choice != rebuild.None},
+		{"--budget", policy.Rebuild.Budget != c.Rebuild.Budget},
+		{"--contents-budget", policy.Contents.Budget != c.Contents.Budget},
+		{"--unsafe-unsigned", policy.UnsafeUnsigned != c.UnsafeUnsigned},
+		{"--unsafe-allow-rollback", policy.UnsafeAllowRollback != c.UnsafeAllowRollback},
+		{"--unsafe-skip", len(policy.UnsafeSkip) != len(c.UnsafeSkip)},
+	} {
+		if o.other {
+			a.Options = append(a.Options, o.option)
+		}
+	}
+	return a
+}
+
+// otherPolicy reports whether --config names another policy than that of the machine
+// whose state directory the run has.
+func (a *app) otherPolicy(policy config.Config) bool {
+	if a.ConfigFile == "" {
+		return false
+	}
+	machine, err := config.Read("")
+	if err != nil {
+		return policy.StateDir == config.Default().StateDir
+	}
+	return len(machine.Files) > 0 && machine.StateDir == policy.StateDir && !reflect.DeepEqual(machine.Config, policy)
+}
+
+// currentUnit is the service that this process runs in, "" for none.
+func currentUnit() string { return runlock.Self(time.Now()).Unit }
+
+// owedBy says which tiers the policy asks for in some run.
+func owedBy(policy config.Config) func(report.TierName) bool {
+	return func(t report.TierName) bool {
+		return t != report.TierRebuild || policy.Rebuild.Choice != rebuild.None
+	}
+}
+
+// keeper keeps the standing that one run leaves.
+type keeper struct {
+	asked standing.Asked
+	owed  func(report.TierName) bool
+	// now is what the run left; before it ended, the zero Standing.
+	now standing.Standing
+	// lost is the file that had the standing before the run, where it is lost.
+	lost string
+}
+
+// after sets what the run that made r, with the number id and the end end, leaves of
+// what l has, says so in r, and returns the text for the ledger, "" for a look.
+func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *report.Report, end ledger.End) (string, error) {
+	before, lost := recall(ctx, filepath.Dir(l.File()), l, nil)
+	k.lost = lost
+	if k.judge(before, id, r, releaseOf(end.Manifest)); r.Standing.Look != "" {
+		return "", nil
+	}
+	return k.now.Encode()
+}
+
+// judge sets what the run that made r, with the number id, leaves of before, and says so
+// in r. of is what it compared with.
+func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of *standing.Release) {
+	look := standing.Look(k.asked, r)
+	k.now = before
+	if look == "" {
+		k.now = standing.Next(before, r, k.owed)
+		k.now.Run = &standing.Run{
+			ID: id, Started: r.Started.UTC().Truncate(time.Millisecond), Finished: r.Finished.UTC().Truncate(time.Millisecond),
+			Verdict: r.Verdict(), Release: of, Configuration: r.Configuration,
+			Findings: r.Counts(), Unsafe: strings.Join(r.Unsafe, ", "), Tool: r.Tool,
+		}
+		if rel := r.Release; rel != nil {
+			k.now.Run.BestBefore, k.now.Run.RefusedAfter, k.now.Run.KeyNotAfter = rel.BestBefore, rel.RefusedAfter, rel.KeyNotAfter
+		}
+	}
+	r.Standing = &report.Standing{Look: look, Verdict: k.now.Verdict, Since: k.now.Since}
+}
+
+// keep writes the standing that a run of the policy left beside the ledger in dir,
+// whether or not the ledger could be written.
+func (k *keeper) keep(dir string) error {
+	told, err := k.now.Encode()
+	if err != nil {
+		return err
+	}
+	return ledger.KeepStanding(dir, told)
+}
+
+// recall returns the standing that is kept in the directory dir: by the ledger l, which
+// is nil where it could not be opened because of unread, and beside it. lost says where
+// it would be if it is lost; see [standing.Recall].
+func recall(ctx context.Context, dir string, l *ledger.Ledger, unread error) (s standing.Standing, lost string) {
+	in := standing.Copy{File: filepath.Join(dir, ledger.FileName)}
+	if l != nil {
+		in.Told, unread = l.Standing(ctx)
+	}
+	in.Damaged = unread != nil && !errors.Is(unread, fs.ErrNotExist) && !errors.Is(unread, fs.ErrPermission)
+	beside := standing.Copy{File: filepath.Join(dir, ledger.StandingName)}
+	var err error
+	beside.Told, err = ledger.KeptStanding(dir)
+	beside.Damaged = err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)
+	copies := []standing.Copy{in, beside}
+	// Since an earlier ledger had to be set aside, none may have been written anew.
+	if aside, err := ledger.SetAside(dir); err == nil && len(aside) > 0 {
+		copies = append(copies, standing.Copy{File: aside[len(aside)-1], Damaged: true})
+	}
+	return standing.Recall(copies, time.Now())
+}

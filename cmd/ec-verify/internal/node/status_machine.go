@@ -1,0 +1,198 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/report"
+)
+
+// The timers that start runs, and what they start.
+const (
+	verifyTimer  = "ec-verify.timer"
+	rebuildTimer = "ec-verify-rebuild.timer"
+
+	verifyService  = "ec-verify.service"
+	rebuildService = "ec-verify-rebuild.service"
+)
+
+// statusMachine is what the machine says at one moment, beside the ledger.
+type statusMachine struct {
+	// UnderWay is the run that holds the state directory; nil where none is
+	// seen to.
+	UnderWay *statusHolder `json:"underWay"`
+	// Died is the last run that held it, if that crashed or was killed; else nil.
+	Died *statusHolder `json:"died"`
+	// Reboot is what a reboot would change; nil for nothing.
+	Reboot *statusReboot `json:"pendingReboot"`
+	Timers []statusTimer `json:"timers"`
+	// Forgotten are services that ran after the last run that is remembered.
+	Forgotten []statusExit `json:"forgotten"`
+}
+
+// statusExit is how a service ended of whose run the ledger knows nothing.
+type statusExit struct {
+	Unit    string    `json:"unit"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Result  string    `json:"result"`
+	Status  int       `json:"status"`
+}
+
+// forgotten returns those of exits that s does not remember: what they found is not
+// what it says.
+func (s *status) forgotten(exits []systemd.Exit) []statusExit {
+	out := []statusExit{}
+	for _, e := range exits {
+		if !s.remembers(e) {
+			out = append(out, statusExit{e.Unit, e.Began, e.Ended, e.Result, e.Status})
+		}
+	}
+	return out
+}
+
+// remembers reports whether the ledger has the run of a service that ended so, or a
+// run of the policy that is newer. A newer look is no answer: it says nothing of what
+// the service found.
+func (s *status) remembers(e systemd.Exit) bool {
+	// systemd's times are to the second here.
+	began, ended := e.Began.Truncate(time.Second), e.Ended.Add(time.Second)
+	return s.LastRun != nil && !began.After(s.LastRun.Finished) ||
+		s.OpenRun != nil && !began.After(s.OpenRun.Started) ||
+		slices.ContainsFunc(s.runs, func(r ledger.Run) bool {
+			return r.End != nil && !r.Started.Before(began) && !r.End.At.After(ended)
+		})
+}
+
+type statusHolder struct {
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+	Unit    string    `json:"unit"`
+	Command string    `json:"command"`
+	// Look says that it is no run of the policy.
+	Look bool `json:"look"`
+}
+
+type statusReboot struct {
+	Booted string `json:"booted"`
+	Next   string `json:"next"`
+}
+
+type statusTimer struct {
+	Unit  string             `json:"unit"`
+	State systemd.TimerState `json:"state"`
+	// Next is nil where that is not known.
+	Next *time.Time `json:"next"`
+	// Why is empty but where the state is unknown.
+	Why string `json:"why"`
+}
+
+// lookAtMachine asks the machine. What it does not tell is unknown, and no error.
+func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
+	m := statusMachine{Timers: []statusTimer{}}
+	if h, ok := runlock.Look(c.StateDir); ok {
+		m.UnderWay = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
+	}
+	if h, died := runlock.Died(c.StateDir); died {
+		m.Died = &statusHolder{h.PID, h.Since, h.Unit, h.Command, h.Look}
+	}
+	if c.StoreRoot == "" || c.StoreRoot == "/" {
+		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
+	}
+	units := []string{verifyTimer, rebuildTimer}
+	timers, err := systemd.Timers(ctx, units...)
+	for i, t := range timers {
+		s := statusTimer{Unit: units[i], State: t.State, Next: timeOf(t.Next)}
+		if err != nil && t.State == systemd.TimerUnknown {
+			s.Why = err.Error()
+		}
+		m.Timers = append(m.Timers, s)
+	}
+	return m
+}
+
+// pendingReboot compares what was booted with what will be. A link that leads
+// nowhere tells nothing; a run reports it.
+func pendingReboot(booted, profile string) *statusReboot {
+	now, err := filepath.EvalSymlinks(booted)
+	if err != nil {
+		return nil
+	}
+	next, err := filepath.EvalSymlinks(profile)
+	if err != nil || now == next {
+		return nil
+	}
+	return &statusReboot{now, next}
+}
+
+// writeMachine writes m for people, as lines of the head of a status.
+func (m *statusMachine) writeMachine(w io.Writer, s *status) {
+	if m.UnderWay != nil {
+		field(w, "running", "now, by "+report.Escape(m.UnderWay.String()))
+	}
+	if h := m.Died; h != nil {
+		what := "what is said of the last run is older"
+		if h.Look {
+			what = "it was a look, and no run of the policy"
+		}
+		field(w, "died", fmt.Sprintf("%s crashed or was killed without a verdict: %s", report.Escape(h.String()), what))
+	}
+	for _, e := range m.Forgotten {
+		field(w, "later", fmt.Sprintf("%s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
+			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status))
+	}
+	if r := m.Reboot; r != nil {
+		const wide = statusWidth - statusLabel - len(",")
+		field(w, "reboot", fmt.Sprintf("pending: it leads to %s, booted is %s", shortened(r.Next, wide), shortened(r.Booted, wide)))
+	}
+	for i := range m.Timers {
+		m.Timers[i].write(w, s)
+	}
+}
+
+func (h *statusHolder) String() string {
+	return runlock.Holder{PID: h.PID, Since: h.Since, Unit: h.Unit, Command: h.Command}.String()
+}
+
+func (t *statusTimer) write(w io.Writer, s *status) {
+	label, what := "next run", t.Unit
+	if t.Unit == rebuildTimer {
+		label = "rebuild"
+	}
+	var words string
+	switch t.State {
+	case systemd.TimerWaiting:
+		words = "not known"
+		if t.Next != nil {
+			words = fmt.Sprintf("%s, %s", humanize.RelTime(*t.Next, s.Now, "ago", "from now"), t.Next.Format(time.RFC3339))
+		}
+	case systemd.TimerRunning:
+		words = "under way"
+	case systemd.TimerElapsed:
+		words = "none"
+		what += " has no next run: systemctl status " + t.Unit + " says whether it understands OnCalendar="
+	case systemd.TimerInactive:
+		words = "none"
+		what += " is not started"
+	case systemd.TimerAbsent:
+		words, what = "none", what+" is not installed"
+	default:
+		words, what = "unknown", report.Escape(t.Why)
+	}
+	// Where nobody knows of timers, once is enough.
+	if t.Unit == rebuildTimer && (t.State == systemd.TimerUnknown || t.State == systemd.TimerAbsent) {
+		return
+	}
+	field(w, label, fmt.Sprintf("%s (%s)", words, what))
+}

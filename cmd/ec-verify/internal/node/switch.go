@@ -1,0 +1,472 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/dustin/go-humanize"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/activate"
+	"every.channel/ec-verify/internal/node/importer"
+	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+func newSwitchCommand(a *app) *cobra.Command {
+	flags := verifyFlags{stall: defaultStall}
+	var from string
+	cmd := &cobra.Command{
+		Use:   "switch TOPLEVEL|TAG [switch|boot|test]",
+		Short: "switch to a system if it is verified",
+		Long: `Judge a system as ec-verify candidate does, hash each path of its closure, and
+only if it is verified have the machine run and boot it: the system profile is set
+to the very path that was hashed, and that path's bin/switch-to-configuration is
+run. Else nothing is touched.
+
+  switch  it runs now, and is booted from now on (the default)
+  boot    it is booted from now on
+  test    it runs until the next boot; the profile stays
+
+The program of the system that runs judges the one that comes. Nothing that the
+configuration leaves out applies: an unsigned release is not taken (unsafeUnsigned),
+nor one that is older than one accepted before, unless release.accept lists it.
+
+From before it is judged until the end a root keeps the garbage collector from the
+closure. What was touched between being hashed and being activated is noticed,
+before and once more after. No second switch begins meanwhile, and none begins
+while NixOS's own goes on. The system's script runs in ec-verify-switch.service,
+so that it ends whatever becomes of this process; what it prints is shown on
+standard error, and kept as switch.log in the state directory.
+
+With --from, what the store lacks of the system is fetched first: from a
+directory with a binary cache or a copy of a store, file:///DIR with one of these,
+or https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed
+manifest says which paths these are, and what is in them: each is hashed before
+any is registered, so that neither signatures of a cache nor trusted users are
+needed.
+
+Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
+untrusted, 4 inconclusive, or not or only in part done, which the last line says.`,
+		Example: `  # Run and boot the release, if it lies in the store and is whole
+  ec-verify switch boot-v2026.03.15
+
+  # Boot it at the next start of the machine
+  ec-verify switch boot-v2026.03.15 boot
+
+  # The same, with what is missing taken from another machine, or from a stick
+  ec-verify switch boot-v2026.03.15 --from ssh-ng://builder.example.org
+  ec-verify switch boot-v2026.03.15 --from /media/stick
+
+  # What would change?
+  ec-verify switch /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 --dry-run`,
+		Args: terminal.ArgCount(1, 2, "one toplevel or tag, and what to do with it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			action := activate.NowAndBoot
+			if len(args) == 2 {
+				action = activate.Action(args[1])
+			}
+			if !slices.Contains(activate.Actions(), action) {
+				return terminal.UsageErrorf("%q: want switch, boot or test", args[1])
+			}
+			return a.switchTo(cmd, args[0], action, from, &flags)
+		},
+	}
+	flags.registerShared(cmd)
+	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "judge it, say what would be done and which versions and sizes change, and do nothing")
+	cmd.Flags().StringVar(&from, "from", "", "fetch what the store lacks from `STORE`: a directory, file:///DIR, https://HOST/… or ssh-ng://HOST")
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return configured.KnownTags(cmd.Context(), a.Terminal), cobra.ShellCompDirectiveDefault
+		case 1:
+			var words []string
+			for _, action := range activate.Actions() {
+				words = append(words, string(action))
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return cmd
+}
+
+// switchTo judges the system that arg names, and does with it what action says.
+func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, from string, flags *verifyFlags) error {
+	ctx := cmd.Context()
+	if unit := currentUnit(); strings.HasPrefix(unit, "ec-verify") {
+		return fmt.Errorf("%s verifies, and switches to nothing", unit)
+	}
+	c, system, err := a.candidateOf(cmd, arg, flags)
+	if err != nil {
+		return err
+	}
+	if c.StoreRoot != "" {
+		return terminal.ConfigErrorf("storeRoot: a disk that is looked at from outside can't be switched")
+	}
+	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
+	programs := configured.Nix(c)
+	var source importer.Source
+	if from != "" {
+		if flags.dryRun {
+			return terminal.UsageErrorf("--dry-run imports nothing, and judges what is here: leave out --from")
+		}
+		if source, err = importer.ParseSource(from, programs); err != nil {
+			return terminal.UsageErrorf("--from: %w", err)
+		}
+	}
+	if !flags.dryRun && os.Geteuid() != 0 {
+		return errors.New("only root can switch; --dry-run is for everybody")
+	}
+	v, err := a.candidateVerifier(c, system, flags, flags.dryRun)
+	if err != nil {
+		return err
+	}
+	open := v.Open(ctx)
+	v.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
+	defer tempIn(c.StateDir)()
+	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, stateDir: c.StateDir, register: programs.Import}
+	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
+	if err := g.run(ctx); err != nil {
+		return a.Refused(switchKind, err)
+	}
+	if err := g.render(flags.text); err != nil {
+		return err
+	}
+	switch verdict := g.report.Verdict(); {
+	case verdict != report.Verified:
+		return terminal.VerdictError(verdict)
+	case g.err != nil && ctx.Err() != nil:
+		return g.err
+	case g.err != nil:
+		return terminal.ToldError(terminal.ExitInconclusive)
+	}
+	return nil
+}
+
+// gate is one switch.
+type gate struct {
+	app      *app
+	verifier *verify.Verifier
+	machine  *activate.Machine
+	action   activate.Action
+	dryRun   bool
+
+	source   importer.Source // nil to import nothing
+	stateDir string
+	register importer.Register
+
+	report  *report.Report
+	outcome activate.Outcome
+	changes []activate.PackageChange // of a dry run
+	err     error                    // why not all was done of what is verified
+}
+
+// run judges the system, and activates it where it is verified. Its error is why it
+// was not judged.
+func (g *gate) run(ctx context.Context) error {
+	m, first := g.verifier.Manifest(ctx)
+	if m == nil || first.Verdict() == report.Drifted {
+		// Which system it is can't be told, so that nothing can be held; or its release
+		// is revoked, so that nothing of it is to be fetched.
+		g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
+		return nil
+	}
+	p, err := g.verifier.StoreDir.Parse(first.Candidate)
+	if err != nil {
+		return err
+	}
+	var turn *activate.Switch
+	if !g.dryRun {
+		if turn, err = g.hold(ctx, p); err != nil {
+			return err
+		}
+		defer func() {
+			if err := turn.End(); err != nil {
+				fmt.Fprintf(g.app.Stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+			}
+		}()
+	}
+	if g.source != nil {
+		if err := g.bring(ctx, m); err != nil {
+			return err
+		}
+	}
+	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	marks := activate.Take(ctx, store, m.Paths)
+	g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
+	if g.report.Verdict() != report.Verified {
+		return nil
+	}
+	if g.report.Candidate != string(p) {
+		return fmt.Errorf("%s was judged and %s is held", g.report.Candidate, p)
+	}
+	if g.dryRun {
+		g.changes, g.err = g.foretell(ctx, store, m)
+		return nil
+	}
+	g.outcome, g.err = turn.Activate(ctx, p, g.action, func() bool {
+		return g.untouched(ctx, marks, m, "after it was hashed, before it was activated")
+	})
+	if errors.Is(g.err, activate.ErrTouched) {
+		return nil
+	}
+	g.untouched(context.WithoutCancel(ctx), marks, m, "while it was activated")
+	if g.err == nil {
+		g.confirm(ctx)
+	}
+	return nil
+}
+
+// hold begins the switch, and holds p.
+func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch, error) {
+	turn, err := activate.Begin(ctx, g.machine)
+	if err != nil {
+		return nil, err
+	}
+	if err := turn.Hold(ctx, p); err != nil {
+		return nil, errors.Join(err, turn.End())
+	}
+	return turn, nil
+}
+
+// bring fetches the paths of m that Nix has not registered here, and has them
+// registered.
+func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
+	database, err := nixstore.OpenDatabase(ctx, "", g.verifier.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer database.Close()
+	lacking := m.Closure()
+	for p, err := range database.Registered(ctx) {
+		if row := (*nixstore.RowError)(nil); err != nil && !errors.As(err, &row) {
+			return err
+		}
+		delete(lacking, p)
+	}
+	wanted := make([]closure.PathInfo, 0, len(lacking))
+	for _, p := range lacking.Paths() {
+		wanted = append(wanted, lacking[p])
+	}
+	var fetched, paths atomic.Int64
+	total := lacking.NarSize()
+	stop := g.app.Watch(func() terminal.Sample {
+		return terminal.Sample{What: "import", Done: fetched.Load(), Total: total, Detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
+	})
+	defer stop()
+	return importer.Bring(ctx, g.source, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
+		fetched.Add(p.NarSize)
+		paths.Add(1)
+	})
+}
+
+// untouched reports whether what was hashed is what lies in the store now; the report
+// says what is not, and when that came about.
+func (g *gate) untouched(ctx context.Context, marks *activate.Marks, m *closure.Manifest, when string) bool {
+	changes, err := marks.Recheck(ctx, m.Paths)
+	if err != nil {
+		g.report.Findings = append(g.report.Findings, report.Finding{Tier: report.TierContents, Cause: report.Interrupted, Detail: "it was ended before it was activated"})
+		g.report.Sort()
+		return false
+	}
+	for _, c := range changes {
+		f := report.Finding{
+			Tier: report.TierContents, Cause: closure.DiskAltered, Path: string(c.Want.Path),
+			Want: c.Want.NarHash.String(), Got: c.Got.String(), Detail: "it was altered " + when,
+		}
+		if c.Err != nil {
+			f.Detail += ": " + c.Err.Error()
+		}
+		g.report.Findings = append(g.report.Findings, f)
+	}
+	g.report.Sort()
+	return len(changes) == 0
+}
+
+// confirm remembers that the machine is not to be taken back behind the release.
+func (g *gate) confirm(ctx context.Context) {
+	for _, c := range g.verifier.Open(ctx) {
+		if c.Release == nil || c.Tag != g.report.Release.Tag {
+			continue
+		}
+		if err := c.Release.Confirm(ctx); err != nil {
+			fmt.Fprintf(g.app.Stderr, "ec-verify: not remembered: %s\n", report.Escape(err.Error()))
+		}
+	}
+}
+
+// foretell returns what would change, by what Nix has registered of the system that
+// is replaced.
+func (g *gate) foretell(ctx context.Context, store *nixstore.Store, m *closure.Manifest) ([]activate.PackageChange, error) {
+	link := verify.SystemProfile
+	if !g.action.Boots() {
+		link = verify.CurrentSystem
+	}
+	before, _, err := store.ResolveLink(link)
+	if err != nil {
+		return nil, err
+	}
+	database, err := nixstore.OpenDatabase(ctx, "", store.Dir())
+	if err != nil {
+		return nil, err
+	}
+	defer database.Close()
+	now, _, err := database.Closure(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	return activate.Changes(now, m.Closure()), nil
+}
+
+// words says in one line what was done.
+func (g *gate) words() string {
+	var does []string
+	if g.action.Runs() {
+		does = append(does, "runs now")
+	}
+	if g.action.Boots() {
+		does = append(does, "is booted from now on")
+	}
+	what := strings.Join(does, " and ")
+	switch {
+	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
+		return "not switched: nothing was changed"
+	case g.dryRun && g.err != nil:
+		return "not switched (--dry-run): what would change can't be told: " + g.err.Error()
+	case g.dryRun:
+		return "not switched (--dry-run): without it the system " + what
+	case g.outcome.Activated:
+		return "switched: the system " + what
+	case g.outcome.Generation > 0:
+		return fmt.Sprintf("switched in part: the system profile leads to the system, as generation %d, but %v", g.outcome.Generation, g.err)
+	}
+	return fmt.Sprintf("not switched: %v", g.err)
+}
+
+// switchKind is the kind of the JSON that a switch prints.
+const switchKind = "ec-verify-switch"
+
+// switchResult is what --output json prints; docs/operating.md says what each member means.
+type switchResult struct {
+	SchemaVersion int                      `json:"schemaVersion"`
+	Kind          string                   `json:"kind"`
+	Verdict       report.Verdict           `json:"verdict"`
+	Action        activate.Action          `json:"action"`
+	DryRun        bool                     `json:"dryRun"`
+	Activated     bool                     `json:"activated"`
+	Generation    int                      `json:"generation"`
+	Detail        string                   `json:"detail"`
+	Changes       []activate.PackageChange `json:"changes"`
+	Report        jsontext.Value           `json:"report"`
+}
+
+func (g *gate) render(t textFlags) error {
+	a := g.app
+	if a.Output == "json" {
+		var out bytes.Buffer
+		if err := g.report.WriteJSON(&out); err != nil {
+			return err
+		}
+		return a.PrintJSON(&switchResult{
+			SchemaVersion: 1, Kind: switchKind, Verdict: g.report.Verdict(), Action: g.action, DryRun: g.dryRun,
+			Activated: g.outcome.Activated, Generation: g.outcome.Generation, Detail: terminal.ValidText(g.words()),
+			Changes: g.changes, Report: jsontext.Value(out.Bytes()),
+		}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
+	}
+	if err := a.render(g.report, t); err != nil || t.quiet {
+		return err
+	}
+	var out strings.Builder
+	if !t.brief {
+		out.WriteByte('\n')
+		g.writeChanges(&out, t.all)
+	}
+	fmt.Fprintln(&out, report.Escape(g.words()))
+	_, err := fmt.Fprint(a.Stdout, out.String())
+	return err
+}
+
+// maxChanges is how many packages are shown without --all.
+const maxChanges = 100
+
+func (g *gate) writeChanges(out *strings.Builder, all bool) {
+	for i, c := range g.changes {
+		if i == maxChanges && !all {
+			fmt.Fprintf(out, "  and %d more (--all shows them)\n", len(g.changes)-i)
+			break
+		}
+		fmt.Fprintf(out, "  %s: %s → %s, %s\n", report.Escape(c.Name), versions(c.Before), versions(c.After), signed(c.Size))
+	}
+}
+
+// versions lists versions for people.
+func versions(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, v := range list {
+		if v == "" {
+			v = "no version"
+		}
+		out = append(out, report.Escape(v))
+	}
+	return strings.Join(out, ", ")
+}
+
+// signed words by how much something grows.
+func signed(n int64) string {
+	sign := "+"
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	return sign + humanize.IBytes(uint64(n)) //nolint:gosec // it is positive
+}
+
+// maxRelayed is how much of a script's output is shown, in bytes.
+const maxRelayed = 1 << 20
+
+// relay returns what shows the output of a system's script on standard error, line by
+// line, as far as it is of sensible size; all of it is in its file.
+func (a *app) relay() func([]byte) {
+	left := maxRelayed
+	var line []byte
+	return func(piece []byte) {
+		for len(piece) > 0 && left > 0 {
+			end := bytes.IndexByte(piece, '\n')
+			part := piece
+			if end >= 0 {
+				part = piece[:end]
+			}
+			part = part[:min(len(part), left)]
+			line = append(line, part...)
+			left -= len(part) + 1
+			if end < 0 {
+				return
+			}
+			fmt.Fprintf(a.Stderr, "  %s\n", report.Escape(string(line)))
+			line, piece = line[:0], piece[end+1:]
+			if left <= 0 {
+				fmt.Fprintln(a.Stderr, "  … the rest is in switch.log")
+			}
+		}
+	}
+}

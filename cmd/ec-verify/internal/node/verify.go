@@ -1,0 +1,358 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/attest"
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/rebuild"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// verifyFlags are the flags of the root command. Those that have a key in the
+// configuration win over it.
+type verifyFlags struct {
+	against       string
+	source        []string
+	keys          []string
+	configuration string
+	flake         string
+	storeRoot     string
+	stateDir      string
+	read          string
+	workers       int
+	metrics       string
+	rebuild       string
+	budget        time.Duration
+	contents      time.Duration
+	nonce         string
+	text          textFlags
+	dryRun        bool
+	offline       bool
+	wait          time.Duration
+	stall         time.Duration
+
+	unsafeUnsigned bool
+	unsafeRollback bool
+	unsafeSkip     []string
+	// foreign is set by apply: a key was named in the place of what trust in the
+	// configuration names.
+	foreign bool
+}
+
+func (v *verifyFlags) register(cmd *cobra.Command) {
+	v.registerShared(cmd)
+	v.registerStoreRoot(cmd)
+	f := cmd.Flags()
+	f.Var((*terminal.Once)(&v.against), "against", "compare with the release `TAG`, or latest for the newest")
+	f.StringVar(&v.flake, "flake", "", "read the embedded flake at `PATH` (default /etc/every-channel/flake; with --store-root that of the system profile)")
+	f.StringVar(&v.metrics, "metrics-file", "", "write metrics for node_exporter to `FILE`, whose name ends in .prom")
+	f.StringVar(&v.rebuild, "rebuild", "", "rebuild `CHOICE` in a scratch store: none, config, sample, first-party or all (default none)")
+	terminal.DurationVar(f, &v.budget, "budget", 0, "start no further rebuild after `DURATION`; rebuild.buildTimeout ends each one")
+	terminal.DurationVar(f, &v.contents, "contents-budget", 0, "start to hash no further store path after `DURATION`, if earlier runs cover the rest (default: no limit)")
+	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, as proof that the report is new")
+	f.BoolVar(&v.dryRun, "dry-run", false, "print what would be checked; check only the release and write nothing")
+	terminal.DurationVar(f, &v.wait, "wait", 0, "wait up to `DURATION` for another run that uses the same state directory")
+	terminal.DurationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
+	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "accept a release without checking its signature")
+	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "accept a release older than one accepted before")
+	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "skip `TIER`: "+verify.SkippableWords()+"; may be repeated")
+	terminal.Complete(cmd, "rebuild", configured.Choices()...)
+	terminal.Complete(cmd, "unsafe-skip", verify.Skippable()...)
+	terminal.MarkDirname(cmd, "flake")
+}
+
+// registerShared adds the flags that mean the same for a candidate.
+func (v *verifyFlags) registerShared(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&v.keys, "key", nil, configured.KeyUsage)
+	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
+	f.StringVar(&v.stateDir, "state-dir", "", "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
+	f.StringVar(&v.read, "read", "", "read files through the page cache or past it: `MODE` is cached or disk")
+	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: by the number of processors)")
+	v.text.register(cmd)
+	f.BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
+	terminal.Complete(cmd, "read", "cached", "disk")
+	terminal.MarkDirname(cmd, "state-dir")
+}
+
+// registerStoreRoot adds the flag for what can be done with the disk of a machine that
+// does not run.
+func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	terminal.MarkDirname(cmd, "store-root")
+}
+
+// apply lays the flags over the configuration.
+func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
+	changed := cmd.Flags().Changed
+	if changed("release") {
+		c.Release.Source = v.source
+	}
+	if changed("key") {
+		policy, err := configured.KeyPolicy(v.keys)
+		if err != nil {
+			return err
+		}
+		v.foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
+		c.Trust = policy
+	}
+	if changed("configuration") {
+		c.Configuration = v.configuration
+	}
+	if changed("flake") {
+		c.Flake = v.flake
+	}
+	if changed("store-root") {
+		root, err := filepath.Abs(v.storeRoot)
+		if err != nil || !terminal.IsDirectory(v.storeRoot) {
+			return terminal.UsageErrorf("--store-root %q: want a directory, the root of a mounted disk", v.storeRoot)
+		}
+		c.StoreRoot = root
+	}
+	if c.StoreRoot != "" && !changed("flake") {
+		c.Flake = flakeOnDisk(c.Flake)
+	}
+	if changed("state-dir") {
+		dir, err := filepath.Abs(v.stateDir)
+		if err != nil || v.stateDir == "" {
+			return terminal.UsageErrorf("--state-dir %q: want a directory", v.stateDir)
+		}
+		c.StateDir = dir
+	}
+	if changed("read") {
+		mode, err := nar.ParseReadMode(v.read)
+		if err != nil {
+			return terminal.UsageErrorf("--read %q: want cached or disk", v.read)
+		}
+		c.Read = mode
+	}
+	if changed("metrics-file") {
+		if c.StoreRoot != "" {
+			return terminal.UsageErrorf("--metrics-file: metrics are about this machine, not about the disk of --store-root")
+		}
+		c.Metrics.File = v.metrics
+	}
+	if changed("workers") {
+		c.Workers = v.workers
+	}
+	if changed("rebuild") {
+		choice, err := rebuild.ParseChoice(v.rebuild)
+		if err != nil {
+			return terminal.UsageErrorf("--rebuild: %w", err)
+		}
+		c.Rebuild.Choice = choice
+	}
+	if changed("budget") {
+		if v.budget <= 0 {
+			return terminal.UsageErrorf("--budget %s: want more than 0", v.budget)
+		}
+		c.Rebuild.Budget = config.Duration(v.budget)
+	}
+	if changed("contents-budget") {
+		if v.contents <= 0 {
+			return terminal.UsageErrorf("--contents-budget %s: want more than 0", v.contents)
+		}
+		c.Contents.Budget = config.Duration(v.contents)
+	}
+	if v.wait < 0 || v.stall <= 0 {
+		return terminal.UsageErrorf("--wait and --stall-after: want a duration, for --stall-after above 0")
+	}
+	if err := attest.CheckNonce(v.nonce); err != nil {
+		return terminal.UsageErrorf("--nonce: %w", err)
+	}
+	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
+	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
+	for _, t := range v.unsafeSkip {
+		if err := verify.CheckSkip(report.TierName(t)); err != nil {
+			return terminal.UsageErrorf("--unsafe-skip: %w", err)
+		}
+		c.UnsafeSkip = append(c.UnsafeSkip, report.TierName(t))
+	}
+	if err := c.Check(); err != nil {
+		return terminal.UsageError(err)
+	}
+	if v.offline {
+		// Nobody is asked who would want it, and the unit that verifies is not
+		// given it.
+		c.Release.TokenFile = ""
+	}
+	return nil
+}
+
+// flakeOnDisk returns where on a disk looked at from outside the flake lies that
+// is linked at name while its system runs. What is in /etc is what the system
+// puts there when it boots; a disk whose root is not written to, or not any
+// more, holds no /etc, or that of the day it was installed.
+func flakeOnDisk(name string) string {
+	if !strings.HasPrefix(name, "/etc/") {
+		return name
+	}
+	return verify.SystemProfile + name
+}
+
+// verify is the main job: verify the machine and render the report.
+func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags) error {
+	c, err := configured.Load(a.Terminal)
+	if err != nil {
+		return err
+	}
+	policy := c
+	if err := flags.apply(cmd, &c); err != nil {
+		return err
+	}
+	if err := configured.CheckSourceOptions(flags.source); err != nil {
+		return err
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return err
+	}
+	if err := flags.text.check(a.Output); err != nil {
+		return err
+	}
+	if flags.dryRun && a.Output == "json" {
+		return terminal.UsageErrorf("--dry-run has no --output json: it makes no report")
+	}
+	flags.against = flags.tag(c)
+	events := a.newEvents(policy, c, flags.against)
+	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
+		return events.fail(ctx, err, flags.dryRun)
+	}
+	if !flags.dryRun {
+		// Before anything in the state directory is read: another run may change
+		// it until it ends.
+		lock, err := a.lockRun(ctx, c, events.stand.asked.Look() != "", flags)
+		var held *runlock.HeldError
+		if errors.As(err, &held) {
+			// The run that holds it writes the metrics.
+			return err
+		}
+		if err != nil {
+			return events.fail(ctx, err, flags.dryRun)
+		}
+		// Not deferred: a run that panics leaves the sign that it died.
+		err = a.run(ctx, c, flags, events, diedBefore(lock))
+		lock.Release()
+		return err
+	}
+	return a.run(ctx, c, flags, events, "")
+}
+
+// run is verify with the lock of the state directory, but for a dry run. died is
+// who died before it, "" for nobody.
+func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, events *events, died string) error {
+	v, err := a.newVerifier(c, flags, flags.dryRun)
+	if flags.dryRun && err == nil {
+		return a.plan(ctx, v)
+	}
+	if err != nil {
+		return events.fail(ctx, err, flags.dryRun)
+	}
+	defer tempIn(c.StateDir)()
+	v.Died = died
+	events.begin(v)
+	progress := new(verify.Progress)
+	stop := a.Watch(func() terminal.Sample { return lookAt(progress.Snapshot()) })
+	tell := pulse(progress, flags.stall)
+	r := v.Verify(ctx, progress)
+	events.settle(context.WithoutCancel(ctx), r)
+	a.signReport(ctx, c, r, flags.nonce)
+	a.keepReport(c, r)
+	tell(r.Headline())
+	stop()
+	if told := events.end(ctx, r); !told || a.Output != "text" {
+		if err := a.render(r, flags.text); err != nil {
+			return err
+		}
+	}
+	if verdict := r.Verdict(); verdict != report.Verified {
+		return terminal.VerdictError(verdict)
+	}
+	return nil
+}
+
+// newVerifier wires a Verifier to the configuration. For a look nothing of a release
+// is kept or remembered.
+func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*verify.Verifier, error) {
+	open, revocations, err := a.releases(c, flags.against, flags.offline, look, flags.foreign)
+	if err != nil {
+		return nil, err
+	}
+	identify, err := newIdentifier(c, flags.offline)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	pacer := newPacer(c)
+	return &verify.Verifier{
+		Root: c.StoreRoot, StoreDir: c.StoreDir, Flake: c.Flake, Configuration: c.Configuration,
+		Open: open, Revocations: revocations, Pinned: flags.against != "", Identify: identify,
+		Evaluator: configured.Nix(c), Explainer: configured.Rebuilder(c), Rebuilder: verifyRebuilder(c, pacer),
+		BuildTimeout: time.Duration(c.Rebuild.BuildTimeout), Ledger: newLedger(c),
+		Read: c.Read, Workers: c.Workers, DropBehind: c.Neighbour.DropBehind, Pacer: pacer,
+		ContentsBudget: time.Duration(c.Contents.Budget), Policy: c.Ledger.Policy(),
+		NoticeBefore: time.Duration(c.Release.NoticeBefore), ToRebuild: currentUnit() == rebuildService,
+		StrictEntries: c.Live.OtherEntries == config.EntriesDrift,
+		Machine:       c.Machine.Policy(),
+		Skip:          c.UnsafeSkip, Unsafe: weakened(c), Log: a.Logger(), Host: host, Tool: terminal.ToolVersion(),
+	}, nil
+}
+
+// weakened names what the operator switched off, as the report shows it.
+func weakened(c config.Config) []string {
+	var out []string
+	if len(c.UnsafeSkip) > 0 {
+		tiers := make([]string, 0, len(c.UnsafeSkip))
+		for _, t := range c.UnsafeSkip {
+			tiers = append(tiers, string(t))
+		}
+		slices.Sort(tiers)
+		out = append(out, "unsafe-skip "+strings.Join(slices.Compact(tiers), ","))
+	}
+	return out
+}
+
+// tag is that of --against. Where that is not given, and neither does the
+// configuration accept a release, it is the newest one of --release: a first look
+// needs no configuration.
+func (v *verifyFlags) tag(c config.Config) string {
+	if v.against == "" && len(v.source) > 0 && len(c.Release.Accept) == 0 {
+		return string(release.Latest)
+	}
+	return v.against
+}
+
+var errNoRelease = errors.New("nothing to compare with: give --against TAG, or list the tags in the configuration's release.accept")
+
+// checkStoreRoot tells a disk that is not mounted from one that is damaged. The
+// store may be reached through links; those are followed later, within the disk.
+func checkStoreRoot(root string, store closure.StoreDir) error {
+	if root == "" {
+		return nil
+	}
+	top := strings.SplitN(strings.TrimPrefix(string(store), "/"), "/", 2)[0]
+	if _, err := os.Lstat(filepath.Join(root, top)); err != nil {
+		return fmt.Errorf("there is no %s below %s: is the disk mounted there?", store, root)
+	}
+	return nil
+}

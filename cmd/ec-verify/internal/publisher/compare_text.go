@@ -1,0 +1,154 @@
+package publisher
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/publisher/compare"
+	"every.channel/ec-verify/internal/report"
+)
+
+// compareShown is how many differences of one file people are shown.
+const compareShown = 20
+
+// writeComparison writes r for people: what it comes to, then by file what
+// differs, what could not be compared, and what is no difference.
+func writeComparison(w io.Writer, r *compare.Result, all bool) error {
+	var b bytes.Buffer
+	fmt.Fprintln(&b, comparisonHeadline(r))
+	for i := 0; i < len(r.Differences); {
+		asset := r.Differences[i].Asset
+		fmt.Fprintf(&b, "\n%s\n", report.Escape(asset))
+		n := 0
+		for ; i < len(r.Differences) && r.Differences[i].Asset == asset; i++ {
+			if n++; n <= compareShown || all {
+				writeDifference(&b, &r.Differences[i])
+			}
+		}
+		if n > compareShown && !all {
+			fmt.Fprintf(&b, "  and %d more (--all lists them)\n", n-compareShown)
+		}
+	}
+	if r.More > 0 {
+		fmt.Fprintf(&b, "\n%d more differences were counted and not kept\n", r.More)
+	}
+	for _, f := range r.Failures {
+		side := ""
+		if f.Side != "" {
+			side = " of " + f.Side
+		}
+		fmt.Fprintf(&b, "\nnot compared: %s%s: %s\n", report.Escape(f.Asset), side, report.Escape(f.Err.Error()))
+	}
+	if r.MoreFailures > 0 {
+		fmt.Fprintf(&b, "\nnot compared and not listed: %d more\n", r.MoreFailures)
+	}
+	if len(r.Notes)+r.MoreNotes > 0 {
+		fmt.Fprintln(&b)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(&b, "note: %s\n", report.Escape(n))
+	}
+	if r.MoreNotes > 0 {
+		fmt.Fprintf(&b, "note: %d more notes are not listed\n", r.MoreNotes)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func comparisonHeadline(r *compare.Result) string {
+	pair := fmt.Sprintf("%s and %s", report.Escape(r.A), report.Escape(r.B))
+	failed := ""
+	failures := len(r.Failures) + r.MoreFailures
+	if failures > 0 {
+		failed = fmt.Sprintf(", and %s could not be compared", terminal.Count(failures, "thing"))
+	}
+	switch r.Verdict() {
+	case compare.Equal:
+		return fmt.Sprintf("equal: %s: %s, byte for byte", pair, terminal.Count(len(r.Compared), "file"))
+	case compare.Different:
+		s := fmt.Sprintf("different: %s: %s", pair, terminal.Count(r.Primary(), "difference"))
+		if follow := len(r.Differences) + r.More - r.Primary(); follow > 0 {
+			s += fmt.Sprintf(", with %d more in consequence", follow)
+		}
+		return s + failed
+	}
+	if len(r.Compared) == 0 && failures == 0 {
+		return fmt.Sprintf("inconclusive: %s: there is nothing to compare", pair)
+	}
+	return fmt.Sprintf("inconclusive: %s: no difference in %s%s", pair, terminal.Count(len(r.Compared), "file"), failed)
+}
+
+// writeDifference writes one difference: where, what, and what it is on either
+// side.
+func writeDifference(w io.Writer, d *compare.Difference) {
+	var where []string
+	for _, in := range d.Inside {
+		where = append(where, report.Escape(in))
+	}
+	switch {
+	case d.Path != "" && d.HasFile && d.File != "":
+		where = append(where, string(d.Path)+"/"+report.Escape(d.File))
+	case d.Path != "":
+		where = append(where, string(d.Path))
+	case d.HasFile:
+		where = append(where, report.Escape(d.File))
+	}
+	line := strings.Join(where, " › ")
+	if line != "" {
+		line += ": "
+	}
+	line += sayKind(d)
+	if d.Bytes != nil {
+		line += ": " + sayBytes(d.Bytes)
+	}
+	if d.Follows {
+		line += " (in consequence)"
+	}
+	fmt.Fprintf(w, "  %s\n", line)
+	if d.A != "" || d.B != "" {
+		fmt.Fprintf(w, "    A  %s\n    B  %s\n", terminal.Value(d.A), terminal.Value(d.B))
+	}
+}
+
+func sayKind(d *compare.Difference) string {
+	switch d.Kind {
+	case compare.OnlyA:
+		return "only A has it"
+	case compare.OnlyB:
+		return "only B has it"
+	case compare.Contents:
+		if d.Field != "" {
+			return "other bytes (" + report.Escape(d.Field) + ")"
+		}
+		return "other bytes"
+	case compare.Type:
+		return "not the same type of file"
+	case compare.Executable:
+		return "executable or not"
+	case compare.Target:
+		return "the link leads elsewhere"
+	case compare.Metadata:
+		return "other attributes"
+	case compare.Checksum:
+		return "the checksum differs"
+	case compare.FalseChecksum:
+		return "the checksum in " + d.Field + " is not that of its file"
+	case compare.Derivation:
+		return "the derivation differs by itself in " + report.Escape(d.Field)
+	}
+	return report.Escape(d.Field)
+}
+
+func sayBytes(b *compare.Bytes) string {
+	s := fmt.Sprintf("the first at byte %d, %s differ", b.First, terminal.Count(int(b.Count), "byte"))
+	if b.Count == 1 {
+		s = fmt.Sprintf("one byte differs, at %d", b.First)
+	}
+	if b.SizeA != b.SizeB {
+		s += fmt.Sprintf("; %d and %d bytes", b.SizeA, b.SizeB)
+	}
+	return s
+}

@@ -1,0 +1,347 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/publisher/forge"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+type publishFlags struct {
+	trust     configured.TrustFlags
+	tag       string
+	forge     string
+	tokenFile string
+	notes     string
+	prune     bool
+	replace   bool
+	dryRun    bool
+}
+
+func newReleasePublishCommand(a *app) *cobra.Command {
+	var flags publishFlags
+	cmd := &cobra.Command{
+		Use:   "publish DIR",
+		Short: "put a signed release on a forge",
+		Long: `Publish the release in DIR on a Forgejo or Gitea forge, as the release of its tag. A
+missing tag is created.
+
+The release is first checked as by release verify; an invalid one is not published.
+Then the forge is asked for obstacles: an archived repository, a missing commit, a
+tag on another commit.
+
+A new release is a draft while its assets are uploaded. A replacement for an asset
+is uploaded beside the old one. SHA256SUMS.txt is uploaded last, and an old one is
+deleted before anything else: machines see the old release, then none, then the new
+one.
+
+A published release with the same SHA256SUMS.txt is kept: missing assets are added,
+and a different signature is replaced. A release with another SHA256SUMS.txt is a
+different one, which machines refuse if they have accepted the old one: it is
+replaced only with --replace. Assets with other names are listed and kept, or
+deleted with --prune.
+
+A failure leaves a draft, or the release unchanged or without SHA256SUMS.txt;
+running the same command again completes it.`,
+		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
+  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
+		Args: terminal.ArgCount(1, 1, "one directory"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.publishRelease(cmd, args[0], flags) },
+	}
+	flags.trust.Register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.tag, "tag", "", "publish under `TAG`, which must be the one in release.json (required)")
+	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
+	f.StringVar(&flags.tokenFile, "token-file", "", "read the access token from `FILE`, one line; its scope must include write:repository")
+	f.StringVar(&flags.notes, "notes", "", "use the text in `FILE` as the notes of a new release (default: its contents and how to check them)")
+	f.BoolVar(&flags.replace, "replace", false, "replace a published release that has other contents")
+	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that DIR does not have")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and print what would be done")
+	return cmd
+}
+
+func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags) error {
+	switch {
+	case flags.tag == "":
+		return terminal.UsageErrorf("--tag TAG is missing: say which release this is")
+	case flags.forge == "":
+		return terminal.UsageErrorf("--forge URL is missing: say where to publish")
+	case flags.tokenFile == "" && !flags.dryRun:
+		return terminal.UsageErrorf("--token-file FILE is missing: publishing takes an access token with write:repository")
+	}
+	tag, err := release.ParseTag(flags.tag)
+	if err != nil {
+		return terminal.UsageErrorf("--tag: %w", err)
+	}
+	token := ""
+	if flags.tokenFile != "" {
+		if token, err = release.ReadToken(flags.tokenFile); err != nil {
+			return err
+		}
+		if info, err := os.Stat(flags.tokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+			a.Complain(fmt.Errorf("note: %s, which holds the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", flags.tokenFile, info.Mode().Perm()))
+		}
+	}
+	progress := new(forge.Progress)
+	client, err := forge.New(flags.forge, token, forge.WithProgress(progress))
+	if err != nil {
+		return terminal.UsageError(err)
+	}
+	c, err := flags.trust.Load(a.Terminal, cmd)
+	if err != nil {
+		return err
+	}
+	verifier, err := configured.Verifier(c)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	reading := new(release.Progress)
+	stop := a.WatchFetch(reading)
+	r, err := release.Open(ctx, release.NewDirSource(dir), tag, verifier, append(configured.Options(c), release.WithProgress(reading))...)
+	if err == nil {
+		err = r.CheckComplete(ctx, dir)
+	}
+	stop()
+	if err != nil {
+		return a.Refused(publishKind, err)
+	}
+	p, err := publication(ctx, r, dir, flags)
+	if err != nil {
+		return a.Refused(publishKind, err)
+	}
+	if r.Tag() == release.RevocationsTag && !flags.replace {
+		if p.Replace, err = followsPublished(ctx, dir, flags.forge, token, verifier); err != nil {
+			return a.Refused(publishKind, err)
+		}
+	}
+	return a.publish(ctx, client, p, r, flags.dryRun, progress)
+}
+
+// followsPublished reports whether the list of revoked releases in dir may take the
+// place of the one that is on a forge: it is newer, and leaves nothing out that is
+// revoked there, as one does that was made without a look at that.
+func followsPublished(ctx context.Context, dir, repo, token string, verifier release.Verifier) (bool, error) {
+	var opts []release.SourceOption
+	if token != "" {
+		opts = append(opts, release.WithToken(token))
+	}
+	source, err := release.NewSource(strings.TrimSuffix(repo, "/")+"/releases/download", opts...)
+	if err != nil {
+		return false, err
+	}
+	here, err := release.OpenRevocations(ctx, release.NewDirSource(dir), verifier)
+	if err != nil {
+		return false, err
+	}
+	there, err := release.OpenRevocations(ctx, source, verifier)
+	switch {
+	case errors.Is(err, release.ErrNotFound):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("the list that is published: %w; --replace puts this one in its place", err)
+	case here.Sums == there.Sums:
+		return false, nil
+	}
+	for _, r := range there.Revoked {
+		if here.Find(r.Tag) == nil {
+			return false, fmt.Errorf("the list that is published revokes %s, and this one does not: make it anew with release revoke --release %s, or pass --replace if machines may run that again", r.Tag, source)
+		}
+	}
+	if !here.CreatedAt.After(there.CreatedAt) {
+		return false, fmt.Errorf("this list is of %s, and the one that is published of %s, which machines keep to: make it anew with release revoke --release %s", here.CreatedAt.Format(time.RFC3339), there.CreatedAt.Format(time.RFC3339), source)
+	}
+	return true, nil
+}
+
+// publication is r as it is to be put on a forge.
+func publication(ctx context.Context, r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
+	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r),
+		Identity: release.SumsName, Signature: release.BundleName, Replace: flags.replace, Revise: func(text string) string { return revised(text, r) }}
+	if flags.notes != "" {
+		text, err := hostfile.ReadSmall(flags.notes, 256<<10)
+		if err != nil {
+			return p, err
+		}
+		p.Notes = string(text)
+	}
+	add := func(name string, digest release.Digest) error {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, forge.File{Name: name, Path: path, Size: info.Size(), Digest: digest})
+		return nil
+	}
+	for name, digest := range r.Sums().All() {
+		if err := add(name, digest); err != nil {
+			return p, err
+		}
+	}
+	if err := add(release.SumsName, r.Digest()); err != nil {
+		return p, err
+	}
+	if r.Unsigned() {
+		return p, nil
+	}
+	// It was read when the release was opened; a later one fails to verify for
+	// whoever fetches it.
+	bundle, err := release.HashFile(ctx, filepath.Join(dir, release.BundleName))
+	if err != nil {
+		return p, err
+	}
+	return p, add(release.BundleName, bundle)
+}
+
+// notes is the text beside a release.
+func notes(r *release.Release) string {
+	var b strings.Builder
+	if r.Tag() == release.RevocationsTag {
+		return fmt.Sprintf("The list of revoked releases, which machines fetch.\n\nSHA-256 of %s: `%s`\n", release.SumsName, r.Digest())
+	}
+	fmt.Fprintf(&b, "Configurations: %s.\n", strings.Join(r.Info().Configurations, ", "))
+	if r.Info().Commit != "" {
+		fmt.Fprintf(&b, "Built from %s.\n", r.Info().Commit)
+	}
+	fmt.Fprintf(&b, "\nSHA-256 of %s: `%s`\n", release.SumsName, r.Digest())
+	fmt.Fprintf(&b, "\nCheck a machine with `ec-verify --against %s`, and a download or a stick with `ec-verify images FILE --against %[1]s`.\n", r.Tag())
+	return b.String()
+}
+
+var (
+	notedSums   = regexp.MustCompile("(SHA-256 of SHA256SUMS\\.txt: `)[0-9a-f]{64}`")
+	notedCommit = regexp.MustCompile(`(?m)^(Built from )(?:[0-9a-f]{40}|[0-9a-f]{64})\.$`)
+)
+
+// revised is the text beside a release with what notes has put there brought up to
+// date; the rest is whoever's who wrote it.
+func revised(text string, r *release.Release) string {
+	text = notedSums.ReplaceAllString(text, "${1}"+r.Digest().String()+"`")
+	if r.Info().Commit != "" {
+		text = notedCommit.ReplaceAllString(text, "${1}"+r.Info().Commit+".")
+	}
+	return text
+}
+
+// publishKind is the kind of the object that --output json prints.
+const publishKind = "ec-publish"
+
+// published is what publish --output json prints; docs/releasing.md describes it.
+type published struct {
+	SchemaVersion int         `json:"schemaVersion"`
+	Kind          string      `json:"kind"`
+	Tool          string      `json:"tool"`
+	Verdict       string      `json:"verdict"`
+	Tag           release.Tag `json:"tag"`
+	URL           string      `json:"url"`
+	DryRun        bool        `json:"dryRun"`
+	Created       bool        `json:"created"`
+	Hidden        bool        `json:"hidden"`
+	Uploaded      []string    `json:"uploaded"`
+	Replaced      []string    `json:"replaced"`
+	Kept          []string    `json:"kept"`
+	Pruned        []string    `json:"pruned"`
+	Beside        []string    `json:"beside"`
+	Bytes         int64       `json:"bytes"`
+	Notes         []string    `json:"notes"`
+}
+
+func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publication, r *release.Release, dryRun bool, progress *forge.Progress) error {
+	run := client.Publish
+	if dryRun {
+		run = client.Plan
+	}
+	stop := a.Watch(func() terminal.Sample {
+		asset, done, total := progress.Snapshot()
+		return terminal.Sample{What: "upload", Done: done, Total: total, Detail: asset}
+	})
+	o, err := run(ctx, p)
+	stop()
+	if err != nil {
+		return a.Refused(publishKind, err)
+	}
+	var size int64
+	for _, f := range p.Files {
+		size += f.Size
+	}
+	remarks := publishNotes(r, &o)
+	if a.Output == "json" {
+		return a.PrintJSON(&published{
+			1, publishKind, terminal.ToolVersion(), report.Verified.String(), r.Tag(), terminal.ValidText(o.URL), dryRun, o.Created, o.Hidden,
+			o.Uploaded, o.Replaced, o.Kept, terminal.ValidTexts(o.Pruned), terminal.ValidTexts(o.Beside), size, remarks,
+		})
+	}
+	verb := "is published"
+	switch {
+	case len(o.Uploaded)+len(o.Pruned) == 0 && !o.Created:
+		verb = "is published already"
+	case dryRun:
+		verb = "would be published"
+	}
+	where := client.String()
+	if o.URL != "" {
+		where = o.URL
+	}
+	assets := fmt.Sprintf("  assets     %d, %s; %d of them replaced", len(p.Files), humanize.IBytes(uint64(size)), len(o.Replaced))
+	if len(o.Kept) > 0 {
+		assets += fmt.Sprintf(", %d there already under the same %s and in the same size", len(o.Kept), release.SumsName)
+	}
+	lines := []string{
+		fmt.Sprintf("release %s %s: %s", r.Tag(), verb, where),
+		fmt.Sprintf("  signed by  %s", r.Signer()),
+		assets,
+	}
+	for _, name := range o.Pruned {
+		lines = append(lines, "  deleted    "+name)
+	}
+	for _, name := range o.Beside {
+		lines = append(lines, "  beside     "+name+" is no part of the release, and is not vouched for (--prune deletes it)")
+	}
+	for _, n := range remarks {
+		lines = append(lines, "  note       "+n)
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.Stdout, report.Escape(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishNotes is what whoever publishes r is to know beside.
+func publishNotes(r *release.Release, o *forge.Outcome) []string {
+	var out []string
+	list := r.Tag() == release.RevocationsTag
+	if !r.Tag().MayBeLatest() && !list {
+		out = append(out, fmt.Sprintf("%s stands for tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
+	}
+	if !list && o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
+		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
+	}
+	if o.Exposed {
+		out = append(out, "somebody pushed the tag meanwhile, and the forge published the release before it was whole: until now it was there without its "+release.SumsName+", which machines take for not there")
+	}
+	if o.WasPrerelease {
+		out = append(out, fmt.Sprintf("it was marked as a pre-release, which %s never stands for, and is none now", release.Latest))
+	}
+	if o.Revised {
+		out = append(out, "the text beside it has the digest of this one")
+	}
+	return out
+}

@@ -1,0 +1,223 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/trust"
+)
+
+type revokeFlags struct {
+	sign    signFlags
+	out     string
+	reason  string
+	sources []string
+	trusted []string
+	lift    bool
+	dryRun  bool
+}
+
+func newReleaseRevokeCommand(a *app) *cobra.Command {
+	var flags revokeFlags
+	cmd := &cobra.Command{
+		Use:   "revoke TAG",
+		Short: "have machines refuse a release",
+		Long: `Add the release TAG to the list of revoked releases, and sign the list. Machines
+that fetch the list refuse the releases on it, cached ones included. A machine that
+runs one reports drift (release-revoked) with the reason.
+
+The list is a release with the tag "revocations", in the directory of --out. Publish
+it with release publish DIR --tag revocations, or place it beside the releases of a
+directory as DIR/revocations.
+
+Machines follow the newest list, even if a release is missing from it. The new list
+therefore continues the newest one found in --out and in each --release: name the
+source from which machines fetch theirs. That list must be signed by --key or by a
+key of --trust.
+
+--lift removes TAG from the list: machines may run the release again.`,
+		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 --out revocations --release https://forge.example.org/owner/repo/releases/download --key cosign.key
+  ec-verify release publish revocations --tag revocations --forge https://forge.example.org/owner/repo --token-file token --key cosign.pub
+  ec-verify release revoke boot-v2026.02.28 --lift --out /srv/releases/revocations --key cosign.key --dry-run`,
+		Args: terminal.ArgCount(1, 1, "one tag"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.Refused(revocationsKind, a.revoke(cmd.Context(), args[0], flags))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&flags.out, "out", "", "keep the list in the directory `DIR`, created if missing (required)")
+	f.StringVar(&flags.reason, "reason", "", "give operators the reason, one line of `TEXT` (required without --lift)")
+	f.StringVar(&flags.sign.key, "key", "", "sign with the private key in `FILE` (required)")
+	f.StringVar(&flags.sign.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
+	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
+	f.BoolVar(&flags.lift, "lift", false, "take TAG off the list")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print what the list would be, and write nothing")
+	terminal.MarkDirname(cmd, "out")
+	return cmd
+}
+
+// revocationsKind is the kind of the object that --output json prints.
+const revocationsKind = "ec-revocations"
+
+func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
+	tag, err := release.ParseTag(arg)
+	switch {
+	case err != nil:
+		return terminal.UsageError(err)
+	case flags.out == "":
+		return terminal.UsageErrorf("--out DIR is missing: say where the list is")
+	case flags.reason == "" && !flags.lift:
+		return terminal.UsageErrorf("--reason TEXT is missing: operators will want to know")
+	case flags.reason != "" && flags.lift:
+		return terminal.UsageErrorf("--lift takes the release off the list, with its --reason; give one of them")
+	}
+	key, err := signingKey(flags.sign)
+	if err != nil {
+		return err
+	}
+	present, err := presentList(ctx, flags, key)
+	if err != nil {
+		return err
+	}
+	list, err := changedList(*present, tag, flags, time.Now())
+	if err != nil {
+		return err
+	}
+	if _, err := release.EncodeRevocations(list.Revoked); err != nil {
+		return terminal.UsageError(err)
+	}
+	if !flags.dryRun {
+		sign := func(sums []byte) ([]byte, error) { return trust.Sign(ctx, key, sums) }
+		if err := release.WriteRevocations(ctx, flags.out, list, sign); err != nil {
+			return err
+		}
+	}
+	return a.printRevocations(&list, present, tag, flags)
+}
+
+// presentList returns the newest list there is, an empty one where there is none.
+func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) (*release.Revocations, error) {
+	policy, err := configured.KeyPolicy(flags.trusted)
+	if err != nil {
+		return nil, err
+	}
+	own := false // one key under two names is refused
+	for _, k := range policy.Keys {
+		id, err := k.ID()
+		if err != nil {
+			return nil, terminal.ConfigErrorf("--trust: %w", err)
+		}
+		own = own || id == key.ID()
+	}
+	if !own {
+		public, err := key.PublicPEM()
+		if err != nil {
+			return nil, err
+		}
+		policy.Keys = append(policy.Keys, trust.Key{Name: "own", PEM: string(public)})
+	}
+	verifier, err := trust.New(policy)
+	if err != nil {
+		return nil, terminal.ConfigErrorf("--trust: %w", err)
+	}
+	sources := []release.Source{release.NewDirSource(flags.out)}
+	for _, spec := range flags.sources {
+		source, err := release.NewSource(spec)
+		if err != nil {
+			return nil, terminal.UsageErrorf("--release: %w", err)
+		}
+		sources = append(sources, source)
+	}
+	newest := new(release.Revocations)
+	for _, source := range sources {
+		list, err := release.OpenRevocations(ctx, source, verifier)
+		switch {
+		case errors.Is(err, release.ErrNotFound):
+		case err != nil:
+			return nil, fmt.Errorf("the present list: %w (one that another key has signed: --trust)", err)
+		case list.CreatedAt.After(newest.CreatedAt):
+			newest = list
+		}
+	}
+	return newest, nil
+}
+
+// changedList returns the list that follows on present.
+func changedList(present release.Revocations, tag release.Tag, flags revokeFlags, now time.Time) (release.Revocations, error) {
+	now = now.UTC().Truncate(time.Second)
+	known := present.Find(tag)
+	list := release.Revocations{CreatedAt: now, Revoked: slices.DeleteFunc(slices.Clone(present.Revoked), func(r release.Revocation) bool { return r.Tag == tag })}
+	if !list.CreatedAt.After(present.CreatedAt) {
+		list.CreatedAt = present.CreatedAt.Add(time.Second)
+	}
+	if flags.lift {
+		if known == nil {
+			return list, terminal.UsageErrorf("--lift: %s is not on the list", tag)
+		}
+		return list, nil
+	}
+	revoked := release.Revocation{Tag: tag, RevokedAt: now, Reason: flags.reason}
+	if known != nil {
+		revoked.RevokedAt = known.RevokedAt // with another reason
+	}
+	list.Revoked = append(list.Revoked, revoked)
+	slices.SortFunc(list.Revoked, func(a, b release.Revocation) int { return strings.Compare(string(a.Tag), string(b.Tag)) })
+	return list, nil
+}
+
+// revocations is what release revoke --output json prints; docs/releasing.md describes
+// it.
+type revocations struct {
+	SchemaVersion int                  `json:"schemaVersion"`
+	Kind          string               `json:"kind"`
+	Tool          string               `json:"tool"`
+	Verdict       string               `json:"verdict"`
+	DryRun        bool                 `json:"dryRun"`
+	CreatedAt     time.Time            `json:"createdAt"`
+	Follows       *time.Time           `json:"follows"`
+	Revoked       []release.Revocation `json:"revoked"`
+}
+
+func (a *app) printRevocations(list, present *release.Revocations, tag release.Tag, flags revokeFlags) error {
+	out := revocations{1, revocationsKind, terminal.ToolVersion(), report.Verified.String(), flags.dryRun, list.CreatedAt, nil, list.Revoked}
+	follows := "it is the first one; where machines have another already, name its place with --release"
+	if !present.CreatedAt.IsZero() {
+		out.Follows, follows = &present.CreatedAt, "it follows on the one of "+present.CreatedAt.Format(time.RFC3339)
+	}
+	if a.Output == "json" {
+		return a.PrintJSON(&out)
+	}
+	verb, done := "revoked", "is"
+	if flags.lift {
+		verb = "not revoked any more"
+	}
+	if flags.dryRun {
+		done = "would be"
+	}
+	lines := []string{
+		fmt.Sprintf("release %s %s %s: the list in %s has %d, of %s", tag, done, verb, flags.out, len(list.Revoked), list.CreatedAt.Format(time.RFC3339)),
+		"  " + follows,
+	}
+	for _, r := range list.Revoked {
+		lines = append(lines, fmt.Sprintf("  %s  since %s: %s", r.Tag, r.RevokedAt.Format(time.RFC3339), r.Reason))
+	}
+	if !flags.dryRun && filepath.Base(filepath.Clean(flags.out)) != string(release.RevocationsTag) {
+		lines = append(lines, "  machines find it under the name "+string(release.RevocationsTag))
+	}
+	for i := range lines {
+		lines[i] = report.Escape(lines[i])
+	}
+	return a.Print(strings.Join(lines, "\n") + "\n")
+}

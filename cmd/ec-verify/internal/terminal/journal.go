@@ -1,0 +1,56 @@
+package terminal
+
+import (
+	"errors"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/systemd"
+)
+
+// registerJournal adds the flag that says when the journal is written to.
+func (t *Terminal) registerJournal(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&t.JournalWhen, "journal", "", "send events to the journal `WHEN`: auto (in a unit that logs there), always or never (default auto)")
+	Complete(cmd, "journal", config.JournalWhen...)
+}
+
+// Journals reports whether events go to the journal. Before there is a
+// configuration, only the flag says when.
+func (t *Terminal) Journals() bool {
+	switch t.JournalWhen {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return systemd.StderrIsJournal()
+}
+
+// ComplainInJournal sends an error to the journal, where events go there, and
+// reports whether whoever reads stderr finds it there.
+func (t *Terminal) ComplainInJournal(err error) bool {
+	if !t.Journals() {
+		return false
+	}
+	if t.journal == nil {
+		t.journal = systemd.NewJournal()
+	}
+	// What did not take one complaint would hold up each of many.
+	if lost, _ := t.journal.Lost(); lost > 0 {
+		return false
+	}
+	entry := systemd.Failed(ToolVersion(), err)
+	if stopped := (Interruption{}); errors.As(err, &stopped) {
+		entry.Priority = journal.PriNotice // somebody wanted it so
+	}
+	t.journal.Send(entry)
+	if lost, _ := t.journal.Lost(); lost > 0 {
+		return false
+	}
+	// That it is known to have been read keeps it among the unit's entries. Where
+	// that is not known, it is there nevertheless, and must not be there twice.
+	_ = t.journal.Flush()
+	return systemd.StderrIsJournal()
+}

@@ -1,0 +1,43 @@
+package terminal
+
+import (
+	"errors"
+
+	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
+)
+
+// refusal is what --output json prints of a command that could not say what it was
+// asked for: because the release is not believed, or because something failed.
+type refusal struct {
+	SchemaVersion int            `json:"schemaVersion"`
+	Kind          string         `json:"kind"` // that of the command's result
+	Verdict       string         `json:"verdict"`
+	Tag           release.Tag    `json:"tag,omitzero"`
+	Reason        release.Reason `json:"reason,omitzero"`
+	Detail        string         `json:"detail"`
+}
+
+// Refused returns err, having said it as JSON on standard output where that is
+// asked for, so that a program reads there why there is no result. What is wrong
+// with the command line or the configuration is for people alone.
+func (t *Terminal) Refused(kind string, err error) error {
+	var usage usageError
+	var config configError
+	var verdict verdictError
+	if err == nil || t.Output != "json" || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
+		return err
+	}
+	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: ValidText(err.Error())}
+	var untrusted *release.UntrustedError
+	if errors.As(err, &untrusted) {
+		r.Verdict, r.Tag, r.Reason = report.Refused.String(), untrusted.Tag, untrusted.Reason
+	}
+	if errors.As(err, new(driftError)) {
+		r.Verdict = report.Drifted.String()
+	}
+	if printErr := t.PrintJSON(&r); printErr != nil {
+		return printErr
+	}
+	return err
+}

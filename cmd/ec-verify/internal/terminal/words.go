@@ -1,0 +1,31 @@
+package terminal
+
+import (
+	"fmt"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
+)
+
+// Value words a value that an outsider may have written: escaped, of bounded length,
+// and "none" for "".
+func Value(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return report.Escape(Clipped(s))
+}
+
+// Clipped keeps a value that people are shown to a length.
+func Clipped(s string) string { return excerpt.Of(s, 400) }
+
+// Plural counts in words: "1 file is", "2 files are".
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Count counts in words: "1 file", "2 files".
+func Count(n int, noun string) string { return Plural(n, noun, noun+"s") }
