@@ -11,7 +11,7 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// RevocationState says how good what a node knows of revoked releases is.
+// RevocationState says how current a node's list of revoked releases is.
 type RevocationState struct {
 	// Refused is why a list was refused when the sources were last asked; "" where
 	// none was.
@@ -21,11 +21,11 @@ type RevocationState struct {
 	Stale   bool
 	Asked   time.Time
 	Allowed time.Duration
-	// Unkept is why what was learnt could not be remembered; "" where it was.
+	// Unkept is why the list could not be remembered; "" if it was.
 	Unkept string
 }
 
-// RevocationState returns what is known now, after what was asked in this run.
+// RevocationState returns the state after the requests of this run.
 func (f *Finder) RevocationState() RevocationState {
 	if f.Memory == nil {
 		return RevocationState{}
@@ -37,10 +37,10 @@ func (f *Finder) RevocationState() RevocationState {
 	return state
 }
 
-// AskRevocations asks the sources, once in a run, for their lists of revoked releases:
-// those on a network only where remote is true. The newest list wins, and an older one,
-// or one that is not believed, changes nothing of what is known. How it went is in
-// [Finder.RevocationState]; that a source can't be reached is no error.
+// AskRevocations asks the sources, once in a run, for their lists of revoked releases;
+// sources on a network only if remote is true. The newest list wins; an older or
+// untrusted one changes nothing. The result is in [Finder.RevocationState]; an
+// unreachable source is not an error.
 func (f *Finder) AskRevocations(ctx context.Context, remote bool) {
 	if f.Memory == nil {
 		return
@@ -78,7 +78,7 @@ func (f *Finder) AskRevocations(ctx context.Context, remote bool) {
 	}
 }
 
-// united returns what either of two lists has, and of both what the first one says.
+// united merges two lists; for a release in both, the entry of the first one is kept.
 func united(a, b []Revocation) []Revocation {
 	first := &Revocations{Revoked: a}
 	out := slices.Clone(a)
@@ -91,15 +91,15 @@ func united(a, b []Revocation) []Revocation {
 	return out
 }
 
-// listAnswer is what a source has answered to the question for its list.
+// listAnswer is a source's answer to the request for its list.
 type listAnswer struct {
 	source Source
 	list   *Revocations
 	err    error
 }
 
-// weigh makes of what is known what it is after the answers: of all sources, or of
-// some. With remote, when they answered is of interest.
+// weigh updates the state by the answers of all sources, or of some. With remote, it
+// records when they answered.
 func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Time) {
 	newest, from, whole, refused := readAnswers(answers)
 	whole = whole && all

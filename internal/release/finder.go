@@ -51,8 +51,8 @@ type Finder struct {
 	// does not list its releases may still serve one by name.
 	silent   map[Source]error
 	unlisted error
-	// answers are what sources have said of their lists of revoked releases, of which
-	// the first so many are learnt; unlearnt is why that could not be remembered.
+	// answers are the sources' lists of revoked releases, of which the first learnt ones
+	// are remembered; unlearnt is why remembering them failed.
 	answers  []listAnswer
 	learnt   int
 	unlearnt string

@@ -85,8 +85,8 @@ func WithMemory(m *Memory) Option { return func(o *options) { o.memory, o.revoke
 // of m count.
 func WithRevocations(m *Memory) Option { return func(o *options) { o.revoked = m } }
 
-// WithRevoked accepts a release that is revoked, whatever its age and its order, to
-// tell what runs: [Release.Revoked] says that it is.
+// WithRevoked accepts a revoked release, whatever its age and order, so that the running
+// system can be named: [Release.Revoked] says that it is revoked.
 func WithRevoked() Option { return func(o *options) { o.allowRevoked = true } }
 
 // WithProvisional records the release as only seen: until [Release.Confirm], it does
@@ -214,8 +214,8 @@ func (r *Release) Digest() Digest { return sha256.Sum256(r.rawSums) }
 // Signer returns the signer.
 func (r *Release) Signer() Signer { return r.signer }
 
-// Revoked returns what its publisher has revoked it for, nil where that is not known
-// to have been done. It may become known after the release was opened.
+// Revoked returns the publisher's revocation of the release; nil if none is known. It may
+// become known after the release was opened.
 func (r *Release) Revoked() *Revocation { return r.opts.revoked.Revoked(r.tag) }
 
 // Source returns the name of the source.

@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// RevocationsTag names the release that holds the list of revoked releases and
-	// nothing else. Every kind of source can carry it, and it is signed, published,
-	// fetched and checked as any other release; its createdAt says which list is newer.
+	// RevocationsTag is the name of the release that contains the list of revoked
+	// releases and nothing else. Every kind of source can carry it, and it is signed,
+	// published, fetched and verified like any other release; its createdAt says which
+	// list is newer.
 	RevocationsTag Tag = "revocations"
 	// RevocationsName is the asset of that release which is the list.
 	RevocationsName = "revocations.json"
@@ -60,8 +61,8 @@ type revokedList struct {
 // package does not know: a newer publisher, not a damaged file.
 var ErrRevocationsSchema = errors.New("unknown schema version")
 
-// ParseRevocations reads a revocations.json and holds it to every rule on
-// [Revocation]'s fields, and to the one form that [EncodeRevocations] writes.
+// ParseRevocations parses a revocations.json and applies every rule on [Revocation]'s
+// fields. It accepts only the form that [EncodeRevocations] writes.
 func ParseRevocations(data []byte) ([]Revocation, error) {
 	if len(data) > MaxRevocationsSize {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are allowed", RevocationsName, len(data), MaxRevocationsSize)
@@ -142,7 +143,7 @@ func checkReason(s string) error {
 	return nil
 }
 
-// Revocations is a list of revoked releases whose signature and order hold.
+// Revocations is a list of revoked releases with a valid signature and order.
 type Revocations struct {
 	// CreatedAt orders the lists. The zero time is that of no list at all.
 	CreatedAt time.Time
@@ -152,7 +153,7 @@ type Revocations struct {
 	Revoked []Revocation
 }
 
-// Find returns what the list says of a release, nil where that is nothing.
+// Find returns the list's entry on a release; nil if there is none.
 func (l *Revocations) Find(tag Tag) *Revocation {
 	i, found := slices.BinarySearchFunc(l.Revoked, tag, func(r Revocation, tag Tag) int { return strings.Compare(string(r.Tag), string(tag)) })
 	if !found {
@@ -162,9 +163,9 @@ func (l *Revocations) Find(tag Tag) *Revocation {
 	return &r
 }
 
-// OpenRevocations returns the list that src has, believed as [Open] believes a release.
-// Its age does not matter: the newest one holds until there is a newer one. Where src
-// has none the error is a *[NotFoundError]. One with any list that is not whole is an
+// OpenRevocations returns the list in src, verified as [Open] verifies a release. Its age
+// does not matter: the newest list is valid until there is a newer one. If src has none,
+// the error is a *[NotFoundError]; if it has an incomplete or invalid one, an
 // *[UntrustedError] or an *[UnavailableError].
 func OpenRevocations(ctx context.Context, src Source, v Verifier, opts ...Option) (*Revocations, error) {
 	opts = append(slices.Clone(opts), WithAnyAge(), func(o *options) {
@@ -185,7 +186,7 @@ func OpenRevocations(ctx context.Context, src Source, v Verifier, opts ...Option
 	return &Revocations{r.info.CreatedAt, r.Digest().String(), list}, nil
 }
 
-// revocations returns the list that r holds.
+// revocations returns the list in r.
 func (r *Release) revocations(ctx context.Context) ([]Revocation, error) {
 	data, err := r.read(ctx, RevocationsName)
 	if err != nil {
@@ -198,12 +199,12 @@ func (r *Release) revocations(ctx context.Context) ([]Revocation, error) {
 	return list, nil
 }
 
-// neverTooOld is bestBefore of the release that holds a list: it has none.
+// neverTooOld is the bestBefore of the release with a list, which never expires.
 var neverTooOld = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
-// WriteRevocations makes dir the release that holds list, signed by what sign returns
-// for its SHA256SUMS.txt. The directory appears in one step, or is replaced in one if it
-// holds such a release already; one that holds anything else is refused.
+// WriteRevocations writes the release with the list to dir; sign signs its
+// SHA256SUMS.txt. The directory is created, or replaced if it contains such a release
+// already, in one step; if it contains anything else, WriteRevocations fails.
 func WriteRevocations(ctx context.Context, dir string, list Revocations, sign func(sums []byte) (bundle []byte, err error)) error {
 	dir = filepath.Clean(dir)
 	data, err := EncodeRevocations(list.Revoked)
@@ -247,7 +248,8 @@ func WriteRevocations(ctx context.Context, dir string, list Revocations, sign fu
 	return hostfile.SyncDir(filepath.Dir(dir))
 }
 
-// checkListDir wants dir to hold nothing but a list, or not to be there.
+// checkListDir returns an error unless dir contains nothing but a list, or does not
+// exist.
 func checkListDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

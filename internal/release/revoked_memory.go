@@ -23,23 +23,23 @@ const (
 	revokedName      = "revoked.json"
 	revokedSchema    = 1
 	maxRevokedMemory = 2 << 20
-	// maxRefusal bounds what is remembered of why a list was refused, in bytes.
+	// maxRefusal limits the remembered reason for refusing a list, in bytes.
 	maxRefusal = 1000
 )
 
-// revokedState is what a node remembers of the lists of revoked releases: the newest
-// that it has believed, whatever became of the key or the source since, so that no
-// other list and no missing one makes a revoked release good again.
+// revokedState is what a node remembers of the lists of revoked releases: the newest one
+// that it accepted, whatever happened to the key or the source since, so that no other or
+// missing list makes a revoked release valid again.
 type revokedState struct {
 	SchemaVersion int `json:"schemaVersion"`
-	// CreatedAt is the zero time where no list was ever seen.
+	// CreatedAt is the zero time if no list was ever seen.
 	CreatedAt time.Time    `json:"createdAt"`
 	Sums      string       `json:"sums"`
 	Revoked   []Revocation `json:"revoked"`
 	// Asked is when all sources have last given a list that is believed, or said that
 	// they have none.
 	Asked time.Time `json:"asked"`
-	// Refused is why a list was refused when they were last asked; "" where none was.
+	// Refused is why a list was refused at the last request; "" if none was.
 	Refused string `json:"refused"`
 }
 
@@ -56,8 +56,8 @@ func (s *revokedState) check() error {
 	return checkRevocations(s.Revoked)
 }
 
-// loadRevoked reads what is remembered in dir of lists. A damaged file is an error:
-// taking it for an empty one would make revoked releases good again.
+// loadRevoked reads the state remembered in dir. A damaged file is an error: treating it
+// as empty would make revoked releases valid again.
 func loadRevoked(dir string) (revokedState, error) {
 	path := filepath.Join(dir, revokedName)
 	none := revokedState{SchemaVersion: revokedSchema, Revoked: []Revocation{}}
@@ -90,15 +90,15 @@ func revokedFailed(dir string, err error) error {
 	return &UnavailableError{"the memory of revoked releases", printable(filepath.Join(dir, revokedName)), err}
 }
 
-// Revoked returns what the newest list that this node has believed says of a release,
-// nil where that is nothing.
+// Revoked returns the entry on a release in the newest list that this node accepted; nil
+// if there is none.
 func (m *Memory) Revoked(tag Tag) *Revocation {
 	s := m.revokedState()
 	return (&Revocations{Revoked: s.Revoked}).Find(tag)
 }
 
-// Revocations returns the newest list that this node has believed; its CreatedAt is
-// the zero time where there was none.
+// Revocations returns the newest list that this node accepted; its CreatedAt is the zero
+// time if there was none.
 func (m *Memory) Revocations() Revocations {
 	s := m.revokedState()
 	return Revocations{s.CreatedAt, s.Sums, slices.Clone(s.Revoked)}
@@ -113,9 +113,9 @@ func (m *Memory) revokedState() revokedState {
 	return m.revoked
 }
 
-// learn has change make of what is remembered of lists what it is to be, and remembers
-// that, unless m is a look or keep is false: then it is known to m alone. Others who do
-// the same are waited for, and what they have remembered meanwhile is what is changed.
+// learn applies change to the remembered state under a lock against other processes, with
+// what they have remembered meanwhile. If m is a look or keep is false, only m knows the
+// result.
 func (m *Memory) learn(ctx context.Context, keep bool, change func(s *revokedState)) error {
 	if m.look || !keep {
 		s := m.revokedState()
@@ -126,7 +126,7 @@ func (m *Memory) learn(ctx context.Context, keep bool, change func(s *revokedSta
 	}
 	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
 	if err != nil {
-		// What is learnt counts, even where it can't be written.
+		// The new list counts even if it can't be written.
 		return errors.Join(unwritten(revokedFailed(m.dir, err)), m.learn(ctx, false, change))
 	}
 	defer unlock()

@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// silence is a wait of which somebody is told when it has lasted for a while. The zero
-// value is none.
+// silence reports a wait that has lasted for a while. The zero value does nothing.
 type silence struct {
 	mu    sync.Mutex // held while somebody is told
 	over  bool
 	timer *time.Timer
 }
 
-// watchSilence has say be called for what to tell whoever waits, unless the silence ends
-// within the time that the source's timeouts have for it.
+// watchSilence reports say's text to whoever waits, unless the silence ends within the
+// time that the source's timeouts allow.
 func (s *HTTPSource) watchSilence(say func() string) *silence {
 	q := new(silence)
 	if s.notice == nil || s.timeouts.Quiet <= 0 {
@@ -32,7 +31,7 @@ func (s *HTTPSource) watchSilence(say func() string) *silence {
 	return q
 }
 
-// end ends it. Nobody is told anything afterwards.
+// end ends it; nothing is reported afterwards.
 func (q *silence) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,20 +13,18 @@ import (
 // script is a system's own program that activates it.
 const script = "bin/switch-to-configuration"
 
-// Outcome is what a switch has done.
+// Outcome is the result of a switch.
 type Outcome struct {
-	// Generation is the number that the system has in the profile, 0 where that was
-	// not set.
+	// Generation is the system's number in the profile; 0 if the profile was not set.
 	Generation int
 	// Activated says that the system's script ended well.
 	Activated bool
 }
 
-// ErrTouched says that a system is no longer what was judged.
+// ErrTouched means that a system changed after it was judged.
 var ErrTouched = errors.New("it was touched since it was judged")
 
-// ready fails where p can't be activated: what it lacks is told before anything is
-// touched.
+// ready fails if p can't be activated, before anything is changed.
 func (s *Switch) ready(ctx context.Context, p closure.StorePath) error {
 	info, err := os.Stat(filepath.Join(string(p), script))
 	if err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
@@ -41,13 +39,13 @@ func (s *Switch) ready(ctx context.Context, p closure.StorePath) error {
 	return s.machine.Script.Prepare(ctx)
 }
 
-// Activate makes p, which was judged and is held, what the machine runs, boots, or
-// both. The outcome tells how far it came, also beside an error. untouched is asked
-// when nothing is waited for any more, and nothing is done where it says no.
+// Activate makes p, which was judged and is protected by Hold, what the machine runs,
+// boots, or both. The outcome says how far it got, also with an error. untouched is
+// called after the last wait; if it returns false, nothing is changed.
 //
-// The profile comes first: when the script writes the boot menu, it lists what the
-// profile has. A process that is killed between the two leaves a profile that leads to
-// p and a machine that runs what it ran.
+// The profile is set first, because the script writes the boot menu from the profile. A
+// process that is killed between the two leaves a profile that leads to p and a machine
+// that runs the old system.
 func (s *Switch) Activate(ctx context.Context, p closure.StorePath, action Action, untouched func() bool) (out Outcome, err error) {
 	m := s.machine
 	if err := s.ready(ctx, p); err != nil {

@@ -7,7 +7,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// PackageChange is what a switch changes of the store paths with one name.
+// PackageChange is how a switch changes the store paths with one name.
 type PackageChange struct {
 	Name string `json:"name"`
 	// Before and After are the versions, ascending; "" is that of a path whose name
@@ -18,10 +18,11 @@ type PackageChange struct {
 	Size int64 `json:"size"`
 }
 
-// least is from how many bytes on a change of size alone is told.
+// least is the smallest change of size that is reported without a change of version, in
+// bytes.
 const least = 8 << 10
 
-// Changes returns what is different in two closures, in the order of names: other
+// Changes returns the differences between two closures, in the order of names: other
 // versions, and sizes that changed by 8 KiB or more.
 func Changes(before, after closure.Closure) []PackageChange {
 	all := make(map[string]*PackageChange)
@@ -53,7 +54,7 @@ func Changes(before, after closure.Closure) []PackageChange {
 	return out
 }
 
-// splitName splits the name of a store path as Nix does: the version begins after the
+// splitName splits the name of a store path as Nix does: the version starts after the
 // first dash that no letter follows.
 func splitName(name string) (pname, version string) {
 	for i := 0; i+1 < len(name); i++ {

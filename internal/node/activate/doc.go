@@ -1,8 +1,8 @@
-// Package activate makes a system that was judged the one that runs, or that boots:
-// the one part of this program that changes a machine.
+// Package activate makes a judged system the one that runs, or that boots: it is the only
+// part of this program that changes a machine.
 //
-// It judges nothing itself, and nothing that judges imports it. [Begin] keeps other
-// switches out, [Switch.Hold] keeps the garbage collector from a system, [Marks] tell
-// whether what was hashed was touched since, and [Switch.Activate] sets the system
-// profile and runs the system's own switch-to-configuration, in a unit of its own.
+// It judges nothing, and nothing that judges imports it. [Begin] excludes other switches,
+// [Switch.Hold] protects a system from the garbage collector, [Marks] show whether what
+// was hashed has changed since, and [Switch.Activate] sets the system profile and runs
+// the system's own switch-to-configuration, in a unit of its own.
 package activate

@@ -17,28 +17,28 @@ import (
 const (
 	// lockName is the lock of this program's own switches, below /run.
 	lockName = "nixos/ec-verify-switch.lock"
-	// scriptLockName is the lock that NixOS's switch-to-configuration takes while it
+	// scriptLockName is the lock that NixOS's switch-to-configuration holds while it
 	// runs, whoever started it.
 	scriptLockName = "nixos/switch-to-configuration.lock"
 	poll           = 100 * time.Millisecond
 )
 
-// HeldError is why a switch does not begin: another one is under way.
+// HeldError means that a switch can't start because another one is under way.
 type HeldError struct{ Lock string }
 
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("another switch is under way (%s): wait for its end", e.Lock)
 }
 
-// Switch is one switch under way. No other one begins before its End.
+// Switch is a switch under way. No other one starts before its End.
 type Switch struct {
 	machine *Machine
 	lock    *os.File
 	root    string // the link that keeps the garbage collector away; "" for none
 }
 
-// Begin keeps out other switches of this program, and fails with a [*HeldError] while
-// one goes on: of this program, or NixOS's own.
+// Begin excludes other switches of this program, and fails with a [*HeldError] if one is
+// under way, of this program or NixOS's own.
 func Begin(ctx context.Context, m *Machine) (*Switch, error) {
 	name := filepath.Join(m.Run, lockName)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -63,7 +63,7 @@ func Begin(ctx context.Context, m *Machine) (*Switch, error) {
 	return s, nil
 }
 
-// End lets go of what s holds.
+// End releases the locks of s.
 func (s *Switch) End() error {
 	var err error
 	if s.root != "" {

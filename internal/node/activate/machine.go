@@ -27,8 +27,8 @@ type Script interface {
 	Busy(ctx context.Context) error
 	// Prepare makes sure that a run can be, before anything is changed.
 	Prepare(ctx context.Context) error
-	// Run runs program with the one argument action. It fails with a [*ScriptError]
-	// where the program does, and with a [*GoesOnError] where it was not waited for.
+	// Run runs program with the single argument action. It fails with a [*ScriptError] if
+	// the program does, and with a [*GoesOnError] if it still runs.
 	Run(ctx context.Context, program, action string) error
 }
 
@@ -47,7 +47,7 @@ func (m *Machine) Profile() string { return filepath.Join(m.NixState, "profiles"
 // CurrentSystem is the link to the system that runs.
 func (m *Machine) CurrentSystem() string { return filepath.Join(m.Run, "current-system") }
 
-// Action says what is done with a system, in the words of switch-to-configuration.
+// Action is what to do with a system, in the words of switch-to-configuration.
 type Action string
 
 const (

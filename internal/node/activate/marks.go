@@ -23,31 +23,31 @@ const (
 	// deep within each other its directories may be.
 	maxMarked = 4 << 20
 	maxDepth  = 200
-	// settle is how far apart two changes are at least that give a file two change
-	// times, with a margin: kernels count these in ticks of up to 10 ms.
+	// settle is the time, with a margin, after which a further change of a file gets
+	// another change time: kernels count these in ticks of up to 10 ms.
 	settle = 100 * time.Millisecond
 	// rounds is how often a path is hashed again that changes under way.
 	rounds = 3
 )
 
-// mark is a digest of what the kernel notes of each file of a store path: where it
-// lies, its size, and when it was changed last. A file that is written to, replaced,
-// mounted over or moved gets another one, whatever times its owner sets: the change
-// time can't be set. So does one that gets a hard link more, which harms nobody. The
-// zero value is that of a path of which this can't be said, and is equal to none.
+// mark is a digest of what the kernel records about each file of a store path: its
+// position, its size, and the time of its last change. A file that is written to,
+// replaced, mounted over or moved gets another mark, whatever times its owner sets: the
+// change time can't be set. So does a file with a new hard link, which is harmless. The
+// zero value means that the mark is unknown, and equals none.
 type mark [sha256.Size]byte
 
 func (m mark) equal(other mark) bool { return m == other && m != mark{} }
 
-// Marks are what tells of store paths whether they were touched.
+// Marks show whether store paths have changed.
 type Marks struct {
 	store *nixstore.Store
 	marks map[closure.StorePath]mark
 }
 
-// Take takes the marks of paths, before they are hashed. What was changed just now
-// is waited for: a change that follows within a tick of the clock would not show. When
-// ctx ends, no further path has one.
+// Take records the marks of paths, before they are hashed. If a file was changed just
+// now, it waits: another change within the same tick of the clock would not show. When
+// ctx ends, the remaining paths get none.
 func Take(ctx context.Context, store *nixstore.Store, paths []closure.PathInfo) *Marks {
 	m := &Marks{store: store, marks: make(map[closure.StorePath]mark, len(paths))}
 	for _, info := range paths {
@@ -57,11 +57,11 @@ func Take(ctx context.Context, store *nixstore.Store, paths []closure.PathInfo) 
 	return m
 }
 
-// settled brings to the disk what was written, and drops the marks that are others
-// after it. A program that has a file in its memory writes to a page of it without a
-// change of its times, once it has written to that page, until the kernel has brought
-// that to the disk: a mark that is the same before and after this shows each write that
-// follows. A store in memory has no disk, and there this is of no use.
+// settled writes the store's dirty pages to disk, and drops the marks that change by it.
+// A program that has mapped a file can write to a page again without a change of its
+// times until the kernel has written that page to disk: a mark that is the same before
+// and after that shows each later write. A store in memory has no disk, so this does not
+// work there.
 func (m *Marks) settled(ctx context.Context, marks map[closure.StorePath]mark) {
 	err := unix.Syncfs(int(m.store.File().Fd()))
 	for p, before := range marks {
@@ -106,8 +106,8 @@ func (m *Marks) walk(ctx context.Context, p closure.StorePath) (mark, time.Time)
 	return sha256.Sum256(buf), w.newest
 }
 
-// marker walks one path. The digests of its files are added up, so that no order is
-// needed in which to hold their names.
+// marker walks one path. It adds up the digests of the files, so that their order does
+// not matter and their names need not be kept.
 type marker struct {
 	ctx    context.Context
 	sum    [4]uint64
@@ -175,18 +175,17 @@ func (w *marker) add(name string, depth int, st *unix.Stat_t) {
 	}
 }
 
-// Change is a path that is no longer what was hashed.
+// Change is a path that differs from what was hashed.
 type Change struct {
 	Want closure.PathInfo
-	// Got is what lies there now, the zero value where that could not be told for
-	// Err.
+	// Got is the current hash; the zero value if it is unknown because of Err.
 	Got nar.Hash
 	Err error
 }
 
-// Recheck returns which of paths are no longer what they should be. What has the mark
-// that it had was not touched since it was hashed; the rest is hashed once more, so
-// that whoever links or optimises files of the store raises no alarm.
+// Recheck returns which of paths are no longer what they should be. A path with an
+// unchanged mark has not changed since it was hashed; the others are hashed again, so
+// that linking or optimising files of the store raises no alarm.
 func (m *Marks) Recheck(ctx context.Context, paths []closure.PathInfo) ([]Change, error) {
 	var changes []Change
 	for _, want := range paths {
@@ -208,7 +207,7 @@ func (m *Marks) Recheck(ctx context.Context, paths []closure.PathInfo) ([]Change
 // done with them than Nix has done.
 var errLoose = errors.New("modes or owners that Nix does not set")
 
-// hash hashes want again, and marks what it hashed; nil where that is want.
+// hash hashes want again and records its mark; it returns nil if the hash is want's.
 func (m *Marks) hash(ctx context.Context, want closure.PathInfo) *Change {
 	loose := false
 	h := nar.NewHasher(nar.Options{

@@ -28,14 +28,14 @@ type profile struct {
 	lock *os.File
 }
 
-// set has the profile lead to p, as a new generation unless the newest one is that,
+// set points the profile to p, as a new generation unless the newest one is p already,
 // and returns the generation's number.
 //
-// It does what nix-env --set does, with its names and under its lock, and does not run
-// it: nix-env takes a store path as something to be built or fetched, asks a daemon and
-// a database for it, and brings nothing to the disk. Here the link holds the very path
-// that was judged, and a rename is what sets it: before it the profile is wholly the
-// old one, after it the new one, also after a power cut.
+// It does what nix-env --set does, with the same names and lock, without running it:
+// nix-env treats a store path as something to build or fetch, asks a daemon and a
+// database for it, and does not sync to disk. Here the link contains the very path that
+// was judged, and a rename sets it: before it the profile is entirely the old one, after
+// it the new one, even after a power cut.
 func (l *profile) set(p closure.StorePath) (generation int, err error) {
 	dir, name := filepath.Split(l.link)
 	entries, err := os.ReadDir(dir)
@@ -79,9 +79,9 @@ func generationOf(name, entry string) (int, bool) {
 	return n, err == nil && n > 0 && n <= maxGeneration && strconv.Itoa(n) == number
 }
 
-// lockProfile takes the lock that Nix takes to set a profile. Nix removes such a file
-// when it is done, and writes to what it removed: a file that is not empty is no lock
-// any more.
+// lockProfile takes the lock that Nix takes to set a profile. When Nix is done, it
+// removes such a file and writes to the removed one: a file that is not empty is no
+// longer a lock.
 func lockProfile(ctx context.Context, link string) (*profile, error) {
 	name := link + ".lock"
 	for deadline := time.Now().Add(profileWait); time.Now().Before(deadline); {

@@ -16,11 +16,11 @@ import (
 // judged. It has one name, so that a run that was killed leaves no more than one.
 const rootName = "ec-verify-switch"
 
-// Hold keeps the garbage collector from p, and from all that Nix registered as needed
-// by it, until the end of s. p need not be there yet.
+// Hold protects p, and everything that Nix registered as its references, from the garbage
+// collector until the end of s. p need not exist yet.
 //
-// A collection reads the roots once, at its start, while it has gc.lock alone. The
-// lock is shared here, as Nix shares it to add a root: either the collection sees the
+// A collection reads the roots once, at its start, while it holds gc.lock exclusively.
+// Hold takes that lock shared, as Nix does to add a root: either the collection sees the
 // link, or it is over.
 func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 	m := s.machine
@@ -53,7 +53,7 @@ func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 func replaceLink(target, name string) error {
 	dir, base := filepath.Split(name)
 	next := dir + "." + base + ".ec-verify"
-	// What a run that was killed has left. Only one runs at a time.
+	// Left by a killed run. Only one runs at a time.
 	if err := hostfile.RemoveTree(next); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ const (
 	// silence is how long systemd may be gone, as while it executes itself anew.
 	silence = 5 * time.Minute
 	look    = 200 * time.Millisecond
-	// maxLog is the size in bytes at which the file of a script's output begins anew.
+	// maxLog is the size, in bytes, at which the log of the script's output starts anew.
 	maxLog = 16 << 20
 	// leastLog is how much room on the disk it has, in bytes.
 	leastLog = 1 << 20
@@ -80,8 +80,8 @@ func (u *unitScript) Prepare(ctx context.Context) error {
 	return u.beginLog()
 }
 
-// beginLog has the file of the script's output begin anew, with room on the disk: a
-// script that can't write ends, or waits, halfway.
+// beginLog starts the log of the script's output anew, with reserved disk space: a script
+// that can't write its output ends, or waits, halfway.
 func (u *unitScript) beginLog() error {
 	log, err := os.OpenFile(u.log, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -143,14 +143,14 @@ func (u *unitScript) Run(ctx context.Context, program, action string) error {
 	}
 }
 
-// output hands on what is written to a file.
+// output forwards what is written to a file.
 type output struct {
 	file   *os.File
 	relay  func([]byte)
 	offset int64
 }
 
-// drain hands on what was written since the last call.
+// drain forwards what was written since the last call.
 func (o *output) drain() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -207,7 +207,7 @@ func unitState(ctx context.Context) (s unitNow, err error) {
 	return s, err
 }
 
-// clearUnit removes what is left of an earlier run of the unit.
+// clearUnit removes the rest of an earlier run of the unit.
 func clearUnit(ctx context.Context) error {
 	return asked(ctx, func(ctx context.Context, conn *dbus.Conn) error {
 		_ = conn.ResetFailedUnitContext(ctx, Unit) // that it has not failed is no error
@@ -234,7 +234,7 @@ func startUnit(ctx context.Context, program, action, log string) error {
 			dbus.PropType("oneshot"),
 			// The last member of ExecStart= is whether a failure is ignored.
 			dbus.PropExecStart([]string{program, action}, false),
-			// How it ended is to be asked for.
+			// Keeps the result of the run available.
 			dbus.PropRemainAfterExit(true),
 			// The switch must not end the one who does it.
 			property("StandardInput", "null"),

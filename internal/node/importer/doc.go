@@ -1,9 +1,9 @@
-// Package importer brings the store paths of a system to this machine, from a place
-// that nobody has to trust: what is registered is, byte for byte, what the manifest of
-// a verified release says, and nothing else is.
+// Package importer copies the store paths of a system to this machine from an untrusted
+// place: what is registered is, byte for byte, what the manifest of a verified release
+// says, and nothing else.
 //
-// Each NAR is fetched into a directory of this program's own, of the size that the
-// manifest says and no more, and hashed. Only when all are there and right are they
-// handed to Nix, with the references of the manifest. The peer is asked for those
-// paths alone, and nothing that it says about them is read.
+// Each NAR is fetched into a directory of this program's own, up to the size in the
+// manifest, and hashed. Only when all are complete and correct are they given to Nix,
+// with the references of the manifest. The peer is asked for those paths alone, and
+// everything that it says about them is ignored.
 package importer

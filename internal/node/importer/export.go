@@ -10,16 +10,16 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// exportMagic follows each NAR in what nix-store --export writes.
+// exportMagic follows each NAR in the output of nix-store --export.
 const exportMagic = 0x4558494e
 
 // export writes paths in the form of nix-store --export: for each a 1, its NAR,
-// [exportMagic], its path, its references, its deriver and a 0, where signatures were
-// once; at the end a 0. Numbers are of 64 bits, little-endian; strings begin with their
-// length and are filled up to eight bytes.
+// [exportMagic], its path, its references, its deriver and a 0, where signatures used to
+// be; at the end a 0. Numbers have 64 bits, little-endian; strings start with their
+// length and are padded to eight bytes.
 //
-// Each NAR is hashed once more on its way. What is not right has no path after it, and
-// so is not registered.
+// Each NAR is hashed again on its way. A wrong one is not followed by a path, and so is
+// not registered.
 func export(w io.Writer, paths []closure.PathInfo, open func(closure.PathInfo) (io.ReadCloser, error)) error {
 	for _, p := range byReferences(paths) {
 		if err := writeNumbers(w, 1); err != nil {

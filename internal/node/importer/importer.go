@@ -23,10 +23,10 @@ const (
 	// atOnce is how many paths are fetched at once: each starts a nix of its own,
 	// which waits for the peer more than it computes.
 	atOnce = 4
-	// room is how many bytes must be left beside what is fetched.
+	// room is how many bytes must stay free beside what is fetched.
 	room = 256 << 20
-	// spool is the directory for what is fetched. Its name is one that nobody else
-	// gives to a directory, which would be removed.
+	// spool is the directory for what is fetched. The name is unusual, because the
+	// directory is removed.
 	spool = ".ec-verify-import"
 )
 
@@ -44,9 +44,9 @@ func (e *DiffersError) Error() string {
 	return fmt.Sprintf("%s has something else for %s than the release: %s; nothing was imported", e.Source, e.Want.Path, e.Why)
 }
 
-// Bring fetches wanted, a closure's paths that the store lacks, from src into a
-// directory in within, which is made and removed again, and has them registered when
-// each is what the manifest says. What they refer to is among them, or in the store. done is told of
+// Bring fetches wanted, a closure's paths that the store lacks, from src into a directory
+// below within, which it creates and removes, and registers them when each is what the
+// manifest says. Their references are among them, or in the store. done is called for
 // each that was fetched.
 func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, within string, register Register, done func(closure.PathInfo)) (err error) {
 	dir := filepath.Join(within, spool)
