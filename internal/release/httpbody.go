@@ -3,17 +3,17 @@ package release
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"every.channel/ec-verify/internal/httpclient"
 )
 
 // body reads one asset from an [HTTPSource]. If the connection breaks or stalls, it
@@ -195,7 +195,7 @@ func (b *body) resume(err error) error {
 	select {
 	case <-b.ctx.Done():
 		return b.failed(plainError(b.ctx, err))
-	case <-time.After(backoff(b.source.timeouts.Pause, b.source.timeouts.MaxPause, b.resumes-1, nil)):
+	case <-time.After(b.source.retry().After(b.resumes - 1)):
 	}
 	return b.start()
 }
@@ -228,31 +228,9 @@ func contentRange(s string) (first, total int64, ok bool) {
 	return first, total, ok && dash && err == nil
 }
 
-// retryAfter returns the wait that the server requests, in either form of the header.
-func retryAfter(resp *http.Response) (time.Duration, bool) {
-	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
-		return 0, false
-	}
-	s := resp.Header.Get("Retry-After")
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
-		return time.Duration(min(n, 1<<30)) * time.Second, true
-	}
-	if t, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(t)), true
-	}
-	return 0, false
-}
-
-// plainError describes a failed request in one line: without the URL, which the
-// caller adds, and with the cause of a cancelled context.
+// plainError describes a failed request in one line.
 func plainError(ctx context.Context, err error) error {
-	var wrapped *url.Error
-	for errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		return cause
-	}
+	err = httpclient.Plain(ctx, err)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
 	}
@@ -265,9 +243,4 @@ func plainError(ctx context.Context, err error) error {
 		return fmt.Errorf("the server's certificate is expired or not yet valid; this node's clock says %s: is it right? (%w)", day(time.Now()), err)
 	}
 	return err
-}
-
-func isTLSError(err error) bool {
-	var verification *tls.CertificateVerificationError
-	return errors.As(err, &verification)
 }

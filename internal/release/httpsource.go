@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +14,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/hashicorp/go-retryablehttp"
+
+	"every.channel/ec-verify/internal/httpclient"
 )
 
 // HTTPSource has the releases of a repository on a forge:
@@ -24,7 +24,7 @@ import (
 type HTTPSource struct {
 	sourceOptions
 	base   *url.URL
-	client *retryablehttp.Client
+	client *http.Client
 }
 
 // Timeouts limits every wait of an [HTTPSource].
@@ -82,7 +82,7 @@ func newHTTPSource(u *url.URL, options sourceOptions) (Source, error) {
 	switch {
 	case u.User != nil:
 		return nil, fmt.Errorf("parse source: %s contains a user name or password; put the token into a file and set release.tokenFile", u.Redacted())
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !httpclient.IsLoopback(u.Hostname()):
 		return nil, fmt.Errorf("parse source %q: plain http is for this machine only; want %s", redacted(u.String()), want)
 	case u.Host == "" || !ok || strings.Count(repo, "/") < 2 || u.RawQuery != "" || u.Fragment != "" || u.RawPath != "" || strings.Contains(repo+"/", "/../"):
 		return nil, fmt.Errorf("parse source %q: want %s", redacted(u.String()), want)
@@ -92,43 +92,19 @@ func newHTTPSource(u *url.URL, options sourceOptions) (Source, error) {
 		return nil, fmt.Errorf("source %s: %w", s, err)
 	}
 	if s.transport == nil {
-		s.transport = newTransport(s.timeouts)
+		t := httpclient.NewTransport(s.timeouts.Connect, s.timeouts.Header)
+		t.ForceAttemptHTTP2 = true
+		// Lengths and ranges must be those of the file itself.
+		t.DisableCompression = true
+		s.transport = t
 	}
-	s.client = &retryablehttp.Client{
-		HTTPClient:   &http.Client{Transport: &tokenTransport{s}, CheckRedirect: s.checkRedirect},
-		RetryMax:     s.timeouts.Retries,
-		RetryWaitMin: s.timeouts.Pause,
-		RetryWaitMax: s.timeouts.MaxPause,
-		CheckRetry:   checkRetry,
-		Backoff:      backoff,
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
-		RequestLogHook: func(_ retryablehttp.Logger, req *http.Request, retry int) {
-			if retry > 0 {
-				s.again(req.Context(), retry)
-			}
-		},
-	}
+	s.client = &http.Client{Transport: &tokenTransport{s}, CheckRedirect: s.checkRedirect}
 	return s, nil
 }
 
-func newTransport(t Timeouts) *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: t.Connect}).DialContext,
-		TLSHandshakeTimeout:    t.Connect,
-		ResponseHeaderTimeout:  t.Header,
-		MaxResponseHeaderBytes: 64 << 10,
-		ForceAttemptHTTP2:      true,
-		IdleConnTimeout:        30 * time.Second,
-		MaxIdleConnsPerHost:    2,
-		// Lengths and ranges must be those of the file itself.
-		DisableCompression: true,
-	}
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// retry returns how often a request is tried.
+func (s *HTTPSource) retry() httpclient.Retry {
+	return httpclient.Retry{Tries: s.timeouts.Retries + 1, Pause: s.timeouts.Pause, MaxPause: s.timeouts.MaxPause}
 }
 
 // checkToken rejects characters that could alter the request header.
@@ -190,7 +166,7 @@ func (s *HTTPSource) checkRedirect(req *http.Request, via []*http.Request) error
 	if len(via) > maxRedirects {
 		return redirectError(fmt.Sprintf("more than %d redirects", maxRedirects))
 	}
-	local := s.base.Scheme == "http" && req.URL.Scheme == "http" && isLoopback(req.URL.Hostname())
+	local := s.base.Scheme == "http" && req.URL.Scheme == "http" && httpclient.IsLoopback(req.URL.Hostname())
 	if req.URL.Scheme != "https" && !local {
 		return redirectError(fmt.Sprintf("redirected to %q, which is not https", clip(req.URL.Redacted())))
 	}
@@ -252,20 +228,6 @@ func (a *attempt) failed(why error) {
 	a.why.Store(&text)
 }
 
-type attemptKey struct{}
-
-// again announces a retry.
-func (s *HTTPSource) again(ctx context.Context, retry int) {
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && s.notice != nil {
-		a.silence.end()
-		why := "the request failed"
-		if failed := a.why.Load(); failed != nil {
-			why = *failed
-		}
-		s.notice(fmt.Sprintf("%s: %s from %s; trying again (%d of %d)", a.what, why, s, retry, s.timeouts.Retries))
-	}
-}
-
 // get requests url and returns an answer with one of the statuses in want. Every
 // other outcome is a typed error about what.
 func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Header, want ...int) (*http.Response, error) {
@@ -277,8 +239,7 @@ func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Head
 		return fmt.Sprintf("%s: no answer from %s for %s; waiting for up to %s, %d times", what, s, s.timeouts.Quiet, s.timeouts.Header, s.timeouts.Retries+1)
 	})
 	defer a.silence.end()
-	ctx = context.WithValue(ctx, attemptKey{}, a)
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, &UnavailableError{what, s.String(), err}
 	}
@@ -288,19 +249,61 @@ func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Head
 	for k, v := range header {
 		req.Header[k] = v
 	}
+	resp, err := httpclient.Do(ctx, s.retry(), func(n int) (*http.Response, error) {
+		if n > 0 {
+			s.again(a, n)
+		}
+		return s.getOnce(req, a, want)
+	})
+	if err != nil && !isUnavailable(err) && !errors.Is(err, ErrNotFound) {
+		err = &UnavailableError{what, s.String(), err}
+	}
+	return resp, err
+}
+
+// again announces a retry.
+func (s *HTTPSource) again(a *attempt, retry int) {
+	if s.notice != nil {
+		a.silence.end()
+		s.notice(fmt.Sprintf("%s: %s from %s; trying again (%d of %d)", a.what, *a.why.Load(), s, retry, s.timeouts.Retries))
+	}
+}
+
+// getOnce sends req one time. Retried is what may be temporary: a failed connection, 429
+// and 5xx; not a redirect or a certificate error.
+func (s *HTTPSource) getOnce(req *http.Request, a *attempt, want []int) (*http.Response, error) {
 	resp, err := s.client.Do(req)
 	if err != nil {
 		if resp != nil {
 			resp.Body.Close() // of a redirect that is not followed
 		}
-		return nil, &UnavailableError{what, s.String(), plainError(ctx, err)}
+		err = plainError(req.Context(), err)
+		a.failed(err)
+		var redirect redirectError
+		if req.Context().Err() != nil || httpclient.IsTLS(err) || errors.As(err, &redirect) {
+			err = httpclient.Final(err)
+		}
+		return nil, err
 	}
 	if slices.Contains(want, resp.StatusCode) {
 		return resp, nil
 	}
 	resp.Body.Close()
-	return nil, s.statusError(what, resp)
+	a.failed(fmt.Errorf("answer %d", resp.StatusCode))
+	err = s.statusError(a.what, resp)
+	temporary := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented
+	switch wait, requested := httpclient.RetryAfter(resp); {
+	case !temporary, wait > longestWait:
+		return nil, httpclient.Final(err)
+	case requested:
+		return nil, httpclient.Later(err, wait)
+	}
+	return nil, err
 }
+
+// longestWait is the longest wait that a server may request with Retry-After before
+// the attempt is given up.
+const longestWait = 2 * time.Minute
 
 func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 	switch resp.StatusCode {
@@ -320,49 +323,11 @@ func (s *HTTPSource) statusError(what string, resp *http.Response) error {
 		}
 		return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d; %s", resp.StatusCode, hint)}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if wait, ok := retryAfter(resp); ok {
+		if wait, ok := httpclient.RetryAfter(resp); ok {
 			return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d and asks to wait %s", resp.StatusCode, wait.Round(time.Second))}
 		}
 	}
 	return &UnavailableError{what, s.String(), fmt.Errorf("the server answered %d", resp.StatusCode)}
-}
-
-// checkRetry retries what may be temporary: a failed connection, 429 and 5xx. It does
-// not retry a redirect, a certificate error or an invalid request.
-func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		switch {
-		case err != nil:
-			a.failed(plainError(ctx, err))
-		case resp != nil:
-			a.failed(fmt.Errorf("answer %d", resp.StatusCode))
-		}
-	}
-	if resp != nil {
-		// If the server requests a longer wait than is allowed, give up at once.
-		if wait, ok := retryAfter(resp); ok && wait > longestWait {
-			return false, nil
-		}
-	}
-	var redirect redirectError
-	if isTLSError(err) || errors.As(err, &redirect) {
-		return false, err
-	}
-	return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
-}
-
-// longestWait is the longest wait that a server may request with Retry-After before
-// the attempt is given up.
-const longestWait = 2 * time.Minute
-
-// backoff waits as long as the server requests, or else twice as long each time.
-func backoff(low, high time.Duration, attempt int, resp *http.Response) time.Duration {
-	if resp != nil {
-		if wait, ok := retryAfter(resp); ok {
-			return min(wait, high)
-		}
-	}
-	return retryablehttp.DefaultBackoff(low, high, attempt, nil)
 }
 
 // rateLimitEnd returns when the server's rate limit ends; "" if unknown.

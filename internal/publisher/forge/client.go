@@ -3,19 +3,18 @@ package forge
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/go-json-experiment/json"
+
+	"every.channel/ec-verify/internal/httpclient"
 )
 
 // Timeouts limits every wait of a [Client].
@@ -86,7 +85,7 @@ func New(repo, token string, opts ...Option) (*Client, error) {
 		return nil, errors.New("forge: the URL has a user name or password in it; put the token into a file")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || len(dir) < 3 || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Path+"/", "/../") || strings.Contains(u.Path, "//"):
 		return nil, fmt.Errorf("forge %q: %s", u.Redacted(), want)
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !httpclient.IsLoopback(u.Hostname()):
 		return nil, fmt.Errorf("forge %q: plain http is for this machine only; %s", u.Redacted(), want)
 	case strings.HasSuffix(u.Path, "/releases/download") || strings.HasSuffix(u.Path, "/releases"):
 		return nil, fmt.Errorf("forge %q: that is where releases are fetched from; %s", u.Redacted(), want)
@@ -96,28 +95,24 @@ func New(repo, token string, opts ...Option) (*Client, error) {
 	api.Path = strings.Join(dir[:len(dir)-2], "/") + "/api/v1/repos/" + owner + "/" + name
 	api.RawPath = ""
 	c := &Client{repo: u, api: &api, token: token, timeouts: DefaultTimeouts()}
-	c.http = &http.Client{
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10},
-		// The token must not be sent to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	for _, opt := range opts {
 		opt(c)
 	}
-	t := c.http.Transport.(*http.Transport)
-	t.DialContext = (&net.Dialer{Timeout: c.timeouts.Connect}).DialContext
-	t.ExpectContinueTimeout = c.timeouts.Connect
-	t.TLSHandshakeTimeout, t.ResponseHeaderTimeout = c.timeouts.Connect, c.timeouts.Answer
+	c.http = &http.Client{
+		Transport: httpclient.NewTransport(c.timeouts.Connect, c.timeouts.Answer),
+		// The token must not be sent to another host.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	return c, nil
+}
+
+// retry returns how often a request is tried.
+func (c *Client) retry() httpclient.Retry {
+	return httpclient.Retry{Tries: int(c.timeouts.Tries), Pause: c.timeouts.Pause, MaxPause: c.timeouts.MaxPause}
 }
 
 // String returns the repository's URL.
 func (c *Client) String() string { return c.repo.String() }
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
 
 // body is the body of a request; it is created again for each try.
 type body struct {
@@ -184,24 +179,16 @@ type request struct {
 
 // send sends r, and repeats it if the failure may be temporary.
 func (c *Client) send(ctx context.Context, r request) error {
-	first := true
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = c.timeouts.Pause, c.timeouts.MaxPause
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		if !first && r.before != nil {
+	_, err := httpclient.Do(ctx, c.retry(), func(n int) (struct{}, error) {
+		if n > 0 && r.before != nil {
 			if err := r.before(ctx); err != nil {
-				return struct{}{}, backoff.Permanent(err)
+				return struct{}{}, httpclient.Final(err)
 			}
 		}
-		first = false
 		return struct{}{}, c.once(ctx, r)
-	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
+	})
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
 		err = fmt.Errorf("%s: %s: %w", r.what, c, cause)
-	}
-	var permanent *backoff.PermanentError
-	if errors.As(err, &permanent) {
-		err = permanent.Err
 	}
 	return err
 }
@@ -216,7 +203,7 @@ func (c *Client) once(ctx context.Context, r request) error {
 	defer cancel()
 	req, err := c.newRequest(ctx, r)
 	if err != nil {
-		return backoff.Permanent(err)
+		return httpclient.Final(err)
 	}
 	if req.Body != nil {
 		defer req.Body.Close()
@@ -225,8 +212,8 @@ func (c *Client) once(ctx context.Context, r request) error {
 	if err != nil {
 		err = c.plain(ctx, r.what, err)
 		var local *localError
-		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || isTLS(err) || errors.As(err, &local) {
-			return backoff.Permanent(err)
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || httpclient.IsTLS(err) || errors.As(err, &local) {
+			return httpclient.Final(err)
 		}
 		return err
 	}
@@ -274,13 +261,13 @@ func (c *Client) read(ctx context.Context, r request, resp *http.Response) error
 	case err != nil:
 		return c.plain(ctx, r.what, err)
 	case len(data) > maxAnswer:
-		return backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", r.what, c, maxAnswer))
+		return httpclient.Final(fmt.Errorf("%s: %s answered with more than %d bytes", r.what, c, maxAnswer))
 	case r.answer == nil:
 		return nil
 	}
 	c.header = resp.Header
 	if err := json.Unmarshal(data, r.answer); err != nil {
-		return backoff.Permanent(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", r.what, c))
+		return httpclient.Final(fmt.Errorf("%s: %s did not answer as Forgejo does; is it one?", r.what, c))
 	}
 	return nil
 }
@@ -306,19 +293,20 @@ func (c *Client) refusal(what string, resp *http.Response, data []byte) error {
 	switch {
 	case resp.StatusCode/100 == 3:
 		e.Hint = "the repository has moved; name the URL that it is at now"
-		return backoff.Permanent(e)
+		return httpclient.Final(e)
 	case resp.StatusCode == http.StatusExpectationFailed:
 		return e // retried without Expect
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && s >= 0 {
-			if wait := time.Duration(s) * time.Second; wait > c.timeouts.MaxPause {
-				e.Hint = "it asks to wait " + wait.String()
-				return backoff.Permanent(e)
-			}
+		switch wait, requested := httpclient.RetryAfter(resp); {
+		case wait > c.timeouts.MaxPause:
+			e.Hint = "it asks to wait " + wait.Round(time.Second).String()
+			return httpclient.Final(e)
+		case requested:
+			return httpclient.Later(e, wait)
 		}
 		return e
 	}
-	return backoff.Permanent(e)
+	return httpclient.Final(e)
 }
 
 // limited returns the error for an exceeded rate limit. If the limit ends soon, the
@@ -327,14 +315,14 @@ func (c *Client) limited(e *StatusError, resp *http.Response) error {
 	e.Hint = "the forge limits the rate of requests; run this again later"
 	s, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64)
 	if err != nil || s < 0 || s > 1<<40 {
-		return backoff.Permanent(e)
+		return httpclient.Final(e)
 	}
 	until := time.Unix(s, 0)
 	if time.Until(until) < c.timeouts.MaxPause {
 		return e
 	}
 	e.Hint = "the forge limits the rate of requests; run this again after " + until.UTC().Format(time.RFC3339)
-	return backoff.Permanent(e)
+	return httpclient.Final(e)
 }
 
 // clean reduces a forge's message to one line without secrets.
@@ -351,19 +339,7 @@ func (c *Client) clean(s string) string {
 
 // plain describes a failed request in one line.
 func (c *Client) plain(ctx context.Context, what string, err error) error {
-	var wrapped *url.Error
-	for errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		err = cause
-	}
-	return fmt.Errorf("%s: %s: %w", what, c, err)
-}
-
-func isTLS(err error) bool {
-	var verification *tls.CertificateVerificationError
-	return errors.As(err, &verification)
+	return fmt.Errorf("%s: %s: %w", what, c, httpclient.Plain(ctx, err))
 }
 
 // localError is an error in reading the data to send.

@@ -3,12 +3,11 @@ package forge
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
-	"github.com/cenkalti/backoff/v5"
+	"every.channel/ec-verify/internal/httpclient"
 )
 
 // maxRead limits an asset that is read back, in bytes.
@@ -19,16 +18,7 @@ const maxRead = 4 << 20
 // 404.
 func (c *Client) digest(ctx context.Context, tag, name string) (string, error) {
 	what := "read " + name + " of the release " + tag
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = c.timeouts.Pause, c.timeouts.MaxPause
-	sum, err := backoff.Retry(ctx, func() (string, error) {
-		return c.digestOnce(ctx, what, tag, name)
-	}, backoff.WithBackOff(wait), backoff.WithMaxTries(max(1, c.timeouts.Tries)), backoff.WithMaxElapsedTime(0))
-	var permanent *backoff.PermanentError
-	if errors.As(err, &permanent) {
-		err = permanent.Err
-	}
-	return sum, err
+	return httpclient.Do(ctx, c.retry(), func(int) (string, error) { return c.digestOnce(ctx, what, tag, name) })
 }
 
 func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string, error) {
@@ -36,7 +26,7 @@ func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.repo.JoinPath("releases", "download", tag, name).String(), nil)
 	if err != nil {
-		return "", backoff.Permanent(err)
+		return "", httpclient.Final(err)
 	}
 	req.Header.Set("User-Agent", "ec-verify")
 	if c.token != "" {
@@ -47,8 +37,8 @@ func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string
 	resp, err := (&http.Client{Transport: c.http.Transport}).Do(req)
 	if err != nil {
 		err = c.plain(ctx, what, err)
-		if ctx.Err() != nil || isTLS(err) {
-			return "", backoff.Permanent(err)
+		if ctx.Err() != nil || httpclient.IsTLS(err) {
+			return "", httpclient.Final(err)
 		}
 		return "", err
 	}
@@ -62,7 +52,7 @@ func (c *Client) digestOnce(ctx context.Context, what, tag, name string) (string
 	case err != nil:
 		return "", c.plain(ctx, what, err)
 	case n > maxRead:
-		return "", backoff.Permanent(fmt.Errorf("%s: %s answered with more than %d bytes", what, c, maxRead))
+		return "", httpclient.Final(fmt.Errorf("%s: %s answered with more than %d bytes", what, c, maxRead))
 	}
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }

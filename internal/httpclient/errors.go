@@ -1,0 +1,28 @@
+package httpclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/url"
+)
+
+// Plain returns the error of a request in one line: without the URL, which the caller
+// adds, and with the cause of a context that ended.
+func Plain(ctx context.Context, err error) error {
+	var wrapped *url.Error
+	for errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return cause
+	}
+	return err
+}
+
+// IsTLS reports whether err is a certificate that is not to be trusted, which another
+// try would not change.
+func IsTLS(err error) bool {
+	var verification *tls.CertificateVerificationError
+	return errors.As(err, &verification)
+}
