@@ -378,12 +378,12 @@ func (r *Release) copy(ctx context.Context, w io.Writer, name string) error {
 	if !ok {
 		return Untrusted(ReasonNotInSums, "%s has no line for %s", SumsName, printable(clip(name)))
 	}
-	h := sha256.New()
-	source, err := r.streamFrom(ctx, io.MultiWriter(w, h), name, 0)
+	h := &hashingWriter{w, sha256.New()}
+	source, err := r.streamFrom(ctx, h, name, 0)
 	if err != nil {
 		return err
 	}
-	if got := digestOf(h); got != want {
+	if got := digestOf(h.hash); got != want {
 		err := Untrusted(ReasonChecksum, "%s has SHA-256 %s, but %s wants %s", name, got, SumsName, want)
 		err.Source = source
 		return r.unlessChanged(ctx, err)
@@ -475,6 +475,9 @@ func (r *Release) streamFrom(ctx context.Context, w io.Writer, name string, from
 	}
 	r.opts.progress.begin(name, size)
 	r.opts.progress.skip(from)
+	if g, ok := w.(grower); ok && size > 0 && size <= limit {
+		g.Grow(int(size))
+	}
 	// The source should enforce the limit; this makes sure.
 	out := &countingWriter{w: w, progress: r.opts.progress}
 	_, err = io.Copy(out, hostfile.WithContext(ctx, &limitReader{in, limit, name, limit}))
@@ -523,6 +526,28 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	c.progress.add(n)
 	c.err = err
 	return n, err
+}
+
+// A grower makes room for that many bytes at once.
+type grower interface{ Grow(n int) }
+
+// hashingWriter also hashes what it writes.
+type hashingWriter struct {
+	io.Writer
+	hash hash.Hash
+}
+
+func (h *hashingWriter) Write(p []byte) (int, error) {
+	n, err := h.Writer.Write(p)
+	h.hash.Write(p[:n])
+	return n, err
+}
+
+// Grow makes room in a writer that keeps what it is given.
+func (h *hashingWriter) Grow(n int) {
+	if g, ok := h.Writer.(grower); ok {
+		g.Grow(n)
+	}
 }
 
 // errorKeeper records a reader's error other than io.EOF.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"regexp"
 	"slices"
@@ -130,11 +131,38 @@ func (m *Manifest) Encode() ([]byte, error) {
 }
 
 func (m *Manifest) encode() ([]byte, error) {
-	data, err := json.Marshal(m, jsontext.WithIndent("  "), json.WithMarshalers(emptyAsNull))
-	if err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
+	var b bytes.Buffer
+	err := m.write(&b)
+	return b.Bytes(), err
+}
+
+func (m *Manifest) write(w io.Writer) error {
+	err := json.MarshalWrite(w, m, jsontext.WithIndent("  "), json.WithMarshalers(emptyAsNull))
+	if err == nil {
+		_, err = w.Write([]byte{'\n'})
 	}
-	return append(data, '\n'), nil
+	if err != nil {
+		return fmt.Errorf("encode manifest: %w", err)
+	}
+	return nil
+}
+
+// sameBytes compares what is written with rest, so that a manifest of some MB need not
+// be in memory a second time.
+type sameBytes struct {
+	rest    []byte // from the first byte on that is not written, or differs
+	differs bool
+}
+
+func (s *sameBytes) Write(p []byte) (int, error) {
+	switch {
+	case s.differs:
+	case bytes.HasPrefix(s.rest, p):
+		s.rest = s.rest[len(p):]
+	default:
+		s.rest, s.differs = s.rest[commonPrefix(s.rest, p):], true
+	}
+	return len(p), nil
 }
 
 // ErrSchema is wrapped by [DecodeManifest] for a manifest of an unknown schema version,
@@ -159,12 +187,12 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	}
 	// Two forms of one manifest would make builders incomparable with cmp; this also
 	// finds missing members.
-	canonical, err := m.encode()
-	if err != nil {
+	same := &sameBytes{rest: data}
+	if err := m.write(same); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(canonical, data) {
-		return nil, fmt.Errorf("decode manifest: not in canonical form from byte %d on", commonPrefix(canonical, data))
+	if same.differs || len(same.rest) > 0 {
+		return nil, fmt.Errorf("decode manifest: not in canonical form from byte %d on", len(data)-len(same.rest))
 	}
 	return m, nil
 }

@@ -3,6 +3,7 @@ package nar
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -26,6 +27,9 @@ type Hash [HashSize]byte
 // digits (the Hash column of the Nix database). A digest without its algorithm is an
 // error, because it is ambiguous.
 func ParseHash(s string) (Hash, error) {
+	if h, ok := parseUsual(s); ok {
+		return h, nil
+	}
 	var h Hash
 	if !strings.HasPrefix(s, "sha256-") && !strings.HasPrefix(s, "sha256:") {
 		return h, fmt.Errorf("parse hash %q: want sha256-<base64>, sha256:<base32> or sha256:<base16>", clip(s))
@@ -52,12 +56,52 @@ func ParseHash(s string) (Hash, error) {
 	return h, nil
 }
 
+// parseUsual parses the two forms that manifests and the Nix database have thousands
+// of. What it does not take may be another form, or none.
+func parseUsual(s string) (h Hash, ok bool) {
+	// A form is canonical if it is what its digest is written as.
+	var room [base16Size]byte
+	switch {
+	case len(s) == sriSize && strings.HasPrefix(s, sriPrefix):
+		var digest [HashSize + 1]byte // as the padding may stand for one byte more
+		copy(room[:], s[len(sriPrefix):])
+		n, err := base64.StdEncoding.Decode(digest[:], room[:sriSize-len(sriPrefix)])
+		if err != nil || n != HashSize {
+			return Hash{}, false
+		}
+		h = Hash(digest[:HashSize])
+		ok = string(h.appendSRI(room[:0])) == s
+	case len(s) == base16Size && strings.HasPrefix(s, base16Prefix):
+		copy(room[:], s)
+		if _, err := hex.Decode(h[:], room[len(base16Prefix):]); err != nil {
+			return Hash{}, false
+		}
+		ok = string(hex.AppendEncode(room[:len(base16Prefix)], h[:])) == s
+	}
+	if !ok {
+		return Hash{}, false
+	}
+	return h, true
+}
+
+const (
+	sriPrefix    = "sha256-"
+	sriSize      = len(sriPrefix) + 44
+	base16Prefix = "sha256:"
+	base16Size   = len(base16Prefix) + 2*HashSize
+)
+
+func (h Hash) appendSRI(b []byte) []byte {
+	return base64.StdEncoding.AppendEncode(append(b, sriPrefix...), h[:])
+}
+
 // String returns h in SRI form, or "" for the zero value.
 func (h Hash) String() string {
 	if h.IsZero() {
 		return ""
 	}
-	return nixhash.MustNewHash(nixhash.SHA256, h[:]).Format(nixhash.SRI, true)
+	var room [sriSize]byte
+	return string(h.appendSRI(room[:0]))
 }
 
 // Base32 returns h as "sha256:" and Nix's base-32, the form in Nix's messages.
@@ -72,7 +116,12 @@ func (h Hash) IsZero() bool { return h == Hash{} }
 func (h Hash) Compare(other Hash) int { return bytes.Compare(h[:], other[:]) }
 
 // MarshalText implements [encoding.TextMarshaler] with the SRI form.
-func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+func (h Hash) MarshalText() ([]byte, error) {
+	if h.IsZero() {
+		return []byte{}, nil
+	}
+	return h.appendSRI(nil), nil
+}
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; it accepts SRI only, the form
 // in this program's files.

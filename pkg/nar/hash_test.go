@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/nix-community/go-nix/pkg/nixhash"
 )
 
 // The digest of nothing, in the forms that nix hash convert prints.
@@ -28,6 +31,34 @@ func TestParseHash(t *testing.T) {
 	}
 	if got := emptyHash.Base32(); got != emptyBase32 {
 		t.Errorf("Base32 = %q; want %q", got, emptyBase32)
+	}
+}
+
+// TestHashIsNixhash holds the forms that are written and read here to go-nix's.
+func TestHashIsNixhash(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 2000 {
+		var h Hash
+		for j := range h {
+			h[j] = byte(random.Uint32() >> (i % 9)) // with many zeroes at times
+		}
+		other := nixhash.MustNewHash(nixhash.SHA256, h[:])
+		if got, want := h.String(), other.Format(nixhash.SRI, true); got != want && !h.IsZero() {
+			t.Errorf("String = %q, want %q", got, want)
+		}
+		for _, form := range []nixhash.Encoding{nixhash.SRI, nixhash.Base16, nixhash.NixBase32} {
+			text := other.Format(form, true)
+			if got, err := ParseHash(text); err != nil || got != h {
+				t.Errorf("ParseHash(%q) = %v, %v", text, got, err)
+			}
+			// Another letter or digit is another hash, or none.
+			at := len("sha256:") + random.IntN(len(text)-len("sha256:"))
+			changed := text[:at] + string("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/=\n"[random.IntN(66)]) + text[at+1:]
+			got, err := ParseHash(changed)
+			if parsed, other := nixhash.ParseAny(changed, nil); changed != text && err == nil && (other != nil || string(parsed.Digest()) != string(got[:]) || got == h) {
+				t.Errorf("ParseHash(%q) = %v", changed, got)
+			}
+		}
 	}
 }
 
