@@ -60,7 +60,10 @@ func (e *events) begin(v *verify.Verifier) {
 		return
 	}
 	if own, ok := v.Ledger.(stateLedger); ok {
-		own.ended, own.stand = e.lookAt, e.stand
+		own.stand = e.stand
+		if e.heard() {
+			own.ended = e.lookAt
+		}
 		v.Ledger = own
 	}
 	v.Ledger = startedLedger{v.Ledger, e}
@@ -165,9 +168,15 @@ func (e *events) lookAt(ctx context.Context, l *ledger.Ledger) {
 	e.known, _ = statusOf(ctx, l, e.wants(), time.Now())
 }
 
+// heard reports whether anybody is told what is known of the machine after the run, and
+// so whether to read all of the ledger once more for that.
+func (e *events) heard() bool {
+	return e.journal != nil || e.config.Metrics.File != "" || e.log.GetLevel() != zerolog.Disabled
+}
+
 // readLedger sets what is known of this machine after the run, unless it is.
 func (e *events) readLedger(ctx context.Context) {
-	if newLedger(e.config) == nil || e.known != nil {
+	if newLedger(e.config) == nil || e.known != nil || !e.heard() {
 		return
 	}
 	known, err := readStatus(ctx, e.config.StateDir, e.wants(), time.Now())
