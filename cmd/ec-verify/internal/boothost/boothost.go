@@ -9,7 +9,7 @@ import (
 	"every.channel/ec-verify/internal/boothost/netboot"
 )
 
-// app is the terminal with what the commands of this room share.
+// app is the terminal, with the methods that this package's commands share.
 type app struct{ *terminal.Terminal }
 
 // Command returns ec-verify netboot.

@@ -70,8 +70,8 @@ a stage, stage it again; to stop serving, run ec-verify netboot clear.`,
 	return cmd
 }
 
-// printServed says what is served and what is wrong with it, each in a line of its
-// own on standard error.
+// printServed prints what is served, and writes what is wrong with it to standard error,
+// each in a line of its own.
 func (a *app) printServed(v *netboot.Served) error {
 	s := summarizeStage(v.Current.Name, v.Current.Record)
 	verdict := report.Verified
@@ -119,7 +119,7 @@ func (a *app) printServed(v *netboot.Served) error {
 	return nil
 }
 
-// stageVerdict returns what it means that a stage was found to be err.
+// stageVerdict returns the verdict for a stage whose check returned err.
 func stageVerdict(err error) report.Verdict {
 	var altered *netboot.AlteredError
 	var untrusted *release.UntrustedError
@@ -132,9 +132,8 @@ func stageVerdict(err error) report.Verdict {
 	return report.Unsettled
 }
 
-// worse returns the verdict of two that says more of what is wrong: drift is
-// certain, what is no longer believed may be whole, and what could not be looked at
-// may be anything.
+// worse returns the verdict that says more about what is wrong: drift is certain, an
+// untrusted release may still be intact, and something unchecked may be anything.
 func worse(a, b report.Verdict) report.Verdict {
 	for _, v := range []report.Verdict{report.Drifted, report.Refused, report.Unsettled} {
 		if a == v || b == v {

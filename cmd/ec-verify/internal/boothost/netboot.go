@@ -24,8 +24,8 @@ func newNetbootCommand(a *app) *cobra.Command {
 // netbootKind is the kind of the objects that --output json prints.
 const netbootKind = "ec-netboot"
 
-// stageSummary is what the commands say of a stage. It is the object that
-// --output json prints; docs/NUC_UNIFI_NETBOOT.md describes it.
+// stageSummary describes a stage. It is the object that --output json prints;
+// docs/NUC_UNIFI_NETBOOT.md documents it.
 type stageSummary struct {
 	SchemaVersion int    `json:"schemaVersion"`
 	Kind          string `json:"kind"`
@@ -43,7 +43,7 @@ type stageSummary struct {
 	Findings []stageFinding `json:"findings,omitzero"`
 }
 
-// stageFinding is one thing that is wrong with what is served.
+// stageFinding is one fault in what is served.
 type stageFinding struct {
 	// Role is current, previous or stray.
 	Role    string         `json:"role"`
@@ -60,7 +60,7 @@ func summarizeStage(stage string, r netboot.Record) stageSummary {
 	}
 }
 
-// changedStage is the summary of what a command has done.
+// changedStage returns the summary of what a command did.
 func changedStage(staged *netboot.Staged) stageSummary {
 	s := summarizeStage(staged.Name, staged.Record)
 	s.Fetched, s.Switched, s.Replaced = &staged.Fetched, &staged.Switched, &staged.Replaced
@@ -135,7 +135,7 @@ func openStaged(c config.Config, m *release.Memory) (func(context.Context, strin
 	}, nil
 }
 
-// openKept is openStaged by what this host remembers.
+// openKept is openStaged with this host's memory.
 func openKept(c config.Config) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
 	m, err := release.ReadMemory(c.StateDir)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // KeyUsage describes the flag --key.
 const KeyUsage = "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated"
 
-// TrustFlags are what the commands share that judge a release. They win over
-// the configuration.
+// TrustFlags are the flags of all commands that judge a release. They override the
+// configuration.
 type TrustFlags struct {
 	source         []string
 	keys           []string
@@ -75,9 +75,9 @@ func (t *TrustFlags) Load(a *terminal.Terminal, cmd *cobra.Command) (config.Conf
 	return c, nil
 }
 
-// CheckSourceOptions looks whether there is each directory that --release names: the
-// cache would answer for one that is mistyped, and nobody be told. Of a directory that
-// the configuration names, doctor says that it is missing.
+// CheckSourceOptions returns an error if a directory given with --release does not exist:
+// otherwise the cache would answer for a mistyped one unnoticed. doctor reports missing
+// directories of the configuration.
 func CheckSourceOptions(specs []string) error {
 	for _, spec := range specs {
 		src, err := release.NewSource(spec)
@@ -101,7 +101,7 @@ func KeyPolicy(files []string) (trust.Policy, error) {
 		}
 		key := trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs}
 		if _, err := trust.New(trust.Policy{Keys: []trust.Key{key}}); err != nil {
-			// Without its place in a configuration, where it is not.
+			// Without the place in a configuration, because the key is not in one.
 			return p, terminal.ConfigErrorf("--key: %w", cmp.Or(errors.Unwrap(err), err))
 		}
 		p.Keys = append(p.Keys, key)

@@ -1,6 +1,6 @@
-// Package configured makes what the configuration describes, for the commands of all
-// sides: the configuration itself with the flags of a command laid over it, what opens
-// releases, nix, and what rebuilds.
+// Package configured creates what the configuration describes, for the commands of all
+// rooms: the configuration itself with a command's flags applied, the opener of releases,
+// nix, and the rebuilder.
 package configured
 
 import (

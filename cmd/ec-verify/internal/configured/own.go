@@ -11,7 +11,7 @@ import (
 	"every.channel/ec-verify/internal/node/ledger"
 )
 
-// nixPrograms are what is run of nix.binDir.
+// nixPrograms are the programs that are run from nix.binDir.
 var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
 
 // CheckOwn refuses a configuration that others than root and the running user
@@ -52,9 +52,8 @@ func CheckOwn(t *terminal.Terminal, c config.Config) error {
 	return nil
 }
 
-// CheckOwnState refuses a state directory that others can write to: what is
-// remembered there decides which releases are too old, and what need not be
-// hashed.
+// CheckOwnState refuses a state directory that others can write to: its contents decide
+// which releases are too old, and which paths need not be hashed.
 func CheckOwnState(c config.Config) error {
 	for _, name := range []string{c.StateDir, ledger.Dir(c.StateDir), filepath.Join(ledger.Dir(c.StateDir), "ledger.db")} {
 		if err := own("stateDir", name); err != nil {
@@ -64,8 +63,8 @@ func CheckOwnState(c config.Config) error {
 	return nil
 }
 
-// own adds the key of the configuration to what is wrong with a path. That one
-// can't be looked at is for who reads it to say.
+// own adds the configuration's key to an error about a path. If the path can't be
+// examined, the code that reads it reports that.
 func own(key, path string) error {
 	err := hostfile.CheckOwn(path)
 	var writable *hostfile.WritableError

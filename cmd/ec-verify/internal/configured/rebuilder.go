@@ -8,8 +8,8 @@ import (
 	"every.channel/ec-verify/internal/rebuild"
 )
 
-// Rebuilder returns what rebuilds as the configuration has it. The scratch
-// directory lies in the state directory.
+// Rebuilder returns the rebuilder for the configuration. Its scratch directory is in the
+// state directory.
 func Rebuilder(c config.Config) *rebuild.Rebuilder {
 	r := c.Rebuild
 	return &rebuild.Rebuilder{

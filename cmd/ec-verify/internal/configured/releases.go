@@ -13,15 +13,14 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// Looker returns what finds releases as Finder does, for somebody who looks at one.
-// It takes no right to write.
+// Looker returns a Finder for looking at a release, which needs no right to write.
 func Looker(c config.Config, progress *release.Progress) (*release.Finder, error) {
 	return Finder(c, progress, true)
 }
 
-// Finder returns what finds releases as c says: in the cache, then in its sources.
-// What it finds is kept and remembered, but for a look: this machine then does neither,
-// so that nothing it runs is refused because of that. progress may be nil.
+// Finder returns what finds releases by c: in the cache, then in its sources. It keeps
+// and remembers what it finds, unless it is for a look: a look must not cause the release
+// that this machine runs to be refused later. progress may be nil.
 func Finder(c config.Config, progress *release.Progress, look bool) (*release.Finder, error) {
 	verifier, err := Verifier(c)
 	if err != nil {
@@ -67,7 +66,7 @@ func Finder(c config.Config, progress *release.Progress, look bool) (*release.Fi
 // CacheDir is where fetched releases are kept.
 func CacheDir(c config.Config) string { return filepath.Join(c.StateDir, "releases") }
 
-// Options returns how a release is to be opened.
+// Options returns the options for opening a release.
 func Options(c config.Config) []release.Option {
 	opts := []release.Option{release.WithGrace(time.Duration(c.Release.Grace))}
 	if c.UnsafeAllowRollback {

@@ -30,7 +30,7 @@ func Document(name string, data []byte) (*render.Document, error) {
 // text is a name as it is rendered.
 func text(n *terminal.Name) string { return render.Text(n.Raw()) }
 
-// document makes of a comparison what is rendered.
+// document converts a comparison into the form that package render writes.
 func (c *comparison) document(file string) (*render.Document, error) {
 	tones := map[compare.Verdict]render.Tone{compare.Equal: render.Good, compare.Different: render.Bad, compare.Inconclusive: render.Unknown}
 	tone, ok := tones[c.Verdict]

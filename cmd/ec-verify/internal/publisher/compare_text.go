@@ -14,8 +14,8 @@ import (
 // compareShown is how many differences of one file people are shown.
 const compareShown = 20
 
-// writeComparison writes r for people: what it comes to, then by file what
-// differs, what could not be compared, and what is no difference.
+// writeComparison writes r for people: the result, then by file what differs, what could
+// not be compared, and what counts as equal.
 func writeComparison(w io.Writer, r *compare.Result, all bool) error {
 	var b bytes.Buffer
 	fmt.Fprintln(&b, comparisonHeadline(r))
@@ -81,8 +81,7 @@ func comparisonHeadline(r *compare.Result) string {
 	return fmt.Sprintf("inconclusive: %s: no difference in %s%s", pair, terminal.Count(len(r.Compared), "file"), failed)
 }
 
-// writeDifference writes one difference: where, what, and what it is on either
-// side.
+// writeDifference writes one difference: its place, its kind, and the two sides.
 func writeDifference(w io.Writer, d *compare.Difference) {
 	var where []string
 	for _, in := range d.Inside {

@@ -159,7 +159,7 @@ func (a *app) printImages(r *release.Release, result *imagecheck.Result) error {
 	return err
 }
 
-// sayOthers names what the checksum alone vouches for.
+// sayOthers names the files that only the checksum covers.
 func sayOthers(in *imagecheck.Inside) string {
 	if len(in.OtherNames) == 0 {
 		return ""

@@ -133,9 +133,9 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	return a.publish(ctx, client, p, r, flags.dryRun, progress)
 }
 
-// followsPublished reports whether the list of revoked releases in dir may take the
-// place of the one that is on a forge: it is newer, and leaves nothing out that is
-// revoked there, as one does that was made without a look at that.
+// followsPublished reports whether the list of revoked releases in dir may replace the
+// one on a forge: it must be newer, and must keep every revocation that is published
+// there. A list that was created without reading the published one may lack some.
 func followsPublished(ctx context.Context, dir, repo, token string, verifier release.Verifier) (bool, error) {
 	var opts []release.SourceOption
 	if token != "" {
@@ -169,7 +169,7 @@ func followsPublished(ctx context.Context, dir, repo, token string, verifier rel
 	return true, nil
 }
 
-// publication is r as it is to be put on a forge.
+// publication returns r in the form that package forge publishes.
 func publication(ctx context.Context, r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
 	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r),
 		Identity: release.SumsName, Signature: release.BundleName, Replace: flags.replace, Revise: func(text string) string { return revised(text, r) }}
@@ -200,8 +200,8 @@ func publication(ctx context.Context, r *release.Release, dir string, flags publ
 	if r.Unsigned() {
 		return p, nil
 	}
-	// It was read when the release was opened; a later one fails to verify for
-	// whoever fetches it.
+	// The bundle was verified when the release was opened; if it has changed since, it
+	// fails to verify for whoever fetches it.
 	bundle, err := release.HashFile(ctx, filepath.Join(dir, release.BundleName))
 	if err != nil {
 		return p, err
@@ -229,8 +229,8 @@ var (
 	notedCommit = regexp.MustCompile(`(?m)^(Built from )(?:[0-9a-f]{40}|[0-9a-f]{64})\.$`)
 )
 
-// revised is the text beside a release with what notes has put there brought up to
-// date; the rest is whoever's who wrote it.
+// revised returns a release's description with the part that notes wrote brought up to
+// date; the rest belongs to its author.
 func revised(text string, r *release.Release) string {
 	text = notedSums.ReplaceAllString(text, "${1}"+r.Digest().String()+"`")
 	if r.Info().Commit != "" {
@@ -324,7 +324,7 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	return nil
 }
 
-// publishNotes is what whoever publishes r is to know beside.
+// publishNotes returns what the publisher of r should also know.
 func publishNotes(r *release.Release, o *forge.Outcome) []string {
 	var out []string
 	list := r.Tag() == release.RevocationsTag

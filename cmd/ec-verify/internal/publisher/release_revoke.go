@@ -107,7 +107,7 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	return a.printRevocations(&list, present, tag, flags)
 }
 
-// presentList returns the newest list there is, an empty one where there is none.
+// presentList returns the newest list; an empty one if there is none.
 func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) (*release.Revocations, error) {
 	policy, err := configured.KeyPolicy(flags.trusted)
 	if err != nil {

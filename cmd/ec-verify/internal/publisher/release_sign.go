@@ -114,7 +114,7 @@ func signingKey(flags signFlags) (*trust.PrivateKey, error) {
 	}
 	pem, err := hostfile.ReadSmall(flags.key, 64<<10)
 	if err != nil {
-		// As with a public one: what is named to be believed or signed with.
+		// A key is part of the configuration, whether it verifies or signs.
 		return nil, terminal.ConfigErrorf("read the key: %w", err)
 	}
 	key, err := trust.ParsePrivateKey(pem, func() ([]byte, error) { return keyPassword(flags.passwordFile) })
@@ -127,8 +127,8 @@ func signingKey(flags signFlags) (*trust.PrivateKey, error) {
 	return key, nil
 }
 
-// besides returns bundle with those beside it that dir has already from other keys. It
-// refuses them without add. What is over other sums vouches for nothing, and goes.
+// besides returns bundle together with the bundles of other keys in dir. Without add it
+// refuses them. A bundle over other sums vouches for nothing and is dropped.
 func besides(dir string, bundle, sums []byte, add bool) ([]byte, error) {
 	existing, err := hostfile.ReadSmall(filepath.Join(dir, release.BundleName), release.MaxBundleSize)
 	if err == nil {
@@ -145,10 +145,11 @@ func besides(dir string, bundle, sums []byte, add bool) ([]byte, error) {
 	return existing, nil
 }
 
-// prepareSums has dir hold a whole release, but for its signature: what is not
-// fit to be published is not signed. That machines can evaluate the flake is not seen
-// here, where there is the hash of its lock file alone: manifest create, which writes
-// the manifests, has evaluated it as they will, and refused an input without narHash.
+// prepareSums checks that dir has a complete release, apart from its signature: a release
+// that can't be published is not signed. Whether machines can evaluate the flake can't be
+// checked here, because only the hash of its lock file is available: manifest create,
+// which writes the manifests, has evaluated it as machines will, and refused an input
+// without narHash.
 func prepareSums(ctx context.Context, dir string, write bool) error {
 	if write {
 		if err := release.WriteSums(ctx, dir); err != nil {
@@ -171,9 +172,9 @@ func prepareSums(ctx context.Context, dir string, write bool) error {
 	return nil
 }
 
-// keyPassword returns the password of a private key: the first line of file,
-// or the value of the variable where file is "". nil is none, which is
-// something else than an empty one.
+// keyPassword returns the password of a private key: the first line of file, or the value
+// of the environment variable if file is "". nil means no password, which differs from an
+// empty one.
 func keyPassword(file string) ([]byte, error) {
 	if file == "" {
 		value, ok := os.LookupEnv(passwordVar)

@@ -36,7 +36,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 // flagNames finds the names of flags in a usage.
 var flagNames = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`)
 
-// unknownFlag is what a command line is told that cannot be parsed.
+// unknownFlag returns the error for a command line that can't be parsed.
 func unknownFlag(cmd *cobra.Command, err error) error {
 	hint := ""
 	var about interface{ GetSpecifiedName() string }
@@ -74,7 +74,7 @@ func ArgCount(low, high int, what string) cobra.PositionalArgs {
 	}
 }
 
-// Group makes cmd a command that only holds others.
+// Group makes cmd a command that only has subcommands.
 func Group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 	cmd.Args = NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -22,7 +22,7 @@ const (
 	ExitSignal       = 128 // plus the number of the signal
 )
 
-// ExitCodes says what a verdict is to the caller.
+// ExitCodes are the exit codes for verdicts.
 var ExitCodes = map[report.Verdict]int{
 	report.Verified:  ExitVerified,
 	report.Drifted:   ExitDrifted,
@@ -42,7 +42,7 @@ type verdictError struct{ verdict report.Verdict }
 
 func (e verdictError) Error() string { return e.verdict.String() }
 
-// toldError ends a command that has said everything with an exit code.
+// toldError ends a command that has already reported everything, with an exit code.
 type toldError struct{ code int }
 
 func (e toldError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
@@ -52,8 +52,7 @@ type Interruption struct{ Signal syscall.Signal }
 
 func (i Interruption) Error() string { return fmt.Sprintf("ended by signal: %s", i.Signal) }
 
-// ExitCode says what went wrong, if anything that was not said yet, and
-// returns the exit code of err.
+// ExitCode reports err, unless it was reported before, and returns its exit code.
 func (t *Terminal) ExitCode(ctx context.Context, err error) int {
 	var stopped Interruption
 	if err != nil && errors.As(context.Cause(ctx), &stopped) {
@@ -98,11 +97,11 @@ func (t *Terminal) ExitCode(ctx context.Context, err error) int {
 	return ExitInconclusive
 }
 
-// evidenceError is a signed report, or a row of them, that does not hold. What
-// it is about was said.
+// evidenceError means that a signed report, or a chain of them, is not valid. The message
+// has already named it.
 type evidenceError struct{ error }
 
-// driftError is a difference from a release that no report tells of.
+// driftError is a difference from a release that is in no report.
 type driftError struct{ error }
 
 // UsageError returns err as that of a command line that makes no sense.
@@ -120,8 +119,8 @@ func ConfigErrorf(format string, args ...any) error { return configError{fmt.Err
 // IsConfigError reports whether ConfigError made err, or one that err wraps.
 func IsConfigError(err error) bool { return errors.As(err, new(configError)) }
 
-// VerdictError returns what a command ends with whose report has said everything; nil
-// for [report.Verified].
+// VerdictError returns the error that ends a command after its report; nil for
+// [report.Verified].
 func VerdictError(v report.Verdict) error {
 	if v == report.Verified {
 		return nil
@@ -129,7 +128,8 @@ func VerdictError(v report.Verdict) error {
 	return verdictError{v}
 }
 
-// ToldError returns what a command ends with that has said everything, with an exit code.
+// ToldError returns the error that ends a command which has already reported everything,
+// with an exit code.
 func ToldError(code int) error { return toldError{code} }
 
 // EvidenceError returns err as that of a signed report, or of several, which are not

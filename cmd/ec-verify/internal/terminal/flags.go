@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/internal/node/config"
 )
 
-// DurationVar registers a flag that takes what a duration of the configuration
-// does: days and weeks too.
+// DurationVar registers a flag for a duration in the notation of the configuration, with
+// days and weeks.
 func DurationVar(f *pflag.FlagSet, value *time.Duration, name string, preset time.Duration, usage string) {
 	*value = preset
 	f.Var((*config.Duration)(value), name, usage)
@@ -40,8 +40,8 @@ func MarkDirname(cmd *cobra.Command, flag string) {
 	}
 }
 
-// Once is the value of an option that may be given once: the last of several would
-// win, and nobody be told.
+// Once is the value of an option that may be given only once: the last of several would
+// win unnoticed.
 type Once string
 
 // Set implements [pflag.Value].

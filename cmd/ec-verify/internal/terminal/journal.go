@@ -28,8 +28,8 @@ func (t *Terminal) Journals() bool {
 	return systemd.StderrIsJournal()
 }
 
-// ComplainInJournal sends an error to the journal, where events go there, and
-// reports whether whoever reads stderr finds it there.
+// ComplainInJournal sends an error to the journal, if events go there, and reports
+// whether a reader of stderr finds it there.
 func (t *Terminal) ComplainInJournal(err error) bool {
 	if !t.Journals() {
 		return false
@@ -37,7 +37,7 @@ func (t *Terminal) ComplainInJournal(err error) bool {
 	if t.journal == nil {
 		t.journal = systemd.NewJournal()
 	}
-	// What did not take one complaint would hold up each of many.
+	// A journal that did not accept one complaint would delay each of many.
 	if lost, _ := t.journal.Lost(); lost > 0 {
 		return false
 	}

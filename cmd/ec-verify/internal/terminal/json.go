@@ -9,8 +9,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Name is a string of bytes: {"text": …}, or {"base64": …} where it is no valid
-// UTF-8.
+// Name is a string of bytes: {"text": …}, or {"base64": …} if it is not valid UTF-8.
 type Name struct {
 	Text   *string `json:"text,omitzero"`
 	Base64 *string `json:"base64,omitzero"`

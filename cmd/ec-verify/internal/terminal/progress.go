@@ -18,14 +18,14 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Sample is one look at work under way.
+// Sample is a snapshot of work in progress.
 type Sample struct {
 	What        string // what is being done, a word or two
 	Done, Total int64  // bytes, or items; total is 0 while unknown
 	Items       bool   // done and total are items, and detail says how many
 	Detail      string // e.g. how many paths
-	// at are the parts being worked at, where there are several at once; a line for
-	// each stands below the bar.
+	// At are the parts in progress, if there are several at once; a line for each is
+	// below the bar.
 	At []string
 }
 

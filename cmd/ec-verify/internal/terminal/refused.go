@@ -7,8 +7,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// refusal is what --output json prints of a command that could not say what it was
-// asked for: because the release is not believed, or because something failed.
+// refusal is what --output json prints if there is no result: because the release is not
+// trusted, or because something failed.
 type refusal struct {
 	SchemaVersion int            `json:"schemaVersion"`
 	Kind          string         `json:"kind"` // that of the command's result
@@ -18,9 +18,9 @@ type refusal struct {
 	Detail        string         `json:"detail"`
 }
 
-// Refused returns err, having said it as JSON on standard output where that is
-// asked for, so that a program reads there why there is no result. What is wrong
-// with the command line or the configuration is for people alone.
+// Refused returns err, and with --output json prints it to standard output first, so that
+// a program learns why there is no result. Errors of the command line or the
+// configuration are for people alone.
 func (t *Terminal) Refused(kind string, err error) error {
 	var usage usageError
 	var config configError

@@ -14,8 +14,8 @@ import (
 // ReleaseKind is the kind of the object that --output json prints of a release.
 const ReleaseKind = "ec-release"
 
-// ReleaseSummary is what the commands say of a trusted release. It is the
-// object that --output json prints; docs/releasing.md describes it.
+// ReleaseSummary describes a trusted release. It is the object that --output json prints;
+// docs/releasing.md documents it.
 type ReleaseSummary struct {
 	SchemaVersion  int         `json:"schemaVersion"`
 	Kind           string      `json:"kind"`
@@ -36,7 +36,7 @@ type ReleaseSummary struct {
 	Notes   []string                     `json:"notes"`
 }
 
-// Summarize returns what is said of r.
+// Summarize returns the summary of r.
 func Summarize(ctx context.Context, r *release.Release) ReleaseSummary {
 	i := r.Info()
 	return ReleaseSummary{
@@ -104,8 +104,8 @@ func (t *Terminal) WatchFetch(p *release.Progress) (stop func()) {
 	}
 }
 
-// SystemsOf returns the store paths of the systems of r, as far as their manifests are
-// at hand.
+// SystemsOf returns the store paths of r's systems, as far as their manifests are
+// available.
 func SystemsOf(ctx context.Context, r *release.Release) map[string]closure.StorePath {
 	systems := make(map[string]closure.StorePath)
 	for _, name := range r.Info().Configurations {

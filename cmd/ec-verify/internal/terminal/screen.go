@@ -15,7 +15,7 @@ func (t *Terminal) Colors(w io.Writer) bool {
 	return IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// showsProgress reports whether progress is to be drawn on stderr.
+// showsProgress reports whether progress is shown on stderr.
 func (t *Terminal) showsProgress() bool {
 	return t.progress == "always" || t.progress == "auto" && IsTerminal(t.Stderr) && os.Getenv("TERM") != "dumb"
 }

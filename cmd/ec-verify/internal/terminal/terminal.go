@@ -1,6 +1,6 @@
-// Package terminal is what all commands share of the program: the streams and the
-// global flags, what is printed and noted and how wide, progress, the arguments of
-// commands, and the one map of exit codes.
+// Package terminal is shared by all commands: the streams and the global flags, how
+// results and messages are printed and folded, progress, the arguments of commands, and
+// the exit codes.
 package terminal
 
 import (
@@ -21,13 +21,12 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// version is set by the release build; otherwise the module's own is told.
+// version is set by the release build; if it is empty, the module's own version is shown.
 var version = ""
 
-// Terminal is what the commands share: the streams and the global flags. Results go
-// to stdout, everything else to stderr. Messages begin in lower case and end
-// without a full stop; nothing that an outsider wrote reaches a stream
-// unescaped.
+// Terminal has the streams and the global flags. Results go to stdout, everything else to
+// stderr. Messages start in lower case and end without a full stop; no untrusted text
+// reaches a stream unescaped.
 type Terminal struct {
 	Stdout, Stderr io.Writer
 	ConfigFile     string
@@ -43,8 +42,7 @@ func New(stdout, stderr io.Writer) *Terminal {
 	return &Terminal{Stdout: stdout, Stderr: stderr}
 }
 
-// Complain writes the one line that an error is told in, to the journal in a
-// unit.
+// Complain writes an error on one line, in a unit to the journal.
 func (t *Terminal) Complain(err error) {
 	if t.ComplainInJournal(err) {
 		return
@@ -53,14 +51,14 @@ func (t *Terminal) Complain(err error) {
 }
 
 // Note writes a message for people to stderr; on a terminal its lines are folded to the
-// width. What is in it from outside is escaped.
+// width. Untrusted text in it is escaped.
 func (t *Terminal) Note(text string) {
 	width, _ := Screen(t.Stderr)
 	_, _ = io.WriteString(t.Stderr, report.Fold("ec-verify: "+text+"\n", width))
 }
 
-// Attach gives the root command its streams, the global flags, and what every command
-// line is held to.
+// Attach gives the root command its streams, the global flags, and the checks of every
+// command line.
 func (t *Terminal) Attach(cmd *cobra.Command) {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.PersistentPreRunE = t.checkGlobals
@@ -89,7 +87,7 @@ func (t *Terminal) Attach(cmd *cobra.Command) {
 	t.registerJournal(cmd)
 }
 
-// checkGlobals holds the global flags to their values.
+// checkGlobals checks the values of the global flags.
 func (t *Terminal) checkGlobals(*cobra.Command, []string) error {
 	if t.Output != "text" && t.Output != "json" {
 		return usageError{fmt.Errorf("--output %q: want text or json", t.Output)}
@@ -111,8 +109,8 @@ func (t *Terminal) Logger() zerolog.Logger {
 	return zerolog.New(zerolog.ConsoleWriter{Out: t.Stderr, TimeFormat: time.TimeOnly, NoColor: !t.Colors(t.Stderr)}).With().Timestamp().Logger()
 }
 
-// Results is standard output. It keeps the first error, so that a result that
-// nobody got is no success, whoever wrote it.
+// Results is standard output. It keeps the first error, so that a result that could not
+// be written is not a success, whoever wrote it.
 type Results struct {
 	File *os.File
 	Err  error
