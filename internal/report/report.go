@@ -249,6 +249,13 @@ func (r *Report) Sort() {
 	order := func(f *Finding) int {
 		return slices.IndexFunc(r.Tiers, func(t Tier) bool { return t.Name == f.Tier })
 	}
+	// That another system runs says more than where else the machine is led to.
+	other := func(f *Finding) int {
+		if f.Cause == OtherSystem {
+			return 0
+		}
+		return 1
+	}
 	class := func(f *Finding) int {
 		own := slices.Index(classes, f.Class())
 		if f.ConsequenceOf == "" {
@@ -262,6 +269,7 @@ func (r *Report) Sort() {
 			cmp.Compare(min(len(a.ConsequenceOf), 1), min(len(b.ConsequenceOf), 1)),
 			CompareGravity(a.Cause, b.Cause),
 			cmp.Compare(order(&a), order(&b)),
+			cmp.Compare(other(&a), other(&b)),
 			cmp.Compare(a.Cause, b.Cause),
 			cmp.Compare(a.Path, b.Path),
 			cmp.Compare(a.Field, b.Field),

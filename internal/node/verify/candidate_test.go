@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/release"
@@ -105,6 +106,7 @@ func TestCandidateByLedger(t *testing.T) {
 	t.Cleanup(func() { l.Close() })
 	m.v.Ledger, m.v.Tool, m.v.Policy = &testLedger{Ledger: l}, "v1.2.3", ledger.DefaultPolicy()
 	m.v.System = ""
+	time.Sleep(2 * tick) // what was written just now may have been written after it was hashed
 	m.run(t.Context(), top, top)
 	m.v.System = string(nextTop)
 	r := m.v.Verify(t.Context(), nil)
@@ -117,6 +119,16 @@ func TestCandidateByLedger(t *testing.T) {
 	}) {
 		t.Errorf("what the ledger answers for is not said: %+v", r.Tiers)
 	}
+	// What was touched since is hashed, whether it was altered or not.
+	was := m.read(string(lib))
+	m.unseal()
+	m.write(string(lib), strings.ToUpper(was))
+	m.seal()
+	expect(t, m.v.Verify(t.Context(), nil), report.Drifted, "disk-altered lib :content")
+	m.unseal()
+	m.write(string(lib), was)
+	m.seal()
+	expect(t, m.v.Verify(t.Context(), nil), report.Verified)
 	m.unseal()
 	m.remove(string(data))
 	m.seal()

@@ -20,6 +20,7 @@ type observation struct {
 	// fromDisk says that no file of it could be had from the page cache only,
 	// where that was asked for.
 	fromDisk bool
+	took     time.Duration
 	metadata metadata
 }
 
@@ -94,14 +95,14 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 		want, got := h.audit.paths[i], &h.observed[i]
 		seen = metadata{}
 		hasher.SetMaxSize(largest(want))
-		done, before := h.progress.hashing.take(want.Path), hasher.Stats()
+		done, before, began := h.progress.hashing.take(want.Path), hasher.Stats(), time.Now()
 		got.sum, got.err = hasher.Sum(ctx, h.store.File(), want.Path.Base())
 		if errors.Is(got.err, nar.ErrChanged) {
 			// Once more: a change is only worth reporting if it goes on.
 			seen, before = metadata{}, hasher.Stats()
 			got.sum, got.err = hasher.Sum(ctx, h.store.File(), want.Path.Base())
 		}
-		got.metadata = seen
+		got.metadata, got.took = seen, time.Since(began)
 		got.fromDisk = h.Read == nar.ReadDisk && hasher.Stats().Cached == before.Cached
 		h.rememberHashed(want, got)
 		done()

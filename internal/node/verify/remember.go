@@ -126,7 +126,7 @@ func (c *contentsCheck) rememberHashed(want closure.PathInfo, o *observation) {
 	if c.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || c.hidden[want.Path] {
 		return
 	}
-	outcome := ledger.Outcome{Result: ledger.Verified, FromDisk: o.fromDisk}
+	outcome := ledger.Outcome{Result: ledger.Verified, FromDisk: o.fromDisk, Took: o.took}
 	if c.Read == nar.ReadDisk && !o.fromDisk {
 		outcome = ledger.Outcome{Result: ledger.Inconclusive, Cause: report.ReadFromCache}
 	}

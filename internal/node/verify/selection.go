@@ -87,7 +87,9 @@ func (c *contentsCheck) selectPaths(ctx context.Context) *selection {
 	}
 	s.must = len(s.order)
 	if c.System != "" {
-		rest = slices.DeleteFunc(rest, func(i int) bool { return s.answersFor(paths[i], c.Policy) })
+		rest = slices.DeleteFunc(rest, func(i int) bool {
+			return s.answersFor(paths[i], c.Policy) && !c.touched(ctx, paths[i], records[items[i].Key()].Last)
+		})
 	}
 	s.order = append(s.order, rest...)
 	return s
@@ -106,6 +108,19 @@ func (c *contentsCheck) isSuspect(want closure.PathInfo, record ledger.Record) b
 	}
 	exists, err := c.store.Exists(want.Path)
 	return err != nil || !exists
+}
+
+// tick is what a change time may lie before the change: kernels count these in ticks of
+// up to 10 ms, and the ledger in milliseconds.
+const tick = 20 * time.Millisecond
+
+// touched reports whether something of a path was written, renamed or given other rights
+// since a check of it began, or may have been. So that a candidate is not verified by
+// what was there last week: a look at the files is cheap where reading them is not. The
+// clock tells, for what it is worth, and not what was written beneath the file system.
+func (c *contentsCheck) touched(ctx context.Context, want closure.PathInfo, check ledger.Check) bool {
+	at, err := c.store.LastChange(ctx, want.Path)
+	return err != nil || !at.Before(check.At.Add(-check.Took-tick))
 }
 
 // answersFor reports whether the ledger answers for a path that is not hashed.

@@ -3,6 +3,7 @@ package publisher
 import (
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/publisher/compare"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -32,6 +33,7 @@ type comparison struct {
 type comparisonDifference struct {
 	Asset   terminal.Name     `json:"asset"`
 	Kind    compare.Kind      `json:"kind"`
+	Cause   report.Cause      `json:"cause,omitzero"`
 	Path    closure.StorePath `json:"path,omitzero"`
 	Inside  []terminal.Name   `json:"inside,omitzero"`
 	File    *terminal.Name    `json:"file,omitzero"`
@@ -63,7 +65,7 @@ func newComparison(r *compare.Result) *comparison {
 	}
 	for _, d := range r.Differences {
 		line := comparisonDifference{
-			Asset: terminal.NewName(d.Asset), Kind: d.Kind, Path: d.Path, Inside: terminal.NewNames(d.Inside), File: terminal.OptionalName(d.File, d.HasFile),
+			Asset: terminal.NewName(d.Asset), Kind: d.Kind, Cause: d.Cause(), Path: d.Path, Inside: terminal.NewNames(d.Inside), File: terminal.OptionalName(d.File, d.HasFile),
 			Field: terminal.ValidText(d.Field), A: terminal.OptionalName(d.A, d.A != ""), B: terminal.OptionalName(d.B, d.B != ""), Follows: d.Follows,
 		}
 		if d.Bytes != nil {
