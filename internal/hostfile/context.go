@@ -2,6 +2,7 @@ package hostfile
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -20,4 +21,19 @@ func (c *contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
+}
+
+// ErrorKeeper reads from R and keeps its error other than io.EOF in Err, which tells a
+// fault of R from a fault in what was read.
+type ErrorKeeper struct {
+	R   io.Reader
+	Err error
+}
+
+func (k *ErrorKeeper) Read(p []byte) (int, error) {
+	n, err := k.R.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		k.Err = err
+	}
+	return n, err
 }

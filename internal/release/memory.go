@@ -5,27 +5,21 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
-	memoryName   = "accepted.json"
 	memorySchema = 1
 	memoryMost   = 64
-	maxMemory    = 1 << 20
 )
+
+var acceptedFile = memoryFile{"the memory of accepted releases", "accepted.json", 1 << 20}
 
 // Memory records the releases that a node accepted, so that it can't be rolled back.
 // It is one file in the state directory and safe for concurrent use, also by several
@@ -74,7 +68,7 @@ func ReadMemory(dir string) (*Memory, error) {
 
 func readMemory(m *Memory) (*Memory, error) {
 	var err error
-	if m.state, err = m.load(); err != nil {
+	if m.state, err = loadAccepted(m.dir); err != nil {
 		return nil, err
 	}
 	if m.revoked, err = loadRevoked(m.dir); err != nil {
@@ -104,6 +98,9 @@ func (m *Memory) newest(seen bool) Accepted {
 	}
 	return Accepted{}
 }
+
+// memoryLock is the file whose lock keeps apart the processes that remember.
+const memoryLock = ".accepted.json.lock"
 
 // A wish says who chose a release.
 type wish uint8
@@ -145,12 +142,12 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	if m.look || m.has(e) {
 		return nil
 	}
-	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
+	unlock, err := lock(ctx, filepath.Join(m.dir, memoryLock))
 	if err != nil {
-		return unwritten(m.failed(err))
+		return unwritten(acceptedFile.failed(m.dir, err))
 	}
 	defer unlock()
-	state, err := m.load()
+	state, err := loadAccepted(m.dir)
 	if err != nil {
 		return err
 	}
@@ -163,34 +160,11 @@ func (m *Memory) remember(ctx context.Context, e Accepted, by wish) error {
 	state.Accepted = append(state.Accepted, e)
 	slices.SortStableFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	state.Accepted = bounded(state.Accepted)
-	data, err := json.Marshal(&state, jsontext.WithIndent("  "))
-	if err != nil {
-		return m.failed(err)
-	}
-	if err := renameio.WriteFile(filepath.Join(m.dir, memoryName), append(data, '\n'), 0o644); err != nil {
-		return unwritten(m.failed(err))
-	}
-	if err := hostfile.SyncDir(m.dir); err != nil {
-		return unwritten(m.failed(err))
+	if err := acceptedFile.store(m.dir, &state); err != nil {
+		return err
 	}
 	m.set(state)
 	return nil
-}
-
-// unwrittenError means that the state directory can't be written to. It does not
-// affect the trust in the release.
-type unwrittenError struct{ error }
-
-func (e *unwrittenError) Unwrap() error { return e.error }
-
-// unwritten wraps err as an *unwrittenError if the disk is full or not writable.
-func unwritten(err error) error {
-	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENOTDIR} {
-		if errors.Is(err, errno) {
-			return &unwrittenError{err}
-		}
-	}
-	return err
 }
 
 // has reports whether m records e, either as e or as accepted.
@@ -226,40 +200,19 @@ func (m *Memory) set(state memoryState) {
 	m.state = state
 }
 
-func (m *Memory) load() (memoryState, error) {
-	path := filepath.Join(m.dir, memoryName)
+func loadAccepted(dir string) (memoryState, error) {
 	var state memoryState
-	data, err := hostfile.ReadSmall(path, maxMemory)
-	// Without a directory, nothing is or can be recorded.
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		// A dangling link is a memory that can't be reached, not a new one.
-		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) || errors.Is(linkErr, unix.ENOTDIR) {
-			return memoryState{SchemaVersion: memorySchema}, nil
-		}
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &state, json.RejectUnknownMembers(true))
-	}
-	if err == nil && state.SchemaVersion != memorySchema {
-		err = fmt.Errorf("schemaVersion is %d, this program reads %d", state.SchemaVersion, memorySchema)
-	}
-	if err == nil {
-		err = state.check()
-	}
-	if err == nil && !slices.IsSortedFunc(state.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
-		err = errors.New("its releases are out of order")
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return state, m.failed(fmt.Errorf("%w; run as a user who may read it, or choose another directory with --state-dir", err))
-	}
-	if err != nil {
-		return state, m.failed(fmt.Errorf("%w; to accept its loss, remove the file", err))
+	if found, err := acceptedFile.load(dir, &state); !found {
+		return memoryState{SchemaVersion: memorySchema}, err
 	}
 	return state, nil
 }
 
 // check detects missing members, which the decoder accepts.
-func (s memoryState) check() error {
+func (s *memoryState) check() error {
+	if s.SchemaVersion != memorySchema {
+		return fmt.Errorf("schemaVersion is %d, this program reads %d", s.SchemaVersion, memorySchema)
+	}
 	if s.Accepted == nil {
 		return errors.New("its list of releases is missing")
 	}
@@ -271,9 +224,8 @@ func (s memoryState) check() error {
 			return fmt.Errorf("its entry for %s is incomplete", a.Tag)
 		}
 	}
+	if !slices.IsSortedFunc(s.Accepted, func(a, b Accepted) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
+		return errors.New("its releases are out of order")
+	}
 	return nil
-}
-
-func (m *Memory) failed(err error) error {
-	return &UnavailableError{"the memory of accepted releases", printable(filepath.Join(m.dir, memoryName)), err}
 }

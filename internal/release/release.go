@@ -286,11 +286,11 @@ func (r *Release) Files(ctx context.Context, configuration string, want func(clo
 			return
 		}
 		defer listing.Close()
-		in := &errorKeeper{r: listing}
+		in := &hostfile.ErrorKeeper{R: listing}
 		for p, err := range closure.ReadListing(in, configuration, want) {
 			switch {
-			case err != nil && in.err != nil:
-				err = &UnavailableError{assetOf(ListingName(configuration), r.tag), r.src.String(), in.err}
+			case err != nil && in.Err != nil:
+				err = &UnavailableError{assetOf(ListingName(configuration), r.tag), r.src.String(), in.Err}
 			case err != nil:
 				err = r.refuse(ReasonMalformedListing, "%s: %v", ListingName(configuration), err)
 			case ctx.Err() != nil:
@@ -548,18 +548,4 @@ func (h *hashingWriter) Grow(n int) {
 	if g, ok := h.Writer.(grower); ok {
 		g.Grow(n)
 	}
-}
-
-// errorKeeper records a reader's error other than io.EOF.
-type errorKeeper struct {
-	r   io.Reader
-	err error
-}
-
-func (k *errorKeeper) Read(p []byte) (int, error) {
-	n, err := k.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		k.err = err
-	}
-	return n, err
 }

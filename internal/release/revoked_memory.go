@@ -5,27 +5,21 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
-	"every.channel/ec-verify/internal/hostfile"
 )
 
 const (
-	revokedName      = "revoked.json"
-	revokedSchema    = 1
-	maxRevokedMemory = 2 << 20
+	revokedSchema = 1
 	// maxRefusal limits the remembered reason for refusing a list, in bytes.
 	maxRefusal = 1000
 )
+
+var revokedFile = memoryFile{"the memory of revoked releases", "revoked.json", 2 << 20}
 
 // revokedState is what a node remembers of the lists of revoked releases: the newest one
 // that it accepted, whatever happened to the key or the source since, so that no other or
@@ -56,38 +50,12 @@ func (s *revokedState) check() error {
 	return checkRevocations(s.Revoked)
 }
 
-// loadRevoked reads the state remembered in dir. A damaged file is an error: treating it
-// as empty would make revoked releases valid again.
 func loadRevoked(dir string) (revokedState, error) {
-	path := filepath.Join(dir, revokedName)
-	none := revokedState{SchemaVersion: revokedSchema, Revoked: []Revocation{}}
-	data, err := hostfile.ReadSmall(path, maxRevokedMemory)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		// A link to nowhere is a memory that cannot be reached.
-		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) || errors.Is(linkErr, unix.ENOTDIR) {
-			return none, nil
-		}
-	}
 	var s revokedState
-	if err == nil {
-		err = json.Unmarshal(data, &s, json.RejectUnknownMembers(true))
+	if found, err := revokedFile.load(dir, &s); !found {
+		return revokedState{SchemaVersion: revokedSchema, Revoked: []Revocation{}}, err
 	}
-	if err == nil {
-		err = s.check()
-	}
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w; be a user who may read it, or name another directory with --state-dir", err)
-	case err != nil:
-		err = fmt.Errorf("%w; if its loss is accepted, remove the file", err)
-	default:
-		return s, nil
-	}
-	return none, revokedFailed(dir, err)
-}
-
-func revokedFailed(dir string, err error) error {
-	return &UnavailableError{"the memory of revoked releases", printable(filepath.Join(dir, revokedName)), err}
+	return s, nil
 }
 
 // Revoked returns the entry on a release in the newest list that this node accepted; nil
@@ -124,41 +92,24 @@ func (m *Memory) learn(ctx context.Context, keep bool, change func(s *revokedSta
 		m.setRevoked(s)
 		return nil
 	}
-	unlock, err := lock(ctx, filepath.Join(m.dir, "."+memoryName+".lock"))
+	unlock, err := lock(ctx, filepath.Join(m.dir, memoryLock))
 	if err != nil {
 		// The new list counts even if it can't be written.
-		return errors.Join(unwritten(revokedFailed(m.dir, err)), m.learn(ctx, false, change))
+		return errors.Join(unwritten(revokedFile.failed(m.dir, err)), m.learn(ctx, false, change))
 	}
 	defer unlock()
 	s, err := loadRevoked(m.dir)
 	if err != nil {
 		return err
 	}
-	before, err := s.encode()
-	if err != nil {
-		return revokedFailed(m.dir, err)
-	}
+	before := s
+	before.Revoked = slices.Clone(s.Revoked)
 	change(&s)
 	m.setRevoked(s)
-	data, err := s.encode()
-	if err != nil {
-		return revokedFailed(m.dir, err)
-	}
-	if string(data) == string(before) {
+	if reflect.DeepEqual(s, before) {
 		return nil
 	}
-	if err := renameio.WriteFile(filepath.Join(m.dir, revokedName), data, 0o644); err != nil {
-		return unwritten(revokedFailed(m.dir, err))
-	}
-	if err := hostfile.SyncDir(m.dir); err != nil {
-		return unwritten(revokedFailed(m.dir, err))
-	}
-	return nil
-}
-
-func (s *revokedState) encode() ([]byte, error) {
-	data, err := json.Marshal(s, jsontext.WithIndent("  "))
-	return append(data, '\n'), err
+	return revokedFile.store(m.dir, &s)
 }
 
 func (m *Memory) setRevoked(s revokedState) {

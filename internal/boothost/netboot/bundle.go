@@ -50,14 +50,14 @@ func badBundle(format string, args ...any) error { return errBundle{fmt.Errorf(f
 // directory "./" itself.
 func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Reader) error) (script []byte, err error) {
 	// If it can't be read, the bundle is not to blame.
-	medium := &errorKeeper{r: in}
+	medium := &hostfile.ErrorKeeper{R: in}
 	defer func() {
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
 			err = ctx.Err()
-		case medium.err != nil:
-			err = medium.err
+		case medium.Err != nil:
+			err = medium.Err
 		}
 	}()
 	z, err := gzip.NewReader(medium)
@@ -178,20 +178,6 @@ func hashOf(in io.Reader) (File, error) {
 	h := sha256.New()
 	size, err := io.Copy(h, in)
 	return File{size, fmt.Sprintf("%x", h.Sum(nil))}, err
-}
-
-// errorKeeper remembers the error of a reader, except io.EOF.
-type errorKeeper struct {
-	r   io.Reader
-	err error
-}
-
-func (k *errorKeeper) Read(p []byte) (int, error) {
-	n, err := k.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		k.err = err
-	}
-	return n, err
 }
 
 // bundleName returns the only asset of r whose name matches pattern, which is

@@ -320,15 +320,7 @@ func (s *Stager) switchTo(name, before string) error {
 // link points the link called link to the stage name, in one step, and syncs it to
 // disk.
 func (s *Stager) link(link, name string) error {
-	temp := filepath.Join(s.Dir, tempPrefix+link)
-	// Leftovers of killed runs were removed before, so the name is free.
-	if err := os.Symlink(filepath.Join(stagesName, name), temp); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, filepath.Join(s.Dir, link)); err != nil {
-		return err
-	}
-	return hostfile.SyncDir(s.Dir)
+	return hostfile.ReplaceLink(filepath.Join(stagesName, name), filepath.Join(s.Dir, link))
 }
 
 // Current returns the name of the served stage; "" for none.

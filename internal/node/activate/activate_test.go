@@ -54,7 +54,7 @@ func newMachine(t *testing.T) (*Machine, closure.StorePath) {
 		if action == "boot" {
 			return nil
 		}
-		return replaceLink(string(p), m.CurrentSystem())
+		return hostfile.ReplaceLink(string(p), m.CurrentSystem())
 	})
 	return m, p
 }

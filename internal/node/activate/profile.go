@@ -60,7 +60,7 @@ func (l *profile) set(p closure.StorePath) (generation int, err error) {
 	if err := hostfile.SyncDir(dir); err != nil {
 		return 0, err
 	}
-	if err := replaceLink(link(generation), l.link); err != nil {
+	if err := hostfile.ReplaceLink(link(generation), l.link); err != nil {
 		return 0, err
 	}
 	return generation, nil

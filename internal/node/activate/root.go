@@ -41,27 +41,9 @@ func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 		return err
 	}
 	root := filepath.Join(dir, rootName)
-	if err := replaceLink(string(p), root); err != nil {
+	if err := hostfile.ReplaceLink(string(p), root); err != nil {
 		return err
 	}
 	s.root = root
 	return nil
-}
-
-// replaceLink has the link name lead to target, in one step, and brings that to the
-// disk.
-func replaceLink(target, name string) error {
-	dir, base := filepath.Split(name)
-	next := dir + "." + base + ".ec-verify"
-	// Left by a killed run. Only one runs at a time.
-	if err := hostfile.RemoveTree(next); err != nil {
-		return err
-	}
-	if err := os.Symlink(target, next); err != nil {
-		return err
-	}
-	if err := os.Rename(next, name); err != nil {
-		return err
-	}
-	return hostfile.SyncDir(dir)
 }
