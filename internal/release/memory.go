@@ -10,8 +10,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-
 )
 
 const (

@@ -9,8 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"time"
-
-
 )
 
 const (

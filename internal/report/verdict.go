@@ -25,15 +25,10 @@ func (v Verdict) String() string {
 // MarshalText implements [encoding.TextMarshaler] with String.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// Judge returns the verdict for findings and tiers: untrusted before drifted before
-// inconclusive before verified. Verified requires that every tier that was asked for is
-// done and checked something, that at least one of them concerns the machine, and that
-// all findings are notices.
-func Judge(tiers []Tier, findings []Finding) Verdict {
-	return judge(tiers, (&Report{Findings: findings}).Counts())
-}
-
-// judge is Judge for findings counted by class.
+// judge returns the verdict for tiers and findings counted by class: untrusted before
+// drifted before inconclusive before verified. Verified requires that every tier that was
+// asked for is done and checked something, that at least one of them concerns the
+// machine, and that all findings are notices.
 func judge(tiers []Tier, counts map[Class]int) Verdict {
 	switch {
 	case counts[Untrusted] > 0:

@@ -7,6 +7,10 @@ import (
 	"testing"
 )
 
+func judged(tiers []Tier, findings []Finding) Verdict {
+	return (&Report{Tiers: tiers, Findings: findings}).Verdict()
+}
+
 // causeOf is a cause of each class.
 var causeOf = map[Class]Cause{
 	Untrusted: ReleaseUntrusted, Drift: SourceAltered, Inconclusive: Unreadable, Notice: PendingReboot,
@@ -38,7 +42,7 @@ func TestJudgeFindings(t *testing.T) {
 		}
 		for range 2 { // in any order
 			for done, tiers := range map[bool][]Tier{true: complete, false: failed} {
-				if got := Judge(tiers, findings); got != want[done] {
+				if got := judged(tiers, findings); got != want[done] {
 					t.Errorf("findings %v, all done %v: got %s, want %s", has, done, got, want[done])
 				}
 			}
@@ -66,7 +70,7 @@ func TestJudgeTiers(t *testing.T) {
 			if contents.Asked && good(contents) && (!release.Asked || good(release)) {
 				want = Verified
 			}
-			if got := Judge([]Tier{release, contents}, nil); got != want {
+			if got := judged([]Tier{release, contents}, nil); got != want {
 				t.Errorf("release %+v, contents %+v: got %s, want %s", release, contents, got, want)
 			}
 		}
@@ -84,7 +88,7 @@ func TestJudgeNothing(t *testing.T) {
 			trusted, {Name: TierSource, Status: Done, Checked: 2, Asked: true}, {Name: TierContents, Status: Done, Asked: true},
 		},
 	} {
-		if got := Judge(tiers, nil); got != Unsettled {
+		if got := judged(tiers, nil); got != Unsettled {
 			t.Errorf("%s: got %s, want inconclusive", name, got)
 		}
 	}
@@ -97,7 +101,7 @@ func TestJudgeNothing(t *testing.T) {
 // A cause that somebody forgot to class must not pass for a notice.
 func TestJudgeUnknownCause(t *testing.T) {
 	tiers := []Tier{{Name: TierContents, Status: Done, Checked: 1, Asked: true}}
-	if got := Judge(tiers, []Finding{{Cause: "no-such-cause"}}); got != Unsettled {
+	if got := judged(tiers, []Finding{{Cause: "no-such-cause"}}); got != Unsettled {
 		t.Errorf("got %s, want inconclusive", got)
 	}
 }

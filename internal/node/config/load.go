@@ -126,16 +126,6 @@ func (l *Loaded) lay(name string, data []byte, mistakes *Mistakes) {
 	}
 }
 
-// Parse parses a configuration over the defaults and checks it.
-func Parse(data []byte) (Config, error) {
-	l, mistakes := &Loaded{root: &node{kind: '{'}}, new(Mistakes)
-	l.lay("", data, mistakes)
-	if err := l.decode(mistakes); err != nil {
-		return Config{}, err
-	}
-	return l.Config, nil
-}
-
 // decode decodes the merged files. A wrong value is recorded and left out, so that the
 // next one is found as well.
 func (l *Loaded) decode(mistakes *Mistakes) error {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -205,7 +206,7 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 			return l.eachForeign(ctx, name)
 		}
 		var count fold
-		if err := count.add(ctx, l.m, name, 0); err != nil {
+		if err := count.add(ctx, l.m, name); err != nil {
 			return err
 		}
 		if count.files == 0 {
@@ -265,38 +266,33 @@ type fold struct {
 	cut         bool
 }
 
-func (f *fold) add(ctx context.Context, m *Machine, dir string, depth int) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	names, err := m.Store.List(dir, maxEntries)
-	if err != nil || depth > etcDepth {
-		// It counts as something in it: what can't be listed is not nothing.
-		f.files, f.cut = f.files+1, true
-		if isAbsent(err) {
-			f.files--
+// add counts what is below a directory. What can't be read counts as something in it:
+// it is not nothing.
+func (f *fold) add(ctx context.Context, m *Machine, dir string) error {
+	err := m.Store.Walk(ctx, dir, func(e *nixstore.Entry) error {
+		if f.seen++; f.seen > maxEntries {
+			return errUncounted
+		}
+		switch {
+		case e.Stat.Mode&unix.S_IFMT != unix.S_IFDIR:
+			f.files++
+			f.bytes += e.Stat.Size
+		case strings.Count(e.Name(), "/") >= etcDepth:
+			return errUncounted
 		}
 		return nil
-	}
-	for _, name := range names {
-		if f.seen++; f.seen > maxEntries {
-			f.cut = true
-			return nil
-		}
-		st, err := m.Store.Stat(path.Join(dir, name))
-		switch {
-		case err != nil:
-		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-			if err := f.add(ctx, m, path.Join(dir, name), depth+1); err != nil {
-				return err
-			}
-		default:
-			f.files++
-			f.bytes += st.Size
-		}
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && !isAbsent(err):
+		f.files, f.cut = f.files+1, true
 	}
 	return nil
 }
+
+// errUncounted ends the counting of a directory with too much in it.
+var errUncounted = errors.New("not counted")
 
 func (f *fold) String() string { return "a directory with " + f.contents() }
 

@@ -44,15 +44,6 @@ func tiers() []tier {
 	}
 }
 
-// TierNames returns the tiers in the order of a run.
-func TierNames() []report.TierName {
-	var out []report.TierName
-	for _, t := range tiers() {
-		out = append(out, t.name)
-	}
-	return out
-}
-
 // Skippable returns the tiers that an operator may leave out, in the order of a
 // run.
 func Skippable() []string {

@@ -28,8 +28,13 @@ import (
 // TestAskedBy: which command lines are the policy's, with what a flag makes of the
 // configuration.
 func TestAskedBy(t *testing.T) {
-	policy, err := config.Parse([]byte(`{"release": {"source": ["/srv/releases"], "accept": ["boot-v1", "boot-v2"]},
-		"rebuild": {"choice": "sample"}, "unsafeSkip": ["eval"], "contents": {"budget": "1h"}}`))
+	file := filepath.Join(t.TempDir(), "config.json")
+	text := `{"release": {"source": ["/srv/releases"], "accept": ["boot-v1", "boot-v2"]},
+		"rebuild": {"choice": "sample"}, "unsafeSkip": ["eval"], "contents": {"budget": "1h"}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := config.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
