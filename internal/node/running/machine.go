@@ -36,6 +36,8 @@ type Machine struct {
 	Hashed []closure.PathInfo
 	// LoadedUnits returns what the service manager has loaded.
 	LoadedUnits func(context.Context) (*Units, error)
+	// UnitsLoaded returns when it last began to load units, as [Units] has it.
+	UnitsLoaded func(context.Context) (time.Time, error)
 	// Registered yields the store paths that Nix has registered by now, or an error
 	// that is a [*nixstore.RowError] or the last.
 	Registered func(context.Context) iter.Seq2[closure.StorePath, error]

@@ -1,6 +1,7 @@
 package running
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,13 @@ func newHost(t *testing.T) *host {
 	}
 	t.Cleanup(func() { store.Close() })
 	h.m = &Machine{Store: store, Toplevel: top, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	h.m.UnitsLoaded = func(ctx context.Context) (time.Time, error) {
+		units, err := h.m.LoadedUnits(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return units.Loaded, nil
+	}
 	for _, p := range []closure.StorePath{etcPath, shell, users, top} {
 		h.m.Paths = append(h.m.Paths, closure.PathInfo{Path: p})
 	}

@@ -25,6 +25,18 @@ const (
 	maxUnits       = 50_000
 )
 
+// SystemdLoaded asks the service manager when it last began to load units.
+func SystemdLoaded(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
+	defer cancel()
+	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return dialManager(ctx) })
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask the service manager: %w", err)
+	}
+	defer conn.Close()
+	return moment(conn, "UnitsLoadTimestamp")
+}
+
 // SystemdUnits asks the service manager, the machine's first process, what it has
 // loaded.
 func SystemdUnits(ctx context.Context) (*Units, error) {
@@ -54,8 +66,14 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 	if out.Environment, err = variables(conn); err != nil {
 		return nil, err
 	}
+	// A unit has hundreds of properties, and these few are asked for at once.
+	bus, err := dialManager(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the service manager: %w", err)
+	}
+	defer bus.Close()
 	for _, u := range listed {
-		properties, err := conn.GetUnitPathPropertiesContext(ctx, u.Path)
+		properties, err := propertiesOf(ctx, bus, u.Path, "Unit", unitProperties)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
@@ -68,7 +86,7 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 		unit.Stale, _ = properties["NeedDaemonReload"].(bool)
 		unit.Gone = isGone(u)
 		if strings.HasSuffix(u.Name, ".service") && unit.Fragment != "" {
-			service, err := conn.GetUnitTypePropertiesContext(ctx, u.Name, "Service")
+			service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment"}))
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
@@ -82,6 +100,30 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 	return out, nil
 }
 
+var (
+	unitProperties    = []string{"FragmentPath", "DropInPaths", "NeedDaemonReload"}
+	commandProperties = []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"}
+)
+
+// propertiesOf asks for some properties of a unit: those of a kind, such as "Service".
+func propertiesOf(ctx context.Context, bus *dbus.Conn, unit dbus.ObjectPath, kind string, names []string) (map[string]any, error) {
+	object := bus.Object("org.freedesktop.systemd1", unit)
+	calls := make([]*dbus.Call, len(names))
+	for i, name := range names {
+		calls[i] = object.GoWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, make(chan *dbus.Call, 1), "org.freedesktop.systemd1."+kind, name)
+	}
+	out := make(map[string]any, len(names))
+	var failed error
+	for i, call := range calls {
+		var value dbus.Variant
+		if err := (<-call.Done).Store(&value); err != nil {
+			failed = fmt.Errorf("property %s of %s: %w", names[i], unit, err)
+		}
+		out[names[i]] = value.Value()
+	}
+	return out, failed
+}
+
 // isGone reports whether a unit that starts something is active, and of no file.
 func isGone(u systemd.UnitStatus) bool {
 	return u.LoadState == "not-found" && u.ActiveState == "active" &&
@@ -91,7 +133,7 @@ func isGone(u systemd.UnitStatus) bool {
 // effectOf reads what a service runs: arrays of structures of a program, its
 // arguments, and more.
 func effectOf(properties map[string]any) (commands []Command, environment []string) {
-	for _, key := range []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"} {
+	for _, key := range commandProperties {
 		entries, _ := properties[key].([][]any)
 		for _, entry := range entries {
 			if len(entry) < 2 {

@@ -88,11 +88,11 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 		return err
 	}
 	// With another run of the generators all files of theirs are new.
-	again, err := m.LoadedUnits(ctx)
+	again, err := m.UnitsLoaded(ctx)
 	if err != nil {
 		return err
 	}
-	if !again.Loaded.Equal(units.Loaded) {
+	if !again.Equal(units.Loaded) {
 		return errChanging
 	}
 	return nil

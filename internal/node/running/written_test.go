@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -103,6 +104,24 @@ func TestWrittenFolds(t *testing.T) {
 	}
 	if len(got) != maxOfDir+3 || !slices.ContainsFunc(got, more) {
 		t.Errorf("%d: %q", len(got), got)
+	}
+}
+
+// What is allowed beneath a directory is that whether it is told one by one or not.
+func TestWrittenAllowed(t *testing.T) {
+	h := newHost(t)
+	h.overlay()
+	for i := range maxOfDir + 5 {
+		h.write(fmt.Sprintf("/srv/kept/%02d", i), "x", 0o644)
+		h.write(fmt.Sprintf("/home/%02d", i), "x", 0o644)
+	}
+	h.m.Allow = []Exception{{Match: "/srv/", Reason: "data"}, {Match: "/home", Reason: "nothing in it"}}
+	got := h.writes()
+	if len(got) != maxOfDir+1 || slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "/srv") }) {
+		t.Errorf("%d: %q", len(got), got)
+	}
+	if i := h.m.excusedBy(report.Finding{Path: "/srv/kept", Field: "mode"}); i >= 0 {
+		t.Error("its mode is allowed as well")
 	}
 }
 

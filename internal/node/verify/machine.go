@@ -67,7 +67,7 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	m := running.Machine{
 		Expected: looks,
 		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
-		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits,
+		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits, UnitsLoaded: running.SystemdLoaded,
 		Registered: r.registeredNow, FirstMounts: nixstore.FirstMounts,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
