@@ -1,51 +1,9 @@
 package endtoend
 
 import (
-	"runtime"
 	"slices"
-	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
-
-// showUpper lets a test host see the upper layer of its root, as a machine with a
-// read-only root does, and returns where.
-func (m *machine) showUpper() {
-	m.t.Helper()
-	options := m.Run("sh", "-c", `awk '$5 == "/" { print $NF }' /proc/1/mountinfo`)
-	_, upper, _ := strings.Cut(options, "upperdir=")
-	upper, _, _ = strings.Cut(upper, ",")
-	m.Run("mkdir", "-p", upper)
-	namespace := m.Path("/proc") + "/1/ns/mnt"
-	// The thread ends with the namespace that it is in.
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- func() error {
-			tree, err := unix.OpenTree(unix.AT_FDCWD, upper, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(tree)
-			ns, err := unix.Open(namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(ns)
-			if err := unix.Unshare(unix.CLONE_FS); err != nil {
-				return err
-			}
-			if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
-				return err
-			}
-			return unix.MoveMount(tree, "", unix.AT_FDCWD, upper, unix.MOVE_MOUNT_F_EMPTY_PATH)
-		}()
-	}()
-	if err := <-done; err != nil {
-		m.t.Fatalf("show %s: %v", upper, err)
-	}
-}
 
 // TestMachineWritten: what was written over the root since it was booted.
 func TestMachineWritten(t *testing.T) {
@@ -55,8 +13,8 @@ func TestMachineWritten(t *testing.T) {
 	if a.Verdict != "inconclusive" || !slices.Contains(a.causes(), "machine-unseen part written") {
 		t.Errorf("where the layer can't be seen: %s, %v", a.Verdict, a.causes())
 	}
-	m.showUpper()
-	m.Run("sh", "-euc", `sed 's#"allow":\[#&{"match":"/root/machine.json","reason":"the test"},{"match":"/srv/releases/","reason":"the test"},#' /root/machine.json >/root/new; mv /root/new /root/machine.json`)
+	m.ShowUpper()
+	m.askMachineBut([]string{machineConfig, releases + "/"}, "written")
 	m.verify("--config", machineConfig, "--unsafe-skip", "source,eval,contents").expect(t, "verified", 0)
 	m.Run("mkdir", "-p", "/opt/empty/directory")
 	for _, p := range []planted{

@@ -1,7 +1,7 @@
 // Package testhost gives tests a machine of their own: its own systemd,
 // journald, nix daemon and store, root in it, and no network. It is a Go face
-// of hack/testhost, which says what such a machine is; nothing but tests may
-// import it.
+// of hack/testhost, which says what such a machine is; nothing but tests and
+// benchmarks may import it.
 //
 // A host takes about a second to start and far less to end, so a test case
 // that damages its store starts a host rather than sharing one and repairing
