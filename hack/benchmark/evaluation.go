@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -33,7 +32,7 @@ func driveEvaluation(ctx context.Context) error {
 	if err := makeLargeFlake(ctx, dir); err != nil {
 		return err
 	}
-	h := benchHost{ctx}
+	h := benchHost{ctx, evaluationHost}
 	if err := h.testhost("up", evaluationHost); err != nil {
 		return err
 	}
@@ -41,16 +40,8 @@ func driveEvaluation(ctx context.Context) error {
 	if err := h.testhost("runner", evaluationHost, filepath.Join(dir, "flake")); err != nil {
 		return err
 	}
-	for name, pkg := range map[string]string{"ec-verify": "./cmd/ec-verify", "benchmark": "./hack/benchmark"} {
-		file := filepath.Join(dir, name)
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
-		}
-		if err := h.testhost("push", evaluationHost, file, inRoot+name); err != nil {
-			return err
-		}
+	if err := h.pushPrograms(); err != nil {
+		return err
 	}
 	if _, err := h.exec("ec-verify", "manifest", "create", "/etc/every-channel/flake#testhost", "--out", releases+"/"+tag, "--tag", tag); err != nil {
 		return err
@@ -160,35 +151,4 @@ func makeLargeFlake(ctx context.Context, dir string) error {
 		return fmt.Errorf("%s does not name the hash %s", lockFile, before.Hash)
 	}
 	return os.WriteFile(lockFile, []byte(strings.ReplaceAll(string(lock), before.Hash.String(), after.Hash.String())), 0o644)
-}
-
-// benchHost is a test host to measure on.
-type benchHost struct{ ctx context.Context }
-
-func (h benchHost) testhost(args ...string) error {
-	cmd := exec.CommandContext(h.ctx, "hack/testhost", args...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("hack/testhost %q: %w", args, err)
-	}
-	return nil
-}
-
-func (h benchHost) exec(argv ...string) (string, error) {
-	cmd := exec.CommandContext(h.ctx, "hack/testhost", append([]string{"exec", evaluationHost}, argv...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%q: %w", argv, err)
-	}
-	return string(out), nil
-}
-
-func (h benchHost) cost(argv []string) (cost, error) {
-	out, err := h.exec(append([]string{inRoot + "benchmark", "run"}, argv...)...)
-	if err != nil {
-		return cost{}, err
-	}
-	var c cost
-	return c, json.Unmarshal([]byte(out), &c)
 }

@@ -11,6 +11,8 @@
 //	go run ./hack/benchmark evaluation        # the eval tier with a large input
 //	go run ./hack/benchmark hostile           # what a run takes on hostile stores
 //	go run ./hack/benchmark hostile SHAPE     # on one of them
+//	go run ./hack/benchmark machine           # what the machine tier takes
+//	go run ./hack/benchmark machine 200       # beside a store of so many paths, for a look
 //
 // It needs root on Debian and about 12 GB of disk while it runs. The program
 // also runs inside that tree, where it makes the store (benchmark store) and
@@ -56,12 +58,28 @@ func run(ctx context.Context, args []string) error {
 		return driveHostile(ctx, "")
 	case args[0] == "hostile" && len(args) == 2:
 		return driveHostile(ctx, args[1])
+	case args[0] == "machine" && len(args) == 1:
+		return driveMachine(ctx, realPaths)
+	case args[0] == "machine" && len(args) == 2:
+		paths, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return driveMachine(ctx, paths)
+	case args[0] == "system" && len(args) == 2:
+		paths, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return makeSystem(ctx, paths)
+	case args[0] == "crowd" && len(args) == 1:
+		return makeCrowd(ctx)
 	case args[0] == "store" && len(args) == 3 && shapes[args[1]] != nil:
 		paths, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return makeStore(ctx, shapes[args[1]], paths)
+		return makeStore(ctx, shapes[args[1]], paths, nil)
 	case args[0] == "run" && len(args) > 1:
 		return measure(ctx, args[1:])
 	}

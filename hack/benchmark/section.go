@@ -15,10 +15,11 @@ const (
 	evaluationHeading = "## Evaluation"
 	neighbourHeading  = "## Beside an encoder"
 	hostileHeading    = "## A hostile store"
+	machineHeading    = "## The running machine"
 )
 
 // partHeadings begin the parts, in their order.
-var partHeadings = []string{evaluationHeading, neighbourHeading, hostileHeading}
+var partHeadings = []string{evaluationHeading, neighbourHeading, hostileHeading, machineHeading}
 
 // writeOwn writes what is make bench's and leaves the parts as they are.
 func writeOwn(text string) error {

@@ -78,8 +78,9 @@ var shapes = map[string]shape{
 }
 
 // makeStore puts so many store paths of a shape into the store, registers them,
-// and writes the release that they are. Each refers to some of those before it.
-func makeStore(ctx context.Context, of shape, paths int) error {
+// and writes the release that they are. Each refers to some of those before it. Where
+// there is a base, the system is a copy of that one, with all its closure.
+func makeStore(ctx context.Context, of shape, paths int, base *closure.Manifest) error {
 	// The first thing that Nix is asked makes the store.
 	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("make the store: %w\n%s", err, out)
@@ -124,7 +125,15 @@ func makeStore(ctx context.Context, of shape, paths int) error {
 			return err
 		}
 	}
+	if base != nil {
+		for _, info := range base.Paths {
+			refs = append(refs, info.Path)
+		}
+	}
 	err = add("nixos-system-bench", slices.Clone(refs), func(dir string) error {
+		if base != nil {
+			return exec.CommandContext(ctx, "cp", "-a", string(base.Toplevel.OutPath), dir).Run()
+		}
 		if err := os.WriteFile(dir, []byte("toplevel\n"), 0o444); err != nil {
 			return err
 		}
@@ -135,6 +144,9 @@ func makeStore(ctx context.Context, of shape, paths int) error {
 	}
 	if err := register(ctx, infos); err != nil {
 		return err
+	}
+	if base != nil {
+		infos = append(infos, base.Paths...)
 	}
 	return writeRelease(filepath.Join(releases, tag), infos)
 }
@@ -188,15 +200,22 @@ func register(ctx context.Context, infos []closure.PathInfo) error {
 	return cmd.Run()
 }
 
-// writeRelease writes an unsigned release of infos, the last of which is the toplevel.
+// writeRelease writes an unsigned release of infos. The toplevel is the one that is
+// called so, or else the last.
 func writeRelease(dir string, infos []closure.PathInfo) error {
+	toplevel := infos[len(infos)-1].Path
+	for _, info := range infos {
+		if info.Path.Name() == "nixos-system-bench" {
+			toplevel = info.Path
+		}
+	}
 	m := closure.Manifest{
 		SchemaVersion: closure.ManifestSchema, Kind: closure.ManifestKind,
 		Configuration: configuration, System: "x86_64-linux", StoreDir: closure.DefaultStoreDir,
 		Source: closure.Source{NarHash: infos[0].NarHash},
 		Toplevel: closure.Toplevel{
 			DrvPath: closure.StorePath(string(closure.DefaultStoreDir) + "/" + fakeDigest + "-nixos-system-bench.drv"),
-			OutPath: infos[len(infos)-1].Path,
+			OutPath: toplevel,
 		},
 		Paths: infos, Unreproducible: []closure.Unreproducible{},
 	}
