@@ -93,7 +93,11 @@ func TestCompareMembers(t *testing.T) {
 		{"got lacks some", of(data, lib), of(data), nil},
 		{"got has more", of(lib), of(top, lib, data), []Difference{extra(data), extra(top)}},
 	} {
-		if diff := cmp.Diff(tc.differ, CompareMembers(tc.want, tc.got)); diff != "" {
+		var want []PathInfo
+		for _, p := range tc.want.Paths() {
+			want = append(want, tc.want[p])
+		}
+		if diff := cmp.Diff(tc.differ, CompareMembers(want, tc.got)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
 		}
 	}

@@ -260,35 +260,57 @@ func (m *Manifest) check() error {
 	if _, err := dir.Parse(string(m.Toplevel.DrvPath)); err != nil || !m.Toplevel.DrvPath.IsDerivation() {
 		return fmt.Errorf("toplevel drvPath %q: want a .drv in %s", clip(string(m.Toplevel.DrvPath)), dir)
 	}
-	c := m.Closure()
-	if err := checkPaths(dir, m.Paths, c); err != nil {
+	at := make(index, len(m.Paths))
+	for i := range m.Paths {
+		at[m.Paths[i].Path] = int32(i) //nolint:gosec // a manifest has some 100,000 paths at most
+	}
+	if err := checkPaths(dir, m.Paths, at); err != nil {
 		return err
 	}
-	if _, ok := c[m.Toplevel.OutPath]; !ok {
+	if _, ok := at[m.Toplevel.OutPath]; !ok {
 		return fmt.Errorf("toplevel outPath %q is not among the paths", clip(string(m.Toplevel.OutPath)))
 	}
 	for _, info := range m.Paths {
 		for i, ref := range info.References {
-			known, ok := c[ref]
+			known, ok := at[ref]
 			if !ok {
 				return fmt.Errorf("%s refers to %s, which is not among the paths", info.Path, ref)
 			}
 			// One string for each path, however many paths refer to it.
-			info.References[i] = known.Path
+			info.References[i] = m.Paths[known].Path
 		}
 	}
-	if reached := c.Reachable(m.Toplevel.OutPath); len(reached) != len(c) {
-		for _, info := range m.Paths {
-			if !reached[info.Path] {
-				return fmt.Errorf("%s is not in the closure of %s", info.Path, m.Toplevel.OutPath)
-			}
+	for i, reached := range at.reach(m.Paths, m.Toplevel.OutPath) {
+		if !reached {
+			return fmt.Errorf("%s is not in the closure of %s", m.Paths[i].Path, m.Toplevel.OutPath)
 		}
 	}
 	return checkUnreproducible(dir, m.Unreproducible)
 }
 
+// index says where in a list each path is; a [Closure] takes ten times the memory.
+type index map[StorePath]int32
+
+// reach reports of each of paths whether it is root or can be reached from it by
+// references, all of which are among them.
+func (at index) reach(paths []PathInfo, root StorePath) []bool {
+	reached := make([]bool, len(paths))
+	reached[at[root]] = true
+	for todo := []int32{at[root]}; len(todo) > 0; {
+		info := &paths[todo[len(todo)-1]]
+		todo = todo[:len(todo)-1]
+		for _, ref := range info.References {
+			if i := at[ref]; !reached[i] {
+				reached[i] = true
+				todo = append(todo, i)
+			}
+		}
+	}
+	return reached
+}
+
 // checkPaths checks each of paths by itself; c has the same paths.
-func checkPaths(dir StoreDir, paths []PathInfo, c Closure) error {
+func checkPaths(dir StoreDir, paths []PathInfo, at index) error {
 	for i, info := range paths {
 		if _, err := dir.Parse(string(info.Path)); err != nil {
 			return err
@@ -308,7 +330,7 @@ func checkPaths(dir StoreDir, paths []PathInfo, c Closure) error {
 		}
 		for j, ref := range info.References {
 			// A reference to one of the paths is checked with that path.
-			if _, ok := c[ref]; !ok {
+			if _, ok := at[ref]; !ok {
 				if _, err := dir.Parse(string(ref)); err != nil {
 					return fmt.Errorf("references of %s: %w", info.Path, err)
 				}

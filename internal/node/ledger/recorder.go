@@ -35,6 +35,9 @@ type Recorder struct {
 	once    sync.Once
 }
 
+// maxRoom is for how many checks there is room from the start.
+const maxRoom = 8192
+
 type pendingCheck struct {
 	tier Tier
 	key  Key
@@ -132,6 +135,8 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.against[inv.Tier] = inv.Manifest
+	// What comes in until it is written need not be moved as it grows.
+	r.pending = slices.Grow(r.pending, min(len(inv.Items), maxRoom))
 	if again {
 		r.expected = append(r.expected, kept)
 	}
@@ -257,26 +262,33 @@ func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error
 // the last that came after that and did not. They are in the order of the ledger's
 // index, so that none of its pages is needed twice.
 func lastOf(checks []pendingCheck) []pendingCheck {
-	type stand struct {
-		tier    Tier
-		key     Key
-		settled bool
+	sameItem := func(a, b int) int {
+		return cmp.Or(strings.Compare(string(checks[a].tier), string(checks[b].tier)), checks[a].key.compare(checks[b].key))
 	}
-	last := make(map[stand]int, len(checks))
-	for i, c := range checks {
-		s := stand{c.tier, c.key, c.Result != Inconclusive}
-		last[s] = i
-		if s.settled {
-			delete(last, stand{c.tier, c.key, false})
+	order := make([]int, len(checks))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(sameItem(a, b), a-b) })
+	rows := make([]pendingCheck, 0, len(checks))
+	const none = -1
+	settled, unsettled := none, none
+	for n, i := range order {
+		if checks[i].Result == Inconclusive {
+			unsettled = i
+		} else {
+			settled, unsettled = i, none
 		}
+		if n+1 < len(order) && sameItem(i, order[n+1]) == 0 {
+			continue
+		}
+		for _, last := range []int{unsettled, settled} {
+			if last != none {
+				rows = append(rows, checks[last])
+			}
+		}
+		settled, unsettled = none, none
 	}
-	rows := make([]pendingCheck, 0, len(last))
-	for _, i := range last {
-		rows = append(rows, checks[i])
-	}
-	slices.SortFunc(rows, func(a, b pendingCheck) int {
-		return cmp.Or(strings.Compare(string(a.tier), string(b.tier)), a.key.compare(b.key), int(a.Result)-int(b.Result))
-	})
 	return rows
 }
 

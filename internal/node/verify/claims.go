@@ -114,7 +114,7 @@ const maxExtra = 10_000
 // findExtra adds a finding for each path that the running system's closure has
 // and the release has not.
 func (r *run) findExtra(claims *claims) {
-	want := r.manifest.Closure()
+	want := r.manifest.Paths
 	extra := closure.CompareMembers(want, claims.running)
 	for i, d := range extra {
 		if i == maxExtra {
@@ -127,7 +127,7 @@ func (r *run) findExtra(claims *claims) {
 		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem()})
 	}
 	for path, rows := range claims.malformed {
-		if _, ok := want[closure.StorePath(path)]; ok {
+		if _, ok := closure.Find(want, closure.StorePath(path)); ok {
 			continue // judgeClaim has said so
 		}
 		for _, row := range rows {

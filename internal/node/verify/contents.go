@@ -45,7 +45,7 @@ type contentsCheck struct {
 }
 
 func (r *run) newContentsCheck() *contentsCheck {
-	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses)}
+	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses, len(r.manifest.Paths))}
 	return &contentsCheck{run: r, audit: r.audited(), claims: &claims{}, hidden: make(map[closure.StorePath]bool)}
 }
 

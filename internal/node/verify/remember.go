@@ -98,11 +98,14 @@ func (c *contentsCheck) expectContents(ctx context.Context) {
 	if c.recorder == nil {
 		return
 	}
-	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: c.manifestID()}
-	seen := make(map[ledger.Key]bool, len(c.audit.paths))
+	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: c.manifestID(), Items: make([]ledger.Item, 0, len(c.audit.paths))}
 	for _, info := range c.audit.paths {
-		if item := contentsItem(info); !seen[item.Key()] {
-			seen[item.Key()] = true
+		// What is said of one path stands together.
+		item, i := contentsItem(info), len(inv.Items)-1
+		for i >= 0 && inv.Items[i].Path == item.Path && inv.Items[i].Want != item.Want {
+			i--
+		}
+		if i < 0 || inv.Items[i].Path != item.Path {
 			inv.Items = append(inv.Items, item)
 		}
 	}

@@ -50,6 +50,11 @@ func (r *run) ledTo() []*candidate {
 // audited returns what the contents tier is to hash.
 func (r *run) audited() *audit {
 	a := &audit{releases: r.ledTo()}
+	if len(a.releases) == 1 {
+		a.paths = slices.Clip(a.releases[0].manifest.Paths)
+		a.of = slices.Repeat([][]*candidate{a.releases}, len(a.paths))
+		return a
+	}
 	type said struct {
 		info closure.PathInfo
 		by   *candidate
