@@ -36,12 +36,7 @@ func newVersionCommand(t *terminal.Terminal) *cobra.Command {
   ec-verify version --output json`,
 		Args: terminal.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b := ownBuild()
-			if t.Output == "json" {
-				return t.PrintJSON(b)
-			}
-			_, err := fmt.Fprint(t.Stdout, b)
-			return err
+			return t.Show(ownBuild())
 		},
 	}
 }
@@ -72,8 +67,8 @@ func ownBuild() build {
 	return b
 }
 
-// String is the build as text, one fact a line.
-func (b build) String() string {
+// Text implements [terminal.Result], one fact a line.
+func (b build) Text(terminal.Screen) string {
 	commit := b.Commit
 	switch {
 	case commit == "":

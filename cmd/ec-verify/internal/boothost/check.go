@@ -14,7 +14,7 @@ import (
 )
 
 func newNetbootCheckCommand(a *app) *cobra.Command {
-	var flags configured.PolicyFlags
+	var flags configured.Flags
 	var dir, url string
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -47,7 +47,7 @@ a stage, stage it again; to stop serving, run ec-verify netboot clear.`,
 					return err
 				}
 			}
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ a stage, stage it again; to stop serving, run ec-verify netboot clear.`,
 			return a.printServed(served)
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterKey(cmd)
 	registerStageDir(cmd, &dir)
 	cmd.Flags().StringVar(&url, "url", "", "require that machines are sent to `URL`, e.g. http://10.0.0.2")
 	return cmd
@@ -100,23 +100,17 @@ func (a *app) printServed(v *netboot.Served) error {
 		verdict = worse(verdict, own)
 	}
 	s.Verdict = verdict.String()
-	if a.Output == "json" {
-		if err := a.PrintJSON(&s); err != nil {
-			return err
-		}
-	} else if verdict == report.Verified {
-		headline := fmt.Sprintf("release %s is served, and whole", s.Tag)
-		if s.Stage == "" {
-			headline = "nothing is served; what lies there is whole"
-		}
-		if err := a.printStage(headline, s); err != nil {
+	s.headline = fmt.Sprintf("release %s is served, and whole", s.Tag)
+	if s.Stage == "" {
+		s.headline = "nothing is served; what lies there is whole"
+	}
+	// For people, what is wrong stands on standard error.
+	if verdict == report.Verified || !a.ForPeople() {
+		if err := a.Show(&s); err != nil {
 			return err
 		}
 	}
-	if verdict != report.Verified {
-		return terminal.VerdictError(verdict)
-	}
-	return nil
+	return terminal.VerdictError(verdict)
 }
 
 // stageVerdict returns the verdict for a stage whose check returned err.

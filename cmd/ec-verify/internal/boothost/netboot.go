@@ -2,7 +2,6 @@ package boothost
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -41,6 +40,8 @@ type stageSummary struct {
 	Replaced *string `json:"replaced,omitzero"`
 	// Of a check.
 	Findings []stageFinding `json:"findings,omitzero"`
+
+	headline string // of the text
 }
 
 // stageFinding is one fault in what is served.
@@ -61,17 +62,15 @@ func summarizeStage(stage string, r netboot.Record) stageSummary {
 }
 
 // changedStage returns the summary of what a command did.
-func changedStage(staged *netboot.Staged) stageSummary {
+func changedStage(headline string, staged *netboot.Staged) *stageSummary {
 	s := summarizeStage(staged.Name, staged.Record)
-	s.Fetched, s.Switched, s.Replaced = &staged.Fetched, &staged.Switched, &staged.Replaced
-	return s
+	s.headline, s.Fetched, s.Switched, s.Replaced = headline, &staged.Fetched, &staged.Switched, &staged.Replaced
+	return &s
 }
 
-func (a *app) printStage(headline string, s stageSummary) error {
-	if a.Output == "json" {
-		return a.PrintJSON(&s)
-	}
-	lines := []string{headline}
+// Text implements [terminal.Result].
+func (s *stageSummary) Text(screen terminal.Screen) string {
+	lines := []string{s.headline}
 	if s.Stage != "" {
 		lines = append(lines,
 			"  stage    "+s.Stage,
@@ -82,12 +81,7 @@ func (a *app) printStage(headline string, s stageSummary) error {
 	if s.Replaced != nil && *s.Replaced != "" {
 		lines = append(lines, "  before   "+*s.Replaced+", kept for machines in the midst of a boot")
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.Stdout, report.Escape(line)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return screen.Lines(lines)
 }
 
 // parseURLFlag reads the flag --url.

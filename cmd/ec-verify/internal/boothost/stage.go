@@ -14,7 +14,7 @@ import (
 )
 
 func newNetbootStageCommand(a *app) *cobra.Command {
-	var flags configured.TrustFlags
+	var flags configured.Flags
 	var dir, url, tarball string
 	cmd := &cobra.Command{
 		Use:   "stage TAG",
@@ -59,10 +59,11 @@ fall back to an older valid one: name that release by its tag.`,
 			if !staged.Switched {
 				headline += ", as before"
 			}
-			return a.printStage(headline, changedStage(staged))
+			return a.Show(changedStage(headline, staged))
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterRelease(cmd)
+	flags.RegisterUnsafe(cmd)
 	f := cmd.Flags()
 	f.StringVar(&url, "url", "", "the `URL` at which machines reach this host, e.g. http://10.0.0.2 (required)")
 	f.StringVar(&tarball, "tarball", "*-netboot*.tar.gz", "serve the one asset whose name matches `PATTERN`")
@@ -70,8 +71,8 @@ fall back to an older valid one: name that release by its tag.`,
 	return cmd
 }
 
-func (a *app) stage(cmd *cobra.Command, tag string, flags *configured.TrustFlags, s netboot.Stager) (*netboot.Staged, error) {
-	c, err := flags.Load(a.Terminal, cmd)
+func (a *app) stage(cmd *cobra.Command, tag string, flags *configured.Flags, s netboot.Stager) (*netboot.Staged, error) {
+	c, err := flags.Load(a.Terminal)
 	if err != nil {
 		return nil, err
 	}

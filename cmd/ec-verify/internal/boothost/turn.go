@@ -12,7 +12,7 @@ import (
 )
 
 func newNetbootRollbackCommand(a *app) *cobra.Command {
-	var flags configured.PolicyFlags
+	var flags configured.Flags
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "rollback",
@@ -28,7 +28,7 @@ first, or name the older tag there.`,
 			if err := checkStageDir(dir); err != nil {
 				return err
 			}
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
@@ -40,10 +40,10 @@ first, or name the older tag there.`,
 			if err != nil {
 				return a.Refused(netbootKind, err)
 			}
-			return a.printStage(fmt.Sprintf("release %s is served again", back.Tag), changedStage(back))
+			return a.Show(changedStage(fmt.Sprintf("release %s is served again", back.Tag), back))
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterKey(cmd)
 	registerStageDir(cmd, &dir)
 	return cmd
 }
@@ -74,7 +74,7 @@ not if its key was revoked.`,
 				headline = "nothing is served, as before"
 			}
 			switched := was != ""
-			return a.printStage(headline, stageSummary{SchemaVersion: 1, Kind: netbootKind, Verdict: report.Verified.String(), Switched: &switched, Replaced: &was})
+			return a.Show(&stageSummary{SchemaVersion: 1, Kind: netbootKind, Verdict: report.Verified.String(), Switched: &switched, Replaced: &was, headline: headline})
 		},
 	}
 	registerStageDir(cmd, &dir)

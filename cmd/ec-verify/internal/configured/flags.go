@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/node/config"
@@ -14,71 +17,139 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// KeyUsage describes the flag --key.
-const KeyUsage = "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated"
-
-// TrustFlags are the flags of all commands that judge a release. They override the
-// configuration.
-type TrustFlags struct {
-	source         []string
-	keys           []string
-	stateDir       string
-	UnsafeUnsigned bool
-	unsafeRollback bool
-	// Foreign is set by Load: a key was named in the place of what trust in the
+// Flags are the flags of one command that override the configuration. Each is declared
+// together with what it changes there. The zero Flags has none.
+type Flags struct {
+	// Sources are those of --release.
+	Sources []string
+	// Unsigned says that --unsafe-unsigned is given.
+	Unsigned bool
+	// Foreign is set by Apply: a key was named in the place of what trust in the
 	// configuration names.
 	Foreign bool
+
+	laid []laid
 }
 
-// Register adds the flags.
-func (t *TrustFlags) Register(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringArrayVar(&t.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&t.keys, "key", nil, KeyUsage)
-	f.StringVar(&t.stateDir, "state-dir", "", "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
-	f.BoolVar(&t.UnsafeUnsigned, "unsafe-unsigned", false, "accept a release without checking its signature")
-	f.BoolVar(&t.unsafeRollback, "unsafe-allow-rollback", false, "accept a release older than one accepted before")
-	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
-		panic(err)
-	}
+type laid struct {
+	flag *pflag.Flag
+	over func(*config.Config) error
 }
 
-// Load returns the configuration with the flags laid over it.
-func (t *TrustFlags) Load(a *terminal.Terminal, cmd *cobra.Command) (config.Config, error) {
-	c, err := Load(a)
-	if err != nil {
-		return c, err
+// Lay registers over, which changes the configuration if the flag name of cmd is given.
+func (f *Flags) Lay(cmd *cobra.Command, name string, over func(*config.Config) error) {
+	f.laid = append(f.laid, laid{cmd.Flags().Lookup(name), over})
+}
+
+// String adds a text flag. If it is given, set changes the configuration.
+func (f *Flags) String(cmd *cobra.Command, name, usage string, set func(c *config.Config, value string) error) {
+	value := cmd.Flags().String(name, "", usage)
+	f.Lay(cmd, name, func(c *config.Config) error { return set(c, *value) })
+}
+
+// Duration adds a flag for a duration above 0, which overrides a key.
+func (f *Flags) Duration(cmd *cobra.Command, name, usage string, key func(*config.Config) *config.Duration) {
+	value := new(time.Duration)
+	terminal.DurationVar(cmd.Flags(), value, name, 0, usage)
+	f.Lay(cmd, name, func(c *config.Config) error {
+		if *value <= 0 {
+			return terminal.UsageErrorf("--%s %s: want more than 0", name, *value)
+		}
+		*key(c) = config.Duration(*value)
+		return nil
+	})
+}
+
+// Given reports whether the named flag of f is on the command line.
+func (f *Flags) Given(name string) bool {
+	return slices.ContainsFunc(f.laid, func(l laid) bool { return l.flag.Name == name && l.flag.Changed })
+}
+
+// RegisterKey adds --key.
+func (f *Flags) RegisterKey(cmd *cobra.Command) {
+	keys := cmd.Flags().StringArray("key", nil, "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated")
+	f.Lay(cmd, "key", func(c *config.Config) (err error) {
+		f.Foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
+		c.Trust, err = KeyPolicy(*keys)
+		return err
+	})
+}
+
+// RegisterRelease adds the flags by which releases are found: --release, --key and
+// --state-dir.
+func (f *Flags) RegisterRelease(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.Sources, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.Lay(cmd, "release", func(c *config.Config) error { c.Release.Source = f.Sources; return nil })
+	f.RegisterKey(cmd)
+	f.RegisterStateDir(cmd, "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
+}
+
+// RegisterStateDir adds --state-dir.
+func (f *Flags) RegisterStateDir(cmd *cobra.Command, usage string) {
+	f.String(cmd, "state-dir", usage, func(c *config.Config, value string) error {
+		dir, err := filepath.Abs(value)
+		if err != nil || value == "" {
+			return terminal.UsageErrorf("--state-dir %q: want a directory", value)
+		}
+		c.StateDir = dir
+		return nil
+	})
+	terminal.MarkDirname(cmd, "state-dir")
+}
+
+// RegisterUnsigned adds --unsafe-unsigned.
+func (f *Flags) RegisterUnsigned(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.Unsigned, "unsafe-unsigned", false, "accept a release without checking its signature")
+	f.Lay(cmd, "unsafe-unsigned", func(c *config.Config) error { c.UnsafeUnsigned = c.UnsafeUnsigned || f.Unsigned; return nil })
+}
+
+// RegisterUnsafe adds the flags that weaken how a release is judged.
+func (f *Flags) RegisterUnsafe(cmd *cobra.Command) {
+	f.RegisterUnsigned(cmd)
+	rollback := cmd.Flags().Bool("unsafe-allow-rollback", false, "accept a release older than one accepted before")
+	f.Lay(cmd, "unsafe-allow-rollback", func(c *config.Config) error {
+		c.UnsafeAllowRollback = c.UnsafeAllowRollback || *rollback
+		return nil
+	})
+}
+
+// RegisterConfiguration adds --configuration.
+func (f *Flags) RegisterConfiguration(cmd *cobra.Command) {
+	f.String(cmd, "configuration", "this machine is the configuration `NAME` (default: the release's only one)", func(c *config.Config, value string) error {
+		c.Configuration = value
+		return nil
+	})
+}
+
+// Load reads the configuration and applies the flags.
+func (f *Flags) Load(t *terminal.Terminal) (config.Config, error) {
+	c, err := Load(t)
+	if err == nil {
+		err = f.Apply(&c)
 	}
-	changed := cmd.Flags().Changed
-	if changed("release") {
-		c.Release.Source = t.source
-		if err := CheckSourceOptions(t.source); err != nil {
-			return c, err
+	return c, err
+}
+
+// Apply overrides c by the flags that are given, and checks the result.
+func (f *Flags) Apply(c *config.Config) error {
+	for _, l := range f.laid {
+		if !l.flag.Changed {
+			continue
+		}
+		if err := l.over(c); err != nil {
+			return err
 		}
 	}
-	if changed("state-dir") {
-		if c.StateDir, err = filepath.Abs(t.stateDir); err != nil || t.stateDir == "" {
-			return c, terminal.UsageErrorf("--state-dir %q: want a directory", t.stateDir)
-		}
-	}
-	if changed("key") {
-		t.Foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
-		if c.Trust, err = KeyPolicy(t.keys); err != nil {
-			return c, err
-		}
-	}
-	c.UnsafeUnsigned = c.UnsafeUnsigned || t.UnsafeUnsigned
-	c.UnsafeAllowRollback = c.UnsafeAllowRollback || t.unsafeRollback
 	if err := c.Check(); err != nil {
-		return c, terminal.UsageError(err)
+		return terminal.UsageError(err)
 	}
-	return c, nil
+	return checkSources(f.Sources)
 }
 
-// CheckSourceOptions returns an error if a directory given with --release does not exist:
+// checkSources returns an error if a directory given with --release does not exist:
 // otherwise the cache would answer for a mistyped one unnoticed. doctor reports missing
 // directories of the configuration.
-func CheckSourceOptions(specs []string) error {
+func checkSources(specs []string) error {
 	for _, spec := range specs {
 		src, err := release.NewSource(spec)
 		if err != nil {
@@ -107,19 +178,4 @@ func KeyPolicy(files []string) (trust.Policy, error) {
 		p.Keys = append(p.Keys, key)
 	}
 	return p, nil
-}
-
-// PolicyFlags are what commands have that judge a release that is at hand, by
-// the configuration.
-type PolicyFlags struct{ keys []string }
-
-// Register adds the flag.
-func (p *PolicyFlags) Register(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&p.keys, "key", nil, KeyUsage)
-}
-
-// Load returns the configuration with the flag laid over it.
-func (p *PolicyFlags) Load(a *terminal.Terminal, cmd *cobra.Command) (config.Config, error) {
-	t := TrustFlags{keys: p.keys}
-	return t.Load(a, cmd)
 }

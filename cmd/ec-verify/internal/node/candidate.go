@@ -52,7 +52,7 @@ Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
   # The system that a mounted disk would boot
   ec-verify candidate /nix/var/nix/profiles/system --store-root /mnt`,
 		Args: terminal.ArgCount(1, 1, "one toplevel or tag"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.candidate(cmd, args[0], &flags) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.candidate(cmd.Context(), args[0], &flags) },
 	}
 	flags.registerShared(cmd)
 	flags.registerStoreRoot(cmd)
@@ -63,9 +63,8 @@ Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 }
 
 // candidate judges the system that arg names and renders the report.
-func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) error {
-	ctx := cmd.Context()
-	c, system, err := a.candidateOf(cmd, arg, flags)
+func (a *app) candidate(ctx context.Context, arg string, flags *verifyFlags) error {
+	c, system, err := a.candidateOf(arg, flags)
 	if err != nil {
 		return err
 	}
@@ -80,34 +79,19 @@ func (a *app) candidate(cmd *cobra.Command, arg string, flags *verifyFlags) erro
 	if err := a.render(r, flags.text); err != nil {
 		return err
 	}
-	if verdict := r.Verdict(); verdict != report.Verified {
-		return terminal.VerdictError(verdict)
-	}
-	return nil
+	return terminal.VerdictError(r.Verdict())
 }
 
 // candidateOf returns the configuration by which a candidate is judged, and the name
 // of the system that arg names.
-func (a *app) candidateOf(cmd *cobra.Command, arg string, flags *verifyFlags) (c config.Config, system string, err error) {
-	if c, err = configured.Load(a.Terminal); err != nil {
-		return c, "", err
-	}
-	flake := c.Flake
-	if err := flags.apply(cmd, &c); err != nil {
-		return c, "", err
-	}
-	if err := configured.CheckSourceOptions(flags.source); err != nil {
-		return c, "", err
-	}
-	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
-		return c, "", err
-	}
-	if err := flags.text.check(a.Output); err != nil {
+func (a *app) candidateOf(arg string, flags *verifyFlags) (config.Config, string, error) {
+	policy, c, err := a.configuration(flags)
+	if err != nil {
 		return c, "", err
 	}
 	// As the system has it, and all of it.
-	c.Flake, c.UnsafeSkip, c.Contents.Budget = flake, nil, 0
-	system = arg
+	c.Flake, c.UnsafeSkip, c.Contents.Budget = policy.Flake, nil, 0
+	system := arg
 	if strings.Contains(arg, "/") {
 		p, err := toplevelAt(c, arg)
 		if err != nil {

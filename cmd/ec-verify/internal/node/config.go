@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,29 +46,38 @@ configuration in force in the form of a configuration file.`,
 			if err := configured.CheckOwn(a.Terminal, l.Config); err != nil {
 				return err
 			}
-			if a.Output == "json" {
-				return a.PrintJSON(&l.Config, jsontext.WithIndent("  "))
+			values, err := l.Values()
+			if err != nil {
+				return err
 			}
-			return a.writeValues(l)
+			return a.Show(&inForce{l, values})
 		},
 	}
 }
 
-// writeValues writes a line for each key: its value, and where that stands.
-func (a *app) writeValues(l *config.Loaded) error {
-	values, err := l.Values()
-	if err != nil {
-		return err
-	}
+// inForce is the result of config show.
+type inForce struct {
+	loaded *config.Loaded
+	values []config.Value
+}
+
+// WriteJSON writes the configuration as a file has it.
+func (f *inForce) WriteJSON(w io.Writer) error {
+	return terminal.WriteJSON(w, &f.loaded.Config, jsontext.WithIndent("  "))
+}
+
+// Text implements [terminal.Result]: a line for each key, its value, and where that
+// stands.
+func (f *inForce) Text(screen terminal.Screen) string {
 	var b strings.Builder
-	for _, v := range values {
+	for _, v := range f.values {
 		from := "default"
 		if v.From != (config.Position{}) {
 			from = v.From.String()
 		}
 		fmt.Fprintf(&b, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from))
 	}
-	return a.Print(b.String())
+	return screen.Fold(b.String())
 }
 
 func newConfigCheckCommand(a *app) *cobra.Command {
@@ -142,7 +152,13 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 		check.Mistakes = []configMistake{}
 	}
 	check.Valid = len(check.Mistakes) == 0
-	return a.writeCheck(&check)
+	switch err := a.Show(&check); {
+	case err != nil || check.Valid:
+		return err
+	case a.ForPeople():
+		return terminal.ConfigErrorf("%s is not valid: %s", check.File, terminal.Count(len(check.Mistakes), "mistake"))
+	}
+	return terminal.ToldError(terminal.ExitConfig)
 }
 
 // configName is the file of the configuration.
@@ -218,19 +234,10 @@ func configMistakes(mistakes *config.Mistakes) []configMistake {
 	return out
 }
 
-func (a *app) writeCheck(check *configCheck) error {
-	if a.Output == "json" {
-		if err := a.PrintJSON(check); err != nil {
-			return err
-		}
-		if !check.Valid {
-			return terminal.ToldError(terminal.ExitConfig)
-		}
-		return nil
-	}
+// Text implements [terminal.Result].
+func (check *configCheck) Text(screen terminal.Screen) string {
 	if check.Valid {
-		_, err := fmt.Fprintf(a.Stdout, "%s is valid\n", report.Escape(check.File))
-		return err
+		return report.Escape(check.File) + " is valid\n"
 	}
 	var b strings.Builder
 	for _, m := range check.Mistakes {
@@ -240,8 +247,5 @@ func (a *app) writeCheck(check *configCheck) error {
 			fmt.Fprintf(&b, "  → %s\n", report.Escape(m.Remedy))
 		}
 	}
-	if err := a.Print(b.String()); err != nil {
-		return err
-	}
-	return terminal.ConfigErrorf("%s is not valid: %s", check.File, terminal.Count(len(check.Mistakes), "mistake"))
+	return screen.Fold(b.String())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,15 +68,10 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 		return err
 	}
 	x := examination{SchemaVersion: 1, Kind: "ec-verify-doctor", Problems: doctor.Problems(results), Results: results}
-	if a.Output == "json" {
-		err = a.PrintJSON(&x)
-	} else {
-		err = x.writeText(a.Stdout, a.Colors(a.Stdout), a.Width())
+	if err := a.Show(&x); err != nil || x.Problems == 0 {
+		return err
 	}
-	if err == nil && x.Problems > 0 {
-		return terminal.ToldError(terminal.ExitInconclusive)
-	}
-	return err
+	return terminal.ToldError(terminal.ExitInconclusive)
 }
 
 // machine returns this machine. l is nil where the configuration has mistakes.
@@ -177,19 +171,19 @@ var stateColors = map[doctor.State]text.Color{
 	doctor.OK: text.FgGreen, doctor.Notice: text.FgYellow, doctor.Problem: text.FgRed, doctor.Unknown: text.FgYellow,
 }
 
-func (x *examination) writeText(w io.Writer, color bool, width int) error {
+// Text implements [terminal.Result].
+func (x *examination) Text(screen terminal.Screen) string {
 	var b strings.Builder
 	notices := 0
 	for _, r := range x.Results {
 		if r.State == doctor.Notice {
 			notices++
 		}
-		fmt.Fprintf(&b, "%s %-14s %s\n", paint(fmt.Sprintf("%-8s", r.State), stateColors[r.State], color), r.Check, report.Escape(r.Found))
+		fmt.Fprintf(&b, "%s %-14s %s\n", paint(fmt.Sprintf("%-8s", r.State), stateColors[r.State], screen.Color), r.Check, report.Escape(r.Found))
 		if r.Remedy != "" {
 			fmt.Fprintf(&b, "         → %s\n", report.Escape(r.Remedy))
 		}
 	}
 	fmt.Fprintf(&b, "\n%s, %s\n", terminal.Count(x.Problems, "problem"), terminal.Count(notices, "notice"))
-	_, err := io.WriteString(w, report.Fold(b.String(), width))
-	return err
+	return screen.Fold(b.String())
 }

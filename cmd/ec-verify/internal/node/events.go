@@ -95,7 +95,7 @@ func (e *events) settle(ctx context.Context, r *report.Report) {
 		e.stand.judge(e.before(ctx), e.run.ID, r, comparedWith(r))
 	}
 	if e.stand.lost != "" {
-		fmt.Fprintf(e.app.Stderr, "ec-verify: what earlier runs found of this machine is lost, with %s; until a run of everything that the policy asks for verifies it, its standing is inconclusive\n", report.Escape(e.stand.lost))
+		e.app.Note(fmt.Sprintf("what earlier runs found of this machine is lost, with %s; until a run of everything that the policy asks for verifies it, its standing is inconclusive", report.Escape(e.stand.lost)))
 	}
 	if r.Standing.Look != "" {
 		return
@@ -151,11 +151,11 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 		return false
 	}
 	if n, err := e.journal.Lost(); n > 0 {
-		fmt.Fprintf(e.app.Stderr, "ec-verify: %s not in the journal: %s\n", terminal.Count(n, "event"), report.Escape(err.Error()))
+		e.app.Note(terminal.Count(n, "event") + " not in the journal: " + report.Escape(err.Error()))
 		return false
 	}
 	if err := e.journal.Flush(); err != nil {
-		fmt.Fprintf(e.app.Stderr, "ec-verify: the journal may not have all events: %s\n", report.Escape(err.Error()))
+		e.app.Note("the journal may not have all events: " + report.Escape(err.Error()))
 		return false
 	}
 	return systemd.StdoutIsJournal()
@@ -202,7 +202,7 @@ func (e *events) overdue() []systemd.Entry {
 		if t.Overdue == 0 {
 			continue
 		}
-		o := systemd.Overdue{Tier: string(t.Name), Items: t.Items, Overdue: t.Overdue, Never: t.Never, Every: time.Duration(t.EverySeconds * float64(time.Second))}
+		o := systemd.Overdue{Tier: string(t.Name), Items: t.Items, Overdue: t.Overdue, Never: t.Never, Every: time.Duration(t.Every)}
 		if t.Oldest != nil {
 			o.Oldest = *t.Oldest
 		}

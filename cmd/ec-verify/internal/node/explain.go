@@ -29,14 +29,13 @@ const (
 )
 
 type explainFlags struct {
-	trust         configured.TrustFlags
-	against       string
-	configuration string
-	storeRoot     string
-	from          string
-	report        string
-	rebuild       bool
-	with          string
+	trust     configured.Flags
+	against   string
+	storeRoot string
+	from      string
+	report    string
+	rebuild   bool
+	with      string
 }
 
 func newExplainCommand(a *app) *cobra.Command {
@@ -76,10 +75,11 @@ Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not trus
 		Args: terminal.ArgCount(1, 1, "one path, or the number of a finding"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd, args[0], flags) },
 	}
-	flags.trust.Register(cmd)
+	flags.trust.RegisterRelease(cmd)
+	flags.trust.RegisterUnsafe(cmd)
+	flags.trust.RegisterConfiguration(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: the accepted one that has the path)")
-	f.StringVar(&flags.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
 	f.StringVar(&flags.storeRoot, "store-root", "", "examine the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&flags.from, "from", "", "compare with the store below the root `DIR`")
 	f.BoolVar(&flags.rebuild, "rebuild", false, "rebuild the path in a scratch store and compare with the result")
@@ -103,7 +103,7 @@ type asked struct {
 
 func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error {
 	ctx := cmd.Context()
-	c, err := flags.trust.Load(a.Terminal, cmd)
+	c, err := flags.trust.Load(a.Terminal)
 	if err != nil {
 		return err
 	}
@@ -122,9 +122,6 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	}
 	if cmd.Flags().Changed("store-root") {
 		c.StoreRoot = flags.storeRoot
-	}
-	if flags.configuration != "" {
-		c.Configuration = flags.configuration
 	}
 	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
 		return err
@@ -173,12 +170,7 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if err != nil {
 		return err
 	}
-	if a.Output == "json" {
-		err = a.PrintJSON(newExplanationJSON(out))
-	} else {
-		err = out.write(a.Stdout, a.Width())
-	}
-	if err != nil {
+	if err := a.Show(out); err != nil {
 		return err
 	}
 	switch out.Disk.State {
@@ -390,16 +382,15 @@ func onlyConfiguration(c config.Config, r *release.Release) (string, error) {
 
 // explainFinding says what a finding means that is about no store path.
 func (a *app) explainFinding(f *report.Finding) error {
-	if a.Output == "json" {
-		return terminal.UsageErrorf("--output json: the finding is about no store path; the report has all of it")
-	}
-	if _, err := fmt.Fprintf(a.Stdout, "%s\n", f.Line()); err != nil {
+	if err := a.TextOnly("--output json: the finding is about no store path; the report has all of it"); err != nil {
 		return err
 	}
+	text := f.Line() + "\n"
 	if next := report.Next(f.Cause); next != "" {
-		if _, err := fmt.Fprintf(a.Stdout, "  → %s\n", next); err != nil {
-			return err
-		}
+		text += "  → " + next + "\n"
+	}
+	if err := a.Print(text); err != nil {
+		return err
 	}
 	switch f.Class() {
 	case report.Drift:

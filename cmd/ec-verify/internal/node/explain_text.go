@@ -47,18 +47,19 @@ func (e *explained) handOver(ctx context.Context, d *explain.Diffoscope, x *expl
 	return nil
 }
 
-// write writes e for people, in lines of at most width cells, but for what is within a
-// file; 0 is no bound.
-func (e *explained) write(w io.Writer, width int) error {
+// JSON is what --output json prints of e.
+func (e *explained) JSON() any { return newExplanationJSON(e) }
+
+// Text implements [terminal.Result]. What is within a file is not folded.
+func (e *explained) Text(screen terminal.Screen) string {
 	var head, files, rest strings.Builder
 	e.writeHead(&head)
-	e.writeFiles(&files, width)
+	e.writeFiles(&files, screen.Width)
 	e.writeOrigin(&rest)
 	for _, n := range e.Notes {
 		fmt.Fprintf(&rest, "\nnote: %s\n", report.Escape(terminal.Clipped(n)))
 	}
-	_, err := fmt.Fprint(w, report.Fold(head.String(), width)+files.String()+report.Fold(rest.String(), width))
-	return err
+	return screen.Fold(head.String()) + files.String() + screen.Fold(rest.String())
 }
 
 func (e *explained) writeHead(w io.Writer) {

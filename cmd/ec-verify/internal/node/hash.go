@@ -68,7 +68,7 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 			failed++
 			continue
 		}
-		if err := a.printHash(path, sum); err != nil {
+		if err := a.Show(newPathHash(path, sum)); err != nil {
 			return err
 		}
 	}
@@ -104,22 +104,28 @@ func hashed(c nar.Counts, paths []string, at int) terminal.Sample {
 	return s
 }
 
-func (a *app) printHash(path string, sum nar.Sum) error {
-	if a.Output == "text" {
-		_, err := fmt.Fprintf(a.Stdout, "%s  %d  %s\n", sum.Hash, sum.Size, report.Escape(path))
-		return err
-	}
-	line := struct {
-		Path       *string  `json:"path,omitzero"`
-		PathBase64 *string  `json:"pathBase64,omitzero"`
-		NarHash    nar.Hash `json:"narHash"`
-		NarSize    int64    `json:"narSize"`
-	}{NarHash: sum.Hash, NarSize: sum.Size}
+// pathHash is the result of one path.
+type pathHash struct {
+	Path       *string  `json:"path,omitzero"`
+	PathBase64 *string  `json:"pathBase64,omitzero"`
+	NarHash    nar.Hash `json:"narHash"`
+	NarSize    int64    `json:"narSize"`
+
+	raw string
+}
+
+func newPathHash(path string, sum nar.Sum) *pathHash {
+	h := &pathHash{NarHash: sum.Hash, NarSize: sum.Size, raw: path}
 	if utf8.ValidString(path) {
-		line.Path = &path
+		h.Path = &path
 	} else {
 		encoded := base64.StdEncoding.EncodeToString([]byte(path))
-		line.PathBase64 = &encoded
+		h.PathBase64 = &encoded
 	}
-	return a.PrintJSON(&line)
+	return h
+}
+
+// Text implements [terminal.Result].
+func (h *pathHash) Text(terminal.Screen) string {
+	return fmt.Sprintf("%s  %d  %s\n", h.NarHash, h.NarSize, report.Escape(h.raw))
 }

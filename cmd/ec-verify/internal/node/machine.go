@@ -1,12 +1,11 @@
 package node
 
 import (
+	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
-	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/node/verify"
@@ -36,7 +35,7 @@ The machine must run the release. Run the command as root.`,
 		Example: `  # A first list for a machine that was just installed
   ec-verify machine learn >allow.json`,
 		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.learn(cmd, &flags) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.learn(cmd.Context(), &flags) },
 	}
 	flags.registerLearn(cmd)
 	return cmd
@@ -44,15 +43,11 @@ The machine must run the release. Run the command as root.`,
 
 // registerLearn adds the flags that mean the same for learning.
 func (v *verifyFlags) registerLearn(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&v.against, "against", "", "compare with the release `TAG` (default: release.accept)")
-	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&v.keys, "key", nil, configured.KeyUsage)
-	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
-	f.StringVar(&v.stateDir, "state-dir", "", "keep releases in `DIR` (default /var/lib/ec-verify)")
-	f.BoolVar(&v.offline, "offline", false, "ask no release source on a network: compare with what release refresh has fetched")
-	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "take the release without a look at its signature")
-	terminal.MarkDirname(cmd, "state-dir")
+	cmd.Flags().StringVar(&v.against, "against", "", "compare with the release `TAG` (default: release.accept)")
+	v.RegisterRelease(cmd)
+	v.RegisterConfiguration(cmd)
+	v.RegisterUnsigned(cmd)
+	v.registerOffline(cmd)
 }
 
 // learned is what learn prints: a part of a configuration.
@@ -64,13 +59,9 @@ type learned struct {
 }
 
 // learn compares the machine with its release and prints exceptions.
-func (a *app) learn(cmd *cobra.Command, flags *verifyFlags) error {
-	ctx := cmd.Context()
-	c, err := configured.Load(a.Terminal)
+func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
+	_, c, err := a.configuration(flags)
 	if err != nil {
-		return err
-	}
-	if err := flags.apply(cmd, &c); err != nil {
 		return err
 	}
 	if c.StoreRoot != "" {
@@ -111,15 +102,13 @@ func (a *app) learn(cmd *cobra.Command, flags *verifyFlags) error {
 	if err := a.PrintJSON(&out); err != nil {
 		return err
 	}
-	return tellLeft(a.Stderr, left)
+	return a.noteLeft(left)
 }
 
-// tellLeft says what no exception allows.
-func tellLeft(w io.Writer, left []report.Finding) error {
+// noteLeft notes what no exception allows.
+func (a *app) noteLeft(left []report.Finding) error {
 	for _, f := range left {
-		if _, err := fmt.Fprintf(w, "ec-verify: not in the list: %s %s %s\n", f.Cause, report.Escape(f.Path), report.Escape(f.Detail)); err != nil {
-			return err
-		}
+		a.Note(fmt.Sprintf("not in the list: %s %s %s", f.Cause, report.Escape(f.Path), report.Escape(f.Detail)))
 	}
 	if len(left) > 0 {
 		return terminal.ToldError(terminal.ExitInconclusive)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
@@ -41,13 +40,13 @@ func (e *events) unmeasured(err error) {
 			return
 		}
 	}
-	fmt.Fprintf(e.app.Stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+	e.app.Note(report.Escape(err.Error()))
 }
 
 func tierMetrics(t statusTier) metrics.Tier {
 	m := metrics.Tier{
 		Name: string(t.Name), Items: t.Items, Covered: t.Covered, Overdue: t.Overdue, Drifted: t.Drifted,
-		Every: time.Duration(t.EverySeconds * float64(time.Second)),
+		Every: time.Duration(t.Every),
 	}
 	if t.Oldest != nil {
 		m.Oldest = *t.Oldest

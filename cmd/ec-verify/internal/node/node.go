@@ -19,7 +19,7 @@ type app struct{ *terminal.Terminal }
 func Verify(t *terminal.Terminal, root *cobra.Command) {
 	a, flags := &app{t}, new(verifyFlags)
 	flags.register(root)
-	root.RunE = func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), cmd, flags) }
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), flags) }
 }
 
 // Commands returns those below the root command. others reads what is no report and

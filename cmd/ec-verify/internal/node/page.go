@@ -55,7 +55,7 @@ func (a *app) keepPage(ctx context.Context, c config.Config, unit string, e endi
 		return err
 	}
 	if e.result != "success" {
-		fmt.Fprintf(a.Stderr, "ec-verify: %s ended with %s %s; its report as a page: %s\n", unit, e.result, e.status, name)
+		a.Note(fmt.Sprintf("%s ended with %s %s; its report as a page: %s", unit, e.result, e.status, name))
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newReleaseFetchCommand(a *app) *cobra.Command {
-	var flags configured.TrustFlags
+	var flags configured.Flags
 	var out string
 	var assets []string
 	cmd := &cobra.Command{
@@ -40,7 +40,7 @@ resumes there; files with a wrong checksum are removed.`,
 					return terminal.UsageErrorf("--asset %q: %w", pattern, err)
 				}
 			}
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
@@ -51,10 +51,11 @@ resumes there; files with a wrong checksum are removed.`,
 			if err != nil {
 				return a.Refused(terminal.ReleaseKind, err)
 			}
-			return a.PrintRelease(cmd.Context(), r)
+			return a.Show(terminal.Summarize(cmd.Context(), r))
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterRelease(cmd)
+	flags.RegisterUnsafe(cmd)
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "write the release to the directory `OUT` (required)")
 	f.StringArrayVar(&assets, "asset", nil, "fetch only assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")

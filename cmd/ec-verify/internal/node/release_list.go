@@ -41,7 +41,7 @@ type listed struct {
 }
 
 func newReleaseListCommand(a *app) *cobra.Command {
-	var flags configured.TrustFlags
+	var flags configured.Flags
 	var cached bool
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -52,7 +52,7 @@ offer. Offered releases are neither fetched nor checked.`,
   ec-verify release list --cached --output json`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
@@ -61,13 +61,14 @@ offer. Offered releases are neither fetched nor checked.`,
 				return err
 			}
 			// What could be listed is shown even if a source could not be asked.
-			if printErr := a.printList(list); printErr != nil {
+			if printErr := a.Show(&releaseList{1, list}); printErr != nil {
 				return printErr
 			}
 			return err
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterRelease(cmd)
+	flags.RegisterUnsafe(cmd)
 	cmd.Flags().BoolVar(&cached, "cached", false, "list only cached releases; ask no source")
 	return cmd
 }
@@ -139,37 +140,38 @@ func look(ctx context.Context, src release.Source, tag release.Tag, v release.Ve
 	return l
 }
 
-func (a *app) printList(list []listed) error {
-	if a.Output == "json" {
-		return a.PrintJSON(struct {
-			SchemaVersion int      `json:"schemaVersion"`
-			Releases      []listed `json:"releases"`
-		}{1, list})
+// releaseList is the result of release list.
+type releaseList struct {
+	SchemaVersion int      `json:"schemaVersion"`
+	Releases      []listed `json:"releases"`
+}
+
+// Text implements [terminal.Result].
+func (l *releaseList) Text(screen terminal.Screen) string {
+	switch {
+	case len(l.Releases) == 0:
+		return "no releases\n"
+	case screen.Width > 0:
+		return screen.Fold(listForScreen(l.Releases))
 	}
-	if len(list) == 0 {
-		_, err := fmt.Fprintln(a.Stdout, "no releases")
-		return err
-	}
-	if a.Width() > 0 {
-		return a.Print(listForScreen(list))
-	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "TAG\tCREATED\tBEST BEFORE\tSTATE\tWHERE\tWHY")
-	for _, l := range list {
-		fmt.Fprintf(w, "%s\t%s\n", l.columns(), report.Escape(l.Why))
+	for i := range l.Releases {
+		r := &l.Releases[i]
+		fmt.Fprintf(w, "%s\t%s\n", r.columns(), report.Escape(r.Why))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	w = tabwriter.NewWriter(a.Stdout, 0, 8, 2, ' ', 0)
+	w.Flush() // to memory, which does not fail
+	w = tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	heading := "\nTAG\tCONFIGURATION\tSYSTEM\n"
-	for _, l := range list {
-		for _, name := range slices.Sorted(maps.Keys(l.Systems)) {
-			fmt.Fprintf(w, "%s%s\t%s\t%s\n", heading, l.Tag, name, l.Systems[name])
+	for _, r := range l.Releases {
+		for _, name := range slices.Sorted(maps.Keys(r.Systems)) {
+			fmt.Fprintf(w, "%s%s\t%s\t%s\n", heading, r.Tag, name, r.Systems[name])
 			heading = ""
 		}
 	}
-	return w.Flush()
+	w.Flush()
+	return b.String()
 }
 
 // columns are what a table has of every release.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ type refreshed struct {
 }
 
 func newReleaseRefreshCommand(a *app) *cobra.Command {
-	var flags configured.TrustFlags
+	var flags configured.Flags
 	cmd := &cobra.Command{
 		Use:   "refresh",
 		Short: "fetch the releases that this machine may run into the cache",
@@ -45,17 +46,18 @@ release is untrusted, 4 if one is unavailable or a list was refused.`,
   ec-verify release refresh && ec-verify --offline`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
 			if flags.Foreign {
 				return terminal.UsageErrorf("--key: what this machine keeps is for its own verification, which believes trust in the configuration; add the key there, or leave out --key")
 			}
-			return a.refresh(cmd.Context(), c, flags.UnsafeUnsigned)
+			return a.refresh(cmd.Context(), c, flags.Unsigned)
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterRelease(cmd)
+	flags.RegisterUnsafe(cmd)
 	return cmd
 }
 
@@ -90,10 +92,10 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	bad := worst(found)
 	// Where both streams lead to the journal, it is to be there once.
 	var told error
-	if a.Output == "text" && a.Journals() && systemd.StdoutIsJournal() {
+	if a.ForPeople() && a.Journals() && systemd.StdoutIsJournal() {
 		told = bad
 	}
-	if err := a.printRefreshed(ctx, found, told, finder.Memory.Revocations()); err != nil {
+	if err := a.Show(newRefreshedList(ctx, found, told, finder.Memory.Revocations())); err != nil {
 		return err
 	}
 	switch {
@@ -133,9 +135,18 @@ func worst(found []release.Found) error {
 	return first
 }
 
-// printRefreshed leaves out the one whose error is told elsewhere.
-func (a *app) printRefreshed(ctx context.Context, found []release.Found, told error, revoked release.Revocations) error {
-	list := make([]refreshed, 0, len(found))
+// refreshedList is the result of release refresh.
+type refreshedList struct {
+	SchemaVersion int                  `json:"schemaVersion"`
+	Releases      []refreshed          `json:"releases"`
+	Revoked       []release.Revocation `json:"revoked"`
+
+	revokedAt time.Time // zero for no list
+}
+
+// newRefreshedList leaves out the one whose error is told elsewhere.
+func newRefreshedList(ctx context.Context, found []release.Found, told error, revoked release.Revocations) *refreshedList {
+	list := &refreshedList{SchemaVersion: 1, Releases: make([]refreshed, 0, len(found)), Revoked: revoked.Revoked, revokedAt: revoked.CreatedAt}
 	for _, f := range found {
 		if f.Err != nil && f.Err == told { //nolint:errorlint // this very one
 			continue
@@ -147,27 +158,23 @@ func (a *app) printRefreshed(ctx context.Context, found []release.Found, told er
 			s := terminal.Summarize(ctx, f.Release)
 			line.Release = &s
 		}
-		list = append(list, line)
+		list.Releases = append(list.Releases, line)
 	}
-	if a.Output == "json" {
-		return a.PrintJSON(struct {
-			SchemaVersion int                  `json:"schemaVersion"`
-			Releases      []refreshed          `json:"releases"`
-			Revoked       []release.Revocation `json:"revoked"`
-		}{1, list, revoked.Revoked})
-	}
-	for _, l := range list {
+	return list
+}
+
+// Text implements [terminal.Result].
+func (list *refreshedList) Text(screen terminal.Screen) string {
+	var b strings.Builder
+	for _, l := range list.Releases {
 		text := "failed: " + l.Error
 		if l.Release != nil {
 			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
 		}
-		if err := a.Print(fmt.Sprintf("%s: %s\n", l.Accepted, report.Escape(text))); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "%s: %s\n", l.Accepted, report.Escape(text))
 	}
-	if revoked.CreatedAt.IsZero() {
-		return nil
+	if !list.revokedAt.IsZero() {
+		fmt.Fprintf(&b, "revoked: %d, by the list of %s\n", len(list.Revoked), list.revokedAt.Format(time.RFC3339))
 	}
-	_, err := fmt.Fprintf(a.Stdout, "revoked: %d, by the list of %s\n", len(revoked.Revoked), revoked.CreatedAt.Format(time.RFC3339))
-	return err
+	return screen.Fold(b.String())
 }

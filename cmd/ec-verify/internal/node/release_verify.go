@@ -15,7 +15,7 @@ import (
 )
 
 func newReleaseVerifyCommand(a *app) *cobra.Command {
-	var flags configured.TrustFlags
+	var flags configured.Flags
 	cmd := &cobra.Command{
 		Use:   "verify DIR|TAG",
 		Short: "check a release",
@@ -34,7 +34,7 @@ accepted one; images are checked when they are fetched.`,
   ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,
 		Args: terminal.ArgCount(1, 1, "one directory or tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := flags.Load(a.Terminal, cmd)
+			c, err := flags.Load(a.Terminal)
 			if err != nil {
 				return err
 			}
@@ -45,10 +45,11 @@ accepted one; images are checked when they are fetched.`,
 			if err != nil {
 				return a.Refused(terminal.ReleaseKind, hinted(args[0], err))
 			}
-			return a.PrintRelease(cmd.Context(), r)
+			return a.Show(terminal.Summarize(cmd.Context(), r))
 		},
 	}
-	flags.Register(cmd)
+	flags.RegisterRelease(cmd)
+	flags.RegisterUnsafe(cmd)
 	return cmd
 }
 

@@ -44,8 +44,8 @@ It is 3 where a signature is not valid.`,
 			if renderers[format] == nil {
 				return terminal.UsageErrorf("--format %q: want %s", format, strings.Join(formats, ", "))
 			}
-			if a.Output == "json" {
-				return terminal.UsageErrorf("--output json: --format says what is written")
+			if err := a.TextOnly("--output json: --format says what is written"); err != nil {
+				return err
 			}
 			file := "-"
 			if len(args) == 1 {

@@ -34,7 +34,7 @@ valid; 4 if there is no report.`,
   ec-verify report show report-0000000012.sigstore.json --key runner-1.pub --long`,
 		Args: terminal.ArgCount(0, 1, "at most one file"),
 		RunE: func(_ *cobra.Command, files []string) error {
-			if err := text.check(a.Output); err != nil {
+			if err := text.check(a.Terminal); err != nil {
 				return err
 			}
 			r, err := a.shownReport(files, keys, text)
@@ -44,10 +44,7 @@ valid; 4 if there is no report.`,
 			if err := a.render(r, text); err != nil {
 				return err
 			}
-			if verdict := r.Verdict(); verdict != report.Verified {
-				return terminal.VerdictError(verdict)
-			}
-			return nil
+			return terminal.VerdictError(r.Verdict())
 		},
 	}
 	text.register(cmd)
@@ -92,8 +89,8 @@ func (a *app) shownReport(files, keys []string, text textFlags) (*report.Report,
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no %s, so no run was remembered: verify this machine first, as root", name)
 	}
-	if err == nil && a.Output == "text" && !text.brief && !text.quiet {
-		fmt.Fprintf(a.Stderr, "ec-verify: the run of %s\n", r.Finished.Local().Format("2006-01-02 15:04:05 MST"))
+	if err == nil && a.ForPeople() && !text.brief && !text.quiet {
+		a.Note("the run of " + r.Finished.Local().Format("2006-01-02 15:04:05 MST"))
 	}
 	return r, err
 }

@@ -1,7 +1,7 @@
 package node
 
 import (
-	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,26 +21,36 @@ func (t *textFlags) register(cmd *cobra.Command) {
 }
 
 // check holds the flags to each other.
-func (t *textFlags) check(output string) error {
+func (t *textFlags) check(on *terminal.Terminal) error {
 	switch {
-	case t.quiet && (t.brief || t.long || t.all || output == "json"):
+	case t.quiet && (t.brief || t.long || t.all || !on.ForPeople()):
 		return terminal.UsageErrorf("--quiet prints nothing: leave out --brief, --long, --all and --output json")
-	case t.brief && (t.long || t.all || output == "json"):
+	case t.brief && (t.long || t.all || !on.ForPeople()):
 		return terminal.UsageErrorf("--brief is one line: leave out --long, --all and --output json")
 	}
 	return nil
 }
 
+// render shows r as far as t says.
 func (a *app) render(r *report.Report, t textFlags) error {
-	switch {
-	case t.quiet:
+	if t.quiet {
 		return nil
-	case a.Output == "json":
-		return r.WriteJSON(a.Stdout)
-	case t.brief:
-		_, err := fmt.Fprintln(a.Stdout, r.Brief())
-		return err
 	}
-	width, height := terminal.Screen(a.Stdout)
-	return r.WriteText(a.Stdout, report.TextOptions{Color: a.Colors(a.Stdout), All: t.all, Long: t.long, Width: width, Height: height})
+	return a.Show(&shownReport{r, t})
+}
+
+// shownReport is a report as it is shown; its JSON is its own.
+type shownReport struct {
+	*report.Report
+	flags textFlags
+}
+
+// Text implements [terminal.Result].
+func (r *shownReport) Text(screen terminal.Screen) string {
+	if r.flags.brief {
+		return r.Brief() + "\n"
+	}
+	var b strings.Builder
+	_ = r.WriteText(&b, report.TextOptions{Color: screen.Color, All: r.flags.all, Long: r.flags.long, Width: screen.Width, Height: screen.Height}) // to memory
+	return b.String()
 }

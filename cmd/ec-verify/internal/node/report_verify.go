@@ -89,17 +89,20 @@ func (c *checkedReport) verified() bool {
 	return c.Verdict == report.Verified && len(c.Unsafe) == 0 && c.StoreRoot == ""
 }
 
+// checkedReports is the result of report verify.
+type checkedReports struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	Holds         bool            `json:"holds"`
+	Reports       []checkedReport `json:"reports"`
+	Breaks        []string        `json:"breaks"`
+}
+
 func (a *app) verifyReports(files []string, flags reportFlags) error {
 	ring, err := reportKeyring(flags.keys)
 	if err != nil {
 		return err
 	}
-	out := struct {
-		SchemaVersion int             `json:"schemaVersion"`
-		Holds         bool            `json:"holds"`
-		Reports       []checkedReport `json:"reports"`
-		Breaks        []string        `json:"breaks"`
-	}{SchemaVersion: 1, Breaks: []string{}}
+	out := checkedReports{SchemaVersion: 1, Breaks: []string{}}
 	var statements []*attest.Statement
 	refused, unverified := 0, 0
 	for _, file := range files {
@@ -127,14 +130,10 @@ func (a *app) verifyReports(files []string, flags reportFlags) error {
 		out.Breaks = append(out.Breaks, b.String())
 	}
 	out.Holds = refused == 0 && len(out.Breaks) == 0
-	if a.Output == "json" {
-		err = a.PrintJSON(&out)
-	} else {
-		err = a.printReports(out.Reports, out.Breaks)
+	if err := a.Show(&out); err != nil {
+		return err
 	}
 	switch {
-	case err != nil:
-		return err
 	case refused > 0:
 		return terminal.EvidenceErrorf("%d of %d reports do not hold", refused, len(files))
 	case len(out.Breaks) > 0:
@@ -194,9 +193,10 @@ func checkReport(ring *trust.Keyring, file string, data []byte, flags reportFlag
 	return checked
 }
 
-func (a *app) printReports(reports []checkedReport, breaks []string) error {
+// Text implements [terminal.Result].
+func (c *checkedReports) Text(screen terminal.Screen) string {
 	var lines []string
-	for _, r := range reports {
+	for _, r := range c.Reports {
 		if r.Error != "" {
 			lines = append(lines, "DOES NOT HOLD  "+r.File+": "+r.Error)
 			continue
@@ -215,13 +215,8 @@ func (a *app) printReports(reports []checkedReport, breaks []string) error {
 		}
 		lines = append(lines, line)
 	}
-	for _, b := range breaks {
+	for _, b := range c.Breaks {
 		lines = append(lines, "BROKEN  "+b)
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.Stdout, report.Escape(line)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return screen.Lines(lines)
 }

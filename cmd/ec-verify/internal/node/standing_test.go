@@ -28,8 +28,9 @@ import (
 // TestAskedBy: which command lines are the policy's, with what a flag makes of the
 // configuration.
 func TestAskedBy(t *testing.T) {
+	releases, other := t.TempDir(), t.TempDir()
 	file := filepath.Join(t.TempDir(), "config.json")
-	text := `{"release": {"source": ["/srv/releases"], "accept": ["boot-v1", "boot-v2"]},
+	text := `{"release": {"source": ["` + releases + `"], "accept": ["boot-v1", "boot-v2"]},
 		"rebuild": {"choice": "sample"}, "unsafeSkip": ["eval"], "contents": {"budget": "1h"}}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -56,8 +57,8 @@ func TestAskedBy(t *testing.T) {
 		// What changes nothing of what is checked.
 		{[]string{"--workers", "3", "--nonce", "x", "--all", "--long", "--brief", "--quiet", "--stall-after", "1h", "--metrics-file", "/srv/x.prom", "--dry-run"}, "", false},
 		// What is said twice.
-		{[]string{"--release", "/srv/releases", "--rebuild", "sample", "--read", "cached", "--state-dir", "/var/lib/ec-verify", "--contents-budget", "1h"}, "", false},
-		{[]string{"--release", "/srv/other"}, "", true},
+		{[]string{"--release", releases, "--rebuild", "sample", "--read", "cached", "--state-dir", "/var/lib/ec-verify", "--contents-budget", "1h"}, "", false},
+		{[]string{"--release", other}, "", true},
 		{[]string{"--key", key}, "", true},
 		{[]string{"--configuration", "machine"}, "", true},
 		{[]string{"--flake", "/etc/flake"}, "", true},
@@ -82,7 +83,7 @@ func TestAskedBy(t *testing.T) {
 		cmd.Flags().Visit(func(f *pflag.Flag) { tried[f.Name] = true })
 		c := policy
 		c.UnsafeSkip = slices.Clone(policy.UnsafeSkip)
-		if err := flags.apply(cmd, &c); err != nil {
+		if err := flags.apply(&c); err != nil {
 			t.Fatal(err)
 		}
 		if why := askedBy(policy, c, flags.against, tc.unit).Look(); (why != "") != tc.look {

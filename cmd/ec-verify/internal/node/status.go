@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/node/systemd"
@@ -20,8 +23,7 @@ import (
 )
 
 func newStatusCommand(a *app) *cobra.Command {
-	var contentsEvery, rebuildEvery time.Duration
-	var stateDir string
+	var flags configured.Flags
 	var check bool
 	var maxAge time.Duration
 	cmd := &cobra.Command{
@@ -45,74 +47,59 @@ run died, is inconclusive.`,
   ec-verify status --contents-every 24h`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := configured.Load(a.Terminal)
-			if err != nil {
-				return err
-			}
-			if check && a.Output == "json" {
-				return terminal.UsageErrorf("--check has no --output json: it is one line, and the exit code")
-			}
 			if maxAge <= 0 || !check && cmd.Flags().Changed("max-age") {
 				return terminal.UsageErrorf("--max-age: want a duration above 0, with --check")
 			}
-			policy := c.Ledger.Policy()
-			if cmd.Flags().Changed("contents-every") {
-				policy.Contents = contentsEvery
-			}
-			if cmd.Flags().Changed("rebuild-every") {
-				policy.Rebuild = rebuildEvery
-			}
-			if policy.Contents <= 0 || policy.Rebuild <= 0 {
-				return terminal.UsageErrorf("--contents-every and --rebuild-every: want a duration above 0")
-			}
-			if cmd.Flags().Changed("state-dir") {
-				if c.StateDir, err = filepath.Abs(stateDir); err != nil || stateDir == "" {
-					return terminal.UsageErrorf("--state-dir %q: want a directory", stateDir)
+			if check {
+				if err := a.TextOnly("--check has no --output json: it is one line, and the exit code"); err != nil {
+					return err
 				}
+			}
+			c, err := flags.Load(a.Terminal)
+			if err != nil {
+				return err
 			}
 			if err := configured.CheckOwnState(c); err != nil {
 				return err
 			}
-			s, err := readStatus(cmd.Context(), c.StateDir, wants{policy, c.Read, owedBy(c)}, time.Now())
-			if err != nil && check {
+			s, err := a.status(cmd.Context(), c, !flags.Given("state-dir"))
+			switch {
+			case err != nil && check:
 				return a.checkWithout(cmd.Context(), c.StateDir, err)
-			}
-			if err != nil {
+			case err != nil:
 				return err
-			}
-			s.statusMachine = lookAtMachine(cmd.Context(), c)
-			// That systemd can't be asked is said of its timers.
-			s.Forgotten = []statusExit{}
-			if !cmd.Flags().Changed("state-dir") { // the units have the configuration's
-				exits, _ := systemd.Exits(cmd.Context(), verifyService, rebuildService)
-				s.Forgotten = s.forgotten(exits)
-			}
-			if check {
+			case check:
 				verdict, line := s.check(maxAge)
-				if _, err := fmt.Fprintln(a.Stdout, line); err != nil {
-					return err
-				}
-				if verdict != report.Verified {
-					return terminal.VerdictError(verdict)
-				}
-				return nil
+				return cmp.Or(a.Print(line+"\n"), terminal.VerdictError(verdict))
 			}
-			if a.Output == "json" {
-				return a.PrintJSON(s)
-			}
-			return s.writeText(a.Stdout, a.Colors(a.Stdout))
+			return a.Show(s)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&stateDir, "state-dir", "", "read the ledger in the state directory `DIR` (default /var/lib/ec-verify)")
-	terminal.DurationVar(f, &contentsEvery, "contents-every", 0, "count a store path as overdue if it was not hashed for `DURATION` (default: ledger.contentsEvery, 7d)")
-	terminal.DurationVar(f, &rebuildEvery, "rebuild-every", 0, "count a derivation as overdue if it was not rebuilt for `DURATION` (default: ledger.rebuildEvery, 90d)")
-	f.BoolVar(&check, "check", false, "print one line; the exit code is the machine's standing")
-	terminal.DurationVar(f, &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
-	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
-		panic(err)
-	}
+	flags.RegisterStateDir(cmd, "read the ledger in the state directory `DIR` (default /var/lib/ec-verify)")
+	flags.Duration(cmd, "contents-every", "count a store path as overdue if it was not hashed for `DURATION` (default: ledger.contentsEvery, 7d)",
+		func(c *config.Config) *config.Duration { return &c.Ledger.ContentsEvery })
+	flags.Duration(cmd, "rebuild-every", "count a derivation as overdue if it was not rebuilt for `DURATION` (default: ledger.rebuildEvery, 90d)",
+		func(c *config.Config) *config.Duration { return &c.Ledger.RebuildEvery })
+	cmd.Flags().BoolVar(&check, "check", false, "print one line; the exit code is the machine's standing")
+	terminal.DurationVar(cmd.Flags(), &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
 	return cmd
+}
+
+// status reads the ledger and looks at the machine; at how its services ended only where
+// the state directory is theirs.
+func (a *app) status(ctx context.Context, c config.Config, ours bool) (*status, error) {
+	s, err := readStatus(ctx, c.StateDir, wants{c.Ledger.Policy(), c.Read, owedBy(c)}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	s.statusMachine = lookAtMachine(ctx, c)
+	s.Forgotten = []statusExit{}
+	if ours {
+		// That systemd can't be asked is said of its timers.
+		exits, _ := systemd.Exits(ctx, verifyService, rebuildService)
+		s.Forgotten = s.forgotten(exits)
+	}
+	return s, nil
 }
 
 const (
@@ -162,7 +149,7 @@ type statusTier struct {
 	Name ledger.Tier `json:"name"`
 	// Release is nil, and all counts are 0, where nothing was ever expected.
 	Release       *standing.Release `json:"release"`
-	EverySeconds  float64           `json:"everySeconds"`
+	Every         seconds           `json:"everySeconds"`
 	Items         int               `json:"items"`
 	Covered       int               `json:"covered"`
 	Overdue       int               `json:"overdue"`
@@ -177,6 +164,12 @@ type statusTier struct {
 	Pending int          `json:"pending"`
 	Next    []statusItem `json:"next"`
 }
+
+// seconds is a duration that is a number of seconds in JSON.
+type seconds time.Duration
+
+// MarshalJSON implements [json.Marshaler].
+func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
 // statusItem is an item and the check of it that matters where it stands.
 type statusItem struct {
@@ -281,7 +274,7 @@ func tierStatus(state ledger.State, every time.Duration, now time.Time) statusTi
 	items, records := state.Inventory.Items, state.Records
 	c := ledger.Cover(items, records, every, now)
 	t := statusTier{
-		Name: state.Inventory.Tier, Release: releaseOf(state.Inventory.Manifest), EverySeconds: every.Seconds(),
+		Name: state.Inventory.Tier, Release: releaseOf(state.Inventory.Manifest), Every: seconds(every),
 		Items: c.Items, Covered: c.Covered, Overdue: c.Overdue, Never: c.Never, Future: c.Future, Drifted: c.Drifted,
 		Oldest: timeOf(c.Oldest), DriftedItems: []statusItem{}, Next: []statusItem{},
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -63,8 +64,5 @@ func (a *app) checkWithout(ctx context.Context, stateDir string, unread error) e
 	}
 	s := &status{Now: time.Now(), LastRun: st.Run, Standing: &statusStanding{Verdict: st.Verdict, Since: st.Since}}
 	verdict := standing.Worse(st.Verdict, report.Unsettled)
-	if _, err := fmt.Fprintf(a.Stdout, "%s: %s (%s)\n", verdict, report.Escape(unread.Error()), s.headline()); err != nil {
-		return err
-	}
-	return terminal.VerdictError(verdict)
+	return cmp.Or(a.Print(fmt.Sprintf("%s: %s (%s)\n", verdict, report.Escape(unread.Error()), s.headline())), terminal.VerdictError(verdict))
 }

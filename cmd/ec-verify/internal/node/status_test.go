@@ -258,12 +258,12 @@ func TestStatusText(t *testing.T) {
 		OpenRun: &statusOpenRun{Started: now.Add(-5 * time.Minute)},
 		Tiers: []statusTier{
 			{
-				Name: ledger.Contents, Release: &standing.Release{}, EverySeconds: 24 * 3600, Items: 12, Covered: 9, Overdue: 3, Future: 2, Drifted: 1, Pending: 12,
+				Name: ledger.Contents, Release: &standing.Release{}, Every: seconds(24 * time.Hour), Items: 12, Covered: 9, Overdue: 3, Future: 2, Drifted: 1, Pending: 12,
 				Oldest: &at, CompleteSince: &at,
 				DriftedItems: []statusItem{{Path: "/nix/store/a\n", At: &at, Result: ledger.Drifted, Cause: "disk-altered"}},
 				Next:         []statusItem{{Path: "1"}, {Path: "2", At: &at}, {Path: "3"}, {Path: "4"}, {Path: "5"}},
 			},
-			{Name: ledger.Rebuild, EverySeconds: 90},
+			{Name: ledger.Rebuild, Every: seconds(90 * time.Second)},
 		},
 		SetAside: []string{"/var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z"},
 		statusMachine: statusMachine{
@@ -319,20 +319,13 @@ damaged ledgers lie beside this one as evidence, 1 of them; what they
 remembered is lost:
   /var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z
 `
-	var b bytes.Buffer
-	if err := full.writeText(&b, false); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, b.String()); diff != "" {
+	if diff := cmp.Diff(want, full.Text(terminal.Screen{})); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	b.Reset()
-	if err := full.writeText(&b, true); err != nil {
-		t.Fatal(err)
-	}
+	colored := full.Text(terminal.Screen{Color: true})
 	for _, painted := range []string{"\x1b[31;1mdrifted since 3 days ago", "\x1b[33;1m3\x1b[0m", "\x1b[31;1m1\x1b[0m"} {
-		if !strings.Contains(b.String(), painted) {
-			t.Errorf("%q is not painted:\n%q", painted, b.String())
+		if !strings.Contains(colored, painted) {
+			t.Errorf("%q is not painted:\n%q", painted, colored)
 		}
 	}
 }
@@ -388,23 +381,20 @@ func TestStatusWidth(t *testing.T) {
 		LastRun:  &standing.Run{ID: 1 << 40, Started: at, Finished: now, Tool: strings.Repeat("v", 40), Release: &standing.Release{Tag: strings.Repeat("t", 60)}, Configuration: strings.Repeat("c", 60)},
 		Standing: &statusStanding{Since: at, Findings: []standing.Finding{{Cause: report.OtherBoot, Path: long, Since: at}}},
 		Tiers: []statusTier{
-			{Name: ledger.Contents, Release: &standing.Release{}, EverySeconds: 9 * 3600, Items: 99999, Covered: 99999, Overdue: 99999, Drifted: 99999, Oldest: &at, CompleteSince: &at,
+			{Name: ledger.Contents, Release: &standing.Release{}, Every: seconds(9 * time.Hour), Items: 99999, Covered: 99999, Overdue: 99999, Drifted: 99999, Oldest: &at, CompleteSince: &at,
 				DriftedItems: []statusItem{{Path: long}, {Path: long + "x"}}, Next: []statusItem{{Path: long}, {Path: long + "y"}}},
 			{Name: ledger.Rebuild},
 		},
 		statusMachine: statusMachine{Reboot: &statusReboot{long[:70], long[:71]}, UnderWay: &statusHolder{Unit: "ec-verify.service"}},
 	}
-	var b bytes.Buffer
-	if err := s.writeText(&b, false); err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(b.String()) {
+	text := s.Text(terminal.Screen{})
+	for line := range strings.Lines(text) {
 		if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 80 {
 			t.Errorf("%d columns: %s", width, line)
 		}
 	}
-	if n := strings.Count(b.String(), "long-name-long"); n == 0 || t.Failed() {
-		t.Logf("%s", b.String())
+	if n := strings.Count(text, "long-name-long"); n == 0 || t.Failed() {
+		t.Logf("%s", text)
 	}
 }
 

@@ -26,12 +26,12 @@ const (
 	statusLabel = 10
 )
 
-// writeText writes s for people: the standing and what it rests on, what was covered
+// Text implements [terminal.Result]: the standing and what it rests on, what was covered
 // at each tier, what drifted, and what comes next.
-func (s *status) writeText(w io.Writer, color bool) error {
+func (s *status) Text(screen terminal.Screen) string {
 	var b bytes.Buffer
-	s.writeRun(&b, color)
-	s.writeTiers(&b, color)
+	s.writeRun(&b, screen.Color)
+	s.writeTiers(&b, screen.Color)
 	for _, t := range s.Tiers {
 		if t.Future > 0 {
 			words := "bear a time to come, and count"
@@ -48,8 +48,7 @@ func (s *status) writeText(w io.Writer, color bool) error {
 		fmt.Fprintf(&b, "damaged ledgers lie beside this one as evidence, %d of them; what they\nremembered is lost:\n  %s\n\n",
 			n, report.Escape(s.SetAside[n-1]))
 	}
-	_, err := w.Write(append(bytes.TrimRight(b.Bytes(), "\n"), '\n'))
-	return err
+	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
 // wrap breaks text between words so that its lines have at most [statusWidth]
@@ -179,7 +178,7 @@ func (s *status) writeTiers(w io.Writer, color bool) {
 		if tier.Drifted > 0 {
 			drifted = paint(drifted, text.FgRed, color)
 		}
-		every := time.Duration(tier.EverySeconds * float64(time.Second))
+		every := time.Duration(tier.Every)
 		t.AppendRow(table.Row{tier.Name, tier.Items, tier.Covered, overdue, drifted, age(tier.Oldest, "-"), age(tier.CompleteSince, "none yet"), span(every)})
 	}
 	var columns []table.ColumnConfig

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/dustin/go-humanize"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
@@ -110,7 +107,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	if unit := currentUnit(); strings.HasPrefix(unit, "ec-verify") {
 		return fmt.Errorf("%s verifies, and switches to nothing", unit)
 	}
-	c, system, err := a.candidateOf(cmd, arg, flags)
+	c, system, err := a.candidateOf(arg, flags)
 	if err != nil {
 		return err
 	}
@@ -196,7 +193,7 @@ func (g *gate) run(ctx context.Context) error {
 		}
 		defer func() {
 			if err := turn.End(); err != nil {
-				fmt.Fprintf(g.app.Stderr, "ec-verify: %s\n", report.Escape(err.Error()))
+				g.app.Note(report.Escape(err.Error()))
 			}
 		}()
 	}
@@ -308,7 +305,7 @@ func (g *gate) confirm(ctx context.Context) {
 			continue
 		}
 		if err := c.Release.Confirm(ctx); err != nil {
-			fmt.Fprintf(g.app.Stderr, "ec-verify: not remembered: %s\n", report.Escape(err.Error()))
+			g.app.Note("not remembered: " + report.Escape(err.Error()))
 		}
 	}
 }
@@ -334,139 +331,4 @@ func (g *gate) foretell(ctx context.Context, store *nixstore.Store, m *closure.M
 		return nil, err
 	}
 	return activate.Changes(now, m.Closure()), nil
-}
-
-// words says in one line what was done.
-func (g *gate) words() string {
-	var does []string
-	if g.action.Runs() {
-		does = append(does, "runs now")
-	}
-	if g.action.Boots() {
-		does = append(does, "is booted from now on")
-	}
-	what := strings.Join(does, " and ")
-	switch {
-	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
-		return "not switched: nothing was changed"
-	case g.dryRun && g.err != nil:
-		return "not switched (--dry-run): what would change can't be told: " + g.err.Error()
-	case g.dryRun:
-		return "not switched (--dry-run): without it the system " + what
-	case g.outcome.Activated:
-		return "switched: the system " + what
-	case g.outcome.Generation > 0:
-		return fmt.Sprintf("switched in part: the system profile leads to the system, as generation %d, but %v", g.outcome.Generation, g.err)
-	}
-	return fmt.Sprintf("not switched: %v", g.err)
-}
-
-// switchKind is the kind of the JSON that a switch prints.
-const switchKind = "ec-verify-switch"
-
-// switchResult is what --output json prints; docs/operating.md says what each member means.
-type switchResult struct {
-	SchemaVersion int                      `json:"schemaVersion"`
-	Kind          string                   `json:"kind"`
-	Verdict       report.Verdict           `json:"verdict"`
-	Action        activate.Action          `json:"action"`
-	DryRun        bool                     `json:"dryRun"`
-	Activated     bool                     `json:"activated"`
-	Generation    int                      `json:"generation"`
-	Detail        string                   `json:"detail"`
-	Changes       []activate.PackageChange `json:"changes"`
-	Report        jsontext.Value           `json:"report"`
-}
-
-func (g *gate) render(t textFlags) error {
-	a := g.app
-	if a.Output == "json" {
-		var out bytes.Buffer
-		if err := g.report.WriteJSON(&out); err != nil {
-			return err
-		}
-		return a.PrintJSON(&switchResult{
-			SchemaVersion: 1, Kind: switchKind, Verdict: g.report.Verdict(), Action: g.action, DryRun: g.dryRun,
-			Activated: g.outcome.Activated, Generation: g.outcome.Generation, Detail: terminal.ValidText(g.words()),
-			Changes: g.changes, Report: jsontext.Value(out.Bytes()),
-		}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
-	}
-	if err := a.render(g.report, t); err != nil || t.quiet {
-		return err
-	}
-	var out strings.Builder
-	if !t.brief {
-		out.WriteByte('\n')
-		g.writeChanges(&out, t.all)
-	}
-	fmt.Fprintln(&out, report.Escape(g.words()))
-	_, err := fmt.Fprint(a.Stdout, out.String())
-	return err
-}
-
-// maxChanges is how many packages are shown without --all.
-const maxChanges = 100
-
-func (g *gate) writeChanges(out *strings.Builder, all bool) {
-	for i, c := range g.changes {
-		if i == maxChanges && !all {
-			fmt.Fprintf(out, "  and %d more (--all shows them)\n", len(g.changes)-i)
-			break
-		}
-		fmt.Fprintf(out, "  %s: %s → %s, %s\n", report.Escape(c.Name), versions(c.Before), versions(c.After), signed(c.Size))
-	}
-}
-
-// versions lists versions for people.
-func versions(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	var out []string
-	for _, v := range list {
-		if v == "" {
-			v = "no version"
-		}
-		out = append(out, report.Escape(v))
-	}
-	return strings.Join(out, ", ")
-}
-
-// signed words by how much something grows.
-func signed(n int64) string {
-	sign := "+"
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	return sign + humanize.IBytes(uint64(n)) //nolint:gosec // it is positive
-}
-
-// maxRelayed is how much of a script's output is shown, in bytes.
-const maxRelayed = 1 << 20
-
-// relay returns what shows the output of a system's script on standard error, line by
-// line, as far as it is of sensible size; all of it is in its file.
-func (a *app) relay() func([]byte) {
-	left := maxRelayed
-	var line []byte
-	return func(piece []byte) {
-		for len(piece) > 0 && left > 0 {
-			end := bytes.IndexByte(piece, '\n')
-			part := piece
-			if end >= 0 {
-				part = piece[:end]
-			}
-			part = part[:min(len(part), left)]
-			line = append(line, part...)
-			left -= len(part) + 1
-			if end < 0 {
-				return
-			}
-			fmt.Fprintf(a.Stderr, "  %s\n", report.Escape(string(line)))
-			line, piece = line[:0], piece[end+1:]
-			if left <= 0 {
-				fmt.Fprintln(a.Stderr, "  … the rest is in switch.log")
-			}
-		}
-	}
 }

@@ -28,149 +28,113 @@ import (
 // verifyFlags are the flags of the root command. Those that have a key in the
 // configuration win over it.
 type verifyFlags struct {
-	against       string
-	source        []string
-	keys          []string
-	configuration string
-	flake         string
-	storeRoot     string
-	stateDir      string
-	read          string
-	workers       int
-	metrics       string
-	rebuild       string
-	budget        time.Duration
-	contents      time.Duration
-	nonce         string
-	text          textFlags
-	dryRun        bool
-	offline       bool
-	wait          time.Duration
-	stall         time.Duration
-
-	unsafeUnsigned bool
-	unsafeRollback bool
-	unsafeSkip     []string
-	// foreign is set by apply: a key was named in the place of what trust in the
-	// configuration names.
-	foreign bool
+	configured.Flags
+	against string
+	nonce   string
+	text    textFlags
+	dryRun  bool
+	offline bool
+	wait    time.Duration
+	stall   time.Duration
 }
 
 func (v *verifyFlags) register(cmd *cobra.Command) {
 	v.registerShared(cmd)
 	v.registerStoreRoot(cmd)
+	v.RegisterUnsafe(cmd)
+	v.registerRun(cmd)
+	v.registerRebuild(cmd)
 	f := cmd.Flags()
 	f.Var((*terminal.Once)(&v.against), "against", "compare with the release `TAG`, or latest for the newest")
-	f.StringVar(&v.flake, "flake", "", "read the embedded flake at `PATH` (default /etc/every-channel/flake; with --store-root that of the system profile)")
-	f.StringVar(&v.metrics, "metrics-file", "", "write metrics for node_exporter to `FILE`, whose name ends in .prom")
-	f.StringVar(&v.rebuild, "rebuild", "", "rebuild `CHOICE` in a scratch store: none, config, sample, first-party or all (default none)")
-	terminal.DurationVar(f, &v.budget, "budget", 0, "start no further rebuild after `DURATION`; rebuild.buildTimeout ends each one")
-	terminal.DurationVar(f, &v.contents, "contents-budget", 0, "start to hash no further store path after `DURATION`, if earlier runs cover the rest (default: no limit)")
+	v.String(cmd, "flake", "read the embedded flake at `PATH` (default /etc/every-channel/flake; with --store-root that of the system profile)", func(c *config.Config, value string) error {
+		c.Flake = value
+		return nil
+	})
+	terminal.MarkDirname(cmd, "flake")
+	v.String(cmd, "metrics-file", "write metrics for node_exporter to `FILE`, whose name ends in .prom", func(c *config.Config, value string) error {
+		if c.StoreRoot != "" {
+			return terminal.UsageErrorf("--metrics-file: metrics are about this machine, not about the disk of --store-root")
+		}
+		c.Metrics.File = value
+		return nil
+	})
+	skip := f.StringSlice("unsafe-skip", nil, "skip `TIER`: "+verify.SkippableWords()+"; may be repeated")
+	terminal.Complete(cmd, "unsafe-skip", verify.Skippable()...)
+	v.Lay(cmd, "unsafe-skip", func(c *config.Config) error {
+		for _, t := range *skip {
+			if err := verify.CheckSkip(report.TierName(t)); err != nil {
+				return terminal.UsageErrorf("--unsafe-skip: %w", err)
+			}
+			c.UnsafeSkip = append(c.UnsafeSkip, report.TierName(t))
+		}
+		return nil
+	})
+}
+
+// registerRun adds the flags that say how a run is made, and change nothing of what is
+// checked.
+func (v *verifyFlags) registerRun(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, as proof that the report is new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "print what would be checked; check only the release and write nothing")
 	terminal.DurationVar(f, &v.wait, "wait", 0, "wait up to `DURATION` for another run that uses the same state directory")
 	terminal.DurationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
-	f.BoolVar(&v.unsafeUnsigned, "unsafe-unsigned", false, "accept a release without checking its signature")
-	f.BoolVar(&v.unsafeRollback, "unsafe-allow-rollback", false, "accept a release older than one accepted before")
-	f.StringSliceVar(&v.unsafeSkip, "unsafe-skip", nil, "skip `TIER`: "+verify.SkippableWords()+"; may be repeated")
+}
+
+// registerRebuild adds the flags that say how much is rebuilt and hashed.
+func (v *verifyFlags) registerRebuild(cmd *cobra.Command) {
+	v.String(cmd, "rebuild", "rebuild `CHOICE` in a scratch store: none, config, sample, first-party or all (default none)", func(c *config.Config, value string) (err error) {
+		if c.Rebuild.Choice, err = rebuild.ParseChoice(value); err != nil {
+			return terminal.UsageErrorf("--rebuild: %w", err)
+		}
+		return nil
+	})
 	terminal.Complete(cmd, "rebuild", configured.Choices()...)
-	terminal.Complete(cmd, "unsafe-skip", verify.Skippable()...)
-	terminal.MarkDirname(cmd, "flake")
+	v.Duration(cmd, "budget", "start no further rebuild after `DURATION`; rebuild.buildTimeout ends each one",
+		func(c *config.Config) *config.Duration { return &c.Rebuild.Budget })
+	v.Duration(cmd, "contents-budget", "start to hash no further store path after `DURATION`, if earlier runs cover the rest (default: no limit)",
+		func(c *config.Config) *config.Duration { return &c.Contents.Budget })
 }
 
 // registerShared adds the flags that mean the same for a candidate.
 func (v *verifyFlags) registerShared(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringArrayVar(&v.source, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&v.keys, "key", nil, configured.KeyUsage)
-	f.StringVar(&v.configuration, "configuration", "", "this machine is the configuration `NAME` (default: the release's only one)")
-	f.StringVar(&v.stateDir, "state-dir", "", "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
-	f.StringVar(&v.read, "read", "", "read files through the page cache or past it: `MODE` is cached or disk")
-	f.IntVar(&v.workers, "workers", 0, "hash `N` store paths at once (default: by the number of processors)")
-	v.text.register(cmd)
-	f.BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
+	v.RegisterRelease(cmd)
+	v.RegisterConfiguration(cmd)
+	v.registerOffline(cmd)
+	v.String(cmd, "read", "read files through the page cache or past it: `MODE` is cached or disk", func(c *config.Config, value string) (err error) {
+		if c.Read, err = nar.ParseReadMode(value); err != nil {
+			return terminal.UsageErrorf("--read %q: want cached or disk", value)
+		}
+		return nil
+	})
 	terminal.Complete(cmd, "read", "cached", "disk")
-	terminal.MarkDirname(cmd, "state-dir")
+	workers := cmd.Flags().Int("workers", 0, "hash `N` store paths at once (default: by the number of processors)")
+	v.Lay(cmd, "workers", func(c *config.Config) error { c.Workers = *workers; return nil })
+	v.text.register(cmd)
+}
+
+func (v *verifyFlags) registerOffline(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
 }
 
 // registerStoreRoot adds the flag for what can be done with the disk of a machine that
 // does not run.
 func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&v.storeRoot, "store-root", "", "check the disk mounted at `DIR` instead of this machine")
+	v.String(cmd, "store-root", "check the disk mounted at `DIR` instead of this machine", func(c *config.Config, value string) error {
+		root, err := filepath.Abs(value)
+		if err != nil || !terminal.IsDirectory(value) {
+			return terminal.UsageErrorf("--store-root %q: want a directory, the root of a mounted disk", value)
+		}
+		c.StoreRoot = root
+		return nil
+	})
 	terminal.MarkDirname(cmd, "store-root")
 }
 
-// apply lays the flags over the configuration.
-func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
-	changed := cmd.Flags().Changed
-	if changed("release") {
-		c.Release.Source = v.source
-	}
-	if changed("key") {
-		policy, err := configured.KeyPolicy(v.keys)
-		if err != nil {
-			return err
-		}
-		v.foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
-		c.Trust = policy
-	}
-	if changed("configuration") {
-		c.Configuration = v.configuration
-	}
-	if changed("flake") {
-		c.Flake = v.flake
-	}
-	if changed("store-root") {
-		root, err := filepath.Abs(v.storeRoot)
-		if err != nil || !terminal.IsDirectory(v.storeRoot) {
-			return terminal.UsageErrorf("--store-root %q: want a directory, the root of a mounted disk", v.storeRoot)
-		}
-		c.StoreRoot = root
-	}
-	if c.StoreRoot != "" && !changed("flake") {
-		c.Flake = flakeOnDisk(c.Flake)
-	}
-	if changed("state-dir") {
-		dir, err := filepath.Abs(v.stateDir)
-		if err != nil || v.stateDir == "" {
-			return terminal.UsageErrorf("--state-dir %q: want a directory", v.stateDir)
-		}
-		c.StateDir = dir
-	}
-	if changed("read") {
-		mode, err := nar.ParseReadMode(v.read)
-		if err != nil {
-			return terminal.UsageErrorf("--read %q: want cached or disk", v.read)
-		}
-		c.Read = mode
-	}
-	if changed("metrics-file") {
-		if c.StoreRoot != "" {
-			return terminal.UsageErrorf("--metrics-file: metrics are about this machine, not about the disk of --store-root")
-		}
-		c.Metrics.File = v.metrics
-	}
-	if changed("workers") {
-		c.Workers = v.workers
-	}
-	if changed("rebuild") {
-		choice, err := rebuild.ParseChoice(v.rebuild)
-		if err != nil {
-			return terminal.UsageErrorf("--rebuild: %w", err)
-		}
-		c.Rebuild.Choice = choice
-	}
-	if changed("budget") {
-		if v.budget <= 0 {
-			return terminal.UsageErrorf("--budget %s: want more than 0", v.budget)
-		}
-		c.Rebuild.Budget = config.Duration(v.budget)
-	}
-	if changed("contents-budget") {
-		if v.contents <= 0 {
-			return terminal.UsageErrorf("--contents-budget %s: want more than 0", v.contents)
-		}
-		c.Contents.Budget = config.Duration(v.contents)
+// apply lays the flags over the configuration, and holds them to each other.
+func (v *verifyFlags) apply(c *config.Config) error {
+	if err := v.Apply(c); err != nil {
+		return err
 	}
 	if v.wait < 0 || v.stall <= 0 {
 		return terminal.UsageErrorf("--wait and --stall-after: want a duration, for --stall-after above 0")
@@ -178,16 +142,8 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 	if err := attest.CheckNonce(v.nonce); err != nil {
 		return terminal.UsageErrorf("--nonce: %w", err)
 	}
-	c.UnsafeUnsigned = c.UnsafeUnsigned || v.unsafeUnsigned
-	c.UnsafeAllowRollback = c.UnsafeAllowRollback || v.unsafeRollback
-	for _, t := range v.unsafeSkip {
-		if err := verify.CheckSkip(report.TierName(t)); err != nil {
-			return terminal.UsageErrorf("--unsafe-skip: %w", err)
-		}
-		c.UnsafeSkip = append(c.UnsafeSkip, report.TierName(t))
-	}
-	if err := c.Check(); err != nil {
-		return terminal.UsageError(err)
+	if c.StoreRoot != "" && !v.Given("flake") {
+		c.Flake = flakeOnDisk(c.Flake)
 	}
 	if v.offline {
 		// Nobody is asked who would want it, and the unit that verifies is not
@@ -195,6 +151,21 @@ func (v *verifyFlags) apply(cmd *cobra.Command, c *config.Config) error {
 		c.Release.TokenFile = ""
 	}
 	return nil
+}
+
+// configuration returns that of the file, and what the flags make of it.
+func (a *app) configuration(flags *verifyFlags) (policy, c config.Config, err error) {
+	if policy, err = configured.Load(a.Terminal); err != nil {
+		return policy, c, err
+	}
+	c = policy
+	if err := flags.apply(&c); err != nil {
+		return policy, c, err
+	}
+	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
+		return policy, c, err
+	}
+	return policy, c, flags.text.check(a.Terminal)
 }
 
 // flakeOnDisk returns where on a disk looked at from outside the flake lies that
@@ -209,26 +180,15 @@ func flakeOnDisk(name string) string {
 }
 
 // verify is the main job: verify the machine and render the report.
-func (a *app) verify(ctx context.Context, cmd *cobra.Command, flags *verifyFlags) error {
-	c, err := configured.Load(a.Terminal)
+func (a *app) verify(ctx context.Context, flags *verifyFlags) error {
+	policy, c, err := a.configuration(flags)
 	if err != nil {
 		return err
 	}
-	policy := c
-	if err := flags.apply(cmd, &c); err != nil {
-		return err
-	}
-	if err := configured.CheckSourceOptions(flags.source); err != nil {
-		return err
-	}
-	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
-		return err
-	}
-	if err := flags.text.check(a.Output); err != nil {
-		return err
-	}
-	if flags.dryRun && a.Output == "json" {
-		return terminal.UsageErrorf("--dry-run has no --output json: it makes no report")
+	if flags.dryRun {
+		if err := a.TextOnly("--dry-run has no --output json: it makes no report"); err != nil {
+			return err
+		}
 	}
 	flags.against = flags.tag(c)
 	events := a.newEvents(policy, c, flags.against)
@@ -277,21 +237,18 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	a.keepReport(c, r)
 	tell(r.Headline())
 	stop()
-	if told := events.end(ctx, r); !told || a.Output != "text" {
+	if told := events.end(ctx, r); !told || !a.ForPeople() {
 		if err := a.render(r, flags.text); err != nil {
 			return err
 		}
 	}
-	if verdict := r.Verdict(); verdict != report.Verified {
-		return terminal.VerdictError(verdict)
-	}
-	return nil
+	return terminal.VerdictError(r.Verdict())
 }
 
 // newVerifier wires a Verifier to the configuration. For a look nothing of a release
 // is kept or remembered.
 func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*verify.Verifier, error) {
-	open, revocations, err := a.releases(c, flags.against, flags.offline, look, flags.foreign)
+	open, revocations, err := a.releases(c, flags.against, flags.offline, look, flags.Foreign)
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +293,7 @@ func weakened(c config.Config) []string {
 // configuration accept a release, it is the newest one of --release: a first look
 // needs no configuration.
 func (v *verifyFlags) tag(c config.Config) string {
-	if v.against == "" && len(v.source) > 0 && len(c.Release.Accept) == 0 {
+	if v.against == "" && len(v.Sources) > 0 && len(c.Release.Accept) == 0 {
 		return string(release.Latest)
 	}
 	return v.against

@@ -75,12 +75,7 @@ func (a *app) compare(ctx context.Context, one, other string, opts compare.Optio
 	if err != nil {
 		return err
 	}
-	if a.Output == "json" {
-		err = a.PrintJSON(newComparison(r))
-	} else {
-		err = writeComparison(a.Stdout, r, all)
-	}
-	if err != nil {
+	if err := a.Show(&compared{r, all}); err != nil {
 		return err
 	}
 	switch r.Verdict() {

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -14,21 +13,30 @@ import (
 // compareShown is how many differences of one file people are shown.
 const compareShown = 20
 
-// writeComparison writes r for people: the result, then by file what differs, what could
+// compared is a comparison as it is shown.
+type compared struct {
+	*compare.Result
+	all bool
+}
+
+// JSON is what --output json prints.
+func (r *compared) JSON() any { return newComparison(r.Result) }
+
+// Text implements [terminal.Result]: the result, then by file what differs, what could
 // not be compared, and what counts as equal.
-func writeComparison(w io.Writer, r *compare.Result, all bool) error {
-	var b bytes.Buffer
-	fmt.Fprintln(&b, comparisonHeadline(r))
+func (r *compared) Text(terminal.Screen) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, comparisonHeadline(r.Result))
 	for i := 0; i < len(r.Differences); {
 		asset := r.Differences[i].Asset
 		fmt.Fprintf(&b, "\n%s\n", report.Escape(asset))
 		n := 0
 		for ; i < len(r.Differences) && r.Differences[i].Asset == asset; i++ {
-			if n++; n <= compareShown || all {
+			if n++; n <= compareShown || r.all {
 				writeDifference(&b, &r.Differences[i])
 			}
 		}
-		if n > compareShown && !all {
+		if n > compareShown && !r.all {
 			fmt.Fprintf(&b, "  and %d more (--all lists them)\n", n-compareShown)
 		}
 	}
@@ -54,8 +62,7 @@ func writeComparison(w io.Writer, r *compare.Result, all bool) error {
 	if r.MoreNotes > 0 {
 		fmt.Fprintf(&b, "note: %d more notes are not listed\n", r.MoreNotes)
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return b.String()
 }
 
 func comparisonHeadline(r *compare.Result) string {

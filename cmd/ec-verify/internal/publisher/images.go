@@ -17,7 +17,7 @@ import (
 )
 
 type imagesFlags struct {
-	trust   configured.TrustFlags
+	trust   configured.Flags
 	against string
 	opts    imagecheck.Options
 }
@@ -52,7 +52,8 @@ trusted; 4 something could not be checked.`,
 		Args: terminal.ArgCount(1, 4096, "one path or more"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.images(cmd, args, flags) },
 	}
-	flags.trust.Register(cmd)
+	flags.trust.RegisterRelease(cmd)
+	flags.trust.RegisterUnsafe(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.against, "against", "", "compare with the release `TAG`, or latest (required)")
 	f.BoolVar(&flags.opts.Inside, "inside", false, "also compare the contents of the images with the closure manifest")
@@ -74,7 +75,7 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 			return err
 		}
 	}
-	c, err := flags.trust.Load(a.Terminal, cmd)
+	c, err := flags.trust.Load(a.Terminal)
 	if err != nil {
 		return err
 	}
@@ -107,12 +108,7 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 	if err != nil {
 		return a.Refused(imagesKind, err)
 	}
-	if a.Output == "json" {
-		err = a.PrintJSON(newImagesReport(r, result))
-	} else {
-		err = a.printImages(r, result)
-	}
-	if err != nil {
+	if err := a.Show(&checkedImages{r, result}); err != nil {
 		return err
 	}
 	switch result.Class() {
@@ -135,8 +131,19 @@ func imagesVerdict(c imagecheck.Class) string {
 	return "inconclusive"
 }
 
-func (a *app) printImages(r *release.Release, result *imagecheck.Result) error {
+// checkedImages is the result of images as it is shown.
+type checkedImages struct {
+	release *release.Release
+	result  *imagecheck.Result
+}
+
+// JSON is what --output json prints.
+func (c *checkedImages) JSON() any { return newImagesReport(c.release, c.result) }
+
+// Text implements [terminal.Result].
+func (c *checkedImages) Text(terminal.Screen) string {
 	var b strings.Builder
+	r, result := c.release, c.result
 	intact := 0
 	for _, i := range result.Images {
 		if i.Intact && len(i.Findings) == 0 {
@@ -155,8 +162,7 @@ func (a *app) printImages(r *release.Release, result *imagecheck.Result) error {
 	if len(result.Absent) > 0 {
 		fmt.Fprintf(&b, "\nnot here: %s\n", report.Escape(strings.Join(result.Absent, ", ")))
 	}
-	_, err := a.Stdout.Write([]byte(b.String()))
-	return err
+	return b.String()
 }
 
 // sayOthers names the files that only the checksum covers.

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ import (
 )
 
 type publishFlags struct {
-	trust     configured.TrustFlags
+	trust     configured.Flags
 	tag       string
 	forge     string
 	tokenFile string
@@ -63,7 +64,8 @@ running the same command again completes it.`,
 		Args: terminal.ArgCount(1, 1, "one directory"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.publishRelease(cmd, args[0], flags) },
 	}
-	flags.trust.Register(cmd)
+	flags.trust.RegisterRelease(cmd)
+	flags.trust.RegisterUnsafe(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.tag, "tag", "", "publish under `TAG`, which must be the one in release.json (required)")
 	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
@@ -102,7 +104,7 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if err != nil {
 		return terminal.UsageError(err)
 	}
-	c, err := flags.trust.Load(a.Terminal, cmd)
+	c, err := flags.trust.Load(a.Terminal)
 	if err != nil {
 		return err
 	}
@@ -260,6 +262,9 @@ type published struct {
 	Beside        []string    `json:"beside"`
 	Bytes         int64       `json:"bytes"`
 	Notes         []string    `json:"notes"`
+
+	where, signer string
+	files         int
 }
 
 func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publication, r *release.Release, dryRun bool, progress *forge.Progress) error {
@@ -280,48 +285,43 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	for _, f := range p.Files {
 		size += f.Size
 	}
-	remarks := publishNotes(r, &o)
-	if a.Output == "json" {
-		return a.PrintJSON(&published{
-			1, publishKind, terminal.ToolVersion(), report.Verified.String(), r.Tag(), terminal.ValidText(o.URL), dryRun, o.Created, o.Hidden,
-			o.Uploaded, o.Replaced, o.Kept, terminal.ValidTexts(o.Pruned), terminal.ValidTexts(o.Beside), size, remarks,
-		})
-	}
+	return a.Show(&published{
+		SchemaVersion: 1, Kind: publishKind, Tool: terminal.ToolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(),
+		URL: terminal.ValidText(o.URL), DryRun: dryRun, Created: o.Created, Hidden: o.Hidden,
+		Uploaded: o.Uploaded, Replaced: o.Replaced, Kept: o.Kept, Pruned: terminal.ValidTexts(o.Pruned), Beside: terminal.ValidTexts(o.Beside),
+		Bytes: size, Notes: publishNotes(r, &o),
+		where: cmp.Or(o.URL, client.String()), signer: r.Signer().String(), files: len(p.Files),
+	})
+}
+
+// Text implements [terminal.Result].
+func (p *published) Text(screen terminal.Screen) string {
 	verb := "is published"
 	switch {
-	case len(o.Uploaded)+len(o.Pruned) == 0 && !o.Created:
+	case len(p.Uploaded)+len(p.Pruned) == 0 && !p.Created:
 		verb = "is published already"
-	case dryRun:
+	case p.DryRun:
 		verb = "would be published"
 	}
-	where := client.String()
-	if o.URL != "" {
-		where = o.URL
-	}
-	assets := fmt.Sprintf("  assets     %d, %s; %d of them replaced", len(p.Files), humanize.IBytes(uint64(size)), len(o.Replaced))
-	if len(o.Kept) > 0 {
-		assets += fmt.Sprintf(", %d there already under the same %s and in the same size", len(o.Kept), release.SumsName)
+	assets := fmt.Sprintf("  assets     %d, %s; %d of them replaced", p.files, humanize.IBytes(uint64(p.Bytes)), len(p.Replaced))
+	if len(p.Kept) > 0 {
+		assets += fmt.Sprintf(", %d there already under the same %s and in the same size", len(p.Kept), release.SumsName)
 	}
 	lines := []string{
-		fmt.Sprintf("release %s %s: %s", r.Tag(), verb, where),
-		fmt.Sprintf("  signed by  %s", r.Signer()),
+		fmt.Sprintf("release %s %s: %s", p.Tag, verb, p.where),
+		"  signed by  " + p.signer,
 		assets,
 	}
-	for _, name := range o.Pruned {
+	for _, name := range p.Pruned {
 		lines = append(lines, "  deleted    "+name)
 	}
-	for _, name := range o.Beside {
+	for _, name := range p.Beside {
 		lines = append(lines, "  beside     "+name+" is no part of the release, and is not vouched for (--prune deletes it)")
 	}
-	for _, n := range remarks {
+	for _, n := range p.Notes {
 		lines = append(lines, "  note       "+n)
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(a.Stdout, report.Escape(line)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return screen.Lines(lines)
 }
 
 // publishNotes returns what the publisher of r should also know.

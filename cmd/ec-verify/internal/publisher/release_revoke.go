@@ -104,7 +104,14 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 			return err
 		}
 	}
-	return a.printRevocations(&list, present, tag, flags)
+	out := revocations{
+		SchemaVersion: 1, Kind: revocationsKind, Tool: terminal.ToolVersion(), Verdict: report.Verified.String(), DryRun: flags.dryRun,
+		CreatedAt: list.CreatedAt, Revoked: list.Revoked, tag: tag, flags: flags,
+	}
+	if !present.CreatedAt.IsZero() {
+		out.Follows = &present.CreatedAt
+	}
+	return a.Show(&out)
 }
 
 // presentList returns the newest list; an empty one if there is none.
@@ -188,36 +195,33 @@ type revocations struct {
 	CreatedAt     time.Time            `json:"createdAt"`
 	Follows       *time.Time           `json:"follows"`
 	Revoked       []release.Revocation `json:"revoked"`
+
+	tag   release.Tag
+	flags revokeFlags
 }
 
-func (a *app) printRevocations(list, present *release.Revocations, tag release.Tag, flags revokeFlags) error {
-	out := revocations{1, revocationsKind, terminal.ToolVersion(), report.Verified.String(), flags.dryRun, list.CreatedAt, nil, list.Revoked}
+// Text implements [terminal.Result].
+func (r *revocations) Text(screen terminal.Screen) string {
 	follows := "it is the first one; where machines have another already, name its place with --release"
-	if !present.CreatedAt.IsZero() {
-		out.Follows, follows = &present.CreatedAt, "it follows on the one of "+present.CreatedAt.Format(time.RFC3339)
-	}
-	if a.Output == "json" {
-		return a.PrintJSON(&out)
+	if r.Follows != nil {
+		follows = "it follows on the one of " + r.Follows.Format(time.RFC3339)
 	}
 	verb, done := "revoked", "is"
-	if flags.lift {
+	if r.flags.lift {
 		verb = "not revoked any more"
 	}
-	if flags.dryRun {
+	if r.DryRun {
 		done = "would be"
 	}
 	lines := []string{
-		fmt.Sprintf("release %s %s %s: the list in %s has %d, of %s", tag, done, verb, flags.out, len(list.Revoked), list.CreatedAt.Format(time.RFC3339)),
+		fmt.Sprintf("release %s %s %s: the list in %s has %d, of %s", r.tag, done, verb, r.flags.out, len(r.Revoked), r.CreatedAt.Format(time.RFC3339)),
 		"  " + follows,
 	}
-	for _, r := range list.Revoked {
-		lines = append(lines, fmt.Sprintf("  %s  since %s: %s", r.Tag, r.RevokedAt.Format(time.RFC3339), r.Reason))
+	for _, one := range r.Revoked {
+		lines = append(lines, fmt.Sprintf("  %s  since %s: %s", one.Tag, one.RevokedAt.Format(time.RFC3339), one.Reason))
 	}
-	if !flags.dryRun && filepath.Base(filepath.Clean(flags.out)) != string(release.RevocationsTag) {
+	if !r.DryRun && filepath.Base(filepath.Clean(r.flags.out)) != string(release.RevocationsTag) {
 		lines = append(lines, "  machines find it under the name "+string(release.RevocationsTag))
 	}
-	for i := range lines {
-		lines[i] = report.Escape(lines[i])
-	}
-	return a.Print(strings.Join(lines, "\n") + "\n")
+	return screen.Lines(lines)
 }

@@ -104,7 +104,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return fmt.Errorf("signed, but not fit to be published: %w", err)
 	}
-	return a.PrintRelease(ctx, r)
+	return a.Show(terminal.Summarize(ctx, r))
 }
 
 // signingKey returns the private key that flags name.

@@ -3,10 +3,6 @@ package terminal
 import (
 	"encoding/base64"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json"
-
-	"every.channel/ec-verify/internal/report"
 )
 
 // Name is a string of bytes: {"text": …}, or {"base64": …} if it is not valid UTF-8.
@@ -63,16 +59,6 @@ func ValidText(s string) string {
 		return s
 	}
 	return string([]rune(s)) // each byte that is none becomes U+FFFD
-}
-
-// PrintJSON writes v as one line.
-func (t *Terminal) PrintJSON(v any, opts ...json.Options) error {
-	data, err := json.Marshal(v, append(opts, json.Deterministic(true))...)
-	if err != nil {
-		return err
-	}
-	_, err = t.Stdout.Write(append(report.PrintableJSON(data), '\n'))
-	return err
 }
 
 // ValidTexts is ValidText of each of list.

@@ -94,7 +94,7 @@ func (t *Terminal) Watch(look func() Sample) (stop func()) {
 			case <-ticker.C:
 				show()
 			case <-usr1:
-				fmt.Fprintf(t.Stderr, "ec-verify: %s\n", look())
+				t.Note(look().String())
 			case <-done:
 				return
 			}

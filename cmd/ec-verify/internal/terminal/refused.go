@@ -18,6 +18,9 @@ type refusal struct {
 	Detail        string         `json:"detail"`
 }
 
+// Text implements [Result]. People read the error on standard error.
+func (r *refusal) Text(Screen) string { return "" }
+
 // Refused returns err, and with --output json prints it to standard output first, so that
 // a program learns why there is no result. Errors of the command line or the
 // configuration are for people alone.
@@ -25,7 +28,7 @@ func (t *Terminal) Refused(kind string, err error) error {
 	var usage usageError
 	var config configError
 	var verdict verdictError
-	if err == nil || t.Output != "json" || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
+	if err == nil || t.ForPeople() || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
 		return err
 	}
 	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: ValidText(err.Error())}
@@ -36,7 +39,7 @@ func (t *Terminal) Refused(kind string, err error) error {
 	if errors.As(err, new(driftError)) {
 		r.Verdict = report.Drifted.String()
 	}
-	if printErr := t.PrintJSON(&r); printErr != nil {
+	if printErr := t.Show(&r); printErr != nil {
 		return printErr
 	}
 	return err

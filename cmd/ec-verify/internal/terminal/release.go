@@ -34,6 +34,8 @@ type ReleaseSummary struct {
 	Sums    string                       `json:"sums"`
 	Unsafe  []string                     `json:"unsafe"`
 	Notes   []string                     `json:"notes"`
+
+	unsigned bool
 }
 
 // Summarize returns the summary of r.
@@ -42,18 +44,14 @@ func Summarize(ctx context.Context, r *release.Release) ReleaseSummary {
 	return ReleaseSummary{
 		SchemaVersion: 1, Kind: ReleaseKind, Tool: ToolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(), Commit: i.Commit, CreatedAt: i.CreatedAt, BestBefore: i.BestBefore,
 		Configurations: i.Configurations, Systems: SystemsOf(ctx, r), Signer: r.Signer(), Source: r.Source(), Assets: r.Sums().Len(),
-		Sums: r.Digest().String(), Unsafe: r.Unsafe(), Notes: r.Notes(),
+		Sums: r.Digest().String(), Unsafe: r.Unsafe(), Notes: r.Notes(), unsigned: r.Unsigned(),
 	}
 }
 
-// PrintRelease says that r is trusted, and why.
-func (t *Terminal) PrintRelease(ctx context.Context, r *release.Release) error {
-	s := Summarize(ctx, r)
-	if t.Output == "json" {
-		return t.PrintJSON(&s)
-	}
+// Text implements [Result]: the release is trusted, and why.
+func (s ReleaseSummary) Text(screen Screen) string {
 	headline := fmt.Sprintf("release %s is trusted", s.Tag)
-	if r.Unsigned() {
+	if s.unsigned {
 		headline = fmt.Sprintf("release %s was taken without a look at its signature (unsafe)", s.Tag)
 	}
 	commit := s.Commit
@@ -80,10 +78,7 @@ func (t *Terminal) PrintRelease(ctx context.Context, r *release.Release) error {
 	for _, n := range s.Notes {
 		lines = append(lines, "  note            "+n)
 	}
-	for i := range lines {
-		lines[i] = report.Escape(lines[i])
-	}
-	return t.Print(strings.Join(lines, "\n") + "\n")
+	return screen.Lines(lines)
 }
 
 // WatchFetch shows how reading a release goes on, and says each time that a source

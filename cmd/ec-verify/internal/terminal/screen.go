@@ -28,20 +28,19 @@ func IsTerminal(w io.Writer) bool {
 
 // Print writes text for people; on a terminal its lines are folded to the width.
 func (t *Terminal) Print(text string) error {
-	_, err := io.WriteString(t.Stdout, report.Fold(text, t.Width()))
+	_, err := io.WriteString(t.Stdout, report.Fold(text, t.screen().Width))
 	return err
 }
 
-// Width is that of the terminal at standard output, in cells; 0 for a file or a
-// pipe.
-func (t *Terminal) Width() int {
-	width, _ := Screen(t.Stdout)
-	return width
+// screen is what shows the results.
+func (t *Terminal) screen() Screen {
+	width, height := size(t.Stdout)
+	return Screen{width, height, t.Colors(t.Stdout)}
 }
 
-// Screen is the width in cells and the height in lines of the terminal that w is; 0 for
-// a file or a pipe.
-func Screen(w io.Writer) (width, height int) {
+// size is the width in cells and the height in lines of the terminal that w is; 0 for a
+// file or a pipe.
+func size(w io.Writer) (width, height int) {
 	f, ok := w.(interface{ Fd() uintptr })
 	if !ok || !IsTerminal(w) || os.Getenv("TERM") == "dumb" {
 		return 0, 0

@@ -53,7 +53,7 @@ func (t *Terminal) Complain(err error) {
 // Note writes a message for people to stderr; on a terminal its lines are folded to the
 // width. Untrusted text in it is escaped.
 func (t *Terminal) Note(text string) {
-	width, _ := Screen(t.Stderr)
+	width, _ := size(t.Stderr)
 	_, _ = io.WriteString(t.Stderr, report.Fold("ec-verify: "+text+"\n", width))
 }
 
@@ -64,7 +64,7 @@ func (t *Terminal) Attach(cmd *cobra.Command) {
 	cmd.PersistentPreRunE = t.checkGlobals
 	cmd.SetOut(t.Stdout)
 	cmd.SetErr(t.Stderr)
-	if width := t.Width(); width > 0 {
+	if width := t.screen().Width; width > 0 {
 		// cobra's own, but folded to the terminal.
 		cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), "Flags.FlagUsages ", fmt.Sprintf("Flags.FlagUsagesWrapped %d ", width)))
 		help := cmd.HelpFunc()
@@ -79,18 +79,18 @@ func (t *Terminal) Attach(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(unknownFlag)
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&t.ConfigFile, "config", "", "read the configuration from `FILE` (default /etc/ec-verify/config.json, if it exists)")
-	flags.StringVar(&t.Output, "output", "text", "write the result as `FORMAT`: text or json")
+	flags.StringVar(&t.Output, "output", "text", "write the result as `FORMAT`: "+strings.Join(formatNames(), " or "))
 	flags.StringVar(&t.progress, "progress", "auto", "show progress on stderr `WHEN`: auto (on a terminal), always or never")
 	flags.BoolVar(&t.verbose, "verbose", false, "log each step to stderr")
-	Complete(cmd, "output", "text", "json")
+	Complete(cmd, "output", formatNames()...)
 	Complete(cmd, "progress", "auto", "always", "never")
 	t.registerJournal(cmd)
 }
 
 // checkGlobals checks the values of the global flags.
 func (t *Terminal) checkGlobals(*cobra.Command, []string) error {
-	if t.Output != "text" && t.Output != "json" {
-		return usageError{fmt.Errorf("--output %q: want text or json", t.Output)}
+	if formats[t.Output] == nil {
+		return usageError{fmt.Errorf("--output %q: want %s", t.Output, strings.Join(formatNames(), " or "))}
 	}
 	if t.progress != "auto" && t.progress != "always" && t.progress != "never" {
 		return usageError{fmt.Errorf("--progress %q: want auto, always or never", t.progress)}
