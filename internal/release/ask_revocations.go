@@ -41,23 +41,32 @@ func (f *Finder) RevocationState() RevocationState {
 // sources on a network only if remote is true. The newest list wins; an older or
 // untrusted one changes nothing. The result is in [Finder.RevocationState]; an
 // unreachable source is not an error.
-func (f *Finder) AskRevocations(ctx context.Context, remote bool) {
+func (f *Finder) AskRevocations(ctx context.Context, remote bool) { f.askRevocations(ctx, remote, 0) }
+
+// askRevocations is AskRevocations; with most above 0, all answers have so long.
+func (f *Finder) askRevocations(ctx context.Context, remote bool, most time.Duration) {
 	if f.Memory == nil {
 		return
 	}
+	asking := ctx
+	if most > 0 {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, most)
+		defer cancel()
+	}
 	for _, s := range f.sources() {
-		if s.Remote() && !remote || slices.ContainsFunc(f.answers, func(a listAnswer) bool { return a.source == s }) || ctx.Err() != nil {
+		if s.Remote() && !remote || slices.ContainsFunc(f.answers, func(a listAnswer) bool { return a.source == s }) || asking.Err() != nil {
 			continue
 		}
 		if err := f.silent[s]; err != nil {
 			continue
 		}
-		list, err := OpenRevocations(ctx, s, f.Verifier, f.Options...)
+		list, err := f.openList(asking, s)
 		if dir, ok := s.(interface{ missing() bool }); ok && err != nil && dir.missing() {
 			continue // e.g. a stick that is not there says nothing
 		}
-		f.noteTimeout(ctx, s, err)
-		if ctx.Err() == nil {
+		f.noteTimeout(asking, s, err)
+		if asking.Err() == nil {
 			f.answers = append(f.answers, listAnswer{s, list, err})
 		}
 	}
@@ -75,6 +84,50 @@ func (f *Finder) AskRevocations(ctx context.Context, remote bool) {
 	})
 	if err != nil {
 		f.unlearnt = err.Error()
+	}
+}
+
+// openList returns the list of a source. One on a network, where this node has seen a list
+// before, is asked up to twice more if it has none, or one that is not trusted: while a
+// list is replaced on a forge, parts of it are not there for a moment.
+func (f *Finder) openList(ctx context.Context, s Source) (*Revocations, error) {
+	list, err := OpenRevocations(ctx, s, f.Verifier, f.Options...)
+	remote, ok := s.(*HTTPSource)
+	if !ok || f.Memory.Revocations().CreatedAt.IsZero() {
+		return list, err
+	}
+	for _, wait := range []time.Duration{remote.timeouts.Pause, 4 * remote.timeouts.Pause} {
+		if err == nil || !errors.Is(err, ErrNotFound) && !isUntrusted(err) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+		list, err = OpenRevocations(ctx, s, f.Verifier, f.Options...)
+	}
+	return list, err
+}
+
+const (
+	// askedFor is how long a run that needs nothing of a source on a network does not
+	// ask it for its list either.
+	askedFor = 24 * time.Hour
+	// askDue is how long such a run waits for the lists.
+	askDue = 15 * time.Second
+)
+
+// askIfDue asks sources on a network for their lists if none has answered for a day, in a
+// run that otherwise would ask them nothing. It is tried once in a run, and no answer is
+// no error: a silence that lasts is told.
+func (f *Finder) askIfDue(ctx context.Context) {
+	if f.Memory == nil || f.Offline || f.triedDue {
+		return
+	}
+	f.triedDue = true
+	if newOptions(f.Options).now().Sub(f.Memory.revokedState().Asked) >= askedFor {
+		f.askRevocations(ctx, true, askDue)
 	}
 }
 

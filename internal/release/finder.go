@@ -56,14 +56,16 @@ type Finder struct {
 	answers  []listAnswer
 	learnt   int
 	unlearnt string
+	triedDue bool // askIfDue has tried
 }
 
 // Find returns the release tag. For [Latest] it returns the release created last
 // among those with the highest numbers that the sources offer completely. The lists
 // of revoked releases are read first: those of sources on a network only if these are
-// asked for anything else. The errors are those of [Open].
+// asked for anything else, or were not asked for a day. The errors are those of [Open].
 func (f *Finder) Find(ctx context.Context, tag Tag) (*Release, error) {
 	f.AskRevocations(ctx, false)
+	f.askIfDue(ctx)
 	if tag != Latest && (!slices.Contains(f.Accept, Latest) || slices.Contains(f.Accept, tag)) {
 		return f.findNamed(ctx, tag, "", false)
 	}

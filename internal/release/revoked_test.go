@@ -316,3 +316,63 @@ func TestRevocationsOfManySources(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestRevocationsWhileReplaced: a list that is not there for a moment is asked for again,
+// and one that stays away is withheld.
+func TestRevocationsWhileReplaced(t *testing.T) {
+	const v1 = release.Tag("boot-v1")
+	good := filesIn(t, revoking(t, t.TempDir(), 5, v1))
+	for misses, want := range map[int]string{1: "", 2: "", 3: "withheld"} {
+		state := t.TempDir()
+		s := &forgetest.Server{}
+		src := at15(t, s, "")
+		s.Put(string(release.RevocationsTag), false, good)
+		remembering(t, state, src).AskRevocations(t.Context(), true)
+		asked := 0
+		away := &forgetest.Server{Fail: func(r *http.Request) int {
+			if strings.HasSuffix(r.URL.Path, "revocations/"+release.SumsName) {
+				if asked++; asked <= misses {
+					return http.StatusNotFound
+				}
+			}
+			return 0
+		}}
+		src = at15(t, away, "")
+		away.Put(string(release.RevocationsTag), false, good)
+		f := remembering(t, state, src)
+		f.AskRevocations(t.Context(), true)
+		if got := f.RevocationState().Refused; !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("away for %d requests: %q, want %q", misses, got, want)
+		}
+	}
+}
+
+// TestRevocationsAreAskedForOnceADay: a run that finds everything in its cache hears of a
+// list within a day, and asks no more often, nor offline.
+func TestRevocationsAreAskedForOnceADay(t *testing.T) {
+	const v1 = release.Tag("boot-v1")
+	dir, state := t.TempDir(), t.TempDir()
+	signed(t, dir, releasetest.Spec{Tag: v1})
+	s := &forgetest.Server{}
+	src := at15(t, s, "")
+	s.Put(string(v1), false, filesIn(t, filepath.Join(dir, string(v1))))
+	find := func(after time.Duration, offline bool) error {
+		f := remembering(t, state, src)
+		f.Offline, f.Options = offline, []release.Option{at(releasetest.Now.Add(after))}
+		_, err := f.Find(t.Context(), v1)
+		return err
+	}
+	if err := find(0, false); err != nil {
+		t.Fatal(err)
+	}
+	s.Put(string(release.RevocationsTag), false, filesIn(t, revoking(t, t.TempDir(), 5, v1)))
+	for _, c := range []struct {
+		after   time.Duration
+		offline bool
+	}{{time.Hour, false}, {23 * time.Hour, false}, {25 * time.Hour, true}} {
+		if err := find(c.after, c.offline); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	wantReason(t, find(24*time.Hour, false), release.ReasonRevoked)
+}

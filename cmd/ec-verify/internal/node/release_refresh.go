@@ -41,7 +41,8 @@ fetched again. Afterwards ec-verify --offline needs no network.
 
 The list of revoked releases is fetched as well, and the releases on it are refused
 from then on. All releases are tried. The exit code is the worst result: 3 if a
-release is untrusted, 4 if one is unavailable or a list was refused.`,
+release is untrusted, 4 if one is unavailable or a list was refused. A revoked
+release does not count if another accepted one can be had.`,
 		Example: `  ec-verify release refresh
   ec-verify release refresh && ec-verify --offline`,
 		Args: terminal.NoArgs,
@@ -120,15 +121,20 @@ func failures(found []release.Found) int {
 }
 
 // worst returns the first error of a release that was refused, or else the
-// first one: that one is false outweighs that another could not be had.
+// first one: that one is false outweighs that another could not be had. That one is
+// revoked is no failure if another can be had: it is refused as it should be, and a
+// machine that runs it is told by its audit.
 func worst(found []release.Found) error {
+	another := failures(found) < len(found)
 	var first error
 	for _, f := range found {
 		var untrusted *release.UntrustedError
-		if errors.As(f.Err, &untrusted) {
+		refused := errors.As(f.Err, &untrusted)
+		switch {
+		case refused && untrusted.Reason == release.ReasonRevoked && another:
+		case refused:
 			return f.Err
-		}
-		if first == nil {
+		case first == nil:
 			first = f.Err
 		}
 	}
