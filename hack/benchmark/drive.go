@@ -25,6 +25,11 @@ type bench struct {
 // prepare makes a file tree with the programs and a store of so many paths of a
 // shape. The returned function removes it.
 func prepare(ctx context.Context, shape string, paths int) (b bench, done func(), err error) {
+	return prepareAs(ctx, []string{"store", shape, strconv.Itoa(paths)})
+}
+
+// prepareAs is prepare for a store that a command of this program makes there.
+func prepareAs(ctx context.Context, command []string) (b bench, done func(), err error) {
 	base, err := exec.CommandContext(ctx, "hack/testhost", "build").Output()
 	if err != nil {
 		return b, nil, fmt.Errorf("hack/testhost build: %w", err)
@@ -50,8 +55,8 @@ func prepare(ctx context.Context, shape string, paths int) (b bench, done func()
 			return b, nil, err
 		}
 	}
-	say("making a store of %d paths, %s", paths, shape)
-	_, err = b.output("benchmark", "store", shape, strconv.Itoa(paths))
+	say("making a store: %s", strings.Join(command, " "))
+	_, err = b.output(append([]string{"benchmark"}, command...)...)
 	return b, done, err
 }
 

@@ -9,6 +9,7 @@
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
 //	go run ./hack/benchmark evaluation        # the eval tier with a large input
+//	go run ./hack/benchmark systems           # two accepted systems beside one
 //	go run ./hack/benchmark hostile           # what a run takes on hostile stores
 //	go run ./hack/benchmark hostile SHAPE     # on one of them
 //	go run ./hack/benchmark machine           # what the machine tier takes
@@ -54,6 +55,14 @@ func run(ctx context.Context, args []string) error {
 		return driveNeighbour(ctx, quickSpan)
 	case args[0] == "evaluation" && len(args) == 1:
 		return driveEvaluation(ctx)
+	case args[0] == "systems" && len(args) == 1:
+		return driveSystems(ctx)
+	case args[0] == "systems" && len(args) == 2:
+		paths, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return makeSystems(ctx, paths)
 	case args[0] == "hostile" && len(args) == 1:
 		return driveHostile(ctx, "")
 	case args[0] == "hostile" && len(args) == 2:

@@ -16,10 +16,11 @@ const (
 	neighbourHeading  = "## Beside an encoder"
 	hostileHeading    = "## A hostile store"
 	machineHeading    = "## The running machine"
+	systemsHeading    = "## Two accepted systems"
 )
 
 // partHeadings begin the parts, in their order.
-var partHeadings = []string{evaluationHeading, neighbourHeading, hostileHeading, machineHeading}
+var partHeadings = []string{evaluationHeading, neighbourHeading, systemsHeading, hostileHeading, machineHeading}
 
 // writeOwn writes what is make bench's and leaves the parts as they are.
 func writeOwn(text string) error {

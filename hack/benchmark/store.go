@@ -77,60 +77,90 @@ var shapes = map[string]shape{
 	"bytes": func(int, *rand.Rand) []int { return []int{16 << 20} },
 }
 
+// maker makes a store, one path after the other.
+type maker struct {
+	ctx    context.Context
+	random *rand.Rand
+	noise  []byte
+	hasher *nar.Hasher
+	store  *os.File
+	infos  []closure.PathInfo
+}
+
+func newMaker(ctx context.Context) (*maker, error) {
+	// The first thing that Nix is asked makes the store.
+	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make the store: %w\n%s", err, out)
+	}
+	store, err := os.Open(string(closure.DefaultStoreDir))
+	if err != nil {
+		return nil, err
+	}
+	m := &maker{ctx: ctx, random: rand.New(rand.NewPCG(1, 2)), noise: make([]byte, 32<<20), hasher: nar.NewHasher(nar.Options{}), store: store}
+	for i := range m.noise {
+		m.noise[i] = byte(m.random.Uint32())
+	}
+	return m, nil
+}
+
+// add makes a path that fill fills.
+func (m *maker) add(name string, references []closure.StorePath, fill func(dir string) error) (closure.PathInfo, error) {
+	p, err := closure.DefaultStoreDir.ParseBase(fmt.Sprintf("%032d-%s", len(m.infos)+1, name))
+	if err != nil {
+		return closure.PathInfo{}, err
+	}
+	if err := fill(string(p)); err != nil {
+		return closure.PathInfo{}, err
+	}
+	sum, err := m.hasher.Sum(m.ctx, m.store, p.Base())
+	if err != nil {
+		return closure.PathInfo{}, err
+	}
+	info := closure.PathInfo{Path: p, NarHash: sum.Hash, NarSize: sum.Size, References: references}
+	m.infos = append(m.infos, info)
+	return info, nil
+}
+
+// fill makes a path number i of a shape.
+func (m *maker) fill(of shape, i int) func(dir string) error {
+	return func(dir string) error { return fillPath(dir, of(i, m.random), m.random, m.noise) }
+}
+
+// paths returns those that were made.
+func (m *maker) paths() []closure.StorePath {
+	out := make([]closure.StorePath, len(m.infos))
+	for i, info := range m.infos {
+		out[i] = info.Path
+	}
+	return out
+}
+
 // makeStore puts so many store paths of a shape into the store, registers them,
 // and writes the release that they are. Each refers to some of those before it. Where
 // there is a base, the system is a copy of that one, with all its closure.
 func makeStore(ctx context.Context, of shape, paths int, base *closure.Manifest) error {
-	// The first thing that Nix is asked makes the store.
-	if out, err := exec.CommandContext(ctx, "nix-store", "--init").CombinedOutput(); err != nil {
-		return fmt.Errorf("make the store: %w\n%s", err, out)
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	noise := make([]byte, 32<<20)
-	for i := range noise {
-		noise[i] = byte(random.Uint32())
-	}
-	var infos []closure.PathInfo
-	var refs []closure.StorePath
-	hasher := nar.NewHasher(nar.Options{})
-	store, err := os.Open(string(closure.DefaultStoreDir))
+	m, err := newMaker(ctx)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	add := func(name string, references []closure.StorePath, fill func(dir string) error) error {
-		p, err := closure.DefaultStoreDir.ParseBase(fmt.Sprintf("%032d-%s", len(infos)+1, name))
-		if err != nil {
-			return err
-		}
-		if err := fill(string(p)); err != nil {
-			return err
-		}
-		sum, err := hasher.Sum(ctx, store, p.Base())
-		if err != nil {
-			return err
-		}
-		infos = append(infos, closure.PathInfo{Path: p, NarHash: sum.Hash, NarSize: sum.Size, References: references})
-		refs = append(refs, p)
-		return nil
-	}
+	defer m.store.Close()
 	for i := range paths {
 		var some []closure.StorePath
 		for range min(i, 5) {
-			some = append(some, refs[random.IntN(i)])
+			some = append(some, m.infos[m.random.IntN(i)].Path)
 		}
 		slices.Sort(some)
-		err := add(fmt.Sprintf("package-%05d", i), slices.Compact(some), func(dir string) error { return fillPath(dir, of(i, random), random, noise) })
-		if err != nil {
+		if _, err := m.add(fmt.Sprintf("package-%05d", i), slices.Compact(some), m.fill(of, i)); err != nil {
 			return err
 		}
 	}
+	refs := m.paths()
 	if base != nil {
 		for _, info := range base.Paths {
 			refs = append(refs, info.Path)
 		}
 	}
-	err = add("nixos-system-bench", slices.Clone(refs), func(dir string) error {
+	_, err = m.add("nixos-system-bench", refs, func(dir string) error {
 		if base != nil {
 			return exec.CommandContext(ctx, "cp", "-a", string(base.Toplevel.OutPath), dir).Run()
 		}
@@ -142,9 +172,10 @@ func makeStore(ctx context.Context, of shape, paths int, base *closure.Manifest)
 	if err != nil {
 		return err
 	}
-	if err := register(ctx, infos); err != nil {
+	if err := register(ctx, m.infos); err != nil {
 		return err
 	}
+	infos := m.infos
 	if base != nil {
 		infos = append(infos, base.Paths...)
 	}
@@ -231,7 +262,7 @@ func writeRelease(dir string, infos []closure.PathInfo) error {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	info := release.Info{
-		SchemaVersion: release.InfoSchema, Tag: tag, CreatedAt: now, BestBefore: now.Add(24 * time.Hour),
+		SchemaVersion: release.InfoSchema, Tag: release.Tag(filepath.Base(dir)), CreatedAt: now, BestBefore: now.Add(24 * time.Hour),
 		Configurations: []string{configuration},
 	}
 	if err := release.WriteInfo(dir, info); err != nil {
