@@ -92,6 +92,12 @@ func (g *gated) leads(name string) string {
 	return g.Run("realpath", name)
 }
 
+// waitForLock is a script that waits until a switch waits for the lock of the profile:
+// everything was hashed then.
+const waitForLock = `
+	until ls -l $(grep -lx ec-verify /proc/[0-9]*/comm 2>/dev/null | sed s/comm/fd/) 2>/dev/null | grep -q profiles/system.lock; do sleep 0.05; done
+`
+
 func TestSwitch(t *testing.T) {
 	t.Parallel()
 	g := startGated(t)
@@ -213,14 +219,32 @@ func TestSwitch(t *testing.T) {
 		}
 	})
 	refused("altered while the profile's lock is waited for", func(t *testing.T) {
-		g.Run("systemd-run", "--quiet", "--unit=racer", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", `
-			until ls -l $(grep -lx ec-verify /proc/[0-9]*/comm 2>/dev/null | sed s/comm/fd/) 2>/dev/null | grep -q profiles/system.lock; do sleep 0.05; done
+		g.Run("systemd-run", "--quiet", "--unit=racer", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
 			mv `+file+` /tmp/away; cp -p /tmp/away `+file+`; echo x >>`+file+`; touch -r /tmp/away `+file)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", "mv /tmp/away "+file)
 		expect(t, s, "drifted", 1, "disk-altered "+filepath.Base(path("program-04-1.3")))
 		if len(s.Report.Findings) == 0 || s.Report.Findings[0].Detail != "it was altered after it was hashed, before it was activated" {
 			t.Errorf("%+v", s)
+		}
+	})
+	refused("a path swapped for another while the profile's lock is waited for", func(t *testing.T) {
+		// By renames alone, of a path that has the times of the one that was hashed.
+		p := path("program-04-1.3")
+		g.Run("sh", "-euc", `cp -a $1 /nix/good; cp -a $1 /nix/evil; echo x >>/nix/evil/bin/program-04; touch -r $1/bin/program-04 /nix/evil/bin/program-04; mv $1 /nix/was; mv /nix/good $1`, "sh", p)
+		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+			mv -T $0 /nix/good; mv -T /nix/evil $0`, p)
+		s := g.run(otherTag)
+		g.Run("sh", "-euc", `rm -rf $1 /nix/good; mv /nix/was $1`, "sh", p)
+		expect(t, s, "drifted", 1, "disk-altered "+filepath.Base(p))
+		if len(s.Report.Findings) == 0 || s.Report.Findings[0].Detail != "it was altered after it was hashed, before it was activated" {
+			t.Errorf("%+v", s)
+		}
+	})
+	refused("a dry run that would import", func(t *testing.T) {
+		_, stderr, code := g.Exec(context.Background(), program, "switch", otherTag, "--dry-run", "--from", "/srv")
+		if code != 64 || !strings.Contains(stderr, "--dry-run imports nothing") {
+			t.Errorf("exit %d: %s", code, stderr)
 		}
 	})
 
@@ -327,6 +351,45 @@ func TestSwitchKilled(t *testing.T) {
 	}
 }
 
+// TestSwitchRaced switches beside a writer that never rests, which swaps a path for an
+// altered one and back: what is refused leaves everything as it was, and what is not says
+// verified of bytes that are right, or that they were altered while it was activated.
+func TestSwitchRaced(t *testing.T) {
+	t.Parallel()
+	g := startGated(t)
+	p := g.Run("sh", "-euc", "nix-store -qR "+g.next+" | grep -e -program-04-1.3$")
+	g.Run("sh", "-euc", `cp -a $1 /nix/good; cp -a $1 /nix/evil; echo x >>/nix/evil/bin/program-04; touch -r $1/bin/program-04 /nix/evil/bin/program-04; mv $1 /nix/was; mv /nix/good $1`, "sh", p)
+	g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "sh", "-euc",
+		`while :; do mv --exchange -T "$0" /nix/evil; done`, p)
+	seen := map[string]int{}
+	const swapped = "it was altered while it was activated"
+	for i := range 12 {
+		g.back()
+		before := g.state()
+		s := g.run(otherTag)
+		now := g.leads("/nix/var/nix/profiles/system") == g.next
+		switch {
+		case !now:
+			if after := g.state(); s.code == 0 || s.Verdict == "verified" || s.Activated || after != before {
+				t.Errorf("run %d: exit %d, before:\n%s\nafter:\n%s", i, s.code, before, after)
+			}
+		case s.code == 0:
+			if s.Verdict != "verified" || !s.Activated || g.leads("/run/current-system") != g.next {
+				t.Errorf("run %d: %+v", i, s)
+			}
+		case s.code != 1 || len(s.Report.Findings) == 0 || !strings.HasPrefix(s.Report.Findings[0].Detail, swapped):
+			t.Errorf("run %d: %+v", i, s)
+		}
+		seen[fmt.Sprint(s.Verdict, " switched: ", now)]++
+	}
+	t.Log(seen)
+	g.Run("sh", "-euc", `systemctl stop swapper; rm -rf $1; mv /nix/was $1`, "sh", p)
+	g.back()
+	if s := g.run(otherTag); s.code != 0 || g.leads("/run/current-system") != g.next {
+		t.Errorf("undisturbed: %+v", s)
+	}
+}
+
 // TestSwitchImports: the system comes from places of every kind, of which none is
 // trusted; from one that alters anything, nothing comes.
 func TestSwitchImports(t *testing.T) {
@@ -344,7 +407,23 @@ func TestSwitchImports(t *testing.T) {
 		nix-env -p /nix/var/nix/profiles/system --delete-generations old
 		nix-store --gc >/tmp/gc.log
 		[ ! -e `+g.next+` ]`)
+	// A binary cache on the web, with a certificate of a private authority.
+	g.Run("sh", "-euc", `
+		mkdir -p /srv/tls; cd /srv/tls
+		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=authority -days 3650
+		openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr -subj /CN=cache
+		echo subjectAltName=IP:127.0.0.1 >names
+		openssl x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile names -out tls.pem
+		echo 'ssl-cert-file = /srv/tls/ca.pem' >>/etc/nix/nix.conf
+		cat >nginx.conf <<-END
+			daemon off; error_log stderr;
+			events {}
+			http { access_log off; server {
+				listen 127.0.0.1:8443 ssl; ssl_certificate /srv/tls/tls.pem; ssl_certificate_key /srv/tls/tls.key; root /srv/cache;
+			} }
+		END`)
 	g.Checkpoint()
+	const web = "https://127.0.0.1:8443"
 	const lacking = "nothing was imported"
 	base := filepath.Base(program4)
 	for _, test := range []struct {
@@ -364,6 +443,12 @@ func TestSwitchImports(t *testing.T) {
 		{"a truncated NAR", "/srv/cache", alteredNAR(program4, "head -c 400"), ""},
 		{"an endless NAR", "/srv/cache", alteredNAR(program4, "cat") + "; truncate -s 1T $nar", "larger than"},
 		{"an endless narinfo", "/srv/cache", "truncate -s 1T /srv/cache/" + base[:32] + ".narinfo", "from file:///srv/cache"},
+		{"a binary cache on the web", web, "", ""},
+		{"an altered NAR on the web", web, alteredNAR(program4, "sed s/program-04/program-05/"), lacking},
+		{"a truncated NAR on the web", web, alteredNAR(program4, "head -c 400"), ""},
+		{"an endless NAR on the web", web, alteredNAR(program4, "cat") + "; truncate -s 1T $nar", "larger than"},
+		{"a path that is missing on the web", web, "rm /srv/cache/" + base[:32] + ".narinfo", "from " + web},
+		{"a certificate of another authority", web, "cd /srv/tls; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.pem -subj /CN=evil -addext subjectAltName=IP:127.0.0.1 -days 9", "from " + web},
 		{"an altered path, as over ssh", "ssh-ng://localhost?remote-store=local%3Froot%3D/srv/peer", "echo x >>/srv/peer" + program4 + "/bin/program-04", lacking},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -372,6 +457,10 @@ func TestSwitchImports(t *testing.T) {
 			if test.script != "" {
 				g.Run("sh", "-euc", test.script)
 				before = g.NixState()
+			}
+			if test.from == web {
+				g.Run("systemd-run", "--quiet", "--unit=web", "--collect", "nginx", "-c", "/srv/tls/nginx.conf")
+				g.until("the cache answers", "openssl s_client -connect 127.0.0.1:8443 </dev/null")
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 			defer cancel()
@@ -393,6 +482,20 @@ func TestSwitchImports(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a path more than the release has", func(t *testing.T) {
+		g.Restore()
+		extra := g.Run("sh", "-euc", `
+			echo extra >/tmp/extra; extra=$(nix-store --store 'local?root=/srv/peer' --add /tmp/extra)
+			nix copy --from 'local?root=/srv/peer' --to file:///srv/cache --no-check-sigs $extra
+			sed -i "s|^References:.*|& $(basename $extra)|" /srv/cache/`+base[:32]+`.narinfo; echo $extra`)
+		stdout, stderr, code := g.Exec(context.Background(), program, "switch", otherTag, "--from", "/srv/cache")
+		if code != 0 || g.leads("/run/current-system") != g.next {
+			t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+		}
+		if got := g.SQL("select count(*) from ValidPaths where path = '" + extra + "'"); got != "0" || g.Run("sh", "-c", "ls -d "+extra+" 2>/dev/null; true") != "" {
+			t.Error("it was imported")
+		}
+	})
 }
 
 // alteredNAR is a script that puts into the cache, for a path, its NAR as a filter
