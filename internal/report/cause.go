@@ -91,7 +91,7 @@ const (
 	BootAltered Cause = "boot-altered"
 	// BootUnchecked: the same could not be checked.
 	BootUnchecked Cause = "boot-unchecked"
-	// LoaderUnknown: a boot loader is not that of any accepted release.
+	// LoaderUnknown: a boot loader, or a part of one, is not that of any accepted release.
 	LoaderUnknown Cause = "loader-unknown"
 	// UnacceptedEntry: the boot menu offers a system that belongs to no accepted release,
 	// such as an older generation. A notice, unless the policy makes it drift.

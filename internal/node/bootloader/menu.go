@@ -50,6 +50,9 @@ type Entry struct {
 	Initrds       []string
 	Devicetree    string
 	DevicetreeDir string
+	// Image is the file of a unified kernel image, relative to Dir, which holds kernel,
+	// initrd and command line; "" where the entry names these.
+	Image string
 	// Options is the kernel's command line.
 	Options string
 	// Foreign says, for people, why it is not an entry that starts a Linux kernel
@@ -146,7 +149,7 @@ var errTooMany = fmt.Errorf("more than %d entries", maxEntries)
 
 // wantKernel notes that an entry starts nothing that is known.
 func (e *Entry) wantKernel() {
-	if e.Kernel == "" && e.Foreign == "" {
+	if e.Kernel == "" && e.Image == "" && e.Foreign == "" {
 		e.Foreign = "it names no kernel"
 	}
 }

@@ -240,6 +240,11 @@ func TestRead(t *testing.T) {
 			"* nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
 			"* nixos-generation-9.conf" + nixos + "init=/nix/store/a/init loglevel=4",
 		}},
+		{name: "one is preferred that is bad", dir: merge(typed("nixos-generation-9+0-3.conf", 9, "a"), typed("nixos-generation-10.conf", 10, "b"),
+			mapDir{"loader/loader.conf": "preferred nixos-generation-9.conf\ndefault nixos-*\n"}), want: []string{
+			"* nixos-generation-10.conf" + nixos + "init=/nix/store/b/init loglevel=4",
+			"nixos-generation-9+0-3.conf" + nixos + "init=/nix/store/a/init loglevel=4",
+		}},
 		{
 			name: "the last one again", dir: merge(two, mapDir{"loader/loader.conf": "default @saved\n"}),
 			variables: Variables{LastBooted: "nixos-generation-9.conf"},
@@ -290,7 +295,7 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%d entries", len(entries))
 		}
 		for i := range entries {
-			if entries[i].Kernel == "" && entries[i].Foreign == "" {
+			if entries[i].Kernel == "" && entries[i].Image == "" && entries[i].Foreign == "" {
 				t.Errorf("an entry that starts nothing: %+v", entries[i])
 			}
 		}

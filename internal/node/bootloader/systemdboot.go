@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -27,6 +28,15 @@ func readTyped(dir Dir, number int, note func(string, error)) ([]Entry, error) {
 			continue
 		}
 		e := parseTyped(string(data))
+		if e.Image != "" {
+			// One that is not there starts nothing. Of any other nobody knows what it starts.
+			if err := e.readImage(dir); err != nil {
+				note(e.Image, err)
+				if e.Foreign == "" {
+					e.Foreign = fmt.Sprintf("the unified kernel image %s can't be read: %v", e.Image, err)
+				}
+			}
+		}
 		e.Dir, e.File, e.tries = number, file, triesOf(name)
 		e.skipped = e.skipped || strings.HasPrefix(name, ".") || strings.HasPrefix(strings.ToLower(name), "auto-")
 		out = append(out, e)
@@ -58,7 +68,11 @@ func parseTyped(text string) Entry {
 			e.Devicetree = value
 		case "devicetree-overlay":
 			e.Foreign = "it lays " + value + " over the device tree"
-		case "efi", "uki", "uki-url":
+		case "uki":
+			e.Image = strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(value, `\`, "/")), "/")
+		case "profile":
+			e.Foreign = "it chooses the profile " + value
+		case "efi", "uki-url":
 			e.Foreign = "it starts the EFI program " + value
 		case "extra":
 			e.Foreign = "it adds " + value
@@ -73,6 +87,9 @@ func parseTyped(text string) Entry {
 		}
 	}
 	e.Options = strings.Join(options, " ")
+	if e.Kernel != "" && e.Image != "" {
+		e.Foreign = "it names a kernel and the image " + e.Image
+	}
 	e.wantKernel()
 	return e
 }
@@ -80,13 +97,17 @@ func parseTyped(text string) Entry {
 // id returns the name of e to the loader: that of its file, without the counter of
 // tries.
 func (e *Entry) id() string {
-	base := path.Base(e.File)
-	ext := path.Ext(base)
-	stem := strings.TrimSuffix(base, ext)
-	if i := strings.LastIndexByte(stem, '+'); i >= 0 && triesOf(base) >= 0 {
+	return strings.ToLower(uncounted(path.Base(e.File)))
+}
+
+// uncounted returns the name of an entry without the counter of tries.
+func uncounted(name string) string {
+	ext := path.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	if i := strings.LastIndexByte(stem, '+'); i >= 0 && triesOf(name) >= 0 {
 		stem = stem[:i]
 	}
-	return strings.ToLower(stem + ext)
+	return stem + ext
 }
 
 // triesOf returns how many tries the name of an entry leaves, "x+LEFT-DONE.conf"; -1
@@ -111,19 +132,22 @@ func triesOf(name string) int {
 // markDefault sets Default for the entries that systemd-boot may start by itself: the
 // first in its order that the firmware's variables or the patterns of loader.conf
 // name, else the first. What is named for one boot only may be started, and so may
-// what is named for those after it; what is preferred, by versions that know that; and
-// what follows an entry that it may skip.
+// what is named for those after it; what is preferred and has tries left, by versions
+// that know that; and what follows an entry that it may skip.
 func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 	order := make([]int, len(entries))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return compareEntries(&entries[a], &entries[b]) })
-	first := func(pattern string) bool {
+	first := func(pattern string, good bool) bool {
 		if pattern == "@saved" {
 			pattern = variables.LastBooted
 		}
 		for _, i := range order {
+			if good && entries[i].tries == 0 {
+				continue
+			}
 			if pattern != "" && matches(pattern, entries[i].id()) {
 				entries[i].Default = true
 				if !entries[i].skipped {
@@ -133,15 +157,15 @@ func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 		}
 		return false
 	}
-	first(variables.OneShot)
-	first(variables.Preferred)
+	first(variables.OneShot, false)
+	first(variables.Preferred, true)
 	if len(loaderConfs) == 0 {
 		loaderConfs = [][]byte{nil}
 	}
 	for _, conf := range loaderConfs {
-		first(loaderSetting(conf, "preferred"))
-		if !first(variables.Default) && !first(loaderSetting(conf, "default")) {
-			first("*")
+		first(loaderSetting(conf, "preferred"), true)
+		if !first(variables.Default, false) && !first(loaderSetting(conf, "default"), false) {
+			first("*", false)
 		}
 	}
 }

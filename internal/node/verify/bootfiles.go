@@ -53,6 +53,10 @@ func (b *bootFiles) compare(ctx context.Context) report.Cause {
 		b.found(report.BootUnchecked, b.name, "", "", "", e.Foreign)
 		return b.worst
 	}
+	if e.Image != "" {
+		b.image(ctx, &spec)
+		return b.worst
+	}
 	b.file(ctx, "kernel", e.Kernel, string(b.system)+"/kernel", false)
 	for i, initrd := range e.Initrds {
 		if i == 0 {
@@ -60,7 +64,7 @@ func (b *bootFiles) compare(ctx context.Context) report.Cause {
 			continue
 		}
 		cause := report.BootAltered
-		if b.secrets {
+		if b.secrets || spec.namesExtra(initrd) {
 			cause = report.BootUnchecked
 		}
 		b.found(cause, b.name, "initrd", "one initrd", initrd, "a further initrd, which is laid over the release's")
@@ -111,23 +115,33 @@ func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
 
 func oneBlank(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// file compares a file that the loader names with the one where from, a path of the
-// system, leads. With appended there may be more at the end of it.
-func (b *bootFiles) file(ctx context.Context, field, name, from string, appended bool) {
+// wanted returns the file of the store where from, a path of the system, leads, which
+// is to be what the loader calls name.
+func (b *bootFiles) wanted(field, name, from string) (p closure.StorePath, rest string, ok bool) {
 	p, rest, err := b.run.store.ResolveLink(from)
-	if err != nil {
-		if isAbsent(err) {
-			b.found(report.BootAltered, b.name, field, from, name, "the system has no such file")
-			return
-		}
+	switch {
+	case isAbsent(err):
+		b.found(report.BootAltered, b.name, field, from, name, "the system has no such file")
+		return "", "", false
+	case err != nil:
 		b.found(report.BootUnchecked, b.name, field, "", "", err.Error())
-		return
+		return "", "", false
 	}
 	if _, own := b.run.mountedIn(b.release.manifest.Paths, string(p)); !own {
 		b.found(report.BootAltered, b.name, field, from, string(p)+rest, "what the system names is not of its release")
-		return
+		return "", "", false
 	}
 	b.tier.Checked++
+	return p, rest, true
+}
+
+// file compares a file that the loader names with the one where from, a path of the
+// system, leads. With appended there may be more at the end of it.
+func (b *bootFiles) file(ctx context.Context, field, name, from string, appended bool) {
+	p, rest, ok := b.wanted(field, name, from)
+	if !ok {
+		return
+	}
 	where, inStore := b.locate(name)
 	switch {
 	case where == "":
@@ -172,9 +186,12 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", errCached.Error())
 	case got > want:
 		b.found(report.BootUnchecked, shown, field, string(p)+rest, fmt.Sprintf("%d bytes more", got-want),
-			"secrets of this machine are appended, which no release can know; they can replace anything that the initrd has")
+			appendedDetail)
 	}
 }
+
+// appendedDetail says why nobody can check more of an initrd.
+const appendedDetail = "what this machine has of its own is appended, which no release can know; it can replace anything that the initrd has"
 
 // sizes returns the sizes of both files, or why not, with the cause of the finding
 // about that.
@@ -317,6 +334,15 @@ type bootSpec struct {
 	SystemdBoot struct {
 		Devicetree string `json:"devicetree"`
 	} `json:"org.nixos.systemd-boot"`
+	ExtraInitrd struct {
+		// Paths are those of files that the machine makes itself, on its boot partition.
+		Paths []string `json:"paths"`
+	} `json:"org.nixos.extra-initrd.v1"`
+}
+
+// namesExtra reports whether the system asks for a further initrd of that name.
+func (s *bootSpec) namesExtra(name string) bool {
+	return slices.ContainsFunc(s.ExtraInitrd.Paths, func(p string) bool { return clean(p) == clean(name) })
 }
 
 // readSpec reads the boot.json of the system. One without any has no device tree for

@@ -10,10 +10,18 @@ import (
 
 	"every.channel/ec-verify/internal/node/neighbour"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/tests/efiimage"
 	"every.channel/ec-verify/pkg/closure"
 )
 
-var kernelPath, initrdPath = object("k", "linux-6.12"), object("j", "initrd-linux")
+var (
+	kernelPath, initrdPath = object("k", "linux-6.12"), object("j", "initrd-linux")
+	systemdPath, grubPath  = object("s", "systemd-260"), object("g", "grub-2.12")
+	// stub is what unified kernel images are made of.
+	stub = efiimage.Make(efiimage.Section{Name: ".text", Data: []byte("stub")}, efiimage.Section{Name: ".sbat", Data: []byte("sbat")})
+)
+
+const loaderDir = "/lib/systemd/boot/efi"
 
 // newBootable is a machine with two systems that have kernels, as NixOS lays them out.
 func newBootable(t *testing.T) *twoSystems {
@@ -22,14 +30,25 @@ func newBootable(t *testing.T) *twoSystems {
 	m.write(string(kernelPath)+"/bzImage", strings.Repeat("kernel", 100_000))
 	m.write(string(kernelPath)+"/dtbs/acme/board.dtb", "a device tree")
 	m.write(string(initrdPath)+"/initrd", "initrd")
-	shared := []closure.PathInfo{m.manifest.Paths[0], m.manifest.Paths[1], m.manifest.Paths[2], m.info(kernelPath), m.info(initrdPath)}
+	m.write(string(systemdPath)+loaderDir+"/systemd-bootx64.efi", "MZ, systemd-boot")
+	m.write(string(systemdPath)+loaderDir+"/linuxx64.efi.stub", string(stub))
+	for name, text := range grubModules {
+		m.write(string(grubPath)+"/lib/grub/i386-pc/"+name, text)
+	}
+	shared := []closure.PathInfo{
+		m.manifest.Paths[0], m.manifest.Paths[1], m.manifest.Paths[2],
+		m.info(kernelPath), m.info(initrdPath), m.info(systemdPath), m.info(grubPath),
+	}
 	build := func(manifest *closure.Manifest, own ...closure.PathInfo) {
 		p := manifest.Toplevel.OutPath
 		m.link(string(p)+"/kernel", string(kernelPath)+"/bzImage")
 		m.link(string(p)+"/initrd", string(initrdPath)+"/initrd")
 		m.link(string(p)+"/dtbs", string(kernelPath)+"/dtbs")
-		m.write(string(p)+"/kernel-params", "loglevel=4 "+p.Name())
-		refs := []closure.StorePath{lib, src, kernelPath, initrdPath}
+		m.write(string(p)+"/kernel-params", params(p))
+		m.write(string(p)+"/nixos-version", "26.05")
+		m.write(string(p)+"/etc/os-release", osRelease(p))
+		m.write(string(p)+"/boot.json", bootJSON(p))
+		refs := []closure.StorePath{lib, src, kernelPath, initrdPath, systemdPath, grubPath}
 		for _, info := range own {
 			refs = append(refs, info.Path)
 		}
@@ -56,48 +75,9 @@ func newBootable(t *testing.T) *twoSystems {
 	return m
 }
 
-func bootName(p closure.StorePath, rest string) string { return p.Base() + "-" + rest }
-
-// systemdBoot lays out /boot for both systems as systemd-boot-builder does, the first
-// as the default.
-func (m *twoSystems) systemdBoot() {
-	m.write("/boot/EFI/nixos/"+bootName(kernelPath, "bzImage.efi"), strings.Repeat("kernel", 100_000))
-	m.write("/boot/EFI/nixos/"+bootName(initrdPath, "initrd.efi"), "initrd")
-	for n, p := range []closure.StorePath{nextTop, top} {
-		m.write(fmt.Sprintf("/boot/loader/entries/nixos-generation-%d.conf", n+1), fmt.Sprintf(
-			"title NixOS\nsort-key nixos\nversion Generation %d NixOS\nlinux /EFI/nixos/%s\ninitrd /EFI/nixos/%s\noptions init=%s/init loglevel=4 %s\n",
-			n+1, bootName(kernelPath, "bzImage.efi"), bootName(initrdPath, "initrd.efi"), p, p.Name()))
-	}
-	m.write("/boot/loader/loader.conf", "timeout 5\ndefault nixos-generation-2.conf\n")
-}
-
-// grub does the same as install-grub.pl does.
-func (m *twoSystems) grub() {
-	m.write("/boot/kernels/"+bootName(kernelPath, "bzImage"), strings.Repeat("kernel", 100_000))
-	m.write("/boot/kernels/"+bootName(initrdPath, "initrd"), "initrd")
-	text := "search --set=drive1 --fs-uuid AAAA-BBBB\nset default=0\n"
-	for n, p := range []closure.StorePath{top, nextTop} {
-		text += fmt.Sprintf("menuentry \"NixOS %d\" --class nixos {\nsearch --set=drive1 --fs-uuid AAAA-BBBB\n  linux ($drive1)//kernels/%s init=%s/init loglevel=4 %s\n  initrd ($drive1)//kernels/%s\n}\n",
-			n, bootName(kernelPath, "bzImage"), p, p.Name(), bootName(initrdPath, "initrd"))
-	}
-	m.write("/boot/grub/grub.cfg", text)
-}
-
-// extlinux does the same as extlinux-conf-builder does.
-func (m *twoSystems) extlinux() {
-	m.write("/boot/nixos/"+bootName(kernelPath, "bzImage"), strings.Repeat("kernel", 100_000))
-	m.write("/boot/nixos/"+bootName(initrdPath, "initrd"), "initrd")
-	m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/board.dtb", "a device tree")
-	text := "DEFAULT nixos-default\nTIMEOUT 50\n"
-	for label, p := range map[string]closure.StorePath{"default": top, "1": nextTop} {
-		text += fmt.Sprintf("\nLABEL nixos-%s\n  LINUX ../nixos/%s\n  INITRD ../nixos/%s\n  APPEND init=%s/init loglevel=4 %s\n  FDTDIR ../nixos/%s\n",
-			label, bootName(kernelPath, "bzImage"), bootName(initrdPath, "initrd"), p, p.Name(), bootName(kernelPath, "dtbs"))
-	}
-	m.write("/boot/extlinux/extlinux.conf", text)
-}
-
 func TestBootFiles(t *testing.T) {
 	sd := func(p closure.StorePath, rest string) string { return "/boot/EFI/nixos/" + bootName(p, rest) }
+	const entry = "/boot/loader/entries/nixos-generation-2.conf"
 	replace := func(m *twoSystems, name, old, by string) {
 		m.write(name, strings.Replace(m.read(name), old, by, 1))
 	}
@@ -111,6 +91,8 @@ func TestBootFiles(t *testing.T) {
 		{"systemd-boot", (*twoSystems).systemdBoot, nil, report.Verified, nil},
 		{"GRUB", (*twoSystems).grub, nil, report.Verified, nil},
 		{"extlinux", (*twoSystems).extlinux, nil, report.Verified, nil},
+		{"boots are counted", (*twoSystems).counted, nil, report.Verified, nil},
+		{"unified kernel images", (*twoSystems).unified, nil, report.Verified, nil},
 		{"a byte in the kernel", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			replace(m, sd(kernelPath, "bzImage.efi"), "kernel", "Kernel")
 		}, report.Drifted, []string{"boot-altered " + sd(kernelPath, "bzImage.efi") + " kernel"}},
@@ -155,12 +137,13 @@ func TestBootFiles(t *testing.T) {
 			m.write("/boot/EFI/systemd/drivers/evilx64.efi", "MZ, and evil")
 		}, report.Verified, []string{"loader-unknown /boot/EFI/systemd/drivers/evilx64.efi"}},
 		{"a loader of nobody among many files", (*twoSystems).systemdBoot, func(m *twoSystems) {
-			for i := range 101 {
+			for i := range 1001 {
 				m.write(fmt.Sprintf("/boot/EFI/BOOT/%d", i), "")
 			}
 			m.write("/boot/EFI/BOOT/BOOTX64.EFI", "MZ, and evil")
 		}, report.Unsettled, []string{"boot-unchecked /boot/EFI/BOOT"}},
 		{"no directory of loaders", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.remove("/boot/EFI/BOOT")
 			m.write("/boot/EFI/BOOT", "")
 		}, report.Verified, nil},
 		{"another start of the same entry, GRUB", (*twoSystems).grub, func(m *twoSystems) {
@@ -168,25 +151,84 @@ func TestBootFiles(t *testing.T) {
 		}, report.Drifted, []string{"other-entry /boot/grub/grub.cfg: boot", "other-entry /boot/grub/grub.cfg: linux"}},
 		{"another start within an entry, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/grub/grub.cfg", "initrd (", "initrd /evil; 'linux' /evil; boot\n  initrd (")
-		}, report.Drifted, []string{"other-entry /boot/grub/grub.cfg: NixOS 0"}},
+		}, report.Drifted, []string{"other-entry /boot/grub/grub.cfg: NixOS"}},
 		{"a byte in the kernel, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/kernels/"+bootName(kernelPath, "bzImage"), "kernel", "Kernel")
 		}, report.Drifted, []string{"boot-altered /boot/kernels/" + bootName(kernelPath, "bzImage") + " kernel"}},
 		{"the kernel lies elsewhere, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/grub/grub.cfg", "($drive1)//kernels/", "($drive1)/evil/kernels/")
-		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS 0 kernel"}},
+		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS kernel"}},
 		{"the kernel in the store, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			m.write("/boot/grub/grub.cfg", strings.ReplaceAll(m.read("/boot/grub/grub.cfg"), "//kernels/"+bootName(kernelPath, "bzImage"), string(kernelPath)+"/bzImage"))
 		}, report.Verified, nil},
 		{"another kernel in the store, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/grub/grub.cfg", "//kernels/"+bootName(kernelPath, "bzImage"), string(kernelPath)+"/evil")
-		}, report.Drifted, []string{"boot-altered /boot/grub/grub.cfg: NixOS 0 kernel"}},
+		}, report.Drifted, []string{"boot-altered /boot/grub/grub.cfg: NixOS kernel"}},
 		{"a byte in a device tree, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
 			m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/board.dtb", "A device tree")
 		}, report.Drifted, []string{"boot-altered /boot/nixos/" + bootName(kernelPath, "dtbs") + "/acme/board.dtb devicetree"}},
 		{"a further device tree, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
 			m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/evil.dtb", "evil")
 		}, report.Drifted, []string{"boot-altered /boot/nixos/" + bootName(kernelPath, "dtbs") + "/acme/evil.dtb devicetree"}},
+		{"a module of nobody, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			m.write("/boot/grub/i386-pc/linux.mod", "Linux")
+			m.write("/boot/grub/i386-pc/core.img", "made for the machine")
+			m.write("/boot/EFI/NixOS-boot/grubx64.efi", "MZ, made for the machine")
+		}, report.Verified, []string{"loader-unknown /boot/EFI/NixOS-boot/grubx64.efi", "loader-unknown /boot/grub/i386-pc"}},
+		{"an initrd that the machine makes", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, entry, "options", "initrd /EFI/extra.efi\noptions")
+			replace(m, string(top)+"/boot.json", "{\n", "{ \"org.nixos.extra-initrd.v1\": { \"paths\": [\"EFI/extra.efi\"] },\n")
+		}, report.Drifted, []string{"disk-altered " + string(top), "boot-unchecked " + entry + " initrd"}},
+		{"an image in EFI/Linux", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", m.image(generations()[0]))
+		}, report.Verified, nil},
+		{"a byte in the kernel of an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", strings.Replace(m.image(generations()[0]), "kernel", "Kernel", 1))
+		}, report.Drifted, []string{"boot-altered /boot/EFI/Linux/nixos.efi kernel"}},
+		{"a byte in the initrd of an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", strings.Replace(m.image(generations()[0]), "\x00initrd\x00", "\x00Initrd\x00", 1))
+		}, report.Drifted, []string{"boot-altered /boot/EFI/Linux/nixos.efi initrd"}},
+		{"the os-release of an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", strings.Replace(m.image(generations()[0]), "ID=nixos", "ID=other", 1))
+		}, report.Drifted, []string{"boot-altered /boot/EFI/Linux/nixos.efi .osrel"}},
+		{"another option in an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", strings.Replace(m.image(generations()[0]), "loglevel=4", "loglevel=7", 1))
+		}, report.Drifted, []string{"boot-altered /boot/EFI/Linux/nixos.efi options"}},
+		{"a stub of nobody", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", strings.Replace(m.image(generations()[0]), "stub", "Stub", 1))
+		}, report.Verified, []string{"loader-unknown /boot/EFI/Linux/nixos.efi stub"}},
+		{"a stub that begins elsewhere", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			image := []byte(m.image(generations()[0]))
+			image[0x40+24+16]++
+			m.write("/boot/EFI/Linux/nixos.efi", string(image))
+		}, report.Verified, []string{"loader-unknown /boot/EFI/Linux/nixos.efi stub"}},
+		{"microcode, a device tree and more in an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			var more []efiimage.Section
+			for _, name := range []string{".ucode", ".dtb", ".dtbauto", ".pcrsig", ".evil"} {
+				more = append(more, efiimage.Section{Name: name, Data: []byte("x")})
+			}
+			m.write("/boot/EFI/Linux/nixos.efi", m.image(generations()[0], more...))
+		}, report.Drifted, []string{
+			"boot-altered /boot/EFI/Linux/nixos.efi .dtbauto", "boot-altered /boot/EFI/Linux/nixos.efi .ucode",
+			"boot-altered /boot/EFI/Linux/nixos.efi devicetree",
+			"boot-unchecked /boot/EFI/Linux/nixos.efi .evil", "boot-unchecked /boot/EFI/Linux/nixos.efi .pcrsig",
+		}},
+		{"an image that ends too early", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos.efi", m.image(generations()[0])[:100_000])
+		}, report.Unsettled, []string{"live-unknown /boot/EFI/Linux/nixos.efi"}},
+		{"more is laid beside an image", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			m.write("/boot/EFI/Linux/nixos+3.efi", m.image(generations()[0]))
+			m.write("/boot/EFI/Linux/nixos.efi.extra.d/evil.addon.efi", "MZ")
+			m.write("/boot/loader/addons/evil.addon.efi", "MZ")
+		}, report.Unsettled, []string{"boot-unchecked /boot/EFI/Linux/nixos.efi.extra.d image", "boot-unchecked /boot/loader/addons image"}},
+		{"other options for an image", (*twoSystems).unified, func(m *twoSystems) {
+			name := m.entryOf(top)
+			m.write(name, m.read(name)+"\noptions init="+string(top)+"/init rd.break")
+		}, report.Drifted, []string{"boot-altered ENTRY options"}},
+		{"an initrd beside an image", (*twoSystems).unified, func(m *twoSystems) {
+			name := m.entryOf(top)
+			m.write(name, m.read(name)+"\ninitrd /evil")
+		}, report.Drifted, []string{"boot-altered ENTRY image"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newBootable(t)
@@ -200,7 +242,7 @@ func TestBootFiles(t *testing.T) {
 			}
 			var got []string
 			for _, f := range r.Findings {
-				got = append(got, strings.TrimSpace(strings.Join([]string{string(f.Cause), f.Path, f.Field}, " ")))
+				got = append(got, strings.ReplaceAll(strings.TrimSpace(strings.Join([]string{string(f.Cause), f.Path, f.Field}, " ")), m.entryOf(top), "ENTRY"))
 			}
 			if !slices.Equal(got, test.findings) {
 				t.Errorf("findings\n\t%q\nwant\n\t%q", got, test.findings)
@@ -217,6 +259,8 @@ func TestBootFiles(t *testing.T) {
 func TestBootFilesAreReadOnce(t *testing.T) {
 	m := newBootable(t)
 	m.systemdBoot()
+	m.remove("/boot/EFI/BOOT")
+	m.remove("/boot/EFI/systemd")
 	const kernel, initrd, rate = 600_000, 6, neighbour.MinRate
 	for _, altered := range []bool{false, true} {
 		progress := new(Progress)

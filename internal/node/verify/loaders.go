@@ -1,0 +1,193 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// maxLoaders bounds the names that are read of one directory of loaders.
+const maxLoaders = 1000
+
+// loaders looks at the boot loaders in one directory of theirs.
+type loaders struct {
+	run     *run
+	tier    *report.Tier
+	dir     bootDir
+	dirName string
+}
+
+// checkLoaders compares the boot loaders on an EFI system partition, the drivers that
+// systemd-boot loads from there, and the modules of GRUB, with those that the accepted
+// releases have, and names what is none of these.
+func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dirName string) {
+	l := &loaders{run: r, tier: t, dir: dir, dirName: dirName}
+	l.programs(ctx, "EFI/systemd/drivers")
+	for _, vendor := range l.names("EFI") {
+		// What is in these the menu names.
+		if lower := strings.ToLower(vendor); lower != "nixos" && lower != "linux" {
+			l.programs(ctx, "EFI/"+vendor)
+		}
+	}
+	for _, platform := range l.names("grub") {
+		if strings.Contains(platform, "-") { // "i386-pc", "x86_64-efi"
+			l.modules(ctx, "grub/"+platform)
+		}
+	}
+}
+
+// names returns what a directory holds, sorted; nothing where it is none.
+func (l *loaders) names(place string) []string {
+	names, err := l.dir.Names(place, maxLoaders)
+	switch {
+	case isAbsent(err) || errors.Is(err, unix.ENOTDIR):
+		return nil
+	case err != nil:
+		l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place), Detail: err.Error()})
+		return nil
+	}
+	slices.Sort(names)
+	return names
+}
+
+// programs compares the EFI programs in a directory.
+func (l *loaders) programs(ctx context.Context, place string) {
+	for _, name := range l.names(place) {
+		if !strings.HasSuffix(strings.ToLower(name), ".efi") || ctx.Err() != nil {
+			continue
+		}
+		l.tier.Checked++
+		shown := path.Join(l.dirName, place, name)
+		switch known, err := l.released(ctx, path.Join(place, name), isSystemdBoot); {
+		case ctx.Err() != nil:
+		case err != nil:
+			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: shown, Detail: err.Error()})
+		case !known:
+			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: shown})
+		}
+	}
+}
+
+// modules compares what grub-install copies to a directory. Its core, which is made
+// for the machine, no release has: what is unknown is named in one finding.
+func (l *loaders) modules(ctx context.Context, place string) {
+	const shownNames = 5
+	var unknown []string
+	for _, name := range l.names(place) {
+		l.tier.Checked++
+		known, err := l.released(ctx, path.Join(place, name), func(file string) bool {
+			return file == "lib/"+place+"/"+name
+		})
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place, name), Detail: err.Error()})
+		case !known:
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	detail := strings.Join(unknown[:min(shownNames, len(unknown))], " ")
+	if more := len(unknown) - shownNames; more > 0 {
+		detail += fmt.Sprintf(" and %d more", more)
+	}
+	l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: path.Join(l.dirName, place), Detail: detail})
+}
+
+func isSystemdBoot(file string) bool {
+	return strings.HasPrefix(file, systemdLoaders+"/systemd-boot") && strings.HasSuffix(file, ".efi")
+}
+
+// released reports whether a file is one of the accepted releases' loader files, as it
+// lies in the store.
+func (l *loaders) released(ctx context.Context, name string, wanted func(string) bool) (bool, error) {
+	got, err := l.dir.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer got.Close()
+	for p, file := range l.run.loaderFiles(nil) {
+		if !wanted(file) {
+			continue
+		}
+		same, err := l.run.sameFile(ctx, bootPair{l.dir, name, storeFile{p, file}}, got.Size())
+		if err != nil || same {
+			return same, err
+		}
+	}
+	return false, nil
+}
+
+const systemdLoaders = "lib/systemd/boot/efi"
+
+// loaderFiles returns what the accepted releases have of boot loaders: systemd-boot,
+// systemd-stub, and the parts of GRUB. Only of those that the contents tier hashes, and
+// of also: of another release nobody knows what lies there.
+func (r *run) loaderFiles(also *candidate) iter.Seq2[closure.StorePath, string] {
+	return func(yield func(closure.StorePath, string) bool) {
+		releases := r.ledTo()
+		if also != nil && !slices.Contains(releases, also) {
+			releases = append(releases, also)
+		}
+		for _, c := range releases {
+			for _, info := range c.manifest.Paths {
+				for _, dir := range r.loaderDirs(info.Path) {
+					// Another part of the package, or not there.
+					files, _ := r.store.EntriesOf(info.Path, dir, maxLoaders)
+					for _, file := range files {
+						if !yield(info.Path, dir+"/"+file) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// loaderDirs returns where a store object may have files of a boot loader.
+func (r *run) loaderDirs(p closure.StorePath) []string {
+	switch name := p.Name(); {
+	case strings.HasPrefix(name, "systemd-"):
+		return []string{systemdLoaders}
+	case strings.HasPrefix(name, "grub-") || strings.HasPrefix(name, "grub2-"):
+		platforms, _ := r.store.EntriesOf(p, "lib/grub", maxLoaders)
+		for i := range platforms {
+			platforms[i] = "lib/grub/" + platforms[i]
+		}
+		return platforms
+	}
+	return nil
+}
+
+// sameFile reports whether both are the same, where the first has size bytes.
+func (r *run) sameFile(ctx context.Context, p bootPair, size int64) (bool, error) {
+	want, err := r.store.OpenFile(p.want.path, p.want.rel)
+	if err != nil {
+		return false, err
+	}
+	defer want.Close()
+	if want.Size() != size {
+		return false, nil
+	}
+	same, cached, err := r.same(ctx, p, size)
+	if err == nil && cached {
+		err = errCached
+	}
+	return same, err
+}
+
+// errCached says that the disk was to be read, and only the page cache told.
+var errCached = errors.New("only the page cache gave it, and the disk was to be read")

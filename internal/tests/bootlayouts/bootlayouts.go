@@ -1,0 +1,196 @@
+// Package bootlayouts lays out a /boot as the scripts of NixOS do that install boot
+// loaders, for tests. Nothing but tests may import it.
+//
+// The texts are those that the scripts themselves wrote for two systems, up to dates
+// and the machine's id: systemd-boot-builder.py and install-grub.pl of 24.05, and
+// extlinux-conf-builder.sh of 24.05 were run. Entries that are named by their hash, and
+// images, are as the systemd-boot-builder.py of 2026 writes them, by reading it.
+package bootlayouts
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// System is a system of a generation.
+type System struct {
+	Generation int
+	Toplevel   string // a store path
+	Params     string // the kernel's parameters
+	// Kernel, Initrd and DTBs are the files of the store, and the directory, where the
+	// system's links lead; DTBs may be empty.
+	Kernel, Initrd, DTBs string
+}
+
+// File is what a layout has under a name relative to /boot: text, or a copy of a file
+// or directory of the store.
+type File struct{ Text, From string }
+
+const (
+	label     = "NixOS 26.05 (Linux 6.12)"
+	built     = "2026-02-28"
+	machineID = "0123456789abcdef0123456789abcdef"
+)
+
+func (s System) options() string { return "init=" + s.Toplevel + "/init " + s.Params }
+
+// base returns a store path as one name.
+func base(p string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(p, "/nix/store/"), "/", "-")
+}
+
+// efi copies a file of the store to where systemd-boot's files are, and returns its
+// name to the loader.
+func efi(files map[string]File, from string) string {
+	name := "EFI/nixos/" + base(from) + ".efi"
+	files[name] = File{From: from}
+	return "/" + name
+}
+
+// SystemdBoot has entries that are named by their generations. The first system is the
+// default.
+func SystemdBoot(systems ...System) map[string]File {
+	files := make(map[string]File)
+	for _, s := range systems {
+		files[EntryOf(s)] = File{Text: fmt.Sprintf("title NixOS\nsort-key nixos\nversion Generation %d %s, built on %s\nlinux %s\ninitrd %s\noptions %s\nmachine-id %s\n\n",
+			s.Generation, label, built, efi(files, s.Kernel), efi(files, s.Initrd), s.options(), machineID)}
+	}
+	files["loader/loader.conf"] = File{Text: "timeout 5\ndefault " + path.Base(EntryOf(systems[0])) + "\neditor 0\nconsole-mode keep\n"}
+	return files
+}
+
+// EntryOf returns the entry that SystemdBoot writes for a system.
+func EntryOf(s System) string {
+	return fmt.Sprintf("loader/entries/nixos-generation-%d.conf", s.Generation)
+}
+
+// CountedSystemdBoot has entries that are named by their hashes, with so many tries
+// where these are not 0. The first system is the default.
+func CountedSystemdBoot(tries int, systems ...System) map[string]File {
+	files := make(map[string]File)
+	for i, s := range systems {
+		hashed(files, s, i == 0, tries, fmt.Sprintf("linux %s\ninitrd %s\noptions %s", efi(files, s.Kernel), efi(files, s.Initrd), s.options()))
+	}
+	return files
+}
+
+// UnifiedSystemdBoot has entries that start unified kernel images, which image returns
+// the bytes of.
+func UnifiedSystemdBoot(image func(System) string, systems ...System) map[string]File {
+	files := make(map[string]File)
+	for i, s := range systems {
+		text := image(s)
+		name := fmt.Sprintf("EFI/nixos/%x-uki.efi", sha256.Sum256([]byte(text)))
+		files[name] = File{Text: text}
+		hashed(files, s, i == 0, 0, "uki /"+name)
+	}
+	return files
+}
+
+// hashed adds an entry that is named by its hash.
+func hashed(files map[string]File, s System, preferred bool, tries int, starts string) {
+	text := fmt.Sprintf("title NixOS\nversion Generation %d %s, built on %s\n%s\nmachine-id %s\nsort-key nixos", s.Generation, label, built, starts, machineID)
+	name, counter := fmt.Sprintf("nixos-%x", sha256.Sum256([]byte(text))), ""
+	if tries > 0 {
+		counter = fmt.Sprintf("+%d", tries)
+	}
+	files["loader/entries/"+name+counter+".conf"] = File{Text: text}
+	switch {
+	case preferred && tries > 0:
+		files["loader/loader.conf"] = File{Text: "timeout 5\npreferred " + name + ".conf\ndefault nixos-*\nconsole-mode keep\n"}
+	case preferred:
+		files["loader/loader.conf"] = File{Text: "timeout 5\ndefault " + name + ".conf\nconsole-mode keep\n"}
+	}
+}
+
+// Extlinux has an extlinux.conf, with the first system as the default.
+func Extlinux(systems ...System) map[string]File {
+	files := make(map[string]File)
+	copied := func(from string) string {
+		files["nixos/"+base(from)] = File{From: from}
+		return "../nixos/" + base(from)
+	}
+	text := `# Generated file, all changes will be lost on nixos-rebuild!
+
+# Change this to e.g. nixos-42 to temporarily boot to an older configuration.
+DEFAULT nixos-default
+
+MENU TITLE ------------------------------------------------------------
+TIMEOUT 50
+`
+	add := func(tag, title string, s System) {
+		text += fmt.Sprintf("\nLABEL nixos-%s\n  MENU LABEL NixOS - %s\n  LINUX %s\n  INITRD %s\n  APPEND %s\n", tag, title, copied(s.Kernel), copied(s.Initrd), s.options())
+		if s.DTBs != "" {
+			text += "  FDTDIR " + copied(s.DTBs) + "\n"
+		}
+	}
+	add("default", "Default", systems[0])
+	for _, s := range systems {
+		tag := fmt.Sprintf("%d-default", s.Generation)
+		add(tag, "Configuration "+tag+" ("+built+" 12:00 - 26.05)", s)
+	}
+	files["extlinux/extlinux.conf"] = File{Text: text}
+	return files
+}
+
+// Grub has a grub.cfg, with the first system as the default.
+func Grub(systems ...System) map[string]File {
+	files := make(map[string]File)
+	const search = "search --set=drive1 --fs-uuid AAAA-BBBB\n"
+	entry := func(title, options string, s System) string {
+		for _, from := range []string{s.Kernel, s.Initrd} {
+			files["kernels/"+base(from)] = File{From: from}
+		}
+		return fmt.Sprintf("menuentry \"%s\" %s {\n%s  linux ($drive1)//kernels/%s %s\n  initrd ($drive1)//kernels/%s\n}\n\n",
+			title, options, search, base(s.Kernel), s.options(), base(s.Initrd))
+	}
+	text := grubHead + entry("NixOS", "--class nixos --unrestricted", systems[0]) +
+		"\nsubmenu \"NixOS - All configurations\" --class submenu {\n"
+	for _, s := range systems {
+		text += entry(fmt.Sprintf("NixOS - Configuration %d (%s - 26.05)", s.Generation, built), "--class nixos", s)
+	}
+	files["grub/grub.cfg"] = File{Text: text + "}\n"}
+	files["grub/state"] = File{Text: "grub\n2.12\nno\n/dev/sda\n/boot\n{}\n"}
+	return files
+}
+
+const grubHead = `# Automatically generated.  DO NOT EDIT THIS FILE!
+
+    search --set=drive1 --fs-uuid AAAA-BBBB
+    if [ -s $prefix/grubenv ]; then
+      load_env
+    fi
+
+    # ‘grub-reboot’ sets a one-time saved entry, which we process here and
+    # then delete.
+    if [ "${next_entry}" ]; then
+      set default="${next_entry}"
+      set next_entry=
+      save_env next_entry
+      set timeout=1
+      set boot_once=true
+    else
+      set default=0
+      set timeout=5
+    fi
+    set timeout_style=menu
+
+    function savedefault {
+        if [ -z "${boot_once}"]; then
+        saved_entry="${chosen}"
+        save_env saved_entry
+        fi
+    }
+
+    # Setup the graphics stack for bios and efi systems
+    if [ "${grub_platform}" = "efi" ]; then
+      insmod efi_gop
+      insmod efi_uga
+    else
+      insmod vbe
+    fi
+
+
+`
