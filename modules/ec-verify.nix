@@ -107,6 +107,16 @@ in
                     type = types.str;
                     description = "Path of the finding, or `PATH:FIELD`; with a slash at its end a directory and all beneath it: `docs/configuration.md`.";
                   };
+                  cause = mkOption {
+                    type = types.str;
+                    default = "";
+                    description = "The one cause that is allowed, as the report has it; mounts and accounts need one.";
+                  };
+                  value = mkOption {
+                    type = types.str;
+                    default = "";
+                    description = "What may be there, and nothing in its place; accounts need one.";
+                  };
                   reason = mkOption {
                     type = types.str;
                     description = "Why this is so, in a line for people.";

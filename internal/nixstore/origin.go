@@ -1,8 +1,11 @@
 package nixstore
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -129,6 +132,50 @@ func allMounts(name string) ([]Mount, error) {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	return out, nil
+}
+
+// MountsOf returns the mounts that a process sees, whose directory in /proc is dir, as
+// far as keep wants those at a point. A process with a root directory of its own may
+// see none at "/".
+func MountsOf(dir string, keep func(point string) bool) ([]Mount, error) {
+	f, err := os.Open(path.Join(dir, "mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := checkProc(f); err != nil {
+		return nil, err
+	}
+	var out []Mount
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, maxMountLine)
+	for n := 0; lines.Scan(); n++ {
+		if n == maxMounts {
+			return nil, fmt.Errorf("%s: more than %d mounts", f.Name(), maxMounts)
+		}
+		// There may be as many of them in each of hundreds of namespaces.
+		if point, ok := pointOf(lines.Bytes()); ok && !keep(unescapeMount.Replace(string(point))) {
+			continue
+		}
+		m, err := parseMount(lines.Text())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, lines.Err()
+}
+
+// pointOf returns the fifth field of a line of a list of mounts.
+func pointOf(line []byte) ([]byte, bool) {
+	for range 4 {
+		var ok bool
+		if _, line, ok = bytes.Cut(line, []byte{' '}); !ok {
+			return nil, false
+		}
+	}
+	point, _, ok := bytes.Cut(line, []byte{' '})
+	return point, ok
 }
 
 // Way returns those of a process's mounts that are crossed on the way to dir, which

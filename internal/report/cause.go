@@ -34,8 +34,9 @@ const (
 	RevocationsStale Cause = "revocations-stale"
 	// ReleaseUnavailable: no release, or only a part of it, is available.
 	ReleaseUnavailable Cause = "release-unavailable"
-	// ForeignMount: a mount over the store, the database, the profiles or /run is not in
-	// the release's configuration.
+	// ForeignMount: a mount over the store, the database, the profiles, /run or what
+	// programs look into is not in the release's configuration, or one service alone has
+	// it.
 	ForeignMount Cause = "foreign-mount"
 	// TimeAltered: a file of a store path has a modification time that Nix never sets.
 	TimeAltered Cause = "time-altered"

@@ -46,6 +46,9 @@ func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
 			used[runDir]++ // NixOS's first stage, or systemd
 			continue
 		}
+		if m.Type == "autofs" && m.Root == "/" {
+			continue // it shows nothing; what is mounted by it lies on it
+		}
 		odd := Odd{Point: m.Point, Got: Describe(mounts[:i+1], m.Point)}
 		configured, err := j.Configured(m.Point)
 		switch {

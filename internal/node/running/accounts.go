@@ -1,6 +1,7 @@
 package running
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // checkAccounts looks into the files that say who may log in, and as whom. Where the
@@ -116,6 +118,8 @@ func judgeUser(want *expected.Users, groups map[uint64][]string, fields []string
 	default:
 		return report.Finding{}
 	}
+	// What is allowed of it is all of it.
+	f.Got += fmt.Sprintf(" (%s:%s:%s:%s)", fields[2], fields[3], home, shell)
 	return f
 }
 
@@ -147,16 +151,17 @@ func judgeGroup(want *expected.Users, groups map[uint64][]string, fields []strin
 	case want != nil && !want.Mutable && group == nil:
 		f.Want, f.Got = "the groups of the configuration", "group "+name
 	case group == nil:
-		if i := slices.IndexFunc(groups[number], func(other string) bool { return want.Group(other) != nil }); i >= 0 {
-			f.Want, f.Got = "a number of its own", fmt.Sprintf("%d, as group %s", number, groups[number][i])
-			return f
+		i := slices.IndexFunc(groups[number], func(other string) bool { return want.Group(other) != nil })
+		if i < 0 {
+			return report.Finding{}
 		}
-		return report.Finding{}
+		f.Want, f.Got = "a number of its own", fmt.Sprintf("%d, as group %s", number, groups[number][i])
 	case group.Number != nil && uint64(*group.Number) != number:
 		f.Want, f.Got = fmt.Sprintf("number %d", *group.Number), fields[2]
 	default:
 		return judgeMembers(want, group, f, fields[3])
 	}
+	f.Got += fmt.Sprintf(" (%s:%s)", fields[2], strings.TrimSpace(fields[3]))
 	return f
 }
 
@@ -165,13 +170,17 @@ func judgeMembers(want *expected.Users, group *expected.Group, f report.Finding,
 	if group == nil || want.Mutable {
 		return report.Finding{}
 	}
+	var more []string
 	for _, member := range strings.Split(strings.Join(lists, ","), ",") {
 		if member = strings.TrimSpace(member); member != "" && !slices.Contains(group.Members, member) {
-			f.Want, f.Got = "members "+strings.Join(group.Members, ","), "member "+member
-			return f
+			more = append(more, member)
 		}
 	}
-	return report.Finding{}
+	if len(more) == 0 {
+		return report.Finding{}
+	}
+	f.Want, f.Got = "members "+strings.Join(group.Members, ","), "member "+strings.Join(more, ",")
+	return f
 }
 
 // judgeHiddenGroup compares a line of /etc/gshadow, which newgrp(1) goes by: a
@@ -262,7 +271,7 @@ func (l *look) checkKeys(home string) {
 		if keys > 0 {
 			l.find(report.Finding{
 				Cause: report.AccountAltered, Path: name, Want: "the keys of the configuration, in /etc/ssh/authorized_keys.d",
-				Got: fmt.Sprintf("%d keys that let in", keys),
+				Got: fmt.Sprintf("%d keys that let in, %s", keys, nar.Hash(sha256.Sum256(data))),
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package running
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -51,31 +52,41 @@ type settings struct {
 	environment []string
 }
 
-// settingsOf reads the text of a unit's files. It knows of systemd.syntax(7) what is
-// needed to find words again.
+// settingsOf reads the text of a unit's files.
 func settingsOf(text string) settings {
 	var s settings
-	var pending string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" && pending == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			continue
-		}
-		if more, goesOn := strings.CutSuffix(line, `\`); goesOn {
-			pending += more + " "
-			continue
-		}
-		key, value, ok := strings.Cut(pending+line, "=")
-		pending = ""
-		switch key = strings.TrimSpace(key); {
-		case !ok:
+	for key, value := range assignments(text) {
+		switch {
 		case strings.HasPrefix(key, "Exec"):
-			s.commands = append(s.commands, strings.TrimSpace(value))
+			s.commands = append(s.commands, value)
 		case key == "Environment":
-			s.environment = append(s.environment, strings.TrimSpace(value))
+			s.environment = append(s.environment, value)
 		}
 	}
 	return s
+}
+
+// assignments yields the keys of a unit's files, each with its value. It knows of
+// systemd.syntax(7) what is needed to find words again.
+func assignments(text string) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		var pending string
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			if line == "" && pending == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+				continue
+			}
+			if more, goesOn := strings.CutSuffix(line, `\`); goesOn {
+				pending += more + " "
+				continue
+			}
+			key, value, ok := strings.Cut(pending+line, "=")
+			pending = ""
+			if ok && !yield(strings.TrimSpace(key), strings.TrimSpace(value)) {
+				return
+			}
+		}
+	}
 }
 
 // differs returns the setting in which a unit in effect is not what its files say, and

@@ -1,13 +1,18 @@
 package running
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // Exception is a difference that somebody decided to live with.
@@ -16,6 +21,12 @@ type Exception struct {
 	// may have the wildcards of [path.Match]; one that ends in a slash matches the
 	// directory and everything beneath it, but nothing about a field.
 	Match string `json:"match"`
+	// Cause is the one cause that is allowed; empty for any but those that need to be
+	// named, see [Exception.allows].
+	Cause report.Cause `json:"cause,omitzero"`
+	// Value is what may be there, and nothing else, as [Machine.valueOf] has it; empty
+	// for anything.
+	Value string `json:"value,omitzero"`
 	// Reason says why, in a line for people.
 	Reason string `json:"reason"`
 	// Until is the last day of the exception, as "2006-01-02" in UTC; empty for one
@@ -26,6 +37,7 @@ type Exception struct {
 const (
 	maxMatch  = 1024 // bytes
 	maxReason = 400  // bytes
+	maxValue  = 4096 // bytes
 )
 
 // Check reports whether e makes sense.
@@ -44,6 +56,15 @@ func (e *Exception) Check() error {
 	}
 	if _, err := path.Match(e.Match, ""); err != nil {
 		return fmt.Errorf("match: %q is not a pattern", e.Match)
+	}
+	if e.Cause != "" && !slices.Contains(report.Causes(), e.Cause) {
+		return fmt.Errorf("cause: there is no %.60q", e.Cause)
+	}
+	if e.Value != "" && e.Cause == "" || len(e.Value) > maxValue {
+		return fmt.Errorf("value: want at most %d bytes, and a cause beside it", maxValue)
+	}
+	if valued(e.Cause) && e.Value == "" {
+		return fmt.Errorf("value: of %s want what is allowed, as the report has it in \"got\"", e.Cause)
 	}
 	if _, err := e.end(); err != nil {
 		return errors.New("until: want a day such as 2026-12-31")
@@ -78,6 +99,61 @@ func (e *Exception) matches(name string) bool {
 	return ok && err == nil
 }
 
+// valued reports whether a cause is allowed with its value only: what gives somebody
+// rights is not allowed by a name, whatever becomes of it.
+func valued(c report.Cause) bool { return c == report.AccountAltered || c == report.UnitAltered }
+
+// allows reports whether e allows the cause and the value of a finding that it matches.
+// What hides other things, and who may log in, is allowed by its own cause only.
+func (e *Exception) allows(m *Machine, f *report.Finding) bool {
+	named := valued(f.Cause) || f.Cause == report.ForeignMount || f.Cause == report.MountedOver
+	switch {
+	case e.Cause != f.Cause && (e.Cause != "" || named):
+		return false
+	case e.Value == "":
+		return !valued(f.Cause)
+	}
+	return e.Value == m.valueOf(f)
+}
+
+// valueOf returns what a finding is about, so that something else in its place has
+// another value: of a file its mode, its owner and a hash of its contents, of other
+// things what the finding says of them. It is "" where nothing of it lasts.
+func (m *Machine) valueOf(f *report.Finding) string {
+	switch f.Cause {
+	case report.FileUnknown, report.EtcAltered, report.UnitUnknown, report.CodeUnknown, report.WrittenUnknown:
+		if value := m.fileValue(f.Path); value != "" && f.Field == "" {
+			return value
+		}
+		if f.Cause == report.CodeUnknown || f.Cause == report.UnitUnknown {
+			return "" // the number of a process, or how it was found
+		}
+	case report.SocketUnknown:
+		_, where, _ := strings.Cut(f.Got, ", in ") // after the number of the process
+		return where
+	}
+	return f.Got
+}
+
+// maxValued bounds the files whose contents are hashed, in bytes.
+const maxValued = 256 << 20
+
+// fileValue returns what a regular file is; "" for what is none.
+func (m *Machine) fileValue(name string) string {
+	if m.Store == nil || !path.IsAbs(name) {
+		return ""
+	}
+	st, err := m.Store.Stat(name)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ""
+	}
+	data, st, err := m.Store.ReadOutside(name, maxValued)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("mode %04o, owner %d, %s", st.Mode&0o7777, st.Uid, nar.Hash(sha256.Sum256(data)))
+}
+
 // excusedBy returns which exception allows f, -1 for none.
 func (m *Machine) excusedBy(f report.Finding) int {
 	name := f.Path
@@ -86,7 +162,7 @@ func (m *Machine) excusedBy(f report.Finding) int {
 	}
 	for i := range m.Allow {
 		e := &m.Allow[i]
-		if !e.over(m.Now) && (f.Field == "" || !strings.HasSuffix(e.Match, "/")) && e.matches(name) {
+		if !e.over(m.Now) && (f.Field == "" || !strings.HasSuffix(e.Match, "/")) && e.matches(name) && e.allows(m, &f) {
 			return i
 		}
 	}

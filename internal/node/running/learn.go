@@ -12,20 +12,21 @@ import (
 // configuration takes it: who reviews the list writes what the reason is.
 const unreviewed = "TODO"
 
-// Learn makes a first list of exceptions from what was found on a machine that is
-// known to be good. It returns as well what no exception can allow.
-func Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
+// Learn makes a first list of exceptions from what was found on m, which is known to be
+// good. Each allows what is there now, and nothing that comes in its place. It returns
+// as well what no exception can allow.
+func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
 	allow = []Exception{}
 	for _, f := range findings {
 		if report.ClassOf(f.Cause) == report.Notice {
 			continue
 		}
-		e := Exception{Match: literal(f.Path)}
+		e := Exception{Match: literal(f.Path), Cause: f.Cause, Value: m.valueOf(&f)}
 		if f.Field != "" {
 			e.Match += ":" + literal(f.Field)
 		}
 		// Nobody may write into the operator's configuration what can't be read there.
-		if f.Cause == report.MachineUnseen || len(e.Match) > maxMatch || !utf8.ValidString(e.Match) || strings.ContainsFunc(e.Match, isControl) {
+		if f.Cause == report.MachineUnseen || len(e.Match) > maxMatch || len(e.Value) > maxValue || unreadable(e.Match) || unreadable(e.Value) {
 			left = append(left, f)
 			continue
 		}
@@ -35,6 +36,8 @@ func Learn(findings []report.Finding) (allow []Exception, left []report.Finding)
 	}
 	return allow, left
 }
+
+func unreadable(s string) bool { return !utf8.ValidString(s) || strings.ContainsFunc(s, isControl) }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 

@@ -22,7 +22,7 @@ func TestLearn(t *testing.T) {
 	h.write("/etc/group", "root:x:0:\nwheel0:x:0:\n", 0o644)
 	found, err := h.m.Check(t.Context(), []string{"etc"})
 	h.must(err)
-	allow, left := Learn(found.Findings)
+	allow, left := h.m.Learn(found.Findings)
 	var matches []string
 	for i := range allow {
 		e := &allow[i]
@@ -45,10 +45,25 @@ func TestLearn(t *testing.T) {
 	h.expect("etc")
 	h.write("/etc/wild 1", "", 0o644)
 	h.expect("etc", "file-unknown /etc/wild 1")
+	h.must(os.Remove(path.Join(h.root, "/etc/wild 1")))
+
+	// What comes in the place of what was learned is no part of it.
+	for name, do := range map[string]func(){
+		"file-unknown /etc/ld.so.preload":     func() { h.write("/etc/ld.so.preload", "/evil", 0o644) },
+		"file-unknown /etc/w*ld [1]":          func() { h.must(os.Chmod(path.Join(h.root, "/etc/w*ld [1]"), 0o4755)) },
+		"account-altered /etc/group:wheel0":   func() { h.write("/etc/group", "root:x:0:\nwheel0:x:0:guest\n", 0o644) },
+		"file-unknown /etc/extra":             func() { h.write("/etc/extra/b", "", 0o644) },
+		"account-altered /etc/passwd:visitor": func() { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nvisitor:x:1001:100::/:/bin/sh\n", 0o644) },
+	} {
+		do()
+		if got := h.found("etc"); !slices.Contains(got, name) {
+			t.Errorf("%s: it finds %q", name, got)
+		}
+	}
 }
 
 func TestLearnUnseen(t *testing.T) {
-	allow, left := Learn([]report.Finding{{Cause: report.MachineUnseen, Path: "part code"}, {Cause: report.ExceptionUsed, Path: "/x"}})
+	allow, left := new(Machine).Learn([]report.Finding{{Cause: report.MachineUnseen, Path: "part code"}, {Cause: report.ExceptionUsed, Path: "/x"}})
 	if len(allow) != 0 || len(left) != 1 {
 		t.Errorf("learned %+v, and left %+v", allow, left)
 	}

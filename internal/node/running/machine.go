@@ -76,6 +76,7 @@ func parts() []part {
 		{"store", (*Machine).checkStore},
 		{"written", (*Machine).checkWritten},
 		{"sockets", (*Machine).checkSockets},
+		{"mounts", (*Machine).checkMounts},
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 // checkModules holds the names of the loaded kernel modules against those that the
 // booted system has for its kernel.
 func (m *Machine) checkModules(l *look) error {
-	if _, err := m.Store.Stat("/run/systemd/container"); err == nil {
+	if m.inContainer() {
 		l.notSeen = append(l.notSeen, "the kernel's modules, as this is a container")
 		return nil
 	}

@@ -298,6 +298,38 @@ func TestExceptions(t *testing.T) {
 		h.m.Allow = []Exception{test.allow}
 		h.expect("etc", test.want...)
 	}
+	for _, test := range []struct {
+		allow Exception
+		want  bool
+	}{
+		{Exception{Match: "/etc/passwd:evil"}, false},
+		{Exception{Match: "/etc/passwd:evil", Cause: report.AccountAltered}, false},
+		{Exception{Match: "/etc/passwd:evil", Cause: report.AccountAltered, Value: "user evil (1001:100:/:/bin/sh)"}, true},
+		{Exception{Match: "/etc/passwd:evil", Cause: report.AccountAltered, Value: "user evil (1001:100:/:/bin/bash)"}, false},
+		{Exception{Match: "/etc/passwd:evil", Cause: report.FileUnknown, Value: "user evil (1001:100:/:/bin/sh)"}, false},
+	} {
+		h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nevil:x:1001:100::/:/bin/sh\n", 0o644)
+		h.m.Allow = []Exception{test.allow}
+		if got := slices.Contains(h.found("etc"), "account-altered /etc/passwd:evil"); got == test.want {
+			t.Errorf("%+v: found %v", test.allow, got)
+		}
+		// And another number is another thing.
+		h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nevil:x:0:100::/:/bin/sh\n", 0o644)
+		if !slices.Contains(h.found("etc"), "account-altered /etc/passwd:evil") {
+			t.Errorf("%+v allows the number 0", test.allow)
+		}
+	}
+	h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n", 0o644)
+	h.m.Allow = []Exception{{Match: "/etc/"}}
+	for cause, want := range map[report.Cause]bool{report.FileUnknown: true, report.ForeignMount: false, report.MountedOver: false} {
+		if got := h.m.excusedBy(report.Finding{Cause: cause, Path: "/etc/nix"}) >= 0; got != want {
+			t.Errorf("%s of a directory: allowed %v", cause, got)
+		}
+	}
+	h.m.Allow = []Exception{{Match: "/etc/", Cause: report.ForeignMount}}
+	if h.m.excusedBy(report.Finding{Cause: report.ForeignMount, Path: "/etc/nix"}) < 0 || h.m.excusedBy(report.Finding{Cause: report.FileUnknown, Path: "/etc/nix"}) >= 0 {
+		t.Error("a mount that is allowed by its cause")
+	}
 	h.m.Allow = []Exception{{Match: "/etc/extra/"}, {Match: "/usr/local/bin/"}, {Match: "/nothing"}, {Match: "/etc/extra", Until: "2020-01-01"}}
 	got, err := h.m.Check(t.Context(), []string{"etc"})
 	h.must(err)
@@ -314,7 +346,8 @@ func TestExceptions(t *testing.T) {
 func TestExceptionsRefused(t *testing.T) {
 	for _, e := range []Exception{
 		{}, {Match: "/etc/x"}, {Match: "/etc/x", Reason: " "}, {Match: "/", Reason: "r"}, {Match: "/*", Reason: "r"}, {Match: "*", Reason: "r"},
-		{Match: "/etc/[", Reason: "r"}, {Match: "/etc/x", Reason: "r", Until: "tomorrow"}, {Match: strings.Repeat("x", 2000), Reason: "r"},
+		{Match: "/etc/[", Reason: "r"}, {Match: "/etc/x", Reason: "r", Cause: "evil"}, {Match: "/etc/x", Reason: "r", Value: "v"},
+		{Match: "/etc/x", Reason: "r", Cause: report.AccountAltered}, {Match: "/etc/x", Reason: "r", Until: "tomorrow"}, {Match: strings.Repeat("x", 2000), Reason: "r"},
 	} {
 		if err := e.Check(); err == nil {
 			t.Errorf("%+v is accepted", e)

@@ -74,6 +74,10 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	t.Checked = result.Checked
 	for _, f := range result.Findings {
 		f.Tier = tierMachine
+		if f.Cause == report.ForeignMount || f.Cause == report.MountedOver {
+			r.findOnce(f) // another tier may have found it
+			continue
+		}
 		if ofSystem(&f, r.StoreDir) {
 			f.ConsequenceOf = r.otherSystem()
 		}

@@ -86,7 +86,7 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 // one mount, and each is looked at twice.
 func (r *run) findOnce(f report.Finding) {
 	if !slices.ContainsFunc(r.report.Findings, func(has report.Finding) bool {
-		return has.Cause == f.Cause && has.Path == f.Path && has.Got == f.Got
+		return has.Cause == f.Cause && has.Path == f.Path && has.Field == f.Field && has.Got == f.Got
 	}) {
 		r.find(f)
 	}

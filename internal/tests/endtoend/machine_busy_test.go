@@ -29,6 +29,11 @@ var work = []struct{ name, begin, round string }{
 		' >nginx.conf; nginx -c /var/lib/encoder/nginx.conf`, round: `
 		head -c 2000000 /dev/urandom | gzip -1 >segment.new; mv segment.new segment-$n
 		curl --silent --show-error --fail --upload-file segment-$n http://127.0.0.1:8080/; rm -f segment-$((n - 5)) published/segment-$((n - 5)); sleep 1`},
+	// What sandboxes and containers do.
+	{name: "sandboxes", round: `
+		unshare --mount sh -ec 'mount -t tmpfs t /tmp; mkdir /tmp/r; mount --rbind / /tmp/r; cd /tmp/r; pivot_root . mnt; sleep 1'
+		unshare --mount sh -ec 'mount -t tmpfs t /mnt; mkdir /mnt/old; cp /bin/busybox /mnt/sh; cd /mnt; pivot_root . old; exec /sh -c :'
+		unshare --user --map-root-user --mount sh -ec 'mount -t tmpfs t /etc; sleep 1'`},
 	{name: "logins", round: `
 		su --login visitor --command true; systemctl start "user@$(id -u visitor)"; systemctl --user --machine=visitor@ daemon-reload || true
 		usermod --comment "$n" visitor; sleep 3; systemctl stop "user@$(id -u visitor)"`},

@@ -100,7 +100,7 @@ var changeClasses = []changeClass{
 	{"a program from /dev/shm", "cp /bin/sleep /dev/shm/@; run @ /dev/shm/@ 1000", "end @; rm /dev/shm/@", []string{"code-unknown /dev/shm/@"}, ""},
 	{"a user's program", "cp /bin/sleep /home/visitor/@; run @ setpriv --reuid=visitor --clear-groups /home/visitor/@ 1000", "end @; rm /home/visitor/@", []string{"code-unknown /home/visitor/@"}, ""},
 	{"a program in memory", `run @ perl -e 'my $n = "m@"; my $f = syscall(319, $n, 0); open(my $in, "<", "/bin/sleep"); open(my $out, ">&=", $f); local $/; my $d = <$in>; syswrite($out, $d); exec({"/proc/self/fd/$f"} "sleep", "1000")'`, "end @", []string{"code-unknown /memfd:m@ (deleted)"}, ""},
-	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced"}, ""},
+	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced", "foreign-mount /usr/bin/sleep no unit"}, ""},
 	{"a library from /tmp", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/d@.so; run @ env LD_PRELOAD=/tmp/d@.so sleep 1000", "end @; rm /tmp/d@.so", []string{"code-unknown /tmp/d@.so"}, ""},
 	{"a library that was removed", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/e@.so; run @ env LD_PRELOAD=/tmp/e@.so sleep 1000; rm /tmp/e@.so", "end @", []string{"code-unknown /tmp/e@.so (deleted)"}, ""},
 	{"a script", "echo 'while :; do sleep 1; done' >/tmp/f@; run @ /run/current-system/sw/bin/sh /tmp/f@", "end @; rm /tmp/f@", []string{"code-unknown /tmp/f@"}, ""},

@@ -69,7 +69,7 @@ func TestMachineRandom(t *testing.T) {
 			t.Run("host", func(t *testing.T) {
 				t.Parallel()
 				m := startReleased(t)
-				m.askMachine("etc", "units", "code")
+				m.askMachine("etc", "units", "code", "mounts")
 				m.Run("useradd", "--create-home", "--system", "visitor")
 				m.Run("sh", "-c", "systemctl start systemd-hostnamed; systemctl daemon-reload")
 				m.changed().expect(t, "verified", 0)

@@ -1,9 +1,6 @@
 package endtoend
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -64,29 +61,7 @@ func (m *machine) originOf(a answer, dir, kind, point string) {
 // TestMountsOfTheConfiguration: a release with an fstab, as each of NixOS has.
 func TestMountsOfTheConfiguration(t *testing.T) {
 	t.Parallel()
-	m := start(t)
-	flake := filepath.Join(t.TempDir(), "flake")
-	if out, err := exec.Command("cp", "-r", filepath.Join("..", "..", "..", "testdata", "flake"), flake).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	system := filepath.Join(flake, "system", "system.nix")
-	text, err := os.ReadFile(system)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const hostname = "echo $name | text $out/etc/hostname\n"
-	const fstab = "overlay / overlay defaults 0 1\\noverlay /nix/var/nix/profiles overlay ro,lowerdir=/root/profiles:/nix/var/nix/profiles 0 0\\n"
-	changed := strings.Replace(string(text), hostname, hostname+"      printf '"+fstab+"' | text $out/etc/fstab\n", 1)
-	if changed == string(text) {
-		t.Fatal("the flake's system has no place for an fstab")
-	}
-	if err := os.WriteFile(system, []byte(changed), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	m.MakeRunner(flake, "testhost")
-	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",
-		"--out", releases+"/"+tag, "--tag", tag, "--best-before", "87600h")
-	m.manifest = m.readManifest(m.Path(releases + "/" + tag + "/closure-testhost.json"))
+	m := startWithFstab(t, "overlay / overlay defaults 0 1", "overlay /nix/var/nix/profiles overlay ro,lowerdir=/root/profiles:/nix/var/nix/profiles 0 0")
 
 	m.verify().expect(t, "verified", 0)
 	t.Run("bound over itself", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
@@ -96,7 +97,12 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 				f.Cause, report.Escape(f.Path), report.Escape(report.Title(f.Cause)))
 		}
 	}
-	allow, left := running.Learn(found)
+	m := new(running.Machine)
+	if m.Store, err = nixstore.OpenStore(running.FirstRoot, v.StoreDir); err != nil {
+		return err // of what is there nothing was seen, either
+	}
+	defer m.Store.Close()
+	allow, left := m.Learn(found)
 	var out learned
 	out.Machine.Parts, out.Machine.Allow = c.Machine.Parts, allow
 	if err := a.PrintJSON(&out); err != nil {

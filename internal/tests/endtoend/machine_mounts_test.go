@@ -1,0 +1,147 @@
+package endtoend
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// startWithFstab returns a runner whose release has these lines as its fstab, and
+// ec-verify with that release.
+func startWithFstab(t *testing.T, lines ...string) *machine {
+	t.Helper()
+	m := start(t)
+	flake := filepath.Join(t.TempDir(), "flake")
+	if out, err := exec.Command("cp", "-r", filepath.Join("..", "..", "..", "testdata", "flake"), flake).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	system := filepath.Join(flake, "system", "system.nix")
+	text, err := os.ReadFile(system)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const hostname = "echo $name | text $out/etc/hostname\n"
+	changed := strings.Replace(string(text), hostname, hostname+"      printf '"+strings.Join(lines, `\n`)+"\\n' | text $out/etc/fstab\n", 1)
+	if changed == string(text) {
+		t.Fatal("the flake's system has no place for an fstab")
+	}
+	if err := os.WriteFile(system, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.MakeRunner(flake, "testhost")
+	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",
+		"--out", releases+"/"+tag, "--tag", tag, "--best-before", "87600h")
+	m.manifest = m.readManifest(m.Path(releases + "/" + tag + "/closure-testhost.json"))
+	return m
+}
+
+// TestMachineMounts: what is mounted over directories in which programs look, as the
+// first process sees it, and as services do.
+func TestMachineMounts(t *testing.T) {
+	t.Parallel()
+	m := startWithFstab(t, "overlay / overlay defaults 0 1", "/root/bound /opt none bind 0 0")
+	m.askMachine("mounts")
+	m.Run("sh", "-euc", "systemctl start systemd-logind; mkdir -p /root/bound /root/other /root/.ssh /opt; echo evil >/root/other/evil; mount --bind /root/bound /opt")
+	m.changed().expect(t, "verified", 0)
+	m.write("/root/functions", functionsOfMounts)
+
+	binary := m.path("program-01-1.1") + "/bin/program-01"
+	for _, p := range []planted{
+		{"over one program of the store", "cp -p /bin/true /root/true; mount --bind /root/true " + binary, "umount " + binary, []string{"foreign-mount " + binary}},
+		{"a link in the place of one", "ln -s /root/other /root/link; overlink /root/link /run/current-system", "umount /run/current-system; rm /root/link", []string{"foreign-mount /run/current-system"}},
+		{"over /etc", "mount -t overlay o -o lowerdir=/root/other:/etc /etc", "umount /etc", []string{"foreign-mount /etc"}},
+		{"over a directory of units", "mount -t tmpfs t /run/systemd/system", "umount /run/systemd/system", []string{"foreign-mount /run/systemd/system"}},
+		{"where the fstab has another", "umount /opt; mount --bind /root/other /opt", "umount /opt; mount --bind /root/bound /opt", []string{"foreign-mount /opt"}},
+		{"over what the fstab has", "mount -t tmpfs t /opt", "umount /opt", []string{"foreign-mount /opt"}},
+		{"over the database", "mount -t overlay o -o lowerdir=/root/other:/nix/var/nix/db /nix/var/nix/db", "umount /nix/var/nix/db", []string{"foreign-mount /nix/var/nix/db"}},
+		{"over the keys of root", "mount --bind /root/other /root/.ssh", "umount /root/.ssh", []string{"foreign-mount /root/.ssh"}},
+		{
+			"into a service that runs", "systemctl bind systemd-logind.service /root/other /etc/nix", "again systemd-logind",
+			[]string{"foreign-mount /etc/nix systemd-logind.service"},
+		},
+		{
+			"off a service", "inside systemd-logind umount -l /opt", "again systemd-logind",
+			[]string{"foreign-mount /opt systemd-logind.service"},
+		},
+		{
+			"over one program for a service", "inside systemd-logind mount --bind /bin/false " + binary, "again systemd-logind",
+			[]string{"foreign-mount " + binary + " systemd-logind.service"},
+		},
+		{
+			"over the store for a service", "mkdir -p /srv/other; inside systemd-logind mount -t overlay o -o lowerdir=/srv/other:/nix/store /nix/store", "again systemd-logind",
+			[]string{"foreign-mount /nix/store systemd-logind.service"},
+		},
+		{
+			"by a drop-in", "dropin systemd-logind BindReadOnlyPaths=/root/other:/etc/nix", "rm -r /run/systemd/system/systemd-logind.service.d; systemctl daemon-reload; again systemd-logind",
+			[]string{"foreign-mount /etc/nix systemd-logind.service"},
+		},
+		{
+			"by a transient unit", "systemd-run --quiet --unit=evil -p TemporaryFileSystem=/etc/nix sleep 1000; sleep 0.5", "systemctl stop evil",
+			[]string{"foreign-mount /etc/nix evil.service"},
+		},
+		{
+			"where somebody logged in", "run evil unshare --mount sh -c 'mount --bind /root/other /root/.ssh; exec sleep 1000'", "end evil",
+			[]string{"foreign-mount /root/.ssh no unit"},
+		},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			m.Run("sh", "-euc", ". /root/functions; "+p.do)
+			defer m.Run("sh", "-euc", ". /root/functions; "+p.undo)
+			m.changed().expect(t, "drifted", 1, p.causes...)
+		})
+	}
+	for _, p := range []planted{
+		{"a disk elsewhere", "mkdir -p /mnt /srv/data; mount -t tmpfs t /mnt; mount -t tmpfs t /srv/data", "umount /mnt /srv/data", nil},
+		{"bound over itself", "mount --bind /nix/store /nix/store; mount -o remount,bind,ro /nix/store", "umount /nix/store", nil},
+		{
+			"a sandbox of a service", "systemd-run --quiet --scope --unit=x true; dropin systemd-hostnamed '" + sandboxed + "'",
+			"rm -r /run/systemd/system/systemd-hostnamed.service.d; systemctl daemon-reload; again systemd-hostnamed", nil,
+		},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			m.Run("sh", "-euc", ". /root/functions; "+p.do)
+			defer m.Run("sh", "-euc", ". /root/functions; "+p.undo)
+			m.changed().expect(t, "verified", 0)
+		})
+	}
+	// A container has another root directory: it is counted.
+	m.Run("sh", "-euc", ". /root/functions; run jail unshare --mount chroot / true; run other unshare --mount sh -euc 'mkdir -p /root/root/old; mount --bind /root/root /root/root; cp /bin/busybox /root/root/sleep; cd /root/root; pivot_root . old; exec /sleep 1000'")
+	a := m.changed()
+	a.expect(t, "verified", 0)
+	if why := a.why("machine"); !strings.Contains(why, "1 mount namespaces with another root directory") {
+		t.Errorf("of another root it says %q", why)
+	}
+	m.changed().expect(t, "verified", 0)
+}
+
+const (
+	// sandboxed is what services of NixOS ask for.
+	sandboxed = `ProtectSystem=strict\nProtectHome=tmpfs\nPrivateTmp=yes\nPrivateDevices=yes\nProtectProc=invisible\nProcSubset=pid\nProtectKernelTunables=yes\nProtectControlGroups=yes\nProtectKernelLogs=yes\nPrivateNetwork=yes\nInaccessiblePaths=/etc/nix /opt\nReadWritePaths=/etc\nReadOnlyPaths=/nix\nDynamicUser=yes\nStateDirectory=x\nConfigurationDirectory=y\nRuntimeDirectory=z\nPrivateMounts=yes`
+
+	// functionsOfMounts is for the shell of a test host.
+	functionsOfMounts = running + `
+overlink() { # LINK LINK: mount one over another, which mount(8) does not
+	perl -e 'my ($from, $to, $none) = (@ARGV, ""); my $f = syscall(428, -100, $from, 0x101); syscall(429, $f, $none, -100, $to, 4) == 0 or die $!' $1 $2
+}
+again() { systemctl reset-failed $1; systemctl restart $1; }
+inside() { # SERVICE COMMAND: in the mounts of a service
+	p=$(systemctl show --property=MainPID --value $1); shift; nsenter --target=$p --mount "$@"
+}
+dropin() { # SERVICE LINES
+	mkdir -p /run/systemd/system/$1.service.d; printf "[Service]\n$2\n" >/run/systemd/system/$1.service.d/a.conf
+	systemctl daemon-reload; again $1
+}
+`
+)
+
+// why returns what a tier says that it did not look at.
+func (a answer) why(tier string) string {
+	for _, t := range a.Tiers {
+		if t.Name == tier {
+			return t.Why
+		}
+	}
+	return ""
+}
