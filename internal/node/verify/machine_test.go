@@ -368,7 +368,12 @@ func short(path string) string {
 func statuses(r *report.Report) string {
 	var out []string
 	for _, t := range r.Tiers {
-		out = append(out, fmt.Sprintf("%s %s %d", t.Name, t.Status, t.Checked))
+		if t.Status != report.Skipped || t.Checked > 0 {
+			out = append(out, fmt.Sprintf("%s %s %d", t.Name, t.Status, t.Checked))
+		}
+	}
+	if got, want := len(r.Tiers), len(tiers()); got != want {
+		out = append(out, fmt.Sprintf("%d tiers of %d", got, want))
 	}
 	return strings.Join(out, ", ")
 }

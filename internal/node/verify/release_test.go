@@ -194,7 +194,7 @@ func TestNoRelease(t *testing.T) {
 		if got := r.Verdict(); got != want {
 			t.Errorf("%v: verdict %s, want %s", err, got, want)
 		}
-		if got := statuses(r); got != "release failed 0, source skipped 0, eval skipped 0, live skipped 0, contents skipped 0, machine skipped 0, rebuild skipped 0" {
+		if got := statuses(r); got != "release failed 0" {
 			t.Errorf("%v: tiers %s", err, got)
 		}
 		if len(m.eval.asked) > 0 || r.Release != nil {
@@ -330,7 +330,7 @@ func TestEnded(t *testing.T) {
 			end()
 			r := m.verifier().Verify(ctx, nil)
 			expect(t, r, report.Unsettled, "interrupted")
-			if got := statuses(r); got != "release skipped 0, source skipped 0, eval skipped 0, live skipped 0, contents skipped 0, machine skipped 0, rebuild skipped 0" {
+			if got := statuses(r); got != "" {
 				t.Errorf("tiers: %s", got)
 			}
 		})
@@ -341,7 +341,7 @@ func TestEnded(t *testing.T) {
 			m.eval.block = func(context.Context) { end() }
 			r := m.verifier().Verify(ctx, nil)
 			expect(t, r, report.Unsettled, "interrupted")
-			if got := statuses(r); got != "release done 1, source done 2, eval failed 0, live skipped 0, contents skipped 0, machine skipped 0, rebuild skipped 0" {
+			if got := statuses(r); got != "release done 1, source done 2, eval failed 0" {
 				t.Errorf("tiers: %s", got)
 			}
 		})
