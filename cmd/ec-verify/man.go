@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,10 +87,12 @@ func writePage(name string, page []byte) error {
 
 // optionText is an option and its text, as cobra writes them: paragraphs, of which
 // the second line begins with a tab.
-var optionText = regexp.MustCompile(`(?m)^(?:\.PP\n|(\.SH OPTIONS[^\n]*\n))((?:\\fB-\w\\fP, )?\\fB--[^\n]*)\n\t`)
+var optionText = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(?:\.PP\n|(\.SH OPTIONS[^\n]*\n))((?:\\fB-\w\\fP, )?\\fB--[^\n]*)\n\t`)
+})
 
 // parted sets the options of a page apart from their texts, which are indented.
-func parted(page []byte) []byte { return optionText.ReplaceAll(page, []byte("$1.TP\n$2\n")) }
+func parted(page []byte) []byte { return optionText().ReplaceAll(page, []byte("$1.TP\n$2\n")) }
 
 // filesAndEnvironment ends ec-verify(1) and ec-verify.json(5).
 const filesAndEnvironment = `
@@ -126,10 +129,10 @@ where systemd puts the credential \fBec-verify-report-key\fP
 `
 
 // keyRow is a row of the table of keys: name, default, meaning.
-var keyRow = regexp.MustCompile(`(?m)^\| (` + "`[^|]*)" + ` \| ([^|]*) ?\| (.*) \|$`)
+var keyRow = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\| (` + "`[^|]*)" + ` \| ([^|]*) ?\| (.*) \|$`) })
 
 // pageLink is a link to another page.
-var pageLink = regexp.MustCompile(`\[([^\]]*)\]\(([^)]*)\)`)
+var pageLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\[([^\]]*)\]\(([^)]*)\)`) })
 
 // writeConfigPage writes ec-verify.json(5) of the page on the configuration. A row
 // of the table of keys becomes a term and its text.
@@ -140,15 +143,15 @@ func writeConfigPage(file, dir string) error {
 	}
 	_, body, _ := strings.Cut(string(text), "\n") // without its title
 	body = strings.NewReplacer("| key | default | meaning |\n|---|---|---|\n", "").Replace(body)
-	body = keyRow.ReplaceAllStringFunc(body, func(row string) string {
-		m := keyRow.FindStringSubmatch(row)
+	body = keyRow().ReplaceAllStringFunc(body, func(row string) string {
+		m := keyRow().FindStringSubmatch(row)
 		term, preset := strings.ReplaceAll(m[1], "`", "**"), strings.TrimSpace(m[2])
 		if preset != "" {
 			preset = ". Default: " + preset
 		}
 		return term + "\n: " + m[3] + preset + "\n"
 	})
-	body = pageLink.ReplaceAllString(body, "$1")
+	body = pageLink().ReplaceAllString(body, "$1")
 	page, err := manPage(&cobra.Command{
 		Use: "ec-verify.json", Short: "the configuration of ec-verify", Long: body, DisableAutoGenTag: true,
 	}, "EC-VERIFY.JSON", "5")
@@ -162,13 +165,15 @@ func writeConfigPage(file, dir string) error {
 }
 
 // flagLine is how cobra heads a flag: "\fB--all\fP[=false]".
-var flagLine = regexp.MustCompile(`(?m)^((?:\\fB-\w\\fP, )?\\fB--([a-z-]+)\\fP)\[?=.*$`)
+var flagLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^((?:\\fB-\w\\fP, )?\\fB--([a-z-]+)\\fP)\[?=.*$`)
+})
 
 // namedValues heads each flag as its help does, by what its value is called and by
 // its default where it has one, and not by the value that stands for none.
 func namedValues(cmd *cobra.Command, page []byte) []byte {
-	return flagLine.ReplaceAllFunc(page, func(line []byte) []byte {
-		m := flagLine.FindSubmatch(line)
+	return flagLine().ReplaceAllFunc(page, func(line []byte) []byte {
+		m := flagLine().FindSubmatch(line)
 		f := cmd.Flag(string(m[2]))
 		if f == nil {
 			return line

@@ -7,13 +7,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"every.channel/ec-verify/internal/image"
 )
 
 var (
-	initPattern = regexp.MustCompile(`init=([^\s]*)`)
-	comment     = regexp.MustCompile(`(?m)^[ \t]*#.*$`)
+	initPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`init=([^\s]*)`) })
+	comment     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^[ \t]*#.*$`) })
 )
 
 // ipxeCommands are the commands allowed in a script that boots the files beside it.
@@ -35,9 +36,9 @@ func (w *look) script(m image.Member, data []byte) {
 		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Got: got, Detail: detail})
 	}
 	if isScript(m) {
-		data = comment.ReplaceAll(data, nil)
+		data = comment().ReplaceAll(data, nil)
 	}
-	found := initPattern.FindAllSubmatchIndex(data, -1)
+	found := initPattern().FindAllSubmatchIndex(data, -1)
 	starts := 0
 	for _, at := range found {
 		init := strings.Trim(string(data[at[2]:at[3]]), `"'\`)

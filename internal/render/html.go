@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -21,14 +22,16 @@ var pageText string
 // shownPerGroup is how many findings of a group are expanded on the page.
 const shownPerGroup = 20
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"number": func(f float64) string { return fmt.Sprintf("%.2f", f) },
-	"took":   func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() },
-	"bytes":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
-	"first":  func(list []Item) []Item { return list[:min(len(list), shownPerGroup)] },
-	"rest":   func(list []Item) []Item { return list[min(len(list), shownPerGroup):] },
-	"plural": func(n int, noun string) string { return quantity(int64(n), noun) },
-}).Parse(pageText))
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"number": func(f float64) string { return fmt.Sprintf("%.2f", f) },
+		"took":   func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() },
+		"bytes":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+		"first":  func(list []Item) []Item { return list[:min(len(list), shownPerGroup)] },
+		"rest":   func(list []Item) []Item { return list[min(len(list), shownPerGroup):] },
+		"plural": func(n int, noun string) string { return quantity(int64(n), noun) },
+	}).Parse(pageText))
+})
 
 // pageData is the template's input.
 type pageData struct {
@@ -78,7 +81,7 @@ func HTML(w io.Writer, d *Document) error {
 		Document: d, Style: template.CSS(style), Map: drawMap(d.Paths), //nolint:gosec // the style is this program's own
 		Policy: "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
 	}
-	return page.Execute(w, data)
+	return page().Execute(w, data)
 }
 
 func drawMap(paths []Path) *mapData {

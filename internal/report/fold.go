@@ -3,6 +3,7 @@ package report
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 )
@@ -79,7 +80,7 @@ func fit(line string, width int) string {
 	if width <= 0 || cells(line) <= width {
 		return line
 	}
-	line = storeHash.ReplaceAllString(line, "/nix/store/…-")
+	line = storeHash().ReplaceAllString(line, "/nix/store/…-")
 	if cells(line) <= width {
 		return line
 	}
@@ -94,7 +95,7 @@ func fit(line string, width int) string {
 	return first + " …"
 }
 
-var storeHash = regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`)
+var storeHash = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`) })
 
 // cutWord shortens a word to at most width cells: it removes the hashes of its store
 // paths and, if that is not enough, the end, after a separator if there is one in the
@@ -103,7 +104,7 @@ func cutWord(word string, width int) string {
 	if cells(word) <= width {
 		return word
 	}
-	word = storeHash.ReplaceAllString(word, "/nix/store/…-")
+	word = storeHash().ReplaceAllString(word, "/nix/store/…-")
 	if cells(word) <= width {
 		return word
 	}

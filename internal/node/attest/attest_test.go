@@ -193,7 +193,7 @@ func TestNewRun(t *testing.T) {
 		t.Error("the invocation of the unit is not the run")
 	}
 	t.Setenv("INVOCATION_ID", "../x")
-	if a, b := NewRun(), NewRun(); a == b || !hex32.MatchString(a) {
+	if a, b := NewRun(), NewRun(); a == b || !hex32().MatchString(a) {
 		t.Errorf("runs %s, %s", a, b)
 	}
 }
@@ -201,7 +201,7 @@ func TestNewRun(t *testing.T) {
 func TestMachine(t *testing.T) {
 	id := "30d1b2b3b6d1446ea0f6d4d5b4a3f2c1"
 	got, err := Machine(id + "\n")
-	if err != nil || !hex32.MatchString(got) || got == id {
+	if err != nil || !hex32().MatchString(got) || got == id {
 		t.Fatalf("Machine = %s, %v", got, err)
 	}
 	for _, bad := range []string{"", "uninitialized", id[:30], id + "00", strings.Repeat("x", 1000)} {

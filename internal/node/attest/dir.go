@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/renameio/v2"
@@ -32,7 +33,7 @@ const tempPrefix = ".report"
 // maxBundle limits a file of the directory, in bytes.
 const maxBundle = 16 << 20
 
-var fileName = regexp.MustCompile(`\Areport-([0-9]{10,18})\.sigstore\.json\z`)
+var fileName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\Areport-([0-9]{10,18})\.sigstore\.json\z`) })
 
 func nameOf(sequence int64) string { return fmt.Sprintf("report-%010d.sigstore.json", sequence) }
 
@@ -48,7 +49,7 @@ func (d Dir) list() ([]int64, error) {
 	}
 	var out []int64
 	for _, e := range entries {
-		if m := fileName.FindStringSubmatch(e.Name()); m != nil {
+		if m := fileName().FindStringSubmatch(e.Name()); m != nil {
 			n, err := strconv.ParseInt(m[1], 10, 64)
 			if err == nil && n > 0 && e.Name() == nameOf(n) {
 				out = append(out, n)

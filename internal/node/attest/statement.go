@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -89,7 +90,7 @@ type (
 
 // NewRun returns the identifier of a run that starts now.
 func NewRun() string {
-	if id := os.Getenv("INVOCATION_ID"); hex32.MatchString(id) {
+	if id := os.Getenv("INVOCATION_ID"); hex32().MatchString(id) {
 		return id
 	}
 	var b [16]byte
@@ -173,19 +174,19 @@ func Decode(data []byte) (*Statement, error) {
 }
 
 var (
-	hex32 = regexp.MustCompile(`\A[0-9a-f]{32}\z`)
-	hex64 = regexp.MustCompile(`\A[0-9a-f]{64}\z`)
+	hex32 = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A[0-9a-f]{32}\z`) })
+	hex64 = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A[0-9a-f]{64}\z`) })
 )
 
 func (p *Place) check() error {
 	switch {
-	case p.Machine != "" && !hex32.MatchString(p.Machine):
+	case p.Machine != "" && !hex32().MatchString(p.Machine):
 		return fmt.Errorf("machine %q: want 32 hexadecimal digits", clip(p.Machine))
-	case !hex32.MatchString(p.Run):
+	case !hex32().MatchString(p.Run):
 		return fmt.Errorf("run %q: want 32 hexadecimal digits", clip(p.Run))
 	case p.Sequence < 1:
 		return fmt.Errorf("sequence %d: want at least 1", p.Sequence)
-	case p.Previous != "" && !hex64.MatchString(p.Previous):
+	case p.Previous != "" && !hex64().MatchString(p.Previous):
 		return fmt.Errorf("previous %q: want 64 hexadecimal digits", clip(p.Previous))
 	case p.Previous != "" && p.Sequence == 1:
 		return errors.New("the first report names a previous one")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,20 +28,24 @@ const (
 // buildRoots are the directories of builds, where nothing is installed.
 const buildRoots = `(?:/build|/builds|/tmp|/var/tmp|/private/tmp|/nix/var/nix/builds|/home/[\w.-]+|/root|/workspace|/github/workspace|/Users/[\w.-]+)`
 
-var patterns = []pattern{
-	{ContentHash, regexp.MustCompile(`Go build ID: "([\w./-]+)"`), nil},
-	{RandomID, regexp.MustCompile(`\b([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})\b`), nil},
-	{Dependency, regexp.MustCompile(`/nix/store/([0-9a-df-np-sv-z]{32})-`), nil},
-	{Date, regexp.MustCompile(`\b((?:19[7-9]\d|20\d\d)-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]` + clock + `(?:\.\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?)\b`), validDay},
-	{Date, regexp.MustCompile(`\b((?:` + days + `,? )?(?:\d{1,2} ` + months + `|` + months + ` {1,2}\d{1,2})(?: ` + clock + `)?(?: [A-Z]{3,4})? \d{4}(?: ` + clock + `)?)\b`), nil},
-	{Date, regexp.MustCompile(`\b(` + clock + `)\b`), nil},
-	{Date, regexp.MustCompile(`(?i)(?:SOURCE_DATE_EPOCH|epoch|timestamp|build[-_ ]?(?:time|date)|mtime)["']?[ :=]{1,3}["']?(1\d{9})\b`), nil},
-	{HostName, regexp.MustCompile(`(?i)(?:build[-_ ]?host(?:[-_ ]?name)?|nodename)["']?(?: ?[:=] ?| is )["']?([a-z0-9][\w.-]*)`), nil},
-	{HostName, regexp.MustCompile(`(?i)built on ([a-z0-9][\w.-]*)`), nil},
-	{HostName, regexp.MustCompile(`\([\w-]+@([\w.-]+)\) \((?:gcc|clang)`), nil},
-	{CoreCount, regexp.MustCompile(`(?:NIX_BUILD_CORES|nproc|MAKEFLAGS)["']?[ :=]{1,3}["']?(?:-j ?)?(\d{1,4})\b`), nil},
-	{BuildDir, regexp.MustCompile(`(` + buildRoots + `(?:/[\w.+@=~-]+)*)`), nil},
-}
+// patterns are compiled when they are needed, which takes as long as to start the
+// program.
+var patterns = sync.OnceValue(func() []pattern {
+	return []pattern{
+		{ContentHash, regexp.MustCompile(`Go build ID: "([\w./-]+)"`), nil},
+		{RandomID, regexp.MustCompile(`\b([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})\b`), nil},
+		{Dependency, regexp.MustCompile(`/nix/store/([0-9a-df-np-sv-z]{32})-`), nil},
+		{Date, regexp.MustCompile(`\b((?:19[7-9]\d|20\d\d)-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ]` + clock + `(?:\.\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?)\b`), validDay},
+		{Date, regexp.MustCompile(`\b((?:` + days + `,? )?(?:\d{1,2} ` + months + `|` + months + ` {1,2}\d{1,2})(?: ` + clock + `)?(?: [A-Z]{3,4})? \d{4}(?: ` + clock + `)?)\b`), nil},
+		{Date, regexp.MustCompile(`\b(` + clock + `)\b`), nil},
+		{Date, regexp.MustCompile(`(?i)(?:SOURCE_DATE_EPOCH|epoch|timestamp|build[-_ ]?(?:time|date)|mtime)["']?[ :=]{1,3}["']?(1\d{9})\b`), nil},
+		{HostName, regexp.MustCompile(`(?i)(?:build[-_ ]?host(?:[-_ ]?name)?|nodename)["']?(?: ?[:=] ?| is )["']?([a-z0-9][\w.-]*)`), nil},
+		{HostName, regexp.MustCompile(`(?i)built on ([a-z0-9][\w.-]*)`), nil},
+		{HostName, regexp.MustCompile(`\([\w-]+@([\w.-]+)\) \((?:gcc|clang)`), nil},
+		{CoreCount, regexp.MustCompile(`(?:NIX_BUILD_CORES|nproc|MAKEFLAGS)["']?[ :=]{1,3}["']?(?:-j ?)?(\d{1,4})\b`), nil},
+		{BuildDir, regexp.MustCompile(`(` + buildRoots + `(?:/[\w.+@=~-]+)*)`), nil},
+	}
+})
 
 func validDay(s string) bool {
 	_, err := time.Parse(time.DateOnly, s[:len(time.DateOnly)])
@@ -58,7 +63,7 @@ type token struct {
 func tokens(s string) []token {
 	var found []token
 	taken := make([]bool, len(s))
-	for _, p := range patterns {
+	for _, p := range patterns() {
 		for _, m := range p.expr.FindAllStringSubmatchIndex(s, -1) {
 			start, end := m[len(m)-2], m[len(m)-1]
 			if taken[start] || taken[end-1] || p.valid != nil && !p.valid(s[start:end]) {
@@ -126,20 +131,22 @@ func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
 
 // nixBuild matches Nix's build directories. In a text, which may be a setting, no other
 // directory counts as one of a build.
-var nixBuild = regexp.MustCompile(`^(?:/build|/tmp/nix-build-[^/]+|/nix/var/nix/builds/[^/]+)(?:/|$)`)
+var nixBuild = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:/build|/tmp/nix-build-[^/]+|/nix/var/nix/builds/[^/]+)(?:/|$)`)
+})
 
-var isSource = regexp.MustCompile(sourceSuffix + `$`)
+var isSource = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(sourceSuffix + `$`) })
 
 // rustSource matches a Rust source file with the directory before it. Rust's texts have
 // no terminator: the next one follows at once and looks like part of the name.
-var rustSource = regexp.MustCompile(`^.*?/src/[\w/-]+\.rs`)
+var rustSource = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^.*?/src/[\w/-]+\.rs`) })
 
 // sourceIn returns the source file that path is, or starts with; "" for none.
 func sourceIn(path string) string {
-	if isSource.MatchString(path) {
+	if isSource().MatchString(path) {
 		return path
 	}
-	return rustSource.FindString(path)
+	return rustSource().FindString(path)
 }
 
 // builtIn returns the two directories from which a and b name the same source file. Other

@@ -70,7 +70,7 @@ func (c *comparison) explainLines(r *Result, lines []string, script bool) bool {
 		for i := range min(len(removed), len(added)) {
 			causes, ok := explainStrings(removed[i], added[i], known)
 			if slices.ContainsFunc(causes, func(c Cause) bool {
-				return script && (c.Name == BuildDir || c.Name == CoreCount) || c.Name == BuildDir && (!nixBuild.MatchString(c.A) || !nixBuild.MatchString(c.B))
+				return script && (c.Name == BuildDir || c.Name == CoreCount) || c.Name == BuildDir && (!nixBuild().MatchString(c.A) || !nixBuild().MatchString(c.B))
 			}) {
 				ok = false
 			}

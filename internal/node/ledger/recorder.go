@@ -271,23 +271,23 @@ func lastOf(checks []pendingCheck) []pendingCheck {
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Or(sameItem(a, b), a-b) })
 	rows := make([]pendingCheck, 0, len(checks))
-	const none = -1
-	settled, unsettled := none, none
-	for n, i := range order {
-		if checks[i].Result == Inconclusive {
-			unsettled = i
-		} else {
-			settled, unsettled = i, none
-		}
-		if n+1 < len(order) && sameItem(i, order[n+1]) == 0 {
-			continue
+	for len(order) > 0 {
+		const none = -1
+		settled, unsettled := none, none
+		first := order[0]
+		for len(order) > 0 && sameItem(first, order[0]) == 0 {
+			if checks[order[0]].Result == Inconclusive {
+				unsettled = order[0]
+			} else {
+				settled, unsettled = order[0], none
+			}
+			order = order[1:]
 		}
 		for _, last := range []int{unsettled, settled} {
 			if last != none {
 				rows = append(rows, checks[last])
 			}
 		}
-		settled, unsettled = none, none
 	}
 	return rows
 }

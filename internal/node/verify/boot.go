@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf16"
 
@@ -217,7 +218,7 @@ func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePat
 // maxGenerations bounds the names in a directory of profiles.
 const maxGenerations = 20_000
 
-var generationLink = regexp.MustCompile(`^.+-[0-9]+-link$`)
+var generationLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^.+-[0-9]+-link$`) })
 
 // isGeneration returns the link of a system profile that leads to p, "" for none.
 func (r *run) isGeneration(p closure.StorePath) (string, error) {
@@ -237,7 +238,7 @@ func (r *run) isGeneration(p closure.StorePath) (string, error) {
 				return "", err
 			}
 			for _, name := range names {
-				if !generationLink.MatchString(name) || !strings.HasPrefix(name, of.prefix) {
+				if !generationLink().MatchString(name) || !strings.HasPrefix(name, of.prefix) {
 					continue
 				}
 				if to, rest, err := r.store.ResolveLink(of.dir + "/" + name); err == nil && rest == "" {

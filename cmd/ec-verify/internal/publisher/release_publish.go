@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -227,16 +228,16 @@ func notes(r *release.Release) string {
 }
 
 var (
-	notedSums   = regexp.MustCompile("(SHA-256 of SHA256SUMS\\.txt: `)[0-9a-f]{64}`")
-	notedCommit = regexp.MustCompile(`(?m)^(Built from )(?:[0-9a-f]{40}|[0-9a-f]{64})\.$`)
+	notedSums   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("(SHA-256 of SHA256SUMS\\.txt: `)[0-9a-f]{64}`") })
+	notedCommit = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^(Built from )(?:[0-9a-f]{40}|[0-9a-f]{64})\.$`) })
 )
 
 // revised returns a release's description with the part that notes wrote brought up to
 // date; the rest belongs to its author.
 func revised(text string, r *release.Release) string {
-	text = notedSums.ReplaceAllString(text, "${1}"+r.Digest().String()+"`")
+	text = notedSums().ReplaceAllString(text, "${1}"+r.Digest().String()+"`")
 	if r.Info().Commit != "" {
-		text = notedCommit.ReplaceAllString(text, "${1}"+r.Info().Commit+".")
+		text = notedCommit().ReplaceAllString(text, "${1}"+r.Info().Commit+".")
 	}
 	return text
 }

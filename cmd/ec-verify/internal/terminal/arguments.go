@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 }
 
 // flagNames finds the names of flags in a usage.
-var flagNames = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`)
+var flagNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`) })
 
 // unknownFlag returns the error for a command line that can't be parsed.
 func unknownFlag(cmd *cobra.Command, err error) error {
@@ -42,7 +43,7 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	var about interface{ GetSpecifiedName() string }
 	if errors.As(err, &about) && len(about.GetSpecifiedName()) > 1 && cmd.Flags().Lookup(about.GetSpecifiedName()) == nil {
 		var names []string
-		for _, m := range flagNames.FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+		for _, m := range flagNames().FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
 			names = append(names, m[1])
 		}
 		hint = DidYouMean("--", about.GetSpecifiedName(), names)
