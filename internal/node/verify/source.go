@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
-	"syscall"
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
@@ -122,29 +120,11 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 // hashLock returns the NAR hash of the flake's lock file, zero where it has
 // none.
 func (r *run) hashLock(ctx context.Context, flake closure.StorePath) (nar.Hash, error) {
-	hash, err := HashLock(ctx, r.store, flake, r.manifest.Source)
+	hash, err := r.store.HashFile(ctx, flake, r.manifest.Source.LockFile())
 	if err != nil {
 		return nar.Hash{}, &failure{cause: report.SourceUnreadable, path: string(flake) + "/" + r.manifest.Source.LockFile(), err: err}
 	}
 	return hash, nil
-}
-
-// HashLock returns the NAR hash of the lock file of the source s, which lies at
-// the store path flake, and the zero hash where there is no such file.
-func HashLock(ctx context.Context, store *nixstore.Store, flake closure.StorePath, s closure.Source) (nar.Hash, error) {
-	dir, err := store.OpenDirectory(flake, s.Dir)
-	if err != nil {
-		if errors.Is(err, syscall.ENOTDIR) || s.Dir != "" && isAbsent(err) {
-			return nar.Hash{}, nil
-		}
-		return nar.Hash{}, err
-	}
-	defer dir.Close()
-	sum, err := nar.NewHasher(nar.Options{}).Sum(ctx, dir, path.Base(s.LockFile()))
-	if isAbsent(err) {
-		return nar.Hash{}, nil
-	}
-	return sum.Hash, err
 }
 
 func hashOrNone(h nar.Hash) string {

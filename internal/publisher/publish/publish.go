@@ -16,7 +16,6 @@ import (
 	"every.channel/ec-verify/internal/flakelock"
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/internal/nixstore"
-	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -308,7 +307,7 @@ func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (clo
 		return closure.Source{}, fmt.Errorf("nix says that the flake %s has the hash %s, and it has %s", src.Path, src.NarHash, sum.Hash)
 	}
 	s := closure.Source{NarHash: sum.Hash, Dir: src.Dir}
-	if s.LockNarHash, err = verify.HashLock(ctx, store, src.Path, s); err != nil {
+	if s.LockNarHash, err = store.HashFile(ctx, src.Path, s.LockFile()); err != nil {
 		return closure.Source{}, fmt.Errorf("hash the flake's lock file: %w", err)
 	}
 	return s, nil
