@@ -53,7 +53,13 @@ func (s *Switch) Activate(ctx context.Context, p closure.StorePath, action Actio
 	}
 	set := func() (int, error) { return 0, nil }
 	if action.Boots() {
-		profile, err := lockProfile(ctx, m.Profile())
+		dir, name := filepath.Split(m.Profile())
+		dir, done, err := through(dir)
+		if err != nil {
+			return out, fmt.Errorf("lock %s: %w", m.Profile(), err)
+		}
+		defer done()
+		profile, err := lockProfile(ctx, filepath.Join(dir, name))
 		if err != nil {
 			return out, fmt.Errorf("lock %s: %w", m.Profile(), err)
 		}

@@ -1,0 +1,128 @@
+package activate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// beneath are the directories of profiles that are none of the system's, and stay
+// writable: those of users.
+var beneath = []string{"per-user"}
+
+// maxMounts is how many mounts one above the other are undone.
+const maxMounts = 16
+
+// Close has the directory of the system profile be read only for every program but
+// this one: nix-env fails, before it has changed anything. So do those that call it,
+// such as nixos-rebuild. The directories named by except, such as "system-profiles",
+// are made if need be, and stay writable, as do those of users. Root can undo it, as [Machine.Open] does; it
+// does not outlive the boot.
+//
+// It is what NixOS does with the store: the directory is mounted on itself, read only.
+func (m *Machine) Close(except ...string) error {
+	dir := filepath.Dir(m.Profile())
+	closed, err := m.Closed()
+	if closed || err != nil {
+		return err
+	}
+	for _, name := range except {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // as Nix makes it
+			return err
+		}
+	}
+	top, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return &fs.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	defer unix.Close(top)
+	if err := unix.MountSetattr(top, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return &fs.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	}
+	mounts := []struct {
+		tree int
+		at   string
+	}{{top, dir}}
+	for _, name := range append(except, beneath...) {
+		sub := filepath.Join(dir, name)
+		tree, err := unix.OpenTree(unix.AT_FDCWD, sub, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+		if errors.Is(err, unix.ENOENT) {
+			continue // nobody has one
+		}
+		if err != nil {
+			return &fs.PathError{Op: "open_tree", Path: sub, Err: err}
+		}
+		defer unix.Close(tree)
+		mounts = append(mounts, struct {
+			tree int
+			at   string
+		}{tree, sub})
+	}
+	for _, mount := range mounts {
+		if err := unix.MoveMount(mount.tree, "", unix.AT_FDCWD, mount.at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			err = &fs.PathError{Op: "move_mount", Path: mount.at, Err: err}
+			return errors.Join(err, m.Open())
+		}
+	}
+	return nil
+}
+
+// Open undoes [Machine.Close]. That nothing is closed is no error.
+func (m *Machine) Open() error {
+	dir := filepath.Dir(m.Profile())
+	for range maxMounts {
+		closed, err := m.Closed()
+		if err != nil || !closed {
+			return err
+		}
+		// What is mounted beneath goes with it.
+		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return &fs.PathError{Op: "umount", Path: dir, Err: err}
+		}
+	}
+	return fmt.Errorf("%s has more than %d mounts one above the other", dir, maxMounts)
+}
+
+// Closed reports whether the directory of the system profile is a read-only mount of
+// its own.
+func (m *Machine) Closed() (bool, error) {
+	dir := filepath.Dir(m.Profile())
+	var stat unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, 0, &stat); err != nil {
+		return false, &fs.PathError{Op: "statx", Path: dir, Err: err}
+	}
+	readOnly, err := isReadOnly(dir)
+	return readOnly && stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, err
+}
+
+func isReadOnly(dir string) (bool, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return false, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return stat.Flags&unix.ST_RDONLY != 0, nil
+}
+
+// through returns a name of the directory dir under which it can be written to also
+// while it is closed, until done. It is a mount of the same directory that nobody else
+// sees, and that ends with this process: nothing is opened for others meanwhile.
+func through(dir string) (name string, done func(), err error) {
+	readOnly, err := isReadOnly(dir)
+	if err != nil || !readOnly {
+		return dir, func() {}, err
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return "", nil, &fs.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	tree := os.NewFile(uintptr(fd), dir)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		tree.Close()
+		return "", nil, &fs.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { tree.Close() }, nil
+}
