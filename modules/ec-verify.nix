@@ -4,6 +4,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -193,6 +194,28 @@ in
         the cache before the machine is rebooted.
       '';
     };
+    gate.enable = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the system profile is read-only for every program but `ec-verify
+        switch`, so that what sets it with nix-env, as nixos-rebuild, deploy-rs and
+        colmena do, fails before it has changed anything: `docs/gate.md`. It holds
+        against these programs, not against root.
+      '';
+    };
+    gate.comin.enable = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether comin (0.10 or later) deploys only what `ec-verify gate comin` confirms:
+        a generation whose system is verified. comin's state, with the socket by which
+        anybody could confirm, is moved to `/var/lib/private/comin`, where root alone
+        reaches it: `docs/gate.md`.
+      '';
+    };
     onCalendar = mkOption {
       type = types.nullOr types.singleLineStr;
       default = null;
@@ -235,6 +258,19 @@ in
         message = "${prefix}.settings.stateDir must stay ${stateDir}, the one directory that the units may write to: have fileSystems.\"${stateDir}\" where the state is to lie elsewhere.";
       }
       {
+        assertion = !(cfg.gate.enable && config.system.autoUpgrade.enable);
+        message = "${prefix}.gate.enable: system.autoUpgrade sets the system profile itself, which the gate refuses; have a timer run `ec-verify switch` in its place.";
+      }
+      {
+        assertion = cfg.gate.comin.enable -> config.services.comin.enable or false;
+        message = "${prefix}.gate.comin.enable: there is no comin here (services.comin.enable).";
+      }
+      {
+        assertion =
+          cfg.gate.comin.enable -> config.services.comin.deployConfirmer.mode or "manual" == "manual";
+        message = "${prefix}.gate.comin.enable: services.comin.deployConfirmer.mode is not \"manual\", so that comin waits for nobody.";
+      }
+      {
         assertion = lib.all (dir: lib.match "/[^[:space:][:cntrl:]:%\"'\\]+" dir != null) directories;
         message = "${prefix}.settings: the directories of metrics.file and report.dir (${lib.concatStringsSep ", " directories}) are to be absolute paths without spaces, quotes, backslashes, : and %, for systemd's sake.";
       }
@@ -259,14 +295,20 @@ in
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."ec-verify/config.json".source = checked;
-    services.every-channel.ec-verify.settings = {
-      release = lib.optionalAttrs (cfg.tokenFile != null) {
-        tokenFile = "/run/credentials/ec-verify-fetch.service/token";
+    services =
+      lib.optionalAttrs (options.services ? comin) {
+        comin.deployConfirmer.mode = lib.mkIf cfg.gate.comin.enable "manual";
+      }
+      // {
+        every-channel.ec-verify.settings = {
+          release = lib.optionalAttrs (cfg.tokenFile != null) {
+            tokenFile = "/run/credentials/ec-verify-fetch.service/token";
+          };
+          metrics = lib.mkIf (cfg.metricsDirectory != null) {
+            file = "${cfg.metricsDirectory}/ec-verify.prom";
+          };
+        };
       };
-      metrics = lib.mkIf (cfg.metricsDirectory != null) {
-        file = "${cfg.metricsDirectory}/ec-verify.prom";
-      };
-    };
 
     systemd = {
       packages = [ cfg.package ];
@@ -332,12 +374,52 @@ in
               ExecStart = "${config.systemd.package}/bin/journalctl --update-catalog";
             };
           };
+          ec-verify-gate = {
+            wantedBy = lib.optional cfg.gate.enable "multi-user.target";
+            # It would be open meanwhile.
+            restartIfChanged = false;
+            serviceConfig = lib.optionalAttrs cfg.gate.comin.enable {
+              ExecStart = [
+                ""
+                "${lib.getExe cfg.package} gate close --comin"
+              ];
+            };
+          };
+          ec-verify-gate-comin.wantedBy = lib.optional cfg.gate.comin.enable "multi-user.target";
           ec-verify-fetch = {
             restartIfChanged = false;
             serviceConfig = lib.optionalAttrs (cfg.tokenFile != null) {
               LoadCredential = [ (secrets.credential "token" cfg.tokenFile) ];
             };
           };
+        }
+        // lib.optionalAttrs cfg.gate.comin.enable {
+          # comin makes its state readable to all, and its socket writable to all, each
+          # time it starts; a directory above them that is closed stays so.
+          comin.preStart = ''
+            if [ ! -L /var/lib/comin ]; then
+              ${pkgs.coreutils}/bin/mkdir -p -m 0700 /var/lib/private
+              if [ -e /var/lib/comin ]; then
+                ${pkgs.coreutils}/bin/mv -nT /var/lib/comin /var/lib/private/comin
+              fi
+              ${pkgs.coreutils}/bin/mkdir -p /var/lib/private/comin
+              ${pkgs.coreutils}/bin/ln -sT private/comin /var/lib/comin
+            fi
+            ${pkgs.coreutils}/bin/chmod 0700 /var/lib/private
+          '';
+        }
+        // lib.optionalAttrs (cfg.gate.enable && config.nix.gc.automatic) {
+          # nix-collect-garbage passes over profiles that it can't write to, and says
+          # nothing: generations would add up. It sees them writable, and nobody else.
+          nix-gc.script = lib.mkForce ''
+            if [ "''${1:-}" != alone ]; then
+              exec ${pkgs.util-linux}/bin/unshare --mount -- "$0" alone
+            fi
+            if ${pkgs.util-linux}/bin/mountpoint -q /nix/var/nix/profiles; then
+              ${pkgs.util-linux}/bin/mount -o remount,bind,rw /nix/var/nix/profiles
+            fi
+            exec ${config.nix.package}/bin/nix-collect-garbage ${config.nix.gc.options}
+          '';
         };
     };
   };

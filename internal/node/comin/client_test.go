@@ -3,6 +3,7 @@ package comin
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -86,7 +87,8 @@ func TestWaiting(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			socket := socketIn(t)
-			server := &comintest.Server{Mode: test.mode}
+			server := &comintest.Server{}
+			server.SetMode(test.mode)
 			for _, g := range test.submit {
 				server.Submit(g)
 			}
@@ -242,6 +244,40 @@ func TestPeer(t *testing.T) {
 	_, err := New(socket).Waiting(t.Context())
 	if peer := (*PeerError)(nil); !errors.As(err, &peer) || peer.User != other {
 		t.Error(err)
+	}
+}
+
+func TestReachable(t *testing.T) {
+	dir := filepath.Dir(socketIn(t))
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // others pass
+		t.Fatal(err)
+	}
+	state := filepath.Join(dir, "private", "comin")
+	link := filepath.Join(dir, "comin")
+	for _, err := range []error{os.MkdirAll(state, 0o755), os.Symlink("private/comin", link)} { //nolint:gosec // as comin has it
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket := filepath.Join(link, "grpc.sock")
+	if _, err := Reachable(socket); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(state, "grpc.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for _, test := range []struct {
+		private, socket fs.FileMode
+		want            bool
+	}{{0o755, 0o777, true}, {0o700, 0o777, false}, {0o755, 0o700, false}, {0o711, 0o702, true}} {
+		if err := errors.Join(os.Chmod(filepath.Dir(state), test.private), os.Chmod(socket, test.socket)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Reachable(socket); got != test.want || err != nil {
+			t.Errorf("%04o, %04o: %v, %v", test.private, test.socket, got, err)
+		}
 	}
 }
 

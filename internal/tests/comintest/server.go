@@ -21,14 +21,11 @@ const (
 // Generation is one of comin's generations.
 type Generation struct{ ID, OutPath string }
 
-// Server is a comin whose deployConfirmer is in some mode.
+// Server is a comin that waits for a confirmation, unless it is in another mode.
 type Server struct {
-	// Mode is that of the deployConfirmer; -1 for a comin that has none.
-	Mode int64
-	// OnState is called before each answer to GetState, e.g. to change what waits.
-	OnState func()
-
 	mu          sync.Mutex
+	mode        int64
+	onState     func()
 	generations []Generation
 	submitted   string
 	confirmed   string
@@ -74,6 +71,22 @@ func handler(request string, answer func(message) message) grpc.MethodHandler {
 		}
 		return answer(m).Message, nil
 	}
+}
+
+// SetMode has the deployConfirmer be in a mode; -1 for a comin that has none. At first
+// it is [Manual].
+func (s *Server) SetMode(mode int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mode = mode
+}
+
+// OnState has do be called before each answer to GetState, e.g. to change what waits;
+// nil for nothing.
+func (s *Server) OnState(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onState = do
 }
 
 // Submit has generation g wait, as comin does once it is built.
@@ -132,8 +145,11 @@ func (s *Server) confirm(m message) message {
 }
 
 func (s *Server) state(message) message {
-	if s.OnState != nil {
-		s.OnState()
+	s.mu.Lock()
+	do := s.onState
+	s.mu.Unlock()
+	if do != nil {
+		do()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,8 +165,8 @@ func (s *Server) state(message) message {
 	if n := len(s.generations); n > 0 {
 		state.set("builder", newMessage("Builder").set("generation", generation(s.generations[n-1])).set("hostname", "node"))
 	}
-	if s.Mode >= 0 {
-		state.set("deploy_confirmer", newMessage("Confirmer").set("mode", s.Mode).set("submitted", s.submitted).
+	if s.mode >= 0 {
+		state.set("deploy_confirmer", newMessage("Confirmer").set("mode", s.mode).set("submitted", s.submitted).
 			set("confirmed", s.confirmed).set("autoconfirm_duration", int64(120)))
 	}
 	return state

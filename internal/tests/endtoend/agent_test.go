@@ -232,7 +232,7 @@ func TestAgentUnits(t *testing.T) {
 	})
 	t.Run("security", func(t *testing.T) {
 		overall := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+) `)
-		for unit, most := range map[string]float64{"ec-verify.service": 2.5, "ec-verify-fetch.service": 2, "ec-verify-rebuild.service": 5.5, "ec-verify-boot.service": 1.5} {
+		for unit, most := range map[string]float64{"ec-verify.service": 2.5, "ec-verify-fetch.service": 2, "ec-verify-rebuild.service": 5.5, "ec-verify-boot.service": 1.5, "ec-verify-gate.service": 5, "ec-verify-gate-comin.service": 2.5} {
 			out := a.Run("systemd-analyze", "security", "--no-pager", unit)
 			found := overall.FindStringSubmatch(out)
 			if found == nil {

@@ -519,6 +519,7 @@ in
     };
 
     system = {
+      autoUpgrade.enable = bool false;
       boot.loader.kernelFile = mkOption { type = types.str; };
       build = opt (types.submodule {
         freeformType = types.lazyAttrsOf (types.uniq types.unspecified);

@@ -27,7 +27,7 @@ func Verify(t *terminal.Terminal, root *cobra.Command) {
 func Commands(t *terminal.Terminal, others Reader) []*cobra.Command {
 	a := &app{t}
 	return []*cobra.Command{
-		newCandidateCommand(a), newSwitchCommand(a), newExplainCommand(a), newHashCommand(a), newStatusCommand(a),
+		newCandidateCommand(a), newSwitchCommand(a), newGateCommand(a), newExplainCommand(a), newHashCommand(a), newStatusCommand(a),
 		newReportCommand(a, others), newConfigCommand(a), newMachineCommand(a), newDoctorCommand(a), newAfterRunCommand(a),
 	}
 }

@@ -137,7 +137,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	defer tempIn(c.StateDir)()
 	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, stateDir: c.StateDir, register: programs.Import}
 	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
-	if err := g.run(ctx); err != nil {
+	if err := g.run(ctx, g.activate); err != nil {
 		return a.Refused(switchKind, err)
 	}
 	if err := g.render(flags.text); err != nil {
@@ -154,7 +154,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	return nil
 }
 
-// gate is one switch.
+// gate is one judgement, and what is done with a system that is verified.
 type gate struct {
 	app      *app
 	verifier *verify.Verifier
@@ -172,9 +172,13 @@ type gate struct {
 	err     error                    // why not all was done of what is verified
 }
 
-// run judges the system, and activates it where it is verified. Its error is why it
-// was not judged.
-func (g *gate) run(ctx context.Context) error {
+// untouched reports whether what was hashed is what lies in the store now. Where it is
+// not, the report says so, and when that came about.
+type untouched func(ctx context.Context, when string) bool
+
+// run judges the system, and has do be done with it where it is verified. Its error is
+// why it was not judged.
+func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switch, closure.StorePath, untouched)) error {
 	m, first := g.verifier.Manifest(ctx)
 	if m == nil || first.Verdict() == report.Drifted {
 		// Which system it is can't be told, so that nothing can be held; or its release
@@ -219,17 +223,22 @@ func (g *gate) run(ctx context.Context) error {
 		g.changes, g.err = g.foretell(ctx, store, m)
 		return nil
 	}
+	do(ctx, turn, p, func(ctx context.Context, when string) bool { return g.untouched(ctx, marks, m, when) })
+	return nil
+}
+
+// activate has the machine run and boot p, as the action says.
+func (g *gate) activate(ctx context.Context, turn *activate.Switch, p closure.StorePath, untouched untouched) {
 	g.outcome, g.err = turn.Activate(ctx, p, g.action, func() bool {
-		return g.untouched(ctx, marks, m, "after it was hashed, before it was activated")
+		return untouched(ctx, "after it was hashed, before it was activated")
 	})
 	if errors.Is(g.err, activate.ErrTouched) {
-		return nil
+		return
 	}
-	g.untouched(context.WithoutCancel(ctx), marks, m, "while it was activated")
+	untouched(context.WithoutCancel(ctx), "while it was activated")
 	if g.err == nil {
 		g.confirm(ctx)
 	}
-	return nil
 }
 
 // hold begins the switch, and holds p.

@@ -1,0 +1,84 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/activate"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+func newGateCommand(a *app) *cobra.Command {
+	return terminal.Group(&cobra.Command{Use: "gate", Short: "let other tools switch this machine only to what is verified"},
+		newGateCloseCommand(a), newGateOpenCommand(a), newGateCominCommand(a))
+}
+
+func newGateCloseCommand(a *app) *cobra.Command {
+	var comin bool
+	cmd := &cobra.Command{
+		Use:   "close",
+		Short: "make the system profile read-only for all but ec-verify switch",
+		Long: `Mount /nix/var/nix/profiles on itself, read-only. nix-env can no longer set the
+system profile, so nixos-rebuild, deploy-rs and colmena fail before they have
+changed anything. ec-verify switch goes on setting it. The profiles of users, in
+per-user, stay writable.
+
+Root can undo it, with ec-verify gate open or by any other means, and can run a
+system's switch-to-configuration without a profile; it ends with the boot. The
+unit ec-verify-gate.service closes the gate at each boot, where it is enabled.
+
+Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
+		Example: `  ec-verify gate close
+
+  # comin has a profile of its own, and is confirmed by ec-verify gate comin
+  ec-verify gate close --comin`,
+		Args: terminal.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			var except []string
+			if comin {
+				except = []string{"system-profiles"}
+			}
+			return a.turnGate(func(m *activate.Machine) error { return m.Close(except...) }, "closed: ec-verify switch alone sets the system profile")
+		},
+	}
+	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, where comin has its profile")
+	return cmd
+}
+
+func newGateOpenCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "open",
+		Short: "undo gate close",
+		Long: `Undo ec-verify gate close: every tool of root can set the system profile again.
+
+Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
+		Example: `  # Remove old generations, which a closed gate keeps
+  ec-verify gate open
+  nix-collect-garbage --delete-older-than 30d
+  systemctl restart ec-verify-gate`,
+		Args: terminal.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return a.turnGate((*activate.Machine).Open, "open: every tool of root can set the system profile")
+		},
+	}
+}
+
+// turnGate opens or closes the gate, and says so. It reads no configuration: one with
+// a mistake in it leaves no gate open.
+func (a *app) turnGate(turn func(*activate.Machine) error, done string) error {
+	if err := a.TextOnly("gate open and gate close have no --output json"); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root can turn the gate")
+	}
+	if err := turn(activate.This(closure.DefaultStoreDir, "", nil)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.Stdout, done)
+	return err
+}

@@ -1,0 +1,206 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
+	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/activate"
+	"every.channel/ec-verify/internal/node/comin"
+	"every.channel/ec-verify/internal/node/systemd"
+	"every.channel/ec-verify/internal/node/verify"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+)
+
+const (
+	// fetchUnit brings releases into the cache.
+	fetchUnit = "ec-verify-fetch.service"
+	// fetchWait is how long it is waited for.
+	fetchWait = 15 * time.Minute
+)
+
+// cominFlags are those of ec-verify gate comin.
+type cominFlags struct {
+	verifyFlags
+	socket     string
+	now, fetch bool
+	every      time.Duration
+}
+
+func newGateCominCommand(a *app) *cobra.Command {
+	flags := cominFlags{verifyFlags: verifyFlags{stall: defaultStall}}
+	cmd := &cobra.Command{
+		Use:   "comin",
+		Short: "confirm what comin deploys, if it is verified",
+		Long: `Wait until comin has built a generation that it asks to confirm
+(deployConfirmer.mode = "manual", comin 0.10 or later), judge that generation's
+system as ec-verify switch does, and confirm it if it is verified: by the
+generation's own ID, over comin's socket, so that no other one is deployed. Then
+wait for the next.
+
+What is not verified is not confirmed: comin goes on waiting, and the machine
+stays as it is. The program ends with the exit code of the verdict, so that a unit
+has failed and is started again later, by when the release may have been published.
+
+The socket must be served by root. Whoever can reach it can confirm too:
+docs/gate.md says how to keep others from it.
+
+Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
+4 inconclusive, or comin does not wait for a confirmation.`,
+		Example: `  # As ec-verify-gate-comin.service does
+  ec-verify gate comin --offline --fetch
+
+  # Judge what waits now, and end
+  ec-verify gate comin --now`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case flags.every < time.Second:
+				return terminal.UsageErrorf("--every %s: want 1s or more", flags.every)
+			case !flags.now:
+				if err := a.TextOnly("--output json is for one judgement: give --now, too"); err != nil {
+					return err
+				}
+			}
+			return a.confirmComin(cmd.Context(), &flags)
+		},
+	}
+	flags.registerShared(cmd)
+	f := cmd.Flags()
+	f.StringVar(&flags.socket, "socket", comin.Socket, "comin listens at `PATH`")
+	f.BoolVar(&flags.now, "now", false, "judge what waits now, and end")
+	f.BoolVar(&flags.fetch, "fetch", false, "start "+fetchUnit+" before each judgement, and wait for it")
+	terminal.DurationVar(f, &flags.every, "every", 10*time.Second, "ask comin each `DURATION` whether something waits")
+	return cmd
+}
+
+// confirmComin judges what comin waits with, and confirms what is verified.
+func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
+	if os.Geteuid() != 0 {
+		return a.Refused(cominKind, errors.New("only root can confirm: the system is held while it is judged"))
+	}
+	client := comin.New(flags.socket)
+	if others, err := comin.Reachable(flags.socket); err == nil && others {
+		a.Note("every user of this machine reaches " + terminal.Value(flags.socket) + ", and can confirm what is refused here")
+	}
+	confirmed, told := "", false
+	for {
+		g, err := client.Waiting(ctx)
+		switch {
+		case err != nil && !flags.now && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)):
+			if !told {
+				a.Note("comin is waited for: " + report.Escape(err.Error()))
+			}
+			told = true
+		case err != nil:
+			return a.Refused(cominKind, err)
+		case g == nil && flags.now:
+			return a.Show(&confirmation{detail: "nothing waits for a confirmation"})
+		case g == nil:
+			confirmed = ""
+		case g.ID != confirmed:
+			if err := a.judgeGeneration(ctx, client, *g, flags); err != nil {
+				return err
+			}
+			confirmed = g.ID
+		}
+		if flags.now {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(flags.every):
+		}
+	}
+}
+
+// judgeGeneration judges the system of generation waiting, and confirms it if it is
+// verified.
+func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting comin.Generation, given *cominFlags) error {
+	if given.fetch {
+		if err := systemd.Start(ctx, fetchUnit, fetchWait); err != nil {
+			a.Note("the cache serves: " + report.Escape(err.Error()))
+		}
+	}
+	c, err := configured.Load(a.Terminal)
+	if err != nil {
+		return a.Refused(cominKind, err)
+	}
+	// What is judged must be what comin deploys: no link, and no tag.
+	if _, err := c.StoreDir.Parse(waiting.OutPath); err != nil {
+		return a.Refused(cominKind, fmt.Errorf("generation %s is not judged: its out path %s is no store path", waiting.ID, terminal.Value(waiting.OutPath)))
+	}
+	flags := given.verifyFlags
+	c, system, err := a.candidateOf(waiting.OutPath, &flags)
+	if err != nil {
+		return a.Refused(cominKind, err)
+	}
+	if c.StoreRoot != "" {
+		return terminal.ConfigErrorf("storeRoot: comin deploys on this machine, and not to a disk that is looked at from outside")
+	}
+	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
+	v, err := a.candidateVerifier(c, system, &flags, true)
+	if err != nil {
+		return a.Refused(cominKind, err)
+	}
+	open := v.Open(ctx)
+	v.Open = func(context.Context) []verify.Candidate { return open }
+	defer tempIn(c.StateDir)()
+	g := gate{app: a, verifier: v, machine: activate.This(c.StoreDir, "", nil), stateDir: c.StateDir}
+	done := false
+	err = g.run(ctx, func(ctx context.Context, _ *activate.Switch, p closure.StorePath, untouched untouched) {
+		done, g.err = confirmed(ctx, client, waiting, p, func() bool {
+			return untouched(ctx, "after it was hashed, before it was confirmed")
+		})
+	})
+	if err != nil {
+		return a.Refused(cominKind, err)
+	}
+	r := confirmation{waiting: waiting, confirmed: done, detail: "confirmed: comin deploys it", report: g.report, flags: flags.text}
+	switch {
+	case g.report.Verdict() != report.Verified:
+		r.detail = "not confirmed: comin goes on waiting"
+	case g.err != nil:
+		r.detail = "not confirmed: " + g.err.Error()
+	}
+	if !flags.text.quiet {
+		if err := a.Show(&r); err != nil {
+			return err
+		}
+	}
+	switch verdict := g.report.Verdict(); {
+	case verdict != report.Verified:
+		return terminal.VerdictError(verdict)
+	case g.err != nil:
+		return terminal.ToldError(terminal.ExitInconclusive)
+	}
+	return nil
+}
+
+// confirmed confirms the generation waiting, whose system p was found to be verified,
+// if it waits still and was not touched.
+func confirmed(ctx context.Context, client *comin.Client, waiting comin.Generation, p closure.StorePath, untouched func() bool) (bool, error) {
+	now, err := client.Waiting(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case now == nil || *now != waiting || now.OutPath != string(p):
+		return false, errors.New("comin waits for this generation no more")
+	case !untouched():
+		return false, activate.ErrTouched
+	}
+	if err := client.Confirm(ctx, waiting.ID); err != nil {
+		return false, err
+	}
+	return true, nil
+}

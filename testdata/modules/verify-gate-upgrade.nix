@@ -1,0 +1,19 @@
+# modules: ec-verify
+# fails: system.autoUpgrade sets the system profile itself
+{ ec-verify, ... }:
+{
+  services.every-channel.ec-verify = {
+    enable = true;
+    package = ec-verify;
+    settings.release.source = [ "/srv/releases" ];
+    settings.release.accept = [ "boot-v2026.02.28" ];
+    settings.trust.keys = [
+      {
+        name = "ci";
+        file = "/etc/ec-verify/ci.pub";
+      }
+    ];
+    gate.enable = true;
+  };
+  system.autoUpgrade.enable = true;
+}
