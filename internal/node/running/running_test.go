@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"every.channel/ec-verify/internal/expected"
@@ -362,18 +363,21 @@ func TestExceptionsRefused(t *testing.T) {
 func TestConfirmed(t *testing.T) {
 	h := newHost(t)
 	h.write("/etc/os-release.tmp", "", 0o644)
-	removed := make(chan struct{})
-	go func() {
-		defer close(removed)
-		time.Sleep(confirmAfter / 4)
-		os.Remove(h.root + "/etc/os-release.tmp")
-	}()
-	got, err := h.m.Check(t.Context(), []string{"etc"})
-	<-removed
-	h.must(err)
-	if len(got.Findings) > 0 {
-		t.Errorf("found %+v", got.Findings)
-	}
+	// By a clock that stands while something is looked at.
+	synctest.Test(t, func(t *testing.T) {
+		removed := make(chan struct{})
+		go func() {
+			defer close(removed)
+			time.Sleep(confirmAfter / 4)
+			os.Remove(h.root + "/etc/os-release.tmp")
+		}()
+		begin := time.Now()
+		got, err := h.m.Check(t.Context(), []string{"etc"})
+		if took := time.Since(begin); err != nil || took != confirmAfter || len(got.Findings) > 0 {
+			t.Errorf("after %s found %+v, %v", took, got.Findings, err)
+		}
+		<-removed
+	})
 }
 
 // A machine of which nothing is right is told in a bounded report.
