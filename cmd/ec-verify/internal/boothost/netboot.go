@@ -99,9 +99,7 @@ func parseURLFlag(url string) (netboot.BaseURL, error) {
 // registerStageDir adds the flag --dir.
 func registerStageDir(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", "", "stage releases in the directory `DIR` (required)")
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err)
-	}
+	terminal.MarkDirname(cmd, "dir")
 }
 
 func checkStageDir(dir string) error {

@@ -59,9 +59,7 @@ resumes there; files with a wrong checksum are removed.`,
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "write the release to the directory `OUT` (required)")
 	f.StringArrayVar(&assets, "asset", nil, "fetch only assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")
-	if err := cmd.MarkFlagDirname("out"); err != nil {
-		panic(err)
-	}
+	terminal.MarkDirname(cmd, "out")
 	return cmd
 }
 

@@ -46,9 +46,7 @@ compared, or both sides list a file that neither has.`,
 	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
 	cmd.Flags().BoolVar(&all, "all", false, "list all recorded differences, not only the first of each file")
 	cmd.Flags().BoolVar(&releases, "releases", false, "require that A and B are complete releases")
-	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
-		panic(err)
-	}
+	terminal.MarkDirname(cmd, "temp-dir")
 	return cmd
 }
 

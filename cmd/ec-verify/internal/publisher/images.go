@@ -60,9 +60,7 @@ trusted; 4 something could not be checked.`,
 	f.StringVar(&flags.opts.Configuration, "configuration", "", "the images contain the configuration `NAME` (default: by their file names)")
 	f.StringVar(&flags.opts.As, "as", "", "compare the one file or device with the asset `NAME`")
 	f.StringVar(&flags.opts.TempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
-	if err := cmd.MarkFlagDirname("temp-dir"); err != nil {
-		panic(err)
-	}
+	terminal.MarkDirname(cmd, "temp-dir")
 	return cmd
 }
 
