@@ -63,10 +63,9 @@ const (
 	EvaluationDrift Cause = "evaluation-drift"
 	// EvaluationFailed: the embedded flake could not be evaluated.
 	EvaluationFailed Cause = "evaluation-failed"
-	// OtherSystem: the running system is not the release's.
+	// OtherSystem: the running system is not the release's, or a candidate is that of no
+	// accepted release.
 	OtherSystem Cause = "other-system"
-	// OtherCandidate: the candidate is not the system of any accepted release.
-	OtherCandidate Cause = "other-candidate"
 	// OtherRelease: the machine runs another release than the requested one, and was
 	// compared with the one that it runs.
 	OtherRelease Cause = "other-release"
@@ -298,8 +297,7 @@ var causes = map[Cause]cause{
 	LockAltered:                    {Drift, "the embedded lock file differs from the release's", nextSource},
 	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
-	OtherSystem:                    {Drift, "the running system is not the release's", nextRestore},
-	OtherCandidate:                 {Drift, "the candidate belongs to no accepted release", "Do not switch to it; if it is wanted, list its release in release.accept."},
+	OtherSystem:                    {Drift, "the system is not the release's", nextRestore + " Do not switch to a candidate of which this is said; if it is wanted, list its release in release.accept."},
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, see that release.accept lists the release; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},

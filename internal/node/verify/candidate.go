@@ -68,7 +68,7 @@ func (r *run) findCandidate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return &failure{cause: report.OtherCandidate, path: string(p), err: errors.New(why)}
+	return &failure{cause: report.OtherSystem, path: string(p), err: errors.New(why)}
 }
 
 // flake returns where the embedded flake is linked.

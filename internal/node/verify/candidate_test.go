@@ -58,7 +58,7 @@ func TestCandidate(t *testing.T) {
 			"source-altered source", "disk-altered source flake.nix:content", notEvaluated,
 		}},
 		{"of no release", func(m *twoSystems) { m.v.System = string(other) }, report.Drifted,
-			"drifted: candidate " + string(other), []string{"other-candidate nixos-system-other"}},
+			"drifted: candidate " + string(other), []string{"other-system nixos-system-other"}},
 		{"of a release that could not be opened", func(m *twoSystems) {
 			m.v.System = string(other)
 			m.v.Open = func(ctx context.Context) []Candidate {
@@ -74,7 +74,7 @@ func TestCandidate(t *testing.T) {
 			m.v.Identify = func(ctx context.Context, _ closure.StorePath) (*release.Release, *closure.Manifest) {
 				return m.open(ctx, nextTag).Release, m.next
 			}
-		}, report.Drifted, "drifted: candidate ", []string{"other-candidate nixos-system-next"}},
+		}, report.Drifted, "drifted: candidate ", []string{"other-system nixos-system-next"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newCandidate(t)

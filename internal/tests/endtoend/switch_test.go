@@ -180,13 +180,13 @@ func TestSwitch(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		g.accept(`"accept": ["`+tag+`"]`, `, "configuration": "testhost"`)
-		expect(t, g.run(g.next), "drifted", 1, "other-candidate "+filepath.Base(g.next))
+		expect(t, g.run(g.next), "drifted", 1, "other-system "+filepath.Base(g.next))
 	})
 	refused("not accepted", func(t *testing.T) {
 		g.accept(`"accept": ["` + tag + `"]`)
 		defer g.accept(`"accept": ["` + tag + `", "` + otherTag + `"]`)
 		expect(t, g.run(otherTag), "untrusted", 3, "release-not-accepted "+otherTag)
-		expect(t, g.run(g.next), "drifted", 1, "other-candidate "+filepath.Base(g.next))
+		expect(t, g.run(g.next), "drifted", 1, "other-system "+filepath.Base(g.next))
 	})
 	for name, lock := range map[string]string{
 		"another switch of NixOS's own": "/run/nixos/switch-to-configuration.lock",
