@@ -292,6 +292,10 @@ func TestRollout(t *testing.T) {
 		m.FlipByte(shared+"/bin/program-01", 3)
 		run().expect(t, "drifted", 1, "disk-altered "+shared+" bin/program-01:content")
 		m.FlipByte(shared+"/bin/program-01", 3)
+		running := m.path("program-04-1.4") // which the next system does not have
+		m.FlipByte(running+"/bin/program-04", 3)
+		run().expect(t, "drifted", 1, "disk-altered "+running+" bin/program-04:content")
+		m.FlipByte(running+"/bin/program-04", 3)
 		m.Run("mv", older, "/root/gone")
 		run().expect(t, "drifted", 1, "missing "+older)
 		m.Run("mv", "/root/gone", older)
@@ -326,6 +330,20 @@ func TestRollout(t *testing.T) {
 		m.FlipByte("/boot"+kernel, 100)
 		run().expect(t, "drifted", 1, "boot-altered /boot"+kernel+" kernel")
 		m.FlipByte("/boot"+kernel, 100)
+		// The same where the menu leads to the other one by itself.
+		m.Run("sed", "-i", "s/generation-2/generation-1/", "/boot/loader/loader.conf")
+		run().expect(t, "verified", 0)
+		m.FlipByte("/boot"+kernel, 100)
+		a = run()
+		a.expect(t, "drifted", 1, "boot-altered /boot"+kernel+" kernel")
+		if !a.has("pending-altered") {
+			t.Errorf("what the next boot leads to is not said: %v", a.Findings)
+		}
+		m.FlipByte("/boot"+kernel, 100)
+		m.Run("mv", older, "/root/gone")
+		run().expect(t, "drifted", 1, "missing "+older)
+		m.Run("mv", "/root/gone", older)
+		m.Run("sed", "-i", "s/generation-1/generation-2/", "/boot/loader/loader.conf")
 		m.Run("cp", entry, "/root/entry")
 		m.Run("sed", "-i", "s,init=[^ ]*,init=/evil/init,", entry)
 		run().expect(t, "drifted", 1, "other-entry "+entry)
