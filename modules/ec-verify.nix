@@ -81,15 +81,22 @@ in
           };
           machine.parts = mkOption {
             type = types.listOf types.str;
-            # None yet: what a NixOS has in /etc and runs beside its release was read in
-            # nixpkgs, and not yet seen on machines. A false alarm on every node is worse.
-            default = [ ];
+            # What the release says of a machine needs no list by hand. "store" only gives
+            # notices, for a walk through all of it; "written" finds what others keep in
+            # homes.
+            default = lib.optional (!(config.system.etc.overlay.enable or false)) "etc" ++ [
+              "units"
+              "code"
+              "sockets"
+              "mounts"
+            ];
+            defaultText = lib.literalMD "`[ \"etc\" \"units\" \"code\" \"sockets\" \"mounts\" ]`, without `etc` where `system.etc.overlay` is enabled";
             example = [
               "etc"
               "units"
               "code"
             ];
-            description = "Parts of the running machine that are checked beside its store: `docs/threat-model.md`. They give the verifying units the capabilities to look at other processes. Try them on one machine first, and allow in `machine.allow` what it has by decision.";
+            description = "Parts of the running machine that are checked beside its store: `docs/threat-model.md`. They give the verifying units the capabilities to look at other processes; with `[ ]` they have none of these. Allow in `machine.allow` what a machine has by decision.";
           };
           machine.allow = mkOption {
             default = [ ];

@@ -102,6 +102,21 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 		return err
 	}
 	seen := map[uint64]bool{}
+	judge := func(dir, pid string, has []uint64) {
+		if len(has) == 0 {
+			return
+		}
+		exe, unit, why := m.listener(dir, pid)
+		for _, inode := range has {
+			seen[inode] = true
+			if why != "" {
+				l.find(report.Finding{
+					Cause: report.SocketUnknown, Path: exe, Field: sockets[inode], Want: "a program of the release in a service of it",
+					Got: fmt.Sprintf("process %s, in %s: %s", pid, unit, why),
+				})
+			}
+		}
+	}
 	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -114,18 +129,19 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 		if err != nil && !isOver(err) {
 			return err
 		}
-		if len(has) == 0 {
-			continue
+		judge(dir, pid, has)
+	}
+	// The other threads of a process may have files that the first one has not.
+	for i := 0; len(seen) < len(sockets) && i < len(pids); i++ {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		exe, unit, why := m.listener(dir, pid)
-		for _, inode := range has {
-			seen[inode] = true
-			if why != "" {
-				l.find(report.Finding{
-					Cause: report.SocketUnknown, Path: exe, Field: sockets[inode], Want: "a program of the release in a service of it",
-					Got: fmt.Sprintf("process %s, in %s: %s", pid, unit, why),
-				})
+		for _, task := range tasks(path.Join(proc, pids[i]))[1:] {
+			has, err := sockets.of(task)
+			if err != nil && !isOver(err) {
+				return err
 			}
+			judge(task, pids[i], slices.DeleteFunc(has, func(inode uint64) bool { return seen[inode] }))
 		}
 	}
 	if n := len(sockets) - len(seen); n > 0 {

@@ -1,9 +1,16 @@
 package running
 
 import (
+	"errors"
+	"fmt"
 	"maps"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestListening(t *testing.T) {
@@ -25,6 +32,46 @@ func TestListening(t *testing.T) {
 		if at, err := parseAddress(bad); err == nil {
 			t.Errorf("%q is %s", bad, at)
 		}
+	}
+}
+
+// A thread may keep its files from the others of its process.
+func TestThreadSockets(t *testing.T) {
+	type made struct {
+		inode uint64
+		err   error
+	}
+	ready, done := make(chan made), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and it ends with this thread
+		var m made
+		var fd int
+		var st unix.Stat_t
+		if m.err = unix.Unshare(unix.CLONE_FILES); m.err == nil {
+			if fd, m.err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); m.err == nil {
+				m.err = errors.Join(unix.Listen(fd, 1), unix.Fstat(fd, &st))
+				m.inode = st.Ino
+			}
+		}
+		ready <- m
+		<-done
+	}()
+	defer close(done)
+	m := <-ready
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	s := listening{m.inode: "tcp"}
+	var found []uint64
+	for _, task := range tasks(fmt.Sprintf("/proc/%d", os.Getpid())) {
+		has, err := s.of(task)
+		if err != nil && !isOver(err) {
+			t.Fatal(err)
+		}
+		found = append(found, has...)
+	}
+	if !slices.Equal(found, []uint64{m.inode}) {
+		t.Errorf("found %v, want %d once", found, m.inode)
 	}
 }
 

@@ -85,6 +85,7 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 		unit.DropIns, _ = properties["DropInPaths"].([]string)
 		unit.Stale, _ = properties["NeedDaemonReload"].(bool)
 		unit.Gone = isGone(u)
+		unit.Active = slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)
 		if strings.HasSuffix(u.Name, ".service") && unit.Fragment != "" {
 			service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment"}))
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -25,6 +26,8 @@ type Unit struct {
 	// Gone says that it is active, and that the service manager found no file of it
 	// when it last looked.
 	Gone bool
+	// Active says that it runs, or has run and stays.
+	Active bool
 	// Commands and Environment are those of a service.
 	Commands    []Command
 	Environment []string
@@ -76,6 +79,7 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	for i := range units.Units {
 		g.checkLoaded(&units.Units[i])
 	}
+	l.checkFirewall(want, units)
 	for _, variable := range units.Environment {
 		if name, value, _ := strings.Cut(variable, "="); slices.Contains(preloading, name) {
 			l.find(report.Finding{
@@ -139,6 +143,22 @@ func (g *generated) checkDirs(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// firewalls are the units by which a NixOS keeps others from what listens.
+var firewalls = []string{"firewall.service", "nftables.service"}
+
+// checkFirewall finds that the configuration's firewall was stopped.
+func (l *look) checkFirewall(want *expected.Machine, units *Units) {
+	for _, name := range firewalls {
+		enabled := slices.ContainsFunc(want.Units, func(u expected.Unit) bool {
+			return strings.HasSuffix(u.Path, ".wants/"+name) || strings.HasSuffix(u.Path, ".requires/"+name)
+		})
+		if !enabled || slices.ContainsFunc(units.Units, func(u Unit) bool { return u.Name == name && u.Active }) {
+			continue
+		}
+		l.find(report.Finding{Cause: report.UnitAltered, Path: "unit " + name, Field: "state", Want: "active, as the configuration has it", Got: "not active"})
+	}
 }
 
 // grouping reports whether a transient unit only groups processes, as that of a

@@ -50,6 +50,18 @@ func TestUnits(t *testing.T) {
 			h.write(string(shell)+"/bin/a.service", "[Service]\nExecStart=/bin/a\n", 0o444)
 			loaded(Unit{Name: "a.service", Fragment: "/etc/systemd/system/bin/a.service", Commands: []Command{{"/tmp/evil", []string{"/tmp/evil"}}}})(h)
 		}, []string{"unit-altered unit a.service:program"}},
+		{"a firewall that runs", func(h *host) {
+			h.link(string(shell)+"/sysinit.target.wants/firewall.service", string(shell)+"/bin/sh")
+			loaded(Unit{Name: "firewall.service", Active: true})(h)
+		}, nil},
+		{"a firewall that was stopped", func(h *host) {
+			h.link(string(shell)+"/sysinit.target.wants/firewall.service", string(shell)+"/bin/sh")
+			loaded(Unit{Name: "firewall.service"})(h)
+		}, []string{"unit-altered unit firewall.service:state"}},
+		{"a firewall that is not loaded", func(h *host) {
+			h.link(string(shell)+"/multi-user.target.wants/nftables.service", string(shell)+"/bin/sh")
+			loaded()(h)
+		}, []string{"unit-altered unit nftables.service:state"}},
 		{"not loaded", func(h *host) {
 			loaded()(h)
 			h.write("/run/systemd/system/evil.service", "", 0o644)

@@ -61,4 +61,15 @@ func TestMachineSockets(t *testing.T) {
 	verify().expect(t, "drifted", 1, "socket-unknown /tmp/nc tcp [::]:4444")
 	m.Run("sh", "-c", "kill $(pidof nc)")
 	verify().expect(t, "verified", 0)
+	// One that a thread keeps from the first one of its process.
+	m.write("/root/thread.pl", `use threads; use Socket;
+		threads->create(sub {
+			syscall('+unshare+', 0x400) == 0 or die $!;
+			my $s; socket($s, PF_INET, SOCK_STREAM, 0) and bind($s, sockaddr_in(4445, INADDR_ANY)) and listen($s, 1) or die $!;
+			sleep 1000;
+		})->join;`)
+	m.Run("sh", "-euc", `n=272; [ "$(uname -m)" = x86_64 ] || n=97; sed -i "s/'+unshare+'/$n/" /root/thread.pl; setsid perl /root/thread.pl </dev/null >/dev/null 2>&1 & echo $! >/run/thread; sleep 0.7`)
+	verify().expect(t, "drifted", 1, "socket-unknown /usr/bin/perl tcp 0.0.0.0:4445")
+	m.Run("sh", "-c", "kill $(cat /run/thread)")
+	verify().expect(t, "verified", 0)
 }
