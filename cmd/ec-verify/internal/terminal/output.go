@@ -45,7 +45,9 @@ var formats = map[string]func(*Terminal, Result) error{
 
 // formatNames are the values of --output, the default first.
 func formatNames() []string {
-	return slices.SortedFunc(maps.Keys(formats), func(a, b string) int { return strings.Compare(b, a) })
+	rest := maps.Clone(formats)
+	delete(rest, "text")
+	return append([]string{"text"}, slices.Sorted(maps.Keys(rest))...)
 }
 
 // Show writes a result in the format that --output asks for.
