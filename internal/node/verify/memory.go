@@ -19,10 +19,25 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 	for _, p := range paths {
 		limit += 4 * nixstore.Cost(p)
 	}
+	if limit > runMemory+fewPaths {
+		collectUsual()
+	}
 	before := debug.SetMemoryLimit(-1)
 	if before <= limit {
 		return func() {}
 	}
 	debug.SetMemoryLimit(limit)
 	return func() { debug.SetMemoryLimit(before) }
+}
+
+// fewPaths is the share of a limit of which no more is made of garbage by collecting late.
+const fewPaths = 4 << 20
+
+// collectUsual has Go's collector let the heap double at most, for the rest of the
+// program.
+func collectUsual() {
+	const usual = 100
+	if was := debug.SetGCPercent(usual); was >= 0 && was < usual {
+		debug.SetGCPercent(was)
+	}
 }
