@@ -83,10 +83,11 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 }
 
 // findOnce adds a finding unless there is one like it: two directories may be on
-// one mount, and each is looked at twice.
+// one mount, and each is looked at twice. The tier contents does not say what is mounted
+// in a store path.
 func (r *run) findOnce(f report.Finding) {
 	if !slices.ContainsFunc(r.report.Findings, func(has report.Finding) bool {
-		return has.Cause == f.Cause && has.Path == f.Path && has.Field == f.Field && has.Got == f.Got
+		return has.Cause == f.Cause && has.Path == f.Path && has.Field == f.Field && (has.Got == f.Got || has.Got == "" && has.Detail == "")
 	}) {
 		r.find(f)
 	}

@@ -47,34 +47,43 @@ var peerClasses = []changeClass{
 	{"`nc` that listens", `run @ busybox nc -l -p 4444`, `end @`, []string{"socket-unknown /usr/bin/busybox tcp [::]:4444"}, "nc"},
 }
 
-// seenBy says what looks at a change, by the cause that it is found with.
+// seenBy says what looks at a change, by one of the causes that it is found with.
 func seenBy(cause string) string {
-	for part, causes := range map[string][]string{
-		"`contents`":            {"disk-altered", "permissions-altered"},
-		"`live`, `contents`":    {"mounted-over", "foreign-mount"},
-		"`machine` (`etc`)":     {"account-altered", "etc-altered", "file-unknown"},
-		"`machine` (`units`)":   {"unit-unknown", "unit-stale", "unit-altered"},
-		"`machine` (`code`)":    {"code-unknown"},
-		"`machine` (`sockets`)": {"socket-unknown"},
-		"`machine` (`written`)": {"written-unknown"},
-	} {
-		if slices.Contains(causes, cause) {
-			return part
+	name, what, _ := strings.Cut(cause, " ")
+	switch name {
+	case "disk-altered", "permissions-altered":
+		return "`contents`"
+	case "mounted-over", "foreign-mount":
+		if strings.HasPrefix(what, "PATH") || strings.HasPrefix(what, "/nix/") {
+			return "`live`, `contents`, `machine` (`mounts`)"
 		}
+		return "`machine` (`mounts`)"
+	case "account-altered", "etc-altered", "file-unknown":
+		return "`machine` (`etc`)"
+	case "unit-unknown", "unit-stale", "unit-altered":
+		return "`machine` (`units`)"
+	case "code-unknown":
+		return "`machine` (`code`)"
+	case "socket-unknown":
+		return "`machine` (`sockets`)"
+	case "written-unknown":
+		return "`machine` (`written`)"
 	}
-	return "?"
+	panic("nothing is known to see " + cause)
 }
 
 // row is what docs/coverage.md says of a change, but for what the peers see.
 func (c *changeClass) row() string {
-	var causes []string
+	var causes, seen []string
 	for _, cause := range c.causes {
+		if by := seenBy(cause); !slices.ContainsFunc(seen, func(s string) bool { return strings.Contains(s, by) }) {
+			seen = append(seen, by)
+		}
 		name, what, _ := strings.Cut(cause, " ")
 		what = strings.NewReplacer("@", "…", "PATH", "/nix/store/…").Replace(what)
 		causes = append(causes, "`"+name+"` `"+what+"`")
 	}
-	first, _, _ := strings.Cut(c.causes[0], " ")
-	return fmt.Sprintf("| %s | %s | %s |", strings.ReplaceAll(c.name, "@", "…"), seenBy(first), strings.Join(causes, ", "))
+	return fmt.Sprintf("| %s | %s | %s |", strings.ReplaceAll(c.name, "@", "…"), strings.Join(seen, ", "), strings.Join(causes, ", "))
 }
 
 // peers are what others say of a machine.
