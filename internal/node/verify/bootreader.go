@@ -95,7 +95,7 @@ func (r *run) same(ctx context.Context, p bootPair, size int64) (same, cached bo
 	if err != nil {
 		return false, false, err
 	}
-	got, err := r.boots().sum(ctx, path.Join(p.dir.Directory.Name(), p.name), size, func() (*nixstore.Regular, error) { return p.dir.Directory.Open(p.name) })
+	got, err := r.boots().sum(ctx, path.Join(p.dir.Name(), p.name), size, func() (*nixstore.Regular, error) { return p.dir.Directory.Open(p.name) })
 	if err != nil {
 		return false, false, err
 	}

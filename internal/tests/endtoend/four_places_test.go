@@ -367,7 +367,7 @@ func TestFourPlaces(t *testing.T) {
 				var got cell
 				switch place {
 				case inCI:
-					made := true
+					var made bool
 					if c.ci != nil {
 						got, made = c.ci()
 					} else {

@@ -34,7 +34,8 @@ must be one of them.
 
 The release, the system's flake, the evaluation of the flake, and each path of the
 closure are compared as in a run without a command. Paths that earlier runs verified
-within ledger.contentsEvery are not hashed again; the report counts them. The
+within ledger.contentsEvery, and that nobody has touched since, are not hashed
+again; the report counts them. The
 running machine and the boot loader's files are not examined. The configuration's
 unsafeSkip has no effect here.
 
