@@ -1,6 +1,7 @@
 package activate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,12 +25,21 @@ const maxMounts = 16
 // does not outlive the boot.
 //
 // It is what NixOS does with the store: the directory is mounted on itself, read only.
-func (m *Machine) Close(except ...string) error {
+// nix-env makes a lock file also to list generations, which NixOS does to write the
+// boot menu of systemd-boot: the lock is /dev/null there, which can be locked, is
+// always empty, and can't be removed.
+func (m *Machine) Close(ctx context.Context, except ...string) error {
 	dir := filepath.Dir(m.Profile())
 	closed, err := m.Closed()
 	if closed || err != nil {
 		return err
 	}
+	// It is there, and nobody removes it, while it is mounted over.
+	held, err := lockProfile(ctx, m.Profile())
+	if err != nil {
+		return err
+	}
+	defer held.lock.Close()
 	for _, name := range except {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // as Nix makes it
 			return err
@@ -47,20 +57,23 @@ func (m *Machine) Close(except ...string) error {
 		tree int
 		at   string
 	}{{top, dir}}
+	from := map[string]string{held.lock.Name(): os.DevNull}
 	for _, name := range append(except, beneath...) {
-		sub := filepath.Join(dir, name)
-		tree, err := unix.OpenTree(unix.AT_FDCWD, sub, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+		from[filepath.Join(dir, name)] = filepath.Join(dir, name)
+	}
+	for at, what := range from {
+		tree, err := unix.OpenTree(unix.AT_FDCWD, what, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 		if errors.Is(err, unix.ENOENT) {
 			continue // nobody has one
 		}
 		if err != nil {
-			return &fs.PathError{Op: "open_tree", Path: sub, Err: err}
+			return &fs.PathError{Op: "open_tree", Path: what, Err: err}
 		}
 		defer unix.Close(tree)
 		mounts = append(mounts, struct {
 			tree int
 			at   string
-		}{tree, sub})
+		}{tree, at})
 	}
 	for _, mount := range mounts {
 		if err := unix.MoveMount(mount.tree, "", unix.AT_FDCWD, mount.at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
@@ -76,8 +89,11 @@ func (m *Machine) Open() error {
 	dir := filepath.Dir(m.Profile())
 	for range maxMounts {
 		closed, err := m.Closed()
-		if err != nil || !closed {
+		if err != nil {
 			return err
+		}
+		if !closed {
+			return clearLock(m.Profile() + ".lock")
 		}
 		// What is mounted beneath goes with it.
 		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
@@ -85,6 +101,15 @@ func (m *Machine) Open() error {
 		}
 	}
 	return fmt.Errorf("%s has more than %d mounts one above the other", dir, maxMounts)
+}
+
+// clearLock empties a lock file that is left over, which Nix would take for one that
+// was removed, and wait for another.
+func clearLock(name string) error {
+	if err := os.Truncate(name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return nil
 }
 
 // Closed reports whether the directory of the system profile is a read-only mount of

@@ -3,6 +3,7 @@ package activate
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -94,7 +95,8 @@ func lockProfile(ctx context.Context, link string) (*profile, error) {
 			f.Close()
 			return nil, err
 		}
-		if info, err := f.Stat(); taken && err == nil && info.Size() == 0 {
+		info, err := f.Stat()
+		if taken && err == nil && (info.Size() == 0 || leftOver(name, info) && f.Truncate(0) == nil) {
 			return &profile{link, f}, nil
 		}
 		f.Close()
@@ -102,9 +104,18 @@ func lockProfile(ctx context.Context, link string) (*profile, error) {
 	return nil, &HeldError{name}
 }
 
+// leftOver reports whether the file of a lock that says it was removed is there all the
+// same: it was mounted over.
+func leftOver(name string, lock fs.FileInfo) bool {
+	info, err := os.Lstat(name)
+	return err == nil && os.SameFile(info, lock)
+}
+
 // unlock lets others set the profile.
 func (l *profile) unlock() {
-	_ = os.Remove(l.lock.Name()) // the next one takes the file that is there
-	_, _ = l.lock.WriteString("d")
+	// The next one takes the file that is there; where it is mounted over, this one.
+	if err := os.Remove(l.lock.Name()); err == nil {
+		_, _ = l.lock.WriteString("d")
+	}
 	l.lock.Close()
 }

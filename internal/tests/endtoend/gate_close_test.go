@@ -39,9 +39,19 @@ func TestGateClosed(t *testing.T) {
 	refused("mkdir", "/nix/var/nix/profiles/system-profiles")
 	g.Run("nix-env", "-p", "/nix/var/nix/profiles/per-user/root/profile", "--set", g.next)
 
+	// As the installer of the boot menu does it, in NixOS's own script.
+	if out := g.Run("nix-env", "--list-generations", "-p", profile); !strings.Contains(out, "(current)") {
+		t.Errorf("the generations are %q", out)
+	}
 	s := g.run(otherTag)
 	if s.code != 0 || !s.Activated || s.Generation == 0 || g.leads(profile) != g.next {
 		t.Errorf("%+v", s)
+	}
+	refused(set...)
+	// As the module has nix-gc.service do it: seen writable by that one alone.
+	g.Run("unshare", "--mount", "sh", "-euc", "mountpoint -q /nix/var/nix/profiles; mount -o remount,bind,rw /nix/var/nix/profiles; nix-env -p "+profile+" --delete-generations old")
+	if left := g.Run("sh", "-c", "ls -d "+profile+"-*-link | wc -l"); left != "1" {
+		t.Errorf("%s generations are left", left)
 	}
 	refused(set...)
 	// Opened, by the unit that closed it.

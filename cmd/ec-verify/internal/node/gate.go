@@ -37,12 +37,12 @@ Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
   # comin has a profile of its own, and is confirmed by ec-verify gate comin
   ec-verify gate close --comin`,
 		Args: terminal.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var except []string
 			if comin {
 				except = []string{"system-profiles"}
 			}
-			return a.turnGate(func(m *activate.Machine) error { return m.Close(except...) }, "closed: ec-verify switch alone sets the system profile")
+			return a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, "closed: ec-verify switch alone sets the system profile")
 		},
 	}
 	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, where comin has its profile")
