@@ -132,11 +132,8 @@ func VerdictError(v report.Verdict) error {
 // with an exit code.
 func ToldError(code int) error { return toldError{code} }
 
-// EvidenceError returns err as that of a signed report, or of several, which are not
+// EvidenceErrorf returns what [fmt.Errorf] makes as the error of a signed report, or of several, which are not
 // valid: the exit code is [ExitUntrusted].
-func EvidenceError(err error) error { return evidenceError{err} }
-
-// EvidenceErrorf is EvidenceError of what [fmt.Errorf] makes.
 func EvidenceErrorf(format string, args ...any) error {
 	return evidenceError{fmt.Errorf(format, args...)}
 }
