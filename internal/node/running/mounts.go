@@ -148,7 +148,9 @@ func isUsual(mounts []nixstore.Mount, point string) bool {
 		// "live" examines; and what an older NixOS mounts before there are units.
 		boot := m.Type == "vfat" && m.Root == "/" && (point == "/boot" || point == "/efi")
 		wrappers := m.Type == "tmpfs" && m.Root == "/" && point == wrappersDir
-		if !boot && !wrappers && !ofKernel(m) {
+		// What systemd makes where it can't write to /etc.
+		machineID := m.Type == "tmpfs" && m.Root == "/machine-id" && point == "/etc/machine-id"
+		if !boot && !wrappers && !machineID && !ofKernel(m) {
 			return false
 		}
 	}

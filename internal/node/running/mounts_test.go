@@ -43,6 +43,8 @@ func TestFirstMounts(t *testing.T) {
 		{"nothing more", "/dev/sda1 / ext4", "", ""},
 		{"what systemd mounts", "/dev/sda1 / ext4", "/sys/fs/cgroup 0:8 / cgroup2\n/sys/kernel/debug 0:9 / debugfs\n/sys/kernel/tracing 0:10 / tracefs\n/proc/sys/fs/binfmt_misc 0:11 / autofs\n/proc/sys/fs/binfmt_misc 0:12 / binfmt_misc\n/run/user/0 0:13 / tmpfs\n/run/credentials/x.service 0:14 / ramfs\n/dev 0:15 / devtmpfs", ""},
 		{"wrappers of an older NixOS", "/dev/sda1 / ext4", "/run/wrappers 0:8 / tmpfs", ""},
+		{"a transient machine-id", "/dev/sda1 / ext4", "/etc/machine-id 0:7 /machine-id tmpfs", ""},
+		{"another file in its place", "/dev/sda1 / ext4", "/etc/machine-id 0:7 /evil tmpfs", "foreign-mount /etc/machine-id"},
 		{"a boot disk that systemd found", "/dev/sda1 / ext4", "/boot 0:8 / autofs\n/boot 8:2 / vfat", ""},
 		{"another than the configured boot disk", "/dev/sda1 / ext4\n/dev/sda9 /boot ext4", "/boot 8:2 / vfat", "foreign-mount /boot"},
 		{"a disk for data", "/dev/sda1 / ext4", "/mnt 8:3 / ext4\n/var/lib/x 8:4 / ext4\n/home/a 8:4 / ext4", ""},
