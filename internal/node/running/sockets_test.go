@@ -35,6 +35,26 @@ func TestListening(t *testing.T) {
 	}
 }
 
+// onThread runs do in a thread that ends with it, and is not the first one of this
+// process: by that one's files and mounts /proc/self goes.
+func onThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			do()
+			return
+		}
+		begun := make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // the first one is taken
+			close(begun)
+			do()
+		}()
+		<-begun
+		runtime.UnlockOSThread()
+	}()
+}
+
 // A thread may keep its files from the others of its process.
 func TestThreadSockets(t *testing.T) {
 	type made struct {
@@ -42,8 +62,7 @@ func TestThreadSockets(t *testing.T) {
 		err   error
 	}
 	ready, done := make(chan made), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // and it ends with this thread
+	onThread(func() {
 		var m made
 		var fd int
 		var st unix.Stat_t
@@ -55,7 +74,7 @@ func TestThreadSockets(t *testing.T) {
 		}
 		ready <- m
 		<-done
-	}()
+	})
 	defer close(done)
 	m := <-ready
 	if m.err != nil {
