@@ -189,8 +189,9 @@ func (c *code) judge(name string, id fileID, what string) bool {
 		c.find(f)
 		return false
 	}
-	st, err := c.m.Store.Stat(name)
-	if err != nil || (fileID{st.Dev, st.Ino}) != id {
+	if at := c.lies(name, id); at != "" {
+		name, f.Path = at, at
+	} else {
 		// Not what the exception for that name is about.
 		f.Field, f.Want = "replaced", "the file that has this name"
 		c.find(f)
@@ -203,6 +204,26 @@ func (c *code) judge(name string, id fileID, what string) bool {
 	f.Want = "a file of the release"
 	c.find(f)
 	return false
+}
+
+// maxNames bounds the names by which a file is looked for.
+const maxNames = 16
+
+// lies returns under which name a file lies in the machine's root, "" for none. What the
+// kernel says of a process with mounts of its own may begin with a directory of these,
+// such as that in which a sandbox has the root that it came from.
+func (c *code) lies(name string, id fileID) string {
+	for range maxNames {
+		if st, err := c.m.Store.Stat(name); err == nil && (fileID{st.Dev, st.Ino}) == id {
+			return name
+		}
+		next := strings.IndexByte(name[1:], '/')
+		if next < 0 {
+			return ""
+		}
+		name = name[1+next:]
+	}
+	return ""
 }
 
 // mappings looks at the files that a process has mapped as code.
