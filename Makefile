@@ -67,7 +67,7 @@ test-forge: ## publish to a real Forgejo; takes FORGEJO=PROGRAM or the directory
 	hack/test-forge $(TESTFLAGS)
 
 .PHONY: test-boot
-test-boot: ## boot the read-only root, and install a disk and boot it, in qemu (root, Debian)
+test-boot: ## boot the read-only root, an installed disk and counted systems, in qemu (root, Debian)
 	hack/test-boot $(TESTFLAGS)
 
 .PHONY: test-netboot

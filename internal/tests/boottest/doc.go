@@ -11,6 +11,10 @@
 // The disk that hack/install-runner makes is tested here too, on a loop device,
 // and booted in the end.
 //
+// One machine boots from a firmware, OVMF, and systemd-boot, which counts the boots of a
+// new system: its stage 1 is a script, its two systems are those of testdata/flake, built
+// on a test host, and its stage 2 is Debian's.
+//
 // The test hears the machine's console, and speaks with it over a second serial
 // port, where a shell answers. Each wait has an end.
 package boottest

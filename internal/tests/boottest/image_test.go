@@ -91,11 +91,14 @@ func makeRoot(t *testing.T, l layout, dir string) {
 	for _, name := range []string{"serial-getty@ttyS0.service", "ssh.socket"} {
 		link(t, "/dev/null", filepath.Join(system, name))
 	}
-	replace(t, filepath.Join(dir, "usr/local/sbin/agent"))
-	if err := os.WriteFile(filepath.Join(dir, "usr/local/sbin/agent"), []byte(agent), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	install(t, system, map[string]unit{"agent.service": {
+	installAgent(t, dir)
+}
+
+// installAgent puts the agent into the root in dir.
+func installAgent(t *testing.T, dir string) {
+	t.Helper()
+	writeProgram(t, filepath.Join(dir, "usr/local/sbin/agent"), agent)
+	install(t, filepath.Join(dir, "etc/systemd/system"), map[string]unit{"agent.service": {
 		Text:     "[Unit]\nAfter=multi-user.target\n\n[Service]\nType=exec\nExecStart=/usr/local/sbin/agent\n",
 		WantedBy: []string{"default.target"},
 	}})

@@ -106,6 +106,15 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
+// writeProgram is write of what can be run.
+func writeProgram(t *testing.T, file, text string) {
+	t.Helper()
+	write(t, file, text)
+	if err := os.Chmod(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func link(t *testing.T, target, file string) {
 	t.Helper()
 	replace(t, file)

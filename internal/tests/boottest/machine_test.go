@@ -41,7 +41,7 @@ type machine struct {
 // ",snapshot=on" stays as it is, and may be in use elsewhere.
 func boot(t *testing.T, initrd string, disks ...string) *machine {
 	t.Helper()
-	return start(t, "on", initrd, disks)
+	return start(t, "on", kernel(t, initrd), disks)
 }
 
 // bootWarped is boot of a machine whose clock leaps to the next timer when it is
@@ -49,12 +49,41 @@ func boot(t *testing.T, initrd string, disks ...string) *machine {
 // time is gone before an answer comes.
 func bootWarped(t *testing.T, initrd string, disks ...string) *machine {
 	t.Helper()
-	return start(t, "off", initrd, disks)
+	return start(t, "off", kernel(t, initrd), disks)
 }
 
+// bootFirmware boots a machine by its firmware, which starts what the disk has.
+// variables is where the firmware keeps its own.
+func bootFirmware(t *testing.T, variables string, disks ...string) *machine {
+	t.Helper()
+	return start(t, "on", []string{
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmware + "_CODE_4M.fd",
+		"-drive", "if=pflash,format=raw,unit=1,file=" + variables,
+		"-boot", "menu=off", // no time to wait for a key
+	}, disks)
+}
+
+// firmware is what the files of Debian's ovmf begin with.
+const firmware = "/usr/share/OVMF/OVMF"
+
+// kernel is what qemu starts without a firmware.
+func kernel(t *testing.T, initrd string) []string {
+	t.Helper()
+	// As NixOS has it; the rest is for the test's ears, and for speed.
+	return []string{
+		"-kernel", filepath.Join(made(t), "vmlinuz"), "-initrd", initrd,
+		"-append", "root=fstab console=ttyS0 " + quick + " systemd.journald.forward_to_console=0 systemd.show_status=yes",
+	}
+}
+
+// quick is for speed, and to end where the kernel fails: page tables of the kernel's
+// own cost emulation dearly, and a Debian whose root forgets would set itself up at
+// each boot.
+const quick = "panic=-1 mitigations=off systemd.condition_needs_update=no"
+
 // start boots a machine. sleep is qemu's: whether an idle machine waits for its
-// next timer.
-func start(t *testing.T, sleep, initrd string, disks []string) *machine {
+// next timer. With it go the arguments that say what is started.
+func start(t *testing.T, sleep string, with, disks []string) *machine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "boottest-") // a short name, for the socket
 	if err != nil {
@@ -79,12 +108,8 @@ func start(t *testing.T, sleep, initrd string, disks []string) *machine {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-device", "isa-serial,chardev=console",
 		"-chardev", "socket,id=agent,path=" + socket, "-device", "isa-serial,chardev=agent",
-		"-kernel", filepath.Join(made(t), "vmlinuz"), "-initrd", initrd,
-		// As NixOS has it; the rest is for the test's ears, and for speed: page tables
-		// of the kernel's own cost emulation dearly, and a Debian whose root forgets
-		// would set itself up at each boot.
-		"-append", "root=fstab console=ttyS0 panic=-1 mitigations=off systemd.condition_needs_update=no systemd.journald.forward_to_console=0 systemd.show_status=yes",
 	}
+	args = append(args, with...)
 	for _, disk := range disks {
 		args = append(args, "-drive", "if=virtio,format=raw,file="+disk)
 	}
@@ -121,8 +146,9 @@ func start(t *testing.T, sleep, initrd string, disks []string) *machine {
 func (m *machine) up() *machine {
 	m.t.Helper()
 	begin := time.Now()
-	if line := m.answer(bootTimeout); line != "ready" {
-		m.t.Fatalf("the machine's agent says %q", line)
+	// A firmware speaks on every serial port.
+	for line := ""; line != "ready"; {
+		line = m.answer(bootTimeout - time.Since(begin))
 	}
 	m.t.Logf("up after %.0f s", time.Since(begin).Seconds())
 	return m
