@@ -34,8 +34,8 @@ type bootDir struct{ *nixstore.Directory }
 
 func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
 
-// checkEntries looks where the entries of the boot menu lead, on a machine that was
-// booted with a command line, "" where that is unknown.
+// checkEntries checks where the entries of the boot menu lead, on a machine that was
+// booted with a command line; "" if that is unknown.
 func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine string) {
 	var dirs []bootDir
 	var names []string
@@ -82,8 +82,8 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine strin
 	}
 }
 
-// loaderVariables returns what the firmware of this machine keeps for systemd-boot.
-// What can't be read is as if it were not set.
+// loaderVariables returns the firmware's variables for systemd-boot. An unreadable one
+// counts as unset.
 func (r *run) loaderVariables() bootloader.Variables {
 	if r.outside() {
 		return bootloader.Variables{}
@@ -197,9 +197,9 @@ func (r *run) revokedEntry(e *bootloader.Entry, name string, p closure.StorePath
 	})
 }
 
-// strangerEntry adds the finding about an entry that leads to a system of no
-// accepted release. An older generation is graded, and so is what can't be booted
-// any more; a system that no profile has is none.
+// strangerEntry adds the finding about an entry that leads to a system of no accepted
+// release. An older generation has the configured grade, and so has a system that can no
+// longer be booted; a system in no profile is no older generation.
 func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePath) {
 	exists, err := r.store.Exists(p)
 	generation, genErr := r.isGeneration(p)
@@ -215,7 +215,7 @@ func (r *run) strangerEntry(e *bootloader.Entry, name string, p closure.StorePat
 	}
 }
 
-// maxGenerations bounds the names in a directory of profiles.
+// maxGenerations limits the names in a directory of profiles.
 const maxGenerations = 20_000
 
 var generationLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^.+-[0-9]+-link$`) })

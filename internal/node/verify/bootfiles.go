@@ -18,8 +18,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// bootFiles compares the files of one entry with those of the system that it claims
-// to boot. What the store has of these is hashed by the contents tier.
+// bootFiles compares the files of one entry with those of the system that it claims to
+// boot. The contents tier hashes the store's copies.
 type bootFiles struct {
 	run     *run
 	tier    *report.Tier
@@ -115,8 +115,8 @@ func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
 
 func oneBlank(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// wanted returns the file of the store where from, a path of the system, leads, which
-// is to be what the loader calls name.
+// wanted returns the store's file that from, a path of the system, leads to; the loader's
+// file name should equal it.
 func (b *bootFiles) wanted(field, name, from string) (p closure.StorePath, rest string, ok bool) {
 	p, rest, err := b.run.store.ResolveLink(from)
 	switch {
@@ -190,7 +190,7 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	}
 }
 
-// appendedDetail says why nobody can check more of an initrd.
+// appendedDetail says why the rest of an initrd can't be checked.
 const appendedDetail = "what this machine has of its own is appended, which no release can know; it can replace anything that the initrd has"
 
 // sizes returns the sizes of both files, or why not, with the cause of the finding
@@ -246,9 +246,8 @@ func firstDifference(ctx context.Context, pace func(context.Context, int) error,
 	return -1, nil
 }
 
-// locate returns where in the directory of the boot loader a file lies that it names,
-// or, with inStore, the path in the store that it reads by itself; "" where that can't
-// be told.
+// locate returns the path, in the boot loader's directory, of a file that it names or,
+// with inStore, the path in the store that it reads itself; "" if that is unknown.
 func (b *bootFiles) locate(name string) (where string, inStore bool) {
 	switch b.entry.Loader {
 	case bootloader.SystemdBoot:
@@ -279,8 +278,8 @@ func (b *bootFiles) locate(name string) (where string, inStore bool) {
 	return "", false
 }
 
-// inFileSystem returns the name of a directory in its own file system, none where that
-// is not known.
+// inFileSystem returns the names of a directory within its own file system; none if
+// unknown.
 func (b *bootFiles) inFileSystem(dir string) []string {
 	place, err := b.run.placeOf(dir)
 	if err != nil {
@@ -326,7 +325,7 @@ func (b *bootFiles) devicetree(ctx context.Context, want string) {
 	}
 }
 
-// bootSpec is what is read of a system's boot.json.
+// bootSpec is the part of a system's boot.json that is read.
 type bootSpec struct {
 	V1 struct {
 		InitrdSecrets string `json:"initrdSecrets"`
@@ -428,15 +427,15 @@ func (b *bootFiles) relative(ctx context.Context, where, from string) {
 	b.worst = c.worst
 }
 
-// checkBootedLine compares the command line of the kernel that runs with those of
-// the entries that lead to the same system, of which one was booted.
+// checkBootedLine compares the running kernel's command line with those of the entries
+// for the same system, one of which was booted.
 func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 	if line == "" {
 		return
 	}
 	var words []string
 	for _, word := range strings.Fields(line) {
-		// What a loader adds for the kernel's part that reads the initrd.
+		// Loaders add these for the code that reads the initrd.
 		if !strings.HasPrefix(word, "initrd=") && !strings.HasPrefix(word, "BOOT_IMAGE=") {
 			words = append(words, word)
 		}

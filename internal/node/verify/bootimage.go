@@ -65,7 +65,7 @@ func (b *bootFiles) image(ctx context.Context, spec *bootSpec) {
 	b.addons()
 }
 
-// sections compares what an image holds besides its program.
+// sections compares the sections of an image other than its program.
 func (b *bootFiles) sections(ctx context.Context, shown string, image, stub *bootloader.Image, spec *bootSpec) {
 	system := string(b.system)
 	from := map[string]string{
@@ -91,7 +91,7 @@ func (b *bootFiles) sections(ctx context.Context, shown string, image, stub *boo
 				b.found(report.BootAltered, shown, field, "", fmt.Sprintf("%d zero bytes more", part.Zeroes), "")
 			}
 		case ".cmdline", ".uname", ".sbat":
-			// The first is compared above. Nothing starts by the others: they name the
+			// The first is compared above. The others start nothing: they name the
 			// kernel's version to people, and the stub's to whoever signs it.
 		case ".ucode", ".dtbauto", ".efifw":
 			b.found(report.BootAltered, shown, field, "nothing", "a section "+part.Name, "it is handed to the kernel, or to the firmware, and no system has it")
@@ -183,8 +183,8 @@ func (r *run) madeOf(ctx context.Context, image, stub *bootloader.Image) (bool, 
 	return true, nil
 }
 
-// ignoreEnd returns nil for the end of a file that was shortened meanwhile: it is no
-// longer what it was, and so not the same.
+// ignoreEnd returns nil for the end of a file that was shortened meanwhile: it has
+// changed, and so differs.
 func ignoreEnd(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
@@ -192,8 +192,8 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// addons says what lies where systemd-stub looks for more to hand on than the image
-// has: command lines, device trees, credentials, extensions of the initrd.
+// addons reports the files that systemd-stub would pass on besides the image: command
+// lines, device trees, credentials, extensions of the initrd.
 func (b *bootFiles) addons() {
 	const most = 100
 	for _, place := range append(b.entry.ImageExtras(), "loader/addons", "loader/credentials", "loader/extensions") {

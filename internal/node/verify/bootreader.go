@@ -9,10 +9,10 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// bootReader reads what a boot loader starts, and what that is held to, as the contents
-// tier reads: paced, from where the policy says, and without a trace in the page cache.
-// A kernel and an initrd can have hundreds of megabytes, and many entries can name the
-// same ones: each file is read once in a run.
+// bootReader reads the boot loader's files, and the store's files that they are compared
+// with, as the contents tier reads: paced, from where the policy says, and without a
+// trace in the page cache. A kernel and an initrd can have hundreds of megabytes, and
+// many entries can name the same ones: each file is read once in a run.
 type bootReader struct {
 	hasher *nar.Hasher
 	pace   func(context.Context, int) error
@@ -81,15 +81,15 @@ type storeFile struct {
 
 func (f storeFile) String() string { return path.Join(string(f.path), f.rel) }
 
-// bootPair are a file of the boot loader and the one of the store that it is held to.
+// bootPair is a file of the boot loader and the store's file that it is compared with.
 type bootPair struct {
 	dir  bootDir
 	name string // below dir
 	want storeFile
 }
 
-// same reports whether the first size bytes of both are equal, and whether that was
-// asked of the disk and told by the page cache.
+// same reports whether the first size bytes of both are equal, and whether the policy
+// asked for the disk and the page cache answered.
 func (r *run) same(ctx context.Context, p bootPair, size int64) (same, cached bool, err error) {
 	want, err := r.boots().sum(ctx, p.want.String(), size, func() (*nixstore.Regular, error) { return r.store.OpenFile(p.want.path, p.want.rel) })
 	if err != nil {
@@ -102,8 +102,8 @@ func (r *run) same(ctx context.Context, p bootPair, size int64) (same, cached bo
 	return want.hash == got.hash, r.Read == nar.ReadDisk && (want.cached || got.cached), nil
 }
 
-// firstOther returns the place of the first byte of size that differs, -1 where none
-// does any more.
+// firstOther returns the offset of the first of size bytes that differs; -1 if none
+// differs any more.
 func (r *run) firstOther(ctx context.Context, p bootPair, size int64) (int64, error) {
 	want, err := r.store.OpenFile(p.want.path, p.want.rel)
 	if err != nil {

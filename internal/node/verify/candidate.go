@@ -9,8 +9,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// unaskedCandidate says why a tier that looks at the running machine is not asked for
-// of a candidate.
+// unaskedCandidate says why a tier about the running machine is not asked for with a
+// candidate.
 func unaskedCandidate(v *Verifier) string {
 	if v.System == "" {
 		return ""
@@ -35,8 +35,8 @@ func (r *run) candidateSystem() closure.StorePath {
 	return r.chosen.manifest.Toplevel.OutPath
 }
 
-// findCandidate notes for the report which system is judged. It fails where that is
-// the system of no release that the policy accepts: there is nothing to compare it with.
+// findCandidate records which system is judged. It fails if that is not the system of any
+// release that the policy accepts, because there is nothing to compare it with.
 func (r *run) findCandidate(ctx context.Context) error {
 	if r.System == "" {
 		return nil
@@ -79,12 +79,12 @@ func (r *run) flake() string {
 	return string(r.candidateSystem()) + r.Flake
 }
 
-// candidateWithoutFlake returns why the flake of a candidate, linked at name, can't be
-// looked at, where something on the way is absent: p, or what p lacks.
+// candidateWithoutFlake returns why a candidate's flake, linked at name, can't be checked
+// if something on the way does not exist: p, or something in p.
 func (r *run) candidateWithoutFlake(name string, p closure.StorePath) error {
 	if exists, existsErr := r.store.Exists(p); p != "" && existsErr == nil && !exists {
 		f := &failure{cause: report.SourceMissing, path: name, err: fmt.Errorf("it leads to %s, which is not there", p)}
-		// While releases are told apart, there is none yet.
+		// While the release is being chosen, there is no manifest yet.
 		if r.manifest != nil {
 			if _, own := r.mountedIn(r.manifest.Paths, string(p)); own {
 				f.consequence = closure.Missing

@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// claims are what the Nix database says. The zero value, a database that could
-// not be read, claims nothing.
+// claims are what the Nix database says. The zero value stands for an unreadable database
+// and claims nothing.
 type claims struct {
 	known     bool
 	running   closure.Closure // of the system that runs
@@ -27,8 +27,8 @@ func (c *claims) of(p closure.StorePath) (closure.PathInfo, bool) {
 	return info, ok
 }
 
-// readClaims reads what Nix registered of the manifest's paths and of the
-// running system's closure.
+// readClaims reads the registrations of the manifest's paths and of the running system's
+// closure.
 func (c *contentsCheck) readClaims(ctx context.Context) *claims {
 	db, err := c.openDatabase(ctx)
 	if err == nil {
@@ -58,8 +58,7 @@ func (c *contentsCheck) queryClaims(ctx context.Context, db *nixstore.Database) 
 		root = c.manifest.Toplevel.OutPath
 	}
 	paths := make([]closure.StorePath, len(c.audit.paths))
-	// What others claim of a path is kept as far as it is not much more than what the
-	// manifest has of all.
+	// Claims about other paths are kept up to little more than the manifest's own size.
 	var cost int64
 	for i, want := range c.audit.paths {
 		paths[i] = want.Path
@@ -78,8 +77,7 @@ func (c *contentsCheck) queryClaims(ctx context.Context, db *nixstore.Database) 
 	return out, nil
 }
 
-// judgeClaim adds the findings about what Nix registered of one path, its hash
-// excepted.
+// judgeClaim adds the findings about a path's registration, other than its hash.
 func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
 	if !claims.known {
 		return
@@ -107,8 +105,8 @@ func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
 	}
 }
 
-// maxExtra bounds the findings about paths that the release does not have. A
-// machine that runs another system has a few thousand of them at most.
+// maxExtra limits the findings about paths that the release lacks. A machine that runs
+// another system has a few thousand at most.
 const maxExtra = 10_000
 
 // findExtra adds a finding for each path that the running system's closure has

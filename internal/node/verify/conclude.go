@@ -14,7 +14,7 @@ func (r *run) conclude() {
 	r.explainByMounts()
 }
 
-// stateOf returns what is known of where l leads.
+// stateOf returns the state of the system that l leads to.
 func (r *run) stateOf(l *lead) systemState {
 	switch {
 	case l.odd != "":
@@ -27,8 +27,8 @@ func (r *run) stateOf(l *lead) systemState {
 	return r.contents.systems[l.release]
 }
 
-// tellPending says what the next boot leads to, of a machine that runs or booted
-// another accepted release: now that the contents tier has looked at it, or not.
+// tellPending reports what the next boot starts, for a machine that runs or booted
+// another accepted release, after the contents tier has checked it, or has not.
 func (r *run) tellPending() {
 	next := systemState{grade: agrees}
 	for i := range r.live.leads {
@@ -62,8 +62,8 @@ func graver(a, b systemState) systemState {
 	return a
 }
 
-// explainReplaced gives each finding that disk and database agree with each other, but
-// not with the release, the cause that a rebuild of the same path allows.
+// explainReplaced replaces the cause of findings where disk and database agree with each
+// other but not with the release, as far as a rebuild of the same path explains them.
 func (r *run) explainReplaced() {
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]
@@ -80,8 +80,8 @@ func (r *run) explainReplaced() {
 	}
 }
 
-// explainByMounts marks what is not there as the consequence of what is mounted over
-// the store or the database, which may be found later.
+// explainByMounts marks missing paths as consequences of a mount over the store or the
+// database, which may be found later.
 func (r *run) explainByMounts() {
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]

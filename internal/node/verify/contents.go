@@ -23,11 +23,11 @@ func planContents(v *Verifier, m *closure.Manifest) string {
 	return what
 }
 
-// contentsResult is what the contents tier hands on.
+// contentsResult is the result of the contents tier for later steps.
 type contentsResult struct {
-	// systems says what was found of the systems of releases.
+	// systems has the state of each release's system.
 	systems map[*candidate]systemState
-	// witnesses are what was found of the manifest's paths.
+	// witnesses has the hashes of the manifest's paths.
 	witnesses map[closure.StorePath]closure.Witnesses
 }
 
@@ -49,10 +49,10 @@ func (r *run) newContentsCheck() *contentsCheck {
 	return &contentsCheck{run: r, audit: r.audited(), claims: &claims{}, hidden: make(map[closure.StorePath]bool)}
 }
 
-// checkContents hashes every path of the release from disk, and of the other
-// accepted ones that the machine can come to run; holds the hashes against the
-// manifests and what Nix registered, and looks for paths that the running system
-// has and the release has not.
+// checkContents hashes every path of the release from disk, and of the other accepted
+// releases that the machine can come to run, compares the hashes with the manifests and
+// with what Nix registered, and finds paths that the running system has and the release
+// lacks.
 func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	}
 	overdue := c.answerFor()
 	if t.Checked == 0 {
-		// A candidate of which every path was hashed by earlier runs.
+		// A candidate whose paths were all hashed by earlier runs.
 		t.Checked = r.report.Coverage.Remembered
 	}
 	t.Why = r.coverageWhy()
@@ -102,7 +102,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	return nil
 }
 
-// cover says in the report what was read, and returns how many files.
+// cover records in the report what was read, and returns the number of files.
 func (c *contentsCheck) cover(stats nar.Stats) (files int) {
 	counts := c.progress.nar.Snapshot()
 	coverage := &c.report.Coverage
@@ -113,9 +113,9 @@ func (c *contentsCheck) cover(stats nar.Stats) (files int) {
 	return int(counts.Files)
 }
 
-// judgePaths judges each path of the audit, and returns those whose files are worth
-// naming. A path that was not reached is judged by what Nix registered of it where
-// all others were hashed.
+// judgePaths judges each path of the audit, and returns those whose differing files
+// should be named. A path that was not reached is judged by its registration if all
+// others were hashed.
 func (c *contentsCheck) judgePaths(all bool) (altered []int) {
 	for i, want := range c.audit.paths {
 		got, before := &c.observed[i], len(c.report.Findings)
@@ -146,9 +146,9 @@ func (c *contentsCheck) judgePaths(all bool) (altered []int) {
 	return altered
 }
 
-// checkAccesses adds a finding for each directory, from the store up, by which
-// others can replace what the store holds: what is hashed now need not be what is
-// run in a moment, and no hash tells.
+// checkAccesses adds a finding for each directory, from the store up, in which others can
+// replace the store's contents: what is hashed now could be replaced a moment later, and
+// no hash would show it.
 func (r *run) checkAccesses() {
 	f := report.Finding{Tier: report.TierContents, Path: string(r.StoreDir)}
 	accesses, err := r.store.Accesses()
@@ -173,8 +173,8 @@ func (r *run) checkAccesses() {
 }
 
 // mountsOver returns a finding for each mount at or in one of the audit's paths, and
-// notes these as hidden. What is mounted can look like the release to a hash and be
-// something else to those who use it, and the disk beneath is not seen at all.
+// marks these paths as hidden. A mount can look like the release when it is hashed and be
+// something else for other processes, and it hides the disk beneath.
 func (c *contentsCheck) mountsOver() []report.Finding {
 	f := report.Finding{Tier: report.TierContents, Cause: report.MountedOver}
 	mounts, err := c.store.Mounts()
@@ -193,7 +193,7 @@ func (c *contentsCheck) mountsOver() []report.Finding {
 	return found
 }
 
-// judgeMounts adds what was found about mounts, each once.
+// judgeMounts adds the findings about mounts, each once.
 func (c *contentsCheck) judgeMounts(found []report.Finding) {
 	slices.SortFunc(found, func(a, b report.Finding) int { return strings.Compare(a.Path, b.Path) })
 	for _, f := range slices.CompactFunc(found, func(a, b report.Finding) bool { return a.Path == b.Path }) {
@@ -249,7 +249,7 @@ func (c *contentsCheck) judgePath(want closure.PathInfo, got *observation) (alte
 	return altered
 }
 
-// unread returns the finding about a path whose bytes could not be had.
+// unread returns the finding about an unreadable path.
 func (r *run) unread(want closure.PathInfo, err error) report.Finding {
 	f := report.Finding{Tier: report.TierContents, Path: string(want.Path), Detail: err.Error()}
 	var pathErr *nar.PathError
@@ -257,8 +257,8 @@ func (r *run) unread(want closure.PathInfo, err error) report.Finding {
 	case errors.Is(err, nar.ErrChanged):
 		f.Cause = report.ChangedWhileRead
 	case errors.Is(err, nar.ErrUnsupported), errors.Is(err, nar.ErrTooLarge):
-		// No NAR holds it, or none of the release's size, so the path is not what
-		// the release says, unread.
+		// No NAR can represent it, or none of the release's size: the path certainly
+		// differs.
 		f.Cause, f.Want = closure.DiskAltered, want.NarHash.String()
 	case errors.Is(err, syscall.ENOENT) && errors.As(err, &pathErr) && pathErr.Path == want.Path.Base():
 		f.Cause, f.Want, f.Detail, f.ConsequenceOf = closure.Missing, want.NarHash.String(), "", r.otherSystem()

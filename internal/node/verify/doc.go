@@ -1,11 +1,10 @@
-// Package verify runs the tiers of a verification as one straight line:
-// release, source, eval, live, contents. [Verifier.Verify] in verify.go reads
-// as that list.
+// Package verify runs the tiers of a verification in sequence; [Verifier.Verify] in
+// verify.go is that sequence, and tiers.go lists the tiers.
 //
-// Each tier adds what it finds to the report and ends as done, skipped or
-// failed; nothing is ever taken for checked because an earlier step went well.
-// One goroutine owns the line. Only hashing the contents fans out.
+// Each tier adds its findings to the report and ends as done, skipped or failed; nothing
+// counts as checked because an earlier step succeeded. One goroutine runs the sequence.
+// Only the hashing of the contents is parallel.
 //
-// The package observes: it writes to no store, no database and no log but the
-// logger that it is given.
+// The package only observes: it writes to no store, no database and no log but the given
+// logger.
 package verify

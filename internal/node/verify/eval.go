@@ -17,8 +17,8 @@ func planEval(_ *Verifier, m *closure.Manifest) string {
 	return "evaluate it offline, for " + string(m.Toplevel.DrvPath)
 }
 
-// checkEval evaluates the embedded flake as it lies there and compares the
-// derivation and path of the system with the release's.
+// checkEval evaluates the embedded flake and compares the derivation and path of the
+// system with the release's.
 func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	version, err := r.Evaluator.Version(ctx)
 	if err != nil {
@@ -59,10 +59,10 @@ func (r *run) checkEval(ctx context.Context, t *report.Tier) error {
 	return nil
 }
 
-// evaluate evaluates the source with those of its locked inputs that the store
-// has. It evaluates nothing that was not hashed, and of another machine's disk or a
-// candidate nothing but the release's source: an altered flake is evaluated only on
-// the machine that it was found on, to explain what it changes.
+// evaluate evaluates the source with those of its locked inputs that the store has. It
+// evaluates only what was hashed; of another machine's disk or a candidate it evaluates
+// only the release's source. An altered flake is evaluated only on its own machine, to
+// explain what it changes.
 func (r *run) evaluate(ctx context.Context, src source) (nix.Evaluation, error) {
 	fail := &failure{cause: report.EvaluationFailed, path: string(src.path)}
 	if (r.outside() || r.System != "") && src.sum.Hash != r.manifest.Source.NarHash {
@@ -94,9 +94,9 @@ func (r *run) evalSource(p closure.StorePath, sum nar.Sum) nix.EvalSource {
 	return nix.EvalSource{Store: r.store.File(), Name: p.Base(), NarHash: sum.Hash, NarSize: sum.Size}
 }
 
-// lockedInputs returns the inputs that the flake's lock file names and the store
-// has, as the lock file has them. An input that differs from it is left out; the
-// failure says so of the first, for an evaluation that fails for want of it.
+// lockedInputs returns the inputs in the flake's lock file that the store has, if they
+// are what the lock file says. A differing input is left out; bad describes the first
+// one, in case the evaluation fails without it.
 func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSource, bad *failure, err error) {
 	lock, err := r.store.ReadFile(src.path, r.manifest.Source.LockFile(), flakelock.MaxSize)
 	if isAbsent(err) || errors.Is(err, syscall.ENOTDIR) {

@@ -11,9 +11,9 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// nameFiles reads the altered paths once more, file by file, and adds to their
-// findings which files differ from the release's listing. What cannot be told
-// changes no verdict: it is said in the finding's detail.
+// nameFiles reads the altered paths again, file by file, and adds to their findings which
+// files differ from the release's listing. If that is unknown, the finding's detail says
+// why, and the verdict is unchanged.
 func (c *contentsCheck) nameFiles(ctx context.Context, altered []int) error {
 	for _, release := range c.audit.releases {
 		var own []closure.PathInfo
@@ -84,7 +84,7 @@ func (r *run) noListing(c *candidate, altered []closure.PathInfo, err error) {
 	r.annotate(c, nil, notes)
 }
 
-// namesFiles are the causes whose findings say which files differ.
+// namesFiles are the causes whose findings name the files that differ.
 var namesFiles = map[report.Cause]bool{
 	closure.DiskAltered:            true,
 	closure.DiskAndDatabaseAltered: true,

@@ -17,8 +17,7 @@ import (
 type observation struct {
 	sum nar.Sum
 	err error
-	// fromDisk says that no file of it could be had from the page cache only,
-	// where that was asked for.
+	// fromDisk means that every byte of it was read from disk, if that was asked for.
 	fromDisk bool
 	took     time.Duration
 	metadata metadata
@@ -70,7 +69,7 @@ func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
 	return h.stats, err
 }
 
-// take returns the index of the path whose turn is next, false where there is none.
+// take returns the index of the next path, false if there is none.
 func (h *hashing) take(ctx context.Context) (int, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,20 +112,20 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 	h.stats = h.stats.Add(hasher.Stats())
 }
 
-// largest returns the size up to which the path that should be want is read. To
-// be larger than want is to be altered; to read on tells whether the database
-// was altered with it, which is worth some gigabytes and no terabyte.
+// largest returns how much of the path want is read, in bytes. A path that is larger than
+// want is altered; reading on shows whether the database was altered to match, which is
+// worth some gigabytes but no terabyte.
 func largest(want closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	return want.NarSize + max(want.NarSize, atLeast)
 }
 
-// maxWorkers bounds the memory of a machine with many processors: a worker takes
-// some 300 KiB.
+// maxWorkers limits the memory on a machine with many processors: a worker takes some 300
+// KiB.
 const maxWorkers = 32
 
-// diskWorkers is how many workers there are at least to read from the disk: what a
-// disk does at once is what makes it fast.
+// diskWorkers is the minimum number of workers that read from the disk, because disks are
+// fast only with several requests at once.
 const diskWorkers = 16
 
 // workers returns how many goroutines hash, each a pair of paths: twice as many as

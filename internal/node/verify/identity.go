@@ -9,16 +9,15 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Identifier finds, among all releases at hand, the one whose system is at a store
-// path, with the manifest that says so; nil where none is. The release is signed by
-// somebody that the policy believes, and need be nothing else that the policy asks for.
+// Identifier finds, among all available releases, the one whose system is at a store
+// path, with its manifest; nil if there is none. The release must be signed by somebody
+// whom the policy trusts; the policy's other conditions do not apply.
 type Identifier func(ctx context.Context, system closure.StorePath) (*release.Release, *closure.Manifest)
 
-// runsAnother returns the release that the machine runs, where that is another one
-// than it is to be compared with, and at hand. The machine is compared with that one
-// then: what is said of it is what it is, in one finding, and what was altered of it,
-// and not how two releases differ. Where nobody looks at what runs, nothing follows
-// from it.
+// runsAnother returns the release that the machine runs, if that is available and another
+// one than the requested one. The machine is then compared with that release: the report
+// says in one finding that it runs another release, and otherwise what was altered of it,
+// instead of how two releases differ. It returns nil if no tier checks what runs.
 func (r *run) runsAnother(ctx context.Context) (*candidate, error) {
 	running := r.runningNow()
 	if running == "" || running == r.chosen.manifest.Toplevel.OutPath || slices.Contains(r.Skip, report.TierLive) {

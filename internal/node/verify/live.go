@@ -13,7 +13,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Where NixOS says what a machine runs.
+// The links by which NixOS says what a machine runs.
 const (
 	CurrentSystem = "/run/current-system"
 	BootedSystem  = "/run/booted-system"
@@ -21,12 +21,12 @@ const (
 	kernelCommand = "/proc/cmdline"
 )
 
-// liveResult is what the live tier hands on.
+// liveResult is the result of the live tier for later steps.
 type liveResult struct {
-	// leads are what was found at the places that name a system.
+	// leads are the systems at the places that name one.
 	leads []lead
-	// running is the toplevel that was found to run, or, on a disk looked at from
-	// outside, the system profile's; empty where unknown.
+	// running is the toplevel that runs or, for a mounted disk, the system profile's;
+	// empty if unknown.
 	running closure.StorePath
 	// specialisation is the specialisation of the release compared with that runs, ""
 	// for none. running is the toplevel then.
@@ -48,8 +48,8 @@ func planLive(_ *Verifier, m *closure.Manifest) string {
 	return "compare what runs, booted and will boot with " + string(m.Toplevel.OutPath)
 }
 
-// checkLive compares what the machine runs, booted and will boot with the
-// toplevel of the release.
+// checkLive compares what the machine runs, booted and will boot with the release's
+// toplevel.
 func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	if _, err := r.openStore(); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 	p, rest, err := r.store.ResolveLink(link.name)
 	switch {
 	case err == nil || isAbsent(err) && p != "":
-		// A link to a store path that is gone still says what should be there.
+		// A link to a store path that no longer exists still says what should be there.
 		if link.exact {
 			r.live.running = p
 			r.noteSpecialisation(p)
@@ -115,8 +115,8 @@ func (r *run) noteSpecialisation(p closure.StorePath) {
 	}
 }
 
-// system returns the path of the system that is to be in effect: the release's, or
-// its specialisation that runs.
+// system returns the path of the system that should run: the release's, or its
+// specialisation that runs.
 func (r *run) system() closure.StorePath {
 	if r.live.specialisation != "" {
 		return r.live.specialisation
@@ -172,9 +172,9 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 // maxCommandLine is above the 4 KiB that the kernel's largest platforms allow.
 const maxCommandLine = 64 << 10
 
-// checkCommandLine looks at init= on the kernel's command line: the link
-// /run/booted-system was made by the system that booted, this by the loader. It returns
-// the command line, "" where it is unknown.
+// checkCommandLine checks init= on the kernel's command line: the booted system created
+// the link /run/booted-system, but the loader wrote this. It returns the command line, ""
+// if it is unknown.
 func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string) {
 	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
 	line, values, err := commandLineInit(kernelCommand)
@@ -197,8 +197,8 @@ func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string
 	return line
 }
 
-// commandLineInit returns the command line in the file name, and what it may have
-// booted: one value where all who read it agree.
+// commandLineInit returns the command line in the file name, and what it may have booted:
+// one value if all readers agree.
 func commandLineInit(name string) (line string, values []string, err error) {
 	// Containers mount files of their own there.
 	data, err := hostfile.ReadSmall(name, maxCommandLine)
@@ -212,8 +212,8 @@ func commandLineInit(name string) (line string, values []string, err error) {
 	return line, values, nil
 }
 
-// initOf returns what a command line may boot: one value where all who read it
-// agree, none where it has no init=.
+// initOf returns what a command line may boot: one value if all readers agree, none
+// without init=.
 func initOf(line string) []string {
 	values := []string{stageInit(line), kernelInit(line)}
 	return slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
@@ -231,9 +231,9 @@ func stageInit(line string) string {
 	return value
 }
 
-// kernelInit returns init= as the kernel finds it, which counts where there is
-// no first stage: the last of several before "--"; double quotes join words,
-// and are taken off the ends of a word or of its value.
+// kernelInit returns init= as the kernel parses it, which matters without a first stage:
+// the last of several before "--"; double quotes join words, and are removed from the
+// ends of a word or of its value.
 func kernelInit(line string) string {
 	value, quoted := "", false
 	// To the kernel the byte 0xa0 is a space, whatever it is part of.

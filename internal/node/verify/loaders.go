@@ -15,10 +15,10 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// maxLoaders bounds the names that are read of one directory of loaders.
+// maxLoaders limits the names that are read of one directory of loaders.
 const maxLoaders = 1000
 
-// loaders looks at the boot loaders in one directory of theirs.
+// loaders checks the boot loaders in one directory.
 type loaders struct {
 	run     *run
 	tier    *report.Tier
@@ -27,13 +27,13 @@ type loaders struct {
 }
 
 // checkLoaders compares the boot loaders on an EFI system partition, the drivers that
-// systemd-boot loads from there, and the modules of GRUB, with those that the accepted
-// releases have, and names what is none of these.
+// systemd-boot loads from there, and GRUB's modules with those of the accepted releases,
+// and names the others.
 func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dirName string) {
 	l := &loaders{run: r, tier: t, dir: dir, dirName: dirName}
 	l.programs(ctx, "EFI/systemd/drivers")
 	for _, vendor := range l.names("EFI") {
-		// What is in these the menu names.
+		// The menu names the files in these.
 		if lower := strings.ToLower(vendor); lower != "nixos" && lower != "linux" {
 			l.programs(ctx, "EFI/"+vendor)
 		}
@@ -45,7 +45,7 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dir
 	}
 }
 
-// names returns what a directory holds, sorted; nothing where it is none.
+// names returns the sorted names in a directory; none if it is not a directory.
 func (l *loaders) names(place string) []string {
 	names, err := l.dir.Names(place, maxLoaders)
 	switch {
@@ -77,8 +77,8 @@ func (l *loaders) programs(ctx context.Context, place string) {
 	}
 }
 
-// modules compares what grub-install copies to a directory. Its core, which is made
-// for the machine, no release has: what is unknown is named in one finding.
+// modules compares the files that grub-install copies to a directory. GRUB's core is made
+// for the machine and in no release; unknown files are named in one finding.
 func (l *loaders) modules(ctx context.Context, place string) {
 	const shownNames = 5
 	var unknown []string
@@ -110,8 +110,8 @@ func isSystemdBoot(file string) bool {
 	return strings.HasPrefix(file, systemdLoaders+"/systemd-boot") && strings.HasSuffix(file, ".efi")
 }
 
-// released reports whether a file is one of the accepted releases' loader files, as it
-// lies in the store.
+// released reports whether a file equals one of the accepted releases' loader files in
+// the store.
 func (l *loaders) released(ctx context.Context, name string, wanted func(string) bool) (bool, error) {
 	got, err := l.dir.Open(name)
 	if err != nil {
@@ -132,9 +132,9 @@ func (l *loaders) released(ctx context.Context, name string, wanted func(string)
 
 const systemdLoaders = "lib/systemd/boot/efi"
 
-// loaderFiles returns what the accepted releases have of boot loaders: systemd-boot,
-// systemd-stub, and the parts of GRUB. Only of those that the contents tier hashes, and
-// of also: of another release nobody knows what lies there.
+// loaderFiles returns the boot loader files of the accepted releases: systemd-boot,
+// systemd-stub, and the parts of GRUB. It uses only releases that the contents tier
+// hashes, and also: the store's files of another release are not known to be intact.
 func (r *run) loaderFiles(also *candidate) iter.Seq2[closure.StorePath, string] {
 	return func(yield func(closure.StorePath, string) bool) {
 		releases := r.ledTo()
@@ -189,5 +189,5 @@ func (r *run) sameFile(ctx context.Context, p bootPair, size int64) (bool, error
 	return same, err
 }
 
-// errCached says that the disk was to be read, and only the page cache told.
+// errCached means that the policy asked for the disk, and only the page cache answered.
 var errCached = errors.New("only the page cache gave it, and the disk was to be read")

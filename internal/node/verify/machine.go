@@ -39,8 +39,7 @@ func planMachine(v *Verifier, _ *closure.Manifest) string {
 	return "compare with the release, of the running machine: " + strings.Join(v.Machine.Parts, ", ")
 }
 
-// checkMachine looks at the running machine beside its store, as its first process
-// sees it.
+// checkMachine checks the running machine beside its store, as its first process sees it.
 func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	if r.outside() {
 		return &elsewhereError{report.MachineElsewhere, r.Root, r.Root + " is not the running machine"}
@@ -87,9 +86,8 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	return err
 }
 
-// expectedMachine returns what the release says that this machine looks like; nil
-// where it does not say, or says it of another system. A note says that what it says
-// could not be fetched.
+// expectedMachine returns the release's description of this machine; nil if there is
+// none, or only one of another system. The note says if it could not be fetched.
 func (r *run) expectedMachine(ctx context.Context) (*expected.Machine, string, error) {
 	name := release.MachineName(r.manifest.Configuration)
 	if _, ok := r.chosen.Release.Sums().Digest(name); !ok {
@@ -138,8 +136,7 @@ func ofSystem(f *report.Finding, store closure.StoreDir) bool {
 	return f.Cause == report.EtcAltered || strings.HasPrefix(f.Got, "a link to /etc/static/")
 }
 
-// machineWhy says what the tier did not look at; "" where it looked at all that
-// there is.
+// machineWhy says what the tier did not check; "" if it checked everything.
 func machineWhy(asked []string, result *running.Result, note string) string {
 	var left []string
 	if note != "" {
@@ -157,8 +154,8 @@ func machineWhy(asked []string, result *running.Result, note string) string {
 	return strings.Join(left, ", ")
 }
 
-// sameDirectory reports whether the first process of the machine has the same store
-// as this one: what was hashed is then what the machine runs.
+// sameDirectory returns an error unless the machine's first process has the same store as
+// this one: only then is what was hashed what the machine runs.
 func sameDirectory(own, first *os.File) error {
 	var a, b unix.Stat_t
 	if err := errors.Join(unix.Fstat(int(own.Fd()), &a), unix.Fstat(int(first.Fd()), &b)); err != nil {

@@ -11,9 +11,9 @@ import (
 // the manifests take. A run on an honest machine takes less.
 const runMemory = 24 << 20
 
-// limitMemory has Go's collector keep to little more memory than what the manifests say of paths takes,
-// where a hostile store would have it let garbage pile up. The returned function
-// undoes that. A lower limit that is set already stays.
+// limitMemory limits Go's heap to little more than the manifests' data on paths takes,
+// because garbage would otherwise pile up with a hostile store. The returned function
+// removes the limit. A lower limit that was set before stays.
 func limitMemory(paths []closure.PathInfo) (undo func()) {
 	limit := int64(runMemory)
 	for _, p := range paths {
@@ -30,7 +30,7 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 	return func() { debug.SetMemoryLimit(before) }
 }
 
-// fewPaths is the share of a limit of which no more is made of garbage by collecting late.
+// fewPaths is the share of a limit up to which late collection is harmless.
 const fewPaths = 4 << 20
 
 // collectUsual has Go's collector let the heap double at most, for the rest of the

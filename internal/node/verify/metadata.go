@@ -20,8 +20,8 @@ type metadata struct {
 	loose []looseFile
 	bytes int
 	more  int
-	// dated are those with another time of modification, attributed those with
-	// extended attributes that give nobody a right.
+	// dated are those with another modification time, attributed those with extended
+	// attributes that grant no right.
 	dated, attributed marked
 }
 
@@ -45,17 +45,17 @@ type looseFile struct {
 }
 
 const (
-	// maxLoose and maxLooseBytes bound what is kept of one path: the whole store
+	// maxLoose and maxLooseBytes limit what is kept of one path, because the whole store
 	// may be like that.
 	maxLoose      = 20
 	maxLooseBytes = 8 << 10
 	// maxLooseFindings is from when on a run names one file of each path only.
 	maxLooseFindings = 1000
-	// maxMarkedName bounds the one name that is kept of those that are marked.
+	// maxMarkedName limits the one name that is kept of marked files, in bytes.
 	maxMarkedName = 1 << 10
 )
 
-// watch has what hashes tell m.
+// watch sets the options by which the hasher reports metadata to m.
 func (m *metadata) watch(opts *nar.Options) {
 	add := func(name, what, want string) {
 		if len(m.loose) == maxLoose || m.bytes+len(name) > maxLooseBytes {
@@ -102,12 +102,12 @@ func (m *metadata) watch(opts *nar.Options) {
 // ignored-acls).
 var leftAttributes = []string{"security.csm", "security.selinux", "system.nfs4_acl"}
 
-// maxAttributeNames bounds in bytes what is said of the attributes of one file.
+// maxAttributeNames limits the names of one file's attributes, in bytes.
 const maxAttributeNames = 300
 
-// judgeMetadata adds a finding for each right that Nix never gives. One that
-// takes rights away (0500) is a departure like one that gives them: Nix makes
-// its objects all alike, so somebody else was here.
+// judgeMetadata adds a finding for each mode or right that Nix never sets. A mode that
+// removes rights (0500) counts as well: Nix gives all its objects the same, so somebody
+// else changed it.
 func (c *contentsCheck) judgeMetadata(p closure.StorePath, m *metadata) {
 	loose, more := m.loose, m.more
 	if len(loose) > 1 && c.looseFindings >= maxLooseFindings {
@@ -130,28 +130,28 @@ func (c *contentsCheck) judgeMetadata(p closure.StorePath, m *metadata) {
 	}
 }
 
-// maxMarked bounds the paths of which it is said that something is marked.
+// maxMarked limits the paths that are named as marked.
 const maxMarked = 20
 
-// noteTimes says which paths have times that Nix never sets. It is a notice: a
-// time gives nobody a right, whoever alters a file can set it as he likes, and
-// some honest tools that write images set another one on everything; but a file
-// that somebody wrote to, and wrote back, shows by it.
+// noteTimes names the paths with times that Nix never sets. That is a notice: a time
+// grants no right, an attacker can set any time, and some honest tools that write images
+// set another one on every file; but it shows a file that somebody changed and changed
+// back.
 func (c *contentsCheck) noteTimes() {
 	f := report.Finding{Cause: report.TimeAltered, Want: time.Unix(1, 0).UTC().Format(time.RFC3339Nano)}
 	c.noteMarked(f, func(m *metadata) *marked { return &m.dated })
 }
 
-// noteAttributes says which paths have extended attributes that Nix never leaves and
-// that give nobody a right, for the same reason.
+// noteAttributes names the paths with extended attributes that Nix removes and that grant
+// no right, for the same reason.
 func (c *contentsCheck) noteAttributes() {
 	f := report.Finding{Cause: report.AttributesAltered, Want: "no extended attributes"}
 	c.noteMarked(f, func(m *metadata) *marked { return &m.attributed })
 }
 
-// noteMarked adds f for each path of which something is marked. Where that is many
-// paths it is likely the image, and one notice for all. Of a path whose bytes are not
-// the release's it says nothing new.
+// noteMarked adds f for each path with marked files. If there are many, the image is
+// probably the reason, and one notice covers all. For a path whose bytes differ from the
+// release it adds nothing.
 func (c *contentsCheck) noteMarked(f report.Finding, of func(*metadata) *marked) {
 	var which []int
 	files := 0

@@ -14,23 +14,22 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// The directories that a run reads, other than the store: where what they are
-// mounted on is looked at.
+// The directories that a run reads, other than the store, whose mounts are checked.
 const (
 	profilesDir = "/nix/var/nix/profiles"
 	runDir      = "/run"
 )
 
-// maxFstab bounds a file of the release in bytes.
+// maxFstab limits a file of the release, in bytes.
 const maxFstab = 1 << 20
 
-// checkOrigins notes from which file systems dirs are read, and adds a finding
-// for each that is mounted there and by the release's configuration is not.
-// What lies beneath it may be anything, and is what the machine boots from.
+// checkOrigins records from which file systems dirs are read, and adds a finding for each
+// mount there that is not in the release's configuration. It hides what the machine boots
+// from, which may be anything.
 func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...string) {
 	origins, err := r.store.Origins(dirs...)
-	// In the store the paths of the closure are looked at one by one, and below
-	// /run lie the mounts of others.
+	// In the store, the closure's paths are checked one by one; below /run are the mounts
+	// of others.
 	for _, dir := range []string{r.databaseDir(), profilesDir} {
 		if err == nil && slices.Contains(dirs, dir) {
 			var below []nixstore.Origin
@@ -50,7 +49,7 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 		r.noteOrigin(&origins[i])
 	}
 	if r.outside() {
-		// What is mounted here is the affair of who looks at the disk.
+		// Whoever mounted the disk decides what is mounted here.
 		return
 	}
 	judge := mounted.Judge{
@@ -82,9 +81,9 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 	}
 }
 
-// findOnce adds a finding unless there is one like it: two directories may be on
-// one mount, and each is looked at twice. The tier contents does not say what is mounted
-// in a store path.
+// findOnce adds a finding unless there is an equal one: two directories may be on one
+// mount, and each is checked twice. Mounts within store paths are left to the contents
+// tier.
 func (r *run) findOnce(f report.Finding) {
 	if !slices.ContainsFunc(r.report.Findings, func(has report.Finding) bool {
 		return has.Cause == f.Cause && has.Path == f.Path && has.Field == f.Field && (has.Got == f.Got || has.Got == "" && has.Detail == "")
@@ -115,12 +114,12 @@ func (r *run) placeOf(dir string) (nixstore.Place, error) {
 	return nixstore.At(origins[0].Mounts, origins[0].Path), nil
 }
 
-// databaseDir returns where the database of the store lies.
+// databaseDir returns the directory of the store's database.
 func (r *run) databaseDir() string {
 	return path.Join(path.Dir(string(r.StoreDir)), "var/nix/db")
 }
 
-// configuredMounts returns what the release's configuration mounts at point.
+// configuredMounts returns the mounts at point in the release's configuration.
 func (r *run) configuredMounts(ctx context.Context, point string) ([]mounted.Configured, error) {
 	var out []mounted.Configured
 	fstab, err := r.releasedFile(ctx, "etc/fstab")
@@ -148,9 +147,8 @@ func (r *run) configuredMounts(ctx context.Context, point string) ([]mounted.Con
 	return out, nil
 }
 
-// releasedFile returns a file of the release's toplevel as it lies in the store,
-// if that is what the release says. The error wraps [fs.ErrNotExist] where the
-// toplevel has no such file.
+// releasedFile returns a file of the release's toplevel from the store, if it is the
+// release's. The error wraps [fs.ErrNotExist] if the toplevel has no such file.
 func (r *run) releasedFile(ctx context.Context, name string) (string, error) {
 	toplevel := r.manifest.Toplevel.OutPath
 	p, rest, err := r.store.ResolveLink(string(toplevel) + "/" + name)
@@ -179,8 +177,8 @@ func (r *run) releasedFile(ctx context.Context, name string) (string, error) {
 	return string(data), err
 }
 
-// withoutProc returns the cause that explains why something could not be looked at
-// where that is for want of /proc, with a finding of its own; "" where /proc is there.
+// withoutProc returns the cause that explains a failed check if /proc is missing, with a
+// finding of its own; "" if /proc is there.
 func (r *run) withoutProc(tier report.TierName) report.Cause {
 	err := nixstore.CheckProc()
 	if err == nil {

@@ -9,12 +9,11 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// nearest returns the one of same, releases with the toplevel that runs, that
-// the machine differs least from. A path that is not reproducible has one name
-// and other bytes in each release, so the name alone does not say which one
-// the machine is. What the releases disagree on is hashed here, and is hashed
-// again by the tiers, whose word counts. Of equals it is the newest, whatever
-// their order. The error is that of ctx.
+// nearest returns the release from which the machine differs least, among releases with
+// the toplevel that runs. An unreproducible path has the same name and other bytes in
+// each release, so the name alone does not identify the release. The paths on which the
+// releases disagree are hashed here, and again by the tiers, whose results count. Among
+// equals it returns the newest, whatever their order. The error is that of ctx.
 func (r *run) nearest(ctx context.Context, same []*candidate) (*candidate, error) {
 	same = slices.Clone(same)
 	slices.SortStableFunc(same, func(a, b *candidate) int {
@@ -29,7 +28,7 @@ func (r *run) nearest(ctx context.Context, same []*candidate) (*candidate, error
 	}
 	embedded := same[0].manifest.Source.NarHash
 	if slices.ContainsFunc(same, func(c *candidate) bool { return c.manifest.Source.NarHash != embedded }) {
-		// Where it can't be hashed it agrees with none, and decides nothing.
+		// An unreadable source agrees with none of them, and decides nothing.
 		src, err := r.findSource(ctx)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -45,8 +44,8 @@ func (r *run) nearest(ctx context.Context, same []*candidate) (*candidate, error
 	}), nil
 }
 
-// disputed returns the paths of which the releases do not all say the same, and
-// for each the largest size that one of them states.
+// disputed returns the paths on which the releases disagree, each with the largest size
+// that one of them states.
 func disputed(same []*candidate) map[closure.StorePath]closure.PathInfo {
 	out := make(map[closure.StorePath]closure.PathInfo)
 	first := same[0].manifest.Closure()
@@ -63,7 +62,7 @@ func disputed(same []*candidate) map[closure.StorePath]closure.PathInfo {
 	return out
 }
 
-// hashDisputed returns the hashes on disk of paths, zero where one can't be read.
+// hashDisputed returns the hashes of paths on disk; zero if one is unreadable.
 func (r *run) hashDisputed(ctx context.Context, paths map[closure.StorePath]closure.PathInfo) (map[closure.StorePath]nar.Hash, error) {
 	observed := make(map[closure.StorePath]nar.Hash, len(paths))
 	store, err := r.openStore()

@@ -13,9 +13,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Progress says how far a run has come. It is counted up by the run and pulled
-// by whoever shows it. The zero value is ready; all methods are safe for
-// concurrent use.
+// Progress counts how far a run has come. The run updates it and the display polls it.
+// The zero value is ready to use; all methods are safe for concurrent use.
 type Progress struct {
 	tier              atomic.Pointer[entered]
 	paths, pathsTotal atomic.Int64
@@ -54,7 +53,7 @@ type entered struct {
 	grace time.Duration
 }
 
-// Snapshot is what a [Progress] stood at.
+// Snapshot is a copy of the counts of a [Progress].
 type Snapshot struct {
 	Tier       report.TierName // "" before the first
 	Grace      time.Duration   // how long the tier may do what counts nothing
@@ -71,7 +70,7 @@ type Snapshot struct {
 	Paused  time.Duration // given way to other programs; it grows in a pause
 }
 
-// Snapshot returns the counts as they stand.
+// Snapshot returns the current counts.
 func (p *Progress) Snapshot() Snapshot {
 	counts := p.nar.Snapshot()
 	s := Snapshot{

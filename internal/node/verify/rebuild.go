@@ -15,9 +15,9 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Rebuilder builds derivations of a release afresh, without writing to the
-// machine's store. Its errors are a [*rebuild.DriftError], a [*rebuild.Error],
-// or that of ctx; where ctx ends later, what was finished is in the summary.
+// Rebuilder builds derivations of a release afresh, without writing to the machine's
+// store. Its errors are a [*rebuild.DriftError], a [*rebuild.Error], or that of ctx; if
+// ctx ends later, the summary has the completed steps.
 type Rebuilder interface {
 	Rebuild(ctx context.Context, req rebuild.Request, p *rebuild.Progress) (*rebuild.Summary, error)
 }
@@ -38,8 +38,8 @@ func planRebuild(v *Verifier, _ *closure.Manifest) string {
 
 func graceRebuild(v *Verifier) time.Duration { return v.BuildTimeout }
 
-// checkRebuild builds what the policy chooses afresh and compares what comes
-// out with the release.
+// checkRebuild builds what the policy selects afresh and compares the outputs with the
+// release.
 func (r *run) checkRebuild(ctx context.Context, t *report.Tier) error {
 	src, err := r.findSource(ctx)
 	if err != nil {
@@ -119,8 +119,8 @@ func (r *run) noRebuild(err error) error {
 	return f
 }
 
-// explaining returns the cause of a finding of tier that is no notice and is
-// about path, or about anything where path is empty; "" where there is none.
+// explaining returns the cause of a finding of tier that is no notice and concerns path,
+// or anything if path is empty; "" if there is none.
 func (r *run) explaining(path string, tier report.TierName) report.Cause {
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]
@@ -131,8 +131,8 @@ func (r *run) explaining(path string, tier report.TierName) report.Cause {
 	return ""
 }
 
-// judgeRebuilt adds the findings about a derivation that was rebuilt, and notes the
-// hashes of its outputs, which testify in what the contents tier found.
+// judgeRebuilt adds the findings about a rebuilt derivation, and records the hashes of
+// its outputs as witnesses for the findings of the contents tier.
 func (r *run) judgeRebuilt(result *rebuild.Result) {
 	var reproduced []string
 	for i := range result.Outputs {
@@ -199,8 +199,8 @@ func joinDetail(a, b string) string {
 	return a + "; " + b
 }
 
-// rebuiltOf says, for the report, how much was rebuilt. Of a sample that the run
-// did not come to the end of, also that.
+// rebuiltOf says, for the report, how much was rebuilt, and if the run did not complete a
+// sample, that too.
 func rebuiltOf(checked int, s *rebuild.Summary) string {
 	if checked == s.Candidates {
 		return ""
@@ -215,8 +215,8 @@ func rebuiltOf(checked int, s *rebuild.Summary) string {
 	return why
 }
 
-// findUnmatched adds a finding about patterns that match nothing, where others
-// do: a misspelt one would go unseen. Where none does, the tier fails for it.
+// findUnmatched adds a finding about patterns that match nothing while others do: a
+// misspelt one would go unnoticed. If none matches, the tier fails.
 func (r *run) findUnmatched(s *rebuild.Summary) {
 	if len(s.Unmatched) > 0 && s.Planned > 0 {
 		r.find(report.Finding{
@@ -226,7 +226,7 @@ func (r *run) findUnmatched(s *rebuild.Summary) {
 	}
 }
 
-// choseNothing says why nothing was to be rebuilt.
+// choseNothing says why there was nothing to rebuild.
 func choseNothing(s *rebuild.Summary) error {
 	if len(s.Unmatched) > 0 {
 		return fmt.Errorf("rebuild.firstParty: %s: none of the %s that make a path of the system is called so", quote(s.Unmatched), quantity(s.Candidates, "derivation"))
@@ -298,8 +298,8 @@ func (r *run) findUnreached(t *report.Tier, s *rebuild.Summary, memory *rebuildM
 		left-remembered, were(s.Planned, "derivation"), days(r.Policy.Rebuild), moreRuns(left-remembered, s.Planned-left))}
 }
 
-// moreRuns says how many more runs such as this one, which reached so many, the
-// rest takes; "" where it reached none.
+// moreRuns says how many more runs like this one, which reached some steps, the rest
+// takes; "" if it reached none.
 func moreRuns(rest, reached int) string {
 	if reached <= 0 {
 		return ""

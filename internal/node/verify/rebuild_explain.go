@@ -12,20 +12,19 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Explainer gives the derivations that the embedded flake evaluates to.
+// Explainer returns the derivations to which the embedded flake evaluates.
 type Explainer interface {
 	// Derivations evaluates the source, whose NAR hash is that of the manifest
 	// in the request, and returns all derivations, and that of the system.
 	Derivations(ctx context.Context, req rebuild.Request) (nixstore.Graph, closure.StorePath, error)
 }
 
-// maxDifferences bounds the findings that explain one drift.
+// maxDifferences limits the findings that explain one drift.
 const maxDifferences = 100
 
-// explainDrift adds a finding for each derivation that differs from the
-// release's by itself, and reports whether there is any. The note is for the
-// finding about the drift: what there is to be said of the explanation, or why
-// there is none.
+// explainDrift adds a finding for each derivation that differs from the release's by
+// itself, and reports whether there is any. The note is for the finding about the drift:
+// a comment on the explanation, or why there is none.
 func (r *run) explainDrift(ctx context.Context, src source, consequence report.Cause) (explained bool, note string) {
 	if r.Explainer == nil {
 		return false, ""
@@ -67,7 +66,7 @@ func (r *run) compareDerivations(ctx context.Context, src source) (differences [
 	if err != nil {
 		return nil, 0, err
 	}
-	// The source as it lies there, which need not be the release's.
+	// The source on this machine, which need not be the release's.
 	manifest := *r.manifest
 	manifest.Source.NarHash = src.sum.Hash
 	got, gotToplevel, err := r.Explainer.Derivations(ctx, rebuild.Request{Root: r.Root, Manifest: &manifest, Source: src.path})

@@ -18,8 +18,8 @@ type rebuildMemory struct {
 	records ledger.Records // nil until they were read
 }
 
-// answersFor reports whether the ledger answers for a derivation that this run
-// did not come to: it was rebuilt as the release has it, recently enough.
+// answersFor reports whether the ledger vouches for a derivation that this run did not
+// reach: it was reproduced recently enough.
 func (m *rebuildMemory) answersFor(c *rebuild.Candidate) bool {
 	return m.records[rebuildItem(c).Key()].Stands(m.run.Policy.Rebuild, time.Now())
 }

@@ -12,7 +12,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// compared is what the release tier hands on: what the machine is compared with.
+// compared is the result of the release tier: what the machine is compared with.
 type compared struct {
 	candidates []candidate
 	chosen     *candidate        // nil until a release is trusted
@@ -26,7 +26,7 @@ type candidate struct {
 	manifest *closure.Manifest
 }
 
-// revoked returns what the publisher has revoked the release for, nil where it has not.
+// revoked returns the publisher's revocation of the release; nil if there is none.
 func (c *candidate) revoked() *release.Revocation {
 	if c.Release == nil {
 		return nil
@@ -104,7 +104,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 // of its key.
 func (r *run) findEnds(rel *release.Release) {
 	best, key := rel.Info().BestBefore, rel.Signer().Until
-	// Past its bestBefore, one of its notes says so.
+	// One of its notes says so once it is past its bestBefore.
 	if d := rel.Left(best); d >= 0 && d < r.NoticeBefore {
 		detail := fmt.Sprintf("its bestBefore is %s, %s from now", best.UTC().Format(time.RFC3339), span(d))
 		if refused := rel.RefusedAfter(); refused.After(best) {
@@ -120,7 +120,7 @@ func (r *run) findEnds(rel *release.Release) {
 	}
 }
 
-// span words a time to come in days, or in hours where that is less than two.
+// span formats a future duration in days, or in hours below two days.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d < 2*day {
@@ -129,7 +129,7 @@ func span(d time.Duration) string {
 	return quantity(int(d/day), "day")
 }
 
-// against names what the policy wants to compare with.
+// against names the releases that the policy asks for.
 func (r *run) against() string {
 	var tags []string
 	for i := range r.candidates {
@@ -156,9 +156,9 @@ func (r *run) readManifest(ctx context.Context, rel *release.Release) (*closure.
 	return m, err
 }
 
-// choose sets r.chosen: the pinned release, or the accepted one that runs
-// here, or else the first that could be opened. It fails where that leaves
-// nothing that can be trusted, and when ctx ends.
+// choose sets r.chosen: the pinned release, or the accepted one that runs here, or else
+// the first that could be opened. It fails if none of them can be trusted, and when ctx
+// ends.
 func (r *run) choose(ctx context.Context) error {
 	if !r.Pinned {
 		running := r.runningNow()
@@ -174,16 +174,16 @@ func (r *run) choose(ctx context.Context) error {
 			return err
 		}
 		if running != "" {
-			// What can't be read now is told by the live tier.
+			// The live tier reports what is unreadable now.
 			if c, _, err := r.specialisationOf(running); err == nil && c != nil {
 				r.chosen = c
 				return nil
 			}
 		}
 	}
-	// None of those that could be opened runs here. If one could not, it may be
-	// that one: then nothing can be said. That one is false outweighs that
-	// another could not be had.
+	// None of the opened releases runs here. One that could not be opened may be the one
+	// that runs: then nothing can be said. An invalid release outweighs an unavailable
+	// one.
 	var failed *failure
 	for i := range r.candidates {
 		c := &r.candidates[i]
@@ -207,9 +207,9 @@ func (r *run) choose(ctx context.Context) error {
 	return nil
 }
 
-// runningNow returns the toplevel that the machine runs as far as its links
-// say, "" where they don't; the live tier is what judges it. Of a candidate it is
-// the store path that was asked for.
+// runningNow returns the toplevel that the machine runs according to its links, "" if
+// they do not say; the live tier judges it. For a candidate it is the requested store
+// path.
 func (r *run) runningNow() closure.StorePath {
 	store, err := r.openStore()
 	if err != nil {
@@ -246,7 +246,7 @@ func RefusedFor(reason release.Reason) report.Cause {
 	return report.ReleaseUntrusted
 }
 
-// releaseFailure tells an untrusted release from one that could not be had.
+// releaseFailure distinguishes an untrusted release from an unavailable one.
 func releaseFailure(c *candidate) *failure {
 	var untrusted *release.UntrustedError
 	var clock *release.ClockError

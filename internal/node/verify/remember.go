@@ -15,8 +15,8 @@ import (
 
 // Ledger remembers what runs verified.
 type Ledger interface {
-	// Begin records that a run of the program in version tool begins. That it
-	// fails is a notice in the report and no reason not to verify.
+	// Begin records that a run by version tool of the program starts. A failure is a
+	// notice in the report and no reason not to verify.
 	Begin(ctx context.Context, tool string) (Recorder, error)
 }
 
@@ -30,8 +30,8 @@ type Recorder interface {
 	Records(ctx context.Context, tier ledger.Tier) (ledger.Records, error)
 	Expect(ctx context.Context, inv ledger.Inventory) error
 	Record(tier ledger.Tier, item ledger.Item, o ledger.Outcome)
-	// End ends the run that made r, as far as that is known then, and the use of the
-	// Recorder. It may say in r what standing the run leaves.
+	// End records the end of the run with the report r, as far as it is known by then,
+	// and ends the use of the Recorder. It may set r's standing.
 	End(ctx context.Context, r *report.Report, end ledger.End) error
 }
 
@@ -86,21 +86,21 @@ func (r *run) notRemembered(err error) {
 	r.find(report.Finding{Tier: report.TierContents, Cause: report.NotRemembered, Detail: err.Error()})
 }
 
-// manifestID names what this run compares with.
+// manifestID identifies the manifest that this run compares with.
 func (r *run) manifestID() ledger.Manifest {
 	digest, _ := r.chosen.Release.Sums().Digest(release.ManifestName(r.manifest.Configuration))
 	return ledger.Manifest{Tag: string(r.chosen.Release.Tag()), SHA256: nar.Hash(digest)}
 }
 
-// expectContents tells the ledger which paths there are to hash. A path of which two
-// releases say different hashes is there with both.
+// expectContents tells the ledger which paths must be hashed. A path for which two
+// releases have different hashes is listed with both.
 func (c *contentsCheck) expectContents(ctx context.Context) {
 	if c.recorder == nil {
 		return
 	}
 	inv := ledger.Inventory{Tier: ledger.Contents, Manifest: c.manifestID(), Items: make([]ledger.Item, 0, len(c.audit.paths))}
 	for _, info := range c.audit.paths {
-		// What is said of one path stands together.
+		// The entries of one path are adjacent.
 		item, i := contentsItem(info), len(inv.Items)-1
 		for i >= 0 && inv.Items[i].Path == item.Path && inv.Items[i].Want != item.Want {
 			i--
@@ -118,13 +118,12 @@ func contentsItem(info closure.PathInfo) ledger.Item {
 	return ledger.Item{Path: info.Path, Want: info.NarHash, Cost: info.NarSize}
 }
 
-// rememberHashed records, as soon as it was hashed, that a path's bytes are the
-// release's. What they are otherwise is only known once it was judged; a run
-// that is killed before has not checked it. Nor has one from which a mount hid
-// the path.
+// rememberHashed records, as soon as a path was hashed, that its bytes are the release's.
+// Any other result is known only after the path was judged, so a run that is killed
+// before then has not checked it. The same holds for a path that a mount hides.
 //
-// Where the disk was to be read, what only the page cache gave says nothing of
-// it, and was not checked.
+// If the policy asked for the disk, bytes from the page cache prove nothing about it, and
+// do not count as checked.
 func (c *contentsCheck) rememberHashed(want closure.PathInfo, o *observation) {
 	if c.recorder == nil || o.err != nil || o.sum.Hash != want.NarHash || c.hidden[want.Path] {
 		return
@@ -136,7 +135,7 @@ func (c *contentsCheck) rememberHashed(want closure.PathInfo, o *observation) {
 	c.recorder.Record(ledger.Contents, contentsItem(want), outcome)
 }
 
-// rememberJudged records what was found about a path, the gravest of it.
+// rememberJudged records the gravest finding about a path.
 func (c *contentsCheck) rememberJudged(want closure.PathInfo, found []report.Finding) {
 	if c.recorder == nil {
 		return

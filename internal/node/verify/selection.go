@@ -14,25 +14,24 @@ import (
 
 // selection says which paths of the audit a run hashes.
 //
-// Without a budget these are all of them, but of a candidate only those that the
-// ledger does not answer for. With one, a run hashes what its time
-// allows, new paths first and then those that were hashed the longest ago, and
-// the ledger has to answer for the others: each of them must have been the
-// release's when it was last looked at, recently enough for the policy, see
-// [ledger.Record.Stands]. What the ledger does not answer for is overdue, and a
-// run that leaves something overdue is inconclusive.
+// Without a budget these are all, but for a candidate only those for which the ledger
+// does not vouch. With a budget, a run hashes as much as its time allows, new paths first
+// and then those hashed longest ago, and the ledger must vouch for the others: each must
+// have been the release's when it was last checked, recently enough for the policy, see
+// [ledger.Record.Stands]. A path for which nothing vouches is overdue, and a run with
+// overdue paths is inconclusive.
 //
-// So that no run passes over what an earlier one found, or what can be seen
-// without hashing, some paths are hashed whatever the budget: those that drifted
-// or could not be checked when they were last looked at, those of which Nix
-// claims something else than the manifest, and those that are not there.
+// So that no run passes over what an earlier one found, or what is visible without
+// hashing, some paths are hashed whatever the budget: those that drifted or could not be
+// checked last time, those with a registration that differs from the manifest, and
+// missing ones.
 type selection struct {
-	// order holds indices of the audit's paths, in the order of their turns.
+	// order has the indices of the audit's paths in the order in which they are hashed.
 	order []int
 	// must is how many of them are hashed in any case.
 	must int
-	// budget is the time after which no further path is begun, but for the first
-	// beyond those: each run gets on by one at least. 0 is no bound.
+	// budget is the time after which no further path is started, apart from the first one
+	// beyond those: each run makes progress. 0 means no limit.
 	budget  time.Duration
 	records ledger.Records
 }
@@ -48,14 +47,13 @@ func everything(paths []closure.PathInfo) *selection {
 	return s
 }
 
-// may reports whether turn n, counted from 0, may begin after that time.
+// may reports whether path n of order, counted from 0, may be started after that time.
 func (s *selection) may(n int, elapsed time.Duration) bool {
 	return n <= s.must || s.budget <= 0 || elapsed < s.budget
 }
 
-// selectPaths returns what of the audit this run hashes. Where nothing is
-// remembered that is everything, whatever the budget: nobody could answer for
-// the rest.
+// selectPaths returns what this run hashes of the audit. If nothing is remembered that is
+// everything, whatever the budget: nothing could vouch for the rest.
 func (c *contentsCheck) selectPaths(ctx context.Context) *selection {
 	paths := c.audit.paths
 	if c.ContentsBudget <= 0 && c.System == "" || c.recorder == nil {
@@ -110,14 +108,14 @@ func (c *contentsCheck) isSuspect(want closure.PathInfo, record ledger.Record) b
 	return err != nil || !exists
 }
 
-// tick is what a change time may lie before the change: kernels count these in ticks of
-// up to 10 ms, and the ledger in milliseconds.
+// tick is how much earlier than the change itself a change time may be: kernels count
+// these in ticks of up to 10 ms, and the ledger in milliseconds.
 const tick = 20 * time.Millisecond
 
-// touched reports whether something of a path was written, renamed or given other rights
-// since a check of it began, or may have been. So that a candidate is not verified by
-// what was there last week: a look at the files is cheap where reading them is not. The
-// clock tells, for what it is worth, and not what was written beneath the file system.
+// touched reports whether any file of a path was or may have been written, renamed or
+// given other rights since a check of it started. With that, a candidate is not verified
+// by last week's bytes: reading the metadata is cheap where reading the contents is not.
+// It is only as good as the clock, and does not see writes beneath the file system.
 func (c *contentsCheck) touched(ctx context.Context, want closure.PathInfo, check ledger.Check) bool {
 	at, err := c.store.LastChange(ctx, want.Path)
 	return err != nil || !at.Before(check.At.Add(-check.Took-tick))
@@ -165,8 +163,8 @@ func (c *contentsCheck) listClosure() {
 	}
 }
 
-// coverageWhy says, for the report, what a run with a budget rests on; "" where
-// it hashed everything.
+// coverageWhy says, for the report, what a run with a budget relies on; "" if it hashed
+// everything.
 func (r *run) coverageWhy() string {
 	c := r.report.Coverage
 	switch {
@@ -185,7 +183,7 @@ func (r *run) overdueFailure(overdue []closure.StorePath) error {
 		len(overdue), quantity(r.report.Coverage.Paths, "path"), days(r.Policy.Contents), r.ContentsBudget)}
 }
 
-// days words a duration in days where it is some.
+// days formats a duration in days if it is long enough.
 func days(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

@@ -11,19 +11,19 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// maxSource bounds the embedded flake and each of its inputs, of which nothing
-// states the size; all of nixpkgs has less than 1 GiB.
+// maxSource limits, in bytes, the embedded flake and each of its inputs, whose sizes are
+// stated nowhere; all of nixpkgs is less than 1 GiB.
 const maxSource = 16 << 30
 
-// source is the embedded flake as it lies in the store.
+// source is the embedded flake in the store.
 type source struct {
 	path closure.StorePath
 	rest string // where in path the flake is, "" or "/…"
 	sum  nar.Sum
 }
 
-// findSource returns the embedded flake, which is looked for once. Whoever
-// evaluates it states its hash, so that one that changed since is refused.
+// findSource returns the embedded flake, which is hashed once. The evaluation states that
+// hash, so a flake that changed since is refused.
 func (r *run) findSource(ctx context.Context) (source, error) {
 	if r.source == nil {
 		src, err := r.hashSource(ctx)
@@ -32,15 +32,15 @@ func (r *run) findSource(ctx context.Context) (source, error) {
 		}
 		r.source = &src
 	}
-	// While releases are told apart, none says where it has its flake.
+	// While the release is being chosen, no manifest says which directory has the flake.
 	if rest := r.source.rest; rest != "" && r.manifest != nil && rest != "/"+r.manifest.Source.Dir {
 		return source{}, &failure{cause: report.SourceAltered, path: r.flake(), err: fmt.Errorf("it leads to %s inside of %s, not to %s", rest, r.source.path, r.flakePlace())}
 	}
 	return *r.source, nil
 }
 
-// hashSource follows the link of the embedded flake into the store and hashes
-// what lies there.
+// hashSource follows the link of the embedded flake into the store and hashes the source
+// there.
 func (r *run) hashSource(ctx context.Context) (source, error) {
 	store, err := r.openStore()
 	if err != nil {
@@ -56,7 +56,7 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	case isAbsent(err):
 		return source{}, &failure{cause: report.SourceMissing, path: flake, err: fmt.Errorf("it leads to %s, which is not there", p)}
 	case errors.Is(err, nixstore.ErrNotLink), errors.Is(err, nixstore.ErrOutsideStore):
-		// What is not in the store is not what the release embedded.
+		// A source outside the store is not the one that the release embedded.
 		return source{}, &failure{cause: report.SourceAltered, path: flake, err: err}
 	case err != nil:
 		return source{}, &failure{cause: report.SourceUnreadable, path: flake, err: err}
@@ -71,7 +71,7 @@ func (r *run) hashSource(ctx context.Context) (source, error) {
 	return source{p, rest, sum}, nil
 }
 
-// hashSourceTree hashes a source that lies in the store.
+// hashSourceTree hashes a source in the store.
 func (r *run) hashSourceTree(ctx context.Context, p closure.StorePath) (nar.Sum, error) {
 	h := nar.NewHasher(nar.Options{Read: r.Read, DropBehind: r.DropBehind, MaxSize: maxSource})
 	return h.Sum(ctx, r.store.File(), p.Base())
@@ -117,8 +117,7 @@ func (r *run) checkSource(ctx context.Context, t *report.Tier) error {
 	return nil
 }
 
-// hashLock returns the NAR hash of the flake's lock file, zero where it has
-// none.
+// hashLock returns the NAR hash of the flake's lock file; zero if there is none.
 func (r *run) hashLock(ctx context.Context, flake closure.StorePath) (nar.Hash, error) {
 	hash, err := r.store.HashFile(ctx, flake, r.manifest.Source.LockFile())
 	if err != nil {

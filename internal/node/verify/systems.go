@@ -9,34 +9,33 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// lead is what one of the places that name a system leads to.
+// lead is the system to which one of the places that name a system leads.
 type lead struct {
 	// pending is the finding about a place that leads to another accepted release
 	// than the one compared with, but for its cause; the zero value for others.
 	pending report.Finding
 	// next says that the machine boots by this place next.
 	next bool
-	// release is nil where no accepted release holds the system, or where that is
-	// not known.
+	// release is nil if the system belongs to no accepted release, or if that is unknown.
 	release *candidate
-	// odd is the cause of the drift that was found here; unchecked says that
-	// something of it could not be looked at.
+	// odd is the cause of the drift that was found here; unchecked means that part of it
+	// could not be checked.
 	odd       report.Cause
 	unchecked bool
 }
 
-// audit is what the contents tier hashes: the paths of the release compared with,
-// and of the other accepted releases that the machine can come to run, once each.
+// audit is what the contents tier hashes: the paths of the release that the machine is
+// compared with, and of the other accepted releases that it can come to run, once each.
 type audit struct {
 	releases []*candidate // the one compared with comes first
-	// paths are in ascending order. A path stands there twice if two releases do
-	// not say the same of it.
+	// paths are in ascending order. A path is listed twice if two releases disagree about
+	// it.
 	paths []closure.PathInfo
 	of    [][]*candidate // which releases say so of each of paths
 }
 
-// ledTo returns the accepted releases that the machine can come to run, as far as that
-// is known so far, with the one compared with as the first.
+// ledTo returns the accepted releases that the machine can come to run, as far as they
+// are known, the one that it is compared with first.
 func (r *run) ledTo() []*candidate {
 	out := []*candidate{r.chosen}
 	for _, l := range r.live.leads {
@@ -47,7 +46,7 @@ func (r *run) ledTo() []*candidate {
 	return out
 }
 
-// audited returns what the contents tier is to hash.
+// audited returns what the contents tier must hash.
 func (r *run) audited() *audit {
 	a := &audit{releases: r.ledTo()}
 	if len(a.releases) == 1 {
@@ -86,8 +85,8 @@ func sameSaid(a, b closure.PathInfo) bool {
 	return a.NarHash == b.NarHash && a.NarSize == b.NarSize && a.CA == b.CA && slices.Equal(a.References, b.References)
 }
 
-// owner returns the first of the releases that path i is of, and its tag where that
-// is not the release compared with.
+// owner returns the first release that has path i, and its tag unless that is the release
+// that the machine is compared with.
 func (a *audit) owner(i int) (c *candidate, tag string) {
 	c = a.of[i][0]
 	if c != a.releases[0] {
@@ -96,8 +95,9 @@ func (a *audit) owner(i int) (c *candidate, tag string) {
 	return c, tag
 }
 
-// attribute says of findings about path i of which release it is, where that is
-// not the one compared with. That another system runs explains none of these.
+// attribute names the release in findings about path i, unless that is the one that the
+// machine is compared with. These findings are not consequences of another system that
+// runs.
 func (a *audit) attribute(i int, found []report.Finding) {
 	_, tag := a.owner(i)
 	if tag == "" {
@@ -111,7 +111,7 @@ func (a *audit) attribute(i int, found []report.Finding) {
 	}
 }
 
-// grade is what is known of a system.
+// grade says what is known of a system.
 type grade uint8
 
 const (
@@ -120,13 +120,13 @@ const (
 	differs                // something of it is not
 )
 
-// systemState is what the contents tier found of the system of one release.
+// systemState is the result of the contents tier for one release's system.
 type systemState struct {
 	grade
 	cause report.Cause // of a difference
 }
 
-// judgeSystem notes what was found about a path of some releases.
+// judgeSystem adds the findings about a path to the state of the releases that have it.
 func (c *contentsCheck) judgeSystem(of []*candidate, checked bool, found []report.Finding) {
 	for _, release := range of {
 		s, seen := c.contents.systems[release]
@@ -173,21 +173,20 @@ func (r *run) acceptedAs(ctx context.Context, p closure.StorePath) (release, unk
 	return release, nil, err
 }
 
-// maxSpecialisations bounds the names in the directory of a system's specialisations.
+// maxSpecialisations limits the names in the directory of a system's specialisations.
 const maxSpecialisations = 1000
 
-// specialised says of whose system a path is a specialisation, as
-// [run.specialisationOf] does.
+// specialised is a result of [run.specialisationOf].
 type specialised struct {
 	path    closure.StorePath
 	release *candidate
 	name    string
 }
 
-// specialisationOf returns the accepted release of whose system p is a
-// specialisation, and the specialisation's name; nil for none. The link that says so
-// is part of the toplevel, which the contents tier hashes, and p is one of the
-// release's own paths. What runs is asked for by several tiers, and looked at once.
+// specialisationOf returns the accepted release whose system has the specialisation p,
+// and the specialisation's name; nil if there is none. The link that says so is part of
+// the toplevel, which the contents tier hashes, and p is one of the release's own paths.
+// Several tiers ask about the running system, which is looked up once.
 func (r *run) specialisationOf(p closure.StorePath) (*candidate, string, error) {
 	if r.specialised == nil || r.specialised.path != p {
 		s := &specialised{path: p}

@@ -18,11 +18,11 @@ type tier struct {
 	name report.TierName
 	// may be left out by the operator.
 	mayBeSkipped bool
-	// plan says what the tier does in a run of v; nil where it is done by the dry
-	// run as well.
+	// plan describes what the tier does in a run of v; nil if the dry run performs it
+	// too.
 	plan func(v *Verifier, m *closure.Manifest) string
-	// unasked says why the policy does not ask for the tier, "" where it does; nil
-	// for a tier that is always asked for.
+	// unasked says why the policy does not ask for the tier, "" if it does; nil for a
+	// tier that is always asked for.
 	unasked func(v *Verifier) string
 	// grace is how long a step of the tier may take that has a limit of its own and
 	// counts nothing; nil where every step counts.
@@ -63,8 +63,8 @@ func SkippableWords() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// CheckSkip reports whether a tier may be left out: the release may not, with
-// which everything is compared, nor what is left out by not asking for it.
+// CheckSkip returns an error if a tier may not be left out: the release tier, with which
+// everything is compared, and tiers that run only if they are asked for.
 func CheckSkip(name report.TierName) error {
 	if slices.Contains(Skippable(), string(name)) {
 		return nil
@@ -72,7 +72,7 @@ func CheckSkip(name report.TierName) error {
 	return fmt.Errorf("%q is not a tier that can be left out: want %s", string(name), SkippableWords())
 }
 
-// PlannedTier is what a run would do at one tier.
+// PlannedTier says what a run would do at one tier.
 type PlannedTier struct {
 	Name report.TierName
 	What string // for people; it may hold what an attacker wrote
@@ -80,7 +80,7 @@ type PlannedTier struct {
 	LeftOut bool
 }
 
-// Plan returns what a run would do after it has opened the release of m.
+// Plan returns what a run would do after it opened the release of m.
 func (v *Verifier) Plan(m *closure.Manifest) []PlannedTier {
 	var out []PlannedTier
 	for _, t := range tiers() {

@@ -23,8 +23,8 @@ import (
 
 // Evaluator evaluates a flake, without writing to the store that has it.
 type Evaluator interface {
-	// Evaluate returns what the configuration evaluates to. Its error is a
-	// [*nix.EvaluationError] where the sources are at fault.
+	// Evaluate returns the result of evaluating the configuration. Its error is a
+	// [*nix.EvaluationError] if the sources are at fault.
 	Evaluate(ctx context.Context, r nix.EvalRequest) (nix.Evaluation, error)
 	// Version is that of the program that evaluates, for the report.
 	Version(ctx context.Context) (nix.Version, error)
@@ -38,46 +38,45 @@ type Candidate struct {
 	Err     error
 }
 
-// Verifier verifies a machine. Its fields are set once; it may then be used by
-// several goroutines, one run each, where it has no Pacer.
+// Verifier verifies a machine. Its fields are set before use; without a Pacer, several
+// goroutines may then use it, one run each.
 type Verifier struct {
-	// Root is the directory that stands for "/" of the machine; empty or "/"
-	// for this one.
+	// Root is the root of the machine's file tree; empty or "/" for this machine.
 	Root     string
 	StoreDir closure.StoreDir
 	// Flake is the absolute path of the embedded flake, a link into the store; with
 	// System, as that system has it.
 	Flake string
-	// System, unless it is empty, is a candidate: a system that lies in the store and
-	// need not run, which is judged instead of the machine. It is named by the store
-	// path of its toplevel, or by the tag of the pinned release.
+	// System, unless it is empty, is a candidate: a system in the store, running or not,
+	// that is judged instead of the machine. It is given by the store path of its
+	// toplevel, or by the tag of the pinned release.
 	System string
 	// Open returns the releases to compare with, at least one.
 	Open func(ctx context.Context) []Candidate
-	// Revocations says, once the releases were opened, how good what is known of revoked
-	// ones is; nil where nothing is asked for.
+	// Revocations returns, once the releases were opened, how current the list of revoked
+	// releases is; nil to leave that out.
 	Revocations func() release.RevocationState
-	// Pinned says that the first candidate is the one to compare with, and that
-	// the others only tell what else the machine may have booted. Without it
-	// the machine is compared with the one that it runs.
+	// Pinned means that the machine is compared with the first candidate, and that the
+	// others only identify what else the machine may have booted. Without it, the machine
+	// is compared with the one that it runs.
 	Pinned bool
-	// Identify finds the release that runs, where it is none of these; nil to leave that
+	// Identify finds the release that runs, if it is none of these; nil leaves it
 	// unknown.
 	Identify Identifier
 	// Configuration names the configuration; empty for the release's only one.
 	Configuration string
 	Evaluator     Evaluator
-	// Explainer tells why the flake evaluates to something else; nil leaves that
+	// Explainer explains why the flake evaluates to something else; nil leaves that
 	// unexplained.
 	Explainer Explainer
-	// Rebuilder rebuilds what the policy asks for; nil where that is nothing.
+	// Rebuilder rebuilds what the policy asks for; nil for nothing.
 	Rebuilder Rebuilder
 	// BuildTimeout is how long one build of the rebuild tier may take.
 	BuildTimeout time.Duration
 	// ToRebuild says that the run is there to rebuild, so that the report says where
 	// Rebuilder is nil.
 	ToRebuild bool
-	// Ledger remembers what was verified; nil to remember nothing.
+	// Ledger remembers what was verified; nil remembers nothing.
 	Ledger Ledger
 	Read   nar.ReadMode
 	// DropBehind leaves the page cache as it was; see [nar.Options].
@@ -86,22 +85,21 @@ type Verifier struct {
 	Pacer *neighbour.Pacer
 	// Workers is how many paths are hashed at once; 0 for as many as pay.
 	Workers int
-	// ContentsBudget is how long a run hashes paths, 0 for as long as that takes.
-	// What it does not come to, earlier runs must have verified within the time
-	// that Policy allows, by the Ledger; without one everything is hashed.
+	// ContentsBudget is how long a run hashes paths, 0 for no limit. Paths that it does
+	// not reach must have been verified by earlier runs within the time that Policy
+	// allows, according to the Ledger; without a Ledger everything is hashed.
 	ContentsBudget time.Duration
-	// Policy says how old a check may be that is remembered. By the zero value
-	// none stands.
+	// Policy says how old a remembered check may be. With the zero value none counts.
 	Policy ledger.Policy
-	// NoticeBefore is how long before a release is refused for its age, or for that of
-	// its key, the report says so; 0 for not at all.
+	// NoticeBefore is how long before a release expires, or its key does, the report says
+	// so; 0 for never.
 	NoticeBefore time.Duration
 	// StrictEntries says that an entry of the boot menu that leads to no accepted
 	// release is drift, even if nobody is led there who does not choose it.
 	StrictEntries bool
-	// Machine says which parts of the running machine are looked at.
+	// Machine says which parts of the running machine are checked.
 	Machine running.Policy
-	// Skip holds the tiers that the operator took out.
+	// Skip are the tiers that the operator left out.
 	Skip []report.TierName
 	// Unsafe names, for the report, what weakens this run.
 	Unsafe []string
@@ -112,15 +110,15 @@ type Verifier struct {
 	Host, Tool string
 }
 
-// run is one verification under way. What a tier hands to those after it is in its
-// result, which it alone sets.
+// run is one verification in progress. A tier passes data to later tiers in its result,
+// which it alone sets.
 type run struct {
 	*Verifier
 	opened
 	compared // of the release tier
 	live     liveResult
 	contents contentsResult
-	// rebuilt are the hashes of what the rebuild tier built, by the outputs' paths.
+	// rebuilt are the hashes of the outputs that the rebuild tier built, by path.
 	rebuilt map[closure.StorePath]nar.Hash
 
 	progress  *Progress
@@ -130,28 +128,28 @@ type run struct {
 	logged    int      // findings
 }
 
-// opened is what is looked up of the machine once, by the first tier that needs it.
+// opened is what is looked up on the machine once, by the first tier that needs it.
 type opened struct {
 	store *nixstore.Store // nil until openStore
-	// accesses are what the first look at the store found, before anything asked
-	// Nix's daemon, which sets its own right.
+	// accesses are the results of the first look at the store, before anything contacted
+	// Nix's daemon, which repairs its mode.
 	accesses []nixstore.Access
 	database *nixstore.Database // nil until openDatabase
 	source   *source            // nil until findSource
 	// generations are the links of system profiles, by where they lead; nil until
 	// they are asked for.
 	generations map[closure.StorePath]string
-	// specialised is what was last found out by specialisationOf.
+	// specialised is the last result of specialisationOf.
 	specialised *specialised
-	// mountedOver holds, by the directory that was to be read, the cause of the finding
-	// about what is mounted over it.
+	// mountedOver maps a directory that was to be read to the cause of the finding about
+	// the mount over it.
 	mountedOver map[string]report.Cause
 	bootReader  *bootReader // nil but while boot files are looked at
 }
 
-// Verify runs every tier and returns what was found. It has no error: what
-// could not be done is a finding. When ctx ends, the tier under way is reported
-// as failed and the rest as skipped. The progress may be nil.
+// Verify runs every tier and returns the report. It returns no error: what could not be
+// done is a finding. When ctx ends, the current tier is reported as failed and the rest
+// as skipped. The progress may be nil.
 func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Report {
 	r := v.begin(progress)
 	if r.Died != "" {
@@ -170,8 +168,8 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	return r.end()
 }
 
-// Manifest runs the release tier alone and returns the manifest that a run
-// would compare with, nil where there is none, and the report of that tier.
+// Manifest runs the release tier alone and returns the manifest that a run would compare
+// with, nil if there is none, and the report of that tier.
 func (v *Verifier) Manifest(ctx context.Context) (*closure.Manifest, *report.Report) {
 	r := v.begin(nil)
 	r.tier(ctx, tiers()[0])
@@ -209,7 +207,7 @@ func (r *run) end() *report.Report {
 	return r.report
 }
 
-// failure ends a tier: what it was to check could not be checked.
+// failure ends a tier: its check could not be made.
 type failure struct {
 	cause report.Cause
 	path  string
@@ -309,8 +307,8 @@ func (r *run) fail(ctx context.Context, name report.TierName, err error) string 
 // find adds a finding to the report.
 func (r *run) find(f report.Finding) { r.report.Findings = append(r.report.Findings, f) }
 
-// logFound logs what was found since it was called last: only by the end of a tier is
-// all of it known, such as the release that it is about.
+// logFound logs the findings since the last call: only at the end of a tier are they
+// complete, for instance with the release that they concern.
 func (r *run) logFound() {
 	for ; r.logged < len(r.report.Findings); r.logged++ {
 		f := &r.report.Findings[r.logged]
@@ -334,14 +332,14 @@ func (r *run) openStore() (*nixstore.Store, error) {
 			return nil, &failure{cause: report.Unreadable, path: string(r.StoreDir), err: err}
 		}
 		r.store = store
-		// What can't be looked at now can't be later, when it is told.
+		// If it fails now, it fails again later, and is reported then.
 		r.accesses, _ = store.Accesses()
 	}
 	return r.store, nil
 }
 
-// openDatabase opens the Nix database once, for the first tier that needs it:
-// what is opened is a copy, which takes time and room.
+// openDatabase opens the Nix database once, for the first tier that needs it, because it
+// makes a copy, which takes time and space.
 func (r *run) openDatabase(ctx context.Context) (*nixstore.Database, error) {
 	if r.database == nil {
 		database, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
@@ -353,7 +351,7 @@ func (r *run) openDatabase(ctx context.Context) (*nixstore.Database, error) {
 	return r.database, nil
 }
 
-// outside reports whether the store is looked at from another machine.
+// outside reports whether another machine's store is examined.
 func (v *Verifier) outside() bool { return v.Root != "" && v.Root != "/" }
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

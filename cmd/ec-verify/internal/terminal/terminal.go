@@ -51,7 +51,7 @@ func (t *Terminal) Complain(err error) {
 }
 
 // Note writes a message for people to stderr; on a terminal its lines are folded to the
-// width. Untrusted text in it is escaped.
+// width. The caller escapes untrusted text.
 func (t *Terminal) Note(text string) {
 	width, _ := size(t.Stderr)
 	_, _ = io.WriteString(t.Stderr, report.Fold("ec-verify: "+text+"\n", width))
