@@ -1,66 +1,115 @@
 package bootloader
 
 import (
-	"bufio"
-	"bytes"
+	"fmt"
+	"slices"
 	"strings"
 )
 
-// parseExtlinux reads an extlinux.conf, as U-Boot does.
-func parseExtlinux(data []byte) ([]Entry, error) {
-	var out []Entry
-	var byDefault string
-	inLabel := false
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxEntry)
-	for lines.Scan() {
-		key, value := extlinuxLine(lines.Text())
-		switch key {
-		case "default", "ontimeout":
-			byDefault = value
-		case "menu default":
-			if inLabel {
-				byDefault = out[len(out)-1].Title
-			}
-		case "include", "label":
-			if len(out) == maxEntries {
-				return out, errTooMany
-			}
-			e := Entry{Loader: Extlinux, Title: value}
-			if inLabel = key == "label"; !inLabel {
-				// What is there can name another default.
-				e = Entry{Loader: Extlinux, Title: "include", Foreign: "it includes " + value, Default: true}
-			}
-			out = append(out, e)
-		default:
-			if inLabel {
-				out[len(out)-1].setExtlinux(key, value)
-			}
-		}
-	}
-	chosen := false
-	for i := range out {
-		e := &out[i]
-		e.wantKernel()
-		if byDefault != "" && e.Title == byDefault {
-			e.Default, chosen = true, true // U-Boot takes the first of one name
-		}
-	}
-	if len(out) > 0 && !chosen {
-		out[0].Default = true
-	}
-	return out, lines.Err()
+// extlinuxMenu is what was read of an extlinux.conf.
+type extlinuxMenu struct {
+	entries []Entry
+	// byDefault is what the file names as the default; others are what may be taken
+	// in its place.
+	byDefault string
+	others    []string
+
+	inLabel bool
+	said    []string // by the label: the keys that may stand there once
+	after   string   // the key at which U-Boot ends the label, and syslinux does not
 }
 
-// extlinuxLine returns the key of a line, in small letters, and its value. Of the lines
-// of a menu, two mean something: "menu default", and an include that is one anywhere.
+// parseExtlinux reads an extlinux.conf, as U-Boot does.
+func parseExtlinux(data []byte) ([]Entry, error) {
+	text, _, _ := strings.Cut(string(data), "\x00")
+	var m extlinuxMenu
+	for line := range strings.Lines(text) {
+		if len(line) > maxEntry {
+			return m.entries, fmt.Errorf("a line of more than %d bytes", maxEntry)
+		}
+		if err := m.line(extlinuxLine(strings.TrimSuffix(line, "\n"))); err != nil {
+			return m.entries, err
+		}
+	}
+	m.markDefault()
+	return m.entries, nil
+}
+
+func (m *extlinuxMenu) line(key, value string) error {
+	switch key {
+	case "", "menu":
+		return nil
+	case "default", "ontimeout":
+		m.byDefault = value
+	case "fallback":
+		m.others = append(m.others, value)
+	case "menu default":
+		if m.inLabel {
+			m.others = append(m.others, m.entries[len(m.entries)-1].Title)
+		}
+		return nil
+	case "include", "label":
+		if len(m.entries) == maxEntries {
+			return errTooMany
+		}
+		e := Entry{Loader: Extlinux, Title: value}
+		if m.inLabel = key == "label"; !m.inLabel {
+			// What is there can name another default.
+			e = Entry{Loader: Extlinux, Title: "include", Foreign: "it includes " + value, Default: true}
+		}
+		m.entries, m.said, m.after = append(m.entries, e), nil, ""
+		return nil
+	default:
+		if !m.inLabel {
+			return nil
+		}
+		if m.setting(&m.entries[len(m.entries)-1], key, value) {
+			return nil
+		}
+	}
+	m.after = key
+	return nil
+}
+
+// markDefault sets Default for the entries that U-Boot may start by itself: of one
+// name it takes the first, and of names that no label has the first of all.
+func (m *extlinuxMenu) markDefault() {
+	names := m.others
+	if m.byDefault != "" || len(names) == 0 {
+		names = append(names, m.byDefault)
+	}
+	for _, name := range names {
+		found := false
+		for i := range m.entries {
+			if name != "" && m.entries[i].Title == name {
+				m.entries[i].Default, found = true, true
+			}
+		}
+		if !found && len(m.entries) > 0 {
+			m.entries[0].Default = true
+		}
+	}
+	for i := range m.entries {
+		m.entries[i].wantKernel()
+	}
+}
+
+// extlinuxLine returns the key of a line, in small letters, and its value: all that
+// follows, blanks and carriage returns at the end too. Of the lines of a menu, two mean
+// something: "menu default", and an include that is one anywhere.
 func extlinuxLine(line string) (key, value string) {
 	cut := func(s string) (string, string) {
-		s = strings.TrimSpace(s)
-		if i := strings.IndexAny(s, " \t"); i >= 0 {
-			return strings.ToLower(s[:i]), strings.TrimSpace(s[i:])
+		if s = strings.TrimLeft(s, blanks); strings.HasPrefix(s, "#") {
+			return "", ""
 		}
-		return strings.ToLower(s), ""
+		i := strings.IndexAny(s, blanks+"\r\v\f")
+		if i < 0 {
+			i = len(s)
+		}
+		if value = strings.TrimLeft(s[i:], blanks); strings.HasPrefix(value, "#") {
+			value = ""
+		}
+		return strings.ToLower(s[:i]), value
 	}
 	if key, value = cut(line); key != "menu" {
 		return key, value
@@ -74,21 +123,39 @@ func extlinuxLine(line string) (key, value string) {
 	return key, value
 }
 
-func (e *Entry) setExtlinux(key, value string) {
+// setting notes a key of a label, and reports whether it is one.
+func (m *extlinuxMenu) setting(e *Entry, key, value string) bool {
+	one := key
 	switch key {
 	case "linux", "kernel", "fit":
-		e.Kernel = value
+		one, e.Kernel = "linux", value
+		if strings.Contains(value, "#") {
+			e.Foreign = "it chooses a part of the image " + value
+		}
 	case "initrd":
 		e.Initrds = strings.Split(value, ",")
 	case "append":
 		e.Options = value
 	case "fdt", "devicetree":
-		e.Devicetree = value
+		one, e.Devicetree = "fdt", value
 	case "fdtdir", "devicetreedir":
-		e.DevicetreeDir = value
+		one, e.DevicetreeDir = "fdtdir", value
 	case "fdtoverlays", "devicetree-overlay":
 		e.Foreign = "it lays " + value + " over the device tree"
 	case "localboot":
 		e.Foreign = "it starts what the disk has"
+	case "ipappend", "kaslrseed", "say":
+		return true
+	default:
+		return false
 	}
+	// Of some keys U-Boot takes the first, of others the last.
+	if slices.Contains(m.said, one) {
+		e.Foreign = "it says " + key + " twice"
+	}
+	m.said = append(m.said, one)
+	if m.after != "" {
+		e.Foreign = key + " follows " + m.after + ", by which the entry ends"
+	}
+	return true
 }

@@ -17,7 +17,13 @@ const (
 // conditions make of the commands is not worked out: each counts.
 func parseGrub(data, env []byte) ([]Entry, error) {
 	m := &grubMenu{count: []int{0}, at: -1}
-	m.defaults.environment(env)
+	if m.defaults.environment(env) {
+		e, err := m.begin("grubenv", "")
+		if err != nil {
+			return nil, err
+		}
+		e.Foreign = "outside of a menu entry: grubenv sets prefix, where the modules are"
+	}
 	for c := range grubCommands(string(data)) {
 		if slices.ContainsFunc(c.words, func(w string) bool { return len(w) > maxWord }) {
 			return m.entries, fmt.Errorf("a word of more than %d bytes", maxWord)
@@ -131,6 +137,22 @@ var grubStarts = []string{
 	".", "normal", "multiboot", "multiboot2", "module", "module2", "ntldr", "xen_hypervisor", "extract_entries_configfile",
 	"extract_entries_source", "legacy_configfile", "syslinux_configfile", "blscfg", "knetbsd", "kfreebsd", "kopenbsd",
 	"legacy_kernel", "legacy_initrd", "appleloader", "freedos", "plan9", "truecrypt", "xnu_kernel", "xnu_kernel64", "eval", "exit",
+	// They alter memory, or have the firmware or the kernel run a program.
+	"acpi", "write_byte", "write_word", "write_dword", "outb", "outw", "outl", "setpci", "loadbios", "fakebios",
+}
+
+// loadsModules reports whether a command says from where GRUB loads a module that has
+// no name of NixOS's: modules are programs.
+func (c *grubCommand) loadsModules() bool {
+	switch {
+	case strings.HasPrefix(c.words[0], "prefix="):
+		return true
+	case c.words[0] == "set":
+		return slices.ContainsFunc(c.words[1:], func(w string) bool { return strings.HasPrefix(w, "prefix=") })
+	case c.words[0] == "insmod":
+		return slices.ContainsFunc(c.words[1:], func(w string) bool { return strings.ContainsAny(w, "/($") })
+	}
+	return false
 }
 
 // startsSomething reports whether a command has to do with what GRUB starts, or may
@@ -143,7 +165,7 @@ func (c *grubCommand) startsSomething() bool {
 	if c.words[0] == "function" && len(c.words) > 1 {
 		return starts(c.words[1]) || slices.Contains([]string{"menuentry", "submenu", "set"}, c.words[1])
 	}
-	return c.computed || starts(c.words[0])
+	return c.computed || starts(c.words[0]) || c.loadsModules()
 }
 
 func (e *Entry) grubCommand(c grubCommand) {
@@ -161,8 +183,14 @@ func (e *Entry) grubCommand(c grubCommand) {
 			e.Kernel, e.Options = rest[:i], strings.TrimSpace(rest[i:])
 		}
 	case "initrd", "initrdefi", "initrd16":
+		if e.Initrds != nil {
+			e.Foreign = "it has the command " + command + " twice"
+		}
 		e.Initrds = strings.Fields(rest)
 	case "devicetree":
+		if e.Devicetree != "" {
+			e.Foreign = "it has the command devicetree twice"
+		}
 		e.Devicetree = rest
 	case "boot":
 	default:

@@ -22,14 +22,17 @@ type grubDefaults struct {
 	any bool
 }
 
-// environment notes what load_env reads.
-func (d *grubDefaults) environment(env []byte) {
+// environment notes what load_env reads, and reports whether that says where GRUB's
+// modules are.
+func (d *grubDefaults) environment(env []byte) (modules bool) {
 	d.values = make(map[string][]string)
 	for line := range strings.Lines(string(env)) {
 		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok && !strings.HasPrefix(line, "#") {
 			d.set(name, value)
+			modules = modules || name == "prefix"
 		}
 	}
+	return modules
 }
 
 // set notes that a variable may have a value. Of too many of them each entry may be

@@ -148,12 +148,17 @@ func (l *grubLexer) endCommand() {
 }
 
 // grubLines returns the lines that GRUB's lexer is given: those that begin with a
-// "#" are left out even between quotes, and so are carriage returns.
+// "#" are left out even between quotes, and so are carriage returns, and what follows a
+// zero byte.
 func grubLines(script string) string {
 	var b strings.Builder
 	for line := range strings.Lines(strings.ReplaceAll(script, "\r", "")) {
-		if line[0] != '#' {
-			b.WriteString(line)
+		if line[0] == '#' {
+			continue
+		}
+		before, _, cut := strings.Cut(line, "\x00")
+		if b.WriteString(before); cut {
+			b.WriteByte('\n')
 		}
 	}
 	return b.String()

@@ -78,6 +78,8 @@ const (
 	// maxEntries bounds the entries of one loader, maxEntry one of its files.
 	maxEntries = 1000
 	maxEntry   = 64 << 10
+	// blanks are what no loader takes for a part of a name at its end or beginning.
+	blanks = " \t"
 )
 
 // Problem is a part of a boot loader's configuration that could not be read.

@@ -386,6 +386,14 @@ serial --unit=0 --speed=115200; terminal_input --append serial; terminal_output 
 		{"by a part of a variable", "li\"${x}\"nux /evil\n", "", []string{outside("li${x}nux") + "li${x}nux /evil", "* " + newest, oldest}},
 		{"by a text", "eval 'linux /evil'\n", "", []string{outside("eval") + "eval 'linux /evil'", "* " + newest, oldest}},
 		{"another menuentry", "function menuentry { true; }\n", "", []string{outside("function") + "function menuentry", "* " + newest, oldest}},
+		{"behind a zero byte", "echo \x00'\nlinux /evil\necho \x00'\n", "", evil},
+		{"a table of the firmware", "acpi /evil.aml\n", "", []string{outside("acpi") + "acpi /evil.aml", "* " + newest, oldest}},
+		{"a module of another place", "insmod /evil.mod\n", "", []string{outside("insmod") + "insmod /evil.mod", "* " + newest, oldest}},
+		{"all modules of another place", "set x=y prefix=/evil\n", "", []string{outside("set") + "set x=y prefix=/evil", "* " + newest, oldest}},
+		{"all of another place, by the environment", "load_env\n", "prefix=$x/evil\n", []string{outside("grubenv") + "grubenv sets prefix, where the modules are", "* " + newest, oldest}},
+		{"a table of the firmware in an entry", "menuentry x {\nacpi /evil.aml\nlinux /n init=/n\n}\n", "", []string{"* x | /n | init=/n ! it has the command acpi /evil.aml", newest, oldest}},
+		{"an initrd that is not loaded", "menuentry x {\nlinux /n init=/n\ninitrd /evil\nif false; then initrd /i; fi\n}\n", "", []string{"* x | /n | /i | init=/n ! it has the command initrd twice", newest, oldest}},
+		{"a device tree that is not loaded", "menuentry x {\nlinux /n init=/n\ndevicetree /evil\nif false; then devicetree /d; fi\n}\n", "", []string{"* x | /n | /d | init=/n ! it has the command devicetree twice", newest, oldest}},
 		{"in an entry", "menuentry x { search y; linux /evil; initrd /i; }\n", "", []string{"* x | /evil | /i", newest, oldest}},
 		{"twice in an entry", "menuentry x {\n'linux' /evil\nlinux /n init=/n\n}\n", "", []string{"* x | /n | init=/n ! it names two kernels", newest, oldest}},
 		{"by a variable in an entry", "menuentry x {\nlinux /n init=/n\n$y\n}\n", "", []string{"* x | /n | init=/n ! it has the command $y ", newest, oldest}},
@@ -426,10 +434,90 @@ func TestExtlinuxDefault(t *testing.T) {
 	}{
 		{"as it says", menu, []string{"* new | /n", "old | /o"}},
 		{"none of its labels", "DEFAULT x\n" + menu[len("DEFAULT new\n"):], []string{"* new | /n", "old | /o"}},
-		{"in a label", menu + "MENU\tDEFAULT\n", []string{"new | /n", "* old | /o"}},
+		// Old ones of U-Boot take it, new ones only where nothing else is named.
+		{"in a label", menu + "MENU\tDEFAULT\n", []string{"* new | /n", "* old | /o"}},
+		{"only in a label", menu[len("DEFAULT new\n"):] + "MENU\tDEFAULT\n", []string{"new | /n", "* old | /o"}},
+		{"where it falls back", "FALLBACK old\n" + menu, []string{"* new | /n", "* old | /o"}},
+		{"a blank more", "DEFAULT old \n" + menu[len("DEFAULT new\n"):], []string{"* new | /n", "old | /o"}},
 		{"two of one name", "LABEL new\nLINUX /evil\n" + menu, []string{"* new | /evil", "* new | /n", "old | /o"}},
 		{"included", "include x\n" + menu, []string{"* include ! it includes x", "* new | /n", "old | /o"}},
 		{"included by the menu", menu + "menu include x\n", []string{"* new | /n", "old | /o", "* include ! it includes x"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			entries, _ := Read([]Dir{mapDir{"extlinux/extlinux.conf": test.text}}, Variables{})
+			got := show(entries)
+			for i := range got {
+				got[i] = strings.Replace(got[i], "extlinux/extlinux.conf: ", "", 1)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSystemdText: systemd-boot takes a text apart in its own way.
+func TestSystemdText(t *testing.T) {
+	const good = "linux /n\ninitrd /i\noptions init=/n\n"
+	const want = " | /n | /i | init=/n"
+	for _, test := range []struct{ name, text, want string }{
+		{"as it is", good, want},
+		{"lines of another system", strings.ReplaceAll(good, "\n", "\r\n"), want},
+		{"a line behind a carriage return", good + "title x\rlinux /evil\n", " | /evil | /i | init=/n"},
+		{"a line behind a comment", good + "# x\rinitrd /evil\n", " | /n | /i | /evil | init=/n"},
+		{"behind a zero byte", "linux /evil\ninitrd /i\noptions init=/n\n\x00\n" + good, " | /evil | /i | init=/n"},
+		{"in quotes", strings.Replace(good, "/n", `"/n"`, 1), want},
+		{"a key without a value", good + "linux\n", want},
+		{"blanks that are none", strings.Replace(good, "/n\n", "/n\u00a0\n", 1), " | /n\u00a0 | /i | init=/n"},
+		{"blanks", strings.ReplaceAll(strings.ReplaceAll(good, " ", " \t "), "\n", "\t \n \t"), want},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			entries, problems := Read([]Dir{mapDir{"loader/entries/a.conf": test.text}}, Variables{})
+			if diff := cmp.Diff([]string{"* a.conf" + test.want}, show(entries)); diff != "" || problems != nil {
+				t.Errorf("%v, -want +got\n%s", problems, diff)
+			}
+		})
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"behind a carriage return", "timeout 5\rdefault a.conf\r", "a.conf"},
+		{"before a zero byte", "default a.conf\n\x00default b.conf\n", "a.conf"},
+		{"before a special name", "default a.conf\ndefault @current\n", "a.conf"},
+		{"the last one", "default b.conf\ndefault @SAVED\n", "a.conf"},
+		{"in quotes", "default \t \"a.conf\" \n", "a.conf"},
+	} {
+		t.Run("default "+test.name, func(t *testing.T) {
+			dir := mapDir{"loader/loader.conf": test.text, "loader/entries/a.conf": good, "loader/entries/b.conf": good}
+			entries, _ := Read([]Dir{dir}, Variables{LastBooted: "a.conf"})
+			for i := range entries {
+				if e := &entries[i]; e.Default != (path.Base(e.File) == test.want) {
+					t.Errorf("%s: %v", e.File, e.Default)
+				}
+			}
+		})
+	}
+}
+
+// TestExtlinuxText: U-Boot takes a text apart in its own way, and of some keys the
+// first, of others the last.
+func TestExtlinuxText(t *testing.T) {
+	const good = "LABEL a\nLINUX /n\nINITRD /i\nAPPEND init=/n\n"
+	const want = "* a | /n | /i | init=/n"
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"as it is", good, []string{want}},
+		{"what it says to people", "TIMEOUT 5\n" + strings.ReplaceAll(good, "\n", "\n\n# x\nMENU LABEL x\nsay x\n"), []string{want}},
+		{"a carriage return", strings.ReplaceAll(good, "\n", "\r\n"), []string{"* a\r | /n\r | /i\r | init=/n\r"}},
+		{"a blank at the end", strings.ReplaceAll(good, "/n\n", "/n \n"), []string{"* a | /n  | /i | init=/n "}},
+		{"another blank before", strings.ReplaceAll(good, "LINUX ", "LINUX\v"), []string{"* a | \v/n | /i | init=/n"}},
+		{"behind a zero byte", "LABEL a\nLINUX /evil\n\x00\n" + good, []string{"* a | /evil"}},
+		{"two initrds", strings.Replace(good, "INITRD", "INITRD /evil\nINITRD", 1), []string{want + " ! it says initrd twice"}},
+		{"two kernels", good + "KERNEL /n\n", []string{want + " ! it says kernel twice"}},
+		{"two directories of device trees", good + "FDTDIR /evil\nDEVICETREEDIR /d\n", []string{"* a | /n | /i | /d | init=/n ! it says devicetreedir twice"}},
+		{"behind the end of the label", "LABEL a\nLINUX /n\nAPPEND init=/n\nTIMEOUT 5\nINITRD /i\n", []string{want + " ! initrd follows timeout, by which the entry ends"}},
+		{"behind an unknown key", "LABEL a\nLINUX /n\nAPPEND init=/n\nHELLO\nINITRD /i\n", []string{want + " ! initrd follows hello, by which the entry ends"}},
+		{"a part of an image", strings.Replace(good, "/n", "/n#x", 1), []string{"* a | /n#x | /i | init=/n ! it chooses a part of the image /n#x"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			entries, _ := Read([]Dir{mapDir{"extlinux/extlinux.conf": test.text}}, Variables{})

@@ -2,11 +2,15 @@ package bootloader
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// saved stands for the entry that was booted last.
+const saved = "@saved"
 
 // readTyped reads the entries in loader/entries, type 1 of the boot loader
 // specification.
@@ -48,15 +52,7 @@ func readTyped(dir Dir, number int, note func(string, error)) ([]Entry, error) {
 func parseTyped(text string) Entry {
 	e := Entry{Loader: SystemdBoot}
 	var options []string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		key, value := line, ""
-		if i := strings.IndexAny(line, " \t"); i >= 0 {
-			key, value = line[:i], strings.TrimSpace(line[i:])
-		}
+	for key, value := range systemdSettings(text) {
 		switch key {
 		case "linux":
 			e.Kernel = value
@@ -141,7 +137,7 @@ func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return compareEntries(&entries[a], &entries[b]) })
 	first := func(pattern string, good bool) bool {
-		if pattern == "@saved" {
+		if strings.EqualFold(pattern, saved) {
 			pattern = variables.LastBooted
 		}
 		for _, i := range order {
@@ -170,18 +166,39 @@ func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 	}
 }
 
-// loaderSetting returns a pattern of loader.conf, "" where it has none.
+// loaderSetting returns a pattern of loader.conf, "" where it has none. A name that is
+// special and unknown is passed over, as systemd-boot does.
 func loaderSetting(text []byte, name string) string {
 	out := ""
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name {
-			out = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), name))
-			if n := len(out); n > 1 && out[0] == '"' && out[n-1] == '"' {
-				out = out[1 : n-1]
-			}
+	for key, value := range systemdSettings(string(text)) {
+		if key == name && (!strings.HasPrefix(value, "@") || strings.EqualFold(value, saved)) {
+			out = value
 		}
 	}
 	return out
+}
+
+// systemdSettings returns the keys and values of a file of systemd-boot's, as it reads
+// them: a carriage return ends a line as well, and a zero byte the file; blanks and tabs
+// alone surround keys and values, and quotes around a value are none of it.
+func systemdSettings(text string) iter.Seq2[string, string] {
+	text, _, _ = strings.Cut(text, "\x00")
+	return func(yield func(key, value string) bool) {
+		for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+			line = strings.Trim(line, blanks)
+			i := strings.IndexAny(line, blanks)
+			if i < 0 || line[0] == '#' {
+				continue // a key without a value is passed over
+			}
+			value := strings.TrimLeft(line[i:], blanks)
+			if strings.HasPrefix(value, `"`) && strings.HasSuffix(value, `"`) {
+				value = strings.TrimSuffix(value[1:], `"`)
+			}
+			if !yield(line[:i], value) {
+				return
+			}
+		}
+	}
 }
 
 // matches reports whether an entry's name matches a pattern, as fnmatch has it,

@@ -113,7 +113,13 @@ func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
 	return oneBlank("init=" + string(system) + "/init " + string(params)), nil
 }
 
-func oneBlank(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneBlank has one blank between the words of a command line. What else some take for
+// a blank, as U+00A0, is a part of a word to what reads the line at boot.
+func oneBlank(s string) string { return strings.Join(commandLineWords(s), " ") }
+
+func commandLineWords(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
+}
 
 // wanted returns the store's file that from, a path of the system, leads to; the loader's
 // file name should equal it.
@@ -249,6 +255,9 @@ func firstDifference(ctx context.Context, pace func(context.Context, int) error,
 // locate returns the path, in the boot loader's directory, of a file that it names or,
 // with inStore, the path in the store that it reads itself; "" if that is unknown.
 func (b *bootFiles) locate(name string) (where string, inStore bool) {
+	if !plainName(b.entry.Loader, name) {
+		return "", false
+	}
 	switch b.entry.Loader {
 	case bootloader.SystemdBoot:
 		return clean(strings.ReplaceAll(name, `\`, "/")), false
@@ -276,6 +285,25 @@ func (b *bootFiles) locate(name string) (where string, inStore bool) {
 		}
 	}
 	return "", false
+}
+
+// plainName reports whether name is the name of one file, whoever reads it: a loader may
+// follow a link before "..", and GRUB takes quotes and variables out of a name, and files
+// for a pattern.
+func plainName(loader, name string) bool {
+	if loader == bootloader.Grub {
+		if strings.HasPrefix(name, "(") {
+			_, name, _ = strings.Cut(name, ")")
+		}
+		if strings.ContainsAny(name, "'\"\\$*?[]{}") {
+			return false
+		}
+	}
+	parts := strings.FieldsFunc(name, func(r rune) bool { return r == '/' || r == '\\' })
+	for len(parts) > 0 && parts[0] == ".." {
+		parts = parts[1:] // from where the loader begins
+	}
+	return !slices.Contains(parts, "..")
 }
 
 // inFileSystem returns the names of a directory within its own file system; none if
@@ -434,7 +462,7 @@ func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 		return
 	}
 	var words []string
-	for _, word := range strings.Fields(line) {
+	for _, word := range commandLineWords(line) {
 		// Loaders add these for the code that reads the initrd.
 		if !strings.HasPrefix(word, "initrd=") && !strings.HasPrefix(word, "BOOT_IMAGE=") {
 			words = append(words, word)

@@ -164,6 +164,32 @@ func TestBootFiles(t *testing.T) {
 		{"another kernel in the store, GRUB", (*twoSystems).grub, func(m *twoSystems) {
 			replace(m, "/boot/grub/grub.cfg", "//kernels/"+bootName(kernelPath, "bzImage"), string(kernelPath)+"/evil")
 		}, report.Drifted, []string{"boot-altered /boot/grub/grub.cfg: NixOS kernel"}},
+		{"a name in quotes, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			name := bootName(kernelPath, "bzImage")
+			m.write("/boot/kernels/'"+name+"'", m.read("/boot/kernels/"+name))
+			m.write("/boot/kernels/"+name, "evil")
+			m.write("/boot/grub/grub.cfg", strings.ReplaceAll(m.read("/boot/grub/grub.cfg"), "kernels/"+name, "kernels/'"+name+"'"))
+		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS kernel", "boot-unchecked /boot/grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 1 (2026-02-28 - 26.05) kernel", "boot-unchecked /boot/grub/grub.cfg: NixOS - All configurations > NixOS - Configuration 2 (2026-02-28 - 26.05) kernel"}},
+		{"the name of a variable, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			name := bootName(kernelPath, "bzImage")
+			m.write("/boot/kernels/${x}", m.read("/boot/kernels/"+name))
+			replace(m, "/boot/grub/grub.cfg", "kernels/"+name, "kernels/${x}")
+		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS kernel"}},
+		{"behind a link, GRUB", (*twoSystems).grub, func(m *twoSystems) {
+			m.write("/boot/evil/there/x", "")
+			m.write("/boot/evil/"+bootName(kernelPath, "bzImage"), "evil")
+			m.link("/boot/kernels/l", "../evil/there")
+			replace(m, "/boot/grub/grub.cfg", "kernels/"+bootName(kernelPath, "bzImage"), "kernels/l/../"+bootName(kernelPath, "bzImage"))
+		}, report.Unsettled, []string{"boot-unchecked /boot/grub/grub.cfg: NixOS kernel"}},
+		{"an initrd that is named first, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
+			replace(m, "/boot/extlinux/extlinux.conf", "  INITRD", "  INITRD /evil\n  INITRD")
+		}, report.Unsettled, []string{"boot-unchecked /boot/extlinux/extlinux.conf: nixos-default"}},
+		{"a blank that is none", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, entry, "loglevel=4 ", "loglevel=4\u00a0")
+		}, report.Drifted, []string{"boot-altered " + entry + " options"}},
+		{"a line behind a carriage return", (*twoSystems).systemdBoot, func(m *twoSystems) {
+			replace(m, entry, "machine-id", "# built by NixOS\rlinux /EFI/nixos/evil.efi\nmachine-id")
+		}, report.Drifted, []string{"boot-altered /boot/EFI/nixos/evil.efi kernel"}},
 		{"a byte in a device tree, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
 			m.write("/boot/nixos/"+bootName(kernelPath, "dtbs")+"/acme/board.dtb", "A device tree")
 		}, report.Drifted, []string{"boot-altered /boot/nixos/" + bootName(kernelPath, "dtbs") + "/acme/board.dtb devicetree"}},

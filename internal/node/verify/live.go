@@ -223,7 +223,7 @@ func initOf(line string) []string {
 // over the words: the last of several, whatever quotes or "--" say.
 func stageInit(line string) string {
 	value := ""
-	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }) {
+	for _, word := range commandLineWords(line) {
 		if v, ok := strings.CutPrefix(word, "init="); ok {
 			value = v
 		}
