@@ -12,6 +12,10 @@ import (
 // runDir is where NixOS's first stage mounts what is kept in memory.
 const runDir = "/run"
 
+// closedLock is the lock of the system profile, on which a closed gate mounts /dev/null
+// (see activate.Machine.Close). It never has contents that could be hidden.
+const closedLock = "/nix/var/nix/profiles/system.lock"
+
 // Odd is a mount that hides something.
 type Odd struct {
 	Cause            report.Cause
@@ -44,6 +48,9 @@ func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
 		}
 		if m.Point == runDir && m.Type == "tmpfs" && m.Root == "/" && used[runDir] == 0 {
 			used[runDir]++ // NixOS's first stage, or systemd
+			continue
+		}
+		if m.Point == closedLock && (m.Type == "devtmpfs" || m.Type == "tmpfs") && m.Root == "/null" {
 			continue
 		}
 		if m.Type == "autofs" && m.Root == "/" {

@@ -70,6 +70,8 @@ func TestMountJudge(t *testing.T) {
 		{"subvolumes", subvolumes, []string{"/ 0:31 /root btrfs /dev/sda1", "/nix 0:32 /nix btrfs /dev/sda1", "/nix/store 0:32 /nix/store btrfs /dev/sda1"}, ""},
 		{"a bind mount", bound, []string{root, "/nix 8:1 /persist/nix ext4 /dev/sda1"}, ""},
 		{"what runs", plain, []string{root, "/run 0:25 / tmpfs tmpfs"}, ""},
+		{"the lock of a closed gate", plain, []string{root, "/nix/var/nix/profiles 8:1 /nix/var/nix/profiles ext4 /dev/sda1", "/nix/var/nix/profiles/system.lock 0:6 /null devtmpfs devtmpfs"}, ""},
+		{"the same in a container", "", []string{root, "/nix/var/nix/profiles/system.lock 0:51 /null tmpfs tmpfs"}, ""},
 		{"a root that is configured nowhere", "", []string{"/ 0:40 / overlay overlay"}, ""},
 		{"a unit for /nix", "unit", []string{root, "/nix 8:2 / xfs /dev/sda2"}, ""},
 
@@ -89,6 +91,8 @@ func TestMountJudge(t *testing.T) {
 		{"a directory bound that is gone", "UUID=1 / ext4 defaults 0 1\n/gone /nix none bind 0 0\n", []string{root, "/nix 8:1 /gone ext4 /dev/sda1"}, "mounted-over /nix: where the release binds it from can't be looked at: it is gone"},
 		{"another lower layer", netboot, []string{ram, strings.ReplaceAll(netbooted, ".ro-store", ".ro-good")}, "foreign-mount /nix/store: the overlay has another lowerdir"},
 		{"one layer more", netboot, []string{ram, strings.ReplaceAll(netbooted, "lowerdir=", "lowerdir=/good:")}, "foreign-mount /nix/store: the overlay has another lowerdir"},
+		{"another lock of the profile", plain, []string{root, "/nix/var/nix/profiles/system.lock 8:1 /null ext4 /dev/sda1"}, "foreign-mount /nix/var/nix/profiles/system.lock: "},
+		{"/dev/null as the profile", plain, []string{root, "/nix/var/nix/profiles/system 0:6 /null devtmpfs devtmpfs"}, "foreign-mount /nix/var/nix/profiles/system: "},
 		{"/run twice", plain, []string{root, "/run 0:25 / tmpfs tmpfs", "/run 0:54 / tmpfs tmpfs"}, "foreign-mount /run: "},
 		{"a part of a tmpfs as /run", plain, []string{root, "/run 0:25 /x tmpfs tmpfs"}, "foreign-mount /run: "},
 		{"no configuration to judge it by", "", []string{"/ 0:40 / overlay overlay", "/nix 0:50 / tmpfs tmpfs"}, "mounted-over /nix: " + ErrNoFstab.Error()},
