@@ -44,6 +44,8 @@ func TestFirstMounts(t *testing.T) {
 		{"wrappers of an older NixOS", "/dev/sda1 / ext4", "/run/wrappers 0:8 / tmpfs", ""},
 		{"a transient machine-id", "/dev/sda1 / ext4", "/etc/machine-id 0:7 /machine-id tmpfs", ""},
 		{"another file in its place", "/dev/sda1 / ext4", "/etc/machine-id 0:7 /evil tmpfs", "foreign-mount /etc/machine-id"},
+		{"the lock of a closed gate", "/dev/sda1 / ext4", "/nix/var/nix/profiles/system.lock 0:5 /null devtmpfs", ""},
+		{"another file over it", "/dev/sda1 / ext4", "/nix/var/nix/profiles/system.lock 0:5 /evil devtmpfs", "foreign-mount /nix/var/nix/profiles/system.lock"},
 		{"a boot disk that systemd found", "/dev/sda1 / ext4", "/boot 0:8 / autofs\n/boot 8:2 / vfat", ""},
 		{"another than the configured boot disk", "/dev/sda1 / ext4\n/dev/sda9 /boot ext4", "/boot 8:2 / vfat", "foreign-mount /boot"},
 		{"a disk for data", "/dev/sda1 / ext4", "/mnt 8:3 / ext4\n/var/lib/x 8:4 / ext4\n/home/a 8:4 / ext4", ""},

@@ -40,6 +40,15 @@ func TestGateClosed(t *testing.T) {
 	refused("mkdir", "/nix/var/nix/profiles/system-profiles")
 	g.Run("nix-env", "-p", "/nix/var/nix/profiles/per-user/root/profile", "--set", g.next)
 
+	// The mounts that close it are no foreign ones.
+	g.accept(`"accept": ["`+tag+`", "`+otherTag+`"]`, `, "machine": {"parts": ["mounts"]}`)
+	for _, f := range g.verify().Findings {
+		if strings.HasPrefix(f.Path, "/nix/var/nix/profiles") {
+			t.Errorf("%s: %s", f.Cause, f.Path)
+		}
+	}
+	g.accept(`"accept": ["` + tag + `", "` + otherTag + `"]`)
+
 	// As the installer of the boot menu does it, in NixOS's own script.
 	if out := g.Run("nix-env", "--list-generations", "-p", profile); !strings.Contains(out, "(current)") {
 		t.Errorf("the generations are %q", out)
