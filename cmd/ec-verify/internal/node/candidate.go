@@ -83,8 +83,8 @@ func (a *app) candidate(ctx context.Context, arg string, flags *verifyFlags) err
 	return terminal.VerdictError(r.Verdict())
 }
 
-// candidateOf returns the configuration by which a candidate is judged, and the name
-// of the system that arg names.
+// candidateOf returns the configuration for judging a candidate, and the name of the
+// system that arg identifies.
 func (a *app) candidateOf(arg string, flags *verifyFlags) (config.Config, string, error) {
 	policy, c, err := a.configuration(flags)
 	if err != nil {
@@ -111,8 +111,8 @@ func (a *app) candidateOf(arg string, flags *verifyFlags) (config.Config, string
 	return c, system, nil
 }
 
-// candidateVerifier returns what judges the system of that name, but for what earlier
-// runs have verified. For a look nothing of a release is kept or remembered.
+// candidateVerifier returns the verifier for the system of that name, which skips what
+// earlier runs verified. For a look it keeps and remembers nothing of a release.
 func (a *app) candidateVerifier(c config.Config, system string, flags *verifyFlags, look bool) (*verify.Verifier, error) {
 	if err := a.firstContact(c, checkReleases(c, flags.against)); err != nil {
 		return nil, err

@@ -66,8 +66,8 @@ func (f *inForce) WriteJSON(w io.Writer) error {
 	return terminal.WriteJSON(w, &f.loaded.Config, jsontext.WithIndent("  "))
 }
 
-// Text implements [terminal.Result]: a line for each key, its value, and where that
-// stands.
+// Text implements [terminal.Result]: a line for each key with its value and where it is
+// set.
 func (f *inForce) Text(screen terminal.Screen) string {
 	var b strings.Builder
 	for _, v := range f.values {
@@ -121,7 +121,7 @@ type configCheck struct {
 	Mistakes      []configMistake `json:"mistakes"`
 }
 
-// configMistake has the line 0 where no file says what is wrong.
+// configMistake has line 0 if the mistake is in no file.
 type configMistake struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"`
@@ -169,8 +169,8 @@ func (a *app) configName() string {
 	return a.ConfigFile
 }
 
-// unusableBeside is unusable for a configuration with mistakes: of what is given, since
-// that something is not given may follow from them.
+// unusableBeside is unusable for a configuration with mistakes. It checks only what is
+// set, because missing values may be a consequence of the mistakes.
 func (a *app) unusableBeside(ctx context.Context, l *config.Loaded, mistakes *config.Mistakes) []configMistake {
 	values, err := l.Values()
 	if err != nil {
@@ -184,7 +184,7 @@ func (a *app) unusableBeside(ctx context.Context, l *config.Loaded, mistakes *co
 	})
 }
 
-// unusable returns what the units can't use of a configuration on this machine.
+// unusable returns the parts of a configuration that the units can't use on this machine.
 func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
 	name := a.configName()
 	if abs, err := filepath.Abs(name); err == nil {
@@ -211,8 +211,8 @@ func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
 	return out
 }
 
-// noKeys returns the mistake of a key that is at hand and is none; others may be on
-// the machine that the configuration is for.
+// noKeys returns the mistakes of key files that exist here and contain no key; the others
+// may exist on the machine that the configuration is for.
 func noKeys(l *config.Loaded) []configMistake {
 	if len(l.Trust.Keys) == 0 {
 		return nil

@@ -20,9 +20,9 @@ func diedBefore(lock *runlock.Lock) string {
 	return ""
 }
 
-// newAfterRunCommand is what the units run once the program has ended, however it
-// did: a run that was killed can't say so itself, and its metrics would go on saying
-// what the run before it found.
+// newAfterRunCommand returns the command that the units run after the program has ended
+// in any way: a run that was killed can't report that itself, and its metrics would keep
+// the result of the previous run.
 func newAfterRunCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:    "after-run",

@@ -21,8 +21,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// events tells of one run: to the journal in a unit, else to the log. It is for
-// one goroutine.
+// events reports one run: in a unit to the journal, otherwise to the log. It is for one
+// goroutine.
 type events struct {
 	app     *app
 	config  config.Config
@@ -33,8 +33,8 @@ type events struct {
 	stand   *keeper
 }
 
-// newEvents returns what tells of a run with the configuration c, where the file has
-// policy.
+// newEvents returns the events of a run with the configuration c; policy is the
+// configuration file's.
 func (a *app) newEvents(policy, c config.Config, against string) *events {
 	e := &events{
 		app: a, config: c, run: systemd.Run{Tool: terminal.ToolVersion(), Against: against}, log: a.Logger(),
@@ -53,7 +53,7 @@ func (a *app) newEvents(policy, c config.Config, against string) *events {
 	return e
 }
 
-// begin has e tell when the run of v begins.
+// begin makes e report the start of v's run.
 func (e *events) begin(v *verify.Verifier) {
 	if v.Ledger == nil {
 		e.send(systemd.Started(e.run))
@@ -69,7 +69,7 @@ func (e *events) begin(v *verify.Verifier) {
 	v.Ledger = startedLedger{v.Ledger, e}
 }
 
-// startedLedger tells that a run begins once it has its number.
+// startedLedger reports the start of a run once it has its number.
 type startedLedger struct {
 	verify.Ledger
 	events *events
@@ -84,8 +84,7 @@ func (l startedLedger) Begin(ctx context.Context, tool string) (verify.Recorder,
 	return r, err
 }
 
-// settle has r say what standing the run leaves, where the ledger did not, and keeps it
-// beside the ledger.
+// settle sets r's standing, unless the ledger did, and writes it beside the ledger.
 func (e *events) settle(ctx context.Context, r *report.Report) {
 	if newLedger(e.config) == nil {
 		e.stand.judge(standing.Standing{}, 0, r, nil)
@@ -128,20 +127,20 @@ func (e *events) before(ctx context.Context) (s standing.Standing) {
 	return s
 }
 
-// end tells how the run that made r ended, and reports whether whoever reads the
-// journal was told all of it, so that the text needs not stand there as well.
+// end reports the end of the run with the report r. It returns whether a reader of the
+// journal has seen all of it, so that the text need not be there as well.
 func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
-	// Also that a run was interrupted is to be told.
+	// An interrupted run is reported too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ledger.DefaultWait)
 	defer cancel()
-	// The verdict comes last, where readers of a log look.
+	// The verdict comes last, where readers of a log look first.
 	entries := systemd.Ended(e.run, r)
 	if r.Standing.Look == "" {
 		e.readLedger(ctx)
 		e.writeMetrics(r)
 		entries = append(e.overdue(), entries...)
 	} else if e.journal != nil {
-		// A look alarms nobody: who asked for it reads what it says.
+		// A look raises no alarm: whoever started it reads its output.
 		for i := range entries {
 			entries[i].Priority = max(entries[i].Priority, journal.PriNotice)
 		}
@@ -161,20 +160,20 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	return systemd.StdoutIsJournal()
 }
 
-// lookAt sets what is known of this machine after the run, from the ledger that the
-// run has open.
+// lookAt reads what is known of this machine after the run, from the ledger that the run
+// has open.
 func (e *events) lookAt(ctx context.Context, l *ledger.Ledger) {
-	// Where it can't be told, readLedger tries again, and says why.
+	// If this fails, readLedger tries again, and says why.
 	e.known, _ = statusOf(ctx, l, e.wants(), time.Now())
 }
 
-// heard reports whether anybody is told what is known of the machine after the run, and
-// so whether to read all of the ledger once more for that.
+// heard reports whether anything will report the state of the machine after the run, so
+// that the whole ledger must be read again.
 func (e *events) heard() bool {
 	return e.journal != nil || e.config.Metrics.File != "" || e.log.GetLevel() != zerolog.Disabled
 }
 
-// readLedger sets what is known of this machine after the run, unless it is.
+// readLedger reads what is known of this machine after the run, unless that is done.
 func (e *events) readLedger(ctx context.Context) {
 	if newLedger(e.config) == nil || e.known != nil || !e.heard() {
 		return
@@ -187,12 +186,12 @@ func (e *events) readLedger(ctx context.Context) {
 	e.known = known
 }
 
-// wants is what the policy asks of what is remembered.
+// wants returns what the policy asks of remembered checks.
 func (e *events) wants() wants {
 	return wants{e.config.Ledger.Policy(), e.config.Read, e.stand.owed}
 }
 
-// overdue returns what was not checked in time at each tier.
+// overdue returns an entry for each tier with overdue items.
 func (e *events) overdue() []systemd.Entry {
 	if e.known == nil {
 		return nil

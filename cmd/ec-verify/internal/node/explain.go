@@ -94,7 +94,7 @@ Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not trus
 	return cmd
 }
 
-// asked is what is to be explained.
+// asked is what to explain.
 type asked struct {
 	finding *report.Finding
 	name    string // a path
@@ -254,7 +254,7 @@ func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	return what, nil
 }
 
-// maxReport bounds a JSON report that is read, in bytes.
+// maxReport limits a JSON report that is read, in bytes.
 const maxReport = 64 << 20
 
 // readReport reads the JSON report in the file name, "-" for standard input.
@@ -311,7 +311,7 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.
 	if err != nil {
 		return nil, "", err
 	}
-	// What runs can be explained, whatever its publisher says of it.
+	// A revoked release can be explained too, if it runs.
 	finder.Options = append(finder.Options, release.WithRevoked())
 	defer a.WatchFetch(progress)()
 	if tag != "" {
@@ -380,7 +380,7 @@ func onlyConfiguration(c config.Config, r *release.Release) (string, error) {
 	return "", terminal.UsageErrorf("release %s has the configurations %s: choose one with --configuration", r.Tag(), strings.Join(all, ", "))
 }
 
-// explainFinding says what a finding means that is about no store path.
+// explainFinding explains a finding that concerns no store path.
 func (a *app) explainFinding(f *report.Finding) error {
 	if err := a.TextOnly("--output json: the finding is about no store path; the report has all of it"); err != nil {
 		return err

@@ -13,13 +13,13 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// explained is an explanation with what it is about.
+// explained is an explanation with its subject.
 type explained struct {
 	*explain.Explanation
 	finding            *report.Finding
 	tag, configuration string
 	from               string
-	// diffoscope is what it says of each file, by the file's name.
+	// diffoscope has diffoscope's output for each file, by name.
 	diffoscope map[string][]byte
 }
 
@@ -50,7 +50,7 @@ func (e *explained) handOver(ctx context.Context, d *explain.Diffoscope, x *expl
 // JSON is what --output json prints of e.
 func (e *explained) JSON() any { return newExplanationJSON(e) }
 
-// Text implements [terminal.Result]. What is within a file is not folded.
+// Text implements [terminal.Result]. The contents of files are not folded.
 func (e *explained) Text(screen terminal.Screen) string {
 	var head, files, rest strings.Builder
 	e.writeHead(&head)
@@ -211,14 +211,14 @@ func (e *explained) writeOrigin(w io.Writer) {
 	}
 }
 
-// causeWords say what a cause is.
+// causeWords describe the causes.
 var causeWords = map[filediff.CauseName]string{
 	filediff.Date: "a date or time", filediff.HostName: "a host name", filediff.BuildDir: "the directory of the build",
 	filediff.CoreCount: "a number of cores", filediff.Order: "an order", filediff.RandomID: "a random id", filediff.Owner: "an owner",
 	filediff.Dependency: "another store path of the same name", filediff.Compression: "the compression", filediff.ContentHash: "a hash of the rest",
 }
 
-// writeWithin says what differs in a file, and below it in its parts.
+// writeWithin writes what differs in a file, and below it in its parts.
 func writeWithin(w io.Writer, r *filediff.Result, indent string) {
 	fmt.Fprintf(w, "%s%s: %s, the first at %d; %d and %d bytes\n", indent, r.Format, differing(r.Count), r.First, r.SizeA, r.SizeB)
 	for _, c := range r.Causes {

@@ -20,8 +20,8 @@ const smallest = `{
 }
 `
 
-// firstContact returns err, which a run ends with before it begins. Where there is
-// no configuration at all, it shows at once what is missing, and the smallest one.
+// firstContact returns err, which prevented a run from starting. If there is no
+// configuration at all, it shows what is missing, and the smallest one that works.
 func (a *app) firstContact(c config.Config, err error) error {
 	if !terminal.IsConfigError(err) || a.ConfigFile != "" || systemd.StderrIsJournal() {
 		return err

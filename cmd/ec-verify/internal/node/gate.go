@@ -67,8 +67,8 @@ Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
 	}
 }
 
-// turnGate opens or closes the gate, and says so. It reads no configuration: one with
-// a mistake in it leaves no gate open.
+// turnGate opens or closes the gate, and says so. It reads no configuration, so that a
+// mistake in it can't leave the gate open.
 func (a *app) turnGate(turn func(*activate.Machine) error, done string) error {
 	if err := a.TextOnly("gate open and gate close have no --output json"); err != nil {
 		return err

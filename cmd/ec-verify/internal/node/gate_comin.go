@@ -83,7 +83,8 @@ Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
 	return cmd
 }
 
-// confirmComin judges what comin waits with, and confirms what is verified.
+// confirmComin judges the generation that waits in comin, and confirms it if it is
+// verified.
 func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
 	if os.Geteuid() != 0 {
 		return a.Refused(cominKind, errors.New("only root can confirm: the system is held while it is judged"))
@@ -136,7 +137,7 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	if err != nil {
 		return a.Refused(cominKind, err)
 	}
-	// What is judged must be what comin deploys: no link, and no tag.
+	// The judged path must be the one that comin deploys: neither a link nor a tag.
 	if _, err := c.StoreDir.Parse(waiting.OutPath); err != nil {
 		return a.Refused(cominKind, fmt.Errorf("generation %s is not judged: its out path %s is no store path", waiting.ID, terminal.Value(waiting.OutPath)))
 	}

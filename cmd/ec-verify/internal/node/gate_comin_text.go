@@ -15,7 +15,7 @@ import (
 // cominKind is the kind of the JSON that ec-verify gate comin --now prints.
 const cominKind = "ec-verify-gate-comin"
 
-// cominResult is what --output json prints; docs/gate.md says what each member means.
+// cominResult is the output of --output json; docs/gate.md documents each member.
 type cominResult struct {
 	SchemaVersion int            `json:"schemaVersion"`
 	Kind          string         `json:"kind"`

@@ -94,7 +94,7 @@ func treeOf(path string) (string, error) {
 	return filepath.EvalSymlinks(path)
 }
 
-// hashed words one look at the hashing of paths, of which number at is under way.
+// hashed describes the progress of hashing paths, of which number at is in progress.
 func hashed(c nar.Counts, paths []string, at int) terminal.Sample {
 	s := terminal.Sample{What: "hash", Detail: fmt.Sprintf("%s in %s  %s", humanize.IBytes(uint64(max(c.Bytes, 0))), terminal.Count(int(c.Files), "file"), report.Escape(filepath.Base(paths[at])))}
 	if n := len(paths); n > 1 {

@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// identifyMost is how many releases of the cache, and of each source, are looked at
+	// identifyMost is how many releases of the cache, and of each source, are searched
 	// for the one that runs, and identifyWait how long that may take.
 	identifyMost = 16
 	identifyWait = time.Minute
 )
 
-// newIdentifier returns what finds the release that runs here among those of the
-// cache and of the sources, the newest first. Of what they have nothing is kept or
-// remembered, and that one can't be asked is no error: the machine is then compared
-// with what it was to be.
+// newIdentifier returns what finds the release that runs here, in the cache and in the
+// sources, the newest first. It keeps and remembers nothing. A source that can't be asked
+// is no error: the machine is then compared with the requested release.
 func newIdentifier(c config.Config, offline bool) (verify.Identifier, error) {
 	verifier, err := configured.Verifier(c)
 	if err != nil {

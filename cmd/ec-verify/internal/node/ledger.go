@@ -14,14 +14,14 @@ import (
 // while a run is under way.
 type stateLedger struct {
 	dir string
-	// stand is the standing that runs leave; nil where they leave none.
+	// stand sets the standing after runs; nil to leave it.
 	stand *keeper
 	// ended, if not nil, is called with the ledger once the run's end is in it.
 	ended func(ctx context.Context, l *ledger.Ledger)
 }
 
-// newLedger returns where runs are remembered; nil for a disk looked at from
-// outside, which isn't this machine.
+// newLedger returns the ledger of runs; nil for a mounted disk, which is not this
+// machine.
 func newLedger(c config.Config) verify.Ledger {
 	if c.StoreRoot != "" && c.StoreRoot != "/" {
 		return nil

@@ -11,11 +11,10 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// writeMetrics writes what is known after the run that made r, where the
-// configuration asks for it. That it can't be written is told, and changes no
-// verdict.
+// writeMetrics writes what is known after the run with the report r, if the configuration
+// asks for it. A failure is reported, and changes no verdict.
 func (e *events) writeMetrics(r *report.Report) {
-	// Of a disk looked at from outside there are none: they are this machine's.
+	// A mounted disk has none: they are this machine's.
 	if e.config.Metrics.File == "" || newLedger(e.config) == nil {
 		return
 	}
@@ -31,8 +30,7 @@ func (e *events) writeMetrics(r *report.Report) {
 	}
 }
 
-// unmeasured tells that metrics could not be written: to the journal, or whoever
-// reads stderr.
+// unmeasured reports that metrics could not be written, to the journal or on stderr.
 func (e *events) unmeasured(err error) {
 	if e.journal != nil {
 		e.journal.Send(systemd.Unmeasured(e.run, err))

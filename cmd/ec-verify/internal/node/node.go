@@ -1,8 +1,8 @@
-// Package node has the commands of a machine that is verified: the verification
-// itself, what judges a system before it runs and switches to it, what shows and checks
-// reports, and what a node needs of releases. Those of ec-verify release that list,
-// check, fetch and refresh are among them since they find a release as a verification
-// does, by the node's configuration, in its cache and its sources.
+// Package node has the commands of a verified machine: the verification itself, those
+// that judge a system before it runs and switch to it, those that show and check reports,
+// and those that a node uses with releases. The commands of ec-verify release that list,
+// check, fetch and refresh are among them, because they find a release as a verification
+// does: by the node's configuration, in its cache and its sources.
 package node
 
 import (
@@ -12,7 +12,7 @@ import (
 	"every.channel/ec-verify/internal/render"
 )
 
-// app is the terminal with what the commands of this room share.
+// app is the terminal, with the methods that this package's commands share.
 type app struct{ *terminal.Terminal }
 
 // Verify has root verify this machine.
@@ -22,8 +22,8 @@ func Verify(t *terminal.Terminal, root *cobra.Command) {
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), flags) }
 }
 
-// Commands returns those below the root command. others reads what is no report and
-// can be rendered as one nevertheless.
+// Commands returns the subcommands of the root command. others reads documents that are
+// not reports but can be rendered.
 func Commands(t *terminal.Terminal, others Reader) []*cobra.Command {
 	a := &app{t}
 	return []*cobra.Command{

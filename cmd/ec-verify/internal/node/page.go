@@ -17,16 +17,16 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// maxPage bounds the page, in bytes: that of a closure of 3,000 paths with 500 findings
+// maxPage limits the page, in bytes: that of a closure of 3,000 paths with 500 findings
 // has less than 3 MB.
 const maxPage = 16 << 20
 
-// pageFile is the report of the units' last run as a page, for whoever is told that
-// one failed.
+// pageFile returns the file name of the page with the report of the units' last run, for
+// whoever is alerted that one failed.
 func pageFile(stateDir string) string { return filepath.Join(stateDir, "report.html") }
 
-// ending is what systemd tells a unit's ExecStopPost= of what it ran; see
-// systemd.exec(5). The zero value is that it told nothing.
+// ending is what systemd passes to a unit's ExecStopPost= about the main process; see
+// systemd.exec(5). The zero value means that it passed nothing.
 type ending struct{ result, code, status string }
 
 func endingOf(getenv func(string) string) ending {
@@ -60,7 +60,7 @@ func (a *app) keepPage(ctx context.Context, c config.Config, unit string, e endi
 	return nil
 }
 
-// page returns what is shown of the run that ended so.
+// page returns the page for a run with that ending.
 func (a *app) page(ctx context.Context, c config.Config, unit string, e ending) (d *render.Document, ok bool) {
 	r, err := readReport(lastReport(c.StateDir))
 	began := beganAt(ctx, unit)
@@ -90,7 +90,7 @@ func isOf(r *report.Report, began time.Time) bool {
 	return !began.IsZero() && !r.Started.Before(began) && r.Standing != nil && r.Standing.Look == ""
 }
 
-// beganAt returns when the service last began, to the second; zero where that is not known.
+// beganAt returns when the service last started, to the second; zero if unknown.
 func beganAt(ctx context.Context, unit string) time.Time {
 	exits, err := systemd.Exits(ctx, unit)
 	if err != nil || len(exits) != 1 {

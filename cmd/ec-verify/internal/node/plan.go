@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// plan says what a run would check. It opens the release, so that what it says
-// is true, and touches nothing else.
+// plan says what a run would check. It opens the release, so that the answer is true, and
+// touches nothing else.
 func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	manifest, r := v.Manifest(ctx)
 	if manifest == nil {

@@ -26,15 +26,15 @@ type listed struct {
 	// State is "trusted", "not checked" for one that was not fetched, "refused"
 	// or "failed".
 	State string `json:"state"`
-	// Why is the signer, or what is wrong.
+	// Why names the signer, or says what is wrong.
 	Why        string     `json:"why"`
 	Where      string     `json:"where"`
 	CreatedAt  *time.Time `json:"createdAt,omitzero"`
 	BestBefore *time.Time `json:"bestBefore,omitzero"`
 	// Sums is the SHA-256 of its SHA256SUMS.txt; "" for one that is not trusted.
 	Sums string `json:"sums,omitempty"`
-	// Systems are the store paths of its systems, by configuration; of one that is
-	// not kept here there are none.
+	// Systems are the store paths of its systems, by configuration; none if the release
+	// is not kept here.
 	Systems map[string]closure.StorePath `json:"systems,omitempty"`
 	// Accepted says that the configuration lists the tag.
 	Accepted bool `json:"accepted"`
@@ -121,8 +121,8 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 	return list, failed
 }
 
-// look checks one release of the cache. The order of releases is left out:
-// older ones are kept on purpose.
+// look checks one release of the cache, without the order of releases: older ones are
+// kept on purpose.
 func look(ctx context.Context, src release.Source, tag release.Tag, v release.Verifier, opts []release.Option) listed {
 	l := listed{Tag: tag, State: "trusted", Where: "kept here"}
 	r, err := release.Open(ctx, src, tag, v, opts...)
@@ -174,7 +174,7 @@ func (l *releaseList) Text(screen terminal.Screen) string {
 	return b.String()
 }
 
-// columns are what a table has of every release.
+// columns returns the columns that every release has.
 func (l *listed) columns() string {
 	state := l.State
 	if l.Accepted {
@@ -183,8 +183,8 @@ func (l *listed) columns() string {
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where))
 }
 
-// listForScreen is a table that a screen has room for: the long parts of a release, who
-// signed it or what is wrong, and its systems, stand below its line.
+// listForScreen returns a table that fits a screen: the long parts of a release, its
+// signer or what is wrong, and its systems, are below its line.
 func listForScreen(list []listed) string {
 	var table, out strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)

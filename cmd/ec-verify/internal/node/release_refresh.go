@@ -25,7 +25,7 @@ const fetchStall = 10 * time.Minute
 type refreshed struct {
 	// Accepted is the tag as the configuration lists it, which may be latest.
 	Accepted release.Tag `json:"accepted"`
-	// Release is nil where Error says why.
+	// Release is nil if Error is set.
 	Release *terminal.ReleaseSummary `json:"release"`
 	Error   string                   `json:"error"`
 }
@@ -62,7 +62,8 @@ release does not count if another accepted one can be had.`,
 	return cmd
 }
 
-// refresh is told whether it was a flag that has releases taken unsigned.
+// refresh fetches the accepted releases; byFlag says whether a flag caused them to be
+// accepted unsigned.
 func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	if len(c.Release.Accept) == 0 {
 		return terminal.ConfigErrorf("nothing to fetch: list the tags in the configuration's release.accept")
@@ -91,7 +92,7 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 	tell(status)
 	stop()
 	bad := worst(found)
-	// Where both streams lead to the journal, it is to be there once.
+	// If both streams lead to the journal, the error should be there once.
 	var told error
 	if a.ForPeople() && a.Journals() && systemd.StdoutIsJournal() {
 		told = bad
@@ -120,10 +121,10 @@ func failures(found []release.Found) int {
 	return n
 }
 
-// worst returns the first error of a release that was refused, or else the
-// first one: that one is false outweighs that another could not be had. That one is
-// revoked is no failure if another can be had: it is refused as it should be, and a
-// machine that runs it is told by its audit.
+// worst returns the first error of a refused release, or else the first one: an invalid
+// release outweighs an unavailable one. A revoked release is no failure if another one is
+// available: it is refused as it should be, and the audit of a machine that runs it
+// reports it.
 func worst(found []release.Found) error {
 	another := failures(found) < len(found)
 	var first error
@@ -150,7 +151,7 @@ type refreshedList struct {
 	revokedAt time.Time // zero for no list
 }
 
-// newRefreshedList leaves out the one whose error is told elsewhere.
+// newRefreshedList leaves out the error that is reported elsewhere.
 func newRefreshedList(ctx context.Context, found []release.Found, told error, revoked release.Revocations) *refreshedList {
 	list := &refreshedList{SchemaVersion: 1, Releases: make([]refreshed, 0, len(found)), Revoked: revoked.Revoked, revokedAt: revoked.CreatedAt}
 	for _, f := range found {

@@ -61,8 +61,8 @@ func hinted(arg string, err error) error {
 	return fmt.Errorf("%w (%s was taken for a tag; the directory of that name is ./%[2]s)", err, arg)
 }
 
-// checkRelease opens the release in a directory and reads all of it, or finds
-// the one of a tag and reads what a node uses of it.
+// checkRelease opens the release in a directory and reads all of it, or finds the release
+// of a tag and reads the parts that a node uses.
 func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
 	if !isDir(arg) {
 		finder, err := configured.Looker(c, progress)
@@ -92,8 +92,8 @@ func isDir(arg string) bool {
 	if strings.ContainsRune(arg, os.PathSeparator) || arg == "." || arg == ".." {
 		return true
 	}
-	// A directory is taken whatever its tag and its age, so what lies in the
-	// working directory must not stand in for the release that was asked for.
+	// A directory is accepted whatever its tag and age are, so one in the working
+	// directory must not stand in for the requested release.
 	if arg == string(release.Latest) || strings.HasPrefix(arg, release.LatestPrefix) {
 		return false
 	}

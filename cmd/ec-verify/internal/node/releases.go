@@ -12,11 +12,11 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// releases returns what opens the releases to compare with: the one of
-// --against first, then those that the configuration accepts. For a look nothing is
-// kept or remembered. One that is revoked is among them: it may be the one that runs.
-// foreign says that other keys are believed than this machine's policy names. The
-// second function says how good what is known of revoked releases is.
+// releases returns the function that opens the releases to compare with: the one of
+// --against first, then those that the configuration accepts. For a look it keeps and
+// remembers nothing. It includes revoked releases, because one of them may run. foreign
+// means that other keys are trusted than those of this machine's policy. The second
+// function says how current the list of revoked releases is.
 func (a *app) releases(c config.Config, against string, offline, look, foreign bool) (func(context.Context) []verify.Candidate, func() release.RevocationState, error) {
 	tags, err := acceptedTags(c, against)
 	if err != nil {
@@ -79,8 +79,8 @@ func acceptedTags(c config.Config, against string) ([]release.Tag, error) {
 	return tags, nil
 }
 
-// checkReleases looks at what the releases are to be found by, without a look at
-// any and without touching the state directory.
+// checkReleases checks the settings by which releases are found, without opening any and
+// without touching the state directory.
 func checkReleases(c config.Config, against string) error {
 	if _, err := acceptedTags(c, against); err != nil {
 		return err

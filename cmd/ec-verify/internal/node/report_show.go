@@ -113,7 +113,7 @@ func (a *app) notChecked() {
 	a.Note("the signature was not checked: give --key FILE")
 }
 
-// signature is what is known of that of a report.
+// signature is the state of a report's signature.
 type signature string
 
 const (

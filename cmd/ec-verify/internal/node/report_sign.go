@@ -15,11 +15,11 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// reportCredential is the systemd credential that holds the key of reports.
+// reportCredential is the systemd credential with the key that signs reports.
 const reportCredential = "ec-verify-report-key"
 
-// signReport writes the signed form of r where there is a key for it. That it
-// cannot changes no verdict; it is a notice in r, so that it is not silent.
+// signReport writes the signed form of r if there is a key for it. A failure changes no
+// verdict; it is a notice in r, so that it is not silent.
 func (a *app) signReport(ctx context.Context, c config.Config, r *report.Report, nonce string) {
 	log := a.Logger()
 	name, err := signedReport(context.WithoutCancel(ctx), c, r, nonce)
@@ -34,8 +34,8 @@ func (a *app) signReport(ctx context.Context, c config.Config, r *report.Report,
 	}
 }
 
-// signedReport returns the file of the signed report, "" where there is no key
-// and never was.
+// signedReport returns the file of the signed report, "" if there is no key and never was
+// one.
 func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce string) (string, error) {
 	dir := attest.Dir{Path: c.ReportDir(), Keep: c.Report.Keep}
 	key, err := reportKey(c)
@@ -64,7 +64,7 @@ func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce 
 	}
 	place.Sequence, place.Previous = end.Sequence, end.Previous
 	if n := len(end.Foreign); n > 0 {
-		// A part of what is signed.
+		// The finding is part of what is signed.
 		r.Findings = append(r.Findings, report.Finding{
 			Tier: report.TierRelease, Cause: report.ForeignReport, Path: filepath.Join(dir.Path, end.Foreign[0]),
 			Detail: fmt.Sprintf("in all, with this one: %d", n),
@@ -82,7 +82,7 @@ func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce 
 	return dir.Add(place.Sequence, bundle)
 }
 
-// signedBy returns what tells whether a bundle is signed with key.
+// signedBy returns a function that reports whether a bundle is signed with key.
 func signedBy(key *trust.PrivateKey) (func(bundle []byte) bool, error) {
 	pem, err := key.PublicPEM()
 	if err != nil {

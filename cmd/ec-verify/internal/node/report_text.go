@@ -9,7 +9,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// textFlags say how much of a report is shown as text.
+// textFlags say how much of a report the text shows.
 type textFlags struct{ all, long, brief, quiet bool }
 
 func (t *textFlags) register(cmd *cobra.Command) {
@@ -20,7 +20,7 @@ func (t *textFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&t.quiet, "quiet", false, "print no report: the exit code is the verdict")
 }
 
-// check holds the flags to each other.
+// check checks the flags against each other.
 func (t *textFlags) check(on *terminal.Terminal) error {
 	switch {
 	case t.quiet && (t.brief || t.long || t.all || !on.ForPeople()):
@@ -31,7 +31,7 @@ func (t *textFlags) check(on *terminal.Terminal) error {
 	return nil
 }
 
-// render shows r as far as t says.
+// render prints r with the flags t.
 func (a *app) render(r *report.Report, t textFlags) error {
 	if t.quiet {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// reportFlags are what signed reports are held against.
+// reportFlags are the conditions for signed reports.
 type reportFlags struct {
 	keys            []string
 	machine         string
@@ -83,8 +83,8 @@ type checkedReport struct {
 	statement *attest.Statement
 }
 
-// verified reports whether c says of the machine itself that it is verified, by
-// a run that nothing weakened.
+// verified reports whether c says that the machine itself is verified, by a run without
+// weakening options.
 func (c *checkedReport) verified() bool {
 	return c.Verdict == report.Verified && len(c.Unsafe) == 0 && c.StoreRoot == ""
 }
@@ -163,8 +163,8 @@ func reportKeyring(files []string) (*trust.Keyring, error) {
 	return ring, nil
 }
 
-// checkReport holds one bundle against the keys and the flags; statement is nil
-// where it does not hold.
+// checkReport checks one bundle with the keys and the flags; statement is nil if it is
+// not valid.
 func checkReport(ring *trust.Keyring, file string, data []byte, flags reportFlags) checkedReport {
 	checked := checkedReport{File: file}
 	signed, err := ring.Open(data)

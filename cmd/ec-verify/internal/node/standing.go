@@ -67,7 +67,7 @@ func (a *app) otherPolicy(policy config.Config) bool {
 // currentUnit is the service that this process runs in, "" for none.
 func currentUnit() string { return runlock.Self(time.Now()).Unit }
 
-// owedBy says which tiers the policy asks for in some run.
+// owedBy returns a function that reports whether the policy asks for a tier in any run.
 func owedBy(policy config.Config) func(report.TierName) bool {
 	return func(t report.TierName) bool {
 		return t != report.TierRebuild || policy.Rebuild.Choice != rebuild.None
@@ -78,14 +78,15 @@ func owedBy(policy config.Config) func(report.TierName) bool {
 type keeper struct {
 	asked standing.Asked
 	owed  func(report.TierName) bool
-	// now is what the run left; before it ended, the zero Standing.
+	// now is the standing after the run; the zero Standing before its end.
 	now standing.Standing
-	// lost is the file that had the standing before the run, where it is lost.
+	// lost is the file that had the standing before the run, if it is lost.
 	lost string
 }
 
-// after sets what the run that made r, with the number id and the end end, leaves of
-// what l has, says so in r, and returns the text for the ledger, "" for a look.
+// after computes the standing after the run with the report r, the number id and the end
+// end, from what is in l. It sets r's standing and returns the text for the ledger, ""
+// for a look.
 func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *report.Report, end ledger.End) (string, error) {
 	before, lost := recall(ctx, filepath.Dir(l.File()), l, nil)
 	k.lost = lost
@@ -95,8 +96,8 @@ func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *repor
 	return k.now.Encode()
 }
 
-// judge sets what the run that made r, with the number id, leaves of before, and says so
-// in r. of is what it compared with.
+// judge computes the standing after the run with the report r and the number id from the
+// one before, and sets r's standing. of is the release that the run compared with.
 func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of *standing.Release) {
 	look := standing.Look(k.asked, r)
 	k.now = before
@@ -124,9 +125,9 @@ func (k *keeper) keep(dir string) error {
 	return ledger.KeepStanding(dir, told)
 }
 
-// recall returns the standing that is kept in the directory dir: by the ledger l, which
-// is nil where it could not be opened because of unread, and beside it. lost says where
-// it would be if it is lost; see [standing.Recall].
+// recall returns the standing kept in the directory dir: in the ledger l, which is nil if
+// it could not be opened because of unread, and beside it. lost is where the standing
+// would be if it is lost; see [standing.Recall].
 func recall(ctx context.Context, dir string, l *ledger.Ledger, unread error) (s standing.Standing, lost string) {
 	in := standing.Copy{File: filepath.Join(dir, ledger.FileName)}
 	if l != nil {

@@ -85,7 +85,7 @@ run died, is inconclusive.`,
 	return cmd
 }
 
-// status reads the ledger and looks at the machine; at how its services ended only where
+// status reads the ledger and asks the machine; it asks how the services ended only if
 // the state directory is theirs.
 func (a *app) status(ctx context.Context, c config.Config, ours bool) (*status, error) {
 	s, err := readStatus(ctx, c.StateDir, wants{c.Ledger.Policy(), c.Read, owedBy(c)}, time.Now())
@@ -105,18 +105,18 @@ func (a *app) status(ctx context.Context, c config.Config, ours bool) (*status, 
 const (
 	statusSchema = 1
 	statusKind   = "ec-verify-status"
-	// statusListed bounds each list of items in a status.
+	// statusListed limits each list of items in a status.
 	statusListed = 10
 )
 
-// status is what the ledger says at one moment; docs/operating.md says what each
-// member of its JSON form means.
+// status is the state of the ledger at one moment; docs/operating.md documents each
+// member of its JSON form.
 type status struct {
 	SchemaVersion int       `json:"schemaVersion"`
 	Kind          string    `json:"kind"`
 	Now           time.Time `json:"now"`
 	Ledger        string    `json:"ledger"`
-	// Standing is what the runs of the policy say together; nil if none ended.
+	// Standing is the result of all runs of the policy; nil if none ended.
 	Standing *statusStanding `json:"standing"`
 	// LastRun is the last run of the policy that ended; nil if none did.
 	LastRun *standing.Run `json:"lastRun"`
@@ -126,7 +126,7 @@ type status struct {
 	SetAside []string       `json:"setAside"`
 	statusMachine
 
-	// lost is the file that had the standing, where no run ended since it is lost.
+	// lost is the file that had the standing, if it is lost and no run has ended since.
 	lost string
 	// runs are the last ones, of the policy or not, the newest first.
 	runs []ledger.Run
@@ -147,7 +147,7 @@ type statusOpenRun struct {
 
 type statusTier struct {
 	Name ledger.Tier `json:"name"`
-	// Release is nil, and all counts are 0, where nothing was ever expected.
+	// Release is nil, and all counts are 0, if nothing was ever expected.
 	Release       *standing.Release `json:"release"`
 	Every         seconds           `json:"everySeconds"`
 	Items         int               `json:"items"`
@@ -171,7 +171,7 @@ type seconds time.Duration
 // MarshalJSON implements [json.Marshaler].
 func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
-// statusItem is an item and the check of it that matters where it stands.
+// statusItem is an item with the check that is relevant in its list.
 type statusItem struct {
 	Path   string        `json:"path"`
 	At     *time.Time    `json:"at"`
@@ -179,13 +179,13 @@ type statusItem struct {
 	Cause  string        `json:"cause"`
 }
 
-// wants is what a policy asks of what is remembered.
+// wants is what a policy asks of remembered checks.
 type wants struct {
 	ledger.Policy
-	// read says how: where that is from the disk, a check through the page cache
-	// counts for nothing.
+	// read is how files are read: if from the disk, a check through the page cache does
+	// not count.
 	read nar.ReadMode
-	// owed says which tiers are asked for at all.
+	// owed reports whether a tier is asked for at all.
 	owed func(report.TierName) bool
 }
 
@@ -234,7 +234,7 @@ func statusOf(ctx context.Context, l *ledger.Ledger, w wants, now time.Time) (*s
 	return s, nil
 }
 
-// readRuns sets what s says of runs.
+// readRuns reads the runs into s.
 func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 	runs, err := l.Runs(ctx, ledger.KeptRuns)
 	if err != nil {
@@ -253,8 +253,8 @@ func (s *status) readRuns(ctx context.Context, l *ledger.Ledger) error {
 	return nil
 }
 
-// isOld reports whether a manifest is of another release than the one that the
-// machine was last compared with: what that gave to check, nobody asks for any more.
+// isOld reports whether a manifest belongs to another release than the one that the
+// machine was last compared with: its items are no longer needed.
 func (s *status) isOld(m ledger.Manifest) bool {
 	of := standing.Release{Tag: m.Tag, ManifestSHA256: m.SHA256.String()}
 	return s.LastRun != nil && s.LastRun.Release != nil && *s.LastRun.Release != of
@@ -268,8 +268,8 @@ func releaseOf(m ledger.Manifest) *standing.Release {
 	return &standing.Release{Tag: m.Tag, ManifestSHA256: m.SHA256.String()}
 }
 
-// tierStatus holds the state of one tier against a policy that wants everything
-// checked every so often.
+// tierStatus compares the state of one tier with a policy under which everything is
+// checked at that interval.
 func tierStatus(state ledger.State, every time.Duration, now time.Time) statusTier {
 	items, records := state.Inventory.Items, state.Records
 	c := ledger.Cover(items, records, every, now)

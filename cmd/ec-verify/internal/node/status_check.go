@@ -17,9 +17,9 @@ import (
 // may take.
 const defaultMaxAge = 26 * time.Hour
 
-// check returns the standing as one line and one verdict, which is no better than
-// inconclusive where the last run of the policy ended longer than maxAge ago, or
-// where there was one since of which only that is known that it ended otherwise.
+// check returns the standing as one line and one verdict. The verdict is inconclusive at
+// best if the last run of the policy ended longer than maxAge ago, or if there was a
+// later one of which only its failure is known.
 func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
 	if s.Standing == nil {
 		return report.Unsettled, "inconclusive: " + s.unknown()
@@ -55,8 +55,9 @@ func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
 	return verdict, line
 }
 
-// checkWithout is status --check where the ledger can't be read, for the reason unread:
-// what is kept beside it is no better for that, and what differed then still does.
+// checkWithout is status --check if the ledger is unreadable, for the reason unread: the
+// copy of the standing beside it can't improve the verdict, and what differed then still
+// does.
 func (a *app) checkWithout(ctx context.Context, stateDir string, unread error) error {
 	st, _ := recall(ctx, ledger.Dir(stateDir), nil, unread)
 	if st.Run == nil {

@@ -18,7 +18,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// The timers that start runs, and what they start.
+// The timers that start runs, and the units that they start.
 const (
 	verifyTimer  = "ec-verify.timer"
 	rebuildTimer = "ec-verify-rebuild.timer"
@@ -27,10 +27,9 @@ const (
 	rebuildService = "ec-verify-rebuild.service"
 )
 
-// statusMachine is what the machine says at one moment, beside the ledger.
+// statusMachine is the state of the machine at one moment, beside the ledger.
 type statusMachine struct {
-	// UnderWay is the run that holds the state directory; nil where none is
-	// seen to.
+	// UnderWay is the run that holds the state directory's lock; nil if none is visible.
 	UnderWay *statusHolder `json:"underWay"`
 	// Died is the last run that held it, if that crashed or was killed; else nil.
 	Died *statusHolder `json:"died"`
@@ -50,8 +49,8 @@ type statusExit struct {
 	Status  int       `json:"status"`
 }
 
-// forgotten returns those of exits that s does not remember: what they found is not
-// what it says.
+// forgotten returns the exits that s does not remember: its standing does not include
+// their results.
 func (s *status) forgotten(exits []systemd.Exit) []statusExit {
 	out := []statusExit{}
 	for _, e := range exits {
@@ -62,9 +61,9 @@ func (s *status) forgotten(exits []systemd.Exit) []statusExit {
 	return out
 }
 
-// remembers reports whether the ledger has the run of a service that ended so, or a
-// run of the policy that is newer. A newer look is no answer: it says nothing of what
-// the service found.
+// remembers reports whether the ledger has the run of a service that ended so, or a newer
+// run of the policy. A newer look does not count: it says nothing about the service's
+// result.
 func (s *status) remembers(e systemd.Exit) bool {
 	// systemd's times are to the second here.
 	began, ended := e.Began.Truncate(time.Second), e.Ended.Add(time.Second)
@@ -80,7 +79,7 @@ type statusHolder struct {
 	Since   time.Time `json:"since"`
 	Unit    string    `json:"unit"`
 	Command string    `json:"command"`
-	// Look says that it is no run of the policy.
+	// Look means that it is not a run of the policy.
 	Look bool `json:"look"`
 }
 
@@ -92,13 +91,13 @@ type statusReboot struct {
 type statusTimer struct {
 	Unit  string             `json:"unit"`
 	State systemd.TimerState `json:"state"`
-	// Next is nil where that is not known.
+	// Next is nil if unknown.
 	Next *time.Time `json:"next"`
 	// Why is empty but where the state is unknown.
 	Why string `json:"why"`
 }
 
-// lookAtMachine asks the machine. What it does not tell is unknown, and no error.
+// lookAtMachine asks the machine. What can't be obtained is unknown, and no error.
 func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	m := statusMachine{Timers: []statusTimer{}}
 	if h, ok := runlock.Look(c.StateDir); ok {
@@ -122,8 +121,8 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	return m
 }
 
-// pendingReboot compares what was booted with what will be. A link that leads
-// nowhere tells nothing; a run reports it.
+// pendingReboot compares the booted system with the one that boots next. A dangling link
+// gives nothing; a run reports it.
 func pendingReboot(booted, profile string) *statusReboot {
 	now, err := filepath.EvalSymlinks(booted)
 	if err != nil {

@@ -20,14 +20,14 @@ import (
 const (
 	// statusShown is how many items of a list people are shown.
 	statusShown = 3
-	// statusWidth is the width of what people read, in columns, and statusLabel that
-	// of what stands before the lines of its head.
+	// statusWidth is the width of the text, in columns, and statusLabel that of the
+	// labels at its top.
 	statusWidth = 80
 	statusLabel = 10
 )
 
-// Text implements [terminal.Result]: the standing and what it rests on, what was covered
-// at each tier, what drifted, and what comes next.
+// Text implements [terminal.Result]: the standing and its basis, what was covered at each
+// tier, what drifted, and what comes next.
 func (s *status) Text(screen terminal.Screen) string {
 	var b bytes.Buffer
 	s.writeRun(&b, screen.Color)
@@ -79,8 +79,8 @@ func field(w io.Writer, label, words string) {
 	fmt.Fprintf(w, "%-*s%s\n", statusLabel, label, wrap(words, statusLabel))
 }
 
-// shortened returns a path, escaped, in at most width columns. What is cut off is at
-// its end, where a store path has its name.
+// shortened escapes a path and shortens it to width columns. It keeps the end, where a
+// store path has its name.
 func shortened(path string, width int) string {
 	runes := []rune(report.Escape(path))
 	if len(runes) <= width {
@@ -200,7 +200,7 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 		return listed
 	}
 	fmt.Fprintln(w, "found")
-	// What several paths in a row have in common stands once, below the last of them.
+	// What adjacent paths have in common is written once, below the last of them.
 	var common string
 	explain := func() {
 		if common != "" {
@@ -237,8 +237,8 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 	return listed
 }
 
-// writeItems writes a list of items of each tier, of which there are more than
-// are known here, without those that were listed.
+// writeItems writes the items of each tier, of which there may be more than are known
+// here, without those that were listed.
 func (s *status) writeItems(w io.Writer, heading string, listed map[string]bool, of func(*statusTier) (known []statusItem, all int)) {
 	written := false
 	for i := range s.Tiers {
@@ -296,7 +296,7 @@ func (s *status) since(t time.Time) string {
 	return "just now"
 }
 
-// span words a duration in days where it is some.
+// span formats a duration in days if it is long enough.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
@@ -305,7 +305,7 @@ func span(d time.Duration) string {
 	return d.String()
 }
 
-// verdictColor is green for verified, and yellow for what is no known verdict.
+// verdictColor is green for verified, and yellow for an unknown verdict.
 func verdictColor(verdict report.Verdict) text.Color {
 	switch verdict {
 	case report.Verified:

@@ -154,7 +154,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	return nil
 }
 
-// gate is one judgement, and what is done with a system that is verified.
+// gate is one judgement, and the action if the system is verified.
 type gate struct {
 	app      *app
 	verifier *verify.Verifier
@@ -172,17 +172,17 @@ type gate struct {
 	err     error                    // why not all was done of what is verified
 }
 
-// untouched reports whether what was hashed is what lies in the store now. Where it is
-// not, the report says so, and when that came about.
+// untouched reports whether the store still has what was hashed. If not, it adds a
+// finding to the report, with the step during which the change was noticed.
 type untouched func(ctx context.Context, when string) bool
 
-// run judges the system, and has do be done with it where it is verified. Its error is
-// why it was not judged.
+// run judges the system, and calls do if it is verified. Its error is why it was not
+// judged.
 func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switch, closure.StorePath, untouched)) error {
 	m, first := g.verifier.Manifest(ctx)
 	if m == nil || first.Verdict() == report.Drifted {
-		// Which system it is can't be told, so that nothing can be held; or its release
-		// is revoked, so that nothing of it is to be fetched.
+		// Either the system is unknown, so that nothing can be protected; or its release
+		// is revoked, so that nothing of it may be fetched.
 		g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
 		return nil
 	}
@@ -241,7 +241,7 @@ func (g *gate) activate(ctx context.Context, turn *activate.Switch, p closure.St
 	}
 }
 
-// hold begins the switch, and holds p.
+// hold begins the switch, and protects p from the garbage collector.
 func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch, error) {
 	turn, err := activate.Begin(ctx, g.machine)
 	if err != nil {
@@ -284,8 +284,8 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 	})
 }
 
-// untouched reports whether what was hashed is what lies in the store now; the report
-// says what is not, and when that came about.
+// untouched reports whether the store still has what was hashed; otherwise it adds what
+// changed to the report, with the step during which that was noticed.
 func (g *gate) untouched(ctx context.Context, marks *activate.Marks, m *closure.Manifest, when string) bool {
 	changes, err := marks.Recheck(ctx, m.Paths)
 	if err != nil {
@@ -319,8 +319,8 @@ func (g *gate) confirm(ctx context.Context) {
 	}
 }
 
-// foretell returns what would change, by what Nix has registered of the system that
-// is replaced.
+// foretell returns what would change, by Nix's registration of the system that is
+// replaced.
 func (g *gate) foretell(ctx context.Context, store *nixstore.Store, m *closure.Manifest) ([]activate.PackageChange, error) {
 	link := verify.SystemProfile
 	if !g.action.Boots() {

@@ -42,7 +42,7 @@ func (g *gate) words() string {
 // switchKind is the kind of the JSON that a switch prints.
 const switchKind = "ec-verify-switch"
 
-// switchResult is what --output json prints; docs/operating.md says what each member means.
+// switchResult is the output of --output json; docs/operating.md documents each member.
 type switchResult struct {
 	SchemaVersion int                      `json:"schemaVersion"`
 	Kind          string                   `json:"kind"`
@@ -56,7 +56,7 @@ type switchResult struct {
 	Report        jsontext.Value           `json:"report"`
 }
 
-// render shows the report and what was done.
+// render prints the report and what was done.
 func (g *gate) render(t textFlags) error {
 	if t.quiet {
 		return nil
@@ -134,8 +134,8 @@ func signed(n int64) string {
 // maxRelayed is how much of a script's output is shown, in bytes.
 const maxRelayed = 1 << 20
 
-// relay returns what shows the output of a system's script on standard error, line by
-// line, as far as it is of sensible size; all of it is in its file.
+// relay returns a function that writes the output of a system's script to standard error,
+// line by line, up to a sensible size; the script's log has all of it.
 func (a *app) relay() func([]byte) {
 	left := maxRelayed
 	var line []byte

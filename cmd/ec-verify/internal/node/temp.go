@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// tempPrefix begins the names of temporary directories in a state directory.
+	// tempPrefix is the name prefix of temporary directories in a state directory.
 	tempPrefix = ".temp-"
 	// tempRoom is how many bytes the state directory must have free to be used:
 	// the copies of a Nix database, and what else a run keeps there, take less.
@@ -55,8 +55,8 @@ func tempIn(stateDir string) (remove func()) {
 	}
 }
 
-// lockTemp opens and locks a temporary directory; nil where it is not there or a
-// living process has it.
+// lockTemp opens and locks a temporary directory; nil if it does not exist or a living
+// process holds it.
 func lockTemp(dir string) *os.File {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

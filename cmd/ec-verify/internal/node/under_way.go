@@ -23,10 +23,10 @@ import (
 // that has no time for it. It is TimeoutStartSec= of the units.
 const defaultStall = 30 * time.Minute
 
-// lookAt words one look at a run.
+// lookAt describes the progress of a run.
 func lookAt(s verify.Snapshot) terminal.Sample {
-	// What the other tiers do is not counted: they take no time, but for the
-	// evaluation, of which nobody knows how much there is.
+	// The other tiers are not counted: they take no time, except the evaluation, whose
+	// length nobody knows.
 	look := terminal.Sample{What: string(s.Tier)}
 	switch {
 	case s.Tier == report.TierContents && s.PathsTotal > 0:
@@ -47,9 +47,9 @@ func lookAt(s verify.Snapshot) terminal.Sample {
 	return look
 }
 
-// pulse tells the service manager how a run is getting on, until the returned
-// function says how it ended. A build shows no progress, but has a limit of its
-// own, which is allowed for.
+// pulse reports the progress of a run to the service manager until the returned function
+// reports its end. A build shows no progress, but has a time limit of its own, which is
+// allowed for.
 func pulse(p *verify.Progress, stall time.Duration) (stop func(string)) {
 	return systemd.Pulse(func() systemd.Sign {
 		s := p.Snapshot()
@@ -57,8 +57,8 @@ func pulse(p *verify.Progress, stall time.Duration) (stop func(string)) {
 	})
 }
 
-// lockRun takes the lock of the state directory, and waits for it if told to. A
-// disk looked at from outside with nothing kept needs none.
+// lockRun takes the lock of the state directory, and waits for it if the flags say so. A
+// run on a mounted disk that keeps nothing needs none.
 func (a *app) lockRun(ctx context.Context, c config.Config, look bool, flags *verifyFlags) (*runlock.Lock, error) {
 	if newLedger(c) == nil && c.UnsafeUnsigned {
 		return nil, nil
@@ -90,7 +90,7 @@ func (a *app) lockRun(ctx context.Context, c config.Config, look bool, flags *ve
 	})
 }
 
-// verifyRebuilder returns what the verifier rebuilds with; nil for no rebuild.
+// verifyRebuilder returns the verifier's rebuilder; nil for no rebuild.
 func verifyRebuilder(c config.Config, pacer *neighbour.Pacer) verify.Rebuilder {
 	if c.Rebuild.Choice == rebuild.None {
 		return nil
@@ -100,8 +100,7 @@ func verifyRebuilder(c config.Config, pacer *neighbour.Pacer) verify.Rebuilder {
 	return r
 }
 
-// newPacer returns what has a run give way as the configuration says; nil where
-// it says nothing.
+// newPacer returns the pacer for the configuration; nil if it sets no limits.
 func newPacer(c config.Config) *neighbour.Pacer {
 	return neighbour.New(c.Neighbour.Limits(), func() (neighbour.Stalls, error) {
 		return neighbour.ReadStalls(neighbour.ProcPressure)

@@ -131,7 +131,7 @@ func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
 	terminal.MarkDirname(cmd, "store-root")
 }
 
-// apply lays the flags over the configuration, and holds them to each other.
+// apply applies the flags to the configuration, and checks them against each other.
 func (v *verifyFlags) apply(c *config.Config) error {
 	if err := v.Apply(c); err != nil {
 		return err
@@ -153,7 +153,7 @@ func (v *verifyFlags) apply(c *config.Config) error {
 	return nil
 }
 
-// configuration returns that of the file, and what the flags make of it.
+// configuration returns the file's configuration, and the same with the flags applied.
 func (a *app) configuration(flags *verifyFlags) (policy, c config.Config, err error) {
 	if policy, err = configured.Load(a.Terminal); err != nil {
 		return policy, c, err
@@ -168,10 +168,9 @@ func (a *app) configuration(flags *verifyFlags) (policy, c config.Config, err er
 	return policy, c, flags.text.check(a.Terminal)
 }
 
-// flakeOnDisk returns where on a disk looked at from outside the flake lies that
-// is linked at name while its system runs. What is in /etc is what the system
-// puts there when it boots; a disk whose root is not written to, or not any
-// more, holds no /etc, or that of the day it was installed.
+// flakeOnDisk maps the flake's path on a running system to its place on a mounted disk.
+// The system creates /etc when it boots; a disk whose root is never written to, or no
+// longer, has no /etc, or the one of its installation.
 func flakeOnDisk(name string) string {
 	if !strings.HasPrefix(name, "/etc/") {
 		return name
@@ -201,7 +200,7 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) error {
 		lock, err := a.lockRun(ctx, c, events.stand.asked.Look() != "", flags)
 		var held *runlock.HeldError
 		if errors.As(err, &held) {
-			// The run that holds it writes the metrics.
+			// The run that holds the lock writes the metrics.
 			return err
 		}
 		if err != nil {
@@ -245,8 +244,8 @@ func (a *app) run(ctx context.Context, c config.Config, flags *verifyFlags, even
 	return terminal.VerdictError(r.Verdict())
 }
 
-// newVerifier wires a Verifier to the configuration. For a look nothing of a release
-// is kept or remembered.
+// newVerifier creates a Verifier for the configuration. For a look it keeps and remembers
+// nothing of a release.
 func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*verify.Verifier, error) {
 	open, revocations, err := a.releases(c, flags.against, flags.offline, look, flags.Foreign)
 	if err != nil {
@@ -275,7 +274,7 @@ func (a *app) newVerifier(c config.Config, flags *verifyFlags, look bool) (*veri
 	}, nil
 }
 
-// weakened names what the operator switched off, as the report shows it.
+// weakened names the options that weaken the check, as the report shows them.
 func weakened(c config.Config) []string {
 	var out []string
 	if len(c.UnsafeSkip) > 0 {
@@ -289,9 +288,9 @@ func weakened(c config.Config) []string {
 	return out
 }
 
-// tag is that of --against. Where that is not given, and neither does the
-// configuration accept a release, it is the newest one of --release: a first look
-// needs no configuration.
+// tag returns the tag of --against. Without one, and without an accepted release in the
+// configuration, it is the newest one of --release, so that a first look needs no
+// configuration.
 func (v *verifyFlags) tag(c config.Config) string {
 	if v.against == "" && len(v.Sources) > 0 && len(c.Release.Accept) == 0 {
 		return string(release.Latest)
@@ -301,8 +300,8 @@ func (v *verifyFlags) tag(c config.Config) string {
 
 var errNoRelease = errors.New("nothing to compare with: give --against TAG, or list the tags in the configuration's release.accept")
 
-// checkStoreRoot tells a disk that is not mounted from one that is damaged. The
-// store may be reached through links; those are followed later, within the disk.
+// checkStoreRoot distinguishes a disk that is not mounted from a damaged one. The store
+// may be behind links; those are followed later, within the disk.
 func checkStoreRoot(root string, store closure.StoreDir) error {
 	if root == "" {
 		return nil
