@@ -1,9 +1,9 @@
 // Package sqlrows reads many rows of a SQLite database in one call.
 //
-// database/sql asks for one row after the other, and the driver for one column after
-// the other, each of which locks the connection two or three times: that takes longer
-// than what SQLite does to find the row. Here SQLite calls for each row, with all of
-// its columns and no copy of them.
+// database/sql asks for one row after the other, and the driver for one column after the
+// other, each of which locks the connection two or three times: that takes longer than
+// SQLite's own work. Here SQLite calls back for each row, with all of its columns and
+// without copying them.
 package sqlrows
 
 import (
@@ -22,11 +22,11 @@ type DB interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Each runs a query, whose columns have these names, and calls row for each row of it,
+// Each runs a query, whose columns have these names, and calls row for each of its rows,
 // in the order of the query. A value is an int64, a float64, a string, a []byte, or nil.
-// Strings and byte slices are SQLite's own memory and change after row returns: what
-// is to stay is to be copied. row must not use db. An error from it ends the query
-// and is returned unchanged.
+// Strings and byte slices are SQLite's own memory and change after row returns: copy what
+// must be kept. row must not use db. An error from it ends the query and is returned
+// unchanged.
 func Each(ctx context.Context, db DB, columns []string, query string, row func(values []driver.Value) error) error {
 	c := &call{row: row}
 	id := c.enter()

@@ -30,7 +30,7 @@ const (
 	maxHeader  = 64 << 10
 	// maxQuoted is how much of a foreign text an error quotes, in bytes.
 	maxQuoted = 200
-	// frame is what stands before a message: a flag, and the message's size.
+	// frame is the size of the header before a message: a flag, and the message's size.
 	frame = 5
 )
 
@@ -75,8 +75,8 @@ func New(socket string) *Client {
 	return c
 }
 
-// dial connects to socket, where root or the running user serves it. Whoever else
-// does could only keep comin waiting; but it would be believed that comin was asked.
+// dial connects to socket if root or the running user serves it. Another user could only
+// keep comin waiting; but it would look as if comin had been asked.
 func dial(ctx context.Context, socket string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Reachable reports whether others than root can reach the socket, by the modes of it
-// and of the directories that it lies in. comin lets everybody write to it (0777), and
-// does whatever it is asked for there.
+// Reachable reports whether users other than root can reach the socket, by its mode and
+// those of the directories above it. comin lets everybody write to it (0777), and obeys
+// every request.
 func Reachable(socket string) (bool, error) {
 	path, err := filepath.EvalSymlinks(socket)
 	if err != nil {

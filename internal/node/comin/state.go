@@ -19,7 +19,7 @@ type Generation struct {
 	OutPath string
 }
 
-// ErrUngated means that comin deploys without being told to.
+// ErrUngated means that comin deploys without a confirmation.
 var ErrUngated = errors.New(`comin does not wait for a confirmation: set its deployConfirmer.mode to "manual" (comin 0.10 or later)`)
 
 // The numbers of the fields that are read and written.
@@ -43,7 +43,7 @@ const (
 	maxPath = 4096 // bytes
 )
 
-// state is what is read of comin's.
+// state is the part of comin's state that is read.
 type state struct {
 	confirmer   bool // there is one
 	mode        uint64
@@ -158,9 +158,9 @@ type value struct {
 	number uint64
 }
 
-// fields calls do for each field of message. A field that is read has another type
-// than comin gives it only where it is not comin's: then its value is empty, which
-// the reader takes as it takes an absent one.
+// fields calls do for each field of message. A field with another type than comin's does
+// not come from comin: its value is then empty, which the reader treats like an absent
+// one.
 func fields(message []byte, do func(protowire.Number, value) error) error {
 	for len(message) > 0 {
 		number, kind, n := protowire.ConsumeTag(message)

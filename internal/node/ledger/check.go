@@ -16,7 +16,7 @@ type Result uint8
 const (
 	// Inconclusive: it could not be checked.
 	Inconclusive Result = iota
-	// Verified: it was checked and is what the manifest says.
+	// Verified: it was checked and is as the manifest says.
 	Verified
 	// Drifted: it was checked and is something else.
 	Drifted
@@ -43,16 +43,16 @@ func parseResult(s string) (Result, error) {
 	return Result(i), nil
 }
 
-// Check is one look at an item. The zero value is none.
+// Check is one check of an item. The zero value is none.
 type Check struct {
 	// Run is the number of the run that checked, from 1 on; a later run has a
 	// higher one, whatever the clock said.
 	Run    int64
 	At     time.Time // to the millisecond, in UTC
 	Result Result
-	// Cause is why the result is so; empty where there is nothing to say.
+	// Cause is the reason for the result; empty if there is none to give.
 	Cause closure.Cause
-	// Took is how long the check took; 0 where that was not measured.
+	// Took is how long the check took; 0 if that was not measured.
 	Took time.Duration
 	// FromDisk says that all bytes came from the disk, past the page cache. It
 	// is of store paths that were hashed, and false for rebuilds.
@@ -64,35 +64,34 @@ type Check struct {
 // Done reports whether c was made at all.
 func (c Check) Done() bool { return c.Run > 0 }
 
-// Record is what is remembered of one item at one tier. The zero value is that
-// of an item that nobody has looked at.
+// Record is what is remembered of one item at one tier. The zero value is that of an item
+// that was never checked.
 type Record struct {
 	// Last is the last check, whatever came of it.
 	Last Check
-	// Settled is the last check that was not inconclusive: an attempt that came
-	// to nothing doesn't undo what is known.
+	// Settled is the last check that was not inconclusive: a failed attempt does not undo
+	// what is known.
 	Settled Check
 }
 
-// Drifted reports whether the item was something else than the manifest says
-// when it was last looked at and could be checked.
+// Drifted reports whether the item differed from the manifest at its last conclusive
+// check.
 func (r Record) Drifted() bool { return r.Settled.Result == Drifted }
 
-// Stands reports whether what is remembered of an item stands for a check now:
-// the last look at it, whatever came of those before, found what the manifest
-// says, no longer ago than every. A check from the future stands for none, but
-// for one within [Skew].
+// Stands reports whether the record can replace a check now: the last attempt, whatever
+// preceded it, found what the manifest says, no longer ago than every. A check in the
+// future does not count, except within [Skew].
 func (r Record) Stands(every time.Duration, now time.Time) bool {
 	age := now.Sub(r.Last.At)
 	return r.Last.Done() && r.Last.Result == Verified && age <= every && age >= -Skew
 }
 
-// Records holds what is remembered at one tier.
+// Records is what is remembered at one tier.
 type Records map[Key]Record
 
-// FromDisk returns the records without the checks that found what the manifest
-// says by way of the page cache: they say nothing of the disk. What drifted did
-// so wherever it was read from, and what could not be checked was not.
+// FromDisk returns the records without the checks that found what the manifest says
+// through the page cache: they say nothing about the disk. A drift counts wherever it was
+// read from.
 func (rs Records) FromDisk() Records {
 	kept := make(Records, len(rs))
 	for key, r := range rs {

@@ -13,16 +13,15 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// Whoever can read a file can lock it, and so keep a run from writing to it. So
-// the ledger is its owner's alone, and others read a copy of it, which nobody
-// writes to.
+// Whoever can read a file can lock it, and so keep a run from writing to it. Therefore
+// only its owner can read the ledger, and others read a copy, which nobody writes to.
 
 // CopyName is the name of the copy, beside the ledger.
 const CopyName = "ledger.copy.db"
 
-// Publish puts a copy of the ledger in dir in place of the one before, for
-// everybody to read. The ledger must not be open. Where it fails there is no copy
-// any more: one that is out of date would pass for the ledger.
+// Publish replaces the copy of the ledger in dir that everybody can read. The ledger must
+// not be open. If it fails, it removes the copy: an outdated one would be taken as the
+// ledger.
 func Publish(dir string) error {
 	name := filepath.Join(dir, CopyName)
 	err := copyFile(filepath.Join(dir, FileName), name)
@@ -56,8 +55,7 @@ func copyFile(from, to string) error {
 	return out.CloseAtomicallyReplace()
 }
 
-// mine gives a file that is only its owner's the permissions for that, as far as
-// they can be given.
+// mine restricts a file to its owner, as far as that is possible.
 func mine(f *os.File) {
 	if info, err := f.Stat(); err == nil && info.Mode().Perm() != private {
 		_ = f.Chmod(private)

@@ -2,8 +2,8 @@ package ledger
 
 import "time"
 
-// Policy says how often everything is to be verified. With the zero value
-// everything is overdue as soon as it was verified.
+// Policy says how often everything is to be verified. With the zero value everything is
+// overdue at once.
 type Policy struct {
 	// Contents is the longest time between two checks of a store path.
 	Contents time.Duration
@@ -25,13 +25,13 @@ func (p Policy) Every(t Tier) time.Duration {
 	return p.Contents
 }
 
-// Skew is how far in the future a check may lie and still count, as one made
-// just now: clocks are set back by a little all the time. What lies further in
-// the future was made with a wrong clock, or the clock is wrong now.
+// Skew is how far in the future a check may be and still count, as if made just now:
+// clocks are set back a little all the time. A check further in the future was made with
+// a wrong clock, or the clock is wrong now.
 const Skew = 5 * time.Minute
 
-// Coverage says how much of an inventory was verified in time. A check counts if
-// it was not inconclusive; whether the item drifted is told on its own.
+// Coverage says how much of an inventory was verified in time. A check counts unless it
+// was inconclusive; drift is counted separately.
 type Coverage struct {
 	// Items is how many there are: Covered and Overdue together.
 	Items   int
@@ -39,25 +39,25 @@ type Coverage struct {
 	Overdue int
 	// Never is how many of the overdue ones have no check that counts.
 	Never int
-	// Future is how many of the overdue ones have a check that lies in the
-	// future, by more than [Skew].
+	// Future is how many of the overdue items have a check in the future, by more than
+	// [Skew].
 	Future int
-	// Drifted is how many were not what the manifest says when they were last
-	// looked at, covered or not.
+	// Drifted is how many items differed from the manifest at their last conclusive
+	// check, covered or not.
 	Drifted int
 	// Oldest is when the item was checked whose last check is the oldest, of
 	// those that have one that counts and is not in the future; zero for none.
 	Oldest time.Time
 }
 
-// Complete returns the time of the last complete pass: since then every item
-// was checked, in one run or in several. It is false where one never was.
+// Complete returns the time since which every item was checked, in one run or in several.
+// It is false if one never was.
 func (c Coverage) Complete() (since time.Time, ok bool) {
 	return c.Oldest, c.Items > 0 && c.Never == 0 && c.Future == 0
 }
 
-// Cover holds the records of items against a policy that wants each of them
-// checked every so often.
+// Cover compares the records of items with a policy under which each is checked at that
+// interval.
 func Cover(items []Item, records Records, every time.Duration, now time.Time) Coverage {
 	c := Coverage{Items: len(items)}
 	for _, item := range items {

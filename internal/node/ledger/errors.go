@@ -17,8 +17,8 @@ import (
 // longer than [Options].Wait.
 var ErrBusy = errors.New("another process keeps it busy")
 
-// NewerError says that a ledger was written by a newer version of this program,
-// which alone knows what is in it. It is left as it is.
+// NewerError means that a newer version of this program, which alone can read it, wrote
+// the ledger. It is left unchanged.
 type NewerError struct {
 	File    string
 	Version int64 // of its schema
@@ -47,9 +47,8 @@ func (d damage) Error() string { return string(d) }
 
 func damaged(format string, args ...any) error { return damage(clip(fmt.Sprintf(format, args...))) }
 
-// word gives an error of SQLite's the form in which the package returns it. The
-// queries of this package are fixed, so SQLite has no reason of its own to call
-// one of them wrong: that is damage, too.
+// word converts an error of SQLite. The queries of this package are constant, so if
+// SQLite calls one of them wrong, the file is damaged.
 func (l *Ledger) word(ctx context.Context, doing string, err error) error {
 	var (
 		bad      damage
@@ -85,10 +84,10 @@ func (l *Ledger) word(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%s ledger %s: %w", doing, l.file, err)
 }
 
-// errReadOnly is a permission error, for whoever asks.
+// errReadOnly is a permission error.
 var errReadOnly = &os.PathError{Op: "write", Path: FileName, Err: fs.ErrPermission}
 
-// maxText bounds, in bytes, each text that is stored or told.
+// maxText limits each stored or reported text, in bytes.
 const maxText = 512
 
 func clip(s string) string { return excerpt.Of(s, maxText-len("…")) }

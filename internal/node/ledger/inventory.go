@@ -10,8 +10,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// checkItems puts the items of inv in order, and refuses what could not be
-// told apart again.
+// checkItems sorts the items of inv, and refuses duplicates.
 func (inv *Inventory) checkItems() error {
 	if !slices.Contains(Tiers(), inv.Tier) {
 		return fmt.Errorf("%q is no tier of the ledger", string(inv.Tier))
@@ -44,8 +43,8 @@ func known(ctx context.Context, tx *sql.Tx, inv Inventory) (id int64, digest nar
 	return id, digest, err
 }
 
-// expect makes inv the inventory of its tier that was used last, and forgets
-// what no inventory holds any more.
+// expect makes inv the last used inventory of its tier, and forgets what is in no
+// inventory any more.
 func expect(ctx context.Context, tx *sql.Tx, run int64, inv Inventory) error {
 	h := head{run: run, digest: inv.digest(), Inventory: inv}
 	var was nar.Hash
@@ -98,8 +97,8 @@ func addMembers(ctx context.Context, tx *sql.Tx, h head) error {
 	return nil
 }
 
-// prune forgets all but the last inventories of a tier, that of looks apart, and the
-// items that none of them holds, with their checks.
+// prune forgets all but the last inventories of a tier, counting those of looks
+// separately, and the items that are in none of them, with their checks.
 func prune(ctx context.Context, tx *sql.Tx, tier Tier) error {
 	if _, err := tx.ExecContext(ctx, `delete from inventories where tier = ? and tag != '' and id not in
 		(select id from inventories where tier = ? and tag != '' order by run desc, id desc limit ?)`,

@@ -15,15 +15,15 @@ import (
 type Item struct {
 	// Path is the store path, of the .drv file for a derivation.
 	Path closure.StorePath
-	// Want is what the manifest says of it: the NAR hash of a path, and
-	// [WantOutputs] for a derivation.
+	// Want is what the manifest says of it: the NAR hash of a path, or [WantOutputs] for
+	// a derivation.
 	Want nar.Hash
 	// Cost is what verifying it takes, in the unit of the tier; see [Tier]. What
 	// is below 0 counts as 0.
 	Cost int64
 }
 
-// Key identifies what is remembered of an item at one tier.
+// Key identifies an item at one tier.
 type Key struct {
 	Path closure.StorePath
 	Want nar.Hash
@@ -54,7 +54,8 @@ func WantOutputs(outputs map[string]nar.Hash) nar.Hash {
 	return nar.Hash(h.Sum(nil))
 }
 
-// Manifest names what items were verified against. The zero value is none.
+// Manifest identifies the manifest that items were verified against. The zero value is
+// none.
 type Manifest struct {
 	// Tag is that of the release, e.g. "boot-v2026.02.28".
 	Tag string
@@ -62,12 +63,12 @@ type Manifest struct {
 	SHA256 nar.Hash
 }
 
-// Inventory is what a manifest gives a tier to verify. The zero value is that
-// of a tier that never had any.
+// Inventory is what a manifest gives a tier to verify. The zero value means that there
+// never was one.
 type Inventory struct {
 	Tier     Tier
 	Manifest Manifest
-	// Items are in ascending order of their paths. A path of which two manifests want
-	// different things stands there with each, and no item twice.
+	// Items are in ascending order of their paths, without duplicates. A path for which
+	// two manifests want different things is listed with each.
 	Items []Item
 }

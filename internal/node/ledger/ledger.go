@@ -8,32 +8,31 @@ import (
 	"time"
 )
 
-// FileName is the name of the ledger in its directory, which nothing else lies
-// in: beside it, for moments, its journal, and for good, a lock file, the copy for
-// others, and the damaged ledgers that were set aside.
+// FileName is the name of the ledger in a directory of its own. Beside it are,
+// temporarily, its journal, and permanently a lock file, the copy for others, and damaged
+// ledgers that were set aside.
 const FileName = "ledger.db"
 
-// DefaultWait is how long others are waited for where nothing else is said.
+// DefaultWait is how long to wait for other processes by default.
 const DefaultWait = 10 * time.Second
 
 // KeptRuns is how many runs are remembered; with one an hour, six weeks.
 const KeptRuns = 1000
 
-// Bounds of what is kept.
+// Limits of what is kept.
 const (
 	// maxFileSize is the largest size of the file in bytes: some 400,000 items.
 	maxFileSize = 256 << 20
 	pageSize    = 4096
-	// keptInventories is how many manifests are remembered at each tier: what a
-	// machine changes between in an update, and back, is not forgotten.
+	// keptInventories is how many manifests are remembered at each tier, so that a
+	// machine that changes to another release and back forgets nothing.
 	keptInventories = 4
-	// keptAside is how many damaged ledgers are set aside before the next one
-	// is left where it is.
+	// keptAside is how many damaged ledgers are set aside before the next one is left
+	// where it is.
 	keptAside = 8
 )
 
-// Options are the choices of whoever opens a ledger. The zero value is the
-// usual one.
+// Options configures a ledger. The zero value is the default.
 type Options struct {
 	// Now is the clock; nil for [time.Now].
 	Now func() time.Time
@@ -50,8 +49,8 @@ type Ledger struct {
 	wait time.Duration
 	db   *sql.DB
 	lock *os.File // shared while open; nil if there is none to be had
-	// found is what it said when it was opened, of one that is only read: to check it
-	// was to read all of it. Else nil.
+	// found is what a read-only ledger said when it was opened, because checking it means
+	// reading all of it; otherwise nil.
 	found    map[Tier]State
 	setAside string
 }
@@ -71,8 +70,8 @@ func (l *Ledger) Close() error {
 // File returns the path of the ledger.
 func (l *Ledger) File() string { return l.file }
 
-// SetAside returns where the ledger that was found was put because it was
-// damaged, "" if it was not. What it held is forgotten then.
+// SetAside returns the new name of a damaged ledger, "" if it was not damaged. Its
+// contents are then forgotten.
 func (l *Ledger) SetAside() string { return l.setAside }
 
 // read runs f in a transaction that sees one state of the ledger.

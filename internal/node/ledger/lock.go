@@ -9,10 +9,10 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// SQLite's own locks order those who write. The lock in this file is about the
-// name of the ledger: whoever has the ledger open shares it, and whoever sets a
-// damaged one aside has it alone. Otherwise the journal of a process that still
-// writes to the old file would be taken for one of the new.
+// SQLite's own locks order the writers. The lock in this file protects the name of the
+// ledger: whoever has the ledger open holds it shared, and whoever sets a damaged one
+// aside holds it exclusively. Otherwise the journal of a process that still writes to the
+// old file would be taken as the new file's.
 
 // lockPoll is how often a lock is asked for again.
 const lockPoll = 20 * time.Millisecond

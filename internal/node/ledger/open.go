@@ -17,15 +17,15 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// Open opens the ledger in the directory dir to read and to write, and makes one, and the directory, where there is none.
+// Open opens the ledger in the directory dir for reading and writing, and creates it and
+// the directory if needed.
 //
-// A ledger that is damaged is set aside in the same directory under the name
-// ledger.db.damaged-<time>, as evidence, and an empty one takes its place;
-// [Ledger.SetAside] says so. It fails with a [*DamagedError] where that can't be
-// done or eight lie there already, and with a [*NewerError] for a ledger of a
-// newer program, which is left as it is. Where dir can't be written to, the
-// error wraps [fs.ErrPermission] or EROFS. No error here is a reason not to
-// verify.
+// A damaged ledger is set aside in the same directory under the name
+// ledger.db.damaged-<time>, as evidence, and replaced by an empty one; [Ledger.SetAside]
+// says so. Open fails with a [*DamagedError] if that is impossible or eight are there
+// already, and with a [*NewerError] for a ledger of a newer program, which is left
+// unchanged. If dir is not writable, the error wraps [fs.ErrPermission] or EROFS. No
+// error here is a reason not to verify.
 func Open(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	l := opts.ledger(dir)
 	if err := l.open(ctx); err != nil {
@@ -35,12 +35,11 @@ func Open(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	return l, nil
 }
 
-// OpenReadOnly opens the ledger in dir to read from it: its states are those of
-// that moment. It sets nothing aside
-// and leaves a damaged ledger where it is, as a [*DamagedError]. Unless the last
-// writer was ended in the middle, dir need not be writable. Who may not read the
-// ledger is given the copy that [Publish] made, where there is one. The error
-// wraps [fs.ErrNotExist] where there is no ledger yet.
+// OpenReadOnly opens the ledger in dir for reading: its states are those of that moment.
+// It sets nothing aside and returns a [*DamagedError] for a damaged ledger. Unless the
+// last writer was killed in the middle, dir need not be writable. A user who may not read
+// the ledger reads the copy that [Publish] made, if there is one. The error wraps
+// [fs.ErrNotExist] if there is no ledger yet.
 func OpenReadOnly(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	l := opts.ledger(dir)
 	if err := l.openReadOnly(ctx); err != nil {
@@ -93,8 +92,8 @@ func (l *Ledger) open(ctx context.Context) error {
 }
 
 func (l *Ledger) openReadOnly(ctx context.Context) error {
-	// With the lock, what a killed writer left can be put in order; without it
-	// nothing may be touched.
+	// With the lock, what a killed writer left can be repaired; without it nothing may be
+	// touched.
 	mode := "ro"
 	lock, err := os.OpenFile(l.lockName(), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err == nil {
@@ -157,13 +156,13 @@ func (l *Ledger) load(ctx context.Context, mode string) error {
 	return l.checkAll(ctx, l.found)
 }
 
-// cacheSize bounds SQLite's memory for pages to 8 MiB. The usual 2 MiB hold a ledger of
-// 5,000 items, and of a larger one pages are read again and again.
+// cacheSize limits SQLite's page cache to 8 MiB. The default of 2 MiB fits a ledger of
+// 5,000 items; pages of a larger one would be read again and again.
 const cacheSize = "cache_size(-8192)"
 
-// checkFile refuses what SQLite is not to be shown: what is no regular file or
-// too large, and what would have it take the journal for another kind. It makes a
-// file that is not there, if told to: SQLite would let others read it.
+// checkFile refuses files that SQLite must not see: those that are not regular files or
+// too large, and those that would make it treat the journal as another kind. If create is
+// set it creates a missing file, because SQLite would let others read it.
 func (l *Ledger) checkFile(create bool) error {
 	flags := os.O_RDONLY
 	if create {
@@ -203,6 +202,6 @@ func (l *Ledger) checkFile(create bool) error {
 	return nil
 }
 
-// Dir is where the ledger of a state directory lies: in a directory of its own, which
-// the unit that fetches can't write to.
+// Dir returns the directory of a state directory's ledger, a separate one, to which the
+// unit that fetches can't write.
 func Dir(stateDir string) string { return filepath.Join(stateDir, "ledger") }

@@ -13,12 +13,12 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// flushEvery is how often results that came in are written: what a kill can
-// lose is what came since. Each time costs two or three waits for the disk.
+// flushEvery is how often new results are written: a kill can lose those since the last
+// time. Each time costs two or three waits for the disk.
 const flushEvery = time.Second
 
-// Recorder writes down what one run does. It is safe for concurrent use; End or
-// Close ends it.
+// Recorder records what one run does. It is safe for concurrent use; End or Close ends
+// it.
 type Recorder struct {
 	l    *Ledger
 	run  Run
@@ -47,23 +47,22 @@ type pendingCheck struct {
 // Outcome is what came of looking at an item.
 type Outcome struct {
 	Result Result
-	// Cause is why the result is so; empty where there is nothing to say.
+	// Cause is the reason for the result; empty if there is none to give.
 	Cause closure.Cause
-	// Took is how long it took; 0 where that was not measured.
+	// Took is how long it took; 0 if that was not measured.
 	Took time.Duration
 	// FromDisk is as of [Check].
 	FromDisk bool
 }
 
-// Begin records that a run begins, of the program in version tool, and forgets
-// the oldest runs. Results are written from then on until the Recorder ends.
+// Begin records that a run by version tool of the program starts, and forgets the oldest
+// runs. Results are written from then on until the Recorder ends.
 func (l *Ledger) Begin(ctx context.Context, tool string) (*Recorder, error) {
 	return l.begin(ctx, tool, false)
 }
 
-// BeginLook is Begin for a run that asks for something of its own. What it finds is
-// remembered, and what it expects is owed by nobody: [Ledger.States] does not
-// have it, and the next look forgets it.
+// BeginLook is Begin for a look. Its results are remembered, but its inventory is not
+// part of [Ledger.States], and the next look forgets it.
 func (l *Ledger) BeginLook(ctx context.Context, tool string) (*Recorder, error) {
 	return l.begin(ctx, tool, true)
 }
@@ -106,11 +105,10 @@ func putRun(ctx context.Context, tx *sql.Tx, r Run) error {
 // Run returns the number of the run.
 func (r *Recorder) Run() int64 { return r.run.ID }
 
-// Expect says what there is to verify at a tier. What was remembered of these
-// items stays; what none of the last few inventories of the tier holds is
-// forgotten. It fails for an inventory that has a path twice. A new inventory is on
-// the disk when it returns. That one which is known is used again is written with the
-// first results, to wait for the disk once less.
+// Expect sets what is to be verified at a tier. What is remembered of these items stays;
+// items in none of the tier's last few inventories are forgotten. It fails if an
+// inventory has a duplicate. A new inventory is on disk when Expect returns. The use of a
+// known one is written with the first results, to wait for the disk once less.
 func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	inv.Manifest.Tag = clip(inv.Manifest.Tag)
 	if err := inv.checkItems(); err != nil {
@@ -143,10 +141,9 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	return nil
 }
 
-// Record adds what came of looking at an item of the inventory that was
-// expected; what is not of any inventory is not remembered. It doesn't wait for
-// the disk: that results could not be written is told by Flush and End, which
-// try again.
+// Record adds the result of checking an item of the expected inventory; other items are
+// not remembered. It does not wait for the disk: Flush and End report results that could
+// not be written, and try again.
 func (r *Recorder) Record(tier Tier, item Item, o Outcome) {
 	at := r.l.now()
 	r.mu.Lock()
@@ -182,7 +179,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	return r.flush(ctx, nil)
 }
 
-// flush writes what is pending, and the run with it if it is not nil.
+// flush writes what is pending, and the run with it if that is not nil.
 func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
@@ -258,9 +255,9 @@ func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error
 	return nil
 }
 
-// lastOf returns the checks that stand: of each item the last that settled it, and
-// the last that came after that and did not. They are in the order of the ledger's
-// index, so that none of its pages is needed twice.
+// lastOf returns the checks to write: for each item the last conclusive one, and the last
+// inconclusive one after it. They are in the order of the ledger's index, so that each of
+// its pages is needed once.
 func lastOf(checks []pendingCheck) []pendingCheck {
 	sameItem := func(a, b int) int {
 		return cmp.Or(strings.Compare(string(checks[a].tier), string(checks[b].tier)), checks[a].key.compare(checks[b].key))
@@ -344,11 +341,10 @@ func putStatement(checks int) string {
 		from new cross join items on items.tier = new.tier and items.path = new.path and items.want = new.want`
 }
 
-// End writes what is pending and records how the run ended, together. It is
-// for a run that was interrupted, too, so it must not be given the context that
-// ended. Nothing can be recorded afterwards. When it fails, the run stays
-// without an end, and results that came in since the last successful write are
-// not remembered.
+// End writes what is pending together with the end of the run. It is also for an
+// interrupted run, so its context must not be the one that ended. Nothing can be recorded
+// afterwards. If it fails, the run stays without an end, and results since the last
+// successful write are not remembered.
 func (r *Recorder) End(ctx context.Context, end End) error {
 	r.halt()
 	end.At = fromMilli(toMilli(r.l.now()))
@@ -361,8 +357,8 @@ func (r *Recorder) End(ctx context.Context, end End) error {
 	return r.flush(ctx, &r.run)
 }
 
-// Close ends r without an end of the run, and writes what is pending. After End
-// it only tries again what could not be written then.
+// Close ends r without an end of the run, and writes what is pending. After End it only
+// tries again what could not be written.
 func (r *Recorder) Close() error {
 	r.halt()
 	return r.Flush(context.Background())

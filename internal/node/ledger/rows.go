@@ -14,7 +14,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// What is read from the file is held to its sum before anything is made of it.
+// Each row is compared with its sum before it is used.
 
 // fromMilli and toMilli are the form of times in the file.
 func fromMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
@@ -89,9 +89,9 @@ func number(b bool) int64 {
 	return 0
 }
 
-// table is what is read of the items of one tier, each once, in ascending order of
-// their keys. What is said of them goes by their numbers, so that each of the tables
-// is read in one pass: to join them takes longer than to read them.
+// table has the items of one tier, in ascending order of their keys and without
+// duplicates. Other tables refer to them by number, so that each table is read in one
+// pass: a join takes longer.
 type table struct {
 	tier Tier
 	keys []Key
@@ -143,7 +143,7 @@ var errNone = damaged("there are rows that belong to none")
 // checkColumns are those of a check, in the order in which queryRecords takes them.
 var checkColumns = []string{"item", "settled", "run", "at", "result", "cause", "took", "disk", "tag", "manifest", "tool", "sum"}
 
-// queryRecords returns what is remembered of the items of each of tables.
+// queryRecords returns the records of the items of each of tables.
 func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, error) {
 	all := make([]Records, len(tables))
 	for i := range all {
@@ -182,8 +182,8 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, e
 		if c.sum(tables[n].tier, key, settled) != sum {
 			return damaged("the row of %s is not as it was written", key.Path)
 		}
-		// The one that settled it comes after the one that did not, where there are both;
-		// where that is the last, it is kept once.
+		// If there are two, the conclusive check comes after the inconclusive one; if it
+		// is also the last one, it is stored once.
 		r := all[n][key]
 		if settled == 1 {
 			r.Settled = c
@@ -246,8 +246,8 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 	return heads, rows.Err()
 }
 
-// queryMembers gives heads, which are all inventories, their items, of tables, and
-// holds them to their digests.
+// queryMembers adds to heads, which are all inventories, their items from tables, and
+// compares them with their digests.
 func queryMembers(ctx context.Context, tx *sql.Tx, tables []table, heads []head) error {
 	members := make([][]member, len(heads))
 	n := 0 // of the inventory that the last row was of
@@ -347,8 +347,8 @@ func (l *Ledger) Runs(ctx context.Context, limit int) (runs []Run, err error) {
 	return runs, err
 }
 
-// Records returns what is remembered of each item of a tier, of the last few
-// inventories too.
+// Records returns the records of each item of a tier, including those of the last few
+// inventories.
 func (l *Ledger) Records(ctx context.Context, tier Tier) (records Records, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		tables, err := queryTables(ctx, tx)
@@ -387,8 +387,8 @@ func (l *Ledger) Standing(ctx context.Context) (told string, err error) {
 	return told, err
 }
 
-// State is all that is told of one tier: the inventory that a run which was no look
-// used last, and the records.
+// State is the state of one tier: the last used inventory, other than a look's, and the
+// records.
 type State struct {
 	Inventory Inventory
 	Records   Records

@@ -12,24 +12,24 @@ type Run struct {
 	Tool string // version of the program
 }
 
-// MaxStanding bounds the standing that a run leaves, in bytes.
+// MaxStanding limits the standing that a run leaves, in bytes.
 const MaxStanding = 256 << 10
 
 // End is how a run ended.
 type End struct {
 	// At is when; [Recorder.End] sets it.
 	At time.Time
-	// Verdict is the word that stands in the report, e.g. "drifted".
+	// Verdict is the word in the report, e.g. "drifted".
 	Verdict string
-	// Manifest and Configuration name what the machine was compared with; zero
-	// where no release was trusted.
+	// Manifest and Configuration identify what the machine was compared with; zero if no
+	// release was trusted.
 	Manifest      Manifest
 	Configuration string
 	Findings      Findings
-	// Unsafe names what weakened the run; empty where nothing did.
+	// Unsafe names what weakened the run; empty if nothing did.
 	Unsafe string
-	// Standing is what this run leaves known of the machine, in whatever form its
-	// readers agree on, of at most [MaxStanding] bytes; empty to leave what is there.
+	// Standing is the machine's standing after this run, in the form of package standing,
+	// at most [MaxStanding] bytes; empty to leave the previous one.
 	Standing string
 }
 

@@ -12,16 +12,16 @@ import (
 const (
 	// applicationID marks a SQLite file as a ledger ("ecvl").
 	applicationID = 0x6563766c
-	// schemaVersion is the version of the tables below. What a program of this
-	// version can't read, or would misread, gets a new one.
+	// schemaVersion is the version of the tables below. It changes if a program of this
+	// version can't read, or would misread, the file.
 	schemaVersion = 2
 )
 
-// schema makes the tables. SQLite keeps these texts as they are from the table's
-// name on, which is how a file is held to them.
+// schema creates the tables. SQLite stores these texts unchanged from the table's name
+// on, and a file's are compared with them.
 //
-// Times are milliseconds since 1970. Sums are those of [rowSum] over the other
-// values; items and members have theirs in the digest of the inventory.
+// Times are milliseconds since 1970. Sums are those of [rowSum] over the other values;
+// items and members are covered by the digest of the inventory.
 var schema = []string{
 	`CREATE TABLE runs (
 	id            integer primary key,
@@ -85,8 +85,8 @@ var schema = []string{
 ) strict`,
 }
 
-// oldTables is how many tables and indices schema version 1 has: those that schema
-// begins with.
+// oldTables is how many tables and indices schema version 1 has: the first ones of
+// schema.
 var oldTables = len(schema) - 1
 
 // errOld says that a file is a ledger of schema version 1.
@@ -114,8 +114,8 @@ func (l *Ledger) create(ctx context.Context) error {
 	})
 }
 
-// upgrade adds to a ledger of version 1 what it lacks, unless another process has
-// done so since.
+// upgrade adds what a ledger of version 1 lacks, unless another process has done so
+// meanwhile.
 func (l *Ledger) upgrade(ctx context.Context) error {
 	return l.write(ctx, func(tx *sql.Tx) error {
 		if err := checkSchema(ctx, tx, l.file); !errors.Is(err, errOld) {
@@ -130,7 +130,7 @@ func (l *Ledger) upgrade(ctx context.Context) error {
 	})
 }
 
-// checkSchema holds a file to the tables of this version. It fails with
+// checkSchema compares a file's tables with those of this version. It fails with
 // errEmpty, errOld, a [*NewerError], or damage.
 func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 	var application, version int64
@@ -173,16 +173,16 @@ func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 	return nil
 }
 
-// checkAll reads all of the ledger and holds it to its rules: the schema, the
-// structure of the file, each row's sum, and that it belongs to one. It puts what it
-// found into found, if that is not nil.
+// checkAll reads the whole ledger and checks the schema, the structure of the file, each
+// row's sum, and that each row belongs to another. It stores what it read in found,
+// unless that is nil.
 func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 	return l.read(ctx, func(tx *sql.Tx) error {
 		if err := checkSchema(ctx, tx, l.file); err != nil {
 			return err
 		}
-		// That an index agrees with its table, which takes half of a whole check, is for
-		// who writes: of items the index alone is read, and sums hold what is read.
+		// Only writers check that an index agrees with its table, which takes half of a
+		// whole check: of items only the index is read, and sums cover what is read.
 		check := "integrity_check"
 		if found != nil {
 			check = "quick_check"

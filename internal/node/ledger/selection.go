@@ -5,22 +5,20 @@ import (
 	"slices"
 )
 
-// Select returns what to verify next within budget, which is in the unit of
-// the items' costs; 0 or less is no bound, and then it is all of them. They are
-// in the order in which to verify them: first those that were something else
-// when they were last looked at, then those that were never looked at, then
-// those whose last check is the oldest. It depends on nothing but its arguments,
-// and on no order in them.
+// Select returns what to verify next within budget, which is in the unit of the items'
+// costs; 0 or less means no limit and returns all of them. They are in the order in which
+// to verify them: first those that differed at their last check, then those never
+// checked, then those whose last check is the oldest. The result depends on nothing but
+// the arguments, and not on their order.
 //
-// What drifted is looked at again each time, and costs nothing of the budget:
-// else a run could pass over what the last one found. Other items are taken
-// until the budget is used up, and the last one may go beyond it, so that one
-// that costs more than the whole budget has its turn too. By that, n runs with an
-// n-th of the whole cost verify everything, and the next one begins with the
-// oldest again.
+// What drifted is checked again each time, and does not count towards the budget:
+// otherwise a run could pass over what the last one found. Other items are added until
+// the budget is used up, and the last one may exceed it, so that one that costs more than
+// the whole budget is verified too. So n runs with an n-th of the whole cost verify
+// everything, and the next one begins with the oldest again.
 //
-// It is the last attempt that counts, not the last success: what can't be
-// checked has its turn like everything else and doesn't hold up the rest.
+// The last attempt counts, not the last success: an item that can't be checked is tried
+// like the others and does not hold them up.
 func Select(items []Item, records Records, budget int64) []Item {
 	type turn struct {
 		Item

@@ -49,15 +49,15 @@ func (l *Ledger) replace(ctx context.Context, bad *DamagedError) error {
 	return err
 }
 
-// alone exchanges the shared lock for the exclusive one when nobody else has the
-// ledger open any more. If another process has put a new file in the place of
-// the damaged one meanwhile, it comes back with the shared lock instead.
+// alone exchanges the shared lock for the exclusive one once nobody else has the ledger
+// open. If another process has meanwhile replaced the damaged file, it returns with the
+// shared lock instead.
 func (l *Ledger) alone(ctx context.Context) (exclusive bool, err error) {
 	found, err := os.Lstat(l.file)
 	if err != nil {
 		return false, err
 	}
-	// Two who each wait for the other to give up its share would wait for ever.
+	// Two processes that each wait for the other to release its share would wait forever.
 	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_UN); err != nil {
 		return false, err
 	}
@@ -97,7 +97,7 @@ func (l *Ledger) closeDatabase() error {
 	return err
 }
 
-// rename gives the file a name that says what it is, and returns that.
+// rename gives the file a name that says that it is damaged, and returns that.
 func (l *Ledger) rename() (string, error) {
 	kept, err := SetAside(filepath.Dir(l.file))
 	if err != nil {
@@ -123,8 +123,7 @@ func (l *Ledger) rename() (string, error) {
 	return name, hostfile.SyncDir(filepath.Dir(l.file))
 }
 
-// SetAside returns the damaged ledgers that lie in the directory dir, the
-// oldest first.
+// SetAside returns the damaged ledgers in the directory dir, the oldest first.
 func SetAside(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 // is damaged does not take it with it.
 const StandingName = "standing.json"
 
-// KeepStanding writes told, of one line, as the file beside the ledger in dir. A second
-// line has its SHA-256: against rot, not against people.
+// KeepStanding writes told, one line, to the file beside the ledger in dir. A second line
+// has its SHA-256, which detects damage, but not an attacker.
 func KeepStanding(dir, told string) error {
 	if len(told) > MaxStanding {
 		return fmt.Errorf("the standing has %d bytes, more than %d", len(told), MaxStanding)
@@ -26,8 +26,8 @@ func KeepStanding(dir, told string) error {
 	return renameio.WriteFile(name, []byte(told+"\n"+sha256Of(told)+"\n"), 0o644, renameio.WithTempDir(dir))
 }
 
-// KeptStanding returns what [KeepStanding] wrote. The error wraps [fs.ErrNotExist] where
-// there is no such file, or no directory; what was not written so is an error as well.
+// KeptStanding returns what [KeepStanding] wrote. The error wraps [fs.ErrNotExist] if
+// there is no such file or directory; a file in another form is an error as well.
 func KeptStanding(dir string) (told string, err error) {
 	name := filepath.Join(dir, StandingName)
 	data, err := hostfile.ReadSmallNoFollow(name, MaxStanding+100)

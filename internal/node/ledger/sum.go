@@ -7,9 +7,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// SQLite checks the structure of its file, not the values in it. Each row that
-// tells a fact so carries a sum of all its values, and an inventory one of all
-// its items.
+// SQLite checks the structure of its file, not the values in it. So each row with a fact
+// has a sum of all its values, and an inventory one of all its items.
 
 // rowSum returns the sum of a row. Equal sums mean equal values of equal types
 // in the same order.
@@ -23,7 +22,7 @@ func rowSum(values ...any) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// appendValue appends v in a form that says where it ends.
+// appendValue appends v in a form that is self-delimiting.
 func appendValue(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case int64:
@@ -33,7 +32,7 @@ func appendValue(b []byte, v any) []byte {
 	case nar.Hash:
 		return append(append(b, 'h'), v[:]...)
 	}
-	// To say of which would have every value allocated.
+	// Naming the type would make every value escape to the heap.
 	panic("ledger: no sum of a value of this type")
 }
 

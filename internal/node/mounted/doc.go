@@ -1,3 +1,3 @@
-// Package mounted tells the mounts that a release's configuration makes, by its
+// Package mounted distinguishes the mounts of a release's configuration, from its
 // fstab(5) and its mount units, from others.
 package mounted

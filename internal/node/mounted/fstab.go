@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// ErrNoFstab says that the release has no list of what it mounts.
+// ErrNoFstab means that the release has no list of its mounts.
 var ErrNoFstab = errors.New("the release has no etc/fstab by which to judge it")
 
-// Configured is what a release's configuration mounts somewhere: a line of
-// fstab(5), or a unit of systemd.mount(5).
+// Configured is one mount of a release's configuration: a line of fstab(5), or a unit of
+// systemd.mount(5).
 type Configured struct {
 	What, Where, Kind string
 	Options           []string
@@ -35,8 +35,8 @@ func (c *Configured) isBind() bool {
 	return slices.Contains(c.Options, "bind") || slices.Contains(c.Options, "rbind")
 }
 
-// ParseFstab returns what an fstab mounts. Lines that mount nothing (swap,
-// comments, what is no line) are passed over.
+// ParseFstab returns the mounts of an fstab. Lines without one (swap, comments, malformed
+// lines) are skipped.
 func ParseFstab(text string) []Configured {
 	var out []Configured
 	for line := range strings.Lines(text) {
@@ -63,8 +63,7 @@ func cleanPoint(where string) string {
 	return "/"
 }
 
-// ParseUnit returns what a mount unit mounts; false where its section
-// [Mount] does not say.
+// ParseUnit returns the mount of a mount unit; false if its section [Mount] has none.
 func ParseUnit(text string) (Configured, bool) {
 	m := Configured{Kind: "auto"}
 	section := ""

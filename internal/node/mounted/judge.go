@@ -23,10 +23,10 @@ type Odd struct {
 	Why              string
 }
 
-// Judge tells mounts that a release's configuration makes from others.
+// Judge distinguishes the mounts of a release's configuration from others.
 type Judge struct {
-	// Configured returns what the configuration mounts at a point; an error where
-	// that is not known.
+	// Configured returns the configuration's mounts at a point; an error if they are
+	// unknown.
 	Configured func(point string) ([]Configured, error)
 	// Place returns where a directory is that the configuration binds elsewhere.
 	Place func(dir string) (nixstore.Place, error)
@@ -34,10 +34,10 @@ type Judge struct {
 	Names func(number string) []string
 }
 
-// Odd returns those of mounts, the way to one directory from the root on, that
-// the configuration does not make. A directory bound over itself hides nothing:
-// so NixOS makes its store read-only, and systemd what a service is not to write
-// to. The root itself is judged only where the configuration names one.
+// Odd returns those of mounts, the way from the root to one directory, that are not in
+// the configuration. A directory bound over itself hides nothing: this is how NixOS makes
+// its store read-only, and systemd what a service may not write to. The root itself is
+// judged only if the configuration has it.
 func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
 	var out []Odd
 	used := make(map[string]int) // mounts at a point that the configuration made
@@ -85,8 +85,8 @@ func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
 	return out
 }
 
-// differs says why m is not what c mounts; "" where it is, as far as it can be
-// told. Of a bind mount from is what c binds.
+// differs says how m differs from c's mount; "" if it does not, as far as that is known.
+// If it is a bind mount, from is the directory that c binds.
 func (j *Judge) differs(c *Configured, m *nixstore.Mount, from nixstore.Place) string {
 	if c.isBind() {
 		if from != (nixstore.Place{Device: m.Device, Dir: m.Root}) {
@@ -113,7 +113,7 @@ func (j *Judge) differs(c *Configured, m *nixstore.Mount, from nixstore.Place) s
 	return ""
 }
 
-// devicePath returns the path that a tag such as LABEL=x of fstab(5) stands for.
+// devicePath returns the path for a tag such as LABEL=x of fstab(5).
 func devicePath(what string) string {
 	if tag, value, ok := strings.Cut(what, "="); ok {
 		switch tag {
@@ -137,7 +137,7 @@ func overlayDiffers(c *Configured, m *nixstore.Mount) string {
 	return ""
 }
 
-// Describe says what dir is, that lies on the last of mounts.
+// Describe describes dir, which is on the last of mounts.
 func Describe(mounts []nixstore.Mount, dir string) string {
 	m := &mounts[len(mounts)-1]
 	s := fmt.Sprintf("%s %s (device %s)", m.Type, m.Source, m.Device)
