@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,17 @@ func (s *Store) Target(name string) (string, error) {
 		return "", &fs.PathError{Op: "readlink", Path: clip(name), Err: err}
 	}
 	return string(buf[:n]), nil
+}
+
+// Attribute returns an extended attribute of what lies at an absolute path of the machine,
+// of a link the link's own; "" if it has none of that name, or if that is unknown.
+func (s *Store) Attribute(name, attribute string) string {
+	dir, err := s.tree.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	return (&Entry{dir: dir, base: path.Base(name)}).Attribute(attribute)
 }
 
 // List returns the names in the directory at an absolute path of the machine, in no

@@ -33,7 +33,7 @@ func TestCodeLies(t *testing.T) {
 		{"/mnt/opt/tool", id("/opt/tool"), "/opt/tool"},
 		{"/tool", id("/opt/tool"), "/tool:replaced"},
 	} {
-		l := &look{m: h.m, used: make([]int, len(h.m.Allow)), told: map[string]bool{}}
+		l := h.m.newLook()
 		judged := (&code{look: l}).judge(c.name, c.id, "runs")
 		var got []string
 		for _, f := range l.findings {

@@ -85,7 +85,7 @@ func (r *runner) start(argv ...string) string {
 // seen returns what is found about a process.
 func (r *runner) seen(pid string) []string {
 	r.t.Helper()
-	l := &look{m: r.m, used: make([]int, len(r.m.Allow)), told: map[string]bool{}}
+	l := r.m.newLook()
 	c := &code{look: l, builders: map[string]bool{}, judged: map[string]bool{}}
 	if err := c.process(pid); err != nil {
 		r.t.Skipf("the mappings of processes can't be seen here: %v", err)

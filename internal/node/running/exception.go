@@ -1,7 +1,6 @@
 package running
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -9,10 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/pkg/nar"
 )
 
 // Exception is a difference that somebody decided to live with.
@@ -114,44 +110,6 @@ func (e *Exception) allows(m *Machine, f *report.Finding) bool {
 		return !valued(f.Cause)
 	}
 	return e.Value == m.valueOf(f)
-}
-
-// valueOf returns what a finding is about, so that something else in its place has
-// another value: of a file its mode, its owner and a hash of its contents, of other
-// things what the finding says of them. It is "" where nothing of it lasts.
-func (m *Machine) valueOf(f *report.Finding) string {
-	switch f.Cause {
-	case report.FileUnknown, report.EtcAltered, report.UnitUnknown, report.CodeUnknown, report.WrittenUnknown:
-		if value := m.fileValue(f.Path); value != "" && f.Field == "" {
-			return value
-		}
-		if f.Cause == report.CodeUnknown || f.Cause == report.UnitUnknown {
-			return "" // the number of a process, or how it was found
-		}
-	case report.SocketUnknown:
-		_, where, _ := strings.Cut(f.Got, ", in ") // after the number of the process
-		return where
-	}
-	return f.Got
-}
-
-// maxValued bounds the files whose contents are hashed, in bytes.
-const maxValued = 256 << 20
-
-// fileValue returns what a regular file is; "" for what is none.
-func (m *Machine) fileValue(name string) string {
-	if m.Store == nil || !path.IsAbs(name) {
-		return ""
-	}
-	st, err := m.Store.Stat(name)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return ""
-	}
-	data, st, err := m.Store.ReadOutside(name, maxValued)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("mode %04o, owner %d, %s", st.Mode&0o7777, st.Uid, nar.Hash(sha256.Sum256(data)))
 }
 
 // excusedBy returns which exception allows f, -1 for none.

@@ -13,8 +13,8 @@ import (
 const unreviewed = "TODO"
 
 // Learn makes a first list of exceptions from what was found on m, which is known to be
-// good. Each allows what is there now, and nothing that comes in its place. It returns
-// as well what no exception can allow.
+// good. Each allows what is there now, and nothing that comes in its place; or its reason
+// says that it can't tell these apart. It returns as well what no exception can allow.
 func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
 	allow = []Exception{}
 	for _, f := range findings {
@@ -32,6 +32,9 @@ func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []re
 		}
 		what := strings.ToValidUTF8(f.Got, "\uFFFD")
 		e.Reason = fmt.Sprintf("%s: %s, %.200s", unreviewed, f.Cause, strings.Map(printed, what))
+		if e.Value == "" {
+			e.Reason += "; it allows whatever has this name"
+		}
 		allow = append(allow, e)
 	}
 	return allow, left

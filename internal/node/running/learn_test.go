@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -17,6 +19,11 @@ func TestLearn(t *testing.T) {
 	h.write("/etc/ld.so.preload", "", 0o644)
 	h.write("/etc/w*ld [1]", "", 0o644)
 	h.write("/etc/extra/a", "", 0o644)
+	h.write("/etc/extra2/a", "one", 0o644)
+	h.write("/etc/grouped", "", 0o2755)
+	h.write("/etc/capable", "", 0o755)
+	h.link("/etc/linked", "/var/linked")
+	h.write("/var/linked", "one", 0o644)
 	h.write("/etc/\xff", "", 0o644)
 	h.write("/etc/a\nb", "", 0o644)
 	h.write("/etc/group", "root:x:0:\nwheel0:x:0:\n", 0o644)
@@ -35,7 +42,7 @@ func TestLearn(t *testing.T) {
 			t.Errorf("%+v: %v", e, err)
 		}
 	}
-	want := []string{"/etc/extra", "/etc/group:wheel0", "/etc/ld.so.preload", `/etc/w\*ld \[1]`}
+	want := []string{"/etc/capable", "/etc/extra", "/etc/extra2", "/etc/group:wheel0", "/etc/grouped", "/etc/ld.so.preload", "/etc/linked", `/etc/w\*ld \[1]`}
 	if slices.Sort(matches); !slices.Equal(matches, want) || len(left) != 2 {
 		t.Errorf("learned %q, and left %+v", matches, left)
 	}
@@ -53,6 +60,10 @@ func TestLearn(t *testing.T) {
 		"file-unknown /etc/w*ld [1]":          func() { h.must(os.Chmod(path.Join(h.root, "/etc/w*ld [1]"), 0o4755)) },
 		"account-altered /etc/group:wheel0":   func() { h.write("/etc/group", "root:x:0:\nwheel0:x:0:guest\n", 0o644) },
 		"file-unknown /etc/extra":             func() { h.write("/etc/extra/b", "", 0o644) },
+		"file-unknown /etc/extra2":            func() { h.write("/etc/extra2/a", "two", 0o644) },
+		"file-unknown /etc/grouped":           func() { h.must(os.Chown(path.Join(h.root, "/etc/grouped"), 0, 42)) },
+		"file-unknown /etc/capable":           func() { h.capable("/etc/capable") },
+		"file-unknown /etc/linked":            func() { h.write("/var/linked", "two", 0o644) },
 		"account-altered /etc/passwd:visitor": func() { h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nvisitor:x:1001:100::/:/bin/sh\n", 0o644) },
 	} {
 		do()
@@ -60,6 +71,13 @@ func TestLearn(t *testing.T) {
 			t.Errorf("%s: it finds %q", name, got)
 		}
 	}
+}
+
+// capable gives a file the capability to take any user's number.
+func (h *host) capable(name string) {
+	h.t.Helper()
+	value := []byte{1, 0, 0, 2, 1 << unix.CAP_SETUID, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	h.must(unix.Setxattr(path.Join(h.root, name), "security.capability", value, 0))
 }
 
 func TestLearnUnseen(t *testing.T) {

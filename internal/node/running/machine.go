@@ -112,6 +112,10 @@ type Result struct {
 // should.
 const confirmAfter = time.Second
 
+// maxLooks bounds how often a part is looked at whose differences have other names each
+// time.
+const maxLooks = 4
+
 // Check looks at the named parts. Its error is that of ctx; what could not be
 // looked at is a finding.
 func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
@@ -122,22 +126,9 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 		if !slices.Contains(names, p.name) {
 			continue
 		}
-		l, err := m.look(ctx, p)
+		l, err := m.confirmed(ctx, p)
 		if err != nil {
 			return out, err
-		}
-		if len(l.findings) > 0 {
-			select {
-			case <-time.After(confirmAfter):
-			case <-ctx.Done():
-				return out, ctx.Err()
-			}
-			again, err := m.look(ctx, p)
-			if err != nil {
-				return out, err
-			}
-			again.keep(l)
-			l = again
 		}
 		out.Checked += l.checked
 		out.NotSeen = append(out.NotSeen, l.notSeen...)
@@ -183,6 +174,11 @@ type look struct {
 	notSeen  []string
 	used     []int // how often each exception was needed
 	told     map[string]bool
+	excused  map[string]bool // what was counted as used
+}
+
+func (m *Machine) newLook() *look {
+	return &look{m: m, used: make([]int, len(m.Allow)), told: map[string]bool{}, excused: map[string]bool{}}
 }
 
 func (m *Machine) look(ctx context.Context, p part) (*look, error) {
@@ -195,7 +191,7 @@ func (m *Machine) look(ctx context.Context, p part) (*look, error) {
 			case <-ctx.Done():
 			}
 		}
-		l = &look{m: m, used: make([]int, len(m.Allow)), told: map[string]bool{}}
+		l = m.newLook()
 		if err = p.check(m, ctx, l); !errors.Is(err, errChanging) {
 			break
 		}
@@ -215,15 +211,19 @@ func (m *Machine) look(ctx context.Context, p part) (*look, error) {
 // find adds a finding, once, unless an exception allows it.
 func (l *look) find(f report.Finding) {
 	key := string(f.Cause) + "\x00" + f.Path + "\x00" + f.Field
-	if l.told[key] {
+	// Two lines of a file may have one name, and be allowed one and not the other.
+	about := key + "\x00" + lasting(&f)
+	if l.told[key] || l.excused[about] {
+		return
+	}
+	if i := l.m.excusedBy(f); i >= 0 {
+		if l.used[i]++; len(l.excused) < maxTold {
+			l.excused[about] = true
+		}
 		return
 	}
 	if len(l.told) < maxTold {
 		l.told[key] = true
-	}
-	if i := l.m.excusedBy(f); i >= 0 {
-		l.used[i]++
-		return
 	}
 	l.add(f)
 }
@@ -242,12 +242,54 @@ func (l *look) add(f report.Finding) {
 	l.findings = append(l.findings, f)
 }
 
-// keep drops the findings that an earlier look did not have.
-func (l *look) keep(earlier *look) {
-	l.findings = slices.DeleteFunc(l.findings, func(f report.Finding) bool {
-		return !slices.ContainsFunc(earlier.findings, func(e report.Finding) bool {
-			return e.Cause == f.Cause && e.Path == f.Path && e.Field == f.Field
+// confirmed looks at a part until its differences are told from what is only being
+// replaced. What is there twice is one; and so is what has another name at each look, as a
+// program does that somebody keeps renaming.
+func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
+	var earlier [][]report.Finding
+	for {
+		l, err := m.look(ctx, p)
+		if err != nil {
+			return l, err
+		}
+		last, all := len(earlier) == maxLooks-1, l.findings
+		moves := map[report.Cause]int{} // at how many earlier looks one of that cause was there that is gone
+		for _, was := range earlier {
+			gone := map[report.Cause]bool{}
+			for _, f := range was {
+				if !has(all, f) {
+					gone[f.Cause] = true
+				}
+			}
+			for cause := range gone {
+				moves[cause]++
+			}
+		}
+		moving := false
+		l.findings = slices.DeleteFunc(slices.Clone(all), func(f report.Finding) bool {
+			if slices.ContainsFunc(earlier, func(was []report.Finding) bool { return has(was, f) }) {
+				return false
+			}
+			each := moves[f.Cause] == len(earlier)
+			moving = moving || each
+			return !each || !last
 		})
+		if !moving || last {
+			return l, nil
+		}
+		earlier = append(earlier, all)
+		select {
+		case <-time.After(confirmAfter):
+		case <-ctx.Done():
+			return l, ctx.Err()
+		}
+	}
+}
+
+// has reports whether there is a finding about the same as f.
+func has(findings []report.Finding, f report.Finding) bool {
+	return slices.ContainsFunc(findings, func(e report.Finding) bool {
+		return e.Cause == f.Cause && e.Path == f.Path && e.Field == f.Field
 	})
 }
 

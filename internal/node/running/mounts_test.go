@@ -61,7 +61,7 @@ func TestFirstMounts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)
-			l := &look{m: h.m, told: map[string]bool{}}
+			l := h.m.newLook()
 			want := &expected.Machine{Mounts: strings.Split(c.fstab, "\n")}
 			if c.fstab == "" {
 				want.Mounts = nil
@@ -104,7 +104,7 @@ func TestPrivateMounts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)
-			l := &look{m: h.m, told: map[string]bool{}}
+			l := h.m.newLook()
 			keep := func(text string) []nixstore.Mount {
 				return slices.DeleteFunc(table(t, plainMounts+text), func(m nixstore.Mount) bool { return !onWay(m.Point) })
 			}
@@ -195,7 +195,7 @@ func TestThreadNamespace(t *testing.T) {
 // TestInaccessible: what is bound over what services are not to see is empty.
 func TestInaccessible(t *testing.T) {
 	h := newHost(t)
-	l := &look{m: h.m, told: map[string]bool{}}
+	l := h.m.newLook()
 	h.must(os.MkdirAll(h.root+"/run/systemd/inaccessible/dir", 0o700))
 	h.write("/run/systemd/inaccessible/reg", "", 0)
 	if l.judgeInaccessible(); toldOf(l) != "" {
@@ -217,7 +217,7 @@ func TestMountsMany(t *testing.T) {
 	for i := range 2 * maxGuarded {
 		fmt.Fprintf(&text, "/etc/%d 8:1 /etc/%d ext4\n", i, i)
 	}
-	l := &look{m: h.m, told: map[string]bool{}}
+	l := h.m.newLook()
 	l.privateMounts("x.service", "/proc/self", nil, table(t, plainMounts), table(t, text.String()))
 	if got := toldOf(l); got != "machine-unseen unit x.service" {
 		t.Errorf("got %q", got)

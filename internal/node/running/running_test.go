@@ -2,6 +2,7 @@ package running
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -344,6 +345,14 @@ func TestExceptions(t *testing.T) {
 	}
 }
 
+// An exception for one of two lines with a name allows the other one nothing.
+func TestExceptionOfOneLine(t *testing.T) {
+	h := newHost(t)
+	h.m.Allow = []Exception{{Match: "/etc/passwd:evil", Cause: report.AccountAltered, Value: "user evil (1001:100:/:/bin/sh)"}}
+	h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nevil:x:1001:100::/:/bin/sh\nevil:x:0:100::/:/bin/sh\n", 0o644)
+	h.expect("etc", "account-altered /etc/passwd:evil")
+}
+
 func TestExceptionsRefused(t *testing.T) {
 	for _, e := range []Exception{
 		{}, {Match: "/etc/x"}, {Match: "/etc/x", Reason: " "}, {Match: "/", Reason: "r"}, {Match: "/*", Reason: "r"}, {Match: "*", Reason: "r"},
@@ -377,6 +386,47 @@ func TestConfirmed(t *testing.T) {
 			t.Errorf("after %s found %+v, %v", took, got.Findings, err)
 		}
 		<-removed
+	})
+}
+
+// What has another name at each look is there all the same.
+func TestMoving(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/stays", "", 0o644)
+	h.write("/etc/moves-0", "", 0o644)
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			time.Sleep(confirmAfter / 4) // never at the time of a look
+			for i := range 10 {
+				os.Rename(fmt.Sprintf("%s/etc/moves-%d", h.root, i), fmt.Sprintf("%s/etc/moves-%d", h.root, i+1))
+				time.Sleep(confirmAfter / 2)
+			}
+		}()
+		got, err := h.m.Check(t.Context(), []string{"etc"})
+		if err != nil || len(got.Findings) != 2 || got.Findings[0].Path != "/etc/moves-6" || got.Findings[1].Path != "/etc/stays" {
+			t.Errorf("found %+v, %v", got.Findings, err)
+		}
+		<-ended
+	})
+	// Something that was replaced at the first look, and something else at the second.
+	h.must(os.Remove(h.root + "/etc/moves-10"))
+	h.write("/etc/replaced", "", 0o644)
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			time.Sleep(confirmAfter / 2)
+			os.Rename(h.root+"/etc/replaced", h.root+"/etc/another")
+			time.Sleep(confirmAfter)
+			os.Remove(h.root + "/etc/another")
+		}()
+		got, err := h.m.Check(t.Context(), []string{"etc"})
+		if err != nil || len(got.Findings) != 1 || got.Findings[0].Path != "/etc/stays" {
+			t.Errorf("found %+v, %v", got.Findings, err)
+		}
+		<-ended
 	})
 }
 

@@ -20,6 +20,8 @@ const (
 	maxWritten = 2_000_000
 	// maxOfDir bounds the files of one directory that are told one by one.
 	maxOfDir = 20
+	// moreField is the field of the finding about those beyond.
+	moreField = "more"
 )
 
 // elsewhere are the directories of which another part, or another tier, says what may
@@ -249,10 +251,10 @@ func (w *written) leave(name string) {
 				f.Path = "/"
 			}
 			if !d.whole {
-				f.Field, f.Got = "more", d.count.contents()+" besides those that are listed"
+				f.Field, f.Got = moreField, d.count.contents()+" besides those that are listed"
 			}
 			// No exception names a file in it, see folds: any name stands for all.
-			if i := w.m.excusedBy(report.Finding{Path: d.name + "more"}); i >= 0 && !d.whole {
+			if i := w.m.excusedBy(report.Finding{Path: d.name + moreField}); i >= 0 && !d.whole {
 				w.used[i]++
 			} else {
 				w.find(f)
