@@ -1,13 +1,25 @@
 package endtoend
 
+import (
+	"slices"
+	"strings"
+)
+
 // changeClass is a kind of change of a machine beside its store. In what it does, how
 // that is undone, and its causes, "@" is another word at each draw.
 type changeClass struct {
 	name     string
 	do, undo string // for a shell, after [running]
 	causes   []string
-	// key is what no two changes can have at once; empty for nothing.
+	// key has the words that no two changes can have at once; empty for none.
 	key string
+}
+
+// excludes reports whether the two can't be made at once: they are about the same thing.
+func (c *changeClass) excludes(other *changeClass) bool {
+	return c == other || slices.ContainsFunc(strings.Fields(c.key), func(word string) bool {
+		return slices.Contains(strings.Fields(other.key), word)
+	})
 }
 
 // running has the functions by which changes start and end processes.
@@ -100,7 +112,7 @@ var changeClasses = []changeClass{
 	{"a program from /dev/shm", "cp /bin/sleep /dev/shm/@; run @ /dev/shm/@ 1000", "end @; rm /dev/shm/@", []string{"code-unknown /dev/shm/@"}, ""},
 	{"a user's program", "cp /bin/sleep /home/visitor/@; run @ setpriv --reuid=visitor --clear-groups /home/visitor/@ 1000", "end @; rm /home/visitor/@", []string{"code-unknown /home/visitor/@"}, ""},
 	{"a program in memory", `run @ perl -e 'my $n = "m@"; my $f = syscall(319, $n, 0); open(my $in, "<", "/bin/sleep"); open(my $out, ">&=", $f); local $/; my $d = <$in>; syswrite($out, $d); exec({"/proc/self/fd/$f"} "sleep", "1000")'`, "end @", []string{"code-unknown /memfd:m@ (deleted)"}, ""},
-	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced", "foreign-mount /usr/bin/sleep no unit"}, ""},
+	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount --propagation slave sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced", "foreign-mount /usr/bin/sleep no unit"}, ""},
 	{"a library from /tmp", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/d@.so; run @ env LD_PRELOAD=/tmp/d@.so sleep 1000", "end @; rm /tmp/d@.so", []string{"code-unknown /tmp/d@.so"}, ""},
 	{"a library that was removed", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/e@.so; run @ env LD_PRELOAD=/tmp/e@.so sleep 1000; rm /tmp/e@.so", "end @", []string{"code-unknown /tmp/e@.so (deleted)"}, ""},
 	{"a script", "echo 'while :; do sleep 1; done' >/tmp/f@; run @ /run/current-system/sw/bin/sh /tmp/f@", "end @; rm /tmp/f@", []string{"code-unknown /tmp/f@"}, ""},

@@ -76,7 +76,7 @@ func TestMachineRandom(t *testing.T) {
 				for part := slices.Clone(part); len(part) > 0; rounds.Add(1) {
 					var batch []draw
 					part = slices.DeleteFunc(part, func(d draw) bool {
-						if len(batch) == atOnce || slices.ContainsFunc(batch, func(b draw) bool { return b.changeClass == d.changeClass || b.key != "" && b.key == d.key }) {
+						if len(batch) == atOnce || slices.ContainsFunc(batch, func(b draw) bool { return b.excludes(d.changeClass) }) {
 							return false
 						}
 						batch = append(batch, d)
