@@ -156,6 +156,7 @@ func (l *Loaded) decode(mistakes *Mistakes) error {
 	for _, m := range found.All {
 		mistakes.add(m)
 	}
+	mistakes.More = mistakes.More || found.More
 	return mistakes.err()
 }
 

@@ -64,6 +64,10 @@ func TestManyMistakes(t *testing.T) {
 	if !errors.As(err, &mistakes) || len(mistakes.All) != maxMistakes || !mistakes.More {
 		t.Errorf("Parse: %v", err)
 	}
+	_, err = Parse([]byte(`{"machine": {"allow": [` + strings.Repeat("{},", 3*maxMistakes) + `{}]}}`))
+	if !errors.As(err, &mistakes) || len(mistakes.All) != maxMistakes || !mistakes.More {
+		t.Errorf("Parse, of values: %v", err)
+	}
 }
 
 func TestDropIns(t *testing.T) {

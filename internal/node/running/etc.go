@@ -202,7 +202,7 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 	f := report.Finding{Cause: report.FileUnknown, Path: name}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		if !l.m.mayFold(name) {
+		if !l.m.mayFold(name, report.FileUnknown) {
 			return l.eachForeign(ctx, name)
 		}
 		var count fold

@@ -127,10 +127,13 @@ func (m *Machine) excusedBy(f report.Finding) int {
 	return -1
 }
 
-// mayFold reports whether what lies in dir may be told as one: no exception is
-// about something in it.
-func (m *Machine) mayFold(dir string) bool {
+// mayFold reports whether what lies in dir may be reported as one finding of a cause: no
+// exception allows that cause of something in it.
+func (m *Machine) mayFold(dir string, cause report.Cause) bool {
 	for _, e := range m.Allow {
+		if e.Cause != "" && e.Cause != cause {
+			continue
+		}
 		literal := e.Match
 		if i := strings.IndexAny(literal, `*?[\\`); i >= 0 {
 			literal = literal[:i]
@@ -160,7 +163,7 @@ func (m *Machine) exceptionNotes(used []int, whole bool) []report.Finding {
 		case used[i] == 0:
 			f.Cause = report.ExceptionUnused
 		default:
-			f.Cause, f.Got = report.ExceptionUsed, fmt.Sprint(used[i])
+			f.Cause, f.Got = report.ExceptionUsed, fmt.Sprintf("%d allowed", used[i])
 		}
 		out = append(out, f)
 	}

@@ -50,6 +50,9 @@ func TestLearn(t *testing.T) {
 	h.must(os.Remove(path.Join(h.root, "/etc/\xff")))
 	h.must(os.Remove(path.Join(h.root, "/etc/a\nb")))
 	h.expect("etc")
+	// What was learned of a file in a directory for another reason does not take it apart.
+	h.m.Allow = append(allow, Exception{Match: "/etc/extra/a", Cause: report.CodeUnknown, Reason: "r"})
+	h.expect("etc")
 	h.write("/etc/wild 1", "", 0o644)
 	h.expect("etc", "file-unknown /etc/wild 1")
 	h.must(os.Remove(path.Join(h.root, "/etc/wild 1")))

@@ -23,7 +23,7 @@ const (
 // booted system has for its kernel.
 func (m *Machine) checkModules(l *look) error {
 	if m.inContainer() {
-		l.notSeen = append(l.notSeen, "the kernel's modules, as this is a container")
+		l.notSeen = append(l.notSeen, "the kernel's modules (this is a container)")
 		return nil
 	}
 	loaded, err := hostfile.ReadSmall(proc+"/modules", maxModules)

@@ -29,8 +29,6 @@ const (
 	maxGuarded = 1000
 	// secretsDir has the keys of who may log in, in homes.
 	secretsDir = "/.ssh"
-	// gateLock is the lock file that "ec-verify gate close" mounts /dev/null over.
-	gateLock = "/nix/var/nix/profiles/system.lock"
 )
 
 // guarded reports whether a mount at point is judged.
@@ -95,7 +93,7 @@ func (m *Machine) checkMounts(ctx context.Context, l *look) error {
 	}
 	contained := m.inContainer()
 	if contained {
-		l.notSeen = append(l.notSeen, "mounts in /proc and /sys, as this is a container")
+		l.notSeen = append(l.notSeen, "mounts in /proc and /sys (this is a container)")
 	}
 	l.firstMounts(m, want, first, contained)
 	return m.checkNamespaces(ctx, l, want, first)
@@ -152,10 +150,7 @@ func isUsual(mounts []nixstore.Mount, point string) bool {
 		wrappers := m.Type == "tmpfs" && m.Root == "/" && point == wrappersDir
 		// What systemd makes where it can't write to /etc.
 		machineID := m.Type == "tmpfs" && m.Root == "/machine-id" && point == "/etc/machine-id"
-		// What keeps a closed gate's profile listable, see internal/node/activate: it hides
-		// a lock file, which is empty.
-		gate := m.Root == "/null" && point == gateLock
-		if !boot && !wrappers && !machineID && !gate && !ofKernel(m) {
+		if !boot && !wrappers && !machineID && !ofKernel(m) {
 			return false
 		}
 	}

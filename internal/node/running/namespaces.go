@@ -89,7 +89,7 @@ func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.M
 		l.privateMounts(space.unit, dir, bindingsOf(unit), first, has)
 	}
 	if others > 0 {
-		l.notSeen = append(l.notSeen, fmt.Sprintf("%d mount namespaces with another root directory, as of containers and sandboxes, or of users", others))
+		l.notSeen = append(l.notSeen, fmt.Sprintf("%d mount namespaces with another root directory or of users (such as containers and sandboxes)", others))
 	}
 	return nil
 }

@@ -339,7 +339,7 @@ func TestExceptions(t *testing.T) {
 	for _, f := range got.Findings {
 		causes = append(causes, string(f.Cause)+" "+f.Path+" "+f.Got)
 	}
-	want := []string{"exception-used /etc/extra/ 1", "exception-used /usr/local/bin/ 1", "exception-unused /nothing ", "exception-over /etc/extra "}
+	want := []string{"exception-used /etc/extra/ 1 allowed", "exception-used /usr/local/bin/ 1 allowed", "exception-unused /nothing ", "exception-over /etc/extra "}
 	if !slices.Equal(causes, want) || got.Excused != 2 {
 		t.Errorf("excused %d:\n got  %q\n want %q", got.Excused, causes, want)
 	}

@@ -145,7 +145,7 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 		}
 	}
 	if n := len(sockets) - len(seen); n > 0 {
-		l.notSeen = append(l.notSeen, fmt.Sprintf("%d listening sockets of no process, as the kernel has", n))
+		l.notSeen = append(l.notSeen, fmt.Sprintf("%d listening sockets of no process (such as the kernel's)", n))
 	}
 	return nil
 }

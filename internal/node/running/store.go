@@ -50,7 +50,7 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	var names []linked
 	cut := m.onOverlay()
 	if cut {
-		l.notSeen = append(l.notSeen, "hard links into the store, which is on an overlay")
+		l.notSeen = append(l.notSeen, "hard links into the store (it is on an overlay)")
 	}
 	sizes := make(map[string]*fold, len(strays))
 	for _, name := range strays {
@@ -69,7 +69,7 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 			return nil
 		}
 		if cut = len(names) == maxLinked; cut {
-			l.notSeen = append(l.notSeen, fmt.Sprintf("hard links into the store, as more than %d of its files have some", maxLinked))
+			l.notSeen = append(l.notSeen, fmt.Sprintf("hard links into the store (more than %d of its files have some)", maxLinked))
 			return nil
 		}
 		names = append(names, linked{e.Stat.Ino, uint32(e.Stat.Nlink)}) //nolint:gosec // a count of links has 32 bits in Linux

@@ -194,7 +194,7 @@ func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	}
 	if !within {
 		w.judgeMode(name, &e.Stat)
-		d.known, d.folds = leadsToKnown(name), w.m.mayFold(name)
+		d.known, d.folds = leadsToKnown(name), w.m.mayFold(name, report.WrittenUnknown)
 		d.whole = w.layered && !d.known && d.folds && !w.below(name)
 		w.dirs = append(w.dirs, d)
 	}

@@ -132,6 +132,7 @@ type configMistake struct {
 }
 
 func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
+	more := ""
 	check := configCheck{SchemaVersion: 1, Kind: "ec-verify-config-check", File: a.configName()}
 	l, err := configured.Read(a.Terminal)
 	if err != nil {
@@ -140,6 +141,9 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 			return terminal.ConfigError(err)
 		}
 		check.Mistakes = configMistakes(mistakes)
+		if mistakes.More {
+			more = "at least "
+		}
 		if !fileOnly && !mistakes.More {
 			check.Mistakes = append(check.Mistakes, a.unusableBeside(ctx, l, mistakes)...)
 		}
@@ -156,7 +160,7 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 	case err != nil || check.Valid:
 		return err
 	case a.ForPeople():
-		return terminal.ConfigErrorf("%s is not valid: %s", check.File, terminal.Count(len(check.Mistakes), "mistake"))
+		return terminal.ConfigErrorf("%s is not valid: %s%s", check.File, more, terminal.Count(len(check.Mistakes), "mistake"))
 	}
 	return terminal.ToldError(terminal.ExitConfig)
 }

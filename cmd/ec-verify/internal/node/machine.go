@@ -2,8 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
@@ -14,7 +18,15 @@ import (
 )
 
 func newMachineCommand(a *app) *cobra.Command {
-	return terminal.Group(&cobra.Command{Use: "machine", Short: "what a machine is beside its store"}, newMachineLearnCommand(a))
+	return terminal.Group(&cobra.Command{
+		Use: "machine", Short: "what a machine has beside its store",
+		Long: `A machine runs more than its store has: units, accounts, mounts, sockets, code.
+ec-verify compares the parts that machine.parts in the configuration names with the
+release, in the tier machine of each run. Differences that are there on purpose are
+allowed by machine.allow, each with a reason and, if it is to end, a last day.`,
+		Example: `  # A first list of exceptions
+  ec-verify machine learn >allow.json`,
+	}, newMachineLearnCommand(a))
 }
 
 func newMachineLearnCommand(a *app) *cobra.Command {
@@ -32,9 +44,18 @@ with such a reason is not valid: review each entry, and write why it is there or
 remove it. The list allows everything that is wrong with the machine now, so make
 it on one that was just installed.
 
+The output is a drop-in of the configuration. Where there is a list already, add the
+entries to it: the list of one drop-in replaces that of another. A directory is
+learned with all that is in it. The drop-in itself changes /etc/ec-verify: if that
+directory is in the list, give its entry the match "/etc/ec-verify/" and no value.
+
 The machine must run the release. Run the command as root.`,
 		Example: `  # A first list for a machine that was just installed
-  ec-verify machine learn >allow.json`,
+  ec-verify machine learn >allow.json
+
+  # Reviewed, it is taken from the next run on
+  cp allow.json /etc/ec-verify/config.d/allow.json
+  ec-verify config check`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.learn(cmd.Context(), &flags) },
 	}
@@ -92,6 +113,8 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 		switch {
 		case f.Tier == "machine":
 			found = append(found, f)
+		case f.Cause == report.PendingUnchecked:
+			// The system that the next boot starts is not what runs, and is not hashed here.
 		case report.ClassOf(f.Cause) != report.Notice:
 			return fmt.Errorf("nothing can be learned from this machine: %s %s: %s",
 				f.Cause, report.Escape(f.Path), report.Escape(report.Title(f.Cause)))
@@ -99,13 +122,20 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 	}
 	m := new(running.Machine)
 	if m.Store, err = nixstore.OpenStore(running.FirstRoot, v.StoreDir); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: run it as root", err)
+		}
 		return err // of what is there nothing was seen, either
 	}
 	defer m.Store.Close()
 	allow, left := m.Learn(found)
 	var out learned
 	out.Machine.Parts, out.Machine.Allow = c.Machine.Parts, allow
-	if err := a.PrintJSON(&out); err != nil {
+	var options []json.Options
+	if a.ForPeople() {
+		options = append(options, jsontext.WithIndent("  "))
+	}
+	if err := terminal.WriteJSON(a.Stdout, &out, options...); err != nil {
 		return err
 	}
 	return a.noteLeft(left)
