@@ -142,16 +142,17 @@ func machineWhy(asked []string, result *running.Result, note string) string {
 	if note != "" {
 		left = append(left, note)
 	}
-	for _, part := range running.Parts() {
-		if !slices.Contains(asked, part) {
-			left = append(left, "not "+part)
-		}
+	unasked := slices.DeleteFunc(running.Parts(), func(part string) bool { return slices.Contains(asked, part) })
+	if len(unasked) > 0 {
+		left = append(left, "parts not asked for: "+strings.Join(unasked, ", "))
 	}
-	left = append(left, result.NotSeen...)
+	if len(result.NotSeen) > 0 {
+		left = append(left, "not checked: "+strings.Join(result.NotSeen, ", "))
+	}
 	if result.Excused > 0 {
 		left = append(left, were(result.Excused, "difference")+" allowed by the policy")
 	}
-	return strings.Join(left, ", ")
+	return strings.Join(left, "; ")
 }
 
 // sameDirectory returns an error unless the machine's first process has the same store as

@@ -13,7 +13,15 @@ import (
 )
 
 func newGateCommand(a *app) *cobra.Command {
-	return terminal.Group(&cobra.Command{Use: "gate", Short: "let other tools switch this machine only to what is verified"},
+	return terminal.Group(&cobra.Command{
+		Use: "gate", Short: "let other tools switch this machine only to what is verified",
+		Long: `nixos-rebuild, deploy-rs and colmena set the system profile: gate close makes it
+read-only for them, and ec-verify switch goes on setting it. comin asks before it
+deploys: gate comin answers. What else can switch a machine is in docs/gate.md.`,
+		Example: `  # From now on until the next boot; at each boot: systemctl enable ec-verify-gate
+  ec-verify gate close
+  ec-verify switch boot-v2026.03.15`,
+	},
 		newGateCloseCommand(a), newGateOpenCommand(a), newGateCominCommand(a))
 }
 

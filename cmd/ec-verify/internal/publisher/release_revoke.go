@@ -206,15 +206,17 @@ func (r *revocations) Text(screen terminal.Screen) string {
 	if r.Follows != nil {
 		follows = "it follows on the one of " + r.Follows.Format(time.RFC3339)
 	}
-	verb, done := "revoked", "is"
-	if r.flags.lift {
-		verb = "not revoked any more"
-	}
-	if r.DryRun {
-		done = "would be"
+	done := "is revoked"
+	switch {
+	case r.flags.lift && r.DryRun:
+		done = "would no longer be revoked"
+	case r.flags.lift:
+		done = "is no longer revoked"
+	case r.DryRun:
+		done = "would be revoked"
 	}
 	lines := []string{
-		fmt.Sprintf("release %s %s %s: the list in %s has %d, of %s", r.tag, done, verb, r.flags.out, len(r.Revoked), r.CreatedAt.Format(time.RFC3339)),
+		fmt.Sprintf("release %s %s: the list in %s, of %s, has %s", r.tag, done, r.flags.out, r.CreatedAt.Format(time.RFC3339), terminal.Count(len(r.Revoked), "release")),
 		"  " + follows,
 	}
 	for _, one := range r.Revoked {
