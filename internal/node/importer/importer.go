@@ -106,7 +106,10 @@ func fetch(ctx context.Context, src Source, want closure.PathInfo, dir string) e
 	}
 	defer f.Close()
 	w := &checked{w: f, hash: sha256.New(), left: want.NarSize}
-	err = src.Dump(ctx, want, dir, w)
+	allowed := patience(want.NarSize)
+	dumping, cancel := context.WithTimeout(ctx, allowed)
+	defer cancel()
+	err = src.Dump(dumping, want, dir, w)
 	differs := func(why string) error { return &DiffersError{src.String(), want, why} }
 	switch {
 	case ctx.Err() != nil:
@@ -115,6 +118,8 @@ func fetch(ctx context.Context, src Source, want closure.PathInfo, dir string) e
 		return w.failed
 	case w.over || errors.Is(err, nar.ErrTooLarge):
 		return differs(fmt.Sprintf("it is larger than %d bytes", want.NarSize))
+	case err != nil && dumping.Err() != nil:
+		return fmt.Errorf("%s from %s: it takes more than %s", want.Path, src, allowed)
 	case err != nil:
 		return fmt.Errorf("%s from %s: %w", want.Path, src, err)
 	case w.left > 0:

@@ -10,7 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/nix"
 	"every.channel/ec-verify/pkg/closure"
@@ -62,6 +65,13 @@ func TestBring(t *testing.T) {
 		{"a path that it has not", func(dir string, paths []closure.PathInfo) {
 			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
 		}, "it does not have this path"},
+		{"a pipe", func(dir string, paths []closure.PathInfo) {
+			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
+			must(t, unix.Mkfifo(filepath.Join(dir, paths[1].Path.Base()), 0o600))
+		}, "not a regular file"},
+		{"a pipe within", func(dir string, paths []closure.PathInfo) {
+			must(t, unix.Mkfifo(filepath.Join(dir, paths[1].Path.Base(), "pipe"), 0o600))
+		}, "not a regular file"},
 		{"a device", func(dir string, paths []closure.PathInfo) {
 			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
 			must(t, os.Symlink("/dev/zero", filepath.Join(dir, paths[1].Path.Base())))
@@ -134,6 +144,28 @@ func TestEndlessPeer(t *testing.T) {
 	if len(asked) != 1 || asked[0].Store != "https://cache.example.org" || asked[0].Path != paths[0].Path || asked[0].Timeout < time.Minute {
 		t.Errorf("%+v", asked)
 	}
+}
+
+// stuckSource never gives anything.
+type stuckSource struct{ Source }
+
+func (stuckSource) String() string { return "/media/stick" }
+
+func (stuckSource) Dump(ctx context.Context, _ closure.PathInfo, _ string, _ io.Writer) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// No source is waited for for ever, whatever it is.
+func TestStuckSource(t *testing.T) {
+	_, paths := newTree(t)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := Bring(t.Context(), stuckSource{}, paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+		if err == nil || !strings.Contains(err.Error(), "/media/stick: it takes more than 10m0s") || time.Since(began) != atLeast {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+	})
 }
 
 type dumperFunc func(r nix.DumpRequest, w io.Writer) error
