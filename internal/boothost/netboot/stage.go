@@ -423,9 +423,10 @@ func (s *Stager) lock() (unlock func(), err error) {
 	}
 	// After a rollback by root, a lock file owned by root would keep out the
 	// directory's own user.
-	var st unix.Stat_t
-	if err := unix.Stat(s.Dir, &st); err == nil && int(st.Uid) != os.Geteuid() {
-		_ = f.Chown(int(st.Uid), int(st.Gid))
+	// That user may have put a link to a file of root's there, which is not to become theirs.
+	var dir, own unix.Stat_t
+	if unix.Stat(s.Dir, &dir) == nil && int(dir.Uid) != os.Geteuid() && unix.Fstat(int(f.Fd()), &own) == nil && own.Nlink == 1 {
+		_ = f.Chown(int(dir.Uid), int(dir.Gid))
 	}
 	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
 	if err == nil && !taken {

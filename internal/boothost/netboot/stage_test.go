@@ -649,3 +649,26 @@ func TestSwitchInOneStep(t *testing.T) {
 		t.Errorf("while a release was switched: %v", err)
 	}
 }
+
+// The user whose directory it is does not get a file of root's by a hard link to it.
+func TestLockOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root to be another user than the directory's")
+	}
+	dir, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	for _, err := range []error{
+		os.WriteFile(secret, []byte("secret"), 0o600), os.Link(secret, filepath.Join(dir, ".lock")),
+		os.Mkdir(filepath.Join(dir, "stages"), 0o750), os.Chown(dir, 65534, 65534),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := stager(dir)
+	if _, err := s.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(secret); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("it was given away: %v, %v", info, err)
+	}
+}
