@@ -26,11 +26,15 @@ func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 	for _, fields := range l.records("/etc/gshadow", 4) {
 		l.judged(judgeHiddenGroup(want, fields))
 	}
-	homes := []string{"/root"}
+	homes := map[string][]string{"/root": {"root"}}
+	users := map[uint64][]string{}
 	for _, fields := range l.records("/etc/passwd", 7) {
 		l.judged(judgeUser(want, groups, fields))
-		if home := fields[5]; strings.HasPrefix(home, "/") && !slices.Contains(homes, home) {
-			homes = append(homes, home)
+		if home := fields[5]; strings.HasPrefix(home, "/") {
+			homes[home] = append(homes[home], fields[0])
+		}
+		if number, err := idOf(fields[2]); err == nil {
+			users[number] = append(users[number], fields[0])
 		}
 	}
 	for _, fields := range l.records("/etc/shadow", 2) {
@@ -41,13 +45,13 @@ func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 			})
 		}
 	}
-	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+	for file, taken := range map[string]map[uint64][]string{"/etc/subuid": users, "/etc/subgid": groups} {
 		for _, fields := range l.records(file, 3) {
-			l.judged(judgeRange(file, fields))
+			l.judged(judgeRange(file, taken, fields))
 		}
 	}
-	for _, home := range homes {
-		l.checkKeys(home)
+	for home, names := range homes {
+		l.checkKeys(home, names)
 	}
 }
 
@@ -196,19 +200,36 @@ func judgeHiddenGroup(want *expected.Users, fields []string) report.Finding {
 
 // judgeRange looks at a line of /etc/subuid or /etc/subgid: newuidmap(1) lets a user
 // take each number of the range in a namespace, and with it what is that number's
-// outside. A finding without a cause is none.
-func judgeRange(file string, fields []string) report.Finding {
+// outside. taken are the names of those who have numbers. A finding without a cause is
+// none.
+func judgeRange(file string, taken map[uint64][]string, fields []string) report.Finding {
 	f := report.Finding{Cause: report.AccountAltered, Path: file, Field: fields[0]}
 	first, err := idOf(fields[1])
-	_, countErr := idOf(fields[2])
-	switch owner := fields[0]; {
-	case err != nil || countErr != nil:
+	count, countErr := idOf(fields[2])
+	if err != nil || countErr != nil {
 		f.Want, f.Got = "two numbers", fmt.Sprintf("%q and %q", fields[1], fields[2])
-	case first == 0 && owner != "root" && owner != "0":
-		f.Want, f.Got = "a range without the number 0, which is root's", "user "+owner+" may take the number 0"
-	default:
+		return f
+	}
+	owner := fields[0]
+	if owner == "root" || owner == "0" {
 		return report.Finding{}
 	}
+	if first == 0 {
+		f.Want, f.Got = "a range without the number 0, which is root's", "user "+owner+" may take the number 0"
+		return f
+	}
+	lowest := uint64(0)
+	for number, names := range taken {
+		own := slices.Contains(names, owner) || owner == fmt.Sprint(number)
+		if number >= first && number-first < count && !own && (lowest == 0 || number < lowest) {
+			lowest = number
+		}
+	}
+	if lowest == 0 {
+		return report.Finding{}
+	}
+	f.Want = "a range without numbers of others"
+	f.Got = fmt.Sprintf("user %s may take the number %d, of %s (%s:%s)", owner, lowest, taken[lowest][0], fields[1], strings.TrimSpace(fields[2]))
 	return f
 }
 
@@ -246,12 +267,27 @@ func (l *look) records(name string, n int) [][]string {
 	return out
 }
 
+// areOthers reports whether a file of the release has the keys of users that are not
+// among these.
+func (m *Machine) areOthers(file string, users []string) bool {
+	dir := string(m.Toplevel) + "/etc/ssh/authorized_keys.d"
+	names, err := m.Store.List(dir, maxEntries)
+	is := func(name string) bool {
+		at, _ := m.leadsIn(path.Join(dir, name))
+		return at == file
+	}
+	if isAbsent(err) || slices.ContainsFunc(users, is) {
+		return false
+	}
+	return err != nil || slices.ContainsFunc(names, is)
+}
+
 // checkKeys finds keys that let somebody log in which the configuration does not
-// give: those are in /etc/ssh/authorized_keys.d.
-func (l *look) checkKeys(home string) {
+// give: those are in /etc/ssh/authorized_keys.d. Users are the names of whose home it is.
+func (l *look) checkKeys(home string, users []string) {
 	for _, file := range []string{"authorized_keys", "authorized_keys2"} {
 		name := path.Join(home, ".ssh", file)
-		if _, ours := l.m.leadsIn(name); ours {
+		if at, ours := l.m.leadsIn(name); ours && !l.m.areOthers(at, users) {
 			continue
 		}
 		data, st, err := l.m.Store.ReadOutside(name, maxLinkList)

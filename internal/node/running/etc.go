@@ -114,6 +114,8 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 				return err
 			}
 			continue
+		} else {
+			e.judgeRights("/etc/"+at, &st)
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR && !wholeEtc(at) {
 			if err := e.walk(ctx, at, depth+1); err != nil {
@@ -122,6 +124,23 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 		}
 	}
 	return nil
+}
+
+// judgeRights finds a known file that is a program with rights of its own.
+func (l *look) judgeRights(name string, st *unix.Stat_t) {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return
+	}
+	f := report.Finding{Cause: report.FileUnknown, Path: name, Want: "a file without rights of its own"}
+	switch {
+	case st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0:
+		f.Got = fmt.Sprintf("mode %04o, owner %d", st.Mode&0o7777, st.Uid)
+	case l.m.Store.Attribute(name, "security.capability") != "":
+		f.Got = "file capabilities"
+	default:
+		return
+	}
+	l.find(f)
 }
 
 // judge compares an entry of /etc with what the accepted system makes there.
@@ -355,6 +374,7 @@ var knownNames = []string{
 	"resolv.conf", "resolv.conf.bak", "resolv.conf.head",
 	"ssh", "ssh/ssh_host_*_key", "ssh/ssh_host_*_key.pub",
 	"NetworkManager", "lvm",
+	"zfs/zpool.cache", // by the kernel
 }
 
 // wholeEtc reports whether a directory in /etc is known with all that is in it:

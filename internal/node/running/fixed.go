@@ -3,6 +3,7 @@ package running
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,9 @@ var fixedLinks = []struct{ at, base string }{
 	{"/lib/ld-linux-aarch64.so.1", ""},
 	// The program's own, of modules/ec-verify.nix.
 	{"/usr/local/lib/systemd/catalog/ec-verify.catalog", ""},
+	// Where programs that draw look for libraries.
+	{"/run/opengl-driver", ""},
+	{"/run/opengl-driver-32", ""},
 }
 
 // fixedDirs are the directories that hold these links and nothing else. Some
@@ -30,7 +34,56 @@ var fixedDirs = []string{
 	"/var/spool/cron", "/var/cron/tabs",
 	"/run/udev/rules.d", "/run/modprobe.d", "/run/modules-load.d", "/run/sysctl.d", "/run/binfmt.d", "/run/sysusers.d",
 	// Who may do what by polkit, and what the service manager gives to all it starts.
-	"/run/polkit-1", "/run/environment.d", "/run/systemd/system.conf.d", "/run/systemd/user.conf.d",
+	"/run/polkit-1", "/run/environment.d", "/run/systemd/system.conf.d", "/run/systemd/user.conf.d", "/run/systemd/system.conf", "/run/systemd/user.conf",
+	// Users and services that nothing else lists, what is run at shutdown, and the root of a
+	// soft reboot.
+	"/run/userdb", "/run/host/userdb", "/run/dbus-1", "/run/initramfs/shutdown", "/run/nextroot",
+	"/run/opengl-driver", "/run/opengl-driver-32",
+}
+
+// fixedFiles are files that a NixOS writes to such a directory, each with what it may be.
+var fixedFiles = map[string]func(text string) bool{
+	// By kmod-static-nodes.service.
+	"/run/tmpfiles.d/static-nodes.conf": isDeviceNodes,
+	// By the service atd, which counts jobs.
+	"/var/spool/atjobs/.SEQ": func(text string) bool { return len(text) < 100 },
+}
+
+// filedDirs are the directories that hold such a file and nothing else.
+var filedDirs = []string{"/run/tmpfiles.d", "/var/spool/atjobs"}
+
+// isDeviceNodes reports whether lines of tmpfiles.d(5) only make devices in /dev.
+func isDeviceNodes(text string) bool {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		if len(f) < 2 || !slices.Contains([]string{"c", "c!", "b", "b!", "d", "d!"}, f[0]) || path.Clean(f[1]) != strings.TrimSuffix(f[1], "/") || !strings.HasPrefix(f[1], "/dev/") {
+			return false
+		}
+	}
+	return true
+}
+
+// maxFiled bounds such a file, in bytes.
+const maxFiled = 1 << 20
+
+// credentialDirs are where the service manager finds secrets for services.
+var credentialDirs = []string{"/etc/credstore", "/etc/credstore.encrypted", "/run/credstore", "/run/credstore.encrypted"}
+
+// telling begin the names of credentials that are no secrets of a service: systemd's own
+// services take them as commands, users, keys and settings, systemd.system-credentials(7).
+var telling = []string{
+	"agetty.", "firstboot.", "fstab.", "getty.", "home.", "import.", "login.", "network.", "passwd.", "shell.", "ssh.", "sysctl.",
+	"systemd.", "sysusers.", "tmpfiles.", "tty.", "udev.", "userdb.", "vmm.",
+}
+
+// isTelling reports whether a credential says what is to be done. Keys of WireGuard are
+// secrets.
+func isTelling(name string) bool {
+	return !strings.HasPrefix(name, "network.wireguard.") &&
+		slices.ContainsFunc(telling, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }
 
 // checkFixed finds what lies in the directories of other systems that NixOS does
@@ -38,6 +91,28 @@ var fixedDirs = []string{
 func (m *Machine) checkFixed(ctx context.Context, l *look) error {
 	for _, dir := range fixedDirs {
 		if err := l.fixed(ctx, dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range filedDirs {
+		if err := l.entries(dir, func(name string, st *unix.Stat_t) error {
+			if is := fixedFiles[name]; is != nil {
+				if data, _, err := m.Store.ReadOutside(name, maxFiled); err == nil && is(string(data)) {
+					return nil
+				}
+			}
+			return l.foreign(ctx, name, st)
+		}); err != nil {
+			return err
+		}
+	}
+	for _, dir := range credentialDirs {
+		if err := l.entries(dir, func(name string, st *unix.Stat_t) error {
+			if !isTelling(path.Base(name)) {
+				return nil
+			}
+			return l.foreign(ctx, name, st)
+		}); err != nil {
 			return err
 		}
 	}

@@ -240,6 +240,49 @@ func TestEtc(t *testing.T) {
 		{"a rule for polkit", func(h *host) { h.write("/run/polkit-1/rules.d/00.rules", "", 0o644) }, []string{"file-unknown /run/polkit-1"}},
 		{"no key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\n", 0o600) }, nil},
 		{"keys of the release", func(h *host) { h.link("/root/.ssh/authorized_keys", string(shell)+"/bin/sh") }, nil},
+		{"keys of the release, of the user", func(h *host) {
+			h.link(string(etcPath)+"/etc/ssh/authorized_keys.d/guest", string(shell)+"/keys")
+			h.write(string(shell)+"/keys", "ssh-ed25519 AAAA\n", 0o444)
+			h.link("/etc/ssh/authorized_keys.d/guest", "/etc/static/ssh/authorized_keys.d/guest")
+			h.link("/home/guest/.ssh/authorized_keys", string(shell)+"/keys")
+		}, nil},
+		{"keys of the release, of another user", func(h *host) {
+			h.link(string(etcPath)+"/etc/ssh/authorized_keys.d/guest", string(shell)+"/keys")
+			h.write(string(shell)+"/keys", "ssh-ed25519 AAAA\n", 0o444)
+			h.link("/etc/ssh/authorized_keys.d/guest", "/etc/static/ssh/authorized_keys.d/guest")
+			h.link("/root/.ssh/authorized_keys", string(shell)+"/keys")
+		}, []string{"account-altered /root/.ssh/authorized_keys"}},
+		{"the number of another in a user's namespaces", func(h *host) {
+			h.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nguest:x:1000:100::/home/guest:/bin/sh\n", 0o644)
+			h.write("/etc/subuid", "root:1000:1\nguest:1000:1\nother:900:101\n", 0o644)
+			h.write("/etc/subgid", "guest:100:1\nguest:100000:65536\n", 0o644)
+		}, []string{"account-altered /etc/subgid:guest", "account-altered /etc/subuid:other"}},
+		{"a known file that is a program with the rights of root", func(h *host) { h.write("/etc/adjtime", "shell", os.ModeSetuid|0o755) }, []string{"file-unknown /etc/adjtime"}},
+		{"one with capabilities", func(h *host) {
+			h.write("/etc/machine-info", "shell", 0o755)
+			h.capable("/etc/machine-info")
+		}, []string{"file-unknown /etc/machine-info"}},
+		{"secrets of services", func(h *host) {
+			h.write("/etc/credstore/mail.password", "secret", 0o400)
+			h.write("/run/credstore/network.wireguard.key", "secret", 0o400)
+		}, nil},
+		{"a command among them", func(h *host) {
+			h.write("/etc/credstore/tmpfiles.extra", "w /proc/sys/kernel/core_pattern - - - - |/evil", 0o400)
+		}, []string{"file-unknown /etc/credstore/tmpfiles.extra"}},
+		{"a login without a password among them", func(h *host) { h.write("/run/credstore.encrypted/login.noauth", "", 0o400) }, []string{"file-unknown /run/credstore.encrypted/login.noauth"}},
+		{"devices of the kernel", func(h *host) {
+			h.write("/run/tmpfiles.d/static-nodes.conf", "d /dev/snd 0755 - - -\nc! /dev/snd/seq 0600 - - - 116:1\n", 0o644)
+			h.write("/var/spool/atjobs/.SEQ", "00001", 0o600)
+		}, nil},
+		{"what tmpfiles writes", func(h *host) {
+			h.write("/run/tmpfiles.d/static-nodes.conf", "d /dev/../etc 0777 - - -\n", 0o644)
+			h.write("/run/tmpfiles.d/x.conf", "", 0o644)
+		}, []string{"file-unknown /run/tmpfiles.d/static-nodes.conf", "file-unknown /run/tmpfiles.d/x.conf"}},
+		{"a job", func(h *host) { h.write("/var/spool/atjobs/a0001", "", 0o700) }, []string{"file-unknown /var/spool/atjobs/a0001"}},
+		{"a user of no file", func(h *host) { h.write("/run/userdb/evil.user", "{}", 0o644) }, []string{"file-unknown /run/userdb"}},
+		{"what runs at shutdown", func(h *host) { h.write("/run/initramfs/shutdown", "", 0o755) }, []string{"file-unknown /run/initramfs/shutdown"}},
+		{"drivers of the release", func(h *host) { h.link("/run/opengl-driver", string(shell)) }, nil},
+		{"drivers elsewhere", func(h *host) { h.link("/run/opengl-driver", "/root") }, []string{"file-unknown /run/opengl-driver"}},
 		{"a pipe for keys", func(h *host) {
 			h.must(os.MkdirAll(h.root+"/root/.ssh/authorized_keys", 0o755))
 		}, nil},
