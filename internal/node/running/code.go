@@ -32,6 +32,7 @@ type fileID struct{ dev, ino uint64 }
 type code struct {
 	*look
 	builders map[string]bool // users of Nix builds, by number
+	users    string          // the user namespace of the first process
 	builds   int             // processes of theirs
 	judged   map[string]bool // mappings that were looked at, by what the kernel says of them
 }
@@ -39,6 +40,10 @@ type code struct {
 // checkCode looks from which files the programs come that run.
 func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	c := &code{look: l, builders: m.builders(), judged: map[string]bool{}}
+	var err error
+	if c.users, err = namespaceOf(firstProcess, "user"); err != nil {
+		return err
+	}
 	pids, err := processes()
 	if err != nil {
 		return err
@@ -54,7 +59,7 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	if c.builds > 0 {
 		l.notSeen = append(l.notSeen, fmt.Sprintf("%d processes of Nix builds", c.builds))
 	}
-	return m.checkModules(l)
+	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l))
 }
 
 // processes returns the names in /proc of what runs: of each process its own, or that of
@@ -155,19 +160,24 @@ func (c *code) process(pid string) error {
 	return c.mappings(dir, pid)
 }
 
-// builder reports whether a process is one of a Nix build: each of its users is.
+// builder reports whether a process is one of a Nix build: each of its users is, and it
+// has no rights beside theirs, but in a namespace of its own.
 func (c *code) builder(dir string) bool {
 	data, err := os.ReadFile(dir + "/status")
 	if err != nil {
 		return false
 	}
+	built, capable := false, true
 	for line := range bytes.Lines(data) {
-		if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
-			fields := strings.Fields(string(ids))
-			return len(fields) > 0 && !slices.ContainsFunc(fields, func(id string) bool { return !c.builders[id] })
+		key, value, _ := strings.Cut(string(line), ":")
+		switch fields := strings.Fields(value); key {
+		case "Uid":
+			built = len(fields) > 0 && !slices.ContainsFunc(fields, func(id string) bool { return !c.builders[id] })
+		case "CapPrm":
+			capable = strings.Trim(value, "0 \t\n") != ""
 		}
 	}
-	return false
+	return built && (!capable || !inNamespace(dir, "user", c.users))
 }
 
 // identify returns which file a link in /proc leads to.
@@ -280,15 +290,15 @@ func (c *code) mappings(dir, pid string) error {
 // interpreters run what their arguments name. For each the letters of the options
 // after which what is run is an argument itself, or a module by its name.
 var interpreters = map[string]string{
-	"sh": "cs", "bash": "cs", "dash": "cs", "ash": "cs", "zsh": "cs", "ksh": "cs", "busybox": "cs",
+	"sh": "cs", "bash": "cs", "dash": "cs", "ash": "cs", "zsh": "cs", "ksh": "cs", "fish": "cC", "busybox": "cs",
 	"perl": "eE", "ruby": "e", "lua": "e", "node": "ep", "php": "r", "python": "cm",
 }
 
 // script looks at the script that an interpreter of the accepted system runs, as far
 // as its arguments tell.
 func (c *code) script(dir, exe, pid string) {
-	base := strings.TrimRight(strings.TrimPrefix(path.Base(exe), "."), "0123456789.")
-	inline, ok := interpreters[strings.TrimSuffix(base, "-wrapped")]
+	base := strings.TrimSuffix(strings.TrimPrefix(path.Base(exe), "."), "-wrapped")
+	inline, ok := interpreters[strings.TrimRight(base, "0123456789.")]
 	if !ok {
 		return
 	}
@@ -300,6 +310,14 @@ func (c *code) script(dir, exe, pid string) {
 	data := make([]byte, maxArguments)
 	n, _ := f.Read(data)
 	arguments := strings.Split(string(data[:n]), "\x00")
+	if base == "busybox" {
+		if path.Base(arguments[0]) == base {
+			arguments = arguments[1:]
+		}
+		if len(arguments) == 0 || !slices.Contains([]string{"sh", "ash", "hush"}, strings.TrimPrefix(path.Base(arguments[0]), "-")) {
+			return
+		}
+	}
 	for _, a := range arguments[min(1, len(arguments)):] {
 		if strings.HasPrefix(a, "-") {
 			if !strings.HasPrefix(a, "--") && strings.ContainsAny(a, inline) {
@@ -307,9 +325,7 @@ func (c *code) script(dir, exe, pid string) {
 			}
 			continue
 		}
-		if !strings.Contains(a, "/") {
-			return
-		}
+		byPath := strings.Contains(a, "/")
 		if !path.IsAbs(a) {
 			cwd, err := os.Readlink(dir + "/cwd")
 			if err != nil {
@@ -318,8 +334,11 @@ func (c *code) script(dir, exe, pid string) {
 			a = path.Join(cwd, a)
 		}
 		st, err := c.m.Store.Stat(a)
-		if err != nil {
+		switch {
+		case err != nil && byPath:
 			return
+		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			continue // what an option before it is about
 		}
 		if p, _, err := c.m.Store.ResolveLink(a); err == nil && c.m.hashed(p) || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFLNK {
 			return

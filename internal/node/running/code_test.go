@@ -155,6 +155,36 @@ func TestCode(t *testing.T) {
 	t.Run("ended", func(*testing.T) { r.want("4194304") })
 }
 
+// TestBuilder: a process with the number of a builder is one of a build only if it has no
+// rights beside that number's.
+func TestBuilder(t *testing.T) {
+	const build, first = "Uid:\t30001\t30001\t30001\t30001\n", "user:[1]"
+	for _, test := range []struct {
+		status, users string
+		want          bool
+	}{
+		{build + "CapPrm:\t0000000000000000\n", first, true},
+		{build + "CapPrm:\t0000000000000080\n", first, false},
+		{build + "CapPrm:\t000001ffffffffff\n", "user:[2]", true},
+		{build, first, false},
+		{"Uid:\t30001\t30001\t0\t30001\nCapPrm:\t0000000000000000\n", first, false},
+		{"Uid:\t1000\t1000\t1000\t1000\nCapPrm:\t0000000000000000\n", first, false},
+	} {
+		dir := t.TempDir()
+		for _, err := range []error{
+			os.WriteFile(dir+"/status", []byte(test.status), 0o644), os.Mkdir(dir+"/ns", 0o755), os.Symlink(test.users, dir+"/ns/user"),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := &code{builders: map[string]bool{"30001": true}, users: first}
+		if got := c.builder(dir); got != test.want {
+			t.Errorf("%q in %s: %v", test.status, test.users, got)
+		}
+	}
+}
+
 func TestScript(t *testing.T) {
 	r := newRunner(t)
 	shell, err := exec.LookPath("dash")
@@ -172,5 +202,8 @@ func TestScript(t *testing.T) {
 	r.want(r.start(ours, good))
 	r.want(r.start(ours, "-e", bad), "code-unknown "+bad)
 	r.want(r.start(ours, bad), "code-unknown "+bad)
+	r.want(r.start(ours, "-o", "errexit", bad), "code-unknown "+bad)
+	r.want(r.start("env", "-C", filepath.Dir(bad), ours, filepath.Base(bad)), "code-unknown "+bad)
+	r.want(r.start(ours, good, bad))
 	r.want(r.start(ours, "-c", text))
 }

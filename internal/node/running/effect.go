@@ -1,6 +1,7 @@
 package running
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"iter"
 	"path"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // Command is what a service runs, as the service manager has it.
@@ -17,7 +19,52 @@ type Command struct {
 }
 
 // preloading are the variables that make programs run what they name.
-var preloading = []string{"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "BASH_ENV"}
+var preloading = []string{
+	"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "GIO_EXTRA_MODULES", "OPENSSL_CONF", "OPENSSL_MODULES",
+	"BASH_ENV", "ENV", "PERL5LIB", "PERL5OPT", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "RUBYLIB", "RUBYOPT", "NODE_OPTIONS", "NODE_PATH",
+	"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LUA_PATH", "LUA_CPATH", "LUA_INIT",
+}
+
+// programDirs are where the directories of programs lie that a service manager gives to
+// what it starts.
+var programDirs = []string{"/nix", "/run/current-system", "/run/wrappers", "/etc/profiles", "/bin", "/sbin", "/usr"}
+
+// isPreloading reports whether a variable makes programs run something else.
+func isPreloading(name, value string) bool {
+	if name == "PATH" {
+		return slices.ContainsFunc(strings.Split(value, ":"), func(at string) bool {
+			return !slices.ContainsFunc(programDirs, func(dir string) bool { return beneath(path.Clean(at), dir) })
+		})
+	}
+	return slices.Contains(preloading, name) || strings.HasPrefix(name, "BASH_FUNC_")
+}
+
+// checkManager finds what the service manager gives to all that it starts, and that the
+// accepted system does not have it give.
+func (l *look) checkManager(environment []string) error {
+	var says []string // in the accepted system
+	for _, variable := range environment {
+		name, value, _ := strings.Cut(variable, "=")
+		if !isPreloading(name, value) {
+			continue
+		}
+		if says == nil {
+			text, err := l.m.ofToplevel("/etc/systemd/system.conf", maxUnitFile)
+			if err != nil && !isAbsent(err) {
+				return err
+			}
+			says = strings.Fields(strings.ReplaceAll(unquote.Replace(string(text)), "DefaultEnvironment=", " "))
+		}
+		if slices.Contains(says, variable) {
+			continue
+		}
+		l.find(report.Finding{
+			Cause: report.UnitAltered, Path: "the service manager", Field: name,
+			Want: "nothing by which programs run something else", Got: value,
+		})
+	}
+	return nil
+}
 
 // checkEffect holds what the service manager would run for a unit against the unit's
 // files: what was read from a file that was put back afterwards is in neither.
@@ -38,10 +85,11 @@ func (l *look) checkEffect(u *Unit) {
 		text.Write(data)
 		text.WriteByte('\n')
 	}
-	if field, got := differs(u, settingsOf(text.String())); field != "" {
+	// Each: an exception may allow the first one.
+	for _, d := range differs(u, settingsOf(text.String())) {
 		l.find(report.Finding{
-			Cause: report.UnitAltered, Path: "unit " + u.Name, Field: field,
-			Want: "what the unit's files say", Got: got,
+			Cause: report.UnitAltered, Path: "unit " + u.Name, Field: d.field,
+			Want: "what the unit's files say", Got: d.got,
 		})
 	}
 }
@@ -89,9 +137,13 @@ func assignments(text string) iter.Seq2[string, string] {
 	}
 }
 
-// differs returns the setting in which a unit in effect is not what its files say, and
-// what it is; "" for none.
-func differs(u *Unit, s settings) (field, got string) {
+// difference is a setting in which a unit in effect is not what its files say, and what
+// it is.
+type difference struct{ field, got string }
+
+// differs returns those of a unit.
+func differs(u *Unit, s settings) []difference {
+	var out []difference
 	var programs, words []string
 	escaped := false
 	for _, command := range s.commands {
@@ -109,27 +161,29 @@ func differs(u *Unit, s settings) (field, got string) {
 		if !slices.ContainsFunc(programs, func(p string) bool {
 			return matches(p, c.Program) || !path.IsAbs(p) && matches(p, path.Base(c.Program))
 		}) {
-			return "program", c.Program
+			arguments := nar.Hash(sha256.Sum256([]byte(strings.Join(c.Arguments, "\x00"))))
+			out = append(out, difference{"program", fmt.Sprintf("%s (with arguments %s)", c.Program, arguments)})
+			continue
 		}
 		for _, word := range strings.Fields(unquote.Replace(strings.Join(c.Arguments, " "))) {
 			if !escaped && !slices.ContainsFunc(words, func(w string) bool { return matches(w, word) }) {
-				return "argument", fmt.Sprintf("%s of %s", word, c.Program)
+				out = append(out, difference{"argument", fmt.Sprintf("%s of %s", word, c.Program)})
 			}
 		}
 	}
 	settings := strings.Join(s.environment, " ")
 	if strings.Contains(settings, `\`) {
-		return "", "" // what is escaped may be anything
+		return out // what is escaped may be anything
 	}
 	environment := strings.Fields(unquote.Replace(settings))
 	for _, variable := range u.Environment {
 		for _, word := range strings.Fields(unquote.Replace(variable)) {
 			if !slices.ContainsFunc(environment, func(w string) bool { return matches(w, word) }) {
-				return "environment", word
+				out = append(out, difference{"environment", word})
 			}
 		}
 	}
-	return "", ""
+	return out
 }
 
 // unquote drops what separates words otherwise than by blanks.

@@ -1,6 +1,9 @@
 package running
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestDiffers(t *testing.T) {
 	const text = `# a unit
@@ -29,11 +32,19 @@ ExecStop=kill -s %%TERM
 		"another argument":        {Unit{Commands: []Command{{"/bin/run", []string{"argv0", "a", "d"}}}}, "argument"},
 		"another after specifier": {Unit{Commands: []Command{{"/bin/pre", []string{"/bin/pre", "--y=1"}}}}, "argument"},
 		"a variable more":         {Unit{Environment: []string{"LD_PRELOAD=/tmp/x"}}, "environment"},
-		"another value":           {Unit{Environment: []string{"B=4"}}, "environment"},
+		"several": {Unit{
+			Commands:    []Command{{"/tmp/run", []string{"argv0"}}, {"/bin/run", []string{"argv0", "d"}}},
+			Environment: []string{"B=4"},
+		}, "program argument environment"},
+		"another value": {Unit{Environment: []string{"B=4"}}, "environment"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if field, got := differs(&test.unit, settingsOf(text)); field != test.want {
-				t.Errorf("differs in %q (%s), want %q", field, got, test.want)
+			var fields []string
+			for _, d := range differs(&test.unit, settingsOf(text)) {
+				fields = append(fields, d.field)
+			}
+			if got := strings.Join(fields, " "); got != test.want {
+				t.Errorf("differs in %q, want %q", got, test.want)
 			}
 		})
 	}

@@ -88,6 +88,7 @@ func TestPrivateMounts(t *testing.T) {
 		{"the same", "", "", "", ""},
 		{"read-only over itself", "", "", "/usr 8:1 /usr ext4\n/etc 8:1 /etc ext4\n/etc/nix 8:1 /etc/nix ext4", ""},
 		{"another /proc and /sys", "", "/sys/kernel/debug 0:9 / debugfs", "/proc 0:20 / proc\n/proc/sys 0:20 /sys proc\n/sys 0:21 / sysfs\n/sys/fs/cgroup 0:22 / cgroup2", ""},
+		{"groups of its own", "", "/sys/fs/cgroup 0:22 / cgroup2", "/sys/fs/cgroup 0:22 /system.slice/x.service cgroup2", ""},
 		{"what is hidden", "", "", "/proc/kcore 0:7 /systemd/inaccessible/reg tmpfs\n/etc/nix 0:7 /systemd/inaccessible/dir tmpfs", ""},
 		{"what was mounted later", "", "/boot 8:2 / vfat", "", ""},
 		{"what was unmounted", "", "/etc/nix 8:2 / ext4", "", "foreign-mount /etc/nix x.service"},

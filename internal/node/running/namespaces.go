@@ -49,7 +49,7 @@ func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.M
 	if err != nil {
 		return err
 	}
-	spaces, err := m.namespaces(ctx, own)
+	spaces, err := m.namespaces(ctx, own, users)
 	if err != nil {
 		return err
 	}
@@ -104,12 +104,12 @@ type spaces struct {
 }
 
 // namespaces returns those of all processes, but for builds.
-func (m *Machine) namespaces(ctx context.Context, own string) (map[namespace][]string, error) {
+func (m *Machine) namespaces(ctx context.Context, own, users string) (map[namespace][]string, error) {
 	pids, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	s := &spaces{own: own, builds: &code{builders: m.builders()}, dirs: map[namespace][]string{}}
+	s := &spaces{own: own, builds: &code{builders: m.builders(), users: users}, dirs: map[namespace][]string{}}
 	for _, pid := range pids {
 		if err := errors.Join(ctx.Err(), s.process(path.Join(proc, pid))); err != nil {
 			return nil, err
@@ -254,7 +254,7 @@ func (l *look) privateMounts(unit, dir string, known []binding, first, has []nix
 			if at := top.Point; nixstore.At(nixstore.Way(first, at), at) != nixstore.At(way, at) || mayLag(point) {
 				continue
 			}
-		case ofKernel(top), top.Type == "autofs" && top.Root == "/", hidden(here):
+		case ofKernel(top), ofGroups(top), top.Type == "autofs" && top.Root == "/", hidden(here):
 			continue
 		case slices.ContainsFunc(known, func(b binding) bool { return b.explains(l.m, dir+"/root", point, top) }):
 			continue
@@ -266,6 +266,10 @@ func (l *look) privateMounts(unit, dir string, known []binding, first, has []nix
 		})
 	}
 }
+
+// ofGroups reports whether m shows a service the control groups beneath its own, as
+// ProtectControlGroups=private does.
+func ofGroups(m *nixstore.Mount) bool { return m.Type == "cgroup2" && m.Point == "/sys/fs/cgroup" }
 
 // ofKernelDirs reports whether point is in a directory that a container has otherwise
 // than a machine, and by mounts that nobody here knows.

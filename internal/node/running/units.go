@@ -80,13 +80,8 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 		g.checkLoaded(&units.Units[i])
 	}
 	l.checkFirewall(want, units)
-	for _, variable := range units.Environment {
-		if name, value, _ := strings.Cut(variable, "="); slices.Contains(preloading, name) {
-			l.find(report.Finding{
-				Cause: report.UnitAltered, Path: "the service manager", Field: name,
-				Want: "nothing that each program loads", Got: value,
-			})
-		}
+	if err := l.checkManager(units.Environment); err != nil {
+		return err
 	}
 	if err := g.checkDirs(ctx); err != nil {
 		return err

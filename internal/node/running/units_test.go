@@ -46,6 +46,19 @@ func TestUnits(t *testing.T) {
 				return &Units{Environment: []string{"PATH=/bin", "LD_PRELOAD=/tmp/x.so"}}, nil
 			}
 		}, []string{"unit-altered the service manager:LD_PRELOAD"}},
+		{"what the configuration gives to all", func(h *host) {
+			h.write(string(shell)+"/system.conf", "[Manager]\nDefaultEnvironment=\"PYTHONPATH=/nix/x\"\n", 0o444)
+			h.link(string(etcPath)+"/etc/systemd/system.conf", string(shell)+"/system.conf")
+			h.link("/etc/systemd/system.conf", "/etc/static/systemd/system.conf")
+			h.m.LoadedUnits = func(context.Context) (*Units, error) {
+				return &Units{Environment: []string{"PATH=/run/wrappers/bin:" + string(shell) + "/bin:/usr/bin", "PYTHONPATH=/nix/x", "LANG=C"}}, nil
+			}
+		}, nil},
+		{"other programs for all", func(h *host) {
+			h.m.LoadedUnits = func(context.Context) (*Units, error) {
+				return &Units{Environment: []string{"PATH=/usr/bin/../../tmp:/bin", "PERL5OPT=-Mevil"}}, nil
+			}
+		}, []string{"unit-altered the service manager:PATH", "unit-altered the service manager:PERL5OPT"}},
 		{"read from a file that was put back", func(h *host) {
 			h.write(string(shell)+"/bin/a.service", "[Service]\nExecStart=/bin/a\n", 0o444)
 			loaded(Unit{Name: "a.service", Fragment: "/etc/systemd/system/bin/a.service", Commands: []Command{{"/tmp/evil", []string{"/tmp/evil"}}}})(h)
