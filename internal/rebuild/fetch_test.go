@@ -136,7 +136,7 @@ func TestFetch(t *testing.T) {
 		a = fetch(t, other)
 		a.expect(t, "grown input-missing seed by ", "part-04 input-missing part-03 by manifest")
 		for _, result := range a.Results {
-			if result.Name == "part-04" && !strings.Contains(result.Detail, "what was fetched is something else") {
+			if result.Name == "part-04" && !strings.Contains(result.Detail, "the fetched path differs") {
 				t.Errorf("the detail is %q", result.Detail)
 			}
 		}
