@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -39,8 +40,11 @@ type code struct {
 
 // checkCode looks from which files the programs come that run.
 func (m *Machine) checkCode(ctx context.Context, l *look) error {
-	c := &code{look: l, builders: m.builders(), judged: map[string]bool{}}
-	var err error
+	want, err := m.expected(ctx)
+	if err != nil {
+		return err
+	}
+	c := &code{look: l, builders: m.builders(want.Users), judged: map[string]bool{}}
 	if c.users, err = namespaceOf(firstProcess, "user"); err != nil {
 		return err
 	}
@@ -105,14 +109,16 @@ func livingThread(pid string) string {
 	return pid
 }
 
-// builders returns the users as whom Nix builds, who run what the release has not.
-func (m *Machine) builders() map[string]bool {
+// builders returns the users as whom Nix builds, who run what the release has not: those
+// of the configuration, where it says.
+func (m *Machine) builders(want *expected.Users) map[string]bool {
+	configured := want.Group("nixbld")
 	members := map[string]bool{}
 	group, _, _ := m.Store.ReadOutside("/etc/group", maxAccounts)
 	for line := range strings.Lines(string(group)) {
 		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 4 && f[0] == "nixbld" {
 			for _, name := range strings.Split(f[3], ",") {
-				members[name] = true
+				members[name] = configured == nil || len(configured.Members) == 0 || slices.Contains(configured.Members, name)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package running
 
 import (
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -181,6 +183,28 @@ func TestBuilder(t *testing.T) {
 		c := &code{builders: map[string]bool{"30001": true}, users: first}
 		if got := c.builder(dir); got != test.want {
 			t.Errorf("%q in %s: %v", test.status, test.users, got)
+		}
+	}
+}
+
+// Who adds himself to the group of builders is none of them.
+func TestBuilders(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/group", "nixbld:x:30000:nixbld1,guest\n", 0o644)
+	h.write("/etc/passwd", "nixbld1:x:30001:30000::/:/none\nguest:x:1000:100::/home/guest:/bin/sh\n", 0o644)
+	says := func(members ...string) *expected.Users {
+		return &expected.Users{Mutable: true, Groups: []expected.Group{{Name: "nixbld", Members: members}}}
+	}
+	for _, test := range []struct {
+		want *expected.Users
+		has  map[string]bool
+	}{
+		{nil, map[string]bool{"30001": true, "1000": true}},
+		{says(), map[string]bool{"30001": true, "1000": true}},
+		{says("nixbld1", "nixbld2"), map[string]bool{"30001": true}},
+	} {
+		if got := h.m.builders(test.want); !maps.Equal(got, test.has) {
+			t.Errorf("by %+v: %v", test.want, got)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.M
 	if err != nil {
 		return err
 	}
-	spaces, err := m.namespaces(ctx, own, users)
+	spaces, err := m.namespaces(ctx, want, own, users)
 	if err != nil {
 		return err
 	}
@@ -104,12 +104,12 @@ type spaces struct {
 }
 
 // namespaces returns those of all processes, but for builds.
-func (m *Machine) namespaces(ctx context.Context, own, users string) (map[namespace][]string, error) {
+func (m *Machine) namespaces(ctx context.Context, want *expected.Machine, own, users string) (map[namespace][]string, error) {
 	pids, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	s := &spaces{own: own, builds: &code{builders: m.builders(), users: users}, dirs: map[namespace][]string{}}
+	s := &spaces{own: own, builds: &code{builders: m.builders(want.Users), users: users}, dirs: map[namespace][]string{}}
 	for _, pid := range pids {
 		if err := errors.Join(ctx.Err(), s.process(path.Join(proc, pid))); err != nil {
 			return nil, err
