@@ -13,6 +13,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -30,12 +31,18 @@ func main() {
 }
 
 // collectLate has Go's collector wait for 8 MiB instead of 4: most commands end before
-// that, and starting alone would collect once. What holds more has it collect at the
-// usual rate (internal/node/verify). GOGC decides where it is set.
+// that, and starting alone would collect once. From the first time on it collects at the
+// usual rate, because three times of what a hostile machine fills memory with is too much.
+// GOGC decides where it is set.
 func collectLate() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	const late, usual = 200, 100
+	debug.SetGCPercent(late)
+	// What nothing refers to is cleaned up by the first collection.
+	unused := new([64]byte)
+	runtime.AddCleanup(unused, func(percent int) { debug.SetGCPercent(percent) }, usual)
 }
 
 // run is main but for the exit, so that test binaries can be ec-verify.

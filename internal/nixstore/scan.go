@@ -170,6 +170,15 @@ func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]in
 type references struct{ from, to []int32 }
 
 func scanRefs(ctx context.Context, conn *sql.Conn) (refs references, err error) {
+	// Room that grows would take twice as much for a moment.
+	var n int
+	if err := conn.QueryRowContext(ctx, "select count(*) from (select 1 from Refs limit ?)", maxScanRefs+1).Scan(&n); err != nil {
+		return refs, err
+	}
+	if n > maxScanRefs {
+		return refs, errTooMany
+	}
+	refs.from, refs.to = make([]int32, 0, n), make([]int32, 0, n)
 	var lastFrom, lastTo int64
 	const query = "select referrer, reference from Refs order by referrer, reference"
 	err = sqlrows.Each(ctx, conn, []string{"referrer", "reference"}, query, func(values []driver.Value) error {

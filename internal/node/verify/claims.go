@@ -113,16 +113,25 @@ const maxExtra = 10_000
 // and the release has not.
 func (r *run) findExtra(claims *claims) {
 	want := r.manifest.Paths
-	extra := closure.CompareMembers(want, claims.running)
-	for i, d := range extra {
-		if i == maxExtra {
-			r.find(report.Finding{
-				Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem(),
-				Detail: fmt.Sprintf("and %d more that the release does not have", len(extra)-i-1),
-			})
-			break
+	extra, last := 0, closure.StorePath("") // of those that are found, one more than maxExtra
+	for _, p := range claims.running.Paths() {
+		if _, ok := closure.Find(want, p); ok {
+			continue
 		}
-		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Got: d.Got, ConsequenceOf: r.otherSystem()})
+		switch extra++; {
+		case extra == maxExtra+1:
+			last = p
+		case extra <= maxExtra:
+			r.find(report.Finding{
+				Tier: report.TierContents, Cause: closure.Extra, Path: string(p), Got: claims.running[p].NarHash.String(), ConsequenceOf: r.otherSystem(),
+			})
+		}
+	}
+	if extra > maxExtra {
+		r.find(report.Finding{
+			Tier: report.TierContents, Cause: closure.Extra, Path: string(last), Got: claims.running[last].NarHash.String(), ConsequenceOf: r.otherSystem(),
+			Detail: fmt.Sprintf("and %d more that the release does not have", extra-maxExtra-1),
+		})
 	}
 	for path, rows := range claims.malformed {
 		if _, ok := closure.Find(want, closure.StorePath(path)); ok {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"runtime"
 	"runtime/debug"
 
 	"every.channel/ec-verify/internal/nixstore"
@@ -19,25 +20,18 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 	for _, p := range paths {
 		limit += 4 * nixstore.Cost(p)
 	}
-	if limit > runMemory+fewPaths {
-		collectUsual()
-	}
 	before := debug.SetMemoryLimit(-1)
 	if before <= limit {
 		return func() {}
 	}
 	debug.SetMemoryLimit(limit)
-	return func() { debug.SetMemoryLimit(before) }
-}
-
-// fewPaths is the share of a limit up to which late collection is harmless.
-const fewPaths = 4 << 20
-
-// collectUsual has Go's collector let the heap double at most, for the rest of the
-// program.
-func collectUsual() {
-	const usual = 100
-	if was := debug.SetGCPercent(usual); was >= 0 && was < usual {
-		debug.SetGCPercent(was)
+	return func() {
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		if int64(now.HeapAlloc) > limit/2 {
+			// Or the heap would double from here, although the tier's data is unused now.
+			runtime.GC()
+		}
+		debug.SetMemoryLimit(before)
 	}
 }
