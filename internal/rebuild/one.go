@@ -31,9 +31,9 @@ func (r *run) one(ctx context.Context, drv closure.StorePath, look func(ctx cont
 	at := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Derivation == drv })
 	switch {
 	case at < 0:
-		return fmt.Errorf("%s is no derivation of the system that says beforehand where its outputs lie", drv)
+		return fmt.Errorf("%s is no derivation of the system whose output paths are known before it is built", drv)
 	case candidates[at].Fixed:
-		return fmt.Errorf("%s fetches what it states the hash of: a rebuild builds nothing of it", drv)
+		return fmt.Errorf("%s is fixed-output: its hash is known and it only fetches, so that there is nothing to rebuild", drv)
 	}
 	var looked error
 	r.built = func(ctx context.Context, root string) error {

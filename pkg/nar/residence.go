@@ -7,22 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the page cache holds of a file is counted by cachestat(2), Linux 6.5, which
-// is the cheaper the less there is, and where it is a part, or may be, page by page
-// by mincore(2) on a mapping of the file. Nothing is read through the mapping. An
-// overlay's files have their pages in the file below: cachestat counts none there,
-// and mincore sees them.
+// How much of a file is in the page cache is counted by cachestat(2) (Linux 6.5); it costs
+// less the less of it is cached. Where only a part of the file is cached, or may be,
+// mincore(2) on a mapping of the file says which pages. Nothing is read through the
+// mapping. The pages of a file on an overlay belong to the file in the layer below:
+// cachestat counts none of them, and mincore sees them.
 
 const (
-	// surveyPages is how many pages one mincore tells of.
+	// surveyPages is how many pages one call of mincore covers.
 	surveyPages = 64 << 10
 
-	// maxColdRuns bounds what is remembered of a file of which the cache holds
-	// a part here and a part there. What is over it stays in the cache.
+	// maxColdRuns limits how many uncached ranges of a file are remembered. Pages of
+	// further ranges stay in the cache.
 	maxColdRuns = 4096
 
-	// dropEvery is how many bytes are read before they are taken out: seldom
-	// enough to cost nothing, often enough that a large file takes no room.
+	// dropEvery is how many bytes are read before their pages are dropped: many enough
+	// that dropping costs nothing, few enough that a large file takes no room.
 	dropEvery = 8 << 20
 )
 

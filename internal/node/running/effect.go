@@ -186,11 +186,11 @@ func differs(u *Unit, s settings) []difference {
 	return out
 }
 
-// unquote drops what separates words otherwise than by blanks.
+// unquote removes quotes and backslashes, so that a setting can be compared word by word.
 var unquote = strings.NewReplacer(`"`, "", `'`, "", `\`, "")
 
-// matches reports whether word is what a word of a file comes to: its specifiers, such
-// as %i, may be anything.
+// matches reports whether systemd can have made word of pattern, a word of a unit's file.
+// A specifier in it, such as %i, may stand for anything.
 func matches(pattern, word string) bool {
 	if !strings.Contains(pattern, "%") {
 		return pattern == word

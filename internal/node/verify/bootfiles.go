@@ -324,8 +324,9 @@ func clean(name string) string {
 	return "."
 }
 
-// devicetree compares the device tree that the loader hands on, or the directory
-// that it chooses one from. To systemd-boot the system names want.
+// devicetree compares the device tree that the loader passes to the kernel, or the
+// directory from which it chooses one. want is the device tree that the system has
+// systemd-boot load; "" for none. Other loaders take one of the system's dtbs.
 func (b *bootFiles) devicetree(ctx context.Context, want string) {
 	e := b.entry
 	switch {
@@ -340,7 +341,7 @@ func (b *bootFiles) devicetree(ctx context.Context, want string) {
 		where, inStore := b.locate(e.DevicetreeDir)
 		b.tree(ctx, where, inStore, string(b.system)+"/dtbs", 0)
 	case e.Devicetree != "" && e.Loader == bootloader.Extlinux:
-		// Below the copy of the system's directory of them.
+		// It lies in the loader's copy of the system's directory dtbs.
 		where, _ := b.locate(e.Devicetree)
 		parts := strings.SplitN(where, "-dtbs/", 2)
 		if len(parts) != 2 {

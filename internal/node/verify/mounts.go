@@ -38,7 +38,8 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 		}
 	}
 	if errors.Is(err, nixstore.ErrUnlisted) && r.outside() {
-		// As of a file tree that another process sees.
+		// The disk is mounted in another mount namespace, as in /proc/PID/root, so
+		// that this process's list of mounts says nothing about it.
 		return
 	}
 	if err != nil {

@@ -137,7 +137,7 @@ func (v *verifyFlags) apply(c *config.Config) error {
 		return err
 	}
 	if v.wait < 0 || v.stall <= 0 {
-		return terminal.UsageErrorf("--wait and --stall-after: want a duration, for --stall-after above 0")
+		return terminal.UsageErrorf("--wait: want a duration of 0 or more; --stall-after: one above 0")
 	}
 	if err := attest.CheckNonce(v.nonce); err != nil {
 		return terminal.UsageErrorf("--nonce: %w", err)
