@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/nixstore"
 )
 
 // beneath are the directories of profiles that are none of the system's, and stay
@@ -30,6 +33,9 @@ const maxMounts = 16
 // always empty, and can't be removed.
 func (m *Machine) Close(ctx context.Context, except ...string) error {
 	dir := filepath.Dir(m.Profile())
+	if err := seenByAll(dir); err != nil {
+		return err
+	}
 	closed, err := m.Closed()
 	if closed || err != nil {
 		return err
@@ -87,6 +93,9 @@ func (m *Machine) Close(ctx context.Context, except ...string) error {
 // Open undoes [Machine.Close]. That nothing is closed is no error.
 func (m *Machine) Open() error {
 	dir := filepath.Dir(m.Profile())
+	if err := seenByAll(dir); err != nil {
+		return err
+	}
 	for range maxMounts {
 		closed, err := m.Closed()
 		if err != nil {
@@ -101,6 +110,36 @@ func (m *Machine) Open() error {
 		}
 	}
 	return fmt.Errorf("%s has more than %d mounts one above the other", dir, maxMounts)
+}
+
+// seenByAll fails where this process has mounts of its own, as in a service with
+// PrivateTmp=: what it mounts on dir, or finds there, is not what others see. Where the
+// mounts of the first process, or this one's, can't be read nobody can tell.
+func seenByAll(dir string) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(real)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	here, err := hostfile.MountOf(int(f.Fd()))
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "find the mount of", Path: dir, Err: err}
+	}
+	first, err := nixstore.FirstMounts()
+	if err != nil {
+		return nil //nolint:nilerr // nobody can tell
+	}
+	if way := nixstore.Way(first, real); len(way) > 0 && uint64(way[len(way)-1].ID) != here { //nolint:gosec // the kernel's numbers are positive
+		return fmt.Errorf("%s: this process has mounts of its own, and others see neither what it closes nor what it opens: run it outside of a container, and of a unit with PrivateTmp= or the like", dir)
+	}
+	return nil
 }
 
 // clearLock empties a lock file that is left over, which Nix would take for one that

@@ -203,6 +203,38 @@ func (m *Marks) Recheck(ctx context.Context, paths []closure.PathInfo) ([]Change
 	return changes, ctx.Err()
 }
 
+// Covered returns where something is mounted over the store, or over one of paths, now: a
+// mount shows what was hashed as long as it likes, and leaves what lies beneath as it is.
+// Paths are in ascending order.
+func (m *Marks) Covered(paths []closure.PathInfo) ([]string, error) {
+	dir := m.store.Dir()
+	origins, err := m.store.Origins(string(dir))
+	if errors.Is(err, nixstore.ErrUnlisted) {
+		return []string{string(dir)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range origins {
+		// The system's script is run by the first process.
+		if o := &origins[i]; len(o.Init) > 0 && nixstore.At(o.Init, o.Path) != nixstore.At(o.Mounts, o.Path) {
+			return []string{string(dir)}, nil
+		}
+	}
+	mounts, err := m.store.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(mounts, func(at string) bool {
+		p, _, err := dir.Within(at)
+		if err != nil {
+			return true
+		}
+		_, ours := closure.Find(paths, p)
+		return !ours
+	}), nil
+}
+
 // errLoose says that the bytes are right, and others may alter them, or that more is
 // done with them than Nix has done.
 var errLoose = errors.New("modes or owners that Nix does not set")

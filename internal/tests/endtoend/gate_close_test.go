@@ -68,6 +68,19 @@ func TestGateClosed(t *testing.T) {
 	g.Run("systemctl", "stop", "ec-verify-gate")
 	g.Run(program, "gate", "open")
 	g.back()
+	// Where nobody else sees it, nothing is closed or opened, and nobody is told so.
+	for _, apart := range [][]string{
+		{"unshare", "--mount"},
+		{"systemd-run", "--quiet", "--pipe", "--wait", "--property=PrivateTmp=yes"},
+		{"systemd-run", "--quiet", "--pipe", "--wait", "--property=ReadOnlyPaths=/nix/var/nix/profiles"},
+	} {
+		for _, turn := range []string{"close", "open"} {
+			stdout, stderr, code := g.Exec(t.Context(), append(apart, program, "gate", turn)...)
+			if code != 4 || stdout != "" || !strings.Contains(stderr, "mounts of its own") {
+				t.Errorf("%q, %s: exit %d, %s%s", apart, turn, code, stdout, stderr)
+			}
+		}
+	}
 	// As it is for comin.
 	g.Run(program, "gate", "close", "--comin")
 	g.Run("nix-env", "-p", "/nix/var/nix/profiles/system-profiles/comin", "--set", g.next)

@@ -241,6 +241,25 @@ func TestSwitch(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	refused("mounted over while the profile's lock is waited for", func(t *testing.T) {
+		// What was hashed is shown, and something else lies beneath.
+		p := path("program-04-1.3")
+		g.Run("sh", "-euc", `cp -a $1 /nix/good; cp -a $1 /nix/was`, "sh", p)
+		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+			echo x >>$0/bin/program-04; mount --bind /nix/good $0`, p)
+		s := g.run(otherTag)
+		g.Run("sh", "-euc", `umount $1; rm -rf $1 /nix/good; mv /nix/was $1`, "sh", p)
+		expect(t, s, "inconclusive", 4, "mounted-over "+filepath.Base(p))
+	})
+	refused("another store while the profile's lock is waited for", func(t *testing.T) {
+		p := path("program-04-1.3")
+		g.Run("sh", "-euc", `cp -a /nix/store /nix/store2; echo x >>/nix/store2/$(basename $1)/bin/program-04`, "sh", p)
+		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+			mount --bind /nix/store2 /nix/store`)
+		s := g.run(otherTag)
+		g.Run("sh", "-euc", "umount -l /nix/store; rm -rf /nix/store2")
+		expect(t, s, "inconclusive", 4, "mounted-over store")
+	})
 	refused("a dry run that would import", func(t *testing.T) {
 		_, stderr, code := g.Exec(context.Background(), program, "switch", otherTag, "--dry-run", "--from", "/srv")
 		if code != 64 || !strings.Contains(stderr, "--dry-run imports nothing") {

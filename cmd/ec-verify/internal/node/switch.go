@@ -293,6 +293,16 @@ func (g *gate) untouched(ctx context.Context, marks *activate.Marks, m *closure.
 		g.report.Sort()
 		return false
 	}
+	covered, err := marks.Covered(m.Paths)
+	if err != nil {
+		covered = []string{string(g.verifier.StoreDir)}
+		when += ", or may have been: " + err.Error()
+	}
+	for _, at := range covered {
+		g.report.Findings = append(g.report.Findings, report.Finding{
+			Tier: report.TierContents, Cause: report.MountedOver, Path: at, Detail: "something was mounted there " + when,
+		})
+	}
 	for _, c := range changes {
 		f := report.Finding{
 			Tier: report.TierContents, Cause: closure.DiskAltered, Path: string(c.Want.Path),
@@ -304,7 +314,7 @@ func (g *gate) untouched(ctx context.Context, marks *activate.Marks, m *closure.
 		g.report.Findings = append(g.report.Findings, f)
 	}
 	g.report.Sort()
-	return len(changes) == 0
+	return len(changes)+len(covered) == 0
 }
 
 // confirm remembers that the machine is not to be taken back behind the release.
