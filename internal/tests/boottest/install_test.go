@@ -33,10 +33,13 @@ type installer struct {
 	t *testing.T
 }
 
-func newInstaller(t *testing.T) installer {
+func newInstaller(t *testing.T, l layout) installer {
 	t.Helper()
 	h := testhost.Start(t, testhost.Options{Runner: true})
 	dir := t.TempDir()
+	// The same runner, with the module's mounts, and the kernel that is booted.
+	kernel, modules := modulesOf(t)
+	h.MakeRunner(testhost.Flake(t, l.Fstab, kernel, modules), "testhost")
 	program := filepath.Join(dir, "ec-verify")
 	build := exec.Command("go", "build", "-trimpath", "-o", program, "every.channel/ec-verify/cmd/ec-verify")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -161,8 +164,8 @@ func unused(t *testing.T, device string) {
 
 func TestInstall(t *testing.T) {
 	t.Parallel()
-	in := newInstaller(t)
 	l := render(t, arguments{})
+	in := newInstaller(t, l)
 	image := blank(t, diskGiB)
 	device := loop(t, image)
 
@@ -226,6 +229,7 @@ func TestInstall(t *testing.T) {
 		// the mounts are the module's, and the disk is install-runner's.
 		tree := filepath.Join(t.TempDir(), "tree")
 		makeRoot(t, l, tree)
+		in.secondStage(tree)
 		system := in.system()
 		shell(t, `partx --update "$1" 2>/dev/null || partx --add "$1" 2>/dev/null || true
 			exec unshare --mount bash -euc 'mount "$1p2" /mnt; cp -a "$2/." /mnt/; umount /mnt' - "$1" "$2"`, device, tree)
@@ -237,6 +241,7 @@ func TestInstall(t *testing.T) {
 		m.healthy()
 		m.expect(`readlink -f /nix/var/nix/profiles/system`, system)
 		m.expect(`cat /nix/var/nix/profiles/system/nixos-version`, "26.05.2")
+		m.clean(system)
 		m.cut()
 	})
 }

@@ -1,11 +1,10 @@
 package endtoend
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // startWithFstab returns a runner whose release has these lines as its fstab, and
@@ -13,24 +12,7 @@ import (
 func startWithFstab(t *testing.T, lines ...string) *machine {
 	t.Helper()
 	m := start(t)
-	flake := filepath.Join(t.TempDir(), "flake")
-	if out, err := exec.Command("cp", "-r", filepath.Join("..", "..", "..", "testdata", "flake"), flake).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	system := filepath.Join(flake, "system", "system.nix")
-	text, err := os.ReadFile(system)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const hostname = "echo $name | text $out/etc/hostname\n"
-	changed := strings.Replace(string(text), hostname, hostname+"      printf '"+strings.Join(lines, `\n`)+"\\n' | text $out/etc/fstab\n", 1)
-	if changed == string(text) {
-		t.Fatal("the flake's system has no place for an fstab")
-	}
-	if err := os.WriteFile(system, []byte(changed), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	m.MakeRunner(flake, "testhost")
+	m.MakeRunner(testhost.Flake(t, strings.Join(lines, "\n")+"\n", "", ""), "testhost")
 	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",
 		"--out", releases+"/"+tag, "--tag", tag, "--best-before", "87600h")
 	m.manifest = m.readManifest(m.Path(releases + "/" + tag + "/closure-testhost.json"))
