@@ -258,7 +258,7 @@ func TestSwitch(t *testing.T) {
 			mount --bind /nix/store2 /nix/store`)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", "umount -l /nix/store; rm -rf /nix/store2")
-		expect(t, s, "inconclusive", 4, "mounted-over store")
+		expect(t, s, "inconclusive", 4, "mounted-over /nix/store")
 	})
 	refused("a dry run that would import", func(t *testing.T) {
 		_, stderr, code := g.Exec(context.Background(), program, "switch", otherTag, "--dry-run", "--from", "/srv")
