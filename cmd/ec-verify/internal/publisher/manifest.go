@@ -37,8 +37,8 @@ func newManifestCreateCommand(a *app) *cobra.Command {
 		Short: "build a system and write its closure manifest",
 		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its closure
 from disk, and write to the output directory: the closure manifest, the file
-listing, the derivations, the description of a machine beside its store (/etc, units,
-users, mounts), release.json and SHA256SUMS.txt.
+listing, the derivations, what a machine has beside its store (/etc, units, users,
+mounts), release.json and SHA256SUMS.txt.
 
 The manifest depends on the source alone: every builder writes the same bytes. For a
 release of several configurations, run the command once for each with the same
