@@ -86,8 +86,8 @@ func TestGateComin(t *testing.T) {
 			h.FlipByte(file, 3)
 			return func() { h.FlipByte(file, 3) }
 		}, code: 1, says: "goes on waiting", cause: "disk-altered"},
-		{name: "a system of no release", path: h.Runner().Source, code: 1, says: "goes on waiting", cause: "other-candidate"},
-		{name: "a path that is not there", path: "/nix/store/" + strings.Repeat("a", 32) + "-nixos-system", code: 1, says: "goes on waiting", cause: "other-candidate"},
+		{name: "a system of no release", path: h.Runner().Source, code: 1, says: "goes on waiting", cause: "other-system"},
+		{name: "a path that is not there", path: "/nix/store/" + strings.Repeat("a", 32) + "-nixos-system", code: 1, says: "goes on waiting", cause: "other-system"},
 		{name: "a link to a good one", path: "/run/current-system", code: 4, says: "is no store path"},
 		{name: "a good one, written otherwise", path: h.next + "/", code: 4, says: "is no store path"},
 		{name: "a tag", path: otherTag, code: 4, says: "is no store path"},
