@@ -234,6 +234,16 @@ func TestRollbackAndClear(t *testing.T) {
 		t.Errorf("left: %s", got)
 	}
 	mustServe(t, dir, "")
+	t.Run("stages that lead elsewhere", func(t *testing.T) {
+		elsewhere := t.TempDir()
+		shell(t, elsewhere, "mkdir boot-v1-0123456789ab .tmp-x")
+		other := filepath.Join(t.TempDir(), "www")
+		shell(t, filepath.Dir(other), "mkdir www && ln -s "+elsewhere+" www/stages")
+		_, err := (&netboot.Stager{Dir: other, Open: s.Open}).Clear()
+		if got := names(t, elsewhere); err == nil || got != ".tmp-x boot-v1-0123456789ab" {
+			t.Errorf("%v, left: %s", err, got)
+		}
+	})
 	t.Run("what is no link", func(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "current"), nil, 0o600); err != nil {
 			t.Fatal(err)

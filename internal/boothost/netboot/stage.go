@@ -370,25 +370,33 @@ func (s *Stager) clean() error {
 		}
 		keep[name] = true
 	}
-	stages := filepath.Join(s.Dir, stagesName)
-	entries, err := os.ReadDir(stages)
+	// Not through a link: root may remove stages in a directory of the servers' user.
+	stages, err := os.OpenFile(filepath.Join(s.Dir, stagesName), unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer stages.Close()
+	entries, err := stages.ReadDir(-1)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if keep[e.Name()] || !isStageName(e.Name()) && !strings.HasPrefix(e.Name(), tempPrefix) {
+		gone := e.Name()
+		if keep[gone] || !isStageName(gone) && !strings.HasPrefix(gone, tempPrefix) {
 			continue
 		}
-		gone := filepath.Join(stages, e.Name())
-		if isStageName(e.Name()) {
+		if isStageName(gone) {
 			// In one step: nobody sees half of it.
-			grave := filepath.Join(stages, tempPrefix+e.Name())
-			if err := errors.Join(hostfile.RemoveTree(grave), os.Rename(gone, grave)); err != nil {
+			grave := tempPrefix + gone
+			if err := hostfile.RemoveTreeIn(stages, grave); err != nil {
 				return err
+			}
+			if err := unix.Renameat(int(stages.Fd()), gone, int(stages.Fd()), grave); err != nil {
+				return &os.PathError{Op: "rename", Path: filepath.Join(stages.Name(), gone), Err: err}
 			}
 			gone = grave
 		}
-		if err := hostfile.RemoveTree(gone); err != nil {
+		if err := hostfile.RemoveTreeIn(stages, gone); err != nil {
 			return err
 		}
 	}
