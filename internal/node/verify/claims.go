@@ -113,25 +113,23 @@ const maxExtra = 10_000
 // and the release has not.
 func (r *run) findExtra(claims *claims) {
 	want := r.manifest.Paths
-	extra, last := 0, closure.StorePath("") // of those that are found, one more than maxExtra
+	listed, rest := 0, 0
 	for _, p := range claims.running.Paths() {
 		if _, ok := closure.Find(want, p); ok {
 			continue
 		}
-		switch extra++; {
-		case extra == maxExtra+1:
-			last = p
-		case extra <= maxExtra:
-			r.find(report.Finding{
-				Tier: report.TierContents, Cause: closure.Extra, Path: string(p), Got: claims.running[p].NarHash.String(), ConsequenceOf: r.otherSystem(),
-			})
+		if listed == maxExtra {
+			rest++
+			continue
 		}
-	}
-	if extra > maxExtra {
+		listed++
 		r.find(report.Finding{
-			Tier: report.TierContents, Cause: closure.Extra, Path: string(last), Got: claims.running[last].NarHash.String(), ConsequenceOf: r.otherSystem(),
-			Detail: fmt.Sprintf("and %d more that the release does not have", extra-maxExtra-1),
+			Tier: report.TierContents, Cause: closure.Extra, Path: string(p), Got: claims.running[p].NarHash.String(), ConsequenceOf: r.otherSystem(),
 		})
+	}
+	if rest > 0 {
+		last := &r.report.Findings[len(r.report.Findings)-1]
+		last.Detail = fmt.Sprintf("and %d more that the release does not have", rest)
 	}
 	for path, rows := range claims.malformed {
 		if _, ok := closure.Find(want, closure.StorePath(path)); ok {
