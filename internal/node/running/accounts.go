@@ -62,7 +62,7 @@ func (l *look) judged(f report.Finding) {
 	}
 }
 
-// idOf reads the number of a user or group, which may begin with zeros.
+// idOf parses the number of a user or group, which may have leading zeros.
 func idOf(text string) (uint64, error) { return strconv.ParseUint(strings.TrimSpace(text), 10, 32) }
 
 // namesOf returns the names of groups by their number. One number may have several.
@@ -87,7 +87,7 @@ func passwordless(want *expected.Users, name string) bool {
 	return u != nil && u.Passwordless
 }
 
-// judgeUser compares a line of /etc/passwd; a finding without a cause is none.
+// judgeUser compares a line of /etc/passwd; the finding has no cause if nothing is wrong.
 func judgeUser(want *expected.Users, groups map[uint64][]string, fields []string) report.Finding {
 	name, home, shell := fields[0], fields[5], strings.TrimSpace(fields[6])
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/passwd", Field: name}
@@ -122,7 +122,7 @@ func judgeUser(want *expected.Users, groups map[uint64][]string, fields []string
 	default:
 		return report.Finding{}
 	}
-	// What is allowed of it is all of it.
+	// An exception allows all of these together.
 	f.Got += fmt.Sprintf(" (%s:%s:%s:%s)", fields[2], fields[3], home, shell)
 	return f
 }
@@ -139,7 +139,7 @@ func inGroup(want *expected.Users, groups map[uint64][]string, name string, gid 
 	return len(groups) == 0
 }
 
-// judgeGroup compares a line of /etc/group; a finding without a cause is none.
+// judgeGroup compares a line of /etc/group; the finding has no cause if nothing is wrong.
 func judgeGroup(want *expected.Users, groups map[uint64][]string, fields []string) report.Finding {
 	name := fields[0]
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/group", Field: name}
@@ -187,8 +187,8 @@ func judgeMembers(want *expected.Users, group *expected.Group, f report.Finding,
 	return f
 }
 
-// judgeHiddenGroup compares a line of /etc/gshadow, which newgrp(1) goes by: a
-// password, administrators and members. A finding without a cause is none.
+// judgeHiddenGroup compares a line of /etc/gshadow, which newgrp(1) uses: a password,
+// administrators and members. The finding has no cause if nothing is wrong.
 func judgeHiddenGroup(want *expected.Users, fields []string) report.Finding {
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/gshadow", Field: fields[0]}
 	if fields[1] != "" && !isLock(fields[1]) {
@@ -198,10 +198,10 @@ func judgeHiddenGroup(want *expected.Users, fields []string) report.Finding {
 	return judgeMembers(want, want.Group(fields[0]), f, fields[2], fields[3])
 }
 
-// judgeRange looks at a line of /etc/subuid or /etc/subgid: newuidmap(1) lets a user
-// take each number of the range in a namespace, and with it what is that number's
-// outside. taken are the names of those who have numbers. A finding without a cause is
-// none.
+// judgeRange checks a line of /etc/subuid or /etc/subgid: newuidmap(1) lets a user take
+// each number of the range in a namespace, and with it whatever belongs to that number
+// outside. taken are the names of the users with numbers. The finding has no cause if
+// nothing is wrong.
 func judgeRange(file string, taken map[uint64][]string, fields []string) report.Finding {
 	f := report.Finding{Cause: report.AccountAltered, Path: file, Field: fields[0]}
 	first, err := idOf(fields[1])
@@ -282,8 +282,9 @@ func (m *Machine) areOthers(file string, users []string) bool {
 	return err != nil || slices.ContainsFunc(names, is)
 }
 
-// checkKeys finds keys that let somebody log in which the configuration does not
-// give: those are in /etc/ssh/authorized_keys.d. Users are the names of whose home it is.
+// checkKeys finds keys in a home that let somebody log in and are not the
+// configuration's, which are in /etc/ssh/authorized_keys.d. users are the names of the
+// home's users.
 func (l *look) checkKeys(home string, users []string) {
 	for _, file := range []string{"authorized_keys", "authorized_keys2"} {
 		name := path.Join(home, ".ssh", file)

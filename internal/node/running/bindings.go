@@ -11,11 +11,11 @@ import (
 	"every.channel/ec-verify/internal/nixstore"
 )
 
-// binding is what a unit's files mount for its processes alone.
+// binding is a mount that a unit's files make for its processes alone.
 type binding struct {
 	from string // the directory or file that is shown; "" for an empty one
 	to   string // where, with specifiers of systemd.unit(5)
-	// layered says that what is shown comes from an image, or from layers.
+	// layered means that the contents come from an image, or from layers.
 	layered bool
 }
 
@@ -56,7 +56,7 @@ func (b *binding) explains(machine *Machine, root, point string, m *nixstore.Mou
 	to := path.Clean(b.to)
 	below := ""
 	if !strings.Contains(to, "%") {
-		// What is mounted beneath what is shown is shown with it.
+		// Mounts below the bound directory are bound with it.
 		if !beneath(point, to) {
 			// Systemd follows links.
 			if to = machine.follow(to); to == "" || !beneath(point, to) {
@@ -87,7 +87,7 @@ func (b *binding) explains(machine *Machine, root, point string, m *nixstore.Mou
 	return err == nil && got.Dev == want.Dev && got.Ino == want.Ino
 }
 
-// follow returns where a name leads in the end by links; "" where it leads nowhere.
+// follow returns the end of a name's links; "" if it does not exist.
 func (m *Machine) follow(name string) string {
 	for range 40 {
 		st, err := m.Store.Stat(name)
@@ -109,7 +109,7 @@ func (m *Machine) follow(name string) string {
 	return ""
 }
 
-// statWithin returns the status of what lies at name in the root directory root.
+// statWithin returns the status of name within the root directory root.
 func statWithin(root, name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	top, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -147,8 +147,8 @@ func (m *Machine) unitText(want *expected.Machine, unit string) (string, error) 
 	return text.String(), nil
 }
 
-// dropInNames returns the names by which a unit has files: its own, its template's, and
-// those whose drop-ins it shares with others, systemd.unit(5).
+// dropInNames returns the names under which a unit may have files: its own, its
+// template's, and those whose drop-ins it shares with others, see systemd.unit(5).
 func dropInNames(unit string) []string {
 	names := []string{unit}
 	kind := path.Ext(unit)

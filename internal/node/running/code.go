@@ -19,17 +19,17 @@ import (
 
 const (
 	proc = "/proc"
-	// Bounds of one look at all processes.
+	// Limits of one look at all processes.
 	maxProcesses = 100_000
 	maxMapped    = 200_000  // different files that code is mapped from
 	maxMaps      = 64 << 20 // bytes of one process's list of mappings
 	maxArguments = 64 << 10 // bytes of one process's arguments that are looked at
 )
 
-// fileID tells a file from all others, whatever it is called.
+// fileID identifies a file, whatever its name is.
 type fileID struct{ dev, ino uint64 }
 
-// code is a look at what runs.
+// code is one look at the running code.
 type code struct {
 	*look
 	builders map[string]bool // users of Nix builds, by number
@@ -66,8 +66,9 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l))
 }
 
-// processes returns the names in /proc of what runs: of each process its own, or that of
-// another of its threads where the first one has ended, of which nothing is shown.
+// processes returns the names in /proc of the running processes: of each process its own
+// or, if its first thread has ended, for which /proc shows nothing, that of another
+// thread.
 func processes() ([]string, error) {
 	dir, err := os.Open(proc)
 	if err != nil {
@@ -88,7 +89,7 @@ func processes() ([]string, error) {
 	return names, nil
 }
 
-// livingThread returns pid, or where that has no program a thread of it that has one.
+// livingThread returns pid, or a thread of it with a program if pid itself has none.
 func livingThread(pid string) string {
 	runs := func(id string) bool {
 		_, err := os.Readlink(path.Join(proc, id, "exe"))
@@ -109,8 +110,8 @@ func livingThread(pid string) string {
 	return pid
 }
 
-// builders returns the users as whom Nix builds, who run what the release has not: those
-// of the configuration, where it says.
+// builders returns the users that run Nix's builds, whose programs are not the release's:
+// those of the configuration, if it says.
 func (m *Machine) builders(want *expected.Users) map[string]bool {
 	configured := want.Group("nixbld")
 	members := map[string]bool{}
@@ -135,7 +136,7 @@ func (m *Machine) builders(want *expected.Users) map[string]bool {
 // isOver reports whether a process has ended meanwhile.
 func isOver(err error) bool { return isAbsent(err) || errors.Is(err, unix.ESRCH) }
 
-// process looks at one process. Its error is that nothing can be seen of any.
+// process checks one process. An error means that no process can be examined.
 func (c *code) process(pid string) error {
 	dir := path.Join(proc, pid)
 	exe, err := os.Readlink(dir + "/exe")
@@ -195,9 +196,9 @@ func identify(name string) (fileID, error) {
 	return fileID{st.Dev, st.Ino}, nil
 }
 
-// judge holds a file that code comes from, by the name that the kernel has for it,
-// against the accepted system, and reports whether it is that system's. To be it, it
-// has to lie there now: a name alone may be another file's.
+// judge checks that the file of running code, by the kernel's name for it, belongs to the
+// accepted system, and reports whether it does. The file must have that name now: the
+// name alone may be another file's.
 func (c *code) judge(name string, id fileID, what string) bool {
 	f := report.Finding{Cause: report.CodeUnknown, Path: name, Got: what}
 	if !strings.HasPrefix(name, "/") || strings.HasSuffix(name, deleted) {
@@ -208,7 +209,7 @@ func (c *code) judge(name string, id fileID, what string) bool {
 	if at := c.lies(name, id); at != "" {
 		name, f.Path = at, at
 	} else {
-		// Not what the exception for that name is about.
+		// The exception for that name does not cover this.
 		f.Field, f.Want = "replaced", "the file that has this name"
 		c.find(f)
 		return false
@@ -222,12 +223,12 @@ func (c *code) judge(name string, id fileID, what string) bool {
 	return false
 }
 
-// maxNames bounds the names by which a file is looked for.
+// maxNames limits the names under which a file is searched.
 const maxNames = 16
 
-// lies returns under which name a file lies in the machine's root, "" for none. What the
-// kernel says of a process with mounts of its own may begin with a directory of these,
-// such as that in which a sandbox has the root that it came from.
+// lies returns the name of a file in the machine's root, "" for none. The kernel's name
+// for a file of a process with mounts of its own may start with a directory of these,
+// such as the one where a sandbox has its former root.
 func (c *code) lies(name string, id fileID) string {
 	for range maxNames {
 		if st, err := c.m.Store.Stat(name); err == nil && (fileID{st.Dev, st.Ino}) == id {
@@ -242,7 +243,7 @@ func (c *code) lies(name string, id fileID) string {
 	return ""
 }
 
-// mappings looks at the files that a process has mapped as code.
+// mappings checks the files that a process has mapped as code.
 func (c *code) mappings(dir, pid string) error {
 	f, err := os.Open(dir + "/maps")
 	if isOver(err) {
@@ -259,8 +260,8 @@ func (c *code) mappings(dir, pid string) error {
 			c.unseen(dir+"/maps", fmt.Errorf("more than %d bytes", maxMaps))
 			return nil
 		}
-		// "7f00-7f01 r-xp 00000000 08:01 1234   /path": six fields, the last of which
-		// may have any byte but a line's end, which is written as \012.
+		// "7f00-7f01 r-xp 00000000 08:01 1234   /path": six fields, the last of which may
+		// contain any byte but a line end, which is written as \012.
 		fields := strings.Fields(line)
 		if len(fields) < 6 || !strings.Contains(fields[1], "x") || fields[4] == "0" {
 			continue
@@ -293,15 +294,15 @@ func (c *code) mappings(dir, pid string) error {
 	return nil
 }
 
-// interpreters run what their arguments name. For each the letters of the options
-// after which what is run is an argument itself, or a module by its name.
+// interpreters run what their arguments name. For each, the letters of the options after
+// which the program is an argument itself, or a module by name.
 var interpreters = map[string]string{
 	"sh": "cs", "bash": "cs", "dash": "cs", "ash": "cs", "zsh": "cs", "ksh": "cs", "fish": "cC", "busybox": "cs",
 	"perl": "eE", "ruby": "e", "lua": "e", "node": "ep", "php": "r", "python": "cm",
 }
 
-// script looks at the script that an interpreter of the accepted system runs, as far
-// as its arguments tell.
+// script checks the script that an interpreter of the accepted system runs, as far as its
+// arguments show.
 func (c *code) script(dir, exe, pid string) {
 	base := strings.TrimSuffix(strings.TrimPrefix(path.Base(exe), "."), "-wrapped")
 	inline, ok := interpreters[strings.TrimRight(base, "0123456789.")]

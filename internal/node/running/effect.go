@@ -12,21 +12,21 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Command is what a service runs, as the service manager has it.
+// Command is a command of a service, as the service manager has loaded it.
 type Command struct {
 	Program   string
 	Arguments []string // from its name on
 }
 
-// preloading are the variables that make programs run what they name.
+// preloading are the variables that make programs load what they name.
 var preloading = []string{
 	"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "GIO_EXTRA_MODULES", "OPENSSL_CONF", "OPENSSL_MODULES",
 	"BASH_ENV", "ENV", "PERL5LIB", "PERL5OPT", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "RUBYLIB", "RUBYOPT", "NODE_OPTIONS", "NODE_PATH",
 	"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LUA_PATH", "LUA_CPATH", "LUA_INIT",
 }
 
-// programDirs are where the directories of programs lie that a service manager gives to
-// what it starts.
+// programDirs are the parents of the directories of programs that a service manager gives
+// to what it starts.
 var programDirs = []string{"/nix", "/run/current-system", "/run/wrappers", "/etc/profiles", "/bin", "/sbin", "/usr"}
 
 // isPreloading reports whether a variable makes programs run something else.
@@ -39,8 +39,8 @@ func isPreloading(name, value string) bool {
 	return slices.Contains(preloading, name) || strings.HasPrefix(name, "BASH_FUNC_")
 }
 
-// checkManager finds what the service manager gives to all that it starts, and that the
-// accepted system does not have it give.
+// checkManager finds variables that the service manager gives to everything it starts,
+// other than the accepted system's.
 func (l *look) checkManager(environment []string) error {
 	var says []string // in the accepted system
 	for _, variable := range environment {
@@ -66,8 +66,8 @@ func (l *look) checkManager(environment []string) error {
 	return nil
 }
 
-// checkEffect holds what the service manager would run for a unit against the unit's
-// files: what was read from a file that was put back afterwards is in neither.
+// checkEffect compares what the service manager would run for a unit with the unit's
+// files: settings read from a file that was restored afterwards are in neither.
 func (l *look) checkEffect(u *Unit) {
 	if len(u.Commands) == 0 && len(u.Environment) == 0 {
 		return
@@ -76,7 +76,7 @@ func (l *look) checkEffect(u *Unit) {
 	for _, name := range append([]string{u.Fragment}, u.DropIns...) {
 		data, _, err := l.m.Store.ReadOutside(name, maxUnitFile)
 		if err != nil {
-			// Removed, or changed: said of the file itself, and at the next look.
+			// A removed or changed file is reported for itself, and at the next look.
 			if !isAbsent(err) {
 				l.unseen(name, err)
 			}
@@ -94,7 +94,7 @@ func (l *look) checkEffect(u *Unit) {
 	}
 }
 
-// settings are the values of those settings of a unit's files that say what it runs.
+// settings are the values of those settings in a unit's files that say what it runs.
 type settings struct {
 	commands    []string
 	environment []string
@@ -114,8 +114,8 @@ func settingsOf(text string) settings {
 	return s
 }
 
-// assignments yields the keys of a unit's files, each with its value. It knows of
-// systemd.syntax(7) what is needed to find words again.
+// assignments yields the keys in a unit's files, each with its value. It implements as
+// much of systemd.syntax(7) as is needed to split words again.
 func assignments(text string) iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
 		var pending string
@@ -189,8 +189,8 @@ func differs(u *Unit, s settings) []difference {
 // unquote removes quotes and backslashes, so that a setting can be compared word by word.
 var unquote = strings.NewReplacer(`"`, "", `'`, "", `\`, "")
 
-// matches reports whether systemd can have made word of pattern, a word of a unit's file.
-// A specifier in it, such as %i, may stand for anything.
+// matches reports whether systemd can have made word from pattern, a word of a unit's
+// file. A specifier in it, such as %i, may stand for anything.
 func matches(pattern, word string) bool {
 	if !strings.Contains(pattern, "%") {
 		return pattern == word

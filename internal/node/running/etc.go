@@ -18,7 +18,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Bounds of one look at /etc and the other directories.
+// Limits of one look at /etc and the other directories.
 const (
 	maxEntries  = 100_000   // of a directory, and of a tree
 	maxEtcFile  = 16 << 20  // bytes of one file
@@ -27,8 +27,8 @@ const (
 	maxLinkList = 1_000_000 // bytes of authorised keys
 )
 
-// checkEtc holds /etc against the accepted system, and a few other directories in
-// which programs look for what to run.
+// checkEtc compares /etc with the accepted system, and checks a few other directories in
+// which programs look for something to run.
 func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 	want, err := m.expected(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 	return m.checkFixed(ctx, l)
 }
 
-// described says what an entry of /etc should be.
+// described describes what an entry of /etc should be.
 func described(e *expected.Entry) string {
 	switch {
 	case e.Directory:
@@ -172,8 +172,7 @@ func (e *etc) judge(at string, w *expected.Entry, st *unix.Stat_t) {
 	e.find(f)
 }
 
-// copyDiffers says how a file differs from the copy that it should be; "" where it
-// does not.
+// copyDiffers says how a file differs from the copy that it should be; "" if it does not.
 func (e *etc) copyDiffers(name string, w *expected.Copy, st *unix.Stat_t) string {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "another kind of file"
@@ -195,8 +194,8 @@ func (e *etc) copyDiffers(name string, w *expected.Copy, st *unix.Stat_t) string
 	return ""
 }
 
-// owns reports whether id may be what the accepted system calls name: a number
-// after "+", or "root". Of other names the number is not known.
+// owns reports whether id may be the accepted system's name: a number after "+", or
+// "root". The numbers of other names are unknown.
 func owns(name string, id uint32) bool {
 	if name == "root" || name == "" {
 		return id == 0
@@ -215,8 +214,8 @@ func (l *look) judgeOwner(name string, st *unix.Stat_t) {
 	}
 }
 
-// foreign finds a file that the accepted system does not put there, and a directory
-// with such files as a whole where it may be. One without a file in it is nothing.
+// foreign finds a file that the accepted system does not put there; a directory of such
+// files is one finding if it may be. A directory without files is nothing.
 func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error {
 	f := report.Finding{Cause: report.FileUnknown, Path: name}
 	switch st.Mode & unix.S_IFMT {
@@ -233,7 +232,7 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 		}
 		f.Got = count.String()
 	case unix.S_IFLNK:
-		// One that is gone meanwhile is not there at the second look.
+		// If the file is gone meanwhile, the second look does not find it.
 		target, _ := l.m.Store.Target(name)
 		f.Got = "a link to " + target
 	case unix.S_IFREG:
@@ -250,8 +249,8 @@ func (l *look) eachForeign(ctx context.Context, dir string) error {
 	return l.entries(dir, func(name string, st *unix.Stat_t) error { return l.foreign(ctx, name, st) })
 }
 
-// entries calls do for each entry of a directory, and finds what could not be looked
-// at. What is gone meanwhile is nothing.
+// entries calls do for each entry of a directory, and reports those that could not be
+// examined. Entries that disappeared meanwhile are ignored.
 func (l *look) entries(dir string, do func(name string, st *unix.Stat_t) error) error {
 	names, err := l.m.Store.List(dir, maxEntries)
 	if err != nil {
@@ -278,15 +277,15 @@ func (l *look) entries(dir string, do func(name string, st *unix.Stat_t) error) 
 	return nil
 }
 
-// fold counts what is in a directory.
+// fold counts the contents of a directory.
 type fold struct {
 	files, seen int
 	bytes       int64
 	cut         bool
 }
 
-// add counts what is below a directory. What can't be read counts as something in it:
-// it is not nothing.
+// add counts what is below a directory. An unreadable directory counts as having
+// something in it.
 func (f *fold) add(ctx context.Context, m *Machine, dir string) error {
 	err := m.Store.Walk(ctx, dir, func(e *nixstore.Entry) error {
 		if f.seen++; f.seen > maxEntries {
@@ -323,7 +322,7 @@ func (f *fold) contents() string {
 	return s
 }
 
-// notable says what a file is for that an intruder would put there.
+// notable says what a file is for, if an intruder would put it there.
 func notable(name string) string {
 	for _, n := range []struct{ at, what string }{
 		{"/etc/ld.so.preload", "every program that starts loads what it names"},

@@ -88,15 +88,16 @@ const deleted = " (deleted)"
 // matches reports whether e allows a finding about name.
 func (e *Exception) matches(name string) bool {
 	if dir, beneath := strings.CutSuffix(e.Match, "/"); beneath {
-		// Whoever allows a directory does not allow what was taken out of it.
+		// An exception for a directory does not allow what was removed from it.
 		return (name == dir || strings.HasPrefix(name, e.Match)) && !strings.HasSuffix(name, deleted)
 	}
 	ok, err := path.Match(e.Match, name)
 	return ok && err == nil
 }
 
-// valued reports whether a cause is allowed with its value only: what gives somebody
-// rights is not allowed by a name, whatever becomes of it.
+// valued reports whether a cause is allowed only together with its value: an exception
+// for something that grants rights must not hold for a name alone, whatever becomes of
+// it.
 func valued(c report.Cause) bool { return c == report.AccountAltered || c == report.UnitAltered }
 
 // allows reports whether e allows the cause and the value of a finding that it matches.
@@ -127,8 +128,8 @@ func (m *Machine) excusedBy(f report.Finding) int {
 	return -1
 }
 
-// mayFold reports whether what lies in dir may be reported as one finding of a cause: no
-// exception allows that cause of something in it.
+// mayFold reports whether the contents of dir may be reported as one finding of a cause:
+// no exception allows that cause for something in it.
 func (m *Machine) mayFold(dir string, cause report.Cause) bool {
 	for _, e := range m.Allow {
 		if e.Cause != "" && e.Cause != cause {
@@ -148,8 +149,8 @@ func (m *Machine) mayFold(dir string, cause report.Cause) bool {
 	return true
 }
 
-// exceptionNotes says what each exception was used for; whole, that all was looked at,
-// without which nobody knows that one is of no use.
+// exceptionNotes says what each exception was used for; whole means that everything was
+// checked, without which an unused exception can't be recognized.
 func (m *Machine) exceptionNotes(used []int, whole bool) []report.Finding {
 	var out []report.Finding
 	for i := range m.Allow {

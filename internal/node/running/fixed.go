@@ -11,8 +11,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// fixedLinks are what NixOS puts into the directories of other systems: a link
-// into the accepted system, whose last name is base where that is not "".
+// fixedLinks are the links that NixOS puts into directories that other systems use: each
+// leads into the accepted system, and its target's last name is base unless that is "".
 var fixedLinks = []struct{ at, base string }{
 	{"/bin/sh", "sh"},
 	{"/usr/bin/env", "env"},
@@ -21,27 +21,28 @@ var fixedLinks = []struct{ at, base string }{
 	{"/lib/ld-linux-aarch64.so.1", ""},
 	// The program's own, of modules/ec-verify.nix.
 	{"/usr/local/lib/systemd/catalog/ec-verify.catalog", ""},
-	// Where programs that draw look for libraries.
+	// Graphics programs look here for libraries.
 	{"/run/opengl-driver", ""},
 	{"/run/opengl-driver-32", ""},
 }
 
-// fixedDirs are the directories that hold these links and nothing else. Some
-// programs look in them for what to run, whatever the configuration says.
+// fixedDirs are the directories with these links and nothing else. Some programs look in
+// them for something to run, whatever the configuration says.
 var fixedDirs = []string{
 	"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/opt",
-	// What is run by the clock, when a device appears, or at the next boot.
+	// Jobs that run on a schedule, when a device appears, or at the next boot.
 	"/var/spool/cron", "/var/cron/tabs",
 	"/run/udev/rules.d", "/run/modprobe.d", "/run/modules-load.d", "/run/sysctl.d", "/run/binfmt.d", "/run/sysusers.d",
-	// Who may do what by polkit, and what the service manager gives to all it starts.
+	// Polkit's rules, and what the service manager gives to everything it starts.
 	"/run/polkit-1", "/run/environment.d", "/run/systemd/system.conf.d", "/run/systemd/user.conf.d", "/run/systemd/system.conf", "/run/systemd/user.conf",
-	// Users and services that nothing else lists, what is run at shutdown, and the root of a
-	// soft reboot.
+	// Users and services that nothing else lists, programs that run at shutdown, and the
+	// root of a soft reboot.
 	"/run/userdb", "/run/host/userdb", "/run/dbus-1", "/run/initramfs/shutdown", "/run/nextroot",
 	"/run/opengl-driver", "/run/opengl-driver-32",
 }
 
-// fixedFiles are files that a NixOS writes to such a directory, each with what it may be.
+// fixedFiles are files that NixOS writes to such a directory, each with a check of its
+// contents.
 var fixedFiles = map[string]func(text string) bool{
 	// By kmod-static-nodes.service.
 	"/run/tmpfiles.d/static-nodes.conf": isDeviceNodes,
@@ -49,7 +50,7 @@ var fixedFiles = map[string]func(text string) bool{
 	"/var/spool/atjobs/.SEQ": func(text string) bool { return len(text) < 100 },
 }
 
-// filedDirs are the directories that hold such a file and nothing else.
+// filedDirs are the directories with such a file and nothing else.
 var filedDirs = []string{"/run/tmpfiles.d", "/var/spool/atjobs"}
 
 // isDeviceNodes reports whether lines of tmpfiles.d(5) only make devices in /dev.
@@ -66,28 +67,28 @@ func isDeviceNodes(text string) bool {
 	return true
 }
 
-// maxFiled bounds such a file, in bytes.
+// maxFiled limits such a file, in bytes.
 const maxFiled = 1 << 20
 
 // credentialDirs are where the service manager finds secrets for services.
 var credentialDirs = []string{"/etc/credstore", "/etc/credstore.encrypted", "/run/credstore", "/run/credstore.encrypted"}
 
-// telling begin the names of credentials that are no secrets of a service: systemd's own
-// services take them as commands, users, keys and settings, systemd.system-credentials(7).
+// telling are the prefixes of credentials that are not secrets of a service: systemd's
+// own services take them as commands, users, keys and settings, see
+// systemd.system-credentials(7).
 var telling = []string{
 	"agetty.", "firstboot.", "fstab.", "getty.", "home.", "import.", "login.", "network.", "passwd.", "shell.", "ssh.", "sysctl.",
 	"systemd.", "sysusers.", "tmpfiles.", "tty.", "udev.", "userdb.", "vmm.",
 }
 
-// isTelling reports whether a credential says what is to be done. Keys of WireGuard are
+// isTelling reports whether a credential is such a setting. Keys of WireGuard are
 // secrets.
 func isTelling(name string) bool {
 	return !strings.HasPrefix(name, "network.wireguard.") &&
 		slices.ContainsFunc(telling, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }
 
-// checkFixed finds what lies in the directories of other systems that NixOS does
-// not put there.
+// checkFixed finds what NixOS does not put into the directories that other systems use.
 func (m *Machine) checkFixed(ctx context.Context, l *look) error {
 	for _, dir := range fixedDirs {
 		if err := l.fixed(ctx, dir); err != nil {
@@ -154,7 +155,7 @@ func (l *look) fixed(ctx context.Context, name string) error {
 }
 
 func (l *look) fixedLink(ctx context.Context, name, base string, st *unix.Stat_t) error {
-	// What a link says last is what is run there: busybox goes by its name.
+	// The last name of a link's target decides what runs: busybox goes by its name.
 	target, _ := l.m.Store.Target(name)
 	if _, ours := l.m.leadsIn(name); ours && (base == "" || path.Base(target) == base) {
 		return nil

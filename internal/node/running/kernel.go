@@ -17,18 +17,18 @@ var kernelPrograms = []string{
 	"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug", "/sys/kernel/uevent_helper", "/proc/sys/kernel/poweroff_cmd",
 }
 
-// kernelDefaults are the names that a kernel begins with. What lies there is the affair of
-// the part "etc".
+// kernelDefaults are the kernel's initial values. The part "etc" checks these files.
 var kernelDefaults = []string{"/sbin/modprobe", "/sbin/hotplug", "/sbin/poweroff"}
 
-// Bounds of what the kernel says of them.
+// Limits of the kernel's settings.
 const (
 	maxKernelSetting = 16 << 10 // bytes of one
 	maxKernelShown   = 200      // bytes of one that a report shows
 	maxFormats       = 10_000   // formats of programs
 )
 
-// checkKernel finds what the kernel would start that is not of the accepted system.
+// checkKernel finds programs that the kernel would start and that do not belong to the
+// accepted system.
 func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	if m.inContainer() {
 		l.notSeen = append(l.notSeen, "programs that the kernel starts (this is a container)")

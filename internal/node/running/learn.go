@@ -8,13 +8,14 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// unreviewed begins the reason of an exception that was learned from a machine. No
-// configuration takes it: who reviews the list writes what the reason is.
+// unreviewed starts the reason of an exception that was learned from a machine. No
+// configuration accepts it: whoever reviews the list writes the reason.
 const unreviewed = "TODO"
 
-// Learn makes a first list of exceptions from what was found on m, which is known to be
-// good. Each allows what is there now, and nothing that comes in its place; or its reason
-// says that it can't tell these apart. It returns as well what no exception can allow.
+// Learn makes a first list of exceptions from the findings on m, a machine that is known
+// to be good. Each allows what is there now, and nothing that replaces it; or its reason
+// says that it can't distinguish the two. It also returns the findings that no exception
+// can allow.
 func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
 	allow = []Exception{}
 	for _, f := range findings {

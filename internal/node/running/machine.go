@@ -28,13 +28,13 @@ type Machine struct {
 	// Toplevel is the accepted system, Paths its closure in ascending order.
 	Toplevel closure.StorePath
 	Paths    []closure.PathInfo
-	// Expected is what the release says that a machine of Toplevel looks like; nil
-	// where it does not say. It is then read from the system's files.
+	// Expected is the release's description of a machine of Toplevel; nil if it has none.
+	// It is then read from the system's files.
 	Expected *expected.Machine
-	// Hashed are the paths, in ascending order, of all accepted systems that the
-	// machine can come to run: what runs may be of one that was booted.
+	// Hashed are the paths, in ascending order, of all accepted systems that the machine
+	// can come to run: running code may come from a system that was booted before.
 	Hashed []closure.PathInfo
-	// LoadedUnits returns what the service manager has loaded.
+	// LoadedUnits returns the units that the service manager has loaded.
 	LoadedUnits func(context.Context) (*Units, error)
 	// UnitsLoaded returns when it last began to load units, as [Units] has it.
 	UnitsLoaded func(context.Context) (time.Time, error)
@@ -43,26 +43,23 @@ type Machine struct {
 	Registered func(context.Context) iter.Seq2[closure.StorePath, error]
 	// FirstMounts returns the mounts of the machine's first process.
 	FirstMounts func() ([]nixstore.Mount, error)
-	// Allow lists what is known to differ.
+	// Allow lists the accepted differences.
 	Allow []Exception
-	// Now is the time by which exceptions end.
+	// Now is the time at which exceptions end or not.
 	Now time.Time
 
-	// read is what the system's files say in the place of Expected, once they were
-	// read in a check.
+	// read replaces Expected, once the system's files were read in a check.
 	read *expected.Machine
 }
 
-// Policy says what is looked at of a running machine. The zero value asks for
-// nothing.
+// Policy says what is checked on a running machine. The zero value asks for nothing.
 type Policy struct {
-	// Parts names what is looked at, as [Parts] has it.
+	// Parts are the names of the requested parts, see [Parts].
 	Parts []string
 	Allow []Exception
 }
 
-// part is one kind of thing that is looked at. A new one is a file with its
-// function, and a row in [parts].
+// part is one kind of check. A new one is a file with its function, and a row in [parts].
 type part struct {
 	name  string
 	check func(m *Machine, ctx context.Context, l *look) error
@@ -97,27 +94,25 @@ func CheckPart(name string) error {
 	return fmt.Errorf("%q is not a part of a machine: want one of %s", name, strings.Join(Parts(), ", "))
 }
 
-// Result is what was found.
+// Result is the result of a check.
 type Result struct {
 	Checked  int // things looked at
 	Excused  int // differences that an exception allows
 	Findings []report.Finding
-	// NotSeen says, of each part, what could not be looked at though nothing is
-	// wrong, such as the modules of a kernel that a container shares.
+	// NotSeen says, for each part, what could not be checked although nothing is wrong,
+	// such as the modules of a kernel that a container shares.
 	NotSeen []string
 }
 
-// confirmAfter is how long a difference must last to be one: files that are being
-// replaced, and processes that are being started, do not look for a moment as they
-// should.
+// confirmAfter is how long a difference must last to count: files that are being
+// replaced, and processes that are being started, look wrong for a moment.
 const confirmAfter = time.Second
 
-// maxLooks bounds how often a part is looked at whose differences have other names each
-// time.
+// maxLooks limits the looks at a part whose differences have other names each time.
 const maxLooks = 4
 
-// Check looks at the named parts. Its error is that of ctx; what could not be
-// looked at is a finding.
+// Check checks the named parts. Its error is that of ctx; what could not be checked is a
+// finding.
 func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 	out := &Result{}
 	m.read = nil
@@ -148,17 +143,17 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 	return out, nil
 }
 
-// maxFindings bounds the findings of one part. A machine of which nothing is right
-// is not told file by file.
+// maxFindings limits the findings of one part, because a machine with nothing in order
+// need not be listed file by file.
 const maxFindings = 1000
 
-// maxTold bounds how many differences are told apart.
+// maxTold limits how many differences are distinguished.
 const maxTold = 20_000
 
-// errChanging says that what was looked at changed meanwhile, as a whole.
+// errChanging means that a whole part changed during each look.
 var errChanging = errors.New("it kept changing while it was checked")
 
-// maxAttempts bounds how often such a look is begun anew.
+// maxAttempts limits how often such a look is repeated.
 const maxAttempts = 6
 
 // attemptPause is the wait before the second of them; each one more waits longer by
@@ -228,8 +223,7 @@ func (l *look) find(f report.Finding) {
 	l.add(f)
 }
 
-// unseen adds the finding that something could not be looked at. No exception
-// allows that.
+// unseen adds the finding that something could not be checked. No exception allows that.
 func (l *look) unseen(name string, err error) {
 	l.add(report.Finding{Cause: report.MachineUnseen, Path: name, Detail: err.Error()})
 }
@@ -242,9 +236,9 @@ func (l *look) add(f report.Finding) {
 	l.findings = append(l.findings, f)
 }
 
-// confirmed looks at a part until its differences are told from what is only being
-// replaced. What is there twice is one; and so is what has another name at each look, as a
-// program does that somebody keeps renaming.
+// confirmed looks at a part until its differences are distinguished from files that are
+// just being replaced. What two looks find counts; so does what has another name at each
+// look, such as a program that somebody keeps renaming.
 func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 	var earlier [][]report.Finding
 	for {
@@ -319,8 +313,8 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	return m.read, nil
 }
 
-// leadsIn reports whether name leads, by links, to something that is there in a
-// path of the accepted system, and where it leads.
+// leadsIn reports whether name leads, through links, to something that exists in a path
+// of the accepted system, and where.
 func (m *Machine) leadsIn(name string) (string, bool) {
 	p, rest, err := m.Store.ResolveLink(name)
 	if err != nil {

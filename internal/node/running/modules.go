@@ -19,8 +19,8 @@ const (
 	taintForced = 1 << 1
 )
 
-// checkModules holds the names of the loaded kernel modules against those that the
-// booted system has for its kernel.
+// checkModules compares the names of the loaded kernel modules with those that the booted
+// system has for its kernel.
 func (m *Machine) checkModules(l *look) error {
 	if m.inContainer() {
 		l.notSeen = append(l.notSeen, "the kernel's modules (this is a container)")

@@ -14,9 +14,9 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// guardedDirs are the directories from which programs, what they are told, and what
-// the kernel says of itself are read: of what is mounted at or beneath one the release
-// says that it is. Elsewhere, as in /var, /home and /mnt, is data.
+// guardedDirs are the directories with programs, their settings, and the kernel's own
+// data: mounts at or below them must be the release's. Other directories, such as /var,
+// /home and /mnt, have data.
 var guardedDirs = append([]string{
 	"/nix", "/etc", "/boot", "/efi", "/proc", "/sys", "/run/current-system", "/run/booted-system", "/run/wrappers", "/run/opengl-driver", transientUnits,
 }, slices.Concat(fixedDirs, runtimeUnits, generatedUnits)...)
@@ -25,7 +25,7 @@ var guardedDirs = append([]string{
 var wayDirs = []string{"/", "/run", "/run/systemd", "/var/spool", "/var/cron"}
 
 const (
-	// maxGuarded bounds the mounts of one namespace that are judged.
+	// maxGuarded limits the mounts of one namespace that are judged.
 	maxGuarded = 1000
 	// secretsDir has the keys of who may log in, in homes.
 	secretsDir = "/.ssh"
@@ -39,19 +39,19 @@ func guarded(point string) bool {
 	return slices.ContainsFunc(guardedDirs, func(dir string) bool { return beneath(point, dir) })
 }
 
-// onWay reports whether a mount at point may lie on the way to one that is judged.
+// onWay reports whether a mount at point may be on the way to one that is judged.
 func onWay(point string) bool {
 	return guarded(point) || beneath(point, "/home") || beneath(point, "/root") || point == "/var"
 }
 
-// beneath reports whether name is dir or lies in it.
+// beneath reports whether name is dir or is below it.
 func beneath(name, dir string) bool {
 	rest, ok := strings.CutPrefix(name, dir)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// kernelTypes are the file systems that show what the kernel has, each with the
-// directory at or beneath which it belongs.
+// kernelTypes are the file systems with the kernel's own data, each with the directory at
+// or below which it belongs.
 var kernelTypes = map[string]string{
 	"proc": "/proc", "sysfs": "/sys", "binfmt_misc": "/proc/sys/fs/binfmt_misc", "nfsd": "/proc/fs/nfsd",
 	"cgroup": "/sys/fs/cgroup", "cgroup2": "/sys/fs/cgroup", "bpf": "/sys/fs/bpf", "debugfs": "/sys/kernel/debug",
@@ -59,11 +59,11 @@ var kernelTypes = map[string]string{
 	"efivarfs": "/sys/firmware/efi/efivars", "fusectl": "/sys/fs/fuse/connections", "selinuxfs": "/sys/fs/selinux", "resctrl": "/sys/fs/resctrl",
 }
 
-// ofKernel reports whether m shows what the kernel has, where it belongs: the whole of
-// such a file system, or the part that belongs there by its name.
+// ofKernel reports whether m has the kernel's own data in its proper place: the whole
+// file system, or the part with that name.
 func ofKernel(m *nixstore.Mount) bool {
 	if m.Type == "autofs" {
-		// Whatever it mounts lies on it, and is judged by itself.
+		// Whatever it mounts is on top of it, and is judged by itself.
 		return m.Root == "/"
 	}
 	dir, ok := kernelTypes[m.Type]
@@ -76,8 +76,8 @@ func ofKernel(m *nixstore.Mount) bool {
 	return m.Root == "/"
 }
 
-// checkMounts holds what is mounted against what the release's configuration mounts:
-// as the first process sees it, and as each other process does.
+// checkMounts compares the mounts with those of the release's configuration: as the first
+// process sees them, and as each other process does.
 func (m *Machine) checkMounts(ctx context.Context, l *look) error {
 	want, err := m.expected(ctx)
 	if err != nil {
@@ -136,8 +136,8 @@ func (l *look) firstMounts(m *Machine, want *expected.Machine, first []nixstore.
 	}
 }
 
-// isUsual reports whether all that is mounted at point is what a machine has there
-// without its configuration.
+// isUsual reports whether everything mounted at point is there on any machine, without
+// being configured.
 func isUsual(mounts []nixstore.Mount, point string) bool {
 	for i := range mounts {
 		m := &mounts[i]
@@ -148,7 +148,7 @@ func isUsual(mounts []nixstore.Mount, point string) bool {
 		// "live" examines; and what an older NixOS mounts before there are units.
 		boot := m.Type == "vfat" && m.Root == "/" && (point == "/boot" || point == "/efi")
 		wrappers := m.Type == "tmpfs" && m.Root == "/" && point == wrappersDir
-		// What systemd makes where it can't write to /etc.
+		// systemd mounts this where it can't write to /etc.
 		machineID := m.Type == "tmpfs" && m.Root == "/machine-id" && point == "/etc/machine-id"
 		if !boot && !wrappers && !machineID && !ofKernel(m) {
 			return false
@@ -170,8 +170,8 @@ func points(mounts []nixstore.Mount) []string {
 	return slices.Compact(out)
 }
 
-// configuredMounts returns what the configuration mounts at a point: by its fstab, and
-// by the mount unit of that name.
+// configuredMounts returns the configuration's mounts at a point: from its fstab, and
+// from the mount unit with that name.
 func (m *Machine) configuredMounts(want *expected.Machine, point string) ([]mounted.Configured, error) {
 	var out []mounted.Configured
 	for _, c := range mounted.ParseFstab(strings.Join(want.Mounts, "\n")) {
@@ -196,7 +196,7 @@ func (m *Machine) configuredMounts(want *expected.Machine, point string) ([]moun
 	return out, nil
 }
 
-// readUnit reads a file of a unit of the accepted system, which lies in the store.
+// readUnit reads a file of an accepted system's unit from the store.
 func (m *Machine) readUnit(target string) (string, error) {
 	p, rest, err := m.Store.Dir().Within(target)
 	if err != nil || !m.ofRelease(p) {

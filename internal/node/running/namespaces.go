@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	// maxNamespaces bounds the mount namespaces that are looked at, each once for each
-	// unit that has processes in it.
+	// maxNamespaces limits the mount namespaces that are checked, each once for each unit
+	// with processes in it.
 	maxNamespaces = 4000
-	// maxTried bounds the processes of one that are tried: one may have ended, or have
-	// another root.
+	// maxTried limits how many processes of a namespace are tried: one may have ended, or
+	// have another root.
 	maxTried = 16
-	// maxThreads bounds the threads of all processes that are looked at.
+	// maxThreads limits the threads of all processes that are checked.
 	maxThreads = 200_000
 
 	firstProcess = proc + "/1"
 )
 
-// inaccessibleDirs have what systemd binds over what a service is not to see; the
-// second in a container.
+// inaccessibleDirs have the files that systemd binds over what a service may not see; the
+// second one in a container.
 var inaccessibleDirs = []string{"/run/systemd/inaccessible", "/run/host/inaccessible"}
 
 // namespace is a mount namespace that processes of a unit are in.
 type namespace struct{ id, unit string }
 
-// checkNamespaces holds what the processes see that have mounts of their own against
-// what the first one sees.
+// checkNamespaces compares what processes with mounts of their own see with what the
+// first process sees.
 func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.Machine, first []nixstore.Mount) error {
 	own, err := namespaceOf(firstProcess, "mnt")
 	if err != nil {
@@ -148,8 +148,8 @@ func (s *spaces) process(dir string) error {
 	return nil
 }
 
-// tasks returns the directories in /proc of a process: its own, and those of its
-// threads where it has several, each of which can have mounts and files of its own.
+// tasks returns the directories in /proc of a process: its own, and those of its threads
+// if it has several, because each thread can have mounts and files of its own.
 func tasks(dir string) []string {
 	var st unix.Stat_t
 	// The directory of threads has a link for itself, one for its name, and one for each.
@@ -185,9 +185,9 @@ func inNamespace(dir, kind, id string) bool {
 	return err == nil && has == id
 }
 
-// seenBy returns the mounts that are on the way to what is judged in a namespace, as
-// the first of its processes sees them that has the root directory of the namespace;
-// of another one where all have others, and "" where there is none any more.
+// seenBy returns the mounts of a namespace on the way to what is judged, as the first of
+// its processes with the namespace's root directory sees them; those of another process
+// if all have other roots, and "" if none is left.
 func seenBy(dirs []string, id string) (dir string, mounts []nixstore.Mount, err error) {
 	for _, at := range dirs {
 		has, failed := nixstore.MountsOf(at, onWay)
@@ -207,8 +207,8 @@ func seenBy(dirs []string, id string) (dir string, mounts []nixstore.Mount, err 
 	return dir, mounts, err
 }
 
-// judgeInaccessible finds what is not empty of that which systemd binds over what
-// services are not to see.
+// judgeInaccessible finds files with contents among those that systemd binds over what
+// services may not see.
 func (l *look) judgeInaccessible() {
 	for _, dir := range inaccessibleDirs {
 		for _, name := range []string{"dir", "reg"} {
@@ -225,8 +225,8 @@ func (l *look) judgeInaccessible() {
 	}
 }
 
-// privateMounts judges what is mounted otherwise in a namespace of a unit's than the
-// first process sees it.
+// privateMounts judges the mounts in which a unit's namespace differs from the first
+// process's.
 func (l *look) privateMounts(unit, dir string, known []binding, first, has []nixstore.Mount) {
 	judged := points(slices.Concat(first, has))
 	if len(judged) > maxGuarded {
@@ -249,8 +249,8 @@ func (l *look) privateMounts(unit, dir string, known []binding, first, has []nix
 		case here == there, contained && ofKernelDirs(point), slices.ContainsFunc(told, func(at string) bool { return beneath(point, at) }):
 			continue
 		case top.Point != point:
-			// Not mounted here: what lies above was judged. What the kernel shows may be
-			// mounted later than the namespace was made.
+			// Not mounted here: the mount above was judged. The kernel's own file systems
+			// may be mounted after the namespace was created.
 			if at := top.Point; nixstore.At(nixstore.Way(first, at), at) != nixstore.At(way, at) || mayLag(point) {
 				continue
 			}

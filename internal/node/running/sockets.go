@@ -180,8 +180,8 @@ func (s listening) of(dir string) ([]uint64, error) {
 	}
 }
 
-// listener says which program a process runs, in which unit, and why it is not one
-// that the accepted system lets listen; "" where it is.
+// listener returns the program of a process, its unit, and why the accepted system does
+// not let it listen; "" if it does.
 func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 	exe, err := os.Readlink(dir + "/exe")
 	if err != nil {

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// maxStoreNames bounds the entries of the store directory.
+	// maxStoreNames limits the entries of the store directory.
 	maxStoreNames = 1_000_000
-	// maxLinked bounds the names of files with several links, 16 bytes each.
+	// maxLinked limits the names of files with several links, 16 bytes each.
 	maxLinked = 1_000_000
-	// maxStrays bounds the findings of a kind that are told one by one.
+	// maxStrays limits the findings of a kind that are listed one by one.
 	maxStrays = 20
 )
 
@@ -31,8 +31,8 @@ type linked struct {
 	links uint32
 }
 
-// checkStore looks at what no hash of the release's paths sees of a store: paths that
-// Nix has not registered, and files that have a name outside.
+// checkStore finds what no hash of the release's paths shows: store paths that Nix has
+// not registered, and store files with a name outside.
 func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	dir := string(m.Store.Dir())
 	entries, err := m.Store.List(dir, maxStoreNames)
@@ -102,8 +102,8 @@ func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string,
 	}
 	strays := make(map[string]bool)
 	for _, name := range entries {
-		// Nix's own: links for files with the same contents, and what it makes for the
-		// time of a build. Only the path that is built lies beside its lock.
+		// Nix's own: links for files with the same contents, and temporary files of a
+		// build. Only the path that is being built is beside its lock.
 		own := name == ".links" || strings.HasPrefix(name, ".tmp-link") || strings.HasSuffix(name, ".lock") || strings.HasSuffix(name, ".chroot") || has[name+".lock"]
 		if !own {
 			strays[name] = true
@@ -153,7 +153,7 @@ func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 // count is how many names of a file were seen in the store, and how many it has.
 type count struct{ seen, has uint32 }
 
-// outside returns, by number, the files of which fewer names were seen than they have.
+// outside returns, by number, the files with more names than were seen.
 func outside(names []linked) map[uint64]count {
 	slices.SortFunc(names, func(a, b linked) int { return cmp.Compare(a.ino, b.ino) })
 	out := make(map[uint64]count)
@@ -162,7 +162,7 @@ func outside(names []linked) map[uint64]count {
 		for n < len(names) && names[n].ino == names[i].ino {
 			n++
 		}
-		// The number of the last look: a link may have been made meanwhile.
+		// The number at the last look: a link may have been added meanwhile.
 		if seen := uint32(n - i); seen < names[n-1].links { //nolint:gosec // bounded by maxLinked
 			out[names[i].ino] = count{seen, names[n-1].links}
 		}

@@ -20,7 +20,7 @@ import (
 const (
 	// managerSocket is where the service manager itself answers, to root.
 	managerSocket = FirstRoot + "/run/systemd/private"
-	// managerTimeout bounds all that is asked of it at one look.
+	// managerTimeout limits all requests of one look.
 	managerTimeout = time.Minute
 	maxUnits       = 50_000
 )
@@ -37,8 +37,8 @@ func SystemdLoaded(ctx context.Context) (time.Time, error) {
 	return moment(conn, "UnitsLoadTimestamp")
 }
 
-// SystemdUnits asks the service manager, the machine's first process, what it has
-// loaded.
+// SystemdUnits asks the service manager, the machine's first process, for its loaded
+// units.
 func SystemdUnits(ctx context.Context) (*Units, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
@@ -131,8 +131,8 @@ func isGone(u systemd.UnitStatus) bool {
 		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
 }
 
-// effectOf reads what a service runs: arrays of structures of a program, its
-// arguments, and more.
+// effectOf reads what a service runs: arrays of structures of a program, its arguments,
+// and more.
 func effectOf(properties map[string]any) (commands []Command, environment []string) {
 	for _, key := range commandProperties {
 		entries, _ := properties[key].([][]any)
@@ -164,7 +164,8 @@ func variables(conn *systemd.Conn) ([]string, error) {
 	return out, nil
 }
 
-// moment returns a time that the service manager tells in microseconds, as "@t 7".
+// moment returns a time of the service manager, which it sends in microseconds, as "@t
+// 7".
 func moment(conn *systemd.Conn, name string) (time.Time, error) {
 	text, err := conn.GetManagerProperty(name)
 	if err != nil {

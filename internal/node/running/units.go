@@ -33,13 +33,13 @@ type Unit struct {
 	Environment []string
 }
 
-// Units is what the service manager has loaded.
+// Units are the loaded units of the service manager.
 type Units struct {
 	Units []Unit
 	// Begun and Done are when it ran its generators at boot, Loaded when it last began
 	// to load units: after a boot's generators, and before those of a reload.
 	Begun, Done, Loaded time.Time
-	// Environment is what the service manager gives to all that it starts.
+	// Environment is the environment that it gives to everything it starts.
 	Environment []string
 }
 
@@ -58,8 +58,8 @@ const transientUnits = "/run/systemd/transient"
 // to, and that it empties before they do.
 var generatedUnits = []string{"/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late"}
 
-// checkUnits looks from where the service manager has the units that it has
-// loaded, and which lie where it would find them.
+// checkUnits checks which files the service manager loaded its units from, and which
+// files are where it would find them.
 func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	units, err := m.LoadedUnits(ctx)
 	if err != nil {
@@ -140,7 +140,7 @@ func (g *generated) checkDirs(ctx context.Context) error {
 	return nil
 }
 
-// firewalls are the units by which a NixOS keeps others from what listens.
+// firewalls are NixOS's units that protect listening services.
 var firewalls = []string{"firewall.service", "nftables.service"}
 
 // checkFirewall finds that the configuration's firewall was stopped.
@@ -173,7 +173,7 @@ const (
 	generatorTime = 10 * time.Second
 )
 
-// generated tells what generators wrote.
+// generated identifies what generators wrote.
 type generated struct {
 	*look
 	*Units

@@ -15,8 +15,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// lasting returns what f.Got says of the thing itself, without the number of a process
-// and how it was found.
+// lasting returns the part of f.Got that identifies the thing itself, without the number
+// of a process and how it was found.
 func lasting(f *report.Finding) string {
 	switch f.Cause {
 	case report.CodeUnknown, report.UnitUnknown:
@@ -28,10 +28,10 @@ func lasting(f *report.Finding) string {
 	return f.Got
 }
 
-// valueOf returns what a finding is about, so that something else in its place has
-// another value: of a file its mode, its owner and a hash of its contents, of a directory
-// the same of all that is in it, of other things what the finding says of them. It is ""
-// where nothing of it lasts.
+// valueOf returns what identifies the subject of a finding, so that its replacement has
+// another value: for a file its mode, its owner and a hash of its contents, for a
+// directory the same of everything in it, for other things what the finding says of them.
+// It is "" if nothing of it lasts.
 func (m *Machine) valueOf(f *report.Finding) string {
 	switch f.Cause {
 	case report.FileUnknown, report.EtcAltered, report.UnitUnknown, report.CodeUnknown, report.WrittenUnknown:
@@ -49,13 +49,13 @@ func (m *Machine) valueOf(f *report.Finding) string {
 	return lasting(f)
 }
 
-// Bounds of what is hashed for one value.
+// Limits of what is hashed for one value.
 const (
 	maxValued      = 256 << 20 // bytes of contents
 	maxValuedFiles = 20_000
 )
 
-// valueAt returns what a file or a link is; "" for what is none.
+// valueAt returns the value of a file or a link; "" for anything else.
 func (m *Machine) valueAt(name string) string {
 	if m.Store == nil || !path.IsAbs(name) {
 		return ""
@@ -68,7 +68,7 @@ func (m *Machine) valueAt(name string) string {
 	case unix.S_IFREG:
 		return m.fileValue(name, maxValued)
 	case unix.S_IFLNK:
-		// With what it leads to, which nothing else may look at.
+		// Together with its target, which nothing else may check.
 		target, _ := m.Store.Target(name)
 		value := "a link to " + target
 		if at := m.follow(name); at != "" && !beneath(at, string(m.Store.Dir())) {
@@ -81,7 +81,7 @@ func (m *Machine) valueAt(name string) string {
 	return ""
 }
 
-// rights returns who a file belongs to and what it may do, as far as that is unusual.
+// rights returns a file's owner and rights, as far as they are unusual.
 func rights(st *unix.Stat_t, attribute func(string) string) string {
 	s := fmt.Sprintf("mode %04o, owner %d", st.Mode&0o7777, st.Uid)
 	if st.Gid != 0 {
@@ -95,7 +95,8 @@ func rights(st *unix.Stat_t, attribute func(string) string) string {
 	return s
 }
 
-// fileValue returns what a regular file of at most limit bytes is; "" for what is none.
+// fileValue returns the value of a regular file of at most limit bytes; "" for anything
+// else.
 func (m *Machine) fileValue(name string, limit int64) string {
 	if st, err := m.Store.Stat(name); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return ""
@@ -107,8 +108,8 @@ func (m *Machine) fileValue(name string, limit int64) string {
 	return fmt.Sprintf("%s, %s", rights(&st, func(a string) string { return m.Store.Attribute(name, a) }), nar.Hash(sha256.Sum256(data)))
 }
 
-// directoryValue returns what all in a directory is; "" for what is none, and if that is
-// too much.
+// directoryValue returns the value of everything in a directory; "" if it is not a
+// directory, or too large.
 func (m *Machine) directoryValue(dir string) string {
 	if m.Store == nil {
 		return ""

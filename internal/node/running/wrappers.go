@@ -69,7 +69,7 @@ func parseWrappers(script string) map[string]*wrapper {
 	return out
 }
 
-// wrappers returns the wrappers of the accepted system; none where it makes none.
+// wrappers returns the wrappers of the accepted system; none if it makes none.
 func (m *Machine) wrappers() (map[string]*wrapper, error) {
 	unit, err := m.ofToplevel(wrappersUnit, maxUnitFile)
 	if isAbsent(err) {
@@ -104,7 +104,7 @@ func (m *Machine) ofToplevel(name string, limit int64) ([]byte, error) {
 	return m.Store.ReadFile(p, rest, limit)
 }
 
-// checkWrappers holds the programs with rights of their own against those of the
+// checkWrappers compares the programs with rights of their own with those of the
 // configuration.
 func (m *Machine) checkWrappers(ctx context.Context, l *look) error {
 	want, err := m.wrappers()

@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// maxWritten bounds the files and directories that are looked at.
+	// maxWritten limits the files and directories that are checked.
 	maxWritten = 2_000_000
-	// maxOfDir bounds the files of one directory that are told one by one.
+	// maxOfDir limits the files of one directory that are listed one by one.
 	maxOfDir = 20
 	// moreField is the field of the finding about those beyond.
 	moreField = "more"
 )
 
-// elsewhere are the directories of which another part, or another tier, says what may
-// be in them, and those that are for data, which nothing here judges.
+// elsewhere are the directories that another part, or another tier, checks, and those
+// with data, which nothing here judges.
 var elsewhere = append([]string{"/etc", "/nix", "/boot", "/dev", "/proc", "/sys", "/run", "/tmp", "/var"}, fixedDirs...)
 
-// knownWritten is what a NixOS and those who log in write to homes that no program
-// runs. Each pattern matches what is beneath it, too.
+// knownWritten are files in homes that NixOS and logged-in users write and no program
+// runs. Each pattern also matches what is below it.
 var knownWritten = []string{
 	"/root/.nix-channels", "/root/.nix-defexpr", "/root/.nix-profile", "/root/.local/state/nix", "/root/.cache", "/root/.bash_history", "/root/.lesshst",
 	"/home/*/.nix-channels", "/home/*/.nix-defexpr", "/home/*/.nix-profile", "/home/*/.local/state/nix", "/home/*/.cache", "/home/*/.bash_history", "/home/*/.lesshst",
@@ -50,7 +50,7 @@ func isKnownWritten(name string) bool {
 	return false
 }
 
-// leadsToKnown reports whether something known may lie beneath a directory.
+// leadsToKnown reports whether something known may be below a directory.
 func leadsToKnown(dir string) bool {
 	depth := strings.Count(dir, "/")
 	for _, pattern := range append(slices.Clip(elsewhere), knownWritten...) {
@@ -65,8 +65,8 @@ func leadsToKnown(dir string) bool {
 	return false
 }
 
-// checkWritten looks at what was written to the root since the boot, where that is an
-// overlay whose upper layer can be seen, or all in memory.
+// checkWritten checks what was written to the root since the boot, if that is an overlay
+// with a visible upper layer, or entirely in memory.
 func (m *Machine) checkWritten(ctx context.Context, l *look) error {
 	mounts, err := m.FirstMounts()
 	if err != nil {
@@ -126,7 +126,7 @@ type written struct {
 	*look
 	upper string
 	lower []string // of an overlay
-	// layered says that the layers below can be seen, or that there are none.
+	// layered means that the layers below are visible, or that there are none.
 	layered bool
 	seen    int
 	dirs    []wroteDir // from the top to where the walk is, those that are told as one, or may be
@@ -170,7 +170,7 @@ func (w *written) walk(ctx context.Context) error {
 	return err
 }
 
-// skip ends the walk at what is there, where that is a directory.
+// skip ends the walk at an entry if that is a directory.
 func skip(st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fs.SkipDir
@@ -178,7 +178,7 @@ func skip(st *unix.Stat_t) error {
 	return nil
 }
 
-// directory looks at a directory before what is in it.
+// directory checks a directory before its contents.
 func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	if e.Stat.Dev != dev {
 		return fs.SkipDir // another file system is mounted there
@@ -201,8 +201,8 @@ func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	return nil
 }
 
-// judgeMode finds a directory that others than root can write to. What is in homes is
-// their owners'.
+// judgeMode finds a directory that others than root can write to. Homes are their owners'
+// affair.
 func (w *written) judgeMode(name string, st *unix.Stat_t) {
 	if strings.HasPrefix(name, "/home/") {
 		return
@@ -238,7 +238,7 @@ func (w *written) file(e *nixstore.Entry, name string) {
 	w.find(f)
 }
 
-// leave tells of the directories that the walk has come out of, on its way to name.
+// leave reports the directories that the walk has left, on its way to name.
 func (w *written) leave(name string) {
 	for len(w.dirs) > 0 {
 		d := &w.dirs[len(w.dirs)-1]
@@ -288,7 +288,7 @@ func (w *written) below(name string) bool {
 	})
 }
 
-// word says whether a file was new to the layers below, where they can be seen.
+// word says whether a file is new to the layers below, if they are visible.
 func (w *written) word(name string) string {
 	switch {
 	case !w.layered:
