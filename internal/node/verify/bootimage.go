@@ -138,11 +138,11 @@ func (b *bootFiles) part(ctx context.Context, shown, field string, part *bootloa
 // stubOf returns the systemd-stub of an accepted release that an image is made of, nil
 // for none.
 func (b *bootFiles) stubOf(ctx context.Context, image *bootloader.Image) (*bootloader.Image, error) {
-	for p, file := range b.run.loaderFiles(b.release) {
-		if !strings.HasPrefix(path.Base(file), "linux") || !strings.HasSuffix(file, ".efi.stub") {
+	for _, file := range b.run.loaderFiles(b.release) {
+		if !strings.HasPrefix(path.Base(file.rel), "linux") || !strings.HasSuffix(file.rel, ".efi.stub") {
 			continue
 		}
-		f, err := b.run.store.OpenFile(p, file)
+		f, err := b.run.store.OpenFile(file.path, file.rel)
 		if err != nil {
 			return nil, err
 		}

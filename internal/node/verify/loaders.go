@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +24,9 @@ type loaders struct {
 	tier    *report.Tier
 	dir     bootDir
 	dirName string
+	// files returns the loader files of the accepted releases, which are listed once: a
+	// directory of GRUB's modules has hundreds to compare.
+	files func() []storeFile
 }
 
 // checkLoaders compares the boot loaders on an EFI system partition, the drivers that
@@ -31,6 +34,7 @@ type loaders struct {
 // and names the others.
 func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dirName string) {
 	l := &loaders{run: r, tier: t, dir: dir, dirName: dirName}
+	l.files = sync.OnceValue(func() []storeFile { return r.loaderFiles(nil) })
 	l.programs(ctx, "EFI/systemd/drivers")
 	for _, vendor := range l.names("EFI") {
 		// The menu names the files in these.
@@ -118,11 +122,11 @@ func (l *loaders) released(ctx context.Context, name string, wanted func(string)
 		return false, err
 	}
 	defer got.Close()
-	for p, file := range l.run.loaderFiles(nil) {
-		if !wanted(file) {
+	for _, file := range l.files() {
+		if !wanted(file.rel) {
 			continue
 		}
-		same, err := l.run.sameFile(ctx, bootPair{l.dir, name, storeFile{p, file}}, got.Size())
+		same, err := l.run.sameFile(ctx, bootPair{l.dir, name, file}, got.Size())
 		if err != nil || same {
 			return same, err
 		}
@@ -135,26 +139,23 @@ const systemdLoaders = "lib/systemd/boot/efi"
 // loaderFiles returns the boot loader files of the accepted releases: systemd-boot,
 // systemd-stub, and the parts of GRUB. It uses only releases that the contents tier
 // hashes, and also: the store's files of another release are not known to be intact.
-func (r *run) loaderFiles(also *candidate) iter.Seq2[closure.StorePath, string] {
-	return func(yield func(closure.StorePath, string) bool) {
-		releases := r.ledTo()
-		if also != nil && !slices.Contains(releases, also) {
-			releases = append(releases, also)
-		}
-		for _, c := range releases {
-			for _, info := range c.manifest.Paths {
-				for _, dir := range r.loaderDirs(info.Path) {
-					// Another part of the package, or not there.
-					files, _ := r.store.EntriesOf(info.Path, dir, maxLoaders)
-					for _, file := range files {
-						if !yield(info.Path, dir+"/"+file) {
-							return
-						}
-					}
+func (r *run) loaderFiles(also *candidate) (files []storeFile) {
+	releases := r.ledTo()
+	if also != nil && !slices.Contains(releases, also) {
+		releases = append(releases, also)
+	}
+	for _, c := range releases {
+		for _, info := range c.manifest.Paths {
+			for _, dir := range r.loaderDirs(info.Path) {
+				// Another part of the package, or not there.
+				names, _ := r.store.EntriesOf(info.Path, dir, maxLoaders)
+				for _, name := range names {
+					files = append(files, storeFile{info.Path, dir + "/" + name})
 				}
 			}
 		}
 	}
+	return files
 }
 
 // loaderDirs returns where a store object may have files of a boot loader.
