@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// maxChangedFiles is how many files a store object may have, and maxChangedDepth how
-	// deep within each other its directories may be, for its last change to be told.
+	// maxChangedFiles limits the files of a store object, and maxChangedDepth the depth of
+	// its directories, for LastChange.
 	maxChangedFiles = 4 << 20
 	maxChangedDepth = 200
 )
 
-// LastChange returns when the last of the files of a store object was written to,
-// renamed, or got other rights: the latest change time of all, which nobody can set who
-// does not set the clock or write to the disk beneath the file system. An object that is
-// too large to tell is an error that wraps [ErrTooLarge].
+// LastChange returns when a file of a store object was last written to, renamed, or given
+// other rights: the latest change time of all its files. Nobody can set it without setting
+// the clock or writing to the disk beneath the file system. If the object exceeds the
+// limits, the error wraps [ErrTooLarge].
 func (s *Store) LastChange(ctx context.Context, p closure.StorePath) (time.Time, error) {
 	if err := s.check(p); err != nil {
 		return time.Time{}, err

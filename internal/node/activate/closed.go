@@ -14,23 +14,22 @@ import (
 	"every.channel/ec-verify/internal/nixstore"
 )
 
-// beneath are the directories of profiles that are none of the system's, and stay
-// writable: those of users.
+// beneath are the directories of users' profiles, which stay writable.
 var beneath = []string{"per-user"}
 
-// maxMounts is how many mounts one above the other are undone.
+// maxMounts limits how many stacked mounts are undone.
 const maxMounts = 16
 
-// Close has the directory of the system profile be read only for every program but
-// this one: nix-env fails, before it has changed anything. So do those that call it,
-// such as nixos-rebuild. The directories named by except, such as "system-profiles",
-// are made if need be, and stay writable, as do those of users. Root can undo it, as [Machine.Open] does; it
-// does not outlive the boot.
+// Close makes the directory of the system profile read-only for every program but this
+// one: nix-env fails before it has changed anything, and so do programs that call it,
+// such as nixos-rebuild. The directories named by except, such as "system-profiles", are
+// created if needed and stay writable, as do those of users. Root can undo it, as
+// [Machine.Open] does; it ends with the boot.
 //
-// It is what NixOS does with the store: the directory is mounted on itself, read only.
-// nix-env makes a lock file also to list generations, which NixOS does to write the
-// boot menu of systemd-boot: the lock is /dev/null there, which can be locked, is
-// always empty, and can't be removed.
+// The directory is mounted on itself, read-only, as NixOS does with the store. nix-env
+// locks the profile even to list generations, which NixOS does to write the boot menu of
+// systemd-boot: so /dev/null is mounted over the lock file. It can be locked, is always
+// empty, and can't be removed.
 func (m *Machine) Close(ctx context.Context, except ...string) error {
 	dir := filepath.Dir(m.Profile())
 	if err := seenByAll(dir); err != nil {
@@ -40,7 +39,7 @@ func (m *Machine) Close(ctx context.Context, except ...string) error {
 	if closed || err != nil {
 		return err
 	}
-	// It is there, and nobody removes it, while it is mounted over.
+	// So that the lock file exists, and nobody removes it, while it is mounted over.
 	held, err := lockProfile(ctx, m.Profile())
 	if err != nil {
 		return err
@@ -51,14 +50,11 @@ func (m *Machine) Close(ctx context.Context, except ...string) error {
 			return err
 		}
 	}
-	top, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	top, err := cloneMount(dir, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	if err != nil {
-		return &fs.PathError{Op: "open_tree", Path: dir, Err: err}
+		return err
 	}
 	defer unix.Close(top)
-	if err := unix.MountSetattr(top, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return &fs.PathError{Op: "mount_setattr", Path: dir, Err: err}
-	}
 	mounts := []struct {
 		tree int
 		at   string
@@ -90,7 +86,7 @@ func (m *Machine) Close(ctx context.Context, except ...string) error {
 	return nil
 }
 
-// Open undoes [Machine.Close]. That nothing is closed is no error.
+// Open undoes [Machine.Close]. It is no error if nothing is closed.
 func (m *Machine) Open() error {
 	dir := filepath.Dir(m.Profile())
 	if err := seenByAll(dir); err != nil {
@@ -104,7 +100,7 @@ func (m *Machine) Open() error {
 		if !closed {
 			return clearLock(m.Profile() + ".lock")
 		}
-		// What is mounted beneath goes with it.
+		// The mounts below are detached with it.
 		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return &fs.PathError{Op: "umount", Path: dir, Err: err}
 		}
@@ -112,9 +108,9 @@ func (m *Machine) Open() error {
 	return fmt.Errorf("%s has more than %d mounts one above the other", dir, maxMounts)
 }
 
-// seenByAll fails where this process has mounts of its own, as in a service with
-// PrivateTmp=: what it mounts on dir, or finds there, is not what others see. Where the
-// mounts of the first process, or this one's, can't be read nobody can tell.
+// seenByAll fails if this process has mounts of its own, as in a service with
+// PrivateTmp=: what it mounts on dir, or finds there, is not what others see. It succeeds
+// if the mounts of the first process, or this one's, can't be read.
 func seenByAll(dir string) error {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -142,8 +138,8 @@ func seenByAll(dir string) error {
 	return nil
 }
 
-// clearLock empties a lock file that is left over, which Nix would take for one that
-// was removed, and wait for another.
+// clearLock empties a leftover lock file, because Nix takes a lock file with contents as
+// one that was removed, and waits for another.
 func clearLock(name string) error {
 	if err := os.Truncate(name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EROFS) {
 		return err
@@ -171,22 +167,31 @@ func isReadOnly(dir string) (bool, error) {
 	return stat.Flags&unix.ST_RDONLY != 0, nil
 }
 
-// through returns a name of the directory dir under which it can be written to also
-// while it is closed, until done. It is a mount of the same directory that nobody else
-// sees, and that ends with this process: nothing is opened for others meanwhile.
+// through returns a name under which the directory dir is writable even while it is
+// closed, until done is called. The name leads to another mount of the directory, which
+// nobody else sees and which ends with this process, so that dir stays closed for others.
 func through(dir string) (name string, done func(), err error) {
 	readOnly, err := isReadOnly(dir)
 	if err != nil || !readOnly {
 		return dir, func() {}, err
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := cloneMount(dir, unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
 	if err != nil {
-		return "", nil, &fs.PathError{Op: "open_tree", Path: dir, Err: err}
+		return "", nil, err
 	}
-	tree := os.NewFile(uintptr(fd), dir)
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		tree.Close()
-		return "", nil, &fs.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	return fmt.Sprintf("/proc/self/fd/%d", tree), func() { unix.Close(tree) }, nil
+}
+
+// cloneMount returns a descriptor of a further mount of the directory dir, with attr
+// changed, which is not attached anywhere.
+func cloneMount(dir string, attr unix.MountAttr) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open_tree", Path: dir, Err: err}
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { tree.Close() }, nil
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(tree)
+		return -1, &fs.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	}
+	return tree, nil
 }

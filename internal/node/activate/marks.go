@@ -203,9 +203,9 @@ func (m *Marks) Recheck(ctx context.Context, paths []closure.PathInfo) ([]Change
 	return changes, ctx.Err()
 }
 
-// Covered returns where something is mounted over the store, or over one of paths, now: a
-// mount shows what was hashed as long as it likes, and leaves what lies beneath as it is.
-// Paths are in ascending order.
+// Covered returns the current mount points over the store, or at or below one of paths: a
+// mount can show what was hashed for as long as it likes, and hides what was altered
+// beneath it. Paths are in ascending order.
 func (m *Marks) Covered(paths []closure.PathInfo) ([]string, error) {
 	dir := m.store.Dir()
 	origins, err := m.store.Origins(string(dir))
@@ -216,7 +216,7 @@ func (m *Marks) Covered(paths []closure.PathInfo) ([]string, error) {
 		return nil, err
 	}
 	for i := range origins {
-		// The system's script is run by the first process.
+		// The first process runs the system's script.
 		if o := &origins[i]; len(o.Init) > 0 && nixstore.At(o.Init, o.Path) != nixstore.At(o.Mounts, o.Path) {
 			return []string{string(dir)}, nil
 		}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Start starts a unit and waits for it, so long at most: a service of the type oneshot
-// has ended then. It fails where the unit does.
+// Start starts a unit and waits, at most that long, until it has started; a service of the
+// type oneshot has then ended. It fails if the unit does.
 func Start(ctx context.Context, name string, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
