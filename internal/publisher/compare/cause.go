@@ -1,17 +1,16 @@
 package compare
 
 import (
-	"strings"
-
+	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Cause returns the cause that a machine is given which has what B's manifest says and
-// is held to A's release: the same word in a comparison of builds as in a report. It is
-// "" for what no machine is held to, such as the bytes of an image.
+// Cause returns the cause that a report gives for a machine that is B's manifest and is
+// compared with A's release, so that a comparison of builds and a report use the same
+// word. It is "" for what is compared on no machine, such as the bytes of an image.
 func (d *Difference) Cause() report.Cause {
-	if !strings.HasPrefix(d.Asset, "closure-") || !strings.HasSuffix(d.Asset, ".json") {
+	if kind, _ := release.KindOf(d.Asset); kind != release.KindManifest {
 		return ""
 	}
 	if d.Path == "" {
@@ -35,7 +34,7 @@ func (d *Difference) Cause() report.Cause {
 	return ""
 }
 
-// fieldCauses are those of what a manifest says of the system as a whole.
+// fieldCauses are the causes for a manifest's fields on the system as a whole.
 var fieldCauses = map[string]report.Cause{
 	"source.narHash":     report.SourceAltered,
 	"source.lockNarHash": report.LockAltered,
