@@ -16,7 +16,6 @@ import (
 	"every.channel/ec-verify/internal/node/activate"
 	"every.channel/ec-verify/internal/node/comin"
 	"every.channel/ec-verify/internal/node/systemd"
-	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -154,8 +153,6 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	if err != nil {
 		return a.Refused(cominKind, err)
 	}
-	open := v.Open(ctx)
-	v.Open = func(context.Context) []verify.Candidate { return open }
 	defer tempIn(c.StateDir)()
 	g := gate{app: a, verifier: v, machine: activate.This(c.StoreDir, "", nil), stateDir: c.StateDir}
 	done := false

@@ -132,8 +132,6 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	if err != nil {
 		return err
 	}
-	open := v.Open(ctx)
-	v.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
 	defer tempIn(c.StateDir)()
 	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, stateDir: c.StateDir, register: programs.Import}
 	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
@@ -179,6 +177,8 @@ type untouched func(ctx context.Context, when string) bool
 // run judges the system, and calls do if it is verified. Its error is why it was not
 // judged.
 func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switch, closure.StorePath, untouched)) error {
+	open := g.verifier.Open(ctx)
+	g.verifier.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
 	m, first := g.verifier.Manifest(ctx)
 	if m == nil || first.Verdict() == report.Drifted {
 		// Either the system is unknown, so that nothing can be protected; or its release
