@@ -58,6 +58,9 @@ type Config struct {
 	UnsafeSkip []report.TierName `json:"unsafeSkip"`
 }
 
+// NixPrograms are the programs that are run from [Nix].BinDir.
+var NixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
+
 // Nix says how the nix program is run.
 type Nix struct {
 	// BinDir is the directory of the nix programs; empty to search the usual places.

@@ -371,9 +371,6 @@ func (e *examination) checkReportKey() {
 	}
 }
 
-// nixPrograms are the programs that are run from nix.binDir.
-var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
-
 func (e *examination) checkNix() {
 	dir := e.config.Nix.BinDir
 	if dir == "" {
@@ -381,7 +378,7 @@ func (e *examination) checkNix() {
 	}
 	e.own("nix.binDir", dir)
 	e.seen(VerifyUnit, e.verify, "nix.binDir", dir)
-	for _, program := range nixPrograms {
+	for _, program := range config.NixPrograms {
 		name := filepath.Join(dir, program)
 		e.own("nix.binDir", name)
 		if info, err := os.Stat(name); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {

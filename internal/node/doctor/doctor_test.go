@@ -97,7 +97,7 @@ func newSetUp(t *testing.T) *setUp {
 	s.write("key.pub", testKey, 0o644)
 	s.write("report.key", testPrivateKey, 0o600)
 	s.write("token", "secret", 0o600)
-	for _, program := range append(nixPrograms, "ec-verify") {
+	for _, program := range append(config.NixPrograms, "ec-verify") {
 		s.write("bin/"+program, "#!/bin/sh\n", 0o755)
 	}
 	s.top = map[string]any{"stateDir": s.at("state"), "flake": s.at("flake")}

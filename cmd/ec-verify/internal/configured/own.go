@@ -11,9 +11,6 @@ import (
 	"every.channel/ec-verify/internal/node/ledger"
 )
 
-// nixPrograms are the programs that are run from nix.binDir.
-var nixPrograms = []string{"nix", "nix-instantiate", "nix-store"}
-
 // CheckOwn refuses a configuration that others than root and the running user
 // can change, or that names keys, tokens or programs that they can: they would
 // choose whom this believes, or have their own program run.
@@ -37,7 +34,7 @@ func CheckOwn(t *terminal.Terminal, c config.Config) error {
 	}
 	if dir := c.Nix.BinDir; dir != "" {
 		named = append(named, struct{ key, path string }{"nix.binDir", dir})
-		for _, program := range nixPrograms {
+		for _, program := range config.NixPrograms {
 			named = append(named, struct{ key, path string }{"nix.binDir", filepath.Join(dir, program)})
 		}
 	}
