@@ -3,11 +3,6 @@
 package boottest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -245,26 +240,15 @@ func release(t *testing.T, host *testhost.Host) {
 	dest := filepath.Join(t.TempDir(), "installed")
 	run(t, "make", "-C", "../../..", "install", "DESTDIR="+dest, "PREFIX=/usr/local")
 	host.Push(filepath.Join(dest, "usr/local"), "/usr/local")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	private, public := testhost.SigningKey(t)
 	push := func(name, text string) {
 		file := filepath.Join(t.TempDir(), "file")
 		write(t, file, text)
 		host.Run("mkdir", "-p", filepath.Dir(name))
 		host.Push(file, name)
 	}
-	push("/root/ci.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
-	push("/etc/ec-verify/ci.pub", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+	push("/root/ci.key", private)
+	push("/etc/ec-verify/ci.pub", public)
 	push("/etc/ec-verify/config.json", `{
 		"release": {"source": ["/srv/releases"], "accept": ["boot-v2", "boot-v1"]},
 		"trust": {"keys": [{"name": "ci", "file": "/etc/ec-verify/ci.pub"}]}

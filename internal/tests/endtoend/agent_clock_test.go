@@ -13,6 +13,7 @@ import (
 
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/tests/testhost"
 	"every.channel/ec-verify/internal/trust"
 )
 
@@ -73,7 +74,7 @@ func TestAgentClock(t *testing.T) {
 	})
 	t.Run("the release is of years ahead", func(t *testing.T) {
 		const later = "boot-v2031.01.01"
-		key, public := signingKey(t)
+		key, public := testhost.SigningKey(t)
 		a.write("/root/later.key", key)
 		a.write("/root/later.pub", public)
 		a.Run("env", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", years(5).Unix()), program, "manifest", "create", "/etc/every-channel/flake#testhost", "--out", "/root/later/"+later, "--tag", later)

@@ -2,11 +2,6 @@ package endtoend
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // An agent is a machine with everything that make install installs, whose
@@ -54,7 +51,7 @@ func startAgent(t *testing.T, config string) agent {
 		t.Fatal(err)
 	}
 	m.Push(filepath.Join(dest, "usr/local"), "/usr/local")
-	key, public := signingKey(t)
+	key, public := testhost.SigningKey(t)
 	m.write("/root/ci.key", key)
 	m.write("/etc/ec-verify/ci.pub", public)
 	m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{
@@ -80,25 +77,6 @@ func startAgent(t *testing.T, config string) agent {
 	}
 	a.serve()
 	return a
-}
-
-// signingKey returns a new key pair in PEM.
-func signingKey(t *testing.T) (private, public string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}))
 }
 
 // serve starts the forge, and hide ends it.

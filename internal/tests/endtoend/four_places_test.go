@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 var update = flag.Bool("update", false, "write the table in docs/gate.md anew")
@@ -71,7 +72,7 @@ func startFourPlaces(t *testing.T) *fourPlaces {
 	p.Run("mkdir", "-p", "/opt/build")
 	p.Push(filepath.Join("..", "..", "..", "hack"), scripts)
 	var public string
-	p.private, public = signingKey(t)
+	p.private, public = testhost.SigningKey(t)
 	p.write("/etc/ec-verify/ci.pub", public)
 	p.sign(releases+"/"+tag, p.private)
 	p.configure()
@@ -292,7 +293,7 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 		{
 			name: "a release that another key has signed",
 			do: func() {
-				key, _ := signingKey(t)
+				key, _ := testhost.SigningKey(t)
 				p.Run("rm", "-rf", "/var/lib/ec-verify")
 				p.sign(releases+"/"+tag, key)
 			},

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // TestRevocation: a machine that runs a release which its publisher revokes says so from
@@ -14,7 +16,7 @@ import (
 func TestRevocation(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, "")
-	key, public := signingKey(t)
+	key, public := testhost.SigningKey(t)
 	a.write("/root/own.key", key)
 	a.write("/etc/ec-verify/ci.pub", public)
 	a.write("/etc/ec-verify/config.json", fmt.Sprintf(`{

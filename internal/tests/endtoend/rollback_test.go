@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // TestAgainstNewer: to look what a newer release would change bars nobody from the
@@ -13,7 +15,7 @@ func TestAgainstNewer(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)
 	const oldest, newer, hiding = "boot-v2026.01.01", "boot-v2026.03.15", "/srv/hiding"
-	key, public := signingKey(t)
+	key, public := testhost.SigningKey(t)
 	m.write("/root/ci.key", key)
 	m.write("/etc/ec-verify/ci.pub", public)
 	m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{"release": {"source": [%q]}, "trust": {"keys": [{"name": "ci", "file": "/etc/ec-verify/ci.pub"}]}}`, releases))

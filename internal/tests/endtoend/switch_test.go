@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // gated is a machine that runs the release tag, with the system of otherTag beside it,
@@ -25,7 +26,7 @@ type gated struct {
 func startGated(t *testing.T) *gated {
 	t.Helper()
 	m := startReleased(t)
-	key, public := signingKey(t)
+	key, public := testhost.SigningKey(t)
 	m.write("/etc/ec-verify/ci.pub", public)
 	systems := m.Runner().Systems
 	g := &gated{m, systems["testhost"].Toplevel, systems["testhost-other"].Toplevel, key}
