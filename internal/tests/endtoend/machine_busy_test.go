@@ -66,8 +66,26 @@ func (m *machine) keepBusy() {
 	m.Run("systemd-run", "--scope", "--quiet", "sh", "-c", "setsid sh /run/work </dev/null >/dev/null 2>&1 &")
 }
 
+// rounds returns how many rounds each kind of work has done, and those that have done
+// no more than least.
+func (m *machine) rounds(least int) (done []string, behind []string) {
+	m.t.Helper()
+	for _, w := range work {
+		n, err := strconv.Atoi(m.Run("sh", "-c", "touch /run/busy/"+w.name+"; wc -l </run/busy/"+w.name))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		done = append(done, w.name+" "+strconv.Itoa(n))
+		if n <= least {
+			behind = append(behind, w.name)
+		}
+	}
+	return done, behind
+}
+
 // TestMachineBusy: a machine that works, and is the release, is verified again and
-// again.
+// again, until each kind of work was done beside it: a fast machine verifies five times
+// before a login has ended.
 func TestMachineBusy(t *testing.T) {
 	m := startReleased(t)
 	m.ShowUpper()
@@ -77,20 +95,17 @@ func TestMachineBusy(t *testing.T) {
 	}, parts.Parts()...)
 	m.Run("useradd", "--create-home", "visitor")
 	m.keepBusy()
-	times, wrong, begun := numberOf(t, cleanEnv, 5), 0, time.Now()
-	for i := range times {
+	least, wrong, begun := numberOf(t, cleanEnv, 5), 0, time.Now()
+	times, done, behind := 0, []string(nil), []string{"all"}
+	for ; times < least || len(behind) > 0 && time.Since(begun) < 5*time.Minute; times++ {
 		if a := m.changed(); a.Verdict != "verified" {
 			wrong++
-			t.Errorf("run %d: %s, %v", i, a.Verdict, a.causes())
+			t.Errorf("run %d: %s, %v", times, a.Verdict, a.causes())
 		}
+		done, behind = m.rounds(least / 20)
 	}
-	var done []string
-	for _, w := range work {
-		rounds, err := strconv.Atoi(m.Run("sh", "-c", "touch /run/busy/"+w.name+"; wc -l </run/busy/"+w.name))
-		if err != nil || rounds <= times/20 {
-			t.Errorf("%s: %d rounds, %v\n%s", w.name, rounds, err, m.Run("tail", "-n", "20", "/run/busy."+w.name))
-		}
-		done = append(done, w.name+" "+strconv.Itoa(rounds))
+	for _, name := range behind {
+		t.Errorf("%s: no more than %d rounds\n%s", name, least/20, m.Run("tail", "-n", "20", "/run/busy."+name))
 	}
 	m.Run("touch", "/run/idle")
 	t.Logf("verified %d times in %s, %d times with something found, beside rounds of %s", times, time.Since(begun).Round(time.Second), wrong, strings.Join(done, ", "))
