@@ -26,7 +26,7 @@ func TestTimeout(t *testing.T) {
 func TestDumpMemory(t *testing.T) {
 	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: `until [ "$(ulimit -d)" = 1048576 ]; do :; done; echo limited`})
 	var out strings.Builder
-	err := f.Dump(t.Context(), DumpRequest{Store: "file:///none", Path: "/nix/store/x", Timeout: 20 * time.Second, Temp: t.TempDir()}, &out)
+	err := f.Dump(t.Context(), DumpRequest{Store: "file:///none", Path: "/nix/store/x", Timeout: 5 * time.Minute, Temp: t.TempDir()}, &out)
 	if err != nil || out.String() != "limited\n" {
 		t.Errorf("%q, %v", out.String(), err)
 	}

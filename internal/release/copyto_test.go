@@ -318,26 +318,27 @@ func TestNotices(t *testing.T) {
 	dir := t.TempDir()
 	signed(t, dir, releasetest.Spec{ImageSize: 200_000})
 	for name, c := range map[string]struct {
-		do    http.HandlerFunc
-		want  string
-		quiet bool // who waits hears of it before anything is asked for again
+		do     http.HandlerFunc
+		want   string
+		quiet  bool // who waits hears of it before anything is asked for again
+		silent bool // the limit on the wait for an answer is what ends it
 	}{
-		"nothing comes, again": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "trying again (1 of 2)", false},
-		"nothing comes":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "waiting for up to 2s, 3 times", true},
+		"nothing comes, again": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "trying again (1 of 2)", false, true},
+		"nothing comes":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "waiting for up to 500ms, 3 times", true, true},
 		"nothing comes any more": {func(w http.ResponseWriter, r *http.Request) {
 			w.Write(make([]byte, 50_000))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, "no more bytes from", true},
+		}, "no more bytes from", true, false},
 		"it wants to be left alone": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "60")
 			w.WriteHeader(http.StatusServiceUnavailable)
-		}, "answer 503", true},
+		}, "answer 503", true, false},
 		"it breaks off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(make([]byte, 50_000))
 			panic(http.ErrAbortHandler)
-		}, "after 50000 bytes", false},
-		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502", false},
+		}, "after 50000 bytes", false, false},
+		"it is not well": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "answer 502", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
@@ -355,16 +356,19 @@ func TestNotices(t *testing.T) {
 				defer mu.Unlock()
 				lines = append(lines, line)
 			})
-			limits := quick()
-			limits.Header = 500 * time.Millisecond
-			if c.quiet {
-				limits.Header, limits.Stall, limits.Quiet = 2*time.Second, 2*time.Second, time.Millisecond
-				limits.MaxPause = 100 * time.Millisecond
-			}
-			r, err := release.Open(t.Context(), source(t, s, release.WithNotice(p.Notice), release.WithTimeouts(limits)), releasetest.Tag, believing{}, at(releasetest.Now))
+			src := source(t, s, release.WithNotice(p.Notice))
+			r, err := release.Open(t.Context(), src, releasetest.Tag, believing{}, at(releasetest.Now))
 			if err != nil {
 				t.Fatal(err)
 			}
+			limits := quick()
+			if c.silent {
+				limits.Header = 500 * time.Millisecond
+			}
+			if c.quiet {
+				limits.Stall, limits.Quiet, limits.MaxPause = 500*time.Millisecond, time.Millisecond, 100*time.Millisecond
+			}
+			release.SetTimeouts(src, limits)
 			if err := r.CopyTo(t.Context(), filepath.Join(t.TempDir(), "out"), nil); err == nil {
 				t.Error("it succeeds")
 			}

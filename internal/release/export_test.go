@@ -13,3 +13,10 @@ func WithTransport(t http.RoundTripper) SourceOption {
 func WithTimeouts(t Timeouts) SourceOption {
 	return func(o *sourceOptions) { o.timeouts = t }
 }
+
+// SetTimeouts sets the limits on waiting of a source that was asked already.
+func SetTimeouts(s Source, t Timeouts) {
+	h := s.(*HTTPSource)
+	h.timeouts = t
+	h.transport.(*http.Transport).ResponseHeaderTimeout = t.Header
+}

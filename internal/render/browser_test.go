@@ -95,7 +95,7 @@ func newBrowser(t *testing.T) *browser {
 		out.Close()
 		cmd.Wait()
 		// Its children write there until they notice.
-		for range 100 {
+		for range 1200 {
 			if os.RemoveAll(profile) == nil {
 				return
 			}

@@ -109,7 +109,8 @@ func TestPowerCut(t *testing.T) {
 	halfway := 0
 	spread := func() bool { return seen[""] > 0 && seen[first] > 0 && seen[second] > 0 && halfway > 0 }
 	for i := 0; i < cuts || !spread() && i < 20*cuts; i++ {
-		disk, cut := filepath.Join(work, "disk.img"), filepath.Join(work, "cut.img")
+		// A loop device may be that of its file for a moment longer than it is mounted.
+		disk, cut := filepath.Join(work, fmt.Sprintf("disk-%d.img", i)), filepath.Join(work, fmt.Sprintf("cut-%d.img", i))
 		from, before := full, first
 		if i%4 == 0 {
 			from, before = empty, ""
@@ -157,6 +158,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatalf("cut %d: the next run of %s leaves %q", i, staged.Name, left)
 		}
 		run(t, "umount", mnt)
+		run(t, "rm", disk, cut)
 	}
 	t.Logf("nothing served %d, the first %d, the second %d times; %d times a stage in the making", seen[""], seen[first], seen[second], halfway)
 	// The test shows something only if the cuts fell on all sides.
@@ -244,7 +246,7 @@ func inOwnMounts(t *testing.T) {
 	if err := exec.Command("unshare", "--mount", "true").Run(); err != nil {
 		t.Skip("the kernel gives no mount namespaces")
 	}
-	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", exe, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", exe, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=20m")
 	cmd.Env = append(os.Environ(), mountVar+"=1")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)

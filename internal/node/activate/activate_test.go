@@ -450,10 +450,14 @@ func TestProfileKilled(t *testing.T) {
 	for i := range 20 {
 		cmd := exec.Command(os.Args[0]) //nolint:gosec,noctx // this test
 		cmd.Env = append(os.Environ(), "ACTIVATE_TEST_PROFILE="+m.Profile())
+		before, _ := os.Readlink(m.Profile())
 		must(t, cmd.Start())
-		for begin := time.Now(); ; {
-			if _, err := os.Readlink(m.Profile()); err == nil || time.Since(begin) > time.Minute {
+		for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Microsecond) {
+			if now, err := os.Readlink(m.Profile()); err == nil && now != before {
 				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("the process sets no profile")
 			}
 		}
 		time.Sleep(time.Duration(i) * time.Millisecond)

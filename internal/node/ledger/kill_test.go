@@ -102,46 +102,27 @@ func (s *said) hear(t *testing.T, line string) {
 	}
 }
 
-// TestKilled kills a program that writes to a ledger at 100 random moments.
-// After each the ledger is whole, holds everything that was said to be on the
-// disk, and nothing that was never recorded.
+// kills is how often TestKilled kills a program, at the least and at the most.
+const kills, mostKills = 60, 2000
+
+// TestKilled kills a program that writes to a ledger: some before it can have opened
+// it, the others a random moment after a random one of its steps, until the kills fell
+// before, in the middle of and beside what counts, however fast the machine is. After
+// each the ledger is whole, has everything that was said to be on the disk, and nothing
+// that was never recorded.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts 100 processes")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+		t.Skip("starts 60 processes")
 	}
 	random := rand.New(rand.NewPCG(7, 8))
 	dir := t.TempDir()
-	var journals, amid, atStart int
-	for kill := range 100 {
-		if kill%10 == 0 {
-			dir = t.TempDir() // being made is a moment to be killed at as well
+	var journals, amid, atStart, n int
+	for ; n < kills || (journals == 0 || amid == 0 || atStart == 0) && n < mostKills; n++ {
+		steps := random.IntN(40)
+		if n%10 == 0 {
+			dir, steps = t.TempDir(), 0 // being made is a moment to be killed at as well
 		}
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), childVar+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var heard said
-		after := time.Duration(random.Int64N(int64(400 * time.Millisecond)))
-		if kill%10 == 0 {
-			after /= 10
-		}
-		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			heard.hear(t, lines.Text())
-		}
-		if err := cmd.Wait(); err == nil {
-			t.Fatal("the child ended by itself")
-		}
-		timer.Stop()
+		heard := killAfter(t, dir, steps, time.Duration(random.Int64N(int64(5*time.Millisecond))))
 		if exists(dir + "/" + FileName + journalSuffix) {
 			journals++
 		}
@@ -153,13 +134,42 @@ func TestKilled(t *testing.T) {
 		}
 		checkKilled(t, dir, heard)
 		if t.Failed() {
-			t.Fatalf("kill %d after %s: %+v", kill, after, heard)
+			t.Fatalf("kill %d after %d steps: %+v", n, steps, heard)
 		}
 	}
-	t.Logf("killed 100 times: %d left a journal, %d in the middle of a run, %d before the ledger was open", journals, amid, atStart)
+	t.Logf("killed %d times: %d left a journal, %d in the middle of a run, %d before the ledger was open", n, journals, amid, atStart)
 	if journals == 0 || amid == 0 || atStart == 0 {
 		t.Error("the kills were not spread over what the program does")
 	}
+}
+
+// killAfter starts the program, kills it when it has spoken of so many steps and some
+// time has passed, and returns what it said.
+func killAfter(t *testing.T, dir string, steps int, more time.Duration) said {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVar+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var heard said
+	lines := bufio.NewScanner(out)
+	for ; steps > 0 && lines.Scan(); steps-- {
+		heard.hear(t, lines.Text())
+	}
+	timer := time.AfterFunc(more, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	for lines.Scan() {
+		heard.hear(t, lines.Text())
+	}
+	if err := cmd.Wait(); err == nil || steps > 0 {
+		t.Fatalf("the child ended by itself: %v", err)
+	}
+	return heard
 }
 
 // checkKilled holds the ledger to what the child said.

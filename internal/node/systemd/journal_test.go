@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 
@@ -221,20 +222,22 @@ func TestLost(t *testing.T) {
 	if n, err := j.Lost(); n != 1 || !errors.Is(err, refused) || sent != 5 {
 		t.Errorf("one refused: %d lost of %d, %v", n, sent, err)
 	}
-	release := make(chan struct{})
-	defer close(release)
-	calls := make(chan struct{}, 10)
-	j = &Journal{wait: 500 * time.Millisecond, send: func(Entry) error {
-		calls <- struct{}{}
-		if len(calls) > 2 {
-			<-release
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		calls := make(chan struct{}, 10)
+		j := &Journal{wait: time.Minute, send: func(Entry) error {
+			calls <- struct{}{}
+			if len(calls) > 2 {
+				<-release
+			}
+			return nil
+		}}
+		j.Send(entries...)
+		if n, err := j.Lost(); n != 3 || !errors.Is(err, errJournalHangs) {
+			t.Errorf("the third hangs: %d lost, %v", n, err)
 		}
-		return nil
-	}}
-	j.Send(entries...)
-	if n, err := j.Lost(); n != 3 || !errors.Is(err, errJournalHangs) {
-		t.Errorf("the third hangs: %d lost, %v", n, err)
-	}
+	})
 }
 
 // TestCatalog: every event is explained, nothing else is, and with fields that
