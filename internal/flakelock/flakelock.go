@@ -23,12 +23,12 @@ const MaxSize = 16 << 20
 // used.
 type Input struct {
 	// Name is the name of its node in the lock file, unchanged.
-	Name string
-	Path closure.StorePath
-	Hash nar.Hash
+	Name string            `json:"name"`
+	Path closure.StorePath `json:"path"`
+	Hash nar.Hash          `json:"-"`
 	// Ref is its origin with the revision, as a flake reference for people:
 	// "github:NixOS/nixpkgs/REVISION", a URL. It is not trusted.
-	Ref string
+	Ref string `json:"ref"`
 }
 
 // UnlockedError means that the lock file lacks the hash of an input. Nix would fetch

@@ -16,6 +16,7 @@ import (
 
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Options configures a check.
@@ -101,7 +102,7 @@ type checker struct {
 
 // file checks one file or device.
 func (c *checker) file(ctx context.Context, name string) Image {
-	i := Image{File: name}
+	i := Image{File: excerpt.Raw(name)}
 	f, size, device, err := open(name)
 	if err != nil {
 		i.add(Finding{Class: Inconclusive, Kind: Unreadable, Detail: err.Error()})
@@ -220,7 +221,7 @@ func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 	got := sum()
 	switch {
 	case i.Device:
-		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Detail: fmt.Sprintf("no beginning of the device is %s", i.Asset)})
+		i.add(Finding{Class: Drift, Kind: Checksum, Want: excerpt.Raw("sha256 " + want.String()), Detail: fmt.Sprintf("no beginning of the device is %s", i.Asset)})
 	case i.Asset == "":
 		for name, digest := range c.r.Sums().All() {
 			if digest == got {
@@ -228,9 +229,9 @@ func (c *checker) whole(ctx context.Context, f *os.File, i *Image) error {
 				return nil
 			}
 		}
-		i.add(Finding{Class: Drift, Kind: Unknown, Got: "sha256 " + got.String(), Detail: "the release has no image of this name or of these bytes"})
+		i.add(Finding{Class: Drift, Kind: Unknown, Got: excerpt.Raw("sha256 " + got.String()), Detail: "the release has no image of this name or of these bytes"})
 	case got != want:
-		i.add(Finding{Class: Drift, Kind: Checksum, Want: "sha256 " + want.String(), Got: "sha256 " + got.String(), Detail: c.sizes(ctx, i)})
+		i.add(Finding{Class: Drift, Kind: Checksum, Want: excerpt.Raw("sha256 " + want.String()), Got: excerpt.Raw("sha256 " + got.String()), Detail: c.sizes(ctx, i)})
 	default:
 		i.Intact = true
 	}
@@ -257,6 +258,6 @@ func (c *checker) sizes(ctx context.Context, i *Image) string {
 
 func (c *checker) tell(i *Image, done, total int64) {
 	if c.opts.Progress != nil {
-		c.opts.Progress(i.File, done, total)
+		c.opts.Progress(string(i.File), done, total)
 	}
 }

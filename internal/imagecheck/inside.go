@@ -18,6 +18,7 @@ import (
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -130,7 +131,7 @@ func (w *look) twice(m image.Member) error {
 	}
 	name := m.Name()
 	if w.names[name] {
-		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is there twice"})
+		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(name), Detail: "it is there twice"})
 		return nil
 	}
 	const cost = 128 // memory for a name in a map, and in the lists that may have it
@@ -162,7 +163,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 	w.other(m)
 	if m.Size > maxScript {
 		if isScript(m) {
-			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: fmt.Sprintf("a boot script of %d bytes is too large to check; the limit is %d", m.Size, maxScript)})
+			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: fmt.Sprintf("a boot script of %d bytes is too large to check; the limit is %d", m.Size, maxScript)})
 		}
 		return nil, nil
 	}
@@ -173,7 +174,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 func (w *look) other(m image.Member) {
 	w.i.Inside.Others++
 	if len(w.i.Inside.OtherNames) < maxOthers {
-		w.i.Inside.OtherNames = append(w.i.Inside.OtherNames, cut(m.Name()))
+		w.i.Inside.OtherNames = append(w.i.Inside.OtherNames, excerpt.Raw(cut(m.Name())))
 	}
 }
 
@@ -185,7 +186,7 @@ func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser 
 	}
 	return &hashing{h: sha256.New(), done: func(sum nar.Hash) {
 		if sum != want.SHA256 {
-			w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: want.SHA256.String(), Got: sum.String(),
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(want.SHA256.String()), Got: excerpt.Raw(sum.String()),
 				Detail: "it is not the " + what + " of the system"})
 			return
 		}
@@ -194,7 +195,7 @@ func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser 
 }
 
 func (w *look) cannot(m image.Member, what string) {
-	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "the release has no listing that tells of the system's " + what})
+	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "the release has no listing that tells of the system's " + what})
 }
 
 // prefixed requires a member to begin with the system's initrd. The remainder is
@@ -205,12 +206,12 @@ func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
 		return nil
 	}
 	if m.Size < want.Size {
-		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Detail: fmt.Sprintf("it has %d bytes, and the initrd of the system %d", m.Size, want.Size)})
+		w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Detail: fmt.Sprintf("it has %d bytes, and the initrd of the system %d", m.Size, want.Size)})
 		return nil
 	}
 	return &hashing{h: sha256.New(), left: want.Size, bounded: true, done: func(sum nar.Hash) {
 		if sum != want.SHA256 {
-			w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: want.SHA256.String(), Got: sum.String(),
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(want.SHA256.String()), Got: excerpt.Raw(sum.String()),
 				Detail: "it does not begin with the initrd of the system"})
 			return
 		}
@@ -268,7 +269,7 @@ func (w *look) isStorePath(name string) bool {
 }
 
 func (w *look) override(m image.Member) {
-	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it lies behind the initrd of the system, and would override what that has"})
+	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it lies behind the initrd of the system, and would override what that has"})
 }
 
 // checkLinks requires that the link in the root leads to a squashfs, and that each
@@ -284,7 +285,7 @@ func (w *look) checkLinks() {
 	}
 	for _, link := range w.links {
 		if !slices.ContainsFunc(w.linked, func(m image.Member) bool { return leads(link, m) }) {
-			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: link.Name(), Got: link.Target, Detail: "it leads to no squashfs that lies beside it"})
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(link.Name()), Got: excerpt.Raw(link.Target), Detail: "it leads to no squashfs that lies beside it"})
 		}
 	}
 }
@@ -314,7 +315,7 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	if !isPath {
 		w.endPath()
 		if rest == "" {
-			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: m.Name(), Detail: "it is no store path, and no manifest tells of it"})
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it is no store path, and no manifest tells of it"})
 		}
 		return nil, nil
 	}
@@ -326,7 +327,7 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 			s.builder = nar.NewBuilder(func(e nar.Entry) { w.keep(s, e) })
 			s.seen[p] = true
 		} else {
-			w.i.add(Finding{Class: Drift, Kind: PathExtra, Path: p, Where: s.name, Detail: "the manifest does not have it"})
+			w.i.add(Finding{Class: Drift, Kind: PathExtra, Path: p, Where: excerpt.Raw(s.name), Detail: "the manifest does not have it"})
 		}
 	}
 	return w.pathMember(s, m, rest)
@@ -341,7 +342,7 @@ func (w *look) pathOf(base string) (closure.StorePath, bool) {
 // pathMember passes one node of a store path to its builder.
 func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser, error) {
 	if odd := oddity(m); odd != "" {
-		w.i.add(Finding{Class: Drift, Kind: Attributes, Path: s.path, Where: m.Name(), Detail: odd})
+		w.i.add(Finding{Class: Drift, Kind: Attributes, Path: s.path, Where: excerpt.Raw(m.Name()), Detail: odd})
 	}
 	if s.builder == nil || s.failed != "" {
 		return nil, nil
@@ -431,7 +432,7 @@ func (w *look) endPath() {
 		case sum.Hash == want.NarHash:
 			return
 		default:
-			f := Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Got: sum.Hash.String()}
+			f := Finding{Class: Drift, Kind: PathAltered, Path: p, Where: excerpt.Raw(s.name), Want: excerpt.Raw(want.NarHash.String()), Got: excerpt.Raw(sum.Hash.String())}
 			if s.entries == nil {
 				f.Detail = "its files are too many to say which ones differ"
 			} else {
@@ -442,7 +443,7 @@ func (w *look) endPath() {
 			return
 		}
 	}
-	w.i.add(Finding{Class: Drift, Kind: PathAltered, Path: p, Where: s.name, Want: want.NarHash.String(), Detail: failed})
+	w.i.add(Finding{Class: Drift, Kind: PathAltered, Path: p, Where: excerpt.Raw(s.name), Want: excerpt.Raw(want.NarHash.String()), Detail: failed})
 }
 
 func (w *look) endStore() {
@@ -457,7 +458,7 @@ func (w *look) finish() {
 	w.checkParams()
 	for _, name := range w.images {
 		if w.stores[name] == nil {
-			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: name, Detail: "it is no squashfs"})
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(name), Detail: "it is no squashfs"})
 		}
 	}
 	if len(w.stores) == 0 {
@@ -466,7 +467,7 @@ func (w *look) finish() {
 	for _, name := range slices.Sorted(maps.Keys(w.stores)) {
 		for _, p := range w.s.paths.Paths() {
 			if !w.stores[name].seen[p] {
-				w.i.add(Finding{Class: Drift, Kind: PathMissing, Path: p, Where: name})
+				w.i.add(Finding{Class: Drift, Kind: PathMissing, Path: p, Where: excerpt.Raw(name)})
 			}
 		}
 	}
@@ -508,7 +509,7 @@ func (w *look) explain(c *checker) {
 // references, references.
 func (w *look) registered(m image.Member, data []byte) {
 	bad := func(p closure.StorePath, want, got, format string, args ...any) {
-		w.i.add(Finding{Class: Drift, Kind: Registration, Where: m.Name(), Path: p, Want: want, Got: got, Detail: fmt.Sprintf(format, args...)})
+		w.i.add(Finding{Class: Drift, Kind: Registration, Where: excerpt.Raw(m.Name()), Path: p, Want: excerpt.Raw(want), Got: excerpt.Raw(got), Detail: fmt.Sprintf(format, args...)})
 	}
 	rest, ended := string(data), len(data) == 0
 	line := func() string {

@@ -32,49 +32,49 @@ const (
 	NotChecked   Kind = "not-checked" // something that was requested could not be checked
 )
 
-// Finding is one thing that is wrong with an image. Strings contain raw bytes.
+// Finding is one thing that is wrong with an image.
 type Finding struct {
-	Class Class
-	Kind  Kind
+	Class Class `json:"class"`
+	Kind  Kind  `json:"kind"`
 	// Where names the nested image and the member; empty for the whole file.
-	Where  string
-	Path   closure.StorePath
-	Want   string
-	Got    string
-	Detail string
+	Where  excerpt.Raw       `json:"where,omitzero"`
+	Path   closure.StorePath `json:"path,omitzero"`
+	Want   excerpt.Raw       `json:"want,omitzero"`
+	Got    excerpt.Raw       `json:"got,omitzero"`
+	Detail string            `json:"detail,omitzero"`
 	// Files are the differing files of a store path, if the release's listing has
 	// them; MoreFiles counts those left out.
-	Files     []closure.FileChange
-	MoreFiles int
+	Files     []closure.FileChange `json:"files,omitzero"`
+	MoreFiles int                  `json:"moreFiles,omitzero"`
 }
 
 // Image is the result for one file or device.
 type Image struct {
-	File   string // as given by the user
-	Asset  string // of the release; "" if unknown
-	Device bool
-	Size   int64 // of the image in bytes
+	File   excerpt.Raw `json:"file"`  // as given by the user
+	Asset  string      `json:"asset"` // of the release; "" if unknown
+	Device bool        `json:"device"`
+	Size   int64       `json:"size"` // of the image in bytes
 	// Beyond is how many bytes of a device follow the image and were not examined.
-	Beyond int64
+	Beyond int64 `json:"beyond"`
 	// Intact means that the digest is the one in SHA256SUMS.txt.
-	Intact bool
+	Intact bool `json:"intact"`
 	// Inside counts what was compared in the image; nil if its contents were not
 	// checked.
-	Inside   *Inside
-	Findings []Finding
-	More     int // findings beyond those listed
+	Inside   *Inside   `json:"inside"`
+	Findings []Finding `json:"findings"`
+	More     int       `json:"more"` // findings beyond those listed
 }
 
 // Inside counts what was compared in an image.
 type Inside struct {
-	Configuration string
-	Paths         int // store paths that were hashed
+	Configuration string `json:"configuration"`
+	Paths         int    `json:"paths"` // store paths that were hashed
 	// Files counts other members that the manifest vouches for: a kernel, an initrd.
-	Files int
+	Files int `json:"files"`
 	// Others counts members that are only covered by the image's checksum.
-	Others int
+	Others int `json:"others"`
 	// OtherNames are the names of the first of them, at most maxOthers.
-	OtherNames []string
+	OtherNames []excerpt.Raw `json:"otherNames"`
 }
 
 // maxOthers limits OtherNames.
@@ -82,9 +82,9 @@ const maxOthers = 500
 
 // Result is the result of a check.
 type Result struct {
-	Images []Image
+	Images []Image `json:"images"`
 	// Absent are the release's images that were not among those checked.
-	Absent []string
+	Absent []string `json:"absent"`
 }
 
 const (
@@ -96,7 +96,7 @@ const (
 )
 
 // cut shortens untrusted text to maxText bytes.
-func cut(s string) string { return excerpt.Of(s, maxText) }
+func cut[S ~string](s S) S { return S(excerpt.Of(string(s), maxText)) }
 
 func (i *Image) add(f Finding) {
 	if len(i.Findings) >= maxFindings {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 var (
@@ -33,7 +34,7 @@ func isScript(m image.Member) bool {
 // short and checked completely.
 func (w *look) script(m image.Member, data []byte) {
 	wrong := func(got, detail string) {
-		w.i.add(Finding{Class: Drift, Kind: Boot, Where: m.Name(), Want: string(w.s.manifest.Toplevel.OutPath) + "/init", Got: got, Detail: detail})
+		w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(string(w.s.manifest.Toplevel.OutPath) + "/init"), Got: excerpt.Raw(got), Detail: detail})
 	}
 	if isScript(m) {
 		data = comment().ReplaceAll(data, nil)
@@ -64,7 +65,7 @@ func (w *look) script(m image.Member, data []byte) {
 	if path.Ext(m.Path) != ".ipxe" {
 		if isScript(m) {
 			if starts == 0 && loadsKernel(data) {
-				w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: m.Name(), Detail: "it loads a kernel and does not say which system is started (init=)"})
+				w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "it loads a kernel and does not say which system is started (init=)"})
 			}
 			for _, l := range oddLoads(data) {
 				wrong(l.name, "it loads another "+l.what+" than the one that was checked")
@@ -111,7 +112,7 @@ func (w *look) checkParams() {
 	want := strings.Join(strings.Fields(*w.params), " ")
 	for _, s := range w.scripts {
 		if s.params != want {
-			w.i.add(Finding{Class: Drift, Kind: Boot, Where: s.name, Want: want, Got: s.params, Detail: "its kernel parameters are not those of the system"})
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(s.name), Want: excerpt.Raw(want), Got: excerpt.Raw(s.params), Detail: "its kernel parameters are not those of the system"})
 		}
 	}
 }

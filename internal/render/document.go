@@ -97,7 +97,7 @@ type Path struct {
 const maxText = 400
 
 // Text returns s ready to be shown: escaped and clipped.
-func Text(s string) string { return report.EscapeBounded(s, maxText) }
+func Text[S ~string](s S) string { return report.EscapeBounded(string(s), maxText) }
 
 // cut clips printable text.
 func cut(s string) string { return excerpt.Of(s, maxText) }

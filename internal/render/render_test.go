@@ -20,6 +20,7 @@ import (
 	"every.channel/ec-verify/internal/render"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -163,7 +164,7 @@ func TestHostile(t *testing.T) {
 			f := &r.Findings[i]
 			f.Path, f.Field, f.Want, f.Got, f.Detail = text, text, text, text, text
 			for j := range f.Files {
-				f.Files[j].Path, f.Files[j].Got = text, nar.Entry{Type: nar.Symlink, Target: text}
+				f.Files[j].Path, f.Files[j].Got = excerpt.Raw(text), nar.Entry{Type: nar.Symlink, Target: text}
 			}
 		}
 		for format := range formats {

@@ -80,4 +80,4 @@ func PrintableJSON(text []byte) []byte {
 // EscapeBounded is Escape for a field of unknown length; it keeps limit bytes.
 func EscapeBounded(s string, limit int) string { return escapeBounded(s, limit) }
 
-func escapeBounded(s string, limit int) string { return Escape(excerpt.Of(s, limit)) }
+func escapeBounded[S ~string](s S, limit int) string { return Escape(excerpt.Of(string(s), limit)) }

@@ -218,10 +218,10 @@ func findingJSON(f *Finding) jsonFinding {
 	}
 	for _, c := range f.Files {
 		file := jsonFile{Change: c.Kind, Want: describe(c.Want, maxTarget), Got: describe(c.Got, maxTarget)}
-		if utf8.ValidString(c.Path) {
-			file.Name = &c.Path
+		if name := string(c.Path); utf8.ValidString(name) {
+			file.Name = &name
 		} else {
-			file.NameBase64 = encoded(c.Path)
+			file.NameBase64 = encoded(name)
 		}
 		out.Files = append(out.Files, file)
 	}

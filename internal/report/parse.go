@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -88,19 +89,19 @@ func (in *jsonFinding) finding() (Finding, error) {
 		change := closure.FileChange{Kind: file.Change}
 		switch {
 		case file.Name != nil:
-			change.Path = *file.Name
+			change.Path = excerpt.Raw(*file.Name)
 		case file.NameBase64 != nil:
 			raw, err := base64.StdEncoding.DecodeString(*file.NameBase64)
 			if err != nil {
 				return f, errors.New("nameBase64 is no base64")
 			}
-			change.Path = string(raw)
+			change.Path = excerpt.Raw(raw)
 		}
 		var err error
-		if change.Want, err = undescribe(change.Path, file.Want); err != nil {
+		if change.Want, err = undescribe(string(change.Path), file.Want); err != nil {
 			return f, err
 		}
-		if change.Got, err = undescribe(change.Path, file.Got); err != nil {
+		if change.Got, err = undescribe(string(change.Path), file.Got); err != nil {
 			return f, err
 		}
 		f.Files = append(f.Files, change)

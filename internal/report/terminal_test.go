@@ -10,6 +10,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -43,7 +44,7 @@ var terminalReports = map[string]func() *Report{
 			"blank " + strings.Repeat("word ", 800), "line\nverified: all is well",
 		} {
 			r.Findings = append(r.Findings, Finding{
-				Tier: TierContents, Cause: closure.DiskAltered, Path: name, Files: []closure.FileChange{{Path: file, Kind: closure.FileAdded}},
+				Tier: TierContents, Cause: closure.DiskAltered, Path: name, Files: []closure.FileChange{{Path: excerpt.Raw(file), Kind: closure.FileAdded}},
 			})
 		}
 		return r

@@ -1,10 +1,12 @@
 package closure
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -46,26 +48,13 @@ func CompareClaim(want, claimed PathInfo) []Difference {
 	return out
 }
 
-// CompareMembers returns the paths of got, the running system's closure according to
-// the database, that are not in want, which is in ascending order of paths. A path
-// missing from got is found when its contents are checked.
-func CompareMembers(want []PathInfo, got Closure) []Difference {
-	var out []Difference
-	for _, p := range got.Paths() {
-		if _, ok := Find(want, p); !ok {
-			out = append(out, Difference{Path: p, Cause: Extra, Got: got[p].NarHash.String()})
-		}
-	}
-	return out
-}
-
 // FileChange is one file that differs between a store path and its listing. Path is
-// relative to the store path ("" is its root) and contains raw bytes.
+// relative to the store path; "" is its root.
 type FileChange struct {
-	Path string
-	Kind ChangeKind
-	Want nar.Entry // zero where Kind is FileAdded
-	Got  nar.Entry // zero where Kind is FileRemoved
+	Path excerpt.Raw `json:"name"`
+	Kind ChangeKind  `json:"change"`
+	Want nar.Entry   `json:"-"` // zero where Kind is FileAdded
+	Got  nar.Entry   `json:"-"` // zero where Kind is FileRemoved
 }
 
 // ChangeKind is the kind of a file's difference, a stable word.
@@ -93,13 +82,13 @@ func CompareFiles(want, got []nar.Entry) []FileChange {
 		g, ok := gotByName[w.Path]
 		delete(gotByName, w.Path)
 		if kind, differs := compareFile(w, g, ok); differs {
-			out = append(out, FileChange{Path: w.Path, Kind: kind, Want: w, Got: g})
+			out = append(out, FileChange{Path: excerpt.Raw(w.Path), Kind: kind, Want: w, Got: g})
 		}
 	}
 	for _, g := range gotByName {
-		out = append(out, FileChange{Path: g.Path, Kind: FileAdded, Got: g})
+		out = append(out, FileChange{Path: excerpt.Raw(g.Path), Kind: FileAdded, Got: g})
 	}
-	slices.SortFunc(out, func(a, b FileChange) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(out, func(a, b FileChange) int { return cmp.Compare(a.Path, b.Path) })
 	return out
 }
 

@@ -1,9 +1,10 @@
 package closure
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -36,18 +37,18 @@ func (c *FileComparison) Add(got nar.Entry) {
 		c.remove()
 	}
 	if len(c.want) == 0 || c.want[0].Path != got.Path {
-		c.change(FileChange{Path: got.Path, Kind: FileAdded, Got: got})
+		c.change(FileChange{Path: excerpt.Raw(got.Path), Kind: FileAdded, Got: got})
 		return
 	}
 	want := c.want[0]
 	c.want = c.want[1:]
 	if kind, differs := compareFile(want, got, true); differs {
-		c.change(FileChange{Path: got.Path, Kind: kind, Want: want, Got: got})
+		c.change(FileChange{Path: excerpt.Raw(got.Path), Kind: kind, Want: want, Got: got})
 	}
 }
 
 func (c *FileComparison) remove() {
-	c.change(FileChange{Path: c.want[0].Path, Kind: FileRemoved, Want: c.want[0]})
+	c.change(FileChange{Path: excerpt.Raw(c.want[0].Path), Kind: FileRemoved, Want: c.want[0]})
 	c.want = c.want[1:]
 }
 
@@ -68,6 +69,6 @@ func (c *FileComparison) End() (changes []FileChange, more int) {
 	for len(c.want) > 0 {
 		c.remove()
 	}
-	slices.SortFunc(c.changes, func(a, b FileChange) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(c.changes, func(a, b FileChange) int { return cmp.Compare(a.Path, b.Path) })
 	return c.changes, c.more
 }

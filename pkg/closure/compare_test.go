@@ -72,37 +72,6 @@ func TestCompareClaimNamesFewReferences(t *testing.T) {
 	}
 }
 
-func TestCompareMembers(t *testing.T) {
-	of := func(paths ...StorePath) Closure {
-		c := Closure{}
-		for _, p := range paths {
-			c[p] = PathInfo{Path: p, NarHash: hashOf(string(p))}
-		}
-		return c
-	}
-	extra := func(p StorePath) Difference {
-		return Difference{Path: p, Cause: Extra, Got: hashOf(string(p)).String()}
-	}
-	for _, tc := range []struct {
-		name      string
-		want, got Closure
-		differ    []Difference
-	}{
-		{"both empty", nil, nil, nil},
-		{"the same", of(data, lib), of(lib, data), nil},
-		{"got lacks some", of(data, lib), of(data), nil},
-		{"got has more", of(lib), of(top, lib, data), []Difference{extra(data), extra(top)}},
-	} {
-		var want []PathInfo
-		for _, p := range tc.want.Paths() {
-			want = append(want, tc.want[p])
-		}
-		if diff := cmp.Diff(tc.differ, CompareMembers(want, tc.got)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
-		}
-	}
-}
-
 func TestCompareFiles(t *testing.T) {
 	var (
 		root  = nar.Entry{Type: nar.Directory}
@@ -155,7 +124,7 @@ func TestCompareFilesInOrder(t *testing.T) {
 	}
 	var got []string
 	for _, c := range CompareFiles(entries("b", "caf\xe9", "d"), entries("a", "b", "b/x", "e", "f")) {
-		got = append(got, string(c.Kind)+" "+c.Path)
+		got = append(got, string(c.Kind)+" "+string(c.Path))
 	}
 	want := []string{"added a", "added b/x", "removed caf\xe9", "removed d", "added e", "added f"}
 	if !slices.Equal(got, want) {

@@ -8,8 +8,8 @@
 //
 // A [Manifest] is what a release says of one configuration. It is compared with what is
 // observed on a machine: [Witnesses] compares the hashes from the manifest, the disk, the
-// Nix database and a rebuild, [CompareClaim] and [CompareMembers] compare the rest of the
-// database's claims, and [CompareFiles] names the files of a path that differ, given the
+// Nix database and a rebuild, [CompareClaim] compares the rest of a
+// database's claim, and [CompareFiles] names the files of a path that differ, given the
 // release's listing ([ReadListing]).
 //
 // Everything here is pure: no clock, no network, and no files but the given readers and

@@ -1,5 +1,5 @@
-// Package excerpt shortens untrusted text for messages: a file name, a line from a
-// server, the output of a program.
+// Package excerpt is about untrusted text, such as a file name, a line from a server, the
+// output of a program: [Of] shortens it for a message, [Raw] keeps it in JSON.
 package excerpt
 
 import "unicode/utf8"

@@ -14,8 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/hostfile"
-	"every.channel/ec-verify/internal/nixstore"
-	"every.channel/ec-verify/pkg/closure"
 )
 
 // Diffoscope compares files with diffoscope, if that is installed.
@@ -38,25 +36,17 @@ func FindDiffoscope() (string, error) {
 	return name, hostfile.CheckOwn(name)
 }
 
-// Compare returns diffoscope's output for one file: raw, untrusted bytes. The files are
-// copied into a directory of their own; diffoscope sees nothing else of the machine under
-// examination.
-func (d *Diffoscope) Compare(ctx context.Context, original, store *nixstore.Store, path closure.StorePath, f closure.FileChange) ([]byte, error) {
-	want, err := read(original, path, f.Want)
-	if err != nil {
-		return nil, err
-	}
-	got, err := read(store, path, f.Got)
-	if err != nil {
-		return nil, err
-	}
+// compare returns diffoscope's output for the two contents of the file name: raw,
+// untrusted bytes. They are copied into a directory of their own; diffoscope sees nothing
+// else of the machine under examination.
+func (d *Diffoscope) compare(ctx context.Context, want, got []byte, name string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", ".ec-verify-explain-*")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	// diffoscope recognizes a file by its suffix; nothing else of the name is used.
-	suffix := filepath.Ext(f.Path)
+	suffix := filepath.Ext(name)
 	for _, c := range suffix {
 		if c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
 			suffix = ""

@@ -11,7 +11,9 @@ import (
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/filediff"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -26,6 +28,8 @@ type Explainer struct {
 	Configuration string
 	// Limits limits the comparison of one file; zero values mean filediff's own.
 	Limits filediff.Limits
+	// Diffoscope compares the files as well; nil for no.
+	Diffoscope *Diffoscope
 }
 
 // State says how a path compares with the release.
@@ -49,32 +53,37 @@ type Tree struct {
 
 // Explanation is what is known of one path.
 type Explanation struct {
-	Path closure.StorePath
+	Path closure.StorePath `json:"path"`
 	// File is the requested file in Path; "" for all.
-	File string
+	File excerpt.Raw `json:"file,omitzero"`
 	// Want is the release's data on the path; its Path is "" if the release lacks it.
-	Want closure.PathInfo
-	Disk Tree
+	Want closure.PathInfo `json:"-"`
+	Disk Tree             `json:"-"`
 	// Original is the zero value without another store.
-	Original Tree
+	Original Tree `json:"-"`
 	// OfOriginal means that the path is the release's and the original is not: Files are
 	// those in which the original differs.
-	OfOriginal bool
+	OfOriginal bool `json:"-"`
 	// Chain leads from the toplevel to Path by references.
-	Chain  []closure.StorePath
-	Origin Origin
-	Files  []File
+	Chain  []closure.StorePath `json:"chain"`
+	Origin Origin              `json:"origin"`
+	Files  []File              `json:"files"`
 	// MoreFiles counts the differing files that Files leaves out.
-	MoreFiles int
+	MoreFiles int `json:"moreFiles"`
 	// Notes say what is unknown, and why.
-	Notes []string
+	Notes []string `json:"notes"`
 }
 
 // File is one file that differs.
 type File struct {
 	closure.FileChange
+	// Want and Got describe both sides for people.
+	Want string `json:"want"`
+	Got  string `json:"got"`
 	// Within is what differs in it; nil if there was nothing to compare it with.
-	Within *filediff.Result
+	Within *filediff.Result `json:"within,omitzero"`
+	// Diffoscope is what [Diffoscope] says of it; nil if it was not asked.
+	Diffoscope *excerpt.Raw `json:"diffoscope,omitzero"`
 }
 
 // maxCompared limits how many files of a path are compared by their bytes.
@@ -90,7 +99,7 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 	if err != nil {
 		return nil, err
 	}
-	e := &Explanation{Path: path, File: file, Want: manifest.Closure()[path]}
+	e := &Explanation{Path: path, File: excerpt.Raw(file), Want: manifest.Closure()[path]}
 	e.Chain = chain(manifest, path)
 	if err := x.origin(ctx, e, manifest); err != nil {
 		return nil, err
@@ -119,8 +128,8 @@ func (x *Explainer) Explain(ctx context.Context, path closure.StorePath, file st
 	changes, more := c.End()
 	e.MoreFiles = more
 	for _, change := range changes {
-		if file == "" || change.Path == file || strings.HasPrefix(change.Path, file+"/") {
-			e.Files = append(e.Files, File{FileChange: change})
+		if name := string(change.Path); file == "" || name == file || strings.HasPrefix(name, file+"/") {
+			e.Files = append(e.Files, File{FileChange: change, Want: report.Describe(change.Want), Got: report.Describe(change.Got)})
 		}
 	}
 	if from != nil {
@@ -211,18 +220,29 @@ func (x *Explainer) compareBytes(ctx context.Context, e *Explanation, from, to *
 			continue
 		}
 		compared++
-		want, err := read(from, e.Path, f.Want)
+		want, err := read(from, e.Path, f.FileChange.Want)
 		var got []byte
 		if err == nil {
-			got, err = read(to, e.Path, f.Got)
+			got, err = read(to, e.Path, f.FileChange.Got)
 		}
 		if err != nil {
 			e.Notes = append(e.Notes, err.Error())
 			continue
 		}
-		if f.Within, err = filediff.Compare(ctx, f.Path, want, got, x.Limits); err != nil {
+		if f.Within, err = filediff.Compare(ctx, string(f.Path), want, got, x.Limits); err != nil {
 			return err
 		}
+		if x.Diffoscope == nil {
+			continue
+		}
+		said, err := x.Diffoscope.compare(ctx, want, got, string(f.Path))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			e.Notes = append(e.Notes, "diffoscope: "+err.Error())
+		}
+		f.Diffoscope = new(excerpt.Raw(said))
 	}
 	return nil
 }

@@ -232,7 +232,12 @@ func (m *machine) original() string {
 
 func (m *machine) explain(p closure.StorePath, file, from string) *explain.Explanation {
 	m.t.Helper()
-	x := &explain.Explainer{Store: m.store(m.root), Release: m.release, Configuration: configuration}
+	return m.explainWith(nil, p, file, from)
+}
+
+func (m *machine) explainWith(d *explain.Diffoscope, p closure.StorePath, file, from string) *explain.Explanation {
+	m.t.Helper()
+	x := &explain.Explainer{Store: m.store(m.root), Release: m.release, Configuration: configuration, Diffoscope: d}
 	if from != "" {
 		x.Original = m.store(from)
 	}
@@ -247,7 +252,7 @@ func (m *machine) explain(p closure.StorePath, file, from string) *explain.Expla
 func changes(e *explain.Explanation) []string {
 	var out []string
 	for _, f := range e.Files {
-		s := f.Path + " " + string(f.Kind)
+		s := string(f.Path) + " " + string(f.Kind)
 		if f.Within != nil {
 			s += " " + string(f.Within.Format)
 		}
@@ -282,7 +287,7 @@ func TestExplain(t *testing.T) {
 		if e.Disk.State != explain.Different || e.Original.State != explain.Same || !slices.Equal(changes(e), want) {
 			t.Fatalf("%s, %s, %q, notes %q", e.Disk.State, e.Original.State, changes(e), e.Notes)
 		}
-		if diff := strings.Join(e.Files[0].Within.Diff, "\n"); !strings.Contains(diff, "-exec program\n+exec evil") || len(e.Files[0].Within.Causes) > 0 {
+		if diff := fmt.Sprint(e.Files[0].Within.Diff); !strings.Contains(diff, "-exec program +exec evil") || len(e.Files[0].Within.Causes) > 0 {
 			t.Errorf("%s\n%v", diff, e.Files[0].Within.Causes)
 		}
 		if c := e.Files[1].Within.Causes; len(c) != 1 || c[0].Name != filediff.Date || !e.Files[1].Within.Explained {
@@ -292,7 +297,7 @@ func TestExplain(t *testing.T) {
 	t.Run("without", func(t *testing.T) {
 		e := m.explain(prog, "", "")
 		want := []string{"bin/run content", "share/built content", "share/gone type", "share/more added"}
-		if !slices.Equal(changes(e), want) || e.Files[0].Want.Size != 30 {
+		if !slices.Equal(changes(e), want) || e.Files[0].FileChange.Want.Size != 30 {
 			t.Errorf("%q, %+v, notes %q", changes(e), e.Files[0].Want, e.Notes)
 		}
 	})
@@ -339,7 +344,6 @@ func TestDiffoscope(t *testing.T) {
 	m := newMachine(t)
 	original := m.original()
 	alter(m)
-	e := m.explain(prog, "bin/run", original)
 	bin := t.TempDir()
 	path := os.Getenv("PATH")
 	t.Setenv("PATH", bin)
@@ -347,20 +351,20 @@ func TestDiffoscope(t *testing.T) {
 		t.Error("it is found where it is not")
 	}
 	t.Setenv("PATH", bin+":"+path)
-	run := func(script string, limit time.Duration, output int64) (string, error) {
+	run := func(script string, limit time.Duration, output int64) (said, notes string) {
 		write(t, filepath.Join(bin, "diffoscope"), "#!/bin/sh\n"+script, 0o755)
 		d := &explain.Diffoscope{Program: filepath.Join(bin, "diffoscope"), Time: limit, Output: output}
-		out, err := d.Compare(t.Context(), m.store(original), m.store(m.root), prog, e.Files[0].FileChange)
-		return string(out), err
+		e := m.explainWith(d, prog, "bin/run", original)
+		return string(*e.Files[0].Diffoscope), strings.Join(e.Notes, "\n")
 	}
-	if out, err := run(`shift 5; diff "$@"`, time.Minute, 1000); err != nil || !strings.Contains(out, "> exec evil") {
-		t.Errorf("%q, %v", out, err)
+	if out, notes := run(`shift 5; diff "$@"`, time.Minute, 1000); notes != "" || !strings.Contains(out, "> exec evil") {
+		t.Errorf("%q, %q", out, notes)
 	}
-	if out, err := run("yes", time.Minute, 1000); err == nil || len(out) != 1000 {
-		t.Errorf("%d bytes, %v", len(out), err)
+	if out, notes := run("yes", time.Minute, 1000); notes == "" || len(out) != 1000 {
+		t.Errorf("%d bytes, %q", len(out), notes)
 	}
 	// What it calls ends with it: it has the pipe as well, which would be read for as long.
-	if out, err := run("sleep 1000; true", 50*time.Millisecond, 1000); err == nil || !strings.Contains(fmt.Sprint(err), "longer than") {
-		t.Errorf("%q, %v", out, err)
+	if out, notes := run("sleep 1000; true", 50*time.Millisecond, 1000); !strings.Contains(notes, "longer than") {
+		t.Errorf("%q, %q", out, notes)
 	}
 }

@@ -13,29 +13,30 @@ import (
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
 // Origin says what a path comes from, according to the release's files.
 type Origin struct {
 	// Commit is the commit that the release was built from; "" if it names none.
-	Commit string
+	Commit string `json:"commit"`
 	// Deriver is the derivation of the path; "" for a source.
-	Deriver closure.StorePath
+	Deriver closure.StorePath `json:"deriver,omitzero"`
 	// Builder is the program of the derivation, with its arguments.
-	Builder []string
+	Builder []excerpt.Raw `json:"builder"`
 	// Fetched are the URLs of a fixed output.
-	Fetched []string
+	Fetched []excerpt.Raw `json:"fetched"`
 	// Sources are the files and directories that the derivation uses as they are.
-	Sources []closure.StorePath
+	Sources []closure.StorePath `json:"sources"`
 	// FlakeSource means that the path is the flake's own source, or that the derivation
 	// uses it.
-	FlakeSource bool
+	FlakeSource bool `json:"flakeSource"`
 	// Inputs are the locked inputs that the path is, or that the derivation uses.
-	Inputs []flakelock.Input
+	Inputs []flakelock.Input `json:"inputs"`
 	// All are the locked inputs of the flake, any of which may have defined the
 	// derivation.
-	All []flakelock.Input
+	All []flakelock.Input `json:"allInputs"`
 }
 
 // origin finds what the path comes from. What the release lacks for that becomes a note.
@@ -83,17 +84,17 @@ func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manif
 // take keeps the useful parts of a derivation, and returns all its texts that may name a
 // source.
 func (o *Origin) take(d *nixstore.Derivation) (mentions []string) {
-	o.Builder = append([]string{d.Builder}, d.Args...)
+	mentions = append([]string{d.Builder}, d.Args...)
+	o.Builder = excerpt.NewRaws(mentions)
 	o.Sources = d.InputSources
 	for _, output := range d.Outputs {
 		if output.Hash == "" {
 			continue
 		}
 		for _, name := range []string{"url", "urls"} {
-			o.Fetched = append(o.Fetched, strings.Fields(d.Env[name])...)
+			o.Fetched = append(o.Fetched, excerpt.NewRaws(strings.Fields(d.Env[name]))...)
 		}
 	}
-	mentions = append(mentions, o.Builder...)
 	for _, p := range d.InputSources {
 		mentions = append(mentions, string(p))
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -67,7 +68,7 @@ func (c *comparison) compareMembers(r *Result, a, b []member, depth int) bool {
 		y := byName[x.name]
 		if y == nil {
 			differing, all = differing+1, false
-			r.part(Part{Kind: "member", Name: x.name, Change: "removed", A: size(len(x.data))}, c.limits)
+			r.part(Part{Kind: "member", Name: excerpt.Raw(x.name), Change: "removed", A: excerpt.Raw(size(len(x.data)))}, c.limits)
 			continue
 		}
 		if same, explained := c.member(r, x, y, depth); !same {
@@ -78,7 +79,7 @@ func (c *comparison) compareMembers(r *Result, a, b []member, depth int) bool {
 	for i := range b {
 		if !inA[b[i].name] {
 			differing, all = differing+1, false
-			r.part(Part{Kind: "member", Name: b[i].name, Change: "added", B: size(len(b[i].data))}, c.limits)
+			r.part(Part{Kind: "member", Name: excerpt.Raw(b[i].name), Change: "added", B: excerpt.Raw(size(len(b[i].data)))}, c.limits)
 		}
 	}
 	if len(a) == len(b) && !slices.EqualFunc(a, b, func(x, y member) bool { return x.name == y.name }) && !slices.ContainsFunc(a, func(m member) bool { return byName[m.name] == nil }) {
@@ -108,12 +109,12 @@ func (c *comparison) member(r *Result, x, y *member, depth int) (same, explained
 			return
 		}
 		same = false
-		r.part(Part{Kind: "member", Name: x.name, Change: what, A: a, B: b}, c.limits)
+		r.part(Part{Kind: "member", Name: excerpt.Raw(x.name), Change: what, A: excerpt.Raw(a), B: excerpt.Raw(b)}, c.limits)
 		if cause == "" {
 			explained = false
 			return
 		}
-		r.caused(Cause{Name: cause, Where: x.name, A: a, B: b})
+		r.caused(Cause{Name: cause, Where: excerpt.Raw(x.name), A: excerpt.Raw(a), B: excerpt.Raw(b)})
 	}
 	field("time", when(x.seconds), when(y.seconds), Date)
 	field("owner", fmt.Sprintf("%d:%d", x.uid, x.gid), fmt.Sprintf("%d:%d", y.uid, y.gid), Owner)
@@ -128,8 +129,8 @@ func (c *comparison) member(r *Result, x, y *member, depth int) (same, explained
 		return false, false
 	}
 	within := c.compare(path.Base(x.name), x.data, y.data, depth+1)
-	r.part(Part{Kind: "member", Name: x.name, Change: "changed", A: size(len(x.data)), B: size(len(y.data)), Within: within}, c.limits)
-	r.adopt(within, x.name)
+	r.part(Part{Kind: "member", Name: excerpt.Raw(x.name), Change: "changed", A: excerpt.Raw(size(len(x.data))), B: excerpt.Raw(size(len(y.data))), Within: within}, c.limits)
+	r.adopt(within, excerpt.Raw(x.name))
 	return false, explained && within.Explained
 }
 
@@ -232,8 +233,8 @@ func (c *comparison) image(r *Result, name string, a, b []byte, depth int) bool 
 		// Documentation/filesystems/squashfs.rst.
 		x, y := when(littleEndian32(a, 8)), when(littleEndian32(b, 8))
 		if x != y {
-			r.part(Part{Kind: "field", Name: "time of the image", Change: "changed", A: x, B: y}, c.limits)
-			r.caused(Cause{Name: Date, Where: "superblock", A: x, B: y})
+			r.part(Part{Kind: "field", Name: "time of the image", Change: "changed", A: excerpt.Raw(x), B: excerpt.Raw(y)}, c.limits)
+			r.caused(Cause{Name: Date, Where: "superblock", A: excerpt.Raw(x), B: excerpt.Raw(y)})
 			if !told { // nothing but that, or the order and packing as well
 				r.Explained = r.Count <= 4 && r.First >= 8 && r.First < 12
 			}

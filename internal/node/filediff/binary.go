@@ -7,6 +7,8 @@ import (
 	"maps"
 	"path"
 	"slices"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 const (
@@ -160,7 +162,7 @@ func (c *comparison) explainSources(r *Result, onlyA, onlyB []string) {
 		if !ok {
 			return
 		}
-		r.caused(Cause{Name: BuildDir, A: dirA, B: dirB})
+		r.caused(Cause{Name: BuildDir, A: excerpt.Raw(dirA), B: excerpt.Raw(dirB)})
 	}
 }
 

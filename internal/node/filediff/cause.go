@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // pattern recognizes the trace of a cause in a text: the last group of expr, in a place
@@ -124,7 +126,7 @@ func explainStrings(a, b string, known directories) (causes []Cause, ok bool) {
 				return nil, false
 			}
 		}
-		causes = append(causes, Cause{Name: x.name, A: textA, B: textB})
+		causes = append(causes, Cause{Name: x.name, A: excerpt.Raw(textA), B: excerpt.Raw(textB)})
 	}
 	return causes, a[atA:] == b[atB:]
 }

@@ -6,6 +6,8 @@ import (
 	"debug/elf"
 	"fmt"
 	"slices"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxSymbols limits a symbol table, in bytes: it takes five times as much memory.
@@ -54,7 +56,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		c.built = c.builtDirectories(fileA, fileB)
 	}
 	for _, dirs := range c.built.sorted() {
-		r.caused(Cause{Name: BuildDir, Where: ".debug_info", A: dirs[0], B: dirs[1]})
+		r.caused(Cause{Name: BuildDir, Where: ".debug_info", A: excerpt.Raw(dirs[0]), B: excerpt.Raw(dirs[1])})
 	}
 	all := true
 	differing := 0
@@ -69,7 +71,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 		switch {
 		case !ok:
 			differing, all = differing+1, false
-			r.part(Part{Kind: "section", Name: s.name, Change: "removed", A: size(len(s.data))}, c.limits)
+			r.part(Part{Kind: "section", Name: excerpt.Raw(s.name), Change: "removed", A: excerpt.Raw(size(len(s.data)))}, c.limits)
 		case !bytes.Equal(s.data, other):
 			differing++
 			all = c.section(r, s.name, s.data, other) && all
@@ -78,7 +80,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 	for _, s := range sectionsB {
 		if !inA[s.name] {
 			differing, all = differing+1, false
-			r.part(Part{Kind: "section", Name: s.name, Change: "added", B: size(len(s.data))}, c.limits)
+			r.part(Part{Kind: "section", Name: excerpt.Raw(s.name), Change: "added", B: excerpt.Raw(size(len(s.data)))}, c.limits)
 		}
 	}
 	if differing == 0 {
@@ -93,7 +95,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 
 // section compares one section, and reports whether its differences are accounted for.
 func (c *comparison) section(r *Result, name string, a, b []byte) bool {
-	p := Part{Kind: "section", Name: name, Change: "changed", A: size(len(a)), B: size(len(b))}
+	p := Part{Kind: "section", Name: excerpt.Raw(name), Change: "changed", A: excerpt.Raw(size(len(a))), B: excerpt.Raw(size(len(b)))}
 	if name == ".note.gnu.build-id" || name == ".note.go.buildid" || name == ".gnu_debuglink" {
 		p.Within = measure(a, b)
 		p.Within.Causes, p.Within.Explained = []Cause{{Name: ContentHash, Count: 1}}, true
@@ -101,7 +103,7 @@ func (c *comparison) section(r *Result, name string, a, b []byte) bool {
 		p.Within = measure(a, b)
 		c.binary(p.Within, a, b)
 	}
-	r.adopt(p.Within, name)
+	r.adopt(p.Within, excerpt.Raw(name))
 	r.part(p, c.limits)
 	return p.Within.Explained
 }
@@ -144,14 +146,14 @@ func (c *comparison) symbols(r *Result, inA, inB map[string][]byte) {
 		other, ok := inB[name]
 		switch {
 		case !ok:
-			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "removed", A: size(len(data))})
+			parts = append(parts, Part{Kind: "symbol", Name: excerpt.Raw(name), Change: "removed", A: excerpt.Raw(size(len(data)))})
 		case !bytes.Equal(data, other):
-			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "changed", A: size(len(data)), B: size(len(other))})
+			parts = append(parts, Part{Kind: "symbol", Name: excerpt.Raw(name), Change: "changed", A: excerpt.Raw(size(len(data))), B: excerpt.Raw(size(len(other)))})
 		}
 	}
 	for name, data := range inB {
 		if _, ok := inA[name]; !ok {
-			parts = append(parts, Part{Kind: "symbol", Name: name, Change: "added", B: size(len(data))})
+			parts = append(parts, Part{Kind: "symbol", Name: excerpt.Raw(name), Change: "added", B: excerpt.Raw(size(len(data)))})
 		}
 	}
 	slices.SortFunc(parts, func(x, y Part) int { return cmp.Or(cmp.Compare(x.Change, y.Change), cmp.Compare(x.Name, y.Name)) })

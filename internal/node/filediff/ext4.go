@@ -3,6 +3,8 @@ package filediff
 import (
 	"encoding/binary"
 	"fmt"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // superblock is the offset of the first superblock, superblockSize its size, in bytes;
@@ -62,8 +64,8 @@ func (c *comparison) ext4(r *Result, a, b []byte) bool {
 				}
 				return fmt.Sprintf("%x", data[from:to])
 			}
-			r.part(Part{Kind: "field", Name: f.name, Change: "changed", A: show(a), B: show(b)}, c.limits)
-			r.caused(Cause{Name: f.cause, Where: "superblock: " + f.name, A: show(a), B: show(b)})
+			r.part(Part{Kind: "field", Name: excerpt.Raw(f.name), Change: "changed", A: excerpt.Raw(show(a)), B: excerpt.Raw(show(b))}, c.limits)
+			r.caused(Cause{Name: f.cause, Where: excerpt.Raw("superblock: " + f.name), A: excerpt.Raw(show(a)), B: excerpt.Raw(show(b))})
 		}
 	}
 	if fields == 0 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"every.channel/ec-verify/internal/image"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 func isGzip(data []byte) bool { return len(data) > 18 && data[0] == 0x1f && data[1] == 0x8b }
@@ -31,17 +32,17 @@ func (c *comparison) gzip(r *Result, name string, a, b []byte, depth int) bool {
 	headers := timeA == timeB
 	if timeA != timeB {
 		wordsA, wordsB := when(int64(timeA)), when(int64(timeB))
-		r.part(Part{Kind: "field", Name: "time in the header", Change: "changed", A: wordsA, B: wordsB}, c.limits)
-		r.caused(Cause{Name: Date, Where: "header", A: wordsA, B: wordsB})
+		r.part(Part{Kind: "field", Name: "time in the header", Change: "changed", A: excerpt.Raw(wordsA), B: excerpt.Raw(wordsB)}, c.limits)
+		r.caused(Cause{Name: Date, Where: "header", A: excerpt.Raw(wordsA), B: excerpt.Raw(wordsB)})
 		headers = true
 	}
 	if headA.Name != headB.Name {
 		headers = false
-		r.part(Part{Kind: "field", Name: "name in the header", Change: "changed", A: headA.Name, B: headB.Name}, c.limits)
+		r.part(Part{Kind: "field", Name: "name in the header", Change: "changed", A: excerpt.Raw(headA.Name), B: excerpt.Raw(headB.Name)}, c.limits)
 	}
 	if headA.Comment != headB.Comment {
 		headers = false
-		r.part(Part{Kind: "field", Name: "comment in the header", Change: "changed", A: headA.Comment, B: headB.Comment}, c.limits)
+		r.part(Part{Kind: "field", Name: "comment in the header", Change: "changed", A: excerpt.Raw(headA.Comment), B: excerpt.Raw(headB.Comment)}, c.limits)
 	}
 	rest := func(data []byte) []byte { out := bytes.Clone(data); copy(out[4:8], make([]byte, 4)); return out }
 	switch {
@@ -49,7 +50,7 @@ func (c *comparison) gzip(r *Result, name string, a, b []byte, depth int) bool {
 		r.Explained = true
 	case bytes.Equal(plainA, plainB):
 		if headers {
-			r.caused(Cause{Name: Compression, A: size(len(a)), B: size(len(b))})
+			r.caused(Cause{Name: Compression, A: excerpt.Raw(size(len(a))), B: excerpt.Raw(size(len(b)))})
 		}
 		r.Explained = headers
 	default:
@@ -62,7 +63,7 @@ func (c *comparison) gzip(r *Result, name string, a, b []byte, depth int) bool {
 // inner compares the decompressed contents.
 func (c *comparison) inner(r *Result, name string, a, b []byte, depth int) {
 	within := c.compare(name, a, b, depth+1)
-	r.part(Part{Kind: "contents", Name: "decompressed", Change: "changed", A: size(len(a)), B: size(len(b)), Within: within}, c.limits)
+	r.part(Part{Kind: "contents", Name: "decompressed", Change: "changed", A: excerpt.Raw(size(len(a))), B: excerpt.Raw(size(len(b))), Within: within}, c.limits)
 	r.adopt(within, "decompressed")
 	r.Explained = within.Explained
 }
@@ -104,7 +105,7 @@ func (c *comparison) packed(r *Result, name string, a, b []byte, depth int) bool
 		return false
 	}
 	if bytes.Equal(plainA, plainB) {
-		r.caused(Cause{Name: Compression, A: size(len(a)), B: size(len(b))})
+		r.caused(Cause{Name: Compression, A: excerpt.Raw(size(len(a))), B: excerpt.Raw(size(len(b)))})
 		r.Explained = true
 		return true
 	}
@@ -123,7 +124,7 @@ func (c *comparison) pyc(r *Result, a, b []byte) bool {
 			return true, "", ""
 		}
 		wordA, wordB = word(x), word(y)
-		r.part(Part{Kind: "field", Name: name, Change: "changed", A: wordA, B: wordB}, c.limits)
+		r.part(Part{Kind: "field", Name: excerpt.Raw(name), Change: "changed", A: excerpt.Raw(wordA), B: excerpt.Raw(wordB)}, c.limits)
 		return false, wordA, wordB
 	}
 	hex := func(n uint32) string { return fmt.Sprintf("%08x", n) }
@@ -135,19 +136,19 @@ func (c *comparison) pyc(r *Result, a, b []byte) bool {
 	}
 	if binary.LittleEndian.Uint32(a[4:]) == 0 && binary.LittleEndian.Uint32(b[4:]) == 0 {
 		if same, x, y := field("time of the source", 8, func(n uint32) string { return when(int64(n)) }); !same {
-			r.caused(Cause{Name: Date, Where: "time of the source", A: x, B: y})
+			r.caused(Cause{Name: Date, Where: "time of the source", A: excerpt.Raw(x), B: excerpt.Raw(y)})
 		}
 		if same, _, _ := field("size of the source", 12, func(n uint32) string { return size(int(n)) }); !same {
 			r.Explained = false
 		}
 	} else if !bytes.Equal(a[8:16], b[8:16]) {
 		r.Explained = false
-		r.part(Part{Kind: "field", Name: "hash of the source", Change: "changed", A: fmt.Sprintf("%x", a[8:16]), B: fmt.Sprintf("%x", b[8:16])}, c.limits)
+		r.part(Part{Kind: "field", Name: "hash of the source", Change: "changed", A: excerpt.Raw(fmt.Sprintf("%x", a[8:16])), B: excerpt.Raw(fmt.Sprintf("%x", b[8:16]))}, c.limits)
 	}
 	if !bytes.Equal(a[16:], b[16:]) {
 		within := measure(a[16:], b[16:])
 		c.binary(within, a[16:], b[16:])
-		r.part(Part{Kind: "contents", Name: "code", Change: "changed", A: size(len(a) - 16), B: size(len(b) - 16), Within: within}, c.limits)
+		r.part(Part{Kind: "contents", Name: "code", Change: "changed", A: excerpt.Raw(size(len(a) - 16)), B: excerpt.Raw(size(len(b) - 16)), Within: within}, c.limits)
 		r.adopt(within, "code")
 		r.Explained = r.Explained && within.Explained
 	}

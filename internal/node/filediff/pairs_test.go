@@ -197,7 +197,7 @@ for side, year in ("a", 2001), ("b", 2004):
 				t.Errorf("%s, %q, explained %v; want %s, %q, %v\n%s", r.Format, causes(r), r.Explained, c.format, c.want, c.explained, dump(r, ""))
 			}
 			for _, want := range c.parts {
-				if !slices.ContainsFunc(r.Parts, func(p filediff.Part) bool { return p.Kind+" "+p.Name == want }) {
+				if !slices.ContainsFunc(r.Parts, func(p filediff.Part) bool { return p.Kind+" "+string(p.Name) == want }) {
 					t.Errorf("no part %q\n%s", want, dump(r, ""))
 				}
 			}
@@ -208,7 +208,7 @@ for side, year in ("a", 2001), ("b", 2004):
 // TestDiff: a text's diff has the line that changed.
 func TestDiff(t *testing.T) {
 	r, err := filediff.Compare(t.Context(), "s", []byte("a\nb\nc\n"), []byte("a\nB\nc\n"), filediff.Limits{})
-	if err != nil || !strings.Contains(strings.Join(r.Diff, "\n"), "-b\n+B") {
+	if err != nil || !strings.Contains(fmt.Sprint(r.Diff), "-b +B") {
 		t.Errorf("%q, %v", r.Diff, err)
 	}
 }

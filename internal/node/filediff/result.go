@@ -1,5 +1,7 @@
 package filediff
 
+import "every.channel/ec-verify/pkg/excerpt"
+
 // Format is the format of both sides, in a stable word.
 type Format string
 
@@ -40,50 +42,56 @@ const (
 
 // Cause is one cause, with the first place that it accounts for.
 type Cause struct {
-	Name CauseName
+	Name CauseName `json:"cause"`
 	// Where is the part of the file, "" for the whole.
-	Where string
+	Where excerpt.Raw `json:"where"`
 	// A and B are the texts of the two sides there.
-	A, B string
+	A excerpt.Raw `json:"a"`
+	B excerpt.Raw `json:"b"`
 	// Count is how many differences it accounts for.
-	Count int
+	Count int `json:"count"`
 }
 
 // Part is a differing part of the file: a section, a symbol, a member, a field.
 type Part struct {
-	Kind   string // "section", "symbol", "member", "field"
-	Name   string
-	Change string // "added", "removed", "changed"
-	A, B   string // what is said of it on either side, for people
+	Kind   string      `json:"kind"` // "section", "symbol", "member", "field"
+	Name   excerpt.Raw `json:"name"`
+	Change string      `json:"change"` // "added", "removed", "changed"
+	// A and B describe it on either side, for people.
+	A excerpt.Raw `json:"a"`
+	B excerpt.Raw `json:"b"`
 	// Within is what differs in its contents; nil if they were not compared.
-	Within *Result
+	Within *Result `json:"within,omitzero"`
 }
 
 // Window is the bytes around the first difference.
 type Window struct {
-	At   int64 // offset of the first byte of A and B
-	A, B []byte
+	At int64  `json:"at"` // offset of the first byte of A and B
+	A  []byte `json:"a"`
+	B  []byte `json:"b"`
 }
 
 // Result is what differs between two versions of a file.
 type Result struct {
-	Format Format
+	Format Format `json:"format"`
 	// First is the offset of the first differing byte, Count the number of differing
 	// bytes, including those that only one side has.
-	First, Count int64
-	SizeA, SizeB int64
-	Parts        []Part
-	MoreParts    int
+	First     int64  `json:"first"`
+	Count     int64  `json:"count"`
+	SizeA     int64  `json:"sizeA"`
+	SizeB     int64  `json:"sizeB"`
+	Parts     []Part `json:"parts"`
+	MoreParts int    `json:"moreParts"`
 	// Diff is a unified diff of two texts, in lines.
-	Diff     []string
-	MoreDiff int
+	Diff     []excerpt.Raw `json:"diff,omitzero"`
+	MoreDiff int           `json:"moreDiff"`
 	// Window is set if nothing says more than the bytes.
-	Window *Window
-	Causes []Cause
+	Window *Window `json:"window,omitzero"`
+	Causes []Cause `json:"causes"`
 	// Explained means that the causes account for all differences.
-	Explained bool
+	Explained bool `json:"explained"`
 	// Notes say what was not compared, and why.
-	Notes []string
+	Notes []string `json:"notes"`
 }
 
 // Limits limits the cost of a comparison. Zero values mean those of [DefaultLimits].
@@ -123,7 +131,7 @@ func (r *Result) caused(c Cause) {
 }
 
 // adopt adds the causes of a part of the file.
-func (r *Result) adopt(within *Result, where string) {
+func (r *Result) adopt(within *Result, where excerpt.Raw) {
 	for _, c := range within.Causes {
 		if c.Where != "" {
 			c.Where = where + " › " + c.Where

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxText and maxLines limit the texts that are compared line by line: a line takes some
@@ -33,7 +35,7 @@ func (c *comparison) text(r *Result, a, b []byte) bool {
 			r.MoreDiff++
 			continue
 		}
-		r.Diff = append(r.Diff, strings.TrimSuffix(line, "\n"))
+		r.Diff = append(r.Diff, excerpt.Raw(strings.TrimSuffix(line, "\n")))
 	}
 	if sameLines(a, b) {
 		r.caused(Cause{Name: Order, A: "lines", B: "the same lines in another order"})
@@ -70,7 +72,7 @@ func (c *comparison) explainLines(r *Result, lines []string, script bool) bool {
 		for i := range min(len(removed), len(added)) {
 			causes, ok := explainStrings(removed[i], added[i], known)
 			if slices.ContainsFunc(causes, func(c Cause) bool {
-				return script && (c.Name == BuildDir || c.Name == CoreCount) || c.Name == BuildDir && (!nixBuild().MatchString(c.A) || !nixBuild().MatchString(c.B))
+				return script && (c.Name == BuildDir || c.Name == CoreCount) || c.Name == BuildDir && (!nixBuild().MatchString(string(c.A)) || !nixBuild().MatchString(string(c.B)))
 			}) {
 				ok = false
 			}

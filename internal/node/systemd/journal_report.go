@@ -141,7 +141,7 @@ func findingEntry(about map[Field]string, f *report.Finding) Entry {
 		FieldMeaning: report.Title(f.Cause), FieldAdvice: report.Next(f.Cause),
 	})
 	if len(f.Files) > 0 {
-		fields[FieldFile] = text(f.Files[0].Path)
+		fields[FieldFile] = text(string(f.Files[0].Path))
 		if f.Files[0].Path == "" {
 			fields[FieldFile] = "."
 		}

@@ -22,6 +22,7 @@ import (
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 const catalogFile = "../../../systemd/ec-verify.catalog"
@@ -48,7 +49,7 @@ var run = Run{ID: 7, Tool: "v1.2.3", Against: "boot-v1"}
 func everything(s string) []Entry {
 	full := report.Finding{
 		Tier: report.TierContents, Cause: closure.DiskAltered, Path: s, Field: s, Want: s, Got: s, Detail: s,
-		Files: []closure.FileChange{{Path: s, Kind: closure.FileContent}}, MoreFiles: 2,
+		Files: []closure.FileChange{{Path: excerpt.Raw(s), Kind: closure.FileContent}}, MoreFiles: 2,
 	}
 	pending := report.Finding{Tier: report.TierLive, Cause: report.PendingReboot, Path: "/run/booted-system", Detail: s}
 	untrusted, unreadable := full, full

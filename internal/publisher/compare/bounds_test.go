@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // TestNamesTooLong: the names in a directory are bounded by their bytes, also those of
@@ -69,7 +71,7 @@ func TestLongFailures(t *testing.T) {
 		t.Errorf("%d failures and %d more, %d notes and %d more; want %d and %d of each",
 			len(r.Failures), r.MoreFailures, len(r.Notes), r.MoreNotes, kept, 20-kept)
 	}
-	alone := &Result{Compared: []string{"a"}}
+	alone := &Result{Compared: []excerpt.Raw{"a"}}
 	alone.fail("a", "A", errors.New(strings.Repeat("a", 2*maxSaidBytes)))
 	if alone.Verdict() != Inconclusive || alone.MoreFailures != 1 {
 		t.Errorf("one long failure: %s, %d more", alone.Verdict(), alone.MoreFailures)

@@ -6,11 +6,11 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Cause returns the cause that a report gives for a machine that is B's manifest and is
+// cause returns the cause that a report gives for a machine that is B's manifest and is
 // compared with A's release, so that a comparison of builds and a report use the same
 // word. It is "" for what is compared on no machine, such as the bytes of an image.
-func (d *Difference) Cause() report.Cause {
-	if kind, _ := release.KindOf(d.Asset); kind != release.KindManifest {
+func (d *Difference) cause() report.Cause {
+	if kind, _ := release.KindOf(string(d.Asset)); kind != release.KindManifest {
 		return ""
 	}
 	if d.Path == "" {

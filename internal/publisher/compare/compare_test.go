@@ -33,7 +33,7 @@ func dirs(t *testing.T, a, b string) *compare.Result {
 		t.Fatal(err)
 	}
 	for _, f := range r.Failures {
-		t.Logf("failed: %s %s: %v", f.Asset, f.Side, f.Err)
+		t.Logf("failed: %s %s: %v", f.Asset, f.Side, f.Detail)
 	}
 	return r
 }
@@ -47,10 +47,10 @@ func lines(r *compare.Result) []string {
 			s += " " + d.Path.Name()
 		}
 		for _, in := range d.Inside {
-			s += " " + in + " ›"
+			s += " " + string(in) + " ›"
 		}
-		if d.HasFile {
-			s += " " + d.File
+		if d.File != nil {
+			s += " " + string(*d.File)
 		}
 		if d.Field != "" {
 			s += " " + d.Field
@@ -256,8 +256,8 @@ func TestMissingOnBothSides(t *testing.T) {
 			if r.Verdict() != compare.Inconclusive || len(r.Failures) != 1 {
 				t.Fatalf("%s, failures %v, %q", r.Verdict(), r.Failures, lines(r))
 			}
-			if f := r.Failures[0]; !strings.HasPrefix(f.Asset+": "+f.Err.Error(), c.want) {
-				t.Errorf("%s: %v", f.Asset, f.Err)
+			if f := r.Failures[0]; !strings.HasPrefix(string(f.Asset)+": "+f.Detail, c.want) {
+				t.Errorf("%s: %v", f.Asset, f.Detail)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Options configures a comparison. The zero value is ready for use.
@@ -44,7 +45,7 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	if err := checkDistinct(a, b); err != nil {
 		return nil, err
 	}
-	r := &Result{A: a, B: b}
+	r := &Result{A: excerpt.Raw(a), B: excerpt.Raw(b)}
 	filesA, err := list(a)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func Files(ctx context.Context, a, b string, opts Options) (*Result, error) {
 	if err := checkDistinct(a, b); err != nil {
 		return nil, err
 	}
-	r := &Result{A: a, B: b}
+	r := &Result{A: excerpt.Raw(a), B: excerpt.Raw(b)}
 	c := comparison{r: r, opts: opts, sums: make(map[string]pairSum)}
 	name := filepath.Base(a)
 	if err := c.files(ctx, name, a, b, hostfile.Open); err != nil {
@@ -201,7 +202,7 @@ func (c *comparison) files(ctx context.Context, name, a, b string, open func(str
 		return nil
 	}
 	c.sums[name] = sum
-	c.r.Compared = append(c.r.Compared, name)
+	c.r.Compared = append(c.r.Compared, excerpt.Raw(name))
 	if !sum.equal() {
 		c.contents(ctx, pair{name: name, a: fileA, b: fileB, sum: sum})
 	}
@@ -248,7 +249,7 @@ type pair struct {
 // contents returns the difference for the bytes themselves.
 func (p pair) contents() Difference {
 	b := p.sum.bytes
-	return Difference{Kind: Contents, Bytes: &b, A: "sha256 " + p.sum.digestA.String(), B: "sha256 " + p.sum.digestB.String()}
+	return Difference{Kind: Contents, Bytes: &b, A: excerpt.Raw("sha256 " + p.sum.digestA.String()), B: excerpt.Raw("sha256 " + p.sum.digestB.String())}
 }
 
 // read returns both files completely, at most limit bytes of each.

@@ -14,6 +14,7 @@ import (
 
 	"every.channel/ec-verify/internal/image"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -33,6 +34,20 @@ type member struct {
 
 // key identifies a member; no name contains a NUL.
 func key(m image.Member) string { return strings.Join(append(slices.Clone(m.Inside), m.Path), "\x00") }
+
+// member is the key of the member that differs.
+func (d *Difference) member() string { return joinRaw(append(slices.Clone(d.Inside), *d.File)) }
+
+func joinRaw(names []excerpt.Raw) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte(0)
+		}
+		b.WriteString(string(name))
+	}
+	return b.String()
+}
 
 // images compares two images member by member.
 func (c *comparison) images(ctx context.Context, p pair) {
@@ -121,7 +136,7 @@ func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
 		if !okA {
 			m = inB.Member
 		}
-		d := &Difference{Inside: m.Inside, File: m.Path, HasFile: true, A: inA.describe(), B: inB.describe()}
+		d := &Difference{Inside: excerpt.NewRaws(m.Inside), File: new(excerpt.Raw(m.Path)), A: inA.describe(), B: inB.describe()}
 		switch {
 		case !okB:
 			d.Kind, d.B = OnlyA, ""
@@ -144,25 +159,25 @@ func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
 	within := make(map[string]bool)
 	for _, d := range out {
 		for i := range d.Inside {
-			within[strings.Join(d.Inside[:i+1], "\x00")] = true
+			within[joinRaw(d.Inside[:i+1])] = true
 		}
 	}
 	for _, d := range out {
-		d.Follows = d.Kind == Contents && within[strings.Join(append(slices.Clone(d.Inside), d.File), "\x00")]
+		d.Follows = d.Kind == Contents && within[d.member()]
 	}
 	return out
 }
 
-func (m member) describe() string {
+func (m member) describe() excerpt.Raw {
 	return describe(nar.Entry{Type: m.Type, Executable: m.Executable(), Size: m.Size, SHA256: nar.Hash(m.sha), Target: m.Target})
 }
 
-func (m member) metadata() string {
+func (m member) metadata() excerpt.Raw {
 	s := fmt.Sprintf("mode %04o, owner %d:%d, time %d", m.Mode, m.UID, m.GID, m.MTime)
 	if m.Xattrs {
 		s += ", extended attributes"
 	}
-	return s
+	return excerpt.Raw(s)
 }
 
 // detail finds the differing bytes of members: those of A are written to temporary
@@ -172,7 +187,7 @@ func (c *comparison) detail(ctx context.Context, p pair, differing []*Difference
 	for _, follows := range []bool{false, true} { // explaining differences come first
 		for _, d := range differing {
 			if d.Kind == Contents && d.Follows == follows && len(wanted) < maxDetailed {
-				wanted[strings.Join(append(slices.Clone(d.Inside), d.File), "\x00")] = d
+				wanted[d.member()] = d
 			}
 		}
 	}
@@ -270,13 +285,13 @@ func (c *comparison) named() {
 	for i := range c.r.Differences {
 		d := &c.r.Differences[i]
 		switch {
-		case d.Path != "" && !d.HasFile:
+		case d.Path != "" && d.File == nil:
 			differing[d.Path] = d.Kind != Derivation
-		case d.Path != "" || !d.HasFile || d.Kind == Checksum || d.Kind == FalseChecksum:
+		case d.Path != "" || d.File == nil || d.Kind == Checksum || d.Kind == FalseChecksum:
 		default:
-			base, file, _ := strings.Cut(d.File, "/")
+			base, file, _ := strings.Cut(string(*d.File), "/")
 			if p, err := closure.DefaultStoreDir.ParseBase(base); err == nil {
-				d.Path, d.File = p, file
+				d.Path, d.File = p, new(excerpt.Raw(file))
 				if d.Bytes != nil {
 					files[string(p)+"\x00"+file] = d.Bytes
 				}
@@ -285,15 +300,18 @@ func (c *comparison) named() {
 	}
 	for i := range c.r.Differences {
 		d := &c.r.Differences[i]
-		if d.File == registration && len(differing) > 0 {
+		if d.File == nil {
+			continue
+		}
+		if *d.File == registration && len(differing) > 0 {
 			d.Follows = true
 		}
-		if d.Path == "" || !d.HasFile {
+		if d.Path == "" {
 			continue
 		}
 		d.Follows = d.Follows || differing[d.Path]
 		if d.Bytes == nil && d.Kind == Contents {
-			d.Bytes = files[string(d.Path)+"\x00"+d.File]
+			d.Bytes = files[string(d.Path)+"\x00"+string(*d.File)]
 		}
 	}
 }

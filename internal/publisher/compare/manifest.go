@@ -79,8 +79,8 @@ func (c *comparison) decode(p pair) (a, b *closure.Manifest, ok bool) {
 	return a, b, errA == nil && errB == nil
 }
 
-func narSum(i closure.PathInfo) string {
-	return fmt.Sprintf("%s, a NAR of %d bytes", i.NarHash, i.NarSize)
+func narSum(i closure.PathInfo) excerpt.Raw {
+	return excerpt.Raw(fmt.Sprintf("%s, a NAR of %d bytes", i.NarHash, i.NarSize))
 }
 
 func paths(list []closure.StorePath) string {
@@ -141,7 +141,7 @@ func (c *comparison) listings(ctx context.Context, p pair, configuration string)
 }
 
 func fileDifference(path closure.StorePath, change closure.FileChange) Difference {
-	d := Difference{Path: path, File: change.Path, HasFile: true, A: describe(change.Want), B: describe(change.Got)}
+	d := Difference{Path: path, File: &change.Path, A: describe(change.Want), B: describe(change.Got)}
 	switch change.Kind {
 	case closure.FileAdded:
 		d.Kind, d.A = OnlyB, ""
@@ -160,16 +160,16 @@ func fileDifference(path closure.StorePath, change closure.FileChange) Differenc
 }
 
 // describe describes a file of a store path.
-func describe(e nar.Entry) string {
+func describe(e nar.Entry) excerpt.Raw {
 	switch e.Type {
 	case nar.Regular:
 		what := "file"
 		if e.Executable {
 			what = "executable file"
 		}
-		return fmt.Sprintf("%s of %d bytes, %s", what, e.Size, e.SHA256)
+		return excerpt.Raw(fmt.Sprintf("%s of %d bytes, %s", what, e.Size, e.SHA256))
 	case nar.Symlink:
-		return "link to " + clip(e.Target)
+		return excerpt.Raw("link to " + clip(e.Target))
 	case nar.Directory:
 		return "directory"
 	}
@@ -191,7 +191,7 @@ func (c *comparison) derivations(p pair, configuration string) {
 	}
 	list, _ := drvdiff.Compare(a.graph, b.graph, a.root, b.root)
 	for _, d := range list {
-		f.add(Difference{Kind: Derivation, Path: d.Want, Field: d.Field, A: d.WantValue, B: d.GotValue})
+		f.add(Difference{Kind: Derivation, Path: d.Want, Field: d.Field, A: excerpt.Raw(d.WantValue), B: excerpt.Raw(d.GotValue)})
 	}
 	if len(list) == 0 {
 		f.add(contents)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // nodes compares the nodes of one name on both sides: links by their target, without
@@ -28,8 +29,8 @@ func (c *comparison) nodes(ctx context.Context, name, a, b string) error {
 	case linkA && linkB:
 		c.links(name, a, b)
 	case linkA || linkB:
-		c.r.Compared = append(c.r.Compared, name)
-		c.r.in(name).add(Difference{Kind: Type, A: describeNode(a, infoA), B: describeNode(b, infoB)})
+		c.r.Compared = append(c.r.Compared, excerpt.Raw(name))
+		c.r.in(name).add(Difference{Kind: Type, A: excerpt.Raw(describeNode(a, infoA)), B: excerpt.Raw(describeNode(b, infoB))})
 	case strings.HasSuffix(name, "/"):
 		c.modes(name, infoA, infoB)
 	default:
@@ -49,9 +50,9 @@ func (c *comparison) links(name, a, b string) {
 		c.r.fail(name, "B", err)
 		return
 	}
-	c.r.Compared = append(c.r.Compared, name)
+	c.r.Compared = append(c.r.Compared, excerpt.Raw(name))
 	if targetA != targetB {
-		c.r.in(name).add(Difference{Kind: Target, A: "link to " + clip(targetA), B: "link to " + clip(targetB)})
+		c.r.in(name).add(Difference{Kind: Target, A: excerpt.Raw("link to " + clip(targetA)), B: excerpt.Raw("link to " + clip(targetB))})
 	}
 }
 
@@ -77,7 +78,7 @@ func (c *comparison) modes(name string, a, b fs.FileInfo) {
 	modeA, modeB := a.Mode()&(special|fs.ModePerm), b.Mode()&(special|fs.ModePerm)
 	switch {
 	case modeA&set != modeB&set:
-		c.r.in(name).add(Difference{Kind: Metadata, A: "mode " + octal(modeA), B: "mode " + octal(modeB)})
+		c.r.in(name).add(Difference{Kind: Metadata, A: excerpt.Raw("mode " + octal(modeA)), B: excerpt.Raw("mode " + octal(modeB))})
 	case modeA != modeB:
 		if c.permissions++; c.permissions == 1 {
 			c.firstPermissions = fmt.Sprintf("%s: %s and %s", name, octal(modeA), octal(modeB))

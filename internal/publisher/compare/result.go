@@ -3,7 +3,9 @@ package compare
 import (
 	"fmt"
 
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Verdict is the result of a comparison, a stable word.
@@ -42,40 +44,44 @@ const (
 	FalseChecksum Kind = "false-checksum"
 )
 
-// Difference is one difference between A and B. Strings contain raw bytes.
+// Difference is one difference between A and B.
 type Difference struct {
-	Asset string // the file of A and B that has the difference
-	Kind  Kind
+	Asset excerpt.Raw `json:"asset"` // the file of A and B that has the difference
+	Kind  Kind        `json:"kind"`
+	// Cause is the cause that a report gives for it, if any.
+	Cause report.Cause `json:"cause,omitzero"`
 	// Path is the store path concerned, if any.
-	Path closure.StorePath
+	Path closure.StorePath `json:"path,omitzero"`
 	// Inside are the nested images that contain File.
-	Inside []string
-	// File is the file in the store path, or the member of the image.
-	File    string
-	HasFile bool // File may be "", which is the root of a store path
+	Inside []excerpt.Raw `json:"inside,omitzero"`
+	// File is the file in the store path, "" for its root, or the member of the image;
+	// nil if neither is concerned.
+	File *excerpt.Raw `json:"file,omitzero"`
 	// Field is the field that differs.
-	Field string
+	Field string `json:"field,omitzero"`
 	// A and B are the two values, for people.
-	A, B string
+	A excerpt.Raw `json:"a,omitzero"`
+	B excerpt.Raw `json:"b,omitzero"`
 	// Bytes are the bytes that differ; nil if they could not be compared.
-	Bytes *Bytes
+	Bytes *Bytes `json:"bytes,omitzero"`
 	// Follows means that it is a consequence of another difference: the checksum of a
 	// differing file, an image around a differing member.
-	Follows bool
+	Follows bool `json:"follows"`
 }
 
 // Bytes describes where two files differ.
 type Bytes struct {
-	First        int64 // offset of the first differing byte, from 0
-	Count        int64 // how many differ, including those that only one has
-	SizeA, SizeB int64
+	First int64 `json:"first"` // offset of the first differing byte, from 0
+	Count int64 `json:"count"` // how many differ, including those that only one has
+	SizeA int64 `json:"sizeA"`
+	SizeB int64 `json:"sizeB"`
 }
 
 // Failure is something that could not be compared.
 type Failure struct {
-	Asset string
-	Side  string // "A", "B" or "" for both
-	Err   error
+	Asset  excerpt.Raw `json:"asset"`
+	Side   string      `json:"side,omitzero"` // "A", "B" or "" for both
+	Detail string      `json:"detail"`
 }
 
 const (
@@ -89,21 +95,22 @@ const (
 
 // Result is the result of a comparison.
 type Result struct {
-	A, B string
+	A excerpt.Raw `json:"a"`
+	B excerpt.Raw `json:"b"`
 	// Compared are the files that both sides have, in the order of their names.
-	Compared []string
+	Compared []excerpt.Raw `json:"compared"`
 	// Members is how many members of images were compared.
-	Members     int
-	Differences []Difference
+	Members     int          `json:"members"`
+	Differences []Difference `json:"differences"`
 	// More counts differences beyond those listed.
-	More     int
-	Failures []Failure
+	More     int       `json:"more"`
+	Failures []Failure `json:"failures"`
 	// MoreFailures counts failures beyond those listed.
-	MoreFailures int
+	MoreFailures int `json:"moreFailures"`
 	// Notes are variations that do not count as differences.
-	Notes []string
+	Notes []string `json:"notes"`
 	// MoreNotes counts notes beyond those listed.
-	MoreNotes int
+	MoreNotes int `json:"moreNotes"`
 
 	listed, failed, noted int // bytes of Differences, Failures and Notes
 }
@@ -141,8 +148,12 @@ type found struct {
 func (r *Result) in(asset string) *found { return &found{r: r, asset: asset} }
 
 func (f *found) add(d Difference) {
-	d.Asset = f.asset
-	size := len(d.Asset) + len(d.Path) + len(d.File) + len(d.Field) + len(d.A) + len(d.B)
+	d.Asset = excerpt.Raw(f.asset)
+	d.Cause = d.cause()
+	size := len(d.Asset) + len(d.Path) + len(d.Field) + len(d.A) + len(d.B)
+	if d.File != nil {
+		size += len(*d.File)
+	}
 	for _, in := range d.Inside {
 		size += len(in)
 	}
@@ -156,7 +167,7 @@ func (f *found) add(d Difference) {
 
 func (f *found) field(path closure.StorePath, name, a, b string) {
 	if a != b {
-		f.add(Difference{Kind: Field, Path: path, Field: name, A: a, B: b})
+		f.add(Difference{Kind: Field, Path: path, Field: name, A: excerpt.Raw(a), B: excerpt.Raw(b)})
 	}
 }
 
@@ -165,7 +176,7 @@ func (r *Result) fail(asset, side string, err error) {
 		r.MoreFailures++
 		return
 	}
-	r.Failures = append(r.Failures, Failure{asset, side, err})
+	r.Failures = append(r.Failures, Failure{excerpt.Raw(asset), side, err.Error()})
 }
 
 func (r *Result) note(format string, args ...any) {

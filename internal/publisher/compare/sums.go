@@ -9,6 +9,7 @@ import (
 
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // checksums compares two SHA256SUMS.txt line by line.
@@ -34,14 +35,14 @@ func (c *comparison) checksums(p pair) {
 		got, ok := b.Digest(name)
 		switch {
 		case !ok:
-			f.add(Difference{Kind: Checksum, File: name, HasFile: true, A: want.String()})
+			f.add(Difference{Kind: Checksum, File: new(excerpt.Raw(name)), A: excerpt.Raw(want.String())})
 		case got != want:
-			f.add(Difference{Kind: Checksum, File: name, HasFile: true, A: want.String(), B: got.String()})
+			f.add(Difference{Kind: Checksum, File: new(excerpt.Raw(name)), A: excerpt.Raw(want.String()), B: excerpt.Raw(got.String())})
 		}
 	}
 	for name, got := range b.All() {
 		if _, ok := a.Digest(name); !ok {
-			f.add(Difference{Kind: Checksum, File: name, HasFile: true, B: got.String()})
+			f.add(Difference{Kind: Checksum, File: new(excerpt.Raw(name)), B: excerpt.Raw(got.String())})
 		}
 	}
 	if f.n == 0 {
@@ -67,7 +68,8 @@ func (c *comparison) checkSums(dirA, dirB string) {
 		if err != nil {
 			continue
 		}
-		for _, name := range c.r.Compared {
+		for _, raw := range c.r.Compared {
+			name := string(raw)
 			want, ok := sums.Digest(name)
 			sum, file := c.sums[name]
 			got := side.digest(sum).String()
@@ -79,18 +81,18 @@ func (c *comparison) checkSums(dirA, dirB string) {
 			}
 			switch {
 			case !ok:
-				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: "no line for it", B: got})
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: new(excerpt.Raw(name)), Field: side.name, A: "no line for it", B: excerpt.Raw(got)})
 			case got != want.String():
-				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: name, HasFile: true, Field: side.name, A: want.String(), B: got})
+				c.r.in(release.SumsName).add(Difference{Kind: FalseChecksum, File: new(excerpt.Raw(name)), Field: side.name, A: excerpt.Raw(want.String()), B: excerpt.Raw(got)})
 			}
 		}
 	}
 	kept := c.r.Differences[:0]
 	for _, d := range c.r.Differences {
 		if d.Kind == Checksum {
-			sum, ok := c.sums[d.File]
+			sum, ok := c.sums[string(*d.File)]
 			d.Follows = ok && !sum.equal() || !ok
-			if d.File == release.InfoName && ok && !c.differs(release.InfoName) {
+			if *d.File == release.InfoName && ok && !c.differs(release.InfoName) {
 				continue // its times, which are a note
 			}
 		}
@@ -132,7 +134,7 @@ func (c *comparison) checkListed(names []string, dirs ...string) {
 
 func (c *comparison) differs(asset string) bool {
 	for _, d := range c.r.Differences {
-		if d.Asset == asset {
+		if string(d.Asset) == asset {
 			return true
 		}
 	}

@@ -103,7 +103,7 @@ func unreproducible(r *rebuild.Result) closure.Unreproducible {
 		}
 		u.Outputs = append(u.Outputs, o.Name)
 		for _, f := range o.Files {
-			files = append(files, fmt.Sprintf("%q", o.Name+"/"+f.Path))
+			files = append(files, fmt.Sprintf("%q", o.Name+"/"+string(f.Path)))
 		}
 	}
 	slices.Sort(files)

@@ -11,6 +11,7 @@ import (
 
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -70,7 +71,7 @@ func changed(path closure.StorePath, name string) report.Finding {
 	other.SHA256 = nar.Hash(sha256.Sum256([]byte("got")))
 	return report.Finding{
 		Tier: report.TierContents, Cause: closure.DiskAltered, Path: string(path), Want: entry.SHA256.String(), Got: other.SHA256.String(),
-		Files: []closure.FileChange{{Path: name, Kind: closure.FileContent, Want: entry, Got: other}},
+		Files: []closure.FileChange{{Path: excerpt.Raw(name), Kind: closure.FileContent, Want: entry, Got: other}},
 	}
 }
 

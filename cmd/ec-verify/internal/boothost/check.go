@@ -11,6 +11,7 @@ import (
 	"every.channel/ec-verify/internal/boothost/netboot"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 func newNetbootCheckCommand(a *app) *cobra.Command {
@@ -79,7 +80,7 @@ func (a *app) printServed(v *netboot.Served) error {
 		if c.Err == nil {
 			continue
 		}
-		f := stageFinding{Role: "stray", Stage: terminal.NewName(c.Name), Detail: terminal.ValidText(c.Err.Error())}
+		f := stageFinding{Role: "stray", Stage: excerpt.Raw(c.Name), Detail: c.Err.Error()}
 		what := c.Name
 		switch c.Name {
 		case v.Current.Name:

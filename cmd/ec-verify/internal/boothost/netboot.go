@@ -13,6 +13,7 @@ import (
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 func newNetbootCommand(a *app) *cobra.Command {
@@ -48,7 +49,7 @@ type stageSummary struct {
 type stageFinding struct {
 	// Role is current, previous or stray.
 	Role    string         `json:"role"`
-	Stage   terminal.Name  `json:"stage"`
+	Stage   excerpt.Raw    `json:"stage"`
 	Verdict string         `json:"verdict"`
 	Reason  release.Reason `json:"reason,omitzero"`
 	Detail  string         `json:"detail"`

@@ -138,7 +138,7 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 		}
 		return terminal.UsageError(err)
 	}
-	x := &explain.Explainer{Store: store}
+	x := &explain.Explainer{Store: store, Diffoscope: diffoscope}
 	if flags.from != "" {
 		if err := checkStoreRoot(flags.from, c.StoreDir); err != nil {
 			return fmt.Errorf("--from: %w", err)
@@ -151,29 +151,27 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, store, what.tag, path); err != nil {
 		return err
 	}
-	out := &explained{finding: what.finding, tag: string(x.Release.Tag()), configuration: x.Configuration, from: flags.from}
-	show := func(ctx context.Context) error {
-		if out.Explanation, err = x.Explain(ctx, path, file); err != nil {
-			return err
-		}
-		if diffoscope != nil {
-			return out.handOver(ctx, diffoscope, x)
-		}
-		return nil
+	var e *explain.Explanation
+	examine := func(ctx context.Context) error {
+		e, err = x.Explain(ctx, path, file)
+		return err
 	}
+	from := flags.from
 	if flags.rebuild {
-		out.from = "a rebuild"
-		err = a.rebuilt(ctx, c, x, path, show)
+		from = "a rebuild"
+		err = a.rebuilt(ctx, c, x, path, examine)
 	} else {
-		err = show(ctx)
+		err = examine(ctx)
 	}
 	if err != nil {
 		return err
 	}
+	out := newExplained(x, e)
+	out.finding, out.from = what.finding, from
 	if err := a.Show(out); err != nil {
 		return err
 	}
-	switch out.Disk.State {
+	switch out.State {
 	case explain.Same:
 		return nil
 	case explain.Unreadable:
@@ -182,8 +180,8 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	return terminal.VerdictError(report.Drifted)
 }
 
-// rebuilt builds path afresh and calls show while that is what x has for an original.
-func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer, path closure.StorePath, show func(context.Context) error) error {
+// rebuilt builds path afresh and calls examine while that is what x has for an original.
+func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer, path closure.StorePath, examine func(context.Context) error) error {
 	manifest, err := x.Release.Manifest(ctx, x.Configuration)
 	if err != nil {
 		return err
@@ -213,7 +211,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 			return err
 		}
 		defer x.Original.Close()
-		return show(ctx)
+		return examine(ctx)
 	})
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("--rebuild: %w", err)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -11,44 +10,33 @@ import (
 	"every.channel/ec-verify/internal/node/explain"
 	"every.channel/ec-verify/internal/node/filediff"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/nar"
 )
 
-// explained is an explanation with its subject.
+// explained is the result of explain, and what --output json prints of it;
+// docs/report.md describes it.
 type explained struct {
+	SchemaVersion int           `json:"schemaVersion"`
+	Kind          string        `json:"kind"`
+	Tool          string        `json:"tool"`
+	Tag           string        `json:"tag"`
+	Configuration string        `json:"configuration"`
+	State         explain.State `json:"state"`
+	WantHash      nar.Hash      `json:"want,omitzero"`
+	GotHash       nar.Hash      `json:"got,omitzero"`
+	OriginalState explain.State `json:"original,omitzero"`
 	*explain.Explanation
-	finding            *report.Finding
-	tag, configuration string
-	from               string
-	// diffoscope has diffoscope's output for each file, by name.
-	diffoscope map[string][]byte
+
+	finding *report.Finding
+	from    string // where the original is
 }
 
-// handOver has diffoscope compare the files whose contents differ.
-func (e *explained) handOver(ctx context.Context, d *explain.Diffoscope, x *explain.Explainer) error {
-	e.diffoscope = make(map[string][]byte)
-	for i := range e.Files {
-		f := &e.Files[i]
-		if f.Within == nil {
-			continue
-		}
-		from, to := x.Original, x.Store
-		if e.OfOriginal {
-			from, to = to, from
-		}
-		out, err := d.Compare(ctx, from, to, e.Path, f.FileChange)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			e.Notes = append(e.Notes, "diffoscope: "+err.Error())
-		}
-		e.diffoscope[f.Path] = out
+func newExplained(x *explain.Explainer, e *explain.Explanation) *explained {
+	return &explained{
+		SchemaVersion: 1, Kind: "ec-explanation", Tool: terminal.ToolVersion(), Tag: string(x.Release.Tag()), Configuration: x.Configuration,
+		State: e.Disk.State, WantHash: e.Want.NarHash, GotHash: e.Disk.Sum.Hash, OriginalState: e.Original.State, Explanation: e,
 	}
-	return nil
 }
-
-// JSON is what --output json prints of e.
-func (e *explained) JSON() any { return newExplanationJSON(e) }
 
 // Text implements [terminal.Result]. The contents of files are not folded.
 func (e *explained) Text(screen terminal.Screen) string {
@@ -79,7 +67,7 @@ func (e *explained) writeHead(w io.Writer) {
 }
 
 func (e *explained) headline() string {
-	of := fmt.Sprintf("release %s (%s)", e.tag, e.configuration)
+	of := fmt.Sprintf("release %s (%s)", e.Tag, e.Configuration)
 	switch e.Disk.State {
 	case explain.Same:
 		return "the same bytes as " + of
@@ -123,7 +111,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 			name = "."
 		}
 		fmt.Fprintf(w, "  %s: %s\n", name, report.Changed(f.Kind))
-		for _, side := range []struct{ label, what string }{{"want", report.Describe(f.Want)}, {"got ", report.Describe(f.Got)}} {
+		for _, side := range []struct{ label, what string }{{"want", f.Want}, {"got ", f.Got}} {
 			if side.what != "" {
 				fmt.Fprint(w, report.Fold(fmt.Sprintf("    %s  %s\n", side.label, side.what), width))
 			}
@@ -132,7 +120,10 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 			compared = true
 			writeWithin(w, f.Within, "    ")
 		}
-		for line := range strings.Lines(string(e.diffoscope[f.Path])) {
+		if f.Diffoscope == nil {
+			continue
+		}
+		for line := range strings.Lines(string(*f.Diffoscope)) {
 			fmt.Fprintf(w, "    diffoscope  %s\n", report.Escape(terminal.Clipped(strings.TrimSuffix(line, "\n"))))
 		}
 	}
@@ -152,7 +143,7 @@ func (e *explained) writeHow(w io.Writer) {
 	if e.Want.Deriver != "" {
 		fmt.Fprintf(w, "  - have this machine build the path afresh, if it has what it is built from: --rebuild\n")
 	}
-	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.tag)
+	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.Tag)
 	if d := e.Want.Deriver; d != "" {
 		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --eval-store auto --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
 	}
@@ -180,7 +171,11 @@ func (e *explained) writeOrigin(w io.Writer) {
 		fmt.Fprintf(w, "  derivation  none: it is a source\n")
 	}
 	if len(o.Builder) > 0 {
-		fmt.Fprintf(w, "  builder     %s\n", report.Escape(terminal.Clipped(strings.Join(o.Builder, " "))))
+		var words []string
+		for _, word := range o.Builder {
+			words = append(words, string(word))
+		}
+		fmt.Fprintf(w, "  builder     %s\n", report.Escape(terminal.Clipped(strings.Join(words, " "))))
 	}
 	for _, url := range o.Fetched {
 		fmt.Fprintf(w, "  fetched     %s\n", report.Escape(terminal.Clipped(url)))

@@ -49,7 +49,7 @@ func (c *confirmation) WriteJSON(w io.Writer) error {
 	}
 	return terminal.WriteJSON(w, &cominResult{
 		SchemaVersion: 1, Kind: cominKind, Verdict: verdict, Generation: c.waiting.ID, OutPath: c.waiting.OutPath,
-		Confirmed: c.confirmed, Detail: terminal.ValidText(c.detail), Report: jsontext.Value(out.Bytes()),
+		Confirmed: c.confirmed, Detail: c.detail, Report: jsontext.Value(out.Bytes()),
 	}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
 }
 

@@ -78,7 +78,7 @@ func (s *switched) WriteJSON(w io.Writer) error {
 	}
 	return terminal.WriteJSON(w, &switchResult{
 		SchemaVersion: 1, Kind: switchKind, Verdict: s.report.Verdict(), Action: s.action, DryRun: s.dryRun,
-		Activated: s.outcome.Activated, Generation: s.outcome.Generation, Detail: terminal.ValidText(s.words()),
+		Activated: s.outcome.Activated, Generation: s.outcome.Generation, Detail: s.words(),
 		Changes: s.changes, Report: jsontext.Value(out.Bytes()),
 	}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
 }

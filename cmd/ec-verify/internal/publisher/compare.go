@@ -73,7 +73,7 @@ func (a *app) compare(ctx context.Context, one, other string, opts compare.Optio
 	if err != nil {
 		return err
 	}
-	if err := a.Show(&compared{r, all}); err != nil {
+	if err := a.Show(newComparison(r, all)); err != nil {
 		return err
 	}
 	switch r.Verdict() {

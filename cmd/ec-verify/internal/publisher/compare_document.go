@@ -27,9 +27,6 @@ func Document(name string, data []byte) (*render.Document, error) {
 	return c.document(name)
 }
 
-// text is a name as it is rendered.
-func text(n *terminal.Name) string { return render.Text(n.Raw()) }
-
 // document converts a comparison into the form that package render writes.
 func (c *comparison) document(file string) (*render.Document, error) {
 	tones := map[compare.Verdict]render.Tone{compare.Equal: render.Good, compare.Different: render.Bad, compare.Inconclusive: render.Unknown}
@@ -37,17 +34,17 @@ func (c *comparison) document(file string) (*render.Document, error) {
 	if !ok || c.SchemaVersion != 1 {
 		return nil, fmt.Errorf("%s: it is no comparison that this program reads", file)
 	}
-	if want := c.judge(); want != c.Verdict {
+	if want := c.Result.Verdict(); want != c.Verdict {
 		return nil, fmt.Errorf("%s: it says %s, but what it lists makes %s", file, c.Verdict, want)
 	}
 	d := &render.Document{
 		Title: "ec-verify compare: " + string(c.Verdict), Verdict: string(c.Verdict), Tone: tone, Tool: render.Text(c.Tool), More: c.More,
-		Headline: fmt.Sprintf("%s and %s: %s", text(&c.A), text(&c.B), map[compare.Verdict]string{
+		Headline: fmt.Sprintf("%s and %s: %s", render.Text(c.A), render.Text(c.B), map[compare.Verdict]string{
 			compare.Equal:     "equal, byte for byte",
 			compare.Different: terminal.Count(c.Primary, "difference"),
 		}[c.Verdict]),
 		Facts: []render.Fact{
-			{Name: "A", Value: text(&c.A)}, {Name: "B", Value: text(&c.B)}, {Name: "files compared", Value: fmt.Sprint(len(c.Compared))},
+			{Name: "A", Value: render.Text(c.A)}, {Name: "B", Value: render.Text(c.B)}, {Name: "files compared", Value: fmt.Sprint(len(c.Compared))},
 			{Name: "members of images", Value: fmt.Sprint(c.Members)}, {Name: "made by", Value: "ec-verify " + render.Text(c.Tool)},
 		},
 	}
@@ -74,57 +71,46 @@ func (c *comparison) document(file string) (*render.Document, error) {
 	for _, follows := range []bool{false, true} {
 		for i := range c.Differences {
 			if x := &c.Differences[i]; x.Follows == follows {
-				add(x.item())
+				add(item(x))
 			}
 		}
 	}
 	for _, f := range c.Failures {
 		add(render.Group{Tone: render.Unknown, Class: "not compared", ID: "not-compared", Title: "could not be compared"},
-			render.Item{Name: text(&f.Asset), Lines: []string{render.Text(strings.TrimSpace(f.Side + " " + f.Detail))}})
+			render.Item{Name: render.Text(f.Asset), Lines: []string{render.Text(strings.TrimSpace(f.Side + " " + f.Detail))}})
 	}
 	d.Bound()
 	return d, nil
 }
 
-// judge returns the verdict that what c lists makes.
-func (c *comparison) judge() compare.Verdict {
-	switch {
-	case len(c.Differences) > 0 || c.More > 0:
-		return compare.Different
-	case len(c.Failures) > 0 || len(c.Compared) == 0:
-		return compare.Inconclusive
-	}
-	return compare.Equal
-}
-
-func (x *comparisonDifference) item() (render.Group, render.Item) {
-	kind := &compare.Difference{Kind: x.Kind, Field: render.Text(x.Field)}
-	g := render.Group{Tone: render.Bad, Class: "different", ID: render.Text(string(x.Kind)), Title: sayKind(kind)}
+// item is a difference as it is rendered, and its group.
+func item(x *compare.Difference) (render.Group, render.Item) {
+	g := render.Group{Tone: render.Bad, Class: "different", ID: render.Text(string(x.Kind)), Title: render.Text(sayKind(x))}
 	if x.Kind == compare.Field || x.Kind == compare.Derivation || x.Kind == compare.FalseChecksum {
 		g.Title = render.Text(strings.ReplaceAll(string(x.Kind), "-", " "))
 	}
 	if x.Follows {
 		g.Follows = "another difference"
 	}
-	where := []string{text(&x.Asset)}
-	for i := range x.Inside {
-		where = append(where, text(&x.Inside[i]))
+	where := []string{render.Text(x.Asset)}
+	for _, in := range x.Inside {
+		where = append(where, render.Text(in))
 	}
 	if x.Path != "" {
 		where = append(where, string(x.Path))
 	}
-	if file := text(x.File); file != "" {
-		where = append(where, file)
+	if x.File != nil && *x.File != "" {
+		where = append(where, render.Text(*x.File))
 	}
 	it := render.Item{Name: strings.Join(where, " › ")}
 	if x.Field != "" {
 		it.Lines = append(it.Lines, render.Text(x.Field))
 	}
 	if x.Bytes != nil {
-		it.Lines = append(it.Lines, sayBytes(&compare.Bytes{First: x.Bytes.First, Count: x.Bytes.Count, SizeA: x.Bytes.SizeA, SizeB: x.Bytes.SizeB}))
+		it.Lines = append(it.Lines, sayBytes(x.Bytes))
 	}
-	if x.A != nil || x.B != nil {
-		it.Lines = append(it.Lines, "A  "+text(x.A), "B  "+text(x.B))
+	if x.A != "" || x.B != "" {
+		it.Lines = append(it.Lines, "A  "+render.Text(x.A), "B  "+render.Text(x.B))
 	}
 	return g, it
 }

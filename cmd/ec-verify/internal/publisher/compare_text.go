@@ -13,23 +13,36 @@ import (
 // compareShown is how many differences of one file people are shown.
 const compareShown = 20
 
-// compared is a comparison as it is shown.
-type compared struct {
-	*compare.Result
-	all bool
+// comparisonKind is the kind of the object that compare --output json prints.
+const comparisonKind = "ec-compare"
+
+// comparison is the result of compare, and what --output json prints of it;
+// docs/releasing.md describes it.
+type comparison struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	Kind          string          `json:"kind"`
+	Tool          string          `json:"tool"`
+	Verdict       compare.Verdict `json:"verdict"`
+	Primary       int             `json:"primary"`
+	compare.Result
+
+	all bool // the text lists all differences
 }
 
-// JSON is what --output json prints.
-func (r *compared) JSON() any { return newComparison(r.Result) }
+func newComparison(r *compare.Result, all bool) *comparison {
+	return &comparison{
+		SchemaVersion: 1, Kind: comparisonKind, Tool: terminal.ToolVersion(), Verdict: r.Verdict(), Primary: r.Primary(), Result: *r, all: all,
+	}
+}
 
 // Text implements [terminal.Result]: the result, then by file what differs, what could
 // not be compared, and what counts as equal.
-func (r *compared) Text(terminal.Screen) string {
+func (r *comparison) Text(terminal.Screen) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, comparisonHeadline(r.Result))
+	fmt.Fprintln(&b, r.headline())
 	for i := 0; i < len(r.Differences); {
 		asset := r.Differences[i].Asset
-		fmt.Fprintf(&b, "\n%s\n", report.Escape(asset))
+		fmt.Fprintf(&b, "\n%s\n", report.Escape(string(asset)))
 		n := 0
 		for ; i < len(r.Differences) && r.Differences[i].Asset == asset; i++ {
 			if n++; n <= compareShown || r.all {
@@ -48,7 +61,7 @@ func (r *compared) Text(terminal.Screen) string {
 		if f.Side != "" {
 			side = " of " + f.Side
 		}
-		fmt.Fprintf(&b, "\nnot compared: %s%s: %s\n", report.Escape(f.Asset), side, report.Escape(f.Err.Error()))
+		fmt.Fprintf(&b, "\nnot compared: %s%s: %s\n", report.Escape(string(f.Asset)), side, report.Escape(f.Detail))
 	}
 	if r.MoreFailures > 0 {
 		fmt.Fprintf(&b, "\nnot compared and not listed: %d more\n", r.MoreFailures)
@@ -65,19 +78,19 @@ func (r *compared) Text(terminal.Screen) string {
 	return b.String()
 }
 
-func comparisonHeadline(r *compare.Result) string {
-	pair := fmt.Sprintf("%s and %s", report.Escape(r.A), report.Escape(r.B))
+func (r *comparison) headline() string {
+	pair := fmt.Sprintf("%s and %s", report.Escape(string(r.A)), report.Escape(string(r.B)))
 	failed := ""
 	failures := len(r.Failures) + r.MoreFailures
 	if failures > 0 {
 		failed = fmt.Sprintf(", and %s could not be compared", terminal.Count(failures, "thing"))
 	}
-	switch r.Verdict() {
+	switch r.Verdict {
 	case compare.Equal:
 		return fmt.Sprintf("equal: %s: %s, byte for byte", pair, terminal.Count(len(r.Compared), "file"))
 	case compare.Different:
-		s := fmt.Sprintf("different: %s: %s", pair, terminal.Count(r.Primary(), "difference"))
-		if follow := len(r.Differences) + r.More - r.Primary(); follow > 0 {
+		s := fmt.Sprintf("different: %s: %s", pair, terminal.Count(r.Primary, "difference"))
+		if follow := len(r.Differences) + r.More - r.Primary; follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
 		}
 		return s + failed
@@ -92,15 +105,15 @@ func comparisonHeadline(r *compare.Result) string {
 func writeDifference(w io.Writer, d *compare.Difference) {
 	var where []string
 	for _, in := range d.Inside {
-		where = append(where, report.Escape(in))
+		where = append(where, report.Escape(string(in)))
 	}
 	switch {
-	case d.Path != "" && d.HasFile && d.File != "":
-		where = append(where, string(d.Path)+"/"+report.Escape(d.File))
+	case d.Path != "" && d.File != nil && *d.File != "":
+		where = append(where, string(d.Path)+"/"+report.Escape(string(*d.File)))
 	case d.Path != "":
 		where = append(where, string(d.Path))
-	case d.HasFile:
-		where = append(where, report.Escape(d.File))
+	case d.File != nil:
+		where = append(where, report.Escape(string(*d.File)))
 	}
 	line := strings.Join(where, " › ")
 	if line != "" {

@@ -106,7 +106,11 @@ func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) erro
 	if err != nil {
 		return a.Refused(imagesKind, err)
 	}
-	if err := a.Show(&checkedImages{r, result}); err != nil {
+	err = a.Show(&checkedImages{
+		SchemaVersion: 1, Kind: imagesKind, Tool: terminal.ToolVersion(), Verdict: imagesVerdict(result.Class()),
+		Tag: r.Tag(), Unsigned: r.Unsigned(), Result: *result,
+	})
+	if err != nil {
 		return err
 	}
 	switch result.Class() {
@@ -129,36 +133,41 @@ func imagesVerdict(c imagecheck.Class) string {
 	return "inconclusive"
 }
 
-// checkedImages is the result of images as it is shown.
-type checkedImages struct {
-	release *release.Release
-	result  *imagecheck.Result
-}
+// imagesKind is the kind of the object that --output json prints.
+const imagesKind = "ec-images"
 
-// JSON is what --output json prints.
-func (c *checkedImages) JSON() any { return newImagesReport(c.release, c.result) }
+// checkedImages is the result of images, and what --output json prints of it;
+// docs/releasing.md describes it.
+type checkedImages struct {
+	SchemaVersion int         `json:"schemaVersion"`
+	Kind          string      `json:"kind"`
+	Tool          string      `json:"tool"`
+	Verdict       string      `json:"verdict"`
+	Tag           release.Tag `json:"tag"`
+	Unsigned      bool        `json:"unsigned"`
+	imagecheck.Result
+}
 
 // Text implements [terminal.Result].
 func (c *checkedImages) Text(terminal.Screen) string {
 	var b strings.Builder
-	r, result := c.release, c.result
 	intact := 0
-	for _, i := range result.Images {
+	for _, i := range c.Images {
 		if i.Intact && len(i.Findings) == 0 {
 			intact++
 		}
 	}
 	unsigned := ""
-	if r.Unsigned() {
+	if c.Unsigned {
 		unsigned = " (the signature was NOT CHECKED)"
 	}
-	fmt.Fprintf(&b, "%s: %d of %s of release %s%s\n", imagesVerdict(result.Class()), intact, terminal.Plural(len(result.Images), "file is", "files are"), r.Tag(), unsigned)
-	for _, i := range result.Images {
-		fmt.Fprintf(&b, "\n%s\n", report.Escape(i.File))
+	fmt.Fprintf(&b, "%s: %d of %s of release %s%s\n", c.Verdict, intact, terminal.Plural(len(c.Images), "file is", "files are"), c.Tag, unsigned)
+	for _, i := range c.Images {
+		fmt.Fprintf(&b, "\n%s\n", report.Escape(string(i.File)))
 		writeImage(&b, &i)
 	}
-	if len(result.Absent) > 0 {
-		fmt.Fprintf(&b, "\nnot here: %s\n", report.Escape(strings.Join(result.Absent, ", ")))
+	if len(c.Absent) > 0 {
+		fmt.Fprintf(&b, "\nnot here: %s\n", report.Escape(strings.Join(c.Absent, ", ")))
 	}
 	return b.String()
 }
@@ -168,8 +177,14 @@ func sayOthers(in *imagecheck.Inside) string {
 	if len(in.OtherNames) == 0 {
 		return ""
 	}
+	text := ": "
 	shown := in.OtherNames[:min(len(in.OtherNames), compareShown)]
-	text := ": " + report.Escape(strings.Join(shown, ", "))
+	for i, name := range shown {
+		if i > 0 {
+			text += ", "
+		}
+		text += report.Escape(string(name))
+	}
 	if in.Others > len(shown) {
 		text += ", … (--output json lists them)"
 	}
@@ -197,7 +212,7 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 			line += " " + string(f.Path)
 		}
 		if f.Where != "" {
-			line += " in " + report.Escape(f.Where)
+			line += " in " + report.Escape(string(f.Where))
 		}
 		if f.Detail != "" {
 			line += ": " + report.Escape(terminal.Clipped(f.Detail))
@@ -211,93 +226,10 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 				f.MoreFiles += len(f.Files) - k
 				break
 			}
-			fmt.Fprintf(b, "    %s: %s\n", report.Escape(c.Path), c.Kind)
+			fmt.Fprintf(b, "    %s: %s\n", report.Escape(string(c.Path)), c.Kind)
 		}
 		if f.MoreFiles > 0 {
 			fmt.Fprintf(b, "    and %d more files\n", f.MoreFiles)
 		}
 	}
-}
-
-// imagesKind is the kind of the object that --output json prints.
-const imagesKind = "ec-images"
-
-// imagesReport is what images --output json prints; docs/releasing.md
-// describes it.
-type imagesReport struct {
-	SchemaVersion int           `json:"schemaVersion"`
-	Kind          string        `json:"kind"`
-	Tool          string        `json:"tool"`
-	Verdict       string        `json:"verdict"`
-	Tag           release.Tag   `json:"tag"`
-	Unsigned      bool          `json:"unsigned"`
-	Images        []imageReport `json:"images"`
-	Absent        []string      `json:"absent"`
-}
-
-type imageReport struct {
-	File     terminal.Name  `json:"file"`
-	Asset    string         `json:"asset"`
-	Device   bool           `json:"device"`
-	Size     int64          `json:"size"`
-	Beyond   int64          `json:"beyond"`
-	Intact   bool           `json:"intact"`
-	Inside   *insideReport  `json:"inside"`
-	Findings []imageFinding `json:"findings"`
-	More     int            `json:"more"`
-}
-
-type insideReport struct {
-	Configuration string          `json:"configuration"`
-	Paths         int             `json:"paths"`
-	Files         int             `json:"files"`
-	Others        int             `json:"others"`
-	OtherNames    []terminal.Name `json:"otherNames"`
-}
-
-type imageFinding struct {
-	Class  imagecheck.Class `json:"class"`
-	Kind   imagecheck.Kind  `json:"kind"`
-	Where  *terminal.Name   `json:"where,omitzero"`
-	Path   string           `json:"path,omitzero"`
-	Want   *terminal.Name   `json:"want,omitzero"`
-	Got    *terminal.Name   `json:"got,omitzero"`
-	Detail string           `json:"detail,omitzero"`
-	Files  []imageFile      `json:"files,omitzero"`
-	More   int              `json:"moreFiles,omitzero"`
-}
-
-type imageFile struct {
-	Name   terminal.Name `json:"name"`
-	Change string        `json:"change"`
-}
-
-func newImagesReport(r *release.Release, result *imagecheck.Result) *imagesReport {
-	out := &imagesReport{
-		SchemaVersion: 1, Kind: imagesKind, Tool: terminal.ToolVersion(), Verdict: imagesVerdict(result.Class()),
-		Tag: r.Tag(), Unsigned: r.Unsigned(), Absent: result.Absent,
-	}
-	for _, i := range result.Images {
-		line := imageReport{
-			File: terminal.NewName(i.File), Asset: i.Asset, Device: i.Device, Size: i.Size, Beyond: i.Beyond, Intact: i.Intact, More: i.More,
-		}
-		if i.Inside != nil {
-			line.Inside = &insideReport{i.Inside.Configuration, i.Inside.Paths, i.Inside.Files, i.Inside.Others, nil}
-			for _, other := range i.Inside.OtherNames {
-				line.Inside.OtherNames = append(line.Inside.OtherNames, terminal.NewName(other))
-			}
-		}
-		for _, f := range i.Findings {
-			finding := imageFinding{
-				Class: f.Class, Kind: f.Kind, Where: terminal.OptionalName(f.Where, f.Where != ""), Path: string(f.Path),
-				Want: terminal.OptionalName(f.Want, f.Want != ""), Got: terminal.OptionalName(f.Got, f.Got != ""), Detail: terminal.ValidText(f.Detail), More: f.MoreFiles,
-			}
-			for _, c := range f.Files {
-				finding.Files = append(finding.Files, imageFile{terminal.NewName(c.Path), string(c.Kind)})
-			}
-			line.Findings = append(line.Findings, finding)
-		}
-		out.Images = append(out.Images, line)
-	}
-	return out
 }

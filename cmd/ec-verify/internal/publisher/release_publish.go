@@ -288,8 +288,8 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	}
 	return a.Show(&published{
 		SchemaVersion: 1, Kind: publishKind, Tool: terminal.ToolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(),
-		URL: terminal.ValidText(o.URL), DryRun: dryRun, Created: o.Created, Hidden: o.Hidden,
-		Uploaded: o.Uploaded, Replaced: o.Replaced, Kept: o.Kept, Pruned: terminal.ValidTexts(o.Pruned), Beside: terminal.ValidTexts(o.Beside),
+		URL: o.URL, DryRun: dryRun, Created: o.Created, Hidden: o.Hidden,
+		Uploaded: o.Uploaded, Replaced: o.Replaced, Kept: o.Kept, Pruned: o.Pruned, Beside: o.Beside,
 		Bytes: size, Notes: publishNotes(r, &o),
 		where: cmp.Or(o.URL, client.String()), signer: r.Signer().String(), files: len(p.Files),
 	})

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"every.channel/ec-verify/internal/report"
 )
@@ -82,9 +83,10 @@ func (t *Terminal) TextOnly(why string) error {
 // PrintJSON writes v to standard output as WriteJSON does.
 func (t *Terminal) PrintJSON(v any) error { return WriteJSON(t.Stdout, v) }
 
-// WriteJSON writes v as one line; options may say otherwise.
+// WriteJSON writes v as one line; options may say otherwise. A byte that is no UTF-8
+// becomes U+FFFD; [excerpt.Raw] keeps it.
 func WriteJSON(w io.Writer, v any, opts ...json.Options) error {
-	data, err := json.Marshal(v, append(opts, json.Deterministic(true))...)
+	data, err := json.Marshal(v, append(opts, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))...)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (t *Terminal) Refused(kind string, err error) error {
 	if err == nil || t.ForPeople() || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
 		return err
 	}
-	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: ValidText(err.Error())}
+	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: err.Error()}
 	var untrusted *release.UntrustedError
 	if errors.As(err, &untrusted) {
 		r.Verdict, r.Tag, r.Reason = report.Refused.String(), untrusted.Tag, untrusted.Reason

@@ -9,7 +9,7 @@ import (
 
 // Value words a value that an outsider may have written: escaped, of bounded length,
 // and "none" for "".
-func Value(s string) string {
+func Value[S ~string](s S) string {
 	if s == "" {
 		return "none"
 	}
@@ -17,7 +17,7 @@ func Value(s string) string {
 }
 
 // Clipped keeps a value that people are shown to a length.
-func Clipped(s string) string { return excerpt.Of(s, 400) }
+func Clipped[S ~string](s S) string { return excerpt.Of(string(s), 400) }
 
 // Plural counts in words: "1 file is", "2 files are".
 func Plural(n int, one, many string) string {
