@@ -42,20 +42,22 @@ func serveStaged(t *testing.T, www string) *web {
 	if err := netboot.Render(run, "http://10.0.0.2", chainToken, nil); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// At this process's own address nobody else gets the port meanwhile.
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16, pid>>8&255, pid&255))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &web{t: t, address: l.Addr().String(), log: filepath.Join(run, "access.log"), errors: filepath.Join(run, "errors")}
-	port := l.Addr().(*net.TCPAddr).Port
+	at := l.Addr().(*net.TCPAddr)
 	l.Close()
 	modules, err := filepath.Abs("../../../modules/ec-netboot")
 	if err != nil {
 		t.Fatal(err)
 	}
 	nix := exec.Command("nix-instantiate", "--eval", "--strict", "--json", "--expr", fmt.Sprintf(`(import %s).nginxConf {
-  listenIP = "127.0.0.1"; port = %d; allowedCIDRs = [ "127.0.0.1/32" ]; wwwDir = %q; runtimeDir = %q; accessLog = %q;
-}`, modules, port, www, run, w.log))
+  listenIP = %q; port = %d; allowedCIDRs = [ "127.0.0.1/32" ]; wwwDir = %q; runtimeDir = %q; accessLog = %q;
+}`, modules, at.IP, at.Port, www, run, w.log))
 	nix.Env = append(os.Environ(), "NIX_STATE_DIR="+t.TempDir(), "NIX_STORE_DIR=/nix/store")
 	data, err := nix.Output()
 	var text string

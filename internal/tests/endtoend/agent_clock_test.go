@@ -93,7 +93,7 @@ func TestAgentClock(t *testing.T) {
 		}
 	})
 	t.Run("the timer's stamp is of years ahead", func(t *testing.T) {
-		a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\nOnCalendar=daily\nRandomizedDelaySec=0")
+		a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\n"+notToday()+"RandomizedDelaySec=0")
 		a.Run("systemctl", "start", "ec-verify.timer")
 		a.Run("systemctl", "stop", "ec-verify.timer")
 		a.Run("touch", "-d", years(5).Format(time.DateOnly), "/var/lib/systemd/timers/stamp-ec-verify.timer")

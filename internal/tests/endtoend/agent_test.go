@@ -366,14 +366,19 @@ func suicidal(t *testing.T) string {
 	return file
 }
 
+// notToday has a timer elapse daily as the one that is shipped does, but half a day from
+// now: no test may meet it.
+func notToday() string {
+	return "OnCalendar=\nOnCalendar=*-*-* " + time.Now().UTC().Add(12*time.Hour).Format("15:04:05") + " UTC\n"
+}
+
 // TestAgentTimer: the timer starts runs, which find what there is to find, over
 // a reboot and without a network.
 func TestAgentTimer(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, "")
 	// At once, and once: the shipped delay is for fleets.
-	const atOnce = "[Timer]\nOnBootSec=\nOnCalendar=daily\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms"
-	a.dropIn("ec-verify.timer", "test", atOnce)
+	a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\n"+notToday()+"OnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms")
 	fired := func() {
 		t.Helper()
 		before := a.show("ec-verify", "InvocationID")
@@ -462,7 +467,7 @@ func TestAgentTimer(t *testing.T) {
 	t.Run("missed", func(t *testing.T) {
 		// The machine was off when the time came: the stamp is that of a run two
 		// days ago, and only the calendar is left to catch up with.
-		a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\nOnCalendar=daily\nRandomizedDelaySec=0\nAccuracySec=1ms")
+		a.dropIn("ec-verify.timer", "test", "[Timer]\nOnBootSec=\n"+notToday()+"RandomizedDelaySec=0\nAccuracySec=1ms")
 		a.Run("systemctl", "stop", "ec-verify.timer")
 		before := a.show("ec-verify", "InvocationID")
 		a.Run("touch", "-d", "2 days ago", "/var/lib/systemd/timers/stamp-ec-verify.timer")

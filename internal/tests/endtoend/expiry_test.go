@@ -19,7 +19,7 @@ func TestExpiry(t *testing.T) {
 	m.write("/etc/systemd/system/ec-verify.service.d/metrics.conf", "[Service]\nReadWritePaths=-"+metricsDir+"\n")
 	m.Run("systemctl", "daemon-reload")
 	const old, soon = "boot-v2025.01.01", "boot-v2026.12.01"
-	now := time.Now()
+	now := time.Now().UTC() // whose days have 24 hours
 	accept := func(tag string) {
 		m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{"release": {"source": ["/srv/ages"], "accept": [%q]}, "unsafeUnsigned": true,
 			"nix": {"binDir": "/var/lib/ec-verify/bin"}, "metrics": {"file": %q}}`, tag, metricsFile))

@@ -159,7 +159,7 @@ func TestGateComin(t *testing.T) {
 		show := func(of, property string) string { return h.Run("systemctl", "show", of, "-P", property) }
 		until := func(what string, is func() bool) {
 			t.Helper()
-			for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(200 * time.Millisecond) {
+			for deadline := time.Now().Add(runTimeout); !is(); time.Sleep(200 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%s: never\n%s", what, h.Run("journalctl", "-u", unit, "-o", "cat", "--no-pager"))
 				}

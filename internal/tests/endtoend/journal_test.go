@@ -218,7 +218,7 @@ func TestJournal(t *testing.T) {
 	})
 	t.Run("journald is killed in the middle", func(t *testing.T) {
 		before := m.now()
-		m.interfere(`systemctl kill -s KILL systemd-journald`)
+		m.interfere(`journalctl --sync; systemctl kill -s KILL systemd-journald`)
 		result, entries := m.unitResult(before)
 		if result != "exit-code 1" || !slices.Equal(eventsOf(entries), []systemd.Event{systemd.RunStarted, systemd.FindingMade, systemd.RunDrifted}) {
 			t.Fatalf("%s: %v", result, entries)
@@ -226,7 +226,7 @@ func TestJournal(t *testing.T) {
 	})
 	t.Run("journald hangs from the middle on", func(t *testing.T) {
 		before := m.now()
-		m.interfere(`systemctl kill -s STOP systemd-journald`)
+		m.interfere(`journalctl --sync; systemctl kill -s STOP systemd-journald`)
 		if result := m.Run("systemctl", "show", "-P", "ExecMainStatus", "ec-verify"); result != "1" {
 			t.Errorf("the run ended with %s", result)
 		}
@@ -247,7 +247,7 @@ func TestJournal(t *testing.T) {
 	t.Run("there is no journald at the end", func(t *testing.T) {
 		before := m.now()
 		// Its sockets belong to systemd, and would start it anew.
-		m.interfere(`systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.service`)
+		m.interfere(`journalctl --sync; systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.service`)
 		m.Run("systemctl", "start", "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service")
 		result, entries := m.unitResult(before)
 		if result != "exit-code 1" || !slices.Equal(eventsOf(entries), []systemd.Event{systemd.RunStarted}) {

@@ -46,7 +46,7 @@ var work = []struct{ name, begin, round string }{
 	// A network card with a cable to a server of addresses, which is another machine.
 	{name: "leases", begin: `
 		mkdir -p /run/systemd/network; printf '[Match]\nName=lan0\n[Network]\nDHCP=ipv4\n' >/run/systemd/network/lan.network
-		unshare --net sleep infinity & server=$!; sleep 0.5
+		unshare --net sleep infinity & server=$!; while [ /proc/$server/ns/net -ef /proc/self/ns/net ]; do sleep 0.1; done
 		ip link add lan0 type veth peer name lan1 netns $server
 		nsenter --net=/proc/$server/ns/net sh -c 'ip address add 10.9.0.1/24 dev lan1; ip link set lan1 up; exec dnsmasq --no-daemon --port=0 --interface=lan1 --dhcp-range=10.9.0.10,10.9.0.20,2m --dhcp-leasefile=/run/leases' &
 		rm -f /etc/systemd/system/systemd-networkd.service; systemctl daemon-reload; systemctl start systemd-networkd`, round: `
@@ -87,6 +87,7 @@ func (m *machine) rounds(least int) (done []string, behind []string) {
 // again, until each kind of work was done beside it: a fast machine verifies five times
 // before a login has ended.
 func TestMachineBusy(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.ShowUpper()
 	// The network and the publisher are services of Debian here, and none of the release.
@@ -97,7 +98,7 @@ func TestMachineBusy(t *testing.T) {
 	m.keepBusy()
 	least, wrong, begun := numberOf(t, cleanEnv, 5), 0, time.Now()
 	times, done, behind := 0, []string(nil), []string{"all"}
-	for ; times < least || len(behind) > 0 && time.Since(begun) < 5*time.Minute; times++ {
+	for ; times < least || len(behind) > 0 && time.Since(begun) < runTimeout; times++ {
 		if a := m.changed(); a.Verdict != "verified" {
 			wrong++
 			t.Errorf("run %d: %s, %v", times, a.Verdict, a.causes())

@@ -24,8 +24,16 @@ func (c *changeClass) excludes(other *changeClass) bool {
 
 // running has the functions by which changes start and end processes.
 const running = `
-run() { t=$1; shift; setsid "$@" </dev/null >/dev/null 2>&1 & echo $! >/run/pid.$t; sleep 0.3; }
-end() { kill $(cat /run/pid.$1) || true; rm /run/pid.$1; }
+run() { t=$1; shift; setsid "$@" </dev/null >/dev/null 2>&1 & p=$!; echo $p >/run/pid.$t; while starts $p; do sleep 0.02; done; }
+starts() { # PID: it is not yet the program that waits, but what starts that
+	case $(readlink /proc/$1/exe) in
+	/usr/bin/dash | /usr/bin/setsid | /usr/bin/env | /usr/bin/unshare | /usr/bin/setpriv | /usr/bin/perl*) return 0 ;;
+	esac
+	! grep -qs '^State:.[STZ]' /proc/$1/status && [ -d /proc/$1 ]
+}
+end() { # TOKEN [SIGNAL]
+	p=$(cat /run/pid.$1); kill -${2:-TERM} $p || true; rm /run/pid.$1; while [ -d /proc/$p ]; do sleep 0.02; done
+}
 back() { # NAME SED: have a unit read with other words, and put its file back
 	f=/usr/lib/systemd/system/$1; cp -p $f /root/unit; sed -i "$2" $f; touch -r /root/unit $f
 	systemctl daemon-reload; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit

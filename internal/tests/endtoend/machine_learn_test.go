@@ -9,6 +9,7 @@ import (
 // TestMachineLearn: what was learned from a machine is no decision before somebody
 // made one of it.
 func TestMachineLearn(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.askMachine("etc", "units", "code")
 	m.Run("sh", "-c", "echo tool >/usr/local/bin/tool; mkdir /etc/field; echo a >/etc/field/a; echo b >/etc/field/b")

@@ -7,6 +7,14 @@ import (
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
+// planted is one way in which an intruder, or a careless admin, changes a machine
+// beside its store.
+type planted struct {
+	name     string
+	do, undo string // for a shell
+	causes   []string
+}
+
 // startWithFstab returns a runner whose release has these lines as its fstab, and
 // ec-verify with that release.
 func startWithFstab(t *testing.T, lines ...string) *machine {
@@ -60,7 +68,7 @@ func TestMachineMounts(t *testing.T) {
 			[]string{"foreign-mount /etc/nix systemd-logind.service"},
 		},
 		{
-			"by a transient unit", "systemd-run --quiet --unit=evil -p TemporaryFileSystem=/etc/nix sleep 1000; sleep 0.5", "systemctl stop evil",
+			"by a transient unit", "systemd-run --quiet --unit=evil -p Type=exec -p TemporaryFileSystem=/etc/nix sleep 1000", "systemctl stop evil",
 			[]string{"foreign-mount /etc/nix evil.service"},
 		},
 		{

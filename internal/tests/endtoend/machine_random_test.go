@@ -52,6 +52,7 @@ func (m *machine) changed() answer {
 // TestMachineRandom: changes of all classes, drawn at random and several at once, are
 // all found with their causes, and nothing else is. Of many draws each host has a part.
 func TestMachineRandom(t *testing.T) {
+	t.Parallel()
 	draws, seed := numberOf(t, drawsEnv, 1), numberOf(t, seedEnv, 16)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	var deck []draw

@@ -7,6 +7,7 @@ import (
 
 // TestMachineWritten: what was written over the root since it was booted.
 func TestMachineWritten(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.askMachine("written")
 	a := m.verify("--config", machineConfig, "--unsafe-skip", "source,eval,contents")
@@ -40,6 +41,7 @@ func TestMachineWritten(t *testing.T) {
 
 // TestMachineStore: what lies in the store that Nix has not registered.
 func TestMachineStore(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.askMachine("store")
 	m.Run("sh", "-c", "echo 12345 >/nix/store/evil; mkdir /nix/store/00000000000000000000000000000000-stray; echo 123 >/nix/store/00000000000000000000000000000000-stray/file")
@@ -53,13 +55,14 @@ func TestMachineStore(t *testing.T) {
 
 // TestMachineSockets: who listens on the network.
 func TestMachineSockets(t *testing.T) {
+	t.Parallel()
 	m := startReleased(t)
 	m.askMachine("sockets")
 	verify := func() answer { return m.verify("--config", machineConfig, "--unsafe-skip", "source,eval,contents") }
 	verify().expect(t, "verified", 0)
-	m.Run("sh", "-c", "cp /bin/busybox /tmp/nc; setsid /tmp/nc -l -p 4444 </dev/null >/dev/null 2>&1 & sleep 0.5")
+	m.Run("sh", "-euc", running+"cp /bin/busybox /tmp/nc; run nc /tmp/nc -l -p 4444")
 	verify().expect(t, "drifted", 1, "socket-unknown /tmp/nc tcp [::]:4444")
-	m.Run("sh", "-c", "kill $(pidof nc)")
+	m.Run("sh", "-euc", running+"end nc")
 	verify().expect(t, "verified", 0)
 	// One that a thread keeps from the first one of its process.
 	m.write("/root/thread.pl", `use threads; use Socket;
@@ -68,8 +71,9 @@ func TestMachineSockets(t *testing.T) {
 			my $s; socket($s, PF_INET, SOCK_STREAM, 0) and bind($s, sockaddr_in(4445, INADDR_ANY)) and listen($s, 1) or die $!;
 			sleep 1000;
 		})->join;`)
-	m.Run("sh", "-euc", `n=272; [ "$(uname -m)" = x86_64 ] || n=97; sed -i "s/'+unshare+'/$n/" /root/thread.pl; setsid perl /root/thread.pl </dev/null >/dev/null 2>&1 & echo $! >/run/thread; sleep 0.7`)
+	m.Run("sh", "-euc", `n=272; [ "$(uname -m)" = x86_64 ] || n=97; sed -i "s/'+unshare+'/$n/" /root/thread.pl; setsid perl /root/thread.pl </dev/null >/dev/null 2>&1 & echo $! >/run/pid.thread
+		until grep -q ":115D 00000000:0000 0A " /proc/net/tcp; do sleep 0.02; done`)
 	verify().expect(t, "drifted", 1, "socket-unknown /usr/bin/perl tcp 0.0.0.0:4445")
-	m.Run("sh", "-c", "kill $(cat /run/thread)")
+	m.Run("sh", "-euc", running+"end thread")
 	verify().expect(t, "verified", 0)
 }

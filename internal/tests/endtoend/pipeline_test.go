@@ -264,7 +264,9 @@ openssl pkey -in ci.key -pubout -out ci.pub; echo '`+forgetest.Token+`' >token`)
 // serve has nginx serve work/www until the test ends.
 func serve(t *testing.T, work string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// At this process's own address nobody else gets the port meanwhile.
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16, pid>>8&255, pid&255))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,12 +287,11 @@ http {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for range 200 {
+	for end := time.Now().Add(runTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
 			c.Close()
 			return "http://" + address
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	t.Fatalf("nginx does not answer: %s", log.String())
 	return ""

@@ -16,7 +16,7 @@ func TestSignals(t *testing.T) {
 		t.Run(signal, func(t *testing.T) {
 			// strace holds the reading of contents up, so that the signal comes
 			// in the middle of it.
-			script := `strace -f -qq -P "$0" -e trace=read,pread64,preadv2 -e inject=read,pread64,preadv2:delay_enter=5s:when=1 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
+			script := `strace -f -qq -P "$0" -e trace=read,pread64,preadv2 -e inject=read,pread64,preadv2:delay_enter=10s:when=1 -o /dev/null "$@" >/tmp/out 2>/tmp/err & p=$!
 				until q=$(pgrep -f '^/usr/local/bin/ec-verify') && ls -l /proc/$q/fd | grep -qF "$0"; do sleep 0.05; done
 				kill -` + signal + ` "$q"; wait $p`
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)

@@ -247,7 +247,11 @@ func TestRebuildWhereNixIsBlind(t *testing.T) {
 	})
 	t.Run("an interruption", func(t *testing.T) {
 		// While something is built.
-		m.Run("sh", "-c", `"$0" "$@" >/tmp/report & until pgrep -u nixbld1; do sleep 0.05; done; kill -TERM $!; wait $!; [ $? = 143 ]`, program, "--against", tag, "--release", releases,
+		m.Run("bash", "-c", `
+			for try in 1 2 3 4 5 6 7 8 9 10; do # until one does not come to its end before
+				"$0" "$@" >/tmp/report & until pgrep -u nixbld1 || ! kill -0 $!; do :; done
+				kill -TERM $!; wait $!; [ $? != 143 ] || exit 0
+			done; exit 1`, program, "--against", tag, "--release", releases,
 			"--unsafe-unsigned", "--output", "json", "--rebuild", "all")
 		m.until("nothing is left", `! pgrep -u nixbld1 && ! grep -q rebuild /proc/*/mountinfo && [ -z "$(find `+rebuildDir+` -mindepth 1)" ]`)
 	})
@@ -286,7 +290,7 @@ func TestRebuildWhereNixPasses(t *testing.T) {
 	t.Run("a download", func(t *testing.T) {
 		m.Run("sh", "-euc", `mkdir /srv/www; seq 1 1000 >/srv/www/numbers
 			tools=$(echo /nix/store/*-tools/busybox); systemd-run --quiet --unit=numbers -p StandardError=append:/srv/asked $tools httpd -f -v -p 127.0.0.1:8123 -h /srv/www
-			for i in $(seq 50); do ! $tools wget -q -O /dev/null http://127.0.0.1:8123/numbers || exit 0; sleep 0.1; done; exit 1`)
+			for i in $(seq 3000); do ! $tools wget -q -O /dev/null http://127.0.0.1:8123/numbers || exit 0; sleep 0.1; done; exit 1`)
 		asked := func() string { return m.Run("wc", "-l", "/srv/asked") }
 		file := m.path("download")
 		m.FlipByte(file, 10)

@@ -93,8 +93,17 @@ func (g *gated) leads(name string) string {
 	return g.Run("realpath", name)
 }
 
-// waitForLock is a script that waits until a switch waits for the lock of the profile:
-// everything was hashed then.
+// raced has a script run in the middle of the next switch, with the lock of the profile:
+// when a switch waits for that, everything was hashed.
+func (g *gated) raced(script string, args ...string) {
+	g.t.Helper()
+	g.Run(append([]string{
+		"systemd-run", "--quiet", "--unit=racer", "--collect", "--property=Type=exec",
+		"flock", "/nix/var/nix/profiles/system.lock", "sh", "-euc", "touch /run/racer" + waitForLock + script,
+	}, args...)...)
+	g.until("the racer has the lock", "rm /run/racer")
+}
+
 const waitForLock = `
 	until ls -l $(grep -lx ec-verify /proc/[0-9]*/comm 2>/dev/null | sed s/comm/fd/) 2>/dev/null | grep -q profiles/system.lock; do sleep 0.05; done
 `
@@ -220,8 +229,8 @@ func TestSwitch(t *testing.T) {
 		}
 	})
 	refused("altered while the profile's lock is waited for", func(t *testing.T) {
-		g.Run("systemd-run", "--quiet", "--unit=racer", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
-			mv `+file+` /tmp/away; cp -p /tmp/away `+file+`; echo x >>`+file+`; touch -r /tmp/away `+file)
+		g.raced(`
+			mv ` + file + ` /tmp/away; cp -p /tmp/away ` + file + `; echo x >>` + file + `; touch -r /tmp/away ` + file)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", "mv /tmp/away "+file)
 		expect(t, s, "drifted", 1, "disk-altered "+filepath.Base(path("program-04-1.3")))
@@ -233,7 +242,7 @@ func TestSwitch(t *testing.T) {
 		// By renames alone, of a path that has the times of the one that was hashed.
 		p := path("program-04-1.3")
 		g.Run("sh", "-euc", `cp -a $1 /nix/good; cp -a $1 /nix/evil; echo x >>/nix/evil/bin/program-04; touch -r $1/bin/program-04 /nix/evil/bin/program-04; mv $1 /nix/was; mv /nix/good $1`, "sh", p)
-		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+		g.raced(`
 			mv -T $0 /nix/good; mv -T /nix/evil $0`, p)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", `rm -rf $1 /nix/good; mv /nix/was $1`, "sh", p)
@@ -246,7 +255,7 @@ func TestSwitch(t *testing.T) {
 		// What was hashed is shown, and something else lies beneath.
 		p := path("program-04-1.3")
 		g.Run("sh", "-euc", `cp -a $1 /nix/good; cp -a $1 /nix/was`, "sh", p)
-		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+		g.raced(`
 			echo x >>$0/bin/program-04; mount --bind /nix/good $0`, p)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", `umount $1; rm -rf $1 /nix/good; mv /nix/was $1`, "sh", p)
@@ -255,7 +264,7 @@ func TestSwitch(t *testing.T) {
 	refused("another store while the profile's lock is waited for", func(t *testing.T) {
 		p := path("program-04-1.3")
 		g.Run("sh", "-euc", `cp -a /nix/store /nix/store2; echo x >>/nix/store2/$(basename $1)/bin/program-04`, "sh", p)
-		g.Run("systemd-run", "--quiet", "--unit=swapper", "--collect", "--property=Type=exec", "flock", profile+".lock", "sh", "-euc", waitForLock+`
+		g.raced(`
 			mount --bind /nix/store2 /nix/store`)
 		s := g.run(otherTag)
 		g.Run("sh", "-euc", "umount -l /nix/store; rm -rf /nix/store2")
@@ -319,7 +328,11 @@ func TestSwitch(t *testing.T) {
 	})
 }
 
-// TestSwitchKilled kills a switch at a hundred moments: what the machine runs and boots
+// killsEnv asks for how many moments a switch is killed at: more than a test run of every
+// day can take.
+const killsEnv = "EC_VERIFY_SWITCH_KILLS"
+
+// TestSwitchKilled kills a switch at many moments: what the machine runs and boots
 // is wholly the old system or the new one, and the next switch goes through.
 func TestSwitchKilled(t *testing.T) {
 	t.Parallel()
@@ -332,8 +345,9 @@ func TestSwitchKilled(t *testing.T) {
 	// After a time, and after something has happened: what takes longest is not what
 	// matters most.
 	var moments []string
-	for i := range 60 {
-		moments = append(moments, fmt.Sprintf("sleep %.3f", took.Seconds()*1.5*float64(i)/60))
+	kills := numberOf(t, killsEnv, 32)
+	for i := range kills / 2 {
+		moments = append(moments, fmt.Sprintf("sleep %.3f", took.Seconds()*3*float64(i)/float64(kills)))
 	}
 	for _, happened := range []string{
 		"[ -L /nix/var/nix/gcroots/ec-verify-switch ]",
@@ -341,14 +355,14 @@ func TestSwitchKilled(t *testing.T) {
 		`[ "$(realpath /nix/var/nix/profiles/system)" = ` + g.next + " ]",
 		`[ "$(readlink /run/current-system)" = ` + g.next + " ]",
 	} {
-		for i := range 10 {
-			moments = append(moments, fmt.Sprintf("until %s || ! kill -0 $pid 2>/dev/null; do :; done; sleep 0.%03d", happened, i*5))
+		for i := range kills / 8 {
+			moments = append(moments, fmt.Sprintf("until %s || ! kill -0 $pid 2>/dev/null; do :; done; sleep %.3f", happened, 0.4*float64(i)/float64(kills)))
 		}
 	}
 	seen := map[string]int{}
 	for _, moment := range moments {
 		g.back()
-		g.Run("sh", "-uc", "rm -f /nix/var/nix/profiles/system.lock; "+program+" switch "+otherTag+" >/dev/null 2>&1 & pid=$!; "+moment+"; kill -KILL $pid 2>/dev/null; wait; true")
+		g.Run("bash", "-uc", "rm -f /nix/var/nix/profiles/system.lock; "+program+" switch "+otherTag+" >/dev/null 2>&1 & pid=$!; "+moment+"; kill -KILL $pid 2>/dev/null; wait; true")
 		g.until("its script has ended", `[ "$(systemctl show -P ActiveState ec-verify-switch.service)" != activating ]`)
 		profile, current := g.leads("/nix/var/nix/profiles/system"), g.leads("/run/current-system")
 		for _, p := range []string{profile, current} {
@@ -383,7 +397,7 @@ func TestSwitchRaced(t *testing.T) {
 		`while :; do mv --exchange -T "$0" /nix/evil; done`, p)
 	seen := map[string]int{}
 	const swapped = "it was altered while it was activated"
-	for i := range 12 {
+	for i := range 6 {
 		g.back()
 		before := g.state()
 		s := g.run(otherTag)
@@ -441,8 +455,24 @@ func TestSwitchImports(t *testing.T) {
 			http { access_log off; server {
 				listen 127.0.0.1:8443 ssl; ssl_certificate /srv/tls/tls.pem; ssl_certificate_key /srv/tls/tls.key; root /srv/cache;
 			} }
-		END`)
-	g.Checkpoint()
+		END
+		systemctl restart nix-daemon`)
+	// restored has the machine be without the system again, and the places as they were.
+	restored := func() {
+		g.Run("sh", "-euc", `
+			systemctl stop web 2>/dev/null || true
+			umount -l /srv; rm -rf /run/layer /var/lib/ec-verify /root/.cache
+			[ -e `+g.next+` ] || exit 0
+			nix-env -p /nix/var/nix/profiles/system --set `+g.old+`; ln -sfn `+g.old+` /run/current-system
+			nix-env -p /nix/var/nix/profiles/system --delete-generations old; nix-store --gc >/tmp/gc.log
+			[ ! -e `+g.next+` ]`)
+	}
+	// layered lays a layer over the places, for what a case does with them.
+	layered := func() {
+		g.Run("sh", "-euc", `
+			mkdir -p /run/layer/upper /run/layer/work
+			mount -t overlay overlay -o lowerdir=/srv,upperdir=/run/layer/upper,workdir=/run/layer/work /srv`)
+	}
 	const web = "https://127.0.0.1:8443"
 	const lacking = "nothing was imported"
 	base := filepath.Base(program4)
@@ -472,7 +502,8 @@ func TestSwitchImports(t *testing.T) {
 		{"an altered path, as over ssh", "ssh-ng://localhost?remote-store=local%3Froot%3D/srv/peer", "echo x >>/srv/peer" + program4 + "/bin/program-04", lacking},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g.Restore()
+			layered()
+			defer restored()
 			before := ""
 			if test.script != "" {
 				g.Run("sh", "-euc", test.script)
@@ -503,7 +534,8 @@ func TestSwitchImports(t *testing.T) {
 		})
 	}
 	t.Run("a path more than the release has", func(t *testing.T) {
-		g.Restore()
+		layered()
+		defer restored()
 		extra := g.Run("sh", "-euc", `
 			echo extra >/tmp/extra; extra=$(nix-store --store 'local?root=/srv/peer' --add /tmp/extra)
 			nix copy --from 'local?root=/srv/peer' --to file:///srv/cache --no-check-sigs $extra

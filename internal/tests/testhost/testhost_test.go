@@ -3,6 +3,7 @@ package testhost
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,8 +194,13 @@ func TestExec(t *testing.T) {
 	if _, _, code := h.Exec(ctx, "sh", "-c", "sleep 6543 | cat"); code == 0 {
 		t.Error("a command that was cut off succeeded")
 	}
-	if _, _, code := h.Exec(t.Context(), "pgrep", "-f", "sleep 6543"); code != 1 {
-		t.Error("a command that was cut off runs on in the host")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { // it is about to end
+		if _, _, code := h.Exec(t.Context(), "pgrep", "-f", "sleep 6543"); code == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a command that was cut off runs on in the host")
+		}
 	}
 }
 
@@ -297,32 +303,14 @@ func TestNothingLeft(t *testing.T) {
 	if len(names) == 0 {
 		t.Skip("test host: there was none to end")
 	}
-	procs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, name := range names {
-		for _, proc := range procs {
-			// A process that was ended but that its parent has yet to wait for has
-			// a cgroup still; it has no mounts.
-			stat, _ := os.ReadFile(proc + "/stat")
-			if _, state, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(state, "Z") {
-				continue
-			}
-			for _, file := range []string{"cgroup", "mountinfo", "cmdline"} {
-				if text, _ := os.ReadFile(filepath.Join(proc, file)); strings.Contains(string(text), name) {
-					t.Errorf("%s is left: %s/%s has\n%s", name, proc, file, text)
-				}
-			}
+		left := leftOf(t, name)
+		// A loop device and a mount go a moment after the last process.
+		for end := time.Now().Add(time.Minute); len(left) > 0 && time.Now().Before(end); left = leftOf(t, name) {
+			time.Sleep(50 * time.Millisecond)
 		}
-		loops, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, loop := range loops {
-			if text, _ := os.ReadFile(loop); strings.Contains(string(text), name) {
-				t.Errorf("%s is left: %s has %s", name, loop, text)
-			}
+		for _, what := range left {
+			t.Errorf("%s is left: %s", name, what)
 		}
 		script, err := findScript()
 		if err != nil {
@@ -336,6 +324,38 @@ func TestNothingLeft(t *testing.T) {
 			t.Errorf("ending %s again: status %d, want 1", name, code)
 		}
 	}
+}
+
+// leftOf returns where the processes and loop devices of this machine name a host.
+func leftOf(t *testing.T, name string) (left []string) {
+	t.Helper()
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, proc := range procs {
+		// A process that was ended but that its parent has yet to wait for has
+		// a cgroup still; it has no mounts.
+		stat, _ := os.ReadFile(proc + "/stat")
+		if _, state, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(state, "Z") {
+			continue
+		}
+		for _, file := range []string{"cgroup", "mountinfo", "cmdline"} {
+			if text, _ := os.ReadFile(filepath.Join(proc, file)); strings.Contains(string(text), name) {
+				left = append(left, fmt.Sprintf("%s/%s has\n%s", proc, file, text))
+			}
+		}
+	}
+	loops, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, loop := range loops {
+		if text, _ := os.ReadFile(loop); strings.Contains(string(text), name) {
+			left = append(left, fmt.Sprintf("%s has %s", loop, text))
+		}
+	}
+	return left
 }
 
 func wantCmdline(t *testing.T, h *Host, booted System) {
