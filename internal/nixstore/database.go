@@ -198,14 +198,13 @@ func (d *Database) checkTables(ctx context.Context) error {
 		if n != 1 {
 			return fmt.Errorf("it has no table %s", table)
 		}
-		for _, column := range tables[table] {
-			err := conn.QueryRowContext(ctx, "select count(*) from pragma_table_xinfo(?) where name = ? and hidden = 0", table, column).Scan(&n)
-			if err != nil {
-				return err
-			}
-			if n != 1 {
-				return fmt.Errorf("its table %s has no column %s", table, column)
-			}
+		var missing string
+		query := "values ('" + strings.Join(tables[table], "'), ('") + "') except select name from pragma_table_xinfo(?) where hidden = 0 limit 1"
+		switch err := conn.QueryRowContext(ctx, query, table).Scan(&missing); {
+		case err == nil:
+			return fmt.Errorf("its table %s has no column %s", table, missing)
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
 		}
 	}
 	return nil

@@ -59,7 +59,7 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 		return nil, err
 	}
 	s := &scanned{
-		ids: ids, refs: refs, rows: rows, seen: make(map[int64]bool),
+		ids: ids, refs: refs, rows: rows,
 		claims: &Claims{Closure: make(closure.Closure, len(rows)), Others: make(closure.Closure)},
 	}
 	if row := rows[ids[root]]; row != nil && row.info.Path == root {
@@ -79,15 +79,14 @@ type scanned struct {
 	ids    map[closure.StorePath]int64
 	refs   references
 	rows   map[int64]*registration
-	seen   map[int64]bool
 	claims *Claims
 }
 
 // add adds a row to one of the claims' closures. It returns the rows that it refers to,
 // and how much memory it takes in bytes.
 func (s *scanned) add(id int64, to closure.Closure) (next []int64, cost int64) {
-	s.seen[id] = true
 	row := s.rows[id]
+	row.seen = true
 	next = row.resolve(s.refs.of(id), s.rows)
 	if found, asked := s.ids[row.info.Path]; asked && found != id {
 		row.bad = append(row.bad, rowError(string(row.info.Path), "path", errors.New("its index leads to another row")))
@@ -108,7 +107,7 @@ func (s *scanned) addClosure(root, left int64) bool {
 		if left < 0 {
 			return false
 		}
-		if !s.seen[id] {
+		if !s.rows[id].seen {
 			next, cost := s.add(id, s.claims.Closure)
 			todo, left = append(todo, next...), left-cost
 		}
@@ -122,7 +121,7 @@ func (s *scanned) addOthers(paths []closure.StorePath, left int64) bool {
 	for _, p := range paths {
 		id := s.ids[p]
 		switch row := s.rows[id]; {
-		case row == nil || s.seen[id]:
+		case row == nil || row.seen:
 		case row.info.Path != p:
 			s.claims.Malformed = append(s.claims.Malformed, rowError(string(p), "path", errors.New("its index leads to the row of another")))
 		default:
@@ -238,6 +237,7 @@ type registration struct {
 	bad  []*RowError
 	// noPath says why its path is malformed; no reference to it is followed then.
 	noPath error
+	seen   bool // it was added to the claims
 }
 
 // resolve fills in the references and returns the rows that they lead to.
