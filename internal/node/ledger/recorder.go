@@ -223,17 +223,27 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	}
 	put := putter{tx: tx}
 	defer put.close()
-	for batch := range slices.Chunk(rows, batchSize) {
-		if err := put.batch(ctx, batch); err != nil {
+	for len(rows) > 0 {
+		n := 1
+		for n < min(len(rows), batchSize) && rows[n].sameRun(rows[0]) {
+			n++
+		}
+		if err := put.batch(ctx, rows[:n]); err != nil {
 			return err
 		}
+		rows = rows[n:]
 	}
 	return nil
 }
 
+// sameRun reports whether a check has the values that those of a batch share.
+func (c *pendingCheck) sameRun(other *pendingCheck) bool {
+	return c.tier == other.tier && c.Run == other.Run && c.Manifest == other.Manifest && c.Tool == other.Tool
+}
+
 // dropUnsettled forgets the checks that came to nothing of items that were settled
 // since.
-func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
+func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []*pendingCheck) error {
 	var any bool
 	if err := tx.QueryRowContext(ctx, "select exists (select 1 from checks where settled = 0)").Scan(&any); err != nil || !any {
 		return err
@@ -258,31 +268,30 @@ func dropUnsettled(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error
 // lastOf returns the checks to write: for each item the last conclusive one, and the last
 // inconclusive one after it. They are in the order of the ledger's index, so that each of
 // its pages is needed once.
-func lastOf(checks []pendingCheck) []pendingCheck {
-	sameItem := func(a, b int) int {
-		return cmp.Or(strings.Compare(string(checks[a].tier), string(checks[b].tier)), checks[a].key.compare(checks[b].key))
+func lastOf(checks []pendingCheck) []*pendingCheck {
+	sameItem := func(a, b *pendingCheck) int {
+		return cmp.Or(strings.Compare(string(a.tier), string(b.tier)), a.key.compare(b.key))
 	}
-	order := make([]int, len(checks))
+	order := make([]*pendingCheck, len(checks))
 	for i := range order {
-		order[i] = i
+		order[i] = &checks[i]
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Or(sameItem(a, b), a-b) })
-	rows := make([]pendingCheck, 0, len(checks))
+	slices.SortStableFunc(order, sameItem)
+	rows := order[:0]
 	for len(order) > 0 {
-		const none = -1
-		settled, unsettled := none, none
+		var settled, unsettled *pendingCheck
 		first := order[0]
 		for len(order) > 0 && sameItem(first, order[0]) == 0 {
-			if checks[order[0]].Result == Inconclusive {
+			if order[0].Result == Inconclusive {
 				unsettled = order[0]
 			} else {
-				settled, unsettled = order[0], none
+				settled, unsettled = order[0], nil
 			}
 			order = order[1:]
 		}
-		for _, last := range []int{unsettled, settled} {
-			if last != none {
-				rows = append(rows, checks[last])
+		for _, last := range []*pendingCheck{unsettled, settled} {
+			if last != nil {
+				rows = append(rows, last)
 			}
 		}
 	}
@@ -298,6 +307,7 @@ const batchSize = 64
 type putter struct {
 	tx    *sql.Tx
 	whole *sql.Stmt // nil before the first whole batch
+	args  []any
 }
 
 func (p *putter) close() {
@@ -306,16 +316,17 @@ func (p *putter) close() {
 	}
 }
 
-func (p *putter) batch(ctx context.Context, checks []pendingCheck) error {
-	args := make([]any, 0, checkArgs*len(checks))
+// batch stores checks of one tier, run, manifest and tool.
+func (p *putter) batch(ctx context.Context, checks []*pendingCheck) error {
+	of := checks[0]
+	p.args = append(p.args[:0], string(of.tier), of.Run, of.Manifest.Tag, of.Manifest.SHA256[:], of.Tool)
 	for _, c := range checks {
 		settled := number(c.Result != Inconclusive)
-		args = append(args, string(c.tier), string(c.key.Path), c.key.Want[:],
-			settled, c.Run, toMilli(c.At), c.Result.String(), string(c.Cause), c.Took.Milliseconds(),
-			number(c.FromDisk), c.Manifest.Tag, c.Manifest.SHA256[:], c.Tool, c.sum(c.tier, c.key, settled))
+		p.args = append(p.args, string(c.key.Path), c.key.Want[:], settled, toMilli(c.At), c.Result.String(), string(c.Cause),
+			c.Took.Milliseconds(), number(c.FromDisk), c.sum(c.tier, c.key, settled))
 	}
 	if len(checks) < batchSize {
-		_, err := p.tx.ExecContext(ctx, putStatement(len(checks)), args...)
+		_, err := p.tx.ExecContext(ctx, putStatement(len(checks)), p.args...)
 		return err
 	}
 	if p.whole == nil {
@@ -324,21 +335,18 @@ func (p *putter) batch(ctx context.Context, checks []pendingCheck) error {
 			return err
 		}
 	}
-	_, err := p.whole.ExecContext(ctx, args...)
+	_, err := p.whole.ExecContext(ctx, p.args...)
 	return err
 }
 
-// checkArgs is how many values a check has in the statement that stores it.
-const checkArgs = 14
-
 // putStatement stores so many checks.
 func putStatement(checks int) string {
-	row := "(?" + strings.Repeat(", ?", checkArgs-1) + ")"
-	return `with new(tier, path, want, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum) as (values ` +
-		strings.Repeat(row+", ", checks-1) + row + `)
+	const row = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	return `with same(tier, run, tag, manifest, tool) as (values (?, ?, ?, ?, ?)),
+		new(path, want, settled, at, result, cause, took, disk, sum) as (values ` + strings.Repeat(row+", ", checks-1) + row + `)
 		insert or replace into checks (item, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum)
 		select id, settled, run, at, result, cause, took, disk, tag, manifest, tool, sum
-		from new cross join items on items.tier = new.tier and items.path = new.path and items.want = new.want`
+		from same cross join new cross join items on items.tier = same.tier and items.path = new.path and items.want = new.want`
 }
 
 // End writes what is pending together with the end of the run. It is also for an
