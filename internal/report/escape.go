@@ -55,26 +55,32 @@ var invisible = []*unicode.RangeTable{
 
 // PrintableJSON returns JSON text with the characters that [Escape] escapes written as
 // JSON escapes, so that it cannot mislead a terminal, and '<', '>' and '&' as well, so
-// that it cannot break out of an HTML page. The values stay the same.
+// that it cannot break out of an HTML page. The values stay the same. Text without such
+// characters is returned as it is.
 func PrintableJSON(text []byte) []byte {
 	plain := func(r rune) bool {
 		return r == '\n' || r < utf8.RuneSelf && r != 0x7f && r != '<' && r != '>' && r != '&' || r >= utf8.RuneSelf && unicode.IsPrint(r) && !unicode.In(r, invisible...)
 	}
-	out := make([]byte, 0, len(text)+len(text)/64)
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		switch {
-		case plain(r):
-			out = append(out, text[:size]...)
-		case r > 0xffff:
+	var out []byte
+	copied := 0 // how much of text is in out
+	for i, size := 0, 0; i < len(text); i += size {
+		var r rune
+		if r, size = utf8.DecodeRune(text[i:]); plain(r) {
+			continue
+		}
+		out = append(out, text[copied:i]...)
+		copied = i + size
+		if r > 0xffff {
 			high, low := utf16.EncodeRune(r)
 			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
-		default:
+		} else {
 			out = fmt.Appendf(out, `\u%04x`, r)
 		}
-		text = text[size:]
 	}
-	return out
+	if copied == 0 {
+		return text
+	}
+	return append(out, text[copied:]...)
 }
 
 // EscapeBounded is Escape for a field of unknown length; it keeps limit bytes.

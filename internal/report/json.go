@@ -136,7 +136,9 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	_, err = w.Write(append(PrintableJSON(data), '\n'))
+	if _, err = w.Write(PrintableJSON(data)); err == nil {
+		_, err = io.WriteString(w, "\n")
+	}
 	return err
 }
 

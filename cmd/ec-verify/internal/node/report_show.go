@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,15 +61,22 @@ func (a *app) keepReport(c config.Config, r *report.Report) {
 	if newLedger(c) == nil {
 		return
 	}
-	var b bytes.Buffer
-	err := r.WriteJSON(&b)
-	if err == nil {
-		err = renameio.WriteFile(lastReport(c.StateDir), b.Bytes(), 0o644, renameio.WithTempDir(ledger.Dir(c.StateDir)))
-	}
-	if err != nil {
+	if err := writeReport(lastReport(c.StateDir), r); err != nil {
 		log := a.Logger()
 		log.Warn().Err(err).Msg("the report is not kept")
 	}
+}
+
+func writeReport(name string, r *report.Report) error {
+	out, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o644), renameio.WithExistingPermissions(), renameio.WithTempDir(filepath.Dir(name)))
+	if err != nil {
+		return err
+	}
+	defer out.Cleanup() //nolint:errcheck // it is gone once it was renamed
+	if err := r.WriteJSON(out); err != nil {
+		return err
+	}
+	return out.CloseAtomicallyReplace()
 }
 
 func (a *app) shownReport(files, keys []string, text textFlags) (*report.Report, error) {
