@@ -27,7 +27,7 @@ func planContents(v *Verifier, m *closure.Manifest) string {
 type contentsResult struct {
 	// systems has the state of each release's system.
 	systems map[*candidate]systemState
-	// witnesses has the hashes of the manifest's paths.
+	// witnesses has the hashes of the manifest's paths that are not the release's.
 	witnesses map[closure.StorePath]closure.Witnesses
 }
 
@@ -45,7 +45,7 @@ type contentsCheck struct {
 }
 
 func (r *run) newContentsCheck() *contentsCheck {
-	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses, len(r.manifest.Paths))}
+	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses)}
 	return &contentsCheck{run: r, audit: r.audited(), claims: &claims{}, hidden: make(map[closure.StorePath]bool)}
 }
 
@@ -231,10 +231,11 @@ func (c *contentsCheck) judgePath(want closure.PathInfo, got *observation) (alte
 		}
 	}
 	c.judgeMetadata(want.Path, &got.metadata)
-	if _, seen := c.contents.witnesses[want.Path]; !seen { // as the release compared with has it
+	causes := w.Causes()
+	if _, seen := c.contents.witnesses[want.Path]; len(causes) > 0 && !seen { // as the release compared with has it
 		c.contents.witnesses[want.Path] = w
 	}
-	for _, cause := range w.Causes() {
+	for _, cause := range causes {
 		f := report.Finding{Tier: report.TierContents, Cause: cause, Path: path, Want: want.NarHash.String(), Got: w.Disk.String()}
 		switch cause {
 		case closure.DatabaseAltered:
