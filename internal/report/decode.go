@@ -12,19 +12,21 @@ import (
 // Summary is an excerpt of a report in JSON. Its strings are unescaped: escape them
 // before they are shown.
 type Summary struct {
-	Verdict       Verdict
-	Counts        map[Class]int
-	Against       string
-	Configuration string
-	Host          string
-	StoreRoot     string
-	Tool          string
-	Started       time.Time
-	Finished      time.Time
-	Unsafe        []string
+	Verdict       Verdict       `json:"verdict"`
+	Counts        map[Class]int `json:"counts"`
+	Against       string        `json:"-"`
+	Configuration string        `json:"configuration"`
+	Host          string        `json:"host"`
+	StoreRoot     string        `json:"storeRoot"`
+	Tool          string        `json:"-"`
+	Started       time.Time     `json:"-"`
+	Finished      time.Time     `json:"finished"`
+	Unsafe        []string      `json:"unsafe"`
 	// Tag, Sums and Manifest identify the release that was compared with; empty if there
 	// was none.
-	Tag, Sums, Manifest string
+	Tag      string `json:"tag"`
+	Sums     string `json:"-"`
+	Manifest string `json:"-"`
 }
 
 // Decode reads a report in JSON, written by this version or a later one with the same

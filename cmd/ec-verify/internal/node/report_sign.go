@@ -49,41 +49,20 @@ func signedReport(ctx context.Context, c config.Config, r *report.Report, nonce 
 	case key == nil:
 		return "", fmt.Errorf("there is no key (credential %s, report.keyFile), but earlier reports in %s are signed", reportCredential, dir.Path)
 	}
-	place := attest.Place{Run: attest.NewRun(), Nonce: nonce}
-	// A machine without a name is known by its key alone.
-	if place.Machine, err = attest.ThisMachine(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	mine, err := signedBy(key)
+	signer, err := newReportSigner(key)
 	if err != nil {
 		return "", err
 	}
-	end, err := dir.Next(place.Machine, mine)
-	if err != nil {
-		return "", err
-	}
-	place.Sequence, place.Previous = end.Sequence, end.Previous
-	if n := len(end.Foreign); n > 0 {
-		// The finding is part of what is signed.
-		r.Findings = append(r.Findings, report.Finding{
-			Tier: report.TierRelease, Cause: report.ForeignReport, Path: filepath.Join(dir.Path, end.Foreign[0]),
-			Detail: fmt.Sprintf("in all, with this one: %d", n),
-		})
-		r.Sort()
-	}
-	statement, err := attest.Encode(place, r)
-	if err != nil {
-		return "", err
-	}
-	bundle, err := trust.SignStatement(ctx, key, statement)
-	if err != nil {
-		return "", err
-	}
-	return dir.Add(place.Sequence, bundle)
+	return dir.Append(ctx, r, nonce, signer)
 }
 
-// signedBy returns a function that reports whether a bundle is signed with key.
-func signedBy(key *trust.PrivateKey) (func(bundle []byte) bool, error) {
+// reportSigner implements [attest.Signer].
+type reportSigner struct {
+	key  *trust.PrivateKey
+	ring *trust.Keyring
+}
+
+func newReportSigner(key *trust.PrivateKey) (*reportSigner, error) {
 	pem, err := key.PublicPEM()
 	if err != nil {
 		return nil, err
@@ -92,7 +71,16 @@ func signedBy(key *trust.PrivateKey) (func(bundle []byte) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(bundle []byte) bool { _, err := ring.Open(bundle); return err == nil }, nil
+	return &reportSigner{key, ring}, nil
+}
+
+func (s *reportSigner) Sign(ctx context.Context, statement []byte) ([]byte, error) {
+	return trust.SignStatement(ctx, s.key, statement)
+}
+
+func (s *reportSigner) Signed(bundle []byte) bool {
+	_, err := s.ring.Open(bundle)
+	return err == nil
 }
 
 // reportKey returns the key that reports are signed with, nil for none.
