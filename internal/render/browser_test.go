@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/report/reporttest"
 )
 
 // browser is a headless Chromium, told what to do by its DevTools protocol over two
@@ -259,7 +260,7 @@ func TestBrowser(t *testing.T) {
 		f.Path, f.Detail = f.Path+"/"+hostile+strings.Repeat("B", 4000), hostile
 	}
 	for name, r := range map[string]*report.Report{
-		"verified": verified(100), "drifted": drifted(400, 60), "large": drifted(3000, 500), "untrusted": refused(), "inconclusive": inconclusive(), "hostile": hostileReport,
+		"verified": verified(100), "drifted": drifted(400, 60), "large": drifted(3000, 500), "untrusted": refused(), "inconclusive": reporttest.Cases["inconclusive"](), "hostile": hostileReport,
 	} {
 		page := rendered(t, "html", r)
 		for _, scheme := range []string{"light", "dark"} {

@@ -2,7 +2,7 @@ package render_test
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -19,6 +19,7 @@ import (
 
 	"every.channel/ec-verify/internal/render"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/report/reporttest"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
@@ -26,67 +27,42 @@ import (
 
 var update = flag.Bool("update", false, "write the screenshot anew")
 
-var formats = map[string]func(io.Writer, *render.Document) error{
-	"html": render.HTML, "md": render.Markdown, "xml": render.JUnit, "sarif": render.SARIF,
-}
-
-func object(n int, name string) closure.StorePath {
-	const digits = "0123456789abcdfghijklmnpqrsvwxyz"
-	sum := sha256.Sum256(fmt.Append(nil, n, name))
-	digest := make([]byte, 32)
-	for i := range digest {
-		digest[i] = digits[sum[i]&31]
+var formats = func() map[string]func(io.Writer, *render.Document) error {
+	m := make(map[string]func(io.Writer, *render.Document) error)
+	for _, f := range render.Formats {
+		m[f.Name] = f.Write
 	}
-	return closure.StorePath("/nix/store/" + string(digest) + "-" + name)
-}
+	return m
+}()
 
 // verified returns the report of a run over so many paths.
 func verified(paths int) *report.Report {
-	started := time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
-	tier := func(name report.TierName, checked int, took time.Duration) report.Tier {
-		return report.Tier{Name: name, Status: report.Done, Asked: true, Checked: checked, Took: took}
-	}
-	r := &report.Report{
-		Started: started, Finished: started.Add(95 * time.Second),
-		Host: "runner-1", Tool: "v1.2.3", Nix: "nix (Nix) 2.34.8", Against: "boot-v2026.02.28", Configuration: "ec-runner-x86_64",
-		Release: &report.Release{
-			Tag: "boot-v2026.02.28", Commit: strings.Repeat("0123456789", 4), Created: started.AddDate(0, 0, -1), BestBefore: started.AddDate(0, 0, 89),
-			Source: "/srv/releases", Signer: `key "release" (aGFzaA==)`, DrvPath: object(-1, "nixos-system.drv"), OutPath: object(-1, "nixos-system"),
-		},
-		Tiers: []report.Tier{
-			tier(report.TierRelease, 1, 3*time.Millisecond), tier(report.TierSource, 2, 20*time.Millisecond), tier(report.TierEval, 1, 8*time.Second),
-			tier(report.TierLive, 4, time.Millisecond), tier(report.TierContents, paths, 83*time.Second),
-			{Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild"},
-		},
-		Coverage: report.Coverage{Paths: paths, Hashed: paths, Files: 84_000, Bytes: 5 << 30, Origins: []report.Origin{
-			{Dir: "/nix/store", Type: "ext4", Source: "/dev/sda3", Device: "8:3", Root: "/store", Point: "/nix"},
-		}},
-		Standing: &report.Standing{Verdict: report.Verified, Since: started.AddDate(0, 0, -9)},
-	}
+	r := reporttest.Verified()
+	r.Closure = nil
+	r.Coverage.Paths, r.Coverage.Hashed, r.Tiers[4].Checked = paths, paths, paths
 	for i := range paths {
-		p := report.ClosurePath{Path: object(i, fmt.Sprintf("%s-%d.%d", []string{"linux", "systemd", "glibc", "python3", "nix", "openssl", "unit-nginx.service", "perl"}[i%8], i, i%7)), Size: int64(1<<30) / int64(i+2), State: report.Hashed, Checked: started.Add(time.Minute)}
+		name := fmt.Sprintf("%s-%d.%d", []string{"linux", "systemd", "glibc", "python3", "nix", "openssl", "unit-nginx.service", "perl"}[i%8], i, i%7)
+		p := report.ClosurePath{Path: reporttest.Object(name), Size: int64(1<<30) / int64(i+2), State: report.Hashed, Checked: r.Started.Add(time.Minute)}
 		if i%3 == 0 {
-			p.State, p.Checked = report.Remembered, started.AddDate(0, 0, -i%20)
+			p.State, p.Checked = report.Remembered, r.Started.AddDate(0, 0, -i%20)
 		}
 		r.Closure = append(r.Closure, p)
 	}
-	slices.SortFunc(r.Closure, func(a, b report.ClosurePath) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	slices.SortFunc(r.Closure, func(a, b report.ClosurePath) int { return cmp.Compare(a.Path, b.Path) })
 	return r
 }
 
+// drifted returns the report of a run over so many paths with so many findings in them,
+// of several causes, and one more.
 func drifted(paths, findings int) *report.Report {
 	r := verified(paths)
-	sum := nar.Hash(sha256.Sum256([]byte("x")))
-	entry := nar.Entry{Type: nar.Regular, Size: 12345, SHA256: sum, Executable: true}
-	other := entry
-	other.SHA256 = nar.Hash(sha256.Sum256([]byte("y")))
-	causes := []report.Cause{closure.DiskAltered, closure.DatabaseAltered, closure.Missing, report.Unreadable, report.TimeAltered}
+	altered := reporttest.Altered(1).Findings[0]
 	for i := range findings {
-		f := report.Finding{Tier: report.TierContents, Cause: causes[i%len(causes)], Path: string(r.Closure[i*paths/findings].Path), Want: sum.String(), Got: other.SHA256.String()}
-		if f.Cause == closure.DiskAltered {
-			f.Want, f.Got = "", ""
-			f.Files = []closure.FileChange{{Path: "bin/program", Kind: closure.FileContent, Want: entry, Got: other}}
+		f := altered
+		if f.Cause = []report.Cause{closure.DiskAltered, closure.DatabaseAltered, closure.Missing, report.Unreadable, report.TimeAltered}[i%5]; f.Cause != closure.DiskAltered {
+			f.Files = nil
 		}
+		f.Path = string(r.Closure[i*paths/findings].Path)
 		r.Findings = append(r.Findings, f)
 	}
 	r.Findings = append(r.Findings, report.Finding{Tier: report.TierLive, Cause: report.OtherSystem, Path: "/run/current-system", Want: "/nix/store/a", Got: "/nix/store/b"})
@@ -96,21 +72,7 @@ func drifted(paths, findings int) *report.Report {
 }
 
 func refused() *report.Report {
-	r := verified(3)
-	r.Release, r.Coverage, r.Closure, r.Standing = nil, report.Coverage{}, nil, nil
-	r.Findings = []report.Finding{{Tier: report.TierRelease, Cause: report.ReleaseUntrusted, Path: r.Against, Detail: "no signature"}}
-	for i := range r.Tiers {
-		r.Tiers[i].Status, r.Tiers[i].Why, r.Tiers[i].Checked = report.Skipped, "there is no trusted release to compare with", 0
-	}
-	r.Tiers[0].Status, r.Tiers[0].Why = report.Failed, "the release is not trusted"
-	return r
-}
-
-func inconclusive() *report.Report {
-	r := verified(3)
-	r.Tiers[4].Status, r.Tiers[4].Why = report.Failed, "ended before it was done"
-	r.Findings = []report.Finding{{Tier: report.TierContents, Cause: report.Interrupted, Detail: "the contents tier was ended before it was done"}}
-	return r
+	return reporttest.Untrusted(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseUntrusted, Path: "boot-v1", Detail: "no signature"})
 }
 
 func rendered(t *testing.T, format string, r *report.Report) []byte {
@@ -129,7 +91,7 @@ func TestEveryCause(t *testing.T) {
 		r := verified(3)
 		r.Findings = []report.Finding{{Tier: report.TierContents, Cause: c, Path: "/nix/store/x", Detail: "y"}}
 		trouble := r.Verdict() != report.Verified
-		if got := regexp.MustCompile(`<(failure|error) `).Match(rendered(t, "xml", r)); got != trouble {
+		if got := regexp.MustCompile(`<(failure|error) `).Match(rendered(t, "junit", r)); got != trouble {
 			t.Errorf("%s: JUnit shows trouble: %v", c, got)
 		}
 		if got := regexp.MustCompile(`"level": "(error|warning)",\s+"message"`).Match(rendered(t, "sarif", r)); got != trouble {
@@ -187,13 +149,13 @@ func TestHostile(t *testing.T) {
 				if n := strings.Count(got, "</style>"); n != 1 {
 					t.Errorf("%d ends of a style", n)
 				}
-			case "md":
+			case "markdown":
 				for line := range strings.Lines(got) {
 					if bare := outsideCode(line); strings.ContainsAny(bare, "<>@[") || strings.Contains(bare, "javascript") {
 						t.Errorf("outside of code: %q", bare)
 					}
 				}
-			case "xml":
+			case "junit":
 				checkXML(t, got)
 			case "sarif":
 				checkSARIF(t, []byte(got))
@@ -361,8 +323,8 @@ func checkSARIF(t *testing.T, data []byte) {
 
 // TestForms: the ordinary reports keep to the forms as well.
 func TestForms(t *testing.T) {
-	for _, r := range []*report.Report{verified(3), drifted(12, 6), refused(), inconclusive()} {
-		checkXML(t, string(rendered(t, "xml", r)))
+	for _, r := range []*report.Report{verified(3), drifted(12, 6), refused(), reporttest.Cases["inconclusive"]()} {
+		checkXML(t, string(rendered(t, "junit", r)))
 		checkSARIF(t, rendered(t, "sarif", r))
 	}
 }
@@ -431,7 +393,7 @@ func TestBound(t *testing.T) {
 func TestUnlistedNotices(t *testing.T) {
 	r := verified(3)
 	r.More = map[report.Class]int{report.Notice: 7}
-	if got := rendered(t, "xml", r); regexp.MustCompile(`<(failure|error) `).Match(got) || !bytes.Contains(got, []byte("7 findings")) {
+	if got := rendered(t, "junit", r); regexp.MustCompile(`<(failure|error) `).Match(got) || !bytes.Contains(got, []byte("7 findings")) {
 		t.Errorf("JUnit shows notices as trouble, or not at all:\n%s", got)
 	}
 }

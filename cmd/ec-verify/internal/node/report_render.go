@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -15,15 +14,15 @@ import (
 	"every.channel/ec-verify/internal/render"
 )
 
-// renderers are the formats of report render.
-var renderers = map[string]func(io.Writer, *render.Document) error{
-	"html": render.HTML, "markdown": render.Markdown, "junit": render.JUnit, "sarif": render.SARIF,
-}
-
 func newReportRenderCommand(a *app, others Reader) *cobra.Command {
 	var format string
 	var keys []string
-	formats := slices.Sorted(maps.Keys(renderers))
+	var formats []string
+	var about strings.Builder
+	for _, f := range render.Formats {
+		formats = append(formats, f.Name)
+		fmt.Fprintf(&about, "\n  %-9s %s", f.Name, f.About)
+	}
 	cmd := &cobra.Command{
 		Use:   "render [FILE]",
 		Short: "render a JSON report as a page or in a forge's format",
@@ -36,12 +35,15 @@ The page is one file without scripts or external resources; it has a light, a da
 and a print layout. What the report says is shown, not checked.
 
 The exit code says whether the report was rendered; it does not reflect the verdict.
-It is 3 where a signature is not valid.`,
+It is 3 where a signature is not valid.
+
+The formats:` + about.String(),
 		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html
   ec-verify compare a/ b/ --output json | ec-verify report render --format junit`,
 		Args: terminal.ArgCount(0, 1, "one file, or none"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if renderers[format] == nil {
+			i := slices.Index(formats, format)
+			if i < 0 {
 				return terminal.UsageErrorf("--format %q: want %s", format, strings.Join(formats, ", "))
 			}
 			if err := a.TextOnly("--output json: --format says what is written"); err != nil {
@@ -55,10 +57,10 @@ It is 3 where a signature is not valid.`,
 			if err != nil {
 				return err
 			}
-			return renderers[format](a.Stdout, d)
+			return render.Formats[i].Write(a.Stdout, d)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "html", "write `FORMAT`: "+strings.Join(formats, ", "))
+	cmd.Flags().StringVar(&format, "format", formats[0], "write `FORMAT`: "+strings.Join(formats, ", "))
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the report is signed by the public key in `FILE`; may be repeated")
 	terminal.Complete(cmd, "format", formats...)
 	return cmd
