@@ -34,9 +34,8 @@ type bootDir struct{ *nixstore.Directory }
 
 func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
 
-// checkEntries checks where the entries of the boot menu lead, on a machine that was
-// booted with a command line; "" if that is unknown.
-func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine string) {
+// checkEntries checks where the entries of the boot menu lead, and returns them.
+func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Entry {
 	var dirs []bootDir
 	var names []string
 	for _, name := range bootDirs {
@@ -68,7 +67,7 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine strin
 	}
 	for i := range entries {
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		t.Checked++
 		e := &entries[i]
@@ -76,10 +75,10 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier, bootedLine strin
 			run: r, tier: t, dir: dirs[e.Dir], dirName: names[e.Dir], entry: e, name: names[e.Dir] + "/" + e.Name(),
 		})
 	}
-	r.checkBootedLine(entries, bootedLine)
 	for i, dir := range dirs {
 		r.checkLoaders(ctx, t, dir, names[i])
 	}
+	return entries
 }
 
 // loaderVariables returns the firmware's variables for systemd-boot. An unreadable one

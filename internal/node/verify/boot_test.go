@@ -30,7 +30,7 @@ func (m *twoSystems) runMenu(ctx context.Context) *report.Report {
 	r.tier(ctx, tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
 		r.live.running = top
 		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
-		r.checkEntries(ctx, t, m.line)
+		r.checkBootedLine(r.checkEntries(ctx, t), m.line)
 		return nil
 	}})
 	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})

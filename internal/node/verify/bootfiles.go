@@ -97,28 +97,9 @@ func (b *bootFiles) options() {
 		b.found(report.BootUnchecked, b.name, "options", "", "", err.Error())
 		return
 	}
-	// Older NixOS names the system once more.
-	got := strings.TrimPrefix(oneBlank(b.entry.Options), "systemConfig="+string(b.system)+" ")
-	if got != want {
+	if got := oneBlank(b.entry.Options); !slices.Equal(paramsOf(b.system, got), paramsOf(b.system, want)) {
 		b.found(report.BootAltered, b.name, "options", want, got, "")
 	}
-}
-
-// wantedCommandLine returns the command line that boots a system.
-func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
-	params, err := r.store.ReadFile(system, "kernel-params", maxCommandLine)
-	if err != nil {
-		return "", err
-	}
-	return oneBlank("init=" + string(system) + "/init " + string(params)), nil
-}
-
-// oneBlank has one blank between the words of a command line. What else some take for
-// a blank, as U+00A0, is a part of a word to what reads the line at boot.
-func oneBlank(s string) string { return strings.Join(commandLineWords(s), " ") }
-
-func commandLineWords(line string) []string {
-	return strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
 }
 
 // wanted returns the store's file that from, a path of the system, leads to; the loader's
@@ -454,41 +435,4 @@ func (b *bootFiles) relative(ctx context.Context, where, from string) {
 	c.entry = &own
 	c.file(ctx, "devicetree", where, from, false)
 	b.worst = c.worst
-}
-
-// checkBootedLine compares the running kernel's command line with those of the entries
-// for the same system, one of which was booted.
-func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
-	if line == "" {
-		return
-	}
-	var words []string
-	for _, word := range commandLineWords(line) {
-		// Loaders add these for the code that reads the initrd.
-		if !strings.HasPrefix(word, "initrd=") && !strings.HasPrefix(word, "BOOT_IMAGE=") {
-			words = append(words, word)
-		}
-	}
-	booted := strings.Join(words, " ")
-	var of []string
-	for i := range entries {
-		if slices.Equal(initOf(entries[i].Options), initOf(booted)) {
-			of = append(of, oneBlank(entries[i].Options))
-		}
-	}
-	if len(of) == 0 || slices.Contains(of, booted) {
-		return
-	}
-	// The entries may have been altered since, and are judged by themselves.
-	for _, value := range initOf(booted) {
-		if p, _, err := r.StoreDir.Within(value); err == nil {
-			if want, err := r.wantedCommandLine(p); err == nil && want == booted {
-				return
-			}
-		}
-	}
-	r.find(report.Finding{
-		Tier: report.TierLive, Cause: report.BootAltered, Path: kernelCommand, Field: "options", Want: of[0], Got: booted,
-		Detail: "it was booted with another command line than the entries for this system have",
-	})
 }

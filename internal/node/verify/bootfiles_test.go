@@ -299,7 +299,7 @@ func TestBootFilesAreReadOnce(t *testing.T) {
 		r.live.running = top
 		begin := time.Now()
 		r.tier(t.Context(), tier{name: report.TierLive, check: func(r *run, ctx context.Context, t *report.Tier) error {
-			r.checkEntries(ctx, t, "")
+			r.checkEntries(ctx, t)
 			return nil
 		}})
 		took := time.Since(begin)

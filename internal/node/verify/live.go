@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -56,15 +53,23 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	}
 	defer r.checkOrigins(ctx, report.TierLive, profilesDir, runDir)
 	if r.outside() {
-		t.Why = "the system profile alone: " + r.Root + " is not the running machine"
 		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
-		r.checkEntries(ctx, t, "")
+		looked := "the system profile alone"
+		if len(r.checkEntries(ctx, t)) > 0 {
+			looked = "the system profile and the boot menu alone"
+		}
+		t.Why = looked + ": " + r.Root + " is not the running machine"
 		return ctx.Err()
 	}
 	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
 	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
 	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
-	r.checkEntries(ctx, t, r.checkCommandLine(ctx, t))
+	line := r.checkCommandLine(ctx, t)
+	entries := r.checkEntries(ctx, t)
+	r.checkBootedLine(entries, line)
+	if len(entriesOf(entries, line)) == 0 {
+		t.Why = "no boot menu here has the system that was booted, so its kernel and initrd were not compared"
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -167,96 +172,4 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 	if l.pending.Path == "" {
 		r.find(f)
 	}
-}
-
-// maxCommandLine is above the 4 KiB that the kernel's largest platforms allow.
-const maxCommandLine = 64 << 10
-
-// checkCommandLine checks init= on the kernel's command line: the booted system created
-// the link /run/booted-system, but the loader wrote this. It returns the command line, ""
-// if it is unknown.
-func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string) {
-	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
-	line, values, err := commandLineInit(kernelCommand)
-	if err != nil {
-		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error(), ConsequenceOf: r.withoutProc(report.TierLive)})
-		return line
-	}
-	t.Checked++
-	for _, value := range values {
-		p, rest, err := r.StoreDir.Within(value)
-		if err != nil || rest != "/init" {
-			r.find(report.Finding{
-				Tier: report.TierLive, Cause: report.OtherBoot, Path: link.name,
-				Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: value,
-			})
-			continue
-		}
-		r.judgeLink(ctx, link, p, "")
-	}
-	return line
-}
-
-// commandLineInit returns the command line in the file name, and what it may have booted:
-// one value if all readers agree.
-func commandLineInit(name string) (line string, values []string, err error) {
-	// Containers mount files of their own there.
-	data, err := hostfile.ReadSmall(name, maxCommandLine)
-	if err != nil {
-		return "", nil, err
-	}
-	line = string(data)
-	if values = initOf(line); len(values) == 0 {
-		return line, nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
-	}
-	return line, values, nil
-}
-
-// initOf returns what a command line may boot: one value if all readers agree, none
-// without init=.
-func initOf(line string) []string {
-	values := []string{stageInit(line), kernelInit(line)}
-	return slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
-}
-
-// stageInit returns init= as NixOS's first stage finds it, a loop of a shell
-// over the words: the last of several, whatever quotes or "--" say.
-func stageInit(line string) string {
-	value := ""
-	for _, word := range commandLineWords(line) {
-		if v, ok := strings.CutPrefix(word, "init="); ok {
-			value = v
-		}
-	}
-	return value
-}
-
-// kernelInit returns init= as the kernel parses it, which matters without a first stage:
-// the last of several before "--"; double quotes join words, and are removed from the
-// ends of a word or of its value.
-func kernelInit(line string) string {
-	value, quoted := "", false
-	// To the kernel the byte 0xa0 is a space, whatever it is part of.
-	line = strings.ReplaceAll(line, "\xa0", "\f")
-	words := strings.FieldsFunc(line, func(r rune) bool {
-		if r == '"' {
-			quoted = !quoted
-		}
-		return !quoted && (r == ' ' || '\t' <= r && r <= '\r')
-	})
-	for _, word := range words {
-		if word == "--" {
-			break
-		}
-		if rest, ok := strings.CutPrefix(word, `"`); ok {
-			word = strings.TrimSuffix(rest, `"`)
-		}
-		if v, ok := strings.CutPrefix(word, "init="); ok {
-			if rest, ok := strings.CutPrefix(v, `"`); ok {
-				v = strings.TrimSuffix(rest, `"`)
-			}
-			value = v
-		}
-	}
-	return value
 }

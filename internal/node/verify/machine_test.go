@@ -86,6 +86,7 @@ func newMachine(t *testing.T) *machine {
 	m.write(string(src)+"/flake.lock", testLock)
 	m.write(string(top)+"/init", "#!/bin/sh")
 	m.link(string(top)+"/sw", string(lib))
+	m.write(string(top)+"/kernel-params", params(top))
 	m.chmod(string(top)+"/init", 0o555)
 	m.seal()
 	m.link("/nix/var/nix/profiles/system", "system-1-link")

@@ -88,7 +88,7 @@ func TestMountsLive(t *testing.T) {
 	m.publish(testTag)
 	m.link(CurrentSystem, string(top))
 	m.link(BootedSystem, string(top))
-	m.write("/cmdline", "init="+string(top)+"/init")
+	m.write("/cmdline", "init="+string(top)+"/init "+params(top))
 	for _, dir := range []string{"/proc", "/tmp", "/spare"} {
 		m.mkdir(dir)
 	}

@@ -141,10 +141,17 @@ func TestLive(t *testing.T) {
 		m.Run("sh", "-euc", `cp -r "$(readlink -f /run/current-system)" /root/s; rm /run/current-system; mv /root/s /run/current-system`)
 		m.verify().expect(t, "drifted", 1, "other-system /run/current-system")
 	})
-	t.Run("no init= on the command line", func(t *testing.T) {
+	t.Run("the command line, without a boot menu", func(t *testing.T) {
 		t.Parallel()
 		m := startReleased(t)
-		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
+		a := m.verify()
+		a.expect(t, "verified", 0)
+		if why := a.why("live"); !strings.Contains(why, "no boot menu here") {
+			t.Errorf("it does not say what was not compared: %q", why)
+		}
+		m.Run("sh", "-euc", `sed 's,$, rd.break,' /proc/cmdline >/tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
+		m.verify().expect(t, "drifted", 1, "boot-altered /proc/cmdline options")
+		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline`)
 		m.verify().expect(t, "inconclusive", 4, "live-unknown /proc/cmdline init=")
 		m.verify("--unsafe-skip", "live").expect(t, "verified", 0)
 	})

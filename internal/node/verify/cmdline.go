@@ -1,0 +1,225 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/internal/node/bootloader"
+	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
+)
+
+// maxCommandLine is above the 4 KiB that the kernel's largest platforms allow.
+const maxCommandLine = 64 << 10
+
+// checkCommandLine checks init= on the kernel's command line: the booted system created
+// the link /run/booted-system, but the loader wrote this. It returns the command line, ""
+// if it is unknown.
+func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string) {
+	link := liveLink{name: kernelCommand + " init=", cause: report.OtherBoot}
+	line, values, err := commandLineInit(kernelCommand)
+	if err != nil {
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: link.name, Detail: err.Error(), ConsequenceOf: r.withoutProc(report.TierLive)})
+		return line
+	}
+	t.Checked++
+	for _, value := range values {
+		p, rest, err := r.StoreDir.Within(value)
+		if err != nil || rest != "/init" {
+			r.find(report.Finding{
+				Tier: report.TierLive, Cause: report.OtherBoot, Path: link.name,
+				Want: string(r.manifest.Toplevel.OutPath) + "/init", Got: value,
+			})
+			continue
+		}
+		r.judgeLink(ctx, link, p, "")
+	}
+	return line
+}
+
+// commandLineInit returns the command line in the file name, and what it may have booted:
+// one value if all readers agree.
+func commandLineInit(name string) (line string, values []string, err error) {
+	// Containers mount files of their own there.
+	data, err := hostfile.ReadSmall(name, maxCommandLine)
+	if err != nil {
+		return "", nil, err
+	}
+	line = string(data)
+	if values = initOf(line); len(values) == 0 {
+		return line, nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
+	}
+	return line, values, nil
+}
+
+// initOf returns what a command line may boot: one value if all readers agree, none
+// without init=.
+func initOf(line string) []string {
+	values := []string{stageInit(line), kernelInit(line)}
+	return slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
+}
+
+// stageInit returns init= as NixOS's first stage finds it, a loop of a shell
+// over the words: the last of several, whatever quotes or "--" say.
+func stageInit(line string) string {
+	value := ""
+	for _, word := range commandLineWords(line) {
+		if v, ok := strings.CutPrefix(word, "init="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// kernelInit returns init= as the kernel parses it, which matters without a first stage:
+// the last of several before "--"; double quotes join words, and are removed from the
+// ends of a word or of its value.
+func kernelInit(line string) string {
+	value, quoted := "", false
+	// To the kernel the byte 0xa0 is a space, whatever it is part of.
+	line = strings.ReplaceAll(line, "\xa0", "\f")
+	words := strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && (r == ' ' || '\t' <= r && r <= '\r')
+	})
+	for _, word := range words {
+		if word == "--" {
+			break
+		}
+		if rest, ok := strings.CutPrefix(word, `"`); ok {
+			word = strings.TrimSuffix(rest, `"`)
+		}
+		if v, ok := strings.CutPrefix(word, "init="); ok {
+			if rest, ok := strings.CutPrefix(v, `"`); ok {
+				v = strings.TrimSuffix(rest, `"`)
+			}
+			value = v
+		}
+	}
+	return value
+}
+
+// wantedCommandLine returns the command line that boots a system.
+func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
+	params, err := r.store.ReadFile(system, "kernel-params", maxCommandLine)
+	if err != nil {
+		return "", err
+	}
+	return oneBlank("init=" + string(system) + "/init " + string(params)), nil
+}
+
+// oneBlank has one blank between the words of a command line. What else some take for
+// a blank, as U+00A0, is a part of a word to what reads the line at boot.
+func oneBlank(s string) string { return strings.Join(commandLineWords(s), " ") }
+
+func commandLineWords(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
+}
+
+// paramsOf returns the words of a command line without those that name the system that
+// it boots, which may stand anywhere: older NixOS names it once more.
+func paramsOf(system closure.StorePath, line string) []string {
+	init, older := "init="+string(system)+"/init", "systemConfig="+string(system)
+	return slices.DeleteFunc(commandLineWords(line), func(w string) bool { return w == init || w == older })
+}
+
+// checkBootedLine compares the running kernel's command line with the one that boots the
+// system which it names, entry or no entry of a boot menu.
+func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
+	for _, value := range initOf(line) {
+		p, rest, err := r.StoreDir.Within(value)
+		if err != nil || rest != "/init" {
+			continue // checkCommandLine says so
+		}
+		if exists, err := r.store.Exists(p); err == nil && !exists {
+			continue // that it is missing is what the contents tier says
+		}
+		f := report.Finding{Tier: report.TierLive, Path: kernelCommand, Field: "options"}
+		want, err := r.wantedCommandLine(p)
+		got := strings.Join(withoutAdditions(line, entriesOf(entries, line)), " ")
+		if err != nil {
+			f.Cause, f.Detail = report.BootUnchecked, err.Error()
+		} else if f.Detail = otherWords(paramsOf(p, want), paramsOf(p, got)); f.Detail != "" {
+			f.Cause, f.Want, f.Got = report.BootAltered, want, got
+		} else {
+			continue
+		}
+		r.findOnce(f)
+	}
+}
+
+// entriesOf returns those of entries that boot the same system as a command line.
+func entriesOf(entries []bootloader.Entry, line string) (same []bootloader.Entry) {
+	for i := range entries {
+		if init := initOf(line); len(init) > 0 && slices.Equal(initOf(entries[i].Options), init) {
+			same = append(same, entries[i])
+		}
+	}
+	return same
+}
+
+// withoutAdditions returns the words of the running kernel's command line without those
+// that boot loaders add: GRUB and SYSLINUX BOOT_IMAGE=, iPXE under UEFI the name of the
+// kernel's file as the first one, and all where the kernel loads the initrd itself its
+// name: that of an entry for the same system, or any, but one alone.
+func withoutAdditions(line string, entries []bootloader.Entry) []string {
+	slashed := func(name string) string { return path.Clean("/" + strings.ReplaceAll(name, `\`, "/")) }
+	words := commandLineWords(line)
+	if len(words) > 0 && slices.Contains([]string{"kernel", "bzImage", "Image"}, words[0]) {
+		words = words[1:]
+	}
+	var known []string
+	for _, word := range words {
+		if slices.ContainsFunc(entries, func(e bootloader.Entry) bool {
+			return slices.ContainsFunc(e.Initrds, func(name string) bool { return slashed(name) == slashed(strings.TrimPrefix(word, "initrd=")) })
+		}) {
+			known = append(known, word)
+		}
+	}
+	return slices.DeleteFunc(words, func(word string) bool {
+		if !strings.HasPrefix(word, "initrd=") {
+			return strings.HasPrefix(word, "BOOT_IMAGE=")
+		}
+		if len(known) == 0 && word != "initrd=initrd.magic" { // all that iPXE has, as one
+			known = append(known, word)
+		}
+		return word == "initrd=initrd.magic" || slices.Contains(known, word)
+	})
+}
+
+// otherWords says how the words of a command line differ from those wanted, "" if they do
+// not.
+func otherWords(want, got []string) string {
+	if slices.Equal(want, got) {
+		return ""
+	}
+	const most = 200
+	without := func(all, others []string) string {
+		others = slices.Clone(others)
+		return excerpt.Of(strings.Join(slices.DeleteFunc(slices.Clone(all), func(w string) bool {
+			i := slices.Index(others, w)
+			if i >= 0 {
+				others = slices.Delete(others, i, i+1)
+			}
+			return i >= 0
+		}), " "), most)
+	}
+	var parts []string
+	if more := without(got, want); more != "" {
+		parts = append(parts, "it was booted with "+more+" besides")
+	}
+	if fewer := without(want, got); fewer != "" {
+		parts = append(parts, "it was booted without "+fewer)
+	}
+	if len(parts) == 0 {
+		return "it was booted with the parameters in another order"
+	}
+	return strings.Join(parts, ", and ")
+}

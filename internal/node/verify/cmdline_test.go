@@ -1,0 +1,91 @@
+package verify
+
+import (
+	"strings"
+	"testing"
+
+	"every.channel/ec-verify/internal/report"
+)
+
+// Whether there is a boot menu or none, the kernel was started with the parameters of the
+// system that it booted, and with what loaders are known to add.
+func TestBootedLine(t *testing.T) {
+	line := func(before, after string) string {
+		return strings.TrimSpace(before+" init="+string(top)+"/init loglevel=4 "+top.Name()+" "+after) + "\n"
+	}
+	const nowhere = "no menu"
+	layouts := map[string]func(m *twoSystems){
+		nowhere:        func(*twoSystems) {},
+		"systemd-boot": (*twoSystems).systemdBoot,
+		"GRUB":         (*twoSystems).grub,
+		"extlinux":     (*twoSystems).extlinux,
+		"the menu of another system": func(m *twoSystems) {
+			m.systemdBoot()
+			m.remove("/boot/loader")
+			m.entry(2, string(nextTop)+"/init")
+		},
+	}
+	initrd := `\EFI\nixos\` + bootName(initrdPath, "initrd.efi")
+	tests := []struct {
+		name, line string
+		detail     string // of the finding, "" for none
+		only       string // the one layout, "" for all
+	}{
+		{"as the release says", line("", ""), "", ""},
+		{"by iPXE and a BIOS", line("", "initrd=initrd"), "", nowhere},
+		{"by iPXE and UEFI", line("kernel", "initrd=initrd initrd=initrd.magic"), "", nowhere},
+		{"by iPXE and UEFI, NixOS's own names", line("bzImage initrd=initrd", ""), "", nowhere},
+		{"by GRUB", line("BOOT_IMAGE=(hd0)/kernels/k", ""), "", ""},
+		{"by SYSLINUX", line("BOOT_IMAGE=/boot/nix/store/x/bzImage", "initrd=/boot/nix/store/y/initrd"), "", nowhere},
+		{"by systemd-boot", line("initrd="+initrd, ""), "", "systemd-boot"},
+		{"by kexec, as NixOS reboots", "loglevel=4 " + top.Name() + " init=" + string(top) + "/init\n", "", ""},
+		{"older NixOS", line("systemConfig="+string(top), ""), "", ""},
+		{"init= of a shell besides", line("init=/bin/sh", ""), "it was booted with init=/bin/sh besides", ""},
+		{"a shell for whoever is there", line("", "systemd.debug-shell"), "it was booted with systemd.debug-shell besides", ""},
+		{"a stop in the first stage", line("rd.break", ""), "it was booted with rd.break besides", ""},
+		{"a program of the first stage", line("", "rdinit=/bin/sh"), "it was booted with rdinit=/bin/sh besides", ""},
+		{"security off", line("", "selinux=0 lsm= lockdown=none"), "it was booted with selinux=0 lsm= lockdown=none besides", ""},
+		{"a module kept out", line("", "module_blacklist=overlay"), "it was booted with module_blacklist=overlay besides", ""},
+		{"another target", line("", "systemd.unit=rescue.target"), "it was booted with systemd.unit=rescue.target besides", ""},
+		{"a unit masked", line("", "systemd.mask=ec-verify.service"), "it was booted with systemd.mask=ec-verify.service besides", ""},
+		{"a root to write to", line("", "rw"), "it was booted with rw besides", ""},
+		{"a password, as NixOS's netboot takes one", line("", "live.nixos.password=x"), "it was booted with live.nixos.password=x besides", ""},
+		{"a variable for the first process", line("", "LD_PRELOAD=/tmp/x.so"), "it was booted with LD_PRELOAD=/tmp/x.so besides", ""},
+		{"the name of a kernel that is no first word", line("quiet kernel", ""), "it was booted with quiet kernel besides", ""},
+		{"a parameter missing", "init=" + string(top) + "/init loglevel=4\n", "it was booted without " + top.Name(), ""},
+		{"a parameter changed", "init=" + string(top) + "/init loglevel=7 " + top.Name() + "\n", "it was booted with loglevel=7 besides, and it was booted without loglevel=4", ""},
+		{"a parameter twice", line("", "loglevel=4"), "it was booted with loglevel=4 besides", ""},
+		{"another order, of which the last may count", "init=" + string(top) + "/init " + top.Name() + " loglevel=4\n", "it was booted with the parameters in another order", ""},
+		{"a blank that is none", "init=" + string(top) + "/init loglevel=4\u00a0" + top.Name() + "\n", "it was booted with loglevel=4\u00a0" + top.Name() + " besides, and it was booted without loglevel=4 " + top.Name(), ""},
+		{"a second initrd", line("", "initrd=initrd initrd=evil"), "it was booted with initrd=evil besides", nowhere},
+		{"a second initrd before that of the entry", line(`initrd=\evil.efi initrd=`+initrd, ""), `it was booted with initrd=\evil.efi besides`, "systemd-boot"},
+	}
+	for name, layout := range layouts {
+		m := newBootable(t)
+		layout(m)
+		for _, test := range tests {
+			if test.only != "" && test.only != name {
+				continue
+			}
+			t.Run(name+"/"+test.name, func(t *testing.T) {
+				m.line = test.line
+				r := m.runMenu(t.Context())
+				var got []string
+				for i := range r.Findings {
+					if f := &r.Findings[i]; f.Path == kernelCommand {
+						got = append(got, f.Detail)
+						if f.Cause != report.BootAltered || f.Field != "options" {
+							t.Errorf("%s %s", f.Cause, f.Field)
+						}
+					}
+				}
+				if got := strings.Join(got, "; "); got != test.detail {
+					t.Errorf("%q, want %q", got, test.detail)
+				}
+				if (r.Verdict() == report.Drifted) != (test.detail != "") {
+					t.Errorf("%s: %q", r.Verdict(), summary(r))
+				}
+			})
+		}
+	}
+}
