@@ -308,7 +308,7 @@ func (in installer) refuses(t *testing.T, device string) {
 			dd if=/dev/zero of=${1}p4 bs=4096 seek=$at count=1 conv=notrunc status=none;`, device, []string{"--keep-var"}, 2, "cannot be kept; mend it (fsck " + device + "p4)"},
 		{"mounted elsewhere", `dd if=/tmp/journal of=${1}p4 bs=4096 seek=$(cat /tmp/at) count=1 conv=notrunc status=none
 			unshare --mount --propagation private sh -euc 'mount "$1" /mnt; echo $$ >/tmp/holder; exec sleep 300 >/dev/null 2>&1' - ${1}p3 &
-			for i in $(seq 100); do [ ! -e /tmp/holder ] || break; sleep 0.1; done;`, device, nil, 2, "is in use by something that cannot be seen from here"},
+			until [ -e /tmp/holder ]; do sleep 0.1; done;`, device, nil, 2, "is in use by something that cannot be seen from here"},
 		{"no release", "kill $(cat /tmp/holder);", device, []string{"--against", ""}, 64, "--against lacks its value"},
 		{"no option", "", device, []string{"--force"}, 64, "unknown option --force"},
 	} {

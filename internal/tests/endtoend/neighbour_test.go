@@ -70,6 +70,7 @@ func cached(t *testing.T, files []string) (n int64) {
 // The unit leaves the page cache as it was, also where the kernel does not do so
 // by itself, as on the overlay of a test host.
 func TestPageCache(t *testing.T) {
+	t.Parallel()
 	m := startUnit(t, `, "neighbour": {"dropBehind": false}`)
 	// The files of a runner are those of all runners that there are, and cached for
 	// all of them. A change, if only to what they are, gives this one its own.
@@ -83,7 +84,11 @@ func TestPageCache(t *testing.T) {
 		}
 		return cached(t, files)
 	}
-	if n := run(); n < 1<<20 {
+	n := run()
+	for again := 0; n < 1<<20 && again < 5; again++ {
+		n = run() // the machine may have had other use for the memory
+	}
+	if n < 1<<20 {
 		t.Skipf("%d bytes are in the page cache after a run that fills it: this fincore does not see through an overlay", n)
 	}
 	m.installUnit("")

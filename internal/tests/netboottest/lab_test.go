@@ -24,7 +24,7 @@ const (
 )
 
 // step is how long anything that is no boot may take.
-const step = 2 * time.Minute
+const step = 10 * time.Minute
 
 // lab is a network of namespaces: a bridge in the one that it was made for, and
 // named ones for the gateway, which routes, and for two machines with nothing
@@ -154,7 +154,7 @@ func (l *lab) gateway(bootFile map[firmware]string) {
 	l.sh(`
 		if pid=$(cat /run/gateway.pid 2>/dev/null); then
 			kill $pid
-			for i in $(seq 200); do [ -e /proc/$pid ] || break; sleep 0.05; done
+			while [ -e /proc/$pid ]; do sleep 0.05; done
 		fi
 		ip netns exec gw dnsmasq --log-facility=/run/gateway.log --conf-file=` + conf)
 }
@@ -162,7 +162,7 @@ func (l *lab) gateway(bootFile map[firmware]string) {
 // curl asks for a URL from a namespace, and returns the status and the body.
 func (l *lab) curl(from, url string, args ...string) (status, body string) {
 	l.t.Helper()
-	out := l.run(append([]string{"@" + from, "curl", "--silent", "--show-error", "--max-time", "30", "--path-as-is", "--write-out", "\n%{http_code}", url}, args...)...)
+	out := l.run(append([]string{"@" + from, "curl", "--silent", "--show-error", "--max-time", "300", "--path-as-is", "--write-out", "\n%{http_code}", url}, args...)...)
 	at := strings.LastIndexByte(out, '\n')
 	return out[at+1:], strings.TrimSuffix(out[:max(0, at)], "\n")
 }

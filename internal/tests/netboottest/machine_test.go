@@ -16,7 +16,7 @@ import (
 
 // bootTimeout is how long a machine may take from power on to power off: about
 // half a minute under emulation on an idle core.
-const bootTimeout = 3 * time.Minute
+const bootTimeout = 15 * time.Minute
 
 // firmware is a kind of machine.
 type firmware string

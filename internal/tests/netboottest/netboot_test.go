@@ -236,7 +236,7 @@ func turnedAway(t *testing.T, h *host, l *lab) {
 				t.Errorf("%s is answered:\n%s", url, out)
 			}
 		}
-		if out := l.run("@near", "curl", "--silent", "--max-time", "10", "tftp://"+hostIP+"/chain.ipxe"); !strings.HasPrefix(out, "#!ipxe") {
+		if out := l.run("@near", "curl", "--silent", "--max-time", "300", "tftp://"+hostIP+"/chain.ipxe"); !strings.HasPrefix(out, "#!ipxe") {
 			t.Errorf("chain.ipxe: %s", out)
 		}
 		if out := l.run("@near", "sh", "-c", `curl --silent --max-time 10 --path-as-is "$1" || echo refused $?`, "sh", "tftp://"+hostIP+"/../token.map"); !strings.HasPrefix(out, "refused ") {

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,8 +60,9 @@ type Options struct {
 type Host struct {
 	t      testing.TB
 	name   string
-	script string // hack/testhost
-	root   string // the host's root directory, from outside
+	script string   // hack/testhost
+	root   string   // the host's root directory, from outside
+	way    []string // what comes before a command to run in it
 }
 
 var started atomic.Int64
@@ -120,14 +122,21 @@ func (h *Host) Exec(ctx context.Context, argv ...string) (stdout, stderr string,
 
 // ExecInput is Exec with a standard input.
 func (h *Host) ExecInput(ctx context.Context, stdin io.Reader, argv ...string) (stdout, stderr string, code int) {
-	return h.command(ctx, stdin, append([]string{"exec", h.name}, argv...)...)
+	cgroup, err := os.Open(h.root + "/sys/fs/cgroup/exec")
+	if err != nil {
+		return "", fmt.Sprintf("test host %s is not up: %v\n", h.name, err), 1
+	}
+	defer cgroup.Close()
+	return run(ctx, stdin, &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}, slices.Concat(h.way, argv))
 }
 
 // Run runs a command that must succeed, and returns its standard output
 // without the last newline.
 func (h *Host) Run(argv ...string) string {
 	h.t.Helper()
-	stdout, stderr, code := h.bounded(append([]string{"exec", h.name}, argv...)...)
+	ctx, cancel := context.WithTimeout(context.Background(), hostTimeout)
+	defer cancel()
+	stdout, stderr, code := h.Exec(ctx, argv...)
 	if code != 0 {
 		h.t.Fatalf("in test host: %q: exit status %d\n%s", argv, code, stderr)
 	}
@@ -239,6 +248,7 @@ func (h *Host) Reboot() {
 func (h *Host) findRoot() {
 	h.t.Helper()
 	h.root = strings.TrimSuffix(h.must("path", h.name), "\n")
+	h.way = strings.Split(strings.TrimSuffix(h.must("way", h.name), "\n"), "\n")
 }
 
 func (h *Host) must(args ...string) string {
@@ -258,11 +268,16 @@ func (h *Host) bounded(args ...string) (stdout, stderr string, code int) {
 }
 
 func (h *Host) command(ctx context.Context, stdin io.Reader, args ...string) (stdout, stderr string, code int) {
+	return run(ctx, stdin, &syscall.SysProcAttr{Setpgid: true}, append([]string{h.script}, args...))
+}
+
+// run runs a command in a process group of its own: ending that reaches what it started
+// in a host as well.
+func run(ctx context.Context, stdin io.Reader, attr *syscall.SysProcAttr, argv []string) (stdout, stderr string, code int) {
 	var out, diag bytes.Buffer
-	cmd := exec.CommandContext(ctx, h.script, args...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &diag
-	// A group of its own: ending it reaches the command in the host as well.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = attr
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()

@@ -333,6 +333,7 @@ func leftOf(t *testing.T, name string) (left []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	looked := map[string]bool{} // at mount namespaces
 	for _, proc := range procs {
 		// A process that was ended but that its parent has yet to wait for has
 		// a cgroup still; it has no mounts.
@@ -340,7 +341,12 @@ func leftOf(t *testing.T, name string) (left []string) {
 		if _, state, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(state, "Z") {
 			continue
 		}
-		for _, file := range []string{"cgroup", "mountinfo", "cmdline"} {
+		files := []string{"cgroup", "cmdline"}
+		if space, err := os.Readlink(proc + "/ns/mnt"); err == nil && !looked[space] {
+			looked[space] = true
+			files = append(files, "mountinfo")
+		}
+		for _, file := range files {
 			if text, _ := os.ReadFile(filepath.Join(proc, file)); strings.Contains(string(text), name) {
 				left = append(left, fmt.Sprintf("%s/%s has\n%s", proc, file, text))
 			}
