@@ -51,6 +51,9 @@ type Options struct {
 	// version of nix: "trixie" (2.26), which empty means, or "sid".
 	Suite string
 
+	// With are Debian packages that the host has beside those of every host.
+	With []string
+
 	// Runner starts the host as a runner of testdata/flake, prepared once and
 	// kept: much quicker than MakeRunner.
 	Runner bool
@@ -88,6 +91,9 @@ func Start(t testing.TB, opts Options) *Host {
 	args := []string{"up", h.name, "--owner", strconv.Itoa(os.Getpid())}
 	if opts.Suite != "" {
 		args = append(args, "--suite", opts.Suite)
+	}
+	if len(opts.With) > 0 {
+		args = append(args, "--with", strings.Join(opts.With, ","))
 	}
 	if opts.Runner {
 		args = append(args, "--runner")
