@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,11 +45,45 @@ func (e *DiffersError) Error() string {
 	return fmt.Sprintf("%s has something else for %s than the release: %s; nothing was imported", e.Source, e.Want.Path, e.Why)
 }
 
-// Bring fetches wanted, a closure's paths that the store lacks, from src into a directory
-// below within, which it creates and removes, and registers them when each is what the
-// manifest says. Their references are among them, or in the store. done is called for
-// each that was fetched.
-func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, within string, register Register, done func(closure.PathInfo)) (err error) {
+// askedAtOnce is how many paths one question is about.
+const askedAtOnce = 500
+
+// Ask fails unless src says that it has each of wanted, and that these refer to paths of
+// their closure, all, alone. Nothing is fetched; what src says need not be true.
+func Ask(ctx context.Context, src Source, all closure.Closure, wanted []closure.PathInfo, temp string) error {
+	g, asking := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for some := range slices.Chunk(wanted, askedAtOnce) {
+		g.Go(func() error {
+			references, err := src.References(asking, some, temp)
+			if err != nil {
+				return err
+			}
+			return covered(src, all, some, references)
+		})
+	}
+	return g.Wait()
+}
+
+func covered(src Source, all closure.Closure, wanted []closure.PathInfo, references map[closure.StorePath][]closure.StorePath) error {
+	for _, want := range wanted {
+		list, ok := references[want.Path]
+		if !ok {
+			return fmt.Errorf("%s does not have %s; nothing was imported", src, want.Path)
+		}
+		for _, r := range list {
+			if _, ok := all[r]; !ok {
+				return &DiffersError{src.String(), want, fmt.Sprintf("there it refers to %s, which the release does not have", r)}
+			}
+		}
+	}
+	return nil
+}
+
+// Bring fetches wanted, those of a closure's paths that the store lacks, from src into a
+// directory below within, which it creates and removes, and registers them when each is
+// what the manifest says. done is called for each that was fetched.
+func Bring(ctx context.Context, src Source, all closure.Closure, wanted []closure.PathInfo, within string, register Register, done func(closure.PathInfo)) (err error) {
 	dir := filepath.Join(within, spool)
 	if err := hostfile.RemoveTree(dir); err != nil { // of one that was killed
 		return err
@@ -58,6 +93,9 @@ func Bring(ctx context.Context, src Source, wanted []closure.PathInfo, within st
 	}
 	defer func() { err = errors.Join(err, hostfile.RemoveTree(dir)) }()
 	if err := enoughRoom(dir, wanted); err != nil {
+		return err
+	}
+	if err := Ask(ctx, src, all, wanted, dir); err != nil {
 		return err
 	}
 	g, fetching := errgroup.WithContext(ctx)

@@ -45,6 +45,14 @@ func newTree(t *testing.T) (dir string, paths []closure.PathInfo) {
 	return dir, paths
 }
 
+func closureOf(paths []closure.PathInfo) closure.Closure {
+	all := make(closure.Closure)
+	for _, p := range paths {
+		all[p.Path] = p
+	}
+	return all
+}
+
 func TestBring(t *testing.T) {
 	none := func(string, []closure.PathInfo) {}
 	for _, test := range []struct {
@@ -64,7 +72,7 @@ func TestBring(t *testing.T) {
 		}, "it is larger than"},
 		{"a path that it has not", func(dir string, paths []closure.PathInfo) {
 			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
-		}, "it does not have this path"},
+		}, "does not have "},
 		{"a pipe", func(dir string, paths []closure.PathInfo) {
 			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
 			must(t, unix.Mkfifo(filepath.Join(dir, paths[1].Path.Base()), 0o600))
@@ -86,7 +94,7 @@ func TestBring(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Join(within, spool, "left by one that was killed"), 0o700))
 			must(t, os.MkdirAll(filepath.Join(within, "import", "of somebody"), 0o700))
 			var registered []byte
-			err = Bring(t.Context(), src, paths, within, func(_ context.Context, r io.Reader, _ string, timeout time.Duration) (err error) {
+			err = Bring(t.Context(), src, closureOf(paths), paths, within, func(_ context.Context, r io.Reader, _ string, timeout time.Duration) (err error) {
 				if timeout < time.Minute {
 					t.Errorf("%s to import", timeout)
 				}
@@ -136,7 +144,7 @@ func TestEndlessPeer(t *testing.T) {
 		}
 	}))
 	must(t, err)
-	err = Bring(t.Context(), src, paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+	err = Bring(t.Context(), src, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
 	var differs *DiffersError
 	if !errors.As(err, &differs) || !strings.Contains(differs.Why, "larger than") {
 		t.Error(err)
@@ -151,6 +159,10 @@ type stuckSource struct{ Source }
 
 func (stuckSource) String() string { return "/media/stick" }
 
+func (stuckSource) References(_ context.Context, wanted []closure.PathInfo, _ string) (map[closure.StorePath][]closure.StorePath, error) {
+	return map[closure.StorePath][]closure.StorePath{wanted[0].Path: nil}, nil
+}
+
 func (stuckSource) Dump(ctx context.Context, _ closure.PathInfo, _ string, _ io.Writer) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -161,14 +173,64 @@ func TestStuckSource(t *testing.T) {
 	_, paths := newTree(t)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		err := Bring(t.Context(), stuckSource{}, paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+		err := Bring(t.Context(), stuckSource{}, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
 		if err == nil || !strings.Contains(err.Error(), "/media/stick: it takes more than 10m0s") || time.Since(began) != atLeast {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 	})
 }
 
+// talker is a store that says what paths refer to, and has no bytes.
+type talker map[closure.StorePath][]closure.StorePath
+
+func (d talker) References(_ context.Context, r nix.ReferencesRequest) (map[closure.StorePath][]closure.StorePath, error) {
+	return d, nil
+}
+
+func (talker) Dump(context.Context, nix.DumpRequest, io.Writer) error {
+	return errors.New("it was asked for bytes")
+}
+
+// A path more than the release has ends an import before anything is fetched.
+func TestAsk(t *testing.T) {
+	_, paths := newTree(t)
+	a, b, extra := paths[0].Path, paths[1].Path, closure.StorePath("/nix/store/"+strings.Repeat("f", 32)+"-extra")
+	for _, test := range []struct {
+		says talker
+		want string
+	}{
+		{talker{a: {a, b}}, ""},
+		{talker{a: {}}, ""},
+		{talker{a: {b}, b: {extra}, extra: nil}, ""}, // b is here already
+		{talker{b: {}}, "does not have " + string(a) + "; nothing was imported"},
+		{talker{a: {a, b, extra}}, "there it refers to " + string(extra) + ", which the release does not have; nothing was imported"},
+	} {
+		src, err := ParseSource("ssh-ng://host", test.says)
+		must(t, err)
+		err = Ask(t.Context(), src, closureOf(paths), paths[:1], t.TempDir())
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%v: %v, want %q", test.says, err, test.want)
+		}
+		if test.want == "" {
+			continue
+		}
+		err = Bring(t.Context(), src, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %v, want %q", test.says, err, test.want)
+		}
+	}
+}
+
 type dumperFunc func(r nix.DumpRequest, w io.Writer) error
+
+// References implements [Dumper]: it has every path, and says nothing more.
+func (dumperFunc) References(_ context.Context, r nix.ReferencesRequest) (map[closure.StorePath][]closure.StorePath, error) {
+	references := make(map[closure.StorePath][]closure.StorePath)
+	for _, p := range r.Paths {
+		references[p] = nil
+	}
+	return references, nil
+}
 
 func (f dumperFunc) Dump(_ context.Context, r nix.DumpRequest, w io.Writer) error { return f(r, w) }
 

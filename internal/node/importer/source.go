@@ -18,13 +18,17 @@ import (
 
 // Source has store paths.
 type Source interface {
+	// References returns what the source says that paths refer to. Paths that it lacks
+	// have no entry.
+	References(ctx context.Context, wanted []closure.PathInfo, temp string) (map[closure.StorePath][]closure.StorePath, error)
 	// Dump writes the NAR of a path as the source has it, which need not be right.
 	Dump(ctx context.Context, want closure.PathInfo, temp string, w io.Writer) error
 	String() string
 }
 
-// Dumper reads paths of a store; see [nix.Nix.Dump].
+// Dumper reads paths of a store; see [nix.Nix].
 type Dumper interface {
+	References(ctx context.Context, r nix.ReferencesRequest) (map[closure.StorePath][]closure.StorePath, error)
 	Dump(ctx context.Context, r nix.DumpRequest, w io.Writer) error
 }
 
@@ -92,6 +96,15 @@ func patience(size int64) time.Duration {
 	return atLeast + time.Duration(size/slowest)*time.Second
 }
 
+// References implements [Source].
+func (s nixStore) References(ctx context.Context, wanted []closure.PathInfo, temp string) (map[closure.StorePath][]closure.StorePath, error) {
+	paths := make([]closure.StorePath, len(wanted))
+	for i, want := range wanted {
+		paths[i] = want.Path
+	}
+	return s.dumper.References(ctx, nix.ReferencesRequest{Store: s.url, Paths: paths, Timeout: patience(0), Temp: temp})
+}
+
 // Dump implements [Source].
 func (s nixStore) Dump(ctx context.Context, want closure.PathInfo, temp string, w io.Writer) error {
 	return s.dumper.Dump(ctx, nix.DumpRequest{Store: s.url, Path: want.Path, Timeout: patience(want.NarSize), Temp: temp}, w)
@@ -103,16 +116,35 @@ type tree struct{ dir string }
 
 func (t tree) String() string { return t.dir }
 
-// Dump implements [Source].
-func (t tree) Dump(ctx context.Context, want closure.PathInfo, _ string, w io.Writer) error {
-	for _, dir := range []string{filepath.Join(t.dir, string(want.Path.Dir())), t.dir} {
-		name := filepath.Join(dir, want.Path.Base())
-		if _, err := os.Lstat(name); err != nil {
-			continue
+// References implements [Source]: of files nobody says what they refer to.
+func (t tree) References(_ context.Context, wanted []closure.PathInfo, _ string) (map[closure.StorePath][]closure.StorePath, error) {
+	references := make(map[closure.StorePath][]closure.StorePath, len(wanted))
+	for _, want := range wanted {
+		if t.find(want.Path) != "" {
+			references[want.Path] = nil
 		}
-		return nar.Dump(ctx, w, name, nar.Options{MaxSize: want.NarSize})
 	}
-	return fmt.Errorf("%s: %w", t.dir, errNone)
+	return references, nil
 }
 
-var errNone = errors.New("it does not have this path")
+// Dump implements [Source].
+func (t tree) Dump(ctx context.Context, want closure.PathInfo, _ string, w io.Writer) error {
+	name := t.find(want.Path)
+	if name == "" {
+		return errNone
+	}
+	return nar.Dump(ctx, w, name, nar.Options{MaxSize: want.NarSize})
+}
+
+// find returns where the files of a path are, "" for nowhere.
+func (t tree) find(p closure.StorePath) string {
+	for _, dir := range []string{filepath.Join(t.dir, string(p.Dir())), t.dir} {
+		name := filepath.Join(dir, p.Base())
+		if _, err := os.Lstat(name); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+var errNone = errors.New("it is there no more")

@@ -357,7 +357,13 @@ func suicidal(t *testing.T) string {
 	if err := os.WriteFile(source, []byte("package main\n\nimport \"syscall\"\n\nfunc main() { syscall.Kill(syscall.Getpid(), syscall.SIGKILL) }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(filepath.Dir(source), "suicidal")
+	return built(t, source)
+}
+
+// built returns the program that a Go file is.
+func built(t *testing.T, source string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "program")
 	cmd := exec.Command("go", "build", "-o", file, source)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -63,10 +63,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start returns a runner with ec-verify on it, and no release.
-func start(t *testing.T) *machine {
+// start returns a runner with ec-verify on it, with some Debian packages more, and no
+// release.
+func start(t *testing.T, with ...string) *machine {
 	t.Helper()
-	h := testhost.Start(t, testhost.Options{Runner: true, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
+	h := testhost.Start(t, testhost.Options{Runner: true, With: with, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
 	dir, err := prepared()
 	if err != nil {
 		t.Fatal(err)
@@ -80,9 +81,9 @@ var released sync.Mutex
 
 // startReleased returns a runner with ec-verify and the release that it is,
 // which the first one made for all.
-func startReleased(t *testing.T) *machine {
+func startReleased(t *testing.T, with ...string) *machine {
 	t.Helper()
-	m := start(t)
+	m := start(t, with...)
 	dir, _ := prepared()
 	kept := filepath.Join(dir, "releases")
 	if !m.makeReleases(kept) {

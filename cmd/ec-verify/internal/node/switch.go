@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,7 +55,8 @@ directory with a binary cache or a copy of a store, file:///DIR with one of thes
 or https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed
 manifest says which paths these are, and what is in them: each is hashed before
 any is registered, so that neither signatures of a cache nor trusted users are
-needed.
+needed. With --dry-run, too, the store is only asked whether it has them, and the
+system is judged if nothing is missing here.
 
 Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
 untrusted, 4 inconclusive, or not or only in part done, which the last line says.`,
@@ -68,7 +70,8 @@ untrusted, 4 inconclusive, or not or only in part done, which the last line says
   ec-verify switch boot-v2026.03.15 --from ssh-ng://builder.example.org
   ec-verify switch boot-v2026.03.15 --from /media/stick
 
-  # What would change?
+  # What would be fetched, and what would change?
+  ec-verify switch boot-v2026.03.15 --from /media/stick --dry-run
   ec-verify switch /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 --dry-run`,
 		Args: terminal.ArgCount(1, 2, "one toplevel or tag, and what to do with it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -118,9 +121,6 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	programs := configured.Nix(c)
 	var source importer.Source
 	if from != "" {
-		if flags.dryRun {
-			return terminal.UsageErrorf("--dry-run imports nothing, and judges what is here: leave out --from")
-		}
 		if source, err = importer.ParseSource(from, programs); err != nil {
 			return terminal.UsageErrorf("--from: %w", err)
 		}
@@ -167,7 +167,16 @@ type gate struct {
 	report  *report.Report
 	outcome activate.Outcome
 	changes []activate.PackageChange // of a dry run
+	imports *imports                 // of a dry run with a source
 	err     error                    // why not all was done of what is verified
+}
+
+// imports is what would be fetched from a source.
+type imports struct {
+	From  string `json:"from"`
+	Paths int    `json:"paths"`
+	Size  int64  `json:"size"` // of their NARs, in bytes
+	Here  int    `json:"here"` // how many of the release's paths are not fetched
 }
 
 // untouched reports whether the store still has what was hashed. If not, it adds a
@@ -206,6 +215,12 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 			return err
 		}
 	}
+	if g.imports != nil && g.imports.Paths > 0 {
+		// What is not here yet can't be judged.
+		g.report = first
+		g.changes, g.err = g.foretell(ctx, m)
+		return nil
+	}
 	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
 	if err != nil {
 		return err
@@ -220,7 +235,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 		return fmt.Errorf("%s was judged and %s is held", g.report.Candidate, p)
 	}
 	if g.dryRun {
-		g.changes, g.err = g.foretell(ctx, store, m)
+		g.changes, g.err = g.foretell(ctx, m)
 		return nil
 	}
 	do(ctx, turn, p, func(ctx context.Context, when string) bool { return g.untouched(ctx, marks, m, when) })
@@ -254,17 +269,43 @@ func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch,
 }
 
 // bring fetches the paths of m that Nix has not registered here, and has them
-// registered.
+// registered; in a dry run it only asks the source for them.
 func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
-	database, err := nixstore.OpenDatabase(ctx, "", g.verifier.StoreDir)
+	all := m.Closure()
+	wanted, err := g.lacking(ctx, all)
 	if err != nil {
 		return err
 	}
+	var total int64
+	for _, p := range wanted {
+		total += p.NarSize
+	}
+	if g.dryRun {
+		g.imports = &imports{From: g.source.String(), Paths: len(wanted), Size: total, Here: len(all) - len(wanted)}
+		return importer.Ask(ctx, g.source, all, wanted, "")
+	}
+	var fetched, paths atomic.Int64
+	stop := g.app.Watch(func() terminal.Sample {
+		return terminal.Sample{What: "import", Done: fetched.Load(), Total: total, Detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
+	})
+	defer stop()
+	return importer.Bring(ctx, g.source, all, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
+		fetched.Add(p.NarSize)
+		paths.Add(1)
+	})
+}
+
+// lacking returns the paths of all that Nix has not registered here.
+func (g *gate) lacking(ctx context.Context, all closure.Closure) ([]closure.PathInfo, error) {
+	database, err := nixstore.OpenDatabase(ctx, "", g.verifier.StoreDir)
+	if err != nil {
+		return nil, err
+	}
 	defer database.Close()
-	lacking := m.Closure()
+	lacking := maps.Clone(all)
 	for p, err := range database.Registered(ctx) {
 		if row := (*nixstore.RowError)(nil); err != nil && !errors.As(err, &row) {
-			return err
+			return nil, err
 		}
 		delete(lacking, p)
 	}
@@ -272,16 +313,7 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 	for _, p := range lacking.Paths() {
 		wanted = append(wanted, lacking[p])
 	}
-	var fetched, paths atomic.Int64
-	total := lacking.NarSize()
-	stop := g.app.Watch(func() terminal.Sample {
-		return terminal.Sample{What: "import", Done: fetched.Load(), Total: total, Detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
-	})
-	defer stop()
-	return importer.Bring(ctx, g.source, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
-		fetched.Add(p.NarSize)
-		paths.Add(1)
-	})
+	return wanted, nil
 }
 
 // untouched reports whether the store still has what was hashed; otherwise it adds what
@@ -331,11 +363,16 @@ func (g *gate) confirm(ctx context.Context) {
 
 // foretell returns what would change, by Nix's registration of the system that is
 // replaced.
-func (g *gate) foretell(ctx context.Context, store *nixstore.Store, m *closure.Manifest) ([]activate.PackageChange, error) {
+func (g *gate) foretell(ctx context.Context, m *closure.Manifest) ([]activate.PackageChange, error) {
 	link := verify.SystemProfile
 	if !g.action.Boots() {
 		link = verify.CurrentSystem
 	}
+	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
 	before, _, err := store.ResolveLink(link)
 	if err != nil {
 		return nil, err

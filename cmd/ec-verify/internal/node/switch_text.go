@@ -25,6 +25,8 @@ func (g *gate) words() string {
 	}
 	what := strings.Join(does, " and ")
 	switch {
+	case g.imports != nil && g.imports.Paths > 0:
+		return fmt.Sprintf("not switched (--dry-run): not judged, because %s: without it they are imported, and if the system is verified then, it %s", g.imports, what)
 	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
 		return "not switched: nothing was changed"
 	case g.dryRun && g.err != nil:
@@ -37,6 +39,11 @@ func (g *gate) words() string {
 		return fmt.Sprintf("switched in part: the system profile leads to the system, as generation %d, but %v", g.outcome.Generation, g.err)
 	}
 	return fmt.Sprintf("not switched: %v", g.err)
+}
+
+// String says what is fetched.
+func (i *imports) String() string {
+	return fmt.Sprintf("%d of %d paths, %s, are not here but at %s", i.Paths, i.Paths+i.Here, humanize.IBytes(uint64(i.Size)), i.From) //nolint:gosec // it is positive
 }
 
 // switchKind is the kind of the JSON that a switch prints.
@@ -52,6 +59,7 @@ type switchResult struct {
 	Activated     bool                     `json:"activated"`
 	Generation    int                      `json:"generation"`
 	Detail        string                   `json:"detail"`
+	Imports       *imports                 `json:"imports"`
 	Changes       []activate.PackageChange `json:"changes"`
 	Report        jsontext.Value           `json:"report"`
 }
@@ -79,7 +87,7 @@ func (s *switched) WriteJSON(w io.Writer) error {
 	return terminal.WriteJSON(w, &switchResult{
 		SchemaVersion: 1, Kind: switchKind, Verdict: s.report.Verdict(), Action: s.action, DryRun: s.dryRun,
 		Activated: s.outcome.Activated, Generation: s.outcome.Generation, Detail: s.words(),
-		Changes: s.changes, Report: jsontext.Value(out.Bytes()),
+		Imports: s.imports, Changes: s.changes, Report: jsontext.Value(out.Bytes()),
 	}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
 }
 
