@@ -118,18 +118,34 @@ func Bring(ctx context.Context, src Source, all closure.Closure, wanted []closur
 	return handOver(ctx, wanted, dir, register)
 }
 
-// enoughRoom fails where dir has no room for the NARs of wanted.
+// enoughRoom fails where there is no room for the NARs of wanted, once in dir and once in
+// the store: a disk that an import fills is one that nothing else can write to.
 func enoughRoom(dir string, wanted []closure.PathInfo) error {
-	need := int64(room)
-	for _, want := range wanted {
-		need += want.NarSize
+	if len(wanted) == 0 {
+		return nil
 	}
+	var size int64
+	for _, want := range wanted {
+		size += want.NarSize
+	}
+	store := string(wanted[0].Path.Dir())
+	var here, there unix.Stat_t
+	if err := errors.Join(unix.Stat(dir, &here), unix.Stat(store, &there)); err != nil {
+		return err
+	}
+	if here.Dev == there.Dev {
+		return hasFree(dir, 2*size+room)
+	}
+	return errors.Join(hasFree(dir, size+room), hasFree(store, size+room))
+}
+
+func hasFree(dir string, need int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return err
 	}
 	if free := int64(fs.Bavail) * fs.Bsize; free < need { //nolint:gosec,unconvert // no disk has 2⁶³ bytes
-		return fmt.Errorf("%s has %d bytes free, and the paths take %d", dir, free, need)
+		return fmt.Errorf("%s has %d bytes free, and the import takes %d; nothing was imported", dir, free, need)
 	}
 	return nil
 }

@@ -32,8 +32,9 @@ func must(t *testing.T, err error) {
 func newTree(t *testing.T) (dir string, paths []closure.PathInfo) {
 	t.Helper()
 	dir = t.TempDir()
+	store := t.TempDir() // its bytes are in dir
 	for _, name := range []string{"a", "b"} {
-		p := closure.StorePath("/nix/store/" + strings.Repeat(name, 32) + "-" + name)
+		p := closure.StorePath(store + "/" + strings.Repeat(name, 32) + "-" + name)
 		must(t, os.MkdirAll(filepath.Join(dir, p.Base(), "sub"), 0o755))
 		must(t, os.WriteFile(filepath.Join(dir, p.Base(), "sub/file"), []byte("content of "+name), 0o600))
 		sum, err := nar.HashPath(t.Context(), filepath.Join(dir, p.Base()), nar.Options{})
@@ -117,6 +118,16 @@ func TestBring(t *testing.T) {
 	}
 }
 
+// What does not fit is not begun, be it beside the store or on the store's own disk.
+func TestRoom(t *testing.T) {
+	_, paths := newTree(t)
+	paths[0].NarSize = 1 << 60
+	err := Bring(t.Context(), stuckSource{}, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+	if err == nil || !strings.Contains(err.Error(), "bytes free, and the import takes "+fmt.Sprint(2<<60+room)) {
+		t.Error(err)
+	}
+}
+
 // What is altered after it was fetched has no end in the export, so that it is not
 // registered.
 func TestExportChecksAgain(t *testing.T) {
@@ -125,7 +136,7 @@ func TestExportChecksAgain(t *testing.T) {
 	err := export(&out, paths, func(closure.PathInfo) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader("something else")), nil
 	})
-	if err == nil || strings.Contains(out.String(), "/nix/store") {
+	if err == nil || strings.Contains(out.String(), string(paths[0].Path.Dir())) {
 		t.Errorf("%v\n%q", err, out.String())
 	}
 }
