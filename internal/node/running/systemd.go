@@ -63,6 +63,13 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 			return nil, err
 		}
 	}
+	sinceBoot, err := moment(conn, "UnitsLoadTimestampMonotonic")
+	if err != nil {
+		return nil, err
+	}
+	if out.Set, err = clockSet(out.Loaded, time.Duration(sinceBoot.UnixNano())); err != nil {
+		return nil, err
+	}
 	if out.Environment, err = variables(conn); err != nil {
 		return nil, err
 	}
@@ -176,6 +183,16 @@ func moment(conn *systemd.Conn, name string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%s is %q", name, text)
 	}
 	return time.UnixMicro(microseconds), nil
+}
+
+// clockSet returns by how much the clock was set since it said then, which was sinceBoot
+// after the boot. A clock that NTP makes faster or slower is not set.
+func clockSet(then time.Time, sinceBoot time.Duration) (time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read the time since the boot: %w", err)
+	}
+	return time.Since(then) - (time.Duration(now.Nano()) - sinceBoot), nil
 }
 
 // dialManager connects to the first process, and to nobody who took its place.

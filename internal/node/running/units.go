@@ -39,6 +39,8 @@ type Units struct {
 	// Begun and Done are when it ran its generators at boot, Loaded when it last began
 	// to load units: after a boot's generators, and before those of a reload.
 	Begun, Done, Loaded time.Time
+	// Set is by how much the clock was set since Loaded.
+	Set time.Duration
 	// Environment is the environment that it gives to everything it starts.
 	Environment []string
 }
@@ -210,11 +212,12 @@ func (g *generated) written(name string) bool {
 	if err != nil {
 		return isAbsent(err)
 	}
-	changed := time.Unix(st.Ctim.Unix())
-	within := func(begin, end time.Time) bool {
+	within := func(changed, begin, end time.Time) bool {
 		return !changed.Before(begin.Add(-generatorSlack)) && !changed.After(end.Add(generatorSlack))
 	}
-	return within(g.Begun, g.Done) || within(g.Loaded, g.Loaded.Add(generatorTime))
+	changed, reloaded := time.Unix(st.Ctim.Unix()), g.Loaded.Add(generatorTime)
+	// If the clock was set while generators ran, the file has a time of the new one.
+	return within(changed, g.Begun, g.Done) || within(changed, g.Loaded, reloaded) || within(changed.Add(-g.Set), g.Loaded, reloaded)
 }
 
 // unitFiles finds the files in a directory of units, but for those that are fine.

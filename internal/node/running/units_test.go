@@ -108,6 +108,18 @@ func TestUnits(t *testing.T) {
 			boot, reload := time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
 			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Begun: boot, Done: boot, Loaded: reload}, nil }
 		}, []string{"unit-unknown /run/systemd/generator/boot.mount"}},
+		{"generated while the clock was set back", func(h *host) {
+			h.write("/run/systemd/generator/boot.mount", "", 0o644)
+			set := -3 * time.Hour
+			reload := time.Now().Add(-2*time.Second - set)
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Loaded: reload, Set: set}, nil }
+		}, nil},
+		{"put there after the clock was set", func(h *host) {
+			h.write("/run/systemd/generator/boot.mount", "", 0o644)
+			set := 3 * time.Hour
+			reload := time.Now().Add(-time.Minute - set)
+			h.m.LoadedUnits = func(context.Context) (*Units, error) { return &Units{Loaded: reload, Set: set}, nil }
+		}, []string{"unit-unknown /run/systemd/generator/boot.mount"}},
 		{"nobody tells", func(h *host) {
 			h.m.LoadedUnits = func(context.Context) (*Units, error) { return nil, os.ErrPermission }
 		}, []string{"machine-unseen part units"}},
