@@ -93,6 +93,10 @@ func (m *Machine) onOverlay() bool {
 	return err != nil || vfs.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
+// registration is the list of an image's store paths, which the images of NixOS have in
+// their stores, and register from it at boot.
+const registration = "nix-path-registration"
+
 // unregistered returns which entries of the store Nix has not registered, and is not
 // at work on.
 func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string, error) {
@@ -104,7 +108,7 @@ func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string,
 	for _, name := range entries {
 		// Nix's own: links for files with the same contents, and temporary files of a
 		// build. Only the path that is being built is beside its lock.
-		own := name == ".links" || strings.HasPrefix(name, ".tmp-link") || strings.HasSuffix(name, ".lock") || strings.HasSuffix(name, ".chroot") || has[name+".lock"]
+		own := name == ".links" || name == registration && m.isList(name) || strings.HasPrefix(name, ".tmp-link") || strings.HasSuffix(name, ".lock") || strings.HasSuffix(name, ".chroot") || has[name+".lock"]
 		if !own {
 			strays[name] = true
 		}
@@ -125,6 +129,12 @@ func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string,
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// isList reports whether an entry of the store is a file that nobody runs.
+func (m *Machine) isList(name string) bool {
+	st, err := m.Store.Stat(path.Join(string(m.Store.Dir()), name))
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 == 0
 }
 
 // tellStrays finds store paths that are not registered, the largest first.

@@ -58,6 +58,12 @@ func TestStore(t *testing.T) {
 	}
 	h.registered(all...)
 	expect()
+	list := string(h.m.Store.Dir()) + "/nix-path-registration"
+	h.write(list, "of an image", 0o444)
+	expect()
+	h.must(os.Chmod(h.root+list, 0o555))
+	expect("path-unregistered " + list + ": 11 bytes in 1 files")
+	h.must(os.Remove(h.root + list))
 	h.registered(all[:3]...)
 	h.write("/nix/store/loose", "12345", 0o644)
 	// Nix at work.
