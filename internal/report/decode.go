@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Summary is an excerpt of a report in JSON. Its strings are unescaped: escape them
@@ -47,12 +49,12 @@ func Decode(data []byte) (*Summary, error) {
 	return s, nil
 }
 
-func decode(data []byte) (*jsonReport, error) {
-	in := new(jsonReport)
+func decode(data []byte) (*document, error) {
+	in := new(document)
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, errors.New("it is empty")
 	}
-	if err := json.Unmarshal(data, in); err != nil {
+	if err := json.Unmarshal(data, in, decoders); err != nil {
 		return nil, err
 	}
 	switch {
@@ -69,11 +71,7 @@ func decode(data []byte) (*jsonReport, error) {
 	if err := in.checkCounts(); err != nil {
 		return nil, err
 	}
-	tiers := make([]Tier, 0, len(in.Tiers))
-	for _, t := range in.Tiers {
-		tiers = append(tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Checked: t.Checked})
-	}
-	if want := judge(tiers, in.Counts); in.Verdict != want {
+	if want := judge(in.Tiers, in.Counts); in.Verdict != want {
 		return nil, fmt.Errorf("it says %s, but what it lists makes %s", in.Verdict, want)
 	}
 	if in.Verdict == Verified && in.Release == nil {
@@ -82,19 +80,28 @@ func decode(data []byte) (*jsonReport, error) {
 	return in, nil
 }
 
-// checkNumbers refuses impossible counts, sizes and times: negative, beyond the exact
-// range of JSON numbers, or longer than a duration can be.
-func (in *jsonReport) checkNumbers() error {
-	const maxCount, maxSeconds = 1 << 53, 1e9 // a second is 1e9 of a duration's int64
+// decoders read durations in seconds, which may be rounded, and refuse impossible ones:
+// negative, or longer than a duration can be.
+var decoders = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, out *time.Duration) error {
+	var n float64
+	if err := json.UnmarshalDecode(d, &n); err != nil {
+		return err
+	}
+	if !(n >= 0 && n <= 1e9) { // a second is 1e9 of a duration's int64
+		return fmt.Errorf("a duration is %v seconds", n)
+	}
+	*out = time.Duration(math.Round(n * float64(time.Second)))
+	return nil
+}))
+
+// checkNumbers refuses impossible counts and sizes: negative, or beyond the exact range of
+// JSON numbers.
+func (in *document) checkNumbers() error {
+	const maxCount = 1 << 53
 	var failed error
 	count := func(name string, n int64) {
 		if failed == nil && (n < 0 || n > maxCount) {
 			failed = fmt.Errorf("%s is %d", name, n)
-		}
-	}
-	seconds := func(name string, n float64) {
-		if failed == nil && !(n >= 0 && n <= maxSeconds) {
-			failed = fmt.Errorf("%s is %v", name, n)
 		}
 	}
 	count("moreFindings", int64(in.MoreFindings))
@@ -103,7 +110,6 @@ func (in *jsonReport) checkNumbers() error {
 	}
 	for i, t := range in.Tiers {
 		count(fmt.Sprintf("tiers[%d].checked", i), int64(t.Checked))
-		seconds(fmt.Sprintf("tiers[%d].seconds", i), t.Seconds)
 	}
 	c := &in.Coverage
 	count("coverage.paths", int64(c.Paths))
@@ -111,14 +117,13 @@ func (in *jsonReport) checkNumbers() error {
 	count("coverage.files", c.Files)
 	count("coverage.bytes", c.Bytes)
 	count("coverage.fromCache", c.FromCache)
-	seconds("coverage.pausedSeconds", c.PausedSeconds)
 	count("coverage.remembered", int64(c.Remembered))
 	count("coverage.overdue", int64(c.Overdue))
 	for i := range in.Findings {
 		count(fmt.Sprintf("findings[%d].moreFiles", i), int64(in.Findings[i].MoreFiles))
 	}
 	for i, p := range in.Closure {
-		count(fmt.Sprintf("closure[%d].narSize", i), p.NarSize)
+		count(fmt.Sprintf("closure[%d].narSize", i), p.Size)
 	}
 	if failed == nil && c.Hashed+c.Remembered+c.Overdue > c.Paths {
 		failed = fmt.Errorf("of %d paths, %d are hashed, %d remembered and %d overdue", c.Paths, c.Hashed, c.Remembered, c.Overdue)
@@ -127,7 +132,7 @@ func (in *jsonReport) checkNumbers() error {
 }
 
 // checkCounts compares the counts, which must have every class, with the findings.
-func (in *jsonReport) checkCounts() error {
+func (in *document) checkCounts() error {
 	listed := (&Report{}).Counts()
 	for i := range in.Findings {
 		f := &in.Findings[i]

@@ -20,87 +20,21 @@ const Kind = "ec-verify-report"
 
 // The JSON form; docs/report.md documents each member.
 type (
-	jsonReport struct {
+	document struct {
 		SchemaVersion int           `json:"schemaVersion"`
 		Kind          string        `json:"kind"`
 		Verdict       Verdict       `json:"verdict"`
 		Counts        map[Class]int `json:"counts"`
-		Against       string        `json:"against"`
-		Configuration string        `json:"configuration"`
-		Release       *jsonRelease  `json:"release"`
-		Host          string        `json:"host"`
-		StoreRoot     string        `json:"storeRoot"`
-		Candidate     string        `json:"candidate,omitzero"`
-		Tool          string        `json:"tool"`
-		Nix           string        `json:"nix"`
-		Started       time.Time     `json:"started"`
-		Finished      time.Time     `json:"finished"`
-		Unsafe        []string      `json:"unsafe"`
-		Tiers         []jsonTier    `json:"tiers"`
-		Coverage      jsonCoverage  `json:"coverage"`
-		Standing      *jsonStanding `json:"standing"`
-		Findings      []jsonFinding `json:"findings"`
-		MoreFindings  int           `json:"moreFindings,omitzero"`
-		Closure       []jsonPath    `json:"closure,omitzero"`
-	}
-	jsonPath struct {
-		Path      closure.StorePath `json:"path"`
-		NarSize   int64             `json:"narSize"`
-		State     PathState         `json:"state"`
-		CheckedAt *time.Time        `json:"checkedAt"`
-	}
-	jsonRelease struct {
-		Tag        string            `json:"tag"`
-		Commit     string            `json:"commit"`
-		CreatedAt  *time.Time        `json:"createdAt"`
-		BestBefore *time.Time        `json:"bestBefore"`
-		Refused    *time.Time        `json:"refusedAfter"`
-		KeyEnds    *time.Time        `json:"keyNotAfter"`
-		Source     string            `json:"source"`
-		Signer     string            `json:"signer"`
-		Unsigned   bool              `json:"unsigned"`
-		Sums       string            `json:"sums"`
-		Manifest   string            `json:"manifest"`
-		DrvPath    closure.StorePath `json:"drvPath"`
-		OutPath    closure.StorePath `json:"outPath"`
-		Special    string            `json:"specialisation"`
-	}
-	jsonStanding struct {
-		Look    string     `json:"look"`
-		Verdict Verdict    `json:"verdict"`
-		Since   *time.Time `json:"since"`
-	}
-	jsonTier struct {
-		Name    TierName `json:"name"`
-		Status  Status   `json:"status"`
-		Asked   bool     `json:"asked"`
-		Why     string   `json:"why"`
-		Checked int      `json:"checked"`
-		Seconds float64  `json:"seconds"`
+		Report
+		Coverage     jsonCoverage  `json:"coverage"`
+		Findings     []jsonFinding `json:"findings"`
+		MoreFindings int           `json:"moreFindings,omitzero"`
+		Closure      []ClosurePath `json:"closure,omitzero"`
 	}
 	jsonCoverage struct {
-		Paths            int     `json:"paths"`
-		Hashed           int     `json:"hashed"`
-		Files            int64   `json:"files"`
-		Bytes            int64   `json:"bytes"`
-		Read             string  `json:"read"`
-		FromCache        int64   `json:"fromCache"`
-		PausedSeconds    float64 `json:"pausedSeconds"`
-		DatabaseReadOnly bool    `json:"databaseReadOnly"`
-		Remembered       int     `json:"remembered"`
-		Overdue          int     `json:"overdue"`
-
-		PastCache    []string     `json:"pastCache"`
-		ThroughCache []string     `json:"throughCache"`
-		Origins      []jsonOrigin `json:"origins"`
-	}
-	jsonOrigin struct {
-		Dir        string `json:"dir"`
-		Type       string `json:"type"`
-		Source     string `json:"source"`
-		Device     string `json:"device"`
-		Root       string `json:"root"`
-		MountPoint string `json:"mountPoint"`
+		Coverage
+		PastCache    []string `json:"pastCache"`
+		ThroughCache []string `json:"throughCache"`
 	}
 	jsonFinding struct {
 		Class         Class      `json:"class"`
@@ -126,13 +60,28 @@ type (
 	}
 )
 
+// encoders write times in UTC, or null, and durations in seconds.
+var encoders = json.WithMarshalers(json.JoinMarshalers(
+	json.MarshalToFunc(func(e *jsontext.Encoder, t time.Time) error {
+		if t.IsZero() {
+			return e.WriteToken(jsontext.Null)
+		}
+		text, err := t.UTC().MarshalText()
+		if err != nil {
+			return err
+		}
+		return e.WriteToken(jsontext.String(string(text)))
+	}),
+	json.MarshalToFunc(func(e *jsontext.Encoder, d time.Duration) error {
+		return e.WriteToken(jsontext.Float(d.Seconds()))
+	}),
+))
+
 // WriteJSON writes r as one JSON object and a newline.
 func (r *Report) WriteJSON(w io.Writer) error {
 	out := r.json(len(r.Findings))
-	for _, p := range r.Closure {
-		out.Closure = append(out.Closure, jsonPath{p.Path, p.Size, p.State, timeOrNull(p.Checked)})
-	}
-	data, err := json.Marshal(&out, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	out.Closure = r.Closure
+	data, err := json.Marshal(&out, encoders, jsontext.WithIndent("  "), json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
@@ -148,7 +97,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	encode := func(findings int) ([]byte, error) {
 		out := r.json(findings)
-		data, err := json.Marshal(&out, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+		data, err := json.Marshal(&out, encoders, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 		return PrintableJSON(data), err
 	}
 	data, err := encode(len(r.Findings))
@@ -172,38 +121,13 @@ func (r *Report) CompactJSON(limit int) ([]byte, error) {
 	return encode(over - 1)
 }
 
-// json returns the JSON form with the given number of findings.
-func (r *Report) json(findings int) jsonReport {
-	out := jsonReport{
+// json returns the JSON form with the given number of findings, and without the closure.
+func (r *Report) json(findings int) document {
+	out := document{
+		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(), Report: *r, Coverage: jsonCoverage{Coverage: r.Coverage},
 		MoreFindings: len(r.Findings) - findings + r.More[Untrusted] + r.More[Drift] + r.More[Inconclusive] + r.More[Notice],
-
-		SchemaVersion: SchemaVersion, Kind: Kind, Verdict: r.Verdict(), Counts: r.Counts(),
-		Against: r.Against, Configuration: r.Configuration, Host: r.Host, StoreRoot: r.StoreRoot, Candidate: r.Candidate, Tool: r.Tool, Nix: r.Nix,
-		Started: r.Started.UTC(), Finished: r.Finished.UTC(), Unsafe: r.Unsafe,
-		Coverage: jsonCoverage{
-			Paths: r.Coverage.Paths, Hashed: r.Coverage.Hashed, Files: r.Coverage.Files, Bytes: r.Coverage.Bytes,
-			Read: r.Coverage.Read.String(), FromCache: r.Coverage.FromCache, PausedSeconds: r.Coverage.Paused.Seconds(), DatabaseReadOnly: r.Coverage.DatabaseReadOnly,
-			Remembered: r.Coverage.Remembered, Overdue: r.Coverage.Overdue,
-		},
 	}
 	out.Coverage.PastCache, out.Coverage.ThroughCache = r.Coverage.cacheSplit()
-	for _, o := range r.Coverage.Origins {
-		out.Coverage.Origins = append(out.Coverage.Origins, jsonOrigin{o.Dir, o.Type, o.Source, o.Device, o.Root, o.Point})
-	}
-	if rel := r.Release; rel != nil {
-		out.Release = &jsonRelease{
-			Tag: rel.Tag, Commit: rel.Commit, CreatedAt: timeOrNull(rel.Created), BestBefore: timeOrNull(rel.BestBefore),
-			Refused: timeOrNull(rel.RefusedAfter), KeyEnds: timeOrNull(rel.KeyNotAfter),
-			Source: rel.Source, Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
-			Special: rel.Specialisation,
-		}
-	}
-	if s := r.Standing; s != nil {
-		out.Standing = &jsonStanding{s.Look, s.Verdict, timeOrNull(s.Since)}
-	}
-	for _, t := range r.Tiers {
-		out.Tiers = append(out.Tiers, jsonTier{t.Name, t.Status, t.Asked, t.Why, t.Checked, t.Took.Seconds()})
-	}
 	for i := range findings {
 		out.Findings = append(out.Findings, findingJSON(&r.Findings[i]))
 	}
@@ -260,11 +184,3 @@ func Describe(e nar.Entry) string { return describe(e, maxShown) }
 
 // maxTarget is the length limit of a symlink's target on Linux, in bytes.
 const maxTarget = 4095
-
-func timeOrNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
-}

@@ -4,10 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
-	"time"
 
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/excerpt"
@@ -20,40 +18,12 @@ func Parse(data []byte) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
-	r := &Report{
-		Started: in.Started, Finished: in.Finished, Host: in.Host, StoreRoot: in.StoreRoot, Candidate: in.Candidate, Tool: in.Tool, Nix: in.Nix,
-		Against: in.Against, Configuration: in.Configuration, Unsafe: in.Unsafe, More: in.Counts,
-	}
-	c := in.Coverage
-	r.Coverage = Coverage{
-		Paths: c.Paths, Hashed: c.Hashed, Files: c.Files, Bytes: c.Bytes, FromCache: c.FromCache, Paused: seconds(c.PausedSeconds),
-		Remembered: c.Remembered, Overdue: c.Overdue, DatabaseReadOnly: c.DatabaseReadOnly,
-	}
-	if r.Coverage.Read, err = nar.ParseReadMode(c.Read); err != nil {
-		return nil, fmt.Errorf("read report: coverage.read is %q", clipped(c.Read))
-	}
-	for _, o := range c.Origins {
-		r.Coverage.Origins = append(r.Coverage.Origins, Origin{Dir: o.Dir, Type: o.Type, Source: o.Source, Device: o.Device, Root: o.Root, Point: o.MountPoint})
-	}
-	if rel := in.Release; rel != nil {
-		r.Release = &Release{
-			Tag: rel.Tag, Commit: rel.Commit, Created: timeOrZero(rel.CreatedAt), BestBefore: timeOrZero(rel.BestBefore),
-			RefusedAfter: timeOrZero(rel.Refused), KeyNotAfter: timeOrZero(rel.KeyEnds), Source: rel.Source,
-			Signer: rel.Signer, Unsigned: rel.Unsigned, Sums: rel.Sums, Manifest: rel.Manifest, DrvPath: rel.DrvPath, OutPath: rel.OutPath,
-			Specialisation: rel.Special,
-		}
-	}
-	if s := in.Standing; s != nil {
-		r.Standing = &Standing{Look: s.Look, Verdict: s.Verdict, Since: timeOrZero(s.Since)}
-	}
-	for _, t := range in.Tiers {
+	r := in.Report
+	r.Coverage, r.Closure, r.More = in.Coverage.Coverage, in.Closure, in.Counts
+	for _, t := range r.Tiers {
 		if !isWord(string(t.Name)) || !isWord(string(t.Status)) {
 			return nil, fmt.Errorf("read report: tier %q has the status %q", clipped(string(t.Name)), clipped(string(t.Status)))
 		}
-		r.Tiers = append(r.Tiers, Tier{Name: t.Name, Status: t.Status, Asked: t.Asked, Why: t.Why, Checked: t.Checked, Took: seconds(t.Seconds)})
-	}
-	for _, p := range in.Closure {
-		r.Closure = append(r.Closure, ClosurePath{p.Path, p.NarSize, p.State, timeOrZero(p.CheckedAt)})
 	}
 	for i := range in.Findings {
 		f, err := in.Findings[i].finding()
@@ -67,13 +37,13 @@ func Parse(data []byte) (*Report, error) {
 		r.More[f.Class()]--
 		r.Findings = append(r.Findings, f)
 	}
-	return r, nil
+	return &r, nil
 }
 
 func (in *jsonFinding) finding() (Finding, error) {
 	f := Finding{
 		Tier: in.Tier, Cause: in.Cause, Path: in.Path, Field: in.Field, Want: in.Want, Got: in.Got, Detail: in.Detail,
-		MoreFiles: in.MoreFiles, ConsequenceOf: in.ConsequenceOf,
+		MoreFiles: in.MoreFiles, Release: in.Release, ConsequenceOf: in.ConsequenceOf,
 	}
 	if _, known := causes[in.Cause]; !known {
 		f.class = in.Class
@@ -136,16 +106,6 @@ func undescribe(path, s string) (nar.Entry, error) {
 	var err error
 	e.SHA256, err = nar.ParseHash(hash)
 	return e, err
-}
-
-// seconds is the inverse of [time.Duration.Seconds], whose result may be rounded.
-func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
-
-func timeOrZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return *t
 }
 
 // isWord reports whether a name can be one of this program's, in this or another version:

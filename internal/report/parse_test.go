@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -21,6 +22,9 @@ func TestParse(t *testing.T) {
 			r := make()
 			if r.Standing == nil {
 				r.Standing = &Standing{Look: "it is about another disk", Verdict: Drifted, Since: r.Started}
+			}
+			for i := range r.Findings {
+				r.Findings[i].Release = "boot-v2026.02.21"
 			}
 			var b, again bytes.Buffer
 			if err := r.WriteJSON(&b); err != nil {
@@ -62,8 +66,13 @@ func TestParseLater(t *testing.T) {
 
 func TestSeconds(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, 1979744, 1979743, 86399999999999} {
-		if got := seconds(d.Seconds()); got != d {
-			t.Errorf("%d ns are read as %d", d, got)
+		var got time.Duration
+		data, err := json.Marshal(d, encoders)
+		if err == nil {
+			err = json.Unmarshal(data, &got, decoders)
+		}
+		if err != nil || got != d {
+			t.Errorf("%d ns are read as %d: %v", d, got, err)
 		}
 	}
 }

@@ -16,64 +16,63 @@ const SchemaVersion = 1
 // Report is the result of one run. It has no fields for verdict and counts: they follow
 // from Tiers and Findings.
 type Report struct {
-	Started  time.Time
-	Finished time.Time
-	// Host is the machine's own host name.
-	Host string
-	// StoreRoot is the directory below which the store was read; empty for this machine's
-	// own.
-	StoreRoot string
-	// Candidate is the store path of the system that was judged instead of the running
-	// one, or the requested tag; empty if the machine was judged.
-	Candidate string
-	// Tool and Nix are the versions of ec-verify and of the nix that evaluated; Nix is
-	// empty if none did.
-	Tool string
-	Nix  string
-
 	// Against is the requested release: a tag, or several separated by commas.
 	// Configuration is empty if none was named or found.
-	Against       string
-	Configuration string
+	Against       string `json:"against"`
+	Configuration string `json:"configuration"`
 	// Release is the release that the machine was compared with: the requested one or,
 	// with a finding of [OtherRelease], the one that it runs. It is nil if no release was
 	// accepted.
-	Release  *Release
-	Tiers    []Tier
-	Findings []Finding
-	// More counts, by class, the findings beyond Findings: a decoded report may list only
-	// some.
-	More map[Class]int
+	Release *Release `json:"release"`
+	// Host is the machine's own host name.
+	Host string `json:"host"`
+	// StoreRoot is the directory below which the store was read; empty for this machine's
+	// own.
+	StoreRoot string `json:"storeRoot"`
+	// Candidate is the store path of the system that was judged instead of the running
+	// one, or the requested tag; empty if the machine was judged.
+	Candidate string `json:"candidate,omitzero"`
+	// Tool and Nix are the versions of ec-verify and of the nix that evaluated; Nix is
+	// empty if none did.
+	Tool     string    `json:"tool"`
+	Nix      string    `json:"nix"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
 	// Unsafe names what weakened this run, as on the command line or in the
 	// configuration.
-	Unsafe []string
+	Unsafe []string `json:"unsafe"`
+	Tiers  []Tier   `json:"tiers"`
 	// Coverage says how much was checked.
-	Coverage Coverage
+	Coverage Coverage `json:"-"`
 	// Standing is the machine's standing after this run; nil if none is kept.
-	Standing *Standing
+	Standing *Standing `json:"standing"`
+	Findings []Finding `json:"-"`
+	// More counts, by class, the findings beyond Findings: a decoded report may list only
+	// some.
+	More map[Class]int `json:"-"`
 	// Closure are the store paths of the release, in ascending order, if the contents
 	// tier ran.
-	Closure []ClosurePath
+	Closure []ClosurePath `json:"-"`
 }
 
 // Standing is the combined result of all runs of a machine's policy.
 type Standing struct {
 	// Look is the reason why this run is a look, which changes no standing; empty for a
 	// run of the policy.
-	Look string
+	Look string `json:"look"`
 	// Verdict is the machine's verdict, Since when it began; the zero time if no run of
 	// the policy is known.
-	Verdict Verdict
-	Since   time.Time
+	Verdict Verdict   `json:"verdict"`
+	Since   time.Time `json:"since"`
 }
 
 // ClosurePath is one store path of the release's system.
 type ClosurePath struct {
-	Path  closure.StorePath
-	Size  int64 // of its NAR, in bytes
-	State PathState
+	Path  closure.StorePath `json:"path"`
+	Size  int64             `json:"narSize"` // of its NAR, in bytes
+	State PathState         `json:"state"`
 	// Checked is when its bytes were last hashed; zero if unknown.
-	Checked time.Time
+	Checked time.Time `json:"checkedAt"`
 }
 
 // PathState says whether a store path was hashed, in a stable word. The results are in
@@ -90,57 +89,58 @@ const (
 
 // Release identifies the release that the machine was compared with.
 type Release struct {
-	Tag        string
-	Commit     string
-	Created    time.Time
-	BestBefore time.Time // zero where the release states none
+	Tag        string    `json:"tag"`
+	Commit     string    `json:"commit"`
+	Created    time.Time `json:"createdAt"`
+	BestBefore time.Time `json:"bestBefore"` // zero where the release states none
 	// RefusedAfter is BestBefore plus the grace period; KeyNotAfter is when its signature
 	// stops being accepted; zero for never.
-	RefusedAfter time.Time
-	KeyNotAfter  time.Time
-	Source       string // where its bytes came from
-	Signer       string // who signed it, or that nobody did
-	Unsigned     bool
+	RefusedAfter time.Time `json:"refusedAfter"`
+	KeyNotAfter  time.Time `json:"keyNotAfter"`
+	Source       string    `json:"source"` // where its bytes came from
+	Signer       string    `json:"signer"` // who signed it, or that nobody did
+	Unsigned     bool      `json:"unsigned"`
 	// Sums and Manifest are the SHA-256, in hexadecimal, of the release's SHA256SUMS.txt
 	// and of the configuration's manifest.
-	Sums     string
-	Manifest string
-	DrvPath  closure.StorePath
-	OutPath  closure.StorePath
+	Sums     string            `json:"sums"`
+	Manifest string            `json:"manifest"`
+	DrvPath  closure.StorePath `json:"drvPath"`
+	OutPath  closure.StorePath `json:"outPath"`
 	// Specialisation is the name of the release's specialisation that the machine runs;
 	// "" if it runs the release's system itself.
-	Specialisation string
+	Specialisation string `json:"specialisation"`
 }
 
 // Coverage counts what the contents tier checked.
 type Coverage struct {
-	Paths     int   // store paths in the manifest
-	Hashed    int   // of these, hashed from disk to the end
-	Files     int64 // regular files read
-	Bytes     int64 // bytes of file contents read
-	Read      nar.ReadMode
-	FromCache int64 // files that --read disk could only get from the cache
+	Paths     int          `json:"paths"`  // store paths in the manifest
+	Hashed    int          `json:"hashed"` // of these, hashed from disk to the end
+	Files     int64        `json:"files"`  // regular files read
+	Bytes     int64        `json:"bytes"`  // bytes of file contents read
+	Read      nar.ReadMode `json:"read"`
+	FromCache int64        `json:"fromCache"` // files that --read disk could only get from the cache
 	// Paused is how long the run paused for other programs.
-	Paused time.Duration
+	Paused time.Duration `json:"pausedSeconds"`
 	// Remembered are the paths that this run did not hash because an earlier one did,
 	// recently enough for the policy; Overdue those that no run hashed in time.
-	Remembered, Overdue int
+	Remembered int `json:"remembered"`
+	Overdue    int `json:"overdue"`
 	// DatabaseReadOnly means that the Nix database was on a mount that is read-only for
 	// this program. Its write-ahead log was read as always.
-	DatabaseReadOnly bool
+	DatabaseReadOnly bool `json:"databaseReadOnly"`
 	// Origins are the file systems from which the store, the database, the profiles and
 	// /run were read.
-	Origins []Origin
+	Origins []Origin `json:"origins"`
 }
 
 // Origin is the file system of a directory. Source, Root and Point are untrusted.
 type Origin struct {
-	Dir    string // the machine's name of the directory
-	Type   string // of the file system, "ext4"
-	Source string // "/dev/sda1", "tmpfs"
-	Device string // the device's number, "8:1"
-	Root   string // where in the file system the directory lies
-	Point  string // where the file system is mounted
+	Dir    string `json:"dir"`        // the machine's name of the directory
+	Type   string `json:"type"`       // of the file system, "ext4"
+	Source string `json:"source"`     // "/dev/sda1", "tmpfs"
+	Device string `json:"device"`     // the device's number, "8:1"
+	Root   string `json:"root"`       // where in the file system the directory lies
+	Point  string `json:"mountPoint"` // where the file system is mounted
 }
 
 // TierName names one kind of check. Package verify defines the tiers and their order.
@@ -168,14 +168,14 @@ const (
 
 // Tier is how one tier ended.
 type Tier struct {
-	Name    TierName
-	Status  Status
-	Why     string // for people; empty where Status is Done and nothing was left out
-	Checked int    // things looked at: paths, links, hashes
-	Took    time.Duration
+	Name   TierName `json:"name"`
+	Status Status   `json:"status"`
 	// Asked means that the policy asks for this tier: the verdict is not verified without
 	// it.
-	Asked bool
+	Asked   bool          `json:"asked"`
+	Why     string        `json:"why"`     // for people; empty where Status is Done and nothing was left out
+	Checked int           `json:"checked"` // things looked at: paths, links, hashes
+	Took    time.Duration `json:"seconds"`
 }
 
 // Finding is one difference, or one thing that could not be checked.
