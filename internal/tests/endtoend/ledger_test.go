@@ -118,7 +118,7 @@ func TestLedger(t *testing.T) {
 // damaged, and what can't be read any more is never taken for verified.
 func TestStandingOutlivesLedger(t *testing.T) {
 	t.Parallel()
-	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}, "rebuild": {"choice": "sample", "share": 3}`)
+	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}, "rebuild": {"choice": "first-party", "firstParty": ["program-00*"]}`)
 	m.Run("mkdir", "-p", metricsDir)
 	m.write("/etc/systemd/system/ec-verify.service.d/zz.conf", "[Service]\nReadWritePaths=-"+metricsDir+"\nExecStart=\nExecStart="+program+" --offline --rebuild none\n")
 	m.Run("systemctl", "daemon-reload")
