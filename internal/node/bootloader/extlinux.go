@@ -14,15 +14,21 @@ type extlinuxMenu struct {
 	byDefault string
 	others    []string
 
-	inLabel bool
-	said    []string // by the label: the keys that may stand there once
-	after   string   // the key at which U-Boot ends the label, and syslinux does not
+	// syslinux says that SYSLINUX reads it, to which more words have a meaning.
+	syslinux bool
+	inLabel  bool
+	said     []string // by the label: the keys that may stand there once
+	after    string   // the key at which U-Boot ends the label, and syslinux does not
 }
 
 // parseExtlinux reads an extlinux.conf, as U-Boot does.
-func parseExtlinux(data []byte) ([]Entry, error) {
+func parseExtlinux(data []byte) ([]Entry, error) { return new(extlinuxMenu).parse(data) }
+
+// parseIsolinux reads an isolinux.cfg of NixOS, and refuses words that are none of it.
+func parseIsolinux(data []byte) ([]Entry, error) { return (&extlinuxMenu{syslinux: true}).parse(data) }
+
+func (m *extlinuxMenu) parse(data []byte) ([]Entry, error) {
 	text, _, _ := strings.Cut(string(data), "\x00")
-	var m extlinuxMenu
 	for line := range strings.Lines(text) {
 		if len(line) > maxEntry {
 			return m.entries, fmt.Errorf("a line of more than %d bytes", maxEntry)
@@ -60,14 +66,30 @@ func (m *extlinuxMenu) line(key, value string) error {
 		m.entries, m.said, m.after = append(m.entries, e), nil, ""
 		return nil
 	default:
-		if !m.inLabel {
+		if m.inLabel && m.setting(&m.entries[len(m.entries)-1], key, value) {
 			return nil
 		}
-		if m.setting(&m.entries[len(m.entries)-1], key, value) {
-			return nil
+		if m.syslinux {
+			return m.unknown(key, value)
 		}
 	}
 	m.after = key
+	return nil
+}
+
+// unknown notes what SYSLINUX is told, in a label or outside, that is none of NixOS's menu:
+// it may start a program, or name other files.
+func (m *extlinuxMenu) unknown(key, value string) error {
+	switch {
+	case !m.inLabel && (key == "serial" || key == "timeout" || key == "ui" && value == "vesamenu.c32"):
+		return nil
+	case m.inLabel:
+		m.entries[len(m.entries)-1].Foreign = "it says " + key + " " + value
+		return nil
+	case len(m.entries) == maxEntries:
+		return errTooMany
+	}
+	m.entries = append(m.entries, Entry{Loader: Extlinux, Title: key, Foreign: "it says " + key + " " + value, Default: true})
 	return nil
 }
 
@@ -87,6 +109,10 @@ func (m *extlinuxMenu) markDefault() {
 		}
 		if !found && len(m.entries) > 0 {
 			m.entries[0].Default = true
+		}
+		if !found && m.syslinux && name != "" {
+			// To SYSLINUX it is the command that is started.
+			m.entries = append(m.entries, Entry{Loader: Extlinux, Title: "default", Foreign: "it starts " + name, Default: true})
 		}
 	}
 	for i := range m.entries {

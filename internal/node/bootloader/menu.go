@@ -55,6 +55,9 @@ type Entry struct {
 	Image string
 	// Options is the kernel's command line.
 	Options string
+	// Medium says that it is on an installation medium of NixOS, where names of files
+	// begin at the top of Dir.
+	Medium bool
 	// Foreign says, for people, why it is not an entry that starts a Linux kernel
 	// with files that are named here; "" where it is one.
 	Foreign string
@@ -152,6 +155,8 @@ var errTooMany = fmt.Errorf("more than %d entries", maxEntries)
 // wantKernel notes that an entry starts nothing that is known.
 func (e *Entry) wantKernel() {
 	if e.Kernel == "" && e.Image == "" && e.Foreign == "" {
-		e.Foreign = "it names no kernel"
+		e.Foreign = noKernel
 	}
 }
+
+const noKernel = "it names no kernel"

@@ -24,7 +24,10 @@ import (
 )
 
 // bootDirs are where boot loaders have their files, as bootctl looks for them.
-var bootDirs = []string{"/boot", "/efi", "/boot/efi"}
+var bootDirs = []string{"/boot", "/efi", "/boot/efi", mediumDir}
+
+// mediumDir is where NixOS mounts the medium of an ISO image.
+const mediumDir = "/iso"
 
 // efiVariables is where the firmware keeps what systemd-boot goes by.
 const efiVariables = "/sys/firmware/efi/efivars/"
@@ -33,6 +36,13 @@ const efiVariables = "/sys/firmware/efi/efivars/"
 type bootDir struct{ *nixstore.Directory }
 
 func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
+
+// checkBoot checks what a machine boots from, and its command line.
+func (r *run) checkBoot(ctx context.Context, t *report.Tier, line string) {
+	entries := r.checkEntries(ctx, t)
+	r.checkBootedLine(entries, line)
+	t.Why = r.bootUnseen(entriesOf(entries, line))
+}
 
 // checkEntries checks where the entries of the boot menu lead, and returns them.
 func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Entry {
@@ -62,6 +72,10 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 	}
 	defer r.endBoots()
 	entries, problems := bootloader.Read(asLoader, r.loaderVariables())
+	if i := slices.Index(names, mediumDir); i >= 0 {
+		more, odd := bootloader.ReadMedium(asLoader[i], i)
+		entries, problems = append(entries, more...), append(problems, odd...)
+	}
 	for _, p := range problems {
 		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(names[p.Dir], p.File), Detail: p.Err.Error()})
 	}
@@ -79,6 +93,30 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 		r.checkLoaders(ctx, t, dir, names[i])
 	}
 	return entries
+}
+
+// bootUnseen says what the machine was booted from and could not be looked at; "" for
+// nothing. The entries are those for the system that was booted.
+func (r *run) bootUnseen(entries []bootloader.Entry) string {
+	if len(entries) == 0 {
+		return "no boot menu here has the system that was booted, so its kernel and initrd were not compared"
+	}
+	const forUEFI = "boot/efi.img"
+	if !slices.ContainsFunc(entries, func(e bootloader.Entry) bool { return e.Medium }) {
+		return ""
+	}
+	medium, err := r.store.Directory(mediumDir)
+	if err == nil {
+		defer medium.Close()
+		var f *nixstore.Regular
+		if f, err = medium.Open(forUEFI); err == nil {
+			f.Close()
+		}
+	}
+	if isAbsent(err) {
+		return ""
+	}
+	return "the copy of the boot menu in " + mediumDir + "/" + forUEFI + ", which UEFI may start from, was not compared"
 }
 
 // loaderVariables returns the firmware's variables for systemd-boot. An unreadable one

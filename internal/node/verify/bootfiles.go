@@ -97,7 +97,8 @@ func (b *bootFiles) options() {
 		b.found(report.BootUnchecked, b.name, "options", "", "", err.Error())
 		return
 	}
-	if got := oneBlank(b.entry.Options); !slices.Equal(paramsOf(b.system, got), paramsOf(b.system, want)) {
+	got := oneBlank(b.entry.Options)
+	if !hasParams(paramsOf(b.system, want), paramsOf(b.system, got), b.entry.Medium && !b.entry.Default) {
 		b.found(report.BootAltered, b.name, "options", want, got, "")
 	}
 }
@@ -238,6 +239,12 @@ func firstDifference(ctx context.Context, pace func(context.Context, int) error,
 func (b *bootFiles) locate(name string) (where string, inStore bool) {
 	if !plainName(b.entry.Loader, name) {
 		return "", false
+	}
+	if b.entry.Medium {
+		if !path.IsAbs(name) {
+			return "", false
+		}
+		return clean(name), false
 	}
 	switch b.entry.Loader {
 	case bootloader.SystemdBoot:

@@ -10,6 +10,7 @@ import (
 
 	"every.channel/ec-verify/internal/node/neighbour"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/internal/tests/bootlayouts"
 	"every.channel/ec-verify/internal/tests/efiimage"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -17,6 +18,7 @@ import (
 var (
 	kernelPath, initrdPath = object("k", "linux-6.12"), object("j", "initrd-linux")
 	systemdPath, grubPath  = object("s", "systemd-260"), object("g", "grub-2.12")
+	syslinuxPath           = object("p", "syslinux-6.04")
 	// stub is what unified kernel images are made of.
 	stub = efiimage.Make(efiimage.Section{Name: ".text", Data: []byte("stub")}, efiimage.Section{Name: ".sbat", Data: []byte("sbat")})
 )
@@ -32,12 +34,13 @@ func newBootable(t *testing.T) *twoSystems {
 	m.write(string(initrdPath)+"/initrd", "initrd")
 	m.write(string(systemdPath)+loaderDir+"/systemd-bootx64.efi", "MZ, systemd-boot")
 	m.write(string(systemdPath)+loaderDir+"/linuxx64.efi.stub", string(stub))
+	m.write(string(syslinuxPath)+"/share/syslinux/vesamenu.c32", "a menu")
 	for name, text := range grubModules {
 		m.write(string(grubPath)+"/lib/grub/i386-pc/"+name, text)
 	}
 	shared := []closure.PathInfo{
 		m.manifest.Paths[0], m.manifest.Paths[1], m.manifest.Paths[2],
-		m.info(kernelPath), m.info(initrdPath), m.info(systemdPath), m.info(grubPath),
+		m.info(kernelPath), m.info(initrdPath), m.info(systemdPath), m.info(grubPath), m.info(syslinuxPath),
 	}
 	build := func(manifest *closure.Manifest, own ...closure.PathInfo) {
 		p := manifest.Toplevel.OutPath
@@ -48,7 +51,7 @@ func newBootable(t *testing.T) *twoSystems {
 		m.write(string(p)+"/nixos-version", "26.05")
 		m.write(string(p)+"/etc/os-release", osRelease(p))
 		m.write(string(p)+"/boot.json", bootJSON(p))
-		refs := []closure.StorePath{lib, src, kernelPath, initrdPath, systemdPath, grubPath}
+		refs := []closure.StorePath{lib, src, kernelPath, initrdPath, systemdPath, grubPath, syslinuxPath}
 		for _, info := range own {
 			refs = append(refs, info.Path)
 		}
@@ -78,6 +81,19 @@ func newBootable(t *testing.T) *twoSystems {
 func TestBootFiles(t *testing.T) {
 	sd := func(p closure.StorePath, rest string) string { return "/boot/EFI/nixos/" + bootName(p, rest) }
 	const entry = "/boot/loader/entries/nixos-generation-2.conf"
+	const (
+		isolinux, isoGrub = "/iso/isolinux/isolinux.cfg", "/iso/EFI/BOOT/grub.cfg"
+		refind            = "unaccepted-entry " + isoGrub + ": rEFInd"
+		installer         = "NixOS 26.05 (Linux 6.12) Installer"
+	)
+	ofEachEntry := func(before, after string) (out []string) {
+		out = append(out, before+isoGrub+": "+installer+after)
+		for _, o := range bootlayouts.ISOOptions() {
+			out = append(out, before+isoGrub+": Options > "+o+" > "+installer+after)
+		}
+		slices.Sort(out)
+		return out
+	}
 	replace := func(m *twoSystems, name, old, by string) {
 		m.write(name, strings.Replace(m.read(name), old, by, 1))
 	}
@@ -93,6 +109,59 @@ func TestBootFiles(t *testing.T) {
 		{"extlinux", (*twoSystems).extlinux, nil, report.Verified, nil},
 		{"boots are counted", (*twoSystems).counted, nil, report.Verified, nil},
 		{"unified kernel images", (*twoSystems).unified, nil, report.Verified, nil},
+		{"a medium", (*twoSystems).iso, nil, report.Verified, []string{refind}},
+		{"a medium, booted by UEFI", (*twoSystems).iso, func(m *twoSystems) {
+			m.line = "BOOT_IMAGE=/boot/" + string(kernelPath) + "/bzImage init=" + string(top) + "/init " + params(top) + "\n"
+		}, report.Verified, []string{refind}},
+		{"a medium, booted by a BIOS and another entry", (*twoSystems).iso, func(m *twoSystems) {
+			m.line = "BOOT_IMAGE=/boot/" + string(kernelPath) + "/bzImage init=" + string(top) + "/init " + params(top) + " copytoram initrd=/boot/" + string(initrdPath) + "/initrd\n"
+		}, report.Verified, []string{refind}},
+		{"a medium, booted as no entry says", (*twoSystems).iso, func(m *twoSystems) {
+			m.line = "init=" + string(top) + "/init " + params(top) + " copytoram nomodeset\n"
+		}, report.Drifted, []string{"boot-altered /proc/cmdline options", refind}},
+		{"a byte in the kernel of a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, "/iso/boot"+string(kernelPath)+"/bzImage", "kernel", "Kernel") },
+			report.Drifted, []string{"boot-altered /iso/boot" + string(kernelPath) + "/bzImage kernel", refind}},
+		{"more behind the initrd of a medium", (*twoSystems).iso, func(m *twoSystems) { m.write("/iso/boot"+string(initrdPath)+"/initrd", "initrd, and evil") },
+			report.Drifted, []string{"boot-altered /iso/boot" + string(initrdPath) + "/initrd initrd", refind}},
+		{"no kernel on a medium", (*twoSystems).iso, func(m *twoSystems) { m.remove("/iso/boot" + string(kernelPath)) },
+			report.Drifted, []string{"boot-altered /iso/boot" + string(kernelPath) + "/bzImage kernel", refind}},
+		{"another option on a medium, BIOS", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, params(top), params(top)+" rd.break") },
+			report.Drifted, []string{"boot-altered " + isolinux + ": boot options", refind}},
+		{"another option on a medium, UEFI", (*twoSystems).iso, func(m *twoSystems) { replace(m, isoGrub, params(top), params(top)+" rd.break") },
+			report.Drifted, []string{"boot-altered " + isoGrub + ": " + installer + " options", refind}},
+		{"what another entry may have, where nobody chooses", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, params(top), params(top)+" copytoram") },
+			report.Drifted, []string{"boot-altered " + isolinux + ": boot options", refind}},
+		{"init= of a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, "init=", "init=/evil init=/evil #") },
+			report.Drifted, []string{"other-entry " + isolinux + ": boot", refind}},
+		{"an option by the variable of a medium", (*twoSystems).iso, func(m *twoSystems) {
+			replace(m, isoGrub, "findiso=${iso_path}", "rd.break")
+		}, report.Drifted, append(ofEachEntry("boot-altered ", " options"), refind)},
+		{"where the image is, said by the medium", (*twoSystems).iso, func(m *twoSystems) {
+			replace(m, isoGrub, "set timeout=10", "set timeout=10; iso_path=/evil.iso")
+		}, report.Drifted, append(ofEachEntry("boot-altered ", " options"), refind)},
+		{"a command that may give the variable a value", (*twoSystems).iso, func(m *twoSystems) {
+			replace(m, isoGrub, "set timeout=10", "set timeout=10\nregexp --set=1:isoboot (.*) rd.break")
+		}, report.Unsettled, append(ofEachEntry("boot-unchecked ", ""), refind)},
+		{"a name that is computed", (*twoSystems).iso, func(m *twoSystems) {
+			replace(m, isoGrub, "set timeout=10", "set x=iso; set ${x}boot=rd.break")
+		}, report.Unsettled, append(ofEachEntry("boot-unchecked ", ""), refind)},
+		{"a start outside of the entries of a medium", (*twoSystems).iso, func(m *twoSystems) {
+			replace(m, isoGrub, "terminal_output console\n}", "linux /evil init=/evil\n  boot\n}")
+		}, report.Drifted, []string{"other-entry " + isoGrub + ": boot", "other-entry " + isoGrub + ": linux", refind}},
+		{"another menu program on a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, "vesamenu.c32", "evil.c32") },
+			report.Drifted, []string{"other-entry " + isolinux + ": ui", refind}},
+		{"a program in an entry of a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, "  INITRD", "  COM32 evil.c32\n  INITRD") },
+			report.Unsettled, []string{"boot-unchecked " + isolinux + ": boot", refind}},
+		{"a command by default on a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, "DEFAULT boot", "DEFAULT /evil rd.break") },
+			report.Drifted, []string{"other-entry " + isolinux + ": default", refind}},
+		{"a further file of settings on a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, isolinux, "DEFAULT boot", "DEFAULT boot\nINCLUDE /evil") },
+			report.Drifted, []string{"other-entry " + isolinux + ": include", refind}},
+		{"the menu program of a medium altered", (*twoSystems).iso, func(m *twoSystems) {
+			m.write("/iso/isolinux/vesamenu.c32", "evil")
+			m.write("/iso/isolinux/isolinux.bin", "made for the medium")
+		}, report.Verified, []string{"loader-unknown /iso/isolinux", refind}},
+		{"a menu that can't be read on a medium", (*twoSystems).iso, func(m *twoSystems) { m.remove(isoGrub); m.link(isoGrub, "/etc/passwd") },
+			report.Unsettled, []string{"live-unknown " + isoGrub}},
 		{"a byte in the kernel", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			replace(m, sd(kernelPath, "bzImage.efi"), "kernel", "Kernel")
 		}, report.Drifted, []string{"boot-altered " + sd(kernelPath, "bzImage.efi") + " kernel"}},

@@ -143,11 +143,12 @@ func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 		}
 		f := report.Finding{Tier: report.TierLive, Path: kernelCommand, Field: "options"}
 		want, err := r.wantedCommandLine(p)
-		got := strings.Join(withoutAdditions(line, entriesOf(entries, line)), " ")
+		same := entriesOf(entries, line)
+		got := strings.Join(withoutAdditions(line, same), " ")
 		if err != nil {
 			f.Cause, f.Detail = report.BootUnchecked, err.Error()
-		} else if f.Detail = otherWords(paramsOf(p, want), paramsOf(p, got)); f.Detail != "" {
-			f.Cause, f.Want, f.Got = report.BootAltered, want, got
+		} else if !hasParams(paramsOf(p, want), paramsOf(p, got), slices.ContainsFunc(same, func(e bootloader.Entry) bool { return e.Medium })) {
+			f.Cause, f.Want, f.Got, f.Detail = report.BootAltered, want, got, otherWords(paramsOf(p, want), paramsOf(p, got))
 		} else {
 			continue
 		}
@@ -194,12 +195,21 @@ func withoutAdditions(line string, entries []bootloader.Entry) []string {
 	})
 }
 
-// otherWords says how the words of a command line differ from those wanted, "" if they do
-// not.
+// mediumParams are what the entries under "Options" of NixOS's installation media add.
+var mediumParams = []string{
+	"copytoram", "nomodeset", "debug", "systemd.mask=display-manager.service plymouth.enable=0",
+	"fbcon=rotate:1", "fbcon=rotate:2", "fbcon=rotate:3", "console=ttyS0,115200n8",
+}
+
+// hasParams reports whether the words of a command line are those wanted, or, with
+// options, what an entry under "Options" of an installation medium has.
+func hasParams(want, got []string, options bool) bool {
+	n := min(len(want), len(got))
+	return slices.Equal(want, got[:n]) && (n == len(got) || options && slices.Contains(mediumParams, strings.Join(got[n:], " ")))
+}
+
+// otherWords says how the words of a command line differ from those wanted.
 func otherWords(want, got []string) string {
-	if slices.Equal(want, got) {
-		return ""
-	}
 	const most = 200
 	without := func(all, others []string) string {
 		others = slices.Clone(others)

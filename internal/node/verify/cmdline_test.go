@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,5 +88,42 @@ func TestBootedLine(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Where kernel and initrd could not be compared, or a part of the medium, the tier says so,
+// and so does the verdict line.
+func TestBootUnseen(t *testing.T) {
+	booted := "init=" + string(top) + "/init " + params(top) + "\n"
+	const noMenu, image = "no boot menu here has the system that was booted", "/iso/boot/efi.img"
+	for _, test := range []struct {
+		name   string
+		layout func(m *twoSystems)
+		want   string
+	}{
+		{"no menu", func(*twoSystems) {}, noMenu},
+		{"a menu", (*twoSystems).systemdBoot, ""},
+		{"the menu of another system", func(m *twoSystems) {
+			m.systemdBoot()
+			m.remove("/boot/loader")
+			m.entry(1, string(nextTop)+"/init")
+		}, noMenu},
+		{"a medium for a BIOS", (*twoSystems).iso, ""},
+		{"a medium for UEFI", func(m *twoSystems) { m.iso(); m.write(image, "a FAT") }, image},
+		{"a medium that is not mounted", func(m *twoSystems) { m.mkdir("/iso") }, noMenu},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newBootable(t)
+			test.layout(m)
+			m.line = booted
+			r := m.runMenu(t.Context())
+			i := slices.IndexFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive })
+			if r.Verdict() != report.Verified || !strings.Contains(r.Tiers[i].Why, test.want) || test.want == "" && r.Tiers[i].Why != "" {
+				t.Errorf("%s: %q, want %q; %q", r.Verdict(), r.Tiers[i].Why, test.want, summary(r))
+			}
+			if !strings.Contains(r.Headline(), r.Tiers[i].Why) {
+				t.Errorf("the verdict line does not say so: %s", r.Headline())
+			}
+		})
 	}
 }

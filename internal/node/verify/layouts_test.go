@@ -45,16 +45,24 @@ func generations() []bootlayouts.System {
 }
 
 // lay writes the files of a layout to /boot.
-func (m *twoSystems) lay(files map[string]bootlayouts.File) {
+func (m *twoSystems) lay(files map[string]bootlayouts.File) { m.t.Helper(); m.layAt("/boot", files) }
+
+// iso is a medium that has the running system.
+func (m *twoSystems) iso() {
+	m.layAt("/iso", bootlayouts.ISO(generations()[0]))
+	m.write("/iso/isolinux/vesamenu.c32", m.read(string(syslinuxPath)+"/share/syslinux/vesamenu.c32"))
+}
+
+func (m *twoSystems) layAt(dir string, files map[string]bootlayouts.File) {
 	m.t.Helper()
 	for name, file := range files {
 		switch {
 		case file.From == "":
-			m.write("/boot/"+name, file.Text)
+			m.write(dir+"/"+name, file.Text)
 		case strings.HasSuffix(file.From, "/dtbs"):
-			m.write("/boot/"+name+"/acme/board.dtb", m.read(file.From+"/acme/board.dtb"))
+			m.write(dir+"/"+name+"/acme/board.dtb", m.read(file.From+"/acme/board.dtb"))
 		default:
-			m.write("/boot/"+name, m.read(file.From))
+			m.write(dir+"/"+name, m.read(file.From))
 		}
 	}
 }

@@ -64,12 +64,7 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
 	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
 	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
-	line := r.checkCommandLine(ctx, t)
-	entries := r.checkEntries(ctx, t)
-	r.checkBootedLine(entries, line)
-	if len(entriesOf(entries, line)) == 0 {
-		t.Why = "no boot menu here has the system that was booted, so its kernel and initrd were not compared"
-	}
+	r.checkBoot(ctx, t, r.checkCommandLine(ctx, t))
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -44,8 +44,11 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dir
 	}
 	for _, platform := range l.names("grub") {
 		if strings.Contains(platform, "-") { // "i386-pc", "x86_64-efi"
-			l.modules(ctx, "grub/"+platform)
+			l.modules(ctx, "grub/"+platform, "lib/grub/"+platform)
 		}
+	}
+	if dirName == mediumDir {
+		l.modules(ctx, "isolinux", syslinuxFiles)
 	}
 }
 
@@ -81,16 +84,19 @@ func (l *loaders) programs(ctx context.Context, place string) {
 	}
 }
 
-// modules compares the files that grub-install copies to a directory. GRUB's core is made
-// for the machine and in no release; unknown files are named in one finding.
-func (l *loaders) modules(ctx context.Context, place string) {
+// modules compares the files in a directory that are copies of those in a directory of
+// GRUB's or SYSLINUX's, of which only the programs count. What the loader begins with is
+// made for the machine or the medium and in no release; unknown files are named in one
+// finding.
+func (l *loaders) modules(ctx context.Context, place, from string) {
 	const shownNames = 5
 	var unknown []string
 	for _, name := range l.names(place) {
+		if from == syslinuxFiles && !slices.Contains([]string{".bin", ".c32"}, path.Ext(name)) {
+			continue
+		}
 		l.tier.Checked++
-		known, err := l.released(ctx, path.Join(place, name), func(file string) bool {
-			return file == "lib/"+place+"/"+name
-		})
+		known, err := l.released(ctx, path.Join(place, name), func(file string) bool { return file == from+"/"+name })
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -134,10 +140,13 @@ func (l *loaders) released(ctx context.Context, name string, wanted func(string)
 	return false, nil
 }
 
-const systemdLoaders = "lib/systemd/boot/efi"
+const (
+	systemdLoaders = "lib/systemd/boot/efi"
+	syslinuxFiles  = "share/syslinux"
+)
 
 // loaderFiles returns the boot loader files of the accepted releases: systemd-boot,
-// systemd-stub, and the parts of GRUB. It uses only releases that the contents tier
+// systemd-stub, and the parts of GRUB and SYSLINUX. It uses only releases that the contents tier
 // hashes, and also: the store's files of another release are not known to be intact.
 func (r *run) loaderFiles(also *candidate) (files []storeFile) {
 	releases := r.ledTo()
@@ -163,6 +172,8 @@ func (r *run) loaderDirs(p closure.StorePath) []string {
 	switch name := p.Name(); {
 	case strings.HasPrefix(name, "systemd-"):
 		return []string{systemdLoaders}
+	case strings.HasPrefix(name, "syslinux-"):
+		return []string{syslinuxFiles}
 	case strings.HasPrefix(name, "grub-") || strings.HasPrefix(name, "grub2-"):
 		platforms, _ := r.store.EntriesOf(p, "lib/grub", maxLoaders)
 		for i := range platforms {
