@@ -39,7 +39,7 @@ func newInstaller(t *testing.T, l layout) installer {
 	dir := t.TempDir()
 	// The same runner, with the module's mounts, and the kernel that is booted.
 	kernel, modules := modulesOf(t)
-	h.MakeRunner(testhost.Flake(t, l.Fstab, kernel, modules), "testhost")
+	h.MakeRunner(testhost.Flake(t, testhost.Configured{Fstab: l.Fstab, Kernel: kernel, Modules: modules}), "testhost")
 	program := filepath.Join(dir, "ec-verify")
 	build := exec.Command("go", "build", "-trimpath", "-o", program, "every.channel/ec-verify/cmd/ec-verify")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -15,23 +15,55 @@ type planted struct {
 	causes   []string
 }
 
-// startWithFstab returns a runner whose release has these lines as its fstab, and
-// ec-verify with that release.
-func startWithFstab(t *testing.T, lines ...string) *machine {
+// startConfigured returns a runner whose release has that, and ec-verify with that
+// release.
+func startConfigured(t *testing.T, c testhost.Configured) *machine {
 	t.Helper()
 	m := start(t)
-	m.MakeRunner(testhost.Flake(t, strings.Join(lines, "\n")+"\n", "", ""), "testhost")
+	m.MakeRunner(testhost.Flake(t, c), "testhost")
 	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",
 		"--out", releases+"/"+tag, "--tag", tag, "--best-before", "87600h")
 	m.manifest = m.readManifest(m.Path(releases + "/" + tag + "/closure-testhost.json"))
 	return m
 }
 
-// TestMachineMounts: what is mounted over directories in which programs look, as the
-// first process sees it, and as services do.
-func TestMachineMounts(t *testing.T) {
+// debianUsers are some of those that a test host has, as a configuration that lets others
+// be added.
+const debianUsers = `{
+	"mutableUsers": true,
+	"users": [
+		{"name": "root", "uid": 0, "group": "root", "home": "/root", "shell": "/bin/bash"},
+		{"name": "daemon", "uid": 1, "group": "daemon", "home": "/usr/sbin", "shell": "/usr/sbin/nologin"}
+	],
+	"groups": [{"name": "root", "gid": 0, "members": []}, {"name": "daemon", "gid": 1, "members": []}]
+}`
+
+// TestMachineConfigured: users, and what is mounted over directories in which programs
+// look, as the first process sees it, and as services do, where the release says what they
+// are to be.
+func TestMachineConfigured(t *testing.T) {
 	t.Parallel()
-	m := startWithFstab(t, "overlay / overlay defaults 0 1", "/root/bound /opt none bind 0 0")
+	m := startConfigured(t, testhost.Configured{Fstab: "overlay / overlay defaults 0 1\n/root/bound /opt none bind 0 0\n", Users: debianUsers})
+	m.askMachine("etc")
+	m.changed().expect(t, "verified", 0)
+	m.Run("useradd", "visitor")
+	m.changed().expect(t, "verified", 0)
+	const back = "cp -p /root/passwd /etc/passwd; cp -p /root/group /etc/group"
+	m.Run("cp", "-p", "/etc/passwd", "/etc/group", "/root")
+	for _, p := range []planted{
+		{"another shell", "sed -i 's,^root:.*,root:x:0:0:root:/root:/tmp/sh,' /etc/passwd", back, []string{"account-altered /etc/passwd root"}},
+		{"another home", "sed -i 's,:/usr/sbin:,:/tmp:,' /etc/passwd", back, []string{"account-altered /etc/passwd daemon"}},
+		{"another number", "sed -i 's,^daemon:x:1:,daemon:x:9999:,' /etc/passwd", back, []string{"account-altered /etc/passwd daemon"}},
+		{"another group", "sed -i 's,^daemon:x:1:1:,daemon:x:1:0:,' /etc/passwd", back, []string{"account-altered /etc/passwd daemon"}},
+		{"another number of a group", "sed -i 's,^daemon:x:1:,daemon:x:9999:,' /etc/group", back, []string{"account-altered /etc/group daemon"}},
+		{"a group with the number of another", "echo evil:x:1:visitor >>/etc/group", back, []string{"account-altered /etc/group evil"}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			m.Run("sh", "-euc", p.do)
+			defer m.Run("sh", "-euc", p.undo)
+			m.changed().expect(t, "drifted", 1, p.causes...)
+		})
+	}
 	m.askMachine("mounts")
 	m.Run("sh", "-euc", "systemctl start systemd-logind; mkdir -p /root/bound /root/other /root/.ssh /opt; echo evil >/root/other/evil; mount --bind /root/bound /opt")
 	m.changed().expect(t, "verified", 0)

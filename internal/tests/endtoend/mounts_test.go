@@ -3,6 +3,8 @@ package endtoend
 import (
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // cover alters a file on the disk and lays, over the directory at, what shows it
@@ -61,7 +63,7 @@ func (m *machine) originOf(a answer, dir, kind, point string) {
 // TestMountsOfTheConfiguration: a release with an fstab, as each of NixOS has.
 func TestMountsOfTheConfiguration(t *testing.T) {
 	t.Parallel()
-	m := startWithFstab(t, "overlay / overlay defaults 0 1", "overlay /nix/var/nix/profiles overlay ro,lowerdir=/root/profiles:/nix/var/nix/profiles 0 0")
+	m := startConfigured(t, testhost.Configured{Fstab: "overlay / overlay defaults 0 1\noverlay /nix/var/nix/profiles overlay ro,lowerdir=/root/profiles:/nix/var/nix/profiles 0 0\n"})
 
 	m.verify().expect(t, "verified", 0)
 	t.Run("bound over itself", func(t *testing.T) {

@@ -8,11 +8,19 @@ import (
 	"testing"
 )
 
+// Configured is what the systems of [Flake] have beside those of testdata/flake. No text
+// may have a single quote, or what a shell's printf replaces.
+type Configured struct {
+	// Fstab is the text of etc/fstab, Users that of the file by which NixOS's activation
+	// makes users; "" for none.
+	Fstab, Users string
+	// Modules is the modules.dep of the kernel of release Kernel; "" for none.
+	Kernel, Modules string
+}
+
 // Flake copies testdata/flake to a directory of its own, for [Host.MakeRunner], and
-// returns that. Its systems have the text fstab as their etc/fstab, and, where kernel is
-// not "", modules as the modules.dep of the kernel of that release. Neither text may have
-// a quote, or what a shell's printf replaces.
-func Flake(t testing.TB, fstab, kernel, modules string) string {
+// returns that.
+func Flake(t testing.TB, c Configured) string {
 	t.Helper()
 	script, err := findScript()
 	if err != nil {
@@ -22,7 +30,7 @@ func Flake(t testing.TB, fstab, kernel, modules string) string {
 	if out, err := exec.Command("cp", "-r", filepath.Join(filepath.Dir(script), "../testdata/flake"), dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	insert := func(file, after, text, to string) {
+	insert := func(file, after, text string) {
 		t.Helper()
 		file = filepath.Join(dir, "system", file)
 		data, err := os.ReadFile(file)
@@ -33,14 +41,22 @@ func Flake(t testing.TB, fstab, kernel, modules string) string {
 		if !ok {
 			t.Fatalf("%s has no %q", file, after)
 		}
-		printed := "printf '" + strings.ReplaceAll(text, "\n", `\n`) + "' | text " + to + "\n"
-		if err := os.WriteFile(file, []byte(before+after+printed+rest), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(before+after+text+rest), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	insert("system.nix", "echo $name | text $out/etc/hostname\n", fstab, "$out/fstab; ln -s $out/fstab $out/etc/fstab")
-	if kernel != "" {
-		insert("packages.nix", "seq 1 50000 >$out/bzImage\n", modules, "$modules/lib/modules/"+kernel+"/modules.dep")
+	printed := func(text, to string) string {
+		if text == "" {
+			return ""
+		}
+		return "printf '" + strings.ReplaceAll(text, "\n", `\n`) + "' | text " + to + "\n"
+	}
+	insert("system.nix", "echo $name | text $out/etc/hostname\n", printed(c.Fstab, "$out/fstab; ln -s $out/fstab $out/etc/fstab"))
+	insert("packages.nix", "seq 1 50000 >$out/bzImage\n", printed(c.Modules, "$modules/lib/modules/"+c.Kernel+"/modules.dep"))
+	if c.Users != "" {
+		insert("system.nix", `toplevel = mk "nixos-system-${name}-${version}" {`+"\n",
+			"users = mk \"users-groups.json\" { script = ''\n"+printed(c.Users, "$out")+"''; };\n")
+		insert("system.nix", "ln -sfn $out /run/current-system\n", "      : the users of $users\n")
 	}
 	return dir
 }
