@@ -54,6 +54,9 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 		}
 	}
 	m.checkAccounts(l, want.Users)
+	if err := m.checkLogin(ctx, l, want.Users); err != nil {
+		return err
+	}
 	if err := m.checkWrappers(ctx, l); err != nil {
 		return err
 	}
@@ -341,6 +344,8 @@ func notable(name string) string {
 		{"/etc/ssh", "who may log in"},
 		{"/etc/tmpfiles.d", "what systemd writes at boot"},
 		{"/etc/modprobe.d", "commands that run when a kernel module is loaded"},
+		{"/root/", "what a login of root runs, or looks for programs in"},
+		{"/nix/var/nix/profiles/", "programs that a login looks for"},
 	} {
 		if strings.HasPrefix(name, n.at) {
 			return n.what

@@ -39,6 +39,8 @@ var fixedDirs = []string{
 	// root of a soft reboot.
 	"/run/userdb", "/run/host/userdb", "/run/dbus-1", "/run/initramfs/shutdown", "/run/nextroot",
 	"/run/opengl-driver", "/run/opengl-driver-32",
+	// What systemd takes, up to version 257, as words of the kernel's command line.
+	"/sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67",
 }
 
 // fixedFiles are files that NixOS writes to such a directory, each with a check of its

@@ -27,10 +27,10 @@ const debianUnits = `
 	sockets.target.wants/ sysinit.target.wants/ timers.target.wants/
 `
 
-// debianTrees are the directories and links that Debian's packages own.
+// debianTrees are the directories, links and files that Debian's packages own elsewhere.
 const debianTrees = `
 	/bin /lib /lib64 /sbin /usr/bin/ /usr/sbin/ /usr/lib/ /usr/lib64/ /usr/libexec/
-	/usr/share/ /usr/include/ /usr/local/man
+	/usr/share/ /usr/include/ /usr/local/man /root/.bashrc /root/.profile
 `
 
 // Debian returns the paths of all that a test host has of Debian and that a NixOS

@@ -1,0 +1,72 @@
+package running
+
+import (
+	"context"
+	"path"
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/internal/expected"
+)
+
+// profiles are where a login of root finds programs, in its home and at the end in the
+// whole machine, before those of the system: environment.profiles of NixOS.
+var profiles = []string{".nix-profile", ".local/state/nix/profile", "/nix/var/nix/profiles/default"}
+
+// loginFiles are the files in root's home that its shells and its service manager run
+// or load without being asked. A NixOS has none of them.
+var loginFiles = []string{
+	".profile", ".bash_profile", ".bash_login", ".bashrc", ".bash_logout", ".local/share/bash-completion",
+	".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout", ".kshrc",
+	".config/fish/config.fish", ".config/fish/conf.d", ".config/fish/functions",
+	".ssh/rc", ".ssh/environment", ".config/environment.d",
+	".config/systemd/user", ".config/systemd/user.control", ".local/share/systemd/user", ".config/user-tmpfiles.d",
+}
+
+// checkLogin finds what a login of root runs and is not of the accepted system.
+func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users) error {
+	home := "/root"
+	if root := want.User("root"); root != nil && root.Home != "" {
+		home = root.Home
+	}
+	for _, name := range slices.Concat(profiles, loginFiles) {
+		if !path.IsAbs(name) {
+			name = path.Join(home, name)
+		}
+		if err := l.atLogin(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atLogin finds a file, or the files in a directory, that do not lead into the accepted
+// system. In a profile without programs there is only the list of these.
+func (l *look) atLogin(ctx context.Context, name string) error {
+	at := l.m.follow(name)
+	if at == "" {
+		return ctx.Err()
+	}
+	l.checked++
+	if _, ours := l.m.leadsIn(name); ours {
+		return ctx.Err()
+	}
+	if names, err := l.m.Store.List(at, maxEntries); err == nil {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == "manifest.nix" || n == "manifest.json" })
+		if len(names) == 0 {
+			return ctx.Err()
+		}
+		if at == name && strings.Count(name, "/") < etcDepth {
+			for _, base := range names {
+				if err := l.atLogin(ctx, path.Join(name, base)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	if st, err := l.m.Store.Stat(name); err == nil {
+		return l.foreign(ctx, name, &st)
+	}
+	return nil // it was removed meanwhile
+}

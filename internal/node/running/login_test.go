@@ -1,0 +1,50 @@
+package running
+
+import "testing"
+
+// TestLogin: what a login of root runs, or finds programs in.
+func TestLogin(t *testing.T) {
+	profile, generation := string(object("f", "user-environment")), "/nix/var/nix/profiles/per-user/root/profile-1-link"
+	for _, test := range []struct {
+		name string
+		do   func(h *host)
+		want []string
+	}{
+		{"a profile of root", func(h *host) {
+			h.write(profile+"/bin/ls", "evil", 0o555)
+			h.link(generation, profile)
+			h.link("/root/.nix-profile", generation)
+		}, []string{"file-unknown /root/.nix-profile"}},
+		{"one without programs", func(h *host) {
+			h.write(profile+"/manifest.nix", "[ ]", 0o444)
+			h.link("/root/.local/state/nix/profile", profile)
+		}, nil},
+		{"one of the release", func(h *host) { h.link("/root/.nix-profile", string(shell)) }, nil},
+		{"one that is gone", func(h *host) { h.link("/root/.nix-profile", generation) }, nil},
+		{"a profile of the machine", func(h *host) {
+			h.write(profile+"/bin/ls", "evil", 0o555)
+			h.link("/nix/var/nix/profiles/default", profile)
+		}, []string{"file-unknown /nix/var/nix/profiles/default"}},
+		{"a directory as a profile", func(h *host) { h.write("/root/.nix-profile/bin/ls", "evil", 0o755) }, []string{"file-unknown /root/.nix-profile/bin/ls"}},
+		{"what a shell runs", func(h *host) { h.write("/root/.bashrc", "evil", 0o644) }, []string{"file-unknown /root/.bashrc"}},
+		{"the same by a link", func(h *host) {
+			h.write("/var/evil", "evil", 0o644)
+			h.link("/root/.profile", "/var/evil")
+		}, []string{"file-unknown /root/.profile"}},
+		{"one of the release", func(h *host) { h.link("/root/.bashrc", string(shell)+"/bin/sh") }, nil},
+		{"units of root", func(h *host) {
+			h.link("/root/.config/systemd/user/fine.service", string(shell)+"/bin/sh")
+			h.write("/root/.config/systemd/user/default.target.wants/evil.service", "evil", 0o644)
+		}, []string{"file-unknown /root/.config/systemd/user/default.target.wants/evil.service"}},
+		{"nothing in it", func(h *host) { h.write("/root/.config/systemd/other", "", 0o644) }, nil},
+		{"words for the kernel", func(h *host) {
+			h.write("/sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67", "x", 0o644)
+		}, []string{"file-unknown /sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHost(t)
+			test.do(h)
+			h.expect("etc", test.want...)
+		})
+	}
+}
