@@ -24,13 +24,22 @@ const (
 )
 
 // socketLists are the kernel's lists of sockets, in the network of the first process,
-// with the state of those that wait for others.
+// with the state of those that wait for others. Raw sockets get all packets of a protocol
+// of IP, which is their port here, and packet sockets those of one below, such as all of
+// IP: in any state.
 var socketLists = []struct{ protocol, file, state string }{
 	{"tcp", "/proc/1/net/tcp", "0A"},
 	{"tcp", "/proc/1/net/tcp6", "0A"},
 	{"udp", "/proc/1/net/udp", "07"},
 	{"udp", "/proc/1/net/udp6", "07"},
+	{"udplite", "/proc/1/net/udplite", "07"},
+	{"udplite", "/proc/1/net/udplite6", "07"},
+	{"raw", "/proc/1/net/raw", ""},
+	{"raw", "/proc/1/net/raw6", ""},
+	{packets, "/proc/1/net/packet", ""},
 }
+
+const packets = "packet"
 
 // listening is a socket that waits for others, by the number of its file.
 type listening map[uint64]string // "tcp 0.0.0.0:22"
@@ -40,18 +49,23 @@ func (s listening) read(r io.Reader, protocol, state string) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		f := strings.Fields(lines.Text())
-		if len(f) < 10 || f[3] != state {
-			continue
-		}
-		at, err := parseAddress(f[1])
-		inode, err2 := strconv.ParseUint(f[9], 10, 64)
-		if err := errors.Join(err, err2); err != nil {
-			return fmt.Errorf("the list of sockets has the line %.200q: %w", lines.Text(), err)
-		}
-		if len(s) == maxListening {
+		switch {
+		case len(s) == maxListening:
 			return fmt.Errorf("more than %d sockets listen", maxListening)
+		case protocol == packets && len(f) == 9 && f[8] != "Inode":
+			inode, err := strconv.ParseUint(f[8], 10, 64)
+			if err != nil {
+				return fmt.Errorf("the list of sockets has the line %.200q: %w", lines.Text(), err)
+			}
+			s[inode] = protocol + " " + f[3]
+		case len(f) >= 10 && f[0] != "sl" && (state == "" || f[3] == state):
+			at, err := parseAddress(f[1])
+			inode, err2 := strconv.ParseUint(f[9], 10, 64)
+			if err := errors.Join(err, err2); err != nil {
+				return fmt.Errorf("the list of sockets has the line %.200q: %w", lines.Text(), err)
+			}
+			s[inode] = protocol + " " + at.String()
 		}
-		s[inode] = protocol + " " + at.String()
 	}
 	return lines.Err()
 }
@@ -97,9 +111,16 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 	if len(sockets) == 0 {
 		return nil
 	}
+	addresses, err := m.socketAddresses(ctx)
+	if err != nil {
+		return err
+	}
 	pids, err := processes()
 	if err != nil {
 		return err
+	}
+	if i := slices.Index(pids, firstPID); i >= 0 {
+		pids = append(slices.Delete(pids, i, i+1), firstPID) // see judge
 	}
 	seen := map[uint64]bool{}
 	judge := func(dir, pid string, has []uint64) {
@@ -108,6 +129,12 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 		}
 		exe, unit, why := m.listener(dir, pid)
 		for _, inode := range has {
+			if pid == firstPID {
+				// A socket that a service has as well is that service's.
+				if why = ""; !seen[inode] && !activates(addresses, sockets[inode]) {
+					why = "no socket unit of the release listens there"
+				}
+			}
 			seen[inode] = true
 			if why != "" {
 				l.find(report.Finding{
@@ -194,7 +221,7 @@ func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 	unit = unitOf(string(groups))
 	p, _, err := m.Store.Dir().Within(exe)
 	switch {
-	case pid == "1": // for the sockets of units, which the part "units" looks at
+	case pid == firstPID: // for the sockets of units
 	case err != nil || !m.hashed(p):
 		why = "the program is not of the release"
 	case !strings.HasSuffix(unit, ".service"):
@@ -203,6 +230,59 @@ func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 		why = "the service is not of the release"
 	}
 	return exe, unit, why
+}
+
+// firstPID is the service manager.
+const firstPID = "1"
+
+// address is where a socket unit listens, as its file says: a port, or an address with
+// one.
+type address struct{ protocol, at string }
+
+// socketAddresses returns where the socket units of the accepted system listen.
+func (m *Machine) socketAddresses(ctx context.Context) ([]address, error) {
+	want, err := m.expected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []address
+	for _, u := range want.Units {
+		if path.Ext(u.Path) != ".socket" && !strings.HasSuffix(path.Dir(u.Path), "socket.d") || u.Target == "/dev/null" {
+			continue
+		}
+		text, _, err := m.Store.ReadOutside(u.Target, maxUnitFile)
+		if err != nil && !isAbsent(err) {
+			return nil, err
+		}
+		for key, value := range assignments(string(text)) {
+			switch key {
+			case "ListenStream":
+				out = append(out, address{"tcp", value})
+			case "ListenDatagram":
+				out = append(out, address{"udp", value})
+			}
+		}
+	}
+	return out, nil
+}
+
+// activates reports whether one of these listens at a socket, such as "tcp [::]:22".
+func activates(addresses []address, socket string) bool {
+	protocol, at, _ := strings.Cut(socket, " ")
+	is, err := netip.ParseAddrPort(at)
+	return err == nil && slices.ContainsFunc(addresses, func(a address) bool {
+		if a.protocol != protocol {
+			return false
+		}
+		if port, err := strconv.ParseUint(a.at, 10, 16); err == nil {
+			return uint16(port) == is.Port()
+		}
+		want, err := netip.ParseAddrPort(a.at)
+		if err != nil {
+			return strings.Contains(a.at, "%") // a specifier, which may be anything
+		}
+		return want.Port() == is.Port() && want.Addr().WithZone("") == is.Addr()
+	})
 }
 
 // unitOf returns the unit of the system that a process is in, by the list of its

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/closure"
 )
 
 func TestListening(t *testing.T) {
@@ -26,6 +28,20 @@ func TestListening(t *testing.T) {
 	}
 	want := listening{101: "tcp 127.0.0.1:37485", 102: "tcp 0.0.0.0:22", 104: "tcp [::1]:53"}
 	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	const raw = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+    1: 00000000:0001 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 201 2 0000000000000000 0
+    2: 0100007F:00FF 0100007F:0000 01 00000000:00000000 00:00000000 00000000     0        0 202 2 0000000000000000 0
+`
+	const packet = `sk               RefCnt Type Proto  Iface R Rmem   User   Inode
+00000000d2d3b8a4 3      3    0003   2     1 0      0      301
+`
+	got = listening{}
+	if err := errors.Join(got.read(strings.NewReader(raw), "raw", ""), got.read(strings.NewReader(packet), packets, "")); err != nil {
+		t.Fatal(err)
+	}
+	if want := (listening{201: "raw 0.0.0.0:1", 202: "raw 127.0.0.1:255", 301: "packet 0003"}); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, bad := range []string{"x", "0100007F", "0100007F:10000", "0100007:0016", "010000ZZ:0016"} {
@@ -122,6 +138,27 @@ func TestHasUnit(t *testing.T) {
 	} {
 		if got := h.m.hasUnit(unit); got != want {
 			t.Errorf("%s: got %v", unit, got)
+		}
+	}
+}
+
+// TestActivates: sockets of the service manager are those of socket units.
+func TestActivates(t *testing.T) {
+	h := newHost(t)
+	units := object("f", "units")
+	h.m.Paths = append(h.m.Paths, closure.PathInfo{Path: units})
+	h.write(string(units)+"/a.socket", "[Socket]\nListenStream=22\nListenStream=/run/x\nListenDatagram=127.0.0.1:53\n", 0o444)
+	h.write(string(units)+"/a.socket.d/b.conf", "[Socket]\nListenStream=[fe80::1%eth0]:80\n", 0o444)
+	h.write(string(units)+"/a.service", "ListenStream=24\n", 0o444)
+	h.link(string(etcPath)+"/etc/systemd/system", string(units))
+	addresses, err := h.m.socketAddresses(t.Context())
+	h.must(err)
+	for socket, want := range map[string]bool{
+		"tcp 0.0.0.0:22": true, "tcp [::]:22": true, "udp [::]:22": false, "tcp [::]:23": false, "tcp [::]:24": false,
+		"udp 127.0.0.1:53": true, "udp 0.0.0.0:53": false, "tcp [fe80::1]:80": true, "tcp [fe80::2]:80": false, "packet 0003": false,
+	} {
+		if got := activates(addresses, socket); got != want {
+			t.Errorf("%s: got %v", socket, got)
 		}
 	}
 }

@@ -92,7 +92,7 @@ func TestMachineBusy(t *testing.T) {
 	m.ShowUpper()
 	// The network and the publisher are services of Debian here, and none of the release.
 	m.askMachineBut([]string{
-		machineConfig, releases + "/", "/home/visitor/", "/usr/lib/systemd/systemd-networkd:udp *", "/usr/sbin/nginx:tcp 127.0.0.1:8080",
+		machineConfig, releases + "/", "/home/visitor/", "/usr/lib/systemd/systemd-networkd:udp *", "/usr/lib/systemd/systemd-networkd:packet *", "/usr/lib/systemd/systemd-networkd:raw *", "/usr/sbin/nginx:tcp 127.0.0.1:8080",
 	}, parts.Parts()...)
 	m.Run("useradd", "--create-home", "visitor")
 	m.keepBusy()
