@@ -25,23 +25,22 @@ const (
 // wrapper is a program that the configuration lets run with other rights than those
 // of who starts it.
 type wrapper struct {
-	source         string // the program of which it is a copy
-	owner, group   string
-	setuid, setgid bool
-	writable       bool // by others, as its permissions say
-	capable        bool // it has file capabilities
+	source       string // the program of which it is a copy
+	owner, group string
+	mode         uint32
+	capabilities capabilities
 }
 
 // parseWrappers returns, by name, the wrappers that NixOS's script makes
 // (nixos/modules/security/wrappers).
-func parseWrappers(script string) map[string]*wrapper {
+func parseWrappers(script string) (map[string]*wrapper, error) {
 	out := map[string]*wrapper{}
 	for line := range strings.Lines(script) {
 		f := strings.Fields(line)
-		if len(f) != 3 {
+		if len(f) < 3 {
 			continue
 		}
-		name, ok := strings.CutPrefix(strings.Trim(f[2], `"`), "$wrapperDir/")
+		name, ok := strings.CutPrefix(strings.Trim(f[len(f)-1], `"`), "$wrapperDir/")
 		if !ok {
 			continue
 		}
@@ -50,23 +49,27 @@ func parseWrappers(script string) map[string]*wrapper {
 			w = new(wrapper)
 			out[name] = w
 		}
-		what := strings.Trim(f[1], `"`)
+		what := strings.Trim(strings.Join(f[1:len(f)-1], " "), `"`)
+		var err error
 		switch path.Base(f[0]) {
 		case "cp":
 			w.source = what
 		case "chown":
 			w.owner, w.group, _ = strings.Cut(what, ":")
 		case "setcap":
-			w.capable = true
+			w.capabilities, err = parseCapabilities(what)
 		case "chmod":
 			for _, clause := range strings.Split(what, ",") {
-				w.setuid = w.setuid || clause == "u+s"
-				w.setgid = w.setgid || clause == "g+s"
-				w.writable = w.writable || strings.Contains(clause, "w")
+				if w.mode, err = chmod(w.mode, clause); err != nil {
+					break
+				}
 			}
 		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	return out
+	return out, nil
 }
 
 // wrappers returns the wrappers of the accepted system; none if it makes none.
@@ -86,7 +89,10 @@ func (m *Machine) wrappers() (map[string]*wrapper, error) {
 				return nil, fmt.Errorf("%s starts a program that does not belong to the release", wrappersUnit)
 			}
 			script, err := m.Store.ReadFile(p, rest, maxUnitFile)
-			return parseWrappers(string(script)), err
+			if err != nil {
+				return nil, err
+			}
+			return parseWrappers(string(script))
 		}
 	}
 	return nil, nil
@@ -148,7 +154,7 @@ func (m *Machine) checkWrappers(ctx context.Context, l *look) error {
 }
 
 func (w *wrapper) String() string {
-	return fmt.Sprintf("a copy of %s, owner %s, group %s", w.source, w.owner, w.group)
+	return fmt.Sprintf("a copy of %s, mode %04o, owner %s, group %s", w.source, w.mode, w.owner, w.group)
 }
 
 func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
@@ -159,11 +165,11 @@ func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
 	switch {
 	case e.Stat.Mode&unix.S_IFMT != unix.S_IFREG:
 		f.Got = "another kind of file"
-	case (mode&unix.S_ISUID != 0) != w.setuid || (mode&unix.S_ISGID != 0) != w.setgid || mode&0o022 != 0 && !w.writable:
+	case mode != w.mode:
 		f.Got = fmt.Sprintf("mode %04o", mode)
 	case !is(w.owner, e.Stat.Uid) || !is(w.group, e.Stat.Gid):
 		f.Got = fmt.Sprintf("owner %d, group %d", e.Stat.Uid, e.Stat.Gid)
-	case (e.Attribute("security.capability") != "") != w.capable:
+	case capabilitiesOf(e.Attribute("security.capability")) != w.capabilities:
 		f.Got = "other file capabilities"
 	default:
 		p, rest, err := l.m.Store.Dir().Within(w.source)

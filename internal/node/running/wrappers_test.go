@@ -2,6 +2,7 @@ package running
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,16 @@ func TestWrappers(t *testing.T) {
 			h.must(unix.Chmod(h.root+dir+"/mount", 0o4511))
 		}, "etc-altered " + dir + "/mount"},
 		{"without capabilities", func(h *host) { h.must(unix.Removexattr(h.root+dir+"/ping", "security.capability")) }, "etc-altered " + dir + "/ping"},
+		{"with another capability", func(h *host) {
+			h.must(unix.Setxattr(h.root+dir+"/ping", "security.capability", []byte{1, 0, 0, 2, 0x80, 0x21, 19: 0}, 0))
+		}, "etc-altered " + dir + "/ping"},
+		{"with one more, above 31", func(h *host) {
+			h.must(unix.Setxattr(h.root+dir+"/ping", "security.capability", []byte{1, 0, 0, 2, 0, 0x21, 12: 0x80, 19: 0}, 0))
+		}, "etc-altered " + dir + "/ping"},
+		{"with inheritable ones", func(h *host) {
+			h.must(unix.Setxattr(h.root+dir+"/ping", "security.capability", []byte{1, 0, 0, 2, 0, 0x21, 8: 1, 19: 0}, 0))
+		}, "etc-altered " + dir + "/ping"},
+		{"for others to read", func(h *host) { h.must(unix.Chmod(h.root+dir+"/ping", 0o515)) }, "etc-altered " + dir + "/ping"},
 		{"missing", func(h *host) { h.must(os.Remove(h.root + dir + "/ping")) }, "etc-altered /run/wrappers/bin/ping"},
 		{"for all to write", func(h *host) { h.must(unix.Chmod(h.root+dir, 0o777)) }, "etc-altered " + dir},
 	} {
@@ -86,4 +97,38 @@ func TestNoWrappers(t *testing.T) {
 	h := newHost(t)
 	h.write("/run/wrappers/bin/evil", "", 0o4555)
 	h.expect("etc", "file-unknown /run/wrappers/bin/evil")
+}
+
+func TestChmod(t *testing.T) {
+	for clauses, want := range map[string]uint32{
+		"0000 u+s g-s u+rx g+x o+x": 0o4511, "0000 u-s g+s u+rx g+rx": 0o2550, "755 go-rx": 0o700, "0 +rwx": 0o755, "777 o=": 0o770, "0 a=rx u+w": 0o755,
+	} {
+		mode := uint32(0)
+		for _, clause := range strings.Fields(clauses) {
+			var err error
+			if mode, err = chmod(mode, clause); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if mode != want {
+			t.Errorf("%s: got %04o, want %04o", clauses, mode, want)
+		}
+	}
+	for _, bad := range []string{"u", "z+x", "u+z", "8"} {
+		if mode, err := chmod(0, bad); err == nil {
+			t.Errorf("%s: got %04o", bad, mode)
+		}
+	}
+}
+
+func TestParseCapabilities(t *testing.T) {
+	got, err := parseCapabilities("cap_setpcap,cap_net_raw+ep cap_bpf+i")
+	if want := (capabilities{1<<8 | 1<<13, 1 << 39, true}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	for _, bad := range []string{"cap_evil+ep", "cap_setuid", "cap_setuid+x"} {
+		if got, err := parseCapabilities(bad); err == nil {
+			t.Errorf("%s: got %+v", bad, got)
+		}
+	}
 }
