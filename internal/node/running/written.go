@@ -24,9 +24,11 @@ const (
 	moreField = "more"
 )
 
-// elsewhere are the directories that another part, or another tier, checks, and those
-// with data, which nothing here judges.
-var elsewhere = append([]string{"/etc", "/nix", "/boot", "/dev", "/proc", "/sys", "/run", "/tmp", "/var"}, fixedDirs...)
+// othersAffairs are the directories that another part, or another tier, checks.
+var othersAffairs = append([]string{"/etc", "/nix", "/boot", "/dev", "/proc", "/sys", "/run"}, fixedDirs...)
+
+// elsewhere are these, and those with data, of which only the rights are judged.
+var elsewhere = append([]string{"/tmp", "/var"}, othersAffairs...)
 
 // knownWritten are files in homes that NixOS and logged-in users write and no program
 // runs. Each pattern also matches what is below it.
@@ -129,6 +131,7 @@ type written struct {
 	// layered means that the layers below are visible, or that there are none.
 	layered bool
 	seen    int
+	data    string     // the directory with data in which the walk is, with a slash at its end
 	dirs    []wroteDir // from the top to where the walk is, those that are told as one, or may be
 }
 
@@ -156,8 +159,8 @@ func (w *written) walk(ctx context.Context) error {
 		}
 		name := "/" + e.Name()
 		w.leave(name)
-		if w.dirs[len(w.dirs)-1].known && isKnownWritten(name) {
-			return skip(&e.Stat)
+		if w.data != "" && strings.HasPrefix(name, w.data) || w.dirs[len(w.dirs)-1].known && isKnownWritten(name) {
+			return w.inData(e, name, top.Dev)
 		}
 		w.checked++
 		if e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -170,10 +173,30 @@ func (w *written) walk(ctx context.Context) error {
 	return err
 }
 
-// skip ends the walk at an entry if that is a directory.
-func skip(st *unix.Stat_t) error {
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return fs.SkipDir
+// inData judges an entry of a directory with data: only that it gives nobody the rights of
+// root, if others can get at it.
+func (w *written) inData(e *nixstore.Entry, name string, dev uint64) error {
+	st := &e.Stat
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		if st.Dev != dev || st.Uid == 0 && st.Mode&0o001 == 0 || slices.Contains(othersAffairs, name) {
+			return fs.SkipDir
+		}
+		if w.data == "" || !strings.HasPrefix(name, w.data) {
+			w.data = name + "/"
+		}
+	case unix.S_IFREG:
+		w.checked++
+		f := report.Finding{Cause: report.WrittenUnknown, Path: name, Want: "data, or a program without rights of its own"}
+		switch {
+		case st.Mode&unix.S_ISUID != 0 && st.Uid == 0, st.Mode&unix.S_ISGID != 0 && st.Gid == 0:
+			f.Got = fmt.Sprintf("mode %04o, owner %d, group %d", st.Mode&0o7777, st.Uid, st.Gid)
+		case st.Mode&0o111 != 0 && capabilitiesOf(e.Attribute("security.capability")) != (capabilities{}):
+			f.Got = "file capabilities"
+		default:
+			return nil
+		}
+		w.find(f)
 	}
 	return nil
 }

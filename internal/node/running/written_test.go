@@ -156,3 +156,26 @@ func TestWrittenInMemory(t *testing.T) {
 	h.write("/srv/evil", "", 0o644)
 	h.expect("written", "written-unknown /srv")
 }
+
+// Of data only the rights are judged, where others can get at it.
+func TestWrittenRights(t *testing.T) {
+	h := newHost(t)
+	h.overlay()
+	suid := func(name string, mode uint32) {
+		h.t.Helper()
+		h.write(name, "shell", 0o755)
+		h.must(unix.Chmod(h.root+name, mode))
+	}
+	suid("/var/tmp/.sh", 0o4755)
+	suid("/tmp/group", 0o2755)
+	suid("/home/u/.cache/x/sh", 0o4755)
+	suid("/var/lib/own", 0o4755)
+	h.must(os.Chown(h.root+"/var/lib/own", 1000, 1000))
+	h.must(unix.Chmod(h.root+"/var/lib/own", 0o4755))
+	suid("/var/lib/containers/usr/bin/su", 0o4755)
+	h.must(os.Chmod(h.root+"/var/lib/containers", 0o700))
+	suid("/nix/store/x", 0o4755) // contents, or a notice
+	h.write("/var/lib/tool", "tool", 0o755)
+	h.must(unix.Setxattr(h.root+"/var/lib/tool", "security.capability", []byte{1, 0, 0, 2, 0x80, 19: 0}, 0))
+	h.expect("written", "written-unknown /home/u/.cache/x/sh", "written-unknown /tmp/group", "written-unknown /var/lib/tool", "written-unknown /var/tmp/.sh")
+}
