@@ -206,6 +206,9 @@ const (
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: running code is not from a file of the accepted system.
 	CodeUnknown Cause = "code-unknown"
+	// SettingAltered: a setting of the kernel has another value than the accepted system
+	// gives it.
+	SettingAltered Cause = "setting-altered"
 	// SocketUnknown: a process listens on the network that is not a program of the
 	// accepted system in one of its services.
 	SocketUnknown Cause = "socket-unknown"
@@ -350,6 +353,7 @@ var causes = map[Cause]cause{
 	UnitAltered:                    {Drift, "the service manager runs for a unit what its files do not say", "Find out what it runs (systemctl show) and who changed that; then run systemctl daemon-reload and restart the unit, or reboot."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
+	SettingAltered:                 {Drift, "a setting of the kernel differs from the release's", "Find out who set it (sysctl); set it back (systemctl restart systemd-sysctl) or reboot. Or allow it in machine.allow with the reason, where a service sets it."},
 	SocketUnknown:                  {Drift, "a process listens that is no service of the release", "Find out who started it (systemctl status PROCESS) and who has been connected to it; end it, or allow it in machine.allow with the reason."},
 	WrittenUnknown:                 {Drift, "written to the root since the boot", "Find out who wrote it and what it is for; a boot is rid of it, where the root is in memory. Or allow it in machine.allow with the reason."},
 	PathUnregistered:               {Notice, "store paths that Nix has not registered", "Nothing to do after a build that was cut short: nix-collect-garbage removes them. Otherwise find out who put them there; what runs from there is a finding of its own."},

@@ -31,7 +31,7 @@ const (
 // accepted system.
 func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	if m.inContainer() {
-		l.notSeen = append(l.notSeen, "programs that the kernel starts (this is a container)")
+		l.notSeen = append(l.notSeen, "settings of the kernel, and programs that it starts (this is a container)")
 		return nil
 	}
 	want, err := m.expected(ctx)
@@ -41,6 +41,7 @@ func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	for _, name := range kernelPrograms {
 		l.kernelRuns(name, want.Sysctl, func(text string) string { return kernelProgram(name, text) })
 	}
+	l.checkSysctl(want.Sysctl, hasPrivate)
 	mounts, err := m.FirstMounts()
 	if err != nil {
 		return err
