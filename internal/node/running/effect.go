@@ -69,7 +69,7 @@ func (l *look) checkManager(environment []string) error {
 // checkEffect compares what the service manager would run for a unit with the unit's
 // files: settings read from a file that was restored afterwards are in neither.
 func (l *look) checkEffect(u *Unit) {
-	if len(u.Commands) == 0 && len(u.Environment) == 0 {
+	if len(u.Commands) == 0 && len(u.Environment) == 0 && len(u.Settings) == 0 {
 		return
 	}
 	var text strings.Builder
@@ -98,6 +98,8 @@ func (l *look) checkEffect(u *Unit) {
 type settings struct {
 	commands    []string
 	environment []string
+	others      []string // as [Unit.Settings]
+	dynamic     bool     // the service manager makes a user for it
 }
 
 // settingsOf reads the text of a unit's files.
@@ -109,6 +111,10 @@ func settingsOf(text string) settings {
 			s.commands = append(s.commands, value)
 		case key == "Environment":
 			s.environment = append(s.environment, value)
+		case key == "EnvironmentFile" || key == "User" || key == "Group":
+			s.others = append(s.others, key+"="+unquote.Replace(strings.TrimPrefix(value, "-")))
+		case key == "DynamicUser":
+			s.dynamic = slices.Contains([]string{"1", "y", "yes", "t", "true", "on"}, strings.ToLower(value))
 		}
 	}
 	return s
@@ -169,6 +175,12 @@ func differs(u *Unit, s settings) []difference {
 			if !escaped && !slices.ContainsFunc(words, func(w string) bool { return matches(w, word) }) {
 				out = append(out, difference{"argument", fmt.Sprintf("%s of %s", word, c.Program)})
 			}
+		}
+	}
+	for _, setting := range u.Settings {
+		named := s.dynamic && !strings.HasPrefix(setting, "EnvironmentFile=")
+		if !named && !slices.ContainsFunc(s.others, func(w string) bool { return matches(w, setting) }) {
+			out = append(out, difference{"setting", setting})
 		}
 	}
 	settings := strings.Join(s.environment, " ")

@@ -10,6 +10,8 @@ func TestDiffers(t *testing.T) {
 [Service]
 Environment="A=one two" B=3
 Environment=C=%i
+User=runner
+EnvironmentFile=-/etc/run.env
 ExecStartPre=-/bin/pre --x=%I ; /bin/second
 ExecStart=@/bin/run argv0 "a b" 'c' \
   # not a part of it
@@ -26,7 +28,10 @@ ExecStop=kill -s %%TERM
 				{"/bin/run", []string{"argv0", "a b", "c", "--long=$OPTION"}}, {"/usr/bin/kill", []string{"kill", "-s", "%TERM"}},
 			},
 			Environment: []string{"A=one two", "B=3", "C=x"},
+			Settings:    []string{"User=runner", "EnvironmentFile=/etc/run.env"},
 		}, ""},
+		"another user":            {Unit{Settings: []string{"User=root"}}, "setting"},
+		"a file with variables":   {Unit{Settings: []string{"EnvironmentFile=/tmp/x"}}, "setting"},
 		"another program":         {Unit{Commands: []Command{{"/tmp/run", []string{"argv0"}}}}, "program"},
 		"an argument as program":  {Unit{Commands: []Command{{"c", []string{"c"}}}}, "program"},
 		"another argument":        {Unit{Commands: []Command{{"/bin/run", []string{"argv0", "a", "d"}}}}, "argument"},
@@ -47,5 +52,15 @@ ExecStop=kill -s %%TERM
 				t.Errorf("differs in %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// With DynamicUser= the service manager makes a user by the name of the unit.
+func TestDynamicUser(t *testing.T) {
+	u := Unit{Settings: []string{"User=run", "Group=run"}}
+	for text, want := range map[string]int{"DynamicUser=yes\n": 0, "DynamicUser=no\n": 2, "": 2} {
+		if got := differs(&u, settingsOf(text)); len(got) != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }

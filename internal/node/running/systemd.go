@@ -94,14 +94,14 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 		unit.Gone = isGone(u)
 		unit.Active = slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)
 		if strings.HasSuffix(u.Name, ".service") && unit.Fragment != "" {
-			service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment"}))
+			service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment", "EnvironmentFiles", "User", "Group"}))
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
 				}
 				continue // unloaded meanwhile
 			}
-			unit.Commands, unit.Environment = effectOf(service)
+			unit.effect(service)
 		}
 		out.Units = append(out.Units, unit)
 	}
@@ -138,9 +138,9 @@ func isGone(u systemd.UnitStatus) bool {
 		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
 }
 
-// effectOf reads what a service runs: arrays of structures of a program, its arguments,
-// and more.
-func effectOf(properties map[string]any) (commands []Command, environment []string) {
+// effect reads what a service runs: arrays of structures of a program, its arguments, and
+// more.
+func (u *Unit) effect(properties map[string]any) {
 	for _, key := range commandProperties {
 		entries, _ := properties[key].([][]any)
 		for _, entry := range entries {
@@ -150,11 +150,21 @@ func effectOf(properties map[string]any) (commands []Command, environment []stri
 			var c Command
 			c.Program, _ = entry[0].(string)
 			c.Arguments, _ = entry[1].([]string)
-			commands = append(commands, c)
+			u.Commands = append(u.Commands, c)
 		}
 	}
-	environment, _ = properties["Environment"].([]string)
-	return commands, environment
+	u.Environment, _ = properties["Environment"].([]string)
+	for _, key := range []string{"User", "Group"} {
+		if value, _ := properties[key].(string); value != "" {
+			u.Settings = append(u.Settings, key+"="+value)
+		}
+	}
+	files, _ := properties["EnvironmentFiles"].([][]any)
+	for _, file := range files {
+		if name, ok := file[0].(string); ok {
+			u.Settings = append(u.Settings, "EnvironmentFile="+name)
+		}
+	}
 }
 
 // variables returns the environment that the service manager gives to what it starts.

@@ -28,9 +28,10 @@ type Unit struct {
 	Gone bool
 	// Active says that it runs, or has run and stays.
 	Active bool
-	// Commands and Environment are those of a service.
-	Commands    []Command
-	Environment []string
+	// Commands and Environment are those of a service, Settings who runs them and which
+	// files have more of the environment, as "User=root".
+	Commands              []Command
+	Environment, Settings []string
 }
 
 // Units are the loaded units of the service manager.
