@@ -50,7 +50,7 @@ test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds onc
 	hack/skipped .cache-test.json
 
 .PHONY: test-interop
-test-interop: ## signatures exchanged with cosign, which is built once
+test-interop: ## with cosign and comin themselves, which are built once
 	hack/test-interop
 
 .PHONY: check-modules
