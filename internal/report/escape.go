@@ -63,13 +63,14 @@ func PrintableJSON(text []byte) []byte {
 	}
 	var out []byte
 	copied := 0 // how much of text is in out
-	for i, size := 0, 0; i < len(text); i += size {
-		var r rune
-		if r, size = utf8.DecodeRune(text[i:]); plain(r) {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		i += size
+		if plain(r) {
 			continue
 		}
-		out = append(out, text[copied:i]...)
-		copied = i + size
+		out = append(out, text[copied:i-size]...)
+		copied = i
 		if r > 0xffff {
 			high, low := utf16.EncodeRune(r)
 			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
