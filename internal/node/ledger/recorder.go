@@ -25,7 +25,7 @@ type Recorder struct {
 	look bool
 
 	mu       sync.Mutex
-	against  map[Tier]Manifest
+	against  map[Tier]*inCommon
 	expected []Inventory // known ones, still to be noted as this run's
 	pending  []pendingCheck
 
@@ -38,10 +38,28 @@ type Recorder struct {
 // maxRoom is for how many checks there is room from the start.
 const maxRoom = 8192
 
+// inCommon is what the checks of a tier have in common.
+type inCommon struct {
+	tier     Tier
+	manifest Manifest
+	run      int64
+	tool     string
+}
+
+// A pendingCheck is a [Check] that is not written yet.
 type pendingCheck struct {
-	tier Tier
-	key  Key
-	Check
+	*inCommon
+	key Key
+	at  time.Time
+	Outcome
+}
+
+// check returns c in the form of the ledger.
+func (c *pendingCheck) check() Check {
+	return Check{
+		Run: c.run, At: fromMilli(toMilli(c.at)), Result: c.Result, Cause: c.Cause,
+		Took: c.Took.Truncate(time.Millisecond), FromDisk: c.FromDisk, Manifest: c.manifest, Tool: c.tool,
+	}
 }
 
 // Outcome is what came of looking at an item.
@@ -70,7 +88,7 @@ func (l *Ledger) BeginLook(ctx context.Context, tool string) (*Recorder, error) 
 func (l *Ledger) begin(ctx context.Context, tool string, look bool) (*Recorder, error) {
 	r := &Recorder{
 		l: l, look: look, run: Run{Started: fromMilli(toMilli(l.now())), Tool: clip(tool)},
-		against: make(map[Tier]Manifest), stop: make(chan struct{}),
+		against: make(map[Tier]*inCommon), stop: make(chan struct{}),
 	}
 	err := l.write(ctx, func(tx *sql.Tx) error {
 		// The last run is never forgotten, so that numbers only go up.
@@ -132,7 +150,7 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.against[inv.Tier] = inv.Manifest
+	r.against[inv.Tier] = &inCommon{inv.Tier, inv.Manifest, r.run.ID, r.run.Tool}
 	// What comes in until it is written need not be moved as it grows.
 	r.pending = slices.Grow(r.pending, min(len(inv.Items), maxRoom))
 	if again {
@@ -148,14 +166,10 @@ func (r *Recorder) Record(tier Tier, item Item, o Outcome) {
 	at := r.l.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	manifest, ok := r.against[tier]
-	if !ok {
-		return
+	if of, ok := r.against[tier]; ok {
+		o.Cause = closure.Cause(clip(string(o.Cause)))
+		r.pending = append(r.pending, pendingCheck{of, item.Key(), at, o})
 	}
-	r.pending = append(r.pending, pendingCheck{tier, item.Key(), Check{
-		Run: r.run.ID, At: fromMilli(toMilli(at)), Result: o.Result, Cause: closure.Cause(clip(string(o.Cause))),
-		Took: o.Took.Truncate(time.Millisecond), FromDisk: o.FromDisk, Manifest: manifest, Tool: r.run.Tool,
-	}})
 }
 
 // flushRegularly writes what has come in until the Recorder ends.
@@ -225,7 +239,7 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	defer put.close()
 	for len(rows) > 0 {
 		n := 1
-		for n < min(len(rows), batchSize) && rows[n].sameRun(rows[0]) {
+		for n < min(len(rows), batchSize) && rows[n].inCommon == rows[0].inCommon {
 			n++
 		}
 		if err := put.batch(ctx, rows[:n]); err != nil {
@@ -234,11 +248,6 @@ func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 		rows = rows[n:]
 	}
 	return nil
-}
-
-// sameRun reports whether a check has the values that those of a batch share.
-func (c *pendingCheck) sameRun(other *pendingCheck) bool {
-	return c.tier == other.tier && c.Run == other.Run && c.Manifest == other.Manifest && c.Tool == other.Tool
 }
 
 // dropUnsettled forgets the checks that came to nothing of items that were settled
@@ -316,14 +325,15 @@ func (p *putter) close() {
 	}
 }
 
-// batch stores checks of one tier, run, manifest and tool.
+// batch stores checks that have the same in common.
 func (p *putter) batch(ctx context.Context, checks []*pendingCheck) error {
-	of := checks[0]
-	p.args = append(p.args[:0], string(of.tier), of.Run, of.Manifest.Tag, of.Manifest.SHA256[:], of.Tool)
-	for _, c := range checks {
+	of := checks[0].inCommon
+	p.args = append(p.args[:0], string(of.tier), of.run, of.manifest.Tag, of.manifest.SHA256[:], of.tool)
+	for _, pending := range checks {
+		c, key := pending.check(), &pending.key
 		settled := number(c.Result != Inconclusive)
-		p.args = append(p.args, string(c.key.Path), c.key.Want[:], settled, toMilli(c.At), c.Result.String(), string(c.Cause),
-			c.Took.Milliseconds(), number(c.FromDisk), c.sum(c.tier, c.key, settled))
+		p.args = append(p.args, string(key.Path), key.Want[:], settled, toMilli(c.At), c.Result.String(), string(c.Cause),
+			c.Took.Milliseconds(), number(c.FromDisk), c.sum(of.tier, *key, settled))
 	}
 	if len(checks) < batchSize {
 		_, err := p.tx.ExecContext(ctx, putStatement(len(checks)), p.args...)
