@@ -230,7 +230,9 @@ func (c *contentsCheck) judgePath(want closure.PathInfo, got *observation) (alte
 			return false // what Nix registered of it does not matter then
 		}
 	}
-	c.judgeMetadata(want.Path, &got.metadata)
+	if got.metadata != nil {
+		c.judgeMetadata(want.Path, got.metadata)
+	}
 	causes := w.Causes()
 	if _, seen := c.contents.witnesses[want.Path]; len(causes) > 0 && !seen { // as the release compared with has it
 		c.contents.witnesses[want.Path] = w

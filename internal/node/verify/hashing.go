@@ -20,7 +20,7 @@ type observation struct {
 	// fromDisk means that every byte of it was read from disk, if that was asked for.
 	fromDisk bool
 	took     time.Duration
-	metadata metadata
+	metadata *metadata // nil for a path that is as Nix makes them
 }
 
 // errNotReached marks a path that was not hashed because the run, or its time
@@ -101,7 +101,7 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 			seen, before = metadata{}, hasher.Stats()
 			got.sum, got.err = hasher.Sum(ctx, h.store.File(), want.Path.Base())
 		}
-		got.metadata, got.took = seen, time.Since(began)
+		got.metadata, got.took = seen.kept(), time.Since(began)
 		got.fromDisk = h.Read == nar.ReadDisk && hasher.Stats().Cached == before.Cached
 		h.rememberHashed(want, got)
 		done()

@@ -28,7 +28,7 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 	return func() {
 		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
-		if int64(now.HeapAlloc) > limit/2 {
+		if now.HeapAlloc > runMemory/2 {
 			// Or the heap would double from here, although the tier's data is unused now.
 			runtime.GC()
 		}

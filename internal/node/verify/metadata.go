@@ -12,8 +12,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// metadata is what of one path is not as Nix sets it, and in no hash. The zero
-// value is a path that is as Nix makes them.
+// metadata is what of one path is not as Nix sets it, and in no hash.
 type metadata struct {
 	// loose are files with rights that Nix never gives, at most maxLoose with
 	// maxLooseBytes of names; more counts the rest.
@@ -23,6 +22,15 @@ type metadata struct {
 	// dated are those with another modification time, attributed those with extended
 	// attributes that grant no right.
 	dated, attributed marked
+}
+
+// kept returns a copy of m, nil if there is nothing in it, as for nearly every path.
+func (m *metadata) kept() *metadata {
+	if len(m.loose)+m.more+m.dated.n+m.attributed.n == 0 {
+		return nil
+	}
+	kept := *m
+	return &kept
 }
 
 // marked counts files and directories with something that Nix never sets and that is
@@ -157,13 +165,16 @@ func (c *contentsCheck) noteMarked(f report.Finding, of func(*metadata) *marked)
 	files := 0
 	for i := range c.observed {
 		o := &c.observed[i]
-		if n := of(&o.metadata).n; n > 0 && o.err == nil && o.sum.Hash == c.audit.paths[i].NarHash {
+		if o.metadata == nil || o.err != nil || o.sum.Hash != c.audit.paths[i].NarHash {
+			continue
+		}
+		if n := of(o.metadata).n; n > 0 {
 			which = append(which, i)
 			files += n
 		}
 	}
 	say := func(i int, detail string) {
-		m := of(&c.observed[i].metadata)
+		m := of(c.observed[i].metadata)
 		f.Tier, f.Path, f.Got, f.Detail = report.TierContents, joinFile(string(c.audit.paths[i].Path), m.first.name), m.first.what, detail
 		c.find(f)
 	}
@@ -173,7 +184,7 @@ func (c *contentsCheck) noteMarked(f report.Finding, of func(*metadata) *marked)
 	}
 	for _, i := range which {
 		detail := ""
-		if n := of(&c.observed[i].metadata).n; n > 1 {
+		if n := of(c.observed[i].metadata).n; n > 1 {
 			detail = fmt.Sprintf("this one first, of %d files and directories in this path", n)
 		}
 		say(i, detail)
