@@ -64,11 +64,11 @@ func TestDrift(t *testing.T) {
 		{
 			name: "one byte of a large file changed",
 			do: func(m *machine) {
-				m.edit(m.path("firmware-1"), `f=$(find "$1" -type f -size +100M); printf X | dd of="$f" bs=1 seek=199999999 conv=notrunc status=none`)
+				m.edit(m.path("firmware-1"), `f=$(find "$1" -type f -size +30M); printf X | dd of="$f" bs=1 seek=39999999 conv=notrunc status=none`)
 			},
 			verdict: "drifted", code: 1,
 			causes: func(m *machine) []string {
-				f := strings.TrimPrefix(m.Run("find", m.path("firmware-1"), "-type", "f", "-size", "+100M"), m.path("firmware-1")+"/")
+				f := strings.TrimPrefix(m.Run("find", m.path("firmware-1"), "-type", "f", "-size", "+30M"), m.path("firmware-1")+"/")
 				return []string{"disk-altered " + base(m, "firmware-1") + " " + f + ":content"}
 			},
 		},
@@ -278,7 +278,7 @@ func TestVerified(t *testing.T) {
 	if status, _ := a.tier("rebuild"); status != "skipped" {
 		t.Errorf("tier rebuild: got %s, want skipped", status)
 	}
-	if a.Coverage.Paths != len(m.manifest.Paths) || a.Coverage.Hashed != a.Coverage.Paths || a.Coverage.Bytes < 200<<20 || a.Coverage.Read != "cached" {
+	if a.Coverage.Paths != len(m.manifest.Paths) || a.Coverage.Hashed != a.Coverage.Paths || a.Coverage.Bytes < 40<<20 || a.Coverage.Read != "cached" {
 		t.Errorf("coverage: %+v", a.Coverage)
 	}
 	for _, home := range []string{"/root/.cache/nix", "/root/.local"} {

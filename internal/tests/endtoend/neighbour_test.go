@@ -84,15 +84,18 @@ func TestPageCache(t *testing.T) {
 		}
 		return cached(t, files)
 	}
+	// The machine may have had other use for the memory.
 	n := run()
 	for again := 0; n < 1<<20 && again < 5; again++ {
-		n = run() // the machine may have had other use for the memory
+		n = run()
 	}
 	if n < 1<<20 {
 		t.Skipf("%d bytes are in the page cache after a run that fills it: this fincore does not see through an overlay", n)
 	}
 	m.installUnit("")
-	if n := run(); n > 0 {
+	// Other tiers read a small file or two before the contents are hashed, as does the
+	// machine at any time.
+	if n := run(); n > 64<<10 {
 		t.Errorf("%d bytes are in the page cache after a run, none were before", n)
 	}
 }
@@ -101,7 +104,7 @@ func TestPageCache(t *testing.T) {
 func TestGivesWay(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)
-	m.write("/etc/ec-verify/config.json", `{"neighbour": {"rate": 104857600, "maxPressure": 100, "maxPause": "1s"}}`)
+	m.write("/etc/ec-verify/config.json", `{"neighbour": {"rate": 20971520, "maxPressure": 100, "maxPause": "1s"}}`)
 	m.verify().expect(t, "verified", 0)
 	// A machine that does not tell its pressure is verified without pauses.
 	m.Run("mount", "-t", "tmpfs", "none", "/proc/pressure")

@@ -112,8 +112,8 @@ func testRunner(t *testing.T, h *Host) {
 		}
 
 		info, err := os.Stat(h.Path(find(t, closure, "-firmware-1") + "/lib/firmware/big.bin"))
-		if err != nil || info.Size() != 200<<20 {
-			t.Errorf("the big file: %v, %v, want 200 MiB", info, err)
+		if err != nil || info.Size() != 40<<20 {
+			t.Errorf("the big file: %v, %v, want 40 MiB", info, err)
 		}
 		oddities := h.Path(find(t, closure, "-oddities-1"))
 		for _, name := range []string{"..foo", "...", "caf\xe9", "\xff\xfe", "café", "cafe\u0301", "new\nline", "dir\x80/file"} {

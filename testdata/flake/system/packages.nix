@@ -101,12 +101,12 @@ rec {
     '';
   };
 
-  # One file of 200 MiB.
+  # One file of 40 MiB.
   firmware = mk "firmware-1" {
     script = ''
       mkdir -p $out/lib/firmware
       seq 1 200000 | head -c 1048576 >part
-      for n in $(seq 1 200); do cat part; done >$out/lib/firmware/big.bin
+      for n in $(seq 1 40); do cat part; done >$out/lib/firmware/big.bin
     '';
   };
 
