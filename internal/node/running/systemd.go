@@ -1,9 +1,11 @@
 package running
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path"
@@ -14,6 +16,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,18 +26,22 @@ const (
 	// managerTimeout limits all requests of one look.
 	managerTimeout = time.Minute
 	maxUnits       = 50_000
+	// maxAsked limits the units that are asked for at a time.
+	maxAsked = 16
+
+	managerName = "org.freedesktop.systemd1"
+	managerPath = "/org/freedesktop/systemd1"
 )
 
 // SystemdLoaded asks the service manager when it last began to load units.
 func SystemdLoaded(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return dialManager(ctx) })
+	bus, state, err := dialManager(ctx)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the service manager: %w", err)
+		return time.Time{}, err
 	}
-	defer conn.Close()
-	return moment(conn, "UnitsLoadTimestamp")
+	return state.Loaded, bus.Close()
 }
 
 // SystemdUnits asks the service manager, the machine's first process, for its loaded
@@ -42,70 +49,90 @@ func SystemdLoaded(ctx context.Context) (time.Time, error) {
 func SystemdUnits(ctx context.Context) (*Units, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return dialManager(ctx) })
+	bus, out, err := dialManager(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the service manager: %w", err)
+		return nil, err
 	}
-	defer conn.Close()
-	listed, err := conn.ListUnitsContext(ctx)
-	if err != nil {
+	defer bus.Close()
+	var listed []systemd.UnitStatus
+	if err := bus.Object(managerName, managerPath).CallWithContext(ctx, managerName+".Manager.ListUnits", 0).Store(&listed); err != nil {
 		return nil, fmt.Errorf("list the units: %w", err)
 	}
 	if len(listed) > maxUnits {
 		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
 	}
+	units := make([]*Unit, len(listed))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxAsked)
+	for i := range listed {
+		g.Go(func() error {
+			unit, err := askUnit(ctx, bus, &listed[i])
+			if answer := (dbus.Error{}); errors.As(err, &answer) {
+				return nil // unloaded meanwhile
+			}
+			units[i] = unit
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, unit := range units {
+		if unit != nil {
+			out.Units = append(out.Units, *unit)
+		}
+	}
+	return out, nil
+}
+
+// managerState asks the service manager for all of [Units] but the units.
+func managerState(ctx context.Context, bus *dbus.Conn) (*Units, error) {
+	const begun, done, loaded, sinceBoot, environment = "GeneratorsStartTimestamp", "GeneratorsFinishTimestamp", "UnitsLoadTimestamp", "UnitsLoadTimestampMonotonic", "Environment"
+	properties, err := propertiesOf(ctx, bus, managerPath, "Manager", []string{begun, done, loaded, sinceBoot, environment})
+	if err != nil {
+		return nil, err
+	}
 	out := new(Units)
+	var then time.Time // after the boot
 	for _, at := range []struct {
 		to   *time.Time
 		name string
-	}{{&out.Begun, "GeneratorsStartTimestamp"}, {&out.Done, "GeneratorsFinishTimestamp"}, {&out.Loaded, "UnitsLoadTimestamp"}} {
-		if *at.to, err = moment(conn, at.name); err != nil {
+	}{{&out.Begun, begun}, {&out.Done, done}, {&out.Loaded, loaded}, {&then, sinceBoot}} {
+		if *at.to, err = moment(properties, at.name); err != nil {
 			return nil, err
 		}
 	}
-	sinceBoot, err := moment(conn, "UnitsLoadTimestampMonotonic")
-	if err != nil {
+	if out.Set, err = clockSet(out.Loaded, time.Duration(then.UnixNano())); err != nil {
 		return nil, err
 	}
-	if out.Set, err = clockSet(out.Loaded, time.Duration(sinceBoot.UnixNano())); err != nil {
-		return nil, err
-	}
-	if out.Environment, err = variables(conn); err != nil {
-		return nil, err
-	}
-	// A unit has hundreds of properties, and these few are asked for at once.
-	bus, err := dialManager(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask the service manager: %w", err)
-	}
-	defer bus.Close()
-	for _, u := range listed {
-		properties, err := propertiesOf(ctx, bus, u.Path, "Unit", unitProperties)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
-			}
-			continue // unloaded meanwhile
-		}
-		unit := Unit{Name: u.Name}
-		unit.Fragment, _ = properties["FragmentPath"].(string)
-		unit.DropIns, _ = properties["DropInPaths"].([]string)
-		unit.Stale, _ = properties["NeedDaemonReload"].(bool)
-		unit.Gone = isGone(u)
-		unit.Active = slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)
-		if strings.HasSuffix(u.Name, ".service") && unit.Fragment != "" {
-			service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment", "EnvironmentFiles", "User", "Group"}))
-			if err != nil {
-				if ctx.Err() != nil {
-					return nil, fmt.Errorf("ask for unit %s: %w", u.Name, ctx.Err())
-				}
-				continue // unloaded meanwhile
-			}
-			unit.effect(service)
-		}
-		out.Units = append(out.Units, unit)
+	var ok bool
+	if out.Environment, ok = properties[environment].([]string); !ok {
+		return nil, fmt.Errorf("the service manager's environment is %.100q", fmt.Sprint(properties[environment]))
 	}
 	return out, nil
+}
+
+// askUnit asks the service manager for a unit.
+func askUnit(ctx context.Context, bus *dbus.Conn, u *systemd.UnitStatus) (*Unit, error) {
+	// A unit has hundreds of properties, and these few are asked for at once.
+	properties, err := propertiesOf(ctx, bus, u.Path, "Unit", unitProperties)
+	if err != nil {
+		return nil, err
+	}
+	unit := &Unit{Name: u.Name, Gone: isGone(u)}
+	unit.Fragment, _ = properties["FragmentPath"].(string)
+	unit.DropIns, _ = properties["DropInPaths"].([]string)
+	unit.Stale, _ = properties["NeedDaemonReload"].(bool)
+	unit.Active = slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)
+	if !strings.HasSuffix(u.Name, ".service") || unit.Fragment == "" {
+		return unit, nil
+	}
+	service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment", "EnvironmentFiles", "User", "Group"}))
+	if err != nil {
+		return nil, err
+	}
+	unit.effect(service)
+	return unit, nil
 }
 
 var (
@@ -113,19 +140,20 @@ var (
 	commandProperties = []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"}
 )
 
-// propertiesOf asks for some properties of a unit: those of a kind, such as "Service".
-func propertiesOf(ctx context.Context, bus *dbus.Conn, unit dbus.ObjectPath, kind string, names []string) (map[string]any, error) {
-	object := bus.Object("org.freedesktop.systemd1", unit)
+// propertiesOf asks for some properties of a unit, or of the service manager: those of a
+// kind, such as "Service".
+func propertiesOf(ctx context.Context, bus *dbus.Conn, at dbus.ObjectPath, kind string, names []string) (map[string]any, error) {
+	object := bus.Object(managerName, at)
 	calls := make([]*dbus.Call, len(names))
 	for i, name := range names {
-		calls[i] = object.GoWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, make(chan *dbus.Call, 1), "org.freedesktop.systemd1."+kind, name)
+		calls[i] = object.GoWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, make(chan *dbus.Call, 1), managerName+"."+kind, name)
 	}
 	out := make(map[string]any, len(names))
 	var failed error
 	for i, call := range calls {
 		var value dbus.Variant
 		if err := (<-call.Done).Store(&value); err != nil {
-			failed = fmt.Errorf("property %s of %s: %w", names[i], unit, err)
+			failed = fmt.Errorf("property %s of %s: %w", names[i], at, err)
 		}
 		out[names[i]] = value.Value()
 	}
@@ -133,7 +161,7 @@ func propertiesOf(ctx context.Context, bus *dbus.Conn, unit dbus.ObjectPath, kin
 }
 
 // isGone reports whether a unit that starts something is active, and of no file.
-func isGone(u systemd.UnitStatus) bool {
+func isGone(u *systemd.UnitStatus) bool {
 	return u.LoadState == "not-found" && u.ActiveState == "active" &&
 		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
 }
@@ -167,33 +195,23 @@ func (u *Unit) effect(properties map[string]any) {
 	}
 }
 
-// variables returns the environment that the service manager gives to what it starts.
-func variables(conn *systemd.Conn) ([]string, error) {
-	text, err := conn.GetManagerProperty("Environment")
-	if err != nil {
-		return nil, fmt.Errorf("ask for its environment: %w", err)
+// moment returns a time of the service manager, which it has in microseconds.
+func moment(properties map[string]any, name string) (time.Time, error) {
+	microseconds, ok := properties[name].(uint64)
+	if !ok || microseconds > math.MaxInt64 {
+		return time.Time{}, fmt.Errorf("%s of the service manager is %.100q", name, fmt.Sprint(properties[name]))
 	}
-	value, err := dbus.ParseVariant(text, dbus.ParseSignatureMust("as"))
-	if err != nil {
-		return nil, fmt.Errorf("its environment is %.100q: %w", text, err)
-	}
-	out, _ := value.Value().([]string)
-	return out, nil
+	return time.UnixMicro(int64(microseconds)), nil
 }
 
-// moment returns a time of the service manager, which it sends in microseconds, as "@t
-// 7".
-func moment(conn *systemd.Conn, name string) (time.Time, error) {
-	text, err := conn.GetManagerProperty(name)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask for %s: %w", name, err)
-	}
-	microseconds, err := strconv.ParseInt(text[strings.LastIndexByte(text, ' ')+1:], 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is %q", name, text)
-	}
-	return time.UnixMicro(microseconds), nil
+// unhurried is a connection that is read in large pieces: of each message D-Bus reads
+// field by field.
+type unhurried struct {
+	net.Conn
+	in *bufio.Reader
 }
+
+func (u unhurried) Read(p []byte) (int, error) { return u.in.Read(p) }
 
 // clockSet returns by how much the clock was set since it said then, which was sinceBoot
 // after the boot. A clock that NTP makes faster or slower is not set.
@@ -205,8 +223,23 @@ func clockSet(then time.Time, sinceBoot time.Duration) (time.Duration, error) {
 	return time.Since(then) - (time.Duration(now.Nano()) - sinceBoot), nil
 }
 
-// dialManager connects to the first process, and to nobody who took its place.
-func dialManager(ctx context.Context) (*dbus.Conn, error) {
+// dialManager connects to the service manager, and asks it for all of [Units] but the
+// units. Of a lone first message of less than 256 bytes systemd may take no notice: it
+// reads it with the end of the authentication, and waits for more. These are several.
+func dialManager(ctx context.Context) (*dbus.Conn, *Units, error) {
+	bus, err := dialFirst(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask the service manager: %w", err)
+	}
+	state, err := managerState(ctx, bus)
+	if err != nil {
+		return nil, nil, errors.Join(err, bus.Close())
+	}
+	return bus, state, nil
+}
+
+// dialFirst connects to the first process, and to nobody who took its place.
+func dialFirst(ctx context.Context) (*dbus.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "unix", managerSocket)
 	if err != nil {
 		return nil, err
@@ -214,7 +247,7 @@ func dialManager(ctx context.Context) (*dbus.Conn, error) {
 	if err := isFirst(c.(*net.UnixConn)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	conn, err := dbus.NewConn(c, dbus.WithContext(ctx))
+	conn, err := dbus.NewConn(unhurried{c, bufio.NewReader(c)}, dbus.WithContext(ctx))
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
