@@ -54,7 +54,7 @@ func (s *Store) Attribute(name, attribute string) string {
 // List returns the names in the directory at an absolute path of the machine, in no
 // order. The error wraps [ErrTooLarge] if there are more than limit.
 func (s *Store) List(name string, limit int) ([]string, error) {
-	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
+	f, err := s.tree.open(name, walkFlags)
 	if err != nil {
 		return nil, err
 	}

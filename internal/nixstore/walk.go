@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,6 +19,8 @@ const (
 	walkBatch = 1000
 	// maxWalkDepth limits how many directories are open at a time.
 	maxWalkDepth = 200
+	// walkFlags open a directory. Nothing else is opened with them, so that none waits.
+	walkFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOATIME
 	// maxAttribute limits an extended attribute, in bytes.
 	maxAttribute = 4096
 )
@@ -51,15 +55,37 @@ func (e *Entry) Attribute(name string) string {
 // Entries that disappear meanwhile are left out. The memory does not depend on the number
 // of entries.
 func (s *Store) Walk(ctx context.Context, name string, do func(*Entry) error) error {
-	f, err := s.tree.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
+	f, err := s.tree.open(name, walkFlags)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return walk(ctx, f, "", 1, do)
+	return walk(ctx, f, "", 1, do, walkInto)
 }
 
-func walk(ctx context.Context, dir *os.File, prefix string, depth int, do func(*Entry) error) error {
+// WalkApart is [Store.Walk] with all processors: do is called by several goroutines at a
+// time, but for the entries below one entry of the directory.
+func (s *Store) WalkApart(ctx context.Context, name string, do func(*Entry) error) error {
+	f, err := s.tree.open(name, walkFlags)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	err = walk(ctx, f, "", 1, do, func(ctx context.Context, e *Entry, depth int, do func(*Entry) error) error {
+		top := *e
+		g.Go(func() error { return walkInto(ctx, &top, depth, do) })
+		return nil
+	})
+	if failed := g.Wait(); failed != nil {
+		return failed // err is that the others were to end
+	}
+	return err
+}
+
+// walk calls into for each directory that do does not skip.
+func walk(ctx context.Context, dir *os.File, prefix string, depth int, do func(*Entry) error, into func(context.Context, *Entry, int, func(*Entry) error) error) error {
 	if depth > maxWalkDepth {
 		return fmt.Errorf("%s: directories deeper than %d", clip(prefix), maxWalkDepth)
 	}
@@ -92,15 +118,15 @@ func walk(ctx context.Context, dir *os.File, prefix string, depth int, do func(*
 			if !isDir {
 				continue
 			}
-			if err := walkInto(ctx, dir, &e, depth, do); err != nil {
+			if err := into(ctx, &e, depth, do); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func walkInto(ctx context.Context, dir *os.File, e *Entry, depth int, do func(*Entry) error) error {
-	below, err := openBelow(dir, e.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_NONBLOCK)
+func walkInto(ctx context.Context, e *Entry, depth int, do func(*Entry) error) error {
+	below, err := openBelow(e.dir, e.base, walkFlags)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil // gone, or another file meanwhile
@@ -108,5 +134,5 @@ func walkInto(ctx context.Context, dir *os.File, e *Entry, depth int, do func(*E
 		return err
 	}
 	defer below.Close()
-	return walk(ctx, below, e.Name(), depth+1, do)
+	return walk(ctx, below, e.Name(), depth+1, do, walkInto)
 }

@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -47,42 +49,59 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	if err != nil {
 		return err
 	}
-	var names []linked
-	cut := m.onOverlay()
-	if cut {
+	overlay := m.onOverlay()
+	if overlay {
 		l.notSeen = append(l.notSeen, "hard links into the store (it is on an overlay)")
 	}
 	sizes := make(map[string]*fold, len(strays))
 	for _, name := range strays {
 		sizes[name] = new(fold)
 	}
-	err = m.Store.Walk(ctx, dir, func(e *nixstore.Entry) error {
-		l.checked++
-		if len(sizes) > 0 {
+	var names links
+	var checked atomic.Int64
+	err = m.Store.WalkApart(ctx, dir, func(e *nixstore.Entry) error {
+		checked.Add(1)
+		if overlay || len(sizes) > 0 {
 			first, _, _ := strings.Cut(e.Name(), "/")
-			if f := sizes[first]; f != nil && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG {
-				f.files++
-				f.bytes += e.Stat.Size
+			size := sizes[first]
+			switch {
+			case size == nil && overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR:
+				return fs.SkipDir // nothing of it is judged
+			case size != nil && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG:
+				size.files++
+				size.bytes += e.Stat.Size
 			}
 		}
-		if e.Stat.Mode&unix.S_IFMT != unix.S_IFREG || e.Stat.Nlink < 2 || e.Stat.Dev != top.Dev || cut {
-			return nil
+		if !overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG && e.Stat.Nlink > 1 && e.Stat.Dev == top.Dev {
+			names.add(&e.Stat)
 		}
-		if cut = len(names) == maxLinked; cut {
-			l.notSeen = append(l.notSeen, fmt.Sprintf("hard links into the store (more than %d of its files have some)", maxLinked))
-			return nil
-		}
-		names = append(names, linked{e.Stat.Ino, uint32(e.Stat.Nlink)}) //nolint:gosec // a count of links has 32 bits in Linux
 		return nil
 	})
+	l.checked += int(checked.Load())
 	if err != nil {
 		return err
 	}
 	l.tellStrays(strays, sizes)
-	if cut {
+	if names.more {
+		l.notSeen = append(l.notSeen, fmt.Sprintf("hard links into the store (more than %d of its files have some)", maxLinked))
 		return nil
 	}
-	return m.tellLinked(ctx, l, outside(names), top.Dev)
+	return m.tellLinked(ctx, l, outside(names.all), top.Dev)
+}
+
+// links collects the names of files that have several. It is safe for concurrent use.
+type links struct {
+	lock sync.Mutex
+	all  []linked
+	more bool // than maxLinked
+}
+
+func (n *links) add(st *unix.Stat_t) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.more = n.more || len(n.all) == maxLinked; !n.more {
+		n.all = append(n.all, linked{st.Ino, uint32(st.Nlink)}) //nolint:gosec // a count of links has 32 bits in Linux
+	}
 }
 
 // onOverlay reports whether the store is on an overlay, on which files have other
@@ -165,14 +184,14 @@ type count struct{ seen, has uint32 }
 
 // outside returns, by number, the files with more names than were seen.
 func outside(names []linked) map[uint64]count {
-	slices.SortFunc(names, func(a, b linked) int { return cmp.Compare(a.ino, b.ino) })
+	slices.SortFunc(names, func(a, b linked) int { return cmp.Or(cmp.Compare(a.ino, b.ino), cmp.Compare(a.links, b.links)) })
 	out := make(map[uint64]count)
 	for i := 0; i < len(names); {
 		n := i
 		for n < len(names) && names[n].ino == names[i].ino {
 			n++
 		}
-		// The number at the last look: a link may have been added meanwhile.
+		// The highest number: a link may have been added meanwhile.
 		if seen := uint32(n - i); seen < names[n-1].links { //nolint:gosec // bounded by maxLinked
 			out[names[i].ino] = count{seen, names[n-1].links}
 		}
