@@ -9,7 +9,10 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
@@ -49,7 +52,8 @@ type Machine struct {
 	Now time.Time
 
 	// read replaces Expected, once the system's files were read in a check.
-	read *expected.Machine
+	read    *expected.Machine
+	reading sync.Mutex
 }
 
 // Policy says what is checked on a running machine. The zero value asks for nothing.
@@ -111,32 +115,44 @@ const confirmAfter = time.Second
 // maxLooks limits the looks at a part whose differences have other names each time.
 const maxLooks = 4
 
-// Check checks the named parts. Its error is that of ctx; what could not be checked is a
-// finding.
+// Check checks the named parts, all at the same time. Its error is that of ctx; what could
+// not be checked is a finding.
 func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 	out := &Result{}
 	m.read = nil
+	asked := slices.DeleteFunc(parts(), func(p part) bool { return !slices.Contains(names, p.name) })
+	looks := make([]*look, len(asked))
+	var g errgroup.Group
+	for i, p := range asked {
+		g.Go(func() error {
+			l, err := m.confirmed(ctx, p)
+			if err == nil {
+				looks[i] = l
+			}
+			return err
+		})
+	}
+	err := g.Wait()
 	used := make([]int, len(m.Allow))
-	for _, p := range parts() {
-		if !slices.Contains(names, p.name) {
-			continue
-		}
-		l, err := m.confirmed(ctx, p)
-		if err != nil {
-			return out, err
+	for i, l := range looks {
+		if l == nil {
+			continue // the run ended first
 		}
 		out.Checked += l.checked
 		out.NotSeen = append(out.NotSeen, l.notSeen...)
 		out.Findings = append(out.Findings, l.findings...)
-		for i, n := range l.used {
-			used[i] += n
+		for k, n := range l.used {
+			used[k] += n
 			out.Excused += n
 		}
 		if l.more > 0 {
 			out.Findings = append(out.Findings, report.Finding{
-				Cause: report.MachineUnseen, Path: "part " + p.name, Detail: fmt.Sprintf("%d more findings are not listed", l.more),
+				Cause: report.MachineUnseen, Path: "part " + asked[i].name, Detail: fmt.Sprintf("%d more findings are not listed", l.more),
 			})
 		}
+	}
+	if err != nil {
+		return out, err
 	}
 	whole := !slices.ContainsFunc(out.Findings, func(f report.Finding) bool { return f.Cause == report.MachineUnseen })
 	out.Findings = append(out.Findings, m.exceptionNotes(used, whole)...)
@@ -304,6 +320,8 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	if m.Expected != nil {
 		return m.Expected, nil
 	}
+	m.reading.Lock()
+	defer m.reading.Unlock()
 	if m.read == nil {
 		var err error
 		if m.read, err = expected.Read(ctx, m.Store, "", m.Toplevel, m.Paths); err != nil {
