@@ -111,44 +111,25 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	if err != nil {
 		return err
 	}
-	if flags.rebuild && flags.from != "" {
-		return terminal.UsageErrorf("--rebuild and --from each give an original: want one of them")
-	}
-	var diffoscope *explain.Diffoscope
-	if flags.with != "" {
-		if diffoscope, err = flags.diffoscope(); err != nil {
-			return err
-		}
-	}
 	if cmd.Flags().Changed("store-root") {
 		c.StoreRoot = flags.storeRoot
 	}
-	if err := checkStoreRoot(c.StoreRoot, c.StoreDir); err != nil {
-		return err
-	}
-	store, err := nixstore.OpenStore(c.StoreRoot, c.StoreDir)
+	x, err := flags.explainer(c)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	path, file, err := storePath(store, what.name)
-	if err != nil {
-		if what.finding != nil {
-			return a.explainFinding(what.finding)
-		}
+	defer x.Store.Close()
+	if original := x.Original; original != nil {
+		defer original.Close()
+	}
+	path, file, err := storePath(x.Store, what.name)
+	switch {
+	case err != nil && what.finding != nil:
+		return a.explainFinding(what.finding)
+	case err != nil:
 		return terminal.UsageError(err)
 	}
-	x := &explain.Explainer{Store: store, Diffoscope: diffoscope}
-	if flags.from != "" {
-		if err := checkStoreRoot(flags.from, c.StoreDir); err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
-		if x.Original, err = nixstore.OpenStore(flags.from, c.StoreDir); err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
-		defer x.Original.Close()
-	}
-	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, store, what.tag, path); err != nil {
+	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, x.Store, what.tag, path); err != nil {
 		return err
 	}
 	var e *explain.Explanation
@@ -178,6 +159,36 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 		return terminal.VerdictError(report.Unsettled)
 	}
 	return terminal.VerdictError(report.Drifted)
+}
+
+// explainer returns an explainer with the stores that c and the flags name, and without
+// a release.
+func (f *explainFlags) explainer(c config.Config) (*explain.Explainer, error) {
+	if f.rebuild && f.from != "" {
+		return nil, terminal.UsageErrorf("--rebuild and --from each give an original: want one of them")
+	}
+	x := new(explain.Explainer)
+	var err error
+	if f.with != "" {
+		if x.Diffoscope, err = f.diffoscope(); err != nil {
+			return nil, err
+		}
+	}
+	if x.Store, err = openStore(c.StoreRoot, c.StoreDir); err != nil || f.from == "" {
+		return x, err
+	}
+	if x.Original, err = openStore(f.from, c.StoreDir); err != nil {
+		x.Store.Close()
+		return nil, fmt.Errorf("--from: %w", err)
+	}
+	return x, nil
+}
+
+func openStore(root string, dir closure.StoreDir) (*nixstore.Store, error) {
+	if err := checkStoreRoot(root, dir); err != nil {
+		return nil, err
+	}
+	return nixstore.OpenStore(root, dir)
 }
 
 // rebuilt builds path afresh and calls examine while that is what x has for an original.
