@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// goal is a ratio and what it is to be at most.
+// goal is a ratio and its upper limit.
 type goal struct {
 	what  string
 	ratio float64
-	// least is the ratio of the best rounds, which what else the machine does
-	// disturbs the least; 0 where there is none.
+	// least is the ratio of the best rounds, which the rest of the machine disturbs the
+	// least; 0 if there is none.
 	least float64
 	most  float64
 }
 
-// ratio holds the medians, and the minima, of what two commands took together.
+// ratio compares two commands by their medians and their minima.
 func ratio(what string, a, b []cost, of func(cost) time.Duration, most float64) goal {
 	x, y := sorted(a, of), sorted(b, of)
 	return goal{

@@ -98,9 +98,8 @@ type entry struct {
 	argv []string
 }
 
-// rounds measures each entry once a round, one after the other, so that what
-// disturbs one disturbs its peers as well; every second round the other way round,
-// so that what a machine does in the course of time favours nobody.
+// rounds measures the entries in turn, n times, so that a disturbance hits all of them;
+// every second round goes backwards, so that a slow change of the machine favours none.
 func (b bench) rounds(n int, before func() error, entries []entry) (measured, error) {
 	got := make(measured)
 	for i := range n {
@@ -174,7 +173,7 @@ func (b bench) command(argv ...string) error {
 // machine describes what the numbers were made on.
 func (b bench) machine() ([]string, error) { return describe(b.output) }
 
-// describe asks the machine on which output runs commands for what it is.
+// describe describes the machine on which output runs commands.
 func describe(output func(argv ...string) (string, error)) ([]string, error) {
 	out, err := output("sh", "-c", `grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2
 		grep -cw sha_ni /proc/cpuinfo

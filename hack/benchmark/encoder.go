@@ -93,7 +93,7 @@ type encoded struct {
 	Late time.Duration
 }
 
-// add appends what was encoded from a time until now.
+// add appends the frames encoded since a time.
 func (e *encoder) add(to *[]encoded, begin time.Time) error {
 	got, err := e.between(begin, time.Now())
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 	uniformPaths = 400
 )
 
-// The names of what is measured.
+// The names of the measurements.
 const (
 	ec        = "ec-verify"
 	nix       = "nix store verify"
@@ -32,7 +32,7 @@ const (
 	nixExpect = "nix --version"
 )
 
-// part is what was measured of one store, warm or cold.
+// part has the measurements of one store, warm or cold.
 type part struct {
 	title string
 	got   measured
@@ -65,11 +65,11 @@ const (
 	oneWarm     = "one path of one small file, warm"
 )
 
-// keepCache is a configuration that leaves what was read in the page cache.
+// keepCache is a configuration that keeps the page cache.
 const keepCache = `{"neighbour":{"dropBehind":false}}`
 
-// remembered is one that takes the ledger's word for what was verified within the
-// policy: a run hashes one path that is not due, and nothing more.
+// remembered is a configuration with which a run trusts the ledger: it hashes one path
+// and nothing more.
 const remembered = `{"contents":{"budget":"1ms"}}`
 
 func drive(ctx context.Context) error {

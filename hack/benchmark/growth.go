@@ -8,8 +8,7 @@ import (
 // growthRounds is how often each size is measured; the least counts.
 const growthRounds = 3
 
-// growing are what a store can have more of: a size by which all others are told,
-// and what one more of it is called.
+// growing are the sizes by which a store can grow, each with the unit of one more.
 var growing = []struct {
 	shape string
 	paths int // of the smallest store
@@ -22,8 +21,8 @@ var growing = []struct {
 }
 
 // growth measures stores of 1, 4, 16 and 64 times the paths, the files and the bytes,
-// warm, and prints what one more of each costs: what a run costs at all is taken off,
-// by a store of one path.
+// warm, and prints the cost of one more of each, without the cost of a run over a store of
+// one path.
 func growth(ctx context.Context) error {
 	least, _, err := grow(ctx, "tiny", 1)
 	if err != nil {

@@ -97,7 +97,7 @@ func nest(root, name string, depth int, with func(dir string) error) error {
 	return nil
 }
 
-// each makes a shape in the place of each store path.
+// each calls shape with the root of each store path, for it to create.
 func each(shape func(root string) error) func(context.Context, string) error {
 	return func(ctx context.Context, disk string) error {
 		for i := range hostilePaths {
@@ -171,8 +171,8 @@ const hostilePaths, hostileWorkers = 4, "4"
 // hostilePath returns the i-th path that is to have the shape.
 func hostilePath(i int) string { return fmt.Sprintf("%032d-hostile", i) }
 
-// driveHostile prints what a run takes on each shape, or on one of them, the worst at
-// the end. All of them are written into the document.
+// driveHostile prints the cost of a run for each shape, or only for one, the worst at the
+// end. If all were measured, it writes them into the document.
 func driveHostile(ctx context.Context, only string) error {
 	programs, err := os.MkdirTemp("", "benchmark-hostile-")
 	if err != nil {

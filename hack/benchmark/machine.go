@@ -22,11 +22,11 @@ import (
 const (
 	machineHost   = "bench-machine"
 	machineRounds = 9
-	// machineGoal is what a run with the tier may take, of one without it.
+	// machineGoal limits the cost of a run with the tier, relative to one without it.
 	machineGoal = 1.10
 	machineRSS  = 64 << 20 // bytes
 
-	// What a crowded machine has of each.
+	// The numbers of a crowded machine.
 	crowdFiles, crowdProcesses, crowdMounts = 100_000, 2_000, 5_000
 	crowdDir                                = "/srv/crowd"
 	crowdMountDir                           = "/run/crowd"

@@ -106,8 +106,8 @@ var (
 )
 
 // live measures encoders in real time, one alone and one with verifications
-// beside it; every second round the other way round, so that what a machine does
-// in the course of time favours nobody.
+// beside it; every second round in the other order, so that a slow change of the machine
+// favours neither.
 func (n *neighbourResults) live(b bench, i int) error {
 	steps := []func() error{
 		func() error {
@@ -255,7 +255,7 @@ func (n *neighbourResults) pageCache(b bench) error {
 	return nil
 }
 
-// cachedBytes returns how many bytes of files the page cache holds.
+// cachedBytes returns how many bytes of files are in the page cache.
 func cachedBytes(ctx context.Context, what string) (int64, error) {
 	const sum = `find "$0" -type f -print0 | xargs -0 fincore --bytes --noheadings --output RES | awk '{ n += $1 } END { printf "%.0f", n }'`
 	out, err := exec.CommandContext(ctx, "sh", "-c", sum, what).Output()

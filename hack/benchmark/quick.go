@@ -22,14 +22,15 @@ const (
 // kept are ratios of an earlier run. They are of processor time, which neighbours of
 // a machine disturb the least.
 type kept struct {
-	// Processor is what they were made on, in words.
+	// Processor is the name of the processor that they were measured on.
 	Processor string `json:"processor"`
 	// Gain is how much faster two hashes at once are there than one after the other.
 	Gain   float64            `json:"gain"`
 	Ratios map[string]float64 `json:"ratios"`
 }
 
-// quick measures a little of everything and holds it to what is kept, or keeps it.
+// quick measures a little of everything and compares it with the kept ratios, or keeps
+// the new ones.
 func quick(ctx context.Context, keep bool) error {
 	f := measureFloor()
 	now := kept{Gain: f.gain(), Ratios: make(map[string]float64)}

@@ -23,7 +23,7 @@ const (
 // partHeadings begin the parts, in their order.
 var partHeadings = []string{smallHeading, evaluationHeading, neighbourHeading, systemsHeading, hostileHeading, machineHeading}
 
-// writeOwn writes what is make bench's and leaves the parts as they are.
+// writeOwn writes the section of make bench, and leaves the other parts alone.
 func writeOwn(text string) error {
 	_, parts, err := readDocument()
 	if err != nil {

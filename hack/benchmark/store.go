@@ -24,7 +24,7 @@ const (
 	tag           = "boot-bench"
 )
 
-// A shape is what a store is like: how large the files of its path number i are.
+// A shape returns the sizes of the files in path number i of a store.
 type shape func(i int, random *rand.Rand) (sizes []int)
 
 // shapes are the stores that there are.

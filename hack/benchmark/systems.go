@@ -25,8 +25,8 @@ const (
 )
 
 // makeSystems puts two systems into the store that share all but one in twenty of their
-// paths, the initrd among what is a system's own, lays out /boot for both as
-// systemd-boot has it, and writes the release of each.
+// paths; each has an initrd of its own. It lays out /boot for both as systemd-boot does,
+// and writes the release of each.
 func makeSystems(ctx context.Context, paths int) error {
 	m, err := newMaker(ctx)
 	if err != nil {

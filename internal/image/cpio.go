@@ -77,7 +77,7 @@ func (w *walker) walkPlain(r *bufio.Reader, at int64, inside []string) error {
 		case err != nil && !errors.Is(err, io.EOF):
 			return err
 		case !isCpio(head):
-			return malformed("a part of an initrd holds %q, which is no cpio archive", head)
+			return malformed("a part of an initrd begins with %q, which is no cpio archive", head)
 		}
 		if err := w.walkCpio(r, at, inside); err != nil {
 			return err
@@ -175,7 +175,7 @@ func readCpioHeader(r *bufio.Reader) (Member, cpioLink, string, error) {
 	for i := range field {
 		var raw [4]byte
 		if _, err := hex.Decode(raw[:], head[6+8*i:14+8*i]); err != nil {
-			return Member{}, cpioLink{}, "", malformed("a cpio header holds %q where a number belongs", head[6+8*i:14+8*i])
+			return Member{}, cpioLink{}, "", malformed("a cpio header has %q in place of a number", head[6+8*i:14+8*i])
 		}
 		field[i] = uint32(raw[0])<<24 | uint32(raw[1])<<16 | uint32(raw[2])<<8 | uint32(raw[3])
 	}

@@ -93,7 +93,7 @@ func (s *squashfs) data(off, stored int64, isPlain bool) ([]byte, error) {
 	return s.expand(raw, int(s.blockSize))
 }
 
-// piece returns the fragment block with that number, which has the ends of several files.
+// piece returns fragment block n, which contains the ends of several files.
 func (s *squashfs) piece(n uint32) ([]byte, error) {
 	if p, ok := s.pieces[n]; ok {
 		return p, nil

@@ -195,7 +195,7 @@ func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser 
 }
 
 func (w *look) cannot(m image.Member, what string) {
-	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "the release has no listing that tells of the system's " + what})
+	w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "the release has no listing with the system's " + what})
 }
 
 // prefixed requires a member to begin with the system's initrd. The remainder is
@@ -315,7 +315,7 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	if !isPath {
 		w.endPath()
 		if rest == "" {
-			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it is no store path, and no manifest tells of it"})
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it is no store path, and no manifest has it"})
 		}
 		return nil, nil
 	}

@@ -41,7 +41,7 @@ func (c *checker) configurationOf(asset string) (string, error) {
 	case len(all) == 1:
 		return all[0], nil
 	}
-	return "", fmt.Errorf("the name of %s tells of no configuration; say with --configuration which of %s it is of", asset, strings.Join(all, ", "))
+	return "", fmt.Errorf("the name of %s names no configuration: give --configuration, one of %s", asset, strings.Join(all, ", "))
 }
 
 // system reads what the release says of a configuration, once.

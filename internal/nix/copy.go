@@ -9,8 +9,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// dumpMemory is how much memory reading one path may take, in bytes: Nix takes what a
-// store says of a path, of any size, into its memory. It works with a quarter of this.
+// dumpMemory limits the memory for reading one path, in bytes: Nix loads a store's answer
+// about a path, of any size, into memory. A quarter of this is enough.
 const dumpMemory = 1 << 30
 
 // DumpRequest says what to dump.
@@ -21,12 +21,12 @@ type DumpRequest struct {
 	Path  closure.StorePath
 	// Timeout bounds the run; 0 is no bound.
 	Timeout time.Duration
-	// Temp is an existing directory for what is needed during the run.
+	// Temp is an existing directory for temporary files.
 	Temp string
 }
 
-// Dump writes to w what a store has as the NAR of a path. Nothing of it is checked,
-// neither signature, nor size, nor hash; that is for who calls. It ends when w fails.
+// Dump writes a store's NAR of a path to w. It checks neither signature, nor size, nor
+// hash; the caller must. It ends when w fails.
 func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
 	_, err := n.run(ctx, command{
 		program: "nix",
@@ -44,9 +44,9 @@ func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
 	return nil
 }
 
-// Import registers in the machine's store what r holds, in the form of nix-store
-// --export, without asking for signatures: whoever calls has checked it. The paths
-// before one that is incomplete are registered. temp is as in a [DumpRequest]; a timeout
+// Import registers paths in the machine's store. r has them in the form of nix-store
+// --export. Signatures are not required, because the caller has checked the paths. If a
+// path is incomplete, those before it are registered. temp is as in a [DumpRequest]; a timeout
 // of 0 is no bound.
 func (n *Nix) Import(ctx context.Context, r io.Reader, temp string, timeout time.Duration) error {
 	_, err := n.run(ctx, command{program: "nix-store", args: []string{"--import"}, stdin: r, temp: temp, timeout: timeout})

@@ -54,7 +54,7 @@ func (n *Nix) Fetch(ctx context.Context, s Scratch, r FetchRequest) error {
 
 // CheckSignatures fails with [ErrNotFetched] unless each of these paths, which are
 // valid in s, has a signature by one of Nix's configured trusted-public-keys, or is
-// content-addressed. Nix checks that for what it fetches, too, but not for a
+// content-addressed. Nix checks that for fetched paths, too, but not for a
 // substituter marked as trusted.
 func (n *Nix) CheckSignatures(ctx context.Context, s Scratch, paths []closure.StorePath) error {
 	if len(paths) == 0 {

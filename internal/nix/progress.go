@@ -16,8 +16,8 @@ type Progress struct {
 
 // ProgressSnapshot is the state of a [Progress] at one moment.
 type ProgressSnapshot struct {
-	// Done of Expected derivations are built; Expected changes while Nix finds out
-	// what is to be built, and some versions end above Done. Running is how many are
+	// Done of Expected derivations are built. Expected changes while Nix plans the
+	// build, and in some versions it ends above Done. Running is how many are
 	// being built now.
 	Done, Expected, Running, Failed int64
 	// Current is the store path started last and still running, a derivation or a

@@ -22,8 +22,8 @@ type ReferencesRequest struct {
 	Temp    string
 }
 
-// References returns what a store says that paths refer to. Paths that it lacks have no
-// entry. None of it is checked.
+// References returns the references of paths according to a store, unchecked. Paths that
+// the store lacks have no entry.
 func (n *Nix) References(ctx context.Context, r ReferencesRequest) (map[closure.StorePath][]closure.StorePath, error) {
 	v, err := n.Version(ctx)
 	if err != nil {

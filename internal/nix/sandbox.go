@@ -241,7 +241,7 @@ func (s *sandbox) last() []string { return s.spec.Steps[len(s.spec.Steps)-1].Arg
 func (s *sandbox) program() string { return s.last()[0] }
 
 // mount opens what the sandbox cannot reach by itself, and lists the origins.
-// It returns what it opened with an error too.
+// The caller must close the files even if it returns an error.
 func (s *sandbox) mount() (mounts []*os.File, err error) {
 	open := func(dir int, name string) (int, error) {
 		fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)

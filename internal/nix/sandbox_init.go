@@ -75,7 +75,7 @@ func (s *sandboxSpec) layOut() error {
 	if err != nil {
 		return err
 	}
-	// The modes and the size are all that tmpfs is told; the rest is in flags.
+	// These are the only options of tmpfs; the rest is in flags.
 	data := "mode=0755,nr_inodes=200k"
 	if s.Files > 0 {
 		data += fmt.Sprintf(",size=%d", s.Files)
@@ -209,7 +209,7 @@ func openTree(from, to string, flags int) (tree, error) {
 	return t, protect(fd)
 }
 
-// mountedTree is openTree of what was mounted before. A symbolic link cannot be.
+// mountedTree is openTree for something that is mounted already, and so no symbolic link.
 func mountedTree(fd int, to string) (tree, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -135,7 +135,7 @@ func (p *aterm) texts(what string) []string {
 
 func (p *aterm) ascending(what, before, after string) {
 	if before >= after {
-		p.fail("%s: %q stands before %q", what, clip(before), clip(after))
+		p.fail("%s: %q comes before %q", what, clip(before), clip(after))
 	}
 }
 

@@ -36,7 +36,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, fmt.Errorf("wait for the process that holds %s: %w", path, ctx.Err())
+			return nil, fmt.Errorf("wait for the process that locks %s: %w", path, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

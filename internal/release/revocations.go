@@ -260,7 +260,7 @@ func checkListDir(dir string) error {
 	}
 	for _, e := range entries {
 		if name := e.Name(); !e.Type().IsRegular() || name != RevocationsName && name != InfoName && !isSumsFile(name) {
-			return fmt.Errorf("%s holds %s, which is no part of a list of revoked releases; name the directory of the list", printable(dir), printable(clip(name)))
+			return fmt.Errorf("%s contains %s, which is no part of a list of revoked releases; name the directory of the list", printable(dir), printable(clip(name)))
 		}
 	}
 	return nil

@@ -212,8 +212,8 @@ const (
 	// SocketUnknown: a process listens on the network that is not a program of the
 	// accepted system in one of its services.
 	SocketUnknown Cause = "socket-unknown"
-	// WrittenUnknown: a file was written to the root since the boot that NixOS does not
-	// write there.
+	// WrittenUnknown: the root file system has a file, written since the boot, that NixOS
+	// does not write.
 	WrittenUnknown Cause = "written-unknown"
 	// PathUnregistered: a store path is not registered in Nix's database.
 	PathUnregistered Cause = "path-unregistered"
@@ -321,7 +321,7 @@ var causes = map[Cause]cause{
 	DeriverDiffers:                 {Notice, "the database names another deriver", "Nothing to do: several derivations may have the same output."},
 	NotRemembered:                  {Notice, "this run could not be recorded in full", "Run as root, and see that the state directory can be written to and its disk is not full; the verdict does not depend on it."},
 	TempUnusable:                   {Inconclusive, "the temporary directory is full or can't be written to", "Make room in it, or name another one with TMPDIR; the Nix database, of which a copy is put there, was not read."},
-	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict stands by itself."},
+	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict does not depend on it."},
 	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
 	StandingLost:                   {Inconclusive, "what earlier runs found is lost", "Look for what damages the disk, then verify everything that the policy asks for, rebuilds too."},
 	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
@@ -361,7 +361,7 @@ var causes = map[Cause]cause{
 	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
 	SourceElsewhere:                {Notice, "the candidate carries no flake", "Nothing to do here; the audit of the machine that runs it checks the flake."},
 	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for the whole answer."},
-	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason stands."},
+	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason is valid."},
 	ExceptionUnused:                {Notice, "an exception that matched nothing", "Remove it from machine.allow."},
 	ExceptionOver:                  {Notice, "an exception that has ended", "Remove it from machine.allow, or decide anew."},
 	BudgetSpent:                    {Inconclusive, "the time for rebuilds ran out", "Run again, give it more time (--budget), or rebuild a sample at a time."},

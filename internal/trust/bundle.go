@@ -120,7 +120,7 @@ func (b *parsedBundle) checkParts() error {
 			return malformed("a certificate of its chain is malformed")
 		}
 		if bytes.Equal(c.RawIssuer, c.RawSubject) {
-			return malformed("its certificate chain holds a root certificate; roots are taken from the policy alone")
+			return malformed("its certificate chain contains a root certificate; roots are taken from the policy alone")
 		}
 	}
 	for _, entry := range b.VerificationMaterial.GetTlogEntries() {

@@ -32,7 +32,7 @@ var refusals = map[string]struct {
 	"bundle-malformed-json_fail":                                {release.ReasonMalformedBundle, "it is not JSON, or truncated"},
 	"bundle-negative-log-index_fail":                            {release.ReasonMalformedBundle, "a log entry has the index -1"},
 	"bundle-unknown-version_fail":                               {release.ReasonUnsupportedBundle, "version=99.9"},
-	"bundle-with-root-cert_fail":                                {release.ReasonMalformedBundle, "its certificate chain holds a root certificate"},
+	"bundle-with-root-cert_fail":                                {release.ReasonMalformedBundle, "its certificate chain contains a root certificate"},
 	"checkpoint-bad-keyhint_fail":                               {release.ReasonBadCertificate, "signature on checkpoint did not verify"},
 	"checkpoint-wrong-roothash_fail":                            {release.ReasonBadCertificate, "proof root hash does not match signed tree head"},
 	"dsse-invalid-sig_fail":                                     {release.ReasonBadSignature, ""},

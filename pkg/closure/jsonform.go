@@ -66,7 +66,7 @@ func jsonError(err error) string {
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
 		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
-			return fmt.Sprintf("at byte %d: member %q stands there twice", syntactic.ByteOffset, clip(string(syntactic.JSONPointer)))
+			return fmt.Sprintf("at byte %d: member %q is there twice", syntactic.ByteOffset, clip(string(syntactic.JSONPointer)))
 		}
 		what := "malformed JSON"
 		if syntactic.Err != nil {

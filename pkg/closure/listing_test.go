@@ -206,7 +206,7 @@ func TestReadListingRefuses(t *testing.T) {
 		{"files out of order", file(`{"name":"a-b","type":"directory"},{"name":"a/b","type":"directory"}`), "doubled or out of order"},
 		{"file is a list", file(`[]`), "not of the expected kind"},
 		{"file with an unknown member", file(`{"name":"x","type":"directory","mode":493}`), "unknown member"},
-		{"file with a doubled member", file(`{"name":"x","name":"y","type":"directory"}`), "stands there twice"},
+		{"file with a doubled member", file(`{"name":"x","name":"y","type":"directory"}`), "is there twice"},
 		{"unknown type", file(`{"name":"x","type":"fifo"}`), "unknown type"},
 		{"no name", file(`{"type":"directory"}`), "as text or as base64"},
 		{"two names", file(`{"name":"x","nameBase64":"/w==","type":"directory"}`), "as text or as base64"},

@@ -57,9 +57,9 @@ func ParseHash(s string) (Hash, error) {
 }
 
 // parseUsual parses the two forms that manifests and the Nix database have thousands
-// of. What it does not take may be another form, or none.
+// of. Text that it refuses may be another form, or no hash.
 func parseUsual(s string) (h Hash, ok bool) {
-	// A form is canonical if it is what its digest is written as.
+	// A form is canonical if its digest, written again, gives the same text.
 	var room [base16Size]byte
 	switch {
 	case len(s) == sriSize && strings.HasPrefix(s, sriPrefix):

@@ -102,7 +102,7 @@ type deviceCounts struct {
 	counts ownPages
 }
 
-// ownPages is what is known of a device.
+// ownPages says whether cachestat counts the pages of a device.
 type ownPages uint8
 
 const (
@@ -169,7 +169,7 @@ func (c *coldRuns) dropBefore(fd int, pos int64) {
 	c.drop(fd, pos)
 }
 
-// dropRest takes out what is left, and forgets all runs.
+// dropRest drops the remaining pages, and forgets all runs.
 func (c *coldRuns) dropRest(fd int) {
 	c.drop(fd, toEnd)
 	*c = coldRuns{runs: c.runs[:0]}

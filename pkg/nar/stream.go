@@ -152,8 +152,8 @@ func (s *stream) drain() {
 	s.done <- struct{}{}
 }
 
-// room returns space to read up to want bytes into, at least one; commit tells how
-// many were read.
+// room returns space for at least one and up to want bytes; commit takes the number of
+// bytes that were read.
 func (s *stream) room(want int64) []byte {
 	if int64(cap(s.buf)-len(s.buf)) < min(want, smallRead) {
 		s.flush()

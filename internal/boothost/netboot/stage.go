@@ -417,7 +417,7 @@ func checkOwner(dir string) error {
 		return &os.PathError{Op: "look at", Path: dir, Err: err}
 	}
 	if own := os.Geteuid(); int(st.Uid) != own {
-		return fmt.Errorf("%s belongs to user %d, and this is user %d: what it puts there the servers could not read; start the unit that does this, or run it as that user", dir, st.Uid, own)
+		return fmt.Errorf("%s belongs to user %d, but this is user %d, whose files the servers could not read: start the unit, or run this as that user", dir, st.Uid, own)
 	}
 	return nil
 }

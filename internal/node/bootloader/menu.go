@@ -13,8 +13,8 @@ type Dir interface {
 	// ReadFile returns a regular file of at most limit bytes. The error wraps
 	// [fs.ErrNotExist] where there is none.
 	ReadFile(name string, limit int64) ([]byte, error)
-	// Names returns what a directory holds, in no particular order, and fails for
-	// more than most.
+	// Names returns the names in a directory, in no particular order; an error if there
+	// are more than most.
 	Names(name string, most int) ([]string, error)
 	// Open opens a regular file.
 	Open(name string) (File, error)

@@ -19,7 +19,7 @@ func (inv *Inventory) checkItems() error {
 	slices.SortFunc(inv.Items, func(a, b Item) int { return a.Key().compare(b.Key()) })
 	for i := range inv.Items {
 		if i > 0 && inv.Items[i].Key() == inv.Items[i-1].Key() {
-			return fmt.Errorf("%s stands twice in the inventory", inv.Items[i].Path)
+			return fmt.Errorf("%s is in the inventory twice", inv.Items[i].Path)
 		}
 		if len(inv.Items[i].Path) > maxText {
 			return fmt.Errorf("%s is too long for the ledger", clip(string(inv.Items[i].Path)))

@@ -111,7 +111,7 @@ func livingThread(pid string) string {
 }
 
 // builders returns the users that run Nix's builds, whose programs are not the release's:
-// those of the configuration, if it says.
+// those that the configuration names, if it names any.
 func (m *Machine) builders(want *expected.Users) map[string]bool {
 	configured := want.Group("nixbld")
 	members := map[string]bool{}

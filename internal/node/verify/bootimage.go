@@ -55,7 +55,6 @@ func (b *bootFiles) image(ctx context.Context, spec *bootSpec) {
 		b.found(report.BootUnchecked, shown, "stub", "", "", err.Error())
 		return
 	case stub == nil:
-		// As unknown as a loader is.
 		b.run.findOnce(report.Finding{
 			Tier: report.TierLive, Cause: report.LoaderUnknown, Path: shown, Field: "stub",
 			Detail: "the program in the image, which starts its kernel, is no systemd-stub of an accepted release",
@@ -94,10 +93,10 @@ func (b *bootFiles) sections(ctx context.Context, shown string, image, stub *boo
 			// The first is compared above. The others start nothing: they name the
 			// kernel's version to people, and the stub's to whoever signs it.
 		case ".ucode", ".dtbauto", ".efifw":
-			b.found(report.BootAltered, shown, field, "nothing", "a section "+part.Name, "it is handed to the kernel, or to the firmware, and no system has it")
+			b.found(report.BootAltered, shown, field, "nothing", "a section "+part.Name, "it is passed to the kernel or the firmware, and no system has it")
 		default:
 			if stub != nil && stub.Part(part.Name) == nil {
-				b.found(report.BootUnchecked, shown, field, "", "a section "+part.Name, "no release says what it holds")
+				b.found(report.BootUnchecked, shown, field, "", "a section "+part.Name, "no release states its contents")
 			}
 		}
 	}
@@ -169,7 +168,7 @@ func (r *run) madeOf(ctx context.Context, image, stub *bootloader.Image) (bool, 
 	}
 	for _, want := range stub.Parts() {
 		if want.Name == ".sbat" {
-			continue // what makes images adds to it
+			continue // programs that make images add to it
 		}
 		got := image.Part(want.Name)
 		if got == nil || got.Address != want.Address || got.Size != want.Size || got.Zeroes != want.Zeroes {
@@ -183,8 +182,7 @@ func (r *run) madeOf(ctx context.Context, image, stub *bootloader.Image) (bool, 
 	return true, nil
 }
 
-// ignoreEnd returns nil for the end of a file that was shortened meanwhile: it has
-// changed, and so differs.
+// ignoreEnd returns nil for the end of a file: it was shortened meanwhile, so it differs.
 func ignoreEnd(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
@@ -201,7 +199,7 @@ func (b *bootFiles) addons() {
 		if isAbsent(err) || err == nil && len(names) == 0 {
 			continue
 		}
-		detail := "what lies there is handed on with what the image holds"
+		detail := "these files are passed on with the image"
 		if err != nil {
 			detail = err.Error()
 		}

@@ -28,7 +28,7 @@ func (r *run) nearest(ctx context.Context, same []*candidate) (*candidate, error
 	}
 	embedded := same[0].manifest.Source.NarHash
 	if slices.ContainsFunc(same, func(c *candidate) bool { return c.manifest.Source.NarHash != embedded }) {
-		// An unreadable source agrees with none of them, and decides nothing.
+		// If the source is unreadable, it matches none of them.
 		src, err := r.findSource(ctx)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

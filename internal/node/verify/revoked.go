@@ -19,11 +19,11 @@ func (r *run) tellRevocations() {
 	if s.Stale {
 		since := "they never have"
 		if !s.Asked.IsZero() {
-			since = "they did last on " + s.Asked.UTC().Format(time.RFC3339)
+			since = "they last did on " + s.Asked.UTC().Format(time.RFC3339)
 		}
 		r.find(report.Finding{
 			Tier: report.TierRelease, Cause: report.RevocationsStale,
-			Detail: fmt.Sprintf("within %s all sources should have answered; %s", s.Allowed, since),
+			Detail: fmt.Sprintf("all sources should answer at least every %s; %s", s.Allowed, since),
 		})
 	}
 	if s.Unkept != "" {

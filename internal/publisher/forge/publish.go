@@ -93,7 +93,7 @@ func (e *PublishedError) Error() string {
 	if e.There != "" {
 		there = fmt.Sprintf("SHA-256 of %s %s there and %s here", e.Identity, e.There, e.Here)
 	}
-	return fmt.Sprintf("release %s is published at %s with other contents (%s): who has accepted them would refuse these; nothing was changed. Publish under a new tag, or pass --replace", e.Tag, e.URL, there)
+	return fmt.Sprintf("release %s is published at %s with other contents (%s), and machines that accepted those would refuse these; nothing was changed: publish under a new tag, or pass --replace", e.Tag, e.URL, there)
 }
 
 // lacking returns the files of p that the release r lacks, and the names of those

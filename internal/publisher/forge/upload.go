@@ -109,7 +109,7 @@ func (c *Client) attach(ctx context.Context, id int64, f File, n int64, old []As
 		return a, digest, c.explained(err, f.Name)
 	}
 	if a.Name != f.Name || a.Size != n || a.ID <= 0 {
-		return a, digest, fmt.Errorf("%s: %s has it as %q of %d bytes", what, c, c.clean(a.Name), a.Size)
+		return a, digest, fmt.Errorf("%s: %s stored it as %q with %d bytes", what, c, c.clean(a.Name), a.Size)
 	}
 	return a, [sha256.Size]byte(sent.sum.Sum(nil)), nil
 }

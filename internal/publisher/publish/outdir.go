@@ -110,7 +110,7 @@ func (d *outDir) newInfo(req Request, src nix.Source, m *closure.Manifest) (rele
 	}
 	if have := d.info; have != nil {
 		if req.Tag != "" && have.Tag != info.Tag || req.Commit != "" && have.Commit != info.Commit {
-			return info, fmt.Errorf("output directory %s holds the release %s of commit %s: choose another --out", d.path, have.Tag, cmp.Or(have.Commit, "none stated"))
+			return info, fmt.Errorf("output directory %s contains the release %s of commit %s: choose another --out", d.path, have.Tag, cmp.Or(have.Commit, "none stated"))
 		}
 		current, err := d.isOf(m)
 		if err != nil {
@@ -143,7 +143,7 @@ func (d *outDir) isOf(m *closure.Manifest) (bool, error) {
 		case old.Source == m.Source:
 			continue
 		case len(d.info.Configurations) > 1 || c != m.Configuration:
-			return false, fmt.Errorf("output directory %s holds the configuration %s of another source: choose another --out", d.path, c)
+			return false, fmt.Errorf("output directory %s contains the configuration %s of another source: choose another --out", d.path, c)
 		}
 		return false, nil
 	}

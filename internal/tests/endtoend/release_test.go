@@ -51,7 +51,7 @@ func TestFalseManifest(t *testing.T) {
 		}, "unknown member"},
 		{"with a member twice", func() string {
 			return strings.Replace(string(good), `"schemaVersion"`, `"schemaVersion": 1, "schemaVersion"`, 1)
-		}, "stands there twice"},
+		}, "is there twice"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestPublish(t *testing.T) {
 		a.expect(t, "inconclusive", 4, "release-unavailable boot-v1")
 	})
 	t.Run("another tag into the same directory", func(t *testing.T) {
-		if stderr, code := create("/root/both", "/etc/every-channel/flake#testhost", "--tag", "boot-v2"); code != 4 || !strings.Contains(stderr, "holds the release boot-v1") {
+		if stderr, code := create("/root/both", "/etc/every-channel/flake#testhost", "--tag", "boot-v2"); code != 4 || !strings.Contains(stderr, "contains the release boot-v1") {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 	})

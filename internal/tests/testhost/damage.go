@@ -11,9 +11,9 @@ import (
 
 const database = "/nix/var/nix/db/db.sqlite"
 
-// Damage calls do with the path from outside of the file at p, and then puts
-// back the modification times of p and of its directory, so that what is left
-// of the damage is in the bytes alone. (The change time cannot be put back.)
+// Damage calls do with the outside path of the file at p, and then restores the
+// modification times of p and of its directory, so that only the bytes differ. (The
+// change time cannot be restored.)
 func (h *Host) Damage(p string, do func(outside string) error) {
 	h.t.Helper()
 	outside := h.Path(p)
@@ -101,11 +101,11 @@ func (h *Host) SQL(statements string) string {
 	return h.Run("sqlite3", "-bail", "-cmd", ".timeout 10000", database, statements)
 }
 
-// NixState is a text of all that nix keeps: its database row by row, and each
-// file under /nix with its type, mode, size and modification time. Two of them
-// being equal means that nothing was written in between; contents are not
-// looked at. Left out are the daemon's socket, the files of the database, and the
-// temporary roots, which newer versions of nix write even where they only read.
+// NixState returns all that nix keeps as a text: its database row by row, and each file
+// under /nix with its type, mode, size and modification time, but not its contents. If two
+// are equal, nothing was written in between. It leaves out the daemon's socket, the files
+// of the database, and the temporary roots, which newer versions of nix write even when
+// they only read.
 func (h *Host) NixState() string {
 	h.t.Helper()
 	return h.SQL(".dump") + "\n" + h.Run("sh", "-euc", `
@@ -114,10 +114,9 @@ func (h *Host) NixState() string {
 			-printf '%p %y %m %s %T@ %l\n' | LC_ALL=C sort`)
 }
 
-// BreakFile lets reads of the file at p fail with EIO from about its middle on,
-// and from its start where it has no more than a page or two. Size, mode,
-// owner and modification time stay what they are. undo mends it; so does the
-// end of the host.
+// BreakFile makes reads of the file at p fail with EIO from about its middle on, or from
+// its start if it has only a page or two. Size, mode, owner and modification time do not
+// change. undo repairs it; so does the end of the host.
 func (h *Host) BreakFile(p string) (undo func()) {
 	h.t.Helper()
 	h.must("break", h.name, p)

@@ -2,8 +2,8 @@ package testhost
 
 import "strings"
 
-// debianEtc is what a test host has of Debian in /etc and a NixOS has not. A name
-// that ends in a slash is a directory with all that is in it.
+// debianEtc lists the names in a test host's /etc that come from Debian and that NixOS
+// does not have. A name that ends in a slash is a directory with everything in it.
 const debianEtc = `
 	adduser.conf alternatives/ apt/ bash.bashrc bindresvport.blacklist ca-certificates.conf
 	cron.daily/ debconf.conf debian_version default/ deluser.conf dpkg/ environment fstab

@@ -31,8 +31,8 @@ import (
 	"time"
 )
 
-// RequireEnv is the name of an environment variable: where it is "1", a test
-// whose host cannot be had here fails instead of being skipped.
+// RequireEnv is the name of an environment variable. If it is "1", a test fails instead of
+// being skipped where there can be no host.
 const RequireEnv = "EC_VERIFY_REQUIRE_TESTHOST"
 
 const (
@@ -177,7 +177,7 @@ func (h *Host) MakeRunner(dir, configuration string) {
 	h.must("runner", h.name, dir, configuration)
 }
 
-// A Runner is what a host that is a runner was made of.
+// A Runner describes the source and the systems of a host that is a runner.
 type Runner struct {
 	Source     string            // store path of the embedded flake
 	SourceHash string            // its NAR hash, in SRI form
@@ -193,7 +193,7 @@ type System struct {
 	Toplevel string
 }
 
-// Runner tells what the host was made a runner of.
+// Runner describes a host that [Host.MakeRunner] made.
 func (h *Host) Runner() Runner {
 	h.t.Helper()
 	r := Runner{Systems: make(map[string]System)}

@@ -110,10 +110,9 @@ func checkStageDir(dir string) error {
 	return nil
 }
 
-// openStaged returns what opens the releases that stages keep, as c says whom to
-// believe, and m which are revoked. They were accepted when they were staged; neither a
-// newer one that was accepted since nor the tags that the configuration lists are held
-// against them.
+// openStaged returns a function that opens the release of a stage. c says which keys are
+// trusted, m which releases are revoked. A release was accepted when it was staged; it
+// stays so if a newer one was accepted since, or the configuration lists its tag no more.
 func openStaged(c config.Config, m *release.Memory) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
 	if c.UnsafeUnsigned {
 		return nil, terminal.UsageError(netboot.ErrUnsigned)

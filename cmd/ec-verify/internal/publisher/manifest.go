@@ -71,7 +71,7 @@ Exit codes:
 					return terminal.UsageErrorf("--tag: %w", err)
 				}
 				if req.Tag == string(release.Latest) {
-					return terminal.UsageErrorf("--tag %s: that stands for the newest release, and cannot name one", req.Tag)
+					return terminal.UsageErrorf("--tag %s: this means the newest release, and cannot name one", req.Tag)
 				}
 			}
 			ref, err := localFlake(flake)

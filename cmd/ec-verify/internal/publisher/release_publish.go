@@ -157,7 +157,7 @@ func followsPublished(ctx context.Context, dir, repo, token string, verifier rel
 	case errors.Is(err, release.ErrNotFound):
 		return true, nil
 	case err != nil:
-		return false, fmt.Errorf("the list that is published: %w; --replace puts this one in its place", err)
+		return false, fmt.Errorf("the published list: %w; --replace overwrites it", err)
 	case here.Sums == there.Sums:
 		return false, nil
 	}
@@ -330,7 +330,7 @@ func publishNotes(r *release.Release, o *forge.Outcome) []string {
 	var out []string
 	list := r.Tag() == release.RevocationsTag
 	if !r.Tag().MayBeLatest() && !list {
-		out = append(out, fmt.Sprintf("%s stands for tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
+		out = append(out, fmt.Sprintf("%s means tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
 	}
 	if !list && o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
 		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
@@ -339,7 +339,7 @@ func publishNotes(r *release.Release, o *forge.Outcome) []string {
 		out = append(out, "somebody pushed the tag meanwhile, and the forge published the release before it was whole: until now it was there without its "+release.SumsName+", which machines take for not there")
 	}
 	if o.WasPrerelease {
-		out = append(out, fmt.Sprintf("it was marked as a pre-release, which %s never stands for, and is none now", release.Latest))
+		out = append(out, fmt.Sprintf("it was marked as a pre-release, which %s never means, and is none now", release.Latest))
 	}
 	if o.Revised {
 		out = append(out, "the text beside it has the digest of this one")
