@@ -37,7 +37,7 @@ const RequireEnv = "EC_VERIFY_REQUIRE_TESTHOST"
 
 const (
 	startTimeout = 25 * time.Minute // the first ever makes the base system
-	hostTimeout  = 5 * time.Minute  // any other step
+	hostTimeout  = 15 * time.Minute // any other step
 	exitCannot   = 77               // of hack/testhost: not on this machine
 )
 
