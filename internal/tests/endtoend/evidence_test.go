@@ -31,10 +31,10 @@ func (m *machine) verdicts() []string {
 	m.t.Helper()
 	stdout, stderr, code := m.Exec(context.Background(), "sh", "-c", program+" report verify --output json --key "+nodePub+" "+reportDir+"/*.sigstore.json")
 	var out struct {
-		Holds   bool
+		Valid   bool
 		Reports []struct{ Verdict, Error, Machine string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != 0 || !out.Holds {
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != 0 || !out.Valid {
 		m.t.Fatalf("exit %d, %v\n%s%s", code, err, stdout, stderr)
 	}
 	var verdicts []string
