@@ -28,22 +28,23 @@ type Publication struct {
 
 // Outcome is what Publish did or would do.
 type Outcome struct {
-	URL string
+	URL string `json:"url"`
 	// Created: there was no release of this tag. Hidden: a published release was
 	// without its Identity for a moment.
-	Created, Hidden bool
+	Created bool `json:"created"`
+	Hidden  bool `json:"hidden"`
 	// Exposed: somebody pushed the tag while the draft was filled, so the forge
 	// published it incomplete.
-	Exposed bool
+	Exposed bool `json:"-"`
 	// WasPrerelease: it was a pre-release, which "latest" never means, and no longer
 	// is.
-	WasPrerelease bool
-	Uploaded      []string
-	Replaced      []string // those that replaced an asset
-	Kept          []string // files that were already there and were kept
-	Revised       bool     // the text beside it was updated
-	Beside        []string // kept assets that are not among the files
-	Pruned        []string
+	WasPrerelease bool     `json:"-"`
+	Revised       bool     `json:"-"` // the text beside it was updated
+	Uploaded      []string `json:"uploaded"`
+	Replaced      []string `json:"replaced"` // those that replaced an asset
+	Kept          []string `json:"kept"`     // files that were already there and were kept
+	Pruned        []string `json:"pruned"`
+	Beside        []string `json:"beside"` // kept assets that are not among the files
 }
 
 // Plan returns what Publish would do, and changes nothing.

@@ -18,7 +18,6 @@ import (
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/publisher/forge"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -29,7 +28,6 @@ type publishFlags struct {
 	tag       string
 	forge     string
 	tokenFile string
-	notes     string
 	prune     bool
 	replace   bool
 	dryRun    bool
@@ -71,7 +69,6 @@ running the same command again completes it.`,
 	f.StringVar(&flags.tag, "tag", "", "publish under `TAG`, which must be the one in release.json (required)")
 	f.StringVar(&flags.forge, "forge", "", "publish to the repository at `URL`: https://HOST/OWNER/REPO (required)")
 	f.StringVar(&flags.tokenFile, "token-file", "", "read the access token from `FILE`, one line; its scope must include write:repository")
-	f.StringVar(&flags.notes, "notes", "", "use the text in `FILE` as the notes of a new release (default: its contents and how to check them)")
 	f.BoolVar(&flags.replace, "replace", false, "replace a published release that has other contents")
 	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that DIR does not have")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and print what would be done")
@@ -176,13 +173,6 @@ func followsPublished(ctx context.Context, dir, repo, token string, verifier rel
 func publication(ctx context.Context, r *release.Release, dir string, flags publishFlags) (forge.Publication, error) {
 	p := forge.Publication{Tag: string(r.Tag()), Commit: r.Info().Commit, Prune: flags.prune, Notes: notes(r),
 		Identity: release.SumsName, Signature: release.BundleName, Replace: flags.replace, Revise: func(text string) string { return revised(text, r) }}
-	if flags.notes != "" {
-		text, err := hostfile.ReadSmall(flags.notes, 256<<10)
-		if err != nil {
-			return p, err
-		}
-		p.Notes = string(text)
-	}
 	add := func(name string, digest release.Digest) error {
 		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
@@ -252,17 +242,10 @@ type published struct {
 	Tool          string      `json:"tool"`
 	Verdict       string      `json:"verdict"`
 	Tag           release.Tag `json:"tag"`
-	URL           string      `json:"url"`
 	DryRun        bool        `json:"dryRun"`
-	Created       bool        `json:"created"`
-	Hidden        bool        `json:"hidden"`
-	Uploaded      []string    `json:"uploaded"`
-	Replaced      []string    `json:"replaced"`
-	Kept          []string    `json:"kept"`
-	Pruned        []string    `json:"pruned"`
-	Beside        []string    `json:"beside"`
-	Bytes         int64       `json:"bytes"`
-	Notes         []string    `json:"notes"`
+	forge.Outcome
+	Bytes int64    `json:"bytes"`
+	Notes []string `json:"notes"`
 
 	where, signer string
 	files         int
@@ -288,9 +271,7 @@ func (a *app) publish(ctx context.Context, client *forge.Client, p forge.Publica
 	}
 	return a.Show(&published{
 		SchemaVersion: 1, Kind: publishKind, Tool: terminal.ToolVersion(), Verdict: report.Verified.String(), Tag: r.Tag(),
-		URL: o.URL, DryRun: dryRun, Created: o.Created, Hidden: o.Hidden,
-		Uploaded: o.Uploaded, Replaced: o.Replaced, Kept: o.Kept, Pruned: o.Pruned, Beside: o.Beside,
-		Bytes: size, Notes: publishNotes(r, &o),
+		DryRun: dryRun, Outcome: o, Bytes: size, Notes: publishNotes(r, &o),
 		where: cmp.Or(o.URL, client.String()), signer: r.Signer().String(), files: len(p.Files),
 	})
 }
