@@ -61,6 +61,12 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 	if len(listed) > maxUnits {
 		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
 	}
+	out.Units, err = askUnits(ctx, bus, listed)
+	return out, err
+}
+
+// askUnits asks the service manager for units, but for those unloaded meanwhile.
+func askUnits(ctx context.Context, bus *dbus.Conn, listed []systemd.UnitStatus) ([]Unit, error) {
 	units := make([]*Unit, len(listed))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxAsked)
@@ -68,7 +74,7 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 		g.Go(func() error {
 			unit, err := askUnit(ctx, bus, &listed[i])
 			if answer := (dbus.Error{}); errors.As(err, &answer) {
-				return nil // unloaded meanwhile
+				return nil // it is not there any more
 			}
 			units[i] = unit
 			return err
@@ -77,9 +83,10 @@ func SystemdUnits(ctx context.Context) (*Units, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	var out []Unit
 	for _, unit := range units {
 		if unit != nil {
-			out.Units = append(out.Units, *unit)
+			out = append(out, *unit)
 		}
 	}
 	return out, nil
