@@ -13,6 +13,17 @@ import (
 // about a path, of any size, into memory. A quarter of this is enough.
 const dumpMemory = 1 << 30
 
+// foreignStore are the options for reading a store of others.
+func foreignStore(url string) []string {
+	return []string{
+		"--store", url,
+		// A path is there or not: the store fetches and builds nothing for us.
+		"--option", "substitute", "false", "--option", "builders", "", "--option", "max-jobs", "0",
+		// One second is Nix's own choice where it takes the machine to have no Internet.
+		"--option", "connect-timeout", "60",
+	}
+}
+
 // DumpRequest says what to dump.
 type DumpRequest struct {
 	// Store is any store that Nix can read: "file:///srv/cache",
@@ -28,14 +39,9 @@ type DumpRequest struct {
 // Dump writes a store's NAR of a path to w. It checks neither signature, nor size, nor
 // hash; the caller must. It ends when w fails.
 func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
+	args := append([]string{"--extra-experimental-features", "nix-command", "store", "dump-path"}, foreignStore(r.Store)...)
 	_, err := n.run(ctx, command{
-		program: "nix",
-		args: []string{
-			"--extra-experimental-features", "nix-command", "store", "dump-path", "--store", r.Store,
-			// It is there or not: that store fetches and builds nothing for us.
-			"--option", "substitute", "false", "--option", "builders", "", "--option", "max-jobs", "0",
-			"--", string(r.Path),
-		},
+		program: "nix", args: append(args, "--", string(r.Path)),
 		out: w, timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {

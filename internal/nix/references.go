@@ -38,9 +38,7 @@ func (n *Nix) References(ctx context.Context, r ReferencesRequest) (map[closure.
 		names.WriteString(string(p) + "\n")
 	}
 	out, err := n.run(ctx, command{
-		program: "nix",
-		args: append(args, "--store", r.Store, "--stdin",
-			"--option", "substitute", "false", "--option", "builders", "", "--option", "max-jobs", "0"),
+		program: "nix", args: append(append(args, foreignStore(r.Store)...), "--stdin"),
 		stdin: strings.NewReader(names.String()), timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {

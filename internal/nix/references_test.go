@@ -26,7 +26,7 @@ func TestReferences(t *testing.T) {
 			if err != nil || fmt.Sprint(got) != want {
 				t.Errorf("%v, %v", got, err)
 			}
-			if args := strings.Join(f.call().Args, " "); strings.Contains(args, "--json-format 1") != (test.args != "") || !strings.Contains(args, "--store https://cache.example.org --stdin") {
+			if args := strings.Join(f.call().Args, " "); strings.Contains(args, "--json-format 1") != (test.args != "") || !strings.Contains(args, "--store https://cache.example.org ") {
 				t.Error(args)
 			}
 		})
