@@ -33,7 +33,8 @@ func sysctlSettings(lines []string) map[string]string {
 				return r
 			}, key)
 		}
-		perInterface, _ := path.Match("net/*/*/*/*", key)
+		parts := strings.Split(key, "/") // net/ipv4/conf/eth0/forwarding
+		perInterface := len(parts) == 5 && parts[0] == "net" && parts[3] != "all" && parts[3] != "default"
 		if !ok || strings.HasPrefix(key, "-") || strings.ContainsAny(key, "*?[") || perInterface || path.Clean("/"+key) != "/"+key {
 			continue
 		}

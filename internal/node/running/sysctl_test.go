@@ -10,10 +10,10 @@ import (
 func TestSysctlSettings(t *testing.T) {
 	got := sysctlSettings([]string{
 		"kernel.kptr_restrict = 1", "kernel.kptr_restrict=2", "net/ipv4/ip_forward = 0", "-vm.swappiness = 1", "net.ipv4.conf.*.rp_filter = 2",
-		"net.ipv4.conf.eth0/1.rp_filter = 1", "kernel.sem = 250  32000 32 128", "kernel..x = 1", "../x = 1", "-net.ipv4.x",
+		"net.ipv4.conf.eth0/1.rp_filter = 1", "net.ipv4.conf.all.forwarding=0", "kernel.sem = 250  32000 32 128", "kernel..x = 1", "../x = 1", "-net.ipv4.x",
 	})
 	want := map[string]string{
-		"/proc/sys/kernel/kptr_restrict": "2", "/proc/sys/net/ipv4/ip_forward": "0", "/proc/sys/kernel/sem": "250  32000 32 128",
+		"/proc/sys/kernel/kptr_restrict": "2", "/proc/sys/net/ipv4/ip_forward": "0", "/proc/sys/net/ipv4/conf/all/forwarding": "0", "/proc/sys/kernel/sem": "250  32000 32 128",
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
