@@ -66,6 +66,9 @@ var changeClasses = []changeClass{
 	line("an empty password", "/etc/shadow", "w@::20000::::::", "w@"),
 	line("a password of a group", "/etc/gshadow", "h@:hash::", "h@"),
 	line("a group like root's", "/etc/group", "g@:x:0:visitor", "g@"),
+	line("a range of users with root", "/etc/subuid", "r@:0:1", "r@"),
+	line("a range of groups with others", "/etc/subgid", "r@:1:65000", "r@"),
+	line("a member of no form", "/etc/gshadow", "m@", "m@"),
 	{"passwords for all to read", "chmod 644 /etc/shadow", "chmod 640 /etc/shadow", []string{"account-altered /etc/shadow"}, ""},
 	{"users for all to write", "chmod 666 /etc/passwd", "chmod 644 /etc/passwd", []string{"account-altered /etc/passwd"}, "passwd"},
 	{"users of a user", "chown visitor /etc/passwd", "chown root /etc/passwd", []string{"account-altered /etc/passwd"}, "passwd"},
@@ -95,6 +98,13 @@ var changeClasses = []changeClass{
 
 	file("/usr/local/bin/ls@", ""), file("/usr/games/@", "/usr/games"), file("/opt/@/bin/x", "/opt"), file("/lib32/@.so", "/lib32"),
 	file("/var/spool/cron/crontabs/@", "/var/spool/cron"), file("/run/udev/rules.d/@.rules", "/run/udev/rules.d"), file("/run/modprobe.d/@.conf", "/run/modprobe.d"),
+	file("/run/polkit-1/rules.d/@.rules", "/run/polkit-1"), file("/run/tmpfiles.d/@.conf", ""), file("/run/environment.d/@.conf", "/run/environment.d"),
+	file("/run/systemd/system.conf.d/@.conf", "/run/systemd/system.conf.d"), file("/run/userdb/@.user", "/run/userdb"), file("/run/dbus-1/system.d/@.conf", "/run/dbus-1"),
+	file("/run/nextroot/@", "/run/nextroot"), file("/run/initramfs/shutdown", ""), file("/run/opengl-driver/lib/@.so", "/run/opengl-driver"),
+	file("/var/spool/atjobs/@", ""), file("/etc/credstore/tmpfiles.extra", ""), file("/run/credstore/login.noauth", ""),
+	{"a program with the rights of root in the place of /etc/adjtime", "cp /bin/true /etc/adjtime; chmod 4755 /etc/adjtime", "rm /etc/adjtime", []string{"file-unknown /etc/adjtime"}, ""},
+	file("/root/.bash_login", ""), file("/root/.config/systemd/user/@.service", ""), file("/root/.ssh/rc", ""),
+	{"a profile of Nix for all", `mkdir -p /root/p@/bin; cp /bin/true /root/p@/bin/ls; ln -s /root/p@ /nix/var/nix/profiles/default`, "rm -r /nix/var/nix/profiles/default /root/p@", []string{"file-unknown /nix/var/nix/profiles/default"}, ""},
 	file("/run/sysctl.d/@.conf", "/run/sysctl.d"), file("/run/modules-load.d/@.conf", "/run/modules-load.d"), file("/run/binfmt.d/@.conf", "/run/binfmt.d"),
 
 	{"a unit started", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/s@.service; systemctl daemon-reload; systemctl start s@", "systemctl stop s@; rm /run/systemd/system/s@.service; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/s@.service"}, "reload"},
@@ -112,7 +122,10 @@ var changeClasses = []changeClass{
 	{"a unit read with another program", "back dbus.service 's,^ExecStart=.[^[:space:]]*,ExecStart=/tmp/@,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service program"}, "reload"},
 	{"a unit read with another argument", "back dbus.service s,--nofork,--@,", "systemctl daemon-reload", []string{"unit-altered unit dbus.service argument"}, "reload"},
 	{"a unit read with another variable", "back dbus.service 's,^ExecStart=,Environment=LD_PRELOAD=/tmp/@.so\\n&,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service environment"}, "reload"},
+	{"a unit read with another user", "back dbus.service s,^User=.*,User=daemon,", "systemctl daemon-reload", []string{"unit-altered unit dbus.service setting"}, "reload"},
+	{"a unit read with a file of variables", "back dbus.service 's,^ExecStart=,EnvironmentFile=-/tmp/@.env\\n&,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service setting"}, "reload"},
 	{"a library for all units", "systemctl set-environment LD_PRELOAD=/tmp/@.so", "systemctl unset-environment LD_PRELOAD", []string{"unit-altered the service manager LD_PRELOAD"}, ""},
+	{"programs of /tmp for all units", "systemctl set-environment PATH=/tmp/@:/usr/sbin:/usr/bin:/sbin:/bin", "systemctl unset-environment PATH", []string{"unit-altered the service manager PATH"}, ""},
 
 	{"a program from /tmp", "cp /bin/sleep /tmp/a@; run @ /tmp/a@ 1000", "end @; rm /tmp/a@", []string{"code-unknown /tmp/a@"}, ""},
 	{"a program whose file was removed", "cp /bin/sleep /tmp/b@; run @ /tmp/b@ 1000; rm /tmp/b@", "end @", []string{"code-unknown /tmp/b@ (deleted)"}, ""},
@@ -123,5 +136,11 @@ var changeClasses = []changeClass{
 	{"a program under another's name", "mkdir /root/@; cp /bin/sleep /root/@/; run @ unshare --mount --propagation slave sh -c 'mount --bind /root/@/sleep /usr/bin/sleep; exec sleep 1000'", "end @; rm -r /root/@", []string{"code-unknown /usr/bin/sleep replaced", "foreign-mount /usr/bin/sleep no unit"}, ""},
 	{"a library from /tmp", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/d@.so; run @ env LD_PRELOAD=/tmp/d@.so sleep 1000", "end @; rm /tmp/d@.so", []string{"code-unknown /tmp/d@.so"}, ""},
 	{"a library that was removed", "cp /usr/lib/x86_64-linux-gnu/libm.so.6 /tmp/e@.so; run @ env LD_PRELOAD=/tmp/e@.so sleep 1000; rm /tmp/e@.so", "end @", []string{"code-unknown /tmp/e@.so (deleted)"}, ""},
+	{"a program that is renamed all the time", "cp /bin/sleep /tmp/g@0; run @ /tmp/g@0 1000; touch /run/mover.@; setsid sh -c 'n=0; while [ -e /run/pid.@ ]; do mv /tmp/g@$n /tmp/g@$((n + 1)); n=$((n + 1)); sleep 0.2; done; rm /run/mover.@' </dev/null >/dev/null 2>&1 &", "end @; while [ -e /run/mover.@ ]; do sleep 0.05; done; rm /tmp/g@*", []string{"code-unknown /tmp/g@*"}, ""},
+	{"a builder of Nix with a right of root", "cp /bin/sleep /tmp/h@; run @ setpriv --reuid=nixbld1 --clear-groups --inh-caps=+setuid --ambient-caps=+setuid /tmp/h@ 1000", "end @; rm /tmp/h@", []string{"code-unknown /tmp/h@"}, ""},
 	{"a script", "echo 'while :; do sleep 1; done' >/tmp/f@; run @ /run/current-system/sw/bin/sh /tmp/f@", "end @; rm /tmp/f@", []string{"code-unknown /tmp/f@"}, ""},
+
+	{"a packet socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 17, 3, 0x0300) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep packet 0003"}, ""},
+	{"a raw socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 2, 3, 1) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep raw 0.0.0.0:1"}, ""},
+	{"a socket unit read with another port", "f=/usr/lib/systemd/system/systemd-journal-remote.socket; cp -p $f /root/unit; sed -i s,19532,4711, $f; systemctl daemon-reload; systemctl start ${f##*/}; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit", "systemctl stop systemd-journal-remote.socket; systemctl daemon-reload", []string{"socket-unknown /usr/lib/systemd/systemd tcp [::]:4711"}, "reload"},
 }
