@@ -13,8 +13,7 @@ import (
 )
 
 // Result is what a command found, rendered by [Terminal.Show]. As JSON it is itself, by
-// its tags; or what its method JSON() any returns; or what its own WriteJSON(io.Writer)
-// error writes.
+// its tags, or what its own WriteJSON(io.Writer) error writes.
 type Result interface {
 	// Text returns the result for people, escaped, and folded where it is prose.
 	Text(Screen) string
@@ -60,11 +59,8 @@ func (t *Terminal) showText(r Result) error {
 }
 
 func (t *Terminal) showJSON(r Result) error {
-	switch r := r.(type) {
-	case interface{ WriteJSON(io.Writer) error }:
+	if r, ok := r.(interface{ WriteJSON(io.Writer) error }); ok {
 		return r.WriteJSON(t.Stdout)
-	case interface{ JSON() any }:
-		return WriteJSON(t.Stdout, r.JSON())
 	}
 	return WriteJSON(t.Stdout, r)
 }
