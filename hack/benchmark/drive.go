@@ -200,8 +200,17 @@ func describe(output func(argv ...string) (string, error)) ([]string, error) {
 		fmt.Sprintf("%d × %s, %s", runtime.NumCPU(), strings.TrimSpace(lines[0]), sha),
 		fmt.Sprintf("%d GiB of memory, Linux %s, store on %s", (kib+512<<10)>>20, strings.TrimSpace(lines[3]), strings.TrimSpace(lines[5])),
 		fmt.Sprintf("%s, %s", runtime.Version(), strings.TrimSpace(lines[4])),
-		time.Now().UTC().Format("2006-01-02"),
+		when(),
 	}, nil
+}
+
+// when returns the date, and the commit of this repository that is measured.
+func when() string {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude", "*").Output()
+	if err != nil {
+		commit = []byte("unknown")
+	}
+	return fmt.Sprintf("%s, commit %s", time.Now().UTC().Format("2006-01-02"), strings.TrimSpace(string(commit)))
 }
 
 func say(format string, args ...any) {
