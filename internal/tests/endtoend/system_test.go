@@ -1,9 +1,12 @@
 package endtoend
 
 import (
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/bootlayouts"
 )
 
 func TestSource(t *testing.T) {
@@ -149,6 +152,25 @@ func TestLive(t *testing.T) {
 		if why := a.why("live"); !strings.Contains(why, "no boot menu here") {
 			t.Errorf("it does not say what was not compared: %q", why)
 		}
+		// The same where it was booted from an ISO image.
+		s := bootlayouts.System{Toplevel: m.Run("readlink", "-f", "/run/current-system"), Params: m.Run("cat", "/run/current-system/kernel-params")}
+		s.Kernel, s.Initrd = m.Run("readlink", "-f", s.Toplevel+"/kernel"), m.Run("readlink", "-f", s.Toplevel+"/initrd")
+		for name, file := range bootlayouts.ISO(s) {
+			m.Run("mkdir", "-p", path.Dir("/iso/"+name))
+			if file.From != "" {
+				m.Run("cp", file.From, "/iso/"+name)
+			} else {
+				m.write("/iso/"+name, file.Text)
+			}
+		}
+		a = m.verify()
+		a.expect(t, "verified", 0)
+		if why := a.why("live"); why != "" {
+			t.Errorf("of a medium that is there it says %q", why)
+		}
+		m.Run("sed", "-i", "0,/console=ttyS0/s//& rd.break/", "/iso/EFI/BOOT/grub.cfg", "/iso/isolinux/isolinux.cfg")
+		m.verify().expect(t, "drifted", 1, "boot-altered /iso/isolinux/isolinux.cfg: boot options", "boot-altered /iso/EFI/BOOT/grub.cfg: NixOS 26.05 (Linux 6.12) Installer options")
+		m.Run("rm", "-r", "/iso")
 		m.Run("sh", "-euc", `sed 's,$, rd.break,' /proc/cmdline >/tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
 		m.verify().expect(t, "drifted", 1, "boot-altered /proc/cmdline options")
 		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline`)
