@@ -125,7 +125,7 @@ func (r *Report) Headline() string {
 	case Verified:
 		s = fmt.Sprintf("verified: %s is %s", subject, against)
 		if partial := r.leftOut(); partial != "" {
-			s += ", as far as it was checked: " + partial
+			s += ", within these limits: " + partial
 		}
 	case Drifted:
 		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))

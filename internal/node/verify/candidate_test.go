@@ -41,7 +41,7 @@ func TestCandidate(t *testing.T) {
 		{"by its tag", byTag, report.Verified, "is release boot-v2026.03.15", nil},
 		{"the running one", func(m *twoSystems) {
 			m.v.System, m.eval.top = string(top), m.manifest.Toplevel
-		}, report.Verified, "as far as it was checked: no source (the candidate carries no flake), no eval", []string{
+		}, report.Verified, "within these limits: no source (the candidate carries no flake), no eval", []string{
 			"source-elsewhere nixos-system/etc/every-channel/flake", "source-elsewhere nixos-system/etc/every-channel/flake",
 		}},
 		{"a byte", func(m *twoSystems) { m.write(string(tool), "A tool") }, report.Drifted, "drifted: candidate ", []string{"disk-altered tool :content"}},
