@@ -42,11 +42,13 @@ func (r *run) tellPending() {
 		if f.Path == "" {
 			continue
 		}
-		switch s := graver(next, r.stateOf(l)); s.grade {
-		case agrees:
+		switch own := r.stateOf(l); {
+		case own.grade == differs:
+			f.Cause, f.ConsequenceOf = report.PendingAltered, own.cause
+		case next.grade == differs && own.grade == agrees:
+			continue // another place leads to what is altered, and is named for that
+		case next.grade == agrees && own.grade == agrees:
 			f.Cause = report.PendingReboot
-		case differs:
-			f.Cause, f.ConsequenceOf = report.PendingAltered, s.cause
 		default:
 			f.Cause = report.PendingUnchecked
 		}

@@ -33,6 +33,8 @@ type twoSystems struct {
 	v    *Verifier
 	// line is the kernel's command line, as far as a test has one.
 	line string
+	// menu are the leads of a boot menu.
+	menu []lead
 	// running is the system that runs.
 	running closure.StorePath
 }
@@ -75,6 +77,7 @@ func (m *twoSystems) run(ctx context.Context, booted, next closure.StorePath) *r
 		r.judgeLink(ctx, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true}, m.running, "")
 		r.judgeLink(ctx, liveLink{name: BootedSystem, cause: report.OtherBoot}, booted, "")
 		r.judgeLink(ctx, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true}, next, "")
+		r.live.leads = append(r.live.leads, m.menu...)
 		return nil
 	}})
 	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})
@@ -114,7 +117,10 @@ func TestPending(t *testing.T) {
 		{"rights in the next system", func(m *twoSystems) { m.chmod(string(tool), 0o666) }, top, nextTop, report.Drifted,
 			[]string{"permissions-altered tool of boot-v2026.03.15", "pending-altered" + pendingProfile + " < permissions-altered"}, 6},
 		{"booted from the other, and next something else", nil, nextTop, object("9", "evil"), report.Drifted,
-			[]string{"other-profile" + pendingProfile, "pending-altered" + pendingBooted + " < other-profile"}, 6},
+			[]string{"other-profile" + pendingProfile}, 6},
+		{"the profile leads to what is intact, and the boot menu to what is not", func(m *twoSystems) {
+			m.menu = []lead{{next: true, odd: report.BootAltered, pending: report.Finding{Tier: report.TierLive, Path: "/boot/entry"}}}
+		}, top, nextTop, report.Drifted, []string{"pending-altered /boot/entry < boot-altered"}, 6},
 		{"contents left out", func(m *twoSystems) { m.v.Skip = []report.TierName{report.TierContents} }, top, nextTop, report.Unsettled,
 			[]string{"pending-unchecked" + pendingProfile, "check-skipped"}, 0},
 	} {
