@@ -37,6 +37,10 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   # Check a disk from outside, against a release in a directory
   ec-verify --against boot-v2026.02.28 --release /srv/releases --store-root /mnt
 
+  # Judge a release before it runs, and switch to it only if it is verified
+  ec-verify candidate boot-v2026.03.15
+  ec-verify switch boot-v2026.03.15
+
   # CI: write what a release says of a configuration, and sign it
   ec-verify manifest create .#ec-runner-x86_64 --out dist --tag boot-v2026.02.28
   ec-verify release sign dist --key cosign.key`

@@ -252,6 +252,11 @@ func TestRollout(t *testing.T) {
 		if c := a.Coverage; c.Hashed != 0 || c.Remembered != c.Paths {
 			t.Errorf("what earlier runs have hashed is not hashed again: %+v", c)
 		}
+		// As of a disk, no ledger answers for it.
+		a = m.report(program, "candidate", "/run/current-system", "--config", "/root/config.json", "--output", "json", "--store-root", "/")
+		if c := a.Coverage; c.Remembered != 0 || c.Hashed != c.Paths {
+			t.Errorf("with --store-root not everything is hashed: %+v", c)
+		}
 	})
 	t.Run("reboot pending", func(t *testing.T) {
 		m.Activate(current, older)

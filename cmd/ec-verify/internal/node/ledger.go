@@ -23,7 +23,7 @@ type stateLedger struct {
 // newLedger returns the ledger of runs; nil for a mounted disk, which is not this
 // machine.
 func newLedger(c config.Config) verify.Ledger {
-	if c.StoreRoot != "" && c.StoreRoot != "/" {
+	if c.StoreRoot != "" {
 		return nil
 	}
 	return stateLedger{dir: ledger.Dir(c.StateDir)}

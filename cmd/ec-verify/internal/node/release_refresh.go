@@ -174,11 +174,14 @@ func newRefreshedList(ctx context.Context, found []release.Found, told error, re
 func (list *refreshedList) Text(screen terminal.Screen) string {
 	var b strings.Builder
 	for _, l := range list.Releases {
-		text := "failed: " + l.Error
+		text := fmt.Sprintf("%s: failed: %s", l.Accepted, l.Error)
 		if l.Release != nil {
 			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
+			if string(l.Accepted) != string(l.Release.Tag) {
+				text = fmt.Sprintf("%s: %s", l.Accepted, text)
+			}
 		}
-		fmt.Fprintf(&b, "%s: %s\n", l.Accepted, report.Escape(text))
+		fmt.Fprintln(&b, report.Escape(text))
 	}
 	if !list.revokedAt.IsZero() {
 		fmt.Fprintf(&b, "revoked: %d, by the list of %s\n", len(list.Revoked), list.revokedAt.Format(time.RFC3339))

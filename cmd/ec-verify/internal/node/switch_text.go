@@ -94,7 +94,9 @@ func (s *switched) WriteJSON(w io.Writer) error {
 // Text implements [terminal.Result].
 func (s *switched) Text(screen terminal.Screen) string {
 	var out strings.Builder
-	out.WriteString((&shownReport{s.report, s.flags}).Text(screen))
+	judged := *s.report
+	judged.Standing = nil // which a switch leaves alone; its last line says what it did
+	out.WriteString((&shownReport{&judged, s.flags}).Text(screen))
 	if !s.flags.brief {
 		out.WriteByte('\n')
 		s.writeChanges(&out, s.flags.all)
