@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"every.channel/ec-verify/internal/tests/bootlayouts"
+	"every.channel/ec-verify/internal/tests/guest"
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
@@ -25,23 +26,23 @@ func TestCountedBoot(t *testing.T) {
 	t.Parallel()
 	m := newCounted(t)
 	uncounted := m.entryName(m.second, "")
-	expect := func(boot *machine, system, entry, complete string) {
+	expect := func(boot *guest.Machine, system, entry, complete string) {
 		t.Helper()
-		boot.hear("init="+system+"/init ", 0) // the kernel says what it was started with
-		boot.try("systemctl is-system-running --wait")
-		boot.expect(`tr ' ' '\n' </proc/cmdline | sed -n 's/^init=//p'`, system+"/init")
+		boot.Hear("init="+system+"/init ", 0) // the kernel says what it was started with
+		boot.Try("systemctl is-system-running --wait")
+		boot.Expect(`tr ' ' '\n' </proc/cmdline | sed -n 's/^init=//p'`, system+"/init")
 		entries := []string{m.entryName(m.first, ""), entry}
 		slices.Sort(entries)
-		boot.expect("ls /boot/loader/entries", strings.Join(entries, "\n"))
-		boot.expect("systemctl is-active boot-complete.target", complete)
-		if heard := boot.console.has("Reached target boot-complete.target"); heard != (complete == "active") {
+		boot.Expect("ls /boot/loader/entries", strings.Join(entries, "\n"))
+		boot.Expect("systemctl is-active boot-complete.target", complete)
+		if heard := boot.Shows("Reached target boot-complete.target"); heard != (complete == "active") {
 			t.Errorf("the console shows that boot-complete.target was reached: %v", heard)
 		}
 	}
-	verdict := func(boot *machine, want string, says ...string) {
+	verdict := func(boot *guest.Machine, want string, says ...string) {
 		t.Helper()
-		boot.expect("systemctl show -P ExecMainStatus ec-verify-boot.service", want)
-		log := boot.run("journalctl -b -u ec-verify-boot.service -u systemd-bless-boot.service -o cat --no-pager")
+		boot.Expect("systemctl show -P ExecMainStatus ec-verify-boot.service", want)
+		log := boot.Run("journalctl -b -u ec-verify-boot.service -u systemd-bless-boot.service -o cat --no-pager")
 		for _, says := range append(says, "Mark the Current Boot Loader Entry as Good") {
 			if !strings.Contains(log, says) {
 				t.Errorf("the journal does not say %q", says)
@@ -53,65 +54,65 @@ func TestCountedBoot(t *testing.T) {
 		}
 	}
 
-	good := bootFirmware(t, m.variables, m.disk, m.extlinux, m.grub).up()
+	good := bootFirmware(t, m.variables, m.disk, m.extlinux, m.grub).Up()
 	expect(good, m.second, uncounted, "active")
 	verdict(good, "0")
-	m.layouts(good)
+	m.layouts(t, good)
 	// The system is altered, and its entry is new once more.
 	altered := m.program + "/bin/program"
-	good.run(fmt.Sprintf("printf X | dd of=%s bs=1 seek=3 conv=notrunc; mv /boot/loader/entries/%s /boot/loader/entries/%s", altered, uncounted, m.entryName(m.second, fmt.Sprintf("+%d", tries))))
-	good.reboot()
+	good.Run(fmt.Sprintf("printf X | dd of=%s bs=1 seek=3 conv=notrunc; mv /boot/loader/entries/%s /boot/loader/entries/%s", altered, uncounted, m.entryName(m.second, fmt.Sprintf("+%d", tries))))
+	good.Reboot()
 
 	for try := range tries {
-		bad := bootFirmware(t, m.variables, m.disk).up()
+		bad := bootFirmware(t, m.variables, m.disk).Up()
 		expect(bad, m.second, m.entryName(m.second, fmt.Sprintf("+%d-%d", tries-1-try, try+1)), "inactive")
 		verdict(bad, "1", "disk-altered", m.program, "Dependency failed for systemd-bless-boot.service")
-		bad.expect("systemctl is-active systemd-bless-boot.service", "inactive")
-		bad.reboot()
+		bad.Expect("systemctl is-active systemd-bless-boot.service", "inactive")
+		bad.Reboot()
 	}
 
-	fallback := bootFirmware(t, m.variables, m.disk).up()
+	fallback := bootFirmware(t, m.variables, m.disk).Up()
 	// It is not counted, so that nothing asks whether it is complete.
 	expect(fallback, m.first, m.entryName(m.second, fmt.Sprintf("+0-%d", tries)), "inactive")
 	// The altered system is still what the profile leads to.
-	out, code := fallback.try("/usr/local/bin/ec-verify --output json --offline --rebuild none --unsafe-skip source,eval,machine")
+	out, code := fallback.Try("/usr/local/bin/ec-verify --output json --offline --rebuild none --unsafe-skip source,eval,machine")
 	if code != 1 || !strings.Contains(out, m.program) {
 		t.Errorf("exit %d, and not a word about %s:\n%s", code, m.program, out)
 	}
 }
 
 // layouts looks at what other loaders have on a FAT file system, in place of /boot.
-func (c counted) layouts(m *machine) {
-	m.t.Helper()
+func (c counted) layouts(t *testing.T, m *guest.Machine) {
+	t.Helper()
 	base := strings.ReplaceAll(strings.TrimPrefix(c.generations[0].Kernel, "/nix/store/"), "/", "-")
 	for _, l := range []struct{ device, dir, config string }{
 		{"/dev/vdb", "nixos", "extlinux/extlinux.conf"},
 		{"/dev/vdc", "kernels", "grub/grub.cfg"},
 	} {
 		look := func(what string, want int, says ...string) {
-			m.t.Helper()
-			out, code := m.try("/usr/local/bin/ec-verify --output json --offline --rebuild none --unsafe-skip source,eval,machine,contents")
+			t.Helper()
+			out, code := m.Try("/usr/local/bin/ec-verify --output json --offline --rebuild none --unsafe-skip source,eval,machine,contents")
 			for _, s := range says {
 				if !strings.Contains(out, s) {
 					code = -1
 				}
 			}
 			if code != want {
-				m.t.Errorf("%s, %s: got %d, want exit %d and %q:\n%s", l.config, what, code, want, says, out)
+				t.Errorf("%s, %s: got %d, want exit %d and %q:\n%s", l.config, what, code, want, says, out)
 			}
 		}
 		kernel := "/boot/" + l.dir + "/" + base
-		m.run("umount /boot && mount -o umask=0077 " + l.device + " /boot")
+		m.Run("umount /boot && mount -o umask=0077 " + l.device + " /boot")
 		look("as it is", 0)
 		// What a file is called on FAT has no case, to no loader.
-		m.run(fmt.Sprintf("cd /boot && mv %[1]s x && mv x %[2]s", l.dir, strings.ToUpper(l.dir)))
+		m.Run(fmt.Sprintf("cd /boot && mv %[1]s x && mv x %[2]s", l.dir, strings.ToUpper(l.dir)))
 		look("in other letters", 0)
-		m.run("printf XYZ | dd of=" + kernel + " bs=1 seek=700000 conv=notrunc")
+		m.Run("printf XYZ | dd of=" + kernel + " bs=1 seek=700000 conv=notrunc")
 		look("bytes in the kernel", 1, "boot-altered", kernel)
-		m.run(fmt.Sprintf("cp %s %s && sed -i 's,init=%s/init,init=/bin/sh,' /boot/%s", c.generations[0].Kernel, kernel, c.second, l.config))
+		m.Run(fmt.Sprintf("cp %s %s && sed -i 's,init=%s/init,init=/bin/sh,' /boot/%s", c.generations[0].Kernel, kernel, c.second, l.config))
 		look("init=", 1, "other-entry", "/boot/"+l.config)
 	}
-	m.run("umount /boot && mount /boot")
+	m.Run("umount /boot && mount /boot")
 }
 
 // counted is a machine with two systems of accepted releases.
@@ -131,10 +132,15 @@ func newCounted(t *testing.T) counted {
 	run(t, "mkdir", "-p", tools)
 	run(t, "cp", "-r", "../../../testdata/flake/library", flake)
 	run(t, "cp", "testdata/flake/flake.nix", "../../../testdata/flake/system/flake.lock", filepath.Join(flake, "system"))
-	run(t, "cp", filepath.Join(made(t), "vmlinuz"), filepath.Join(made(t), "tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), tools)
-	const params = "TERM=dumb console=ttyS0 loglevel=6 systemd.show_status=yes " + quick
+	run(t, "cp", filepath.Join(guest.Made(t), "vmlinuz"), filepath.Join(guest.Made(t), "tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), tools)
+	const params = "TERM=dumb console=ttyS0 loglevel=6 systemd.show_status=yes " + guest.Quick
 	write(t, filepath.Join(tools, "kernel-params"), params)
-	makePlainInitrd(t, filepath.Join(tools, "initrd"))
+	guest.Initrd(t, filepath.Join(tools, "initrd"), `
+for i in $(seq 100); do [ ! -e /dev/vda2 ] || break; sleep 0.1; done
+mount -t ext4 /dev/vda2 /root
+for mount in proc sys dev run; do mount --move /$mount /root/$mount; done
+exec switch_root /root $init
+`, "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "autofs4", "efivarfs")
 
 	host := testhost.Start(t, testhost.Options{})
 	host.MakeRunner(flake, "first")
@@ -149,7 +155,7 @@ func newCounted(t *testing.T) counted {
 
 	root := filepath.Join(dir, "root")
 	run(t, "mkdir", root)
-	run(t, "cp", "-al", filepath.Join(made(t), "tree")+"/.", root)
+	run(t, "cp", "-al", filepath.Join(guest.Made(t), "tree")+"/.", root)
 	host.Run("systemctl", "stop", "nix-daemon.socket", "nix-daemon.service")
 	run(t, "rm", "-rf", filepath.Join(root, "nix"), filepath.Join(root, "usr/local"))
 	shell(t, `tar -C "$1" -c nix usr/local etc/ec-verify var/lib/ec-verify | tar -C "$2" -x`, host.Path("/"), root)
@@ -165,11 +171,11 @@ func newCounted(t *testing.T) counted {
 		link(t, "/dev/null", filepath.Join(system, name))
 	}
 	link(t, "/usr/local/lib/systemd/system/ec-verify-boot.service", filepath.Join(system, "boot-complete.target.requires/ec-verify-boot.service"))
-	installAgent(t, root)
+	guest.InstallAgent(t, root)
 
 	esp := filepath.Join(dir, "esp")
 	run(t, "mkdir", "-p", filepath.Join(esp, "EFI/BOOT"), filepath.Join(esp, "EFI/systemd"))
-	loader := filepath.Join(made(t), "tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	loader := filepath.Join(guest.Made(t), "tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
 	for _, place := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"} {
 		run(t, "cp", loader, filepath.Join(esp, place))
 	}
@@ -261,35 +267,4 @@ func release(t *testing.T, host *testhost.Host) {
 		host.Run(program, "release", "sign", "/srv/releases/"+tag, "--key", "/root/ci.key")
 	}
 	host.Run(program, "release", "refresh")
-}
-
-// makePlainInitrd writes an initrd that mounts the root and starts its system's init.
-func makePlainInitrd(t *testing.T, file string) {
-	t.Helper()
-	dir := t.TempDir()
-	writeProgram(t, filepath.Join(dir, "init"), `#!/bin/busybox sh
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mount -t tmpfs -o mode=755 run /run
-for module in /modules/*; do insmod $module; done
-for i in $(seq 100); do [ ! -e /dev/vda2 ] || break; sleep 0.1; done
-mount -t ext4 /dev/vda2 /root
-for mount in proc sys dev run; do mount --move /$mount /root/$mount; done
-for word in $(cat /root/proc/cmdline); do case $word in init=*) init=${word#init=} ;; esac; done
-exec switch_root /root $init
-`)
-	shell(t, `
-		cd "$3"
-		mkdir -p bin dev proc sys run root modules
-		cp "$1/usr/bin/busybox" bin/
-		bin/busybox --list | while read -r name; do [ -e "bin/$name" ] || ln -s busybox "bin/$name"; done
-		n=100
-		chroot "$1" modprobe -S "$(basename "$1"/usr/lib/modules/*)" --show-depends -a virtio_blk virtio-rng ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 autofs4 efivarfs |
-			sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' |
-			while read -r module; do
-				n=$((n + 1))
-				xz -dc "$1$module" >"modules/$n-$(basename "${module%.xz}")"
-			done
-		find . -print0 | LC_ALL=C sort -z | cpio --quiet --null -o -H newc -R +0:+0 --reproducible | gzip -n1 >"$2"`, filepath.Join(made(t), "tree"), file, dir)
 }

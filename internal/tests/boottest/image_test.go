@@ -4,27 +4,15 @@ package boottest
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/guest"
 )
 
-// dirEnv names the directory with tree, vmlinuz and initrd.
-const dirEnv = "EC_VERIFY_BOOT_DIR"
-
 const mebibyte = 1 << 20
-
-// made returns the directory that hack/test-boot made.
-func made(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv(dirEnv)
-	if dir == "" {
-		t.Fatalf("%s is not set: run this by hack/test-boot", dirEnv)
-	}
-	return dir
-}
 
 // makeInitrd writes an initrd with the layout's units to file.
 func makeInitrd(t *testing.T, l layout, file string) {
@@ -44,33 +32,14 @@ func makeInitrd(t *testing.T, l layout, file string) {
 		Text:       "[Unit]\nBefore=initrd-fs.target\nDefaultDependencies=false\n\n[Mount]\nWhat=/run\nWhere=/sysroot/run\nOptions=rbind\n",
 		RequiredBy: []string{"initrd-fs.target"},
 	}})
-	shell(t, `cat "$1/initrd" >"$2"; cd "$3"; find . | cpio --quiet -o -H newc -R +0:+0 >>"$2"`, made(t), file, dir)
+	shell(t, `cat "$1/initrd" >"$2"; cd "$3"; find . | cpio --quiet -o -H newc -R +0:+0 >>"$2"`, guest.Made(t), file, dir)
 }
-
-func shell(t *testing.T, script string, args ...string) {
-	t.Helper()
-	run(t, "bash", append([]string{"-euo", "pipefail", "-c", script, "-"}, args...)...)
-}
-
-// agent is the machine's end of the second serial port: it runs each line that
-// it reads, as base64 of a script, and answers with a line of the script's
-// status and its output as base64.
-const agent = `#!/bin/bash
-exec <>/dev/ttyS1 >&0
-stty raw -echo
-echo ready
-while read -r line; do
-  out=$(bash -c "$(base64 -d <<<"$line")" 2>&1 </dev/null)
-  status=$?
-  printf '%s %s\n' "$status" "$(base64 -w 0 <<<"$out")"
-done
-`
 
 // makeRoot fills dir with the machine's root: Debian's files, and of NixOS what
 // its modules make of the layout.
 func makeRoot(t *testing.T, l layout, dir string) {
 	t.Helper()
-	run(t, "cp", "-al", filepath.Join(made(t), "tree")+"/.", dir)
+	guest.Root(t, dir)
 	system := filepath.Join(dir, "etc/systemd/system")
 	write(t, filepath.Join(dir, "etc/fstab"), l.Fstab)
 	write(t, filepath.Join(dir, "etc/hostname"), "runner\n")
@@ -87,21 +56,6 @@ func makeRoot(t *testing.T, l layout, dir string) {
 	write(t, filepath.Join(dir, "etc/ssh/sshd_config.d/keys.conf"), keys.String())
 	write(t, filepath.Join(system, "sshd-keygen.service"), "[Unit]\nBefore=ssh.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"+generate.String())
 	link(t, "../sshd-keygen.service", filepath.Join(system, "ssh.service.wants/sshd-keygen.service"))
-	// No network, no terminal: what would wait for one.
-	for _, name := range []string{"serial-getty@ttyS0.service", "ssh.socket"} {
-		link(t, "/dev/null", filepath.Join(system, name))
-	}
-	installAgent(t, dir)
-}
-
-// installAgent puts the agent into the root in dir.
-func installAgent(t *testing.T, dir string) {
-	t.Helper()
-	writeProgram(t, filepath.Join(dir, "usr/local/sbin/agent"), agent)
-	install(t, filepath.Join(dir, "etc/systemd/system"), map[string]unit{"agent.service": {
-		Text:     "[Unit]\nAfter=multi-user.target\n\n[Service]\nType=exec\nExecStart=/usr/local/sbin/agent\n",
-		WantedBy: []string{"default.target"},
-	}})
 }
 
 // content is what goes onto one partition of a disk.

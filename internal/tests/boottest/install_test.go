@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,11 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/internal/tests/guest"
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 const (
-	tag            = "boot-v2026.02.28"
+	tag            = guest.Tag
 	installTimeout = 4 * time.Minute // some 5 s on a machine at rest
 	diskGiB        = 20              // sparse
 	kills          = 20
@@ -36,36 +36,21 @@ type installer struct {
 func newInstaller(t *testing.T, l layout) installer {
 	t.Helper()
 	h := testhost.Start(t, testhost.Options{Runner: true})
-	dir := t.TempDir()
 	// The same runner, with the module's mounts, and the kernel that is booted.
-	kernel, modules := modulesOf(t)
+	kernel, modules := guest.Modules(t)
 	h.MakeRunner(testhost.Flake(t, testhost.Configured{Fstab: l.Fstab, Kernel: kernel, Modules: modules}), "testhost")
-	program := filepath.Join(dir, "ec-verify")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "every.channel/ec-verify/cmd/ec-verify")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build ec-verify: %v\n%s", err, out)
-	}
-	h.Push(program, "/usr/local/bin/ec-verify")
 	h.Push("../../../hack/install-runner", "/opt/hack/install-runner")
 	h.Push("../../../modules/overlay-root/disk-layout.json", "/opt/modules/overlay-root/disk-layout.json")
 	h.Run("ln", "-s", "/opt/hack/install-runner", "/usr/local/bin/install-runner")
 	// Of the same Debian as the host, so that its libraries go with them.
 	shell(t, `cd "$1"; tar -cf - usr/sbin/{sfdisk,mkfs.fat,mkfs.vfat,mke2fs,mkfs.ext4,e2fsck,debugfs} usr/bin/jq etc/mke2fs.conf \
 		usr/lib/x86_64-linux-gnu/lib{fdisk,jq,onig,ext2fs,e2p,ss,com_err,readline,tinfo}.so.* | tar -C "$2" -xf -`,
-		filepath.Join(made(t), "tree"), h.Path("/"))
+		filepath.Join(guest.Made(t), "tree"), h.Path("/"))
 
 	h.Run("sh", "-euc", `printf '#!/bin/sh\necho "$*" >>/tmp/called; mountpoint -q "$2/boot"\n' >/usr/local/bin/nixos-install
 		chmod 755 /usr/local/bin/nixos-install`)
 
-	keys := filepath.Join(dir, "keys")
-	shell(t, `mkdir "$1"; cd "$1"
-		openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ci.key
-		openssl pkey -in ci.key -pubout -out ci.pub`, keys)
-	write(t, filepath.Join(keys, "config.json"), `{"release": {"source": ["/srv/releases"]}, "trust": {"keys": [{"name": "ci", "file": "/etc/ec-verify/ci.pub"}]}}`)
-	h.Push(keys, "/etc/ec-verify")
-	h.Run("ec-verify", "manifest", "create", "/etc/every-channel/flake#testhost", "--out", "/srv/releases/"+tag, "--tag", tag, "--best-before", "87600h")
-	h.Run("ec-verify", "release", "sign", "/srv/releases/"+tag, "--key", "/etc/ec-verify/ci.key")
+	guest.MakeRelease(t, h)
 	return installer{h, t}
 }
 
@@ -229,20 +214,24 @@ func TestInstall(t *testing.T) {
 		// the mounts are the module's, and the disk is install-runner's.
 		tree := filepath.Join(t.TempDir(), "tree")
 		makeRoot(t, l, tree)
-		in.secondStage(tree)
 		system := in.system()
+		guest.SecondStage(t, in.Host, system, tree, guest.OfRelease()...)
 		shell(t, `partx --update "$1" 2>/dev/null || partx --add "$1" 2>/dev/null || true
 			exec unshare --mount bash -euc 'mount "$1p2" /mnt; cp -a "$2/." /mnt/; umount /mnt' - "$1" "$2"`, device, tree)
 		detach(t, device, image)
 		initrd := filepath.Join(t.TempDir(), "initrd")
 		makeInitrd(t, l, initrd)
-		m := boot(t, initrd, image).up()
-		m.mounts()
-		m.healthy()
-		m.expect(`readlink -f /nix/var/nix/profiles/system`, system)
-		m.expect(`cat /nix/var/nix/profiles/system/nixos-version`, "26.05.2")
-		m.clean(system)
-		m.cut()
+		m := boot(t, initrd, image).Up()
+		mounts(t, m)
+		healthy(t, m)
+		m.Expect(`readlink -f /nix/var/nix/profiles/system`, system)
+		m.Expect(`cat /nix/var/nix/profiles/system/nixos-version`, "26.05.2")
+		m.Run(fmt.Sprintf("for link in current-system booted-system; do ln -sfn %s /run/$link; done", system))
+		const look = "--unsafe-skip source,eval,live,contents"
+		m.Clean(1, look)
+		m.Run("echo evil >/root/.evilrc")
+		m.Finds(look, "written-unknown /root/.evilrc")
+		m.Cut()
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/guest"
 )
 
 // layout is what modules/overlay-root/layout.nix says.
@@ -97,48 +99,11 @@ func install(t *testing.T, dir string, units map[string]unit) {
 	}
 }
 
-// write replaces file, and never writes into what it was linked to.
-func write(t *testing.T, file, text string) {
-	t.Helper()
-	replace(t, file)
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// writeProgram is write of what can be run.
-func writeProgram(t *testing.T, file, text string) {
-	t.Helper()
-	write(t, file, text)
-	if err := os.Chmod(file, 0o755); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func link(t *testing.T, target, file string) {
-	t.Helper()
-	replace(t, file)
-	if err := os.Symlink(target, file); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func replace(t *testing.T, file string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-}
-
-func run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(append([]string{name}, args...), " "), err, out)
-	}
-}
+// How files are made, and programs run.
+var (
+	write, writeProgram, link = guest.Write, guest.WriteProgram, guest.Link
+	run, shell                = guest.Command, guest.Shell
+)
 
 // documented returns the shell commands in sections of a document, by heading, without
 // those of the sections below them.

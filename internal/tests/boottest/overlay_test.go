@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/guest"
 )
 
 // A machine whose /var is on a disk of its own, so that it can be missing.
@@ -68,45 +70,45 @@ func TestOverlayRoot(t *testing.T) {
 	before := f.rootSum(t)
 	initrd := f.initrd(t, f.layout)
 
-	m := boot(t, initrd, f.main, f.second).up()
-	m.mounts()
-	m.healthy()
-	m.expect(`touch /run/overlay-root/lower/x`, "touch: cannot touch '/run/overlay-root/lower/x': Read-only file system")
-	first := m.run(identity)
+	m := boot(t, initrd, f.main, f.second).Up()
+	mounts(t, m)
+	healthy(t, m)
+	m.Expect(`touch /run/overlay-root/lower/x`, "touch: cannot touch '/run/overlay-root/lower/x': Read-only file system")
+	first := m.Run(identity)
 	if n := len(strings.Split(first, "\n")); n != 2+len(f.layout.HostKeys) {
 		t.Errorf("the machine's id, its keys and one journal: got %q", first)
 	}
-	m.run("m=first; " + mark)
+	m.Run("m=first; " + mark)
 	for _, command := range documented(t, "install.md", "### Looking at it") {
-		m.run(command)
+		m.Run(command)
 	}
-	m.expect(`cat /run/overlay-root/upper/etc/first; ls /run/overlay-root/lower/etc/first`,
+	m.Expect(`cat /run/overlay-root/upper/etc/first; ls /run/overlay-root/lower/etc/first`,
 		"first\nls: cannot access '/run/overlay-root/lower/etc/first': No such file or directory")
-	m.reboot()
+	m.Reboot()
 	for _, bad := range []string{"Failed unmounting", "Failed to unmount /run/overlay-root"} {
-		if m.console.has(bad) {
+		if m.Shows(bad) {
 			t.Errorf("the machine's last words have %q", bad)
 		}
 	}
 
-	m = boot(t, initrd, f.main, f.second).up()
-	m.mounts()
-	m.healthy()
-	m.expect(identity, first)
-	m.expect(`ls -d /first /etc/first /root/first /usr/first 2>/dev/null; cat /nix/first /var/first /boot/first`, "first\nfirst\nfirst")
-	m.run("m=second; " + mark + "; sync")
-	m.cut()
+	m = boot(t, initrd, f.main, f.second).Up()
+	mounts(t, m)
+	healthy(t, m)
+	m.Expect(identity, first)
+	m.Expect(`ls -d /first /etc/first /root/first /usr/first 2>/dev/null; cat /nix/first /var/first /boot/first`, "first\nfirst\nfirst")
+	m.Run("m=second; " + mark + "; sync")
+	m.Cut()
 
-	m = boot(t, initrd, f.main, f.second).up()
-	m.mounts()
-	m.healthy()
-	m.expect(identity, first)
-	m.expect(`ls -d /second /etc/second /root/second /usr/second 2>/dev/null; cat /nix/second /var/second /boot/second`, "second\nsecond\nsecond")
+	m = boot(t, initrd, f.main, f.second).Up()
+	mounts(t, m)
+	healthy(t, m)
+	m.Expect(identity, first)
+	m.Expect(`ls -d /second /etc/second /root/second /usr/second 2>/dev/null; cat /nix/second /var/second /boot/second`, "second\nsecond\nsecond")
 
 	// What the layout spares the machine: a remount of the root, which fails.
-	m.try(`rm /etc/systemd/system/systemd-remount-fs.service; systemctl daemon-reload; systemctl start systemd-remount-fs`)
-	m.expect(`systemctl --failed --plain --no-legend | cut -d ' ' -f 1`, "systemd-remount-fs.service")
-	m.cut()
+	m.Try(`rm /etc/systemd/system/systemd-remount-fs.service; systemctl daemon-reload; systemctl start systemd-remount-fs`)
+	m.Expect(`systemctl --failed --plain --no-legend | cut -d ' ' -f 1`, "systemd-remount-fs.service")
+	m.Cut()
 
 	if f.rootSum(t) != before {
 		t.Error("something was written to the real root")
@@ -114,24 +116,24 @@ func TestOverlayRoot(t *testing.T) {
 }
 
 // mounts looks at all mounts of the layout.
-func (m *machine) mounts() {
-	m.t.Helper()
-	m.expect(`findmnt -no FSTYPE,OPTIONS / | grep -o '^overlay\|lowerdir=[^,]*\|upperdir=[^,]*\|workdir=[^,]*'`,
+func mounts(t *testing.T, m *guest.Machine) {
+	t.Helper()
+	m.Expect(`findmnt -no FSTYPE,OPTIONS / | grep -o '^overlay\|lowerdir=[^,]*\|upperdir=[^,]*\|workdir=[^,]*'`,
 		"overlay\nlowerdir=/run/overlay-root/lower\nupperdir=/run/overlay-root/upper\nworkdir=/run/overlay-root/work")
-	m.expect(`findmnt -no FSTYPE /run/overlay-root; findmnt -no SOURCE,FSTYPE,OPTIONS /run/overlay-root/lower | sed -E 's/ +/ /g; s/^(\S+ \S+ ro),.*/\1/'`,
+	m.Expect(`findmnt -no FSTYPE /run/overlay-root; findmnt -no SOURCE,FSTYPE,OPTIONS /run/overlay-root/lower | sed -E 's/ +/ /g; s/^(\S+ \S+ ro),.*/\1/'`,
 		"tmpfs\n/dev/vda2 ext4 ro")
-	m.expect(`for d in /boot /nix /var; do findmnt -no TARGET,FSTYPE,OPTIONS $d | sed -E 's/ +/ /g; s/^(\S+ \S+ rw),.*/\1/'; done`,
+	m.Expect(`for d in /boot /nix /var; do findmnt -no TARGET,FSTYPE,OPTIONS $d | sed -E 's/ +/ /g; s/^(\S+ \S+ rw),.*/\1/'; done`,
 		"/boot vfat rw\n/nix ext4 rw\n/var ext4 rw")
-	m.expect(`stat -c '%a %U' / /run/overlay-root`, "755 root\n700 root")
+	m.Expect(`stat -c '%a %U' / /run/overlay-root`, "755 root\n700 root")
 }
 
 // healthy sees that nothing failed.
-func (m *machine) healthy() {
-	m.t.Helper()
-	m.expect(`systemctl is-system-running --wait`, "running")
-	m.expect(`systemctl --failed --plain --no-legend`, "")
-	m.expect(`systemctl is-active ssh.service overlay-root-machine-id.service`, "active\ninactive")
-	m.expect(`journalctl -b -p warning -q -o cat | grep -i 'ordering cycle'`, "")
+func healthy(t *testing.T, m *guest.Machine) {
+	t.Helper()
+	m.Expect(`systemctl is-system-running --wait`, "running")
+	m.Expect(`systemctl --failed --plain --no-legend`, "")
+	m.Expect(`systemctl is-active ssh.service overlay-root-machine-id.service`, "active\ninactive")
+	m.Expect(`journalctl -b -p warning -q -o cat | grep -i 'ordering cycle'`, "")
 }
 
 func TestMissing(t *testing.T) {
@@ -163,30 +165,30 @@ func TestMissing(t *testing.T) {
 			}
 			m := bootWarped(t, f.initrd(t, l), c.disks...)
 			ending := map[string]string{"poweroff": "Powering off in 60 s.", "reboot": "Rebooting in 60 s.", "emergency": "Waiting in emergency mode."}[c.onMissing]
-			m.hear(ending, bootTimeout)
+			m.Hear(ending, guest.BootTimeout)
 			switch c.onMissing {
 			case "poweroff":
-				m.ends(stopTimeout)
-				m.hear("reboot: Power down", 0)
+				m.Ends(guest.StopTimeout)
+				m.Hear("reboot: Power down", 0)
 			case "reboot":
-				m.ends(stopTimeout)
-				m.hear("reboot: Restarting system", 0)
+				m.Ends(guest.StopTimeout)
+				m.Hear("reboot: Restarting system", 0)
 			default:
-				m.hear("the test: all is told", bootTimeout)
-				m.hear("emergency mode", bootTimeout)
-				if m.over() {
+				m.Hear("the test: all is told", guest.BootTimeout)
+				m.Hear("emergency mode", guest.BootTimeout)
+				if m.Over() {
 					t.Error("the machine ended")
 				}
 			}
 			for _, what := range []string{root, boots, nix, vars} {
 				says := fmt.Sprintf("%s is missing: /dev/disk/by-partlabel/ec-%s did not appear within 60 s, or holds no file system that can be mounted.",
 					what, strings.TrimPrefix(strings.Replace(what, root, "/root", 1), "/"))
-				if want := slices.Contains(c.tells, what); m.console.has(says) != want {
+				if want := slices.Contains(c.tells, what); m.Shows(says) != want {
 					t.Errorf("the console shows %q: got %v, want %v", says, !want, want)
 				}
 			}
 			for _, says := range []string{"the overlay for / could not be mounted", "Switching root", "Switch Root"} {
-				if m.console.has(says) {
+				if m.Shows(says) {
 					t.Errorf("the console also shows %q", says)
 				}
 			}

@@ -1,0 +1,57 @@
+//go:build qemu
+
+package guest
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// loader is a notice of an ISO: its isolinux is Debian's, and of no release.
+const loader = "loader-unknown /iso/isolinux"
+
+// verify runs ec-verify by its policy, with the arguments: its verdict, its exit code, and
+// what it found but for how exceptions were used.
+func (m *Machine) verify(args string) (verdict string, code int, found []string, text string) {
+	m.t.Helper()
+	text, code = m.Try(Program + " --output json --progress never --offline " + args + " 2>&1")
+	var report struct {
+		Verdict  string
+		Findings []struct{ Cause, Path, Field string }
+	}
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		m.t.Fatalf("what ec-verify says, exit %d: %v\n%s", code, err, text)
+	}
+	for _, f := range report.Findings {
+		about := strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Cause, f.Path, f.Field))
+		if !strings.HasPrefix(f.Cause, "exception-") && f.Cause != "check-skipped" && about != loader {
+			found = append(found, about)
+		}
+	}
+	slices.Sort(found)
+	return report.Verdict, code, found, text
+}
+
+// Clean has ec-verify find nothing on the machine, so many times.
+func (m *Machine) Clean(times int, args string) {
+	m.t.Helper()
+	begin := time.Now()
+	for n := range times {
+		if verdict, code, found, text := m.verify(args); verdict != "verified" || code != 0 || len(found) > 0 {
+			m.t.Errorf("run %d: exit %d, want verified:\n%s", n, code, text)
+		}
+	}
+	m.t.Logf("verified %d times in %.0f s", times, time.Since(begin).Seconds())
+}
+
+// Finds has ec-verify find the causes, and nothing else, on a machine that drifted.
+func (m *Machine) Finds(args string, causes ...string) {
+	m.t.Helper()
+	slices.Sort(causes)
+	if verdict, code, found, text := m.verify(args); verdict != "drifted" || code != 1 || !slices.Equal(found, causes) {
+		m.t.Errorf("exit %d, want drifted and %q:\n%s", code, causes, text)
+	}
+}
