@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/internal/tests/guest"
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
@@ -24,6 +25,7 @@ const (
 	etc      = "/etc/every-channel-netboot"
 	first    = "boot-v2026.02.28"
 	second   = "boot-v2026.03.05"
+	third    = guest.Tag
 	token    = "0123456789abcdef0123456789abcdef"
 )
 
@@ -34,8 +36,8 @@ type host struct {
 	t *testing.T
 }
 
-// tools is the directory that hack/test-netboot prepares: vmlinuz, ipxe.efi,
-// undionly.kpxe and ec-verify.
+// tools is the directory that hack/test-netboot prepares: ipxe.efi, undionly.kpxe and
+// ipxe.lkrn.
 func tools(t *testing.T, name string) string {
 	t.Helper()
 	dir := os.Getenv("EC_VERIFY_NETBOOT_DIR")
@@ -60,20 +62,38 @@ func startHost(t *testing.T) *host {
 	h.Push(tools(t, "ipxe.efi"), "/srv/ipxe/ec-ipxe.efi")
 	h.Push(tools(t, "undionly.kpxe"), "/srv/ipxe/ec-undionly.kpxe")
 	for i, tag := range []string{first, second} {
-		h.release(tag, time.Now().Add(time.Duration(i-3)*time.Hour))
+		h.release(h.Host, tag, time.Now().Add(time.Duration(i-4)*time.Hour), func(dir string) { h.marked(dir, tag) })
 	}
 	return h
 }
 
-// release makes, as CI does, the release tag of the system that the host is,
-// with a bundle that boots.
-func (h *host) release(tag string, created time.Time) {
+// wholeRelease makes the release of a system that runs from memory, on a host of its own:
+// the boot host would have the mounts of it.
+func (h *host) wholeRelease(tag string) {
+	h.t.Helper()
+	builder := testhost.Start(h.t, testhost.Options{Runner: true})
+	builder.Push(os.Getenv("EC_VERIFY_PROGRAM"), program)
+	system := guest.MakeSystem(h.t, builder, guest.MemoryMounts("../nix-store.squashfs", "../usr.squashfs"),
+		"mkdir /mnt-root\nmount -t tmpfs -o mode=0755 tmpfs /mnt-root\n"+guest.MemoryRoot("/"), "squashfs", "loop", "overlay")
+	guest.Configure(h.t, builder, "/srv/releases", tag, h.Run("cat", etc+"/ci.pub")+"\n")
+	h.release(builder, tag, time.Now().Add(-2*time.Hour), func(dir string) { h.whole(dir, system) })
+}
+
+// release makes, as CI does, the release tag of the system that a builder is, with a
+// bundle that boots, which bundle makes in a directory.
+func (h *host) release(builder *testhost.Host, tag string, created time.Time, bundle func(dir string)) {
 	h.t.Helper()
 	out := releases + "/" + tag
-	h.Run("env", "SOURCE_DATE_EPOCH="+strconv.FormatInt(created.Unix(), 10),
+	builder.Run("env", "SOURCE_DATE_EPOCH="+strconv.FormatInt(created.Unix(), 10),
 		program, "manifest", "create", "/etc/every-channel/flake#testhost", "--out", out, "--tag", tag)
+	if builder != h.Host {
+		h.Push(builder.Path(out), out)
+	}
 	dir := filepath.Join(h.t.TempDir(), "bundle")
-	h.bundle(dir, tag)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	bundle(dir)
 	name := "ec-runner-x86_64-netboot-" + tag + ".tar.gz"
 	h.Push(dir, "/root/bundle")
 	// As the bundle of an image is packed, for every builder the same.
@@ -81,41 +101,46 @@ func (h *host) release(tag string, created time.Time) {
 	h.Run(program, "release", "sign", out, "--key", "/root/ci.key", "--write-sums")
 }
 
-// bundle writes the three files of a netboot bundle.
-func (h *host) bundle(dir, tag string) {
+// script adds the script of a bundle to it, as NixOS' netboot.nix writes that.
+func (h *host) script(dir, toplevel, params string) {
 	h.t.Helper()
-	root := filepath.Join(h.t.TempDir(), "initrd")
-	for _, d := range []string{dir, filepath.Join(root, "bin"), filepath.Join(root, "proc"), filepath.Join(root, "dev")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-	init := "#!/bin/busybox sh\n" +
-		"/bin/busybox mount -t proc proc /proc\n" +
-		"/bin/busybox mount -t devtmpfs dev /dev\n" +
-		"exec >/dev/ttyS0 2>&1\n" +
-		"echo; echo " + marker(tag) + "\n" +
-		"/bin/busybox cat /proc/cmdline\n" +
-		"/bin/busybox poweroff -f\n"
-	if err := os.WriteFile(filepath.Join(root, "init"), []byte(init), 0o755); err != nil {
+	guest.Write(h.t, filepath.Join(dir, "netboot.ipxe"), fmt.Sprintf("#!ipxe\n# Use the cmdline variable to allow the user to specify custom kernel params\n"+
+		"kernel kernel init=%s/init initrd=initrd %s ${cmdline}\ninitrd initrd\nboot\n", toplevel, params))
+}
+
+// marked makes a bundle whose initrd says which release it is of, and ends.
+func (h *host) marked(dir, tag string) {
+	h.t.Helper()
+	h.script(dir, h.toplevel(), guest.Params+" quiet")
+	init := filepath.Join(h.t.TempDir(), "init")
+	if err := os.WriteFile(init, []byte("#!/bin/busybox sh\n"+
+		"/bin/busybox mount -t proc proc /proc\n"+
+		"/bin/busybox mount -t devtmpfs dev /dev\n"+
+		"exec >/dev/ttyS0 2>&1\n"+
+		"echo; echo "+marker(tag)+"\n"+
+		"/bin/busybox cat /proc/cmdline\n"+
+		"/bin/busybox poweroff -f\n"), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
-	// no_timer_check: Linux counts ticks while it comes up, and panics where an
-	// emulator on a busy machine gives too few.
-	script := fmt.Sprintf("#!ipxe\n# Use the cmdline variable to allow the user to specify custom kernel params\n"+
-		"kernel kernel init=%s/init initrd=initrd console=ttyS0,115200n8 no_timer_check quiet panic=-1 ${cmdline}\ninitrd initrd\nboot\n", h.toplevel())
-	if err := os.WriteFile(filepath.Join(dir, "netboot.ipxe"), []byte(script), 0o644); err != nil {
-		h.t.Fatal(err)
-	}
-	for _, argv := range [][]string{
-		{"cp", h.Path("/usr/bin/busybox"), filepath.Join(root, "bin/busybox")},
-		{"cp", tools(h.t, "vmlinuz"), filepath.Join(dir, "kernel")},
-		{"sh", "-euc", `cd "$1" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R +0:+0 --reproducible | gzip -n -1 >"$2"`, "sh", root, filepath.Join(dir, "initrd")},
-	} {
-		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			h.t.Fatalf("%q: %v\n%s", argv, err, out)
-		}
-	}
+	guest.Shell(h.t, `cp "$1/vmlinuz" "$3/kernel"
+		mkdir -p "$4/bin" "$4/proc" "$4/dev"
+		cp "$1/tree/usr/bin/busybox" "$4/bin/"
+		cp "$2" "$4/init"
+		cd "$4"; find . | LC_ALL=C sort | cpio --quiet -o -H newc -R +0:+0 --reproducible | gzip -n -1 >"$3/initrd"`,
+		guest.Made(h.t), init, dir, filepath.Join(h.t.TempDir(), "root"))
+}
+
+// whole makes a bundle with all of a system, as NixOS' netboot.nix does: its initrd, with
+// its store behind it.
+func (h *host) whole(dir string, system guest.System) {
+	h.t.Helper()
+	h.script(dir, system.Toplevel, guest.Params)
+	live := filepath.Join(h.t.TempDir(), "live")
+	system.Live(h.t, live, guest.Program, "/etc/ec-verify")
+	guest.Shell(h.t, `cp "$1" "$3/kernel"
+		cp "$2" "$3/initrd"; truncate -s %512 "$3/initrd"
+		cd "$4"; find . | LC_ALL=C sort | cpio --quiet -o -H newc -R +0:+0 --reproducible >>"$3/initrd"`,
+		system.File("kernel"), system.File("initrd"), dir, live)
 }
 
 func (h *host) toplevel() string { return h.Runner().Systems["testhost"].Toplevel }

@@ -7,11 +7,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/internal/tests/guest"
 )
 
 // bootTimeout is how long a machine may take from power on to power off: about
@@ -58,13 +61,41 @@ func (c *console) String() string {
 // qemu.
 func (l *lab) boot(t *testing.T, kind firmware, more ...string) string {
 	t.Helper()
+	args := []string{
+		"qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-accel", "tcg", "-m", "768", "-serial", "stdio",
+	}
+	args = append(append(args, l.machine(t, kind)...), more...)
+	ctx, cancel := context.WithTimeout(t.Context(), bootTimeout)
+	defer cancel()
+	cmd := l.command(ctx, args...)
+	screen := new(console)
+	cmd.Stdout, cmd.Stderr = screen, screen
+	start := time.Now()
+	err := cmd.Run()
+	text := screen.String()
+	if err != nil {
+		t.Errorf("the machine did not come to its end: %v", err)
+	}
+	t.Logf("%s: on for %s", kind, time.Since(start).Round(time.Second))
+	return text
+}
+
+// start turns on a machine of the given kind that a test can talk with.
+func (l *lab) start(t *testing.T, kind firmware, more ...string) *guest.Machine {
+	t.Helper()
+	args := append(append(guest.Emulated("on"), "-m", "1280"), l.machine(t, kind)...)
+	return guest.Start(t, func(argv ...string) *exec.Cmd { return l.command(t.Context(), argv...) }, append(args, more...)...)
+}
+
+// machine connects a machine of the given kind to the lab: qemu's arguments for it.
+func (l *lab) machine(t *testing.T, kind firmware) []string {
+	t.Helper()
 	// The name of a device has at most 15 characters.
 	n := l.nextTap()
 	tap := fmt.Sprintf("tap%d", n)
 	l.sh("ip tuntap add " + tap + " mode tap && ip link set " + tap + " master lan up")
 	args := []string{
-		"qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-accel", "tcg", "-m", "768", "-serial", "stdio",
 		"-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng",
 		"-netdev", "tap,id=lan,ifname=" + tap + ",script=no,downscript=no",
 	}
@@ -89,20 +120,7 @@ func (l *lab) boot(t *testing.T, kind firmware, more ...string) string {
 			"-drive", "if=pflash,format=raw,file="+vars,
 			"-device", card+",romfile=")
 	}
-	args = append(args, more...)
-	ctx, cancel := context.WithTimeout(t.Context(), bootTimeout)
-	defer cancel()
-	cmd := l.command(ctx, args...)
-	screen := new(console)
-	cmd.Stdout, cmd.Stderr = screen, screen
-	start := time.Now()
-	err := cmd.Run()
-	text := screen.String()
-	if err != nil {
-		t.Errorf("the machine did not come to its end: %v", err)
-	}
-	t.Logf("%s: on for %s", kind, time.Since(start).Round(time.Second))
-	return text
+	return args
 }
 
 var taps struct {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/guest"
 )
 
 const url = "http://" + hostIP + "/" + token
@@ -101,6 +103,9 @@ func TestNetboot(t *testing.T) {
 			t.Errorf("it was not sent: %s", out)
 		}
 	})
+	h.wholeRelease(third)
+	h.configure(third, true)
+	t.Run("a machine that is its release", func(t *testing.T) { h.clean(t, l) })
 	t.Run("servers that die", func(t *testing.T) {
 		for _, unit := range []string{"every-channel-netboot.service", "every-channel-netboot-tftp.service"} {
 			before := h.Run("systemctl", "show", "--value", "-p", "MainPID", unit)
@@ -108,14 +113,14 @@ func TestNetboot(t *testing.T) {
 			h.await(unit+" is back", fmt.Sprintf(`p=$(systemctl show --value -p MainPID %s); [ "$p" != 0 ] && [ "$p" != %s ]`, unit, before))
 		}
 		h.awaitServers()
-		h.serves(t, l, second)
+		h.serves(t, l, third)
 	})
 	t.Run("after a reboot, without the forge", func(t *testing.T) {
 		h.Run("systemctl", "enable", "every-channel-netboot.service", "every-channel-netboot-stage.service", "every-channel-netboot-stage.timer")
 		h.Checkpoint()
 		l.attach(h.pid())
 		h.awaitServers()
-		h.serves(t, l, second)
+		h.serves(t, l, third)
 	})
 	// What dnsmasq cannot send, a machine waits for.
 	if out, code := h.try("sh", "-c", "journalctl --no-pager -b all -u every-channel-netboot-tftp | grep 'failed to send'"); code != 1 {
@@ -125,6 +130,27 @@ func TestNetboot(t *testing.T) {
 		out, _ := h.try("journalctl", "--no-pager", "-n", "250", "-u", "every-channel-netboot*")
 		t.Logf("the boot host's journal:\n%s", out)
 	}
+}
+
+// clean boots a machine of the third release, on which ec-verify finds nothing; and what
+// is planted then.
+func (h *host) clean(t *testing.T, l *lab) {
+	t.Helper()
+	h.Run("systemctl", "start", "every-channel-netboot-stage.service")
+	h.serves(t, l, third)
+	// The release is on a disk: the machine has no driver for its network card.
+	disk := filepath.Join(t.TempDir(), "release.tar")
+	guest.Shell(t, `tar -C "$1" --transform 's,^,srv/releases/,' -cf "$2" "$3"`, h.Path(releases), disk, third)
+	l.gateway(nil)
+	m := l.start(t, uefi, "-drive", "if=virtio,format=raw,readonly=on,file="+disk).Up()
+	m.Expect("systemctl is-system-running --wait", "running")
+	m.Expect("for at in / /nix/.ro-store; do findmnt -no FSTYPE $at; done | xargs", "tmpfs squashfs")
+	m.Run("tar -xf /dev/vda -C /")
+	m.Register("/nix/store/nix-path-registration")
+	m.Clean(2, "")
+	m.Run("echo evil >/root/.evilrc; mount --bind /etc/passwd /usr/bin/tac")
+	m.Finds("", "foreign-mount /usr/bin/tac", "written-unknown /root/.evilrc")
+	m.Cut()
 }
 
 // bootBoth boots a machine of each kind at the same time.
@@ -219,7 +245,7 @@ func turnedAway(t *testing.T, h *host, l *lab) {
 		})
 	}
 	t.Run("a part", func(t *testing.T) {
-		kernel, err := os.ReadFile(tools(t, "vmlinuz"))
+		kernel, err := os.ReadFile(filepath.Join(guest.Made(t), "vmlinuz"))
 		if err != nil {
 			t.Fatal(err)
 		}
