@@ -44,7 +44,7 @@ for i in $(seq 100); do mount -t iso9660 -o ro /dev/sr0 /mnt-root/iso && break; 
 	m.Expect("systemctl is-system-running --wait", "running")
 	m.Expect("for at in / /iso /nix/.ro-store; do findmnt -no FSTYPE $at; done | xargs", "tmpfs iso9660 squashfs")
 	m.Register("/nix/store/nix-path-registration")
-	m.Clean(2, "")
+	m.Clean(1, "")
 	m.Run("echo evil >/root/.evilrc; mount --bind /etc/passwd /usr/bin/tac")
 	m.Finds("", "foreign-mount /usr/bin/tac", "written-unknown /root/.evilrc")
 	m.Cut()

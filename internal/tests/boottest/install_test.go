@@ -231,6 +231,10 @@ func TestInstall(t *testing.T) {
 		m.Clean(1, look)
 		m.Run("echo evil >/root/.evilrc")
 		m.Finds(look, "written-unknown /root/.evilrc")
+		m.Run("rm /root/.evilrc")
+		m.Busy()
+		m.Clean(1, look)
+		m.Idle()
 		m.Cut()
 	})
 }
