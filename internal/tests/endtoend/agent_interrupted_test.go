@@ -135,7 +135,7 @@ func TestAgentReboot(t *testing.T) {
 		t.Fatalf("the unit ended with %s", got)
 	}
 	// The shipped timer, but without the hour over which a fleet is spread.
-	a.dropIn("ec-verify.timer", "test", "[Timer]\n"+notToday()+"RandomizedDelaySec=0\nAccuracySec=1ms")
+	a.dropIn("ec-verify.timer", "test", "[Timer]\n"+notToday()+"OnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms")
 	// A test host gets its system only when it is up. A NixOS machine has it
 	// before there is a systemd.
 	a.write("/etc/systemd/system/has-system.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'until mountpoint -q /proc/cmdline; do sleep 0.1; done'\n")
