@@ -177,7 +177,7 @@ func fetch(ctx context.Context, src Source, want closure.PathInfo, dir string) e
 	case err != nil:
 		return fmt.Errorf("%s from %s: %w", want.Path, src, err)
 	case w.left > 0:
-		return differs(fmt.Sprintf("it ends %d bytes before its end", w.left))
+		return differs(fmt.Sprintf("it ends %d bytes early", w.left))
 	}
 	if got := nar.Hash(w.hash.Sum(nil)); got != want.NarHash {
 		return differs(fmt.Sprintf("its NAR hash is %s, not %s", got, want.NarHash))

@@ -67,7 +67,7 @@ func TestBring(t *testing.T) {
 		}, "its NAR hash is "},
 		{"shorter", func(dir string, paths []closure.PathInfo) {
 			must(t, os.Remove(filepath.Join(dir, paths[1].Path.Base(), "sub/file")))
-		}, "before its end"},
+		}, "bytes early"},
 		{"endless", func(dir string, paths []closure.PathInfo) {
 			must(t, os.Truncate(filepath.Join(dir, paths[1].Path.Base(), "sub/file"), 1<<40))
 		}, "it is larger than"},
@@ -84,7 +84,7 @@ func TestBring(t *testing.T) {
 		{"a device", func(dir string, paths []closure.PathInfo) {
 			must(t, os.RemoveAll(filepath.Join(dir, paths[1].Path.Base())))
 			must(t, os.Symlink("/dev/zero", filepath.Join(dir, paths[1].Path.Base())))
-		}, "before its end"},
+		}, "bytes early"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir, paths := newTree(t)
