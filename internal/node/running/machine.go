@@ -254,7 +254,8 @@ func (l *look) add(f report.Finding) {
 
 // confirmed looks at a part until its differences are distinguished from files that are
 // just being replaced. What two looks find counts; so does what has another name at each
-// look, such as a program that somebody keeps renaming.
+// look, such as a program that somebody keeps renaming. A look that could not see
+// everything says nothing of the differences of another: there is one more.
 func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 	var earlier [][]report.Finding
 	for {
@@ -263,7 +264,8 @@ func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 			return l, err
 		}
 		last, all := len(earlier) == maxLooks-1, l.findings
-		moves := map[report.Cause]int{} // at how many earlier looks one of that cause was there that is gone
+		whole := 0                      // earlier looks that saw all that this one did
+		moves := map[report.Cause]int{} // at how many of these one of that cause was there that is gone
 		for _, was := range earlier {
 			gone := map[report.Cause]bool{}
 			for _, f := range was {
@@ -271,6 +273,10 @@ func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 					gone[f.Cause] = true
 				}
 			}
+			if gone[report.MachineUnseen] {
+				continue
+			}
+			whole++
 			for cause := range gone {
 				moves[cause]++
 			}
@@ -280,7 +286,7 @@ func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 			if slices.ContainsFunc(earlier, func(was []report.Finding) bool { return has(was, f) }) {
 				return false
 			}
-			each := moves[f.Cause] == len(earlier)
+			each := moves[f.Cause] == whole || f.Cause == report.MachineUnseen
 			moving = moving || each
 			return !each || !last
 		})

@@ -2,6 +2,7 @@ package running
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -471,6 +472,43 @@ func TestMoving(t *testing.T) {
 		}
 		<-ended
 	})
+}
+
+// A look that fails does not say that what an earlier one found is gone.
+func TestConfirmedByFailedLook(t *testing.T) {
+	evil, failed := report.Finding{Cause: report.FileUnknown, Path: "/etc/evil"}, errors.New("it can't be read")
+	for _, test := range []struct {
+		name  string
+		looks []error // of each look: nil for one that finds evil
+		gone  int     // the look from which on evil is gone
+		want  []report.Cause
+	}{
+		{"it is there again", []error{nil, failed, nil}, 4, []report.Cause{report.FileUnknown}},
+		{"it is gone", []error{nil, failed, nil}, 2, nil},
+		{"each other look fails", []error{nil, failed, failed}, 4, []report.Cause{report.MachineUnseen}},
+		{"the last look fails", []error{failed, nil, nil, failed}, 4, []report.Cause{report.FileUnknown}},
+		{"only the first one fails", []error{failed, nil, nil}, 1, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				looks := 0
+				l, err := new(Machine).confirmed(t.Context(), part{"etc", func(_ *Machine, _ context.Context, l *look) error {
+					err := test.looks[looks]
+					if looks++; err == nil && looks <= test.gone {
+						l.find(evil)
+					}
+					return err
+				}})
+				var got []report.Cause
+				for _, f := range l.findings {
+					got = append(got, f.Cause)
+				}
+				if err != nil || !slices.Equal(got, test.want) {
+					t.Errorf("after %d looks found %v, %v, want %v", looks, got, err, test.want)
+				}
+			})
+		})
+	}
 }
 
 // A machine of which nothing is right is told in a bounded report.
