@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 
@@ -26,6 +27,9 @@ var (
 	ErrOutsideStore = errors.New("leads outside the store")
 	// ErrLinkLoop is wrapped by [Store.ResolveLink] for a chain of more than 40 links.
 	ErrLinkLoop = errors.New("too many links")
+	// ErrProcessLink is wrapped by [Store.ResolveLink] for a link of a process in /proc to
+	// something of it, such as an open file. What it says is not where it leads.
+	ErrProcessLink = errors.New("leads to something of a process")
 )
 
 // ResolveLink follows the absolute path name, such as /run/current-system, to its end as
@@ -43,13 +47,39 @@ func (s *Store) ResolveLink(name string) (closure.StorePath, string, error) {
 	return p, rest, nil
 }
 
-func (s *Store) resolve(name string) (closure.StorePath, string, error) {
-	if !path.IsAbs(name) || strings.ContainsRune(name, 0) {
-		return "", "", errors.New("not an absolute path")
+// Follow returns the end of the links of the absolute path name, for the machine under
+// examination. The error is one of [Store.ResolveLink].
+func (s *Store) Follow(name string) (string, error) {
+	at, _, _, err := s.follow(name)
+	if err != nil {
+		return "", fmt.Errorf("resolve %q: %w", clip(name), err)
 	}
-	at := "/"                        // what is resolved: no component of it is a link
-	todo := strings.Split(name, "/") // what is to come, "" and "." among it
-	links := 0
+	return at, nil
+}
+
+func (s *Store) resolve(name string) (closure.StorePath, string, error) {
+	at, todo, links, err := s.follow(name)
+	if err != nil {
+		return s.missing(at, todo, err)
+	}
+	p, rest, err := s.dir.Within(at)
+	switch {
+	case err == nil:
+		return p, rest, nil
+	case links == 0:
+		return "", "", ErrNotLink
+	}
+	return "", "", fmt.Errorf("%w: at %q", ErrOutsideStore, clip(at))
+}
+
+// follow returns the end of the links of name, and how many there are. With an error it
+// returns where it came, and what was to come.
+func (s *Store) follow(name string) (at string, todo []string, links int, err error) {
+	if !path.IsAbs(name) || strings.ContainsRune(name, 0) {
+		return "", nil, 0, errors.New("not an absolute path")
+	}
+	at = "/"                        // what is resolved: no component of it is a link
+	todo = strings.Split(name, "/") // what is to come, "" and "." among it
 	for len(todo) > 0 {
 		next := todo[0]
 		todo = todo[1:]
@@ -63,35 +93,28 @@ func (s *Store) resolve(name string) (closure.StorePath, string, error) {
 		}
 		here := path.Join(at, next)
 		if len(here) > maxPathLen {
-			return "", "", unix.ENAMETOOLONG
+			return here, todo, links, unix.ENAMETOOLONG
 		}
 		target, isLink, err := s.readlink(here)
 		if err != nil {
-			return s.missing(here, todo, err)
+			return here, todo, links, err
 		}
 		if !isLink {
 			at = here
 			continue
 		}
 		if links++; links > maxLinks {
-			return "", "", ErrLinkLoop
+			return here, todo, links, ErrLinkLoop
 		}
 		if len(target)+len(strings.Join(todo, "/")) > maxPathLen {
-			return "", "", unix.ENAMETOOLONG
+			return here, todo, links, unix.ENAMETOOLONG
 		}
 		if path.IsAbs(target) {
 			at = "/"
 		}
 		todo = append(strings.Split(target, "/"), todo...)
 	}
-	p, rest, err := s.dir.Within(at)
-	switch {
-	case err == nil:
-		return p, rest, nil
-	case links == 0:
-		return "", "", ErrNotLink
-	}
-	return "", "", fmt.Errorf("%w: at %q", ErrOutsideStore, clip(at))
+	return at, nil, links, nil
 }
 
 // missing returns the store object that contains a path which does not exist.
@@ -150,5 +173,17 @@ func (s *Store) readlink(name string) (target string, isLink bool, err error) {
 	if n == 0 || n == len(buf) {
 		return "", false, &fs.PathError{Op: "readlink", Path: clip(name), Err: errors.New("malformed target")}
 	}
-	return string(buf[:n]), true, nil
+	target = string(buf[:n])
+	if ofProcess(f, target) {
+		return "", false, &fs.PathError{Op: "readlink", Path: clip(name), Err: ErrProcessLink}
+	}
+	return target, true, nil
+}
+
+// ofProcess reports whether the kernel follows an open link in its own way: the others in
+// /proc, such as /proc/self, are relative.
+func ofProcess(link *os.File, target string) bool {
+	var st unix.Statfs_t
+	return (path.IsAbs(target) || strings.Contains(target, ":")) &&
+		unix.Fstatfs(int(link.Fd()), &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }

@@ -258,6 +258,33 @@ func TestResolveLink(t *testing.T) {
 	}
 }
 
+// TestResolveLinkOfProcess: what a process has open is not where its link says.
+func TestResolveLinkOfProcess(t *testing.T) {
+	dir := t.TempDir()
+	p := object(1, "system")
+	object := filepath.Join(dir, p.Base())
+	if err := os.Mkdir(object, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenStore("/", closure.StoreDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	t.Chdir(object)
+	for _, name := range []string{"/proc/self/cwd", "/proc/thread-self/cwd", "/proc/self/root" + object, "/proc/self/ns/net"} {
+		if at, err := s.Follow(name); !errors.Is(err, ErrProcessLink) {
+			t.Errorf("Follow(%q) = %q, %v", name, at, err)
+		}
+		if p, rest, err := s.ResolveLink(name); !errors.Is(err, ErrProcessLink) {
+			t.Errorf("ResolveLink(%q) = %q, %q, %v", name, p, rest, err)
+		}
+	}
+	if at, err := s.Follow("/proc/mounts"); err != nil || !strings.HasSuffix(at, "/mounts") {
+		t.Errorf("Follow(/proc/mounts) = %q, %v", at, err)
+	}
+}
+
 // TestResolveLinkOfTwoRoots: a link names the store by its own name, wherever
 // that is mounted, and not the store of this machine.
 func TestResolveLinkOfTwoRoots(t *testing.T) {

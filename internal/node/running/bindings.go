@@ -89,24 +89,11 @@ func (b *binding) explains(machine *Machine, root, point string, m *nixstore.Mou
 
 // follow returns the end of a name's links; "" if it does not exist.
 func (m *Machine) follow(name string) string {
-	for range 40 {
-		st, err := m.Store.Stat(name)
-		if err != nil {
-			return ""
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return name
-		}
-		target, err := m.Store.Target(name)
-		if err != nil {
-			return ""
-		}
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(name), target)
-		}
-		name = target
+	at, err := m.Store.Follow(name)
+	if err != nil {
+		return ""
 	}
-	return ""
+	return at
 }
 
 // statWithin returns the status of name within the root directory root.

@@ -2,25 +2,32 @@ package running
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
 )
 
 // profiles are where a login of root finds programs, in its home and at the end in the
 // whole machine, before those of the system: environment.profiles of NixOS.
 var profiles = []string{".nix-profile", ".local/state/nix/profile", "/nix/var/nix/profiles/default"}
 
-// loginFiles are the files in root's home that its shells and its service manager run
-// or load without being asked. A NixOS has none of them.
+// loginFiles are the files, in root's home if not absolute, that its shells and its service
+// manager run or load without being asked. A NixOS has none of them.
 var loginFiles = []string{
-	".profile", ".bash_profile", ".bash_login", ".bashrc", ".bash_logout", ".local/share/bash-completion",
+	".profile", ".bash_profile", ".bash_login", ".bashrc", ".bash_logout", ".inputrc",
+	".bash_completion", ".config/bash_completion", ".local/share/bash-completion",
 	".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout", ".kshrc",
 	".config/fish/config.fish", ".config/fish/conf.d", ".config/fish/functions",
 	".ssh/rc", ".ssh/environment", ".config/environment.d",
 	".config/systemd/user", ".config/systemd/user.control", ".local/share/systemd/user", ".config/user-tmpfiles.d",
+	"/run/user/0/systemd/user", "/run/user/0/systemd/user.control",
 }
 
 // checkLogin finds what a login of root runs and is not of the accepted system.
@@ -43,30 +50,40 @@ func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users)
 // atLogin finds a file, or the files in a directory, that do not lead into the accepted
 // system. In a profile without programs there is only the list of these.
 func (l *look) atLogin(ctx context.Context, name string) error {
-	at := l.m.follow(name)
-	if at == "" {
+	at, err := l.m.Store.Follow(name)
+	switch {
+	case isAbsent(err), errors.Is(err, nixstore.ErrLinkLoop), errors.Is(err, unix.ENOTDIR):
+		return ctx.Err()
+	case errors.Is(err, nixstore.ErrProcessLink):
+		l.find(report.Finding{Cause: report.FileUnknown, Path: name, Got: "it " + nixstore.ErrProcessLink.Error(), Detail: notable(name)})
+		return ctx.Err()
+	case err != nil:
+		l.unseen(name, err)
 		return ctx.Err()
 	}
 	l.checked++
 	if _, ours := l.m.leadsIn(name); ours {
 		return ctx.Err()
 	}
-	if names, err := l.m.Store.List(at, maxEntries); err == nil {
-		names = slices.DeleteFunc(names, func(n string) bool { return n == "manifest.nix" || n == "manifest.json" })
-		if len(names) == 0 {
-			return ctx.Err()
-		}
-		if at == name && strings.Count(name, "/") < etcDepth {
-			for _, base := range names {
-				if err := l.atLogin(ctx, path.Join(name, base)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
+	st, err := l.m.Store.Stat(name)
+	if err != nil {
+		return ctx.Err() // it was removed meanwhile
 	}
-	if st, err := l.m.Store.Stat(name); err == nil {
+	names, err := l.m.Store.List(at, maxEntries)
+	if err != nil {
 		return l.foreign(ctx, name, &st)
 	}
-	return nil // it was removed meanwhile
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "manifest.nix" || n == "manifest.json" })
+	if len(names) == 0 {
+		return ctx.Err()
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || strings.Count(name, "/") >= etcDepth {
+		return l.foreign(ctx, name, &st)
+	}
+	for _, base := range names {
+		if err := l.atLogin(ctx, path.Join(name, base)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

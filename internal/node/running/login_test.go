@@ -1,6 +1,17 @@
 package running
 
-import "testing"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/pkg/closure"
+)
 
 // TestLogin: what a login of root runs, or finds programs in.
 func TestLogin(t *testing.T) {
@@ -36,6 +47,22 @@ func TestLogin(t *testing.T) {
 			h.link("/root/.config/systemd/user/fine.service", string(shell)+"/bin/sh")
 			h.write("/root/.config/systemd/user/default.target.wants/evil.service", "evil", 0o644)
 		}, []string{"file-unknown /root/.config/systemd/user/default.target.wants/evil.service"}},
+		{"units of root until the boot", func(h *host) {
+			h.write("/run/user/0/systemd/user/default.target.wants/evil.service", "evil", 0o644)
+		}, []string{"file-unknown /run/user/0/systemd/user/default.target.wants/evil.service"}},
+		{"completions", func(h *host) { h.write("/root/.bash_completion", "evil", 0o644) }, []string{"file-unknown /root/.bash_completion"}},
+		{"keys that write commands", func(h *host) { h.write("/root/.inputrc", "evil", 0o644) }, []string{"file-unknown /root/.inputrc"}},
+		{"a link in a directory that is one", func(h *host) {
+			h.write("/srv/evil/a.conf", "evil", 0o644)
+			h.write("/srv/config/x", "", 0o644)
+			h.link("/srv/config/environment.d", "../evil")
+			h.link("/root/.config", "/srv/config")
+		}, []string{"file-unknown /root/.config/environment.d"}},
+		{"a link to itself", func(h *host) { h.link("/root/.bashrc", ".bashrc") }, nil},
+		{"a pipe", func(h *host) {
+			h.write("/root/x", "", 0o644)
+			h.must(unix.Mkfifo(h.root+"/root/.bashrc", 0o644))
+		}, []string{"file-unknown /root/.bashrc"}},
 		{"nothing in it", func(h *host) { h.write("/root/.config/systemd/other", "", 0o644) }, nil},
 		{"words for the kernel", func(h *host) {
 			h.write("/sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67", "x", 0o644)
@@ -46,5 +73,34 @@ func TestLogin(t *testing.T) {
 			test.do(h)
 			h.expect("etc", test.want...)
 		})
+	}
+}
+
+// TestLoginByProcess: what an open file of a process is called says nothing of what it is.
+func TestLoginByProcess(t *testing.T) {
+	home := t.TempDir()
+	name := filepath.Join(home, "script")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), filepath.Join(home, ".bashrc")); err != nil {
+		t.Fatal(err)
+	}
+	store, err := nixstore.OpenStore("/", closure.StoreDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	l := (&Machine{Store: store}).newLook()
+	if err := l.m.checkLogin(t.Context(), l, &expected.Users{Users: []expected.User{{Name: "root", Home: home}}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(l.findings) != 1 || l.findings[0].Path != home+"/.bashrc" {
+		t.Errorf("found %+v", l.findings)
 	}
 }

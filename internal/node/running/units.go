@@ -51,7 +51,7 @@ type Units struct {
 var runtimeUnits = []string{
 	"/run/systemd/system", "/run/systemd/system.control", "/etc/systemd/system.control", "/run/systemd/system.attached",
 	"/run/systemd/system-generators", "/run/systemd/system-environment-generators",
-	"/run/systemd/user", "/run/systemd/user-generators",
+	"/run/systemd/user", "/run/systemd/user-generators", "/run/systemd/user-environment-generators",
 }
 
 // transientUnits has the units that programs ask the service manager for.

@@ -81,9 +81,11 @@ func TestUnits(t *testing.T) {
 			h.write("/run/systemd/system/sshd.service.d/a.conf", "", 0o644)
 			h.link("/run/systemd/system/firewall.service", "/dev/null")
 			h.write("/run/systemd/system-generators/evil", "", 0o755)
+			h.write("/run/systemd/user-environment-generators/evil", "", 0o755)
 		}, []string{
 			"unit-unknown /run/systemd/system-generators/evil", "unit-unknown /run/systemd/system/evil.service",
 			"unit-unknown /run/systemd/system/firewall.service", "unit-unknown /run/systemd/system/sshd.service.d/a.conf",
+			"unit-unknown /run/systemd/user-environment-generators/evil",
 		}},
 		{"generated", func(h *host) {
 			h.write("/run/systemd/generator/boot.mount", "", 0o644)
