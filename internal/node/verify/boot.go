@@ -96,10 +96,10 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 }
 
 // bootUnseen says what the machine was booted from and could not be looked at; "" for
-// nothing. The entries are those for the system that was booted.
+// nothing. The entries are those for the system, and by the initrd, that were booted.
 func (r *run) bootUnseen(entries []bootloader.Entry) string {
 	if len(entries) == 0 {
-		return "no boot menu here has the system that was booted, so its kernel and initrd were not compared"
+		return "no boot menu here has what was booted, so kernel and initrd were not compared"
 	}
 	const forUEFI = "boot/efi.img"
 	if !slices.ContainsFunc(entries, func(e bootloader.Entry) bool { return e.Medium }) {

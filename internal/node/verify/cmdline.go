@@ -115,19 +115,48 @@ func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
 	return oneBlank("init=" + string(system) + "/init " + string(params)), nil
 }
 
-// oneBlank has one blank between the words of a command line. What else some take for
-// a blank, as U+00A0, is a part of a word to what reads the line at boot.
-func oneBlank(s string) string { return strings.Join(commandLineWords(s), " ") }
+// oneBlank has one blank between the parameters of a command line.
+func oneBlank(s string) string { return strings.Join(parameters(s), " ") }
 
-func commandLineWords(line string) []string {
-	return strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
+// parameters returns the parameters of a command line: between double quotes blanks
+// belong to one. What else some take for a blank, as U+00A0 and, to the kernel, a form
+// feed, is a part of a parameter here, so that it differs from any that is wanted.
+func parameters(line string) []string {
+	quoted := false
+	return strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && isBlank(r)
+	})
 }
 
-// paramsOf returns the words of a command line without those that name the system that
+func isBlank(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }
+
+// byGrub returns a parameter as GRUB writes it, which quotes one with a blank as a whole
+// and no other; to the kernel it is the same.
+func byGrub(parameter string) string {
+	name, value, _ := strings.Cut(parameter, `="`)
+	bare, ends := strings.CutSuffix(value, `"`)
+	switch {
+	case !ends || strings.Contains(name+bare, `"`):
+		return parameter
+	case strings.ContainsFunc(bare, isBlank):
+		return `"` + name + "=" + bare + `"`
+	}
+	return name + "=" + bare
+}
+
+// commandLineWords returns the words of a command line as a shell splits it.
+func commandLineWords(line string) []string {
+	return strings.FieldsFunc(line, isBlank)
+}
+
+// paramsOf returns the parameters of a command line without those that name the system that
 // it boots, which may stand anywhere: older NixOS names it once more.
 func paramsOf(system closure.StorePath, line string) []string {
 	init, older := "init="+string(system)+"/init", "systemConfig="+string(system)
-	return slices.DeleteFunc(commandLineWords(line), func(w string) bool { return w == init || w == older })
+	return slices.DeleteFunc(parameters(line), func(p string) bool { return p == init || p == older })
 }
 
 // checkBootedLine compares the running kernel's command line with the one that boots the
@@ -156,43 +185,63 @@ func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 	}
 }
 
-// entriesOf returns those of entries that boot the same system as a command line.
+// entriesOf returns those of entries that boot the same system as a command line, and by
+// the initrd that it names, if it does.
 func entriesOf(entries []bootloader.Entry, line string) (same []bootloader.Entry) {
-	for i := range entries {
-		if init := initOf(line); len(init) > 0 && slices.Equal(initOf(entries[i].Options), init) {
-			same = append(same, entries[i])
+	init, initrds := initOf(line), initrdsOf(line)
+	for _, e := range entries {
+		if len(init) == 0 || !slices.Equal(initOf(e.Options), init) {
+			continue
+		}
+		if len(initrds) == 0 || slices.ContainsFunc(initrds, func(name string) bool { return hasInitrd(e, name) }) {
+			same = append(same, e)
 		}
 	}
 	return same
 }
 
-// withoutAdditions returns the words of the running kernel's command line without those
-// that boot loaders add: GRUB and SYSLINUX BOOT_IMAGE=, iPXE under UEFI the name of the
-// kernel's file as the first one, and all where the kernel loads the initrd itself its
-// name: that of an entry for the same system, or any, but one alone.
-func withoutAdditions(line string, entries []bootloader.Entry) []string {
+// initrdsOf returns the names of initrds in a command line. That of iPXE under UEFI is no
+// file's.
+func initrdsOf(line string) (names []string) {
+	for _, p := range parameters(line) {
+		if name, ok := strings.CutPrefix(p, "initrd="); ok && name != "initrd.magic" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func hasInitrd(e bootloader.Entry, name string) bool {
 	slashed := func(name string) string { return path.Clean("/" + strings.ReplaceAll(name, `\`, "/")) }
-	words := commandLineWords(line)
-	if len(words) > 0 && slices.Contains([]string{"kernel", "bzImage", "Image"}, words[0]) {
-		words = words[1:]
+	return slices.ContainsFunc(e.Initrds, func(has string) bool { return slashed(has) == slashed(name) })
+}
+
+// withoutAdditions returns the parameters of the running kernel without those that boot
+// loaders add: GRUB and SYSLINUX BOOT_IMAGE=, iPXE under UEFI the name of the kernel's
+// file as the first one, and all where the kernel loads the initrd itself its name: that
+// of an entry for the same system, or any, but one alone.
+func withoutAdditions(line string, entries []bootloader.Entry) []string {
+	params, initrds := parameters(line), initrdsOf(line)
+	if len(params) > 0 && slices.Contains([]string{"kernel", "bzImage", "Image"}, params[0]) {
+		params = params[1:]
 	}
-	var known []string
-	for _, word := range words {
-		if slices.ContainsFunc(entries, func(e bootloader.Entry) bool {
-			return slices.ContainsFunc(e.Initrds, func(name string) bool { return slashed(name) == slashed(strings.TrimPrefix(word, "initrd=")) })
-		}) {
-			known = append(known, word)
-		}
-	}
-	return slices.DeleteFunc(words, func(word string) bool {
-		if !strings.HasPrefix(word, "initrd=") {
-			return strings.HasPrefix(word, "BOOT_IMAGE=")
-		}
-		if len(known) == 0 && word != "initrd=initrd.magic" { // all that iPXE has, as one
-			known = append(known, word)
-		}
-		return word == "initrd=initrd.magic" || slices.Contains(known, word)
+	known := slices.DeleteFunc(slices.Clone(initrds), func(name string) bool {
+		return !slices.ContainsFunc(entries, func(e bootloader.Entry) bool { return hasInitrd(e, name) })
 	})
+	if len(known) == 0 && len(initrds) > 0 { // all that iPXE has, as one
+		known = initrds[:1]
+	}
+	return slices.DeleteFunc(params, func(p string) bool {
+		name, initrd := strings.CutPrefix(p, "initrd=")
+		added := initrd && (name == "initrd.magic" || slices.Contains(known, name)) || strings.HasPrefix(p, "BOOT_IMAGE=")
+		return added && isOneWord(p)
+	})
+}
+
+// isOneWord reports whether no reader of a command line takes a parameter for more than
+// one, or for a part of one: quotes and a backslash at its end reach into others.
+func isOneWord(parameter string) bool {
+	return !strings.ContainsFunc(parameter, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' }) && !strings.HasSuffix(parameter, `\`)
 }
 
 // mediumParams are what the entries under "Options" of NixOS's installation media add.
@@ -201,11 +250,12 @@ var mediumParams = []string{
 	"fbcon=rotate:1", "fbcon=rotate:2", "fbcon=rotate:3", "console=ttyS0,115200n8",
 }
 
-// hasParams reports whether the words of a command line are those wanted, or, with
+// hasParams reports whether the parameters of a command line are those wanted, or, with
 // options, what an entry under "Options" of an installation medium has.
 func hasParams(want, got []string, options bool) bool {
 	n := min(len(want), len(got))
-	return slices.Equal(want, got[:n]) && (n == len(got) || options && slices.Contains(mediumParams, strings.Join(got[n:], " ")))
+	same := func(a, b string) bool { return a == b || byGrub(a) == b }
+	return slices.EqualFunc(want, got[:n], same) && (n == len(got) || options && slices.Contains(mediumParams, strings.Join(got[n:], " ")))
 }
 
 // otherWords says how the words of a command line differ from those wanted.

@@ -58,6 +58,11 @@ func TestBootedLine(t *testing.T) {
 		{"a parameter twice", line("", "loglevel=4"), "it was booted with loglevel=4 besides", ""},
 		{"another order, of which the last may count", "init=" + string(top) + "/init " + top.Name() + " loglevel=4\n", "it was booted with the parameters in another order", ""},
 		{"a blank that is none", "init=" + string(top) + "/init loglevel=4\u00a0" + top.Name() + "\n", "it was booted with loglevel=4\u00a0" + top.Name() + " besides, and it was booted without loglevel=4 " + top.Name(), ""},
+		{"parameters hidden between quotes, from the kernel", line(`BOOT_IMAGE="`, `BOOT_IMAGE="`), `it was booted with BOOT_IMAGE=" init=` + string(top) + `/init loglevel=4 ` + top.Name() + ` BOOT_IMAGE=" besides, and it was booted without loglevel=4 ` + top.Name(), ""},
+		{"parameters hidden between quotes, from systemd", line(`BOOT_IMAGE='`, `BOOT_IMAGE='`), `it was booted with BOOT_IMAGE=' BOOT_IMAGE=' besides`, ""},
+		{"a blank of the kernel's in the name of a kernel", line("BOOT_IMAGE=k\u00a0rdinit=/bin/sh", ""), "it was booted with BOOT_IMAGE=k\u00a0rdinit=/bin/sh besides", ""},
+		{"a form feed in the name of an initrd", line("", "initrd=initrd\frdinit=/bin/sh"), "it was booted with initrd=initrd\frdinit=/bin/sh besides", nowhere},
+		{"a backslash before a blank", line("", "initrd=initrd\\"), "it was booted with initrd=initrd\\ besides", nowhere},
 		{"a second initrd", line("", "initrd=initrd initrd=evil"), "it was booted with initrd=evil besides", nowhere},
 		{"a second initrd before that of the entry", line(`initrd=\evil.efi initrd=`+initrd, ""), `it was booted with initrd=\evil.efi besides`, "systemd-boot"},
 	}
@@ -91,31 +96,62 @@ func TestBootedLine(t *testing.T) {
 	}
 }
 
+// What is between quotes is one parameter. GRUB quotes one with a blank as a whole, and
+// no other, which changes nothing; loaders add nothing in there.
+func TestQuotedParameters(t *testing.T) {
+	const want = `acpi_osi="!Windows 2020" dyndbg="file  a.c +p" root="fstab" quiet`
+	init := "init=" + string(top) + "/init "
+	for _, test := range []struct {
+		line string
+		same bool
+	}{
+		{init + want, true},
+		{"BOOT_IMAGE=(hd0,msdos1)//kernels/k " + init + `"acpi_osi=!Windows 2020" "dyndbg=file  a.c +p" root=fstab quiet`, true},
+		{init + `acpi_osi="!Windows BOOT_IMAGE=k 2020" dyndbg="file  a.c +p" root="fstab" quiet`, false},
+		{`acpi_osi="!Windows ` + init + `2020" dyndbg="file  a.c +p" root="fstab" quiet`, false},
+		{init + `acpi_osi="!Windows 2020" dyndbg="file a.c +p" root="fstab" quiet`, false},
+		{init + `acpi_osi="!Windows 2020" dyndbg="file  a.c +p" root="fstab" "quiet"`, false},
+		{init + `acpi_osi="!Windows 2020 dyndbg="file  a.c +p root="fstab" quiet"`, false},
+		{init + `"acpi_osi="!Windows 2020 dyndbg="file  a.c +p" root="fstab" quiet`, false},
+		{`"init=` + string(top) + `/init" ` + want, false},
+	} {
+		got := strings.Join(withoutAdditions(test.line, nil), " ")
+		if same := hasParams(paramsOf(top, want), paramsOf(top, got), false); same != test.same {
+			t.Errorf("%s: %t, want %t", test.line, same, test.same)
+		}
+	}
+}
+
 // Where kernel and initrd could not be compared, or a part of the medium, the tier says so,
 // and so does the verdict line.
 func TestBootUnseen(t *testing.T) {
 	booted := "init=" + string(top) + "/init " + params(top) + "\n"
-	const noMenu, image = "no boot menu here has the system that was booted", "/iso/boot/efi.img"
+	const noMenu, image = "no boot menu here has what was booted", "/iso/boot/efi.img"
 	for _, test := range []struct {
 		name   string
 		layout func(m *twoSystems)
 		want   string
+		more   string // in the command line
 	}{
-		{"no menu", func(*twoSystems) {}, noMenu},
-		{"a menu", (*twoSystems).systemdBoot, ""},
+		{"no menu", func(*twoSystems) {}, noMenu, ""},
+		{"a menu", (*twoSystems).systemdBoot, "", ""},
 		{"the menu of another system", func(m *twoSystems) {
 			m.systemdBoot()
 			m.remove("/boot/loader")
 			m.entry(1, string(nextTop)+"/init")
-		}, noMenu},
-		{"a medium for a BIOS", (*twoSystems).iso, ""},
-		{"a medium for UEFI", func(m *twoSystems) { m.iso(); m.write(image, "a FAT") }, image},
-		{"a medium that is not mounted", func(m *twoSystems) { m.mkdir("/iso") }, noMenu},
+		}, noMenu, ""},
+		{"an initrd that no menu has", (*twoSystems).systemdBoot, noMenu, ` initrd=\evil.efi`},
+		{"an image", (*twoSystems).unified, "", ""},
+		{"an initrd besides an image", (*twoSystems).unified, noMenu, ` initrd=\evil.efi`},
+		{"the initrd of the menu", (*twoSystems).systemdBoot, "", ` initrd=\EFI\nixos\` + bootName(initrdPath, "initrd.efi")},
+		{"a medium for a BIOS", (*twoSystems).iso, "", ""},
+		{"a medium for UEFI", func(m *twoSystems) { m.iso(); m.write(image, "a FAT") }, image, ""},
+		{"a medium that is not mounted", func(m *twoSystems) { m.mkdir("/iso") }, noMenu, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newBootable(t)
 			test.layout(m)
-			m.line = booted
+			m.line = strings.TrimSpace(booted) + test.more + "\n"
 			r := m.runMenu(t.Context())
 			i := slices.IndexFunc(r.Tiers, func(t report.Tier) bool { return t.Name == report.TierLive })
 			if r.Verdict() != report.Verified || !strings.Contains(r.Tiers[i].Why, test.want) || test.want == "" && r.Tiers[i].Why != "" {
