@@ -38,10 +38,11 @@ func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	if err != nil {
 		return err
 	}
+	settings := sysctlSettings(want.Sysctl)
 	for _, name := range kernelPrograms {
-		l.kernelRuns(name, want.Sysctl, func(text string) string { return kernelProgram(name, text) })
+		l.kernelRuns(name, settings, func(text string) (string, string) { return kernelProgram(name, text) })
 	}
-	l.checkSysctl(want.Sysctl, hasPrivate)
+	l.checkSysctl(settings, hasPrivate)
 	mounts, err := m.FirstMounts()
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	for i := range mounts {
 		switch at := mounts[i].Point; mounts[i].Type {
 		case "cgroup":
-			l.kernelRuns(path.Join(at, "release_agent"), nil, strings.TrimSpace)
+			l.kernelRuns(path.Join(at, "release_agent"), nil, func(text string) (string, string) { return strings.TrimSpace(text), "" })
 		case "binfmt_misc":
 			names, err := m.Store.List(at, maxFormats)
 			if err != nil && !isAbsent(err) {
@@ -65,34 +66,36 @@ func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	return ctx.Err()
 }
 
-// kernelProgram returns the program in a setting of the kernel, "" for none.
-func kernelProgram(name, text string) string {
+// kernelProgram returns the program in a setting of the kernel, "" for none, and its
+// arguments.
+func kernelProgram(name, text string) (program, arguments string) {
 	if path.Base(name) == "core_pattern" {
 		switch {
 		case strings.HasPrefix(text, "@"):
-			return text // a socket, to which it sends what a process had in memory
+			return text, "" // a socket, to which it sends what a process had in memory
 		case !strings.HasPrefix(text, "|"):
-			return "" // a file
+			return "", "" // a file
 		}
 		text = text[1:]
 	}
-	program, _, _ := strings.Cut(strings.TrimSpace(text), " ")
-	return program
+	program, arguments, _ = strings.Cut(strings.TrimSpace(text), " ")
+	return program, arguments
 }
 
 // interpreterOf returns what runs the programs of a format, by binfmt_misc.
-func interpreterOf(text string) string {
+func interpreterOf(text string) (program, arguments string) {
 	for line := range strings.Lines(text) {
 		if program, ok := strings.CutPrefix(line, "interpreter "); ok {
-			return strings.TrimSuffix(program, "\n")
+			return strings.TrimSuffix(program, "\n"), ""
 		}
 	}
-	return ""
+	return "", ""
 }
 
-// kernelRuns finds the program in a setting of the kernel that is not of an accepted
-// system, nor set by the accepted system's lines of sysctl.d(5).
-func (l *look) kernelRuns(name string, sysctl []string, programOf func(text string) string) {
+// kernelRuns finds the program in a setting of the kernel that is neither the one of the
+// accepted system's settings, nor one of an accepted system without arguments, and the
+// file in the place of a program that these settings have.
+func (l *look) kernelRuns(name string, wants map[string]setting, programOf func(text string) (program, arguments string)) {
 	data, _, err := l.m.Store.ReadOutside(name, maxKernelSetting)
 	if isAbsent(err) {
 		return // a kernel without it
@@ -103,20 +106,28 @@ func (l *look) kernelRuns(name string, sysctl []string, programOf func(text stri
 	}
 	l.checked++
 	text := strings.TrimSuffix(string(data), "\n")
-	program := programOf(text)
-	if program == "" || slices.Contains(kernelDefaults, program) {
+	want, isSet := wants[name]
+	program, arguments := programOf(text)
+	switch {
+	case isSet && sameSetting(want.value, text):
+		return
+	case program == "" || slices.Contains(kernelDefaults, program):
+		if isSet && !want.mayFail {
+			l.settingAltered(name, want.value, text)
+		}
 		return
 	}
-	if p, _, err := l.m.Store.ResolveLink(program); err == nil && path.IsAbs(program) && l.m.hashed(p) {
-		return
-	}
-	if slices.ContainsFunc(sysctl, func(line string) bool {
-		key, value, _ := strings.Cut(strings.TrimPrefix(line, "-"), "=")
-		return "/proc/sys/"+strings.ReplaceAll(strings.TrimSpace(key), ".", "/") == name && strings.TrimSpace(value) == text
-	}) {
-		return
+	if p, rest, err := l.m.Store.ResolveLink(program); err == nil && path.IsAbs(program) && l.m.hashed(p) {
+		// The kernel shortens the text, and until the next boot it may be another release's.
+		usual, _ := programOf(want.value)
+		_, wanted, err := l.m.Store.Dir().Within(usual)
+		named, asNamed, _ := l.m.Store.Dir().Within(program) // modprobe is a link to kmod
+		if err == nil && (rest == wanted || l.m.hashed(named) && asNamed == wanted) || !isSet && arguments == "" {
+			return
+		}
 	}
 	l.find(report.Finding{
-		Cause: report.CodeUnknown, Path: name, Want: "no program but one of the release", Got: "the kernel starts " + excerpt.Of(program, maxKernelShown),
+		Cause: report.CodeUnknown, Path: name, Want: "no program but one of the release",
+		Got: "the kernel starts " + excerpt.Of(strings.TrimSpace(program+" "+arguments), maxKernelShown),
 	})
 }

@@ -2,6 +2,7 @@ package running
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"every.channel/ec-verify/internal/nixstore"
@@ -16,8 +17,11 @@ func TestKernel(t *testing.T) {
 		name, file, text string
 		found            bool
 	}{
-		{"a file for cores", pattern, "core", false},
-		{"a program of the release", pattern, "|" + ours + " %P %u", false},
+		{"a file for cores", pattern, "core", true},
+		{"another program of the release", pattern, "|" + ours + " -c evil", true},
+		{"another file that the release sets", "/proc/sys/kernel/hotplug", "", true},
+		{"the release's, of a release before it", "/proc/sys/kernel/poweroff_cmd", ours + " now", false},
+		{"a program of the release with arguments", "/sys/kernel/uevent_helper", ours + " -c", true},
 		{"one of the configuration", pattern, "|/bin/false x", false},
 		{"the same otherwise", pattern, "|/bin/false y", true},
 		{"a program elsewhere", pattern, "|/var/evil", true},
@@ -40,7 +44,7 @@ func TestKernel(t *testing.T) {
 			h.m.Hashed = h.m.Paths
 			h.write(other, "shell", 0o555)
 			h.write("/var/evil", "evil", 0o755)
-			h.write(string(etcPath)+"/etc/sysctl.d/x.conf", "kernel.core_pattern = |/bin/false x\n", 0o444)
+			h.write(string(etcPath)+"/etc/sysctl.d/x.conf", "kernel.core_pattern = |/bin/false x\nkernel.poweroff_cmd = /nix/store/"+strings.Repeat("g", 32)+"-bash/bin/sh -f\nkernel/hotplug = "+ours+"\n", 0o444)
 			h.link("/run/current-system", string(top))
 			h.link(string(top)+"/sw", string(shell))
 			h.link("/run/binfmt/x", ours)

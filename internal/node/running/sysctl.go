@@ -1,7 +1,6 @@
 package running
 
 import (
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,34 +12,47 @@ import (
 // settingsRoot has the settings of the kernel, as files.
 const settingsRoot = "/proc/sys/"
 
+// setting is the value of a setting of the kernel, by the accepted system.
+type setting struct {
+	value   string
+	mayFail bool
+}
+
 // sysctlSettings returns the settings in lines of sysctl.d(5), the last of each, by file.
-// Left out are those that may fail, those for a pattern of files, and those of a network
-// interface, which services set as they set that up.
-func sysctlSettings(lines []string) map[string]string {
-	out := map[string]string{}
+// Left out are those for a pattern of files, and those of a network interface, which
+// services set as they set that up.
+func sysctlSettings(lines []string) map[string]setting {
+	out := map[string]setting{}
 	for _, line := range lines {
 		key, value, ok := strings.Cut(line, "=")
-		key = strings.TrimSpace(key)
-		// The first of the two separators is the one of the key.
-		if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
-			key = strings.Map(func(r rune) rune {
-				switch r {
-				case '.':
-					return '/'
-				case '/':
-					return '.'
-				}
-				return r
-			}, key)
-		}
+		key, mayFail := strings.CutPrefix(strings.TrimSpace(key), "-")
+		key = settingFile(key)
 		parts := strings.Split(key, "/") // net/ipv4/conf/eth0/forwarding
 		perInterface := len(parts) == 5 && parts[0] == "net" && parts[3] != "all" && parts[3] != "default"
-		if !ok || strings.HasPrefix(key, "-") || strings.ContainsAny(key, "*?[") || perInterface || path.Clean("/"+key) != "/"+key {
+		if !ok || strings.ContainsAny(key, "*?[") || perInterface || slices.Contains(parts, "..") {
 			continue
 		}
-		out[settingsRoot+key] = strings.TrimSpace(value)
+		out[settingsRoot+key] = setting{strings.TrimSpace(value), mayFail}
 	}
 	return out
+}
+
+// settingFile returns the file of a setting, below [settingsRoot]. The first separator in a
+// key says which of the two that is.
+func settingFile(key string) string {
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		key = strings.Map(func(r rune) rune {
+			switch r {
+			case '.':
+				return '/'
+			case '/':
+				return '.'
+			}
+			return r
+		}, key)
+	}
+	parts := strings.Split(key, "/")
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" || p == "." }), "/")
 }
 
 // namespaced are the settings that differ by namespace: the beginnings of their files, and
@@ -50,21 +62,21 @@ var namespaced = []struct{ begin, kind string }{
 	{"kernel/hostname", "uts"}, {"kernel/domainname", "uts"}, {"kernel/pid_max", "pid"}, {"user/", "user"},
 }
 
-// checkSysctl compares the settings of the kernel with the accepted system's lines of
-// sysctl.d(5). Those of kernelPrograms are judged by what they start. private reports
+// checkSysctl compares the settings of the kernel with the accepted system's, but for those
+// that may fail. Those of kernelPrograms are judged by what they start. private reports
 // whether this process has a namespace of a kind for itself.
-func (l *look) checkSysctl(lines []string, private func(kind string) bool) {
+func (l *look) checkSysctl(wants map[string]setting, private func(kind string) bool) {
 	unseen := 0
-	for name, want := range sysctlSettings(lines) {
+	for name, want := range wants {
 		i := slices.IndexFunc(namespaced, func(n struct{ begin, kind string }) bool {
 			return strings.HasPrefix(name[len(settingsRoot):], n.begin)
 		})
 		switch {
-		case slices.Contains(kernelPrograms, name) || name == settingsRoot+"kernel/printk": // which "quiet" and dmesg(1) set
+		case want.mayFail || slices.Contains(kernelPrograms, name) || name == settingsRoot+"kernel/printk": // which "quiet" and dmesg(1) set
 		case i >= 0 && private(namespaced[i].kind):
 			unseen++
 		default:
-			l.judgeSetting(name, want)
+			l.judgeSetting(name, want.value)
 		}
 	}
 	if unseen > 0 {
@@ -91,12 +103,15 @@ func (l *look) judgeSetting(name, want string) {
 		return
 	}
 	l.checked++
-	got := strings.TrimSpace(string(data))
-	if !sameSetting(want, got) {
-		l.find(report.Finding{
-			Cause: report.SettingAltered, Path: name, Want: excerpt.Of(want, maxKernelShown), Got: excerpt.Of(got, maxKernelShown),
-		})
+	if got := strings.TrimSpace(string(data)); !sameSetting(want, got) {
+		l.settingAltered(name, want, got)
 	}
+}
+
+func (l *look) settingAltered(name, want, got string) {
+	l.find(report.Finding{
+		Cause: report.SettingAltered, Path: name, Want: excerpt.Of(want, maxKernelShown), Got: excerpt.Of(got, maxKernelShown),
+	})
 }
 
 // sameSetting reports whether the kernel shows want as got: words with tabs between them,
