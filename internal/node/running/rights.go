@@ -4,59 +4,83 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// chmod returns mode after a clause of chmod(1), with the umask of a service: octal
-// digits, or such as "u+rx".
+// Bits of a mode that are of its owner, its group, others, and of each.
+var modeBits = map[rune]uint32{
+	'u': 0o700 | unix.S_ISUID, 'g': 0o070 | unix.S_ISGID, 'o': 0o007 | unix.S_ISVTX, 'a': 0o7777,
+}
+
+// chmod returns the mode of a file after a clause of chmod(1), with the umask of a service:
+// octal digits, or such as "u+rx" or "go=u-w".
 func chmod(mode uint32, clause string) (uint32, error) {
-	if strings.Trim(clause, "01234567") == "" {
-		var n uint32
-		_, err := fmt.Sscanf(clause, "%o", &n)
-		return n, err
+	if n, err := strconv.ParseUint(clause, 8, 12); err == nil {
+		return uint32(n), nil
 	}
-	at := strings.IndexAny(clause, "+-=")
-	if at < 0 {
-		return 0, fmt.Errorf("chmod: %q", clause)
+	changes := strings.TrimLeft(clause, "ugoa")
+	var about uint32
+	for _, who := range clause[:len(clause)-len(changes)] {
+		about |= modeBits[who]
 	}
-	who, operator := clause[:at], clause[at]
-	if who == "" {
-		who = "a"
+	grants := about
+	if about == 0 {
+		about, grants = 0o7777, 0o7777&^0o022
 	}
-	var mask, bits uint32 // of those that it is about, and of those that it names
-	for _, w := range who {
-		switch w {
-		case 'u':
-			mask |= 0o700 | unix.S_ISUID
-		case 'g':
-			mask |= 0o070 | unix.S_ISGID
-		case 'o':
-			mask |= 0o007
-		case 'a':
-			mask |= 0o777 | unix.S_ISUID | unix.S_ISGID
-		default:
+	for more := true; more; more = changes != "" {
+		if changes == "" || !strings.ContainsRune("+-=", rune(changes[0])) {
 			return 0, fmt.Errorf("chmod: %q", clause)
 		}
-	}
-	for _, p := range clause[at+1:] {
-		bit, ok := map[rune]uint32{'r': 0o444, 'w': 0o222, 'x': 0o111, 's': unix.S_ISUID | unix.S_ISGID}[p]
-		if !ok {
+		operator := changes[0]
+		named := changes[1:]
+		if next := strings.IndexAny(named, "+-="); next >= 0 {
+			named = named[:next]
+		}
+		changes = changes[1+len(named):]
+		bits, err := permissions(mode, named)
+		if err != nil {
 			return 0, fmt.Errorf("chmod: %q", clause)
+		}
+		if bits &= grants; operator == '-' {
+			mode &^= bits
+			continue
+		} else if operator == '=' {
+			mode &^= about
+		}
+		mode |= bits
+	}
+	return mode, nil
+}
+
+// permissions returns the bits that a clause of chmod(1) names, for whomever: letters,
+// octal digits, or those that somebody has already.
+func permissions(mode uint32, named string) (bits uint32, err error) {
+	switch named {
+	case "u":
+		return mode >> 6 & 7 * 0o111, nil
+	case "g":
+		return mode >> 3 & 7 * 0o111, nil
+	case "o":
+		return mode & 7 * 0o111, nil
+	}
+	if n, err := strconv.ParseUint(named, 8, 12); err == nil {
+		return uint32(n), nil
+	}
+	of := map[rune]uint32{'r': 0o444, 'w': 0o222, 'x': 0o111, 's': unix.S_ISUID | unix.S_ISGID, 't': unix.S_ISVTX}
+	if of['X'] = 0; mode&0o111 != 0 {
+		of['X'] = 0o111
+	}
+	for _, p := range named {
+		bit, ok := of[p]
+		if !ok {
+			return 0, fmt.Errorf("%q", p)
 		}
 		bits |= bit
 	}
-	if at == 0 {
-		bits &^= 0o022
-	}
-	switch operator {
-	case '+':
-		return mode | bits&mask, nil
-	case '-':
-		return mode &^ (bits & mask), nil
-	}
-	return mode&^mask | bits&mask, nil
+	return bits, nil
 }
 
 // capabilityNames are those of capabilities(7), by their numbers.

@@ -2,6 +2,7 @@ package running
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 const (
@@ -29,11 +31,12 @@ type wrapper struct {
 	owner, group string
 	mode         uint32
 	capabilities capabilities
+	unclear      error // why mode or capabilities are not what the script says
 }
 
 // parseWrappers returns, by name, the wrappers that NixOS's script makes
 // (nixos/modules/security/wrappers).
-func parseWrappers(script string) (map[string]*wrapper, error) {
+func parseWrappers(script string) map[string]*wrapper {
 	out := map[string]*wrapper{}
 	for line := range strings.Lines(script) {
 		f := strings.Fields(line)
@@ -65,11 +68,9 @@ func parseWrappers(script string) (map[string]*wrapper, error) {
 				}
 			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+		w.unclear = cmp.Or(w.unclear, err)
 	}
-	return out, nil
+	return out
 }
 
 // wrappers returns the wrappers of the accepted system; none if it makes none.
@@ -92,7 +93,7 @@ func (m *Machine) wrappers() (map[string]*wrapper, error) {
 			if err != nil {
 				return nil, err
 			}
-			return parseWrappers(string(script))
+			return parseWrappers(string(script)), nil
 		}
 	}
 	return nil, nil
@@ -135,7 +136,10 @@ func (m *Machine) checkWrappers(ctx context.Context, l *look) error {
 		base, below := strings.CutPrefix(name, dir+"/")
 		if w := want[base]; below && w != nil {
 			seen[base] = true
-			return l.judgeWrapper(e, name, w)
+			if err := l.judgeWrapper(e, name, w); err != nil {
+				l.unseen(name, err)
+			}
+			return nil
 		}
 		if name == wrappersDir+"/bin" && e.Stat.Mode&unix.S_IFMT == unix.S_IFLNK {
 			return nil
@@ -157,12 +161,16 @@ func (w *wrapper) String() string {
 	return fmt.Sprintf("a copy of %s, mode %04o, owner %s, group %s", w.source, w.mode, w.owner, w.group)
 }
 
+// judgeWrapper compares a wrapper with the one that it should be. Its error says why that
+// is not known.
 func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
 	f := report.Finding{Cause: report.EtcAltered, Path: name, Want: w.String()}
 	mode := e.Stat.Mode & 0o7777
 	// Of names other than root's the number is not known; root's it is not.
 	is := func(owner string, id uint32) bool { return (id == 0) == (owner == "root") && owns(owner, id) }
 	switch {
+	case w.unclear != nil:
+		return w.unclear
 	case e.Stat.Mode&unix.S_IFMT != unix.S_IFREG:
 		f.Got = "another kind of file"
 	case mode != w.mode:
@@ -174,7 +182,7 @@ func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
 	default:
 		p, rest, err := l.m.Store.Dir().Within(w.source)
 		if err != nil || !l.m.ofRelease(p) {
-			return fmt.Errorf("%s should be a copy of a program that does not belong to the release", name)
+			return fmt.Errorf("it should be a copy of %s, which does not belong to the release", excerpt.Of(w.source, maxKernelShown))
 		}
 		want, err := l.m.Store.ReadFile(p, rest, maxWrapper)
 		if err != nil {

@@ -92,6 +92,21 @@ func TestWrappers(t *testing.T) {
 	h.expect("etc", "file-unknown /run/wrappers/bin", "etc-altered /run/wrappers/bin/mount", "etc-altered /run/wrappers/bin/ping")
 }
 
+// One wrapper that is not understood does not hide the others, or the rest of the part.
+func TestUnclearWrapper(t *testing.T) {
+	const dir = "/run/wrappers/wrappers.abc"
+	h := newHost(t)
+	script := strings.ReplaceAll(wrappersScript, "cap_net_raw+ep", "cap_of_tomorrow+ep")
+	h.write(string(shell)+"/bin/wrap", script, 0o555)
+	h.write(string(shell)+"/suid-sgid-wrappers.service", "[Service]\nExecStart="+string(shell)+"/bin/wrap\n", 0o444)
+	h.write(dir+"/mount", "other", 0o511)
+	h.must(unix.Chmod(h.root+dir+"/mount", 0o4511))
+	h.write(dir+"/ping", "shell", 0o511)
+	h.link("/run/wrappers/bin", dir)
+	h.write("/usr/bin/evil", "", 0o755)
+	h.expect("etc", "etc-altered "+dir+"/mount", "machine-unseen "+dir+"/ping", "file-unknown /usr/bin/evil")
+}
+
 // Where the release has no wrappers, none is known.
 func TestNoWrappers(t *testing.T) {
 	h := newHost(t)
@@ -102,6 +117,8 @@ func TestNoWrappers(t *testing.T) {
 func TestChmod(t *testing.T) {
 	for clauses, want := range map[string]uint32{
 		"0000 u+s g-s u+rx g+x o+x": 0o4511, "0000 u-s g+s u+rx g+rx": 0o2550, "755 go-rx": 0o700, "0 +rwx": 0o755, "777 o=": 0o770, "0 a=rx u+w": 0o755,
+		"750 o=g": 0o755, "700 go=u-w": 0o755, "640 a+X": 0o640, "700 g+X": 0o710, "0 u+rx-x+w": 0o600, "0 =0755 -0011": 0o744,
+		"0 +4755": 0o4755, "0 +t u+t": 0o1000, "1777 o=": 0o770, "4755 =rx": 0o555, "777 ugo-wx": 0o444,
 	} {
 		mode := uint32(0)
 		for _, clause := range strings.Fields(clauses) {
@@ -114,7 +131,7 @@ func TestChmod(t *testing.T) {
 			t.Errorf("%s: got %04o, want %04o", clauses, mode, want)
 		}
 	}
-	for _, bad := range []string{"u", "z+x", "u+z", "8"} {
+	for _, bad := range []string{"", "u", "z+x", "u+z", "8", "77777", "u+r8", "ugo", "u+uu"} {
 		if mode, err := chmod(0, bad); err == nil {
 			t.Errorf("%s: got %04o", bad, mode)
 		}
