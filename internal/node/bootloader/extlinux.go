@@ -1,6 +1,8 @@
 package bootloader
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,12 +30,15 @@ func parseExtlinux(data []byte) ([]Entry, error) { return new(extlinuxMenu).pars
 func parseIsolinux(data []byte) ([]Entry, error) { return (&extlinuxMenu{syslinux: true}).parse(data) }
 
 func (m *extlinuxMenu) parse(data []byte) ([]Entry, error) {
+	if m.syslinux && !readAlike(data) {
+		return nil, errors.New("a control character, or a longer line than SYSLINUX reads")
+	}
 	text, _, _ := strings.Cut(string(data), "\x00")
 	for line := range strings.Lines(text) {
 		if len(line) > maxEntry {
 			return m.entries, fmt.Errorf("a line of more than %d bytes", maxEntry)
 		}
-		if err := m.line(extlinuxLine(strings.TrimSuffix(line, "\n"))); err != nil {
+		if err := m.line(m.split(strings.TrimSuffix(line, "\n"))); err != nil {
 			return m.entries, err
 		}
 	}
@@ -43,15 +48,26 @@ func (m *extlinuxMenu) parse(data []byte) ([]Entry, error) {
 
 func (m *extlinuxMenu) line(key, value string) error {
 	switch key {
-	case "", "menu":
+	case "":
 		return nil
-	case "default", "ontimeout":
+	case "menu":
+		return m.menu(value)
+	case "default":
+		m.byDefault = value
+	case "ontimeout":
+		if m.syslinux { // to which this and the default are two
+			m.others = append(m.others, value)
+			return nil
+		}
 		m.byDefault = value
 	case "fallback":
 		m.others = append(m.others, value)
 	case "menu default":
-		if m.inLabel {
+		switch {
+		case m.inLabel:
 			m.others = append(m.others, m.entries[len(m.entries)-1].Title)
+		case m.syslinux:
+			return m.unknown("menu", "default")
 		}
 		return nil
 	case "include", "label":
@@ -75,6 +91,39 @@ func (m *extlinuxMenu) line(key, value string) error {
 	}
 	m.after = key
 	return nil
+}
+
+// looks are what a line of a menu may say of how SYSLINUX shows it.
+var looks = []string{
+	"autoboot", "background", "clear", "cmdlinerow", "color", "colour", "endrow", "helpmsgendrow", "helpmsgrow", "hidden", "hiddenrow",
+	"hshift", "indent", "label", "margin", "msgcolor", "notabmsg", "resolution", "rows", "tabmsg", "tabmsgrow", "timeoutrow", "title",
+	"vshift", "width",
+}
+
+// menu notes a line of a menu: U-Boot goes by no other than the two that split
+// knows, and to SYSLINUX some end a label.
+func (m *extlinuxMenu) menu(value string) error {
+	word, _ := m.cut(value)
+	switch {
+	case !m.syslinux || word == "" || slices.Contains(looks, word):
+		return nil
+	case word == "begin" || word == "end" || word == "separator":
+		m.inLabel = false
+		return nil
+	}
+	return m.unknown("menu", value)
+}
+
+// readAlike reports whether SYSLINUX splits a file into lines and words as it is done
+// here: a control character is a blank to it, or an end, and a long line is several.
+func readAlike(data []byte) bool {
+	const most = 4094 // bytes of a line
+	for line := range bytes.Lines(data) {
+		if len(line) > most || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' }) {
+			return false
+		}
+	}
+	return true
 }
 
 // unknown notes what SYSLINUX is told, in a label or outside, that is none of NixOS's menu:
@@ -120,33 +169,36 @@ func (m *extlinuxMenu) markDefault() {
 	}
 }
 
-// extlinuxLine returns the key of a line, in small letters, and its value: all that
-// follows, blanks and carriage returns at the end too. Of the lines of a menu, two mean
-// something: "menu default", and an include that is one anywhere.
-func extlinuxLine(line string) (key, value string) {
-	cut := func(s string) (string, string) {
-		if s = strings.TrimLeft(s, blanks); strings.HasPrefix(s, "#") {
-			return "", ""
-		}
-		i := strings.IndexAny(s, blanks+"\r\v\f")
-		if i < 0 {
-			i = len(s)
-		}
-		if value = strings.TrimLeft(s[i:], blanks); strings.HasPrefix(value, "#") {
-			value = ""
-		}
-		return strings.ToLower(s[:i]), value
-	}
-	if key, value = cut(line); key != "menu" {
+// split returns the key of a line, in small letters, and its value: all that follows,
+// blanks and carriage returns at the end too. Of the lines of a menu, two mean something
+// to all: "menu default", and an include that is one anywhere.
+func (m *extlinuxMenu) split(line string) (key, value string) {
+	if key, value = m.cut(line); key != "menu" {
 		return key, value
 	}
-	switch of, rest := cut(value); of {
+	switch of, rest := m.cut(value); of {
 	case "include":
 		return of, rest
 	case "default":
 		return "menu default", ""
 	}
 	return key, value
+}
+
+// cut returns the first word of s, in small letters, and what follows. Only U-Boot takes
+// that for a comment where it begins with "#".
+func (m *extlinuxMenu) cut(s string) (word, rest string) {
+	if s = strings.TrimLeft(s, blanks); strings.HasPrefix(s, "#") {
+		return "", ""
+	}
+	i := strings.IndexAny(s, blanks+"\r\v\f")
+	if i < 0 {
+		i = len(s)
+	}
+	if rest = strings.TrimLeft(s[i:], blanks); strings.HasPrefix(rest, "#") && !m.syslinux {
+		rest = ""
+	}
+	return strings.ToLower(s[:i]), rest
 }
 
 // setting notes a key of a label, and reports whether it is one.

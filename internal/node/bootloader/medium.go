@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"slices"
@@ -11,20 +12,24 @@ import (
 // by GRUB and SYSLINUX. Any other directory gives nothing. Entries and problems have the
 // number as that of their directory.
 func ReadMedium(dir Dir, number int) (entries []Entry, problems []Problem) {
-	seen := make(map[string]bool)
+	seen := make(map[string][]byte)
 	for _, l := range []struct {
 		file  string
 		parse func([]byte) ([]Entry, error)
 	}{
+		{"boot/isolinux/isolinux.cfg", parseIsolinux}, // which none has, and which would come first
 		{"isolinux/isolinux.cfg", parseIsolinux},
 		{"EFI/BOOT/grub.cfg", parseMediumGrub},
 		{"EFI/boot/grub.cfg", parseMediumGrub}, // before 25.05
 	} {
 		data, err := dir.ReadFile(l.file, maxConfig)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && seen[strings.ToLower(l.file)] {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		seen[strings.ToLower(l.file)] = true
+		if before, ok := seen[strings.ToLower(l.file)]; ok && err == nil && bytes.Equal(before, data) {
+			continue // the same file, where capitals do not count
+		}
+		seen[strings.ToLower(l.file)] = data
 		var found []Entry
 		if err == nil {
 			found, err = l.parse(data)

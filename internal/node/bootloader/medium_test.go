@@ -1,0 +1,103 @@
+package bootloader
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const mediumMenu = `UI vesamenu.c32
+MENU TITLE NixOS
+MENU COLOR BORDER       30;44      #00000000    #00000000   none
+DEFAULT boot
+
+  LABEL boot
+  MENU LABEL NixOS
+  LINUX /k
+  APPEND init=/n
+  INITRD /i
+
+MENU BEGIN Options
+  LABEL boot-debug
+  MENU LABEL NixOS
+  LINUX /k
+  APPEND init=/n debug
+  INITRD /i
+MENU END
+`
+
+// What SYSLINUX would start by itself is found however the menu says it.
+func TestMediumSyslinux(t *testing.T) {
+	const (
+		label  = "isolinux/isolinux.cfg: boot"
+		boot   = "* " + label + " | /k | /i | init=/n"
+		debug  = label + "-debug | /k | /i | init=/n debug"
+		broken = "a control character, or a longer line than SYSLINUX reads"
+	)
+	for _, test := range []struct {
+		name, old, by string
+		want          []string
+		problem       string
+	}{
+		{"as NixOS has it", "", "", []string{boot, debug}, ""},
+		{"another entry after some time", "DEFAULT", "ONTIMEOUT boot-debug\nDEFAULT", []string{boot, "* " + debug}, ""},
+		{"a start after some time", "DEFAULT", "ONTIMEOUT /evil\nDEFAULT", []string{boot, debug, "* isolinux/isolinux.cfg: default ! it starts /evil"}, ""},
+		{"an entry that a menu ends", "  LINUX /k\n", "MENU BEGIN\n  LINUX /k\n",
+			[]string{"* " + label + " ! it names no kernel", "* isolinux/isolinux.cfg: linux ! it says linux /k", "* isolinux/isolinux.cfg: append ! it says append init=/n", "* isolinux/isolinux.cfg: initrd ! it says initrd /i", debug}, ""},
+		{"an entry that a line between entries ends", "  APPEND init=/n\n", "  menu Separator\n  APPEND init=/n\n",
+			[]string{"* " + label + " | /k", "* isolinux/isolinux.cfg: append ! it says append init=/n", "* isolinux/isolinux.cfg: initrd ! it says initrd /i", debug}, ""},
+		{"a menu that comes first", "MENU END", "MENU START\nMENU END",
+			[]string{boot, debug + " ! it says menu START"}, ""},
+		{"another menu instead", "MENU TITLE", "MENU GOTO x\nMENU TITLE", []string{"* isolinux/isolinux.cfg: menu ! it says menu GOTO x", boot, debug}, ""},
+		{"a hidden entry", "  LINUX", "  MENU HIDE\n  LINUX", []string{boot + " ! it says menu HIDE", debug}, ""},
+		{"on an error", "  LINUX", "  MENU ONERROR /evil\n  LINUX", []string{boot + " ! it says menu ONERROR /evil", debug}, ""},
+		{"a menu by default", "MENU BEGIN Options\n", "MENU BEGIN Options\nMENU DEFAULT\n", []string{boot, "* isolinux/isolinux.cfg: menu ! it says menu default", debug}, ""},
+		{"a name like a comment", "DEFAULT boot\n", "DEFAULT #e\nLABEL #e\nLINUX /evil\n", []string{"* isolinux/isolinux.cfg: #e | /evil", "isolinux/isolinux.cfg: boot | /k | /i | init=/n", debug}, ""},
+		{"a form feed before a word", "DEFAULT", "\fONTIMEOUT boot-debug\nDEFAULT", nil, broken},
+		{"a tabulator between words", "DEFAULT", "menu\vinclude /evil\nDEFAULT", nil, broken},
+		{"a line that ends twice", "DEFAULT boot", "DEFAULT boot\rx", nil, broken},
+		{"more after a zero byte", "MENU END\n", "MENU END\n\x00\nLABEL evil\nMENU DEFAULT\nLINUX /evil\n", nil, broken},
+		{"more after a long line", "DEFAULT", "#" + strings.Repeat("x", 4094) + "ONTIMEOUT boot-debug\nDEFAULT", nil, broken},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			menu := strings.Replace(mediumMenu, test.old, test.by, 1)
+			entries, problems := ReadMedium(mapDir{"isolinux/isolinux.cfg": menu}, 0)
+			if diff := cmp.Diff(test.want, show(entries)); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			problem := ""
+			if len(problems) > 0 {
+				problem = problems[0].Err.Error()
+			}
+			if problem != test.problem {
+				t.Errorf("%q, want %q", problem, test.problem)
+			}
+		})
+	}
+}
+
+// Each menu that a loader may take is read, and one that has two names once.
+func TestMediumFiles(t *testing.T) {
+	const grub = "menuentry x {\n linux /k init=/n\n}\n"
+	for _, test := range []struct {
+		name string
+		dir  mapDir
+		want []string
+	}{
+		{"SYSLINUX looks in boot first", mapDir{"isolinux/isolinux.cfg": mediumMenu, "boot/isolinux/isolinux.cfg": mediumMenu}, []string{"boot/isolinux/isolinux.cfg", "isolinux/isolinux.cfg"}},
+		{"two of GRUB", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub + "# "}, []string{"EFI/BOOT/grub.cfg", "EFI/boot/grub.cfg"}},
+		{"one with two names", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub}, []string{"EFI/BOOT/grub.cfg"}},
+	} {
+		entries, _ := ReadMedium(test.dir, 0)
+		var files []string
+		for i := range entries {
+			files = append(files, entries[i].File)
+		}
+		slices.Sort(files)
+		if diff := cmp.Diff(test.want, slices.Compact(files)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", test.name, diff)
+		}
+	}
+}
