@@ -304,7 +304,7 @@ var causes = map[Cause]cause{
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, see that release.accept lists the release; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},
-	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, byte for byte."},
+	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, of which no file has changed since it was hashed."},
 	PendingUnchecked:               {Inconclusive, "a reboot is pending, and the system that it starts was not fully checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
 	PendingAltered:                 {Drift, "a reboot is pending, and the system that it starts differs from its release", "Do not reboot: switch to a release that verifies first."},
 	OtherEntry:                     {Drift, "a boot entry starts a system that belongs to no accepted release", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},

@@ -24,7 +24,8 @@ import (
 // So that no run passes over what an earlier one found, or what is visible without
 // hashing, some paths are hashed whatever the budget: those that drifted or could not be
 // checked last time, those with a registration that differs from the manifest, and
-// missing ones.
+// missing ones. While a reboot is pending, so are those of the next system that were
+// touched since their last check: the report tells the operator to reboot into them.
 type selection struct {
 	// order has the indices of the audit's paths in the order in which they are hashed.
 	order []int
@@ -77,7 +78,7 @@ func (c *contentsCheck) selectPaths(ctx context.Context) *selection {
 	for _, item := range ledger.Select(items, records, 0) {
 		i := at[item.Key()][0]
 		at[item.Key()] = at[item.Key()][1:]
-		if c.isSuspect(paths[i], records[item.Key()]) {
+		if c.isSuspect(paths[i], records[item.Key()]) || c.bootsNext(i) && s.answersFor(paths[i], c.Policy) && c.touched(ctx, paths[i], records[item.Key()].Last) {
 			s.order = append(s.order, i)
 		} else {
 			rest = append(rest, i)
@@ -113,8 +114,8 @@ func (c *contentsCheck) isSuspect(want closure.PathInfo, record ledger.Record) b
 const tick = 20 * time.Millisecond
 
 // touched reports whether any file of a path was or may have been written, renamed or
-// given other rights since a check of it started. With that, a candidate is not verified
-// by last week's bytes: reading the metadata is cheap where reading the contents is not.
+// given other rights since a check of it started. With that, neither a candidate nor the
+// system of a pending reboot is verified by last week's bytes: reading the metadata is cheap where reading the contents is not.
 // It is only as good as the clock, and does not see writes beneath the file system.
 func (c *contentsCheck) touched(ctx context.Context, want closure.PathInfo, check ledger.Check) bool {
 	at, err := c.store.LastChange(ctx, want.Path)

@@ -95,6 +95,12 @@ func (a *audit) owner(i int) (c *candidate, tag string) {
 	return c, tag
 }
 
+// bootsNext reports whether a reboot is pending into a system that has path i.
+func (c *contentsCheck) bootsNext(i int) bool {
+	return slices.ContainsFunc(c.live.leads, func(l lead) bool { return l.pending.Path != "" }) &&
+		slices.ContainsFunc(c.live.leads, func(l lead) bool { return l.next && slices.Contains(c.audit.of[i], l.release) })
+}
+
 // attribute names the release in findings about path i, unless that is the one that the
 // machine is compared with. These findings are not consequences of another system that
 // runs.
