@@ -157,11 +157,7 @@ func (c *code) process(pid string) error {
 	if isOver(err) {
 		return nil
 	}
-	if err != nil {
-		c.unseen(exe, err)
-		return nil
-	}
-	if c.judge(exe, id, "runs as process "+pid) {
+	if c.judgeFile(exe, id, err, "runs as process "+pid) {
 		c.script(dir, exe, pid)
 	}
 	return c.mappings(dir, pid)
@@ -194,6 +190,20 @@ func identify(name string) (fileID, error) {
 		return fileID{}, &os.PathError{Op: "stat", Path: name, Err: err}
 	}
 	return fileID{st.Dev, st.Ino}, nil
+}
+
+// judgeFile is judge with the error of [identify].
+func (c *code) judgeFile(name string, id fileID, err error, what string) bool {
+	switch {
+	case errors.Is(err, unix.EACCES):
+		// By FUSE, somebody shows it to nobody else, root included.
+		c.find(report.Finding{Cause: report.CodeUnknown, Path: name, Want: "a file of the release", Got: what + ", from a file system that keeps root out"})
+		return false
+	case err != nil:
+		c.unseen(name, err)
+		return false
+	}
+	return c.judge(name, id, what)
 }
 
 // judge checks that the file of running code, by the kernel's name for it, belongs to the
@@ -278,15 +288,12 @@ func (c *code) mappings(dir, pid string) error {
 		switch {
 		case isOver(err):
 			continue // ended, or mapped anew
-		case errors.Is(err, os.ErrPermission):
+		case errors.Is(err, unix.EPERM):
 			return fmt.Errorf("%w; it takes root, and in a unit CAP_CHECKPOINT_RESTORE", err)
-		case err != nil:
-			c.unseen(name, err)
-			continue
 		}
 		c.judged[key] = true
 		c.checked++
-		c.judge(name, id, "is mapped as code by process "+pid)
+		c.judgeFile(name, id, err, "is mapped as code by process "+pid)
 	}
 	if err := lines.Err(); err != nil && !isOver(err) {
 		c.unseen(dir+"/maps", err)

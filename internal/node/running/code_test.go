@@ -15,6 +15,7 @@ import (
 
 	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -159,6 +160,20 @@ func TestCode(t *testing.T) {
 
 // TestBuilder: a process with the number of a builder is one of a build only if it has no
 // rights beside that number's.
+// TestCodeOfOthers: what a user's own file system does not show to root is not of the
+// release, and does not end the look at the others.
+func TestCodeOfOthers(t *testing.T) {
+	h := newHost(t)
+	c := &code{look: h.m.newLook()}
+	ours := c.judgeFile("/home/u/mnt/x", fileID{}, &os.PathError{Op: "stat", Err: unix.EACCES}, "runs as process 2")
+	if c.judgeFile("/srv/y", fileID{}, &os.PathError{Op: "stat", Err: unix.EIO}, "runs as process 3") || ours {
+		t.Error("they are taken for the release's")
+	}
+	if f := c.findings; len(f) != 2 || f[0].Cause != report.CodeUnknown || f[0].Path != "/home/u/mnt/x" || f[1].Cause != report.MachineUnseen {
+		t.Errorf("found %+v", f)
+	}
+}
+
 func TestBuilder(t *testing.T) {
 	const build, first = "Uid:\t30001\t30001\t30001\t30001\n", "user:[1]"
 	for _, test := range []struct {
