@@ -55,12 +55,20 @@ func (e *Entry) Attribute(name string) string {
 // Entries that disappear meanwhile are left out. The memory does not depend on the number
 // of entries.
 func (s *Store) Walk(ctx context.Context, name string, do func(*Entry) error) error {
+	return s.WalkPast(ctx, name, do, func(_ string, err error) error { return err })
+}
+
+// WalkPast is [Store.Walk], but goes on past what can't be examined: an entry, or those of
+// a directory. failed is called with its name and the error, and may end the walk.
+func (s *Store) WalkPast(ctx context.Context, name string, do func(*Entry) error, failed func(name string, err error) error) error {
 	f, err := s.tree.open(name, walkFlags)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return walk(ctx, f, "", 1, do, walkInto)
+	w := &walk{do: do, failed: failed}
+	w.into = w.below
+	return w.list(ctx, f, "", 1)
 }
 
 // WalkApart is [Store.Walk] with all processors: do is called by several goroutines at a
@@ -73,22 +81,30 @@ func (s *Store) WalkApart(ctx context.Context, name string, do func(*Entry) erro
 	defer f.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	err = walk(ctx, f, "", 1, do, func(ctx context.Context, e *Entry, depth int, do func(*Entry) error) error {
+	each := &walk{do: do, failed: func(_ string, err error) error { return err }}
+	each.into = each.below
+	all := &walk{do: do, failed: each.failed, into: func(ctx context.Context, e *Entry, depth int) error {
 		top := *e
-		g.Go(func() error { return walkInto(ctx, &top, depth, do) })
+		g.Go(func() error { return each.below(ctx, &top, depth) })
 		return nil
-	})
+	}}
+	err = all.list(ctx, f, "", 1)
 	if failed := g.Wait(); failed != nil {
 		return failed // err is that the others were to end
 	}
 	return err
 }
 
-// walk calls into for each directory that do does not skip.
-func walk(ctx context.Context, dir *os.File, prefix string, depth int, do func(*Entry) error, into func(context.Context, *Entry, int, func(*Entry) error) error) error {
-	if depth > maxWalkDepth {
-		return fmt.Errorf("%s: directories deeper than %d", clip(prefix), maxWalkDepth)
-	}
+// walk is a walk through a directory.
+type walk struct {
+	do     func(*Entry) error
+	failed func(name string, err error) error
+	// into is called for each directory that do does not skip.
+	into func(ctx context.Context, e *Entry, depth int) error
+}
+
+// list walks through an open directory.
+func (w *walk) list(ctx context.Context, dir *os.File, prefix string, depth int) error {
 	e := Entry{dir: dir, prefix: prefix}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -99,40 +115,45 @@ func walk(ctx context.Context, dir *os.File, prefix string, depth int, do func(*
 			return nil
 		}
 		if err != nil {
-			return &fs.PathError{Op: "list", Path: clip(prefix), Err: err}
+			return w.failed(prefix, &fs.PathError{Op: "list", Path: clip(prefix), Err: err})
 		}
 		for _, e.base = range names {
-			err := unix.Fstatat(int(dir.Fd()), e.base, &e.Stat, unix.AT_SYMLINK_NOFOLLOW)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return &fs.PathError{Op: "stat", Path: clip(e.Name()), Err: err}
-			}
-			isDir := e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR
-			if err := do(&e); isDir && errors.Is(err, fs.SkipDir) {
-				continue
-			} else if err != nil {
-				return err
-			}
-			if !isDir {
-				continue
-			}
-			if err := into(ctx, &e, depth, do); err != nil {
+			if err := w.entry(ctx, &e, depth); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func walkInto(ctx context.Context, e *Entry, depth int, do func(*Entry) error) error {
-	below, err := openBelow(e.dir, e.base, walkFlags)
+func (w *walk) entry(ctx context.Context, e *Entry, depth int) error {
+	err := unix.Fstatat(int(e.dir.Fd()), e.base, &e.Stat, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return w.failed(e.Name(), &fs.PathError{Op: "stat", Path: clip(e.Name()), Err: err})
+	}
+	isDir := e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR
+	if err := w.do(e); isDir && errors.Is(err, fs.SkipDir) {
+		return nil
+	} else if err != nil || !isDir {
+		return err
+	}
+	return w.into(ctx, e, depth)
+}
+
+// below walks through a directory of the one at depth.
+func (w *walk) below(ctx context.Context, e *Entry, depth int) error {
+	if depth == maxWalkDepth {
+		return w.failed(e.Name(), fmt.Errorf("%s: directories deeper than %d", clip(e.Name()), maxWalkDepth))
+	}
+	dir, err := openBelow(e.dir, e.base, walkFlags)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil // gone, or another file meanwhile
 	case err != nil:
-		return err
+		return w.failed(e.Name(), err)
 	}
-	defer below.Close()
-	return walk(ctx, below, e.Name(), depth+1, do, walkInto)
+	defer dir.Close()
+	return w.list(ctx, dir, e.Name(), depth+1)
 }

@@ -79,7 +79,7 @@ func (m *Machine) checkWritten(ctx context.Context, l *look) error {
 		return errors.New("the machine's first process has no root")
 	}
 	root := &way[len(way)-1]
-	w := &written{look: l}
+	w := &written{look: l, mounts: mounts}
 	switch root.Type {
 	case "overlay":
 		upper := root.Layers("upperdir")
@@ -126,8 +126,9 @@ func (m *Machine) isUpper(dir string) error {
 // written is a walk through what was written.
 type written struct {
 	*look
-	upper string
-	lower []string // of an overlay
+	mounts []nixstore.Mount
+	upper  string
+	lower  []string // of an overlay
 	// layered means that the layers below are visible, or that there are none.
 	layered bool
 	seen    int
@@ -153,7 +154,7 @@ func (w *written) walk(ctx context.Context) error {
 	w.layered = len(w.lower) == 0 || w.below("/")
 	w.judgeMode("/", &top)
 	w.dirs = append(w.dirs, wroteDir{name: "/", known: true})
-	err = w.m.Store.Walk(ctx, w.upper, func(e *nixstore.Entry) error {
+	err = w.m.Store.WalkPast(ctx, w.upper, func(e *nixstore.Entry) error {
 		if w.seen++; w.seen > maxWritten {
 			return fmt.Errorf("more than %d files and directories were written", maxWritten)
 		}
@@ -168,9 +169,27 @@ func (w *written) walk(ctx context.Context) error {
 		}
 		w.file(e, name)
 		return nil
-	})
+	}, w.failed)
 	w.leave("")
 	return err
+}
+
+// failed reports what could not be examined, and goes on. A file system that a user mounted
+// for nobody else keeps root out, and is no part of the root.
+func (w *written) failed(name string, err error) error {
+	name = "/" + name
+	if !errors.Is(err, unix.EACCES) || !slices.ContainsFunc(w.mounts, func(m nixstore.Mount) bool { return m.Point == name }) {
+		w.unseen(name, err)
+	}
+	return nil
+}
+
+// entered reports whether others than root can enter a directory: by its bits, of which
+// those of the group are the limit of an access control list, too.
+func entered(e *nixstore.Entry) bool {
+	st := &e.Stat
+	byGroup := st.Mode&0o010 != 0 && (st.Gid != 0 || e.Attribute("system.posix_acl_access") != "")
+	return st.Uid != 0 || st.Mode&0o001 != 0 || byGroup
 }
 
 // inData judges an entry of a directory with data: only that it gives nobody the rights of
@@ -179,7 +198,7 @@ func (w *written) inData(e *nixstore.Entry, name string, dev uint64) error {
 	st := &e.Stat
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		if st.Dev != dev || st.Uid == 0 && st.Mode&0o001 == 0 || slices.Contains(othersAffairs, name) {
+		if st.Dev != dev || !entered(e) || slices.Contains(othersAffairs, name) {
 			return fs.SkipDir
 		}
 		if w.data == "" || !strings.HasPrefix(name, w.data) {

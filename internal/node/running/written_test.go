@@ -1,7 +1,9 @@
 package running
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -174,8 +176,42 @@ func TestWrittenRights(t *testing.T) {
 	h.must(unix.Chmod(h.root+"/var/lib/own", 0o4755))
 	suid("/var/lib/containers/usr/bin/su", 0o4755)
 	h.must(os.Chmod(h.root+"/var/lib/containers", 0o700))
+	suid("/var/lib/groups/su", 0o4755)
+	h.must(os.Chown(h.root+"/var/lib/groups", 0, 100))
+	h.must(os.Chmod(h.root+"/var/lib/groups", 0o750))
+	suid("/var/lib/rooms/su", 0o4755)
+	h.must(os.Chmod(h.root+"/var/lib/rooms", 0o710))
+	suid("/var/lib/listed/su", 0o4755)
+	h.must(os.Chmod(h.root+"/var/lib/listed", 0o700))
+	list := binary.LittleEndian.AppendUint32(nil, 2) // u::rwx,u:1000:--x,g::---,m::--x,o::---
+	for _, e := range [][3]uint32{{1, 7, math.MaxUint32}, {2, 1, 1000}, {4, 0, math.MaxUint32}, {16, 1, math.MaxUint32}, {32, 0, math.MaxUint32}} {
+		list = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(list, e[0]|e[1]<<16), e[2])
+	}
+	h.must(unix.Setxattr(h.root+"/var/lib/listed", "system.posix_acl_access", list, 0))
 	suid("/nix/store/x", 0o4755) // contents, or a notice
 	h.write("/var/lib/tool", "tool", 0o755)
 	h.must(unix.Setxattr(h.root+"/var/lib/tool", "security.capability", []byte{1, 0, 0, 2, 0x80, 19: 0}, 0))
-	h.expect("written", "written-unknown /home/u/.cache/x/sh", "written-unknown /tmp/group", "written-unknown /var/lib/tool", "written-unknown /var/tmp/.sh")
+	h.expect("written", "written-unknown /home/u/.cache/x/sh", "written-unknown /tmp/group", "written-unknown /var/lib/groups/su", "written-unknown /var/lib/listed/su", "written-unknown /var/lib/tool", "written-unknown /var/tmp/.sh")
+}
+
+// Whatever a user makes in /tmp, the rest is judged.
+func TestWrittenPast(t *testing.T) {
+	h := newHost(t)
+	h.overlay()
+	deep := "/tmp/u" + strings.Repeat("/d", 250)
+	h.write(deep+"/x", "", 0o644)
+	h.write("/tmp/z/sh", "shell", 0o755)
+	h.must(unix.Chmod(h.root+"/tmp/z/sh", 0o4755))
+	h.write("/var/tmp/sh", "shell", 0o755)
+	h.must(unix.Chmod(h.root+"/var/tmp/sh", 0o4755))
+	h.expect("written", "machine-unseen "+deep[:len("/tmp/u")+2*198], "written-unknown /tmp/z/sh", "written-unknown /var/tmp/sh")
+	// A user's file system, by FUSE.
+	w := &written{look: h.m.newLook(), mounts: []nixstore.Mount{{Point: "/tmp/m"}}}
+	for name, err := range map[string]error{"tmp/m": unix.EACCES, "tmp/n": unix.EACCES} {
+		h.must(w.failed(name, err))
+	}
+	h.must(w.failed("tmp/m", unix.EIO))
+	if len(w.findings) != 2 {
+		t.Errorf("found %+v", w.findings)
+	}
 }
