@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestSwitchImports: the system comes from places of every kind, of which none is
@@ -95,7 +97,10 @@ func TestSwitchImports(t *testing.T) {
 	t.Run("a dry run", func(t *testing.T) {
 		g.layered()
 		defer g.restored()
-		before := g.NixState() + g.Run("sh", "-c", "find /var/lib | grep ec-verify")
+		g.Run("touch", "/run/before")
+		const written = "find / -xdev \\( -path /proc -o -path /sys -o -path /var/log -o -path /run/before -o -path /run/info -o -path /srv \\) -prune -o -newer /run/before ! -type d -print; find /root /tmp /var/lib | grep -v systemd"
+		names := g.Run("sh", "-c", written)
+		before := g.NixState()
 		s := g.run(otherTag, "--dry-run", "--from", "/srv/cache")
 		lacking := strings.Fields(g.Run("cat", "/srv/lacking"))
 		if s.code != 4 || s.Verdict != "inconclusive" || s.Imports == nil || s.Imports.Paths != len(lacking) || s.Imports.Size == 0 || s.Imports.Here == 0 ||
@@ -106,13 +111,29 @@ func TestSwitchImports(t *testing.T) {
 		if !strings.Contains(text, "  program: ") || !strings.Contains(text, "not judged, because") {
 			t.Error(text)
 		}
+		// What is all here is judged.
+		if s := g.run(g.old, "--dry-run", "--from", "/srv/cache"); s.code != 0 || s.Verdict != "verified" || s.Imports == nil || s.Imports.Paths != 0 {
+			t.Errorf("%+v", s)
+		}
+		info := "/srv/cache/" + base[:32] + ".narinfo"
+		g.Run("sh", "-euc", `cp $1 /run/info; sed -i /^References/d $1; { printf References:; seq -f ' `+strings.Repeat("a", 26)+`%06.0f-x' 300000 | tr -d '\n'; echo; } >>$1`, "sh", info)
+		if _, stderr, code := g.Exec(t.Context(), program, "switch", otherTag, "--dry-run", "--from", "/srv/cache"); code != 4 || !strings.Contains(stderr, "000001-x, which the release does not have") {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+		g.Run("sh", "-euc", `cp /run/info $1; sed -i "s|^References:.*|& $2|" $1`, "sh", info, base)
+		if s := g.run(otherTag, "--dry-run", "--from", "/srv/cache"); s.code != 4 || s.Imports == nil || s.Imports.Paths != len(lacking) {
+			t.Errorf("a path that says it refers to itself: %+v", s)
+		}
 		g.Run("rm", "/srv/cache/"+base[:32]+".narinfo")
 		_, stderr, code := g.Exec(t.Context(), program, "switch", otherTag, "--dry-run", "--from", "/srv/cache")
 		if code != 4 || !strings.Contains(stderr, "file:///srv/cache does not have "+program4) {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
-		if after := g.NixState() + g.Run("sh", "-c", "find /var/lib | grep ec-verify"); after != before {
-			t.Error("something was written")
+		if g.NixState() != before {
+			t.Error("something was registered, or left in the store")
+		}
+		if diff := cmp.Diff(names, g.Run("sh", "-c", written)); diff != "" {
+			t.Errorf("written: %s", diff)
 		}
 	})
 }
