@@ -111,8 +111,10 @@ func settingsOf(text string) settings {
 			s.commands = append(s.commands, value)
 		case key == "Environment":
 			s.environment = append(s.environment, value)
-		case key == "EnvironmentFile" || key == "User" || key == "Group":
-			s.others = append(s.others, key+"="+unquote.Replace(strings.TrimPrefix(value, "-")))
+		case key == "EnvironmentFile":
+			s.others = append(s.others, key+"="+simplified(unquote.Replace(strings.TrimPrefix(value, "-"))))
+		case key == "User" || key == "Group":
+			s.others = append(s.others, key+"="+unquote.Replace(value))
 		case key == "DynamicUser":
 			s.dynamic = slices.Contains([]string{"1", "y", "yes", "t", "true", "on"}, strings.ToLower(value))
 		}
@@ -156,11 +158,13 @@ func differs(u *Unit, s settings) []difference {
 		escaped = escaped || strings.Contains(command, `\`)
 		first := true
 		for _, word := range strings.Fields(unquote.Replace(command)) {
+			named := strings.TrimLeft(word, "@-:+!|")
 			if first {
-				programs = append(programs, strings.TrimLeft(word, "@-:+!|"))
+				programs = append(programs, simplified(named))
+				words = append(words, simplified(named))
 			}
 			first = word == ";"
-			words = append(words, word, strings.TrimLeft(word, "@-:+!|"))
+			words = append(words, word, named)
 		}
 	}
 	for _, c := range u.Commands {

@@ -12,10 +12,12 @@ Environment="A=one two" B=3
 Environment=C=%i
 User=runner
 EnvironmentFile=-/etc/run.env
+EnvironmentFile=/var/lib/run//./more.env
 ExecStartPre=-/bin/pre --x=%I ; /bin/second
 ExecStart=@/bin/run argv0 "a b" 'c' \
   # not a part of it
   --long=$OPTION
+ExecReload=+/bin//reload
 ExecStop=kill -s %%TERM
 `
 	for name, test := range map[string]struct {
@@ -26,9 +28,10 @@ ExecStop=kill -s %%TERM
 			Commands: []Command{
 				{"/bin/pre", []string{"/bin/pre", "--x=some/thing"}}, {"/bin/second", []string{"/bin/second"}},
 				{"/bin/run", []string{"argv0", "a b", "c", "--long=$OPTION"}}, {"/usr/bin/kill", []string{"kill", "-s", "%TERM"}},
+				{"/bin/reload", []string{"/bin/reload"}},
 			},
 			Environment: []string{"A=one two", "B=3", "C=x"},
-			Settings:    []string{"User=runner", "EnvironmentFile=/etc/run.env"},
+			Settings:    []string{"User=runner", "EnvironmentFile=/etc/run.env", "EnvironmentFile=/var/lib/run/more.env"},
 		}, ""},
 		"another user":            {Unit{Settings: []string{"User=root"}}, "setting"},
 		"a file with variables":   {Unit{Settings: []string{"EnvironmentFile=/tmp/x"}}, "setting"},

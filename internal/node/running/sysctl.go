@@ -51,8 +51,16 @@ func settingFile(key string) string {
 			return r
 		}, key)
 	}
-	parts := strings.Split(key, "/")
-	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" || p == "." }), "/")
+	return strings.TrimPrefix(simplified(key), "/")
+}
+
+// simplified returns a path as systemd has it: without slashes and dots that say nothing.
+func simplified(name string) string {
+	parts := slices.DeleteFunc(strings.Split(name, "/"), func(p string) bool { return p == "" || p == "." })
+	if strings.HasPrefix(name, "/") {
+		return "/" + strings.Join(parts, "/")
+	}
+	return strings.Join(parts, "/")
 }
 
 // namespaced are the settings that differ by namespace: the beginnings of their files, and

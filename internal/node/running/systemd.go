@@ -73,8 +73,8 @@ func askUnits(ctx context.Context, bus *dbus.Conn, listed []systemd.UnitStatus) 
 	for i := range listed {
 		g.Go(func() error {
 			unit, err := askUnit(ctx, bus, &listed[i])
-			if answer := (dbus.Error{}); errors.As(err, &answer) {
-				return nil // it is not there any more
+			if isUnloaded(err) {
+				return nil
 			}
 			units[i] = unit
 			return err
@@ -90,6 +90,13 @@ func askUnits(ctx context.Context, bus *dbus.Conn, listed []systemd.UnitStatus) 
 		}
 	}
 	return out, nil
+}
+
+// isUnloaded reports whether the service manager answered that a unit is not there any
+// more, and not that it can't answer.
+func isUnloaded(err error) bool {
+	answer := dbus.Error{}
+	return errors.As(err, &answer) && (strings.HasPrefix(answer.Name, "org.freedesktop.DBus.Error.Unknown") || answer.Name == managerName+".NoSuchUnit")
 }
 
 // managerState asks the service manager for all of [Units] but the units.

@@ -1,6 +1,8 @@
 package running
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"testing"
 
@@ -21,5 +23,20 @@ func TestConnectionEnds(t *testing.T) {
 	units, err := askUnits(t.Context(), bus, []systemd.UnitStatus{{Name: "a.service", Path: "/a"}, {Name: "b.service", Path: "/b"}})
 	if err == nil {
 		t.Errorf("got %v, and no error", units)
+	}
+}
+
+// TestUnloaded: a service manager that can't answer has the unit all the same.
+func TestUnloaded(t *testing.T) {
+	for name, want := range map[string]bool{
+		"org.freedesktop.DBus.Error.UnknownObject": true, "org.freedesktop.systemd1.NoSuchUnit": true,
+		"org.freedesktop.DBus.Error.LimitsExceeded": false, "org.freedesktop.DBus.Error.AccessDenied": false,
+	} {
+		if got := isUnloaded(fmt.Errorf("property: %w", dbus.Error{Name: name})); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if isUnloaded(errors.New("closed")) {
+		t.Error("an error that is no answer")
 	}
 }
