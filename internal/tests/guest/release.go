@@ -21,7 +21,7 @@ const (
 	// Program is where ec-verify is on a machine, and on the host that makes its release.
 	Program = "/usr/local/bin/ec-verify"
 	// Tag is that of the release.
-	Tag = "boot-v2026.03.12"
+	Tag = "boot-v2026.02.28"
 
 	configDir = "/etc/ec-verify"
 	releases  = "/srv/releases"
@@ -78,8 +78,9 @@ func Configure(t *testing.T, h *testhost.Host, source, tag, public string) {
 	t.Helper()
 	dir := t.TempDir()
 	Write(t, filepath.Join(dir, "ci.pub"), public)
+	release := map[string]any{"source": []string{source}}
 	settings := map[string]any{
-		"release": map[string]any{"source": []string{source}, "accept": []string{tag}},
+		"release": release,
 		"trust":   map[string]any{"keys": []any{map[string]string{"name": "ci", "file": configDir + "/ci.pub"}}},
 	}
 	write := func(name string) {
@@ -89,7 +90,8 @@ func Configure(t *testing.T, h *testhost.Host, source, tag, public string) {
 		}
 		Write(t, filepath.Join(dir, name), string(data))
 	}
-	write("config.json")
+	write("config.json") // accepts what it is asked about, and none that is older
+	release["accept"] = []string{tag}
 	settings["machine"] = map[string]any{"parts": running.Parts(), "allow": notOfRelease()}
 	settings["unsafeSkip"] = []string{"source", "eval"} // no machine has what these take
 	write("machine.json")

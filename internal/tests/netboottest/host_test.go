@@ -25,7 +25,7 @@ const (
 	etc      = "/etc/every-channel-netboot"
 	first    = "boot-v2026.02.28"
 	second   = "boot-v2026.03.05"
-	third    = guest.Tag
+	third    = "boot-v2026.03.12"
 	token    = "0123456789abcdef0123456789abcdef"
 )
 
