@@ -2,11 +2,14 @@ package nix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // dumpMemory limits the memory for reading one path, in bytes: Nix loads a store's answer
@@ -45,9 +48,32 @@ func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
 		out: w, timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {
-		return fmt.Errorf("read %s from %s: %w", r.Path, r.Store, err)
+		return foreignError(fmt.Sprintf("read %s from %s", r.Path, r.Store), r.Store, err)
 	}
 	return nil
+}
+
+// maxReason limits what is quoted of ssh's reason, in bytes.
+const maxReason = 200
+
+// foreignError returns err, which is from reading the store at url, with what failed. Nix
+// says only that ssh failed; ssh itself has said why, in the line before.
+func foreignError(what, url string, err error) error {
+	exit := (*ExitError)(nil)
+	if !strings.HasPrefix(url, "ssh-ng://") || !errors.As(err, &exit) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	reason := ""
+	for line := range strings.Lines(exit.Stderr) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "error:") {
+			break
+		}
+		if line != "" && !strings.HasPrefix(line, "warning:") {
+			reason = ": " + excerpt.Of(line, maxReason)
+		}
+	}
+	return fmt.Errorf("%s: %w%s", what, err, reason)
 }
 
 // Import registers paths in the machine's store. r has them in the form of nix-store

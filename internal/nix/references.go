@@ -42,7 +42,7 @@ func (n *Nix) References(ctx context.Context, r ReferencesRequest) (map[closure.
 		stdin: strings.NewReader(names.String()), timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask %s which paths it has: %w", r.Store, err)
+		return nil, foreignError(fmt.Sprintf("ask %s which paths it has", r.Store), r.Store, err)
 	}
 	references, err := decodeReferences(out)
 	if err != nil {

@@ -55,7 +55,7 @@ type command struct {
 // inherited are the environment variables passed to runs that are not isolated: the
 // store, Nix's configuration, and access to the network.
 var inherited = []string{
-	"NIX_REMOTE", "NIX_CONF_DIR", "NIX_CONFIG", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK", "NIX_SSHOPTS",
+	"NIX_REMOTE", "NIX_CONF_DIR", "NIX_CONFIG", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK",
 	"http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 }
 
@@ -187,11 +187,13 @@ func (p *process) prepare(ctx context.Context, cloneflags uintptr) *exec.Cmd {
 	}
 	cmd.Stderr = &p.stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:    true,
+		// A session of its own has no terminal: what asks there, such as ssh about an
+		// unknown host key, would be stopped, and wait without a word.
+		Setsid:     true,
 		Pdeathsig:  syscall.SIGTERM,
 		Cloneflags: cloneflags,
 	}
-	// The group, since Nix has helpers of its own.
+	// The session is a group, since Nix has helpers of its own.
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = p.grace
 	return cmd
@@ -246,5 +248,6 @@ func environment(bin, private string, isolated bool) []string {
 			env = append(env, name+"="+value)
 		}
 	}
-	return env
+	// Nobody is there to answer ssh. Of an option that is given twice it takes the first.
+	return append(env, "NIX_SSHOPTS="+strings.TrimSpace("-oBatchMode=yes "+os.Getenv("NIX_SSHOPTS")))
 }

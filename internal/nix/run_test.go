@@ -3,6 +3,7 @@ package nix
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestTimeout(t *testing.T) {
@@ -55,6 +57,48 @@ func TestCancelEndsTheGroup(t *testing.T) {
 	for end := time.Now().Add(time.Minute); !gone(child); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("process %d outlives the run", child)
+		}
+	}
+}
+
+// TestNobodyIsAsked: what a store's program wants to ask of a terminal, such as ssh about
+// an unknown host key, would stop the run without a word: it has no terminal to ask on.
+func TestNobodyIsAsked(t *testing.T) {
+	t.Setenv("NIX_SSHOPTS", "-p 2222")
+	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: "$cat /proc/self/stat >$here/stat"})
+	if err := f.Dump(t.Context(), DumpRequest{Store: "ssh-ng://host", Path: "/nix/store/x", Temp: t.TempDir()}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	own, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stat, _ := strings.Cut(f.waitFor("stat"), ") ")
+	if session := strings.Fields(stat)[3]; session == strconv.Itoa(own) {
+		t.Error("it has the terminal of this program")
+	}
+	if got, want := f.call().env()["NIX_SSHOPTS"], "-oBatchMode=yes -p 2222"; got != want {
+		t.Errorf("NIX_SSHOPTS=%q, want %q", got, want)
+	}
+}
+
+// TestWhySSHFails: Nix says that ssh failed, and ssh why.
+func TestWhySSHFails(t *testing.T) {
+	const nixSays = "warning: a\nerror:\n       … while connecting\n\n       error: failed to start SSH connection to 'root@host'\n"
+	for _, test := range []struct{ store, stderr, want string }{
+		{"ssh-ng://root@host", "Welcome\nHost key \x1b[31mverification failed.\r\n" + nixSays, ": failed to start SSH connection to 'root@host': Host key verification failed."},
+		{"ssh-ng://root@host", strings.Repeat("x", 5000) + "\n" + nixSays, ": failed to start SSH connection to 'root@host': " + strings.Repeat("x", 200) + "…"},
+		{"ssh-ng://root@host", nixSays, ": failed to start SSH connection to 'root@host'"},
+		{"ssh-ng://root@host", "killed by a stranger\n", "exit status 1: killed by a stranger"},
+		{"https://host", "these are fetched:\nerror: no\n", "exit status 1: no"},
+	} {
+		f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stderr: test.stderr, Code: 1})
+		dumped := f.Dump(t.Context(), DumpRequest{Store: test.store, Path: "/nix/store/x", Temp: t.TempDir()}, io.Discard)
+		_, asked := f.References(t.Context(), ReferencesRequest{Store: test.store, Temp: t.TempDir()})
+		for _, err := range []error{dumped, asked} {
+			if exit := (*ExitError)(nil); err == nil || !errors.As(err, &exit) || !strings.HasSuffix(err.Error(), test.want) {
+				t.Errorf("%q: %v, want …%s", test.stderr, err, test.want)
+			}
 		}
 	}
 }

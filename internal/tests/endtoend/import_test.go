@@ -218,7 +218,7 @@ func TestSwitchImportsSSH(t *testing.T) {
 			"sqlite3 /srv/peer/nix/var/nix/db/db.sqlite \"insert into Refs select a.id, b.id from ValidPaths a, ValidPaths b where a.path = '" + program4 + "' and b.path = '$extra'\"",
 			"-extra, which the release does not have; " + nothing},
 		{"another program in its place", "exec cat", "", "ask " + host + " which paths it has: "},
-		{"a server that knows nobody", "nobody", "", "ask " + host + " which paths it has: "},
+		{"a server that knows nobody", "nobody", "", "Permission denied"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g.layered()
@@ -229,6 +229,7 @@ func TestSwitchImportsSSH(t *testing.T) {
 			case "exec cat":
 				authorize(`command="exec cat"`)
 			case "nobody":
+				g.Run("rm", "-f", "/root/.ssh/authorized_keys")
 			default:
 				authorize(`command="/usr/local/bin/peer ` + test.kind + ` program-04"`)
 			}
@@ -238,6 +239,17 @@ func TestSwitchImportsSSH(t *testing.T) {
 			g.imports(t, host, test.want, test.want == "", g.NixState())
 		})
 	}
+	t.Run("a server whose key is unknown, at a terminal", func(t *testing.T) {
+		g.layered()
+		defer g.restored()
+		authorize("")
+		g.Run("mv", "/root/.ssh/known_hosts", "/root/known_hosts")
+		defer g.Run("mv", "/root/known_hosts", "/root/.ssh/known_hosts")
+		out, _, code := g.Exec(t.Context(), "timeout", "120", "script", "-qec", program+" switch "+otherTag+" --from '"+host+"'", "/dev/null")
+		if code != 4 || !strings.Contains(out, "Host key verification failed") {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	})
 	t.Run("the server goes away in the midst of it", func(t *testing.T) {
 		g.layered()
 		defer g.restored()
