@@ -217,10 +217,13 @@ func TestBeginIsAlone(t *testing.T) {
 	m, _ := newMachine(t)
 	s := begin(t, m)
 	var held *HeldError
-	if _, err := Begin(t.Context(), m); !errors.As(err, &held) {
+	if _, err := Begin(t.Context(), m); !errors.As(err, &held) || held.PID != os.Getpid() {
 		t.Errorf("a second one: %v", err)
 	}
 	must(t, s.End())
+	if info, err := os.Stat(s.lock.Name()); err != nil || info.Size() != 0 {
+		t.Errorf("the lock still names a process: %v", err)
+	}
 	name := filepath.Join(m.Run, scriptLockName)
 	f, err := os.Create(name)
 	must(t, err)

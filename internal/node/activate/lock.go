@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +25,17 @@ const (
 )
 
 // HeldError means that a switch can't start because another one is under way.
-type HeldError struct{ Lock string }
+type HeldError struct {
+	Lock string
+	PID  int // who switches, 0 if it is unknown
+}
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("another switch is under way (%s): wait for its end", e.Lock)
+	who := ""
+	if e.PID > 0 {
+		who = fmt.Sprintf(", by process %d", e.PID)
+	}
+	return fmt.Sprintf("another switch is under way%s (%s): wait for its end", who, e.Lock)
 }
 
 // Switch is a switch under way. No other one starts before its End.
@@ -51,7 +59,7 @@ func Begin(ctx context.Context, m *Machine) (*Switch, error) {
 	s := &Switch{machine: m, lock: f}
 	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
 	if err == nil && !taken {
-		err = &HeldError{name}
+		err = &HeldError{name, readPID(f)}
 	}
 	if err == nil {
 		err = m.idle(ctx)
@@ -60,7 +68,23 @@ func Begin(ctx context.Context, m *Machine) (*Switch, error) {
 		f.Close()
 		return nil, err
 	}
+	writePID(f)
 	return s, nil
+}
+
+// writePID says in the lock file whom others wait for. It is for people alone: failing to
+// is no reason not to switch.
+func writePID(f *os.File) {
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+}
+
+func readPID(f *os.File) int {
+	var buf [20]byte
+	n, _ := f.ReadAt(buf[:], 0)
+	pid, _ := strconv.Atoi(string(buf[:n]))
+	return pid
 }
 
 // End releases the locks of s.
@@ -69,6 +93,7 @@ func (s *Switch) End() error {
 	if s.root != "" {
 		err = os.Remove(s.root)
 	}
+	_ = s.lock.Truncate(0) // of the process, which switches no more
 	return errors.Join(err, s.lock.Close())
 }
 
@@ -87,7 +112,7 @@ func (m *Machine) idle(ctx context.Context) error {
 			return err
 		}
 		if !taken {
-			return &HeldError{name}
+			return &HeldError{Lock: name}
 		}
 	}
 	return m.Script.Busy(ctx)

@@ -101,7 +101,7 @@ func lockProfile(ctx context.Context, link string) (*profile, error) {
 		}
 		f.Close()
 	}
-	return nil, &HeldError{name}
+	return nil, &HeldError{Lock: name}
 }
 
 // leftOver reports whether the file of a lock that says it was removed is there all the

@@ -67,7 +67,7 @@ func (u *unitScript) Busy(ctx context.Context) error {
 		return fmt.Errorf("ask systemd for %s: %w", Unit, err)
 	}
 	if s.job || s.active == "activating" || s.active == "deactivating" {
-		return &HeldError{Unit}
+		return &HeldError{Lock: Unit}
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ func TestSwitchInTrouble(t *testing.T) {
 		g.Run("systemd-run", "--quiet", "--unit=first", "--property=RemainAfterExit=yes", program, "switch", otherTag)
 		g.until("the first one waits for the lock", strings.TrimSpace(waitForLock))
 		_, stderr, code := g.Exec(t.Context(), program, "switch", otherTag)
-		if code != 4 || stderr != "ec-verify: another switch is under way (/run/nixos/ec-verify-switch.lock): wait for its end\n" {
+		first := g.Run("systemctl", "show", "-P", "MainPID", "first")
+		if code != 4 || stderr != "ec-verify: another switch is under way, by process "+first+" (/run/nixos/ec-verify-switch.lock): wait for its end\n" {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 		if g.leads("/nix/var/nix/profiles/system") != g.old {
