@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -144,7 +145,10 @@ func (c *Client) call(ctx context.Context, method string, message []byte) ([]byt
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("TE", "trailers")
 	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return nil, fmt.Errorf("comin is not running, or its socket is elsewhere (--socket): %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("ask comin: %w", err)
 	}
 	defer resp.Body.Close()

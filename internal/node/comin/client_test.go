@@ -35,6 +35,23 @@ func socketIn(t *testing.T) string {
 	return filepath.Join(dir, "grpc.sock")
 }
 
+func TestNotRunning(t *testing.T) {
+	socket := socketIn(t)
+	_, err := New(socket).Waiting(t.Context())
+	if want := "comin is not running, or its socket is elsewhere (--socket): "; !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), socket) {
+		t.Errorf("%v, want %s…", err, want)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	listener.Close()
+	if _, err := New(socket).Waiting(t.Context()); !errors.Is(err, unix.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "comin is not running") {
+		t.Error(err)
+	}
+}
+
 func TestConfirm(t *testing.T) {
 	server := &comintest.Server{}
 	socket := socketIn(t)
