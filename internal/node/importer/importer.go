@@ -129,14 +129,36 @@ func enoughRoom(dir string, wanted []closure.PathInfo) error {
 		size += want.NarSize
 	}
 	store := string(wanted[0].Path.Dir())
-	var here, there unix.Stat_t
-	if err := errors.Join(unix.Stat(dir, &here), unix.Stat(store, &there)); err != nil {
+	var here, there place
+	if err := errors.Join(here.find(dir), there.find(store)); err != nil {
 		return err
 	}
-	if here.Dev == there.Dev {
+	if here.shares(there) {
 		return hasFree(dir, 2*size+room)
 	}
 	return errors.Join(hasFree(dir, size+room), hasFree(store, size+room))
+}
+
+// place is where a directory's bytes are.
+type place struct {
+	device uint64
+	kind   int64 // of its file system
+}
+
+func (p *place) find(dir string) error {
+	var file unix.Stat_t
+	var fs unix.Statfs_t
+	err := errors.Join(unix.Stat(dir, &file), unix.Statfs(dir, &fs))
+	p.device, p.kind = file.Dev, fs.Type
+	return err
+}
+
+// shares reports whether two directories may have the same free bytes. The subvolumes of
+// btrfs and the datasets of ZFS are devices of their own, and their free bytes are those of
+// all.
+func (p place) shares(other place) bool {
+	const zfs = 0x2fc12fc1
+	return p.device == other.device || p.kind == other.kind && (p.kind == unix.BTRFS_SUPER_MAGIC || p.kind == zfs)
 }
 
 func hasFree(dir string, need int64) error {

@@ -288,3 +288,22 @@ func TestParseSource(t *testing.T) {
 		}
 	}
 }
+
+// Two subvolumes have the same room, and two disks have not.
+func TestSharedRoom(t *testing.T) {
+	const ext4, btrfs, zfs = 0xef53, 0x9123683e, 0x2fc12fc1
+	for _, test := range []struct {
+		a, b   place
+		shared bool
+	}{
+		{place{1, ext4}, place{1, ext4}, true},
+		{place{1, ext4}, place{2, ext4}, false},
+		{place{1, btrfs}, place{2, btrfs}, true},
+		{place{1, zfs}, place{2, zfs}, true},
+		{place{1, btrfs}, place{2, zfs}, false},
+	} {
+		if got := test.a.shares(test.b); got != test.shared {
+			t.Errorf("%v and %v: %t", test.a, test.b, got)
+		}
+	}
+}
