@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// Isolinux is where SYSLINUX looks for its files on a medium, in this order. Those of
+// NixOS have the second one.
+var Isolinux = [...]string{"boot/isolinux", "isolinux"}
+
 // ReadMedium returns what an installation medium offers, an ISO image as NixOS makes it:
 // by GRUB and SYSLINUX. Any other directory gives nothing. Entries and problems have the
 // number as that of their directory.
@@ -17,8 +21,8 @@ func ReadMedium(dir Dir, number int) (entries []Entry, problems []Problem) {
 		file  string
 		parse func([]byte) ([]Entry, error)
 	}{
-		{"boot/isolinux/isolinux.cfg", parseIsolinux}, // which none has, and which would come first
-		{"isolinux/isolinux.cfg", parseIsolinux},
+		{Isolinux[0] + "/isolinux.cfg", parseIsolinux},
+		{Isolinux[1] + "/isolinux.cfg", parseIsolinux},
 		{"EFI/BOOT/grub.cfg", parseMediumGrub},
 		{"EFI/boot/grub.cfg", parseMediumGrub}, // before 25.05
 	} {

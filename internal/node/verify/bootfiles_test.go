@@ -160,6 +160,8 @@ func TestBootFiles(t *testing.T) {
 			m.write("/iso/isolinux/vesamenu.c32", "evil")
 			m.write("/iso/isolinux/isolinux.bin", "made for the medium")
 		}, report.Verified, []string{"loader-unknown /iso/isolinux", refind}},
+		{"a part of SYSLINUX where it looks first", (*twoSystems).iso, func(m *twoSystems) { m.write("/iso/boot/isolinux/ldlinux.c32", "evil") },
+			report.Verified, []string{"loader-unknown /iso/boot/isolinux", refind}},
 		{"a menu that can't be read on a medium", (*twoSystems).iso, func(m *twoSystems) { m.remove(isoGrub); m.link(isoGrub, "/etc/passwd") },
 			report.Unsettled, []string{"live-unknown " + isoGrub}},
 		{"a byte in the kernel", (*twoSystems).systemdBoot, func(m *twoSystems) {

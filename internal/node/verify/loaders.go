@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"every.channel/ec-verify/internal/node/bootloader"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -48,7 +49,9 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dir
 		}
 	}
 	if dirName == mediumDir {
-		l.modules(ctx, "isolinux", syslinuxFiles)
+		for _, place := range bootloader.Isolinux {
+			l.modules(ctx, place, syslinuxFiles)
+		}
 	}
 }
 
