@@ -2,6 +2,7 @@ package running
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -292,10 +294,14 @@ func (l *look) checkKeys(home string, users []string) {
 			continue
 		}
 		data, st, err := l.m.Store.ReadOutside(name, maxLinkList)
+		if kind := st.Mode & unix.S_IFMT; isAbsent(err) || kind != 0 && kind != unix.S_IFREG {
+			continue // sshd reads keys from nothing else
+		}
+		if _, end := l.m.Store.Follow(name); errors.Is(end, nixstore.ErrLinkLoop) {
+			continue
+		}
 		if err != nil {
-			if !isAbsent(err) && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-				l.unseen(name, err)
-			}
+			l.unseen(name, err)
 			continue
 		}
 		l.checked++

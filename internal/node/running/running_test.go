@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/expected"
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -239,6 +241,11 @@ func TestEtc(t *testing.T) {
 			h.link("/home/guest/.ssh/authorized_keys", "../../../var/keys")
 		}, []string{"account-altered /home/guest/.ssh/authorized_keys"}},
 		{"a rule for polkit", func(h *host) { h.write("/run/polkit-1/rules.d/00.rules", "", 0o644) }, []string{"file-unknown /run/polkit-1"}},
+		{"a pipe of keys", func(h *host) {
+			h.write("/home/guest/.ssh/known_hosts", "", 0o600)
+			h.must(unix.Mkfifo(h.root+"/home/guest/.ssh/authorized_keys", 0o600))
+		}, nil},
+		{"keys in a circle", func(h *host) { h.link("/home/guest/.ssh/authorized_keys", "authorized_keys") }, nil},
 		{"no key", func(h *host) { h.write("/home/guest/.ssh/authorized_keys", "# c\n\n", 0o600) }, nil},
 		{"keys of the release", func(h *host) { h.link("/root/.ssh/authorized_keys", string(shell)+"/bin/sh") }, nil},
 		{"keys of the release, of the user", func(h *host) {

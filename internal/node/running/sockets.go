@@ -41,6 +41,9 @@ var socketLists = []struct{ protocol, file, state string }{
 
 const packets = "packet"
 
+// errListening says that no more sockets are looked at.
+var errListening = fmt.Errorf("more than %d sockets listen", maxListening)
+
 // listening is a socket that waits for others, by the number of its file.
 type listening map[uint64]string // "tcp 0.0.0.0:22"
 
@@ -51,7 +54,7 @@ func (s listening) read(r io.Reader, protocol, state string) error {
 		f := strings.Fields(lines.Text())
 		switch {
 		case len(s) == maxListening:
-			return fmt.Errorf("more than %d sockets listen", maxListening)
+			return errListening
 		case protocol == packets && len(f) == 9 && f[8] != "Inode":
 			inode, err := strconv.ParseUint(f[8], 10, 64)
 			if err != nil {
@@ -102,10 +105,14 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 		}
 		err = sockets.read(f, list.protocol, list.state)
 		f.Close()
+		l.checked++
+		if errors.Is(err, errListening) {
+			l.unseen(list.file, err)
+			break
+		}
 		if err != nil {
 			return err
 		}
-		l.checked++
 	}
 	l.checked += len(sockets)
 	if len(sockets) == 0 {

@@ -44,6 +44,13 @@ func TestListening(t *testing.T) {
 	if want := (listening{201: "raw 0.0.0.0:1", 202: "raw 127.0.0.1:255", 301: "packet 0003"}); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	got = listening{}
+	for i := range uint64(maxListening - 1) {
+		got[1000+i] = "udp 0.0.0.0:1"
+	}
+	if err := got.read(strings.NewReader(raw), "raw", ""); !errors.Is(err, errListening) || len(got) != maxListening || got[201] == "" {
+		t.Errorf("%d sockets, %v", len(got), err)
+	}
 	for _, bad := range []string{"x", "0100007F", "0100007F:10000", "0100007:0016", "010000ZZ:0016"} {
 		if at, err := parseAddress(bad); err == nil {
 			t.Errorf("%q is %s", bad, at)
