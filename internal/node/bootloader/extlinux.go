@@ -82,7 +82,8 @@ func (m *extlinuxMenu) line(key, value string) error {
 		m.entries, m.said, m.after = append(m.entries, e), nil, ""
 		return nil
 	default:
-		if m.inLabel && m.setting(&m.entries[len(m.entries)-1], key, value) {
+		// An image of U-Boot's is no kernel to SYSLINUX, which starts another then.
+		if m.inLabel && (!m.syslinux || key != "fit") && m.setting(&m.entries[len(m.entries)-1], key, value) {
 			return nil
 		}
 		if m.syslinux {

@@ -55,6 +55,7 @@ func TestMediumSyslinux(t *testing.T) {
 		{"on an error", "  LINUX", "  MENU ONERROR /evil\n  LINUX", []string{boot + " ! it says menu ONERROR /evil", debug}, ""},
 		{"a menu by default", "MENU BEGIN Options\n", "MENU BEGIN Options\nMENU DEFAULT\n", []string{boot, "* isolinux/isolinux.cfg: menu ! it says menu default", debug}, ""},
 		{"a name like a comment", "DEFAULT boot\n", "DEFAULT #e\nLABEL #e\nLINUX /evil\n", []string{"* isolinux/isolinux.cfg: #e | /evil", "isolinux/isolinux.cfg: boot | /k | /i | init=/n", debug}, ""},
+		{"a kernel for U-Boot alone", "  LINUX /k", "  FIT /k", []string{"* " + label + " | /i | init=/n ! it says fit /k", debug}, ""},
 		{"a form feed before a word", "DEFAULT", "\fONTIMEOUT boot-debug\nDEFAULT", nil, broken},
 		{"a tabulator between words", "DEFAULT", "menu\vinclude /evil\nDEFAULT", nil, broken},
 		{"a line that ends twice", "DEFAULT boot", "DEFAULT boot\rx", nil, broken},
