@@ -41,7 +41,7 @@ func Changes(before, after closure.Closure) []PackageChange {
 	}
 	count(before, func(c *PackageChange) *[]string { return &c.Before }, -1)
 	count(after, func(c *PackageChange) *[]string { return &c.After }, 1)
-	var out []PackageChange
+	out := []PackageChange{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		c := all[name]
 		slices.Sort(c.Before)

@@ -153,10 +153,27 @@ func TestSwitch(t *testing.T) {
 			t.Error(text)
 		}
 	})
+	t.Run("the standing of the machine", func(t *testing.T) {
+		g.Exec(t.Context(), program)
+		standing := g.status().Standing
+		if s := g.run(otherTag, "--dry-run"); s.Report.Standing == nil || s.Report.Standing.Verdict != standing.Verdict || standing.Verdict == "inconclusive" {
+			t.Errorf("%+v, want %s", s.Report.Standing, standing.Verdict)
+		}
+	})
+	refused("a user who is not root", func(t *testing.T) {
+		stdout, stderr, code := g.Exec(t.Context(), "setpriv", "--reuid=nobody", "--clear-groups", program, "switch", otherTag, "--output", "json")
+		if code != 4 || !strings.Contains(stdout, `"detail":"only root can switch; --dry-run is for everybody"`) || !strings.Contains(stdout, `"verdict":"inconclusive"`) {
+			t.Errorf("exit %d: %s\n%s", code, stdout, stderr)
+		}
+	})
 	refused("a byte", func(t *testing.T) {
 		g.FlipByte(file, 3)
 		defer g.FlipByte(file, 3)
-		expect(t, g.run(otherTag), "drifted", 1, "disk-altered "+filepath.Base(path("program-04-1.3"))+" bin/program-04:content")
+		s := g.run(otherTag)
+		expect(t, s, "drifted", 1, "disk-altered "+filepath.Base(path("program-04-1.3"))+" bin/program-04:content")
+		if s.Changes != nil { // null, since nothing was foretold
+			t.Errorf("%+v", s.Changes)
+		}
 	})
 	refused("a path is missing", func(t *testing.T) {
 		p := path("program-04-1.3")

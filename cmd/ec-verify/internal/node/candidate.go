@@ -166,24 +166,33 @@ func toplevelAt(c config.Config, name string) (closure.StorePath, error) {
 // recall has v ask the ledger what earlier runs have verified, and returns the
 // machine's standing and what closes the ledger. Without one everything is hashed.
 func (a *app) recall(ctx context.Context, c config.Config, v *verify.Verifier) (before standing.Standing, done func()) {
-	done = func() {}
-	if newLedger(c) == nil {
-		return before, done
+	l, before, err := earlier(ctx, c)
+	if err != nil {
+		a.Note("everything is hashed: " + report.Escape(err.Error()))
 	}
-	var l *ledger.Ledger
-	err := configured.CheckOwnState(c) // what others can write answers for nothing
+	if l == nil {
+		return before, func() {}
+	}
+	v.Ledger = recalled{l}
+	return before, func() { l.Close() }
+}
+
+// earlier returns the ledger of earlier runs, nil for none, and the machine's standing.
+func earlier(ctx context.Context, c config.Config) (l *ledger.Ledger, before standing.Standing, err error) {
+	if newLedger(c) == nil {
+		return nil, before, nil
+	}
+	err = configured.CheckOwnState(c) // what others can write answers for nothing
 	if err == nil {
 		l, err = ledger.OpenReadOnly(ctx, ledger.Dir(c.StateDir), ledger.Options{})
 	}
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			a.Note("everything is hashed: " + report.Escape(err.Error()))
-		}
-		return before, done
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	v.Ledger = recalled{l}
-	before, _ = recall(ctx, ledger.Dir(c.StateDir), l, nil)
-	return before, func() { l.Close() }
+	if l != nil {
+		before, _ = recall(ctx, ledger.Dir(c.StateDir), l, nil)
+	}
+	return l, before, err
 }
 
 // recalled is a ledger that answers and remembers nothing.

@@ -148,13 +148,12 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	if c.StoreRoot != "" {
 		return terminal.ConfigErrorf("storeRoot: comin deploys on this machine, and not to a disk that is looked at from outside")
 	}
-	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
-	v, err := a.candidateVerifier(c, system, &flags, true)
+	g, err := a.newGate(ctx, c, system, &flags, true)
 	if err != nil {
 		return a.Refused(cominKind, err)
 	}
 	defer tempIn(c.StateDir)()
-	g := gate{app: a, verifier: v, machine: activate.This(c.StoreDir, "", nil), stateDir: c.StateDir}
+	g.machine = activate.This(c.StoreDir, "", nil)
 	done := false
 	err = g.run(ctx, func(ctx context.Context, _ *activate.Switch, p closure.StorePath, untouched untouched) {
 		done, g.err = confirmed(ctx, client, waiting, p, func() bool {

@@ -17,6 +17,7 @@ import (
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/activate"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/importer"
 	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/node/verify"
@@ -107,35 +108,12 @@ untrusted, 4 inconclusive, or not or only in part done, which the last line says
 // switchTo judges the system that arg names, and does with it what action says.
 func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, from string, flags *verifyFlags) error {
 	ctx := cmd.Context()
-	if unit := currentUnit(); strings.HasPrefix(unit, "ec-verify") {
-		return fmt.Errorf("%s verifies, and switches to nothing", unit)
+	g, err := a.newSwitch(ctx, arg, action, from, flags)
+	if err == nil {
+		defer tempIn(g.stateDir)()
+		err = g.run(ctx, g.activate)
 	}
-	c, system, err := a.candidateOf(arg, flags)
 	if err != nil {
-		return err
-	}
-	if c.StoreRoot != "" {
-		return terminal.ConfigErrorf("storeRoot: a disk that is looked at from outside can't be switched")
-	}
-	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
-	programs := configured.Nix(c)
-	var source importer.Source
-	if from != "" {
-		if source, err = importer.ParseSource(from, programs); err != nil {
-			return terminal.UsageErrorf("--from: %w", err)
-		}
-	}
-	if !flags.dryRun && os.Geteuid() != 0 {
-		return errors.New("only root can switch; --dry-run is for everybody")
-	}
-	v, err := a.candidateVerifier(c, system, flags, flags.dryRun)
-	if err != nil {
-		return err
-	}
-	defer tempIn(c.StateDir)()
-	g := gate{app: a, verifier: v, action: action, dryRun: flags.dryRun, source: source, stateDir: c.StateDir, register: programs.Import}
-	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
-	if err := g.run(ctx, g.activate); err != nil {
 		return a.Refused(switchKind, err)
 	}
 	if err := g.render(flags.text); err != nil {
@@ -152,6 +130,57 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	return nil
 }
 
+// newSwitch returns the gate for the system that arg names, which did nothing yet.
+func (a *app) newSwitch(ctx context.Context, arg string, action activate.Action, from string, flags *verifyFlags) (*gate, error) {
+	if unit := currentUnit(); strings.HasPrefix(unit, "ec-verify") {
+		return nil, fmt.Errorf("%s verifies, and switches to nothing", unit)
+	}
+	c, system, err := a.candidateOf(arg, flags)
+	if err != nil {
+		return nil, err
+	}
+	if c.StoreRoot != "" {
+		return nil, terminal.ConfigErrorf("storeRoot: a disk that is looked at from outside can't be switched")
+	}
+	programs := configured.Nix(c)
+	var source importer.Source
+	if from != "" {
+		if source, err = importer.ParseSource(from, programs); err != nil {
+			return nil, terminal.UsageErrorf("--from: %w", err)
+		}
+	}
+	if !flags.dryRun && os.Geteuid() != 0 {
+		return nil, errors.New("only root can switch; --dry-run is for everybody")
+	}
+	g, err := a.newGate(ctx, c, system, flags, flags.dryRun)
+	if err != nil {
+		return nil, err
+	}
+	g.action, g.dryRun, g.source, g.register = action, flags.dryRun, source, programs.Import
+	g.machine = activate.This(c.StoreDir, filepath.Join(c.StateDir, "switch.log"), a.relay())
+	return g, nil
+}
+
+// newGate returns the gate for the system of that name. Everything is hashed, whatever
+// earlier runs have verified, and a look remembers nothing of a release.
+func (a *app) newGate(ctx context.Context, c config.Config, system string, flags *verifyFlags, look bool) (*gate, error) {
+	c.UnsafeUnsigned, c.UnsafeAllowRollback = false, false
+	v, err := a.candidateVerifier(c, system, flags, look)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{app: a, verifier: v, stateDir: c.StateDir}
+	l, before, err := earlier(ctx, c)
+	if err != nil && !a.ForPeople() { // whom a switch does not show it
+		a.Note("the machine's standing is unknown: " + report.Escape(err.Error()))
+	}
+	if l != nil {
+		l.Close()
+	}
+	g.before = before
+	return g, nil
+}
+
 // gate is one judgement, and the action if the system is verified.
 type gate struct {
 	app      *app
@@ -160,7 +189,8 @@ type gate struct {
 	action   activate.Action
 	dryRun   bool
 
-	source   importer.Source // nil to import nothing
+	before   standing.Standing // of the machine; it stays
+	source   importer.Source   // nil to import nothing
 	stateDir string
 	register importer.Register
 
@@ -192,7 +222,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 	if m == nil || first.Verdict() == report.Drifted {
 		// Either the system is unknown, so that nothing can be protected; or its release
 		// is revoked, so that nothing of it may be fetched.
-		g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
+		g.report = g.app.judge(ctx, g.verifier, g.before)
 		return nil
 	}
 	p, err := g.verifier.StoreDir.Parse(first.Candidate)
@@ -227,7 +257,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 	}
 	defer store.Close()
 	marks := activate.Take(ctx, store, m.Paths)
-	g.report = g.app.judge(ctx, g.verifier, standing.Standing{})
+	g.report = g.app.judge(ctx, g.verifier, g.before)
 	if g.report.Verdict() != report.Verified {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
@@ -88,7 +89,7 @@ func (s *switched) WriteJSON(w io.Writer) error {
 		SchemaVersion: 1, Kind: switchKind, Verdict: s.report.Verdict(), Action: s.action, DryRun: s.dryRun,
 		Activated: s.outcome.Activated, Generation: s.outcome.Generation, Detail: s.words(),
 		Imports: s.imports, Changes: s.changes, Report: jsontext.Value(out.Bytes()),
-	}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true))
+	}, jsontext.WithIndent("  "), jsontext.AllowInvalidUTF8(true), json.FormatNilSliceAsNull(true))
 }
 
 // Text implements [terminal.Result].
