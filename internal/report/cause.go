@@ -284,7 +284,7 @@ var causes = map[Cause]cause{
 	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
 	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},
 	closure.UnreproducibleBuild:    {Drift, "a rebuild gives different bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},
-	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release. A system that is not here yet is fetched by ec-verify switch --from."},
+	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release, or have Nix bring it back: nix-store --verify --check-contents --repair. A system that never was here is fetched by ec-verify switch --from."},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
 	ProcUnavailable:                {Inconclusive, "there is no /proc", "Mount it (mount -t proc proc /proc), or run where it is, and run again."},

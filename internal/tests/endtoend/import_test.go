@@ -94,6 +94,18 @@ func TestSwitchImports(t *testing.T) {
 			sed -i "s|^References:.*|& $(basename $extra)|" /srv/cache/`+base[:32]+`.narinfo; echo $extra`)
 		g.imports(t, "/srv/cache", "there it refers to "+extra+", which the release does not have; nothing was imported", false, g.NixState())
 	})
+	t.Run("no place", func(t *testing.T) {
+		before := g.NixState()
+		for _, args := range [][]string{{}, {"--dry-run"}} {
+			stdout, stderr, code := g.Exec(t.Context(), append([]string{program, "switch", otherTag}, args...)...)
+			if code != 4 || stdout != "" || stderr != "ec-verify: "+g.next+" is not in the store yet: fetch it with --from STORE\n" {
+				t.Errorf("%q: exit %d\n%s\n%s", args, code, stdout, stderr)
+			}
+		}
+		if after := g.NixState(); withoutTimes(after) != withoutTimes(before) {
+			t.Error("something was written")
+		}
+	})
 	t.Run("a dry run", func(t *testing.T) {
 		g.layered()
 		defer g.restored()

@@ -245,6 +245,11 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 			return err
 		}
 	}
+	if g.source == nil {
+		if err := g.here(ctx, p); err != nil {
+			return err
+		}
+	}
 	if g.imports != nil && g.imports.Paths > 0 {
 		// What is not here yet can't be judged.
 		g.report = first
@@ -296,6 +301,24 @@ func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch,
 		return nil, errors.Join(err, turn.End())
 	}
 	return turn, nil
+}
+
+// here fails if p never was in the store. One that Nix has registered and that is gone is
+// found when it is judged.
+func (g *gate) here(ctx context.Context, p closure.StorePath) error {
+	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if exists, err := store.Exists(p); exists || err != nil {
+		return err
+	}
+	lacking, err := g.lacking(ctx, closure.Closure{p: {Path: p}})
+	if err == nil && len(lacking) > 0 {
+		err = fmt.Errorf("%s is not in the store yet: fetch it with --from STORE", p)
+	}
+	return err
 }
 
 // bring fetches the paths of m that Nix has not registered here, and has them
