@@ -11,12 +11,12 @@ import (
 
 const rootLong = `ec-verify proves what this machine runs.
 
-It recomputes the closure of the system from the disk and from the flake in the
-system, compares both with a signed release, and reports every difference with its
-cause. It changes nothing; only ec-verify switch does.
+It recomputes the closure of the system from the disk and from the flake in
+the system, compares both with a signed release, and reports every difference
+with its cause. It changes nothing; only ec-verify switch does.
 
-On SIGUSR1 it prints its progress to stderr. Set NO_COLOR in the environment to turn
-colours off.
+On SIGUSR1 it prints its progress to stderr. Set NO_COLOR in the environment to
+turn colours off.
 
 Exit codes:
   0    verified: everything that was requested was checked and agrees

@@ -20,20 +20,21 @@ func newNetbootCheckCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "check that the files served are the release's, byte for byte",
-		Long: `Check everything in DIR that machines can be served: the current stage, the previous
-one, and anything else in DIR.
+		Long: `Check everything in DIR that machines can be served: the current stage, the
+previous one, and anything else in DIR.
 
-A stage keeps its release's SHA256SUMS.txt with its signature, release.json and the
-bundle. The signature is verified again, by today's policy; the bundle is compared
-with SHA256SUMS.txt, and each served file with the bundle. stage.json proves
-nothing. A release stays valid here when a newer one has been accepted since. The
-address that machines are sent to belongs to this host and is in no release: --url
-says which one to expect; without it, the address is printed.
+A stage keeps its release's SHA256SUMS.txt with its signature, release.json and
+the bundle. The signature is verified again, by today's policy; the bundle is
+compared with SHA256SUMS.txt, and each served file with the bundle. stage.json
+proves nothing. A release stays valid here when a newer one has been accepted
+since. The address that machines are sent to belongs to this host and is in no
+release: --url says which one to expect; without it, the address is printed.
 
-Exit codes: 0 everything is intact; 1 something was altered or damaged since, or
-does not belong there; 3 a served release is no longer trusted, for example because
-its key was revoked; 4 nothing is staged, or something could not be read. To repair
-a stage, stage it again; to stop serving, run ec-verify netboot clear.`,
+Exit codes: 0 everything is intact; 1 something was altered or damaged since,
+or does not belong there; 3 a served release is no longer trusted, for example
+because its key was revoked; 4 nothing is staged, or something could not be
+read. To repair a stage, stage it again; to stop serving, run ec-verify netboot
+clear.`,
 		Example: `  ec-verify netboot check --dir /var/lib/every-channel-netboot/www --config /etc/every-channel-netboot/ec-verify.json
   ec-verify netboot check --dir /srv/netboot --url http://10.0.0.2 --key release.pub`,
 		Args: terminal.NoArgs,

@@ -143,9 +143,9 @@ func newNetbootRenderCommand() *cobra.Command {
 		Use:   "render",
 		Short: "write the configuration of the boot host's servers",
 		Long: `Write to the directory OUT, which must exist: tftp/, with the script that sends
-machines to the staged release and the files that firmware requests; and token.map,
-which nginx includes. These files contain the chain token; only this user and its
-group can read them.
+machines to the staged release and the files that firmware requests; and
+token.map, which nginx includes. These files contain the chain token; only this
+user and its group can read them.
 
 The unit every-channel-netboot runs this command each time it starts.`,
 		Example: `  ec-verify netboot render --out /run/every-channel-netboot --url http://10.0.0.2 \

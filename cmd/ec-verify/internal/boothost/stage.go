@@ -19,21 +19,22 @@ func newNetbootStageCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stage TAG",
 		Short: "verify a release and serve its netboot bundle",
-		Long: `Fetch the release TAG, or latest, check it, unpack its netboot bundle into a new
-directory in DIR, and point DIR/current to it.
+		Long: `Fetch the release TAG, or latest, check it, unpack its netboot bundle into a
+new directory in DIR, and point DIR/current to it.
 
-The last step is one rename, after everything was synced to disk: DIR always serves
-one complete verified release, and if anything fails, it continues to serve the
-previous one. After a switch, the previous release is also kept for a while
-(DIR/previous), for machines in the middle of a boot.
+The last step is one rename, after everything was synced to disk: DIR always
+serves one complete verified release, and if anything fails, it continues to
+serve the previous one. After a switch, the previous release is also kept for a
+while (DIR/previous), for machines in the middle of a boot.
 
 A stage that already exists is not fetched again. It is checked byte for byte
-against its signed release, as by ec-verify netboot check, and recreated if it was
-altered. The bundle is kept beside the served files for that comparison, so a stage
-takes twice the space of its images. The next run resumes an incomplete fetch.
+against its signed release, as by ec-verify netboot check, and recreated if it
+was altered. The bundle is kept beside the served files for that comparison, so
+a stage takes twice the space of its images. The next run resumes an incomplete
+fetch.
 
-If the newest release is refused because it is unsigned or misnamed, latest does not
-fall back to an older valid one: name that release by its tag.`,
+If the newest release is refused because it is unsigned or misnamed, latest
+does not fall back to an older valid one: name that release by its tag.`,
 		Example: `  ec-verify netboot stage boot-v2026.02.28 --dir /srv/netboot --url http://10.0.0.2
   ec-verify netboot stage latest --dir /srv/netboot --url http://10.0.0.2 --tarball 'ec-runner-x86_64-netboot-*.tar.gz'`,
 		Args: terminal.ArgCount(1, 1, "one tag"),

@@ -17,11 +17,11 @@ func newNetbootRollbackCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "serve the previous release again",
-		Long: `Check the release of DIR/previous as ec-verify netboot check does, then serve it, in
-one step. The release served until now becomes the previous one.
+		Long: `Check the release of DIR/previous as ec-verify netboot check does, then serve
+it, in one step. The release served until now becomes the previous one.
 
-If a timer stages releases, its next run serves the newer one again. Stop the timer
-first, or name the older tag there.`,
+If a timer stages releases, its next run serves the newer one again. Stop the
+timer first, or name the older tag there.`,
 		Example: "  ec-verify netboot rollback --dir /srv/netboot --key release.pub",
 		Args:    terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,11 +53,11 @@ func newNetbootClearCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clear",
 		Short: "stop serving any release",
-		Long: `Stop serving from DIR, in one step, and remove every stage in it. Machines that boot
-then get status 404 and go on to their next boot device.
+		Long: `Stop serving from DIR, in one step, and remove every stage in it. Machines that
+boot then get status 404 and go on to their next boot device.
 
-The next ec-verify netboot stage serves a release again if it is still trusted, but
-not if its key was revoked.`,
+The next ec-verify netboot stage serves a release again if it is still trusted,
+but not if its key was revoked.`,
 		Example: "  ec-verify netboot clear --dir /srv/netboot",
 		Args:    terminal.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -27,21 +27,21 @@ func newCandidateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "candidate TOPLEVEL|TAG",
 		Short: "judge a system before it runs",
-		Long: `Judge a system in the store that is not running. TOPLEVEL is the store path of its
-toplevel, or a link to it, written with a slash. TAG names a release whose toplevel
-is judged. Where the configuration lists accepted releases, the system's release
-must be one of them.
+		Long: `Judge a system in the store that is not running. TOPLEVEL is the store path of
+its toplevel, or a link to it, written with a slash. TAG names a release whose
+toplevel is judged. Where the configuration lists accepted releases, the
+system's release must be one of them.
 
-The release, the system's flake, the evaluation of the flake, and each path of the
-closure are compared as in a run without a command. Paths that earlier runs verified
-within ledger.contentsEvery, and that nobody has touched since, are not hashed
-again; the report counts them. The
-running machine and the boot loader's files are not examined. The configuration's
-unsafeSkip has no effect here.
+The release, the system's flake, the evaluation of the flake, and each path of
+the closure are compared as in a run without a command. Paths that earlier runs
+verified within ledger.contentsEvery, and that nobody has touched since, are
+not hashed again; the report counts them. The running machine and the boot
+loader's files are not examined. The configuration's unsafeSkip has no effect
+here.
 
 Nothing is recorded, and the machine's standing does not change. No GC root is
-created, and nothing locks the system: before it is activated, the garbage collector
-can remove it and root can change it.
+created, and nothing locks the system: before it is activated, the garbage
+collector can remove it and root can change it.
 
 Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 		Example: `  # May this machine switch to what was just copied to it?

@@ -85,15 +85,15 @@ func newConfigCheckCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "check a configuration file",
-		Long: `Check whether the systemd units can verify this machine with FILE (default: the file
-of --config, or /etc/ec-verify/config.json) and its drop-ins. All mistakes are
-listed, each with its file, line, column and remedy: unknown keys; invalid values; a
-policy without a release, a source or a key; and files that a unit can't use,
-because they are missing, hidden by the unit's sandbox, writable by users other than
-root, or secrets readable by other users.
+		Long: `Check whether the systemd units can verify this machine with FILE (default: the
+file of --config, or /etc/ec-verify/config.json) and its drop-ins. All mistakes
+are listed, each with its file, line, column and remedy: unknown keys; invalid
+values; a policy without a release, a source or a key; and files that a unit
+can't use, because they are missing, hidden by the unit's sandbox, writable by
+users other than root, or secrets readable by other users.
 
---file-only checks only the files themselves, for use on another machine. The files
-that they name may be missing here, but a key that exists must be valid.
+--file-only checks only the files themselves, for use on another machine. The
+files that they name may be missing here, but a key that exists must be valid.
 
 Exit codes:
   0    the configuration is valid

@@ -29,11 +29,12 @@ func newDoctorCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "report what keeps this machine from being verified, with remedies",
-		Long: `Examine everything that the systemd units need for a run: the configuration as the
-units' sandboxes see it, the keys and their validity periods, the sources, the last
-fetch, the accepted releases, the flake, the state and metrics directories, the Nix
-database, nix, the clock, the units with their drop-ins, and the timer. Each problem
-is printed with its remedy. The command only reads. Run it as root.
+		Long: `Examine everything that the systemd units need for a run: the configuration as
+the units' sandboxes see it, the keys and their validity periods, the sources,
+the last fetch, the accepted releases, the flake, the state and metrics
+directories, the Nix database, nix, the clock, the units with their drop-ins,
+and the timer. Each problem is printed with its remedy. The command only reads.
+Run it as root.
 
 Exit codes:
   0    nothing prevents a good verdict

@@ -43,32 +43,33 @@ func newExplainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain PATH|FINDING",
 		Short: "explain what differs in a path, to the byte, and where it comes from",
-		Long: `Explain a store path, a file in one, or a link to one: which files differ from the
-release, and what differs within them. FINDING is the number of a finding in the
-JSON report that --report names, counted from 1.
+		Long: `Explain a store path, a file in one, or a link to one: which files differ from
+the release, and what differs within them. FINDING is the number of a finding
+in the JSON report that --report names, counted from 1.
 
-The release states what each file should be. Bytes are compared where an original is
-available: --from names the root of another system or store, such as a mounted
-medium, or a store built with "nix build --eval-store auto --store DIR"; --rebuild
-builds the path here in a scratch store, as the tier rebuild does, and removes the
-store afterwards. An original is trusted only if its NAR hash is the release's.
-Where the path matches the release and the original does not, for example after an
-unreproducible rebuild, the differences in the original are explained. Texts are
-compared by line, ELF files by section and symbol, archives and images by member,
-headers by field; for anything else, the bytes around the first difference are
-shown. Differences that look like a usual cause of unreproducible builds are named:
-a date, a host name, a build directory, a number of cores, an order, a random id.
-Whoever altered a file can imitate such a cause.
+The release states what each file should be. Bytes are compared where an
+original is available: --from names the root of another system or store, such
+as a mounted medium, or a store built with "nix build --eval-store auto --store
+DIR"; --rebuild builds the path here in a scratch store, as the tier rebuild
+does, and removes the store afterwards. An original is trusted only if its NAR
+hash is the release's. Where the path matches the release and the original does
+not, for example after an unreproducible rebuild, the differences in the
+original are explained. Texts are compared by line, ELF files by section and
+symbol, archives and images by member, headers by field; for anything else, the
+bytes around the first difference are shown. Differences that look like a usual
+cause of unreproducible builds are named: a date, a host name, a build
+directory, a number of cores, an order, a random id. Whoever altered a file can
+imitate such a cause.
 
-The command also prints the shortest chain of references by which the path is in the
-system, the derivation that builds the path, and the locked flake input of that
-derivation.
+The command also prints the shortest chain of references by which the path is
+in the system, the derivation that builds the path, and the locked flake input
+of that derivation.
 
-Nothing is changed or recorded. No file of the examined store is executed, except
-the inputs of --rebuild, which are verified first.
+Nothing is changed or recorded. No file of the examined store is executed,
+except the inputs of --rebuild, which are verified first.
 
-Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not trusted;
-4 the answer is unknown.`,
+Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not
+trusted; 4 the answer is unknown.`,
 		Example: `  ec-verify explain /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1 --from /mnt
   ec-verify explain /run/current-system/sw/bin/bash --rebuild
   ec-verify explain 1 --report report.json --from /mnt --with diffoscope`,

@@ -15,10 +15,11 @@ import (
 func newGateCommand(a *app) *cobra.Command {
 	return terminal.Group(&cobra.Command{
 		Use: "gate", Short: "let other tools switch this machine only to what is verified",
-		Long: `nixos-rebuild, deploy-rs and colmena set the system profile: gate close makes it
-read-only for them, and ec-verify switch goes on setting it. comin asks before it
-deploys: gate comin answers. What else can switch a machine is in docs/gate.md.`,
-		Example: `  # From now on until the next boot; at each boot: systemctl enable ec-verify-gate
+		Long: `nixos-rebuild, deploy-rs and colmena set the system profile: gate close makes
+it read-only for them, and ec-verify switch goes on setting it. comin asks
+before it deploys: gate comin answers. What else can switch a machine is in
+docs/gate.md.`,
+		Example: `  # Until the next boot; at each boot: systemctl enable ec-verify-gate
   ec-verify gate close
   ec-verify switch boot-v2026.03.15`,
 	},
@@ -32,8 +33,8 @@ func newGateCloseCommand(a *app) *cobra.Command {
 		Short: "make the system profile read-only for all but ec-verify switch",
 		Long: `Mount /nix/var/nix/profiles on itself, read-only. nix-env can no longer set the
 system profile, so nixos-rebuild, deploy-rs and colmena fail before they have
-changed anything. ec-verify switch goes on setting it. The profiles of users, in
-per-user, stay writable.
+changed anything. ec-verify switch goes on setting it. The profiles of users,
+in per-user, stay writable.
 
 Root can undo it, with ec-verify gate open or by any other means, and can run a
 system's switch-to-configuration without a profile; it ends with the boot. The

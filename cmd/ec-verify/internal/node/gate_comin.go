@@ -43,12 +43,13 @@ func newGateCominCommand(a *app) *cobra.Command {
 		Long: `Wait until comin has built a generation that it asks to confirm
 (deployConfirmer.mode = "manual", comin 0.10 or later), judge that generation's
 system as ec-verify switch does, and confirm it if it is verified: by the
-generation's own ID, over comin's socket, so that no other one is deployed. Then
-wait for the next.
+generation's own ID, over comin's socket, so that no other one is deployed.
+Then wait for the next.
 
 What is not verified is not confirmed: comin goes on waiting, and the machine
-stays as it is. The program ends with the exit code of the verdict, so that a unit
-has failed and is started again later, by when the release may have been published.
+stays as it is. The program ends with the exit code of the verdict, so that a
+unit has failed and is started again later, by when the release may have been
+published.
 
 The socket must be served by root. Whoever can reach it can confirm too:
 docs/gate.md says how to keep others from it.

@@ -25,11 +25,13 @@ func newHashCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hash PATH...",
 		Short: "print the NAR hash of file trees",
-		Long: `Print the NAR hash and NAR size of each PATH, in the format of nix path-info --json.
+		Long: `Print the NAR hash and NAR size of each PATH, in the format of nix path-info
+--json.
 
-A PATH that is a symbolic link is hashed as a link; with a slash at its end, the
-directory that it leads to is hashed. No other link is followed. With --output json
-each line is one object; a path that is no valid UTF-8 is given as pathBase64.`,
+A PATH that is a symbolic link is hashed as a link; with a slash at its end,
+the directory that it leads to is hashed. No other link is followed. With
+--output json each line is one object; a path that is no valid UTF-8 is given
+as pathBase64.`,
 		Example: `  ec-verify hash /etc/every-channel/flake/
   ec-verify hash --read disk --output json /nix/store/*-linux-*`,
 		Args: terminal.ArgCount(1, 1<<20, "one path or more"),

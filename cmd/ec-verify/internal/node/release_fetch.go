@@ -20,14 +20,14 @@ func newReleaseFetchCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch TAG",
 		Short: "fetch a release into a directory",
-		Long: `Fetch the release TAG, or latest, check it, and write it to the directory OUT, which
-must be empty or missing. OUT appears complete and in one step: only checked bytes
-ever reach it.
+		Long: `Fetch the release TAG, or latest, check it, and write it to the directory OUT,
+which must be empty or missing. OUT appears complete and in one step: only
+checked bytes ever reach it.
 
-SHA256SUMS.txt, its signature and release.json are always among the files. A run
-that fails or is interrupted or killed leaves the fetched files beside OUT, in a
-directory that only this user can read and that the error names. The next run
-resumes there; files with a wrong checksum are removed.`,
+SHA256SUMS.txt, its signature and release.json are always among the files. A
+run that fails or is interrupted or killed leaves the fetched files beside OUT,
+in a directory that only this user can read and that the error names. The next
+run resumes there; files with a wrong checksum are removed.`,
 		Example: `  ec-verify release fetch boot-v2026.02.28 --out boot/
   ec-verify release fetch latest --out boot/ --asset '*-netboot-*.tar.gz'`,
 		Args: terminal.ArgCount(1, 1, "one tag"),

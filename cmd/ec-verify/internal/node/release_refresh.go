@@ -35,14 +35,15 @@ func newReleaseRefreshCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "refresh",
 		Short: "fetch the releases that this machine may run into the cache",
-		Long: `Fetch every release that the configuration accepts (release.accept) into the cache
-in the state directory, each checked as for a verification. Cached releases are not
-fetched again. Afterwards ec-verify --offline needs no network.
+		Long: `Fetch every release that the configuration accepts (release.accept) into the
+cache in the state directory, each checked as for a verification. Cached
+releases are not fetched again. Afterwards ec-verify --offline needs no
+network.
 
-The list of revoked releases is fetched as well, and the releases on it are refused
-from then on. All releases are tried. The exit code is the worst result: 3 if a
-release is untrusted, 4 if one is unavailable or a list was refused. A revoked
-release does not count if another accepted one can be had.`,
+The list of revoked releases is fetched as well, and the releases on it are
+refused from then on. All releases are tried. The exit code is the worst
+result: 3 if a release is untrusted, 4 if one is unavailable or a list was
+refused. A revoked release does not count if another accepted one can be had.`,
 		Example: `  ec-verify release refresh
   ec-verify release refresh && ec-verify --offline`,
 		Args: terminal.NoArgs,

@@ -19,16 +19,17 @@ func newReleaseVerifyCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIR|TAG",
 		Short: "check a release",
-		Long: `Check the signature of a release, its freshness, its files against SHA256SUMS.txt,
-and its manifests and listings against their rules.
+		Long: `Check the signature of a release, its freshness, its files against
+SHA256SUMS.txt, and its manifests and listings against their rules.
 
-DIR is a directory with all files of a release, whatever its tag, and nothing else.
-It is not compared with releases that this node accepted before. A directory in the
-working directory called "latest" or "boot-v…" is written ./DIR.
+DIR is a directory with all files of a release, whatever its tag, and nothing
+else. It is not compared with releases that this node accepted before. A
+directory in the working directory called "latest" or "boot-v…" is written
+./DIR.
 
-TAG, or latest, is found as in a verification: in the cache, then in release.source.
-The files that a node uses are checked, and the release must not be older than an
-accepted one; images are checked when they are fetched.`,
+TAG, or latest, is found as in a verification: in the cache, then in
+release.source. The files that a node uses are checked, and the release must
+not be older than an accepted one; images are checked when they are fetched.`,
 		Example: `  ec-verify release verify dist/ --key release.pub
   ec-verify release verify boot-v2026.02.28
   ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,

@@ -26,16 +26,17 @@ func newReportRenderCommand(a *app, others Reader) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render [FILE]",
 		Short: "render a JSON report as a page or in a forge's format",
-		Long: `Render a JSON report for people or forges: as an HTML page, Markdown for a comment,
-JUnit XML, or SARIF 2.1.0. FILE is the output of ec-verify or ec-verify compare with
---output json, or a signed report; without FILE, standard input is read. --key
-checks the signature, and the page says whether that was done.
+		Long: `Render a JSON report for people or forges: as an HTML page, Markdown for a
+comment, JUnit XML, or SARIF 2.1.0. FILE is the output of ec-verify or
+ec-verify compare with --output json, or a signed report; without FILE,
+standard input is read. --key checks the signature, and the page says whether
+that was done.
 
-The page is one file without scripts or external resources; it has a light, a dark
-and a print layout. What the report says is shown, not checked.
+The page is one file without scripts or external resources; it has a light, a
+dark and a print layout. What the report says is shown, not checked.
 
-The exit code says whether the report was rendered; it does not reflect the verdict.
-It is 3 where a signature is not valid.
+The exit code says whether the report was rendered; it does not reflect the
+verdict. It is 3 where a signature is not valid.
 
 The formats:` + about.String(),
 		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html

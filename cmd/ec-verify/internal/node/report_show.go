@@ -23,12 +23,13 @@ func newReportShowCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [FILE]",
 		Short: "show the findings of the last run, or of a report",
-		Long: `Show the report of the last run on this machine, without a new run; or the report in
-FILE, either from --output json or signed. --key checks the signature; without it, a
-signed report is shown unchecked, with a warning on stderr.
+		Long: `Show the report of the last run on this machine, without a new run; or the
+report in FILE, either from --output json or signed. --key checks the
+signature; without it, a signed report is shown unchecked, with a warning on
+stderr.
 
-The exit code is that of the report's verdict, as for a run; 3 if a signature is not
-valid; 4 if there is no report.`,
+The exit code is that of the report's verdict, as for a run; 3 if a signature
+is not valid; 4 if there is no report.`,
 		Example: `  ec-verify report show --all
   ec-verify report show report-0000000012.sigstore.json --key runner-1.pub --long`,
 		Args: terminal.ArgCount(0, 1, "at most one file"),

@@ -22,14 +22,14 @@ func newReportVerifyCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE...",
 		Short: "check signed reports of machines",
-		Long: `Check that each FILE is a report signed by one of the keys, and that its verdict
-follows from its findings. Of several reports of one machine, check that none is
-missing between them and that each names the one before it.
+		Long: `Check that each FILE is a report signed by one of the keys, and that its
+verdict follows from its findings. Of several reports of one machine, check
+that none is missing between them and that each names the one before it.
 
 The findings are shown but do not affect the result: a validly signed report of
-drift passes. With --require-verified it does not (exit code 1), and neither does
-the report of a run that was weakened by an option or that examined a disk of
---store-root.
+drift passes. With --require-verified it does not (exit code 1), and neither
+does the report of a run that was weakened by an option or that examined a disk
+of --store-root.
 
 Exit codes:
   0   every signature is valid, and each machine's reports follow each other

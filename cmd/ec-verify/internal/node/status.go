@@ -29,18 +29,18 @@ func newStatusCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "show what was verified, when, and what comes next",
-		Long: `Report, from the ledger: the machine's standing, which combines the results of all
-runs of its policy; how much of the system each tier has verified recently enough;
-and what is to be checked next. Report, from the machine: whether a run is under
-way, whether a reboot is pending, and when the timer starts the next run. Nothing is
-verified, and nothing is written.
+		Long: `Report, from the ledger: the machine's standing, which combines the results of
+all runs of its policy; how much of the system each tier has verified recently
+enough; and what is to be checked next. Report, from the machine: whether a run
+is under way, whether a reboot is pending, and when the timer starts the next
+run. Nothing is verified, and nothing is written.
 
-The exit code is 0 if this information is available, whatever it says, and 4 if not:
-because no run was recorded, or because the ledger can't be read.
+The exit code is 0 if this information is available, whatever it says, and 4 if
+not: because no run was recorded, or because the ledger can't be read.
 
-With --check, print one line; the exit code is that of the standing: 0 verified, 1
-drifted, 3 untrusted, 4 inconclusive. A standing that is too old, or after which a
-run died, is inconclusive.`,
+With --check, print one line; the exit code is that of the standing: 0
+verified, 1 drifted, 3 untrusted, 4 inconclusive. A standing that is too old,
+or after which a run died, is inconclusive.`,
 		Example: `  ec-verify status
   ec-verify status --check --max-age 50h
   ec-verify status --output json | jq '.tiers[] | {name, covered, overdue}'

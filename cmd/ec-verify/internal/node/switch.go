@@ -32,35 +32,38 @@ func newSwitchCommand(a *app) *cobra.Command {
 		Use:   "switch TOPLEVEL|TAG [switch|boot|test]",
 		Short: "switch to a system if it is verified",
 		Long: `Judge a system as ec-verify candidate does, hash each path of its closure, and
-only if it is verified have the machine run and boot it: the system profile is set
-to the very path that was hashed, and that path's bin/switch-to-configuration is
-run. Else nothing is touched.
+only if it is verified have the machine run and boot it: the system profile is
+set to the very path that was hashed, and that path's
+bin/switch-to-configuration is run. Else nothing is touched.
 
   switch  it runs now, and is booted from now on (the default)
   boot    it is booted from now on
   test    it runs until the next boot; the profile stays
 
 The program of the system that runs judges the one that comes. Nothing that the
-configuration leaves out applies: an unsigned release is not taken (unsafeUnsigned),
-nor one that is older than one accepted before, unless release.accept lists it.
+configuration leaves out applies: an unsigned release is not taken
+(unsafeUnsigned), nor one that is older than one accepted before, unless
+release.accept lists it.
 
-From before it is judged until the end a root keeps the garbage collector from the
-closure. What was touched between being hashed and being activated is noticed,
-before and once more after. No second switch begins meanwhile, and none begins
-while NixOS's own goes on. The system's script runs in ec-verify-switch.service,
-so that it ends whatever becomes of this process; what it prints is shown on
-standard error, and kept as switch.log in the state directory.
+From before it is judged until the end a root keeps the garbage collector from
+the closure. What was touched between being hashed and being activated is
+noticed, before and once more after. No second switch begins meanwhile, and
+none begins while NixOS's own goes on. The system's script runs in
+ec-verify-switch.service, so that it ends whatever becomes of this process;
+what it prints is shown on standard error, and kept as switch.log in the state
+directory.
 
 With --from, what the store lacks of the system is fetched first: from a
-directory with a binary cache or a copy of a store, file:///DIR with one of these,
-or https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed
-manifest says which paths these are, and what is in them: each is hashed before
-any is registered, so that neither signatures of a cache nor trusted users are
-needed. With --dry-run, too, the store is only asked whether it has them, and the
-system is judged if nothing is missing here.
+directory with a binary cache or a copy of a store, file:///DIR with one of
+these, or https://HOST/… and ssh-ng://HOST, which nix reads. The release's
+signed manifest says which paths these are, and what is in them: each is hashed
+before any is registered, so that neither signatures of a cache nor trusted
+users are needed. With --dry-run, too, the store is only asked whether it has
+them, and the system is judged if nothing is missing here.
 
 Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
-untrusted, 4 inconclusive, or not or only in part done, which the last line says.`,
+untrusted, 4 inconclusive, or not or only in part done, which the last line
+says.`,
 		Example: `  # Run and boot the release, if it lies in the store and is whole
   ec-verify switch boot-v2026.03.15
 

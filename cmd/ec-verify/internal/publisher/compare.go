@@ -18,23 +18,23 @@ func newCompareCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare A B",
 		Short: "compare two builds byte for byte",
-		Long: `Compare two builds of one source: two directories, such as two unsigned releases, or
-two files, such as two manifests or two images.
+		Long: `Compare two builds of one source: two directories, such as two unsigned
+releases, or two files, such as two manifests or two images.
 
-Files with equal bytes need no further comparison. Where files differ, manifests are
-compared path by path, listings file by file, and images (tar, ISO, squashfs,
-initrd) member by member. The report names the path, the file and, in images, the
-bytes that differ.
+Files with equal bytes need no further comparison. Where files differ,
+manifests are compared path by path, listings file by file, and images (tar,
+ISO, squashfs, initrd) member by member. The report names the path, the file
+and, in images, the bytes that differ.
 
 Links in a directory are compared by their target and never followed. Files and
-directories are also compared by their executable, set-ID and sticky bits; other
-permissions depend on the umask and are only noted.
+directories are also compared by their executable, set-ID and sticky bits;
+other permissions depend on the umask and are only noted.
 
-Signatures are not compared, because each signing makes a different one. Times in
-release.json are only noted. Nothing in A or B is trusted or executed.
+Signatures are not compared, because each signing makes a different one. Times
+in release.json are only noted. Nothing in A or B is trusted or executed.
 
-Exit codes: 0 everything is equal; 1 something differs; 4 something could not be
-compared, or both sides list a file that neither has.`,
+Exit codes: 0 everything is equal; 1 something differs; 4 something could not
+be compared, or both sides list a file that neither has.`,
 		Example: `  ec-verify compare build-a/ build-b/
   ec-verify compare build-a/ build-b/ --output json >difference.json
   ec-verify compare last/closure-ec-runner-x86_64.json dist/closure-ec-runner-x86_64.json`,

@@ -27,24 +27,25 @@ func newImagesCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images PATH...",
 		Short: "check images and USB sticks against a release",
-		Long: `Check image files against the release TAG before they are used. Each PATH is a file,
-a directory of files, or a block device that an image was written to.
+		Long: `Check image files against the release TAG before they are used. Each PATH is a
+file, a directory of files, or a block device that an image was written to.
 
 Every file is compared with SHA256SUMS.txt of the release, whose signature is
-checked first. A renamed file is recognized by its bytes. On a device, the image
-must start at the first byte; whatever follows the image is not examined.
+checked first. A renamed file is recognized by its bytes. On a device, the
+image must start at the first byte; whatever follows the image is not examined.
 
-Any user can run this: nothing is stored, and no write permission is needed. Without
-a configuration, --release names the source of the release and --key the trusted
-key.
+Any user can run this: nothing is stored, and no write permission is needed.
+Without a configuration, --release names the source of the release and --key
+the trusted key.
 
 With --inside, the contents of the images are checked too (tar, ISO, squashfs,
-initrd): every store path in them is hashed and compared with the closure manifest,
-and the kernel, the initrd and the started system must be the manifest's. That shows
-that the published image was made from the release's system.
+initrd): every store path in them is hashed and compared with the closure
+manifest, and the kernel, the initrd and the started system must be the
+manifest's. That shows that the published image was made from the release's
+system.
 
-Exit codes: 0 everything is the release's; 1 something is not; 3 the release is not
-trusted; 4 something could not be checked.`,
+Exit codes: 0 everything is the release's; 1 something is not; 3 the release is
+not trusted; 4 something could not be checked.`,
 		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28 \
     --release https://forge.example.org/owner/repo/releases/download --key release.pub
   ec-verify images /dev/sdb --against boot-v2026.02.28 --inside

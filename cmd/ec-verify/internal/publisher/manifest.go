@@ -35,18 +35,18 @@ func newManifestCreateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create FLAKE#CONFIGURATION",
 		Short: "build a system and write its closure manifest",
-		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its closure
-from disk, and write to the output directory: the closure manifest, the file
-listing, the derivations, what a machine has beside its store (/etc, units, users,
-mounts), release.json and SHA256SUMS.txt.
+		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its
+closure from disk, and write to the output directory: the closure manifest, the
+file listing, the derivations, what a machine has beside its store (/etc,
+units, users, mounts), release.json and SHA256SUMS.txt.
 
-The manifest depends on the source alone: every builder writes the same bytes. For a
-release of several configurations, run the command once for each with the same
---out. Times are taken from SOURCE_DATE_EPOCH if it is set.
+The manifest depends on the source alone: every builder writes the same bytes.
+For a release of several configurations, run the command once for each with the
+same --out. Times are taken from SOURCE_DATE_EPOCH if it is set.
 
-With --rebuild, derivations are built a second time, in a scratch store in the state
-directory. The manifest lists those with a different result, so that a machine that
-rebuilds them raises no alarm. This requires root.
+With --rebuild, derivations are built a second time, in a scratch store in the
+state directory. The manifest lists those with a different result, so that a
+machine that rebuilds them raises no alarm. This requires root.
 
 Exit codes:
   0    the files are written

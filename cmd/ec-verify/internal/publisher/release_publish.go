@@ -38,23 +38,23 @@ func newReleasePublishCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish DIR",
 		Short: "put a signed release on a forge",
-		Long: `Publish the release in DIR on a Forgejo or Gitea forge, as the release of its tag. A
-missing tag is created.
+		Long: `Publish the release in DIR on a Forgejo or Gitea forge, as the release of its
+tag. A missing tag is created.
 
-The release is first checked as by release verify; an invalid one is not published.
-Then the forge is asked for obstacles: an archived repository, a missing commit, a
-tag on another commit.
+The release is first checked as by release verify; an invalid one is not
+published. Then the forge is asked for obstacles: an archived repository, a
+missing commit, a tag on another commit.
 
-A new release is a draft while its assets are uploaded. A replacement for an asset
-is uploaded beside the old one. SHA256SUMS.txt is uploaded last, and an old one is
-deleted before anything else: machines see the old release, then none, then the new
-one.
+A new release is a draft while its assets are uploaded. A replacement for an
+asset is uploaded beside the old one. SHA256SUMS.txt is uploaded last, and an
+old one is deleted before anything else: machines see the old release, then
+none, then the new one.
 
-A published release with the same SHA256SUMS.txt is kept: missing assets are added,
-and a different signature is replaced. A release with another SHA256SUMS.txt is a
-different one, which machines refuse if they have accepted the old one: it is
-replaced only with --replace. Assets with other names are listed and kept, or
-deleted with --prune.
+A published release with the same SHA256SUMS.txt is kept: missing assets are
+added, and a different signature is replaced. A release with another
+SHA256SUMS.txt is a different one, which machines refuse if they have accepted
+the old one: it is replaced only with --replace. Assets with other names are
+listed and kept, or deleted with --prune.
 
 A failure leaves a draft, or the release unchanged or without SHA256SUMS.txt;
 running the same command again completes it.`,

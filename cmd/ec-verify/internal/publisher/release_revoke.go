@@ -33,18 +33,18 @@ func newReleaseRevokeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke TAG",
 		Short: "have machines refuse a release",
-		Long: `Add the release TAG to the list of revoked releases, and sign the list. Machines
-that fetch the list refuse the releases on it, cached ones included. A machine that
-runs one reports drift (release-revoked) with the reason.
+		Long: `Add the release TAG to the list of revoked releases, and sign the list.
+Machines that fetch the list refuse the releases on it, cached ones included. A
+machine that runs one reports drift (release-revoked) with the reason.
 
-The list is a release with the tag "revocations", in the directory of --out. Publish
-it with release publish DIR --tag revocations, or place it beside the releases of a
-directory as DIR/revocations.
+The list is a release with the tag "revocations", in the directory of --out.
+Publish it with release publish DIR --tag revocations, or place it beside the
+releases of a directory as DIR/revocations.
 
-Machines follow the newest list, even if a release is missing from it. The new list
-therefore continues the newest one found in --out and in each --release: name the
-source from which machines fetch theirs. That list must be signed by --key or by a
-key of --trust.
+Machines follow the newest list, even if a release is missing from it. The new
+list therefore continues the newest one found in --out and in each --release:
+name the source from which machines fetch theirs. That list must be signed by
+--key or by a key of --trust.
 
 --lift removes TAG from the list: machines may run the release again.`,
 		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 --out revocations --release https://forge.example.org/owner/repo/releases/download --key cosign.key

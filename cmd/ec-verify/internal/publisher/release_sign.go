@@ -33,21 +33,22 @@ func newReleaseSignCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "sign a release",
-		Long: `Check the whole release in DIR, and write the signature of its SHA256SUMS.txt to
-DIR/SHA256SUMS.txt.sigstore.json, as a sigstore bundle for cosign verify-blob.
+		Long: `Check the whole release in DIR, and write the signature of its SHA256SUMS.txt
+to DIR/SHA256SUMS.txt.sigstore.json, as a sigstore bundle for cosign
+verify-blob.
 
-SHA256SUMS.txt was written by the builder of the release. If a file was truncated,
-changed, lost or added since, nothing is signed, and each such file is named. With
---write-sums, SHA256SUMS.txt is first rewritten from all other files in DIR, without
-a check of them.
+SHA256SUMS.txt was written by the builder of the release. If a file was
+truncated, changed, lost or added since, nothing is signed, and each such file
+is named. With --write-sums, SHA256SUMS.txt is first rewritten from all other
+files in DIR, without a check of them.
 
-The key is ECDSA P-256 or Ed25519, in PEM: either from cosign generate-key-pair or
-PKCS #8. The password of an encrypted key is taken from the variable
+The key is ECDSA P-256 or Ed25519, in PEM: either from cosign generate-key-pair
+or PKCS #8. The password of an encrypted key is taken from the variable
 ` + passwordVar + `, or from the file that --password-file names.
 
 --add adds the signature to existing ones, for a policy that requires several
-signers. --replace replaces them. Without either, a release signed by another key
-is left unchanged.`,
+signers. --replace replaces them. Without either, a release signed by another
+key is left unchanged.`,
 		Example: `  ec-verify release sign dist/ --key cosign.key
   ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
 		Args: terminal.ArgCount(1, 1, "one directory"),
