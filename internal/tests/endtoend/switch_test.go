@@ -149,7 +149,7 @@ func TestSwitch(t *testing.T) {
 			t.Error("it wrote to what Nix keeps")
 		}
 		text := g.Run(program, "switch", otherTag, "--dry-run")
-		if !strings.Contains(text, "  program: ") || !strings.Contains(text, "without it the system runs now and is booted from now on") || strings.Contains(text, "look:") {
+		if !strings.Contains(text, "  program: ") || !strings.Contains(text, "without --dry-run the system runs now and is booted from now on") || strings.Contains(text, "look:") {
 			t.Error(text)
 		}
 	})

@@ -200,11 +200,14 @@ type gate struct {
 	report  *report.Report
 	outcome activate.Outcome
 	changes []activate.PackageChange // of a dry run
-	imports *imports                 // of a dry run with a source
+	imports *imports                 // with a source
 	err     error                    // why not all was done of what is verified
 }
 
-// imports is what would be fetched from a source.
+// foretold reports whether what is not here yet was only foretold, and not judged.
+func (g *gate) foretold() bool { return g.dryRun && g.imports != nil && g.imports.Paths > 0 }
+
+// imports is what was fetched from a source, in a dry run what would be.
 type imports struct {
 	From  string `json:"from"`
 	Paths int    `json:"paths"`
@@ -253,7 +256,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 			return err
 		}
 	}
-	if g.imports != nil && g.imports.Paths > 0 {
+	if g.foretold() {
 		// What is not here yet can't be judged.
 		g.report = first
 		g.changes, g.err = g.foretell(ctx, m)
@@ -336,8 +339,8 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 	for _, p := range wanted {
 		total += p.NarSize
 	}
+	g.imports = &imports{From: g.source.String(), Paths: len(wanted), Size: total, Here: len(all) - len(wanted)}
 	if g.dryRun {
-		g.imports = &imports{From: g.source.String(), Paths: len(wanted), Size: total, Here: len(all) - len(wanted)}
 		return importer.Ask(ctx, g.source, all, wanted, "")
 	}
 	var fetched, paths atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -26,14 +27,14 @@ func (g *gate) words() string {
 	}
 	what := strings.Join(does, " and ")
 	switch {
-	case g.imports != nil && g.imports.Paths > 0:
-		return fmt.Sprintf("not switched (--dry-run): not judged, because %s: without it they are imported, and if the system is verified then, it %s", g.imports, what)
+	case g.foretold():
+		return fmt.Sprintf("not switched (--dry-run): not judged, because %s are not here but at %s; without --dry-run they are imported, and if the system is then verified, it %s", g.imports, g.imports.From, what)
 	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
 		return "not switched: nothing was changed"
 	case g.dryRun && g.err != nil:
 		return "not switched (--dry-run): what would change is unknown: " + g.err.Error()
 	case g.dryRun:
-		return "not switched (--dry-run): without it the system " + what
+		return "not switched (--dry-run): without --dry-run the system " + what
 	case g.outcome.Activated:
 		return "switched: the system " + what
 	case g.outcome.Generation > 0:
@@ -42,9 +43,20 @@ func (g *gate) words() string {
 	return fmt.Sprintf("not switched: %v", g.err)
 }
 
-// String says what is fetched.
+// String says how much is fetched.
 func (i *imports) String() string {
-	return fmt.Sprintf("%d of %d paths, %s, are not here but at %s", i.Paths, i.Paths+i.Here, humanize.IBytes(uint64(i.Size)), i.From) //nolint:gosec // it is positive
+	return fmt.Sprintf("%d of %d paths (%s)", i.Paths, i.Paths+i.Here, humanize.IBytes(uint64(i.Size))) //nolint:gosec // it is positive
+}
+
+// imported says in one line what became of --from, "" where the last line does.
+func (g *gate) imported() string {
+	switch {
+	case g.imports == nil || g.foretold():
+		return ""
+	case g.imports.Paths == 0:
+		return fmt.Sprintf("imported: nothing, because every path is here; %s was not asked", g.imports.From)
+	}
+	return fmt.Sprintf("imported: %s from %s", g.imports, g.imports.From)
 }
 
 // switchKind is the kind of the JSON that a switch prints.
@@ -97,12 +109,21 @@ func (s *switched) Text(screen terminal.Screen) string {
 	var out strings.Builder
 	judged := *s.report
 	judged.Standing = nil // which a switch leaves alone; its last line says what it did
-	out.WriteString((&shownReport{&judged, s.flags}).Text(screen))
-	if !s.flags.brief {
-		out.WriteByte('\n')
-		s.writeChanges(&out, s.flags.all)
+	if !s.foretold() || len(s.report.Findings) > 0 {
+		out.WriteString((&shownReport{&judged, s.flags}).Text(screen))
+		if !s.flags.brief {
+			out.WriteByte('\n')
+		}
 	}
-	return out.String() + report.Escape(s.words()) + "\n"
+	var done strings.Builder
+	if !s.flags.brief {
+		s.writeChanges(&done, s.flags.all)
+	}
+	if line := s.imported(); line != "" {
+		done.WriteString(report.Escape(line) + "\n")
+	}
+	done.WriteString(report.Escape(s.words()) + "\n")
+	return out.String() + screen.Fold(done.String())
 }
 
 // maxChanges is how many packages are shown without --all.
@@ -114,8 +135,25 @@ func (g *gate) writeChanges(out *strings.Builder, all bool) {
 			fmt.Fprintf(out, "  and %d more (--all shows them)\n", len(g.changes)-i)
 			break
 		}
-		fmt.Fprintf(out, "  %s: %s → %s, %s\n", report.Escape(c.Name), versions(c.Before), versions(c.After), signed(c.Size))
+		fmt.Fprintf(out, "  %s: %s, %s\n", report.Escape(c.Name), changed(c), signed(c.Size))
 	}
+}
+
+// changed words how the versions of a package change; those that stay are left out.
+func changed(c activate.PackageChange) string {
+	less := func(list, other []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(v string) bool { return slices.Contains(other, v) })
+	}
+	gone, added := less(c.Before, c.After), less(c.After, c.Before)
+	switch {
+	case len(gone)+len(added) == 0:
+		return "the same versions"
+	case len(gone) == 0 && len(c.Before) > 0:
+		return versions(added) + " more"
+	case len(added) == 0 && len(c.After) > 0:
+		return versions(gone) + " less"
+	}
+	return versions(gone) + " → " + versions(added)
 }
 
 // versions lists versions for people.
