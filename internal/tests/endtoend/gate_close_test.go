@@ -64,9 +64,23 @@ func TestGateClosed(t *testing.T) {
 		t.Errorf("%s generations are left", left)
 	}
 	refused(set...)
+	// A link is named with a slash.
+	link := strings.TrimPrefix(g.Run("readlink", profile), "/nix/var/nix/profiles/")
+	if _, stderr, code := g.Exec(t.Context(), "env", "-C", "/nix/var/nix/profiles", program, "candidate", link); code == 0 || !strings.Contains(stderr, link+" is taken for a tag; the link of that name is ./"+link) {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
 	// Opened, by the unit that closed it.
 	g.Run("systemctl", "stop", "ec-verify-gate")
-	g.Run(program, "gate", "open")
+	for _, turn := range []struct{ to, says string }{
+		{"open", "open already, nothing was changed: every tool of root can set the system profile"},
+		{"close", "closed: ec-verify switch alone sets the system profile"},
+		{"close", "closed already, nothing was changed: ec-verify switch alone sets the system profile"},
+		{"open", "open: every tool of root can set the system profile"},
+	} {
+		if got := g.Run(program, "gate", turn.to); got != turn.says {
+			t.Errorf("gate %s: %q, want %q", turn.to, got, turn.says)
+		}
+	}
 	g.back()
 	// Where nobody else sees it, nothing is closed or opened, and nobody is told so.
 	for _, apart := range [][]string{

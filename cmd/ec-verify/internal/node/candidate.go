@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -105,6 +106,9 @@ func (a *app) candidateOf(arg string, flags *verifyFlags) (config.Config, string
 	} else {
 		if _, err := release.ParseTag(arg); err != nil {
 			return c, "", terminal.UsageErrorf("want TOPLEVEL, with a slash in its name, or TAG: %w", err)
+		}
+		if info, err := os.Lstat(arg); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			a.Note(arg + " is taken for a tag; the link of that name is ./" + arg)
 		}
 		flags.against = arg
 	}

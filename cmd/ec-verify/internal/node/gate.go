@@ -51,7 +51,7 @@ Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
 			if comin {
 				except = []string{"system-profiles"}
 			}
-			return a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, "closed: ec-verify switch alone sets the system profile")
+			return a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, true)
 		},
 	}
 	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, where comin has its profile")
@@ -71,23 +71,35 @@ Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
   systemctl restart ec-verify-gate`,
 		Args: terminal.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return a.turnGate((*activate.Machine).Open, "open: every tool of root can set the system profile")
+			return a.turnGate((*activate.Machine).Open, false)
 		},
 	}
 }
 
-// turnGate opens or closes the gate, and says so. It reads no configuration, so that a
+// turnGate opens or closes the gate, and says so, and whether it was so before. It reads no configuration, so that a
 // mistake in it can't leave the gate open.
-func (a *app) turnGate(turn func(*activate.Machine) error, done string) error {
+func (a *app) turnGate(turn func(*activate.Machine) error, closed bool) error {
 	if err := a.TextOnly("gate open and gate close have no --output json"); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("only root can turn the gate")
 	}
-	if err := turn(activate.This(closure.DefaultStoreDir, "", nil)); err != nil {
+	m := activate.This(closure.DefaultStoreDir, "", nil)
+	was, err := m.Closed()
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(a.Stdout, done)
+	if err := turn(m); err != nil {
+		return err
+	}
+	state, means := "open", "every tool of root can set the system profile"
+	if closed {
+		state, means = "closed", "ec-verify switch alone sets the system profile"
+	}
+	if was == closed {
+		state += " already, nothing was changed"
+	}
+	_, err = fmt.Fprintf(a.Stdout, "%s: %s\n", state, means)
 	return err
 }
