@@ -259,10 +259,10 @@ func (d *Document) groups(r *report.Report) {
 			n = len(d.Groups)
 			at[k] = n
 			g := Group{
-				Tone: tones[f.Class()], Class: string(f.Class()), ID: Text(string(f.Cause)), Title: Text(report.Title(f.Cause)), Next: report.Next(f.Cause), Step: Text(string(f.Tier)),
+				Tone: tones[f.Class()], Class: string(f.Class()), ID: Text(string(f.Cause)), Title: Text(report.Title(f.Cause)), Next: f.Advice(), Step: Text(string(f.Tier)),
 			}
 			if f.ConsequenceOf != "" {
-				g.Follows, g.Next = Text(report.Title(f.ConsequenceOf)), ""
+				g.Follows = Text(report.Title(f.ConsequenceOf))
 			}
 			d.Groups = append(d.Groups, g)
 		}

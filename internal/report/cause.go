@@ -81,11 +81,18 @@ const (
 	// PendingUnchecked: the same, but what the next boot starts was not checked, or only
 	// in part.
 	PendingUnchecked Cause = "pending-unchecked"
-	// PendingAltered: the same, but what the next boot starts differs from its release.
+	// PendingAltered: the same, but the place by which the next boot goes leads to a
+	// system that differs from its release.
 	PendingAltered Cause = "pending-altered"
+	// BootedAltered: the machine was booted from a system of another accepted release,
+	// which differs from it now.
+	BootedAltered Cause = "booted-altered"
 	// OtherEntry: the boot loader starts by default a system that belongs to no accepted
 	// release, or offers something that is not a system of this machine.
 	OtherEntry Cause = "other-entry"
+	// CommandLineAltered: the kernel that runs was started with other parameters than the
+	// system has that it booted.
+	CommandLineAltered Cause = "command-line-altered"
 	// BootAltered: a kernel, initrd, device tree or command line of a boot entry differs
 	// from that of the system which the entry claims to boot.
 	BootAltered Cause = "boot-altered"
@@ -96,7 +103,7 @@ const (
 	// UnacceptedEntry: the boot menu offers a system that belongs to no accepted release,
 	// such as an older generation. A notice, unless the policy makes it drift.
 	UnacceptedEntry Cause = "unaccepted-entry"
-	// LiveUnknown: it is unknown what the machine runs or booted.
+	// LiveUnknown: it is unknown what the machine runs, booted or boots next.
 	LiveUnknown Cause = "live-unknown"
 	// ProcUnavailable: the kernel's /proc is not mounted, which shows mounts, access
 	// control lists and the kernel's command line.
@@ -235,7 +242,16 @@ const (
 
 // IsPending reports whether c means that a reboot is pending, whatever it starts.
 func IsPending(c Cause) bool {
-	return c == PendingReboot || c == PendingUnchecked || c == PendingAltered
+	return c == PendingReboot || c == PendingUnchecked || c == PendingAltered || c == BootedAltered
+}
+
+// Advice says what to do about f; "" if what explains it says so. Whether to reboot is
+// said in any case.
+func (f *Finding) Advice() string {
+	if f.ConsequenceOf != "" && !IsPending(f.Cause) {
+		return ""
+	}
+	return Next(f.Cause)
 }
 
 // Class is the effect of a cause on the verdict. The zero value is no class.
@@ -303,16 +319,18 @@ var causes = map[Cause]cause{
 	OtherSystem:                    {Drift, "the system is not the release's", nextRestore + " Do not switch to a candidate of which this is said; if it is wanted, list its release in release.accept."},
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, see that release.accept lists the release; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
-	OtherProfile:                   {Drift, "the next boot starts a system that belongs to no accepted release", nextRestore},
+	OtherProfile:                   {Drift, "the system profile leads to a system that belongs to no accepted release", nextRestore},
 	PendingReboot:                  {Notice, "a reboot is pending", "Reboot when it suits: what the next boot leads to is an accepted release, of which no file has changed since it was hashed."},
-	PendingUnchecked:               {Inconclusive, "a reboot is pending, and the system that it starts was not fully checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
-	PendingAltered:                 {Drift, "a reboot is pending, and the system that it starts differs from its release", "Do not reboot: switch to a release that verifies first."},
+	PendingUnchecked:               {Inconclusive, "a reboot is pending, and not all of what was booted or boots next was checked", "Do not reboot before a run has checked it: see what it could not check, mend that, and run again."},
+	PendingAltered:                 {Drift, "the system profile or the boot menu leads to an altered system", "Do not reboot: first lead both to a release that verifies (ec-verify switch), or repair this one (nix-store --verify --check-contents --repair) and run again."},
+	BootedAltered:                  {Drift, "the machine was booted from an accepted release that is altered now", "Keep the disk as evidence: what was booted may have been altered then. Reboot into a release that verifies."},
+	CommandLineAltered:             {Drift, "the running kernel was started with other parameters than its system has", "Find out who changed them: an entry of the boot menu, somebody at the console, or the server that the machine boots from. Mend it there and reboot."},
 	OtherEntry:                     {Drift, "a boot entry starts a system that belongs to no accepted release", "Find out who wrote the entry; write the boot loader's configuration anew from a release that verifies (switch-to-configuration boot)."},
 	BootAltered:                    {Drift, "the boot files differ from those of the system that the entry names", "Keep the boot partition as evidence; remove its kernels and write it anew from a release that verifies, and find out who could write to it."},
 	BootUnchecked:                  {Inconclusive, "some boot files could not be checked", "See the detail; until it is mended, nothing is known of these bytes."},
 	LoaderUnknown:                  {Notice, "the boot loader belongs to no accepted release", "Compare it with what installed it: it starts before everything that is checked. Signed or older loaders are as unknown as others' are."},
 	UnacceptedEntry:                {Notice, "the boot menu offers a system that belongs to no accepted release", "Nothing to do where older generations are kept on purpose; otherwise delete them (nix-env --delete-generations) and write the menu anew."},
-	LiveUnknown:                    {Inconclusive, "the running system could not be determined", "Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
+	LiveUnknown:                    {Inconclusive, "what runs, was booted or boots next could not be determined", "See the path and the detail: mend a link or an entry that leads nowhere. Run on the booted NixOS machine itself, or check the disk from outside with --store-root."},
 	SourceUnreadable:               {Inconclusive, "the embedded flake could not be read", nextReadDisk},
 	Unreadable:                     {Inconclusive, "could not be read", nextReadDisk},
 	ChangedWhileRead:               {Inconclusive, "changed while it was read", "Find what writes to the store, and run again."},

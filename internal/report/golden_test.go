@@ -113,7 +113,7 @@ var reports = map[string]func() *Report{
 			{Tier: TierLive, Cause: OtherSystem, Path: "/run/current-system", Want: string(object("a", "nixos-system")), Got: string(object("e", "nixos-system"))},
 			{Tier: TierContents, Cause: closure.Extra, Path: string(object("e", "nixos-system")), Got: hashOf("extra").String(), ConsequenceOf: OtherSystem},
 			{Tier: TierContents, Cause: Unreadable, Path: string(object("f", "rotten")), Detail: `read "…-rotten/x": input/output error`},
-			{Tier: TierLive, Cause: PendingReboot, Path: "/run/booted-system", Detail: "it is the accepted release boot-v2026.02.01"},
+			{Tier: TierLive, Cause: PendingReboot, Path: "/run/booted-system", Detail: "it leads to the accepted release boot-v2026.02.01"},
 		}
 		return r
 	},

@@ -334,7 +334,7 @@ func writeGroup(w io.Writer, group []Finding, opts TextOptions, one func(f *Find
 		fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
 	}
 	writeEach(w, group, opts, one)
-	if next := Next(first.Cause); next != "" && first.ConsequenceOf == "" {
+	if next := first.Advice(); next != "" {
 		fmt.Fprintf(w, "  → %s\n", next)
 	}
 }

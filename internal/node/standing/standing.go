@@ -161,8 +161,8 @@ func Without(before Standing, at time.Time) Standing {
 	return s
 }
 
-// findings returns those of r that count: no notices, and nothing that follows from
-// something else, unless that is all there is.
+// findings returns those of r that count: no notices, and of what follows from something
+// else only where it makes a reboot unsafe, unless that is all there is.
 func findings(r *report.Report) []Finding {
 	var out, follow []Finding
 	for i := range r.Findings {
@@ -172,7 +172,7 @@ func findings(r *report.Report) []Finding {
 		}
 		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: clipped(f.Path)}
 		switch {
-		case f.ConsequenceOf != "":
+		case f.ConsequenceOf != "" && !report.IsPending(f.Cause):
 			follow = append(follow, one)
 		case !slices.ContainsFunc(out, one.same):
 			out = append(out, one)

@@ -36,6 +36,7 @@ var (
 	unfound   = report.Finding{Tier: report.TierRelease, Cause: report.ReleaseUnavailable, Path: "boot-v1"}
 	failed    = report.Finding{Tier: report.TierEval, Cause: report.EvaluationFailed}
 	note      = report.Finding{Tier: report.TierRelease, Cause: report.ReleaseNote}
+	pending   = report.Finding{Tier: report.TierLive, Cause: report.PendingAltered, Path: "/boot/entry", ConsequenceOf: closure.DiskAltered}
 	follows   = report.Finding{Tier: report.TierContents, Cause: closure.Extra, Path: "/nix/store/d", ConsequenceOf: report.OtherProfile}
 )
 
@@ -59,6 +60,8 @@ func TestNext(t *testing.T) {
 	}{
 		"verified, with a notice":              {[]*report.Report{ran(0, daily), ran(1, daily, note)}, "verified 0"},
 		"drifted":                              {[]*report.Report{ran(0, daily), ran(1, daily, live, follows)}, "drifted 1, other-profile 1"},
+		"the next boot is altered":             {[]*report.Report{ran(1, daily, altered, pending)}, "drifted 1, pending-altered 1, disk-altered 1"},
+		"and mended":                           {[]*report.Report{ran(1, daily, altered, pending), ran(2, daily)}, "verified 2"},
 		"and still":                            {[]*report.Report{ran(1, daily, live), ran(2, daily, live)}, "drifted 1, other-profile 1"},
 		"and something more":                   {[]*report.Report{ran(1, daily, live), ran(2, daily, live, altered)}, "drifted 1, other-profile 1, disk-altered 2"},
 		"another release, altered":             {[]*report.Report{ran(1, daily, other, altered)}, "drifted 1, disk-altered 1, other-release 1"},

@@ -197,7 +197,7 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 		if e.Default && release != r.chosen {
 			l.pending = report.Finding{
 				Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
-				Detail: "it is the accepted release " + release.Tag,
+				Detail: "it leads to the accepted release " + release.Tag,
 			}
 		}
 		r.live.leads = append(r.live.leads, l)

@@ -177,7 +177,7 @@ func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 		if err != nil {
 			f.Cause, f.Detail = report.BootUnchecked, err.Error()
 		} else if !hasParams(paramsOf(p, want), paramsOf(p, got), slices.ContainsFunc(same, func(e bootloader.Entry) bool { return e.Medium })) {
-			f.Cause, f.Want, f.Got, f.Detail = report.BootAltered, want, got, otherWords(paramsOf(p, want), paramsOf(p, got))
+			f.Cause, f.Want, f.Got, f.Detail = report.CommandLineAltered, want, got, otherWords(paramsOf(p, want), paramsOf(p, got))
 		} else {
 			continue
 		}

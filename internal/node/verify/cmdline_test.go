@@ -80,7 +80,7 @@ func TestBootedLine(t *testing.T) {
 				for i := range r.Findings {
 					if f := &r.Findings[i]; f.Path == kernelCommand {
 						got = append(got, f.Detail)
-						if f.Cause != report.BootAltered || f.Field != "options" {
+						if f.Cause != report.CommandLineAltered || f.Field != "options" {
 							t.Errorf("%s %s", f.Cause, f.Field)
 						}
 					}

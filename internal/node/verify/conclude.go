@@ -44,7 +44,10 @@ func (r *run) tellPending() {
 		}
 		switch own := r.stateOf(l); {
 		case own.grade == differs:
-			f.Cause, f.ConsequenceOf = report.PendingAltered, own.cause
+			f.Cause, f.ConsequenceOf = report.BootedAltered, own.cause
+			if l.next {
+				f.Cause = report.PendingAltered
+			}
 		case next.grade == differs && own.grade == agrees:
 			continue // another place leads to what is altered, and is named for that
 		case next.grade == agrees && own.grade == agrees:

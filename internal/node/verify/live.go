@@ -136,6 +136,9 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 		Tier: report.TierLive, Cause: link.cause, Path: link.name,
 		Want: string(want), Got: string(p) + rest,
 	}
+	if exists, err := r.store.Exists(p); err == nil && !exists {
+		f.Detail = "it is not in the store"
+	}
 	if rest == "" {
 		release, unknown, err := r.acceptedAs(ctx, p)
 		switch {
@@ -156,7 +159,7 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 		case release != nil:
 			l.release, l.odd = release, ""
 			l.pending = f
-			l.pending.Detail = "it is the accepted release " + release.Tag
+			l.pending.Detail = "it leads to the accepted release " + release.Tag
 		case unknown != nil:
 			l.odd = ""
 			f.Cause = report.LiveUnknown

@@ -104,7 +104,7 @@ func TestPending(t *testing.T) {
 		{"a byte in the next system", func(m *twoSystems) { m.write(string(tool), "A tool") }, top, nextTop, report.Drifted,
 			[]string{"disk-altered tool :content of boot-v2026.03.15", "pending-altered" + pendingProfile + " < disk-altered"}, 6},
 		{"a byte in what was booted", func(m *twoSystems) { m.write(string(tool), "A tool") }, nextTop, top, report.Drifted,
-			[]string{"disk-altered tool :content of boot-v2026.03.15", "pending-altered" + pendingBooted + " < disk-altered"}, 6},
+			[]string{"disk-altered tool :content of boot-v2026.03.15", "booted-altered" + pendingBooted + " < disk-altered"}, 6},
 		{"a byte in the running system", func(m *twoSystems) { m.write(string(top)+"/init", "#!/bin/SH") }, top, nextTop, report.Drifted,
 			[]string{"disk-altered nixos-system init:content", "pending-reboot" + pendingProfile}, 6},
 		{"a byte in what both have", func(m *twoSystems) { m.write(string(lib), "a File by itself") }, top, nextTop, report.Drifted,
@@ -147,6 +147,15 @@ func TestPending(t *testing.T) {
 				t.Errorf("%d paths hashed, want %d", r.Coverage.Hashed, test.hashed)
 			}
 		})
+	}
+}
+
+// A place that leads to a system which is not there says so.
+func TestNextIsGone(t *testing.T) {
+	m := newTwoSystems(t)
+	r := m.run(t.Context(), top, object("9", "evil"))
+	if f := r.Findings[0]; f.Cause != report.OtherProfile || f.Detail != "it is not in the store" {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -291,7 +291,7 @@ func TestRollout(t *testing.T) {
 		text(0, "Reboot when it suits", "")
 		m.FlipByte(own+"/bin/program-04", 3)
 		run().expect(t, "drifted", 1, "disk-altered "+own) // this release has no listing
-		text(1, "the system that it starts differs from its release", "Reboot when")
+		text(1, "leads to an altered system", "Reboot when")
 		m.FlipByte(own+"/bin/program-04", 3)
 		shared := m.path("program-01-1.1")
 		m.FlipByte(shared+"/bin/program-01", 3)
@@ -359,7 +359,7 @@ func TestRollout(t *testing.T) {
 		a = run()
 		a.expect(t, "drifted", 1, "boot-altered "+entry+" options")
 		m.Run("sh", "-euc", `cp /root/entry "$1"; echo "$(cat /proc/cmdline) rd.break" >/run/ec-verify-testhost/cmdline`, "sh", entry)
-		run().expect(t, "drifted", 1, "boot-altered /proc/cmdline options")
+		run().expect(t, "drifted", 1, "command-line-altered /proc/cmdline options")
 		m.Run("rm", "-r", "/boot/loader", "/boot/EFI")
 	})
 	t.Run("the older one runs", func(t *testing.T) {

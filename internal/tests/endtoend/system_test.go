@@ -172,7 +172,7 @@ func TestLive(t *testing.T) {
 		m.verify().expect(t, "drifted", 1, "boot-altered /iso/isolinux/isolinux.cfg: boot options", "boot-altered /iso/EFI/BOOT/grub.cfg: NixOS 26.05 (Linux 6.12) Installer options")
 		m.Run("rm", "-r", "/iso")
 		m.Run("sh", "-euc", `sed 's,$, rd.break,' /proc/cmdline >/tmp/cmdline; umount /proc/cmdline; mount --bind /tmp/cmdline /proc/cmdline`)
-		m.verify().expect(t, "drifted", 1, "boot-altered /proc/cmdline options")
+		m.verify().expect(t, "drifted", 1, "command-line-altered /proc/cmdline options")
 		m.Run("sh", "-euc", `echo quiet > /tmp/cmdline`)
 		m.verify().expect(t, "inconclusive", 4, "live-unknown /proc/cmdline init=")
 		m.verify("--unsafe-skip", "live").expect(t, "verified", 0)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -13,6 +14,7 @@ import (
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/runlock"
+	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
@@ -151,12 +153,25 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status) {
 		field(w, "later", fmt.Sprintf("%s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
 			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status))
 	}
-	if r := m.Reboot; r != nil {
-		const wide = statusWidth - statusLabel - len(",")
-		field(w, "reboot", fmt.Sprintf("pending: it leads to %s, booted is %s", shortened(r.Next, wide), shortened(r.Booted, wide)))
-	}
+	m.writeReboot(w, s)
 	for i := range m.Timers {
 		m.Timers[i].write(w, s)
+	}
+}
+
+// writeReboot says whether a reboot is pending, and whether a run found that it starts
+// what is altered, which the boot menu may do though the profile leads elsewhere.
+func (m *statusMachine) writeReboot(w io.Writer, s *status) {
+	var words []string
+	if r := m.Reboot; r != nil {
+		const wide = statusWidth - statusLabel - len(",")
+		words = append(words, fmt.Sprintf("pending: it leads to %s, booted is %s", shortened(r.Next, wide), shortened(r.Booted, wide)))
+	}
+	if s.Standing != nil && slices.ContainsFunc(s.Standing.Findings, func(f standing.Finding) bool { return f.Cause == report.PendingAltered }) {
+		words = append(words, fmt.Sprintf("unsafe: %s [%s]", report.Title(report.PendingAltered), report.PendingAltered))
+	}
+	if len(words) > 0 {
+		field(w, "reboot", strings.Join(words, "; "))
 	}
 }
 

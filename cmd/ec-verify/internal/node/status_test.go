@@ -250,6 +250,7 @@ func TestStatusText(t *testing.T) {
 			Verdict: report.Drifted, Since: at.Add(-24 * time.Hour), More: 3,
 			Findings: []standing.Finding{
 				{Class: report.Drift, Cause: report.OtherProfile, Tier: report.TierLive, Path: "/nix/var/nix/profiles/system", Since: at},
+				{Class: report.Drift, Cause: report.PendingAltered, Tier: report.TierLive, Path: "/boot/loader/entries/a.conf", Since: at},
 				{Class: report.Drift, Cause: closure.DiskAltered, Tier: report.TierContents, Path: "/nix/store/a\n", Since: at},
 				{Class: report.Drift, Cause: closure.DatabaseAltered, Tier: report.TierContents, Path: "/nix/store/a\n", Since: at},
 				{Class: report.Inconclusive, Cause: report.EvaluationFailed, Tier: report.TierEval, Since: at},
@@ -283,7 +284,8 @@ another   run began 5 minutes ago and has no end yet: it is under way, or was
 later     ec-verify.service ran 1 minute ago and ended with exit-code 1, which
           is not remembered: journalctl -u ec-verify.service
 reboot    pending: it leads to /nix/store/b-system, booted is
-          /nix/store/a-system
+          /nix/store/a-system; unsafe: the system profile or the boot menu leads
+          to an altered system [pending-altered]
 next run  2 days ago, 2026-02-27T12:00:00Z (ec-verify.timer)
 rebuild   none (ec-verify-rebuild.timer is not started)
 
@@ -296,8 +298,11 @@ wrong then, or is now
 
 found
   /nix/var/nix/profiles/system
-    the next boot starts a system that belongs to no accepted release [live,
-    other-profile], since 2 days ago
+    the system profile leads to a system that belongs to no accepted release
+    [live, other-profile], since 2 days ago
+  /boot/loader/entries/a.conf
+    the system profile or the boot menu leads to an altered system [live,
+    pending-altered], since 2 days ago
   /nix/store/a\n
     the files on disk differ from the release [contents, disk-altered]; the Nix
     database disagrees with the release [contents, database-altered], since 2
