@@ -128,6 +128,9 @@ func TestAcceptedAs(t *testing.T) {
 		{"perhaps one that could not be opened", Candidate{Tag: "gone", Err: errUnavailable}, another, "live-unknown"},
 	} {
 		r := v.begin(nil)
+		_, err := r.openStore()
+		m.must(err)
+		defer r.end()
 		r.manifest = m.manifest
 		own := candidate{m.open(t.Context(), testTag), m.manifest}
 		r.candidates = []candidate{own, {tc.other, m.manifest}}
@@ -142,6 +145,9 @@ func TestAcceptedAs(t *testing.T) {
 		}
 	}
 	r := v.begin(nil)
+	_, err := r.openStore()
+	m.must(err)
+	defer r.end()
 	r.manifest = m.manifest
 	older := *m.manifest
 	older.Toplevel.OutPath = another
