@@ -118,7 +118,7 @@ func TestBootFiles(t *testing.T) {
 		}, report.Verified, []string{refind}},
 		{"a medium, booted as no entry says", (*twoSystems).iso, func(m *twoSystems) {
 			m.line = "init=" + string(top) + "/init " + params(top) + " copytoram nomodeset\n"
-		}, report.Drifted, []string{"boot-altered /proc/cmdline options", refind}},
+		}, report.Drifted, []string{"command-line-altered /proc/cmdline options", refind}},
 		{"a byte in the kernel of a medium", (*twoSystems).iso, func(m *twoSystems) { replace(m, "/iso/boot"+string(kernelPath)+"/bzImage", "kernel", "Kernel") },
 			report.Drifted, []string{"boot-altered /iso/boot" + string(kernelPath) + "/bzImage kernel", refind}},
 		{"more behind the initrd of a medium", (*twoSystems).iso, func(m *twoSystems) { m.write("/iso/boot"+string(initrdPath)+"/initrd", "initrd, and evil") },
@@ -196,7 +196,7 @@ func TestBootFiles(t *testing.T) {
 		}, report.Verified, nil},
 		{"booted with another option", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			m.line = "init=" + string(top) + "/init loglevel=4 " + top.Name() + " rd.break\n"
-		}, report.Drifted, []string{"boot-altered /proc/cmdline options"}},
+		}, report.Drifted, []string{"command-line-altered /proc/cmdline options"}},
 		{"booted before an entry was altered", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			m.line = "init=" + string(top) + "/init loglevel=4 " + top.Name() + "\n"
 			replace(m, "/boot/loader/entries/nixos-generation-2.conf", "loglevel=4", "loglevel=4 rd.break")
