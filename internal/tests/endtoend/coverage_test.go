@@ -41,9 +41,10 @@ var peerClasses = []changeClass{
 	{"an overlay over the store, and the disk beneath altered", `cp -p $program /root/kept; mkdir -p "/root/good/${path##*/}/bin"; cp -p $program "/root/good/${path##*/}/bin/"; for d in "" "${path##*/}" "${path##*/}/bin"; do chmod --reference=/nix/store/$d /root/good/$d; chown --reference=/nix/store/$d /root/good/$d; touch -r /nix/store/$d /root/good/$d; done; alter $program; mount -t overlay overlay -o ro,lowerdir=/root/good:/nix/store /nix/store`, `umount -l /nix/store; cat /root/kept >$program; touch -r /root/kept $program; rm -r /root/kept /root/good`, []string{"mounted-over /nix/store"}, "store"},
 	{"an overlay over the database", `mkdir -p /run/over/upper /run/over/work; mount -t overlay overlay -o lowerdir=$database,upperdir=/run/over/upper,workdir=/run/over/work $database`, `umount -l $database; rm -r /run/over`, []string{"mounted-over /nix/var/nix/db"}, "store"},
 	{"a file on a root that is kept in memory", `echo evil >/srv/.@`, `rm /srv/.@`, []string{"written-unknown /srv/.@"}, "written"},
-	{"a file removed from it (a whiteout)", `rmdir /mnt`, ``, []string{"written-unknown /mnt"}, "written"},
 	{"a set-uid shell in /var/tmp, on such a root", `cp /bin/sh /var/tmp/@; chmod 4755 /var/tmp/@`, `rm /var/tmp/@`, []string{"written-unknown /var/tmp/@"}, "written"},
 	{"a directory of it for all to write", `chmod 777 /srv`, `chmod 755 /srv`, []string{"written-unknown /srv mode"}, "written"},
+	// The last that looks there: nothing undoes it.
+	{"a file removed from it (a whiteout)", `rmdir /mnt`, ``, []string{"written-unknown /mnt"}, "written"},
 	{"a set-uid wrapper that is not the configuration's", `mkdir -p /run/wrappers/bin; cp /bin/true /run/wrappers/bin/@; chmod 4755 /run/wrappers/bin/@`, `rm -r /run/wrappers`, []string{"file-unknown /run/wrappers/bin/@"}, ""},
 	{"a shell copied to /tmp, and running", `cp /bin/sh /tmp/sh@; run @ /tmp/sh@ -c 'kill -STOP $$'`, `end @ KILL; rm /tmp/sh@`, []string{"code-unknown /tmp/sh@"}, ""},
 	{"`nc` that listens", `run @ busybox nc -l -p 4444`, `end @`, []string{"socket-unknown /usr/bin/busybox tcp [::]:4444"}, "nc"},
