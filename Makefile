@@ -13,6 +13,7 @@ GOLANGCI := $(CACHE)/golangci-lint-2.15.0/golangci-lint
 ACTIONLINT := $(CACHE)/actionlint-1.7.12/actionlint
 GOTESTSUM := $(CACHE)/gotestsum-1.13.0/gotestsum
 TESTFLAGS ?=
+SUMFLAGS ?=
 FUZZTIME ?= 60s
 
 .PHONY: build
@@ -33,7 +34,7 @@ setup:
 # The package that takes longest begins first. Of vet, make lint takes care.
 .PHONY: test
 test: setup $(GOTESTSUM) ## all tests, end-to-end ones included
-	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json --packages './internal/tests/endtoend ./...' -- -vet=off -timeout 30m $(TESTFLAGS)
+	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/tests/endtoend ./...' -- -vet=off -timeout 30m $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-quick
@@ -46,7 +47,7 @@ test-race: ## the tests of -short with the race detector
 
 .PHONY: test-nix-newest
 test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds once more, with the newest nix that Debian has
-	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
+	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
 		-timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 

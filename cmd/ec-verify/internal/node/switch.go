@@ -250,6 +250,9 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 		if err := g.bring(ctx, m); err != nil {
 			return err
 		}
+		if err := g.bringAgain(ctx, m, turn, p); err != nil {
+			return err
+		}
 	}
 	if g.source == nil {
 		if err := g.here(ctx, p); err != nil {
@@ -352,6 +355,29 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 		fetched.Add(p.NarSize)
 		paths.Add(1)
 	})
+}
+
+// bringAgain fetches what a garbage collector removed meanwhile: one that read its roots
+// before p was registered, and looked for processes that import when that was over. Once
+// none is under way that began before, p is protected.
+func (g *gate) bringAgain(ctx context.Context, m *closure.Manifest, turn *activate.Switch, p closure.StorePath) error {
+	const most = 3 // each time it takes a collection that begins during the import
+	for range most {
+		if g.dryRun {
+			return nil
+		}
+		if err := turn.Hold(ctx, p); err != nil {
+			return err
+		}
+		wanted, err := g.lacking(ctx, m.Closure())
+		if err != nil || len(wanted) == 0 {
+			return err
+		}
+		if err := importer.Bring(ctx, g.source, m.Closure(), wanted, g.stateDir, g.register, func(closure.PathInfo) {}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lacking returns the paths of all that Nix has not registered here.
