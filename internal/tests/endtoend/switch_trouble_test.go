@@ -36,22 +36,19 @@ func TestSwitchInTrouble(t *testing.T) {
 		g.Run("sh", "-euc", "mkdir -p /var/lib/ec-verify; mount -t tmpfs -o mode=755,"+size+" tmpfs /var/lib/ec-verify")
 		t.Cleanup(func() { g.Run("umount", "/var/lib/ec-verify") })
 	}
-	t.Run("no room for what is fetched", func(t *testing.T) {
-		before := g.NixState()
-		state(t, "size=4m")
-		fails(t, "bytes free, and the import takes")
-		if withoutTimes(g.NixState()) != withoutTimes(before) {
-			t.Error("something was registered, or left in the store")
-		}
-	})
-	t.Run("the disk is full while it is fetched", func(t *testing.T) {
-		before := g.NixState()
-		state(t, "size=1g,nr_inodes=20")
-		fails(t, "no space left on device")
-		if withoutTimes(g.NixState()) != withoutTimes(before) {
-			t.Error("something was registered, or left in the store")
-		}
-	})
+	for _, c := range []struct{ name, size, want string }{
+		{"no room for what is fetched", "size=4m", "bytes free, and the import takes"},
+		{"the disk is full while it is fetched", "size=1g,nr_inodes=20", "no space left on device"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := g.NixState()
+			state(t, c.size)
+			fails(t, c.want)
+			if withoutTimes(g.NixState()) != withoutTimes(before) {
+				t.Error("something was registered, or left in the store")
+			}
+		})
+	}
 	t.Run("the store is full while it is imported", func(t *testing.T) {
 		// Its bytes would fit; its files do not.
 		g.Run("sh", "-euc", `

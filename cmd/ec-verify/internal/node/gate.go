@@ -76,8 +76,8 @@ Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
 	}
 }
 
-// turnGate opens or closes the gate, and says so, and whether it was so before. It reads no configuration, so that a
-// mistake in it can't leave the gate open.
+// turnGate opens or closes the gate, and says whether that changed anything. It reads no
+// configuration, so that a mistake in it can't leave the gate open.
 func (a *app) turnGate(turn func(*activate.Machine) error, closed bool) error {
 	if err := a.TextOnly("gate open and gate close have no --output json"); err != nil {
 		return err

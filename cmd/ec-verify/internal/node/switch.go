@@ -174,7 +174,7 @@ func (a *app) newGate(ctx context.Context, c config.Config, system string, flags
 	}
 	g := &gate{app: a, verifier: v, stateDir: c.StateDir}
 	l, before, err := earlier(ctx, c)
-	if err != nil && !a.ForPeople() { // whom a switch does not show it
+	if err != nil && !a.ForPeople() { // the text of a switch does not show the standing
 		a.Note("the machine's standing is unknown: " + report.Escape(err.Error()))
 	}
 	if l != nil {
@@ -247,17 +247,12 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 		}()
 	}
 	if g.source != nil {
-		if err := g.bring(ctx, m); err != nil {
-			return err
-		}
-		if err := g.bringAgain(ctx, m, turn, p); err != nil {
-			return err
-		}
+		err = g.bring(ctx, m, turn, p)
+	} else {
+		err = g.here(ctx, p)
 	}
-	if g.source == nil {
-		if err := g.here(ctx, p); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if g.foretold() {
 		// What is not here yet can't be judged.
@@ -332,7 +327,7 @@ func (g *gate) here(ctx context.Context, p closure.StorePath) error {
 
 // bring fetches the paths of m that Nix has not registered here, and has them
 // registered; in a dry run it only asks the source for them.
-func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
+func (g *gate) bring(ctx context.Context, m *closure.Manifest, turn *activate.Switch, p closure.StorePath) error {
 	all := m.Closure()
 	wanted, err := g.lacking(ctx, all)
 	if err != nil {
@@ -348,32 +343,26 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest) error {
 	}
 	var fetched, paths atomic.Int64
 	stop := g.app.Watch(func() terminal.Sample {
-		return terminal.Sample{What: "import", Done: fetched.Load(), Total: total, Detail: fmt.Sprintf("%d/%d paths", paths.Load(), len(wanted))}
+		return terminal.Sample{What: "import", Done: fetched.Load(), Total: total, Detail: fmt.Sprintf("%d/%d paths", paths.Load(), g.imports.Paths)}
 	})
 	defer stop()
-	return importer.Bring(ctx, g.source, all, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
-		fetched.Add(p.NarSize)
-		paths.Add(1)
-	})
-}
-
-// bringAgain fetches what a garbage collector removed meanwhile: one that read its roots
-// before p was registered, and looked for processes that import when that was over. Once
-// none is under way that began before, p is protected.
-func (g *gate) bringAgain(ctx context.Context, m *closure.Manifest, turn *activate.Switch, p closure.StorePath) error {
-	const most = 3 // each time it takes a collection that begins during the import
+	const most = 4 // each time but the first it takes a collection that begins meanwhile
 	for range most {
-		if g.dryRun {
-			return nil
+		fetched.Store(0)
+		paths.Store(0)
+		err := importer.Bring(ctx, g.source, all, wanted, g.stateDir, g.register, func(p closure.PathInfo) {
+			fetched.Add(p.NarSize)
+			paths.Add(1)
+		})
+		if err != nil {
+			return err
 		}
+		// A garbage collector that read its roots before p was registered may remove all
+		// of it. Hold waits until that one has ended; every later one finds p.
 		if err := turn.Hold(ctx, p); err != nil {
 			return err
 		}
-		wanted, err := g.lacking(ctx, m.Closure())
-		if err != nil || len(wanted) == 0 {
-			return err
-		}
-		if err := importer.Bring(ctx, g.source, m.Closure(), wanted, g.stateDir, g.register, func(closure.PathInfo) {}); err != nil {
+		if wanted, err = g.lacking(ctx, all); err != nil || len(wanted) == 0 {
 			return err
 		}
 	}
