@@ -180,7 +180,7 @@ func describe(output func(argv ...string) (string, error)) ([]string, error) {
 		awk '/MemTotal/ { print $2 }' /proc/meminfo
 		uname -r
 		nix --version
-		stat -f -c %T /nix/store`)
+		df --output=fstype /nix/store | tail -n 1`)
 	if err != nil {
 		return nil, err
 	}
@@ -204,13 +204,17 @@ func describe(output func(argv ...string) (string, error)) ([]string, error) {
 	}, nil
 }
 
-// when returns the date, and the commit of this repository that is measured.
+// when returns the date, and the commit of this repository that is measured. A changed
+// docs/benchmarks.md does not make it "dirty": each benchmark writes its part of that.
 func when() string {
-	commit, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude", "*").Output()
-	if err != nil {
-		commit = []byte("unknown")
+	commit := "unknown"
+	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
+		commit = strings.TrimSpace(string(out))
 	}
-	return fmt.Sprintf("%s, commit %s", time.Now().UTC().Format("2006-01-02"), strings.TrimSpace(string(commit)))
+	if exec.Command("git", "diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)docs/benchmarks.md").Run() != nil {
+		commit += "-dirty"
+	}
+	return fmt.Sprintf("%s, commit %s", time.Now().UTC().Format("2006-01-02"), commit)
 }
 
 func say(format string, args ...any) {
