@@ -128,7 +128,8 @@ func TestCopyToKeepsWhatWasFetched(t *testing.T) {
 	image := releasetest.Read(t, sub, "image.iso")
 	parent := t.TempDir()
 	out, partial := filepath.Join(parent, "out"), filepath.Join(parent, ".out.partial")
-	var until atomic.Int64 // so many bytes of the image are sent, and no more
+	var until atomic.Int64                      // so many bytes of the image are sent, and no more
+	var sent atomic.Pointer[context.CancelFunc] // called then
 	s := forge(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
 		most := int(until.Load())
 		if !strings.HasSuffix(r.URL.Path, "/image.iso") || most == 0 {
@@ -143,6 +144,9 @@ func TestCopyToKeepsWhatWasFetched(t *testing.T) {
 				w.WriteHeader(http.StatusPartialContent)
 			}
 			w.Write(image[from:most])
+			if end := sent.Load(); end != nil {
+				(*end)()
+			}
 		}
 		panic(http.ErrAbortHandler)
 	})
@@ -172,8 +176,8 @@ func TestCopyToKeepsWhatWasFetched(t *testing.T) {
 	}
 	t.Run("ended", func(t *testing.T) {
 		ended, end := context.WithCancel(t.Context())
+		sent.Store(&end)
 		until.Store(350_000)
-		time.AfterFunc(20*time.Millisecond, end)
 		var interrupted *release.InterruptedError
 		if err := r.CopyTo(ended, out, nil); !errors.As(err, &interrupted) {
 			t.Errorf("got %v", err)

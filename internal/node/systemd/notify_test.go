@@ -22,7 +22,7 @@ func manager(t *testing.T) func() string {
 	t.Setenv("NOTIFY_SOCKET", socket)
 	return func() string {
 		buf := make([]byte, 4096)
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := conn.Read(buf)
 		if err != nil {
 			t.Fatal(err)

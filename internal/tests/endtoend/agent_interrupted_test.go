@@ -228,7 +228,7 @@ func TestAgentTwice(t *testing.T) {
 	})
 	t.Run("the unit waits for a run by hand", func(t *testing.T) {
 		a.Run("sh", "-euc", `mkfifo `+held+`/wait; systemd-run --quiet --unit=by-hand-2 --property=Type=exec `+program+`
-			timeout 60 sh -c 'exec 3>`+held+`/wait; rm `+held+`/wait; sleep 600 </dev/null >/dev/null 2>&1 & echo $! >`+held+`/keeper'`)
+			timeout 600 sh -c 'exec 3>`+held+`/wait; rm `+held+`/wait; sleep 600 </dev/null >/dev/null 2>&1 & echo $! >`+held+`/keeper'`)
 		a.Run("systemctl", "start", "--no-block", "ec-verify")
 		a.until("it waits", `systemctl show -P StatusText ec-verify | grep -q 'waiting for process [0-9]* (by-hand-2.service) since'`)
 		goOn()
