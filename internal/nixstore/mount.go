@@ -2,9 +2,9 @@ package nixstore
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -55,10 +55,10 @@ func mountsBelow(f *os.File, dir string) ([]string, error) {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	var found []string
-	err = eachMount(mountInfo, func(m Mount) error {
-		if below, ok := strings.CutPrefix(m.Point, strings.TrimSuffix(here, "/")+"/"); ok && below != "" {
-			found = append(found, path.Join(dir, below))
-		}
+	top := strings.TrimSuffix(here, "/") + "/"
+	below := func(point string) bool { return strings.HasPrefix(point, top) && point != top }
+	err = eachMount(mountInfo, below, func(m Mount) error {
+		found = append(found, path.Join(dir, m.Point[len(top):]))
 		return nil
 	})
 	if err != nil {
@@ -68,8 +68,9 @@ func mountsBelow(f *os.File, dir string) ([]string, error) {
 	return slices.Compact(found), nil
 }
 
-// eachMount calls do for each line of a list of mounts.
-func eachMount(name string, do func(Mount) error) error {
+// eachMount calls do for each line of a list of mounts with a point that keep wants; nil
+// wants all.
+func eachMount(name string, keep func(point string) bool, do func(Mount) error) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -78,13 +79,13 @@ func eachMount(name string, do func(Mount) error) error {
 	if err := checkProc(f); err != nil {
 		return err
 	}
-	return readMounts(f, do)
-}
-
-func readMounts(r io.Reader, do func(Mount) error) error {
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, maxMountLine)
 	for lines.Scan() {
+		// There may be thousands of them, in each of hundreds of namespaces.
+		if point, ok := pointOf(lines.Bytes()); ok && keep != nil && !keep(unescapeMount(string(point))) {
+			continue
+		}
 		m, err := parseMount(lines.Text())
 		if err != nil {
 			return err
@@ -96,9 +97,23 @@ func readMounts(r io.Reader, do func(Mount) error) error {
 	return lines.Err()
 }
 
+// pointOf returns the fifth field of a line of a list of mounts.
+func pointOf(line []byte) ([]byte, bool) {
+	for range 4 {
+		var ok bool
+		if _, line, ok = bytes.Cut(line, []byte{' '}); !ok {
+			return nil, false
+		}
+	}
+	point, _, ok := bytes.Cut(line, []byte{' '})
+	return point, ok
+}
+
 // CheckProc returns an error unless /proc shows this process: mounts and access control
 // lists cannot be read without it.
-func CheckProc() error { return eachMount(mountInfo, func(Mount) error { return nil }) }
+func CheckProc() error {
+	return eachMount(mountInfo, func(string) bool { return false }, func(Mount) error { return nil })
+}
 
 // checkProc returns an error unless f is in a real /proc: a list of mounts from elsewhere
 // could be forged.
@@ -129,13 +144,20 @@ func parseMount(line string) (Mount, error) {
 	}
 	return Mount{
 		ID: id, Parent: parent, Device: first[2],
-		Root: unescapeMount.Replace(first[3]), Point: unescapeMount.Replace(first[4]),
-		Type: unescapeMount.Replace(last[0]), Source: unescapeMount.Replace(last[1]), Options: unescapeMount.Replace(last[2]),
+		Root: unescapeMount(first[3]), Point: unescapeMount(first[4]),
+		Type: unescapeMount(last[0]), Source: unescapeMount(last[1]), Options: unescapeMount(last[2]),
 	}, nil
 }
 
 // unescapeMount reverts the kernel's escapes of separators.
-var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
+func unescapeMount(field string) string {
+	if !strings.Contains(field, `\`) {
+		return field
+	}
+	return mountEscapes.Replace(field)
+}
+
+var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
 
 // covers reports whether the directory dir is at or beneath point.
 func covers(point, dir string) bool {

@@ -1,11 +1,8 @@
 package nixstore
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -113,21 +110,12 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 	return out, nil
 }
 
-// maxMounts limits the mounts of the first process that are read.
+// maxMounts limits the mounts of one process that are kept.
 const maxMounts = 50_000
 
 // FirstMounts returns the mounts of the machine's first process.
-func FirstMounts() ([]Mount, error) { return allMounts(mountInfoInit) }
-
-func allMounts(name string) ([]Mount, error) {
-	var out []Mount
-	err := eachMount(name, func(m Mount) error {
-		if len(out) == maxMounts {
-			return fmt.Errorf("more than %d mounts", maxMounts)
-		}
-		out = append(out, m)
-		return nil
-	})
+func FirstMounts() ([]Mount, error) {
+	out, err := mountsIn(mountInfoInit, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
@@ -138,44 +126,22 @@ func allMounts(name string) ([]Mount, error) {
 // far as keep wants those at a point. A process with a root directory of its own may
 // see none at "/".
 func MountsOf(dir string, keep func(point string) bool) ([]Mount, error) {
-	f, err := os.Open(path.Join(dir, "mountinfo"))
+	return mountsIn(path.Join(dir, "mountinfo"), keep)
+}
+
+func mountsIn(name string, keep func(point string) bool) ([]Mount, error) {
+	var out []Mount
+	err := eachMount(name, keep, func(m Mount) error {
+		if len(out) == maxMounts {
+			return fmt.Errorf("%s: more than %d mounts", name, maxMounts)
+		}
+		out = append(out, m)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	if err := checkProc(f); err != nil {
-		return nil, err
-	}
-	var out []Mount
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxMountLine)
-	for n := 0; lines.Scan(); n++ {
-		if n == maxMounts {
-			return nil, fmt.Errorf("%s: more than %d mounts", f.Name(), maxMounts)
-		}
-		// There may be as many of them in each of hundreds of namespaces.
-		if point, ok := pointOf(lines.Bytes()); ok && !keep(unescapeMount.Replace(string(point))) {
-			continue
-		}
-		m, err := parseMount(lines.Text())
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	return out, lines.Err()
-}
-
-// pointOf returns the fifth field of a line of a list of mounts.
-func pointOf(line []byte) ([]byte, bool) {
-	for range 4 {
-		var ok bool
-		if _, line, ok = bytes.Cut(line, []byte{' '}); !ok {
-			return nil, false
-		}
-	}
-	point, _, ok := bytes.Cut(line, []byte{' '})
-	return point, ok
+	return out, nil
 }
 
 // Way returns those of a process's mounts that are crossed on the way to dir, which
@@ -210,10 +176,10 @@ func (m *Mount) Layers(option string) []string {
 // mountsAbove returns the mounts of a list at or above the origins' paths.
 func mountsAbove(name string, origins []Origin) ([]Mount, error) {
 	var out []Mount
-	err := eachMount(name, func(m Mount) error {
-		if !slices.ContainsFunc(origins, func(o Origin) bool { return covers(m.Point, o.Path) }) {
-			return nil
-		}
+	above := func(point string) bool {
+		return slices.ContainsFunc(origins, func(o Origin) bool { return covers(point, o.Path) })
+	}
+	err := eachMount(name, above, func(m Mount) error {
 		if len(out) == maxStacked {
 			return fmt.Errorf("more than %d are mounted over each other", maxStacked)
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -34,7 +33,12 @@ type Entry struct {
 }
 
 // Name returns the path of the entry, relative to the directory at which the walk began.
-func (e *Entry) Name() string { return path.Join(e.prefix, e.base) }
+func (e *Entry) Name() string {
+	if e.prefix == "" {
+		return e.base
+	}
+	return e.prefix + "/" + e.base
+}
 
 // Attribute returns an extended attribute of the entry; "" if it has none of that name,
 // or if that is unknown.
