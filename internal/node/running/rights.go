@@ -21,38 +21,46 @@ func chmod(mode uint32, clause string) (uint32, error) {
 	if n, err := strconv.ParseUint(clause, 8, 12); err == nil {
 		return uint32(n), nil
 	}
-	changes := strings.TrimLeft(clause, "ugoa")
-	var about uint32
-	for _, who := range clause[:len(clause)-len(changes)] {
-		about |= modeBits[who]
+	failed := fmt.Errorf("chmod: %q", clause)
+	actions := strings.TrimLeft(clause, "ugoa")
+	about, grants := concerned(clause[:len(clause)-len(actions)])
+	if actions == "" {
+		return 0, failed
 	}
-	grants := about
-	if about == 0 {
-		about, grants = 0o7777, 0o7777&^0o022
-	}
-	for more := true; more; more = changes != "" {
-		if changes == "" || !strings.ContainsRune("+-=", rune(changes[0])) {
-			return 0, fmt.Errorf("chmod: %q", clause)
-		}
-		operator := changes[0]
-		named := changes[1:]
+	for actions != "" {
+		operator, named := actions[0], actions[1:]
 		if next := strings.IndexAny(named, "+-="); next >= 0 {
 			named = named[:next]
 		}
-		changes = changes[1+len(named):]
+		actions = actions[1+len(named):]
 		bits, err := permissions(mode, named)
 		if err != nil {
-			return 0, fmt.Errorf("chmod: %q", clause)
+			return 0, failed
 		}
-		if bits &= grants; operator == '-' {
+		switch bits &= grants; operator {
+		case '+':
+			mode |= bits
+		case '-':
 			mode &^= bits
-			continue
-		} else if operator == '=' {
-			mode &^= about
+		case '=':
+			mode = mode&^about | bits
+		default:
+			return 0, failed
 		}
-		mode |= bits
 	}
 	return mode, nil
+}
+
+// concerned returns the bits of those that a clause of chmod(1) is about, and those of
+// them that it can grant. Where it names nobody it is about all, but for the umask.
+func concerned(who string) (about, grants uint32) {
+	if who == "" {
+		return 0o7777, 0o7777 &^ 0o022
+	}
+	for _, letter := range who {
+		about |= modeBits[letter]
+	}
+	return about, about
 }
 
 // permissions returns the bits that a clause of chmod(1) names, for whomever: letters,

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/report"
 )
@@ -94,29 +96,9 @@ func parseAddress(text string) (netip.AddrPort, error) {
 
 // checkSockets looks whose processes listen on the network.
 func (m *Machine) checkSockets(ctx context.Context, l *look) error {
-	sockets := listening{}
-	for _, list := range socketLists {
-		f, err := os.Open(list.file)
-		if isAbsent(err) {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return err
-		}
-		err = sockets.read(f, list.protocol, list.state)
-		f.Close()
-		l.checked++
-		if errors.Is(err, errListening) {
-			l.unseen(list.file, err)
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	l.checked += len(sockets)
-	if len(sockets) == 0 {
-		return nil
+	sockets, err := l.listening()
+	if err != nil || len(sockets) == 0 {
+		return err
 	}
 	addresses, err := m.socketAddresses(ctx)
 	if err != nil {
@@ -129,59 +111,108 @@ func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 	if i := slices.Index(pids, firstPID); i >= 0 {
 		pids = append(slices.Delete(pids, i, i+1), firstPID) // see judge
 	}
-	seen := map[uint64]bool{}
-	judge := func(dir, pid string, has []uint64) {
-		if len(has) == 0 {
-			return
-		}
-		exe, unit, why := m.listener(dir, pid)
-		for _, inode := range has {
-			if pid == firstPID {
-				// A socket that a service has as well is that service's.
-				if why = ""; !seen[inode] && !activates(addresses, sockets[inode]) {
-					why = "no socket unit of the release listens there"
-				}
-			}
-			seen[inode] = true
-			if why != "" {
-				l.find(report.Finding{
-					Cause: report.SocketUnknown, Path: exe, Field: sockets[inode], Want: "a program of the release in a service of it",
-					Got: fmt.Sprintf("process %s, in %s: %s", pid, unit, why),
-				})
-			}
+	o := &owners{look: l, sockets: sockets, addresses: addresses, seen: map[uint64]bool{}}
+	for _, pid := range pids {
+		if err := errors.Join(ctx.Err(), o.process(pid)); err != nil {
+			return err
 		}
 	}
 	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
+		if len(o.seen) == len(sockets) {
+			break
+		}
+		if err := errors.Join(ctx.Err(), o.threads(pid)); err != nil {
 			return err
-		}
-		dir := path.Join(proc, pid)
-		has, err := sockets.of(dir)
-		if errors.Is(err, os.ErrPermission) {
-			return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
-		}
-		if err != nil && !isOver(err) {
-			return err
-		}
-		judge(dir, pid, has)
-	}
-	// The other threads of a process may have files that the first one has not.
-	for i := 0; len(seen) < len(sockets) && i < len(pids); i++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for _, task := range tasks(path.Join(proc, pids[i]))[1:] {
-			has, err := sockets.of(task)
-			if err != nil && !isOver(err) {
-				return err
-			}
-			judge(task, pids[i], slices.DeleteFunc(has, func(inode uint64) bool { return seen[inode] }))
 		}
 	}
-	if n := len(sockets) - len(seen); n > 0 {
+	if n := len(sockets) - len(o.seen); n > 0 {
 		l.notSeen = append(l.notSeen, fmt.Sprintf("%d listening sockets of no process (such as the kernel's)", n))
 	}
 	return nil
+}
+
+// listening returns the sockets in the kernel's lists.
+func (l *look) listening() (listening, error) {
+	sockets := listening{}
+	for _, list := range socketLists {
+		f, err := os.Open(list.file)
+		if isAbsent(err) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = sockets.read(f, list.protocol, list.state)
+		f.Close()
+		l.checked++
+		if errors.Is(err, errListening) {
+			l.unseen(list.file, err)
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	l.checked += len(sockets)
+	return sockets, nil
+}
+
+// owners is a look at the processes that have listening sockets.
+type owners struct {
+	*look
+	sockets   listening
+	addresses []address       // of the socket units
+	seen      map[uint64]bool // sockets of a process
+}
+
+// process judges the sockets of a process.
+func (o *owners) process(pid string) error {
+	dir := path.Join(proc, pid)
+	has, err := o.sockets.of(dir)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+	}
+	if err != nil && !isOver(err) {
+		return err
+	}
+	o.judge(dir, pid, has)
+	return nil
+}
+
+// threads judges the sockets of the other threads of a process, which may have files that
+// the first one has not.
+func (o *owners) threads(pid string) error {
+	for _, task := range tasks(path.Join(proc, pid))[1:] {
+		has, err := o.sockets.of(task)
+		if err != nil && !isOver(err) {
+			return err
+		}
+		o.judge(task, pid, slices.DeleteFunc(has, func(inode uint64) bool { return o.seen[inode] }))
+	}
+	return nil
+}
+
+// judge finds that a process may not have the sockets that it has. The first process is
+// the last: a socket that a service has as well is that service's.
+func (o *owners) judge(dir, pid string, has []uint64) {
+	if len(has) == 0 {
+		return
+	}
+	exe, unit, why := o.m.listener(dir, pid)
+	for _, inode := range has {
+		if pid == firstPID {
+			if why = ""; !o.seen[inode] && !activates(o.addresses, o.sockets[inode]) {
+				why = "no socket unit of the release listens there"
+			}
+		}
+		o.seen[inode] = true
+		if why != "" {
+			o.find(report.Finding{
+				Cause: report.SocketUnknown, Path: exe, Field: o.sockets[inode], Want: "a program of the release in a service of it",
+				Got: fmt.Sprintf("process %s, in %s: %s", pid, unit, why),
+			})
+		}
+	}
 }
 
 // of returns which sockets a process has open.
@@ -192,11 +223,12 @@ func (s listening) of(dir string) ([]uint64, error) {
 	}
 	defer fds.Close()
 	var out []uint64
+	var target [64]byte // longer than that of any socket
 	for {
 		names, err := fds.Readdirnames(1000)
 		for _, name := range names {
-			target, _ := os.Readlink(dir + "/fd/" + name) // it may be closed meanwhile
-			number, ok := strings.CutPrefix(target, "socket:[")
+			n, _ := unix.Readlinkat(int(fds.Fd()), name, target[:]) // it may be closed meanwhile
+			number, ok := strings.CutPrefix(string(target[:max(n, 0)]), "socket:[")
 			if !ok {
 				continue
 			}
