@@ -1,23 +1,19 @@
 package running
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/dbus"
-	"github.com/godbus/dbus/v5"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/nixstore"
 )
 
 const (
@@ -26,8 +22,6 @@ const (
 	// managerTimeout limits all requests of one look.
 	managerTimeout = time.Minute
 	maxUnits       = 50_000
-	// maxAsked limits the units that are asked for at a time.
-	maxAsked = 16
 
 	managerName = "org.freedesktop.systemd1"
 	managerPath = "/org/freedesktop/systemd1"
@@ -37,50 +31,91 @@ const (
 func SystemdLoaded(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	bus, state, err := dialManager(ctx)
+	b, state, err := dialManager(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return state.Loaded, bus.Close()
+	return state.Loaded, b.close()
 }
 
 // SystemdUnits asks the service manager, the machine's first process, for its loaded
-// units.
-func SystemdUnits(ctx context.Context) (*Units, error) {
+// units. The store is the machine's, opened at [FirstRoot].
+func SystemdUnits(ctx context.Context, store *nixstore.Store) (*Units, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	bus, out, err := dialManager(ctx)
+	b, out, err := dialManager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer bus.Close()
-	var listed []systemd.UnitStatus
-	if err := bus.Object(managerName, managerPath).CallWithContext(ctx, managerName+".Manager.ListUnits", 0).Store(&listed); err != nil {
-		return nil, fmt.Errorf("list the units: %w", err)
+	defer b.close()
+	listed, err := listUnits(b)
+	if err != nil {
+		return nil, errors.Join(ctx.Err(), fmt.Errorf("list the units: %w", err))
 	}
-	if len(listed) > maxUnits {
-		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
+	if out.Units, err = askUnits(b, listed, func() *unitDirs { return readUnitDirs(store, out.dirs) }); err != nil {
+		return nil, errors.Join(ctx.Err(), err)
 	}
-	out.Units, err = askUnits(ctx, bus, listed)
-	return out, err
+	return out, nil
 }
 
-// askUnits asks the service manager for units, but for those unloaded meanwhile.
-func askUnits(ctx context.Context, bus *dbus.Conn, listed []systemd.UnitStatus) ([]Unit, error) {
-	units := make([]*Unit, len(listed))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxAsked)
-	for i := range listed {
-		g.Go(func() error {
-			unit, err := askUnit(ctx, bus, &listed[i])
-			if isUnloaded(err) {
-				return nil
-			}
-			units[i] = unit
-			return err
-		})
+// listedUnit is a unit as the service manager lists it.
+type listedUnit struct{ name, load, active, object string }
+
+func listUnits(b *bus) ([]listedUnit, error) {
+	value, err := b.call(managerPath, "Manager", "ListUnits")
+	if err != nil {
+		return nil, err
 	}
-	if err := g.Wait(); err != nil {
+	rows, ok := value.([]any)
+	if !ok {
+		return nil, errors.New("the answer is no list")
+	}
+	if len(rows) > maxUnits {
+		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
+	}
+	out := make([]listedUnit, 0, len(rows))
+	for _, row := range rows {
+		// The name, a description, three states, whom it follows, the object, and a job.
+		fields, _ := row.([]any)
+		if len(fields) < 7 {
+			return nil, errors.New("the answer is a list of something else")
+		}
+		name, ok := fields[0].(string)
+		load, ok2 := fields[2].(string)
+		active, ok3 := fields[3].(string)
+		object, ok4 := fields[6].(string)
+		if !ok || !ok2 || !ok3 || !ok4 {
+			return nil, errors.New("the answer is a list of something else")
+		}
+		out = append(out, listedUnit{name, load, active, object})
+	}
+	return out, nil
+}
+
+// askUnits asks the service manager for units, but for those unloaded meanwhile. dirs
+// reads the directories of units.
+func askUnits(b *bus, listed []listedUnit, dirs func() *unitDirs) ([]Unit, error) {
+	units := make([]*Unit, len(listed)) // nil for those unloaded meanwhile
+	all := make([]int, len(listed))
+	for i := range all {
+		all[i] = i
+	}
+	err := askFor(b, listed, all, "Unit", []string{"FragmentPath", "DropInPaths"}, func(i int, values []any) {
+		u := &listed[i]
+		units[i] = &Unit{Name: u.name, Gone: u.isGone(), Active: slices.Contains([]string{"active", "activating", "reloading"}, u.active)}
+		units[i].Fragment, _ = values[0].(string)
+		units[i].DropIns, _ = values[1].([]string)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := askStale(b, listed, units, dirs()); err != nil {
+		return nil, err
+	}
+	services := slices.DeleteFunc(all, func(i int) bool {
+		return units[i] == nil || units[i].Fragment == "" || !strings.HasSuffix(units[i].Name, ".service")
+	})
+	if err := askFor(b, listed, services, "Service", serviceProperties, func(i int, values []any) { units[i].effect(values) }); err != nil {
 		return nil, err
 	}
 	var out []Unit
@@ -92,140 +127,153 @@ func askUnits(ctx context.Context, bus *dbus.Conn, listed []systemd.UnitStatus) 
 	return out, nil
 }
 
+// askFor asks for properties of some of the listed units, and calls do with those of
+// each that is still there.
+func askFor(b *bus, listed []listedUnit, which []int, kind string, names []string, do func(i int, values []any)) error {
+	objects := make([]string, len(which))
+	for k, i := range which {
+		objects[k] = listed[i].object
+	}
+	answers, err := b.properties(objects, kind, names...)
+	if err != nil {
+		return err
+	}
+	for k, values := range answers {
+		if values != nil {
+			do(which[k], values)
+		}
+	}
+	return nil
+}
+
+// askStale asks of which units a file was changed since. The service manager looks
+// through all its directories to answer that, which takes it longer than all else: it is
+// asked of those of which the answer is not known.
+func askStale(b *bus, listed []listedUnit, units []*Unit, dirs *unitDirs) error {
+	var asked, known []int
+	for i, u := range units {
+		switch {
+		case u == nil:
+		case len(asked) == 0 || listed[i].load != "loaded" || dirs.mayChange(u):
+			asked = append(asked, i)
+		default:
+			known = append(known, i)
+		}
+	}
+	stale := false
+	for _, some := range [][]int{asked, known} {
+		if err := askFor(b, listed, some, "Unit", []string{"NeedDaemonReload"}, func(i int, values []any) {
+			units[i].Stale, _ = values[0].(bool)
+			stale = stale || units[i].Stale
+		}); err != nil {
+			return err
+		}
+		if !stale {
+			// After another unit was enabled or disabled, all of them are stale.
+			break
+		}
+	}
+	return nil
+}
+
 // isUnloaded reports whether the service manager answered that a unit is not there any
 // more, and not that it can't answer.
 func isUnloaded(err error) bool {
-	answer := dbus.Error{}
-	return errors.As(err, &answer) && (strings.HasPrefix(answer.Name, "org.freedesktop.DBus.Error.Unknown") || answer.Name == managerName+".NoSuchUnit")
+	var answer *answerError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	return slices.Contains([]string{
+		"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownMethod", managerName + ".NoSuchUnit",
+	}, answer.name)
 }
 
 // managerState asks the service manager for all of [Units] but the units.
-func managerState(ctx context.Context, bus *dbus.Conn) (*Units, error) {
-	const begun, done, loaded, sinceBoot, environment = "GeneratorsStartTimestamp", "GeneratorsFinishTimestamp", "UnitsLoadTimestamp", "UnitsLoadTimestampMonotonic", "Environment"
-	properties, err := propertiesOf(ctx, bus, managerPath, "Manager", []string{begun, done, loaded, sinceBoot, environment})
+func managerState(b *bus) (*Units, error) {
+	names := []string{
+		"GeneratorsStartTimestamp", "GeneratorsFinishTimestamp", "UnitsLoadTimestamp", "UnitsLoadTimestampMonotonic", "Environment", "UnitPath",
+	}
+	answers, err := b.properties([]string{managerPath}, "Manager", names...)
 	if err != nil {
 		return nil, err
 	}
+	values := answers[0]
+	if values == nil {
+		return nil, errors.New("it has none of its properties")
+	}
 	out := new(Units)
 	var then time.Time // after the boot
-	for _, at := range []struct {
-		to   *time.Time
-		name string
-	}{{&out.Begun, begun}, {&out.Done, done}, {&out.Loaded, loaded}, {&then, sinceBoot}} {
-		if *at.to, err = moment(properties, at.name); err != nil {
+	for i, to := range []*time.Time{&out.Begun, &out.Done, &out.Loaded, &then} {
+		if *to, err = moment(names[i], values[i]); err != nil {
 			return nil, err
 		}
 	}
 	if out.Set, err = clockSet(out.Loaded, time.Duration(then.UnixNano())); err != nil {
 		return nil, err
 	}
-	var ok bool
-	if out.Environment, ok = properties[environment].([]string); !ok {
-		return nil, fmt.Errorf("the service manager's environment is %.100q", fmt.Sprint(properties[environment]))
+	var ok, ok2 bool
+	out.Environment, ok = values[4].([]string)
+	out.dirs, ok2 = values[5].([]string)
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("the environment and the directories of the service manager are %.100q", fmt.Sprint(values[4:]))
 	}
 	return out, nil
 }
 
-// askUnit asks the service manager for a unit.
-func askUnit(ctx context.Context, bus *dbus.Conn, u *systemd.UnitStatus) (*Unit, error) {
-	// A unit has hundreds of properties, and these few are asked for at once.
-	properties, err := propertiesOf(ctx, bus, u.Path, "Unit", unitProperties)
-	if err != nil {
-		return nil, err
-	}
-	unit := &Unit{Name: u.Name, Gone: isGone(u)}
-	unit.Fragment, _ = properties["FragmentPath"].(string)
-	unit.DropIns, _ = properties["DropInPaths"].([]string)
-	unit.Stale, _ = properties["NeedDaemonReload"].(bool)
-	unit.Active = slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)
-	if !strings.HasSuffix(u.Name, ".service") || unit.Fragment == "" {
-		return unit, nil
-	}
-	service, err := propertiesOf(ctx, bus, u.Path, "Service", slices.Concat(commandProperties, []string{"Environment", "EnvironmentFiles", "User", "Group"}))
-	if err != nil {
-		return nil, err
-	}
-	unit.effect(service)
-	return unit, nil
-}
-
-var (
-	unitProperties    = []string{"FragmentPath", "DropInPaths", "NeedDaemonReload"}
-	commandProperties = []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"}
-)
-
-// propertiesOf asks for some properties of a unit, or of the service manager: those of a
-// kind, such as "Service".
-func propertiesOf(ctx context.Context, bus *dbus.Conn, at dbus.ObjectPath, kind string, names []string) (map[string]any, error) {
-	object := bus.Object(managerName, at)
-	calls := make([]*dbus.Call, len(names))
-	for i, name := range names {
-		calls[i] = object.GoWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, make(chan *dbus.Call, 1), managerName+"."+kind, name)
-	}
-	out := make(map[string]any, len(names))
-	var failed error
-	for i, call := range calls {
-		var value dbus.Variant
-		if err := (<-call.Done).Store(&value); err != nil {
-			failed = fmt.Errorf("property %s of %s: %w", names[i], at, err)
-		}
-		out[names[i]] = value.Value()
-	}
-	return out, failed
-}
-
 // isGone reports whether a unit that starts something is active, and of no file.
-func isGone(u *systemd.UnitStatus) bool {
-	return u.LoadState == "not-found" && u.ActiveState == "active" &&
-		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
+func (u *listedUnit) isGone() bool {
+	return u.load == "not-found" && u.active == "active" &&
+		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.name))
 }
 
-// effect reads what a service runs: arrays of structures of a program, its arguments, and
-// more.
-func (u *Unit) effect(properties map[string]any) {
-	for _, key := range commandProperties {
-		entries, _ := properties[key].([][]any)
-		for _, entry := range entries {
-			if len(entry) < 2 {
-				continue
+// serviceProperties are what a service runs and how.
+var serviceProperties = []string{
+	"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost",
+	"Environment", "User", "Group", "EnvironmentFiles",
+}
+
+// effect reads the values of the properties of a service.
+func (u *Unit) effect(values []any) {
+	for i, key := range serviceProperties {
+		switch value := values[i].(type) {
+		case string: // the user, the group
+			if value != "" {
+				u.Settings = append(u.Settings, key+"="+value)
 			}
-			var c Command
-			c.Program, _ = entry[0].(string)
-			c.Arguments, _ = entry[1].([]string)
-			u.Commands = append(u.Commands, c)
+		case []string:
+			u.Environment = value
+		case []any:
+			for _, entry := range value {
+				u.effectOf(key, entry)
+			}
 		}
 	}
-	u.Environment, _ = properties["Environment"].([]string)
-	for _, key := range []string{"User", "Group"} {
-		if value, _ := properties[key].(string); value != "" {
-			u.Settings = append(u.Settings, key+"="+value)
-		}
+}
+
+// effectOf reads an entry of a list: a structure of a program, its arguments and more, or
+// of the name of a file with an environment.
+func (u *Unit) effectOf(key string, entry any) {
+	fields, _ := entry.([]any)
+	if len(fields) < 2 {
+		return
 	}
-	files, _ := properties["EnvironmentFiles"].([][]any)
-	for _, file := range files {
-		if name, ok := file[0].(string); ok {
-			u.Settings = append(u.Settings, "EnvironmentFile="+name)
-		}
+	name, _ := fields[0].(string)
+	if key == "EnvironmentFiles" {
+		u.Settings = append(u.Settings, "EnvironmentFile="+name)
+		return
 	}
+	arguments, _ := fields[1].([]string)
+	u.Commands = append(u.Commands, Command{name, arguments})
 }
 
 // moment returns a time of the service manager, which it has in microseconds.
-func moment(properties map[string]any, name string) (time.Time, error) {
-	microseconds, ok := properties[name].(uint64)
+func moment(name string, value any) (time.Time, error) {
+	microseconds, ok := value.(uint64)
 	if !ok || microseconds > math.MaxInt64 {
-		return time.Time{}, fmt.Errorf("%s of the service manager is %.100q", name, fmt.Sprint(properties[name]))
+		return time.Time{}, fmt.Errorf("%s of the service manager is %.100q", name, fmt.Sprint(value))
 	}
 	return time.UnixMicro(int64(microseconds)), nil
 }
-
-// unhurried is a connection that is read in large pieces: of each message D-Bus reads
-// field by field.
-type unhurried struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-func (u unhurried) Read(p []byte) (int, error) { return u.in.Read(p) }
 
 // clockSet returns by how much the clock was set since it said then, which was sinceBoot
 // after the boot. A clock that NTP makes faster or slower is not set.
@@ -240,20 +288,20 @@ func clockSet(then time.Time, sinceBoot time.Duration) (time.Duration, error) {
 // dialManager connects to the service manager, and asks it for all of [Units] but the
 // units. Of a lone first message of less than 256 bytes systemd may take no notice: it
 // reads it with the end of the authentication, and waits for more. These are several.
-func dialManager(ctx context.Context) (*dbus.Conn, *Units, error) {
-	bus, err := dialFirst(ctx)
+func dialManager(ctx context.Context) (*bus, *Units, error) {
+	b, err := dialFirst(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask the service manager: %w", err)
 	}
-	state, err := managerState(ctx, bus)
+	state, err := managerState(b)
 	if err != nil {
-		return nil, nil, errors.Join(err, bus.Close())
+		return nil, nil, errors.Join(ctx.Err(), err, b.close())
 	}
-	return bus, state, nil
+	return b, state, nil
 }
 
 // dialFirst connects to the first process, and to nobody who took its place.
-func dialFirst(ctx context.Context) (*dbus.Conn, error) {
+func dialFirst(ctx context.Context) (*bus, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "unix", managerSocket)
 	if err != nil {
 		return nil, err
@@ -261,14 +309,7 @@ func dialFirst(ctx context.Context) (*dbus.Conn, error) {
 	if err := isFirst(c.(*net.UnixConn)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	conn, err := dbus.NewConn(unhurried{c, bufio.NewReader(c)}, dbus.WithContext(ctx))
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
+	return newBus(ctx, c)
 }
 
 // isFirst reports whether the other end was opened by the machine's first process.

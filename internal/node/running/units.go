@@ -44,6 +44,8 @@ type Units struct {
 	Set time.Duration
 	// Environment is the environment that it gives to everything it starts.
 	Environment []string
+	// dirs are where it looks for units.
+	dirs []string
 }
 
 // runtimeUnits are the directories in which a unit, or a generator, is put while

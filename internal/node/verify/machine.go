@@ -66,8 +66,10 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	m := running.Machine{
 		Expected: looks,
 		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
-		Hashed: r.audited().paths, LoadedUnits: running.SystemdUnits, UnitsLoaded: running.SystemdLoaded,
-		Registered: r.registeredNow, FirstMounts: nixstore.FirstMounts,
+		Hashed:      r.audited().paths,
+		LoadedUnits: func(ctx context.Context) (*running.Units, error) { return running.SystemdUnits(ctx, store) },
+		UnitsLoaded: running.SystemdLoaded,
+		Registered:  r.registeredNow, FirstMounts: nixstore.FirstMounts,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
 	t.Checked = result.Checked
