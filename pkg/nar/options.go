@@ -132,6 +132,10 @@ type Options struct {
 	// rights as a mode does. The path is that of the Entry. Symbolic links are
 	// skipped.
 	OnAttributes func(path string, names []string)
+
+	// OnLinks, when not nil, is called for each file with several names (hard links),
+	// with the numbers of its file system and of itself, and how many names it has.
+	OnLinks func(dev, ino, names uint64)
 }
 
 // Progress counts the work of walks. The zero value is ready; all methods are safe

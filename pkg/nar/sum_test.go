@@ -331,6 +331,32 @@ func TestOnMode(t *testing.T) {
 	}
 }
 
+func TestOnLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o444); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, "a"), &st); err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	_, err := hashPath(t, dir, Options{OnLinks: func(dev, ino, names uint64) {
+		got++
+		if dev != st.Dev || ino != st.Ino || names != 2 {
+			t.Errorf("got %d, %d, %d names", dev, ino, names)
+		}
+	}})
+	if err != nil || got != 2 {
+		t.Errorf("%d files with several names, %v", got, err)
+	}
+}
+
 func TestOnTime(t *testing.T) {
 	path := place(t, dir{"nix": file{}, "new": file{}, "nearly": file{}, "dir": dir{"f": file{}}, "l": link("new")})
 	for name, at := range map[string]time.Time{

@@ -288,6 +288,9 @@ func (h *Hasher) reportMetadata(st *unix.Stat_t) {
 	if h.opts.OnTime != nil && st.Mtim != (unix.Timespec{Sec: 1}) {
 		h.opts.OnTime(h.relative(), st.Mtim.Sec, st.Mtim.Nsec)
 	}
+	if h.opts.OnLinks != nil && st.Nlink > 1 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		h.opts.OnLinks(st.Dev, st.Ino, uint64(st.Nlink)) //nolint:unconvert // 32 bits on arm64
+	}
 }
 
 // isNixMode reports whether Nix sets this mode in its store.

@@ -41,9 +41,12 @@ type Machine struct {
 	LoadedUnits func(context.Context) (*Units, error)
 	// UnitsLoaded returns when it last began to load units, as [Units] has it.
 	UnitsLoaded func(context.Context) (time.Time, error)
-	// Registered yields the store paths that Nix has registered by now, or an error
-	// that is a [*nixstore.RowError] or the last.
-	Registered func(context.Context) iter.Seq2[closure.StorePath, error]
+	// Registered yields the store paths that Nix has registered by now, or had when the
+	// run began, or an error that is a [*nixstore.RowError] or the last.
+	Registered func(ctx context.Context, now bool) iter.Seq2[closure.StorePath, error]
+	// Linked has the files with several names in each path of the store that this run has
+	// read. The first look takes them from there.
+	Linked map[closure.StorePath][]Link
 	// FirstMounts returns the mounts of the machine's first process.
 	FirstMounts func() ([]nixstore.Mount, error)
 	// Allow lists the accepted differences.
@@ -69,12 +72,15 @@ type part struct {
 	check func(m *Machine, ctx context.Context, l *look) error
 }
 
+// StorePart is the name of the part that looks for hard links into the store.
+const StorePart = "store"
+
 func parts() []part {
 	return []part{
 		{"etc", (*Machine).checkEtc},
 		{"units", (*Machine).checkUnits},
 		{"code", (*Machine).checkCode},
-		{"store", (*Machine).checkStore},
+		{StorePart, (*Machine).checkStore},
 		{"written", (*Machine).checkWritten},
 		{"sockets", (*Machine).checkSockets},
 		{"mounts", (*Machine).checkMounts},

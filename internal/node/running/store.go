@@ -16,21 +16,22 @@ import (
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 const (
 	// maxStoreNames limits the entries of the store directory.
 	maxStoreNames = 1_000_000
-	// maxLinked limits the names of files with several links, 16 bytes each.
+	// maxLinked limits the names of files with several links, 24 bytes each.
 	maxLinked = 1_000_000
 	// maxStrays limits the findings of a kind that are listed one by one.
 	maxStrays = 20
 )
 
-// linked is one name of a file that has several.
-type linked struct {
-	ino   uint64
-	links uint32
+// Link is one name of a file of the store that has several.
+type Link struct {
+	Dev, Ino uint64
+	Names    uint32 // how many
 }
 
 // checkStore finds what no hash of the release's paths shows: store paths that Nix has
@@ -59,8 +60,16 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	}
 	var names links
 	var checked atomic.Int64
+	read := m.Linked
+	m.Linked = nil // what changed meanwhile is found by the second look, or is not
 	err = m.Store.WalkApart(ctx, dir, func(e *nixstore.Entry) error {
 		checked.Add(1)
+		if len(read) > 0 && !overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if linked, ok := read[closure.StorePath(dir+"/"+e.Name())]; ok {
+				names.add(top.Dev, linked...)
+				return fs.SkipDir
+			}
+		}
 		if overlay || len(sizes) > 0 {
 			first, _, _ := strings.Cut(e.Name(), "/")
 			size := sizes[first]
@@ -72,8 +81,8 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 				size.bytes += e.Stat.Size
 			}
 		}
-		if !overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG && e.Stat.Nlink > 1 && e.Stat.Dev == top.Dev {
-			names.add(&e.Stat)
+		if !overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG && e.Stat.Nlink > 1 {
+			names.add(top.Dev, Link{e.Stat.Dev, e.Stat.Ino, uint32(e.Stat.Nlink)}) //nolint:gosec // Linux counts in 32 bits
 		}
 		return nil
 	})
@@ -92,15 +101,18 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 // links collects the names of files that have several. It is safe for concurrent use.
 type links struct {
 	lock sync.Mutex
-	all  []linked
+	all  []Link
 	more bool // than maxLinked
 }
 
-func (n *links) add(st *unix.Stat_t) {
+// add adds those of the file system dev.
+func (n *links) add(dev uint64, links ...Link) {
 	n.lock.Lock()
 	defer n.lock.Unlock()
-	if n.more = n.more || len(n.all) == maxLinked; !n.more {
-		n.all = append(n.all, linked{st.Ino, uint32(st.Nlink)}) //nolint:gosec // a count of links has 32 bits in Linux
+	for _, link := range links {
+		if n.more = n.more || len(n.all) == maxLinked; !n.more && link.Dev == dev {
+			n.all = append(n.all, link)
+		}
 	}
 }
 
@@ -132,15 +144,21 @@ func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string,
 			strays[name] = true
 		}
 	}
-	for p, err := range m.Registered(ctx) {
-		var row *nixstore.RowError
-		if errors.As(err, &row) {
-			continue
+	// Most often, all of them were registered when the run began.
+	for _, now := range []bool{false, true} {
+		for p, err := range m.Registered(ctx, now) {
+			var row *nixstore.RowError
+			if errors.As(err, &row) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			delete(strays, p.Base())
 		}
-		if err != nil {
-			return nil, err
+		if len(strays) == 0 {
+			return nil, nil
 		}
-		delete(strays, p.Base())
 	}
 	out := make([]string, 0, len(strays))
 	for name := range strays {
@@ -183,17 +201,17 @@ func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 type count struct{ seen, has uint32 }
 
 // outside returns, by number, the files with more names than were seen.
-func outside(names []linked) map[uint64]count {
-	slices.SortFunc(names, func(a, b linked) int { return cmp.Or(cmp.Compare(a.ino, b.ino), cmp.Compare(a.links, b.links)) })
+func outside(names []Link) map[uint64]count {
+	slices.SortFunc(names, func(a, b Link) int { return cmp.Or(cmp.Compare(a.Ino, b.Ino), cmp.Compare(a.Names, b.Names)) })
 	out := make(map[uint64]count)
 	for i := 0; i < len(names); {
 		n := i
-		for n < len(names) && names[n].ino == names[i].ino {
+		for n < len(names) && names[n].Ino == names[i].Ino {
 			n++
 		}
 		// The highest number: a link may have been added meanwhile.
-		if seen := uint32(n - i); seen < names[n-1].links { //nolint:gosec // bounded by maxLinked
-			out[names[i].ino] = count{seen, names[n-1].links}
+		if seen := uint32(n - i); seen < names[n-1].Names { //nolint:gosec // bounded by maxLinked
+			out[names[i].Ino] = count{seen, names[n-1].Names}
 		}
 		i = n
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func (h *host) registered(paths ...closure.StorePath) {
-	h.m.Registered = func(context.Context) iter.Seq2[closure.StorePath, error] {
+	h.m.Registered = func(context.Context, bool) iter.Seq2[closure.StorePath, error] {
 		return func(yield func(closure.StorePath, error) bool) {
 			for _, p := range paths {
 				if !yield(p, nil) {
@@ -88,5 +88,57 @@ func TestLinkedOutside(t *testing.T) {
 	link(string(users), "/root-users")
 	if got, want := h.told(), []string{"linked-outside " + string(users) + ": 2 links"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLinkedAsRead: what the run has read of a path is taken from there by the first look,
+// and what only seems to be a link from outside is gone at the second one.
+func TestLinkedAsRead(t *testing.T) {
+	h := newPlainHost(t)
+	h.registered(etcPath, shell, users, top)
+	sh := string(shell) + "/bin/sh"
+	read := func() {
+		st, err := h.m.Store.Stat(sh)
+		h.must(err)
+		h.m.Linked = map[closure.StorePath][]Link{shell: nil}
+		if st.Nlink > 1 {
+			h.m.Linked[shell] = []Link{{st.Dev, st.Ino, uint32(st.Nlink)}}
+		}
+	}
+	h.must(os.Link(h.root+sh, h.root+"/outside"))
+	read()
+	if got, want := h.told(), []string{"linked-outside " + sh + ": 2 links"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if h.m.Linked != nil {
+		t.Error("the second look takes them from there too")
+	}
+	h.must(os.Remove(h.root + "/outside"))
+	read()
+	// As by Nix, after the path was read.
+	h.write("/nix/store/.links/x", "", 0o444)
+	h.must(os.Link(h.root+sh, h.root+"/nix/store/.links/sh"))
+	h.told()
+	if got := h.told(); len(got) > 0 {
+		t.Errorf("at the second look: %q", got)
+	}
+}
+
+// TestRegisteredSince: a path that was registered after the run began is no stray.
+func TestRegisteredSince(t *testing.T) {
+	h := newPlainHost(t)
+	asked := 0
+	h.m.Registered = func(_ context.Context, now bool) iter.Seq2[closure.StorePath, error] {
+		asked++
+		return func(yield func(closure.StorePath, error) bool) {
+			for _, p := range []closure.StorePath{etcPath, shell, users, top} {
+				if p != shell || now {
+					yield(p, nil)
+				}
+			}
+		}
+	}
+	if got := h.told(); len(got) > 0 || asked != 2 {
+		t.Errorf("found %q, asked %d times", got, asked)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -29,6 +30,9 @@ type contentsResult struct {
 	systems map[*candidate]systemState
 	// witnesses has the hashes of the manifest's paths that are not the release's.
 	witnesses map[closure.StorePath]closure.Witnesses
+	// linked has the files with several names of each path that was hashed, where the
+	// tier "machine" asks for them.
+	linked map[closure.StorePath][]running.Link
 }
 
 // contentsCheck is the contents tier under way.
@@ -45,7 +49,7 @@ type contentsCheck struct {
 }
 
 func (r *run) newContentsCheck() *contentsCheck {
-	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses)}
+	r.contents = contentsResult{make(map[*candidate]systemState), make(map[closure.StorePath]closure.Witnesses), make(map[closure.StorePath][]running.Link)}
 	return &contentsCheck{run: r, audit: r.audited(), claims: &claims{}, hidden: make(map[closure.StorePath]bool)}
 }
 
@@ -135,6 +139,9 @@ func (c *contentsCheck) judgePaths(all bool) (altered []int) {
 			if got.err == nil {
 				c.report.Coverage.Hashed++
 			}
+			if checked && c.asksForLinks() {
+				c.keepLinks(want.Path, got.metadata)
+			}
 		}
 		found := c.report.Findings[before:]
 		c.audit.attribute(i, found)
@@ -144,6 +151,16 @@ func (c *contentsCheck) judgePaths(all bool) (altered []int) {
 		}
 	}
 	return altered
+}
+
+// keepLinks keeps the files of a path with several names, for the tier "machine".
+func (c *contentsCheck) keepLinks(p closure.StorePath, m *metadata) {
+	if m == nil {
+		m = new(metadata)
+	}
+	if !m.unlisted {
+		c.contents.linked[p] = m.linked
+	}
 }
 
 // checkAccesses adds a finding for each directory, from the store up, in which others can

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
 )
@@ -33,6 +35,8 @@ type hashing struct {
 	*contentsCheck
 	begin time.Time
 	names *nar.Turn
+	// linked counts the files with several names, of which at most maxLinked are kept.
+	linked atomic.Int64
 
 	mu    sync.Mutex
 	next  int // turn
@@ -69,6 +73,10 @@ func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
 	return h.stats, err
 }
 
+// maxLinked limits the files with several names that are kept, at 24 bytes each. The paths
+// with the others are read once more by the tier that looks for them.
+const maxLinked = 200_000
+
 // take returns the index of the next path, false if there is none.
 func (h *hashing) take(ctx context.Context) (int, bool) {
 	h.mu.Lock()
@@ -89,6 +97,15 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 		Turn: h.names,
 	}
 	seen.watch(&opts)
+	if h.asksForLinks() {
+		opts.OnLinks = func(dev, ino, names uint64) {
+			if h.linked.Add(1) > maxLinked {
+				seen.unlisted = true
+				return
+			}
+			seen.linked = append(seen.linked, running.Link{Dev: dev, Ino: ino, Names: uint32(names)}) //nolint:gosec // Linux counts in 32 bits
+		}
+	}
 	hasher := newHasher(opts)
 	for i, ok := h.take(ctx); ok; i, ok = h.take(ctx) {
 		want, got := h.audit.paths[i], &h.observed[i]

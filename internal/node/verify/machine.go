@@ -66,10 +66,10 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	m := running.Machine{
 		Expected: looks,
 		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
-		Hashed:      r.audited().paths,
+		Hashed: r.audited().paths, Registered: r.registered, FirstMounts: nixstore.FirstMounts,
 		LoadedUnits: func(ctx context.Context) (*running.Units, error) { return running.SystemdUnits(ctx, store) },
 		UnitsLoaded: running.SystemdLoaded,
-		Registered:  r.registeredNow, FirstMounts: nixstore.FirstMounts,
+		Linked:      r.contents.linked,
 	}
 	result, err := m.Check(ctx, r.Machine.Parts)
 	t.Checked = result.Checked
@@ -87,6 +87,9 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	t.Why = machineWhy(r.Machine.Parts, result, note)
 	return err
 }
+
+// asksForLinks reports whether hard links into the store are looked for.
+func (v *Verifier) asksForLinks() bool { return slices.Contains(v.Machine.Parts, running.StorePart) }
 
 // expectedMachine returns the release's description of this machine; nil if there is
 // none, or only one of another system. The note says if it could not be fetched.
@@ -115,16 +118,24 @@ func (r *run) expectedMachine(ctx context.Context) (*expected.Machine, string, e
 	return looks, "", nil
 }
 
-// registeredNow yields what Nix has registered by now, which is more than when the
-// database was first opened.
-func (r *run) registeredNow(ctx context.Context) iter.Seq2[closure.StorePath, error] {
+// registered yields what Nix has registered by now, or had when the database was first
+// opened.
+func (r *run) registered(ctx context.Context, now bool) iter.Seq2[closure.StorePath, error] {
 	return func(yield func(closure.StorePath, error) bool) {
-		db, err := nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+		open := r.openDatabase
+		if now {
+			open = func(ctx context.Context) (*nixstore.Database, error) {
+				return nixstore.OpenDatabase(ctx, r.Root, r.StoreDir)
+			}
+		}
+		db, err := open(ctx)
 		if err != nil {
 			yield("", err)
 			return
 		}
-		defer db.Close()
+		if now {
+			defer db.Close()
+		}
 		db.Registered(ctx)(yield)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/excerpt"
@@ -22,11 +23,15 @@ type metadata struct {
 	// dated are those with another modification time, attributed those with extended
 	// attributes that grant no right.
 	dated, attributed marked
+	// linked are the files with several names, which Nix's optimised store has.
+	linked []running.Link
+	// unlisted says that linked has not all of them.
+	unlisted bool
 }
 
 // kept returns a copy of m, nil if there is nothing in it, as for nearly every path.
 func (m *metadata) kept() *metadata {
-	if len(m.loose)+m.more+m.dated.n+m.attributed.n == 0 {
+	if len(m.loose)+m.more+m.dated.n+m.attributed.n+len(m.linked) == 0 && !m.unlisted {
 		return nil
 	}
 	kept := *m
