@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +25,16 @@ func ratio(what string, a, b []cost, of func(cost) time.Duration, most float64) 
 		ratio: float64(x[len(x)/2]) / float64(y[len(y)/2]),
 		least: float64(x[0]) / float64(y[0]),
 	}
+}
+
+// paired returns the median of the ratios of two commands in each round.
+func paired(a, b []cost, of func(cost) time.Duration) float64 {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = float64(of(a[i])) / float64(of(b[i]))
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
 }
 
 func plain(what string, ratio, most float64) goal { return goal{what: what, ratio: ratio, most: most} }

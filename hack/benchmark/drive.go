@@ -98,9 +98,14 @@ type entry struct {
 	argv []string
 }
 
-// rounds measures the entries in turn, n times, so that a disturbance hits all of them;
-// every second round goes backwards, so that a slow change of the machine favours none.
+// rounds is [inTurns] in the root.
 func (b bench) rounds(n int, before func() error, entries []entry) (measured, error) {
+	return inTurns(b.cost, n, before, entries)
+}
+
+// inTurns measures the entries in turn, n times, so that a disturbance hits all of them;
+// every second round goes backwards, so that a slow change of the machine favours none.
+func inTurns(run func(argv []string) (cost, error), n int, before func() error, entries []entry) (measured, error) {
 	got := make(measured)
 	for i := range n {
 		say("round %d of %d", i+1, n)
@@ -112,7 +117,7 @@ func (b bench) rounds(n int, before func() error, entries []entry) (measured, er
 			if err := before(); err != nil {
 				return nil, err
 			}
-			one, err := b.cost(e.argv)
+			one, err := run(e.argv)
 			if err != nil {
 				return nil, err
 			}

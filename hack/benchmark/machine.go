@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,8 @@ import (
 
 const (
 	machineHost   = "bench-machine"
-	machineRounds = 9
+	machineRounds = 15
+	crowdRounds   = 5
 	// machineGoal limits the cost of a run with the tier, relative to one without it.
 	machineGoal = 1.10
 	machineRSS  = 64 << 20 // bytes
@@ -75,48 +77,41 @@ func driveMachine(ctx context.Context, paths int) error {
 	if err != nil {
 		return err
 	}
-	const alone, with, crowded = "contents", "contents and machine", "the same, crowded"
+	const alone, with, crowdedAlone, crowded = "contents", "contents and machine", "contents, crowded", "contents and machine, crowded"
 	asked := slices.Concat(ecVerify, []string{"--config", machineConfig})
-	got := make(measured)
-	measure := func(name string, argv []string) error {
-		c, err := h.cost(argv)
-		got[name] = append(got[name], c)
-		return err
+	pair := []entry{{alone, ecVerify}, {with, asked}}
+	nothing := func() error { return nil }
+	if _, err := inTurns(h.cost, 1, nothing, pair); err != nil {
+		return err // the page cache was cold
 	}
-	for i := range machineRounds + 1 {
-		say("round %d of %d", i, machineRounds)
-		for _, err := range []error{measure(alone, ecVerify), measure(with, asked)} {
-			if err != nil {
-				return err
-			}
-		}
-		if i == 0 {
-			got = make(measured) // the page cache was cold
-		}
+	got, err := inTurns(h.cost, machineRounds, nothing, pair)
+	if err != nil {
+		return err
 	}
 	say("crowding the machine")
 	if _, err := h.exec("benchmark", "crowd"); err != nil {
 		return err
 	}
-	for range 3 {
-		if err := measure(crowded, asked); err != nil {
-			return err
-		}
+	crowd, err := inTurns(h.cost, crowdRounds, nothing, []entry{{crowdedAlone, ecVerify}, {crowded, asked}})
+	if err != nil {
+		return err
 	}
+	maps.Copy(got, crowd)
 	var text strings.Builder
 	fmt.Fprintf(&text, machineHeading+`
 
 Written by `+"`go run ./hack/benchmark machine`"+`: a run that hashes a realistic store of %d
 paths, and the same run with all parts of the tier machine (%s),
-in turns, on a test host, warm. Medians of %d rounds. A crowded machine has %d files in
-the upper layer of its root, %d processes and %d mounts more; 3 rounds.
+in turns, every second round the other way round, on a test host, warm. Medians of %d
+rounds; the ratio of the pairs is the median of each round's own. A crowded machine has
+%d files in the upper layer of its root, %d processes and %d mounts more; %d rounds.
 
 %s
 | | wall | least | CPU | least | peak memory |
 |---|---|---|---|---|---|
-`, paths, strings.Join(running.Parts(), ", "), machineRounds, crowdFiles, crowdProcesses, crowdMounts, list(machine))
+`, paths, strings.Join(running.Parts(), ", "), machineRounds, crowdFiles, crowdProcesses, crowdMounts, crowdRounds, list(machine))
 	p := part{got: got}
-	for _, name := range []string{alone, with, crowded} {
+	for _, name := range []string{alone, with, crowdedAlone, crowded} {
 		p.order = append(p.order, entry{name: name})
 	}
 	for _, row := range p.times() {
@@ -124,6 +119,7 @@ the upper layer of its root, %d processes and %d mounts more; 3 rounds.
 	}
 	text.WriteString("\n" + goalTable([]goal{
 		ratio("wall time with the tier machine, of that of contents alone", got[with], got[alone], wall, machineGoal),
+		plain("the same, of the pairs", paired(got[with], got[alone], wall), machineGoal),
 		plain("peak memory on a crowded machine, of 64 MiB", float64(peak(got[crowded]))/machineRSS, 1),
 	}))
 	fmt.Print(text.String())
