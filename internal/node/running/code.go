@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,10 +33,17 @@ type fileID struct{ dev, ino uint64 }
 // code is one look at the running code.
 type code struct {
 	*look
-	builders map[string]bool // users of Nix builds, by number
-	users    string          // the user namespace of the first process
-	builds   int             // processes of theirs
-	judged   map[string]bool // mappings that were looked at, by what the kernel says of them
+	builders map[string]bool  // users of Nix builds, by number
+	users    string           // the user namespace of the first process
+	builds   int              // processes of theirs
+	judged   map[string]bool  // mappings that were looked at, by what the kernel says of them
+	programs map[program]bool // those that were looked at, and whether they are the release's
+}
+
+// program is the file that a process runs, and the kernel's name for it.
+type program struct {
+	fileID
+	name string
 }
 
 // checkCode looks from which files the programs come that run.
@@ -44,7 +52,7 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	if err != nil {
 		return err
 	}
-	c := &code{look: l, builders: m.builders(want.Users), judged: map[string]bool{}}
+	c := &code{look: l, builders: m.builders(want.Users), judged: map[string]bool{}, programs: map[program]bool{}}
 	if c.users, err = namespaceOf(firstProcess, "user"); err != nil {
 		return err
 	}
@@ -157,7 +165,14 @@ func (c *code) process(pid string) error {
 	if isOver(err) {
 		return nil
 	}
-	if c.judgeFile(exe, id, err, "runs as process "+pid) {
+	ours, known := c.programs[program{id, exe}]
+	if err != nil || !known {
+		ours = c.judgeFile(exe, id, err, "runs as process "+pid)
+	}
+	if err == nil && len(c.programs) < maxMapped {
+		c.programs[program{id, exe}] = ours
+	}
+	if ours {
 		c.script(dir, exe, pid)
 	}
 	return c.mappings(dir, pid)
@@ -166,6 +181,11 @@ func (c *code) process(pid string) error {
 // builder reports whether a process is one of a Nix build: each of its users is, and it
 // has no rights beside theirs, but in a namespace of its own.
 func (c *code) builder(dir string) bool {
+	var st unix.Stat_t
+	// Its directory is the effective user's, and asked for that the kernel says it sooner.
+	if err := unix.Stat(dir, &st); err != nil || !c.builders[strconv.FormatUint(uint64(st.Uid), 10)] {
+		return false
+	}
 	data, err := os.ReadFile(dir + "/status")
 	if err != nil {
 		return false
@@ -265,15 +285,18 @@ func (c *code) mappings(dir, pid string) error {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for read := 0; lines.Scan(); {
-		line := lines.Text()
-		if read += len(line); read > maxMaps {
+		if read += len(lines.Bytes()); read > maxMaps {
 			c.unseen(dir+"/maps", fmt.Errorf("more than %d bytes", maxMaps))
 			return nil
 		}
+		if _, rights, _ := bytes.Cut(lines.Bytes(), []byte{' '}); !bytes.Contains(rights[:min(4, len(rights))], []byte{'x'}) {
+			continue
+		}
+		line := lines.Text()
 		// "7f00-7f01 r-xp 00000000 08:01 1234   /path": six fields, the last of which may
 		// contain any byte but a line end, which is written as \012.
 		fields := strings.Fields(line)
-		if len(fields) < 6 || !strings.Contains(fields[1], "x") || fields[4] == "0" {
+		if len(fields) < 6 || fields[4] == "0" {
 			continue
 		}
 		name := strings.ReplaceAll(strings.TrimLeft(line[strings.Index(line, " "+fields[4]+" ")+len(fields[4])+2:], " "), `\012`, "\n")

@@ -89,7 +89,7 @@ func (r *runner) start(argv ...string) string {
 func (r *runner) seen(pid string) []string {
 	r.t.Helper()
 	l := r.m.newLook()
-	c := &code{look: l, builders: map[string]bool{}, judged: map[string]bool{}}
+	c := &code{look: l, builders: map[string]bool{}, judged: map[string]bool{}, programs: map[program]bool{}}
 	if err := c.process(pid); err != nil {
 		r.t.Skipf("the mappings of processes can't be seen here: %v", err)
 	}
@@ -175,6 +175,7 @@ func TestCodeOfOthers(t *testing.T) {
 }
 
 func TestBuilder(t *testing.T) {
+	newHost(t) // takes root
 	const build, first = "Uid:\t30001\t30001\t30001\t30001\n", "user:[1]"
 	for _, test := range []struct {
 		status, users string
@@ -188,8 +189,12 @@ func TestBuilder(t *testing.T) {
 		{"Uid:\t1000\t1000\t1000\t1000\nCapPrm:\t0000000000000000\n", first, false},
 	} {
 		dir := t.TempDir()
+		user := 30001
+		if strings.HasPrefix(test.status, "Uid:\t1000") {
+			user = 1000
+		}
 		for _, err := range []error{
-			os.WriteFile(dir+"/status", []byte(test.status), 0o644), os.Mkdir(dir+"/ns", 0o755), os.Symlink(test.users, dir+"/ns/user"),
+			os.Chown(dir, user, 0), os.WriteFile(dir+"/status", []byte(test.status), 0o644), os.Mkdir(dir+"/ns", 0o755), os.Symlink(test.users, dir+"/ns/user"),
 		} {
 			if err != nil {
 				t.Fatal(err)

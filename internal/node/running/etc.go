@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -226,7 +227,7 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 		if !l.m.mayFold(name, report.FileUnknown) {
 			return l.eachForeign(ctx, name)
 		}
-		var count fold
+		count := fold{any: l.m.allowed(&f)}
 		if err := count.add(ctx, l.m, name); err != nil {
 			return err
 		}
@@ -282,6 +283,7 @@ func (l *look) entries(dir string, do func(name string, st *unix.Stat_t) error) 
 
 // fold counts the contents of a directory.
 type fold struct {
+	any         bool // whether there is a file is enough
 	files, seen int
 	bytes       int64
 	cut         bool
@@ -298,6 +300,9 @@ func (f *fold) add(ctx context.Context, m *Machine, dir string) error {
 		case e.Stat.Mode&unix.S_IFMT != unix.S_IFDIR:
 			f.files++
 			f.bytes += e.Stat.Size
+			if f.any {
+				return fs.SkipAll
+			}
 		case strings.Count(e.Name(), "/") >= etcDepth:
 			return errUncounted
 		}
@@ -306,7 +311,7 @@ func (f *fold) add(ctx context.Context, m *Machine, dir string) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && !isAbsent(err):
+	case err != nil && !isAbsent(err) && !errors.Is(err, fs.SkipAll):
 		f.files, f.cut = f.files+1, true
 	}
 	return nil

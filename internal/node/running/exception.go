@@ -113,6 +113,13 @@ func (e *Exception) allows(m *Machine, f *report.Finding) bool {
 	return e.Value == m.valueOf(f)
 }
 
+// allowed reports whether an exception allows f whatever its value is.
+func (m *Machine) allowed(f *report.Finding) bool {
+	return slices.ContainsFunc(m.Allow, func(e Exception) bool {
+		return e.Value == "" && !e.over(m.Now) && e.matches(f.Path) && e.allows(m, f)
+	})
+}
+
 // excusedBy returns which exception allows f, -1 for none.
 func (m *Machine) excusedBy(f report.Finding) int {
 	name := f.Path
