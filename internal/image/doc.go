@@ -1,8 +1,8 @@
 // Package image reads the contents of a release's images: tar archives, ISO 9660 file
 // systems with Rock Ridge names, squashfs file systems, and the initial RAM disks of
-// Linux, which are sequences of cpio archives, each compressed or not. All of them may be
-// compressed as a whole (gzip, zstd, xz). It assumes that the bytes may have been written
-// to deceive or to exhaust the reader.
+// Linux, which are sequences of cpio archives, each compressed or not. All of these may be
+// compressed as a whole (gzip, zstd, xz). It also reads FAT file systems, by name. It assumes
+// that the bytes may have been written to deceive or to exhaust the reader.
 //
 // [Walk] walks an image and the images nested in it, and passes each node to the caller
 // as a [Member], with its contents if the caller wants them. Nothing is extracted: a
@@ -16,6 +16,7 @@
 //	cpio      "newc", with and without checksums (kernel: Documentation/driver-api/early-userspace/buffer-format.rst)
 //	squashfs  4.0 (kernel: Documentation/filesystems/squashfs.rst), with gzip, zstd or xz
 //	iso9660   ECMA-119, with SUSP (IEEE P1281) and Rock Ridge (IEEE P1282)
+//	FAT       12, 16 and 32, with long names (Microsoft's fatgen103); see [FAT], not for [Walk]
 //
 // The readers are our own because names are bytes here: a store path may have file names
 // that are not valid UTF-8, which io/fs, and therefore the libraries that present these

@@ -3,6 +3,7 @@
 package imagetest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,4 +75,12 @@ func Cpio(t testing.TB, tree, out, compress string) {
 	t.Helper()
 	Need(t, "cpio")
 	Shell(t, tree, "find . -mindepth 1 -print0 | sort -z | cpio -o -H newc -R +0:+0 --reproducible --null --quiet | "+compress+" >'"+out+"'")
+}
+
+// FAT writes to out a FAT12, FAT16 or FAT32 file system of so many bytes with the files of
+// the tree, as nixpkgs does for the EFI image of an ISO.
+func FAT(t testing.TB, tree, out string, bits int, size int64, options ...string) {
+	t.Helper()
+	Need(t, "mkfs.fat", "mcopy")
+	Shell(t, tree, fmt.Sprintf("truncate -s %d '%s'; mkfs.fat --invariant -F %d -n EFIBOOT %s '%[2]s' >&2; LC_ALL=C.UTF-8 mcopy -spm -i '%[2]s' * ::/", size, out, bits, strings.Join(options, " ")))
 }

@@ -1,0 +1,192 @@
+package image
+
+import (
+	"errors"
+	"io"
+	"math/bits"
+)
+
+const (
+	fatBoot    = 512       // bytes of the boot sector that are read
+	fatRecord  = 32        // bytes of a directory record
+	maxFATDir  = 64 << 10  // records of one directory, as Linux and Windows allow
+	maxFATRead = 4 << 20   // bytes of directories that one FAT is read for
+	maxExtents = 256 << 10 // pieces of one file
+	fatWindow  = 4 << 10   // bytes of the table that are read at once
+	fatEnd     = -1
+)
+
+// FAT is a FAT12, FAT16 or FAT32 file system, such as an EFI system partition, that is
+// read by name. Names are equal if they differ in capitals only, as to a firmware. It is
+// not safe for concurrent use.
+//
+// Firmwares, boot loaders and Linux read a valid file system alike. One that they could
+// read differently is refused: two files that one name leads to, a long name that belongs
+// to no file, a size of the table that decides nothing.
+type FAT struct {
+	r        io.ReaderAt
+	entry    int   // bits of an entry of the table: 12, 16 or 32
+	table    int64 // offset of the table
+	data     int64 // offset of cluster 2
+	cluster  int64 // bytes of a cluster
+	clusters int64 // number of clusters; the last is clusters+1
+	root     fatNode
+	left     int64 // bytes of directories that may yet be read
+	listed   map[fatPlace][]fatNode
+
+	window   [fatWindow]byte
+	windowAt int64 // offset in the table; -1 for none
+}
+
+// fatPlace is where a file or directory begins.
+type fatPlace struct {
+	cluster int64
+	fixed   extent // of the root of FAT12 and FAT16, which is no clusters
+}
+
+// OpenFAT reads the head of the file system of size bytes in r. It returns [ErrMalformed]
+// or [ErrUnsupported] if r has none that everybody reads alike.
+func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
+	var b [fatBoot]byte
+	if err := readAt(r, b[:], 0); err != nil {
+		return nil, err
+	}
+	if b[510] != 0x55 || b[511] != 0xaa || b[0] != 0xeb && b[0] != 0xe9 {
+		return nil, malformed("it does not begin as a FAT file system does")
+	}
+	sector, perCluster := int64(le.Uint16(b[11:])), int64(b[13])
+	reserved, tables, rootRecords := int64(le.Uint16(b[14:])), int64(b[16]), int64(le.Uint16(b[17:]))
+	total16, total32 := int64(le.Uint16(b[19:])), int64(le.Uint32(b[32:]))
+	total, perTable := total16, int64(le.Uint16(b[22:]))
+	if total16 == 0 {
+		total = total32
+	}
+	is32 := perTable == 0
+	if is32 {
+		perTable = int64(le.Uint32(b[36:]))
+	}
+	f := &FAT{r: r, left: maxFATRead, listed: make(map[fatPlace][]fatNode), windowAt: -1}
+	rootSize := rootRecords * fatRecord
+	switch {
+	case sector < 512 || sector > 4096 || bits.OnesCount64(uint64(sector)) != 1: //nolint:gosec // it is not negative
+		return nil, malformed("a FAT with sectors of %d bytes", sector)
+	case bits.OnesCount64(uint64(perCluster)) != 1: //nolint:gosec // it is not negative
+		return nil, malformed("a FAT with clusters of %d sectors", perCluster)
+	case reserved == 0 || tables == 0 || tables > 4 || perTable == 0:
+		return nil, malformed("a FAT with %d reserved sectors and %d tables of %d", reserved, tables, perTable)
+	case b[21] != 0xf0 && b[21] < 0xf8:
+		return nil, malformed("a FAT on a medium of the kind %#x", b[21])
+	case total16 != 0 && total32 != 0 && total16 != total32:
+		return nil, unsupported("a FAT with two sizes")
+	case total*sector > size:
+		return nil, malformed("a FAT of %d bytes in %d", total*sector, size)
+	case is32 == (rootRecords > 0), rootSize%sector != 0:
+		return nil, malformed("a FAT with %d records in its root", rootRecords)
+	case is32 && (le.Uint16(b[40:]) != 0 || le.Uint16(b[42:]) != 0):
+		return nil, unsupported("a FAT with one active table of several, or of another version")
+	}
+	f.table, f.cluster = reserved*sector, perCluster*sector
+	rootAt := f.table + tables*perTable*sector
+	f.data = rootAt + rootSize
+	f.clusters = (total*sector - f.data) / f.cluster
+	switch {
+	case f.data >= total*sector || f.clusters == 0:
+		return nil, malformed("a FAT without room for files")
+	case is32:
+		f.entry = 32
+	case f.clusters < 4085:
+		f.entry = 12
+	case f.clusters <= 4086: // GRUB takes these for FAT12, and Linux for FAT16
+		return nil, unsupported("a FAT of %d clusters", f.clusters)
+	case f.clusters < 65525:
+		f.entry = 16
+	default:
+		return nil, malformed("a FAT16 of %d clusters", f.clusters)
+	}
+	if f.clusters > 0x0ffffff4 || (f.clusters+2)*int64(f.entry) > perTable*sector*8 {
+		return nil, malformed("the table of a FAT is shorter than its %d clusters", f.clusters)
+	}
+	f.root = fatNode{isDir: true, at: fatPlace{fixed: extent{rootAt, rootSize}}}
+	if is32 {
+		f.root.at = fatPlace{cluster: int64(le.Uint32(b[44:]))}
+	}
+	return f, nil
+}
+
+// next returns the cluster that follows one in its file, or fatEnd.
+func (f *FAT) next(cluster int64) (int64, error) {
+	var b [4]byte
+	at, n := cluster*int64(f.entry)/8, int64(f.entry+7)/8
+	for i := range n {
+		v, err := f.tableByte(at + i)
+		if err != nil {
+			return 0, err
+		}
+		b[i] = v
+	}
+	value, last := int64(le.Uint32(b[:])), int64(0)
+	switch f.entry {
+	case 12:
+		if cluster%2 == 1 {
+			value >>= 4
+		}
+		value, last = value&0xfff, 0xff8
+	case 16:
+		last = 0xfff8
+	default:
+		value, last = value&0x0fffffff, 0x0ffffff8
+	}
+	if value >= last {
+		return fatEnd, nil
+	}
+	return value, nil
+}
+
+func (f *FAT) tableByte(at int64) (byte, error) {
+	begin := at &^ (fatWindow - 1)
+	if begin != f.windowAt {
+		f.windowAt = -1
+		n, err := f.r.ReadAt(f.window[:], f.table+begin)
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return 0, &outsideError{err}
+		case int64(n) <= at-begin:
+			return 0, malformed("the table of a FAT ends too early")
+		}
+		clear(f.window[n:]) // nothing of the table is there: it fits into the file system
+		f.windowAt = begin
+	}
+	return f.window[at-begin], nil
+}
+
+// chain returns where the clusters of a file or directory are, at most most bytes of them.
+// With whole, the chain is to have as many.
+func (f *FAT) chain(cluster, most int64, whole bool) (parts []extent, err error) {
+	if whole && most > f.clusters*f.cluster {
+		return nil, malformed("a file of %d bytes in a FAT of %d clusters", most, f.clusters)
+	}
+	for left := most; left > 0; left -= f.cluster {
+		if cluster == fatEnd && !whole {
+			break
+		}
+		if cluster < 2 || cluster > f.clusters+1 {
+			return nil, malformed("a file in a FAT is cut short, or has no cluster %d", cluster)
+		}
+		off := f.data + (cluster-2)*f.cluster
+		if k := len(parts) - 1; k >= 0 && parts[k].off+parts[k].size == off {
+			parts[k].size += f.cluster
+		} else {
+			parts = append(parts, extent{off, f.cluster})
+		}
+		if len(parts) > maxExtents {
+			return nil, tooLarge("a file in a FAT has more than %d pieces", maxExtents)
+		}
+		if cluster, err = f.next(cluster); err != nil {
+			return nil, err
+		}
+	}
+	if !whole && cluster != fatEnd {
+		return nil, tooLarge("a directory of more than %d bytes", most)
+	}
+	return parts, nil
+}
