@@ -156,9 +156,9 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	defer tempIn(c.StateDir)()
 	g.machine = activate.This(c.StoreDir, "", nil)
 	done := false
-	err = g.run(ctx, func(ctx context.Context, _ *activate.Switch, p closure.StorePath, untouched untouched) {
-		done, g.err = confirmed(ctx, client, waiting, p, func() bool {
-			return untouched(ctx, "after it was hashed, before it was confirmed")
+	err = g.run(ctx, func(ctx context.Context) {
+		done, g.err = confirmed(ctx, client, waiting, g.system, func() bool {
+			return g.untouched(ctx, "after it was hashed, before it was confirmed")
 		})
 	})
 	if err != nil {

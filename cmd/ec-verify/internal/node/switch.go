@@ -197,6 +197,13 @@ type gate struct {
 	stateDir string
 	register importer.Register
 
+	// What is judged, how its files were before that, and what protects it until the end;
+	// turn is nil in a dry run.
+	system   closure.StorePath
+	manifest *closure.Manifest
+	marks    *activate.Marks
+	turn     *activate.Switch
+
 	report  *report.Report
 	outcome activate.Outcome
 	changes []activate.PackageChange // of a dry run
@@ -215,13 +222,9 @@ type imports struct {
 	Here  int    `json:"here"` // how many of the release's paths are not fetched
 }
 
-// untouched reports whether the store still has what was hashed. If not, it adds a
-// finding to the report, with the step during which the change was noticed.
-type untouched func(ctx context.Context, when string) bool
-
 // run judges the system, and calls do if it is verified. Its error is why it was not
 // judged.
-func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switch, closure.StorePath, untouched)) error {
+func (g *gate) run(ctx context.Context, do func(context.Context)) error {
 	open := g.verifier.Open(ctx)
 	g.verifier.Open = func(context.Context) []verify.Candidate { return open } // the same for all steps
 	m, first := g.verifier.Manifest(ctx)
@@ -235,21 +238,21 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 	if err != nil {
 		return err
 	}
-	var turn *activate.Switch
+	g.system, g.manifest = p, m
 	if !g.dryRun {
-		if turn, err = g.hold(ctx, p); err != nil {
+		if err := g.hold(ctx); err != nil {
 			return err
 		}
 		defer func() {
-			if err := turn.End(); err != nil {
+			if err := g.turn.End(); err != nil {
 				g.app.Note(report.Escape(err.Error()))
 			}
 		}()
 	}
 	if g.source != nil {
-		err = g.bring(ctx, m, turn, p)
+		err = g.bring(ctx)
 	} else {
-		err = g.here(ctx, p)
+		err = g.here(ctx)
 	}
 	if err != nil {
 		return err
@@ -257,7 +260,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 	if g.foretold() {
 		// What is not here yet can't be judged.
 		g.report = first
-		g.changes, g.err = g.foretell(ctx, m)
+		g.changes, g.err = g.foretell(ctx)
 		return nil
 	}
 	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
@@ -265,7 +268,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 		return err
 	}
 	defer store.Close()
-	marks := activate.Take(ctx, store, m.Paths)
+	g.marks = activate.Take(ctx, store, m.Paths)
 	g.report = g.app.judge(ctx, g.verifier, g.before)
 	if g.report.Verdict() != report.Verified {
 		return nil
@@ -274,61 +277,62 @@ func (g *gate) run(ctx context.Context, do func(context.Context, *activate.Switc
 		return fmt.Errorf("%s was judged and %s is held", g.report.Candidate, p)
 	}
 	if g.dryRun {
-		g.changes, g.err = g.foretell(ctx, m)
+		g.changes, g.err = g.foretell(ctx)
 		return nil
 	}
-	do(ctx, turn, p, func(ctx context.Context, when string) bool { return g.untouched(ctx, marks, m, when) })
+	do(ctx)
 	return nil
 }
 
-// activate has the machine run and boot p, as the action says.
-func (g *gate) activate(ctx context.Context, turn *activate.Switch, p closure.StorePath, untouched untouched) {
-	g.outcome, g.err = turn.Activate(ctx, p, g.action, func() bool {
-		return untouched(ctx, "after it was hashed, before it was activated")
+// activate has the machine run and boot the system, as the action says.
+func (g *gate) activate(ctx context.Context) {
+	g.outcome, g.err = g.turn.Activate(ctx, g.system, g.action, func() bool {
+		return g.untouched(ctx, "after it was hashed, before it was activated")
 	})
 	if errors.Is(g.err, activate.ErrTouched) {
 		return
 	}
-	untouched(context.WithoutCancel(ctx), "while it was activated")
+	g.untouched(context.WithoutCancel(ctx), "while it was activated")
 	if g.err == nil {
 		g.confirm(ctx)
 	}
 }
 
-// hold begins the switch, and protects p from the garbage collector.
-func (g *gate) hold(ctx context.Context, p closure.StorePath) (*activate.Switch, error) {
+// hold begins the switch, and protects the system from the garbage collector.
+func (g *gate) hold(ctx context.Context) error {
 	turn, err := activate.Begin(ctx, g.machine)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := turn.Hold(ctx, p); err != nil {
-		return nil, errors.Join(err, turn.End())
+	if err := turn.Hold(ctx, g.system); err != nil {
+		return errors.Join(err, turn.End())
 	}
-	return turn, nil
+	g.turn = turn
+	return nil
 }
 
-// here fails if p never was in the store. One that Nix has registered and that is gone is
-// found when it is judged.
-func (g *gate) here(ctx context.Context, p closure.StorePath) error {
+// here fails if the system never was in the store. One that Nix has registered and that is
+// gone is found when it is judged.
+func (g *gate) here(ctx context.Context) error {
 	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if exists, err := store.Exists(p); exists || err != nil {
+	if exists, err := store.Exists(g.system); exists || err != nil {
 		return err
 	}
-	lacking, err := g.lacking(ctx, closure.Closure{p: {Path: p}})
+	lacking, err := g.lacking(ctx, closure.Closure{g.system: {Path: g.system}})
 	if err == nil && len(lacking) > 0 {
-		err = fmt.Errorf("%s is not in the store yet: fetch it with --from STORE", p)
+		err = fmt.Errorf("%s is not in the store yet: fetch it with --from STORE", g.system)
 	}
 	return err
 }
 
-// bring fetches the paths of m that Nix has not registered here, and has them
+// bring fetches the paths of the system that Nix has not registered here, and has them
 // registered; in a dry run it only asks the source for them.
-func (g *gate) bring(ctx context.Context, m *closure.Manifest, turn *activate.Switch, p closure.StorePath) error {
-	all := m.Closure()
+func (g *gate) bring(ctx context.Context) error {
+	all := g.manifest.Closure()
 	wanted, err := g.lacking(ctx, all)
 	if err != nil {
 		return err
@@ -357,9 +361,9 @@ func (g *gate) bring(ctx context.Context, m *closure.Manifest, turn *activate.Sw
 		if err != nil {
 			return err
 		}
-		// A garbage collector that read its roots before p was registered may remove all
-		// of it. Hold waits until that one has ended; every later one finds p.
-		if err := turn.Hold(ctx, p); err != nil {
+		// A garbage collector that read its roots before the system was registered may
+		// remove all of it. Hold waits until that one has ended; every later one finds it.
+		if err := g.turn.Hold(ctx, g.system); err != nil {
 			return err
 		}
 		if wanted, err = g.lacking(ctx, all); err != nil || len(wanted) == 0 {
@@ -392,14 +396,14 @@ func (g *gate) lacking(ctx context.Context, all closure.Closure) ([]closure.Path
 
 // untouched reports whether the store still has what was hashed; otherwise it adds what
 // changed to the report, with the step during which that was noticed.
-func (g *gate) untouched(ctx context.Context, marks *activate.Marks, m *closure.Manifest, when string) bool {
-	changes, err := marks.Recheck(ctx, m.Paths)
+func (g *gate) untouched(ctx context.Context, when string) bool {
+	changes, err := g.marks.Recheck(ctx, g.manifest.Paths)
 	if err != nil {
 		g.report.Findings = append(g.report.Findings, report.Finding{Tier: report.TierContents, Cause: report.Interrupted, Detail: "it was ended before it was activated"})
 		g.report.Sort()
 		return false
 	}
-	covered, err := marks.Covered(m.Paths)
+	covered, err := g.marks.Covered(g.manifest.Paths)
 	if err != nil {
 		covered = []string{string(g.verifier.StoreDir)}
 		when += ", or may have been: " + err.Error()
@@ -437,7 +441,7 @@ func (g *gate) confirm(ctx context.Context) {
 
 // foretell returns what would change, by Nix's registration of the system that is
 // replaced.
-func (g *gate) foretell(ctx context.Context, m *closure.Manifest) ([]activate.PackageChange, error) {
+func (g *gate) foretell(ctx context.Context) ([]activate.PackageChange, error) {
 	link := verify.SystemProfile
 	if !g.action.Boots() {
 		link = verify.CurrentSystem
@@ -460,5 +464,5 @@ func (g *gate) foretell(ctx context.Context, m *closure.Manifest) ([]activate.Pa
 	if err != nil {
 		return nil, err
 	}
-	return activate.Changes(now, m.Closure()), nil
+	return activate.Changes(now, g.manifest.Closure()), nil
 }
