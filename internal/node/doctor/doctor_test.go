@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,9 @@ type setUp struct {
 	now     time.Time
 	fetched time.Time
 	loose   bool // the clock follows nobody
+	gate    systemd.Unit
+	closed  bool // the gate
+	noGate  error
 }
 
 func (s *setUp) at(name string) string { return filepath.Join(s.dir, name) }
@@ -140,7 +144,13 @@ func (s *setUp) examine() []Result {
 	s.write("config.json", string(text), mode)
 	m := Machine{
 		File: s.at("config.json"), Now: s.now, Config: config.Default(),
-		Units: func(context.Context, ...string) ([]systemd.Unit, error) { return s.units, s.noSD },
+		Units: func(_ context.Context, names ...string) ([]systemd.Unit, error) {
+			if slices.Equal(names, []string{GateUnit}) {
+				return []systemd.Unit{s.gate}, s.noSD
+			}
+			return s.units, s.noSD
+		},
+		GateClosed: func() (bool, error) { return s.closed, s.noGate },
 		Timers: func(_ context.Context, names ...string) ([]systemd.Timer, error) {
 			return []systemd.Timer{s.timer, s.rebuild}[:len(names)], s.noSD
 		},
@@ -308,6 +318,10 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.units[0].DropIns = []string{"/etc/x.conf"} }, func(s *setUp) { s.units[0].DropIns = nil }},
 	{"program of the unit missing", "units", "which is not there", "make install", Problem,
 		func(s *setUp) { s.units[0].Program = []string{"/nowhere/ec-verify"} }, func(s *setUp) { s.units[0].Program = []string{s.at("bin/ec-verify")} }},
+	{"gate opened", "gate", "open, although ec-verify-gate.service is enabled", "systemctl restart ec-verify-gate.service", Notice,
+		func(s *setUp) { s.gate.Enabled = "enabled" }, func(s *setUp) { s.closed = true }},
+	{"gate not to be seen", "gate", "is not known: permission denied", "", Unknown,
+		func(s *setUp) { s.noGate = fs.ErrPermission }, func(s *setUp) { s.noGate = nil }},
 	{"timer not started", "timer", "is not started", "systemctl enable --now ec-verify.timer", Problem,
 		func(s *setUp) { s.timer.State = systemd.TimerInactive }, func(s *setUp) { s.timer.State = systemd.TimerWaiting }},
 	{"timer never fires", "timer", "no next run", "OnCalendar=", Problem,
@@ -376,7 +390,7 @@ func TestEveryCheckAnswers(t *testing.T) {
 			names = append(names, r.Check)
 		}
 	}
-	want := "[configuration policy keys sources state metrics report key nix sources fetch releases flake database nix ledger clock units timer]"
+	want := "[configuration policy keys sources state metrics report key nix sources fetch releases flake database nix ledger clock units timer gate]"
 	if got := fmt.Sprint(names); got != want {
 		t.Errorf("checks %s, want %s", got, want)
 	}

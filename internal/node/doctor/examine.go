@@ -44,6 +44,8 @@ type Machine struct {
 	Database func(ctx context.Context) error
 	// LastRun returns when the last remembered run ended; zero for none.
 	LastRun func(ctx context.Context) (time.Time, error)
+	// GateClosed reports whether ec-verify switch alone sets the system profile.
+	GateClosed func() (bool, error)
 	// Synchronised reports whether the clock follows a time server.
 	Synchronised func() (bool, error)
 }
@@ -74,7 +76,7 @@ func Examine(ctx context.Context, m Machine) []Result {
 	}{
 		{"sources", x.checkAnswers, true}, {"fetch", x.checkFetch, true}, {"releases", x.checkReleases, true}, {"flake", x.checkFlake, true},
 		{"database", x.checkDatabase, false}, {"nix", x.checkVersion, false}, {"ledger", x.checkLedger, true}, {"clock", x.checkClock, false},
-		{"units", x.checkUnits, false}, {"timer", x.checkTimer, false},
+		{"units", x.checkUnits, false}, {"timer", x.checkTimer, false}, {"gate", x.checkGate, false},
 	} {
 		if check.needs && len(m.Mistakes) > 0 {
 			continue
@@ -293,6 +295,32 @@ func (x *machineExamination) timer(name, nothing string, t systemd.Timer, err er
 		if u.Name == name && u.Enabled == "disabled" && t.State != systemd.TimerInactive {
 			x.problem("", enable, "%s is started, and will not be at the next boot", name)
 		}
+	}
+}
+
+// checkGate says whether other tools can set the system profile, and whether that is as
+// the machine was set up.
+func (x *machineExamination) checkGate(ctx context.Context) {
+	if x.Config.StoreRoot != "" {
+		x.ok("storeRoot names another disk, which has none")
+		return
+	}
+	closed, err := x.GateClosed()
+	if err != nil {
+		x.unknown("", "whether other tools can set the system profile is not known: %s", err)
+		return
+	}
+	units, err := x.Units(ctx, GateUnit)
+	enabled := err == nil && len(units) == 1 && units[0].Enabled == "enabled"
+	switch {
+	case closed && enabled:
+		x.ok("closed, also after the next boot")
+	case closed:
+		x.ok("closed until the next boot: %s is not enabled", GateUnit)
+	case enabled:
+		x.notice("", "find out who opened it, and systemctl restart "+GateUnit, "open, although %s is enabled", GateUnit)
+	default:
+		x.ok("open: every tool of root can set the system profile")
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	VerifyTimer = "ec-verify.timer"
 	// RebuildTimer starts RebuildUnit.
 	RebuildTimer = "ec-verify-rebuild.timer"
+	// GateUnit closes the gate at each boot, where it is enabled.
+	GateUnit = "ec-verify-gate.service"
 )
 
 // Services returns the services that a machine with the configuration c needs.

@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -81,6 +82,26 @@ func TestGateClosed(t *testing.T) {
 			t.Errorf("gate %s: %q, want %q", turn.to, got, turn.says)
 		}
 	}
+	// How it is, is said where people look, and to programs.
+	said := func(status, doctor string) {
+		t.Helper()
+		if out := g.Run(program, "status"); !strings.Contains(out, "\ngate      "+status+":") {
+			t.Errorf("status does not say %q:\n%s", status, out)
+		}
+		if out, _, _ := g.Exec(t.Context(), program, "doctor", "--offline"); !regexp.MustCompile(`(?m)^(ok|notice) +gate +` + doctor).MatchString(out) {
+			t.Errorf("doctor does not say %q:\n%s", doctor, out)
+		}
+	}
+	said("open", "open: ")
+	if got := g.Run(program, "gate", "close", "--output", "json"); got != `{"schemaVersion":1,"kind":"ec-verify-gate","closed":true,"changed":true}` {
+		t.Error(got)
+	}
+	said("closed", "closed until the next boot: ec-verify-gate.service is not enabled")
+	g.Run("systemctl", "enable", "ec-verify-gate")
+	said("closed", "closed, also after the next boot")
+	g.Run(program, "gate", "open")
+	said("open", "open, although ec-verify-gate.service is enabled")
+	g.Run("systemctl", "disable", "ec-verify-gate")
 	g.back()
 	// Where nobody else sees it, nothing is closed or opened, and nobody is told so.
 	for _, apart := range [][]string{

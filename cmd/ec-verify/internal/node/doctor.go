@@ -16,6 +16,7 @@ import (
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/activate"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/doctor"
 	"every.channel/ec-verify/internal/node/ledger"
@@ -33,8 +34,8 @@ func newDoctorCommand(a *app) *cobra.Command {
 the units' sandboxes see it, the keys and their validity periods, the sources,
 the last fetch, the accepted releases, the flake, the state and metrics
 directories, the Nix database, nix, the clock, the units with their drop-ins,
-and the timer. Each problem is printed with its remedy. The command only reads.
-Run it as root.
+the timer, and the gate. Each problem is printed with its remedy. The command
+only reads. Run it as root.
 
 Exit codes:
   0    nothing prevents a good verdict
@@ -106,6 +107,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 		}
 		return db.Close()
 	}
+	m.GateClosed = func() (bool, error) { return activate.This(c.StoreDir, "", nil).Closed() }
 	m.LastRun = func(ctx context.Context) (time.Time, error) {
 		if _, err := os.Stat(filepath.Join(ledger.Dir(c.StateDir), ledger.FileName)); err != nil {
 			return time.Time{}, err

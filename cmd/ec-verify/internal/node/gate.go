@@ -2,8 +2,8 @@ package node
 
 import (
 	"errors"
-	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +51,7 @@ Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
 			if comin {
 				except = []string{"system-profiles"}
 			}
-			return a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, true)
+			return a.Refused(gateKind, a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, true))
 		},
 	}
 	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, where comin has its profile")
@@ -71,7 +71,7 @@ Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
   systemctl restart ec-verify-gate`,
 		Args: terminal.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return a.turnGate((*activate.Machine).Open, false)
+			return a.Refused(gateKind, a.turnGate((*activate.Machine).Open, false))
 		},
 	}
 }
@@ -79,9 +79,6 @@ Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
 // turnGate opens or closes the gate, and says whether that changed anything. It reads no
 // configuration, so that a mistake in it can't leave the gate open.
 func (a *app) turnGate(turn func(*activate.Machine) error, closed bool) error {
-	if err := a.TextOnly("gate open and gate close have no --output json"); err != nil {
-		return err
-	}
 	if os.Geteuid() != 0 {
 		return errors.New("only root can turn the gate")
 	}
@@ -93,13 +90,35 @@ func (a *app) turnGate(turn func(*activate.Machine) error, closed bool) error {
 	if err := turn(m); err != nil {
 		return err
 	}
-	state, means := "open", "every tool of root can set the system profile"
+	return a.Show(&turned{SchemaVersion: 1, Kind: gateKind, Closed: closed, Changed: was != closed})
+}
+
+// gateKind is the kind of the JSON of gate close and gate open.
+const gateKind = "ec-verify-gate"
+
+// turned is how the gate is after gate close or gate open; docs/gate.md documents each
+// member of its JSON form.
+type turned struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Kind          string `json:"kind"`
+	Closed        bool   `json:"closed"`
+	Changed       bool   `json:"changed"`
+}
+
+// Text implements [terminal.Result].
+func (t *turned) Text(screen terminal.Screen) string {
+	already := ""
+	if !t.Changed {
+		already = " already, nothing was changed"
+	}
+	state, means, _ := strings.Cut(gateWords(t.Closed), ":")
+	return screen.Fold(state + already + ":" + means + "\n")
+}
+
+// gateWords says how the gate is, and what that means.
+func gateWords(closed bool) string {
 	if closed {
-		state, means = "closed", "ec-verify switch alone sets the system profile"
+		return "closed: ec-verify switch alone sets the system profile"
 	}
-	if was == closed {
-		state += " already, nothing was changed"
-	}
-	_, err = fmt.Fprintf(a.Stdout, "%s: %s\n", state, means)
-	return err
+	return "open: every tool of root can set the system profile"
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"every.channel/ec-verify/internal/node/activate"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/runlock"
@@ -37,7 +38,10 @@ type statusMachine struct {
 	Died *statusHolder `json:"died"`
 	// Reboot is what a reboot would change; nil for nothing.
 	Reboot *statusReboot `json:"pendingReboot"`
-	Timers []statusTimer `json:"timers"`
+	// GateClosed says whether ec-verify switch alone sets the system profile; nil if
+	// unknown.
+	GateClosed *bool         `json:"gateClosed"`
+	Timers     []statusTimer `json:"timers"`
 	// Forgotten are services that ran after the last run that is remembered.
 	Forgotten []statusExit `json:"forgotten"`
 }
@@ -110,6 +114,9 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	}
 	if c.StoreRoot == "" || c.StoreRoot == "/" {
 		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
+		if closed, err := activate.This(c.StoreDir, "", nil).Closed(); err == nil {
+			m.GateClosed = &closed
+		}
 	}
 	units := []string{verifyTimer, rebuildTimer}
 	timers, err := systemd.Timers(ctx, units...)
@@ -154,6 +161,9 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status) {
 			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status))
 	}
 	m.writeReboot(w, s)
+	if m.GateClosed != nil {
+		field(w, "gate", gateWords(*m.GateClosed))
+	}
 	for i := range m.Timers {
 		m.Timers[i].write(w, s)
 	}

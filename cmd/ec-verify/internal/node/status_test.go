@@ -174,7 +174,7 @@ func TestStatusJSON(t *testing.T) {
 	next := now.Add(5 * time.Hour)
 	s.statusMachine = statusMachine{
 		UnderWay: &statusHolder{4711, now.Add(-time.Minute), "ec-verify.service", "/usr/bin/ec-verify --offline", false},
-		Reboot:   &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
+		Reboot:   &statusReboot{"/nix/store/a-system", "/nix/store/b-system"}, GateClosed: new(bool),
 		Timers: []statusTimer{
 			{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &next},
 			{Unit: rebuildTimer, State: systemd.TimerUnknown, Why: "nobody answers"},
@@ -268,9 +268,10 @@ func TestStatusText(t *testing.T) {
 		},
 		SetAside: []string{"/var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z"},
 		statusMachine: statusMachine{
-			Forgotten: []statusExit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
-			Reboot:    &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
-			Timers:    []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
+			Forgotten:  []statusExit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
+			Reboot:     &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
+			Timers:     []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
+			GateClosed: new(bool),
 		},
 	}
 	const want = `drifted since 3 days ago: release boot-\a (ec-runner-x86_64)
@@ -286,6 +287,7 @@ later     ec-verify.service ran 1 minute ago and ended with exit-code 1, which
 reboot    pending: it leads to /nix/store/b-system, booted is
           /nix/store/a-system; unsafe: the system profile or the boot menu leads
           to an altered system [pending-altered]
+gate      open: every tool of root can set the system profile
 next run  2 days ago, 2026-02-27T12:00:00Z (ec-verify.timer)
 rebuild   none (ec-verify-rebuild.timer is not started)
 
