@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,19 +48,21 @@ func newExplainCommand(a *app) *cobra.Command {
 the release, and what differs within them. FINDING is the number of a finding
 in the JSON report that --report names, counted from 1.
 
-The release states what each file should be. Bytes are compared where an
-original is available: --from names the root of another system or store, such
-as a mounted medium, or a store built with "nix build --eval-store auto --store
-DIR"; --rebuild builds the path here in a scratch store, as the tier rebuild
-does, and removes the store afterwards. An original is trusted only if its NAR
-hash is the release's. Where the path matches the release and the original does
-not, for example after an unreproducible rebuild, the differences in the
-original are explained. Texts are compared by line, ELF files by section and
-symbol, archives and images by member, headers by field; for anything else, the
-bytes around the first difference are shown. Differences that look like a usual
-cause of unreproducible builds are named: a date, a host name, a build
-directory, a number of cores, an order, a random id. Whoever altered a file can
-imitate such a cause.
+The release states what each file should be. Without --against it is an
+accepted one that has the path, if there is one, and of several the one that
+runs; the others are named. Bytes are compared where an original is available:
+--from names the root of another system or store, such as a mounted medium, or
+a store built with "nix build --eval-store auto --store DIR"; --rebuild builds
+the path here in a scratch store, as the tier rebuild does, and removes the
+store afterwards. An original is trusted only if its NAR hash is the release's.
+Where the path matches the release and the original does not, for example after
+an unreproducible rebuild, the differences in the original are explained. Texts
+are compared by line, ELF files by section and symbol, archives and images by
+member, headers by field; for anything else, the bytes around the first
+difference are shown. Differences that look like a usual cause of
+unreproducible builds are named: a date, a host name, a build directory, a
+number of cores, an order, a random id. Whoever altered a file can imitate such
+a cause.
 
 The command also prints the shortest chain of references by which the path is
 in the system, the derivation that builds the path, and the locked flake input
@@ -80,7 +83,7 @@ trusted; 4 the answer is unknown.`,
 	flags.trust.RegisterUnsafe(cmd)
 	flags.trust.RegisterConfiguration(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: the accepted one that has the path)")
+	f.StringVar(&flags.against, "against", "", "compare with the release `TAG` (default: an accepted one that has the path)")
 	f.StringVar(&flags.storeRoot, "store-root", "", "examine the disk mounted at `DIR` instead of this machine")
 	f.StringVar(&flags.from, "from", "", "compare with the store below the root `DIR`")
 	f.BoolVar(&flags.rebuild, "rebuild", false, "rebuild the path in a scratch store and compare with the result")
@@ -100,6 +103,8 @@ type asked struct {
 	finding *report.Finding
 	name    string // a path
 	tag     string // the release that the finding is about
+	// configuration is the one of the finding's report; that release may have it too.
+	configuration string
 }
 
 func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error {
@@ -130,7 +135,8 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 	case err != nil:
 		return terminal.UsageError(err)
 	}
-	if x.Release, x.Configuration, err = a.explainedBy(ctx, c, x.Store, what.tag, path); err != nil {
+	others, err := a.explainedBy(ctx, c, x, what, path)
+	if err != nil {
 		return err
 	}
 	var e *explain.Explanation
@@ -149,7 +155,7 @@ func (a *app) explain(cmd *cobra.Command, arg string, flags explainFlags) error 
 		return err
 	}
 	out := newExplained(x, e)
-	out.finding, out.from = what.finding, from
+	out.finding, out.from, out.others = what.finding, from, others
 	if err := a.Show(out); err != nil {
 		return err
 	}
@@ -252,11 +258,14 @@ func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	}
 	what.finding = &r.Findings[n-1]
 	what.name = what.finding.Path
+	if what.tag == "" {
+		what.tag = what.finding.Release
+	}
 	if what.tag == "" && r.Release != nil {
 		what.tag = r.Release.Tag
 	}
-	if c.Configuration == "" && r.Release != nil {
-		c.Configuration = r.Configuration
+	if r.Release != nil {
+		what.configuration = r.Configuration
 	}
 	if c.StoreRoot == "" {
 		c.StoreRoot = r.StoreRoot
@@ -313,38 +322,46 @@ func storePath(store *nixstore.Store, name string) (closure.StorePath, string, e
 	return p, strings.TrimPrefix(rest, "/"), nil
 }
 
-// explainedBy returns the release of tag; without one, of those that are accepted the
-// one that the machine runs or else boots, or else the first that has path.
-func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.Store, tag string, path closure.StorePath) (*release.Release, string, error) {
+// otherRelease is an accepted release by which a path was not explained.
+type otherRelease struct {
+	tag string
+	has bool // the path
+}
+
+// explainedBy sets x's release to that of what.tag; without one, to an accepted one that has
+// path, if there is one, and of several to the one that the machine runs or else boots. It
+// returns the other ones that are accepted.
+func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Explainer, what asked, path closure.StorePath) ([]otherRelease, error) {
 	progress := new(release.Progress)
 	finder, err := configured.Looker(c, progress)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	// A revoked release can be explained too, if it runs.
 	finder.Options = append(finder.Options, release.WithRevoked())
 	defer a.WatchFetch(progress)()
-	if tag != "" {
-		r, err := configured.Find(ctx, finder, tag)
-		if err != nil {
-			return nil, "", err
+	if what.tag != "" {
+		if x.Release, err = configured.Find(ctx, finder, what.tag); err != nil {
+			return nil, err
 		}
-		configuration, err := onlyConfiguration(c, r)
-		return r, configuration, err
+		if c.Configuration == "" && slices.Contains(x.Release.Info().Configurations, what.configuration) {
+			c.Configuration = what.configuration
+		}
+		x.Configuration, err = onlyConfiguration(c, x.Release)
+		return nil, err
 	}
 	if len(c.Release.Accept) == 0 {
-		return nil, "", terminal.ConfigError(errNoRelease)
+		return nil, terminal.ConfigError(errNoRelease)
 	}
 	var system closure.StorePath
 	for _, link := range []string{verify.CurrentSystem, verify.SystemProfile} {
-		if p, _, err := store.ResolveLink(link); err == nil {
+		if p, _, err := x.Store.ResolveLink(link); err == nil {
 			system = p
 			break
 		}
 	}
-	var best *release.Release
-	var name string
-	rank := 0
+	var all []otherRelease
+	rank, best := 0, 0 // best is its index in all
 	var failed error
 	for _, found := range finder.FindAccepted(ctx) {
 		if found.Err != nil {
@@ -361,21 +378,23 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, store *nixstore.
 			failed = err
 			continue
 		}
+		_, has := m.Closure()[path]
 		now := 1
-		if _, has := m.Closure()[path]; has {
-			now = 2
-		}
 		if m.Toplevel.OutPath == system {
-			now = 3
+			now++
+		}
+		if has {
+			now += 2
 		}
 		if now > rank {
-			best, name, rank = found.Release, configuration, now
+			x.Release, x.Configuration, rank, best = found.Release, configuration, now, len(all)
 		}
+		all = append(all, otherRelease{string(found.Release.Tag()), has})
 	}
-	if best == nil {
-		return nil, "", failed
+	if x.Release == nil {
+		return nil, failed
 	}
-	return best, name, nil
+	return slices.Delete(all, best, best+1), nil
 }
 
 // onlyConfiguration returns the configuration that c names, or else the only one of r.

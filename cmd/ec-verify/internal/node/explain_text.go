@@ -29,6 +29,7 @@ type explained struct {
 
 	finding *report.Finding
 	from    string // where the original is
+	others  []otherRelease
 }
 
 func newExplained(x *explain.Explainer, e *explain.Explanation) *explained {
@@ -52,6 +53,16 @@ func (e *explained) Text(screen terminal.Screen) string {
 
 func (e *explained) writeHead(w io.Writer) {
 	fmt.Fprintf(w, "%s\n  %s\n", e.Path, e.headline())
+	for i, o := range e.others {
+		label, does := "", "has it too"
+		if i == 0 {
+			label = "accepted"
+		}
+		if !o.has {
+			does = "does not have it"
+		}
+		fmt.Fprintf(w, "  %-8s  %s %s: --against %[2]s\n", label, report.Escape(o.tag), does)
+	}
 	if e.finding != nil {
 		fmt.Fprintf(w, "  finding   %s\n", e.finding.Line())
 	}
