@@ -107,7 +107,7 @@ func TestTerminal(t *testing.T) {
 			if err := read.WriteText(&wide, report.TextOptions{Width: 100_000, Height: 100_000, All: all}); err != nil {
 				t.Fatal(err)
 			}
-			words[name] = append(words[name], strings.Fields(wide.String()+" (more: --long)")...)
+			words[name] = append(words[name], strings.Fields(wide.String()+" (more: --long) more: --long")...)
 		}
 	}
 	for _, width := range []int{60, 80, 200} {

@@ -284,6 +284,7 @@ func item(number int, f *report.Finding) Item {
 			it.Lines = append(it.Lines, label+Text(value))
 		}
 	}
+	line("", f.Of())
 	line("", f.Detail)
 	if len(f.Files) == 0 || f.Want != "" {
 		line("want ", f.Want)

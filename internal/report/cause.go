@@ -230,6 +230,8 @@ const (
 	MachineUnseen Cause = "machine-unseen"
 	// SourceElsewhere: the candidate has no flake that could be checked.
 	SourceElsewhere Cause = "source-elsewhere"
+	// CandidateAbsent: the candidate is not on this machine and never was.
+	CandidateAbsent Cause = "candidate-absent"
 	// MachineElsewhere: a mounted disk is examined, so there is no running machine to
 	// check.
 	MachineElsewhere Cause = "machine-elsewhere"
@@ -250,6 +252,9 @@ func IsPending(c Cause) bool {
 func (f *Finding) Advice() string {
 	if f.ConsequenceOf != "" && !IsPending(f.Cause) {
 		return ""
+	}
+	if f.Cause == OtherSystem && f.Tier == TierRelease { // of a candidate
+		return "Do not switch to it. If it is wanted, list its release in release.accept."
 	}
 	return Next(f.Cause)
 }
@@ -300,7 +305,7 @@ var causes = map[Cause]cause{
 	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
 	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},
 	closure.UnreproducibleBuild:    {Drift, "a rebuild gives different bytes", "Have the publisher look at the derivation; list it as unreproducible if it is known to be."},
-	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release, or have Nix bring it back: nix-store --verify --check-contents --repair. A system that never was here is fetched by ec-verify switch --from."},
+	closure.Missing:                {Drift, "missing from the store", "Find out what removed it, and reinstall the release, or have Nix bring it back: nix-store --verify --check-contents --repair."},
 	closure.Extra:                  {Drift, "in the system's closure, but not in the release", "Find out what added the reference to it: the Nix database, or the running system."},
 	PermissionsAltered:             {Drift, "permissions that Nix never sets", nextCompare},
 	ProcUnavailable:                {Inconclusive, "there is no /proc", "Mount it (mount -t proc proc /proc), or run where it is, and run again."},
@@ -316,7 +321,7 @@ var causes = map[Cause]cause{
 	LockAltered:                    {Drift, "the embedded lock file differs from the release's", nextSource},
 	EvaluationDrift:                {Drift, "the embedded flake evaluates to another system", "Look at the findings of the source first; where there are none, compare the nix versions."},
 	EvaluationFailed:               {Inconclusive, "the embedded flake could not be evaluated", "Read nix's message; all inputs of the flake must be in the store."},
-	OtherSystem:                    {Drift, "the system is not the release's", nextRestore + " Do not switch to a candidate of which this is said; if it is wanted, list its release in release.accept."},
+	OtherSystem:                    {Drift, "the system is not the release's", nextRestore},
 	OtherRelease:                   {Drift, "the machine runs another release", "If it was updated on purpose, see that release.accept lists the release; otherwise switch the machine back to an accepted one."},
 	OtherBoot:                      {Drift, "the booted system belongs to no accepted release", nextRestore},
 	OtherProfile:                   {Drift, "the system profile leads to a system that belongs to no accepted release", nextRestore},
@@ -342,7 +347,7 @@ var causes = map[Cause]cause{
 	RunDied:                        {Notice, "the run before this one died: it crashed or was killed, and gave no verdict", "Look in the journal for what ended it, such as the kernel for want of memory; this run's verdict does not depend on it."},
 	LedgerDamaged:                  {Notice, "what earlier runs verified is lost: the ledger was damaged", "Look for what damages the disk; everything counts as never verified until it is verified again."},
 	StandingLost:                   {Inconclusive, "what earlier runs found is lost", "Look for what damages the disk, then verify everything that the policy asks for, rebuilds too."},
-	CheckSkipped:                   {Notice, "left out on request", "Run again without --unsafe-skip for the whole answer."},
+	CheckSkipped:                   {Notice, "left out on request", "Run without it (--unsafe-skip, or unsafeSkip in the configuration) for the whole answer. After a boot that ec-verify-boot.service judged, the run that ec-verify.timer starts gives it."},
 	Interrupted:                    {Inconclusive, "ended before it was done", "Run again."},
 	UnreproducibleListed:           {Notice, "a rebuild gives different bytes, as the release says it would", "Nothing to do here; the publisher should make it reproducible."},
 	ReproducesThoughListed:         {Notice, "listed as unreproducible, but a rebuild gave the same bytes", "Tell the publisher, who can shorten the list if it stays so."},
@@ -378,6 +383,7 @@ var causes = map[Cause]cause{
 	LinkedOutside:                  {Notice, "files of the store that have a name outside of it", "Find the other names (find / -xdev -samefile FILE) and what made them, such as a backup; a link gives nobody a right."},
 	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
 	SourceElsewhere:                {Notice, "the candidate carries no flake", "Nothing to do here; the audit of the machine that runs it checks the flake."},
+	CandidateAbsent:                {Inconclusive, "the candidate is not on this machine yet", "Have ec-verify switch TAG --from STORE fetch it, judge it and switch to it; or copy it here without switching (nix copy), and run again."},
 	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for the whole answer."},
 	ExceptionUsed:                  {Notice, "differences that the policy allows", "Nothing to do as long as the reason is valid."},
 	ExceptionUnused:                {Notice, "an exception that matched nothing", "Remove it from machine.allow."},

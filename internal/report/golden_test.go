@@ -95,9 +95,9 @@ var reports = map[string]func() *Report{
 		link := nar.Entry{Path: "lib/link", Type: nar.Symlink, Target: "libc.so"}
 		evil := nar.Entry{Path: "lib/link", Type: nar.Symlink, Target: "/tmp/\x1b[2Kevil\\"}
 		r.Closure = []ClosurePath{
-			{object("a", "nixos-system"), 4096, Hashed, r.Started.Add(time.Minute)},
-			{object("b", "lib"), 1 << 20, Remembered, r.Started.AddDate(0, 0, -3)},
-			{object("c", "more"), 512, Overdue, time.Time{}},
+			{object("a", "nixos-system"), 4096, Hashed, r.Started.Add(time.Minute), nil},
+			{object("b", "lib"), 1 << 20, Remembered, r.Started.AddDate(0, 0, -3), nil},
+			{object("c", "more"), 512, Overdue, time.Time{}, nil},
 		}
 		r.Findings = []Finding{
 			{Tier: TierContents, Cause: closure.DiskAltered, Path: path, Want: hashOf("want").String(), Got: hashOf("got").String(), Files: []closure.FileChange{

@@ -47,6 +47,7 @@ type (
 		Got           string     `json:"got"`
 		Detail        string     `json:"detail"`
 		Release       string     `json:"release,omitzero"`
+		Releases      []string   `json:"releases,omitempty"`
 		ConsequenceOf Cause      `json:"consequenceOf"`
 		Files         []jsonFile `json:"files"`
 		MoreFiles     int        `json:"moreFiles"`
@@ -137,7 +138,7 @@ func (r *Report) json(findings int) document {
 func findingJSON(f *Finding) jsonFinding {
 	out := jsonFinding{
 		Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: f.Path, Field: f.Field, Want: f.Want, Got: f.Got,
-		Detail: f.Detail, Release: f.Release, ConsequenceOf: f.ConsequenceOf, MoreFiles: f.MoreFiles,
+		Detail: f.Detail, Release: f.Release, Releases: f.Releases, ConsequenceOf: f.ConsequenceOf, MoreFiles: f.MoreFiles,
 	}
 	if !utf8.ValidString(f.Path) {
 		out.PathBase64 = encoded(f.Path)

@@ -19,6 +19,9 @@ func (f *Finding) Line() string {
 	}
 	add(escapeBounded(f.Path, maxShown))
 	add(escapeBounded(f.Field, maxShown))
+	if of := f.Of(); of != "" {
+		add("(" + of + ")")
+	}
 	if len(f.Files) > 0 {
 		c := f.Files[0]
 		name := escapeBounded(c.Path, maxShown)

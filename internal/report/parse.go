@@ -43,7 +43,7 @@ func Parse(data []byte) (*Report, error) {
 func (in *jsonFinding) finding() (Finding, error) {
 	f := Finding{
 		Tier: in.Tier, Cause: in.Cause, Path: in.Path, Field: in.Field, Want: in.Want, Got: in.Got, Detail: in.Detail,
-		MoreFiles: in.MoreFiles, Release: in.Release, ConsequenceOf: in.ConsequenceOf,
+		MoreFiles: in.MoreFiles, Release: in.Release, Releases: in.Releases, ConsequenceOf: in.ConsequenceOf,
 	}
 	if _, known := causes[in.Cause]; !known {
 		f.class = in.Class

@@ -25,6 +25,7 @@ func TestParse(t *testing.T) {
 			}
 			for i := range r.Findings {
 				r.Findings[i].Release = "boot-v2026.02.21"
+				r.Findings[i].Releases = []string{"boot-v2026.02.28", "boot-v2026.02.21"}
 			}
 			var b, again bytes.Buffer
 			if err := r.WriteJSON(&b); err != nil {

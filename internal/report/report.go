@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"every.channel/ec-verify/pkg/closure"
@@ -50,8 +51,9 @@ type Report struct {
 	// More counts, by class, the findings beyond Findings: a decoded report may list only
 	// some.
 	More map[Class]int `json:"-"`
-	// Closure are the store paths of the release, in ascending order, if the contents
-	// tier ran.
+	// Closure are the store paths of the release, and of other accepted releases that the
+	// machine can come to run, in ascending order, if the contents tier ran. A path is
+	// listed twice if two releases disagree about it.
 	Closure []ClosurePath `json:"-"`
 }
 
@@ -66,13 +68,15 @@ type Standing struct {
 	Since   time.Time `json:"since"`
 }
 
-// ClosurePath is one store path of the release's system.
+// ClosurePath is one store path of a system that was audited.
 type ClosurePath struct {
 	Path  closure.StorePath `json:"path"`
 	Size  int64             `json:"narSize"` // of its NAR, in bytes
 	State PathState         `json:"state"`
 	// Checked is when its bytes were last hashed; zero if unknown.
 	Checked time.Time `json:"checkedAt"`
+	// Releases are as in a [Finding].
+	Releases []string `json:"releases,omitempty"`
 }
 
 // PathState says whether a store path was hashed, in a stable word. The results are in
@@ -198,6 +202,9 @@ type Finding struct {
 	// Release is the tag of Path's release, if that is not the one that the machine was
 	// compared with but another that it can come to run.
 	Release string
+	// Releases are the tags of all releases that have Path so, the one compared with
+	// first, if the systems of several were hashed; else nil.
+	Releases []string
 	// ConsequenceOf is the cause of another finding that explains this one.
 	ConsequenceOf Cause
 
@@ -213,6 +220,26 @@ func (f *Finding) Class() Class {
 		return f.class
 	}
 	return ClassOf(f.Cause)
+}
+
+// Of names the releases of f's path where that says something: "release X", or
+// "releases X and Y" for what they share; else "".
+func (f *Finding) Of() string {
+	tags := f.Releases
+	if len(tags) == 0 && f.Release != "" {
+		tags = []string{f.Release}
+	}
+	words := make([]string, len(tags))
+	for i, tag := range tags {
+		words[i] = escapeBounded(tag, maxShown)
+	}
+	switch len(words) {
+	case 0:
+		return ""
+	case 1:
+		return "release " + words[0]
+	}
+	return "releases " + strings.Join(words, " and ")
 }
 
 // Weakened reports whether part of the check was switched off, by an option or by

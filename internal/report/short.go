@@ -29,6 +29,12 @@ func (r *Report) Brief() string {
 	s := fmt.Sprintf("%s: %s", r.Verdict(), against)
 	if n := counts[Drift]; n > 0 {
 		s += ", " + quantity(n, "difference")
+		switch next, own := r.isOfNextBoot(); {
+		case own:
+			s += " in what it boots from"
+		case next:
+			s += " in what it can boot"
+		}
 	}
 	if n := counts[Inconclusive]; n > 0 {
 		s += ", " + quantity(n, "thing") + " not checked"
@@ -65,16 +71,36 @@ func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 	height := cmp.Or(opts.Height, usual) - others
 	var body bytes.Buffer
 	r.writeShort(&body, opts)
-	whole := r.screen(r.Headline(), &body, r.ending(opts.Width), opts)
+	whole := r.screen(r.Headline(), &body, r.ending(opts.Width), false, opts)
 	if strings.Count(whole, "\n") > height {
 		whole = r.crowded(opts)
 	}
 	w.WriteString(whole)
 }
 
-// screen joins the first, middle and last part of a screen.
-func (r *Report) screen(first string, body *bytes.Buffer, last string, opts TextOptions) string {
-	return paint(opts, r.Verdict(), folded(first, opts.Width)) + "\n" + fold(body.String(), opts.Width) + r.closing(last, opts) + "\n"
+// screen joins the first, middle and last part of a screen. Where something is left out or
+// cut it says how to see that: behind the last verdict, or on a line of its own.
+func (r *Report) screen(first string, body *bytes.Buffer, last string, leftOut bool, opts TextOptions) string {
+	const more = "more: --long"
+	head := paint(opts, r.Verdict(), folded(first, opts.Width)) + "\n" + fold(body.String(), opts.Width)
+	closing := r.closing(last, opts)
+	if !leftOut && !isCut(head+closing) {
+		return head + closing + "\n"
+	}
+	if with := r.closing(last+" ("+more+")", opts); strings.Contains(with, "("+more+")") && strings.Count(with, "\n") == strings.Count(closing, "\n") {
+		return head + with + "\n"
+	}
+	return head + more + "\n" + closing + "\n"
+}
+
+// isCut reports whether lines were cut to the width. What --all shows is not meant.
+func isCut(text string) bool {
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "…") && !strings.Contains(line, "(--all ") {
+			return true
+		}
+	}
+	return false
 }
 
 // closing returns the end of a screen: the verdict, and the standing where it differs. It
@@ -99,13 +125,9 @@ func (r *Report) closing(verdict string, opts TextOptions) string {
 // crowded returns the body of a screen that is too small: no advice, and for a drifted
 // machine only what was not checked.
 func (r *Report) crowded(opts TextOptions) string {
-	const more = " (more: --long)"
 	first, last := r.Brief(), r.Brief()
 	if r.StoreRoot != "" {
 		first = r.Headline() // it says of which disk
-	}
-	if cells(last+more) <= opts.Width {
-		last += more
 	}
 	var body bytes.Buffer
 	r.writeWeakened(&body)
@@ -128,7 +150,7 @@ func (r *Report) crowded(opts TextOptions) string {
 		}
 		writeEach(&body, group, opts, func(f *Finding) { writeShortFinding(&body, f, opts.Width) })
 	}
-	return r.screen(first, &body, last, opts)
+	return r.screen(first, &body, last, true, opts)
 }
 
 // writeShort writes the part between the two verdict lines of a screen: a line for what
@@ -156,14 +178,16 @@ func (r *Report) writeWeakened(w io.Writer) {
 	}
 }
 
-// writeShortFinding writes f in one line.
+// writeShortFinding writes f in one line, which is cut to the width where there may be
+// many. What says which system runs, boots or is judged is folded instead: there are few, and
+// the end, where a place leads, counts as much.
 func writeShortFinding(w io.Writer, f *Finding, width int) {
 	s := f.short()
 	if s == "" {
 		return // of the run, or its release: the title says it
 	}
 	s = "  " + s
-	if strings.HasPrefix(f.Path, "/") {
+	if strings.HasPrefix(f.Path, "/") && f.Tier != TierLive && f.Tier != TierRelease {
 		s = fit(s, width)
 	}
 	fmt.Fprintln(w, s)
@@ -208,6 +232,14 @@ func (f *Finding) short() string {
 	if f.Field != "" {
 		head = strings.TrimSpace(head + " " + escapeBounded(f.Field, maxShown))
 	}
+	switch of := f.Of(); {
+	case len(f.Releases) == 2:
+		head += " (both releases)"
+	case len(f.Releases) > 2:
+		head += fmt.Sprintf(" (%d releases)", len(f.Releases))
+	case of != "":
+		head += " (" + of + ")"
+	}
 	var about []string
 	if n := len(f.Files); n > 0 {
 		name := escapeBounded(f.Files[0].Path, maxShown)
@@ -223,7 +255,7 @@ func (f *Finding) short() string {
 		about = append(about, escapeBounded(f.Detail, maxShown))
 	}
 	if len(f.Files) == 0 {
-		for _, side := range []struct{ label, value string }{{"want", f.Want}, {"got", f.Got}} {
+		for _, side := range []struct{ label, value string }{{"got", f.Got}, {"want", f.Want}} {
 			if side.value != "" && !strings.Contains(side.value, "sha256") {
 				about = append(about, side.label+" "+escapeBounded(side.value, maxShown))
 			}

@@ -82,7 +82,7 @@ func checkTerminal(t *testing.T, r *Report, got string, width int) {
 	}
 	var short bytes.Buffer
 	r.writeShort(&short, TextOptions{})
-	words := strings.Fields(plain.String() + short.String() + r.Brief() + " (more: --long)")
+	words := strings.Fields(plain.String() + short.String() + r.Brief() + " (more: --long) more: --long")
 	for i := range r.Findings {
 		words = append(words, fmt.Sprintf("[%s]", r.Findings[i].Cause))
 	}

@@ -140,6 +140,14 @@ func (r *Report) Headline() string {
 			s = fmt.Sprintf("drifted: %s runs %s %s, not %s", subject, against, how, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
 		} else if r.isRevoked() {
 			s = r.revokedHeadline(subject, against, counts)
+		} else if next, own := r.isOfNextBoot(); own {
+			s = fmt.Sprintf("drifted: what %s boots from is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
+		} else if next {
+			far := ""
+			if counts[Inconclusive] > 0 || r.leftOut() != "" {
+				far = " as far as it was checked"
+			}
+			s = fmt.Sprintf("drifted: %s runs %s%s, but what it can boot next has %s", subject, against, far, quantity(counts[Drift], "difference"))
 		}
 		if follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
@@ -160,6 +168,32 @@ func (r *Report) Headline() string {
 		s += " (the signature was NOT CHECKED)"
 	}
 	return s
+}
+
+// isOfNextBoot reports whether all that differs is what the machine can boot next, and
+// not what it runs; own means that boot files of the release that runs are a part of that,
+// with which it may have been booted.
+func (r *Report) isOfNextBoot() (next, own bool) {
+	const bootedSystem = "/run/booted-system"
+	if r.Release == nil || r.Candidate != "" || r.StoreRoot != "" || r.More[Drift] > 0 {
+		return false, false
+	}
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		switch {
+		case f.Class() != Drift:
+			continue
+		case f.Cause == BootAltered:
+			own = own || f.Release == ""
+		case f.Cause == OtherProfile, f.Cause == OtherEntry, f.Cause == PendingAltered:
+		case f.Cause == ReleaseRevoked && f.Tier == TierLive && f.Path != bootedSystem:
+		case f.Tier == TierContents && f.Release != "": // no path of what runs
+		default:
+			return false, false
+		}
+		next = true
+	}
+	return next, own
 }
 
 // isRevoked reports whether the release that was compared with is revoked.
@@ -359,8 +393,8 @@ func writeFinding(w io.Writer, f *Finding) {
 	if f.Field != "" {
 		head += " " + escapeBounded(f.Field, maxShown)
 	}
-	if f.Release != "" {
-		head += " (release " + escapeBounded(f.Release, maxShown) + ")"
+	if of := f.Of(); of != "" {
+		head += " (" + of + ")"
 	}
 	if head != "" {
 		fmt.Fprintf(w, "  %s\n", head)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/pkg/closure"
 )
 
 func judged(tiers []Tier, findings []Finding) Verdict {
@@ -103,6 +105,53 @@ func TestJudgeUnknownCause(t *testing.T) {
 	tiers := []Tier{{Name: TierContents, Status: Done, Checked: 1, Asked: true}}
 	if got := judged(tiers, []Finding{{Cause: "no-such-cause"}}); got != Unsettled {
 		t.Errorf("got %s, want inconclusive", got)
+	}
+}
+
+// TestHeadlineOfNextBoot: who reads that the machine is not the release looks at what runs.
+// That is said unless everything that differs is what can be booted next.
+func TestHeadlineOfNextBoot(t *testing.T) {
+	const is, runs, boots = "this machine is not release", "but what it can boot next has", "what this machine boots from is not release"
+	pending := Finding{Tier: TierLive, Cause: PendingAltered, Path: "/nix/var/nix/profiles/system", ConsequenceOf: closure.DiskAltered}
+	next := Finding{Tier: TierContents, Cause: closure.DiskAltered, Path: string(object("b", "tool")), Release: "boot-v2"}
+	file := Finding{Tier: TierLive, Cause: BootAltered, Path: "/boot/kernel"}
+	profile := Finding{Tier: TierLive, Cause: OtherProfile}
+	for _, test := range []struct {
+		want     string
+		findings []Finding
+		change   func(r *Report)
+	}{
+		{runs, []Finding{next, pending}, nil},
+		{runs + " 1 difference, with 1 more in consequence, and 1 thing could not be checked", []Finding{next, pending, {Cause: LiveUnknown}}, nil},
+		{"as far as it was checked, " + runs, []Finding{next, pending, {Cause: LiveUnknown}}, nil},
+		{"as far as it was checked, " + runs, []Finding{profile, {Tier: TierEval, Cause: CheckSkipped}}, func(r *Report) { fail(r, TierEval, Skipped, "left out on request") }},
+		{runs, []Finding{profile, {Cause: PendingReboot}}, nil},
+		{runs, []Finding{{Tier: TierLive, Cause: OtherEntry}, {Tier: TierLive, Cause: ReleaseRevoked, Path: "/boot/a.conf"}}, nil},
+		{runs, []Finding{{Tier: TierLive, Cause: BootAltered, Release: "boot-v2"}}, nil},
+		{boots, []Finding{file}, nil},
+		{boots, []Finding{file, next, pending}, nil},
+		{is, []Finding{file, {Tier: TierContents, Cause: closure.DiskAltered}}, nil},
+		{is, []Finding{next, {Tier: TierLive, Cause: BootedAltered, ConsequenceOf: closure.DiskAltered}}, nil},
+		{is, []Finding{{Tier: TierLive, Cause: ReleaseRevoked, Path: "/run/booted-system"}}, nil},
+		{is, []Finding{profile, {Tier: TierLive, Cause: OtherBoot}}, nil},
+		{is, []Finding{profile, {Tier: TierLive, Cause: CommandLineAltered}}, nil},
+		{is, []Finding{{Cause: "of a later version", class: Drift}, profile}, nil},
+		{is, []Finding{profile}, func(r *Report) { r.More = map[Class]int{Drift: 1} }},
+		{"the disk at /mnt is not release", []Finding{profile}, func(r *Report) { r.StoreRoot = "/mnt" }},
+		{"runs release boot-v2026.02.28 (ec-runner-x86_64) ", []Finding{profile, {Tier: TierLive, Cause: OtherRelease}}, nil},
+		{"which its publisher has revoked", []Finding{profile, {Tier: TierRelease, Cause: ReleaseRevoked}}, nil},
+	} {
+		r := verified()
+		r.Findings = test.findings
+		if test.change != nil {
+			test.change(r)
+		}
+		if got := r.Headline(); r.Verdict() != Drifted || !strings.Contains(got, test.want) {
+			t.Errorf("%s, want %q", got, test.want)
+		}
+		if got := r.Brief(); (test.want == boots) != strings.Contains(got, "in what it boots from") || strings.Contains(test.want, runs) != strings.Contains(got, "in what it can boot") || cells(got) > 80 && test.change == nil && len(test.findings) == 1 {
+			t.Errorf("%s (%d cells), for %q", got, cells(got), test.want)
+		}
 	}
 }
 

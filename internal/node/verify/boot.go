@@ -90,7 +90,9 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 		})
 	}
 	for i, dir := range dirs {
-		r.checkLoaders(ctx, t, dir, names[i])
+		if !r.planning {
+			r.checkLoaders(ctx, t, dir, names[i])
+		}
 	}
 	return entries
 }
@@ -188,6 +190,10 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 		}
 		l.release = release
 		b.release, b.system = release, p
+		if r.planning {
+			r.live.leads = append(r.live.leads, l)
+			continue
+		}
 		switch b.compare(ctx) {
 		case report.BootAltered:
 			l.odd = report.BootAltered

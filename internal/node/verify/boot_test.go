@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +37,36 @@ func (m *twoSystems) runMenu(ctx context.Context) *report.Report {
 	r.tier(ctx, tier{name: report.TierContents, check: (*run).checkContents})
 	r.conclude()
 	return r.end()
+}
+
+// A file that entries of several releases start is of each of them.
+func TestReleasesOfABootFile(t *testing.T) {
+	for _, test := range []struct {
+		entries  []closure.StorePath // the last is the default
+		release  string
+		releases []string
+	}{
+		{[]closure.StorePath{top}, "", nil},
+		{[]closure.StorePath{nextTop, top}, "", []string{string(testTag), string(nextTag)}},
+		{[]closure.StorePath{top, nextTop}, "", []string{string(testTag), string(nextTag)}},
+		{[]closure.StorePath{nextTop}, string(nextTag), []string{string(nextTag)}},
+	} {
+		m := newBootable(t)
+		m.systemdBoot()
+		m.remove("/boot/loader")
+		for i, system := range test.entries {
+			m.entry(i+1, string(system)+"/init")
+		}
+		m.write("/boot/EFI/nixos/"+bootName(kernelPath, "bzImage.efi"), strings.Repeat("Kernel", 100_000))
+		r := m.runMenu(t.Context())
+		i := slices.IndexFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.BootAltered })
+		if i < 0 {
+			t.Fatalf("%q", summary(r))
+		}
+		if f := r.Findings[i]; f.Release != test.release || !slices.Equal(f.Releases, test.releases) {
+			t.Errorf("entries for %q: of %q, %q; want %q, %q", test.entries, f.Release, f.Releases, test.release, test.releases)
+		}
+	}
 }
 
 func TestEntries(t *testing.T) {
@@ -130,8 +161,13 @@ func TestEntries(t *testing.T) {
 			m.systemdBoot()
 			m.remove("/boot/loader")
 			test.do(m)
+			plan, _ := m.v.Plan(t.Context())
 			r := m.runMenu(t.Context())
 			expect(t, r, test.verdict, test.findings...)
+			// What was planned is what was done.
+			if i := slices.IndexFunc(plan, func(p PlannedTier) bool { return p.Name == report.TierContents }); i < 0 || !strings.HasPrefix(plan[i].What, fmt.Sprintf("hash %d store paths", r.Coverage.Paths)) {
+				t.Errorf("planned: %+v, and %d paths hashed", plan, r.Coverage.Paths)
+			}
 			if r.Coverage.Paths != test.paths {
 				t.Errorf("%d paths, want %d", r.Coverage.Paths, test.paths)
 			}

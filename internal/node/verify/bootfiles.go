@@ -82,11 +82,17 @@ func (b *bootFiles) found(cause report.Cause, path, field, want, got, detail str
 	if b.worst != report.BootAltered {
 		b.worst = cause
 	}
-	f := report.Finding{Tier: report.TierLive, Cause: cause, Path: path, Field: field, Want: want, Got: got, Detail: detail}
-	if b.release != b.run.chosen {
-		f.Release = b.release.Tag
+	f := b.run.findOnce(report.Finding{Tier: report.TierLive, Cause: cause, Path: path, Field: field, Want: want, Got: got, Detail: detail})
+	switch tag := b.release.Tag; { // entries of several releases may start one file
+	case slices.Contains(f.Releases, tag):
+	case b.release == b.run.chosen:
+		f.Release, f.Releases = "", slices.Insert(f.Releases, 0, tag)
+	default:
+		f.Releases = append(f.Releases, tag)
+		if f.Releases[0] != b.run.chosen.Tag {
+			f.Release = f.Releases[0]
+		}
 	}
-	b.run.findOnce(f)
 }
 
 // options compares the command line with the one that the system is to have.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -59,16 +60,36 @@ func (r *run) findCandidate(ctx context.Context) error {
 	case unknown != nil:
 		return releaseFailure(unknown)
 	}
-	why := "no release that is accepted has this system; accepted: " + r.report.Against
-	if r.Identify != nil {
-		if rel, m := r.Identify(ctx, p); rel != nil && m.Toplevel.OutPath == p {
-			why = fmt.Sprintf("it is release %s, which is not accepted; accepted: %s", rel.Tag(), r.report.Against)
-		}
-	}
+	why := r.strangerWords(ctx, p)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return &failure{cause: report.OtherSystem, path: string(p), err: errors.New(why)}
+}
+
+// lookForCandidate adds a finding if the candidate never was on this machine: neither is
+// its toplevel in the store, nor has Nix registered it. One that is registered and gone is
+// a difference, which the contents tier finds.
+func (r *run) lookForCandidate(ctx context.Context) {
+	if r.System == "" || r.manifest == nil {
+		return
+	}
+	p := r.candidateSystem()
+	if exists, err := r.store.Exists(p); exists || err != nil {
+		return
+	}
+	database, err := r.openDatabase(ctx)
+	if err != nil {
+		return // the contents tier says so
+	}
+	if _, err := database.PathInfo(ctx, p); !errors.Is(err, nixstore.ErrNotValid) {
+		return
+	}
+	r.absent = true
+	r.find(report.Finding{
+		Tier: report.TierContents, Cause: report.CandidateAbsent, Path: string(p),
+		Detail: fmt.Sprintf("release %s has it; nothing was compared", r.chosen.Tag),
+	})
 }
 
 // flake returns where the embedded flake is linked.

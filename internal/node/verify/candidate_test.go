@@ -54,6 +54,12 @@ func TestCandidate(t *testing.T) {
 		{"all of it is missing", func(m *twoSystems) { m.remove(string(nextTop)) }, report.Drifted, "1 difference", []string{
 			"missing nixos-system-next", "source-missing nixos-system-next/etc/every-channel/flake < missing", "source-missing nixos-system-next/etc/every-channel/flake < source-missing",
 		}},
+		{"it never was here", func(m *twoSystems) {
+			m.remove(string(nextTop))
+			m.remove(string(tool))
+			m.remove("/nix/var/nix/db")
+			m.register(m.manifest.Paths...)
+		}, report.Unsettled, "1 thing could not be checked", []string{"candidate-absent nixos-system-next"}},
 		{"its flake was altered", func(m *twoSystems) { m.write(string(src)+"/flake.nix", "{}") }, report.Drifted, "drifted: candidate ", []string{
 			"source-altered source", "disk-altered source flake.nix:content", notEvaluated,
 		}},

@@ -10,6 +10,7 @@ import (
 // conclude judges what follows from what several tiers found, once all have ended.
 func (r *run) conclude() {
 	r.tellPending()
+	r.forgetOnlyRelease()
 	r.explainReplaced()
 	r.explainByMounts()
 }
@@ -56,6 +57,17 @@ func (r *run) tellPending() {
 			f.Cause = report.PendingUnchecked
 		}
 		r.find(f)
+	}
+}
+
+// forgetOnlyRelease removes from findings about boot files that they are of the release
+// compared with, if the machine can come to run no other: that says nothing.
+func (r *run) forgetOnlyRelease() {
+	if r.chosen == nil || len(r.ledTo()) > 1 {
+		return
+	}
+	for i := range r.report.Findings {
+		r.report.Findings[i].Releases = nil
 	}
 }
 

@@ -16,10 +16,23 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-func planContents(v *Verifier, m *closure.Manifest) string {
-	what := fmt.Sprintf("hash %d store paths, %s, and compare what Nix registered", len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
-	if v.ContentsBudget > 0 && v.Ledger != nil {
-		what += fmt.Sprintf("; of these as many as %s allow, if earlier runs answer for the others", v.ContentsBudget)
+func planContents(r *run) string {
+	a := r.audited()
+	var size int64
+	for _, p := range a.paths {
+		size += p.NarSize
+	}
+	what := "hash " + quantity(len(a.paths), "store path")
+	for i, c := range a.releases[1:] {
+		with := ", with those of "
+		if i > 0 {
+			with = " and "
+		}
+		what += with + c.Tag
+	}
+	what += fmt.Sprintf(", %s, and compare what Nix registered", humanize.IBytes(uint64(size))) //nolint:gosec // sizes are positive
+	if r.ContentsBudget > 0 && r.Ledger != nil {
+		what += fmt.Sprintf("; of these as many as %s allow, if earlier runs answer for the others", r.ContentsBudget)
 	}
 	return what
 }
@@ -205,6 +218,7 @@ func (c *contentsCheck) mountsOver() []report.Finding {
 			c.hidden[c.audit.paths[i].Path] = true
 			f.Path = mount
 			found = append(found, f)
+			c.audit.attribute(i, found[len(found)-1:])
 		}
 	}
 	return found

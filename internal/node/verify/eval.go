@@ -13,8 +13,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-func planEval(_ *Verifier, m *closure.Manifest) string {
-	return "evaluate it offline, for " + string(m.Toplevel.DrvPath)
+func planEval(r *run) string {
+	return "evaluate it offline, for " + string(r.manifest.Toplevel.DrvPath)
 }
 
 // checkEval evaluates the embedded flake and compares the derivation and path of the

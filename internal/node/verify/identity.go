@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"every.channel/ec-verify/internal/release"
@@ -27,14 +28,40 @@ func (r *run) runsAnother(ctx context.Context) (*candidate, error) {
 	if accepted == r.chosen {
 		return nil, err // a specialisation of it
 	}
-	if accepted != nil || err != nil || r.Identify == nil {
+	if accepted != nil || err != nil {
 		return accepted, err
 	}
-	rel, manifest := r.Identify(ctx, running)
-	if rel == nil || manifest.Toplevel.OutPath != running || manifest.StoreDir != r.StoreDir {
-		return nil, ctx.Err()
+	return r.identify(ctx, running), ctx.Err()
+}
+
+// identify returns the release of a system that belongs to no accepted one, as far as that
+// is available; nil if not. Each system is searched for once.
+func (r *run) identify(ctx context.Context, system closure.StorePath) *candidate {
+	if r.Identify == nil || r.planning {
+		return nil
 	}
-	return &candidate{Candidate: Candidate{Tag: string(rel.Tag()), Release: rel}, manifest: manifest}, nil
+	if known, ok := r.identified[system]; ok {
+		return known
+	}
+	var c *candidate
+	rel, manifest := r.Identify(ctx, system)
+	if rel != nil && manifest.Toplevel.OutPath == system && manifest.StoreDir == r.StoreDir {
+		c = &candidate{Candidate: Candidate{Tag: string(rel.Tag()), Release: rel}, manifest: manifest}
+	}
+	if r.identified == nil {
+		r.identified = make(map[closure.StorePath]*candidate)
+	}
+	r.identified[system] = c
+	return c
+}
+
+// strangerWords says of a system that no accepted release has whose it is, as far as that
+// can be found out.
+func (r *run) strangerWords(ctx context.Context, system closure.StorePath) string {
+	if c := r.identify(ctx, system); c != nil {
+		return fmt.Sprintf("it is release %s, which is not accepted; accepted: %s", c.Tag, r.report.Against)
+	}
+	return "no release that is accepted has this system; accepted: " + r.report.Against
 }
 
 // judgeIdentity adds the finding that the machine runs another release than the one

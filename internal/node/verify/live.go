@@ -41,8 +41,8 @@ type liveLink struct {
 	next bool
 }
 
-func planLive(_ *Verifier, m *closure.Manifest) string {
-	return "compare what runs, booted and will boot with " + string(m.Toplevel.OutPath)
+func planLive(r *run) string {
+	return "compare what runs, booted and will boot with " + string(r.manifest.Toplevel.OutPath)
 }
 
 // checkLive compares what the machine runs, booted and will boot with the release's
@@ -52,8 +52,8 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 		return err
 	}
 	defer r.checkOrigins(ctx, report.TierLive, profilesDir, runDir)
+	r.checkLinks(ctx, t)
 	if r.outside() {
-		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
 		looked := "the system profile alone"
 		if len(r.checkEntries(ctx, t)) > 0 {
 			looked = "the system profile and the boot menu alone"
@@ -61,9 +61,6 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 		t.Why = looked + ": " + r.Root + " is not the running machine"
 		return ctx.Err()
 	}
-	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
-	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
-	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
 	r.checkBoot(ctx, t, r.checkCommandLine(ctx, t))
 	if err := ctx.Err(); err != nil {
 		return err
@@ -75,6 +72,30 @@ func (r *run) checkLive(ctx context.Context, t *report.Tier) error {
 		}
 	}
 	return nil
+}
+
+// checkLinks checks the places that name a system by a link.
+func (r *run) checkLinks(ctx context.Context, t *report.Tier) {
+	if r.outside() {
+		r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, exact: true, next: true})
+		return
+	}
+	r.checkLink(ctx, t, liveLink{name: CurrentSystem, cause: report.OtherSystem, exact: true})
+	r.checkLink(ctx, t, liveLink{name: BootedSystem, cause: report.OtherBoot})
+	r.checkLink(ctx, t, liveLink{name: SystemProfile, cause: report.OtherProfile, next: true})
+}
+
+// findLeads finds, for a plan, the systems that the contents tier will hash. It compares
+// no boot file and reports nothing.
+func (r *run) findLeads(ctx context.Context) {
+	if _, err := r.openStore(); err != nil {
+		return
+	}
+	found := len(r.report.Findings)
+	r.planning = true
+	r.checkLinks(ctx, new(report.Tier))
+	r.checkEntries(ctx, new(report.Tier))
+	r.report.Findings = r.report.Findings[:found]
 }
 
 func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
@@ -136,8 +157,12 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 		Tier: report.TierLive, Cause: link.cause, Path: link.name,
 		Want: string(want), Got: string(p) + rest,
 	}
-	if exists, err := r.store.Exists(p); err == nil && !exists {
+	exists, existsErr := r.store.Exists(p)
+	switch {
+	case existsErr == nil && !exists:
 		f.Detail = "it is not in the store"
+	case rest != "":
+		f.Detail = "it leads to something in a store path, which is no system"
 	}
 	if rest == "" {
 		release, unknown, err := r.acceptedAs(ctx, p)
@@ -164,6 +189,8 @@ func (r *run) judgeLink(ctx context.Context, link liveLink, p closure.StorePath,
 			l.odd = ""
 			f.Cause = report.LiveUnknown
 			f.Detail = fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err)
+		case f.Detail == "":
+			f.Detail = r.strangerWords(ctx, p)
 		}
 	}
 	r.live.leads = append(r.live.leads, l)

@@ -29,14 +29,14 @@ func unaskedMachine(v *Verifier) string {
 	return unaskedCandidate(v)
 }
 
-func planMachine(v *Verifier, _ *closure.Manifest) string {
+func planMachine(r *run) string {
 	switch {
-	case len(v.Machine.Parts) == 0:
+	case len(r.Machine.Parts) == 0:
 		return "nothing (machine.parts is empty)"
-	case v.outside():
-		return "nothing (" + v.Root + " is not the running machine)"
+	case r.outside():
+		return "nothing (" + r.Root + " is not the running machine)"
 	}
-	return "compare with the release, of the running machine: " + strings.Join(v.Machine.Parts, ", ")
+	return "compare with the release, of the running machine: " + strings.Join(r.Machine.Parts, ", ")
 }
 
 // checkMachine checks the running machine beside its store, as its first process sees it.

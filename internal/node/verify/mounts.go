@@ -82,15 +82,18 @@ func (r *run) checkOrigins(ctx context.Context, tier report.TierName, dirs ...st
 	}
 }
 
-// findOnce adds a finding unless there is an equal one: two directories may be on one
-// mount, and each is checked twice. Mounts within store paths are left to the contents
-// tier.
-func (r *run) findOnce(f report.Finding) {
-	if !slices.ContainsFunc(r.report.Findings, func(has report.Finding) bool {
+// findOnce adds a finding unless there is an equal one, and returns the one that there is:
+// two directories may be on one mount, and each is checked twice. Mounts within store
+// paths are left to the contents tier.
+func (r *run) findOnce(f report.Finding) *report.Finding {
+	i := slices.IndexFunc(r.report.Findings, func(has report.Finding) bool {
 		return has.Cause == f.Cause && has.Path == f.Path && has.Field == f.Field && (has.Got == f.Got || has.Got == "" && has.Detail == "")
-	}) {
+	})
+	if i < 0 {
+		i = len(r.report.Findings)
 		r.find(f)
 	}
+	return &r.report.Findings[i]
 }
 
 func (r *run) noteOrigin(o *nixstore.Origin) {

@@ -29,8 +29,8 @@ func unaskedRebuild(v *Verifier) string {
 	return ""
 }
 
-func planRebuild(v *Verifier, _ *closure.Manifest) string {
-	if v.Rebuilder == nil {
+func planRebuild(r *run) string {
+	if r.Rebuilder == nil {
 		return "nothing (--rebuild none)"
 	}
 	return "build afresh what the policy chooses, in a scratch store, and compare it with the release"

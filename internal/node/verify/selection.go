@@ -144,12 +144,12 @@ func (c *contentsCheck) answerFor() (overdue []closure.StorePath) {
 	return overdue
 }
 
-// listClosure puts the release's paths into the report, and when each was hashed.
+// listClosure puts the paths of the audit into the report, and when each was hashed.
 func (c *contentsCheck) listClosure() {
 	now := time.Now()
-	c.report.Closure = make([]report.ClosurePath, len(c.manifest.Paths))
-	for i, want := range c.manifest.Paths {
-		p := report.ClosurePath{Path: want.Path, Size: want.NarSize, State: report.Unread}
+	c.report.Closure = make([]report.ClosurePath, len(c.audit.paths))
+	for i, want := range c.audit.paths {
+		p := report.ClosurePath{Path: want.Path, Size: want.NarSize, State: report.Unread, Releases: c.audit.tags(i)}
 		record := c.selected.records[contentsItem(want).Key()]
 		switch err := c.observed[i].err; {
 		case err == nil:

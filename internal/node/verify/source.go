@@ -85,8 +85,8 @@ func (r *run) flakePlace() string {
 	return "a store path"
 }
 
-func planSource(v *Verifier, _ *closure.Manifest) string {
-	return "hash the flake at " + v.Flake + " and its lock file"
+func planSource(r *run) string {
+	return "hash the flake at " + r.Flake + " and its lock file"
 }
 
 // checkSource compares the embedded flake and its lock file with the release's.

@@ -101,16 +101,29 @@ func (c *contentsCheck) bootsNext(i int) bool {
 		slices.ContainsFunc(c.live.leads, func(l lead) bool { return l.next && slices.Contains(c.audit.of[i], l.release) })
 }
 
-// attribute names the release in findings about path i, unless that is the one that the
-// machine is compared with. These findings are not consequences of another system that
-// runs.
+// tags returns the tags of the releases that have path i, nil where one is audited alone.
+func (a *audit) tags(i int) []string {
+	if len(a.releases) == 1 {
+		return nil
+	}
+	tags := make([]string, len(a.of[i]))
+	for j, c := range a.of[i] {
+		tags[j] = c.Tag
+	}
+	return tags
+}
+
+// attribute names the releases in findings about path i. These are no consequences of
+// another system that runs, if the path is not of the release that the machine is compared
+// with.
 func (a *audit) attribute(i int, found []report.Finding) {
 	_, tag := a.owner(i)
-	if tag == "" {
-		return
-	}
+	tags := a.tags(i)
 	for j := range found {
-		found[j].Release = tag
+		found[j].Release, found[j].Releases = tag, tags
+		if tag == "" {
+			continue
+		}
 		if c := found[j].ConsequenceOf; c == report.OtherSystem || c == report.OtherProfile {
 			found[j].ConsequenceOf = ""
 		}

@@ -150,11 +150,88 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// Of what is altered, and of each path that was hashed, the report names the releases
+// that have it.
+func TestReleasesOfPaths(t *testing.T) {
+	m := newTwoSystems(t)
+	m.write(string(tool), "A tool")
+	m.write(string(lib), "a File by itself")
+	m.write(string(top)+"/init", "#!/bin/SH")
+	both := string(testTag) + " " + string(nextTag)
+	want := map[closure.StorePath]string{tool: string(nextTag), nextTop: string(nextTag), top: string(testTag), lib: both, data: both, src: both}
+	r := m.run(t.Context(), top, nextTop)
+	found := 0
+	for _, f := range r.Findings {
+		if f.Tier != report.TierContents {
+			continue
+		}
+		found++
+		if got := strings.Join(f.Releases, " "); got != want[closure.StorePath(f.Path)] {
+			t.Errorf("%s is of %q, want %q", f.Path, got, want[closure.StorePath(f.Path)])
+		}
+	}
+	if found != 3 || len(r.Closure) != len(want) {
+		t.Errorf("%d paths differ, and %d are listed: %q", found, len(r.Closure), summary(r))
+	}
+	for _, p := range r.Closure {
+		if got := strings.Join(p.Releases, " "); got != want[p.Path] || p.State != report.Hashed {
+			t.Errorf("%+v, want it hashed, and of %q", p, want[p.Path])
+		}
+	}
+	// One system needs no name.
+	r = m.run(t.Context(), top, top)
+	if f := r.Findings[0]; f.Releases != nil || r.Closure[0].Releases != nil || len(r.Closure) != 4 {
+		t.Errorf("%+v, %+v", f, r.Closure)
+	}
+}
+
+// The verdict says what differs: what runs, or what the machine can boot next.
+func TestHeadlineOfPending(t *testing.T) {
+	const runs, is = "drifted: this machine runs release ", "drifted: this machine is not release "
+	for _, test := range []struct {
+		name         string
+		altered      closure.StorePath
+		booted, next closure.StorePath
+		want         string
+	}{
+		{"the next system", tool, top, nextTop, runs},
+		{"the running one", top + "/init", top, nextTop, is},
+		{"what both have", lib, top, nextTop, is},
+		{"what was booted", tool, nextTop, top, is},
+		{"a system of no release is next", "", top, object("9", "evil"), runs},
+		{"a system of no release was booted", "", object("9", "evil"), top, is},
+	} {
+		m := newTwoSystems(t)
+		if test.altered != "" {
+			m.write(string(test.altered), "A tool")
+		}
+		r := m.run(t.Context(), test.booted, test.next)
+		r.StoreRoot = "" // where the test has its machine
+		if got := r.Headline(); !strings.HasPrefix(got, test.want) || r.Verdict() != report.Drifted {
+			t.Errorf("%s: %s", test.name, got)
+		}
+	}
+}
+
 // A place that leads to a system which is not there says so.
 func TestNextIsGone(t *testing.T) {
 	m := newTwoSystems(t)
 	r := m.run(t.Context(), top, object("9", "evil"))
 	if f := r.Findings[0]; f.Cause != report.OtherProfile || f.Detail != "it is not in the store" {
+		t.Errorf("%+v", f)
+	}
+	// One that is there says that it is no accepted release's, or which release's it is.
+	m.write(string(object("9", "evil"))+"/init", "#!/bin/sh\nevil")
+	r = m.run(t.Context(), top, object("9", "evil"))
+	if f := r.Findings[0]; f.Cause != report.OtherProfile || f.Detail != "no release that is accepted has this system; accepted: boot-v2026.02.28, boot-v2026.03.15" {
+		t.Errorf("%+v", f)
+	}
+	m.v.Open = func(ctx context.Context) []Candidate { return []Candidate{m.open(ctx, testTag)} }
+	m.v.Identify = func(ctx context.Context, _ closure.StorePath) (*release.Release, *closure.Manifest) {
+		return m.open(ctx, nextTag).Release, m.next
+	}
+	r = m.run(t.Context(), top, nextTop)
+	if f := r.Findings[0]; f.Cause != report.OtherProfile || f.Detail != "it is release boot-v2026.03.15, which is not accepted; accepted: boot-v2026.02.28" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -207,6 +284,13 @@ func TestPendingWithinBudget(t *testing.T) {
 		}
 		if !slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Cause == want }) || r.Coverage.Hashed != 1 || r.Coverage.Paths != 6 {
 			t.Errorf("run %d: want %s, got %q, %+v", n, want, summary(r), r.Coverage)
+		}
+		states := make(map[report.PathState]int)
+		for _, p := range r.Closure {
+			states[p.State]++
+		}
+		if c := r.Coverage; len(r.Closure) != c.Paths || states[report.Hashed] != c.Hashed || states[report.Remembered] != c.Remembered || states[report.Overdue] != c.Overdue {
+			t.Errorf("run %d: %+v, and of the closure %v", n, c, states)
 		}
 	}
 	// What was touched since is hashed, whatever the budget: nobody is told to reboot into

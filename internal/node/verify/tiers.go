@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/report"
-	"every.channel/ec-verify/pkg/closure"
 )
 
 // tier is one kind of check. A new one is a file with its functions, and a row
@@ -20,7 +19,7 @@ type tier struct {
 	mayBeSkipped bool
 	// plan describes what the tier does in a run of v; nil if the dry run performs it
 	// too.
-	plan func(v *Verifier, m *closure.Manifest) string
+	plan func(r *run) string
 	// unasked says why the policy does not ask for the tier, "" if it does; nil for a
 	// tier that is always asked for.
 	unasked func(v *Verifier) string
@@ -80,13 +79,22 @@ type PlannedTier struct {
 	LeftOut bool
 }
 
-// Plan returns what a run would do after it opened the release of m.
-func (v *Verifier) Plan(m *closure.Manifest) []PlannedTier {
+// Plan runs the release tier and returns what a run would do after it, nil if there is
+// nothing to compare with, and the report of that tier.
+func (v *Verifier) Plan(ctx context.Context) ([]PlannedTier, *report.Report) {
+	r := v.begin(nil)
+	r.tier(ctx, tiers()[0])
+	if r.manifest == nil {
+		return nil, r.end()
+	}
+	if v.System == "" && !slices.Contains(v.Skip, report.TierLive) {
+		r.findLeads(ctx)
+	}
 	var out []PlannedTier
 	for _, t := range tiers() {
 		if t.plan != nil {
-			out = append(out, PlannedTier{Name: t.name, What: t.plan(v, m), LeftOut: slices.Contains(v.Skip, t.name)})
+			out = append(out, PlannedTier{Name: t.name, What: t.plan(r), LeftOut: slices.Contains(v.Skip, t.name)})
 		}
 	}
-	return out
+	return out, r.end()
 }

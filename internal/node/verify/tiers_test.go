@@ -22,6 +22,7 @@ func (noLedger) Begin(context.Context, string) (Recorder, error) { return nil, o
 // nobody to answer for the rest.
 func TestPlanContents(t *testing.T) {
 	m := &closure.Manifest{Paths: []closure.PathInfo{{Path: "/nix/store/a", NarSize: 1 << 20}}}
+	c := &candidate{manifest: m}
 	const part = "as many as 10m0s allow"
 	for _, test := range []struct {
 		v    Verifier
@@ -31,8 +32,8 @@ func TestPlanContents(t *testing.T) {
 		{Verifier{ContentsBudget: 10 * time.Minute}, false},
 		{Verifier{ContentsBudget: 10 * time.Minute, Ledger: noLedger{}}, true},
 	} {
-		got := planContents(&test.v, m)
-		if !strings.HasPrefix(got, "hash 1 store paths, 1.0 MiB") || strings.Contains(got, part) != test.want {
+		got := planContents(&run{Verifier: &test.v, compared: compared{chosen: c, manifest: m}})
+		if !strings.HasPrefix(got, "hash 1 store path, 1.0 MiB") || strings.Contains(got, part) != test.want {
 			t.Errorf("%v: %s", test.v.ContentsBudget, got)
 		}
 	}

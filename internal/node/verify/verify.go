@@ -125,6 +125,8 @@ type run struct {
 	report    *report.Report
 	recorder  Recorder // nil where nothing is remembered
 	forgotten bool     // the report says that something is not remembered
+	absent    bool     // the candidate never was on this machine
+	planning  bool     // nothing is compared; see findLeads
 	logged    int      // findings
 }
 
@@ -139,6 +141,8 @@ type opened struct {
 	// generations are the links of system profiles, by where they lead; nil until
 	// they are asked for.
 	generations map[closure.StorePath]string
+	// identified are the results of identify.
+	identified map[closure.StorePath]*candidate
 	// specialised is the last result of specialisationOf.
 	specialised *specialised
 	// mountedOver maps a directory that was to be read to the cause of the finding about
@@ -161,6 +165,9 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 	r.beginRemembering(ctx)
 	for _, t := range tiers() {
 		r.tier(ctx, t)
+		if t.name == report.TierRelease {
+			r.lookForCandidate(ctx)
+		}
 	}
 	r.conclude()
 	r.tellHeld()
@@ -255,6 +262,8 @@ func (r *run) tier(ctx context.Context, tier tier) {
 		r.noteEnd(name)
 	case name != report.TierRelease && r.manifest == nil:
 		t.Status, t.Why = report.Skipped, "there is no trusted release to compare with"
+	case r.absent:
+		t.Status, t.Why = report.Skipped, "the system is not here"
 	default:
 		err := tier.check(r, ctx, &t)
 		var elsewhere *elsewhereError

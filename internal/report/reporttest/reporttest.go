@@ -22,6 +22,9 @@ var Cases = map[string]func() *report.Report{
 	"inconclusive": inconclusive,
 	"thousand":     func() *report.Report { return Altered(1000) },
 	"hostile":      hostile,
+	"next-boot":    nextBoot,
+	"boot-files":   bootFiles,
+	"shared":       shared,
 }
 
 // Object returns the store path for a name.
@@ -101,6 +104,56 @@ func everyCause() *report.Report {
 		all = append(all, report.Finding{Tier: report.TierContents, Cause: c, Path: string(Object("p")), Detail: "why"})
 	}
 	return drifted(all...)
+}
+
+// The release that a machine is to boot next, beside the one of [Verified] that it runs.
+const next = "boot-v2026.03.15"
+
+// pending is the finding about the system profile of a machine that is to boot [next].
+func pending(cause report.Cause, consequenceOf report.Cause) report.Finding {
+	return report.Finding{
+		Tier: report.TierLive, Cause: cause, Path: "/nix/var/nix/profiles/system", ConsequenceOf: consequenceOf,
+		Want: string(Object("nixos-system")), Got: string(Object("nixos-system-runner-26.05.3")), Detail: "it leads to the accepted release " + next,
+	}
+}
+
+// nextBoot returns the report of a machine that runs its release and can boot other
+// systems: of another accepted release, altered; of a revoked one; of none.
+func nextBoot() *report.Report {
+	altered := changed(Object("program-v2"), "bin/program")
+	altered.Release, altered.Releases = next, []string{next}
+	return drifted(
+		altered, pending(report.PendingAltered, altered.Cause),
+		report.Finding{
+			Tier: report.TierLive, Cause: report.OtherEntry, Path: "/boot/loader/entries/nixos-generation-7-specialisation-debug.conf",
+			Want: string(Object("nixos-system")) + "/init", Got: string(Object("nixos-system-runner-26.05.1")), Detail: "it is no generation of a system profile",
+		},
+		report.Finding{
+			Tier: report.TierLive, Cause: report.ReleaseRevoked, Path: "/boot/loader/entries/nixos-generation-6.conf",
+			Want: string(Object("nixos-system")) + "/init", Got: string(Object("nixos-system-runner-26.05.0")), Detail: "it is release boot-v2026.02.21: revoked on 2026-02-25: it lets everybody in",
+		},
+		report.Finding{
+			Tier: report.TierLive, Cause: report.BootAltered, Path: "/boot/EFI/nixos/" + Object("linux-6.12.9-bzImage.efi").Base(), Field: "kernel", Release: next,
+			Want: string(Object("linux-6.12.9")) + "/bzImage", Got: "another byte at 1048576 of 12345678",
+		},
+	)
+}
+
+// bootFiles returns the report of a machine of which the boot files of the system that
+// runs are altered.
+func bootFiles() *report.Report {
+	return drifted(report.Finding{
+		Tier: report.TierLive, Cause: report.BootAltered, Path: "/boot/EFI/nixos/" + Object("linux-6.12-bzImage.efi").Base(), Field: "kernel",
+		Want: string(Object("linux-6.12")) + "/bzImage", Got: "another byte at 1048576 of 12345678",
+	})
+}
+
+// shared returns the report of a machine that is to boot another release than it runs,
+// with a path altered that both have, and one that the running one alone has.
+func shared() *report.Report {
+	both, own := changed(Object("glibc-2.40"), "lib/libc.so.6"), changed(Object("program-v1"), "bin/program")
+	both.Releases, own.Releases = []string{"boot-v2026.02.28", next}, []string{"boot-v2026.02.28"}
+	return drifted(both, own, pending(report.PendingAltered, both.Cause))
 }
 
 func inconclusive() *report.Report {

@@ -13,8 +13,8 @@ import (
 // plan says what a run would check. It opens the release, so that the answer is true, and
 // touches nothing else.
 func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
-	manifest, r := v.Manifest(ctx)
-	if manifest == nil {
+	tiers, r := v.Plan(ctx)
+	if tiers == nil {
 		if err := a.render(r, textFlags{all: true}); err != nil {
 			return err
 		}
@@ -26,7 +26,7 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "would compare %s with release %s (%s), from %s\n", report.Escape(where), r.Release.Tag, r.Configuration, report.Escape(r.Release.Source))
-	for _, tier := range v.Plan(manifest) {
+	for _, tier := range tiers {
 		note := ""
 		if tier.LeftOut {
 			note = " (left out on request)"
