@@ -194,8 +194,11 @@ func startForge(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func publishMachine(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: publish ROOT DIR")
+	if len(args) == 2 {
+		args = append(args, "boot-v1")
+	}
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: publish ROOT DIR [TAG]")
 	}
 	root, dir := ts.MkAbs(args[0]), ts.MkAbs(args[1])
 	info := func(link string) closure.PathInfo {
@@ -219,6 +222,6 @@ func publishMachine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(os.WriteFile(filepath.Join(dir, release.ManifestName(m.Configuration)), data, 0o644))
 	created := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
-	ts.Check(release.WriteInfo(dir, release.Info{Tag: "boot-v1", CreatedAt: created, BestBefore: created.AddDate(0, 0, 90)}))
+	ts.Check(release.WriteInfo(dir, release.Info{Tag: release.Tag(args[2]), CreatedAt: created, BestBefore: created.AddDate(0, 0, 90)}))
 	ts.Check(release.WriteSums(context.Background(), dir))
 }
