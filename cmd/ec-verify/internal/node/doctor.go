@@ -16,7 +16,6 @@ import (
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nixstore"
-	"every.channel/ec-verify/internal/node/activate"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/doctor"
 	"every.channel/ec-verify/internal/node/ledger"
@@ -107,7 +106,7 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 		}
 		return db.Close()
 	}
-	m.GateClosed = func() (bool, error) { return activate.This(c.StoreDir, "", nil).Closed() }
+	m.GateClosed = func() (bool, error) { return gateClosed(c.StoreDir) }
 	m.LastRun = func(ctx context.Context) (time.Time, error) {
 		if _, err := os.Stat(filepath.Join(ledger.Dir(c.StateDir), ledger.FileName)); err != nil {
 			return time.Time{}, err

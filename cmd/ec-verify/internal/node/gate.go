@@ -115,6 +115,9 @@ func (t *turned) Text(screen terminal.Screen) string {
 	return screen.Fold(state + already + ":" + means + "\n")
 }
 
+// gateClosed reports whether ec-verify switch alone sets the system profile.
+func gateClosed(dir closure.StoreDir) (bool, error) { return activate.This(dir, "", nil).Closed() }
+
 // gateWords says how the gate is, and what that means.
 func gateWords(closed bool) string {
 	if closed {

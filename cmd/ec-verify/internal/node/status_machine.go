@@ -11,7 +11,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"every.channel/ec-verify/internal/node/activate"
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/runlock"
@@ -114,7 +113,7 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	}
 	if c.StoreRoot == "" || c.StoreRoot == "/" {
 		m.Reboot = pendingReboot(verify.BootedSystem, verify.SystemProfile)
-		if closed, err := activate.This(c.StoreDir, "", nil).Closed(); err == nil {
+		if closed, err := gateClosed(c.StoreDir); err == nil {
 			m.GateClosed = &closed
 		}
 	}
