@@ -92,22 +92,20 @@ func drive(text string) error {
 // driverHost is a test host with the driver on it.
 func driverHost(t *testing.T) *testhost.Host {
 	t.Helper()
-	h := testhost.Start(t, testhost.Options{Runner: true, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
 	dir, err := prepared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Push(filepath.Join(dir, "driver"), driver)
-	return h
+	return testhost.Start(t, testhost.Options{Runner: true, Suite: os.Getenv("EC_VERIFY_TEST_SUITE"), Layers: []string{dir}})
 }
 
-// prepared is this test as a static program, made once.
+// prepared is a layer of a host with this test as a static program, made once.
 var prepared = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "ec-verify-nix-"); err != nil {
 		return "", err
 	}
 	preparedDir = dir
-	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", filepath.Join(dir, "driver"), "every.channel/ec-verify/internal/nix")
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, driver), "every.channel/ec-verify/internal/nix")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build the driver: %w\n%s", err, out)

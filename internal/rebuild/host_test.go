@@ -28,55 +28,48 @@ type machine struct {
 }
 
 const (
-	driver   = "/root/driver"
+	program  = "/usr/local/bin/ec-verify"
+	driver   = "/usr/local/bin/driver"
 	stateDir = "/var/lib/ec-verify/rebuild"
 )
 
-// prepared is a static ec-verify, which makes manifests, and this test as a
-// static program.
-var prepared = sync.OnceValues(func() (dir string, err error) {
-	if dir, err = os.MkdirTemp("", "ec-verify-rebuild-"); err != nil {
+// prepared is a layer of a host with a static ec-verify, which makes manifests, and this
+// test as a static program.
+var prepared = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ec-verify-rebuild-")
+	if err != nil {
 		return "", err
 	}
 	preparedDir = dir
+	layer := filepath.Join(dir, "layer")
 	for _, args := range [][]string{
-		{"build", "-trimpath", "-o", filepath.Join(dir, "ec-verify"), "every.channel/ec-verify/cmd/ec-verify"},
-		{"test", "-c", "-trimpath", "-o", filepath.Join(dir, "driver"), "every.channel/ec-verify/internal/rebuild"},
+		{"build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(layer, program), "every.channel/ec-verify/cmd/ec-verify"},
+		{"test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(layer, driver), "every.channel/ec-verify/internal/rebuild"},
 	} {
 		cmd := exec.Command("go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("go %q: %w\n%s", args, err, out)
+			return "", fmt.Errorf("go %q: %w\n%s", args, err, out)
 		}
 	}
-	return dir, nil
+	return layer, nil
 })
 
 // preparedDir is what TestMain removes; "" where nothing was prepared.
 var preparedDir string
 
-// startMachine returns a runner of a configuration of testdata/flake or, where
-// the configuration is one of it, testdata/rebuild.
+// startMachine returns a runner of a configuration of testdata/rebuild.
 func startMachine(t *testing.T, configuration string) *machine {
 	t.Helper()
-	own := configuration == "cases" || configuration == "parts"
-	h := testhost.Start(t, testhost.Options{Runner: !own, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
-	dir, err := prepared()
+	layer, err := prepared()
 	if err != nil {
 		t.Fatal(err)
 	}
+	h := testhost.Start(t, testhost.Options{
+		Suite: os.Getenv("EC_VERIFY_TEST_SUITE"), Flake: "../../testdata/rebuild", Configuration: configuration, Layers: []string{layer},
+	})
 	m := &machine{Host: h, t: t, configuration: configuration}
-	h.Push(filepath.Join(dir, "ec-verify"), "/usr/local/bin/ec-verify")
-	h.Push(filepath.Join(dir, "driver"), driver)
-	if own {
-		h.Run("sh", "-euc", `>/first-build; echo "extra-sandbox-paths = /first-build" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service`)
-		flake, err := filepath.Abs("../../testdata/rebuild")
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.MakeRunner(flake, configuration)
-	}
-	h.Run("env", "SOURCE_DATE_EPOCH=1790000000", "/usr/local/bin/ec-verify", "manifest", "create", h.Runner().Source+"#"+configuration,
+	h.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", h.Runner().Source+"#"+configuration,
 		"--out", "/srv/release", "--tag", "boot-v1")
 	m.readManifest()
 	return m

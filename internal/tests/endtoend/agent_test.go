@@ -28,8 +28,8 @@ const (
 	held = "/run/ec-verify-test"
 )
 
-// installed is the tree that make install makes, once for all tests.
-var installed = sync.OnceValues(func() (string, error) {
+// makeInstalled makes the tree that make install makes, once for all tests.
+var makeInstalled = sync.OnceValues(func() (string, error) {
 	dir, err := prepared()
 	if err != nil {
 		return "", err
@@ -41,16 +41,21 @@ var installed = sync.OnceValues(func() (string, error) {
 	return dest, nil
 })
 
+// installed returns that tree, which is a layer.
+func installed(t *testing.T) string {
+	t.Helper()
+	dest, err := makeInstalled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dest
+}
+
 // startAgent starts an agent. The named members of config stand in its
 // configuration beside the release's and the trust's.
 func startAgent(t *testing.T, config string) agent {
 	t.Helper()
-	m := startReleased(t)
-	dest, err := installed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Push(filepath.Join(dest, "usr/local"), "/usr/local")
+	m := startReleasedWith(t, testhost.Options{Layers: []string{installed(t)}})
 	key, public := testhost.SigningKey(t)
 	m.write("/root/ci.key", key)
 	m.write("/etc/ec-verify/ci.pub", public)

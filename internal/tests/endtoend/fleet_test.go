@@ -96,7 +96,7 @@ func join(t *testing.T, collector, machine *testhost.Host, n int) {
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	machines := []*machine{startReleased(t), startReleased(t)}
-	collector := testhost.Start(t, testhost.Options{})
+	collector := startWith(t, testhost.Options{Layers: []string{share(t, "bare")}}).Host
 
 	dir := t.TempDir()
 	for _, b := range blocks(t, "### Certificates") {
@@ -201,8 +201,6 @@ func TestFleet(t *testing.T) {
 		}
 	})
 	t.Run("signed reports", func(t *testing.T) {
-		programs, _ := prepared()
-		collector.Push(filepath.Join(programs, "ec-verify"), "/usr/local/bin/ec-verify")
 		collector.Push(keys, "/root/keys")
 		for i, m := range machines {
 			reports := filepath.Join(dir, fmt.Sprintf("runner-%d", i+1))

@@ -4,21 +4,17 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // TestGateClosed: with the gate closed, what sets the profile by nix-env fails before
 // anything has changed, and ec-verify switch goes on.
 func TestGateClosed(t *testing.T) {
 	t.Parallel()
-	g := startGated(t)
+	g := startGatedWith(t, testhost.Options{Layers: []string{installed(t)}})
 	const profile = "/nix/var/nix/profiles/system"
-	dest, err := installed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.Push(dest+"/usr/local", "/usr/local")
 	g.Run("mkdir", "-p", "/nix/var/nix/profiles/per-user/root")
-	g.Run("systemctl", "daemon-reload")
 	g.Run("systemctl", "start", "ec-verify-gate")
 	g.Run(program, "--brief") // the gate's own mounts are no finding
 	// As nixos-rebuild, deploy-rs and colmena do it: the profile first.

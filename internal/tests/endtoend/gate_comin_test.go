@@ -148,11 +148,7 @@ func TestGateComin(t *testing.T) {
 		t.Errorf("%q deployed", deployed)
 	}
 	t.Run("the unit", func(t *testing.T) {
-		dest, err := installed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.Push(filepath.Join(dest, "usr/local"), "/usr/local")
+		h.Push(filepath.Join(installed(t), "usr/local"), "/usr/local")
 		const unit = "ec-verify-gate-comin"
 		h.Run("systemctl", "daemon-reload")
 		h.Run("systemctl", "start", unit)

@@ -19,6 +19,8 @@ type planted struct {
 // release.
 func startConfigured(t *testing.T, c testhost.Configured) *machine {
 	t.Helper()
+	// Made of a host that is up: one that is booted with the fstab has systemd mount what
+	// that has, again where a test unmounts it.
 	m := start(t)
 	m.MakeRunner(testhost.Flake(t, c), "testhost")
 	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",

@@ -36,14 +36,14 @@ type machine struct {
 	manifest *closure.Manifest
 }
 
-// prepared is what all cases share: the program, and the release that it made
-// on a host like theirs.
+// prepared is a directory of what all cases share: the program, layers of hosts, and the
+// releases that one host made for all that are like it.
 var prepared = sync.OnceValues(func() (dir string, err error) {
-	dir, err = os.MkdirTemp("", "ec-verify-endtoend-")
-	if err != nil {
+	if dir, err = os.MkdirTemp("", "ec-verify-endtoend-"); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "ec-verify"), "every.channel/ec-verify/cmd/ec-verify")
+	preparedDir = dir
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "bare", program), "every.channel/ec-verify/cmd/ec-verify")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build ec-verify: %w\n%s", err, out)
@@ -51,14 +51,28 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 	return dir, nil
 })
 
+// preparedDir is what TestMain removes; "" where nothing was prepared.
+var preparedDir string
+
+// share returns the file or directory of that name that all cases share. "bare" is a
+// layer with the program, "released" one with the program and the releases.
+func share(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
 func TestMain(m *testing.M) {
 	// A test waits for its host more than it computes. -parallel overrides this.
 	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
 	code := m.Run()
-	if dir, err := prepared(); err == nil {
-		os.RemoveAll(dir)
+	if preparedDir != "" {
+		os.RemoveAll(preparedDir)
 	}
 	os.Exit(code)
 }
@@ -67,49 +81,54 @@ func TestMain(m *testing.M) {
 // release.
 func start(t *testing.T, with ...string) *machine {
 	t.Helper()
-	h := testhost.Start(t, testhost.Options{Runner: true, With: with, Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
-	dir, err := prepared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.Push(filepath.Join(dir, "ec-verify"), program)
-	return &machine{Host: h, t: t}
+	return startWith(t, testhost.Options{Runner: true, With: with, Layers: []string{share(t, "bare")}})
 }
 
-// released is held while a host makes the releases that all others share.
-var released sync.Mutex
+// startWith returns a host of the suite that is tested.
+func startWith(t *testing.T, opts testhost.Options) *machine {
+	t.Helper()
+	opts.Suite = os.Getenv("EC_VERIFY_TEST_SUITE")
+	return &machine{Host: testhost.Start(t, opts), t: t}
+}
 
 // startReleased returns a runner with ec-verify and the release that it is,
 // which the first one made for all.
 func startReleased(t *testing.T, with ...string) *machine {
 	t.Helper()
-	m := start(t, with...)
-	dir, _ := prepared()
-	kept := filepath.Join(dir, "releases")
-	if !m.makeReleases(kept) {
-		m.Push(kept, releases)
-	}
-	m.manifest = m.readManifest(filepath.Join(kept, tag, "closure-testhost.json"))
+	return startReleasedWith(t, testhost.Options{With: with})
+}
+
+// startReleasedWith is startReleased of a host that has more.
+func startReleasedWith(t *testing.T, opts testhost.Options) *machine {
+	t.Helper()
+	released(t)
+	opts.Runner, opts.Layers = true, append(opts.Layers, share(t, "released"))
+	m := startWith(t, opts)
+	m.manifest = m.readManifest(filepath.Join(share(t, "released"), releases, tag, "closure-testhost.json"))
 	return m
 }
 
-// makeReleases makes the releases on m and copies them to dir, unless they are
-// there.
-func (m *machine) makeReleases(dir string) (made bool) {
-	m.t.Helper()
-	released.Lock()
-	defer released.Unlock()
-	if _, err := os.Stat(dir); err == nil {
-		return false
+// releasing is held while a host makes the releases that all others share.
+var releasing sync.Mutex
+
+// released makes the releases, and of them a layer, unless that is there.
+func released(t *testing.T) {
+	t.Helper()
+	releasing.Lock()
+	defer releasing.Unlock()
+	layer := share(t, "released")
+	if _, err := os.Stat(layer); err == nil {
+		return
 	}
+	m := start(t)
 	for _, r := range []struct{ tag, configuration string }{{tag, "testhost"}, {otherTag, "testhost-other"}} {
 		m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#"+r.configuration,
 			"--out", releases+"/"+r.tag, "--tag", r.tag, "--best-before", "87600h")
 	}
-	if out, err := exec.Command("cp", "-r", m.Path(releases), dir).CombinedOutput(); err != nil {
-		m.t.Fatalf("keep the releases: %v\n%s", err, out)
+	if out, err := exec.Command("sh", "-euc", `cp -r "$1" "$3.new"; mkdir "$3.new/srv"; cp -r "$2" "$3.new/srv"; mv "$3.new" "$3"`,
+		"sh", share(t, "bare"), m.Path(releases), layer).CombinedOutput(); err != nil {
+		t.Fatalf("keep the releases: %v\n%s", err, out)
 	}
-	return true
 }
 
 func (m *machine) readManifest(file string) *closure.Manifest {

@@ -41,12 +41,7 @@ func (m *machine) buildRelease(out string, args ...string) (stderr string, code 
 // src and nothing built of it: a runner has its system.
 func startBuilder(t *testing.T, src string) *machine {
 	t.Helper()
-	m := &machine{Host: testhost.Start(t, testhost.Options{Suite: os.Getenv("EC_VERIFY_TEST_SUITE")}), t: t}
-	dir, err := prepared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Push(filepath.Join(dir, "ec-verify"), program)
+	m := startWith(t, testhost.Options{Layers: []string{share(t, "bare")}})
 	m.Run("mkdir", "-p", "/opt/build")
 	m.Push(filepath.Join("..", "..", "..", "hack"), scripts)
 	m.Push(filepath.Join("..", "..", "..", "testdata", "flake"), src)
@@ -95,11 +90,10 @@ func TestPipeline(t *testing.T) {
 
 	// The first one runs what it has built.
 	first.MakeRunner(filepath.Join("..", "..", "..", "testdata", "flake"), "testhost")
-	dir, _ := prepared()
 	work := t.TempDir()
 	a, b := filepath.Join(work, "a"), filepath.Join(work, "b")
 	imagetest.Shell(t, work, "cp -r '"+first.Path("/root/a")+"' a; cp -r '"+second.Path("/root/b")+"' b")
-	tool := filepath.Join(dir, "ec-verify")
+	tool := filepath.Join(share(t, "bare"), program)
 	gate := func(a, b string) (string, int) {
 		t.Helper()
 		report := filepath.Join(t.TempDir(), "report")

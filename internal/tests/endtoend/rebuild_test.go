@@ -15,29 +15,10 @@ import (
 const rebuildDir = "/var/lib/ec-verify/rebuild"
 
 // startCases returns a runner of testdata/rebuild with its release, in which
-// alter may change the manifest. Its first build is of a machine that has
-// /first-build in the sandbox, and no rebuild has.
+// alter may change the manifest.
 func startCases(t *testing.T, configuration string, alter func(m *machine)) *machine {
 	t.Helper()
-	return startCasesWith(t, configuration, "extra-sandbox-paths = /first-build", alter)
-}
-
-// startCasesWith is startCases for a first build with that line in nix.conf.
-func startCasesWith(t *testing.T, configuration, setting string, alter func(m *machine)) *machine {
-	t.Helper()
-	h := testhost.Start(t, testhost.Options{Suite: os.Getenv("EC_VERIFY_TEST_SUITE")})
-	dir, err := prepared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &machine{Host: h, t: t}
-	m.Push(filepath.Join(dir, "ec-verify"), program)
-	m.Run("sh", "-euc", `>/first-build; echo peeked >/srv/peeked; echo "$1" >>/etc/nix/nix.conf; systemctl restart nix-daemon.service`, "sh", setting)
-	flake, err := filepath.Abs("../../../testdata/rebuild")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.MakeRunner(flake, configuration)
+	m := startWith(t, testhost.Options{Flake: "../../../testdata/rebuild", Configuration: configuration, Layers: []string{share(t, "bare")}})
 	out := releases + "/" + tag
 	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#"+configuration,
 		"--out", out, "--tag", tag, "--best-before", "87600h")
@@ -271,7 +252,7 @@ func (m *machine) nixPasses(t *testing.T, installable string, more ...string) {
 // around the build.
 func TestRebuildWhereNixPasses(t *testing.T) {
 	t.Parallel()
-	m := startCasesWith(t, "blind", "sandbox = false", nil)
+	m := startCases(t, "blind", nil)
 	rebuilt := func(names string, causes ...string) func(*testing.T) {
 		return func(t *testing.T) {
 			t.Helper()

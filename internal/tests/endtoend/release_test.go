@@ -124,13 +124,8 @@ func TestFalseListing(t *testing.T) {
 func TestTwoBuilders(t *testing.T) {
 	t.Parallel()
 	first := startReleased(t)
-	dir, err := prepared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := &machine{Host: testhost.Start(t, testhost.Options{}), t: t}
+	second := startWith(t, testhost.Options{Layers: []string{share(t, "bare")}})
 	second.MakeRunner(filepath.Join("..", "..", "..", "testdata", "flake"), "testhost-other")
-	second.Push(filepath.Join(dir, "ec-verify"), program)
 	// The copy has neither the first's path in the file system nor its times.
 	second.Run("sh", "-c", `cp -rL /etc/every-channel/flake /root/checkout && chmod -R u+w /root/checkout && touch /root/checkout/flake.nix`)
 	second.Run("sh", "-c", `cd /root/checkout && `+program+` manifest create .#testhost --out /root/out --tag `+tag)

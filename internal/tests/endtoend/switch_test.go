@@ -25,7 +25,13 @@ type gated struct {
 
 func startGated(t *testing.T, with ...string) *gated {
 	t.Helper()
-	m := startReleased(t, with...)
+	return startGatedWith(t, testhost.Options{With: with})
+}
+
+// startGatedWith is startGated of a host that has more.
+func startGatedWith(t *testing.T, opts testhost.Options) *gated {
+	t.Helper()
+	m := startReleasedWith(t, opts)
 	key, public := testhost.SigningKey(t)
 	m.write("/etc/ec-verify/ci.pub", public)
 	systems := m.Runner().Systems

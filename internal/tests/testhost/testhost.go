@@ -54,9 +54,17 @@ type Options struct {
 	// With are Debian packages that the host has beside those of every host.
 	With []string
 
-	// Runner starts the host as a runner of testdata/flake, prepared once and
-	// kept: much quicker than MakeRunner.
-	Runner bool
+	// Layers are directories with files that the host has over those of its system, the
+	// first one uppermost: quicker than [Host.Push] for what many hosts have. Owners and
+	// modes are those of the files; the host changes copies. They must not change before
+	// the host has ended.
+	Layers []string
+
+	// Runner starts the host as a runner of Flake, prepared once and kept: much quicker
+	// than MakeRunner. Flake and Configuration are what that takes; if they are empty,
+	// testdata/flake and its testhost.
+	Runner               bool
+	Flake, Configuration string
 }
 
 // A Host is a running test host.
@@ -95,8 +103,17 @@ func Start(t testing.TB, opts Options) *Host {
 	if len(opts.With) > 0 {
 		args = append(args, "--with", strings.Join(opts.With, ","))
 	}
+	for _, dir := range opts.Layers {
+		args = append(args, "--layer", dir)
+	}
 	if opts.Runner {
 		args = append(args, "--runner")
+	}
+	if opts.Flake != "" {
+		args = append(args, "--flake", opts.Flake)
+	}
+	if opts.Configuration != "" {
+		args = append(args, "--configuration", opts.Configuration)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -170,8 +187,8 @@ func (h *Host) Push(src, dst string) {
 }
 
 // MakeRunner makes the host a runner of the flake in the directory dir, laid
-// out as testdata/flake is: registers its source, builds its configurations
-// and activates the one called configuration.
+// out as testdata/flake is: runs its script prepare, if it has one, registers its
+// source, builds its configurations and activates the one called configuration.
 func (h *Host) MakeRunner(dir, configuration string) {
 	h.t.Helper()
 	h.must("runner", h.name, dir, configuration)
@@ -253,8 +270,8 @@ func (h *Host) Reboot() {
 
 func (h *Host) findRoot() {
 	h.t.Helper()
-	h.root = strings.TrimSuffix(h.must("path", h.name), "\n")
-	h.way = strings.Split(strings.TrimSuffix(h.must("way", h.name), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(h.must("way", h.name), "\n"), "\n")
+	h.root, h.way = lines[0], lines[1:]
 }
 
 func (h *Host) must(args ...string) string {

@@ -22,6 +22,7 @@ let toplevel = (builtins.getFlake flake).nixosConfigurations.${name}.config.syst
 in { drvPath = toplevel.drvPath; toplevel = toplevel.outPath; }`
 
 func TestRunner(t *testing.T) {
+	t.Parallel()
 	suites := []string{"trixie"}
 	if os.Getenv("EC_VERIFY_TEST_SID") == "1" {
 		suites = append(suites, "sid")
@@ -130,6 +131,7 @@ func testRunner(t *testing.T, h *Host) {
 // TestReproducible builds each derivation again. It is a host of its own since
 // nix notes in its database what came out.
 func TestReproducible(t *testing.T) {
+	t.Parallel()
 	h := Start(t, Options{Runner: true})
 	system := h.Runner().Systems["testhost-unreproducible"]
 	out := h.Run("bash", "-c", `
@@ -143,6 +145,7 @@ func TestReproducible(t *testing.T) {
 }
 
 func TestMakeRunner(t *testing.T) {
+	t.Parallel()
 	h := Start(t, Options{})
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("../../../testdata/flake")); err != nil {
@@ -175,6 +178,7 @@ func TestMakeRunner(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	h := Start(t, Options{})
 	stdout, stderr, code := h.ExecInput(t.Context(), strings.NewReader("in\n"), "sh", "-c", "cat; echo diag >&2; exit 7")
 	if stdout != "in\n" || stderr != "diag\n" || code != 7 {
@@ -205,6 +209,7 @@ func TestExec(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	h := Start(t, Options{Runner: true})
 	toplevel := h.Runner().Systems["testhost"].Toplevel
 	valid := func() bool {
@@ -251,6 +256,7 @@ func TestDamage(t *testing.T) {
 }
 
 func TestBreakFile(t *testing.T) {
+	t.Parallel()
 	h := Start(t, Options{Runner: true})
 	closure := strings.Fields(h.Run("nix-store", "--query", "--requisites", h.Runner().Systems["testhost"].Toplevel))
 	for _, file := range []string{
@@ -272,13 +278,25 @@ func TestBreakFile(t *testing.T) {
 }
 
 func TestCheckpoint(t *testing.T) {
-	h := Start(t, Options{Runner: true})
+	t.Parallel()
+	layer := filepath.Join(t.TempDir(), "layer")
+	if err := os.MkdirAll(filepath.Join(layer, "srv"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const layered = "/srv/layered"
+	if err := os.WriteFile(filepath.Join(layer, layered), []byte("layered"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h := Start(t, Options{Runner: true, Layers: []string{layer}})
 	toplevel := h.Runner().Systems["testhost"].Toplevel
 	h.Run("sh", "-c", "echo kept >/etc/note")
 	h.Checkpoint()
 	for range 2 {
-		h.Run("sh", "-c", "echo lost >/etc/note; rm -rf /nix/var/nix/db "+toplevel)
+		h.Run("sh", "-c", "echo lost >/etc/note; rm -rf /nix/var/nix/db "+toplevel+"; echo lost >"+layered)
 		h.Restore()
+		if got := h.Run("cat", layered); got != "layered" {
+			t.Errorf("after restoring the layer has %q", got)
+		}
 		if got := h.Run("cat", "/etc/note"); got != "kept" {
 			t.Errorf("after restoring the note says %q", got)
 		}
@@ -290,6 +308,7 @@ func TestCheckpoint(t *testing.T) {
 // TestNothingLeft ends hosts in the midst of things and looks for what is left
 // of them anywhere on the machine.
 func TestNothingLeft(t *testing.T) {
+	t.Parallel()
 	var names []string
 	t.Run("up", func(t *testing.T) {
 		for range 2 {
