@@ -11,12 +11,15 @@ import (
 
 func TestSource(t *testing.T) {
 	t.Parallel()
-	sourceOf := func(m *machine) string { return m.Runner().Source }
+	m := startReleased(t)
+	source := m.Runner().Source
+	putBack := m.keepNix()
+	const link = "/etc/every-channel/flake"
+	to := m.Run("readlink", link)
 	t.Run("a file of it changed", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.edit(sourceOf(m)+"/flake.nix", `echo "# changed" >> "$1"`)
-		src := filepath.Base(sourceOf(m))
+		defer putBack()
+		m.edit(source+"/flake.nix", `echo "# changed" >> "$1"`)
+		src := filepath.Base(source)
 		before := m.NixState()
 		m.verify().expect(t, "drifted", 1, "source-altered "+src, "disk-altered "+src+" flake.nix:content")
 		if m.NixState() != before {
@@ -24,9 +27,8 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("it evaluates to something else", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.edit(sourceOf(m)+"/flake.nix", `sed -i 's/1\.1/1.7/; s/26\.05\.2/26.05.9/' "$1"`)
+		defer putBack()
+		m.edit(source+"/flake.nix", `sed -i 's/1\.1/1.7/; s/26\.05\.2/26.05.9/' "$1"`)
 		before := m.NixState()
 		a := m.verify()
 		if a.Verdict != "drifted" || a.code != 1 {
@@ -49,41 +51,37 @@ func TestSource(t *testing.T) {
 		}
 	})
 	t.Run("the lock changed", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.edit(sourceOf(m)+"/flake.lock", `echo >> "$1"`)
-		src := filepath.Base(sourceOf(m))
+		defer putBack()
+		m.edit(source+"/flake.lock", `echo >> "$1"`)
+		src := filepath.Base(source)
 		m.verify().expect(t, "drifted", 1, "lock-altered "+src+"/flake.lock", "source-altered "+src, "disk-altered "+src+" flake.lock:content")
 	})
 	t.Run("a directory in place of the link", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("sh", "-euc", `cp -rL /etc/every-channel/flake /root/f; rm /etc/every-channel/flake; mv /root/f /etc/every-channel/flake`)
+		defer putBack()
+		m.Run("sh", "-euc", `cp -rL "$1" /root/f; rm "$1"; mv /root/f "$1"`, "sh", link)
+		defer m.Run("sh", "-euc", `rm -r "$1"; ln -s "$2" "$1"`, "sh", link, to)
 		a := m.verify()
 		if got := a.causes(); a.code != 1 || len(got) == 0 || !strings.HasPrefix(got[0], "source-altered") {
 			t.Errorf("exit %d, findings %q", a.code, got)
 		}
 	})
 	t.Run("missing", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("rm", "/etc/every-channel/flake")
+		defer putBack()
+		m.Run("rm", link)
+		defer m.Run("ln", "-s", to, link)
 		a := m.verify()
 		if got := a.causes(); a.code != 1 || len(got) == 0 || !strings.HasPrefix(got[0], "source-missing") {
 			t.Errorf("exit %d, findings %q", a.code, got)
 		}
 	})
 	t.Run("it cannot be evaluated", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		library := m.Run("sh", "-c", `for p in $(nix-store -qR /run/current-system); do case $p in *-source) [ "$p" = "$1" ] || echo "$p";; esac; done`, "sh", sourceOf(m))
+		defer putBack()
+		library := m.Run("sh", "-c", `for p in $(nix-store -qR /run/current-system); do case $p in *-source) [ "$p" = "$1" ] || echo "$p";; esac; done`, "sh", source)
 		m.Run("mv", library, "/root/library")
 		a := m.verify()
-		a.expect(t, "drifted", 1, "missing "+library, "evaluation-failed "+sourceOf(m))
+		a.expect(t, "drifted", 1, "missing "+library, "evaluation-failed "+source)
 	})
 	t.Run("there is no nix", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
 		m.Run("sh", "-euc", `mkdir /root/bin; mv /usr/bin/nix /usr/bin/nix-* /root/bin/`)
 		m.verify().expect(t, "inconclusive", 4, "evaluation-failed")
 		m.verify("--unsafe-skip", "eval").expect(t, "verified", 0)
@@ -126,23 +124,25 @@ func TestLive(t *testing.T) {
 			t.Errorf("the other system's own paths are not reported: %v", a.Counts)
 		}
 	})
-	t.Run("booted from an older one that is not accepted", func(t *testing.T) {
+	t.Run("something else is booted, or is to be", func(t *testing.T) {
 		t.Parallel()
 		m := startReleased(t)
-		m.Activate(m.Runner().Systems["testhost"].Toplevel, m.Runner().Systems["testhost-other"].Toplevel)
-		m.verify().expect(t, "drifted", 1, "other-boot /run/booted-system", "other-boot /proc/cmdline init=")
-	})
-	t.Run("the profile leads elsewhere", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("nix-env", "-p", "/nix/var/nix/profiles/system", "--set", m.Runner().Systems["testhost-other"].Toplevel)
-		m.verify().expect(t, "drifted", 1, "other-profile /nix/var/nix/profiles/system")
-	})
-	t.Run("current-system is a directory", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("sh", "-euc", `cp -r "$(readlink -f /run/current-system)" /root/s; rm /run/current-system; mv /root/s /run/current-system`)
-		m.verify().expect(t, "drifted", 1, "other-system /run/current-system")
+		own, other := m.Runner().Systems["testhost"].Toplevel, m.Runner().Systems["testhost-other"].Toplevel
+		t.Run("booted from an older one that is not accepted", func(t *testing.T) {
+			m.Activate(own, other)
+			defer m.Activate(own, own)
+			m.verify().expect(t, "drifted", 1, "other-boot /run/booted-system", "other-boot /proc/cmdline init=")
+		})
+		t.Run("the profile leads elsewhere", func(t *testing.T) {
+			m.Run("nix-env", "-p", "/nix/var/nix/profiles/system", "--set", other)
+			defer m.Activate(own, own)
+			m.verify().expect(t, "drifted", 1, "other-profile /nix/var/nix/profiles/system")
+		})
+		m.verify().expect(t, "verified", 0)
+		t.Run("current-system is a directory", func(t *testing.T) {
+			m.Run("sh", "-euc", `cp -r "$(readlink -f /run/current-system)" /root/s; rm /run/current-system; mv /root/s /run/current-system`)
+			m.verify().expect(t, "drifted", 1, "other-system /run/current-system")
+		})
 	})
 	t.Run("the command line, without a boot menu", func(t *testing.T) {
 		t.Parallel()
@@ -203,20 +203,12 @@ func TestUnreadable(t *testing.T) {
 
 func TestDatabase(t *testing.T) {
 	t.Parallel()
-	t.Run("is no database", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; rm -f /nix/var/nix/db/db.sqlite-*; head -c 65536 /dev/urandom > /nix/var/nix/db/db.sqlite`)
-		a := m.verify("--unsafe-skip", "eval")
-		a.expect(t, "inconclusive", 4, "database-unreadable")
-		if a.Coverage.Hashed != a.Coverage.Paths {
-			t.Errorf("the disk was not compared with the manifest: %+v", a.Coverage)
-		}
-	})
+	m := startReleased(t)
+	stop := func() { m.Run("systemctl", "stop", "nix-daemon.socket", "nix-daemon.service") }
 	t.Run("on a read-only file system", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
-		m.Run("sh", "-euc", `systemctl stop nix-daemon.socket nix-daemon.service; mount --bind /nix /nix; mount -o remount,bind,ro /nix`)
+		stop()
+		m.Run("sh", "-euc", `mount --bind /nix /nix; mount -o remount,bind,ro /nix`)
+		defer m.Run("sh", "-euc", `umount /nix; systemctl start nix-daemon.socket`)
 		a := m.verify()
 		a.expect(t, "verified", 0)
 		if !a.Coverage.DatabaseReadOnly {
@@ -224,13 +216,21 @@ func TestDatabase(t *testing.T) {
 		}
 	})
 	t.Run("its log is seen", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
 		// A writer that stays leaves its rows in the write-ahead log.
 		m.Run("systemd-run", "--quiet", "--unit=writer", "sh", "-c",
 			`(echo "pragma wal_autocheckpoint=0; update ValidPaths set narSize=narSize+8 where path='`+m.path("unpacked-1")+`';"; echo ".shell touch /root/written"; sleep 600) | sqlite3 -cmd ".timeout 60000" /nix/var/nix/db/db.sqlite`)
+		defer m.Run("systemctl", "stop", "writer")
 		m.until("it is written", "test -e /root/written")
 		m.verify().expect(t, "drifted", 1, "database-altered "+m.path("unpacked-1")+" narSize")
+	})
+	t.Run("is no database", func(t *testing.T) {
+		stop()
+		m.Run("sh", "-euc", `rm -f /nix/var/nix/db/db.sqlite-*; head -c 65536 /dev/urandom > /nix/var/nix/db/db.sqlite`)
+		a := m.verify("--unsafe-skip", "eval")
+		a.expect(t, "inconclusive", 4, "database-unreadable")
+		if a.Coverage.Hashed != a.Coverage.Paths {
+			t.Errorf("the disk was not compared with the manifest: %+v", a.Coverage)
+		}
 	})
 }
 
@@ -255,9 +255,9 @@ func TestStoreRoot(t *testing.T) {
 	}
 	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
 	m.verify("--store-root", "/mnt/disk").expect(t, "drifted", 1, "disk-altered "+m.path("program-01-1.1")+" bin/program-01:content")
+	m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
+	m.Run("umount", "/mnt/disk")
 	t.Run("of a machine whose root is written to no more", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
 		// Its /etc is in memory while it runs; on the disk there is that of the day
 		// it was installed, or none.
 		m.Run("sh", "-euc", `mkdir -p /mnt/disk/nix; mount --bind /nix /mnt/disk/nix`)
@@ -265,14 +265,15 @@ func TestStoreRoot(t *testing.T) {
 		m.Run("sh", "-euc", `mkdir -p /mnt/disk/etc/every-channel; ln -s /nix/store/00000000000000000000000000000000-older /mnt/disk/etc/every-channel/flake`)
 		m.verify("--store-root", "/mnt/disk").expect(t, "verified", 0)
 		m.verify("--store-root", "/mnt/disk", "--flake", "/etc/every-channel/flake").expect(t, "drifted", 1, "source-missing /etc/every-channel/flake")
-		m.FlipByte(m.Run("readlink", "-fn", "/etc/every-channel/flake")+"/flake.nix", 3)
+		source := m.Run("readlink", "-fn", "/etc/every-channel/flake") + "/flake.nix"
+		m.FlipByte(source, 3)
+		defer m.FlipByte(source, 3)
 		if a := m.verify("--store-root", "/mnt/disk"); a.Verdict != "drifted" || !a.has("source-altered") {
 			t.Errorf("an altered flake: %s %v", a.Verdict, a.causes())
 		}
 	})
+	m.Run("sh", "-euc", "umount /mnt/disk/nix; rm -r /mnt/disk; mkdir /mnt/disk")
 	t.Run("links lead out of it", func(t *testing.T) {
-		t.Parallel()
-		m := startReleased(t)
 		// The disk's store is a link to this machine's own, which is fine.
 		m.Run("sh", "-euc", `mkdir -p /mnt/disk/nix; ln -s /nix/store /mnt/disk/nix/store; ln -s /nix/var /mnt/disk/nix/var; mkdir -p /mnt/disk/etc; ln -s /etc/every-channel /mnt/disk/etc/every-channel`)
 		if a := m.verify("--store-root", "/mnt/disk"); a.Verdict == "verified" {
