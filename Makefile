@@ -31,10 +31,11 @@ demo: setup ## show the main job on a test host (root, Debian)
 setup:
 	hack/setup
 
-# The package that takes longest begins first. Of vet, make lint takes care.
+# The package that takes longest begins first. Of vet, make lint takes care. Compiled as
+# the program is, which the tests build too, so that nothing is compiled twice.
 .PHONY: test
 test: setup $(GOTESTSUM) ## all tests, end-to-end ones included
-	$(GOTESTSUM) --format pkgname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/tests/endtoend ./...' -- -vet=off -timeout 30m $(TESTFLAGS)
+	CGO_ENABLED=0 $(GOTESTSUM) --format pkgname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/tests/endtoend ./...' -- -trimpath -vet=off -timeout 30m $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-quick
@@ -49,6 +50,13 @@ test-race: ## the tests of -short with the race detector
 test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds once more, with the newest nix that Debian has
 	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
 		-timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
+	hack/skipped .cache-test.json
+
+.PHONY: test-long
+test-long: setup $(GOTESTSUM) ## the tests that kill or draw at random, many times more than make test
+	EC_VERIFY_SWITCH_KILLS=128 EC_VERIFY_REBUILD_KILLS=64 EC_VERIFY_MACHINE_DRAWS=8 EC_VERIFY_MACHINE_CLEAN=100 \
+		$(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/rebuild ./internal/tests/endtoend' -- \
+		-timeout 3h -count 1 -run '^(TestKilled|TestSwitchKilled|TestMachineRandom|TestMachineBusy)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-interop

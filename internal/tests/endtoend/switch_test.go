@@ -373,7 +373,7 @@ func TestSwitchKilled(t *testing.T) {
 	// After a time, and after something has happened: what takes longest is not what
 	// matters most.
 	var moments []string
-	kills := numberOf(t, killsEnv, 32)
+	kills := numberOf(t, killsEnv, 16)
 	for i := range kills / 2 {
 		moments = append(moments, fmt.Sprintf("sleep %.3f", took.Seconds()*3*float64(i)/float64(kills)))
 	}
