@@ -44,10 +44,7 @@ func (e *UnlockedError) Error() string {
 		quoted[i] = fmt.Sprintf("%q", clip(name))
 	}
 	const shown = 10
-	if n := len(quoted); n > shown {
-		quoted = append(quoted[:shown], fmt.Sprintf("and %d more", n-shown))
-	}
-	return fmt.Sprintf("lock file: no narHash of the input %s: no machine without network can obtain it, so none can evaluate this flake; lock it anew with nix flake update", strings.Join(quoted, ", "))
+	return fmt.Sprintf("lock file: no narHash of the input %s: no machine without network can obtain it, so none can evaluate this flake; lock it anew with nix flake update", excerpt.List(quoted, ", ", shown))
 }
 
 type node struct {
@@ -90,45 +87,26 @@ func (n node) isWithin() bool {
 	return n.Locked.Type == "path" && n.Locked.NarHash == "" && !strings.HasPrefix(n.Locked.Path, "/")
 }
 
+// lockFile is what is read of a lock file.
+type lockFile struct {
+	Nodes map[string]node `json:"nodes"`
+	Root  string          `json:"root"`
+}
+
 // Parse returns the flake's inputs in a lock file, including those of its inputs, in
 // the order of their names. An input without narHash is an [*UnlockedError].
 func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
-	var file struct {
-		Nodes map[string]node `json:"nodes"`
-		Root  string          `json:"root"`
-	}
+	var file lockFile
 	if err := json.Unmarshal(lock, &file); err != nil {
 		return nil, errors.New("lock file: not the JSON of a flake.lock")
 	}
-	if _, ok := file.Nodes[file.Root]; !ok {
-		return nil, fmt.Errorf("lock file: no node %q, which is its root", clip(file.Root))
+	needed, err := file.needed()
+	if err != nil {
+		return nil, err
 	}
-	needed := map[string]bool{file.Root: true}
-	for todo := []string{file.Root}; len(todo) > 0; {
-		name := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, value := range file.Nodes[name].Inputs {
-			if value.Kind() != '"' {
-				continue // a path to a node that another input names
-			}
-			var next string
-			if err := json.Unmarshal(value, &next); err != nil {
-				return nil, fmt.Errorf("lock file: an input of %q is no name", clip(name))
-			}
-			if _, ok := file.Nodes[next]; !ok {
-				return nil, fmt.Errorf("lock file: no node %q, which %q names", clip(next), clip(name))
-			}
-			if !needed[next] {
-				needed[next] = true
-				todo = append(todo, next)
-			}
-		}
-	}
-	delete(needed, file.Root)
-
 	var inputs []Input
 	var unlocked []string
-	for _, name := range slices.Sorted(maps.Keys(needed)) {
+	for _, name := range needed {
 		n := file.Nodes[name]
 		if n.Locked != nil && n.Info != nil {
 			if err := json.Unmarshal(n.Info, n.Locked); err != nil {
@@ -155,6 +133,36 @@ func Parse(dir closure.StoreDir, lock []byte) ([]Input, error) {
 		return nil, &UnlockedError{Inputs: unlocked}
 	}
 	return inputs, nil
+}
+
+// needed returns the names of the nodes that the root needs, ascending.
+func (f *lockFile) needed() ([]string, error) {
+	if _, ok := f.Nodes[f.Root]; !ok {
+		return nil, fmt.Errorf("lock file: no node %q, which is its root", clip(f.Root))
+	}
+	needed := map[string]bool{f.Root: true}
+	for todo := []string{f.Root}; len(todo) > 0; {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, value := range f.Nodes[name].Inputs {
+			if value.Kind() != '"' {
+				continue // a path to a node that another input names
+			}
+			var next string
+			if err := json.Unmarshal(value, &next); err != nil {
+				return nil, fmt.Errorf("lock file: an input of %q is no name", clip(name))
+			}
+			if _, ok := f.Nodes[next]; !ok {
+				return nil, fmt.Errorf("lock file: no node %q, which %q names", clip(next), clip(name))
+			}
+			if !needed[next] {
+				needed[next] = true
+				todo = append(todo, next)
+			}
+		}
+	}
+	delete(needed, f.Root)
+	return slices.Sorted(maps.Keys(needed)), nil
 }
 
 func clip(s string) string { return excerpt.Of(s, 200) }

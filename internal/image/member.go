@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -116,12 +117,7 @@ func tooLarge(format string, args ...any) error {
 }
 
 // quote clips and quotes a name.
-func quote(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return strconv.Quote(s)
-}
+func quote(s string) string { return strconv.Quote(excerpt.Of(s, 200)) }
 
 // checkName reports an error if name cannot be a component of a path.
 func checkName(name string) error {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxAccessList limits an access control list, in bytes; the kernel's limit for an
@@ -66,10 +68,7 @@ func (l *accessList) lets(st *unix.Stat_t, store bool) string {
 	if len(l.writers) == 0 || !store && st.Mode&unix.S_ISVTX != 0 {
 		return ""
 	}
-	who := strings.Join(l.writers[:min(len(l.writers), maxWriters)], ", ")
-	if more := len(l.writers) - maxWriters; more > 0 {
-		who += fmt.Sprintf(" and %d more", more)
-	}
+	who := excerpt.List(l.writers, ", ", maxWriters)
 	if l.fresh {
 		return "a default access control list that lets write to new entries: " + who
 	}

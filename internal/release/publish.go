@@ -10,12 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/google/renameio/v2"
 
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // WriteSums writes dir/SHA256SUMS.txt over every other asset in dir. Everything in
@@ -85,10 +85,7 @@ func CheckSums(ctx context.Context, dir string) error {
 		return nil
 	}
 	const most = 20
-	if n := len(wrong); n > most {
-		wrong = append(wrong[:most], fmt.Sprintf("and %d more", n-most))
-	}
-	return refuse(ReasonChecksum, "%s contradicts the files: %s", SumsName, strings.Join(wrong, ", "))
+	return refuse(ReasonChecksum, "%s contradicts the files: %s", SumsName, excerpt.List(wrong, ", ", most))
 }
 
 // WriteInfo writes dir/release.json. It sets the configurations of info from the

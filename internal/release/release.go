@@ -15,6 +15,7 @@ import (
 
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // A Release is a trusted release: its signature, identity, freshness and order are
@@ -139,7 +140,7 @@ func (r *Release) open(ctx context.Context, v Verifier) error {
 		return nil
 	}
 	if len(r.opts.accept) > 0 && !slices.Contains(r.opts.accept, r.tag) && r.opts.latest != r.tag {
-		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", joinTags(r.opts.accept))
+		return Untrusted(ReasonNotAccepted, "the configuration accepts %s only", excerpt.List(r.opts.accept, ", ", maxNamed))
 	}
 	if revoked := r.Revoked(); revoked != nil {
 		if r.opts.allowRevoked {
@@ -346,7 +347,7 @@ func (r *Release) has(configuration string) error {
 	if !r.info.Has(configuration) {
 		return &NotFoundError{
 			What: fmt.Sprintf("configuration %s of %s", configuration, r.tag), Source: r.src.String(),
-			Hint: fmt.Sprintf("the release has %s", joinStrings(r.info.Configurations)),
+			Hint: fmt.Sprintf("the release has %s", excerpt.List(r.info.Configurations, ", ", maxNamed)),
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package release
 import (
 	"errors"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,19 +29,5 @@ func tempFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func joinTags(tags []Tag) string {
-	s := make([]string, len(tags))
-	for i, t := range tags {
-		s[i] = string(t)
-	}
-	return joinStrings(s)
-}
-
-// joinStrings joins a few names for a sentence.
-func joinStrings(s []string) string {
-	const most = 8
-	if len(s) > most {
-		return strings.Join(s[:most], ", ") + ", …"
-	}
-	return strings.Join(s, ", ")
-}
+// maxNamed limits the names in one message.
+const maxNamed = 8

@@ -1,6 +1,10 @@
 package render
 
-import "fmt"
+import (
+	"fmt"
+
+	"every.channel/ec-verify/internal/report"
+)
 
 // maxRendered limits a document's findings, in bytes of the format that takes most for
 // them: forges refuse much larger ones, and browsers show them slowly.
@@ -51,10 +55,10 @@ func (d *Document) Bound() {
 func (d *Document) Unlisted() []string {
 	var out []string
 	if d.More > 0 {
-		out = append(out, fmt.Sprintf("the report counts %s more that it does not list", quantity(int64(d.More), "finding")))
+		out = append(out, fmt.Sprintf("the report counts %s more that it does not list", report.Quantity(d.More, "finding")))
 	}
 	if d.Left > 0 {
-		out = append(out, fmt.Sprintf("%s left out here, as there are too many to show: the report in JSON lists them", quantity(int64(d.Left), "finding")))
+		out = append(out, fmt.Sprintf("%s left out here, as there are too many to show: the report in JSON lists them", report.Quantity(d.Left, "finding")))
 	}
 	return out
 }

@@ -197,12 +197,12 @@ func (d *Document) coverage(r *report.Report) {
 		return
 	}
 	add := func(name, value string) { d.Coverage = append(d.Coverage, Fact{name, value}) }
-	add("hashed by this run", fmt.Sprintf("%d of %s, %s in %s", c.Hashed, quantity(int64(c.Paths), "store path"), humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(c.Files, "file")))
+	add("hashed by this run", fmt.Sprintf("%d of %s, %s in %s", c.Hashed, report.Quantity(c.Paths, "store path"), humanize.IBytes(uint64(max(c.Bytes, 0))), report.Quantity(c.Files, "file")))
 	if c.Remembered > 0 {
-		add("by earlier runs", quantity(int64(c.Remembered), "store path"))
+		add("by earlier runs", report.Quantity(c.Remembered, "store path"))
 	}
 	if c.Overdue > 0 {
-		add("overdue", quantity(int64(c.Overdue), "store path"))
+		add("overdue", report.Quantity(c.Overdue, "store path"))
 	}
 	counts := make([]int, len(ages)+2)
 	for _, p := range r.Closure {
@@ -212,18 +212,18 @@ func (d *Document) coverage(r *report.Report) {
 		switch {
 		case n == 0:
 		case i < len(ages):
-			add("last hashed "+ages[i].words, quantity(int64(n), "store path"))
+			add("last hashed "+ages[i].words, report.Quantity(n, "store path"))
 		case i == len(ages):
-			add("last hashed longer ago", quantity(int64(n), "store path"))
+			add("last hashed longer ago", report.Quantity(n, "store path"))
 		default:
-			add("never hashed, as far as this report says", quantity(int64(n), "store path"))
+			add("never hashed, as far as this report says", report.Quantity(n, "store path"))
 		}
 	}
 	how := "contents of files were read through the page cache"
 	if c.Read.String() == "disk" {
 		how = "contents of files were read from the disk"
 		if c.FromCache > 0 {
-			how += fmt.Sprintf(", but for %s that only the page cache gave", quantity(c.FromCache, "file"))
+			how += fmt.Sprintf(", but for %s that only the page cache gave", report.Quantity(c.FromCache, "file"))
 		}
 	}
 	d.Notes = append(d.Notes, how+"; names, targets of links, modes and the Nix database through the page cache")
@@ -303,7 +303,7 @@ func item(number int, f *report.Finding) Item {
 		}
 	}
 	if f.MoreFiles > 0 {
-		it.Lines = append(it.Lines, fmt.Sprintf("… and %s more", quantity(int64(f.MoreFiles), "file")))
+		it.Lines = append(it.Lines, fmt.Sprintf("… and %s more", report.Quantity(f.MoreFiles, "file")))
 	}
 	return it
 }
@@ -342,11 +342,4 @@ func (d *Document) paths(r *report.Report) {
 
 func rank(c report.Class) int {
 	return map[report.Class]int{report.Notice: 1, report.Inconclusive: 2, report.Drift: 3, report.Untrusted: 4}[c]
-}
-
-func quantity(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

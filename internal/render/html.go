@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"every.channel/ec-verify/internal/report"
 )
 
 //go:embed page.css
@@ -29,7 +31,7 @@ var page = sync.OnceValue(func() *template.Template {
 		"bytes":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
 		"first":  func(list []Item) []Item { return list[:min(len(list), shownPerGroup)] },
 		"rest":   func(list []Item) []Item { return list[min(len(list), shownPerGroup):] },
-		"plural": func(n int, noun string) string { return quantity(int64(n), noun) },
+		"plural": report.Quantity[int],
 	}).Parse(pageText))
 })
 

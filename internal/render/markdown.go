@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"every.channel/ec-verify/internal/report"
 )
 
 // Markdown writes d for a forge. All untrusted text is in code spans, where nothing is a
@@ -22,7 +24,7 @@ func Markdown(w io.Writer, d *Document) error {
 		fmt.Fprintln(&b)
 	}
 	for _, g := range d.Groups {
-		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), quantity(int64(g.Count()), "finding"), code(g.ID))
+		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), report.Quantity(g.Count(), "finding"), code(g.ID))
 		if g.Follows != "" {
 			fmt.Fprintf(&b, ", follows from: %s", code(g.Follows))
 		}
@@ -35,7 +37,7 @@ func Markdown(w io.Writer, d *Document) error {
 			fmt.Fprintf(&b, "- %s\n", code(it.Name))
 			for j, line := range it.Lines {
 				if j == shownPerGroup {
-					fmt.Fprintf(&b, "  - … and %s more\n", quantity(int64(len(it.Lines)-j), "line"))
+					fmt.Fprintf(&b, "  - … and %s more\n", report.Quantity(len(it.Lines)-j, "line"))
 					break
 				}
 				fmt.Fprintf(&b, "  - %s\n", code(line))

@@ -30,7 +30,7 @@ func (f *Finding) Line() string {
 		}
 		add(name + " " + changeWords[c.Kind])
 		if more := len(f.Files) - 1 + f.MoreFiles; more > 0 {
-			add(fmt.Sprintf("and %s more", quantity(more, "file")))
+			add(fmt.Sprintf("and %s more", Quantity(more, "file")))
 		}
 	}
 	if f.Detail != "" {

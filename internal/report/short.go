@@ -28,7 +28,7 @@ func (r *Report) Brief() string {
 	}
 	s := fmt.Sprintf("%s: %s", r.Verdict(), against)
 	if n := counts[Drift]; n > 0 {
-		s += ", " + quantity(n, "difference")
+		s += ", " + Quantity(n, "difference")
 		switch next, own := r.isOfNextBoot(); {
 		case own:
 			s += " in what it boots from"
@@ -37,7 +37,7 @@ func (r *Report) Brief() string {
 		}
 	}
 	if n := counts[Inconclusive]; n > 0 {
-		s += ", " + quantity(n, "thing") + " not checked"
+		s += ", " + Quantity(n, "thing") + " not checked"
 	}
 	if r.Verdict() == Verified {
 		for _, t := range r.Tiers {
@@ -201,7 +201,7 @@ func (r *Report) writeChecked(w io.Writer) {
 		case t.Name == TierRelease || t.Status != Done:
 		case t.Name == TierContents && r.Coverage.Paths > 0:
 			c := r.Coverage
-			done = append(done, fmt.Sprintf("%s (%d of %s)", t.Name, c.Hashed, quantity(c.Paths, "store path")))
+			done = append(done, fmt.Sprintf("%s (%d of %s)", t.Name, c.Hashed, Quantity(c.Paths, "store path")))
 		default:
 			done = append(done, string(t.Name))
 		}
@@ -248,7 +248,7 @@ func (f *Finding) short() string {
 		}
 		about = append(about, name+" "+changeWords[f.Files[0].Kind])
 		if more := n - 1 + f.MoreFiles; more > 0 {
-			about = append(about, "and "+quantity(more, "more file"))
+			about = append(about, "and "+Quantity(more, "more file"))
 		}
 	}
 	if f.Detail != "" {

@@ -109,17 +109,7 @@ func (r *Report) Headline() string {
 	if r.Release != nil {
 		against = fmt.Sprintf("release %s (%s)", Escape(r.Release.Tag), Escape(r.Configuration))
 	}
-	subject := "this machine"
-	if r.StoreRoot != "" {
-		subject = "the disk at " + Escape(r.StoreRoot)
-	}
-	if r.Candidate != "" {
-		where := ""
-		if r.StoreRoot != "" {
-			where = " on " + subject
-		}
-		subject = "candidate " + escapeBounded(r.Candidate, maxShown) + where
-	}
+	subject := r.subject()
 	var s string
 	switch r.Verdict() {
 	case Verified:
@@ -128,32 +118,12 @@ func (r *Report) Headline() string {
 			s += ", within these limits: " + partial
 		}
 	case Drifted:
-		s = fmt.Sprintf("drifted: %s is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
-		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == OtherRelease }) {
-			how := "as a whole"
-			switch n := counts[Drift] - 1; {
-			case n > 0:
-				how = "with " + quantity(n, "difference")
-			case counts[Inconclusive] > 0 || r.leftOut() != "":
-				how = "as far as it was checked"
-			}
-			s = fmt.Sprintf("drifted: %s runs %s %s, not %s", subject, against, how, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
-		} else if r.isRevoked() {
-			s = r.revokedHeadline(subject, against, counts)
-		} else if next, own := r.isOfNextBoot(); own {
-			s = fmt.Sprintf("drifted: what %s boots from is not %s: %s", subject, against, quantity(counts[Drift], "difference"))
-		} else if next {
-			far := ""
-			if counts[Inconclusive] > 0 || r.leftOut() != "" {
-				far = " as far as it was checked"
-			}
-			s = fmt.Sprintf("drifted: %s runs %s%s, but what it can boot next has %s", subject, against, far, quantity(counts[Drift], "difference"))
-		}
+		s = r.driftedHeadline(subject, against, counts)
 		if follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
 		}
 		if n := counts[Inconclusive]; n > 0 {
-			s += fmt.Sprintf(", and %s could not be checked", quantity(n, "thing"))
+			s += fmt.Sprintf(", and %s could not be checked", Quantity(n, "thing"))
 		}
 	case Refused:
 		if r.Release != nil {
@@ -162,7 +132,7 @@ func (r *Report) Headline() string {
 		}
 		s = fmt.Sprintf("untrusted: nothing was compared with %s", against)
 	default:
-		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, quantity(max(counts[Inconclusive], 1), "thing"))
+		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, Quantity(max(counts[Inconclusive], 1), "thing"))
 	}
 	if r.Release != nil && r.Release.Unsigned {
 		s += " (the signature was NOT CHECKED)"
@@ -196,6 +166,51 @@ func (r *Report) isOfNextBoot() (next, own bool) {
 	return next, own
 }
 
+// subject names what was checked.
+func (r *Report) subject() string {
+	subject := "this machine"
+	if r.StoreRoot != "" {
+		subject = "the disk at " + Escape(r.StoreRoot)
+	}
+	if r.Candidate == "" {
+		return subject
+	}
+	candidate := "candidate " + escapeBounded(r.Candidate, maxShown)
+	if r.StoreRoot != "" {
+		return candidate + " on " + subject
+	}
+	return candidate
+}
+
+// driftedHeadline says how a drifted subject differs.
+func (r *Report) driftedHeadline(subject, against string, counts map[Class]int) string {
+	switch {
+	case slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == OtherRelease }):
+		how := "as a whole"
+		switch n := counts[Drift] - 1; {
+		case n > 0:
+			how = "with " + Quantity(n, "difference")
+		case counts[Inconclusive] > 0 || r.leftOut() != "":
+			how = "as far as it was checked"
+		}
+		return fmt.Sprintf("drifted: %s runs %s %s, not %s", subject, against, how, strings.ReplaceAll(Escape(r.Against), ", ", " or "))
+	case r.isRevoked():
+		return r.revokedHeadline(subject, against, counts)
+	}
+	differences := Quantity(counts[Drift], "difference")
+	switch next, own := r.isOfNextBoot(); {
+	case own:
+		return fmt.Sprintf("drifted: what %s boots from is not %s: %s", subject, against, differences)
+	case next:
+		far := ""
+		if counts[Inconclusive] > 0 || r.leftOut() != "" {
+			far = " as far as it was checked"
+		}
+		return fmt.Sprintf("drifted: %s runs %s%s, but what it can boot next has %s", subject, against, far, differences)
+	}
+	return fmt.Sprintf("drifted: %s is not %s: %s", subject, against, differences)
+}
+
 // isRevoked reports whether the release that was compared with is revoked.
 func (r *Report) isRevoked() bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == ReleaseRevoked && f.Tier == TierRelease })
@@ -209,7 +224,7 @@ func (r *Report) revokedHeadline(subject, against string, counts map[Class]int) 
 	case r.Release == nil:
 		return fmt.Sprintf("drifted: %s is revoked by its publisher, and nothing was compared with it", against)
 	case n > 0:
-		return fmt.Sprintf("drifted: %s is not %s, which its publisher has revoked: %s", subject, against, quantity(n, "difference"))
+		return fmt.Sprintf("drifted: %s is not %s, which its publisher has revoked: %s", subject, against, Quantity(n, "difference"))
 	case counts[Inconclusive] > 0 || r.leftOut() != "":
 		return fmt.Sprintf("drifted: %s is %s as far as it was checked, which its publisher has revoked", subject, against)
 	}
@@ -337,7 +352,7 @@ func (r *Report) writeCoverage(w io.Writer) {
 	if c.Read.String() == "disk" {
 		how = "contents read from the disk"
 		if c.FromCache > 0 {
-			how += fmt.Sprintf(", but for %s that only the page cache gave", quantity(int(c.FromCache), "file"))
+			how += fmt.Sprintf(", but for %s that only the page cache gave", Quantity(int(c.FromCache), "file"))
 		}
 		how += "; names, link targets, modes and the Nix database came through the page cache"
 	}
@@ -350,8 +365,8 @@ func (r *Report) writeCoverage(w io.Writer) {
 	if c.Overdue > 0 {
 		how += fmt.Sprintf("; %d are overdue", c.Overdue)
 	}
-	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, quantity(c.Paths, "store path"),
-		humanize.IBytes(uint64(max(c.Bytes, 0))), quantity(int(c.Files), "file"), how)
+	fmt.Fprintf(w, "%d of %s hashed, %s in %s, %s\n", c.Hashed, Quantity(c.Paths, "store path"),
+		humanize.IBytes(uint64(max(c.Bytes, 0))), Quantity(int(c.Files), "file"), how)
 	c.writeOrigins(w)
 	fmt.Fprintln(w)
 }
@@ -416,7 +431,7 @@ func writeFinding(w io.Writer, f *Finding) {
 		line(w, "  got ", describe(c.Got, maxShown))
 	}
 	if f.MoreFiles > 0 {
-		fmt.Fprintf(w, "    … and %s more\n", quantity(f.MoreFiles, "file"))
+		fmt.Fprintf(w, "    … and %s more\n", Quantity(f.MoreFiles, "file"))
 	}
 }
 
@@ -437,13 +452,6 @@ func line(w io.Writer, label, value string) {
 	if value != "" {
 		fmt.Fprintf(w, "    %s %s\n", label, value)
 	}
-}
-
-func quantity(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func paint(opts TextOptions, v Verdict, s string) string {

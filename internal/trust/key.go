@@ -12,9 +12,10 @@ import (
 	"encoding/pem"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxFile limits the size of the files that a policy names: a trusted root has 10 kB.
@@ -33,10 +34,7 @@ func checkSingle(data []byte, name func(*pem.Block) string) error {
 	if len(names) < 2 {
 		return nil
 	}
-	if n := len(names); n > maxSigners {
-		names = append(names[:maxSigners], fmt.Sprintf("and %d more", n-maxSigners))
-	}
-	return fmt.Errorf("several blocks of PEM, of which the first alone would be read: %s; want one key in each file, under a name of its own", strings.Join(names, ", "))
+	return fmt.Errorf("several blocks of PEM, of which the first alone would be read: %s; want one key in each file, under a name of its own", excerpt.List(names, ", ", maxSigners))
 }
 
 // publicName returns the ID of the public key in a block, as used in bundles.

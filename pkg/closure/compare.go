@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
@@ -42,7 +41,7 @@ func CompareClaim(want, claimed PathInfo) []Difference {
 	if !slices.Equal(want.References, claimed.References) { // they mostly are
 		lost, added := subtract(want.References, claimed.References), subtract(claimed.References, want.References)
 		if len(lost)+len(added) > 0 {
-			add("references", listOf(lost), listOf(added))
+			add("references", excerpt.List(lost, " ", maxNamed), excerpt.List(added, " ", maxNamed))
 		}
 	}
 	return out
@@ -120,21 +119,6 @@ func subtract(a, b []StorePath) []StorePath {
 // maxNamed limits the references named in one difference: a database may claim a
 // hundred thousand for each path.
 const maxNamed = 20
-
-func listOf(paths []StorePath) string {
-	var b strings.Builder
-	for i, p := range paths {
-		if i == maxNamed {
-			fmt.Fprintf(&b, " and %d more", len(paths)-i)
-			break
-		}
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(string(p))
-	}
-	return b.String()
-}
 
 func orNone(s string) string {
 	if s == "" {

@@ -25,3 +25,19 @@ func TestOf(t *testing.T) {
 		}
 	}
 }
+
+func TestList(t *testing.T) {
+	for _, c := range []struct {
+		list []Raw
+		want string
+	}{
+		{nil, ""},
+		{[]Raw{"a"}, "a"},
+		{[]Raw{"a", "b"}, "a, b"},
+		{[]Raw{"a", "b", "c", "d"}, "a, b and 2 more"},
+	} {
+		if got := List(c.list, ", ", 2); got != c.want {
+			t.Errorf("List(%q) = %q, want %q", c.list, got, c.want)
+		}
+	}
+}

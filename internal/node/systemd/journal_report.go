@@ -7,11 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coreos/go-systemd/v22/journal"
 
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // MaxFindings is how many findings of a run have entries of their own. journald accepts a
@@ -220,16 +220,7 @@ func Unmeasured(run Run, err error) Entry {
 // without escaping them.
 func text(s string) string { return bounded(report.Escape(s)) }
 
-func bounded(s string) string {
-	if len(s) <= maxField {
-		return s
-	}
-	cut := maxField - len("…")
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "…"
-}
+func bounded(s string) string { return excerpt.Of(s, maxField-len("…")) }
 
 // number formats n; "" for 0.
 func number(n int64) string {

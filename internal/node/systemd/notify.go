@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxStatus limits a status, in bytes; systemctl shows it in one line.
@@ -39,12 +41,5 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
-	if len(s) <= maxStatus {
-		return s
-	}
-	cut := maxStatus - len("…")
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "…"
+	return excerpt.Of(s, maxStatus-len("…"))
 }

@@ -22,7 +22,7 @@ func planContents(r *run) string {
 	for _, p := range a.paths {
 		size += p.NarSize
 	}
-	what := "hash " + quantity(len(a.paths), "store path")
+	what := "hash " + report.Quantity(len(a.paths), "store path")
 	for i, c := range a.releases[1:] {
 		with := ", with those of "
 		if i > 0 {
@@ -100,7 +100,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 	}
 	if n := r.report.Coverage.FromCache; n > 0 {
 		r.find(report.Finding{
-			Tier: report.TierContents, Cause: report.ReadFromCache, Detail: fmt.Sprintf("%d of %s", n, quantity(files, "file")),
+			Tier: report.TierContents, Cause: report.ReadFromCache, Detail: fmt.Sprintf("%d of %s", n, report.Quantity(files, "file")),
 		})
 	}
 	r.findExtra(c.claims)

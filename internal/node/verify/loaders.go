@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"every.channel/ec-verify/internal/node/bootloader"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // maxLoaders limits the names that are read of one directory of loaders.
@@ -112,11 +112,7 @@ func (l *loaders) modules(ctx context.Context, place, from string) {
 	if len(unknown) == 0 {
 		return
 	}
-	detail := strings.Join(unknown[:min(shownNames, len(unknown))], " ")
-	if more := len(unknown) - shownNames; more > 0 {
-		detail += fmt.Sprintf(" and %d more", more)
-	}
-	l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: path.Join(l.dirName, place), Detail: detail})
+	l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: path.Join(l.dirName, place), Detail: excerpt.List(unknown, " ", shownNames)})
 }
 
 func isSystemdBoot(file string) bool {

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 	"every.channel/ec-verify/pkg/nar"
 )
 
@@ -182,7 +183,7 @@ func (r *run) judgeInput(results []*rebuild.Result) {
 	if in.Witness != "" {
 		f.Detail = joinDetail(f.Detail, "what it should be is known by the "+string(in.Witness))
 	}
-	f.Detail = joinDetail(f.Detail, quantity(len(results), "derivation")+" could not be rebuilt for it")
+	f.Detail = joinDetail(f.Detail, report.Quantity(len(results), "derivation")+" could not be rebuilt for it")
 	r.find(f)
 	for _, result := range results {
 		r.find(report.Finding{
@@ -205,7 +206,7 @@ func rebuiltOf(checked int, s *rebuild.Summary) string {
 	if checked == s.Candidates {
 		return ""
 	}
-	why := fmt.Sprintf("%d of %s", checked, quantity(s.Candidates, "derivation"))
+	why := fmt.Sprintf("%d of %s", checked, report.Quantity(s.Candidates, "derivation"))
 	if left := s.Count(rebuild.NotReached); s.Sampled && left > 0 {
 		why += fmt.Sprintf(", a sample of %d of which %d had no turn", s.Planned, left)
 		if s.BudgetSpent {
@@ -221,7 +222,7 @@ func (r *run) findUnmatched(s *rebuild.Summary) {
 	if len(s.Unmatched) > 0 && s.Planned > 0 {
 		r.find(report.Finding{
 			Tier: report.TierRebuild, Cause: report.PatternUnmatched,
-			Detail: fmt.Sprintf("%s, of %s", quote(s.Unmatched), quantity(s.Candidates, "derivation")),
+			Detail: fmt.Sprintf("%s, of %s", quote(s.Unmatched), report.Quantity(s.Candidates, "derivation")),
 		})
 	}
 }
@@ -229,26 +230,18 @@ func (r *run) findUnmatched(s *rebuild.Summary) {
 // choseNothing says why there was nothing to rebuild.
 func choseNothing(s *rebuild.Summary) error {
 	if len(s.Unmatched) > 0 {
-		return fmt.Errorf("rebuild.firstParty: %s: none of the %s that make a path of the system is called so", quote(s.Unmatched), quantity(s.Candidates, "derivation"))
+		return fmt.Errorf("rebuild.firstParty: %s: none of the %s that make a path of the system is called so", quote(s.Unmatched), report.Quantity(s.Candidates, "derivation"))
 	}
-	return fmt.Errorf("rebuild.choice: it chooses none of the %s that make a path of the system", quantity(s.Candidates, "derivation"))
+	return fmt.Errorf("rebuild.choice: it chooses none of the %s that make a path of the system", report.Quantity(s.Candidates, "derivation"))
 }
 
 // quote lists the first few patterns.
 func quote(patterns []rebuild.Pattern) string {
-	const most = 5
-	var b strings.Builder
+	quoted := make([]string, len(patterns))
 	for i, p := range patterns {
-		if i == most {
-			fmt.Fprintf(&b, " and %d more", len(patterns)-most)
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%q", string(p))
+		quoted[i] = strconv.Quote(string(p))
 	}
-	return b.String()
+	return excerpt.List(quoted, ", ", 5)
 }
 
 // findUnproven adds the findings about what no rebuild can prove here.
@@ -304,5 +297,5 @@ func moreRuns(rest, reached int) string {
 	if reached <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("; with this budget, about %s to go", quantity((rest+reached-1)/reached, "more run"))
+	return fmt.Sprintf("; with this budget, about %s to go", report.Quantity((rest+reached-1)/reached, "more run"))
 }

@@ -43,7 +43,7 @@ func (r *run) explainDrift(ctx context.Context, src source, consequence report.C
 			Detail: "the release has " + string(d.Want),
 		}
 		if d.Derivations > 1 {
-			f.Detail = "and of " + quantity(d.Derivations-1, "derivation") + " more"
+			f.Detail = "and of " + report.Quantity(d.Derivations-1, "derivation") + " more"
 		}
 		r.find(f)
 	}

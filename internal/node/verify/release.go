@@ -124,9 +124,9 @@ func (r *run) findEnds(rel *release.Release) {
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d < 2*day {
-		return quantity(int(d/time.Hour), "hour")
+		return report.Quantity(int(d/time.Hour), "hour")
 	}
-	return quantity(int(d/day), "day")
+	return report.Quantity(int(d/day), "day")
 }
 
 // against names the releases that the policy asks for.
@@ -161,40 +161,12 @@ func (r *run) readManifest(ctx context.Context, rel *release.Release) (*closure.
 // ends.
 func (r *run) choose(ctx context.Context) error {
 	if !r.Pinned {
-		running := r.runningNow()
-		var same []*candidate
-		for i := range r.candidates {
-			if c := &r.candidates[i]; c.Err == nil && c.manifest.Toplevel.OutPath == running {
-				same = append(same, c)
-			}
-		}
-		if len(same) > 0 {
-			var err error
-			r.chosen, err = r.nearest(ctx, same)
+		if c, err := r.runningOne(ctx); err != nil || c != nil {
+			r.chosen = c
 			return err
 		}
-		if running != "" {
-			// The live tier reports what is unreadable now.
-			if c, _, err := r.specialisationOf(running); err == nil && c != nil {
-				r.chosen = c
-				return nil
-			}
-		}
 	}
-	// None of the opened releases runs here. One that could not be opened may be the one
-	// that runs: then nothing can be said. An invalid release outweighs an unavailable
-	// one.
-	var failed *failure
-	for i := range r.candidates {
-		c := &r.candidates[i]
-		if c.Err == nil || i > 0 && r.Pinned {
-			continue
-		}
-		if f := releaseFailure(c); failed == nil || report.ClassOf(f.cause) == report.Untrusted && report.ClassOf(failed.cause) != report.Untrusted {
-			failed = f
-		}
-	}
-	if failed != nil {
+	if failed := r.gravestFailure(); failed != nil {
 		return failed
 	}
 	r.chosen = &r.candidates[0]
@@ -205,6 +177,43 @@ func (r *run) choose(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// runningOne returns the release that runs here; nil if none of the opened ones does.
+func (r *run) runningOne(ctx context.Context) (*candidate, error) {
+	running := r.runningNow()
+	var same []*candidate
+	for i := range r.candidates {
+		if c := &r.candidates[i]; c.Err == nil && c.manifest.Toplevel.OutPath == running {
+			same = append(same, c)
+		}
+	}
+	if len(same) > 0 {
+		return r.nearest(ctx, same)
+	}
+	if running != "" {
+		// The live tier reports what is unreadable now.
+		if c, _, err := r.specialisationOf(running); err == nil {
+			return c, nil
+		}
+	}
+	return nil, nil
+}
+
+// gravestFailure returns why a release could not be opened; nil if all were. None of the
+// opened ones runs here, and that one may: then nothing can be said. An invalid release
+// outweighs an unavailable one.
+func (r *run) gravestFailure() (failed *failure) {
+	for i := range r.candidates {
+		c := &r.candidates[i]
+		if c.Err == nil || i > 0 && r.Pinned {
+			continue
+		}
+		if f := releaseFailure(c); failed == nil || report.ClassOf(f.cause) == report.Untrusted && report.ClassOf(failed.cause) != report.Untrusted {
+			failed = f
+		}
+	}
+	return failed
 }
 
 // runningNow returns the toplevel that the machine runs according to its links, "" if

@@ -172,16 +172,16 @@ func (r *run) coverageWhy() string {
 	case c.Remembered+c.Overdue == 0:
 		return ""
 	case c.Overdue == 0:
-		return fmt.Sprintf("%d of %s hashed now, the others by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), days(r.Policy.Contents))
+		return fmt.Sprintf("%d of %s hashed now, the others by earlier runs within %s", c.Hashed, report.Quantity(c.Paths, "path"), days(r.Policy.Contents))
 	}
-	return fmt.Sprintf("%d of %s hashed now, %d by earlier runs within %s", c.Hashed, quantity(c.Paths, "path"), c.Remembered, days(r.Policy.Contents))
+	return fmt.Sprintf("%d of %s hashed now, %d by earlier runs within %s", c.Hashed, report.Quantity(c.Paths, "path"), c.Remembered, days(r.Policy.Contents))
 }
 
 // overdueFailure is how a contents tier ends that left paths overdue.
 func (r *run) overdueFailure(overdue []closure.StorePath) error {
 	return &failure{cause: report.CoverageOverdue, path: string(overdue[0]), err: fmt.Errorf(
 		"%d of %s, this one first, not hashed by this run, nor within %s by those before it: its time for that was %s",
-		len(overdue), quantity(r.report.Coverage.Paths, "path"), days(r.Policy.Contents), r.ContentsBudget)}
+		len(overdue), report.Quantity(r.report.Coverage.Paths, "path"), days(r.Policy.Contents), r.ContentsBudget)}
 }
 
 // days formats a duration in days if it is long enough.

@@ -1,27 +1,16 @@
 package verify
 
-import "fmt"
+import "every.channel/ec-verify/internal/report"
 
-// quantity counts things: "1 path", "2 paths".
-func quantity(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// are is quantity with its verb: "1 path is", "2 paths are".
-func are(n int, noun string) string {
-	if n == 1 {
-		return quantity(n, noun) + " is"
-	}
-	return quantity(n, noun) + " are"
-}
+// are counts things, with the verb: "1 path is", "2 paths are".
+func are(n int, noun string) string { return counted(n, noun, " is", " are") }
 
 // were is are in the past.
-func were(n int, noun string) string {
+func were(n int, noun string) string { return counted(n, noun, " was", " were") }
+
+func counted(n int, noun, one, many string) string {
 	if n == 1 {
-		return quantity(n, noun) + " was"
+		many = one
 	}
-	return quantity(n, noun) + " were"
+	return report.Quantity(n, noun) + many
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"every.channel/ec-verify/internal/httpclient"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Timeouts limits every wait of a [Client].
@@ -330,11 +331,7 @@ func (c *Client) clean(s string) string {
 	if c.token != "" {
 		s = strings.ReplaceAll(s, c.token, "xxxxx")
 	}
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return s
+	return excerpt.Of(strings.Join(strings.Fields(s), " "), 200)
 }
 
 // plain describes a failed request in one line.

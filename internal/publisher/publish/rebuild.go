@@ -10,6 +10,7 @@ import (
 
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // Rebuilder builds derivations a second time, like [rebuild.Rebuilder].
@@ -110,10 +111,7 @@ func unreproducible(r *rebuild.Result) closure.Unreproducible {
 	const shown = 3
 	u.Reason = "two builds of it differ"
 	if len(files) > 0 {
-		u.Reason += " in " + strings.Join(files[:min(len(files), shown)], ", ")
-	}
-	if more := len(files) - shown; more > 0 {
-		u.Reason += fmt.Sprintf(" and %d more", more)
+		u.Reason += " in " + excerpt.List(files, ", ", shown)
 	}
 	return u
 }

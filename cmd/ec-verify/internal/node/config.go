@@ -160,7 +160,7 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 	case err != nil || check.Valid:
 		return err
 	case a.ForPeople():
-		return terminal.ConfigErrorf("%s is not valid: %s%s", check.File, more, terminal.Count(len(check.Mistakes), "mistake"))
+		return terminal.ConfigErrorf("%s is not valid: %s%s", check.File, more, report.Quantity(len(check.Mistakes), "mistake"))
 	}
 	return terminal.ToldError(terminal.ExitConfig)
 }

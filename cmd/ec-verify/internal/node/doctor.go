@@ -186,6 +186,6 @@ func (x *examination) Text(screen terminal.Screen) string {
 			fmt.Fprintf(&b, "         → %s\n", report.Escape(r.Remedy))
 		}
 	}
-	fmt.Fprintf(&b, "\n%s, %s\n", terminal.Count(x.Problems, "problem"), terminal.Count(notices, "notice"))
+	fmt.Fprintf(&b, "\n%s, %s\n", report.Quantity(x.Problems, "problem"), report.Quantity(notices, "notice"))
 	return screen.Fold(b.String())
 }

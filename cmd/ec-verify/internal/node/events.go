@@ -150,7 +150,7 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 		return false
 	}
 	if n, err := e.journal.Lost(); n > 0 {
-		e.app.Note(terminal.Count(n, "event") + " not in the journal: " + report.Escape(err.Error()))
+		e.app.Note(report.Quantity(n, "event") + " not in the journal: " + report.Escape(err.Error()))
 		return false
 	}
 	if err := e.journal.Flush(); err != nil {

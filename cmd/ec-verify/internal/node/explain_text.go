@@ -113,7 +113,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 		if e.OfOriginal {
 			where = " in what was compared with it"
 		}
-		fmt.Fprintf(w, "\nWhat differs%s: %s\n", where, terminal.Count(n, "file"))
+		fmt.Fprintf(w, "\nWhat differs%s: %s\n", where, report.Quantity(n, "file"))
 	}
 	for i := range e.Files {
 		f := &e.Files[i]

@@ -98,7 +98,7 @@ func treeOf(path string) (string, error) {
 
 // hashed describes the progress of hashing paths, of which number at is in progress.
 func hashed(c nar.Counts, paths []string, at int) terminal.Sample {
-	s := terminal.Sample{What: "hash", Detail: fmt.Sprintf("%s in %s  %s", humanize.IBytes(uint64(max(c.Bytes, 0))), terminal.Count(int(c.Files), "file"), report.Escape(filepath.Base(paths[at])))}
+	s := terminal.Sample{What: "hash", Detail: fmt.Sprintf("%s in %s  %s", humanize.IBytes(uint64(max(c.Bytes, 0))), report.Quantity(c.Files, "file"), report.Escape(filepath.Base(paths[at])))}
 	if n := len(paths); n > 1 {
 		s.Done, s.Total, s.Items = int64(at), int64(n), true
 		s.Detail = fmt.Sprintf("%d/%d paths  %s", at, n, s.Detail)

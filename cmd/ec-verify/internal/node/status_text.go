@@ -38,7 +38,7 @@ func (s *status) Text(screen terminal.Screen) string {
 			if t.Future == 1 {
 				words = "bears a time to come, and counts"
 			}
-			fmt.Fprintf(&b, "%s\n\n", wrap(fmt.Sprintf("%s: %s %s as overdue: the clock was wrong then, or is now", t.Name, terminal.Count(t.Future, "check"), words), 0))
+			fmt.Fprintf(&b, "%s\n\n", wrap(fmt.Sprintf("%s: %s %s as overdue: the clock was wrong then, or is now", t.Name, report.Quantity(t.Future, "check"), words), 0))
 		}
 	}
 	listed := s.writeFindings(&b)
@@ -300,7 +300,7 @@ func (s *status) since(t time.Time) string {
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
-		return terminal.Count(int(d/day), "day")
+		return report.Quantity(int(d/day), "day")
 	}
 	return d.String()
 }

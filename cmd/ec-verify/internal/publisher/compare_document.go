@@ -6,9 +6,9 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/publisher/compare"
 	"every.channel/ec-verify/internal/render"
+	"every.channel/ec-verify/internal/report"
 )
 
 // Document reads the comparison in the data of the file name, to be rendered; nil for
@@ -41,7 +41,7 @@ func (c *comparison) document(file string) (*render.Document, error) {
 		Title: "ec-verify compare: " + string(c.Verdict), Verdict: string(c.Verdict), Tone: tone, Tool: render.Text(c.Tool), More: c.More,
 		Headline: fmt.Sprintf("%s and %s: %s", render.Text(c.A), render.Text(c.B), map[compare.Verdict]string{
 			compare.Equal:     "equal, byte for byte",
-			compare.Different: terminal.Count(c.Primary, "difference"),
+			compare.Different: report.Quantity(c.Primary, "difference"),
 		}[c.Verdict]),
 		Facts: []render.Fact{
 			{Name: "A", Value: render.Text(c.A)}, {Name: "B", Value: render.Text(c.B)}, {Name: "files compared", Value: fmt.Sprint(len(c.Compared))},
@@ -49,7 +49,7 @@ func (c *comparison) document(file string) (*render.Document, error) {
 		},
 	}
 	if c.Verdict == compare.Inconclusive {
-		d.Headline += fmt.Sprintf("no difference seen, and %s could not be compared", terminal.Count(max(len(c.Failures), 1), "thing"))
+		d.Headline += fmt.Sprintf("no difference seen, and %s could not be compared", report.Quantity(max(len(c.Failures), 1), "thing"))
 	}
 	for _, n := range c.Notes {
 		d.Notes = append(d.Notes, render.Text(n))

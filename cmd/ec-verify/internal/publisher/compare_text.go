@@ -83,13 +83,13 @@ func (r *comparison) headline() string {
 	failed := ""
 	failures := len(r.Failures) + r.MoreFailures
 	if failures > 0 {
-		failed = fmt.Sprintf(", and %s could not be compared", terminal.Count(failures, "thing"))
+		failed = fmt.Sprintf(", and %s could not be compared", report.Quantity(failures, "thing"))
 	}
 	switch r.Verdict {
 	case compare.Equal:
-		return fmt.Sprintf("equal: %s: %s, byte for byte", pair, terminal.Count(len(r.Compared), "file"))
+		return fmt.Sprintf("equal: %s: %s, byte for byte", pair, report.Quantity(len(r.Compared), "file"))
 	case compare.Different:
-		s := fmt.Sprintf("different: %s: %s", pair, terminal.Count(r.Primary, "difference"))
+		s := fmt.Sprintf("different: %s: %s", pair, report.Quantity(r.Primary, "difference"))
 		if follow := len(r.Differences) + r.More - r.Primary; follow > 0 {
 			s += fmt.Sprintf(", with %d more in consequence", follow)
 		}
@@ -98,7 +98,7 @@ func (r *comparison) headline() string {
 	if len(r.Compared) == 0 && failures == 0 {
 		return fmt.Sprintf("inconclusive: %s: there is nothing to compare", pair)
 	}
-	return fmt.Sprintf("inconclusive: %s: no difference in %s%s", pair, terminal.Count(len(r.Compared), "file"), failed)
+	return fmt.Sprintf("inconclusive: %s: no difference in %s%s", pair, report.Quantity(len(r.Compared), "file"), failed)
 }
 
 // writeDifference writes one difference: its place, its kind, and the two sides.
@@ -162,7 +162,7 @@ func sayKind(d *compare.Difference) string {
 }
 
 func sayBytes(b *compare.Bytes) string {
-	s := fmt.Sprintf("the first at byte %d, %s differ", b.First, terminal.Count(int(b.Count), "byte"))
+	s := fmt.Sprintf("the first at byte %d, %s differ", b.First, report.Quantity(b.Count, "byte"))
 	if b.Count == 1 {
 		s = fmt.Sprintf("one byte differs, at %d", b.First)
 	}

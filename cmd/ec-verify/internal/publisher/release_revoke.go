@@ -216,7 +216,7 @@ func (r *revocations) Text(screen terminal.Screen) string {
 		done = "would be revoked"
 	}
 	lines := []string{
-		fmt.Sprintf("release %s %s: the list in %s, of %s, has %s", r.tag, done, r.flags.out, r.CreatedAt.Format(time.RFC3339), terminal.Count(len(r.Revoked), "release")),
+		fmt.Sprintf("release %s %s: the list in %s, of %s, has %s", r.tag, done, r.flags.out, r.CreatedAt.Format(time.RFC3339), report.Quantity(len(r.Revoked), "release")),
 		"  " + follows,
 	}
 	for _, one := range r.Revoked {

@@ -26,6 +26,3 @@ func Plural(n int, one, many string) string {
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
-
-// Count counts in words: "1 file", "2 files".
-func Count(n int, noun string) string { return Plural(n, noun, noun+"s") }
