@@ -1,9 +1,11 @@
 package hostfile
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +23,25 @@ func TryLock(f *os.File, how int) (bool, error) {
 			return false, nil
 		case !errors.Is(err, unix.EINTR):
 			return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// lockPoll is how often WaitLock tries again.
+const lockPoll = 20 * time.Millisecond
+
+// WaitLock is [TryLock], but waits for another process to release the lock, for most at
+// the longest. If ctx ends, the error is ctx's.
+func WaitLock(ctx context.Context, f *os.File, how int, most time.Duration) (bool, error) {
+	for deadline := time.Now().Add(most); ; {
+		taken, err := TryLock(f, how)
+		if taken || err != nil || !time.Now().Before(deadline) {
+			return taken, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(lockPoll):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,22 +23,13 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	for {
-		taken, err := hostfile.TryLock(f, unix.LOCK_EX)
-		if taken {
-			return func() { f.Close() }, nil
-		}
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("wait for the process that locks %s: %w", path, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
+	taken, err := hostfile.WaitLock(ctx, f, unix.LOCK_EX, lockWait)
+	if err == nil && !taken {
+		err = errors.New("another process has not released it")
 	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("wait for the lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
 }

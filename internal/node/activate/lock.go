@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +20,6 @@ const (
 	// scriptLockName is the lock that NixOS's switch-to-configuration holds while it
 	// runs, whoever started it.
 	scriptLockName = "nixos/switch-to-configuration.lock"
-	poll           = 100 * time.Millisecond
 )
 
 // HeldError means that a switch can't start because another one is under way.
@@ -116,19 +114,4 @@ func (m *Machine) idle(ctx context.Context) error {
 		}
 	}
 	return m.Script.Busy(ctx)
-}
-
-// waitLock takes the kernel's lock on f, and waits for it so long.
-func waitLock(ctx context.Context, f *os.File, how int, most time.Duration) (bool, error) {
-	for deadline := time.Now().Add(most); ; {
-		taken, err := hostfile.TryLock(f, how)
-		if taken || err != nil || !time.Now().Before(deadline) {
-			return taken, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(poll):
-		}
-	}
 }

@@ -90,7 +90,7 @@ func lockProfile(ctx context.Context, link string) (*profile, error) {
 		if err != nil {
 			return nil, err
 		}
-		taken, err := waitLock(ctx, f, unix.LOCK_EX, time.Until(deadline))
+		taken, err := hostfile.WaitLock(ctx, f, unix.LOCK_EX, time.Until(deadline))
 		if err != nil {
 			f.Close()
 			return nil, err

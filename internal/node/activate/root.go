@@ -29,7 +29,7 @@ func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 		return err
 	}
 	defer lock.Close()
-	taken, err := waitLock(ctx, lock, unix.LOCK_SH, m.GCWait)
+	taken, err := hostfile.WaitLock(ctx, lock, unix.LOCK_SH, m.GCWait)
 	if err != nil {
 		return err
 	}

@@ -18,22 +18,11 @@ import (
 const lockPoll = 20 * time.Millisecond
 
 // flock takes the lock on f in the way of how, unix.LOCK_SH or LOCK_EX, and
-// waits no longer than wait for others who have it. It goes with the process,
-// so that none is left behind by a kill.
+// waits no longer than wait for others who have it.
 func flock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
-	deadline := time.Now().Add(wait)
-	for {
-		taken, err := hostfile.TryLock(f, how)
-		switch {
-		case taken || err != nil:
-			return err
-		case time.Now().After(deadline):
-			return fmt.Errorf("%w for more than %s", ErrBusy, wait)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lockPoll):
-		}
+	taken, err := hostfile.WaitLock(ctx, f, how, wait)
+	if err == nil && !taken {
+		return fmt.Errorf("%w for more than %s", ErrBusy, wait)
 	}
+	return err
 }
