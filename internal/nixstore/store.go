@@ -81,22 +81,6 @@ func (s *Store) Exists(p closure.StorePath) (bool, error) {
 	return false, &fs.PathError{Op: "stat", Path: string(p), Err: err}
 }
 
-// Entries returns the names in the store directory in no particular order, unchanged:
-// besides store objects that is ".links", lock files, and whatever somebody put there.
-func (s *Store) Entries() ([]string, error) {
-	// Opened anew because reading moves the position that File shares.
-	f, err := openBelow(s.file, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
-	if err != nil {
-		return nil, fmt.Errorf("list store: %w", err)
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list store: %w", err)
-	}
-	return names, nil
-}
-
 // ErrTooLarge is wrapped by [Store.ReadFile] for a file that exceeds the limit.
 var ErrTooLarge = errors.New("file is too large")
 

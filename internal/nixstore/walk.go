@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/pkg/closure"
 )
 
 const (
@@ -20,6 +22,8 @@ const (
 	maxWalkDepth = 200
 	// walkFlags open a directory. Nothing else is opened with them, so that none waits.
 	walkFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOATIME
+	// maxObjectFiles limits the files of a store object, for WalkObject.
+	maxObjectFiles = 4 << 20
 	// maxAttribute limits an extended attribute, in bytes.
 	maxAttribute = 4096
 )
@@ -99,10 +103,29 @@ func (s *Store) WalkApart(ctx context.Context, name string, do func(*Entry) erro
 	return err
 }
 
+// WalkObject is [Store.Walk] of a store object, itself first, whose entries have names
+// that begin with its base name. Nothing is left out: an entry that disappears meanwhile
+// is an error, and so is an object of more than 4 Mi files.
+func (s *Store) WalkObject(ctx context.Context, p closure.StorePath, do func(*Entry) error) error {
+	if err := s.check(p); err != nil {
+		return err
+	}
+	files := 0
+	w := &walk{strict: true, failed: func(_ string, err error) error { return err }, do: func(e *Entry) error {
+		if files++; files > maxObjectFiles {
+			return fmt.Errorf("more than %d files", maxObjectFiles)
+		}
+		return do(e)
+	}}
+	w.into = w.below
+	return w.entry(ctx, &Entry{dir: s.file, base: p.Base()}, 0)
+}
+
 // walk is a walk through a directory.
 type walk struct {
 	do     func(*Entry) error
 	failed func(name string, err error) error
+	strict bool // what disappears meanwhile has failed
 	// into is called for each directory that do does not skip.
 	into func(ctx context.Context, e *Entry, depth int) error
 }
@@ -131,7 +154,7 @@ func (w *walk) list(ctx context.Context, dir *os.File, prefix string, depth int)
 
 func (w *walk) entry(ctx context.Context, e *Entry, depth int) error {
 	err := unix.Fstatat(int(e.dir.Fd()), e.base, &e.Stat, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !w.strict {
 		return nil
 	}
 	if err != nil {
@@ -152,9 +175,9 @@ func (w *walk) below(ctx context.Context, e *Entry, depth int) error {
 		return w.failed(e.Name(), fmt.Errorf("%s: directories deeper than %d", clip(e.Name()), maxWalkDepth))
 	}
 	dir, err := openBelow(e.dir, e.base, walkFlags)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-		return nil // gone, or another file meanwhile
+	switch gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP); {
+	case gone && !w.strict:
+		return nil // or another file meanwhile
 	case err != nil:
 		return w.failed(e.Name(), err)
 	}

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,10 +17,6 @@ import (
 )
 
 const (
-	// maxMarked is how many files one path may have to be marked, and maxDepth how
-	// deep within each other its directories may be.
-	maxMarked = 4 << 20
-	maxDepth  = 200
 	// settle is the time, with a margin, after which a further change of a file gets
 	// another change time: kernels count these in ticks of up to 10 ms.
 	settle = 100 * time.Millisecond
@@ -94,85 +88,46 @@ func (m *Marks) of(ctx context.Context, p closure.StorePath) mark {
 
 // walk returns the mark of p, and the last change time in it.
 func (m *Marks) walk(ctx context.Context, p closure.StorePath) (mark, time.Time) {
-	w := marker{ctx: ctx}
-	if err := w.entry(m.store.File(), p.Base(), 0); err != nil {
+	var w marker
+	if err := m.store.WalkObject(ctx, p, w.add); err != nil {
 		return mark{}, time.Time{}
 	}
 	var buf []byte
 	for _, lane := range w.sum {
 		buf = binary.LittleEndian.AppendUint64(buf, lane)
 	}
-	buf = binary.LittleEndian.AppendUint64(buf, uint64(w.count))
+	buf = binary.LittleEndian.AppendUint64(buf, w.count)
 	return sha256.Sum256(buf), w.newest
 }
 
-// marker walks one path. It adds up the digests of the files, so that their order does
+// marker marks one path. It adds up the digests of the files, so that their order does
 // not matter and their names need not be kept.
 type marker struct {
-	ctx    context.Context
 	sum    [4]uint64
-	count  int
+	count  uint64
 	newest time.Time
 }
 
-var errUnmarked = errors.New("too large to be marked")
-
-func (w *marker) entry(dir *os.File, name string, depth int) error {
+// add counts in one file.
+func (w *marker) add(e *nixstore.Entry) error {
 	w.count++
-	if w.count > maxMarked || depth > maxDepth {
-		return errUnmarked
-	}
-	if err := w.ctx.Err(); err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	w.add(name, depth, &st)
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil
-	}
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	for {
-		names, err := f.Readdirnames(1024)
-		for _, n := range names {
-			if err := w.entry(f, n, depth+1); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// add counts in one file. Which directory it is in shows in that one's own change
-// time.
-func (w *marker) add(name string, depth int, st *unix.Stat_t) {
+	st := &e.Stat
 	changed := time.Unix(st.Ctim.Unix())
 	if changed.After(w.newest) {
 		w.newest = changed
 	}
-	buf := make([]byte, 0, 128)
+	buf := make([]byte, 0, 256)
 	for _, n := range []uint64{
 		uint64(st.Dev), st.Ino, uint64(st.Mode), uint64(st.Uid), uint64(st.Gid), uint64(st.Size), //nolint:unconvert // not on every platform
-		uint64(st.Ctim.Nano()), uint64(st.Mtim.Nano()), uint64(depth),
+		uint64(st.Ctim.Nano()), uint64(st.Mtim.Nano()),
 	} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
-	sum := sha256.Sum256(append(buf, name...))
+	sum := sha256.Sum256(append(buf, e.Name()...))
 	for i := range w.sum {
 		w.sum[i] += binary.LittleEndian.Uint64(sum[8*i:])
 	}
+	return nil
 }
 
 // Change is a path that differs from what was hashed.
