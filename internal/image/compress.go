@@ -85,7 +85,7 @@ func decompress(r *bufio.Reader, c compression, one bool, window int64) (io.Read
 	case zstandard:
 		var in io.Reader = r
 		if one {
-			in = &zstdFrame{r: r}
+			in = newZstdFrame(r)
 		}
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(window)))
 		if err != nil {
@@ -150,46 +150,34 @@ func outside(err error) error {
 // zstdFrame reads exactly one zstd frame, and skippable frames before it. The decoder by
 // itself would read ahead as far as it can. See RFC 8878, section 3.1.
 type zstdFrame struct {
-	r     *bufio.Reader
-	left  int64 // bytes until something is to be parsed
-	state int   // 0: a frame comes, 1: a block comes, 2: the checksum was the last
-	sum   bool
+	framed
+	sum bool // 4 bytes behind the last block
 }
 
-func (f *zstdFrame) Read(p []byte) (int, error) {
-	for f.left == 0 {
-		if f.state == 2 {
-			return 0, io.EOF
-		}
-		if err := f.parse(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
-	f.left -= int64(n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
+func newZstdFrame(r *bufio.Reader) *zstdFrame {
+	f := &zstdFrame{framed: framed{r: r}}
+	f.next = f.head
+	return f
 }
 
-func (f *zstdFrame) parse() error {
-	if f.state == 0 {
-		head, err := f.r.Peek(zstd.HeaderMaxSize)
-		if len(head) < 4 {
-			return noEOF(err)
-		}
-		var h zstd.Header
-		if err := h.Decode(head); err != nil {
-			return asMalformed(err)
-		}
-		if h.Skippable {
-			f.left = int64(h.HeaderSize) + int64(h.SkippableSize)
-			return nil
-		}
-		f.left, f.sum, f.state = int64(h.HeaderSize), h.HasCheckSum, 1
+func (f *zstdFrame) head() error {
+	head, err := f.r.Peek(zstd.HeaderMaxSize)
+	if len(head) < 4 {
+		return noEOF(err)
+	}
+	var h zstd.Header
+	if err := h.Decode(head); err != nil {
+		return asMalformed(err)
+	}
+	if h.Skippable {
+		f.left = int64(h.HeaderSize) + int64(h.SkippableSize)
 		return nil
 	}
+	f.left, f.sum, f.next = int64(h.HeaderSize), h.HasCheckSum, f.block
+	return nil
+}
+
+func (f *zstdFrame) block() error {
 	head, err := f.r.Peek(3)
 	if len(head) < 3 {
 		return noEOF(err)
@@ -202,12 +190,9 @@ func (f *zstdFrame) parse() error {
 	case 3:
 		return malformed("a reserved kind of block")
 	}
-	f.left = 3 + size
-	if block&1 == 1 {
-		f.state = 2
-		if f.sum {
-			f.left += 4
-		}
+	f.left, f.ended = 3+size, block&1 == 1
+	if f.ended && f.sum {
+		f.left += 4
 	}
 	return nil
 }

@@ -150,47 +150,33 @@ const isoNodeCost = 512
 
 // list reads a directory. The result counts as held bytes until the caller drops it.
 func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
-	at := n.parts[0]
-	if at.size > maxDirSize {
-		return nil, 0, tooLarge("a directory of %d bytes", at.size)
-	}
 	var out []isoNode
-	var b [sector]byte
-	for off := int64(0); off < at.size; off += sector {
-		if err := readAt(f.r, b[:min(sector, at.size-off)], at.off+off); err != nil {
-			return nil, 0, err
+	err = f.eachRecord(n.parts[0], func(record []byte) error {
+		child, err := f.record(record)
+		if err != nil {
+			return err
 		}
-		// A record never continues in the next sector.
-		for rest := b[:min(sector, at.size-off)]; len(rest) > 0 && rest[0] != 0; rest = rest[rest[0]:] {
-			length := int(rest[0])
-			if length > len(rest) {
-				return nil, 0, malformed("a directory record does not end in its sector")
-			}
-			child, err := f.record(rest[:length])
-			if err != nil {
-				return nil, 0, err
-			}
-			if child.name == "\x00" || child.name == "\x01" {
-				continue // the directory itself, and the one that it is in
-			}
-			if err := f.systemUse(&child, rest[:length]); err != nil {
-				return nil, 0, err
-			}
-			if child.hidden {
-				continue
-			}
-			cost := int64(isoNodeCost + len(child.name) + len(child.m.Target))
-			held += cost
-			if err := f.w.hold(cost); err != nil {
-				return nil, 0, err
-			}
-			if out, err = addISONode(out, child); err != nil {
-				return nil, 0, err
-			}
-			if int64(len(out)) > f.w.left.Members {
-				return nil, 0, tooLarge("it has more than %d members", f.w.limits.Members)
-			}
+		if child.name == "\x00" || child.name == "\x01" {
+			return nil // the directory itself, and the one that it is in
 		}
+		if err := f.systemUse(&child, record); err != nil || child.hidden {
+			return err
+		}
+		cost := int64(isoNodeCost + len(child.name) + len(child.m.Target))
+		held += cost
+		if err := f.w.hold(cost); err != nil {
+			return err
+		}
+		if out, err = addISONode(out, child); err != nil {
+			return err
+		}
+		if int64(len(out)) > f.w.left.Members {
+			return tooLarge("it has more than %d members", f.w.limits.Members)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
 	}
 	slices.SortStableFunc(out, func(a, b isoNode) int { return strings.Compare(a.name, b.name) })
 	for i := range out {
@@ -202,6 +188,32 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 		}
 	}
 	return out, held, nil
+}
+
+// eachRecord calls do for the records of the directory at, sector by sector: a record never
+// continues in the next one.
+func (f *iso9660) eachRecord(at extent, do func(record []byte) error) error {
+	if at.size > maxDirSize {
+		return tooLarge("a directory of %d bytes", at.size)
+	}
+	var b [sector]byte
+	for off := int64(0); off < at.size; off += sector {
+		rest := b[:min(sector, at.size-off)]
+		if err := readAt(f.r, rest, at.off+off); err != nil {
+			return err
+		}
+		for len(rest) > 0 && rest[0] != 0 {
+			length := int(rest[0])
+			if length > len(rest) {
+				return malformed("a directory record does not end in its sector")
+			}
+			if err := do(rest[:length]); err != nil {
+				return err
+			}
+			rest = rest[length:]
+		}
+	}
+	return nil
 }
 
 // addISONode adds a node to those of a directory. A file larger than 4 GiB has a record
@@ -354,16 +366,8 @@ func (f *iso9660) walk(n isoNode, path string, depth int) error {
 	if err := f.w.member(n.m, strings.NewReader(""), 0); err != nil {
 		return err
 	}
-	at := n.parts[0].off
-	if f.seen[at] {
-		return malformed("a directory is in itself or in two places")
-	}
-	f.seen[at] = true
-	if err := f.w.hold(mapCost); err != nil {
+	if err := enter(f.w, f.seen, n.parts[0].off, depth); err != nil {
 		return err
-	}
-	if depth > maxDepth {
-		return tooLarge("a path of more than %d directories", maxDepth)
 	}
 	children, held, err := f.list(n)
 	if err != nil {
@@ -371,12 +375,9 @@ func (f *iso9660) walk(n isoNode, path string, depth int) error {
 	}
 	defer f.w.drop(held)
 	for _, c := range children {
-		sub := c.name
-		if path != "" {
-			sub = path + "/" + c.name
-		}
-		if len(sub) > maxPath {
-			return tooLarge("a path of %d bytes", len(sub))
+		sub, err := within(path, c.name)
+		if err != nil {
+			return err
 		}
 		if err := f.walk(c, sub, depth+1); err != nil {
 			return err

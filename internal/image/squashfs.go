@@ -112,9 +112,6 @@ func (s *squashfs) open() (root uint64, err error) {
 	return le.Uint64(b[32:]), s.readIDs(int64(le.Uint64(b[48:])), int(idCount))
 }
 
-// mapCost is the memory for an entry of a map of numbers, at most, in bytes.
-const mapCost = 48
-
 // once refuses an inode number at a second place: Linux caches inodes by number, and
 // would use the first one for both.
 func (s *squashfs) once(e dirEntry) error {
@@ -141,15 +138,8 @@ func (s *squashfs) walk(n *node, path string, ref uint64, depth int) error {
 	if n.m.Type != nar.Directory {
 		return nil
 	}
-	if s.seen[ref] {
-		return malformed("a directory is in itself or in two places")
-	}
-	s.seen[ref] = true
-	if err := s.w.hold(mapCost); err != nil {
+	if err := enter(s.w, s.seen, ref, depth); err != nil {
 		return err
-	}
-	if depth > maxDepth {
-		return tooLarge("a path of more than %d directories", maxDepth)
 	}
 	entries, held, err := s.list(n)
 	if err != nil {
@@ -164,12 +154,9 @@ func (s *squashfs) walk(n *node, path string, ref uint64, depth int) error {
 		if err != nil {
 			return err
 		}
-		sub := e.name
-		if path != "" {
-			sub = path + "/" + e.name
-		}
-		if len(sub) > maxPath {
-			return tooLarge("a path of %d bytes", len(sub))
+		sub, err := within(path, e.name)
+		if err != nil {
+			return err
 		}
 		if err := s.walk(child, sub, e.ref, depth+1); err != nil {
 			return err

@@ -15,7 +15,9 @@ import (
 func newXz(r *bufio.Reader, one bool, window int64) (io.Reader, error) {
 	// The decoder's minimum; a block that asks for more gets more.
 	config := xz.ReaderConfig{DictCap: lzma.MinDictCap}
-	return config.NewReader(&xzBlocks{r: r, one: one, window: window})
+	x := &xzBlocks{framed: framed{r: r}, one: one, window: window}
+	x.next = x.head
+	return config.NewReader(x)
 }
 
 const (
@@ -32,37 +34,14 @@ const (
 // [ErrTooLarge]. If one is set, it ends with the stream, of which the decoder would read
 // one byte more. See https://tukaani.org/xz/xz-file-format.txt.
 type xzBlocks struct {
-	r      *bufio.Reader
+	framed
 	one    bool
 	window int64
 
-	next   func() error // reads what comes after left bytes
-	left   int64
-	ended  bool
 	check  int64  // bytes behind each block
 	data   int64  // bytes of the block that there were, or of the index
 	blocks int    // so far in this stream
 	fields uint64 // that the index still has
-}
-
-func (x *xzBlocks) Read(p []byte) (int, error) {
-	if x.next == nil {
-		x.next = x.head
-	}
-	for x.left == 0 {
-		if x.ended {
-			return 0, io.EOF
-		}
-		if err := x.next(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := x.r.Read(p[:min(int64(len(p)), x.left)])
-	x.left -= int64(n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }
 
 func (x *xzBlocks) head() error {

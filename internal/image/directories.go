@@ -1,0 +1,28 @@
+package image
+
+// mapCost is the memory for an entry of a map of numbers, at most, in bytes.
+const mapCost = 48
+
+// enter notes in seen that the directory at that place of an image is walked, depth
+// directories below its root: each is walked once.
+func enter[K comparable](w *walker, seen map[K]bool, at K, depth int) error {
+	switch {
+	case seen[at]:
+		return malformed("a directory is in itself or in two places")
+	case depth > maxDepth:
+		return tooLarge("a path of more than %d directories", maxDepth)
+	}
+	seen[at] = true
+	return w.hold(mapCost)
+}
+
+// within returns the path of the entry name in the directory path, "" for the root.
+func within(path, name string) (string, error) {
+	if path != "" {
+		name = path + "/" + name
+	}
+	if len(name) > maxPath {
+		return "", tooLarge("a path of %d bytes", len(name))
+	}
+	return name, nil
+}
