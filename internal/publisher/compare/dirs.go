@@ -77,11 +77,13 @@ func Dirs(ctx context.Context, a, b string, opts Options) (*Result, error) {
 			}
 		}
 	}
-	c.checkSums(a, b)
-	c.checkListed(names, a, b)
+	sideA := readSide("A", a, func(p pairSum) release.Digest { return p.digestA })
+	sideB := readSide("B", b, func(p pairSum) release.Digest { return p.digestB })
+	c.checkSums(sideA, sideB)
+	c.checkListed(names, sideA, sideB)
 	if opts.Releases {
-		c.checkRelease("A", a)
-		c.checkRelease("B", b)
+		c.checkRelease(sideA)
+		c.checkRelease(sideB)
 	}
 	c.named()
 	c.notePermissions()

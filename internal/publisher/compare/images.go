@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"maps"
 	"os"
@@ -102,22 +101,11 @@ func (c *comparison) inventory(ctx context.Context, f *os.File, name string) (im
 			all[k] = member{Member: m}
 			return nil, nil
 		}
-		return &hashing{sha256.New(), func(h hash.Hash) {
-			kept := member{Member: m}
-			h.Sum(kept.sha[:0])
-			all[k] = kept
-		}}, nil
+		return image.Hash(func(sum [sha256.Size]byte) { all[k] = member{m, sum} }), nil
 	})
 	c.r.Members += len(all)
 	return format, all, err
 }
-
-type hashing struct {
-	hash.Hash
-	done func(hash.Hash)
-}
-
-func (h *hashing) Close() error { h.done(h.Hash); return nil }
 
 // compareMembers returns the differences, in the order of names.
 func (c *comparison) compareMembers(a, b map[string]member) []*Difference {
@@ -183,63 +171,72 @@ func (m member) metadata() excerpt.Raw {
 // detail finds the differing bytes of members: those of A are written to temporary
 // files, and those of B compared with them.
 func (c *comparison) detail(ctx context.Context, p pair, differing []*Difference) {
-	wanted := make(map[string]*Difference)
+	d := details{wanted: make(map[string]*Difference), kept: make(map[string]*os.File)}
 	for _, follows := range []bool{false, true} { // explaining differences come first
-		for _, d := range differing {
-			if d.Kind == Contents && d.Follows == follows && len(wanted) < maxDetailed {
-				wanted[d.member()] = d
+		for _, one := range differing {
+			if one.Kind == Contents && one.Follows == follows && len(d.wanted) < maxDetailed {
+				d.wanted[one.member()] = one
 			}
 		}
 	}
-	if len(wanted) == 0 {
+	if len(d.wanted) == 0 {
 		return
 	}
-	dir, err := os.MkdirTemp(c.opts.TempDir, ".ec-verify-compare-*")
-	if err != nil {
+	var err error
+	if d.dir, err = os.MkdirTemp(c.opts.TempDir, ".ec-verify-compare-*"); err != nil {
 		c.r.fail(p.name, "", err)
 		return
 	}
-	defer os.RemoveAll(dir)
-	kept := make(map[string]*os.File)
-	defer func() {
-		for _, f := range kept {
-			f.Close()
-		}
-	}()
-	_, err = c.walk(ctx, p.a, p.name, func(m image.Member) (io.WriteCloser, error) {
-		k := key(m)
-		if wanted[k] == nil || m.Type != nar.Regular || kept[k] != nil {
-			return nil, nil
-		}
-		f, err := os.CreateTemp(dir, "*")
-		if err != nil {
-			return nil, err
-		}
-		kept[k] = f
-		return nopCloser{f}, nil
-	})
-	if err == nil {
-		_, err = c.walk(ctx, p.b, p.name, func(m image.Member) (io.WriteCloser, error) {
-			k := key(m)
-			f := kept[k]
-			if wanted[k] == nil || m.Type != nar.Regular || f == nil {
-				return nil, nil
-			}
-			size, err := f.Seek(0, io.SeekEnd)
-			if err != nil {
-				return nil, err
-			}
-			return &differ{a: f, left: size, bytes: Bytes{First: -1}, done: func(b Bytes) { wanted[k].Bytes = &b }}, nil
-		})
+	defer d.close()
+	if _, err = c.walk(ctx, p.a, p.name, d.keep); err == nil {
+		_, err = c.walk(ctx, p.b, p.name, d.compare)
 	}
 	if err != nil && ctx.Err() == nil {
 		c.r.fail(p.name, "", fmt.Errorf("it is unknown which bytes differ: %w", err))
 	}
 }
 
-type nopCloser struct{ io.Writer }
+// details are the members of an image whose differing bytes are to be found.
+type details struct {
+	dir    string // of the files that are kept
+	wanted map[string]*Difference
+	kept   map[string]*os.File // of A
+}
 
-func (nopCloser) Close() error { return nil }
+func (d *details) close() {
+	for _, f := range d.kept {
+		f.Close()
+	}
+	os.RemoveAll(d.dir)
+}
+
+// keep returns the file that keeps a member of A, if its bytes are wanted.
+func (d *details) keep(m image.Member) (io.WriteCloser, error) {
+	k := key(m)
+	if d.wanted[k] == nil || m.Type != nar.Regular || d.kept[k] != nil {
+		return nil, nil
+	}
+	f, err := os.CreateTemp(d.dir, "*")
+	if err != nil {
+		return nil, err
+	}
+	d.kept[k] = f
+	return image.To(f), nil
+}
+
+// compare returns what compares a member of B with that of A, if it was kept.
+func (d *details) compare(m image.Member) (io.WriteCloser, error) {
+	k := key(m)
+	f := d.kept[k]
+	if m.Type != nar.Regular || f == nil {
+		return nil, nil
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	return &differ{a: f, left: size, bytes: Bytes{First: -1}, done: func(b Bytes) { d.wanted[k].Bytes = &b }}, nil
+}
 
 // differ compares the bytes written to it with a file.
 type differ struct {
@@ -287,15 +284,8 @@ func (c *comparison) named() {
 		switch {
 		case d.Path != "" && d.File == nil:
 			differing[d.Path] = d.Kind != Derivation
-		case d.Path != "" || d.File == nil || d.Kind == Checksum || d.Kind == FalseChecksum:
-		default:
-			base, file, _ := strings.Cut(string(*d.File), "/")
-			if p, err := closure.DefaultStoreDir.ParseBase(base); err == nil {
-				d.Path, d.File = p, new(excerpt.Raw(file))
-				if d.Bytes != nil {
-					files[string(p)+"\x00"+file] = d.Bytes
-				}
-			}
+		case d.isMember() && d.nameInStore() && d.Bytes != nil:
+			files[d.inStore()] = d.Bytes
 		}
 	}
 	for i := range c.r.Differences {
@@ -311,10 +301,29 @@ func (c *comparison) named() {
 		}
 		d.Follows = d.Follows || differing[d.Path]
 		if d.Bytes == nil && d.Kind == Contents {
-			d.Bytes = files[string(d.Path)+"\x00"+string(*d.File)]
+			d.Bytes = files[d.inStore()]
 		}
 	}
 }
+
+// isMember reports whether d is about a member of an image.
+func (d *Difference) isMember() bool {
+	return d.Path == "" && d.File != nil && d.Kind != Checksum && d.Kind != FalseChecksum
+}
+
+// nameInStore names a member by the store path that it is in, and the rest; false if it is
+// in none.
+func (d *Difference) nameInStore() bool {
+	base, file, _ := strings.Cut(string(*d.File), "/")
+	p, err := closure.DefaultStoreDir.ParseBase(base)
+	if err == nil {
+		d.Path, d.File = p, new(excerpt.Raw(file))
+	}
+	return err == nil
+}
+
+// inStore identifies a file of a store path.
+func (d *Difference) inStore() string { return string(d.Path) + "\x00" + string(*d.File) }
 
 // registration is the file beside an image's store paths from which Nix registers
 // them, with their hashes.

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/rebuild/drvdiff"
 	"every.channel/ec-verify/internal/release"
@@ -22,12 +21,11 @@ func joined(s []string) string { return strings.Join(s, " ") }
 
 // manifests compares two manifests path by path.
 func (c *comparison) manifests(p pair) {
-	f := c.r.in(p.name)
-	a, b, ok := c.decode(p)
+	a, b, ok := decoded(c, p, closure.DecodeManifest)
 	if !ok {
-		f.add(p.contents())
 		return
 	}
+	f := c.r.in(p.name)
 	f.field("", "configuration", a.Configuration, b.Configuration)
 	f.field("", "system", a.System, b.System)
 	f.field("", "storeDir", string(a.StoreDir), string(b.StoreDir))
@@ -60,23 +58,6 @@ func (c *comparison) manifests(p pair) {
 		}
 	}
 	f.field("", "unreproducible", unreproducible(a), unreproducible(b))
-}
-
-func (c *comparison) decode(p pair) (a, b *closure.Manifest, ok bool) {
-	rawA, rawB, err := p.read(closure.MaxManifestSize)
-	if err != nil {
-		c.r.fail(p.name, "", err)
-		return nil, nil, false
-	}
-	a, errA := closure.DecodeManifest(rawA)
-	b, errB := closure.DecodeManifest(rawB)
-	if errA != nil {
-		c.r.fail(p.name, "A", errA)
-	}
-	if errB != nil {
-		c.r.fail(p.name, "B", errB)
-	}
-	return a, b, errA == nil && errB == nil
 }
 
 func narSum(i closure.PathInfo) excerpt.Raw {
@@ -215,14 +196,9 @@ func graphs(p pair, configuration string) (a, b graph, err error) {
 }
 
 func readGraph(f *os.File, configuration string) (graph, error) {
-	beside := filepath.Join(filepath.Dir(f.Name()), release.ManifestName(configuration))
-	data, err := hostfile.ReadSmallNoFollow(beside, closure.MaxManifestSize)
+	manifest, err := readAsset(filepath.Dir(f.Name()), release.ManifestName(configuration), closure.DecodeManifest)
 	if err != nil {
 		return graph{}, fmt.Errorf("the manifest that says what the derivations begin with: %w", err)
-	}
-	manifest, err := closure.DecodeManifest(data)
-	if err != nil {
-		return graph{}, err
 	}
 	g, err := drvdiff.Read(io.NewSectionReader(f, 0, release.MaxDerivationsSize), configuration, manifest.Toplevel.DrvPath)
 	return graph{g, manifest.Toplevel.DrvPath}, err

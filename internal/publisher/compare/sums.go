@@ -3,34 +3,20 @@ package compare
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // checksums compares two SHA256SUMS.txt line by line.
 func (c *comparison) checksums(p pair) {
+	a, b, ok := decoded(c, p, release.ParseSums)
+	if !ok {
+		return
+	}
 	f := c.r.in(p.name)
-	rawA, rawB, err := p.read(release.MaxSumsSize)
-	if err != nil {
-		f.add(p.contents())
-		return
-	}
-	a, errA := release.ParseSums(rawA)
-	b, errB := release.ParseSums(rawB)
-	if errA != nil || errB != nil {
-		f.add(p.contents())
-		for side, err := range map[string]error{"A": errA, "B": errB} {
-			if err != nil {
-				c.r.fail(p.name, side, err)
-			}
-		}
-		return
-	}
 	for name, want := range a.All() {
 		got, ok := b.Digest(name)
 		switch {
@@ -50,27 +36,16 @@ func (c *comparison) checksums(p pair) {
 	}
 }
 
-// checkSums compares each side's SHA256SUMS.txt with that side's files, and marks the
+// checkSums compares the SHA256SUMS.txt of each side with that side's files, and marks the
 // checksums that differ only because their files do.
-func (c *comparison) checkSums(dirA, dirB string) {
-	for _, side := range []struct {
-		name, dir string
-		digest    func(pairSum) release.Digest
-	}{
-		{"A", dirA, func(p pairSum) release.Digest { return p.digestA }},
-		{"B", dirB, func(p pairSum) release.Digest { return p.digestB }},
-	} {
-		data, err := hostfile.ReadSmallNoFollow(filepath.Join(side.dir, release.SumsName), release.MaxSumsSize)
-		if err != nil {
+func (c *comparison) checkSums(sides ...side) {
+	for _, side := range sides {
+		if side.sumsErr != nil {
 			continue // there is none, or its comparison has failed
-		}
-		sums, err := release.ParseSums(data)
-		if err != nil {
-			continue
 		}
 		for _, raw := range c.r.Compared {
 			name := string(raw)
-			want, ok := sums.Digest(name)
+			want, ok := side.sums.Digest(name)
 			sum, file := c.sums[name]
 			got := side.digest(sum).String()
 			if !file {
@@ -103,23 +78,15 @@ func (c *comparison) checkSums(dirA, dirB string) {
 
 // checkListed finds files that a side's SHA256SUMS.txt or release.json lists and that
 // neither side has: nothing shows that they are equal. names are sorted.
-func (c *comparison) checkListed(names []string, dirs ...string) {
+func (c *comparison) checkListed(names []string, sides ...side) {
 	missing := make(map[string]string)
-	for _, dir := range dirs {
+	for _, side := range sides {
 		listed := make(map[string]string)
-		if data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.SumsName), release.MaxSumsSize); err == nil {
-			if sums, err := release.ParseSums(data); err == nil {
-				for name := range sums.All() {
-					listed[name] = release.SumsName
-				}
-			}
+		for name := range side.sums.All() {
+			listed[name] = release.SumsName
 		}
-		if data, err := hostfile.ReadSmallNoFollow(filepath.Join(dir, release.InfoName), release.MaxInfoSize); err == nil {
-			if info, err := release.ParseInfo(data); err == nil {
-				for _, configuration := range info.Configurations {
-					listed[release.ManifestName(configuration)] = release.InfoName
-				}
-			}
+		for _, configuration := range side.info.Configurations {
+			listed[release.ManifestName(configuration)] = release.InfoName
 		}
 		for name, by := range listed {
 			if _, ok := slices.BinarySearch(names, name); !ok {
@@ -143,18 +110,11 @@ func (c *comparison) differs(asset string) bool {
 
 // info compares two release.json. Their times differ from build to build.
 func (c *comparison) info(p pair) {
+	a, b, ok := decoded(c, p, release.ParseInfo)
+	if !ok {
+		return
+	}
 	f := c.r.in(p.name)
-	rawA, rawB, err := p.read(release.MaxInfoSize)
-	if err != nil {
-		f.add(p.contents())
-		return
-	}
-	a, errA := release.ParseInfo(rawA)
-	b, errB := release.ParseInfo(rawB)
-	if errA != nil || errB != nil {
-		f.add(p.contents())
-		return
-	}
 	f.field("", "tag", string(a.Tag), string(b.Tag))
 	f.field("", "commit", a.Commit, b.Commit)
 	f.field("", "configurations", joined(a.Configurations), joined(b.Configurations))
