@@ -64,11 +64,22 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 	if err != nil {
 		return nil, badBundle("it is not gzip: %v", err)
 	}
-	seen := make(map[string]bool)
 	// A small compressed file may expand to hours of headers.
 	expanded := hostfile.WithContext(ctx, z)
-	t := tar.NewReader(expanded)
-	for root := false; ; {
+	if script, err = unpackMembers(tar.NewReader(expanded), take); err != nil {
+		return nil, err
+	}
+	// gzip's checksum comes last. What follows the archive is padding.
+	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
+		return nil, badBundle("it does not end where its archive does")
+	}
+	return script, nil
+}
+
+// unpackMembers is unpack of the archive in a bundle.
+func unpackMembers(t *tar.Reader, take func(name string, in io.Reader) error) (script []byte, err error) {
+	seen := make(map[string]bool)
+	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -76,8 +87,8 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 		if err != nil {
 			return nil, badBundle("it is not a tar archive: %v", err)
 		}
-		if !root && h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
-			root = true
+		if isRoot := h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == "."); isRoot && !seen["."] {
+			seen["."] = true
 			continue
 		}
 		name := strings.TrimPrefix(h.Name, "./")
@@ -96,10 +107,6 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 		if err != nil {
 			return nil, memberError(name, err)
 		}
-	}
-	// gzip's checksum comes last. What follows the archive is padding.
-	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
-		return nil, badBundle("it does not end where its archive does")
 	}
 	for _, name := range []string{KernelName, InitrdName, ScriptName} {
 		if !seen[name] {

@@ -235,6 +235,29 @@ func (e *AlteredError) Error() string {
 	return fmt.Sprintf("%s is not what was staged: %s; stage the release again", e.Name, e.Detail)
 }
 
+// Fault is why a stage must not be served.
+type Fault uint8
+
+const (
+	NoFault Fault = iota // that is known
+	Altered              // a file is not what was staged
+	Refused              // its release is not trusted
+)
+
+// FaultOf returns the fault of a stage whose check returned err. NoFault is also that of a
+// stage that could not be checked.
+func FaultOf(err error) Fault {
+	var altered *AlteredError
+	var untrusted *release.UntrustedError
+	switch {
+	case errors.As(err, &altered):
+		return Altered
+	case errors.As(err, &untrusted), errors.Is(err, ErrUnsigned):
+		return Refused
+	}
+	return NoFault
+}
+
 // asAltered turns err into an *[AlteredError] if it says that name does not exist, or is
 // not a file.
 func asAltered(name string, err error) error {

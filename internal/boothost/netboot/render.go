@@ -38,39 +38,12 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 		return err
 	}
 	for name, target := range links {
-		if err := CheckTFTPName(name); err != nil {
-			return err
-		}
-		if info, err := os.Stat(target); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		} else if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: %s is not a regular file", name, target)
-		}
-		if err := renameio.Symlink(target, filepath.Join(root, name)); err != nil {
+		if err := linkTFTP(root, name, target); err != nil {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(root)
-	if err != nil {
+	if err := removeOthers(root, links); err != nil {
 		return err
-	}
-	for _, e := range entries {
-		if _, ok := links[e.Name()]; ok || e.Name() == ChainName {
-			continue
-		}
-		if isLeftover(e.Name(), links) {
-			if err := hostfile.RemoveTree(filepath.Join(root, e.Name())); err != nil {
-				return err
-			}
-			continue
-		}
-		// It would be served although its contents are unknown.
-		if e.Type() != os.ModeSymlink {
-			return fmt.Errorf("%s is in the way: only links are made there, and those are removed; name another directory, or remove it", filepath.Join(root, e.Name()))
-		}
-		if err := os.Remove(filepath.Join(root, e.Name())); err != nil {
-			return err
-		}
 	}
 	// The servers run under the umask of their units; these files are for their group
 	// at most.
@@ -78,6 +51,46 @@ func Render(dir string, base BaseURL, token ChainToken, links map[string]string)
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(dir, TokenMapName), tokenMap(token), 0o640, renameio.IgnoreUmask())
+}
+
+// linkTFTP makes the link name in root, to the file target.
+func linkTFTP(root, name, target string) error {
+	if err := CheckTFTPName(name); err != nil {
+		return err
+	}
+	if info, err := os.Stat(target); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	} else if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: %s is not a regular file", name, target)
+	}
+	return renameio.Symlink(target, filepath.Join(root, name))
+}
+
+// removeOthers removes the links and leftovers in root that are not in links. Anything
+// else is an error: it would be served although its contents are unknown.
+func removeOthers(root string, links map[string]string) error {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(root, e.Name())
+		_, ours := links[e.Name()]
+		switch {
+		case ours || e.Name() == ChainName:
+			continue
+		case isLeftover(e.Name(), links):
+			err = hostfile.RemoveTree(name)
+		case e.Type() == os.ModeSymlink:
+			err = os.Remove(name)
+		default:
+			err = fmt.Errorf("%s is in the way: only links are made there, and those are removed; name another directory, or remove it", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isLeftover reports whether name is a temporary file of a killed run: renameio

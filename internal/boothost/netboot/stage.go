@@ -117,7 +117,7 @@ func (s *Stager) Stage(ctx context.Context, find func(context.Context) (*release
 		return staged, s.dropPrevious(ctx)
 	}
 	if before != "" {
-		if _, err := s.Check(ctx, before); err == nil || !isRefused(err) {
+		if _, err := s.Check(ctx, before); FaultOf(err) == NoFault {
 			staged.Replaced = before
 		}
 	}
@@ -141,20 +141,13 @@ func (s *Stager) dropPrevious(ctx context.Context) error {
 	if err != nil || name == "" {
 		return err
 	}
-	if _, err := s.Check(ctx, name); err == nil || !isRefused(err) {
+	if _, err := s.Check(ctx, name); FaultOf(err) == NoFault {
 		return nil
 	}
 	if err := os.Remove(filepath.Join(s.Dir, previousName)); err != nil {
 		return err
 	}
 	return errors.Join(hostfile.SyncDir(s.Dir), s.clean())
-}
-
-// isRefused reports whether err means that a stage must not be served.
-func isRefused(err error) bool {
-	var altered *AlteredError
-	var untrusted *release.UntrustedError
-	return errors.As(err, &altered) || errors.As(err, &untrusted)
 }
 
 // stageName returns the name of a stage. It depends on everything that determines the

@@ -89,7 +89,7 @@ func (a *app) printServed(v *netboot.Served) error {
 		case v.Previous.Name:
 			f.Role, what = "previous", "what is served to machines in the midst of a boot"
 		}
-		own := stageVerdict(c.Err)
+		own := faultVerdicts[netboot.FaultOf(c.Err)]
 		f.Verdict = own.String()
 		err := c.Err
 		var untrusted *release.UntrustedError
@@ -115,17 +115,11 @@ func (a *app) printServed(v *netboot.Served) error {
 	return terminal.VerdictError(verdict)
 }
 
-// stageVerdict returns the verdict for a stage whose check returned err.
-func stageVerdict(err error) report.Verdict {
-	var altered *netboot.AlteredError
-	var untrusted *release.UntrustedError
-	switch {
-	case errors.As(err, &altered):
-		return report.Drifted
-	case errors.As(err, &untrusted), errors.Is(err, netboot.ErrUnsigned):
-		return report.Refused
-	}
-	return report.Unsettled
+// faultVerdicts are the verdicts for a stage that is not whole.
+var faultVerdicts = map[netboot.Fault]report.Verdict{
+	netboot.Altered: report.Drifted,
+	netboot.Refused: report.Refused,
+	netboot.NoFault: report.Unsettled,
 }
 
 // worse returns the verdict that says more about what is wrong: drift is certain, an
