@@ -34,9 +34,7 @@ func (c *Client) fill(ctx context.Context, r *Release, p Publication, old []Asse
 	var passing []Asset            // by their final names
 	sent := make(map[string]int64) // the asset of each file
 	for _, f := range ordered(p) {
-		if c.progress != nil {
-			c.progress.asset.Store(&f.Name)
-		}
+		c.progress.file(f.Name)
 		as := f
 		if f.Name == p.Identity || slices.Contains(o.Replaced, f.Name) {
 			as.Name = incoming + f.Name
@@ -155,17 +153,12 @@ func (c *Client) holds(ctx context.Context, id int64, p Publication, sent map[st
 		return err
 	}
 	for _, f := range p.Files {
-		n := 0
-		for _, a := range list {
-			switch {
-			case sent == nil && a.Name != f.Name, sent != nil && a.ID != sent[f.Name]:
-			case a.Size == f.Size:
-				n++
-			default:
-				n = 2
+		if !once(list, f.Size, func(a Asset) bool {
+			if sent != nil {
+				return a.ID == sent[f.Name]
 			}
-		}
-		if n != 1 {
+			return a.Name == f.Name
+		}) {
 			return fmt.Errorf("%s does not have exactly one %s of %d bytes; is somebody else publishing under this tag?", c, f.Name, f.Size)
 		}
 	}

@@ -49,14 +49,8 @@ type Outcome struct {
 
 // Plan returns what Publish would do, and changes nothing.
 func (c *Client) Plan(ctx context.Context, p Publication) (Outcome, error) {
-	var o Outcome
-	r, err := c.look(ctx, p)
+	_, _, o, err := c.prepare(ctx, &p)
 	if err != nil {
-		return o, err
-	}
-	if r == nil {
-		o.Created = true
-	} else if _, err := c.compare(ctx, &p, r, &o); err != nil {
 		return o, err
 	}
 	for _, f := range p.Files {
@@ -65,20 +59,27 @@ func (c *Client) Plan(ctx context.Context, p Publication) (Outcome, error) {
 	return o, nil
 }
 
-// compare removes from the files of p those that the release r has, records the plan
-// in o, and returns r's assets.
-func (c *Client) compare(ctx context.Context, p *Publication, r *Release, o *Outcome) (list []Asset, err error) {
+// prepare returns the release of p.Tag, nil for none, with its assets, and what is to be
+// done with it; it removes from p.Files what the release has.
+func (c *Client) prepare(ctx context.Context, p *Publication) (r *Release, list []Asset, o Outcome, err error) {
+	if r, err = c.look(ctx, *p); err != nil {
+		return nil, nil, o, err
+	}
+	if r == nil {
+		o.Created = true
+		return nil, nil, o, nil
+	}
 	if list, err = c.assets(ctx, r.ID); err != nil {
-		return nil, err
+		return nil, nil, o, err
 	}
 	if p.Files, o.Kept, err = c.lacking(ctx, *p, r, list); err != nil {
-		return nil, err
+		return nil, nil, o, err
 	}
 	o.name(*p, list)
 	o.URL, o.WasPrerelease = r.URL, r.Prerelease
 	o.Hidden = !r.Draft && len(o.Replaced) > 0
 	o.Revised = p.Revise != nil && p.Revise(r.Body) != r.Body
-	return list, nil
+	return r, list, o, nil
 }
 
 // PublishedError means that a release is published with other contents.
@@ -100,60 +101,75 @@ func (e *PublishedError) Error() string {
 // lacking returns the files of p that the release r lacks, and the names of those
 // that it has. Files of a draft are always uploaded again.
 func (c *Client) lacking(ctx context.Context, p Publication, r *Release, list []Asset) (files []File, kept []string, err error) {
-	mine := func(a Asset) bool {
-		return slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
-	}
+	mine := func(a Asset) bool { return p.index(a.Name) >= 0 }
 	if r.Draft || p.Identity == "" || !slices.ContainsFunc(list, mine) {
 		return p.Files, nil, nil
 	}
-	once := func(f File) bool {
-		n := 0
-		for _, a := range list {
-			if a.Name == f.Name && a.Size == f.Size {
-				n++
-			} else if a.Name == f.Name {
-				n = 2
-			}
-		}
-		return n == 1
-	}
-	identity := slices.IndexFunc(p.Files, func(f File) bool { return f.Name == p.Identity })
-	if identity < 0 {
-		return nil, nil, fmt.Errorf("%s is not among the files", p.Identity)
-	}
-	here := fmt.Sprintf("%x", p.Files[identity].Digest)
-	there, err := c.digest(ctx, p.Tag, p.Identity)
-	if isStatus(err, http.StatusNotFound) {
-		var unfinished bool
-		if unfinished, err = c.unfinished(ctx, p, here, list); err == nil && unfinished {
-			return p.Files, nil, nil
-		}
-	}
-	if err != nil {
+	same, err := c.sameIdentity(ctx, p, r, list)
+	switch {
+	case err != nil:
 		return nil, nil, err
-	}
-	if there != here {
-		if p.Replace {
-			return p.Files, nil, nil
-		}
-		return nil, nil, &PublishedError{Tag: p.Tag, URL: r.URL, There: there, Here: here, Identity: p.Identity}
+	case !same:
+		return p.Files, nil, nil
 	}
 	for _, f := range p.Files {
-		has := once(f)
-		if has && f.Name == p.Signature {
-			there, err := c.digest(ctx, p.Tag, f.Name)
-			if err != nil {
-				return nil, nil, err
-			}
-			has = there == fmt.Sprintf("%x", f.Digest)
-		}
-		if has {
+		has, err := c.has(ctx, p, f, list)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case has:
 			kept = append(kept, f.Name)
-		} else {
+		default:
 			files = append(files, f)
 		}
 	}
 	return files, kept, nil
+}
+
+// index returns the place of a file in p.Files, -1 for none.
+func (p *Publication) index(name string) int {
+	return slices.IndexFunc(p.Files, func(f File) bool { return f.Name == name })
+}
+
+// sameIdentity reports whether the published release r, with the assets in list, has p's
+// identity. If it has another one, and no earlier run left it so, that is a
+// *[PublishedError] unless p is to replace it.
+func (c *Client) sameIdentity(ctx context.Context, p Publication, r *Release, list []Asset) (bool, error) {
+	identity := p.index(p.Identity)
+	if identity < 0 {
+		return false, fmt.Errorf("%s is not among the files", p.Identity)
+	}
+	here := p.Files[identity].sum()
+	there, err := c.digest(ctx, p.Tag, p.Identity)
+	if isStatus(err, http.StatusNotFound) {
+		var unfinished bool
+		if unfinished, err = c.unfinished(ctx, p, here, list); unfinished && err == nil {
+			return false, nil
+		}
+	}
+	if err != nil || there == here || p.Replace {
+		return err == nil && there == here, err
+	}
+	return false, &PublishedError{Tag: p.Tag, URL: r.URL, There: there, Here: here, Identity: p.Identity}
+}
+
+// has reports whether list has f, and nothing else of its name. The identity determines
+// the contents of all files but the signature.
+func (c *Client) has(ctx context.Context, p Publication, f File, list []Asset) (bool, error) {
+	if !once(list, f.Size, func(a Asset) bool { return a.Name == f.Name }) {
+		return false, nil
+	}
+	if f.Name != p.Signature {
+		return true, nil
+	}
+	there, err := c.digest(ctx, p.Tag, f.Name)
+	return there == f.sum(), err
+}
+
+// once reports whether exactly one asset of list matches, and has that size in bytes.
+func once(list []Asset, size int64, match func(Asset) bool) bool {
+	found := slices.DeleteFunc(slices.Clone(list), func(a Asset) bool { return !match(a) })
+	return len(found) == 1 && found[0].Size == size
 }
 
 // unfinished reports whether the release with the assets in list, which lacks p's
@@ -182,7 +198,7 @@ func (c *Client) unfinished(ctx context.Context, p Publication, here string, lis
 // uploaded again.
 func (c *Client) begun(ctx context.Context, p Publication, list []Asset) (bool, error) {
 	for _, a := range list {
-		i := slices.IndexFunc(p.Files, func(f File) bool { return f.Name == a.Name })
+		i := p.index(a.Name)
 		switch {
 		case i < 0:
 			continue
@@ -192,7 +208,7 @@ func (c *Client) begun(ctx context.Context, p Publication, list []Asset) (bool, 
 			continue
 		}
 		there, err := c.digest(ctx, p.Tag, a.Name)
-		if err != nil || there != fmt.Sprintf("%x", p.Files[i].Digest) {
+		if err != nil || there != p.Files[i].sum() {
 			return false, err
 		}
 	}
@@ -207,7 +223,7 @@ func (o *Outcome) name(p Publication, list []Asset) {
 		if slices.Contains(o.Kept, a.Name) || isPassing(a.Name) {
 			continue
 		}
-		mine := slices.ContainsFunc(p.Files, func(f File) bool { return f.Name == a.Name })
+		mine := p.index(a.Name) >= 0
 		switch {
 		case mine && !slices.Contains(o.Replaced, a.Name):
 			o.Replaced = append(o.Replaced, a.Name)
@@ -223,35 +239,29 @@ func (o *Outcome) name(p Publication, list []Asset) {
 // Publish publishes p.Files as the release of p.Tag. On an error, a release that was
 // not published before is a draft, unless nothing was done to it; a published one is
 // unchanged or lacks its Identity. The same call completes it.
-func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err error) {
-	r, err := c.look(ctx, p)
+func (c *Client) Publish(ctx context.Context, p Publication) (Outcome, error) {
+	r, list, o, err := c.prepare(ctx, &p)
 	if err != nil {
 		return o, err
 	}
-	var list []Asset
 	if r == nil {
-		o.Created = true
 		if r, err = c.create(ctx, p.Tag, p.Commit, p.Notes); err != nil {
 			return o, err
 		}
-	} else if list, err = c.compare(ctx, &p, r, &o); err != nil {
-		return o, err
 	}
 	settings := change{Draft: r.Draft, Target: p.Commit}
-	if work := len(p.Files) + len(o.Pruned); work == 0 && !r.Draft && !o.Revised && !o.WasPrerelease {
+	work := len(p.Files) + len(o.Pruned)
+	switch {
+	case work == 0 && !r.Draft && !o.Revised && !o.WasPrerelease:
 		return o, nil
-	} else if work > 0 && !o.Created {
+	case work > 0 && !o.Created:
 		// This shows whether the release may be changed at all before anything is
 		// sent.
 		if _, err = c.edit(ctx, "begin to change the release "+p.Tag, r.ID, settings); err != nil {
 			return o, err
 		}
 	}
-	if c.progress != nil {
-		for _, f := range p.Files {
-			c.progress.total.Add(f.Size)
-		}
-	}
+	c.progress.begin(p.Files)
 	if err := c.fill(ctx, r, p, list, &o); err != nil {
 		if !r.Draft {
 			return o, fmt.Errorf("%w (the release %s stays published, and is as it was or lacks its %s; run it again)", err, p.Tag, p.Identity)
@@ -263,9 +273,10 @@ func (c *Client) Publish(ctx context.Context, p Publication) (o Outcome, err err
 		settings.Body = p.Revise(r.Body)
 	}
 	published, err := c.edit(ctx, "publish the release "+p.Tag, r.ID, settings)
-	if err != nil && r.Draft {
+	switch {
+	case err != nil && r.Draft:
 		return o, fmt.Errorf("%w (the release %s has everything and is still a draft; run this again)", err, p.Tag)
-	} else if err != nil {
+	case err != nil:
 		return o, err
 	}
 	o.URL = published.URL

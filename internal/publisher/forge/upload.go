@@ -36,6 +36,30 @@ func (p *Progress) Snapshot() (asset string, done, total int64) {
 	return asset, p.done.Load(), p.total.Load()
 }
 
+// begin says which files are to be sent.
+func (p *Progress) begin(files []File) {
+	if p == nil {
+		return
+	}
+	for _, f := range files {
+		p.total.Add(f.Size)
+	}
+}
+
+// file says which one is sent now.
+func (p *Progress) file(name string) {
+	if p != nil {
+		p.asset.Store(&name)
+	}
+}
+
+// add says that n bytes more were sent.
+func (p *Progress) add(n int64) {
+	if p != nil {
+		p.done.Add(n)
+	}
+}
+
 // File is one to be uploaded, and what its contents must be.
 type File struct {
 	Name   string
@@ -43,6 +67,8 @@ type File struct {
 	Size   int64
 	Digest [sha256.Size]byte
 }
+
+func (f File) sum() string { return fmt.Sprintf("%x", f.Digest) }
 
 // upload adds a file to a release and holds the forge to what it says of it. Of a try
 // that failed nothing is left; the assets in old are.
@@ -92,8 +118,8 @@ func (c *Client) attach(ctx context.Context, id int64, f File, n int64, old []As
 			file.Close()
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		if sent != nil && progress != nil {
-			progress.done.Add(-sent.n) // it is sent again
+		if sent != nil {
+			progress.add(-sent.n) // it is sent again
 		}
 		sent = &sending{file: file, sum: sha256.New(), progress: progress}
 		sent.r = io.MultiReader(bytes.NewReader(opening), io.LimitReader(sent, n), bytes.NewReader(closing))
@@ -138,9 +164,7 @@ func (s *sending) Read(p []byte) (int, error) {
 	n, err := s.file.Read(p)
 	s.sum.Write(p[:n])
 	s.n += int64(n)
-	if s.progress != nil {
-		s.progress.done.Add(int64(n))
-	}
+	s.progress.add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &localError{err}
 	}
