@@ -107,29 +107,16 @@ var verdictOf = map[report.Class]report.Verdict{
 func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
 	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
 	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}
-	found := findings(r)
-	for i := range found {
-		at := slices.IndexFunc(before.Findings, found[i].same)
-		found[i].Since = ended
-		if at >= 0 {
-			found[i].Since = before.Findings[at].Since
+	now := findings(r)
+	for i := range now {
+		now[i].Since = ended
+		if at := slices.IndexFunc(before.Findings, now[i].same); at >= 0 {
+			now[i].Since = before.Findings[at].Since
 		}
 	}
+	found := slices.Clone(now)
 	for _, f := range before.Findings {
-		if f.Cause == report.StandingLost {
-			// It may have been of any tier.
-			if !whole(r, owed) {
-				found = append(found, f)
-			}
-			continue
-		}
-		if f.Class == report.Inconclusive || !owed(f.Tier) || slices.ContainsFunc(found, f.same) {
-			continue
-		}
-		replaced := s.Verdict == report.Verified ||
-			slices.ContainsFunc(found, func(now Finding) bool { return now.Tier == f.Tier && now.Class == f.Class }) ||
-			f.Class == report.Untrusted
-		if !done(r, f.Tier) || !replaced {
+		if f.remains(r, now, owed) {
 			found = append(found, f)
 		}
 	}
@@ -149,6 +136,21 @@ func Next(before Standing, r *report.Report, owed func(report.TierName) bool) St
 	}
 	s.Findings, s.More = bounded(found, r.Tiers)
 	return s
+}
+
+// remains reports whether an earlier finding counts beside those that r has now.
+func (f Finding) remains(r *report.Report, now []Finding, owed func(report.TierName) bool) bool {
+	switch {
+	case f.Cause == report.StandingLost:
+		return !whole(r, owed) // it may have been of any tier
+	case f.Class == report.Inconclusive, !owed(f.Tier), slices.ContainsFunc(now, f.same):
+		return false
+	case !done(r, f.Tier):
+		return true
+	}
+	replaced := f.Class == report.Untrusted || r.Verdict() == report.Verified ||
+		slices.ContainsFunc(now, func(n Finding) bool { return n.Tier == f.Tier && n.Class == f.Class })
+	return !replaced
 }
 
 // Without returns what a run of the policy that could not be made leaves of the

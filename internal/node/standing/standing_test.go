@@ -71,6 +71,7 @@ func TestNext(t *testing.T) {
 		"and verified without that tier":       {[]*report.Report{ran(1, daily, live), ran(2, "contents+")}, "drifted 1, other-profile 1"},
 		"and not come to":                      {[]*report.Report{ran(1, daily, altered), ran(2, "eval+ live+ contents-", failed)}, "drifted 1, disk-altered 1, evaluation-failed 2"},
 		"and not found, and not verified":      {[]*report.Report{ran(1, daily, altered), ran(2, "eval- live+ contents+", failed)}, "drifted 1, disk-altered 1, evaluation-failed 2"},
+		"two, not found, and not verified":     {[]*report.Report{ran(1, daily, altered, missing), ran(2, "eval- live+ contents+", failed)}, "drifted 1, disk-altered 1, missing 1, evaluation-failed 2"},
 		"and untrusted":                        {[]*report.Report{ran(1, daily, live), ran(2, "", untrusted)}, "untrusted 2, release-untrusted 2, other-profile 1"},
 		"and untrusted, and trusted again":     {[]*report.Report{ran(1, daily, live), ran(2, "", untrusted), ran(3, daily, live)}, "drifted 1, other-profile 1"},
 		"untrusted, and not to be had":         {[]*report.Report{ran(1, "", untrusted), {Finished: day0.AddDate(0, 0, 2), Findings: []report.Finding{unfound}, Tiers: []report.Tier{{Name: report.TierRelease, Asked: true, Status: report.Failed}}}}, "untrusted 1, release-untrusted 1, release-unavailable 2"},
