@@ -9,14 +9,14 @@ import (
 
 // Exit is the last result of a service.
 type Exit struct {
-	Unit  string
-	Began time.Time
-	Ended time.Time
+	Unit    string    `json:"unit"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
 	// Result is systemd's word for it: success, exit-code, signal, timeout, …; see
 	// systemctl(1).
-	Result string
+	Result string `json:"result"`
 	// Status is the exit code, or the number of the signal.
-	Status int
+	Status int `json:"status"`
 }
 
 // Exits asks systemd for the last results of services, by name. A service that is
@@ -43,7 +43,7 @@ func exit(ctx context.Context, conn *dbus.Conn, name string) (Exit, error) {
 	ended, _ := props["ExecMainExitTimestamp"].(uint64)
 	result, _ := props["Result"].(string)
 	status, _ := props["ExecMainStatus"].(int32)
-	e := Exit{Unit: name, Result: result, Status: int(status), Began: next(began, 0, time.Time{}, 0)}
+	e := Exit{Unit: name, Result: result, Status: int(status), Started: next(began, 0, time.Time{}, 0)}
 	if began != 0 {
 		e.Ended = next(ended, 0, time.Time{}, 0)
 	}

@@ -130,6 +130,31 @@ func KnownTags(ctx context.Context, t *terminal.Terminal) []string {
 	return slices.Compact(tags)
 }
 
+// Look finds the release of a tag by c as a verification does, with the finder that did,
+// and keeps and remembers nothing of it.
+func Look(ctx context.Context, c config.Config, tag string, progress *release.Progress) (*release.Release, *release.Finder, error) {
+	finder, err := Looker(c, progress)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := Find(ctx, finder, tag)
+	return r, finder, err
+}
+
+// CheckDir opens the release in the directory dir by c, whatever is known of others, and
+// reads all of it. Its tag must be tag, unless that is "".
+func CheckDir(ctx context.Context, c config.Config, dir string, tag release.Tag, progress *release.Progress) (*release.Release, error) {
+	verifier, err := Verifier(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := release.Open(ctx, release.NewDirSource(dir), tag, verifier, append(Options(c), release.WithProgress(progress))...)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.CheckComplete(ctx, dir)
+}
+
 // Find finds the release of a tag as a verification does.
 func Find(ctx context.Context, finder *release.Finder, arg string) (*release.Release, error) {
 	tag, err := release.ParseTag(arg)

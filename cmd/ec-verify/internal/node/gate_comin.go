@@ -84,7 +84,7 @@ Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
 }
 
 // confirmComin judges the generation that waits in comin, and confirms it if it is
-// verified.
+// verified; unless it is to do so now, it waits for the next ones.
 func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
 	if os.Geteuid() != 0 {
 		return a.Refused(cominKind, errors.New("only root can confirm: the system is held while it is judged"))
@@ -93,19 +93,27 @@ func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
 	if others, err := comin.Reachable(flags.socket); err == nil && others {
 		a.Note("every user of this machine reaches " + terminal.Value(flags.socket) + ", and can confirm what is refused here")
 	}
+	if flags.now {
+		g, err := client.Waiting(ctx)
+		switch {
+		case err != nil:
+			return a.Refused(cominKind, err)
+		case g == nil:
+			return a.Show(&confirmation{detail: "nothing waits for a confirmation"})
+		}
+		return a.judgeGeneration(ctx, client, *g, flags)
+	}
 	confirmed, told := "", false
 	for {
 		g, err := client.Waiting(ctx)
 		switch {
-		case err != nil && !flags.now && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
 			if !told {
 				a.Note("comin is waited for: " + report.Escape(err.Error()))
 			}
 			told = true
 		case err != nil:
 			return a.Refused(cominKind, err)
-		case g == nil && flags.now:
-			return a.Show(&confirmation{detail: "nothing waits for a confirmation"})
 		case g == nil:
 			confirmed = ""
 		case g.ID != confirmed:
@@ -113,9 +121,6 @@ func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
 				return err
 			}
 			confirmed = g.ID
-		}
-		if flags.now {
-			return nil
 		}
 		select {
 		case <-ctx.Done():

@@ -96,5 +96,5 @@ func beganAt(ctx context.Context, unit string) time.Time {
 	if err != nil || len(exits) != 1 {
 		return time.Time{}
 	}
-	return exits[0].Began.Truncate(time.Second)
+	return exits[0].Started.Truncate(time.Second)
 }

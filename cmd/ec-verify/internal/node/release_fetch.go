@@ -64,11 +64,7 @@ run resumes there; files with a wrong checksum are removed.`,
 }
 
 func fetchRelease(ctx context.Context, c config.Config, arg, out string, patterns []string, progress *release.Progress) (*release.Release, error) {
-	finder, err := configured.Looker(c, progress)
-	if err != nil {
-		return nil, err
-	}
-	r, err := configured.Find(ctx, finder, arg)
+	r, _, err := configured.Look(ctx, c, arg, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -65,26 +65,14 @@ func hinted(arg string, err error) error {
 // checkRelease opens the release in a directory and reads all of it, or finds the release
 // of a tag and reads the parts that a node uses.
 func checkRelease(ctx context.Context, c config.Config, arg string, progress *release.Progress) (*release.Release, error) {
-	if !isDir(arg) {
-		finder, err := configured.Looker(c, progress)
-		if err != nil {
-			return nil, err
-		}
-		r, err := configured.Find(ctx, finder, arg)
-		if err != nil {
-			return nil, err
-		}
-		return r, r.CheckAssets(ctx, finder.Uses)
+	if isDir(arg) {
+		return configured.CheckDir(ctx, c, arg, "", progress)
 	}
-	verifier, err := configured.Verifier(c)
+	r, finder, err := configured.Look(ctx, c, arg, progress)
 	if err != nil {
 		return nil, err
 	}
-	r, err := release.Open(ctx, release.NewDirSource(arg), "", verifier, append(configured.Options(c), release.WithProgress(progress))...)
-	if err != nil {
-		return nil, err
-	}
-	return r, r.CheckComplete(ctx, arg)
+	return r, r.CheckAssets(ctx, finder.Uses)
 }
 
 // isDir reports whether the argument of a command means a directory rather

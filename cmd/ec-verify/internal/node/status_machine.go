@@ -42,28 +42,13 @@ type statusMachine struct {
 	GateClosed *bool         `json:"gateClosed"`
 	Timers     []statusTimer `json:"timers"`
 	// Forgotten are services that ran after the last run that is remembered.
-	Forgotten []statusExit `json:"forgotten"`
-}
-
-// statusExit is how a service ended of whose run the ledger knows nothing.
-type statusExit struct {
-	Unit    string    `json:"unit"`
-	Started time.Time `json:"started"`
-	Ended   time.Time `json:"ended"`
-	Result  string    `json:"result"`
-	Status  int       `json:"status"`
+	Forgotten []systemd.Exit `json:"forgotten"`
 }
 
 // forgotten returns the exits that s does not remember: its standing does not include
 // their results.
-func (s *status) forgotten(exits []systemd.Exit) []statusExit {
-	out := []statusExit{}
-	for _, e := range exits {
-		if !s.remembers(e) {
-			out = append(out, statusExit{e.Unit, e.Began, e.Ended, e.Result, e.Status})
-		}
-	}
-	return out
+func (s *status) forgotten(exits []systemd.Exit) []systemd.Exit {
+	return slices.DeleteFunc(append([]systemd.Exit{}, exits...), s.remembers)
 }
 
 // remembers reports whether the ledger has the run of a service that ended so, or a newer
@@ -71,7 +56,7 @@ func (s *status) forgotten(exits []systemd.Exit) []statusExit {
 // result.
 func (s *status) remembers(e systemd.Exit) bool {
 	// systemd's times are to the second here.
-	began, ended := e.Began.Truncate(time.Second), e.Ended.Add(time.Second)
+	began, ended := e.Started.Truncate(time.Second), e.Ended.Add(time.Second)
 	return s.LastRun != nil && !began.After(s.LastRun.Finished) ||
 		s.OpenRun != nil && !began.After(s.OpenRun.Started) ||
 		slices.ContainsFunc(s.runs, func(r ledger.Run) bool {

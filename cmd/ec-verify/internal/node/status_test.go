@@ -179,7 +179,7 @@ func TestStatusJSON(t *testing.T) {
 			{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &next},
 			{Unit: rebuildTimer, State: systemd.TimerUnknown, Why: "nobody answers"},
 		},
-		Forgotten: []statusExit{{"ec-verify.service", now.Add(-time.Second), now, "exit-code", 1}},
+		Forgotten: []systemd.Exit{{Unit: "ec-verify.service", Started: now.Add(-time.Second), Ended: now, Result: "exit-code", Status: 1}},
 	}
 	got, err := json.Marshal(s, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
@@ -211,7 +211,7 @@ func TestStatusJSON(t *testing.T) {
 // TestForgotten: a run of a unit that the ledger knows nothing of is told.
 func TestForgotten(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	ran := []systemd.Exit{{Unit: "ec-verify.service", Began: at, Ended: at.Add(time.Minute), Result: "exit-code", Status: 1}}
+	ran := []systemd.Exit{{Unit: "ec-verify.service", Started: at, Ended: at.Add(time.Minute), Result: "exit-code", Status: 1}}
 	ended := func(started, end time.Time) []ledger.Run {
 		return []ledger.Run{{Started: started, End: &ledger.End{At: end}}}
 	}
@@ -268,7 +268,7 @@ func TestStatusText(t *testing.T) {
 		},
 		SetAside: []string{"/var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z"},
 		statusMachine: statusMachine{
-			Forgotten:  []statusExit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
+			Forgotten:  []systemd.Exit{{Unit: "ec-verify.service", Ended: now.Add(-time.Minute), Result: "exit-code", Status: 1}},
 			Reboot:     &statusReboot{"/nix/store/a-system", "/nix/store/b-system"},
 			Timers:     []statusTimer{{Unit: verifyTimer, State: systemd.TimerWaiting, Next: &at}, {Unit: rebuildTimer, State: systemd.TimerInactive}},
 			GateClosed: new(bool),
@@ -351,7 +351,7 @@ func TestStatusCheck(t *testing.T) {
 	with := func(s *status, change func(*status)) *status { change(s); return s }
 	exit := func(result string, code int) func(*status) {
 		return func(s *status) {
-			s.Forgotten = []statusExit{{Unit: "ec-verify.service", Result: result, Status: code}}
+			s.Forgotten = []systemd.Exit{{Unit: "ec-verify.service", Result: result, Status: code}}
 		}
 	}
 	for name, tc := range map[string]struct {

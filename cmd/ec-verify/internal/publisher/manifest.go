@@ -2,7 +2,6 @@ package publisher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"every.channel/ec-verify/internal/publisher/publish"
 	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
 
@@ -195,13 +195,13 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	}
 	m := result.Manifest
 	if !result.Embedded {
-		a.Complain(errors.New("warning: the system's closure does not hold the flake that it was made from, so the source and eval tiers will have nothing to look at"))
+		a.Note("warning: the system's closure does not contain the flake that it was made from, so the source and eval tiers will have nothing to check")
 	}
 	if result.Untried != "" {
-		a.Complain(fmt.Errorf("warning: whether a machine can evaluate the flake with nothing but the system's closure was not tried: %s", result.Untried))
+		a.Note("warning: whether a machine can evaluate the flake with nothing but the system's closure was not tried: " + report.Escape(result.Untried))
 	}
 	if result.Naming != nil {
-		a.Complain(fmt.Errorf("warning: %s", result.Naming))
+		a.Note("warning: " + report.Escape(result.Naming.String()))
 	}
 	fmt.Fprintf(a.Stdout, "release %s, configuration %s: %d store paths, %s\n",
 		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))

@@ -18,6 +18,7 @@ import (
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/configured"
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/publisher/forge"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/report"
@@ -88,14 +89,9 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if err != nil {
 		return terminal.UsageErrorf("--tag: %w", err)
 	}
-	token := ""
-	if flags.tokenFile != "" {
-		if token, err = release.ReadToken(flags.tokenFile); err != nil {
-			return err
-		}
-		if info, err := os.Stat(flags.tokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
-			a.Complain(fmt.Errorf("note: %s, which holds the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", flags.tokenFile, info.Mode().Perm()))
-		}
+	token, err := a.readToken(flags.tokenFile)
+	if err != nil {
+		return err
 	}
 	progress := new(forge.Progress)
 	client, err := forge.New(flags.forge, token, forge.WithProgress(progress))
@@ -106,17 +102,10 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	if err != nil {
 		return err
 	}
-	verifier, err := configured.Verifier(c)
-	if err != nil {
-		return err
-	}
 	ctx := cmd.Context()
 	reading := new(release.Progress)
 	stop := a.WatchFetch(reading)
-	r, err := release.Open(ctx, release.NewDirSource(dir), tag, verifier, append(configured.Options(c), release.WithProgress(reading))...)
-	if err == nil {
-		err = r.CheckComplete(ctx, dir)
-	}
+	r, err := configured.CheckDir(ctx, c, dir, tag, reading)
 	stop()
 	if err != nil {
 		return a.Refused(publishKind, err)
@@ -126,17 +115,36 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 		return a.Refused(publishKind, err)
 	}
 	if r.Tag() == release.RevocationsTag && !flags.replace {
-		if p.Replace, err = followsPublished(ctx, dir, flags.forge, token, verifier); err != nil {
+		if p.Replace, err = followsPublished(ctx, c, dir, flags.forge, token); err != nil {
 			return a.Refused(publishKind, err)
 		}
 	}
 	return a.publish(ctx, client, p, r, flags.dryRun, progress)
 }
 
+// readToken reads an access token, which should be nobody else's; "" for no file.
+func (a *app) readToken(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	token, err := release.ReadToken(file)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
+		a.Note(fmt.Sprintf("%s, which holds the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", report.Escape(file), info.Mode().Perm()))
+	}
+	return token, nil
+}
+
 // followsPublished reports whether the list of revoked releases in dir may replace the
 // one on a forge: it must be newer, and must keep every revocation that is published
 // there. A list that was created without reading the published one may lack some.
-func followsPublished(ctx context.Context, dir, repo, token string, verifier release.Verifier) (bool, error) {
+func followsPublished(ctx context.Context, c config.Config, dir, repo, token string) (bool, error) {
+	verifier, err := configured.Verifier(c)
+	if err != nil {
+		return false, err
+	}
 	var opts []release.SourceOption
 	if token != "" {
 		opts = append(opts, release.WithToken(token))

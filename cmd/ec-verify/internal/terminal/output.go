@@ -76,9 +76,6 @@ func (t *Terminal) TextOnly(why string) error {
 	return UsageErrorf("%s", why)
 }
 
-// PrintJSON writes v to standard output as WriteJSON does.
-func (t *Terminal) PrintJSON(v any) error { return WriteJSON(t.Stdout, v) }
-
 // WriteJSON writes v as one line; options may say otherwise. A byte that is no UTF-8
 // becomes U+FFFD; [excerpt.Raw] keeps it.
 func WriteJSON(w io.Writer, v any, opts ...json.Options) error {
