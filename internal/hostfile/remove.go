@@ -142,66 +142,83 @@ func (r *remover) moveUp(at *os.File, name string) error {
 // entry removes the entry name of the open directory at, which is depth directories
 // below the top.
 func (r *remover) entry(at *os.File, name string, depth int) error {
-	fail := func(op string, err error) error {
-		return &os.PathError{Op: op, Path: filepath.Join(at.Name(), name), Err: err}
-	}
 	err := unix.Unlinkat(int(at.Fd()), name, 0)
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return nil
 	case !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
-		return fail("remove", err)
+		return removeError("remove", at, name, err)
 	}
 	if depth == maxOpen {
 		if err := r.moveUp(at, name); err != nil {
-			return fail("move", err)
+			return removeError("move", at, name, err)
 		}
 		return nil
 	}
-	fd, err := openDir(int(at.Fd()), name)
-	if errors.Is(err, unix.EACCES) {
-		// Directories of a store are readable by all; those of a builder may not be.
-		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
-			return fail("chmod", err)
-		}
-		fd, err = openDir(int(at.Fd()), name)
-	}
+	dir, err := enter(at, name)
 	if err != nil {
-		return fail("open", err)
+		return err
 	}
-	dir := os.NewFile(uintptr(fd), filepath.Join(at.Name(), name))
 	defer dir.Close()
 	if depth == 0 {
 		r.top = dir
 	}
+	if err := r.empty(dir, depth+1); err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(int(at.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+		return removeError("remove", at, name, err)
+	}
+	return nil
+}
+
+// enter opens the directory name in at, so that its entries can be removed.
+func enter(at *os.File, name string) (*os.File, error) {
+	fd, err := openDir(int(at.Fd()), name)
+	if errors.Is(err, unix.EACCES) {
+		// Directories of a store are readable by all; those of a builder may not be.
+		if err := unix.Fchmodat(int(at.Fd()), name, 0o700, 0); err != nil {
+			return nil, removeError("chmod", at, name, err)
+		}
+		fd, err = openDir(int(at.Fd()), name)
+	}
+	if err != nil {
+		return nil, removeError("open", at, name, err)
+	}
+	dir := os.NewFile(uintptr(fd), filepath.Join(at.Name(), name))
 	// Directories of a store lack write permission, so only root can remove something
 	// from them.
 	if os.Geteuid() != 0 {
 		if err := dir.Chmod(0o700); err != nil {
-			return err
+			dir.Close()
+			return nil, err
 		}
 	}
-	// List in pieces and restart each time: removing entries during a listing may
-	// skip some.
+	return dir, nil
+}
+
+// empty removes the entries of dir, which are depth directories below the top. It lists in
+// pieces and restarts each time: removing entries during a listing may skip some.
+func (r *remover) empty(dir *os.File, depth int) error {
 	for {
 		names, err := dir.Readdirnames(1024)
 		if len(names) == 0 && errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
-			return fail("list", err)
+			return &os.PathError{Op: "list", Path: dir.Name(), Err: err}
 		}
-		for _, n := range names {
-			if err := r.entry(dir, n, depth+1); err != nil {
+		for _, name := range names {
+			if err := r.entry(dir, name, depth); err != nil {
 				return err
 			}
 		}
 		if _, err := dir.Seek(0, 0); err != nil {
-			return fail("list", err)
+			return &os.PathError{Op: "list", Path: dir.Name(), Err: err}
 		}
 	}
-	if err := unix.Unlinkat(int(at.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fail("remove", err)
-	}
-	return nil
+}
+
+func removeError(op string, at *os.File, name string, err error) error {
+	return &os.PathError{Op: op, Path: filepath.Join(at.Name(), name), Err: err}
 }

@@ -1,12 +1,10 @@
 package imagecheck
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"maps"
 	"os"
@@ -167,7 +165,7 @@ func (w *look) outer(m image.Member) (io.WriteCloser, error) {
 		}
 		return nil, nil
 	}
-	return &capture{limit: maxScript, done: func(data []byte) { w.script(m, data) }}, nil
+	return image.Keep(maxScript, func(data []byte) { w.script(m, data) }), nil
 }
 
 // other counts a member that is only covered by the image's checksum.
@@ -184,14 +182,18 @@ func (w *look) same(m image.Member, want nar.Entry, what string) io.WriteCloser 
 		w.cannot(m, what)
 		return nil
 	}
-	return &hashing{h: sha256.New(), done: func(sum nar.Hash) {
-		if sum != want.SHA256 {
-			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(want.SHA256.String()), Got: excerpt.Raw(sum.String()),
-				Detail: "it is not the " + what + " of the system"})
+	return image.Hash(w.equals(m, want, "it is not the "+what+" of the system"))
+}
+
+// equals returns a function that compares the hash of a boot file with the system's.
+func (w *look) equals(m image.Member, want nar.Entry, detail string) func([sha256.Size]byte) {
+	return func(sum [sha256.Size]byte) {
+		if got := nar.Hash(sum); got != want.SHA256 {
+			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(want.SHA256.String()), Got: excerpt.Raw(got.String()), Detail: detail})
 			return
 		}
 		w.i.Inside.Files++
-	}}
+	}
 }
 
 func (w *look) cannot(m image.Member, what string) {
@@ -209,14 +211,7 @@ func (w *look) prefixed(m image.Member, want nar.Entry) io.WriteCloser {
 		w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Detail: fmt.Sprintf("it has %d bytes, and the initrd of the system %d", m.Size, want.Size)})
 		return nil
 	}
-	return &hashing{h: sha256.New(), left: want.Size, bounded: true, done: func(sum nar.Hash) {
-		if sum != want.SHA256 {
-			w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(want.SHA256.String()), Got: excerpt.Raw(sum.String()),
-				Detail: "it does not begin with the initrd of the system"})
-			return
-		}
-		w.i.Inside.Files++
-	}}
+	return image.HashFirst(want.Size, w.equals(m, want, "it does not begin with the initrd of the system"))
 }
 
 // initrdMember checks what follows the system's own initrd: only the squashfs and
@@ -309,7 +304,7 @@ func (w *look) storeMember(m image.Member) (io.WriteCloser, error) {
 	base, rest, _ := strings.Cut(m.Path, "/")
 	if base == registration && m.Type == nar.Regular {
 		w.endPath()
-		return &capture{limit: w.maxRegistration(), done: func(data []byte) { w.registered(m, data) }}, nil
+		return image.Keep(w.maxRegistration(), func(data []byte) { w.registered(m, data) }), nil
 	}
 	p, isPath := w.pathOf(base)
 	if !isPath {
@@ -361,28 +356,14 @@ func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser
 		return nil, nil
 	}
 	if s.path == w.s.manifest.Toplevel.OutPath && rest == "kernel-params" && m.Size <= maxScript {
-		return &copying{s.builder, &capture{limit: maxScript, done: func(data []byte) {
-			text := string(data)
-			w.params = &text
-		}}}, nil
+		kept := image.Keep(maxScript, func(data []byte) { w.params = new(string(data)) })
+		return struct {
+			io.Writer
+			io.Closer
+		}{io.MultiWriter(kept, s.builder), kept}, nil
 	}
-	return nopCloser{s.builder}, nil
+	return image.To(s.builder), nil
 }
-
-// copying keeps a copy of the bytes for a builder.
-type copying struct {
-	to   io.Writer
-	kept *capture
-}
-
-func (c *copying) Write(p []byte) (int, error) {
-	if _, err := c.kept.Write(p); err != nil {
-		return 0, err
-	}
-	return c.to.Write(p)
-}
-
-func (c *copying) Close() error { return c.kept.Close() }
 
 // oddity describes attributes of a store file that a NAR does not have and that no
 // store has: permissions other than reading and executing.
@@ -584,48 +565,3 @@ func parseRegistered(s string) (nar.Hash, error) {
 	}
 	return nar.ParseHash(s)
 }
-
-// hashing hashes a member, or its first bytes.
-type hashing struct {
-	h       hash.Hash
-	bounded bool
-	left    int64
-	done    func(nar.Hash)
-}
-
-func (h *hashing) Write(p []byte) (int, error) {
-	q := p
-	if h.bounded {
-		q = p[:min(int64(len(p)), h.left)]
-		h.left -= int64(len(q))
-	}
-	h.h.Write(q)
-	return len(p), nil
-}
-
-func (h *hashing) Close() error {
-	var sum nar.Hash
-	h.h.Sum(sum[:0])
-	h.done(sum)
-	return nil
-}
-
-// capture keeps a small member in memory.
-type capture struct {
-	bytes.Buffer
-	limit int
-	done  func([]byte)
-}
-
-func (c *capture) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > c.limit {
-		return 0, fmt.Errorf("%w: a file that is to have at most %d bytes has more", image.ErrTooLarge, c.limit)
-	}
-	return c.Buffer.Write(p)
-}
-
-func (c *capture) Close() error { c.done(c.Bytes()); return nil }
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }

@@ -33,20 +33,44 @@ func isScript(m image.Member) bool {
 // script searches a boot script for the systems that it starts. An iPXE script is
 // short and checked completely.
 func (w *look) script(m image.Member, data []byte) {
-	wrong := func(got, detail string) {
-		w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(string(w.s.manifest.Toplevel.OutPath) + "/init"), Got: excerpt.Raw(got), Detail: detail})
-	}
 	if isScript(m) {
 		data = comment().ReplaceAll(data, nil)
 	}
-	found := initPattern().FindAllSubmatchIndex(data, -1)
-	starts := 0
-	for _, at := range found {
+	starts := w.inits(m, data)
+	w.starts += starts
+	switch {
+	case path.Ext(m.Path) == ".ipxe":
+		if starts == 0 {
+			w.wrongBoot(m, "", "it does not say which system is started")
+		}
+		if detail := oddIPXE(data); detail != "" {
+			w.wrongBoot(m, "", detail)
+		}
+		w.scripts = append(w.scripts, paramScript{m.Name(), ipxeParams(data)})
+	case isScript(m):
+		if starts == 0 && loadsKernel(data) {
+			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "it loads a kernel and does not say which system is started (init=)"})
+		}
+		for _, l := range oddLoads(data) {
+			w.wrongBoot(m, l.name, "it loads another "+l.what+" than the one that was checked")
+		}
+	}
+}
+
+// wrongBoot reports that a boot script has got.
+func (w *look) wrongBoot(m image.Member, got, detail string) {
+	w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(string(w.s.manifest.Toplevel.OutPath) + "/init"), Got: excerpt.Raw(got), Detail: detail})
+}
+
+// inits returns how many systems a boot script starts, each of which must be in the
+// closure.
+func (w *look) inits(m image.Member, data []byte) (starts int) {
+	for _, at := range initPattern().FindAllSubmatchIndex(data, -1) {
 		init := strings.Trim(string(data[at[2]:at[3]]), `"'\`)
 		if at[0] > 0 && isWord(data[at[0]-1]) {
 			// rdinit= is another parameter: it starts something in the initrd.
 			if at[0] >= 2 && string(data[at[0]-2:at[0]]) == "rd" && isScript(m) {
-				wrong("rd"+string(data[at[0]:at[1]]), "it has the initrd start something else")
+				w.wrongBoot(m, "rd"+string(data[at[0]:at[1]]), "it has the initrd start something else")
 			}
 			continue
 		}
@@ -59,27 +83,9 @@ func (w *look) script(m image.Member, data []byte) {
 			w.i.Inside.Files++
 			continue
 		}
-		wrong(init, "it starts something that is not in the closure")
+		w.wrongBoot(m, init, "it starts something that is not in the closure")
 	}
-	w.starts += starts
-	if path.Ext(m.Path) != ".ipxe" {
-		if isScript(m) {
-			if starts == 0 && loadsKernel(data) {
-				w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Where: excerpt.Raw(m.Name()), Detail: "it loads a kernel and does not say which system is started (init=)"})
-			}
-			for _, l := range oddLoads(data) {
-				wrong(l.name, "it loads another "+l.what+" than the one that was checked")
-			}
-		}
-		return
-	}
-	if starts == 0 {
-		wrong("", "it does not say which system is started")
-	}
-	if detail := oddIPXE(data); detail != "" {
-		wrong("", detail)
-	}
-	w.scripts = append(w.scripts, paramScript{m.Name(), ipxeParams(data)})
+	return starts
 }
 
 // paramScript is an iPXE script with its kernel parameters.

@@ -137,23 +137,8 @@ func (r *Release) openStaging(path string, want func(name string) bool) (dir str
 
 // claim prepares the directory d, which an earlier run may have left.
 func (r *Release) claim(d *os.File, want func(name string) bool) error {
-	busy := fmt.Errorf("another run is using %s; wait for it to end", printable(d.Name()))
-	if taken, err := hostfile.TryLock(d, unix.LOCK_EX); err != nil {
+	if err := lockOwn(d); err != nil {
 		return err
-	} else if !taken {
-		return busy
-	}
-	own, err := d.Stat()
-	if err != nil {
-		return err
-	}
-	// The earlier run may have finished between the open and the lock.
-	if now, err := os.Lstat(d.Name()); err != nil || !os.SameFile(own, now) {
-		return busy
-	}
-	// Anyone who can write to the directory could change a file after its check.
-	if !isMine(own) || own.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s was made by somebody else; remove it, or name another directory", printable(d.Name()))
 	}
 	sums, err := hostfile.ReadSmall(filepath.Join(d.Name(), SumsName), MaxSumsSize)
 	same := err == nil && bytes.Equal(sums, r.rawSums)
@@ -170,6 +155,29 @@ func (r *Release) claim(d *os.File, want func(name string) bool) error {
 		if err := hostfile.RemoveTree(filepath.Join(d.Name(), e.Name())); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// lockOwn locks the directory d, to which nobody else may be able to write: they could
+// change a file after its check.
+func lockOwn(d *os.File) error {
+	busy := fmt.Errorf("another run is using %s; wait for it to end", printable(d.Name()))
+	if taken, err := hostfile.TryLock(d, unix.LOCK_EX); err != nil {
+		return err
+	} else if !taken {
+		return busy
+	}
+	own, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	// The earlier run may have finished between the open and the lock.
+	if now, err := os.Lstat(d.Name()); err != nil || !os.SameFile(own, now) {
+		return busy
+	}
+	if !isMine(own) || own.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s was made by somebody else; remove it, or name another directory", printable(d.Name()))
 	}
 	return nil
 }

@@ -144,45 +144,65 @@ func (f *Finder) resolve(ctx context.Context, tags []Tag) (resolved, error) {
 	if len(tags) == 1 {
 		return resolved{tag: tags[0]}, nil
 	}
-	var highest, best *Release
-	var passed []string
-	var missing error
-	for compared, i := 0, 0; compared < maxCompared && i < len(tags); i++ {
+	var s search
+	for i := 0; s.compared < maxCompared && i < len(tags); i++ {
 		r, err := f.peek(ctx, tags[i])
-		switch {
-		case err == nil && best == nil:
-			highest, best = r, r
-		case err == nil:
-			if r.info.CreatedAt.After(best.info.CreatedAt) {
-				best = r
-			}
-		case best != nil && (errors.Is(err, ErrNotFound) || isUntrusted(err)):
-		case missing != nil && isUntrusted(err):
-			return resolved{}, missing
-		case !errors.Is(err, ErrNotFound):
+		if err := s.add(tags[i], r, err); err != nil {
 			return resolved{}, err
-		default:
-			if missing == nil {
-				missing = err
-			}
-			if passed = append(passed, string(tags[i])); len(passed) > maxPassed {
-				return resolved{}, missing
-			}
-			continue
 		}
-		compared++
 	}
-	if best == nil {
-		return resolved{}, missing
+	if s.best == nil {
+		return resolved{}, s.missing
 	}
-	latest := resolved{tag: best.tag, missing: missing}
-	if missing != nil {
-		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s: the sources list %s without its %s; it may still be in publication", Latest, best.tag, strings.Join(passed, ", "), SumsName))
+	return s.resolved(), nil
+}
+
+// search is a search for the release that [Latest] means.
+type search struct {
+	compared      int
+	highest, best *Release // by number, and by the time of creation
+	passed        []string // incomplete releases, which do not count as compared
+	missing       error    // why the first of them was passed
+}
+
+// add counts in the release tag, or the error with which it was opened. The search ends
+// with the error that it returns.
+func (s *search) add(tag Tag, r *Release, err error) error {
+	switch {
+	case err == nil:
+		if s.best == nil {
+			s.highest = r
+		}
+		if s.best == nil || r.info.CreatedAt.After(s.best.info.CreatedAt) {
+			s.best = r
+		}
+	case s.best != nil && (errors.Is(err, ErrNotFound) || isUntrusted(err)):
+	case s.missing != nil && isUntrusted(err):
+		return s.missing
+	case !errors.Is(err, ErrNotFound):
+		return err
+	default:
+		if s.missing == nil {
+			s.missing = err
+		}
+		if s.passed = append(s.passed, string(tag)); len(s.passed) > maxPassed {
+			return s.missing
+		}
+		return nil
 	}
-	if best != highest {
-		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s, created on %s: %s has a higher number but is older, created on %s", Latest, best.tag, day(best.info.CreatedAt), highest.tag, day(highest.info.CreatedAt)))
+	s.compared++
+	return nil
+}
+
+func (s *search) resolved() resolved {
+	latest := resolved{tag: s.best.tag, missing: s.missing}
+	if s.missing != nil {
+		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s: the sources list %s without its %s; it may still be in publication", Latest, s.best.tag, strings.Join(s.passed, ", "), SumsName))
 	}
-	return latest, nil
+	if s.best != s.highest {
+		latest.notes = append(latest.notes, fmt.Sprintf("%s means %s, created on %s: %s has a higher number but is older, created on %s", Latest, s.best.tag, day(s.best.info.CreatedAt), s.highest.tag, day(s.highest.info.CreatedAt)))
+	}
+	return latest
 }
 
 // peek returns the release tag with its signature verified and its release.json read.

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -56,48 +57,18 @@ type (
 // failure, and a notice is a case that passes, with its text in the suite's output.
 func JUnit(w io.Writer, d *Document) error {
 	var out junitSuites
-	stamp := d.Finished.UTC().Format("2006-01-02T15:04:05")
 	steps := d.Steps
 	if len(steps) == 0 {
 		steps = []Step{{Name: "compare", Status: "done"}}
 	}
 	faults := 0
 	for i, s := range steps {
-		suite := junitSuite{Package: "ec-verify", ID: i, Name: s.Name, Host: d.Host, Timestamp: stamp, Time: secs(s.Took)}
-		if suite.Host == "" {
-			suite.Host = "localhost"
-		}
-		itself := junitCase{Name: s.Name, ClassName: "ec-verify." + s.Name, Time: secs(s.Took)}
-		switch s.Status {
-		case "skipped":
-			itself.Skipped = &junitWhy{s.Why}
-		case "failed":
-			itself.Error = &junitFault{Message: s.Why, Type: "failed"}
-		default:
-			suite.say(s.Why)
-		}
-		suite.Cases = append(suite.Cases, itself)
-		for j := range d.Groups {
-			if g := &d.Groups[j]; g.Step == s.Name || i == 0 && !hasStep(steps, g.Step) {
-				g.junit(&suite)
-			}
-		}
+		suite := d.junitSuite(s, func(g *Group) bool { return g.Step == s.Name || i == 0 && !hasStep(steps, g.Step) })
+		suite.ID = i
 		if i == 0 {
 			d.junitUnlisted(&suite)
 		}
-		for j := range suite.Cases {
-			c := &suite.Cases[j]
-			suite.Tests++
-			switch {
-			case c.Skipped != nil:
-				suite.Skipped++
-			case c.Error != nil:
-				suite.Errors++
-			case c.Failure != nil:
-				suite.Failures++
-			}
-		}
-		suite.Out = strings.Join(suite.out, "\n")
+		suite.count()
 		faults += suite.Failures + suite.Errors
 		out.Suites = append(out.Suites, suite)
 	}
@@ -117,6 +88,44 @@ func JUnit(w io.Writer, d *Document) error {
 	}
 	_, err := io.WriteString(w, "\n")
 	return err
+}
+
+// junitSuite returns the suite of a step, with the groups that are of it.
+func (d *Document) junitSuite(s Step, of func(*Group) bool) junitSuite {
+	suite := junitSuite{Package: "ec-verify", Name: s.Name, Host: cmp.Or(d.Host, "localhost"), Timestamp: d.Finished.UTC().Format("2006-01-02T15:04:05"), Time: secs(s.Took)}
+	itself := junitCase{Name: s.Name, ClassName: "ec-verify." + s.Name, Time: secs(s.Took)}
+	switch s.Status {
+	case "skipped":
+		itself.Skipped = &junitWhy{s.Why}
+	case "failed":
+		itself.Error = &junitFault{Message: s.Why, Type: "failed"}
+	default:
+		suite.say(s.Why)
+	}
+	suite.Cases = append(suite.Cases, itself)
+	for j := range d.Groups {
+		if g := &d.Groups[j]; of(g) {
+			g.junit(&suite)
+		}
+	}
+	return suite
+}
+
+// count counts the cases, and ends the output.
+func (s *junitSuite) count() {
+	for i := range s.Cases {
+		c := &s.Cases[i]
+		s.Tests++
+		switch {
+		case c.Skipped != nil:
+			s.Skipped++
+		case c.Error != nil:
+			s.Errors++
+		case c.Failure != nil:
+			s.Failures++
+		}
+	}
+	s.Out = strings.Join(s.out, "\n")
 }
 
 // junitUnlisted adds a case for the findings without one: a failure, unless the verdict

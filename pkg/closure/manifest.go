@@ -260,6 +260,15 @@ func (m *Manifest) check() error {
 	if _, err := dir.Parse(string(m.Toplevel.DrvPath)); err != nil || !m.Toplevel.DrvPath.IsDerivation() {
 		return fmt.Errorf("toplevel drvPath %q: want a .drv in %s", clip(string(m.Toplevel.DrvPath)), dir)
 	}
+	if err := m.checkClosure(dir); err != nil {
+		return err
+	}
+	return checkUnreproducible(dir, m.Unreproducible)
+}
+
+// checkClosure requires that the paths are the toplevel and all that it refers to. It lets
+// equal store paths share one string.
+func (m *Manifest) checkClosure(dir StoreDir) error {
 	at := make(index, len(m.Paths))
 	for i := range m.Paths {
 		at[m.Paths[i].Path] = int32(i) //nolint:gosec // a manifest has some 100,000 paths at most
@@ -285,7 +294,7 @@ func (m *Manifest) check() error {
 			return fmt.Errorf("%s is not in the closure of %s", m.Paths[i].Path, m.Toplevel.OutPath)
 		}
 	}
-	return checkUnreproducible(dir, m.Unreproducible)
+	return nil
 }
 
 // index says where in a list each path is; a [Closure] takes ten times the memory.
@@ -309,9 +318,10 @@ func (at index) reach(paths []PathInfo, root StorePath) []bool {
 	return reached
 }
 
-// checkPaths checks each of paths by itself; c has the same paths.
+// checkPaths checks each of paths by itself, and their order; at has the same paths.
 func checkPaths(dir StoreDir, paths []PathInfo, at index) error {
-	for i, info := range paths {
+	for i := range paths {
+		info := &paths[i]
 		if _, err := dir.Parse(string(info.Path)); err != nil {
 			return err
 		}
@@ -321,31 +331,42 @@ func checkPaths(dir StoreDir, paths []PathInfo, at index) error {
 		if i > 0 && paths[i-1].Path > info.Path {
 			return fmt.Errorf("paths are not in ascending order at %s", info.Path)
 		}
-		if info.NarHash.IsZero() {
-			return fmt.Errorf("%s has no narHash", info.Path)
+		if err := info.check(dir, at); err != nil {
+			return err
 		}
-		// Every part of a NAR is padded to a multiple of 8.
-		if info.NarSize < minNarSize || info.NarSize > maxNarSize || info.NarSize%8 != 0 {
-			return fmt.Errorf("%s has narSize %d, which no NAR has", info.Path, info.NarSize)
+	}
+	return nil
+}
+
+// check checks what is said of the path i.Path; the paths in at are checked elsewhere.
+func (i *PathInfo) check(dir StoreDir, at index) error {
+	if i.NarHash.IsZero() {
+		return fmt.Errorf("%s has no narHash", i.Path)
+	}
+	// Every part of a NAR is padded to a multiple of 8.
+	if i.NarSize < minNarSize || i.NarSize > maxNarSize || i.NarSize%8 != 0 {
+		return fmt.Errorf("%s has narSize %d, which no NAR has", i.Path, i.NarSize)
+	}
+	if i.Deriver != "" {
+		if _, err := dir.Parse(string(i.Deriver)); err != nil || !i.Deriver.IsDerivation() {
+			return fmt.Errorf("deriver of %s: %q is not a .drv in %s", i.Path, clip(string(i.Deriver)), dir)
 		}
-		for j, ref := range info.References {
-			// A reference to one of the paths is checked with that path.
-			if _, ok := at[ref]; !ok {
-				if _, err := dir.Parse(string(ref)); err != nil {
-					return fmt.Errorf("references of %s: %w", info.Path, err)
-				}
+	}
+	if i.CA != "" && !printablePattern().MatchString(i.CA) {
+		return fmt.Errorf("ca of %s: %q is not a content address", i.Path, clip(i.CA))
+	}
+	return i.checkReferences(dir, at)
+}
+
+func (i *PathInfo) checkReferences(dir StoreDir, at index) error {
+	for j, ref := range i.References {
+		if _, ok := at[ref]; !ok {
+			if _, err := dir.Parse(string(ref)); err != nil {
+				return fmt.Errorf("references of %s: %w", i.Path, err)
 			}
-			if j > 0 && info.References[j-1] >= ref {
-				return fmt.Errorf("references of %s: doubled or not in ascending order at %s", info.Path, ref)
-			}
 		}
-		if info.Deriver != "" {
-			if _, err := dir.Parse(string(info.Deriver)); err != nil || !info.Deriver.IsDerivation() {
-				return fmt.Errorf("deriver of %s: %q is not a .drv in %s", info.Path, clip(string(info.Deriver)), dir)
-			}
-		}
-		if info.CA != "" && !printablePattern().MatchString(info.CA) {
-			return fmt.Errorf("ca of %s: %q is not a content address", info.Path, clip(info.CA))
+		if j > 0 && i.References[j-1] >= ref {
+			return fmt.Errorf("references of %s: doubled or not in ascending order at %s", i.Path, ref)
 		}
 	}
 	return nil

@@ -141,34 +141,9 @@ const (
 // ReadImage reads the headers of an EFI program. It refuses one whose sections could
 // be other bytes in memory than in the file: two of one name, or of one place.
 func ReadImage(f File) (*Image, error) {
-	malformed := func(format string, args ...any) (*Image, error) {
-		return nil, fmt.Errorf("it is no EFI program: "+format, args...)
-	}
-	head := make([]byte, min(maxHead, f.Size()))
-	if len(head) < 0x40 {
-		return malformed("it ends too early")
-	}
-	if _, err := f.ReadAt(head, 0); err != nil {
+	parsed, err := readHeaders(f)
+	if err != nil {
 		return nil, err
-	}
-	if string(head[:2]) != "MZ" {
-		return malformed("it does not begin with MZ")
-	}
-	// Nobody needs its symbols, and they have no bound.
-	at := int64(binary.LittleEndian.Uint32(head[0x3c:]))
-	if at < 0x40 || at+24 > int64(len(head)) {
-		return malformed("its header lies at byte %d", at)
-	}
-	clear(head[at+12 : at+20])
-	if n := binary.LittleEndian.Uint16(head[at+6:]); n > maxParts {
-		return malformed("it has %d sections", n)
-	}
-	parsed, err := pe.NewFile(bytes.NewReader(head))
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return malformed("it ends too early")
-	case err != nil:
-		return malformed("%v", err)
 	}
 	i := &Image{file: f}
 	var headers uint32
@@ -179,7 +154,7 @@ func ReadImage(f File) (*Image, error) {
 	case *pe.OptionalHeader64:
 		headers, i.program.entry, i.program.base, i.program.directories = o.SizeOfHeaders, o.AddressOfEntryPoint, o.ImageBase, o.DataDirectory
 	default:
-		return malformed("it has no header of a program")
+		return nil, noProgram("it has no header of a program")
 	}
 	// A signature is laid behind all else.
 	i.program.directories[pe.IMAGE_DIRECTORY_ENTRY_SECURITY] = pe.DataDirectory{}
@@ -190,23 +165,67 @@ func ReadImage(f File) (*Image, error) {
 		}
 		p.Zeroes = max(int64(s.VirtualSize)-p.Size, 0)
 		if p.Size > 0 && p.offset+p.Size > f.Size() {
-			return malformed("its section %q ends behind it", p.Name)
+			return nil, noProgram("its section %q ends behind it", p.Name)
 		}
 		i.parts = append(i.parts, p)
 	}
-	inMemory := slices.Clone(i.parts)
+	if err := checkApart(i.parts, int64(headers)); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func noProgram(format string, args ...any) error {
+	return fmt.Errorf("it is no EFI program: "+format, args...)
+}
+
+// readHeaders parses what is before the sections of an EFI program, without its symbols:
+// nobody needs them, and they have no bound.
+func readHeaders(f File) (*pe.File, error) {
+	head := make([]byte, min(maxHead, f.Size()))
+	if len(head) < 0x40 {
+		return nil, noProgram("it ends too early")
+	}
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	if string(head[:2]) != "MZ" {
+		return nil, noProgram("it does not begin with MZ")
+	}
+	at := int64(binary.LittleEndian.Uint32(head[0x3c:]))
+	if at < 0x40 || at+24 > int64(len(head)) {
+		return nil, noProgram("its header lies at byte %d", at)
+	}
+	clear(head[at+12 : at+20])
+	if n := binary.LittleEndian.Uint16(head[at+6:]); n > maxParts {
+		return nil, noProgram("it has %d sections", n)
+	}
+	parsed, err := pe.NewFile(bytes.NewReader(head))
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, noProgram("it ends too early")
+	case err != nil:
+		return nil, noProgram("%v", err)
+	}
+	return parsed, nil
+}
+
+// checkApart requires that no two parts have one name, or one place in memory, of which the
+// first bytes are the headers'.
+func checkApart(parts []Part, headers int64) error {
+	inMemory := slices.Clone(parts)
 	slices.SortFunc(inMemory, func(a, b Part) int { return cmp.Compare(a.Address, b.Address) })
-	end, named := int64(headers), make(map[string]bool)
+	end, named := headers, make(map[string]bool)
 	for _, p := range inMemory {
 		switch {
 		case named[p.Name]:
-			return malformed("it has two sections %q", p.Name)
+			return noProgram("it has two sections %q", p.Name)
 		case int64(p.Address) < end:
-			return malformed("its section %q lies over what is before it", p.Name)
+			return noProgram("its section %q lies over what is before it", p.Name)
 		}
 		named[p.Name], end = true, int64(p.Address)+p.Size+p.Zeroes
 	}
-	return i, nil
+	return nil
 }
 
 // Parts returns the sections in the order in which the file names them.

@@ -138,50 +138,72 @@ const arMagic = "!<arch>\n"
 
 func isAr(data []byte) bool { return bytes.HasPrefix(data, []byte(arMagic)) }
 
+const arHead = 60 // bytes of the header of a member
+
+var errAr = errors.New("it is malformed")
+
 // readAr reads a static library: headers of 60 bytes, each before its contents, which
 // start at even offsets. Long names are in the member "//".
 func readAr(data []byte) ([]member, error) {
 	var list []member
 	var long []byte
 	for rest := data[len(arMagic):]; len(rest) > 0; {
-		const head = 60
-		if len(rest) < head || rest[58] != '`' || rest[59] != '\n' {
-			return nil, errors.New("it is malformed")
+		m, err := arMember(rest)
+		if err != nil {
+			return nil, err
 		}
-		text := func(from, to int) string { return strings.TrimRight(string(rest[from:to]), " ") }
-		n, err := strconv.ParseInt(text(48, 58), 10, 64)
-		if err != nil || n < 0 || n > int64(len(rest)-head) {
-			return nil, errors.New("it is malformed, or thin")
-		}
-		m := member{name: text(0, 16), data: rest[head : head+int(n)], whole: true}
-		for at, field := range map[[2]int]*uint64{{28, 34}: &m.uid, {34, 40}: &m.gid} {
-			if s := text(at[0], at[1]); s != "" {
-				if *field, err = strconv.ParseUint(s, 10, 64); err != nil {
-					return nil, errors.New("it is malformed")
-				}
-			}
-		}
-		m.seconds, _ = strconv.ParseInt(text(16, 28), 10, 64)
-		m.mode, _ = strconv.ParseUint(text(40, 48), 8, 64)
-		switch {
-		case m.name == "//":
+		if m.name == "//" {
 			long = m.data
-		case len(m.name) > 1 && m.name[0] == '/' && m.name != "/SYM64/":
-			at, err := strconv.Atoi(m.name[1:])
-			if err != nil || at < 0 || at >= len(long) {
-				return nil, errors.New("it is malformed")
-			}
-			name, _, _ := strings.Cut(string(long[at:min(at+4096, len(long))]), "/\n")
-			m.name = name
-		case m.name != "/" && m.name != "/SYM64/":
-			m.name = strings.TrimSuffix(m.name, "/")
+		} else if m.name, err = arName(m.name, long); err != nil {
+			return nil, err
 		}
 		if list = append(list, m); len(list) > maxMembers {
 			return nil, errMembers
 		}
-		rest = rest[min(head+int(n)+int(n&1), len(rest)):]
+		n := len(m.data)
+		rest = rest[min(arHead+n+(n&1), len(rest)):]
 	}
 	return list, nil
+}
+
+// arMember reads the header at the beginning of data, and the contents behind it.
+func arMember(data []byte) (m member, err error) {
+	if len(data) < arHead || data[58] != '`' || data[59] != '\n' {
+		return m, errAr
+	}
+	text := func(from, to int) string { return strings.TrimRight(string(data[from:to]), " ") }
+	n, err := strconv.ParseInt(text(48, 58), 10, 64)
+	if err != nil || n < 0 || n > int64(len(data)-arHead) {
+		return m, errors.New("it is malformed, or thin")
+	}
+	m = member{name: text(0, 16), data: data[arHead : arHead+int(n)], whole: true}
+	for at, field := range map[[2]int]*uint64{{28, 34}: &m.uid, {34, 40}: &m.gid} {
+		if s := text(at[0], at[1]); s != "" {
+			if *field, err = strconv.ParseUint(s, 10, 64); err != nil {
+				return m, errAr
+			}
+		}
+	}
+	m.seconds, _ = strconv.ParseInt(text(16, 28), 10, 64)
+	m.mode, _ = strconv.ParseUint(text(40, 48), 8, 64)
+	return m, nil
+}
+
+// arName returns the name that a header's field means: "/" and an offset in long, or the
+// name itself, which ends with "/". The tables of symbols have the names "/" and "/SYM64/".
+func arName(field string, long []byte) (string, error) {
+	switch {
+	case field == "/", field == "/SYM64/":
+		return field, nil
+	case !strings.HasPrefix(field, "/"):
+		return strings.TrimSuffix(field, "/"), nil
+	}
+	at, err := strconv.Atoi(field[1:])
+	if err != nil || at < 0 || at >= len(long) {
+		return "", errAr
+	}
+	name, _, _ := strings.Cut(string(long[at:min(at+4096, len(long))]), "/\n")
+	return name, nil
 }
 
 func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
@@ -259,19 +281,10 @@ func (c *comparison) readImage(name string, data []byte) (image.Format, []member
 		}
 		at := len(list)
 		list = append(list, kept)
-		return &memory{done: func(data []byte) { list[at].data = data }}, nil
+		return image.Keep(int(m.Size), func(data []byte) { list[at].data = data }), nil
 	})
 	return format, list, err
 }
-
-// memory keeps the bytes written to it.
-type memory struct {
-	buf  bytes.Buffer
-	done func([]byte)
-}
-
-func (m *memory) Write(p []byte) (int, error) { return m.buf.Write(p) }
-func (m *memory) Close() error                { m.done(m.buf.Bytes()); return nil }
 
 // ending ends with the context.
 type ending struct {

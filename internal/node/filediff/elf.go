@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -165,16 +166,9 @@ func (c *comparison) symbols(r *Result, inA, inB map[string][]byte) {
 // symbolBytes returns the bytes of the functions and variables of f by name; nil if it
 // has no symbols.
 func (c *comparison) symbolBytes(f *elf.File) map[string][]byte {
-	for _, s := range f.Sections {
-		if (s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_DYNSYM) && s.Size > maxSymbols {
-			return nil
-		}
-	}
-	symbols, err := f.Symbols()
+	symbols, err := symbolsOf(f)
 	if err != nil {
-		if symbols, err = f.DynamicSymbols(); err != nil {
-			return nil
-		}
+		return nil
 	}
 	data := make(map[elf.SectionIndex][]byte)
 	out := make(map[string][]byte)
@@ -204,4 +198,19 @@ func (c *comparison) symbolBytes(f *elf.File) map[string][]byte {
 		out[s.Name] = bytesOf[from : from+s.Size]
 	}
 	return out
+}
+
+// symbolsOf returns the symbols of f or, if it was stripped of them, those for the dynamic
+// linker.
+func symbolsOf(f *elf.File) ([]elf.Symbol, error) {
+	for _, s := range f.Sections {
+		if (s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_DYNSYM) && s.Size > maxSymbols {
+			return nil, errors.New("too many symbols")
+		}
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		return f.DynamicSymbols()
+	}
+	return symbols, nil
 }

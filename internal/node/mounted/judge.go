@@ -42,47 +42,61 @@ func (j *Judge) Odd(mounts []nixstore.Mount) []Odd {
 	var out []Odd
 	used := make(map[string]int) // mounts at a point that the configuration made
 	for i := range mounts {
-		m := &mounts[i]
-		if i > 0 && nixstore.At(mounts[:i], m.Point) == (nixstore.Place{Device: m.Device, Dir: m.Root}) {
+		if isUsual(mounts[:i+1], used) {
 			continue
 		}
-		if m.Point == runDir && m.Type == "tmpfs" && m.Root == "/" && used[runDir] == 0 {
-			used[runDir]++ // NixOS's first stage, or systemd
-			continue
+		if odd := j.odd(mounts[:i+1], used); odd != nil {
+			out = append(out, *odd)
 		}
-		if m.Point == closedLock && (m.Type == "devtmpfs" || m.Type == "tmpfs") && m.Root == "/null" {
-			continue
-		}
-		if m.Type == "autofs" && m.Root == "/" {
-			continue // it shows nothing; what is mounted by it lies on it
-		}
-		odd := Odd{Point: m.Point, Got: Describe(mounts[:i+1], m.Point)}
-		configured, err := j.Configured(m.Point)
-		switch {
-		case i == 0 && (err != nil || len(configured) == 0):
-			continue
-		case err != nil:
-			odd.Cause, odd.Why = report.MountedOver, err.Error()
-		case used[m.Point] >= len(configured):
-			odd.Cause = report.ForeignMount
-			odd.Want = "nothing more mounted there"
-		default:
-			c := &configured[used[m.Point]]
-			used[m.Point]++
-			odd.Cause, odd.Want = report.ForeignMount, c.String()
-			var from nixstore.Place
-			if c.isBind() {
-				from, err = j.Place(c.What)
-			}
-			if err != nil {
-				odd.Cause, odd.Why = report.MountedOver, "where the release binds it from can't be looked at: "+err.Error()
-			} else if odd.Why = j.differs(c, m, from); odd.Why == "" {
-				continue
-			}
-		}
-		out = append(out, odd)
 	}
 	return out
+}
+
+// isUsual reports whether the last of mounts hides nothing, or is made on each NixOS.
+func isUsual(mounts []nixstore.Mount, used map[string]int) bool {
+	m, before := &mounts[len(mounts)-1], mounts[:len(mounts)-1]
+	switch {
+	case len(before) > 0 && nixstore.At(before, m.Point) == (nixstore.Place{Device: m.Device, Dir: m.Root}):
+		return true
+	case m.Point == runDir && m.Type == "tmpfs" && m.Root == "/" && used[runDir] == 0:
+		used[runDir]++ // NixOS's first stage, or systemd
+		return true
+	case m.Point == closedLock && (m.Type == "devtmpfs" || m.Type == "tmpfs") && m.Root == "/null":
+		return true
+	}
+	return m.Type == "autofs" && m.Root == "/" // it shows nothing; what is mounted by it lies on it
+}
+
+// odd judges the last of mounts; nil means that the configuration makes it.
+func (j *Judge) odd(mounts []nixstore.Mount, used map[string]int) *Odd {
+	m := &mounts[len(mounts)-1]
+	odd := &Odd{Point: m.Point, Got: Describe(mounts, m.Point)}
+	configured, err := j.Configured(m.Point)
+	switch {
+	case len(mounts) == 1 && (err != nil || len(configured) == 0):
+		return nil
+	case err != nil:
+		odd.Cause, odd.Why = report.MountedOver, err.Error()
+		return odd
+	case used[m.Point] >= len(configured):
+		odd.Cause, odd.Want = report.ForeignMount, "nothing more mounted there"
+		return odd
+	}
+	c := &configured[used[m.Point]]
+	used[m.Point]++
+	odd.Cause, odd.Want = report.ForeignMount, c.String()
+	var from nixstore.Place
+	if c.isBind() {
+		from, err = j.Place(c.What)
+	}
+	if err != nil {
+		odd.Cause, odd.Why = report.MountedOver, "where the release binds it from can't be looked at: "+err.Error()
+		return odd
+	}
+	if odd.Why = j.differs(c, m, from); odd.Why == "" {
+		return nil
+	}
+	return odd
 }
 
 // differs says how m differs from c's mount; "" if it does not, as far as that is known.

@@ -64,9 +64,19 @@ func (e *HeldError) Error() string {
 // nothing can be remembered there, so no lock is needed. (The directory itself is never
 // locked, because whoever can read it could do the same.) A nil *Lock may be released.
 func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, waiting func(Holder)) (*Lock, error) {
+	l, err := await(ctx, dir, wait, waiting)
+	if l == nil {
+		return nil, err
+	}
+	l.enter(dir, me)
+	return l, nil
+}
+
+// await waits for the lock of the state directory dir, and says nowhere who holds it.
+func await(ctx context.Context, dir string, wait time.Duration, waiting func(Holder)) (*Lock, error) {
 	f, err := open(dir)
 	if err != nil {
-		return nil, nil //nolint:nilerr // see above
+		return nil, nil //nolint:nilerr // see Acquire
 	}
 	l := &Lock{file: f}
 	deadline := time.Now().Add(wait)
@@ -76,14 +86,14 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 		taken, err := hostfile.TryLock(f, unix.LOCK_EX)
 		if taken {
 			if l.named(dir) || swapped == maxSwaps {
-				break
+				return l, nil
 			}
 			swapped++
 			// The directory was removed or replaced meanwhile: this lock protects
 			// nothing, and another run may hold the new one.
 			f.Close()
 			if f, err = open(dir); err != nil {
-				return nil, nil //nolint:nilerr // see above
+				return nil, nil //nolint:nilerr // see Acquire
 			}
 			l.file = f
 			continue
@@ -108,7 +118,11 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 		case <-time.After(poll):
 		}
 	}
-	// Failing to write it is no reason not to run.
+}
+
+// enter records that me holds the lock, and learns who has not released it before. Failing
+// to write the record is no reason not to run.
+func (l *Lock) enter(dir string, me Holder) {
 	l.holder = filepath.Join(dir, holderName)
 	if before, named := readHolder(dir); named {
 		l.died = &before
@@ -121,7 +135,6 @@ func Acquire(ctx context.Context, dir string, wait time.Duration, me Holder, wai
 		l.owed = l.died
 	}
 	_ = me.write(l.holder)
-	return l, nil
 }
 
 // named reports whether the locked file is still the lock file of dir.

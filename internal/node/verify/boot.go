@@ -149,65 +149,73 @@ func (r *run) loaderVariables() bootloader.Variables {
 // judgeEntry judges where an entry of the boot menu leads, and notes it for the
 // contents tier.
 func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
-	e, name := b.entry, b.name
-	values := initOf(e.Options)
+	values := initOf(b.entry.Options)
 	if len(values) == 0 {
-		why := e.Foreign
+		why := b.entry.Foreign
 		if why == "" {
 			why = "its command line has no init=, by which NixOS is booted"
 		}
-		r.foreignEntry(e, name, "", why, true)
+		r.foreignEntry(b.entry, b.name, "", why, true)
 		return
 	}
 	for _, value := range values {
-		p, rest, err := r.StoreDir.Within(value)
-		if err != nil || rest != "/init" {
-			r.foreignEntry(e, name, value, "", false)
-			continue
-		}
-		l := lead{next: e.Default}
-		release, unknown, err := r.acceptedAs(ctx, p)
-		switch {
-		case ctx.Err() != nil:
+		l, leads := r.judgeInit(ctx, b, value)
+		if leads {
+			r.live.leads = append(r.live.leads, l)
+		} else if ctx.Err() != nil {
 			return
-		case err != nil:
-			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
-			r.live.leads = append(r.live.leads, l)
-			continue
-		case release == nil && unknown != nil && e.Default:
-			r.find(report.Finding{
-				Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Got: value,
-				Detail: fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err),
-			})
-			r.live.leads = append(r.live.leads, l)
-			continue
-		case release != nil && release != r.chosen && release.revoked() != nil:
-			r.revokedEntry(e, name, p, release)
-			continue
-		case release == nil:
-			r.strangerEntry(e, name, p)
-			continue
 		}
-		l.release = release
-		b.release, b.system = release, p
-		if r.planning {
-			r.live.leads = append(r.live.leads, l)
-			continue
-		}
-		switch b.compare(ctx) {
-		case report.BootAltered:
-			l.odd = report.BootAltered
-		case report.BootUnchecked:
-			l.unchecked = true
-		}
-		if e.Default && release != r.chosen {
-			l.pending = report.Finding{
-				Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
-				Detail: "it leads to the accepted release " + release.Tag,
-			}
-		}
-		r.live.leads = append(r.live.leads, l)
 	}
+}
+
+// judgeInit judges an init= of an entry, and returns where it leads; false if no accepted
+// release can be there.
+func (r *run) judgeInit(ctx context.Context, b *bootFiles, value string) (l lead, leads bool) {
+	e, name := b.entry, b.name
+	p, rest, err := r.StoreDir.Within(value)
+	if err != nil || rest != "/init" {
+		r.foreignEntry(e, name, value, "", false)
+		return l, false
+	}
+	l.next = e.Default
+	release, unknown, err := r.acceptedAs(ctx, p)
+	switch {
+	case ctx.Err() != nil:
+		return l, false
+	case err != nil:
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
+		return l, true
+	case release == nil && unknown != nil && e.Default:
+		r.find(report.Finding{
+			Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Got: value,
+			Detail: fmt.Sprintf("it may be the accepted release %s, which could not be opened: %v", unknown.Tag, unknown.Err),
+		})
+		return l, true
+	case release != nil && release != r.chosen && release.revoked() != nil:
+		r.revokedEntry(e, name, p, release)
+		return l, false
+	case release == nil:
+		r.strangerEntry(e, name, p)
+		return l, false
+	}
+	l.release = release
+	b.release, b.system = release, p
+	if r.planning {
+		return l, true
+	}
+	switch b.compare(ctx) {
+	case report.BootAltered:
+		l.odd = report.BootAltered
+	case report.BootUnchecked:
+		l.unchecked = true
+	}
+	if e.Default && release != r.chosen {
+		l.pending = report.Finding{
+			Tier: report.TierLive, Path: name, Want: string(r.manifest.Toplevel.OutPath), Got: string(p),
+			Detail: "it leads to the accepted release " + release.Tag,
+		}
+	}
+	return l, true
 }
 
 // foreignEntry adds the finding about an entry that leads to no system in the store.

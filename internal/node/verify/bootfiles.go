@@ -136,30 +136,37 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	if !ok {
 		return
 	}
+	source := string(p) + rest
 	where, inStore := b.locate(name)
 	switch {
 	case where == "":
-		b.found(report.BootUnchecked, b.name, field, string(p)+rest, name, "it is unknown which directory of this machine that is")
-		return
+		b.found(report.BootUnchecked, b.name, field, source, name, "it is unknown which directory of this machine that is")
 	case inStore:
 		// Nothing was copied: the contents tier hashes it.
-		if string(p)+rest != where {
-			b.found(report.BootAltered, b.name, field, string(p)+rest, name, "")
+		if source != where {
+			b.found(report.BootAltered, b.name, field, source, name, "")
 		}
-		return
+	default:
+		pair := bootPair{b.dir, where, storeFile{p, strings.TrimPrefix(rest, "/")}}
+		b.copied(ctx, pair, appended, func(cause report.Cause, got, detail string) {
+			b.found(cause, path.Join(b.dirName, where), field, source, got, detail)
+		})
 	}
-	pair := bootPair{b.dir, where, storeFile{p, strings.TrimPrefix(rest, "/")}}
-	shown := path.Join(b.dirName, where)
+}
+
+// copied compares a file of the boot loader's directory with the store's file that it is a
+// copy of, and reports what is wrong.
+func (b *bootFiles) copied(ctx context.Context, pair bootPair, appended bool, found func(cause report.Cause, got, detail string)) {
 	want, got, cause, err := b.sizes(pair)
 	switch {
 	case err != nil && cause == report.BootAltered:
-		b.found(cause, shown, field, string(p)+rest, "nothing", "")
+		found(cause, "nothing", "")
 		return
 	case err != nil:
-		b.found(cause, shown, field, string(p)+rest, "", err.Error())
+		found(cause, "", err.Error())
 		return
 	case got < want || got > want && !appended:
-		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("%d bytes, not %d", got, want), "")
+		found(report.BootAltered, fmt.Sprintf("%d bytes, not %d", got, want), "")
 		return
 	}
 	same, cached, err := b.run.same(ctx, pair, want)
@@ -171,16 +178,15 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	case ctx.Err() != nil:
 		b.worst = report.BootUnchecked
 	case err != nil:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", err.Error())
+		found(report.BootUnchecked, "", err.Error())
 	case !same && at < 0:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", "it changed while it was read, or the disk reads unsteadily")
+		found(report.BootUnchecked, "", "it changed while it was read, or the disk reads unsteadily")
 	case !same:
-		b.found(report.BootAltered, shown, field, string(p)+rest, fmt.Sprintf("another byte at %d of %d", at, got), "")
+		found(report.BootAltered, fmt.Sprintf("another byte at %d of %d", at, got), "")
 	case cached:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, "", errCached.Error())
+		found(report.BootUnchecked, "", errCached.Error())
 	case got > want:
-		b.found(report.BootUnchecked, shown, field, string(p)+rest, fmt.Sprintf("%d bytes more", got-want),
-			appendedDetail)
+		found(report.BootUnchecked, fmt.Sprintf("%d bytes more", got-want), appendedDetail)
 	}
 }
 
