@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 )
@@ -12,41 +13,73 @@ import (
 // NixOS have the second one.
 var Isolinux = [...]string{"boot/isolinux", "isolinux"}
 
+// EFIImage is the file of a medium in which UEFI finds a boot loader: a FAT file system.
+const EFIImage = "boot/efi.img"
+
+// marker is the file by which GRUB knows the medium.
+const marker = "EFI/nixos-installer-image"
+
 // ReadMedium returns what an installation medium offers, an ISO image as NixOS makes it:
 // by GRUB and SYSLINUX. Any other directory gives nothing. Entries and problems have the
-// number as that of their directory.
-func ReadMedium(dir Dir, number int) (entries []Entry, problems []Problem) {
+// number as that of their directory. What efi, the root of the [EFIImage], has is read as
+// well, unless it is nil; its files are named as below that.
+func ReadMedium(dir Dir, number int, efi Dir) (entries []Entry, problems []Problem) {
 	seen := make(map[string][]byte)
 	for _, l := range []struct {
-		file  string
-		parse func([]byte) ([]Entry, error)
+		from        Dir
+		below, file string
+		parse       func([]byte) ([]Entry, error)
 	}{
-		{Isolinux[0] + "/isolinux.cfg", parseIsolinux},
-		{Isolinux[1] + "/isolinux.cfg", parseIsolinux},
-		{"EFI/BOOT/grub.cfg", parseMediumGrub},
-		{"EFI/boot/grub.cfg", parseMediumGrub}, // before 25.05
+		{dir, "", Isolinux[0] + "/isolinux.cfg", parseIsolinux},
+		{dir, "", Isolinux[1] + "/isolinux.cfg", parseIsolinux},
+		{dir, "", "EFI/BOOT/grub.cfg", parseMediumGrub},
+		{dir, "", "EFI/boot/grub.cfg", parseMediumGrub}, // before 25.05
+		{efi, EFIImage + "/", "EFI/BOOT/grub.cfg", parseMediumGrub},
 	} {
-		data, err := dir.ReadFile(l.file, maxConfig)
+		if l.from == nil {
+			continue
+		}
+		data, err := l.from.ReadFile(l.file, maxConfig)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if before, ok := seen[strings.ToLower(l.file)]; ok && err == nil && bytes.Equal(before, data) {
-			continue // the same file, where capitals do not count
+			continue // the same file, where capitals do not count, or its copy for UEFI
 		}
 		seen[strings.ToLower(l.file)] = data
 		var found []Entry
 		if err == nil {
 			found, err = l.parse(data)
 		}
+		file := l.below + l.file
 		if err != nil {
-			problems = append(problems, Problem{number, l.file, err})
+			problems = append(problems, Problem{number, file, err})
 		}
 		for i := range found {
-			found[i].Dir, found[i].File, found[i].Medium = number, l.file, true
+			e := &found[i]
+			e.Dir, e.File, e.Medium = number, file, true
+			if e.Loader == Grub && e.Foreign == "" && efi != nil {
+				e.Foreign = hasOwn(efi, e)
+			}
 		}
 		entries = append(entries, found...)
 	}
 	return entries, problems
+}
+
+// hasOwn says, for people, that GRUB may start an entry of a medium with a file of efi, ""
+// if it does not: there it begins, and it stays there where no disk has the marker.
+func hasOwn(efi Dir, e *Entry) string {
+	for _, name := range append([]string{marker, e.Kernel}, e.Initrds...) {
+		f, err := efi.Open(strings.TrimPrefix(path.Clean("/"+name), "/"))
+		if err == nil {
+			f.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "GRUB may read its files from " + EFIImage + ", which has " + name + " too"
+		}
+	}
+	return ""
 }
 
 // isoboot stands in the command lines of NixOS's media. Another GRUB, which starts the
@@ -59,18 +92,57 @@ func parseMediumGrub(data []byte) ([]Entry, error) {
 	entries, err := parseGrub(data, nil)
 	entries = slices.DeleteFunc(entries, func(e Entry) bool { return e.Foreign == noKernel && !e.Default })
 	set, other := givesIsoboot(string(data))
+	elsewhere := rootedElsewhere(string(data))
 	for i := range entries {
 		e := &entries[i]
 		options, has := strings.CutPrefix(e.Options, isoboot+" ")
-		if !has || set {
-			continue // compared as it is, it is no system's
+		if has = has && !set; has { // else compared as it is, it is no system's
+			e.Options = options
 		}
-		e.Options = options
-		if other != "" && e.Foreign == "" {
+		switch {
+		case e.Foreign != "":
+		case elsewhere != "":
+			e.Foreign = "the command " + elsewhere + " of the menu may have its files read from another disk"
+		case has && other != "":
 			e.Foreign = "the command " + other + " of the menu may change its command line"
 		}
 	}
 	return entries, err
+}
+
+// rootedElsewhere returns the first command of a menu that may have GRUB read files from
+// another disk than the medium, "" for none. Before it starts rEFInd, which the medium has
+// in its [EFIImage], NixOS's menu looks for that.
+func rootedElsewhere(script string) string {
+	const medium, image = "search --set=root --file /" + marker, "search --set=root --no-floppy --fs-uuid 1234-5678"
+	pending := ""
+	for c := range grubCommands(script) {
+		if len(c.words) == 0 {
+			continue
+		}
+		if pending != "" && c.words[0] != "chainloader" {
+			return pending
+		}
+		pending = ""
+		values, text := c.words[:1], strings.Join(c.words, " ")
+		switch name := c.words[0]; {
+		case text == medium:
+			continue
+		case text == image:
+			pending = text
+			continue
+		case strings.HasPrefix(name, "search"), name == "load_env":
+			return text
+		case name == "set":
+			values = c.words[1:]
+		}
+		for _, w := range values {
+			if name, _, ok := strings.Cut(w, "="); ok && (name == "root" || strings.Contains(name, "$")) {
+				return text
+			}
+		}
+	}
+	return pending
 }
 
 // mediumCommands are those of NixOS's own menu: they give no variable a value.

@@ -64,7 +64,7 @@ func TestMediumSyslinux(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			menu := strings.Replace(mediumMenu, test.old, test.by, 1)
-			entries, problems := ReadMedium(mapDir{"isolinux/isolinux.cfg": menu}, 0)
+			entries, problems := ReadMedium(mapDir{"isolinux/isolinux.cfg": menu}, 0, nil)
 			if diff := cmp.Diff(test.want, show(entries)); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
@@ -85,13 +85,17 @@ func TestMediumFiles(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		dir  mapDir
+		efi  Dir
 		want []string
 	}{
-		{"SYSLINUX looks in boot first", mapDir{"isolinux/isolinux.cfg": mediumMenu, "boot/isolinux/isolinux.cfg": mediumMenu}, []string{"boot/isolinux/isolinux.cfg", "isolinux/isolinux.cfg"}},
-		{"two of GRUB", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub + "# "}, []string{"EFI/BOOT/grub.cfg", "EFI/boot/grub.cfg"}},
-		{"one with two names", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub}, []string{"EFI/BOOT/grub.cfg"}},
+		{"SYSLINUX looks in boot first", mapDir{"isolinux/isolinux.cfg": mediumMenu, "boot/isolinux/isolinux.cfg": mediumMenu}, nil, []string{"boot/isolinux/isolinux.cfg", "isolinux/isolinux.cfg"}},
+		{"two of GRUB", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub + "# "}, nil, []string{"EFI/BOOT/grub.cfg", "EFI/boot/grub.cfg"}},
+		{"one with two names", mapDir{"EFI/BOOT/grub.cfg": grub, "EFI/boot/grub.cfg": grub}, nil, []string{"EFI/BOOT/grub.cfg"}},
+		{"a copy for UEFI", mapDir{"EFI/BOOT/grub.cfg": grub}, mapDir{"EFI/BOOT/grub.cfg": grub}, []string{"EFI/BOOT/grub.cfg"}},
+		{"another for UEFI", mapDir{"EFI/BOOT/grub.cfg": grub}, mapDir{"EFI/BOOT/grub.cfg": grub + "# "}, []string{"EFI/BOOT/grub.cfg", "boot/efi.img/EFI/BOOT/grub.cfg"}},
+		{"one for UEFI alone", mapDir{}, mapDir{"EFI/BOOT/grub.cfg": grub}, []string{"boot/efi.img/EFI/BOOT/grub.cfg"}},
 	} {
-		entries, _ := ReadMedium(test.dir, 0)
+		entries, _ := ReadMedium(test.dir, 0, test.efi)
 		var files []string
 		for i := range entries {
 			files = append(files, entries[i].File)
@@ -100,5 +104,41 @@ func TestMediumFiles(t *testing.T) {
 		if diff := cmp.Diff(test.want, slices.Compact(files)); diff != "" {
 			t.Errorf("%s: -want +got\n%s", test.name, diff)
 		}
+	}
+}
+
+// An entry of a medium starts what the medium has, and nothing of another disk that the
+// menu has GRUB look at.
+func TestMediumElsewhere(t *testing.T) {
+	const (
+		search = "search --set=root --file /EFI/nixos-installer-image\n"
+		entry  = "menuentry x {\n linux /k ${isoboot} init=/n\n initrd /i\n}\n"
+		refind = "if [ \"$root\" != cd0 ]; then\n menuentry r {\n  # the FAT\n  search --set=root --no-floppy --fs-uuid 1234-5678\n  chainloader ($root)/r.efi\n }\nfi\n"
+		disk   = " of the menu may have its files read from another disk"
+	)
+	for _, test := range []struct {
+		name, menu string
+		efi        mapDir
+		want       string
+	}{
+		{"as NixOS has it", search + entry + refind, mapDir{}, ""},
+		{"another file to look for", "search --set=root --file /evil\n" + entry, mapDir{}, "the command search --set=root --file /evil" + disk},
+		{"another file after that", search + "search.file /evil root\n" + entry, mapDir{}, "the command search.file /evil root" + disk},
+		{"another disk", search + "set root=(hd1)\n" + entry, mapDir{}, "the command set root=(hd1)" + disk},
+		{"another disk in the entry", search + strings.Replace(entry, " linux", " root='hd1,gpt2'\n linux", 1), mapDir{}, "the command root=hd1,gpt2" + disk},
+		{"a name that is computed", search + "set x=root; set $x=hd1\n" + entry, mapDir{}, "the command set $x=hd1" + disk},
+		{"variables of a file", search + "load_env -f /evil\n" + entry, mapDir{}, "the command load_env -f /evil" + disk},
+		{"the FAT, for NixOS", search + strings.Replace(entry, " linux", " search --set=root --no-floppy --fs-uuid 1234-5678\n linux", 1), mapDir{}, "the command search --set=root --no-floppy --fs-uuid 1234-5678" + disk},
+		{"the marker in the FAT", search + entry, mapDir{"EFI/nixos-installer-image": ""}, "GRUB may read its files from boot/efi.img, which has EFI/nixos-installer-image too"},
+		{"a kernel in the FAT", search + entry, mapDir{"k": "evil"}, "GRUB may read its files from boot/efi.img, which has /k too"},
+		{"an initrd in the FAT", search + entry, mapDir{"i": "evil"}, "GRUB may read its files from boot/efi.img, which has /i too"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.efi["EFI/BOOT/grub.cfg"] = test.menu
+			entries, problems := ReadMedium(mapDir{}, 3, test.efi)
+			if len(entries) == 0 || len(problems) > 0 || entries[0].Title != "x" || entries[0].Options != "init=/n" || entries[0].Dir != 3 || entries[0].Foreign != test.want {
+				t.Errorf("%+v, want %q; %v", entries, test.want, problems)
+			}
+		})
 	}
 }

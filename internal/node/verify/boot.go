@@ -14,56 +14,30 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"golang.org/x/sys/unix"
-
 	"every.channel/ec-verify/internal/hostfile"
-	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/bootloader"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
-
-// bootDirs are where boot loaders have their files, as bootctl looks for them.
-var bootDirs = []string{"/boot", "/efi", "/boot/efi", mediumDir}
-
-// mediumDir is where NixOS mounts the medium of an ISO image.
-const mediumDir = "/iso"
 
 // efiVariables is where the firmware keeps what systemd-boot goes by.
 const efiVariables = "/sys/firmware/efi/efivars/"
 
-// bootDir is a directory of the machine as a boot loader's.
-type bootDir struct{ *nixstore.Directory }
-
-func (d bootDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
-
 // checkBoot checks what a machine boots from, and its command line.
 func (r *run) checkBoot(ctx context.Context, t *report.Tier, line string) {
 	entries := r.checkEntries(ctx, t)
-	r.checkBootedLine(entries, line)
-	t.Why = r.bootUnseen(entriesOf(entries, line))
+	besides := r.checkBootedLine(entries, line)
+	unseen := []string{bootUnseen(entriesOf(entries, line), besides), r.firmwareUnseen()}
+	t.Why = strings.Join(slices.DeleteFunc(unseen, func(s string) bool { return s == "" }), "; ")
 }
 
-// checkEntries checks where the entries of the boot menu lead, and returns them.
+// checkEntries checks where the entries of the boot menus lead, and returns them.
 func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Entry {
-	var dirs []bootDir
-	var names []string
-	for _, name := range bootDirs {
-		d, err := r.store.Directory(name)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			continue
-		}
-		if err != nil {
-			r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: name, Detail: err.Error()})
-			continue
-		}
-		defer d.Close()
-		if !slices.ContainsFunc(dirs, func(has bootDir) bool { return has.Device == d.Device && has.Inode == d.Inode }) {
-			dirs, names = append(dirs, bootDir{d}), append(names, name)
-		}
-	}
+	dirs := r.openBootDirs()
 	asLoader := make([]bootloader.Dir, len(dirs))
 	for i, d := range dirs {
+		defer d.Close()
 		asLoader[i] = d
 	}
 	if r.ContentsBudget > 0 {
@@ -72,12 +46,16 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 	}
 	defer r.endBoots()
 	entries, problems := bootloader.Read(asLoader, r.loaderVariables())
-	if i := slices.Index(names, mediumDir); i >= 0 {
-		more, odd := bootloader.ReadMedium(asLoader[i], i)
+	if i := slices.IndexFunc(dirs, func(d bootDir) bool { return d.Name() == mediumDir }); i >= 0 {
+		var efi bootloader.Dir
+		if i+1 < len(dirs) && dirs[i+1].Name() == mediumImage {
+			efi = dirs[i+1]
+		}
+		more, odd := bootloader.ReadMedium(dirs[i], i, efi)
 		entries, problems = append(entries, more...), append(problems, odd...)
 	}
 	for _, p := range problems {
-		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(names[p.Dir], p.File), Detail: p.Err.Error()})
+		r.find(report.Finding{Tier: report.TierLive, Cause: report.LiveUnknown, Path: path.Join(dirs[p.Dir].Name(), p.File), Detail: p.Err.Error()})
 	}
 	for i := range entries {
 		if ctx.Err() != nil {
@@ -85,40 +63,29 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 		}
 		t.Checked++
 		e := &entries[i]
-		r.judgeEntry(ctx, &bootFiles{
-			run: r, tier: t, dir: dirs[e.Dir], dirName: names[e.Dir], entry: e, name: names[e.Dir] + "/" + e.Name(),
-		})
+		dir := dirs[e.Dir]
+		r.judgeEntry(ctx, &bootFiles{run: r, tier: t, dir: dir, dirName: dir.Name(), entry: e, name: dir.Name() + "/" + e.Name()})
 	}
-	for i, dir := range dirs {
+	for _, dir := range dirs {
 		if !r.planning {
-			r.checkLoaders(ctx, t, dir, names[i])
+			r.checkLoaders(ctx, t, dir, dir.Name())
 		}
 	}
 	return entries
 }
 
 // bootUnseen says what the machine was booted from and could not be looked at; "" for
-// nothing. The entries are those for the system, and by the initrd, that were booted.
-func (r *run) bootUnseen(entries []bootloader.Entry) string {
-	if len(entries) == 0 {
-		return "no boot menu here has what was booted, so kernel and initrd were not compared"
-	}
-	const forUEFI = "boot/efi.img"
-	if !slices.ContainsFunc(entries, func(e bootloader.Entry) bool { return e.Medium }) {
+// nothing. The entries are those for the system, and by the initrd, that were booted;
+// besides are the parameters that the kernel has besides those of the release.
+func bootUnseen(entries []bootloader.Entry, besides []string) string {
+	if len(entries) > 0 {
 		return ""
 	}
-	medium, err := r.store.Directory(mediumDir)
-	if err == nil {
-		defer medium.Close()
-		var f *nixstore.Regular
-		if f, err = medium.Open(forUEFI); err == nil {
-			f.Close()
-		}
+	const why = "no boot menu here has what was booted, so kernel and initrd were not compared"
+	if len(besides) == 0 {
+		return why
 	}
-	if isAbsent(err) {
-		return ""
-	}
-	return "the copy of the boot menu in " + mediumDir + "/" + forUEFI + ", which UEFI may start from, was not compared"
+	return why + "; a firmware or hypervisor gave the kernel " + excerpt.Of(strings.Join(besides, " "), maxShownWords) + " besides"
 }
 
 // loaderVariables returns the firmware's variables for systemd-boot. An unreadable one

@@ -79,82 +79,82 @@ func TestEntries(t *testing.T) {
 		findings []string
 		paths    int
 	}{
-		{"the running system alone", func(m *twoSystems) { m.entry(1, string(top)+"/init") }, report.Verified, nil, 9},
+		{"the running system alone", func(m *twoSystems) { m.entry(1, string(top)+"/init") }, report.Verified, nil, 10},
 		{"another accepted one can be chosen", func(m *twoSystems) {
 			m.entry(1, string(nextTop)+"/init")
 			m.entry(2, string(top)+"/init")
-		}, report.Verified, nil, 11},
+		}, report.Verified, nil, 12},
 		{"a byte in one that can be chosen", func(m *twoSystems) {
 			m.entry(1, string(nextTop)+"/init")
 			m.entry(2, string(top)+"/init")
 			m.write(string(tool), "A tool")
-		}, report.Drifted, []string{"disk-altered tool"}, 11},
+		}, report.Drifted, []string{"disk-altered tool"}, 12},
 		{"another accepted one is the default", func(m *twoSystems) {
 			m.entry(1, string(top)+"/init")
 			m.entry(2, string(nextTop)+"/init")
-		}, report.Verified, []string{"pending-reboot" + entry + "2.conf"}, 11},
+		}, report.Verified, []string{"pending-reboot" + entry + "2.conf"}, 12},
 		{"a byte in the default", func(m *twoSystems) {
 			m.entry(1, string(top)+"/init")
 			m.entry(2, string(nextTop)+"/init")
 			m.write(string(tool), "A tool")
-		}, report.Drifted, []string{"disk-altered tool", "pending-altered" + entry + "2.conf < disk-altered"}, 11},
+		}, report.Drifted, []string{"disk-altered tool", "pending-altered" + entry + "2.conf < disk-altered"}, 12},
 		{"the default leads to no accepted one", func(m *twoSystems) {
 			m.write(string(older)+"/init", "x")
 			m.link("/nix/var/nix/profiles/system-2-link", string(older))
 			m.entry(1, string(top)+"/init")
 			m.entry(2, string(older)+"/init")
-		}, report.Drifted, []string{"other-entry" + entry + "2.conf"}, 9},
+		}, report.Drifted, []string{"other-entry" + entry + "2.conf"}, 10},
 		{"an older generation can be chosen", func(m *twoSystems) {
 			m.write(string(older)+"/init", "x")
 			m.link("/nix/var/nix/profiles/system-0-link", string(older))
 			m.entry(0, string(older)+"/init")
 			m.entry(1, string(top)+"/init")
-		}, report.Verified, []string{"unaccepted-entry" + entry + "0.conf"}, 9},
+		}, report.Verified, []string{"unaccepted-entry" + entry + "0.conf"}, 10},
 		{"an older generation can be chosen, which the policy forbids", func(m *twoSystems) {
 			m.v.StrictEntries = true
 			m.write(string(older)+"/init", "x")
 			m.link("/nix/var/nix/profiles/system-0-link", string(older))
 			m.entry(0, string(older)+"/init")
 			m.entry(1, string(top)+"/init")
-		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 9},
+		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 10},
 		{"a generation that is gone", func(m *twoSystems) {
 			m.entry(0, string(older)+"/init")
 			m.entry(1, string(top)+"/init")
-		}, report.Verified, []string{"unaccepted-entry" + entry + "0.conf"}, 9},
+		}, report.Verified, []string{"unaccepted-entry" + entry + "0.conf"}, 10},
 		{"a system that no profile has", func(m *twoSystems) {
 			m.write(string(older)+"/init", "x")
 			m.entry(0, string(older)+"/init")
 			m.entry(1, string(top)+"/init")
-		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 9},
+		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 10},
 		{"a system that is gone", func(m *twoSystems) {
 			m.entry(1, string(top)+"/init")
 			m.entry(2, string(nextTop)+"/init")
 			m.remove(string(nextTop))
-		}, report.Drifted, []string{"missing nixos-system-next", "pending-altered" + entry + "2.conf < missing"}, 11},
+		}, report.Drifted, []string{"missing nixos-system-next", "pending-altered" + entry + "2.conf < missing"}, 12},
 		{"a byte in the kernel of the default", func(m *twoSystems) {
 			m.entry(1, string(top)+"/init")
 			m.entry(2, string(nextTop)+"/init")
 			m.write("/boot/EFI/nixos/"+bootName(kernelPath, "bzImage.efi"), strings.Repeat("Kernel", 100_000))
-		}, report.Drifted, []string{"boot-altered /boot/EFI/nixos/" + bootName(kernelPath, "bzImage.efi") + " kernel", "pending-altered" + entry + "2.conf < boot-altered"}, 11},
+		}, report.Drifted, []string{"boot-altered /boot/EFI/nixos/" + bootName(kernelPath, "bzImage.efi") + " kernel", "pending-altered" + entry + "2.conf < boot-altered"}, 12},
 		{"init= altered", func(m *twoSystems) {
 			m.entry(0, "/evil/init")
 			m.entry(1, string(top)+"/init")
-		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 9},
-		{"init= of the default altered", func(m *twoSystems) { m.entry(1, string(lib)+"/init") }, report.Drifted, []string{"other-entry" + entry + "1.conf"}, 9},
+		}, report.Drifted, []string{"other-entry" + entry + "0.conf"}, 10},
+		{"init= of the default altered", func(m *twoSystems) { m.entry(1, string(lib)+"/init") }, report.Drifted, []string{"other-entry" + entry + "1.conf"}, 10},
 		{"two init=", func(m *twoSystems) { m.entry(1, string(top)+"/init \"init=/evil\"") }, report.Drifted,
-			[]string{"boot-altered" + entry + "1.conf options", "other-entry" + entry + "1.conf"}, 9},
+			[]string{"boot-altered" + entry + "1.conf options", "other-entry" + entry + "1.conf"}, 10},
 		{"no init=", func(m *twoSystems) {
 			m.write("/boot/loader/entries/a.conf", "linux /k\noptions quiet\n")
 			m.entry(1, string(top)+"/init")
-		}, report.Verified, []string{"unaccepted-entry /boot/loader/entries/a.conf"}, 9},
+		}, report.Verified, []string{"unaccepted-entry /boot/loader/entries/a.conf"}, 10},
 		{"an entry too large", func(m *twoSystems) {
 			m.write("/boot/loader/entries/a.conf", fmt.Sprintf("%70000d", 0))
 			m.entry(1, string(top)+"/init")
-		}, report.Unsettled, []string{"live-unknown /boot/loader/entries/a.conf"}, 9},
+		}, report.Unsettled, []string{"live-unknown /boot/loader/entries/a.conf"}, 10},
 		{"a link for an entry", func(m *twoSystems) {
 			m.link("/boot/loader/entries/a.conf", "/etc/passwd")
 			m.entry(1, string(top)+"/init")
-		}, report.Unsettled, []string{"live-unknown /boot/loader/entries/a.conf"}, 9},
+		}, report.Unsettled, []string{"live-unknown /boot/loader/entries/a.conf"}, 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newBootable(t)

@@ -201,7 +201,7 @@ func (b *bootFiles) sizes(p bootPair) (want, got int64, cause report.Cause, err 
 		return 0, 0, report.BootUnchecked, err
 	}
 	defer stored.Close()
-	copied, err := p.dir.Directory.Open(p.name)
+	copied, err := p.dir.Open(p.name)
 	switch {
 	case isAbsent(err):
 		return 0, 0, report.BootAltered, err

@@ -19,6 +19,7 @@ var (
 	kernelPath, initrdPath = object("k", "linux-6.12"), object("j", "initrd-linux")
 	systemdPath, grubPath  = object("s", "systemd-260"), object("g", "grub-2.12")
 	syslinuxPath           = object("p", "syslinux-6.04")
+	firmwarePath           = object("f", "raspberrypi-firmware-1.2026")
 	// stub is what unified kernel images are made of.
 	stub = efiimage.Make(efiimage.Section{Name: ".text", Data: []byte("stub")}, efiimage.Section{Name: ".sbat", Data: []byte("sbat")})
 )
@@ -35,12 +36,14 @@ func newBootable(t *testing.T) *twoSystems {
 	m.write(string(systemdPath)+loaderDir+"/systemd-bootx64.efi", "MZ, systemd-boot")
 	m.write(string(systemdPath)+loaderDir+"/linuxx64.efi.stub", string(stub))
 	m.write(string(syslinuxPath)+"/share/syslinux/vesamenu.c32", "a menu")
+	m.write(string(firmwarePath)+"/share/raspberrypi/boot/start4.elf", "a part of the firmware")
+	m.write(string(firmwarePath)+"/share/raspberrypi/boot/overlays/disable-bt.dtbo", "an overlay")
 	for name, text := range grubModules {
 		m.write(string(grubPath)+"/lib/grub/i386-pc/"+name, text)
 	}
 	shared := []closure.PathInfo{
 		m.manifest.Paths[0], m.manifest.Paths[1], m.manifest.Paths[2],
-		m.info(kernelPath), m.info(initrdPath), m.info(systemdPath), m.info(grubPath), m.info(syslinuxPath),
+		m.info(kernelPath), m.info(initrdPath), m.info(systemdPath), m.info(grubPath), m.info(syslinuxPath), m.info(firmwarePath),
 	}
 	build := func(manifest *closure.Manifest, own ...closure.PathInfo) {
 		p := manifest.Toplevel.OutPath
@@ -51,7 +54,7 @@ func newBootable(t *testing.T) *twoSystems {
 		m.write(string(p)+"/nixos-version", "26.05")
 		m.write(string(p)+"/etc/os-release", osRelease(p))
 		m.write(string(p)+"/boot.json", bootJSON(p))
-		refs := []closure.StorePath{lib, src, kernelPath, initrdPath, systemdPath, grubPath, syslinuxPath}
+		refs := []closure.StorePath{lib, src, kernelPath, initrdPath, systemdPath, grubPath, syslinuxPath, firmwarePath}
 		for _, info := range own {
 			refs = append(refs, info.Path)
 		}

@@ -91,11 +91,16 @@ type bootPair struct {
 // same reports whether the first size bytes of both are equal, and whether the policy
 // asked for the disk and the page cache answered.
 func (r *run) same(ctx context.Context, p bootPair, size int64) (same, cached bool, err error) {
+	onDisk, ok := p.dir.(machineDir)
+	if !ok { // it is in a file, in pieces
+		at, err := r.firstOther(ctx, p, size)
+		return at < 0, r.Read == nar.ReadDisk, err
+	}
 	want, err := r.boots().sum(ctx, p.want.String(), size, func() (*nixstore.Regular, error) { return r.store.OpenFile(p.want.path, p.want.rel) })
 	if err != nil {
 		return false, false, err
 	}
-	got, err := r.boots().sum(ctx, path.Join(p.dir.Name(), p.name), size, func() (*nixstore.Regular, error) { return p.dir.Directory.Open(p.name) })
+	got, err := r.boots().sum(ctx, path.Join(p.dir.Name(), p.name), size, func() (*nixstore.Regular, error) { return onDisk.Directory.Open(p.name) })
 	if err != nil {
 		return false, false, err
 	}

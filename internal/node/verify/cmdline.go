@@ -133,20 +133,6 @@ func parameters(line string) []string {
 
 func isBlank(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }
 
-// byGrub returns a parameter as GRUB writes it, which quotes one with a blank as a whole
-// and no other; to the kernel it is the same.
-func byGrub(parameter string) string {
-	name, value, _ := strings.Cut(parameter, `="`)
-	bare, ends := strings.CutSuffix(value, `"`)
-	switch {
-	case !ends || strings.Contains(name+bare, `"`):
-		return parameter
-	case strings.ContainsFunc(bare, isBlank):
-		return `"` + name + "=" + bare + `"`
-	}
-	return name + "=" + bare
-}
-
 // commandLineWords returns the words of a command line as a shell splits it.
 func commandLineWords(line string) []string {
 	return strings.FieldsFunc(line, isBlank)
@@ -160,8 +146,9 @@ func paramsOf(system closure.StorePath, line string) []string {
 }
 
 // checkBootedLine compares the running kernel's command line with the one that boots the
-// system which it names, entry or no entry of a boot menu.
-func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
+// system which it names, entry or no entry of a boot menu. It returns the parameters that
+// the kernel has besides and that change nothing of what runs.
+func (r *run) checkBootedLine(entries []bootloader.Entry, line string) (besides []string) {
 	for _, value := range initOf(line) {
 		p, rest, err := r.StoreDir.Within(value)
 		if err != nil || rest != "/init" {
@@ -174,15 +161,51 @@ func (r *run) checkBootedLine(entries []bootloader.Entry, line string) {
 		want, err := r.wantedCommandLine(p)
 		same := entriesOf(entries, line)
 		got := strings.Join(withoutAdditions(line, same), " ")
+		more, ok := bootedBy(same).accepts(p, want, paramsOf(p, got))
 		if err != nil {
 			f.Cause, f.Detail = report.BootUnchecked, err.Error()
-		} else if !hasParams(paramsOf(p, want), paramsOf(p, got), slices.ContainsFunc(same, func(e bootloader.Entry) bool { return e.Medium })) {
+		} else if !ok {
 			f.Cause, f.Want, f.Got, f.Detail = report.CommandLineAltered, want, got, otherWords(paramsOf(p, want), paramsOf(p, got))
 		} else {
+			besides = append(besides, more...)
 			continue
 		}
 		r.findOnce(f)
 	}
+	return besides
+}
+
+// bootedBy are the entries of boot menus that a machine may have been booted by.
+type bootedBy []bootloader.Entry
+
+// accepts reports whether a kernel that has the parameters got was booted with those
+// wanted. GRUB quotes them its own way. Where no menu is known to have booted it, a firmware
+// or a hypervisor may have given it more, which are returned.
+func (b bootedBy) accepts(system closure.StorePath, wanted string, got []string) (besides []string, ok bool) {
+	has := func(is func(e bootloader.Entry) bool) bool { return slices.ContainsFunc(b, is) }
+	medium := has(func(e bootloader.Entry) bool { return e.Medium })
+	want := paramsOf(system, wanted)
+	if hasParams(want, got, medium) {
+		return nil, true
+	}
+	if len(b) == 0 || has(func(e bootloader.Entry) bool { return e.Loader == bootloader.Grub }) {
+		if grub, ok := bootloader.GrubLine(wanted); ok && hasParams(paramsOf(system, grub), got, medium) {
+			return nil, true
+		}
+	}
+	if len(b) > 0 {
+		return nil, false
+	}
+	for i := range len(got) - len(want) + 1 {
+		if !slices.Equal(want, got[i:i+len(want)]) {
+			continue
+		}
+		besides = slices.Concat(got[:i], got[i+len(want):])
+		if !slices.ContainsFunc(besides, func(p string) bool { return !isByHost(system, p) }) {
+			return besides, true
+		}
+	}
+	return nil, false
 }
 
 // entriesOf returns those of entries that boot the same system as a command line, and by
@@ -254,13 +277,14 @@ var mediumParams = []string{
 // options, what an entry under "Options" of an installation medium has.
 func hasParams(want, got []string, options bool) bool {
 	n := min(len(want), len(got))
-	same := func(a, b string) bool { return a == b || byGrub(a) == b }
-	return slices.EqualFunc(want, got[:n], same) && (n == len(got) || options && slices.Contains(mediumParams, strings.Join(got[n:], " ")))
+	return slices.Equal(want, got[:n]) && (n == len(got) || options && slices.Contains(mediumParams, strings.Join(got[n:], " ")))
 }
+
+// maxShownWords limits in bytes what is shown of the words of a command line.
+const maxShownWords = 200
 
 // otherWords says how the words of a command line differ from those wanted.
 func otherWords(want, got []string) string {
-	const most = 200
 	without := func(all, others []string) string {
 		others = slices.Clone(others)
 		return excerpt.Of(strings.Join(slices.DeleteFunc(slices.Clone(all), func(w string) bool {
@@ -269,7 +293,7 @@ func otherWords(want, got []string) string {
 				others = slices.Delete(others, i, i+1)
 			}
 			return i >= 0
-		}), " "), most)
+		}), " "), maxShownWords)
 	}
 	var parts []string
 	if more := without(got, want); more != "" {

@@ -116,7 +116,7 @@ func TestQuotedParameters(t *testing.T) {
 		{`"init=` + string(top) + `/init" ` + want, false},
 	} {
 		got := strings.Join(withoutAdditions(test.line, nil), " ")
-		if same := hasParams(paramsOf(top, want), paramsOf(top, got), false); same != test.same {
+		if _, same := bootedBy(nil).accepts(top, want, paramsOf(top, got)); same != test.same {
 			t.Errorf("%s: %t, want %t", test.line, same, test.same)
 		}
 	}
@@ -126,7 +126,7 @@ func TestQuotedParameters(t *testing.T) {
 // and so does the verdict line.
 func TestBootUnseen(t *testing.T) {
 	booted := "init=" + string(top) + "/init " + params(top) + "\n"
-	const noMenu, image = "no boot menu here has what was booted", "/iso/boot/efi.img"
+	const noMenu = "no boot menu here has what was booted"
 	for _, test := range []struct {
 		name   string
 		layout func(m *twoSystems)
@@ -145,7 +145,7 @@ func TestBootUnseen(t *testing.T) {
 		{"an initrd besides an image", (*twoSystems).unified, noMenu, ` initrd=\evil.efi`},
 		{"the initrd of the menu", (*twoSystems).systemdBoot, "", ` initrd=\EFI\nixos\` + bootName(initrdPath, "initrd.efi")},
 		{"a medium for a BIOS", (*twoSystems).iso, "", ""},
-		{"a medium for UEFI", func(m *twoSystems) { m.iso(); m.write(image, "a FAT") }, image, ""},
+		{"a medium for UEFI", (*twoSystems).isoUEFI, "", ""},
 		{"a medium that is not mounted", func(m *twoSystems) { m.mkdir("/iso") }, noMenu, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -161,5 +161,58 @@ func TestBootUnseen(t *testing.T) {
 				t.Errorf("the verdict line does not say so: %s", r.Headline())
 			}
 		})
+	}
+}
+
+// Without a boot menu a host or a firmware gives the kernel its command line. What these
+// are known to add changes nothing of what runs, and is shown; all else is drift.
+func TestBootedByHost(t *testing.T) {
+	const (
+		pi = "coherent_pool=1M 8250.nr_uarts=0 snd_bcm2835.enable_compat_alsa=0 snd_bcm2835.enable_hdmi=1 bcm2708_fb.fbwidth=1920 bcm2708_fb.fbheight=1080 " +
+			"bcm2708_fb.fbswap=1 smsc95xx.macaddr=DC:A6:32:00:00:01 vc_mem.mem_base=0x3ec00000 vc_mem.mem_size=0x40000000"
+		pi5 = "reboot=w coherent_pool=1M 8250.nr_uarts=1 pci=pcie_bus_safe cgroup_disable=memory numa_policy=interleave nvme.max_host_mem_size_mb=0 " +
+			"numa=fake=8 system_heap.max_order=0 smsc95xx.macaddr=2C:CF:67:00:00:01 vc_mem.mem_base=0x3fc00000 vc_mem.mem_size=0x40000000"
+		firecracker = "console=ttyS0 noapic acpi=off reboot=k panic=1 verbose i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
+		registered  = "regInfo=/nix/store/00000000000000000000000000000000-closure-info/registration"
+	)
+	tests := []struct {
+		name, before, after string
+		detail              string // of the finding, "" for none
+	}{
+		{"a Raspberry Pi's firmware", pi, "", ""},
+		{"a Raspberry Pi 5's firmware", pi5, "", ""},
+		{"a Raspberry Pi, and its cmdline.txt altered", pi, "rd.break", "it was booted with "},
+		{"microvm.nix and QEMU", "earlyprintk=ttyS0 console=ttyS0 reboot=t panic=-1", "", ""},
+		{"microvm.nix and Firecracker", firecracker, "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6", ""},
+		{"nixos-rebuild build-vm", "", registered + " console=ttyS0,115200n8 console=tty0", ""},
+		{"a list of paths from elsewhere", "", "regInfo=/tmp/registration", "regInfo=/tmp/registration besides"},
+		{"a list of paths of another kind", "", "regInfo=/nix/store/00000000000000000000000000000000-evil/registration", "besides"},
+		{"Firecracker, and a root of its own", "console=ttyS0", "root=/dev/vda rw", "root=/dev/vda rw besides"},
+		{"a shell", "console=ttyS0 init=/bin/sh", "", "init=/bin/sh besides"},
+		{"a program of the first stage", "console=ttyS0", "rdinit=/bin/sh", "rdinit=/bin/sh besides"},
+		{"a console that is none", "", "console=ttyS0;rd.break", "console=ttyS0;rd.break besides"},
+		{"among the parameters", "loglevel=4 console=ttyS0", "", "besides"},
+	}
+	for layout, lay := range map[string]func(m *twoSystems){"no menu": func(*twoSystems) {}, "a menu": (*twoSystems).systemdBoot} {
+		m := newBootable(t)
+		lay(m)
+		for _, test := range tests {
+			t.Run(layout+"/"+test.name, func(t *testing.T) {
+				m.line = strings.TrimSpace(test.before+" init="+string(top)+"/init "+params(top)+" "+test.after) + "\n"
+				if test.name == "among the parameters" {
+					m.line = "init=" + string(top) + "/init loglevel=4 console=ttyS0 " + top.Name() + "\n"
+				}
+				r := m.runMenu(t.Context())
+				i := slices.IndexFunc(r.Findings, func(f report.Finding) bool { return f.Cause == report.CommandLineAltered })
+				switch besides := strings.TrimSpace(test.before + " " + test.after); {
+				case test.detail == "" && layout == "no menu":
+					if !strings.Contains(r.Headline(), "gave the kernel "+besides[:min(len(besides), 150)]) || r.Verdict() != report.Verified {
+						t.Errorf("%s; %q", r.Headline(), summary(r))
+					}
+				case i < 0 || !strings.Contains(r.Findings[i].Detail, test.detail) || r.Verdict() != report.Drifted:
+					t.Errorf("%s: %q, want %q", r.Verdict(), summary(r), test.detail)
+				}
+			})
+		}
 	}
 }

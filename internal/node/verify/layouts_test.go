@@ -1,10 +1,14 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 
+	"every.channel/ec-verify/internal/image/imagetest"
 	"every.channel/ec-verify/internal/tests/bootlayouts"
 	"every.channel/ec-verify/internal/tests/efiimage"
 	"every.channel/ec-verify/pkg/closure"
@@ -53,18 +57,49 @@ func (m *twoSystems) iso() {
 	m.write("/iso/isolinux/vesamenu.c32", m.read(string(syslinuxPath)+"/share/syslinux/vesamenu.c32"))
 }
 
+// isoUEFI is one that UEFI can start, too.
+func (m *twoSystems) isoUEFI() {
+	m.iso()
+	m.efiImage(nil)
+}
+
+// efiImage gives the medium its file system for UEFI, as NixOS makes it but for files.
+func (m *twoSystems) efiImage(files map[string]string) {
+	m.t.Helper()
+	tree := m.t.TempDir()
+	all := map[string]string{"EFI/BOOT/grub.cfg": m.read("/iso/EFI/BOOT/grub.cfg"), "EFI/BOOT/BOOTX64.EFI": "MZ, GRUB"}
+	maps.Copy(all, files)
+	for name, text := range all {
+		name = filepath.Join(tree, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	imagetest.FAT(m.t, tree, m.root+mediumImage, 12, 4<<20)
+}
+
 func (m *twoSystems) layAt(dir string, files map[string]bootlayouts.File) {
 	m.t.Helper()
+	for name, text := range m.contents(files) {
+		m.write(dir+"/"+name, text)
+	}
+}
+
+// contents returns the files of a layout by name.
+func (m *twoSystems) contents(files map[string]bootlayouts.File) map[string]string {
+	m.t.Helper()
+	out := make(map[string]string)
 	for name, file := range files {
 		switch {
 		case file.From == "":
-			m.write(dir+"/"+name, file.Text)
+			out[name] = file.Text
 		case strings.HasSuffix(file.From, "/dtbs"):
-			m.write(dir+"/"+name+"/acme/board.dtb", m.read(file.From+"/acme/board.dtb"))
+			out[name+"/acme/board.dtb"] = m.read(file.From + "/acme/board.dtb")
 		default:
-			m.write(dir+"/"+name, m.read(file.From))
+			out[name] = m.read(file.From)
 		}
 	}
+	return out
 }
 
 func bootName(p closure.StorePath, rest string) string { return p.Base() + "-" + rest }

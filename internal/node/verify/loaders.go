@@ -43,10 +43,15 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dir
 			l.programs(ctx, "EFI/"+vendor)
 		}
 	}
-	for _, platform := range l.names("grub") {
-		if strings.Contains(platform, "-") { // "i386-pc", "x86_64-efi"
-			l.modules(ctx, "grub/"+platform, "lib/grub/"+platform)
+	for _, place := range []string{"grub", "EFI/BOOT"} { // the second on a medium
+		for _, platform := range l.names(place) {
+			if strings.Contains(platform, "-") { // "i386-pc", "x86_64-efi"
+				l.modules(ctx, place+"/"+platform, "lib/grub/"+platform)
+			}
 		}
+	}
+	if dirName == firmwareDir {
+		l.unknown(".", l.firmware(ctx, ".", 0))
 	}
 	if dirName == mediumDir {
 		for _, place := range bootloader.Isolinux {
@@ -92,7 +97,6 @@ func (l *loaders) programs(ctx context.Context, place string) {
 // made for the machine or the medium and in no release; unknown files are named in one
 // finding.
 func (l *loaders) modules(ctx context.Context, place, from string) {
-	const shownNames = 5
 	var unknown []string
 	for _, name := range l.names(place) {
 		if from == syslinuxFiles && !slices.Contains([]string{".bin", ".c32"}, path.Ext(name)) {
@@ -109,6 +113,12 @@ func (l *loaders) modules(ctx context.Context, place, from string) {
 			unknown = append(unknown, name)
 		}
 	}
+	l.unknown(place, unknown)
+}
+
+// unknown names the files in a directory that no accepted release has, in one finding.
+func (l *loaders) unknown(place string, unknown []string) {
+	const shownNames = 5
 	if len(unknown) == 0 {
 		return
 	}
@@ -145,7 +155,7 @@ const (
 )
 
 // loaderFiles returns the boot loader files of the accepted releases: systemd-boot,
-// systemd-stub, and the parts of GRUB and SYSLINUX. It uses only releases that the contents tier
+// systemd-stub, the parts of GRUB and SYSLINUX, U-Boot, and a Raspberry Pi's firmware. It uses only releases that the contents tier
 // hashes, and also: the store's files of another release are not known to be intact.
 func (r *run) loaderFiles(also *candidate) (files []storeFile) {
 	releases := r.ledTo()
@@ -154,11 +164,16 @@ func (r *run) loaderFiles(also *candidate) (files []storeFile) {
 	}
 	for _, c := range releases {
 		for _, info := range c.manifest.Paths {
-			for _, dir := range r.loaderDirs(info.Path) {
+			dirs := r.loaderDirs(info.Path)
+			for _, dir := range dirs {
 				// Another part of the package, or not there.
 				names, _ := r.store.EntriesOf(info.Path, dir, maxLoaders)
 				for _, name := range names {
-					files = append(files, storeFile{info.Path, dir + "/" + name})
+					rel := path.Join(dir, name)
+					if slices.Contains(dirs, rel) || dir == "." && path.Ext(name) != ".bin" {
+						continue // a directory, or what may be one
+					}
+					files = append(files, storeFile{info.Path, rel})
 				}
 			}
 		}
@@ -171,6 +186,10 @@ func (r *run) loaderDirs(p closure.StorePath) []string {
 	switch name := p.Name(); {
 	case strings.HasPrefix(name, "systemd-"):
 		return []string{systemdLoaders}
+	case strings.HasPrefix(name, "raspberrypi-firmware-"):
+		return []string{"share/raspberrypi/boot", "share/raspberrypi/boot/overlays"}
+	case strings.HasPrefix(name, "uboot-"), strings.HasPrefix(name, "raspberrypi-armstubs-"):
+		return []string{"."}
 	case strings.HasPrefix(name, "syslinux-"):
 		return []string{syslinuxFiles}
 	case strings.HasPrefix(name, "grub-") || strings.HasPrefix(name, "grub2-"):

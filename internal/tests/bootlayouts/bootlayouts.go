@@ -219,7 +219,7 @@ func ISOOptions() (titles []string) {
 // ISO is an image for a BIOS and UEFI, without its store. Its names are relative to where
 // it is mounted.
 func ISO(s System) map[string]File {
-	files := map[string]File{"boot" + s.Kernel: {From: s.Kernel}, "boot" + s.Initrd: {From: s.Initrd}}
+	files := map[string]File{"boot" + s.Kernel: {From: s.Kernel}, "boot" + s.Initrd: {From: s.Initrd}, "EFI/nixos-installer-image": {}}
 	const name = label + " Installer"
 	isolinux := func(class, params string) string {
 		return fmt.Sprintf("  LABEL boot%s\n  MENU LABEL %s\n  LINUX /boot/%s\n  APPEND %s %s\n  INITRD /boot/%s\n\n\n\n", class, name, s.Kernel, s.options(), params, s.Initrd)

@@ -3,6 +3,7 @@ package endtoend
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"every.channel/ec-verify/internal/image/imagetest"
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/tests/bootlayouts"
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
@@ -105,6 +108,44 @@ func (p *fourPlaces) bootMenu(system string) {
 		printf '%s\n' 'title NixOS' 'sort-key nixos' 'version Generation 1 NixOS' "linux $kernel" "initrd $initrd" \
 			"options init=$1/init $(cat $1/kernel-params)" >/boot/loader/entries/nixos-generation-1.conf
 		printf '%s\n' 'timeout 5' 'default nixos-generation-1.conf' >/boot/loader/loader.conf`, "sh", system)
+}
+
+// medium lays out /iso as iso-image.nix does. In the menu of its file system for UEFI, old
+// is by.
+func (p *fourPlaces) medium(old, by string) {
+	p.t.Helper()
+	tree, efi := p.t.TempDir(), p.t.TempDir()
+	for name, file := range bootlayouts.ISO(bootlayouts.System{
+		Toplevel: p.toplevel, Params: p.Run("cat", p.toplevel+"/kernel-params"),
+		Kernel: p.Run("readlink", "-f", p.toplevel+"/kernel"), Initrd: p.Run("readlink", "-f", p.toplevel+"/initrd"),
+	}) {
+		text := file.Text
+		if file.From != "" {
+			data, err := os.ReadFile(p.Path(file.From))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			text = string(data)
+		}
+		writeBelow(p.t, tree, name, text)
+		if name == "EFI/BOOT/grub.cfg" {
+			if old != "" {
+				text = strings.ReplaceAll(text, old, by)
+			}
+			writeBelow(p.t, efi, name, text)
+		}
+	}
+	writeBelow(p.t, efi, "EFI/BOOT/BOOTX64.EFI", "MZ, GRUB")
+	imagetest.FAT(p.t, efi, filepath.Join(tree, "boot/efi.img"), 12, 1<<20)
+	p.Push(tree, "/iso")
+}
+
+func writeBelow(t *testing.T, dir, name, text string) {
+	t.Helper()
+	name = filepath.Join(dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // firstOf is the cell of a report.
@@ -218,6 +259,8 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 	hash := p.SQL("select hash from ValidPaths where path = '" + path + "'")
 	ciWithout := map[int]string{inCI: noRelease}
 	boot := map[int]string{inCI: noMachine, atCandidate: notRunning}
+	const line = "/run/ec-verify-testhost/cmdline"
+	noMedium := func() { p.Run("rm", "-r", "/iso") }
 	return []class{
 		{name: "nothing", do: func() {}, undo: func() {}, want: cell{"", 0}},
 		{name: "a byte of a file", do: flip(file, 3), undo: flip(file, 3), want: cell{"disk-altered", 1}, without: ciWithout},
@@ -318,6 +361,26 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 			do:   shell(`nix-env -p /nix/var/nix/profiles/system --set "$1"`, other),
 			undo: shell(`nix-env -p /nix/var/nix/profiles/system --set "$1"`, p.toplevel),
 			want: cell{"other-profile", 1}, without: map[int]string{inCI: noMachine, atCandidate: notRunning},
+		},
+		{
+			name: "an option more in the command line of the kernel that runs", do: shell(`cp /proc/cmdline /root/line; echo "$(cat /root/line) rd.break" >` + line),
+			undo: shell("cat /root/line >" + line), want: cell{"command-line-altered", 1}, without: boot,
+		},
+		{name: "an ISO's medium, as it is", do: func() { p.medium("", "") }, undo: noMedium, want: cell{"", 0}, without: boot},
+		{
+			name: "a byte of the kernel on the medium", do: func() { p.medium("", ""); p.FlipByte("/iso/boot"+p.Run("readlink", "-f", p.toplevel+"/kernel"), 100) },
+			undo: noMedium, want: cell{"boot-altered", 1}, without: boot,
+		},
+		{
+			name: "another `init=` in the medium's menu", do: func() {
+				p.medium("", "")
+				p.Run("sed", "-i", "s,init=[^ ]*,init=/evil/init,", "/iso/isolinux/isolinux.cfg")
+			},
+			undo: noMedium, want: cell{"other-entry", 1}, without: boot,
+		},
+		{
+			name: "another `init=` in the menu of the medium's `boot/efi.img`", do: func() { p.medium("init="+p.toplevel+"/init", "init=/evil/init") },
+			undo: noMedium, want: cell{"other-entry", 1}, without: boot,
 		},
 	}
 }

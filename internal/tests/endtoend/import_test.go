@@ -79,12 +79,23 @@ func TestSwitchImports(t *testing.T) {
 				before = g.NixState()
 			}
 			if test.from == web {
-				g.Run("systemd-run", "--quiet", "--unit=web", "--collect", "nginx", "-c", "/srv/tls/nginx.conf")
-				g.until("the cache answers", "openssl s_client -connect 127.0.0.1:8443 </dev/null")
+				g.web("nginx.conf")
 			}
 			g.imports(t, test.from, test.want, test.script == "", before)
 		})
 	}
+	t.Run("the cache on the web goes away in the midst of it, and comes back", func(t *testing.T) {
+		g.layered()
+		defer g.restored()
+		// At a byte a second nothing is whole before the server ends.
+		g.Run("sh", "-euc", `cd /srv/tls; sed 's|root /srv/cache;|& location /nar/ { limit_rate 1; }|' nginx.conf >slow.conf; grep limit_rate slow.conf`)
+		g.web("slow.conf")
+		g.Run("systemd-run", "--quiet", "--unit=cut", "--collect", "sh", "-c",
+			`until ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q ' /srv/cache/nar/'; do sleep 0.05; done; systemctl kill --signal=KILL web`)
+		g.imports(t, web, "from "+web, false, g.NixState())
+		g.web("nginx.conf")
+		g.imports(t, web, "", true, "")
+	})
 	t.Run("a path more than the release has", func(t *testing.T) {
 		g.layered()
 		defer g.restored()
@@ -148,6 +159,14 @@ func TestSwitchImports(t *testing.T) {
 			t.Errorf("written: %s", diff)
 		}
 	})
+}
+
+// web has the cache served on the web.
+func (g *gated) web(conf string) {
+	g.t.Helper()
+	g.until("the server before is gone", "! systemctl is-active web")
+	g.Run("systemd-run", "--quiet", "--unit=web", "--collect", "nginx", "-c", "/srv/tls/"+conf)
+	g.until("the cache answers", "openssl s_client -connect 127.0.0.1:8443 </dev/null")
 }
 
 // layered lays a layer over the places that the system can come from, for what a case

@@ -1,0 +1,42 @@
+package verify
+
+import (
+	"regexp"
+	"strings"
+	"sync"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// hostParams are the parameters that what starts a kernel without a boot menu is known to
+// give it besides those of its system. They say where the kernel writes, how it ends, and
+// what hardware there is; none of them changes which programs run or with which files.
+var hostParams = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:` + strings.Join([]string{
+		// Of QEMU as nixos-rebuild build-vm calls it, and of microvm.nix for QEMU,
+		// Firecracker, cloud-hypervisor and crosvm; of Firecracker itself, by its
+		// documentation.
+		`console=(?:hvc|tty|ttyS|ttyAMA)[0-9]{1,2}(?:,[0-9]{1,7}(?:n8)?)?`, `earlyprintk=ttyS0`,
+		`reboot=[ktw]`, `panic=(?:1|-1)`, `pci=off`, `noapic`, `acpi=off`, `verbose`, `nomodules`,
+		`i8042\.(?:noaux|nomux|nopnp|dumbkbd)`, `8250\.nr_uarts=[0-9]{1,2}`, `tsc=reliable`,
+		`virtio_mmio\.device=[0-9]{1,4}[KM]?@0x[0-9a-f]{1,16}:[0-9]{1,4}`,
+		// Of the firmware of a Raspberry Pi, and of the device trees that it takes.
+		`coherent_pool=[0-9]{1,3}[KM]`, `snd_bcm2835\.enable_(?:compat_alsa|hdmi|headphones)=[01]`,
+		`bcm270[89]_fb\.fb(?:width|height|depth|swap)=[0-9]{1,5}`, `smsc95xx\.macaddr=[0-9A-Fa-f:]{17}`,
+		`vc_mem\.mem_(?:base|size)=0x[0-9a-f]{1,16}`, `bcm270[89]\.(?:boardrev|serial|uart_clock)=0x[0-9a-f]{1,16}`,
+		`dma\.dmachans=0x[0-9a-f]{1,8}`, `video=HDMI-A-[12]:[0-9]{1,5}x[0-9]{1,5}M?@[0-9]{1,3}D?`,
+		`pci=pcie_bus_safe`, `cgroup_disable=memory`, `(?:iommu_dma_)?numa_policy=interleave`, `numa=fake=[0-9]`,
+		`system_heap\.max_order=0`, `nvme\.max_host_mem_size_mb=0`,
+	}, "|") + `)$`)
+})
+
+// isByHost reports whether a parameter is one of [hostParams], or the regInfo= of
+// nixos-rebuild build-vm: a list of paths that the virtual machine registers, and the
+// contents tier compares with the manifest.
+func isByHost(system closure.StorePath, parameter string) bool {
+	if list, ok := strings.CutPrefix(parameter, "regInfo="); ok {
+		p, rest, err := system.Dir().Within(list)
+		return err == nil && rest == "/registration" && p.Name() == "closure-info" && isOneWord(parameter)
+	}
+	return hostParams().MatchString(parameter)
+}
