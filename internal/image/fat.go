@@ -124,7 +124,8 @@ func (f *FAT) next(cluster int64) (int64, error) {
 		}
 		b[i] = v
 	}
-	value, last := int64(le.Uint32(b[:])), int64(0)
+	value := int64(le.Uint32(b[:]))
+	var last int64
 	switch f.entry {
 	case 12:
 		if cluster%2 == 1 {
