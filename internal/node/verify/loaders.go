@@ -67,7 +67,7 @@ func (l *loaders) names(place string) []string {
 	case isAbsent(err) || errors.Is(err, unix.ENOTDIR):
 		return nil
 	case err != nil:
-		l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place), Detail: err.Error()})
+		l.run.findOnce(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place), Detail: err.Error()})
 		return nil
 	}
 	slices.Sort(names)
