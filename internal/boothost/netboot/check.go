@@ -238,6 +238,7 @@ func (e *AlteredError) Error() string {
 // Fault is why a stage must not be served.
 type Fault uint8
 
+// The faults.
 const (
 	NoFault Fault = iota // that is known
 	Altered              // a file is not what was staged
