@@ -146,6 +146,9 @@ func (m *Machine) check() error {
 			return errors.New("users: not in the order of their names")
 		}
 	}
+	if m.Firewall != nil {
+		return m.Firewall.check()
+	}
 	return nil
 }
 

@@ -63,6 +63,7 @@ func (d disk) read(toplevel closure.StorePath, paths ...closure.StorePath) (*Mac
 func TestRead(t *testing.T) {
 	d := disk{t, t.TempDir()}
 	top, tree, units, unit, users := object("a", "nixos-system"), string(object("b", "etc"))+"/etc", string(object("c", "system-units")), string(object("d", "unit")), object("f", "users-groups.json")
+	lingering := object("g", "lingering-users")
 	d.write(string(top)+"/kernel-params", "quiet loglevel=4\n")
 	d.link(string(top)+"/etc", tree)
 	d.write(unit+"/a.service", "[Service]\n")
@@ -71,6 +72,11 @@ func TestRead(t *testing.T) {
 	d.link(units+"/a.service.d", unit+"/a.service.d")
 	d.link(units+"/multi-user.target.wants/a.service", "../a.service")
 	d.link(units+"/off.service", "/dev/null")
+	d.write(unit+"/nftables.service", "[Service]\nExecStart="+unit+"/rules\n")
+	d.write(unit+"/rules", "#! /bin/nft -f\ntable inet t {\n set s { type inet_service; }\n chain input { type filter hook input priority 0; policy drop; tcp dport 22 accept; tcp dport ssh accept; } }\n")
+	d.link(units+"/nftables.service", unit+"/nftables.service")
+	d.link(units+"/multi-user.target.wants/nftables.service", "../nftables.service")
+	d.write(string(lingering), "c\n")
 	d.link(units+"/gone.service", unit+"/gone")
 	d.link(tree+"/systemd/system", units)
 	d.write(tree+"/fstab", "# who reads this\n/dev/sda1 / ext4 rw 0 1\n\n")
@@ -83,7 +89,7 @@ func TestRead(t *testing.T) {
 	d.link(tree+"/mtab", "/proc/mounts")
 	d.write(tree+"/mtab.mode", "direct-symlink\n")
 	d.write(string(users), `{"mutableUsers":false,"users":[{"name":"b","uid":null,"password":""},{"name":"a","uid":7,"group":"wheel","shell":"/bin/sh","hashedPassword":"$6$secret"}],"groups":[{"name":"wheel","gid":1,"members":["b","a"]}]}`)
-	m, err := d.read(top, users)
+	m, err := d.read(top, users, lingering, object("d", "unit"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +117,21 @@ func TestRead(t *testing.T) {
 	}
 	if _, err := Decode(&asset, "other"); err == nil {
 		t.Error("it is taken for another configuration's")
+	}
+}
+
+// Userborn's file of users says the same, but for whether others may be added.
+func TestReadUserborn(t *testing.T) {
+	d := disk{t, t.TempDir()}
+	top, file := object("a", "nixos-system"), object("f", "userborn.json")
+	d.write(string(top)+"/init", "")
+	d.write(string(file), `{"groups":[{"name":"g","gid":1,"members":["a"]}],"users":[{"name":"a","uid":7,"group":"g","home":"/h","shell":"/bin/sh","isNormal":true,"hashedPassword":"!"}]}`)
+	m, err := d.read(top, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := m.Users.User("a"); u == nil || *u.Number != 7 || !m.Users.Mutable || m.Users.Group("g") == nil {
+		t.Errorf("%+v", m.Users)
 	}
 }
 
@@ -167,12 +188,19 @@ func TestDecodeRefuses(t *testing.T) {
 		{`"target": "/dev/null"`, `"target": "null"`},
 		{`"name": "b"`, `"name": "A"`},
 		{`"mutable": false`, `"mutable": false, "more": 1`},
+		{`"backend": "nftables"`, `"backend": "other"`},
+		{`"family": "inet"`, `"family": ""`},
 		{"  ", " "},
 	} {
 		text := strings.Replace(string(golden), test.old, test.new, 1)
 		if m, err := decode([]byte(text)); err == nil || text == string(golden) {
 			t.Errorf("%s for %s: %+v", test.new, test.old, m)
 		}
+	}
+	// What was written before there were these is read as it is.
+	before, _, _ := strings.Cut(string(golden), ",\n  \"lingering\"")
+	if m, err := decode([]byte(before + "\n}\n")); err != nil || m.Firewall != nil || m.Lingering != nil {
+		t.Errorf("of a program before this one: %+v, %v", m, err)
 	}
 	var bomb bytes.Buffer
 	z, err := zstd.NewWriter(&bomb, zstd.WithWindowSize(window))

@@ -31,6 +31,10 @@ type Machine struct {
 	Sysctl   []string `json:"sysctl"`
 	Modules  []string `json:"modules"`
 	Modprobe []string `json:"modprobe"`
+	// Lingering are the users whose services go on without a login.
+	Lingering []string `json:"lingering,omitzero"`
+	// Firewall is nil in an asset of a program that did not read it.
+	Firewall *Firewall `json:"firewall,omitzero"`
 }
 
 // Entry is what NixOS's activation makes in /etc of an entry of the system's etc

@@ -41,6 +41,7 @@ func Read(ctx context.Context, store *nixstore.Store, configuration string, topl
 	r := &reader{ctx, store, &Machine{
 		SchemaVersion: Schema, Kind: Kind, Configuration: configuration, Toplevel: toplevel,
 		Etc: []Entry{}, Units: []Unit{}, Mounts: []string{}, Parameters: []string{}, Sysctl: []string{}, Modules: []string{}, Modprobe: []string{},
+		Firewall: &Firewall{Backend: NoFirewall, Tables: []Table{}},
 	}}
 	if err := r.read(paths); err != nil {
 		return nil, fmt.Errorf("what a machine of %s looks like: %w", toplevel, err)
@@ -56,6 +57,9 @@ func (r *reader) read(paths []closure.PathInfo) error {
 	}
 	m.Parameters = append(m.Parameters, strings.Fields(parameters)...)
 	if m.Users, err = readUsers(r.store, paths); err != nil {
+		return err
+	}
+	if m.Lingering, err = readLingering(r.store, paths); err != nil {
 		return err
 	}
 	p, rest, err := r.store.ResolveLink(string(m.Toplevel) + "/etc")
@@ -85,7 +89,8 @@ func (r *reader) read(paths []closure.PathInfo) error {
 			return err
 		}
 	}
-	return nil
+	m.Firewall, err = r.readFirewall(paths)
+	return err
 }
 
 // etc reads the directory rel of the etc tree.

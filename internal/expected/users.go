@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 
@@ -11,9 +12,13 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// usersFile is how NixOS calls what its configuration says of users
-// (nixos/modules/config/users-groups.nix).
-const usersFile = "users-groups.json"
+// What NixOS calls the files in which its configuration says of users (its modules
+// config/users-groups.nix and services/system/userborn.nix).
+const (
+	usersFile     = "users-groups.json"
+	userbornFile  = "userborn.json"
+	lingeringFile = "lingering-users"
+)
 
 // configured is that file, as far as it matters here.
 type configured struct {
@@ -38,11 +43,10 @@ type configured struct {
 
 // readUsers returns what the system says of users; nil where it says nothing.
 func readUsers(store *nixstore.Store, paths []closure.PathInfo) (*Users, error) {
-	var files []closure.StorePath
-	for _, info := range paths {
-		if info.Path.Name() == usersFile {
-			files = append(files, info.Path)
-		}
+	files := called(paths, usersFile)
+	userborn := len(files) == 0
+	if userborn {
+		files = called(paths, userbornFile)
 	}
 	if len(files) != 1 {
 		return nil, nil
@@ -55,7 +59,8 @@ func readUsers(store *nixstore.Store, paths []closure.PathInfo) (*Users, error) 
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("%s: %w", files[0], err)
 	}
-	out := &Users{Mutable: c.MutableUsers, Users: []User{}, Groups: []Group{}}
+	// Userborn's file does not say whether others may be added.
+	out := &Users{Mutable: c.MutableUsers || userborn, Users: []User{}, Groups: []Group{}}
 	for _, u := range c.Users {
 		user := User{Name: u.Name, Number: u.Number, Group: u.Group, Home: u.Home, Shell: u.Shell}
 		for _, p := range []*string{u.HashedPassword, u.InitialHashed, u.Password, u.InitialPassword} {
@@ -70,6 +75,32 @@ func readUsers(store *nixstore.Store, paths []closure.PathInfo) (*Users, error) 
 	slices.SortFunc(out.Users, func(a, b User) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(out.Groups, func(a, b Group) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// called returns the paths with a name.
+func called(paths []closure.PathInfo, name string) []closure.StorePath {
+	var out []closure.StorePath
+	for _, info := range paths {
+		if info.Path.Name() == name {
+			out = append(out, info.Path)
+		}
+	}
+	return out
+}
+
+// readLingering returns the users whose services the configuration has go on without a
+// login.
+func readLingering(store *nixstore.Store, paths []closure.PathInfo) ([]string, error) {
+	out := []string{}
+	for _, p := range called(paths, lingeringFile) {
+		data, err := store.ReadFile(p, "", maxFile)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, strings.Fields(string(data))...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // User returns the user name; nil for none.

@@ -1,0 +1,406 @@
+package expected
+
+import (
+	"slices"
+	"strings"
+
+	"every.channel/ec-verify/pkg/closure"
+)
+
+// maxIncludes limits how deep files of rules include one another.
+const maxIncludes = 8
+
+// stateOfNft is where NixOS keeps what its own tables are removed with.
+const stateOfNft = "/var/lib/nftables/"
+
+// readNft reads a file for nft(8). What it can't read is said in f.
+func (r *reader) readNft(f *Firewall, text string, paths []closure.PathInfo, depth int) error {
+	t := &nft{words: nftWords(text)}
+	for !t.over() {
+		switch word := t.next(); word {
+		case "\n", ";":
+		case "table":
+			t.table(f)
+		case "include":
+			name := unquoted(t.next())
+			t.statement()
+			switch {
+			case strings.HasPrefix(name, stateOfNft):
+			case depth == maxIncludes || !r.inClosure(name, paths):
+				f.Partly = true
+			default:
+				more, err := r.text(name)
+				if err == nil {
+					err = r.readNft(f, more, paths, depth+1)
+				}
+				if err != nil {
+					return err
+				}
+			}
+		case "flush", "delete", "destroy", "define", "undefine", "redefine":
+			t.statement()
+		default:
+			f.Partly = true
+			t.statement()
+		}
+	}
+	return nil
+}
+
+// nft is the text of a file for nft(8), word by word.
+type nft struct {
+	words []string
+	at    int
+}
+
+// nftWords splits text into words, and signs by themselves. A string keeps the quote at
+// its start.
+func nftWords(text string) []string {
+	var out []string
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	for text != "" {
+		switch text[0] {
+		case ' ', '\t', '\r':
+			text = text[1:]
+		case '#':
+			i := strings.IndexByte(text, '\n')
+			if i < 0 {
+				return out
+			}
+			text = text[i:]
+		case '\n', ';', '{', '}', ',':
+			out, text = append(out, text[:1]), text[1:]
+		case '"':
+			i := strings.IndexByte(text[1:], '"')
+			if i < 0 {
+				return append(out, text)
+			}
+			out, text = append(out, text[:i+1]), text[i+2:]
+		default:
+			i := strings.IndexAny(text, " \t\r\n;{},\"")
+			if i < 0 {
+				i = len(text)
+			}
+			out, text = append(out, text[:i]), text[i:]
+		}
+	}
+	return out
+}
+
+func unquoted(word string) string { return strings.TrimPrefix(word, `"`) }
+
+func (t *nft) over() bool { return t.at >= len(t.words) }
+
+// next returns the next word; "" at the end.
+func (t *nft) next() string {
+	if t.over() {
+		return ""
+	}
+	t.at++
+	return t.words[t.at-1]
+}
+
+// statement returns the words up to the end of the statement, with what is in braces.
+func (t *nft) statement() []string {
+	begin, depth := t.at, 0
+	for !t.over() {
+		switch t.words[t.at] {
+		case "{":
+			depth++
+		case "}":
+			if depth == 0 { // of the block that it is in
+				return t.words[begin:t.at]
+			}
+			depth--
+		case "\n", ";":
+			if depth == 0 {
+				return t.words[begin:t.at]
+			}
+		}
+		t.at++
+	}
+	return t.words[begin:t.at]
+}
+
+// table reads what comes after "table".
+func (t *nft) table(f *Firewall) {
+	family, name := "ip", unquoted(t.next())
+	if slices.Contains([]string{"ip", "ip6", "inet", "arp", "bridge", "netdev"}, name) {
+		family, name = name, unquoted(t.next())
+	}
+	if word := t.next(); word != "{" {
+		return
+	}
+	table := f.table(family, name)
+	for !t.over() {
+		switch word := t.next(); word {
+		case "}":
+			return
+		case "\n", ";":
+		case "chain":
+			t.chain(f.table(family, name).chain(unquoted(t.next())), family)
+		case "set":
+			name := unquoted(t.next())
+			block := t.statement()
+			if !slices.ContainsFunc(block, func(w string) bool {
+				return slices.Contains([]string{"elements", "dynamic", "timeout"}, w)
+			}) {
+				table.EmptySets = append(table.EmptySets, name)
+			}
+		default:
+			t.statement()
+		}
+	}
+}
+
+// chain reads what comes after the name of a chain.
+func (t *nft) chain(c *Chain, family string) {
+	if t.next() != "{" {
+		return
+	}
+	for !t.over() {
+		switch t.words[t.at] {
+		case "}":
+			t.at++
+			return
+		case "\n", ";":
+			t.at++
+			continue
+		}
+		s := t.statement()
+		switch s[0] {
+		case "type":
+			if i := slices.Index(s, "hook"); i >= 0 && i+1 < len(s) {
+				c.Hook = s[i+1]
+				if c.Policy == "" {
+					c.Policy = "accept"
+				}
+			}
+		case "policy":
+			c.Policy = s[len(s)-1]
+		case "comment", "flags", "device", "devices":
+		default:
+			rule, ok := ruleOf(s, family)
+			if !ok {
+				c.Unclear++
+				continue
+			}
+			c.Rules = append(c.Rules, rule.String())
+		}
+	}
+}
+
+// transports are the words for protocols with ports.
+var transports = []string{"tcp", "udp", "udplite", "sctp", "dccp", "th"}
+
+// fields are the words that a field of a packet begins with, which is a second word.
+var fields = append([]string{"meta", "ip", "ip6", "ether", "ct"}, transports...)
+
+// verdicts are the words that end a rule.
+var verdicts = []string{"accept", "drop", "reject", "continue", "return", "queue", "masquerade", "redirect", "notrack", "dnat", "snat", "tproxy"}
+
+// ruleOf reads the words of a rule as far as it is compared. It reports whether it
+// could: names of ports and variables may be anything.
+func ruleOf(words []string, family string) (Rule, bool) {
+	var r Rule
+	t := &nft{words: words}
+	for !t.over() {
+		switch word := t.next(); {
+		case strings.Contains(word, "$"):
+			return r, false
+		case t.concatenates(1) && slices.Contains(fields, word):
+			t.at--
+			t.concatenated(&r, family)
+		case word == "iifname" || word == "meta" && t.has("iifname"):
+			t.skip("iifname")
+			if !t.names(&r) {
+				r.Others = true
+			}
+		case word == "meta" && t.has("l4proto"):
+			t.next()
+			if value := t.value(); len(value) == 1 {
+				r.Protocol = protocolOf(value[0])
+			} else {
+				r.Others = true
+			}
+		case family == "ip" && word == "ip" && t.has("protocol"), family == "ip6" && word == "ip6" && t.has("nexthdr"):
+			t.next()
+			if value := t.value(); len(value) == 1 {
+				r.Protocol = protocolOf(value[0])
+			} else {
+				r.Others = true
+			}
+		case slices.Contains(transports, word):
+			if word != "th" {
+				r.Protocol = word
+			}
+			switch {
+			case t.has("dport"):
+				t.next()
+				if t.has("vmap") {
+					return r, false
+				}
+				if !t.ports(&r) {
+					return r, false
+				}
+			default:
+				r.Others = true
+			}
+		case word == "icmp" || word == "icmpv6":
+			r.Protocol, r.Others = word, true
+		case word == "log" || word == "counter":
+			for t.has("prefix", "level", "group", "flags", "snaplen", "queue-threshold", "packets", "bytes") {
+				t.next()
+				t.next()
+			}
+		case word == "comment":
+			t.next()
+		case word == "ct" && t.has("state") && t.at+1 < len(t.words) && t.words[t.at+1] == "vmap":
+			t.next()
+			t.next()
+			r.Verdict = verdictMap(t.value())
+		case word == "vmap":
+			return r, false
+		case word == "ct":
+			t.next()
+			t.value() // which may have the name of a verdict
+			r.Others = true
+		case word == "jump" || word == "goto":
+			r.Verdict = word + " " + unquoted(t.next())
+		case slices.Contains(verdicts, word):
+			r.Verdict = word
+			return r, true // what comes after it says how
+		case t.concatenates(0):
+			t.concatenated(&r, family)
+		case strings.HasPrefix(word, "@"):
+			r.Sets = append(r.Sets, word[1:])
+		default:
+			r.Others = true
+		}
+	}
+	return r, true
+}
+
+// has reports whether the next word is one of these.
+func (t *nft) has(words ...string) bool { return !t.over() && slices.Contains(words, t.words[t.at]) }
+
+func (t *nft) skip(word string) {
+	if t.has(word) {
+		t.at++
+	}
+}
+
+// concatenates reports whether a "." follows after some words.
+func (t *nft) concatenates(after int) bool {
+	return t.at+after < len(t.words) && t.words[t.at+after] == "."
+}
+
+// concatenated reads on to the value of several fields together.
+func (t *nft) concatenated(r *Rule, family string) {
+	for !t.over() {
+		switch word := t.next(); {
+		case strings.HasPrefix(word, "@"):
+			r.Sets = append(r.Sets, word[1:])
+			return
+		case word == "{":
+			t.at--
+			t.value()
+			r.Others = true
+			return
+		case word != "th" && slices.Contains(transports, word):
+			r.Protocol = word
+		case (word == "ip" || word == "ip6") && word != family:
+			r.Others = true // that it is one of this family
+		case slices.Contains([]string{"exists", "missing"}, word):
+			r.Others = true
+			return
+		}
+	}
+	r.Others = true
+}
+
+// value returns the next value: a word, or those of a set, each as it is written.
+func (t *nft) value() []string {
+	t.skip("==")
+	word := t.next()
+	if word != "{" {
+		return []string{unquoted(word)}
+	}
+	var out []string
+	var element []string
+	add := func() {
+		if len(element) > 0 {
+			out = append(out, strings.Join(element, " "))
+		}
+		element = nil
+	}
+	for !t.over() {
+		switch word := t.next(); word {
+		case "}":
+			add()
+			return out
+		case ",":
+			add()
+		case "\n":
+		default:
+			element = append(element, unquoted(word))
+		}
+	}
+	add()
+	return out
+}
+
+// names reads the names of interfaces, and reports whether these are all.
+func (t *nft) names(r *Rule) bool {
+	if t.has("!=") {
+		t.next()
+		t.value()
+		return false
+	}
+	value := t.value()
+	if len(value) == 1 && strings.HasPrefix(value[0], "@") {
+		r.Sets = append(r.Sets, value[0][1:])
+		return true
+	}
+	r.Interfaces = append(r.Interfaces, value...)
+	return true
+}
+
+// ports reads ports, and reports whether it could.
+func (t *nft) ports(r *Rule) bool {
+	if t.has("!=") {
+		t.next()
+		t.value()
+		r.Others = true
+		return true
+	}
+	for _, word := range t.value() {
+		if name, isSet := strings.CutPrefix(word, "@"); isSet {
+			r.Sets = append(r.Sets, name)
+			continue
+		}
+		ports, ok := rangeOf(word, "-")
+		if !ok {
+			return false
+		}
+		r.Ports = append(r.Ports, ports)
+	}
+	return true
+}
+
+// verdictMap is the form of a map from states of connections to verdicts.
+func verdictMap(elements []string) string {
+	var out []string
+	for _, e := range elements {
+		key, verdict, _ := strings.Cut(e, ":")
+		out = append(out, strings.TrimSpace(key)+": "+strings.Join(strings.Fields(verdict), " "))
+	}
+	return VerdictMap(out)
+}
+
+// VerdictMap is the verdict of a rule that has one for each of several keys, each as
+// "KEY: VERDICT".
+func VerdictMap(elements []string) string {
+	slices.Sort(elements)
+	return "by state {" + strings.Join(elements, ", ") + "}"
+}
