@@ -37,6 +37,7 @@ let
     lib.optional (lib.isString metricsFile) (dirOf metricsFile)
     ++ lib.optional (lib.isString reportDir && !lib.hasPrefix "${stateDir}/" reportDir) reportDir
   );
+  seesFirewall = lib.elem "firewall" cfg.settings.machine.parts;
   # The units that verify, and so report.
   verifying = lib.genAttrs [
     "ec-verify"
@@ -89,14 +90,15 @@ in
               "code"
               "sockets"
               "mounts"
+              "firewall"
             ];
-            defaultText = lib.literalMD "`[ \"etc\" \"units\" \"code\" \"sockets\" \"mounts\" ]`, without `etc` where `system.etc.overlay` is enabled";
+            defaultText = lib.literalMD "`[ \"etc\" \"units\" \"code\" \"sockets\" \"mounts\" \"firewall\" ]`, without `etc` where `system.etc.overlay` is enabled";
             example = [
               "etc"
               "units"
               "code"
             ];
-            description = "Parts of the running machine that are checked beside its store: `docs/threat-model.md`. They give the verifying units the capabilities to look at other processes; with `[ ]` they have none of these. Allow in `machine.allow` what a machine has by decision.";
+            description = "Parts of the running machine that are checked beside its store: `docs/threat-model.md`. They give the verifying units the capabilities to look at other processes, and `firewall` the network of the machine with the capability to see its rules; with `[ ]` they have none of these. Allow in `machine.allow` what a machine has by decision.";
           };
           machine.allow = mkOption {
             default = [ ];
@@ -365,7 +367,15 @@ in
               CapabilityBoundingSet = [
                 "CAP_SYS_PTRACE"
                 "CAP_CHECKPOINT_RESTORE"
-              ];
+              ]
+              ++ lib.optional seesFirewall "CAP_NET_ADMIN";
+            }
+            # The kernel shows its rules only to who may change them, and those of the
+            # network that the unit has. No packet may leave it all the same: the
+            # package's unit has IPAddressDeny=any, and no family of IP.
+            // lib.optionalAttrs (seesFirewall && name != "ec-verify-boot") {
+              PrivateNetwork = false;
+              RestrictAddressFamilies = [ "AF_NETLINK" ];
             };
         })
         // {

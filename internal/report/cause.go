@@ -209,6 +209,9 @@ const (
 	// UnitAltered: the service manager runs a unit otherwise than its files say, or has
 	// an environment for all units that loads something.
 	UnitAltered Cause = "unit-altered"
+	// FirewallAltered: the kernel's rules for packets are others than those of the
+	// configuration.
+	FirewallAltered Cause = "firewall-altered"
 	// UnitStale: the service manager runs a unit as its file was before it changed.
 	UnitStale Cause = "unit-stale"
 	// CodeUnknown: running code is not from a file of the accepted system.
@@ -374,6 +377,7 @@ var causes = map[Cause]cause{
 	AccountAltered:                 {Drift, "an account or key gives access that the release does not give", "Find out who changed it; lock the account or remove the key, and look what was done with it."},
 	UnitUnknown:                    {Drift, "a unit that the release does not have", "Find out who put it there (systemctl cat) and what it starts; remove it and run systemctl daemon-reload, or allow it in machine.allow with the reason."},
 	UnitAltered:                    {Drift, "the service manager runs for a unit what its files do not say", "Find out what it runs (systemctl show) and who changed that; then run systemctl daemon-reload and restart the unit, or reboot."},
+	FirewallAltered:                {Drift, "the kernel's rules for packets differ from the configuration's", "Find out who changed them (nft list ruleset) and what came through; then restart the unit that makes them (nftables, firewall), or reboot. Or allow it in machine.allow with the reason, where a service makes rules of its own."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then nobody knows what is in effect."},
 	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
 	SettingAltered:                 {Drift, "a setting of the kernel differs from the release's", "Find out who set it (sysctl); set it back (systemctl restart systemd-sysctl) or reboot. Or allow it in machine.allow with the reason, where a service sets it."},

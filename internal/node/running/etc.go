@@ -55,7 +55,13 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 		}
 	}
 	m.checkAccounts(l, want.Users)
+	if want.Users == nil {
+		l.notSeen = append(l.notSeen, "which users there should be, as the system does not say")
+	}
 	if err := m.checkLogin(ctx, l, want.Users); err != nil {
+		return err
+	}
+	if err := m.checkLingering(ctx, l); err != nil {
 		return err
 	}
 	if err := m.checkWrappers(ctx, l); err != nil {
@@ -349,6 +355,7 @@ func notable(name string) string {
 		{"/etc/ssh", "who may log in"},
 		{"/etc/tmpfiles.d", "what systemd writes at boot"},
 		{"/etc/modprobe.d", "commands that run when a kernel module is loaded"},
+		{"/var/lib/systemd/linger/", "whose services are started at boot, without a login"},
 		{"/root/", "what a login of root runs, or looks for programs in"},
 		{"/nix/var/nix/profiles/", "programs that a login looks for"},
 	} {

@@ -25,10 +25,21 @@ var loginFiles = []string{
 	".bash_completion", ".config/bash_completion", ".local/share/bash-completion",
 	".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout", ".kshrc",
 	".config/fish/config.fish", ".config/fish/conf.d", ".config/fish/functions",
-	".ssh/rc", ".ssh/environment", ".config/environment.d",
-	".config/systemd/user", ".config/systemd/user.control", ".local/share/systemd/user", ".config/user-tmpfiles.d",
-	"/run/user/0/systemd/user", "/run/user/0/systemd/user.control",
+	".ssh/rc", ".ssh/environment",
 }
+
+// managerFiles are the files in a home from which a user's own service manager starts
+// something; managerRun are those in the directory of its runtime files.
+var (
+	managerFiles = []string{
+		".config/systemd/user", ".config/systemd/user.control", ".local/share/systemd/user",
+		".config/environment.d", ".config/user-tmpfiles.d", ".config/containers/systemd",
+	}
+	managerRun = []string{"systemd/user", "systemd/user.control"}
+)
+
+// lingering is where the login manager keeps whose service managers are started at boot.
+const lingering = "/var/lib/systemd/linger"
 
 // checkLogin finds what a login of root runs and is not of the accepted system.
 func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users) error {
@@ -41,6 +52,51 @@ func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users)
 			name = path.Join(home, name)
 		}
 		if err := l.atLogin(ctx, name); err != nil {
+			return err
+		}
+	}
+	return l.managed(ctx, home, "0")
+}
+
+// managed finds what the service manager of a user starts and is not of the accepted
+// system.
+func (l *look) managed(ctx context.Context, home, number string) error {
+	for _, name := range managerFiles {
+		if err := l.atLogin(ctx, path.Join(home, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range managerRun {
+		if err := l.atLogin(ctx, path.Join("/run/user", number, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLingering finds users whose service managers are started at boot although the
+// configuration does not have that, and what those start that are. Of other users it is
+// nothing to others what their service managers start: that takes a login.
+func (m *Machine) checkLingering(ctx context.Context, l *look) error {
+	want, err := m.expectedWhole(ctx)
+	if err != nil {
+		return err
+	}
+	var users []string
+	if err := l.entries(lingering, func(name string, st *unix.Stat_t) error {
+		users = append(users, path.Base(name))
+		if slices.Contains(want.Lingering, path.Base(name)) {
+			return nil
+		}
+		return l.foreign(ctx, name, st)
+	}); err != nil || len(users) == 0 {
+		return err
+	}
+	for _, fields := range l.records("/etc/passwd", 7) {
+		if !slices.Contains(users, fields[0]) || fields[0] == "root" || !path.IsAbs(fields[5]) {
+			continue
+		}
+		if err := l.managed(ctx, fields[5], path.Base(fields[2])); err != nil {
 			return err
 		}
 	}

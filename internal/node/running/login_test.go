@@ -50,6 +50,17 @@ func TestLogin(t *testing.T) {
 		{"units of root until the boot", func(h *host) {
 			h.write("/run/user/0/systemd/user/default.target.wants/evil.service", "evil", 0o644)
 		}, []string{"file-unknown /run/user/0/systemd/user/default.target.wants/evil.service"}},
+		{"a user whose services are started at boot", func(h *host) { h.write(lingering+"/guest", "", 0o644) }, []string{"file-unknown " + lingering + "/guest"}},
+		{"one of the configuration", func(h *host) { h.linger("guest"); h.write(lingering+"/guest", "", 0o644) }, nil},
+		{"its services", func(h *host) {
+			h.linger("guest")
+			h.write(lingering+"/guest", "", 0o644)
+			h.write("/home/guest/.config/systemd/user/evil.service", "evil", 0o644)
+			h.link("/home/guest/.config/systemd/user/fine.service", string(shell)+"/bin/sh")
+			h.write("/run/user/1000/systemd/user.control/evil.service", "evil", 0o644)
+			h.write("/home/guest/.bashrc", "", 0o644)
+		}, []string{"file-unknown /home/guest/.config/systemd/user/evil.service", "file-unknown /run/user/1000/systemd/user.control/evil.service"}},
+		{"services of another", func(h *host) { h.write("/home/guest/.config/systemd/user/mine.service", "", 0o644) }, nil},
 		{"completions", func(h *host) { h.write("/root/.bash_completion", "evil", 0o644) }, []string{"file-unknown /root/.bash_completion"}},
 		{"keys that write commands", func(h *host) { h.write("/root/.inputrc", "evil", 0o644) }, []string{"file-unknown /root/.inputrc"}},
 		{"a link in a directory that is one", func(h *host) {
@@ -74,6 +85,14 @@ func TestLogin(t *testing.T) {
 			h.expect("etc", test.want...)
 		})
 	}
+}
+
+// linger has the configuration start the services of a user at boot.
+func (h *host) linger(name string) {
+	h.t.Helper()
+	file := object("g", "lingering-users")
+	h.write(string(file), name+"\n", 0o444)
+	h.m.Paths = append(h.m.Paths, closure.PathInfo{Path: file})
 }
 
 // TestLoginByProcess: what an open file of a process is called says nothing of what it is.

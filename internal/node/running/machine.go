@@ -49,6 +49,8 @@ type Machine struct {
 	Linked map[closure.StorePath][]Link
 	// FirstMounts returns the mounts of the machine's first process.
 	FirstMounts func() ([]nixstore.Mount, error)
+	// Rules returns the kernel's rules for packets.
+	Rules func(context.Context) (*Ruleset, error)
 	// Allow lists the accepted differences.
 	Allow []Exception
 	// Now is the time at which exceptions end or not.
@@ -84,6 +86,7 @@ func parts() []part {
 		{"written", (*Machine).checkWritten},
 		{"sockets", (*Machine).checkSockets},
 		{"mounts", (*Machine).checkMounts},
+		{"firewall", (*Machine).checkRules},
 	}
 }
 
@@ -332,6 +335,11 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	if m.Expected != nil {
 		return m.Expected, nil
 	}
+	return m.readExpected(ctx)
+}
+
+// readExpected returns what the system's own files say of the machine.
+func (m *Machine) readExpected(ctx context.Context) (*expected.Machine, error) {
 	m.reading.Lock()
 	defer m.reading.Unlock()
 	if m.read == nil {
@@ -341,6 +349,16 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 		}
 	}
 	return m.read, nil
+}
+
+// expectedWhole is expected with all that this program reads of a system: a release may
+// be of a program that did not state it.
+func (m *Machine) expectedWhole(ctx context.Context) (*expected.Machine, error) {
+	want, err := m.expected(ctx)
+	if err != nil || want.Firewall != nil {
+		return want, err
+	}
+	return m.readExpected(ctx)
 }
 
 // leadsIn reports whether name leads, through links, to something that exists in a path

@@ -37,7 +37,7 @@ func (m *Machine) checkModules(l *look) error {
 	if err != nil {
 		return err
 	}
-	tree := path.Join("/run/booted-system/kernel-modules/lib/modules", strings.TrimSpace(string(release)))
+	tree := moduleTree(string(release))
 	has, err := m.modulesOf(tree)
 	if err != nil {
 		l.unseen(tree, err)
@@ -74,6 +74,11 @@ func (m *Machine) checkModules(l *look) error {
 		})
 	}
 	return nil
+}
+
+// moduleTree is where the booted system has the modules of a kernel.
+func moduleTree(release string) string {
+	return path.Join("/run/booted-system/kernel-modules/lib/modules", strings.TrimSpace(release))
 }
 
 // modulesOf returns the names of the modules in a tree of the accepted system, as

@@ -145,16 +145,10 @@ func (g *generated) checkDirs(ctx context.Context) error {
 	return nil
 }
 
-// firewalls are NixOS's units that protect listening services.
-var firewalls = []string{"firewall.service", "nftables.service"}
-
 // checkFirewall finds that the configuration's firewall was stopped.
 func (l *look) checkFirewall(want *expected.Machine, units *Units) {
-	for _, name := range firewalls {
-		enabled := slices.ContainsFunc(want.Units, func(u expected.Unit) bool {
-			return strings.HasSuffix(u.Path, ".wants/"+name) || strings.HasSuffix(u.Path, ".requires/"+name)
-		})
-		if !enabled || slices.ContainsFunc(units.Units, func(u Unit) bool { return u.Name == name && u.Active }) {
+	for _, name := range expected.FirewallUnits {
+		if !want.Enables(name) || slices.ContainsFunc(units.Units, func(u Unit) bool { return u.Name == name && u.Active }) {
 			continue
 		}
 		l.find(report.Finding{Cause: report.UnitAltered, Path: "unit " + name, Field: "state", Want: "active, as the configuration has it", Got: "not active"})

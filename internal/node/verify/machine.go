@@ -66,7 +66,7 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	m := running.Machine{
 		Expected: looks,
 		Store:    store, Toplevel: r.system(), Paths: r.manifest.Paths, Allow: r.Machine.Allow, Now: time.Now(),
-		Hashed: r.audited().paths, Registered: r.registered, FirstMounts: nixstore.FirstMounts,
+		Hashed: r.audited().paths, Registered: r.registered, FirstMounts: nixstore.FirstMounts, Rules: running.KernelRules,
 		LoadedUnits: func(ctx context.Context) (*running.Units, error) { return running.SystemdUnits(ctx, store) },
 		UnitsLoaded: running.SystemdLoaded,
 		Linked:      r.contents.linked,

@@ -69,6 +69,8 @@ func seenBy(cause string) string {
 		return "`machine` (`code`)"
 	case "socket-unknown":
 		return "`machine` (`sockets`)"
+	case "firewall-altered":
+		return "`machine` (`firewall`)"
 	case "written-unknown":
 		return "`machine` (`written`)"
 	}

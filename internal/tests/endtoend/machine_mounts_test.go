@@ -17,11 +17,11 @@ type planted struct {
 
 // startConfigured returns a runner whose release has that, and ec-verify with that
 // release.
-func startConfigured(t *testing.T, c testhost.Configured) *machine {
+func startConfigured(t *testing.T, c testhost.Configured, with ...string) *machine {
 	t.Helper()
 	// Made of a host that is up: one that is booted with the fstab has systemd mount what
 	// that has, again where a test unmounts it.
-	m := start(t)
+	m := start(t, with...)
 	m.MakeRunner(testhost.Flake(t, c), "testhost")
 	m.Run("env", "SOURCE_DATE_EPOCH=1790000000", program, "manifest", "create", "/etc/every-channel/flake#testhost",
 		"--out", releases+"/"+tag, "--tag", tag, "--best-before", "87600h")

@@ -56,9 +56,10 @@ func TestMachineRandom(t *testing.T) {
 	draws, seed := numberOf(t, drawsEnv, 1), numberOf(t, seedEnv, 16)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	var deck []draw
-	for i := range changeClasses {
+	classes := slices.Concat(changeClasses, unaskedClasses)
+	for i := range classes {
 		for range draws {
-			deck = append(deck, draw{&changeClasses[i], fmt.Sprintf("%06x", random.IntN(1<<24))})
+			deck = append(deck, draw{&classes[i], fmt.Sprintf("%06x", random.IntN(1<<24))})
 		}
 	}
 	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
@@ -69,8 +70,8 @@ func TestMachineRandom(t *testing.T) {
 		for part := range slices.Chunk(deck, (len(deck)+hosts-1)/hosts) {
 			t.Run("host", func(t *testing.T) {
 				t.Parallel()
-				m := startReleased(t)
-				m.askMachine("etc", "units", "code", "sockets", "mounts")
+				m := startReleased(t, "nftables")
+				m.askMachine("etc", "units", "code", "sockets", "mounts", "firewall")
 				m.Run("useradd", "--create-home", "--system", "visitor")
 				m.Run("sh", "-c", "systemctl start systemd-hostnamed; systemctl daemon-reload")
 				m.changed().expect(t, "verified", 0)
@@ -90,7 +91,7 @@ func TestMachineRandom(t *testing.T) {
 		}
 	})
 	t.Logf("%d classes, %d draws of each with seed %d: %d of %d found in %d rounds, %s",
-		len(changeClasses), draws, seed, found.Load(), len(deck), rounds.Load(), time.Since(begun).Round(time.Second))
+		len(classes), draws, seed, found.Load(), len(deck), rounds.Load(), time.Since(begun).Round(time.Second))
 }
 
 // judge makes the changes, verifies, and undoes them. It returns how many were found.

@@ -16,6 +16,9 @@ type Configured struct {
 	Fstab, Users string
 	// Modules is the modules.dep of the kernel of release Kernel; "" for none.
 	Kernel, Modules string
+	// Firewall is the text of a script, and FirewallUnit the unit that starts it; "" for
+	// none.
+	Firewall, FirewallUnit string
 }
 
 // Flake copies testdata/flake to a directory of its own, for [Host.MakeRunner], and
@@ -57,6 +60,18 @@ func Flake(t testing.TB, c Configured) string {
 		insert("system.nix", `toplevel = mk "nixos-system-${name}-${version}" {`+"\n",
 			"users = mk \"users-groups.json\" { script = ''\n"+printed(c.Users, "$out")+"''; };\n")
 		insert("system.nix", "ln -sfn $out /run/current-system\n", "      : the users of $users\n")
+	}
+	if c.Firewall != "" {
+		file := filepath.Join(dir, "system/firewall/bin/firewall-start")
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(c.Firewall), 0o755); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+		insert("system.nix", "mkdir -p $out/multi-user.target.wants\n",
+			"      printf '[Service]\\nExecStart=%s\\n' ${./firewall}/bin/firewall-start | text $out/"+c.FirewallUnit+"\n"+
+				"      ln -s ../"+c.FirewallUnit+" $out/multi-user.target.wants/\n")
 	}
 	return dir
 }

@@ -1,0 +1,404 @@
+package running
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/hostfile"
+)
+
+// Ruleset is what the kernel does with packets, in the network of the machine's first
+// process.
+type Ruleset struct {
+	Tables []RuleTable
+	// Legacy are the tables that the kernel has for the older iptables.
+	Legacy []string
+}
+
+// RuleTable is a table of the kernel's.
+type RuleTable struct {
+	expected.Table
+	Dormant bool // none of it is in effect
+	// Filled has the named sets with an element, and what the first of them is.
+	Filled map[string]string
+}
+
+// Limits of what is read of the kernel's rules.
+const (
+	netlinkTimeout = 30 * time.Second
+	maxRules       = 100_000
+	maxElements    = 100_000
+	maxLegacy      = 4096 // bytes of the list of tables
+)
+
+// KernelRules returns the rules of the kernel. To read them takes CAP_NET_ADMIN, and a
+// network that is that of the first process.
+func KernelRules(ctx context.Context) (*Ruleset, error) {
+	first, err := os.Readlink(proc + "/1/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	if own, err := os.Readlink(proc + "/self/ns/net"); err != nil || own != first {
+		return nil, errors.Join(errors.New("the network is another one than that of the first process: in a unit it takes PrivateNetwork=no"), err)
+	}
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return legacyRules(&Ruleset{}) // a kernel without such rules
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w; in a unit it takes AF_NETLINK among RestrictAddressFamilies", err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
+		return nil, err
+	}
+	n := &netfilter{ctx: ctx, conn: conn, sets: map[string]*kernelSet{}}
+	rules, err := n.ruleset()
+	switch {
+	case errors.Is(err, unix.EINVAL) && len(n.out.Tables) == 0:
+		return legacyRules(&Ruleset{}) // a kernel without nf_tables
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%w; it takes root, and in a unit CAP_NET_ADMIN", err)
+	case err != nil:
+		return nil, err
+	}
+	return legacyRules(rules)
+}
+
+// legacyRules adds the tables of the older iptables.
+func legacyRules(rules *Ruleset) (*Ruleset, error) {
+	for _, family := range []string{"ip", "ip6"} {
+		text, err := hostfile.ReadSmall(proc+"/1/net/"+family+"_tables_names", maxLegacy)
+		if err != nil && !isAbsent(err) {
+			return nil, err
+		}
+		for _, name := range strings.Fields(string(text)) {
+			rules.Legacy = append(rules.Legacy, family+" "+name)
+		}
+	}
+	return rules, nil
+}
+
+// netfilter asks the kernel for its rules.
+type netfilter struct {
+	ctx  context.Context
+	conn *netlink.Conn
+	sets map[string]*kernelSet // by family, table and name
+	out  Ruleset
+}
+
+// kernelSet is a set of the kernel's.
+type kernelSet struct {
+	anonymous bool
+	interval  bool
+	changing  bool // by rules, or with time
+}
+
+// families are the names of those of tables.
+var families = map[uint8]string{
+	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev",
+	unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_IPV6: "ip6",
+}
+
+func familyName(number uint8) string { return cmp.Or(families[number], strconv.Itoa(int(number))) }
+
+func (n *netfilter) ruleset() (*Ruleset, error) {
+	for _, list := range []struct {
+		kind netlink.HeaderType
+		add  func(family uint8, has attributes) error
+	}{
+		{unix.NFT_MSG_GETTABLE, n.addTable}, {unix.NFT_MSG_GETCHAIN, n.addChain},
+		{unix.NFT_MSG_GETSET, n.addSet}, {unix.NFT_MSG_GETRULE, n.addRule},
+	} {
+		messages, err := n.dump(list.kind, unix.NFPROTO_UNSPEC, nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(messages) > maxRules {
+			return nil, fmt.Errorf("the kernel has more than %d rules", maxRules)
+		}
+		for _, m := range messages {
+			has, err := readAttributes(m.Data[4:])
+			if err == nil {
+				err = list.add(m.Data[0], has)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("the kernel's rules: %w", err)
+			}
+		}
+	}
+	return &n.out, nil
+}
+
+// dump returns all that the kernel has of a kind.
+func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Attribute) ([]netlink.Message, error) {
+	if err := n.ctx.Err(); err != nil {
+		return nil, err
+	}
+	data, err := netlink.MarshalAttributes(of)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := n.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+			return nil, errChanging
+		}
+		if len(m.Data) < 4 {
+			return nil, errors.New("the kernel's answer is too short")
+		}
+	}
+	return messages, nil
+}
+
+// attributes are those of a message, or within one, by their types.
+type attributes map[uint16][]byte
+
+// typeMask leaves out that an attribute has others in it, and in which order bytes are.
+const typeMask = 0x3fff
+
+func readAttributes(data []byte) (attributes, error) {
+	list, err := netlink.UnmarshalAttributes(data)
+	if err != nil {
+		return nil, err
+	}
+	out := attributes{}
+	for _, a := range list {
+		out[a.Type&typeMask] = a.Data
+	}
+	return out, nil
+}
+
+// inner returns the attributes within one; none where there is none.
+func (a attributes) inner(kind uint16) (attributes, error) { return readAttributes(a[kind]) }
+
+func (a attributes) text(kind uint16) string { return string(bytes.TrimRight(a[kind], "\x00")) }
+
+// number returns a number of 32 bits; 0 where there is none.
+func (a attributes) number(kind uint16) uint32 {
+	if len(a[kind]) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(a[kind])
+}
+
+func (a attributes) has(kind uint16) bool { _, ok := a[kind]; return ok }
+
+// table returns a table that the kernel listed before.
+func (n *netfilter) table(family uint8, name string) (*RuleTable, error) {
+	for i := range n.out.Tables {
+		if t := &n.out.Tables[i]; t.Family == familyName(family) && t.Name == name {
+			return t, nil
+		}
+	}
+	return nil, errChanging
+}
+
+func (n *netfilter) addTable(family uint8, has attributes) error {
+	n.out.Tables = append(n.out.Tables, RuleTable{
+		Table:   expected.Table{Family: familyName(family), Name: has.text(unix.NFTA_TABLE_NAME)},
+		Dormant: has.number(unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0, Filled: map[string]string{},
+	})
+	return nil
+}
+
+// hookNames are where the kernel enters a chain, by number.
+var hookNames = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
+
+func (n *netfilter) addChain(family uint8, has attributes) error {
+	t, err := n.table(family, has.text(unix.NFTA_CHAIN_TABLE))
+	if err != nil {
+		return err
+	}
+	c := expected.Chain{Name: has.text(unix.NFTA_CHAIN_NAME)}
+	if has.has(unix.NFTA_CHAIN_HOOK) {
+		hook, err := has.inner(unix.NFTA_CHAIN_HOOK)
+		if err != nil {
+			return err
+		}
+		number := hook.number(unix.NFTA_HOOK_HOOKNUM)
+		switch {
+		case family == unix.NFPROTO_NETDEV:
+			c.Hook = []string{"ingress", "egress"}[min(number, 1)]
+		case int(number) < len(hookNames):
+			c.Hook = hookNames[number]
+		default:
+			c.Hook = strconv.Itoa(int(number))
+		}
+		c.Policy = "accept"
+		if has.has(unix.NFTA_CHAIN_POLICY) && has.number(unix.NFTA_CHAIN_POLICY) == 0 {
+			c.Policy = "drop"
+		}
+	}
+	t.Chains = append(t.Chains, c)
+	return nil
+}
+
+func setKey(family uint8, table, name string) string {
+	return familyName(family) + "\x00" + table + "\x00" + name
+}
+
+func (n *netfilter) addSet(family uint8, has attributes) error {
+	table, name, flags := has.text(unix.NFTA_SET_TABLE), has.text(unix.NFTA_SET_NAME), has.number(unix.NFTA_SET_FLAGS)
+	s := &kernelSet{
+		anonymous: flags&unix.NFT_SET_ANONYMOUS != 0, interval: flags&unix.NFT_SET_INTERVAL != 0,
+		changing: flags&(unix.NFT_SET_EVAL|unix.NFT_SET_TIMEOUT) != 0,
+	}
+	n.sets[setKey(family, table, name)] = s
+	t, err := n.table(family, table)
+	if err != nil || s.anonymous || s.changing || flags&unix.NFT_SET_MAP != 0 {
+		return err
+	}
+	elements, err := n.elements(family, table, name)
+	for _, e := range elements {
+		if !e.end {
+			t.Filled[name] = fmt.Sprintf("%d elements, such as %x", len(elements), e.key)
+			break
+		}
+	}
+	return err
+}
+
+// element is an element of a set, or the end of the one before it.
+type element struct {
+	key     []byte
+	end     bool
+	verdict string // of a map
+}
+
+func (n *netfilter) elements(family uint8, table, name string) ([]element, error) {
+	messages, err := n.dump(unix.NFT_MSG_GETSETELEM, family, []netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: []byte(table + "\x00")},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: []byte(name + "\x00")},
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errChanging
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []element
+	for _, m := range messages {
+		has, err := readAttributes(m.Data[4:])
+		if err != nil {
+			return nil, err
+		}
+		list, err := netlink.UnmarshalAttributes(has[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range list {
+			e, err := readElement(a.Data)
+			if err != nil {
+				return nil, err
+			}
+			if out = append(out, e); len(out) > maxElements {
+				return nil, fmt.Errorf("set %.100q has more than %d elements", name, maxElements)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b element) int {
+		if c := bytes.Compare(a.key, b.key); c != 0 || a.end == b.end {
+			return c
+		}
+		if a.end {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+func readElement(data []byte) (element, error) {
+	var e element
+	has, err := readAttributes(data)
+	if err != nil {
+		return e, err
+	}
+	key, err := has.inner(unix.NFTA_SET_ELEM_KEY)
+	if err != nil {
+		return e, err
+	}
+	e.key, e.end = key[unix.NFTA_DATA_VALUE], has.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+	e.verdict, err = readVerdict(has, unix.NFTA_SET_ELEM_DATA)
+	return e, err
+}
+
+// readVerdict returns the verdict in an attribute; "" if there is none.
+func readVerdict(has attributes, kind uint16) (string, error) {
+	data, err := has.inner(kind)
+	if err != nil || !data.has(unix.NFTA_DATA_VERDICT) {
+		return "", err
+	}
+	verdict, err := data.inner(unix.NFTA_DATA_VERDICT)
+	if err != nil {
+		return "", err
+	}
+	chain := verdict.text(unix.NFTA_VERDICT_CHAIN)
+	switch code := int32(verdict.number(unix.NFTA_VERDICT_CODE)); code {
+	case 0:
+		return "drop", nil
+	case 1:
+		return "accept", nil
+	case unix.NFT_CONTINUE, unix.NFT_BREAK:
+		return "continue", nil
+	case unix.NFT_JUMP:
+		return "jump " + chain, nil
+	case unix.NFT_GOTO:
+		return "goto " + chain, nil
+	case unix.NFT_RETURN:
+		return "return", nil
+	default:
+		return "verdict " + strconv.Itoa(int(code)), nil
+	}
+}
+
+func (n *netfilter) addRule(family uint8, has attributes) error {
+	t, err := n.table(family, has.text(unix.NFTA_RULE_TABLE))
+	if err != nil {
+		return err
+	}
+	c := t.Chain(has.text(unix.NFTA_RULE_CHAIN))
+	if c == nil {
+		return errChanging
+	}
+	list, err := netlink.UnmarshalAttributes(has[unix.NFTA_RULE_EXPRESSIONS])
+	if err != nil {
+		return err
+	}
+	r := &ruleReader{n: n, family: family, table: t.Name, holds: map[uint32]string{}}
+	for _, a := range list {
+		expression, err := readAttributes(a.Data)
+		if err != nil {
+			return err
+		}
+		data, err := expression.inner(unix.NFTA_EXPR_DATA)
+		if err != nil {
+			return err
+		}
+		if err := r.read(expression.text(unix.NFTA_EXPR_NAME), data); err != nil {
+			return err
+		}
+	}
+	c.Rules = append(c.Rules, r.rule.String())
+	return nil
+}

@@ -1,0 +1,286 @@
+package running
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/expected"
+)
+
+// What a register holds of a packet, as far as it is compared.
+const (
+	holdsInterface = "interface"
+	holdsProtocol  = "protocol"
+	holdsPort      = "port"
+	holdsPorts     = "ports" // of source and destination, which iptables loads together
+	holdsState     = "state"
+	holdsOther     = "other"
+)
+
+// ruleReader reads the expressions of one rule, one after the other.
+type ruleReader struct {
+	n      *netfilter
+	family uint8
+	table  string
+	rule   expected.Rule
+	holds  map[uint32]string // by register
+	loaded int               // registers since the last comparison
+	first  uint16            // the first port of a range whose last one follows
+}
+
+// transportPorts is where a destination's port is, in the header of TCP and its like.
+const transportPorts = 2
+
+// read reads an expression. What is not compared is a condition more.
+func (r *ruleReader) read(name string, data attributes) error {
+	switch name {
+	case "meta":
+		r.load(data, unix.NFTA_META_DREG, map[uint32]string{
+			unix.NFT_META_IIFNAME: holdsInterface, unix.NFT_META_L4PROTO: holdsProtocol,
+		}[data.number(unix.NFTA_META_KEY)])
+	case "payload":
+		holds := ""
+		at, size := data.number(unix.NFTA_PAYLOAD_OFFSET), data.number(unix.NFTA_PAYLOAD_LEN)
+		switch data.number(unix.NFTA_PAYLOAD_BASE) {
+		case unix.NFT_PAYLOAD_TRANSPORT_HEADER:
+			switch {
+			case at == transportPorts && size == 2:
+				holds = holdsPort
+			case at == 0 && size == 4:
+				holds = holdsPorts
+			}
+		case unix.NFT_PAYLOAD_NETWORK_HEADER:
+			if size == 1 && (r.family == unix.NFPROTO_IPV4 && at == 9 || r.family == unix.NFPROTO_IPV6 && at == 6) {
+				holds = holdsProtocol
+			}
+		}
+		r.load(data, unix.NFTA_PAYLOAD_DREG, holds)
+	case "ct":
+		holds := ""
+		if data.number(unix.NFTA_CT_KEY) == unix.NFT_CT_STATE {
+			holds = holdsState
+		}
+		r.load(data, unix.NFTA_CT_DREG, holds)
+	case "fib", "exthdr", "socket", "rt", "numgen", "hash", "osf", "xfrm", "tunnel", "bitwise", "byteorder":
+		r.loaded++
+		for k := range r.holds {
+			r.holds[k] = holdsOther // whatever it writes to
+		}
+	case "cmp":
+		return r.compare(data)
+	case "range":
+		return r.within(data)
+	case "lookup":
+		return r.lookup(data)
+	case "immediate":
+		if data.number(unix.NFTA_IMMEDIATE_DREG) != unix.NFT_REG_VERDICT {
+			return nil // for what follows
+		}
+		verdict, err := readVerdict(data, unix.NFTA_IMMEDIATE_DATA)
+		r.rule.Verdict = verdict
+		return err
+	case "reject", "notrack", "queue", "tproxy", "fwd", "dup", "synproxy":
+		r.rule.Verdict = name
+	case "masq":
+		r.rule.Verdict = "masquerade"
+	case "redir":
+		r.rule.Verdict = "redirect"
+	case "nat":
+		r.rule.Verdict = "snat"
+		if data.number(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
+			r.rule.Verdict = "dnat"
+		}
+	case "log", "counter", "last":
+	case "match":
+		r.match(data)
+	case "target":
+		if target := data.text(unix.NFTA_TARGET_NAME); target != "LOG" {
+			r.rule.Verdict = expected.TargetVerdict(target, "target")
+		}
+	default:
+		r.rule.Others = true
+	}
+	return nil
+}
+
+// load notes what a register holds from here on; an expression without one writes to the
+// packet.
+func (r *ruleReader) load(data attributes, register uint16, holds string) {
+	if !data.has(register) {
+		r.rule.Others = true
+		return
+	}
+	if holds == "" {
+		holds = holdsOther
+	}
+	r.loaded++
+	r.holds[data.number(register)] = holds
+}
+
+// source returns what a register holds that is compared now; several together are none
+// of these.
+func (r *ruleReader) source(register uint32) string {
+	holds := r.holds[register]
+	if r.loaded > 1 {
+		holds = holdsOther
+	}
+	r.loaded = 0
+	return holds
+}
+
+func (r *ruleReader) compare(data attributes) error {
+	value, err := data.inner(unix.NFTA_CMP_DATA)
+	if err != nil {
+		return err
+	}
+	v, op := value[unix.NFTA_DATA_VALUE], data.number(unix.NFTA_CMP_OP)
+	r.loaded = 0 // each is compared by itself
+	switch holds := r.holds[data.number(unix.NFTA_CMP_SREG)]; {
+	case holds == holdsInterface && op == unix.NFT_CMP_EQ:
+		r.rule.Interfaces = append(r.rule.Interfaces, interfaceName(v))
+	case holds == holdsProtocol && op == unix.NFT_CMP_EQ && len(v) == 1:
+		r.rule.Protocol = expected.ProtocolName(v[0])
+	case holds == holdsPort && op == unix.NFT_CMP_EQ && len(v) == 2:
+		port := binary.BigEndian.Uint16(v)
+		r.rule.Ports = append(r.rule.Ports, expected.Range{First: port, Last: port})
+	case holds == holdsPorts && op == unix.NFT_CMP_EQ && len(v) == 4:
+		port := binary.BigEndian.Uint16(v[transportPorts:])
+		r.rule.Ports, r.rule.Others = append(r.rule.Ports, expected.Range{First: port, Last: port}), true
+	case holds == holdsPort && op == unix.NFT_CMP_GTE && len(v) == 2:
+		r.first = binary.BigEndian.Uint16(v)
+		r.rule.Ports = append(r.rule.Ports, expected.Range{First: r.first, Last: 0xffff})
+	case holds == holdsPort && op == unix.NFT_CMP_LTE && len(v) == 2:
+		last := binary.BigEndian.Uint16(v)
+		if n := len(r.rule.Ports); n > 0 && r.rule.Ports[n-1].First == r.first && r.rule.Ports[n-1].Last == 0xffff {
+			r.rule.Ports[n-1].Last = last
+			return nil
+		}
+		r.rule.Ports = append(r.rule.Ports, expected.Range{Last: last})
+	default:
+		r.rule.Others = true
+	}
+	return nil
+}
+
+// interfaceName returns the name that a comparison is with: it ends with a byte of zero,
+// or is what names begin with.
+func interfaceName(v []byte) string {
+	name := string(bytes.TrimRight(v, "\x00"))
+	if len(v) < unix.IFNAMSIZ && len(name) == len(v) {
+		name += "*"
+	}
+	return name
+}
+
+func (r *ruleReader) within(data attributes) error {
+	from, err := data.inner(unix.NFTA_RANGE_FROM_DATA)
+	if err != nil {
+		return err
+	}
+	to, err := data.inner(unix.NFTA_RANGE_TO_DATA)
+	if err != nil {
+		return err
+	}
+	first, last := from[unix.NFTA_DATA_VALUE], to[unix.NFTA_DATA_VALUE]
+	if r.source(data.number(unix.NFTA_RANGE_SREG)) != holdsPort || data.number(unix.NFTA_RANGE_OP) != unix.NFT_RANGE_EQ || len(first) != 2 || len(last) != 2 {
+		r.rule.Others = true
+		return nil
+	}
+	r.rule.Ports = append(r.rule.Ports, expected.Range{First: binary.BigEndian.Uint16(first), Last: binary.BigEndian.Uint16(last)})
+	return nil
+}
+
+// stateNames are those of connections' states, by their bits.
+var stateNames = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
+
+func (r *ruleReader) lookup(data attributes) error {
+	name := data.text(unix.NFTA_LOOKUP_SET)
+	set := r.n.sets[setKey(r.family, r.table, name)]
+	if set == nil {
+		return errChanging
+	}
+	holds := r.source(data.number(unix.NFTA_LOOKUP_SREG))
+	isMap := data.has(unix.NFTA_LOOKUP_DREG)
+	if data.number(unix.NFTA_LOOKUP_FLAGS) != 0 {
+		r.rule.Others = true
+		return nil
+	}
+	if !set.anonymous && !isMap {
+		r.rule.Sets = append(r.rule.Sets, name)
+		return nil
+	}
+	elements, err := r.n.elements(r.family, r.table, name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case isMap:
+		var verdicts []string
+		for _, e := range elements {
+			key := ""
+			if holds == holdsState && len(e.key) == 4 {
+				key = stateNames[binary.NativeEndian.Uint32(e.key)]
+			}
+			verdicts = append(verdicts, key+": "+e.verdict)
+		}
+		r.rule.Verdict = expected.VerdictMap(verdicts)
+	case holds == holdsInterface && !set.interval:
+		for _, e := range elements {
+			r.rule.Interfaces = append(r.rule.Interfaces, interfaceName(e.key))
+		}
+	case holds == holdsPort:
+		r.rule.Ports = append(r.rule.Ports, portsOf(elements, set.interval)...)
+	default:
+		r.rule.Others = true
+	}
+	return nil
+}
+
+// portsOf returns the ports of a set, whose elements are in order. One of ranges has
+// where each begins, and where no port is in it any more.
+func portsOf(elements []element, ranges bool) []expected.Range {
+	var out []expected.Range
+	open := false
+	for _, e := range elements {
+		if len(e.key) != 2 {
+			continue
+		}
+		port := binary.BigEndian.Uint16(e.key)
+		if open {
+			out[len(out)-1].Last = port - 1
+		}
+		if open = ranges && !e.end; e.end {
+			continue
+		}
+		out = append(out, expected.Range{First: port, Last: port})
+	}
+	if open {
+		out[len(out)-1].Last = 0xffff
+	}
+	return out
+}
+
+// xtPorts is the size of what iptables gives to the kernel's matches for TCP and UDP
+// before it is anything else: the first and the last port of the source, and of the
+// destination.
+const xtPorts = 8
+
+// match reads a condition of iptables that has no other form.
+func (r *ruleReader) match(data attributes) {
+	info := data[unix.NFTA_MATCH_INFO]
+	switch name := data.text(unix.NFTA_MATCH_NAME); {
+	case name == "comment":
+	case (name == "tcp" || name == "udp") && len(info) > xtPorts:
+		port := func(at int) uint16 { return binary.NativeEndian.Uint16(info[at:]) }
+		if first, last := port(4), port(6); first != 0 || last != 0xffff {
+			r.rule.Ports = append(r.rule.Ports, expected.Range{First: first, Last: last})
+		}
+		rest := strings.Trim(string(info[xtPorts:]), "\x00")
+		r.rule.Others = r.rule.Others || port(0) != 0 || port(2) != 0xffff || rest != ""
+	default:
+		r.rule.Others = true
+	}
+}
