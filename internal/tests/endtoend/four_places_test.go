@@ -493,13 +493,12 @@ func fourPlacesText(rows, reasons []string) string {
 	var b strings.Builder
 	b.WriteString(fourPlacesHeading + `
 
-The same manifest, the same causes and the same exit codes, wherever a system is judged.
-This table is written by a test (` + "`TestFourPlaces`" + `, with ` + "`-update`" + `), which alters a machine in
-each of these ways and has it judged in each place: in CI by what runs there before a
-release goes out, ` + "`manifest create`, `hack/gate`" + ` with a good build, and the check that comes before
-publishing; by ` + "`ec-verify candidate`" + `, to whose answer ` + "`ec-verify switch`" + ` is held; by
-` + "`ec-verify-boot.service`" + `; and by ` + "`ec-verify.service`" + `, the audit. A cell has the cause of the first
-finding, and the exit code.
+The same manifest, causes and exit codes apply wherever a system is judged. A test writes
+this table (` + "`TestFourPlaces`" + `, with ` + "`-update`" + `). It alters a machine in each of these ways and
+judges it in each place. CI stands for the steps before a release is published: ` + "`manifest\ncreate`, `hack/gate`" + ` with a good build, and the check before publishing. The candidate column
+is ` + "`ec-verify candidate`" + `, and ` + "`ec-verify switch`" + ` must agree with it. The boot unit is
+` + "`ec-verify-boot.service`" + `, and the audit is ` + "`ec-verify.service`" + `. A cell has the cause of the
+first finding, and the exit code.
 
 | what was altered | CI | candidate | boot unit | audit |
 |---|---|---|---|---|
