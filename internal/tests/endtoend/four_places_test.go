@@ -39,14 +39,14 @@ func (c cell) String() string { return fmt.Sprintf("`%s`, %d", c.cause, c.code) 
 
 // Why a class does not apply in a place.
 const (
-	noRelease  = "no release is made: the disk of the builder is not what its Nix registered, and `manifest create` ends with 4"
-	notInNAR   = "a release is made of NARs, which have neither, and is the same"
-	sameBytes  = "a builder's release is of the bytes that it hashed, wherever they lay"
-	noMachine  = "builds are compared, and no machine; of images, `images --inside` says which kernel and system they start"
+	noRelease  = "no release is created: the builder's disk differs from its Nix database, and `manifest create` ends with 4"
+	notInNAR   = "a release consists of NARs, which have neither bits nor owners, so it is the same"
+	sameBytes  = "a builder's release contains the bytes that it hashed, whatever mount they came from"
+	noMachine  = "CI compares builds, not machines; `images --inside` says which kernel and system an image starts"
 	notRunning = "a candidate does not run, and the loader has no entry for it yet"
-	lateWord   = "it is said of a release that was published before"
-	noOrder    = "machines know which releases they have accepted; `publish` knows no machine"
-	byName     = "builds of one commit are compared, configuration by configuration"
+	lateWord   = "a release is revoked only after it was published"
+	noOrder    = "machines remember the releases that they have accepted; `publish` knows no machine"
+	byName     = "CI compares builds of one commit, configuration by configuration"
 )
 
 // class is one way in which a machine comes to differ from what is accepted.
@@ -265,7 +265,7 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 		{name: "nothing", do: func() {}, undo: func() {}, want: cell{"", 0}},
 		{name: "a byte of a file", do: flip(file, 3), undo: flip(file, 3), want: cell{"disk-altered", 1}, without: ciWithout},
 		{
-			name: "a byte of a file, and Nix's database says the same",
+			name: "a byte of a file, and its hash in Nix's database",
 			do:   func() { p.FlipByte(file, 3); p.rehash(path) },
 			undo: func() { p.FlipByte(file, 3); p.rehash(path) },
 			want: cell{"replaced-unexplained", 1},
@@ -276,7 +276,7 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 			undo: sql("update ValidPaths set hash='" + hash + "' where path='" + path + "'"), want: cell{"database-altered", 1}, without: ciWithout,
 		},
 		{
-			name: "a path more, by a reference in Nix's database",
+			name: "an extra path, by a reference in Nix's database",
 			do: func() {
 				p.Run("sh", "-euc", "echo x >/tmp/more; nix-store --add /tmp/more")
 				p.SQL("insert into Refs select a.id, b.id from ValidPaths a, ValidPaths b where a.path='" + p.path("system-units") + "' and b.path like '%-more'")
@@ -345,7 +345,7 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 		{name: "a byte of the kernel in /boot", do: flip(kernel, 100), undo: flip(kernel, 100), want: cell{"boot-altered", 1}, without: boot},
 		{name: "a byte of the initrd in /boot", do: flip(initrd, 10), undo: flip(initrd, 10), want: cell{"boot-altered", 1}, without: boot},
 		{
-			name: "an option more in the entry", do: shell(`sed -i 's/^options.*/& rd.break/' "$1"`, entry),
+			name: "an extra option in the entry", do: shell(`sed -i 's/^options.*/& rd.break/' "$1"`, entry),
 			undo: func() { p.bootMenu(p.toplevel) }, want: cell{"boot-altered", 1}, without: boot,
 		},
 		{
@@ -503,7 +503,7 @@ first finding, and the exit code.
 | what was altered | CI | candidate | boot unit | audit |
 |---|---|---|---|---|
 `)
-	b.WriteString(strings.ReplaceAll(strings.Join(rows, "\n"), "``, 0", "verified, 0") + "\n\nWhere it does not apply:\n\n")
+	b.WriteString(strings.ReplaceAll(strings.Join(rows, "\n"), "``, 0", "verified, 0") + "\n\nCells with a number do not apply:\n\n")
 	for i, reason := range reasons {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, reason)
 	}
