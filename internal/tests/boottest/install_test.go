@@ -374,7 +374,7 @@ func (in installer) documented(t *testing.T, device string) {
 		"ec-runner-x86_64", "testhost",
 	)
 	script := "PATH=/opt/shim:/usr/local/bin:/usr/bin:/usr/sbin\n"
-	for _, command := range documented(t, "install.md", "## Install", "## Install again: repair and update", "## Seeing that it is right") {
+	for _, command := range documented(t, "install.md", "## Install", "## Install again: repair and update", "## Verifying an installation") {
 		switch {
 		case command == "reboot", command == "ec-verify --against "+tag: // that is the installed machine
 		case strings.Contains(command, "https://"): // a network

@@ -79,7 +79,7 @@ func TestOverlayRoot(t *testing.T) {
 		t.Errorf("the machine's id, its keys and one journal: got %q", first)
 	}
 	m.Run("m=first; " + mark)
-	for _, command := range documented(t, "install.md", "### Looking at it") {
+	for _, command := range documented(t, "install.md", "### Inspecting it") {
 		m.Run(command)
 	}
 	m.Expect(`cat /run/overlay-root/upper/etc/first; ls /run/overlay-root/lower/etc/first`,
