@@ -204,7 +204,7 @@ func TestJournal(t *testing.T) {
 	t.Run("explained", func(t *testing.T) {
 		out := m.Run("journalctl", "-x", "--no-pager", "-u", "ec-verify")
 		for _, want := range []string{
-			"Subject: A verification of this machine begins", "Subject: This machine is the release", "Subject: This machine is not the release",
+			"Subject: A verification of this machine begins", "Subject: This machine equals its release", "Subject: This machine differs from its release",
 			"Subject: Found: the files on disk differ from the release", "The contents tier found: the files on disk", "disk-altered, of class drift",
 			"Keep the disk as evidence",
 		} {
