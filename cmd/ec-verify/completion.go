@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 )
 
-// placeholders are what usages call a value or an argument that is a file or a
-// directory, with what a shell is to offer for it.
+// placeholders are the names in usages for a file or a directory, with the completions
+// that a shell offers for them.
 var placeholders = map[string]cobra.ShellCompDirective{
 	"FILE": cobra.ShellCompDirectiveDefault, "PATH": cobra.ShellCompDirectiveDefault,
 	"DIR": cobra.ShellCompDirectiveFilterDirs, "OUT": cobra.ShellCompDirectiveFilterDirs,

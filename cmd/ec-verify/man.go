@@ -169,8 +169,8 @@ var flagLine = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?m)^((?:\\fB-\w\\fP, )?\\fB--([a-z-]+)\\fP)\[?=.*$`)
 })
 
-// namedValues heads each flag as its help does, by what its value is called and by
-// its default where it has one, and not by the value that stands for none.
+// namedValues heads each flag as its help does: with the name of its value and its default,
+// if it has one, and not with the value that means no default.
 func namedValues(cmd *cobra.Command, page []byte) []byte {
 	return flagLine().ReplaceAllFunc(page, func(line []byte) []byte {
 		m := flagLine().FindSubmatch(line)

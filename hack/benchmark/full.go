@@ -153,7 +153,7 @@ func (r *results) both(b bench, warmTitle string, warm []entry, coldTitle string
 	return nil
 }
 
-// goals are what the ratios are held to.
+// goals are the limits of the ratios.
 func (r *results) goals() []goal {
 	most := 0.6
 	if r.floor.gain() < 1.8 {

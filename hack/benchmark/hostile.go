@@ -23,8 +23,8 @@ const hostileRounds = 5
 // hostileLimit is what reading a hostile store may take in memory, in bytes.
 const hostileLimit = 64 << 20
 
-// hostileShapes make, below a directory, what somebody may put into the place of a
-// store path, or of the Nix database, to exhaust the memory of whoever reads it.
+// hostileShapes create, below a directory, replacements for a store path or for the Nix
+// database that try to exhaust the memory of their reader.
 var hostileShapes = []struct {
 	name, what string
 	make       func(ctx context.Context, disk string) error

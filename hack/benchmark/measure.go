@@ -41,7 +41,7 @@ func peak(all []cost) (bytes int64) {
 	return bytes
 }
 
-// measure runs a command, whose output is not looked at, and prints its cost.
+// measure runs a command, ignores its output, and prints its cost.
 func measure(ctx context.Context, argv []string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	log, err := os.CreateTemp("", "benchmark-")

@@ -91,7 +91,7 @@ func makeSystems(ctx context.Context, paths int) error {
 	return register(ctx, m.infos)
 }
 
-// fillSystem makes a toplevel, as far as a boot loader's files are held to it.
+// fillSystem makes a toplevel with the files that a boot loader's files are compared with.
 func fillSystem(dir string, kernel, initrd closure.StorePath) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err

@@ -116,7 +116,7 @@ func (r *reader) etc(rel string, depth int) error {
 	})
 }
 
-// copied reads what is made of an entry that is not linked to.
+// copied reads the copy that is made of an entry, for entries that are not links.
 func (r *reader) copied(e *Entry) error {
 	at := path.Join(r.m.EtcTree, e.Path)
 	var words [3]string

@@ -41,7 +41,7 @@ type configured struct {
 	} `json:"groups"`
 }
 
-// readUsers returns what the system says of users; nil where it says nothing.
+// readUsers returns the system's statement about users; nil if it has none.
 func readUsers(store *nixstore.Store, paths []closure.PathInfo) (*Users, error) {
 	files := called(paths, usersFile)
 	userborn := len(files) == 0

@@ -20,8 +20,8 @@ func Plain(ctx context.Context, err error) error {
 	return err
 }
 
-// IsTLS reports whether err is a certificate that is not to be trusted, which another
-// try would not change.
+// IsTLS reports whether err means that a certificate is not trusted. Another try would not
+// change that.
 func IsTLS(err error) bool {
 	var verification *tls.CertificateVerificationError
 	return errors.As(err, &verification)

@@ -66,7 +66,7 @@ func (f *failure) Unwrap() error { return f.error }
 // Final returns err as one that another try would not change.
 func Final(err error) error { return &failure{error: err, final: true} }
 
-// Later returns err as one after which the next try is to wait that long.
+// Later returns err with the time to wait before the next try.
 func Later(err error, wait time.Duration) error { return &failure{error: err, wait: wait} }
 
 // RetryAfter returns the wait that a server requests with a status of 429 or 503, in

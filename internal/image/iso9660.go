@@ -12,7 +12,7 @@ const (
 	sector     = 2048
 	isoStart   = 16 * sector // the first volume descriptor
 	isoHead    = isoStart + 6
-	maxVolumes = 64 // volume descriptors that are looked at
+	maxVolumes = 64 // volume descriptors that are read
 	maxSystem  = 64 << 10
 )
 

@@ -91,8 +91,8 @@ type Limits struct {
 	Held int64
 }
 
-// DefaultLimits returns the limits that a zero Limits stands for: some ten times what the
-// largest NixOS image needs.
+// DefaultLimits returns the limits of a zero Limits: about ten times the needs of the
+// largest NixOS image.
 func DefaultLimits() Limits {
 	return Limits{Members: 8 << 20, Bytes: 128 << 30, Spool: 32 << 30, Held: 32 << 20}
 }

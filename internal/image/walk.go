@@ -192,7 +192,7 @@ func (w *walker) member(m Member, r io.Reader, size int64) error {
 		return asMalformed(err)
 	}
 	if out == nil && m.In == Squashfs {
-		return nil // nothing in it is gone into, and what follows is found without it
+		return nil // its contents are skipped, and the next member is found without them
 	}
 	if w.left.Bytes -= size; w.left.Bytes < 0 {
 		return tooLarge("it has more than %d bytes", w.limits.Bytes)

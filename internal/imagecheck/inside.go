@@ -132,7 +132,7 @@ func (w *look) twice(m image.Member) error {
 		w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(name), Detail: "it is there twice"})
 		return nil
 	}
-	const cost = 128 // memory for a name in a map, and in the lists that may have it
+	const cost = 128 // memory for a name in a map, and in the lists that may contain it
 	if w.named += int64(len(name)) + cost; w.named > maxNames {
 		return fmt.Errorf("%w: the names in it take more than %d bytes", image.ErrTooLarge, maxNames)
 	}

@@ -44,7 +44,7 @@ func (c *checker) configurationOf(asset string) (string, error) {
 	return "", fmt.Errorf("the name of %s names no configuration: give --configuration, one of %s", asset, strings.Join(all, ", "))
 }
 
-// system reads what the release says of a configuration, once.
+// system reads the release's data about a configuration, once.
 func (c *checker) system(ctx context.Context, configuration string) (*system, error) {
 	if s, ok := c.systems[configuration]; ok {
 		return s, nil

@@ -116,7 +116,7 @@ func (s *sandboxSpec) layOut() error {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("change the root directory: %w", err)
 	}
-	// What was the root lies over the new one.
+	// The former root is mounted over the new one.
 	if err := unix.Unmount("/", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach the old root: %w", err)
 	}
@@ -282,7 +282,7 @@ func (s *sandboxSpec) giveUp() error {
 	return nil
 }
 
-// sampled is how often the processor time of nix is looked at.
+// sampled is the interval at which the processor time of nix is read.
 const sampled = time.Second
 
 // run runs one step to its end.

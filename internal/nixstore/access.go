@@ -14,7 +14,7 @@ import (
 // objects, or a store to which Nix's build users cannot add.
 type Access struct {
 	Path string
-	// What is the permission or owner that is wrong.
+	// What is the wrong permission or owner.
 	What string
 }
 

@@ -48,8 +48,8 @@ func (s *Store) builders(gid uint32) (string, error) {
 	return strangers(gid, groups, users), nil
 }
 
-// keepsOut says what keeps Nix's build users from adding to the store, on a machine that
-// has such users; "" for nothing.
+// keepsOut returns the reason why Nix's build users can't add to the store, on a machine
+// that has such users; "" if they can.
 func (s *Store) keepsOut(st *unix.Stat_t) (string, error) {
 	if st.Uid != 0 {
 		return "", nil // of a Nix without a daemon

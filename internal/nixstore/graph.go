@@ -19,10 +19,10 @@ const (
 type Graph map[closure.StorePath]*Derivation
 
 // ReadDerivations reads root and all derivations that it is built from, at any depth,
-// from the store. Each must be what its name is the hash of, so that root vouches for the
-// whole graph. The error wraps [fs.ErrNotExist] if a .drv file is missing, as on most
-// machines that obtained their system ready-made, and is a [*DerivationError] if one is
-// not what its name says.
+// from the store. The name of each must be the hash of its contents, so that root
+// authenticates the whole graph. The error wraps [fs.ErrNotExist] if a .drv file is
+// missing, as on most machines that obtained their system ready-made, and is a
+// [*DerivationError] if the contents of one do not match its name.
 func ReadDerivations(ctx context.Context, store *Store, root closure.StorePath) (Graph, error) {
 	graph := make(Graph)
 	var size int64

@@ -32,7 +32,7 @@ const (
 // Mount is one line of a process's list of mounts. Everything but the numbers is
 // untrusted.
 type Mount struct {
-	ID, Parent int    // Parent is what it is mounted on
+	ID, Parent int    // Parent is the mount that it is mounted on
 	Device     string // of the file system, as "8:1"
 	Root       string // the directory of the file system that is shown
 	Point      string // where it is shown, an absolute path without links

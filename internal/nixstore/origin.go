@@ -144,8 +144,8 @@ func mountsIn(name string, keep func(point string) bool) ([]Mount, error) {
 	return out, nil
 }
 
-// Way returns those of a process's mounts that are crossed on the way to dir, which
-// contains no link, the root's first; nil if there is no root among them.
+// Way returns the mounts of a process that are crossed on the way to dir, which contains
+// no link, beginning with the root's; nil if the root is not among them.
 func Way(mounts []Mount, dir string) []Mount { return chain(mounts, dir) }
 
 // Layers returns the directories of an overlay that an option of it names, such as

@@ -40,8 +40,8 @@ func (s *Store) Target(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// Attribute returns an extended attribute of what lies at an absolute path of the machine,
-// of a link the link's own; "" if it has none of that name, or if that is unknown.
+// Attribute returns an extended attribute of the file at an absolute path of the machine,
+// without following a link; "" if it has none of that name, or if that is unknown.
 func (s *Store) Attribute(name, attribute string) string {
 	dir, err := s.tree.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {

@@ -98,8 +98,8 @@ func (s *scanned) add(id int64, to closure.Closure) (next []int64, cost int64) {
 	return next, Cost(row.info) + int64(len(row.bad))*rowErrorCost
 }
 
-// addClosure adds what can be reached from a row. It returns false where that takes
-// more than left bytes.
+// addClosure adds everything that can be reached from a row. It returns false if that
+// needs more than left bytes.
 func (s *scanned) addClosure(root, left int64) bool {
 	for todo := []int64{root}; len(todo) > 0; {
 		id := todo[len(todo)-1]

@@ -99,8 +99,8 @@ func snapshot(ctx context.Context, dir *os.File, to string) error {
 	return fmt.Errorf("it was being changed at each of %d attempts to copy it", copyAttempts)
 }
 
-// consistent reports whether what was copied between two checks is a state that the
-// database was in.
+// consistent reports whether a copy made between two checks is a state that the database
+// was in.
 func consistent(before, after databaseState) bool {
 	if before.db.dev != after.db.dev || before.db.ino != after.db.ino || before.journal != after.journal {
 		return false

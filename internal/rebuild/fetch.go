@@ -69,7 +69,7 @@ func (r *run) newFetcher() (*fetcher, error) {
 // references.
 func (in *inputs) present() []closure.PathInfo {
 	const (
-		asked = iota + 1 // in the midst of it; paths refer to themselves
+		asked = iota + 1 // still being asked; paths refer to themselves
 		here
 		gone
 	)

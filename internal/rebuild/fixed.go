@@ -35,7 +35,7 @@ func fixedContent(ctx context.Context, file string, out nixstore.Output, sum nar
 		}
 		return want, hex.EncodeToString(h.Sum(nil)), nil
 	}
-	// A link put in the place of the file is not what was hashed.
+	// A link that replaced the file is not what was hashed.
 	f, err := hostfile.OpenNoFollow(file)
 	if err != nil {
 		return "", "", err

@@ -48,7 +48,7 @@ func (e *inputError) Error() string {
 // for concurrent use.
 type inputs struct {
 	store    *nixstore.Store // the machine's
-	root     string          // where its file tree lies
+	root     string          // the directory of its file tree
 	manifest closure.Closure
 	locked   map[closure.StorePath]nar.Hash // by the lock file
 	graph    nixstore.Graph

@@ -21,7 +21,7 @@ type Candidate struct {
 	Fixed bool
 }
 
-// Wanted is what a manifest says of an output.
+// Wanted is a manifest's statement about an output.
 type Wanted struct {
 	Path closure.StorePath
 	Hash nar.Hash

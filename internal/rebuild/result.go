@@ -77,8 +77,8 @@ type Input struct {
 	Got     nar.Hash // zero where the path could not be hashed
 }
 
-// Witness says who vouches for what an input should be. The zero value stands for a path
-// that nobody knows.
+// Witness names the source of the expected hash of an input. The zero value means that
+// no source knows the path.
 type Witness string
 
 // The witnesses, best first.

@@ -87,9 +87,9 @@ func (f *Finder) askRevocations(ctx context.Context, remote bool, most time.Dura
 	}
 }
 
-// openList returns the list of a source. One on a network, where this node has seen a list
-// before, is asked up to twice more if it has none, or one that is not trusted: while a
-// list is replaced on a forge, parts of it are not there for a moment.
+// openList returns the list of a source. If a source on a network has none, or one that is
+// not trusted, although this node has seen a list before, it is asked up to twice more:
+// while a list is replaced on a forge, parts of it are missing for a moment.
 func (f *Finder) openList(ctx context.Context, s Source) (*Revocations, error) {
 	list, err := OpenRevocations(ctx, s, f.Verifier, f.Options...)
 	remote, ok := s.(*HTTPSource)
@@ -119,8 +119,8 @@ const (
 )
 
 // askIfDue asks sources on a network for their lists if none has answered for a day, in a
-// run that otherwise would ask them nothing. It is tried once in a run, and no answer is
-// no error: a silence that lasts is told.
+// run that otherwise would ask them nothing. It tries once in a run. Without an answer
+// there is no error: a long silence is reported elsewhere.
 func (f *Finder) askIfDue(ctx context.Context) {
 	if f.Memory == nil || f.Offline || f.triedDue {
 		return

@@ -544,7 +544,7 @@ func (h *hashingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Grow makes room in a writer that keeps what it is given.
+// Grow reserves space in a writer that keeps its data.
 func (h *hashingWriter) Grow(n int) {
 	if g, ok := h.Writer.(grower); ok {
 		g.Grow(n)

@@ -40,7 +40,7 @@ const (
 	MaxReasonSize = 500
 )
 
-// Revocation is the publisher's word that a release is not to be run any more.
+// Revocation is a publisher's statement that a release must no longer run.
 type Revocation struct {
 	Tag Tag `json:"tag"`
 	// RevokedAt is when the publisher said so. UTC, whole seconds.

@@ -7,7 +7,7 @@ import (
 
 // silence reports a wait that has lasted for a while. The zero value does nothing.
 type silence struct {
-	mu    sync.Mutex // held while somebody is told
+	mu    sync.Mutex // held during a report
 	over  bool
 	timer *time.Timer
 }

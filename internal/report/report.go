@@ -143,7 +143,7 @@ type Origin struct {
 	Type   string `json:"type"`       // of the file system, "ext4"
 	Source string `json:"source"`     // "/dev/sda1", "tmpfs"
 	Device string `json:"device"`     // the device's number, "8:1"
-	Root   string `json:"root"`       // where in the file system the directory lies
+	Root   string `json:"root"`       // the place of the directory in the file system
 	Point  string `json:"mountPoint"` // where the file system is mounted
 }
 
@@ -165,7 +165,7 @@ type Status string
 
 // The statuses.
 const (
-	Done    Status = "done"    // everything that it looks at was looked at
+	Done    Status = "done"    // everything was checked
 	Skipped Status = "skipped" // not run, and Why says why
 	Failed  Status = "failed"  // not run to its end, and a finding says why
 )
@@ -178,7 +178,7 @@ type Tier struct {
 	// it.
 	Asked   bool          `json:"asked"`
 	Why     string        `json:"why"`     // for people; empty where Status is Done and nothing was left out
-	Checked int           `json:"checked"` // things looked at: paths, links, hashes
+	Checked int           `json:"checked"` // things checked: paths, links, hashes
 	Took    time.Duration `json:"seconds"`
 }
 

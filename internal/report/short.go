@@ -127,7 +127,7 @@ func (r *Report) closing(verdict string, opts TextOptions) string {
 func (r *Report) crowded(opts TextOptions) string {
 	first, last := r.Brief(), r.Brief()
 	if r.StoreRoot != "" {
-		first = r.Headline() // it says of which disk
+		first = r.Headline() // it names the disk
 	}
 	var body bytes.Buffer
 	r.writeWeakened(&body)

@@ -6,12 +6,12 @@
 // [Closure] is a set of path infos; the closure of a system is everything that can be
 // reached from its toplevel path.
 //
-// A [Manifest] is what a release says of one configuration. It is compared with what is
-// observed on a machine: [Witnesses] compares the hashes from the manifest, the disk, the
-// Nix database and a rebuild, [CompareClaim] compares the rest of a
-// database's claim, and [CompareFiles] names the files of a path that differ, given the
-// release's listing ([ReadListing]).
+// A [Manifest] is a release's statement about one configuration. It is compared with the
+// observations on a machine: [Witnesses] compares the hashes from the manifest, the disk,
+// the Nix database and a rebuild, [CompareClaim] compares the rest of a database's claim,
+// and [CompareFiles] names the files of a path that differ, given the release's listing
+// ([ReadListing]).
 //
-// Everything here is pure: no clock, no network, and no files but the given readers and
+// Everything here is pure: no clock, no network, and no files except the given readers and
 // writers.
 package closure

@@ -34,9 +34,9 @@ const (
 	maxNarSize = 1 << 44
 )
 
-// Manifest is what a release says of one configuration: the source that it was evaluated
-// from, the derivation and path of the system, and every path of its closure with its NAR
-// hash.
+// Manifest is a release's statement about one configuration: the source that it was
+// evaluated from, the derivation and path of the system, and every path of its closure
+// with its NAR hash.
 //
 // A Manifest depends on the source alone: two builders of one source write the same bytes
 // (see [Manifest.Encode]). It is a claim; only the signature of its release makes it

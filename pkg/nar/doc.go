@@ -59,7 +59,7 @@
 // walk ends is hashed as it was, and a clock too coarse to tell two changes apart
 // hides the second (kernels before 6.13 count in timer ticks of 1 to 10 ms).
 //
-// What is read is the page cache, the same pages that programs run from, unless
-// [ReadDisk] asks for the disk. With [Options.DropBehind] the walk leaves the
-// cache as it found it, to those who need it.
+// By default the page cache is read, the same pages that programs run from; with
+// [ReadDisk] it is the disk. With [Options.DropBehind] the walk leaves the cache as it
+// found it, for other programs.
 package nar

@@ -160,7 +160,7 @@ func (c *coldRuns) add(start, length int64) bool {
 	return true
 }
 
-// dropBefore takes out what lies before pos, now and then.
+// dropBefore drops the cached pages before pos, from time to time.
 func (c *coldRuns) dropBefore(fd int, pos int64) {
 	if len(c.runs) == 0 || pos-c.seen < dropEvery {
 		return

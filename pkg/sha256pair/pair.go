@@ -1,7 +1,7 @@
 package sha256pair
 
-// WriteBoth is a.Write(p) and b.Write(q), and takes little longer than the longer
-// one of them. The digests must be two; p and q may overlap.
+// WriteBoth does a.Write(p) and b.Write(q), and takes little longer than the longer one of
+// them. The digests must be different; p and q may overlap.
 func WriteBoth(a, b *Digest, p, q []byte) {
 	if a.other != nil || b.other != nil {
 		_, _ = a.Write(p) // never fails

@@ -62,7 +62,7 @@ const (
 // Actions are all of them, the usual one first.
 func Actions() []Action { return []Action{NowAndBoot, Boot, Test} }
 
-// Boots reports whether a is about what boots: the system profile is set.
+// Boots reports whether a changes the next boot, by setting the system profile.
 func (a Action) Boots() bool { return a != Test }
 
 // Runs reports whether a is about what runs.

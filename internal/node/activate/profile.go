@@ -104,8 +104,8 @@ func lockProfile(ctx context.Context, link string) (*profile, error) {
 	return nil, &HeldError{Lock: name}
 }
 
-// leftOver reports whether the file of a lock that says it was removed is there all the
-// same: it was mounted over.
+// leftOver reports whether the file of a lock is still there although it counts as removed:
+// something is mounted over it.
 func leftOver(name string, lock fs.FileInfo) bool {
 	info, err := os.Lstat(name)
 	return err == nil && os.SameFile(info, lock)
@@ -113,7 +113,7 @@ func leftOver(name string, lock fs.FileInfo) bool {
 
 // unlock lets others set the profile.
 func (l *profile) unlock() {
-	// The next one takes the file that is there; where it is mounted over, this one.
+	// The next switch uses the file that is there: this one, if it is mounted over.
 	if err := os.Remove(l.lock.Name()); err == nil {
 		_, _ = l.lock.WriteString("d")
 	}

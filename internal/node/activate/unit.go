@@ -174,8 +174,8 @@ type unitNow struct {
 	job            bool // it is being started or stopped
 }
 
-// asked connects to systemd by its own socket, where root may ask whatever becomes of
-// the bus, or else by that.
+// asked connects to systemd by its own socket, which works for root without the bus, or
+// else by the bus.
 func asked(ctx context.Context, do func(context.Context, *dbus.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()

@@ -2,8 +2,8 @@
 // and which run a report is from, and which report preceded it, so that a collector
 // notices when one is changed, missing or moved.
 //
-//	statement.go  the statement: made of a report, read back and held to its rules
-//	machine.go    what a machine is called
+//	statement.go  the statement: created from a report, read back and checked
+//	machine.go    the name of a machine
 //	dir.go        the directory of signed statements, which is the chain
 //	chain.go      several statements of machines, one after the other
 //

@@ -1,9 +1,8 @@
-// Package bootloader reads what boot loaders offer to start, from the files that
+// Package bootloader reads the entries that boot loaders offer, from the files that
 // NixOS writes for systemd-boot (and any unified kernel image that it finds), GRUB
 // and extlinux, and for the GRUB and SYSLINUX of an ISO image.
 //
-// Everything that it reads may have been written by an attacker. It is bounded in
-// bytes and in number, and nothing of it is run: of GRUB's language, which is a
-// shell's, only the commands that start something are understood, wherever they
-// stand.
+// Everything that it reads may have been written by an attacker. It is limited in
+// bytes and in number, and none of it is executed. GRUB's language is a shell's: only
+// the commands that start something are understood, wherever they are.
 package bootloader

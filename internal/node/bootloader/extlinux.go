@@ -94,7 +94,7 @@ func (m *extlinuxMenu) line(key, value string) error {
 	return nil
 }
 
-// looks are what a line of a menu may say of how SYSLINUX shows it.
+// looks are the commands of a menu that only change its appearance in SYSLINUX.
 var looks = []string{
 	"autoboot", "background", "clear", "cmdlinerow", "color", "colour", "endrow", "helpmsgendrow", "helpmsgrow", "hidden", "hiddenrow",
 	"hshift", "indent", "label", "margin", "msgcolor", "notabmsg", "resolution", "rows", "tabmsg", "tabmsgrow", "timeoutrow", "title",
@@ -127,8 +127,8 @@ func readAlike(data []byte) bool {
 	return true
 }
 
-// unknown notes what SYSLINUX is told, in a label or outside, that is none of NixOS's menu:
-// it may start a program, or name other files.
+// unknown notes a command of SYSLINUX, in a label or outside, that NixOS's menu does not
+// have: it may start a program, or name other files.
 func (m *extlinuxMenu) unknown(key, value string) error {
 	switch {
 	case !m.inLabel && (key == "serial" || key == "timeout" || key == "ui" && value == "vesamenu.c32"):

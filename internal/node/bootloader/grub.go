@@ -87,7 +87,7 @@ func (m *grubMenu) closeBlock() {
 	m.blocks = m.blocks[:last]
 }
 
-// command notes what a command says, and returns the kind of the block that it opens.
+// command interprets a command, and returns the kind of the block that it opens.
 func (m *grubMenu) command(c grubCommand) (block string, err error) {
 	name := ""
 	if len(c.words) > 0 {

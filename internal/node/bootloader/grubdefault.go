@@ -12,7 +12,7 @@ type grubPlace struct {
 	numbers []int    // its own, after those of the menus on the way
 }
 
-// grubDefaults is what a script says about the entry that GRUB starts by itself.
+// grubDefaults has a script's statements about the entry that GRUB starts by itself.
 type grubDefaults struct {
 	named []string
 	// values are those that a variable may have.
@@ -22,8 +22,8 @@ type grubDefaults struct {
 	any bool
 }
 
-// environment notes what load_env reads, and reports whether that says where GRUB's
-// modules are.
+// environment notes the variables that load_env reads, and reports whether they name the
+// place of GRUB's modules.
 func (d *grubDefaults) environment(env []byte) (modules bool) {
 	d.values = make(map[string][]string)
 	for line := range strings.Lines(string(env)) {
@@ -71,9 +71,9 @@ func (d *grubDefaults) note(words []string) {
 	}
 }
 
-// mark sets Default for the entries that GRUB may start by itself: those that the
-// script names, or, where that asks a variable, the values that this can have. Where
-// there is no such entry it is the first.
+// mark sets Default for the entries that GRUB may start by itself: those that the script
+// names, or the possible values of a variable that it uses. Without such an entry it is
+// the first one.
 func (d *grubDefaults) mark(entries []Entry, places []grubPlace) {
 	wanted := make(map[string]bool)
 	for _, n := range d.named {

@@ -81,7 +81,7 @@ func (l *grubLexer) step(b byte) {
 	}
 }
 
-// expansion reads "$" with, where one follows, a name in braces.
+// expansion reads "$" and the name in braces after it, if there is one.
 func (l *grubLexer) expansion() {
 	l.variable()
 	l.put('$')

@@ -92,8 +92,8 @@ type Problem struct {
 	Err  error
 }
 
-// Read returns what the boot loaders offer that have their files in dirs. A
-// directory without any gives nothing.
+// Read returns the entries of the boot loaders that have their files in dirs. A directory
+// without files of a boot loader has no entries.
 func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem) {
 	var loaderConfs [][]byte
 	var typed []Entry

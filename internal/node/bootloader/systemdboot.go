@@ -126,10 +126,10 @@ func triesOf(name string) int {
 }
 
 // markDefault sets Default for the entries that systemd-boot may start by itself: the
-// first in its order that the firmware's variables or the patterns of loader.conf
-// name, else the first. What is named for one boot only may be started, and so may
-// what is named for those after it; what is preferred and has tries left, by versions
-// that know that; and what follows an entry that it may skip.
+// first in its order that the firmware's variables or the patterns of loader.conf name,
+// else the first of all. Several entries may qualify: one that is named for one boot only,
+// and the one for the boots after it; for versions that know preferred entries, one that is
+// preferred and has tries left; and the one after an entry that may be skipped.
 func markDefault(entries []Entry, loaderConfs [][]byte, variables Variables) {
 	order := make([]int, len(entries))
 	for i := range order {

@@ -36,7 +36,7 @@ type node struct {
 	kind jsontext.Kind
 	key  string // the path to it, "trust.keys[0].file"; empty for the whole
 	at   Position
-	raw  jsontext.Value // of a string, a number, a word, and what lies too deep
+	raw  jsontext.Value // of a string, a number, a word, and a value that is nested too deeply
 	// members are those of an object, in the order of the file.
 	members  []member
 	elements []*node
@@ -61,7 +61,7 @@ type document struct {
 	data     []byte
 	decoder  *jsontext.Decoder
 	mistakes *Mistakes
-	// last is the place of the byte lastOffset, from which later places are counted.
+	// last is the position of the byte lastOffset, from which later positions are counted.
 	last       Position
 	lastOffset int
 }

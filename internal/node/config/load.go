@@ -32,7 +32,7 @@ type Loaded struct {
 	root  *node
 }
 
-// At returns the place of a key such as "release.accept", or of the value around it;
+// At returns the position of a key such as "release.accept", or of the value around it;
 // false for a default.
 func (l *Loaded) At(key string) (Position, bool) {
 	if n := l.root.find(key); n != nil {

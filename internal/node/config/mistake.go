@@ -26,7 +26,7 @@ type Mistake struct {
 	Key string
 	// Text describes the error, with Key.
 	Text string
-	// Known are the valid keys in the place of an unknown one.
+	// Known are the keys that are valid instead of an unknown one.
 	Known []string
 }
 

@@ -20,7 +20,7 @@ import (
 type Diffoscope struct {
 	Program string        // from [FindDiffoscope]
 	Time    time.Duration // that one file may take
-	Output  int64         // bytes that are read of what it says of one file
+	Output  int64         // bytes of its output about one file that are read
 }
 
 // FindDiffoscope returns the program, which only root and the current user may be able to

@@ -82,7 +82,7 @@ type File struct {
 	Got  string `json:"got"`
 	// Within is what differs in it; nil if there was nothing to compare it with.
 	Within *filediff.Result `json:"within,omitzero"`
-	// Diffoscope is what [Diffoscope] says of it; nil if it was not asked.
+	// Diffoscope is the output of [Diffoscope] about it; nil if it was not run.
 	Diffoscope *excerpt.Raw `json:"diffoscope,omitzero"`
 }
 

@@ -39,7 +39,7 @@ type Origin struct {
 	All []flakelock.Input `json:"allInputs"`
 }
 
-// origin finds what the path comes from. What the release lacks for that becomes a note.
+// origin finds the origin of the path. If the release lacks data for that, it adds a note.
 func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manifest) error {
 	o := &e.Origin
 	o.Commit = x.Release.Info().Commit

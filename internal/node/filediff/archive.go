@@ -27,7 +27,7 @@ type member struct {
 	seconds  int64
 	uid, gid uint64
 	mode     uint64
-	other    string // what else is said of it
+	other    string // other properties
 }
 
 // maxMembers limits the members of an archive.

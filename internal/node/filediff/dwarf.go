@@ -45,8 +45,8 @@ func sameNames(a, b map[string][]byte) bool {
 	return true
 }
 
-// compiled returns in which directory each source was compiled that the debugging
-// information of f names relative to it; nil where that can't be told.
+// compiled returns, for each source with a relative name in the debugging information of
+// f, the directory in which it was compiled; nil if that is unknown.
 func (c *comparison) compiled(f *elf.File) map[string]string {
 	for _, s := range f.Sections {
 		if strings.HasPrefix(s.Name, ".debug_") && (s.Size > MaxSize || !c.take(int64(s.Size))) {

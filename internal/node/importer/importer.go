@@ -48,8 +48,8 @@ func (e *DiffersError) Error() string {
 // askedAtOnce is how many paths one question is about.
 const askedAtOnce = 500
 
-// Ask fails unless src says that it has each of wanted, and that these refer to paths of
-// their closure, all, alone. Nothing is fetched; what src says need not be true.
+// Ask fails unless src claims to have all of wanted, and claims for each that it refers only
+// to paths in its closure, all. Nothing is fetched, and the claims of src need not be true.
 func Ask(ctx context.Context, src Source, all closure.Closure, wanted []closure.PathInfo, temp string) error {
 	g, asking := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -118,8 +118,8 @@ func Bring(ctx context.Context, src Source, all closure.Closure, wanted []closur
 	return handOver(ctx, wanted, dir, register)
 }
 
-// enoughRoom fails where there is no room for the NARs of wanted, once in dir and once in
-// the store: a disk that an import fills is one that nothing else can write to.
+// enoughRoom fails if there is not enough space for the NARs of wanted, once in dir and once
+// in the store. An import must not fill a disk: nothing else could write to it.
 func enoughRoom(dir string, wanted []closure.PathInfo) error {
 	if len(wanted) == 0 {
 		return nil

@@ -18,8 +18,8 @@ import (
 
 // Source has store paths.
 type Source interface {
-	// References returns what the source says that paths refer to. Paths that it lacks
-	// have no entry.
+	// References returns the references of paths as the source claims them. Paths that it
+	// lacks have no entry.
 	References(ctx context.Context, wanted []closure.PathInfo, temp string) (map[closure.StorePath][]closure.StorePath, error)
 	// Dump writes the NAR of a path as the source has it, which need not be right.
 	Dump(ctx context.Context, want closure.PathInfo, temp string, w io.Writer) error

@@ -15,8 +15,8 @@ import (
 type Item struct {
 	// Path is the store path, of the .drv file for a derivation.
 	Path closure.StorePath
-	// Want is what the manifest says of it: the NAR hash of a path, or [WantOutputs] for
-	// a derivation.
+	// Want is the manifest's value: the NAR hash of a path, or [WantOutputs] for a
+	// derivation.
 	Want nar.Hash
 	// Cost is what verifying it takes, in the unit of the tier; see [Tier]. What
 	// is below 0 counts as 0.

@@ -48,7 +48,7 @@ type Ledger struct {
 	now  func() time.Time
 	wait time.Duration
 	db   *sql.DB
-	lock *os.File // shared while open; nil if there is none to be had
+	lock *os.File // shared while open; nil if no lock is possible
 	// found is what a read-only ledger said when it was opened, because checking it means
 	// reading all of it; otherwise nil.
 	found    map[Tier]State

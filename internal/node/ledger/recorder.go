@@ -62,7 +62,7 @@ func (c *pendingCheck) check() Check {
 	}
 }
 
-// Outcome is what came of looking at an item.
+// Outcome is the result of checking an item.
 type Outcome struct {
 	Result Result
 	// Cause is the reason for the result; empty if there is none to give.
@@ -228,8 +228,8 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	return nil
 }
 
-// putChecks stores checks of known items. A check that settled its item takes
-// the place of all before it, another one that of the last unsettled one.
+// putChecks stores checks of known items. A conclusive check replaces all earlier ones;
+// an inconclusive one replaces the last inconclusive one.
 func putChecks(ctx context.Context, tx *sql.Tx, checks []pendingCheck) error {
 	rows := lastOf(checks)
 	if err := dropUnsettled(ctx, tx, rows); err != nil {

@@ -2,8 +2,8 @@
 // node_exporter serves with the machine's metrics.
 //
 //	metrics.go   every metric, its name, labels and help
-//	snapshot.go  what they are made of
-//	write.go     the file, which is whole at every moment
+//	snapshot.go  the data of the metrics
+//	write.go     the file, which is complete at every moment
 //
 // A metric without a value, such as a time that never was or a release that was not
 // trusted, is left out rather than written as 0. Names and units follow

@@ -29,7 +29,7 @@ type Tier struct {
 	Items    int    // Covered and Overdue together
 	Covered  int    // checked in time
 	Overdue  int    // not checked in time
-	Drifted  int    // something else when they were last looked at
+	Drifted  int    // differed at their last check
 	Every    time.Duration
 	Oldest   time.Time // the check that is the longest ago; zero for none
 	Complete time.Time // since then every item was checked; zero where one never was

@@ -21,8 +21,8 @@ const (
 	// largest amount of one request.
 	burst = 256 << 10
 
-	lookEvery   = 2 * time.Second        // between looks at the pressure
-	stillFor    = 200 * time.Millisecond // how long a look at the others takes
+	lookEvery   = 2 * time.Second        // between readings of the pressure
+	stillFor    = 200 * time.Millisecond // how long a reading of the others' pressure takes
 	pauseFor    = time.Second            // how long a pause takes until the next look
 	stillWithin = time.Second            // to wait for workers that are in a read
 	stillPoll   = 5 * time.Millisecond

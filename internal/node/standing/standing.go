@@ -97,13 +97,13 @@ var verdictOf = map[report.Class]report.Verdict{
 	report.Untrusted: report.Refused, report.Drift: report.Drifted, report.Inconclusive: report.Unsettled,
 }
 
-// Next returns what a run of the policy that made r makes of the standing before
-// it. What differed stays until a run has done its tier and verified the machine, or
-// has found something else to differ there: that is what the tier has now. A release
-// stays untrusted until one is trusted. What could not be checked stays only until the
-// next run, and what a tier found that the policy asks for no more, as owed says, is
-// forgotten. A standing that is lost stays so until a run of everything that the policy
-// asks for verifies the machine.
+// Next returns the standing after a run of the policy with the report r, given the standing
+// before it. A difference stays until a run has completed its tier and verified the
+// machine, or has found other differences in that tier: those replace it. A release stays
+// untrusted until a run trusts one. An inconclusive finding stays only until the next run.
+// Differences of a tier that the policy no longer requests, according to owed, are
+// forgotten. A lost standing stays lost until a run of everything that the policy requests
+// verifies the machine.
 func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
 	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
 	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}

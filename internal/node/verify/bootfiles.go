@@ -341,7 +341,7 @@ func (b *bootFiles) devicetree(ctx context.Context, want string) {
 		where, inStore := b.locate(e.DevicetreeDir)
 		b.tree(ctx, where, inStore, string(b.system)+"/dtbs", 0)
 	case e.Devicetree != "" && e.Loader == bootloader.Extlinux:
-		// It lies in the loader's copy of the system's directory dtbs.
+		// It is in the loader's copy of the system's directory dtbs.
 		where, _ := b.locate(e.Devicetree)
 		parts := strings.SplitN(where, "-dtbs/", 2)
 		if len(parts) != 2 {

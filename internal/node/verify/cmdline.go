@@ -42,8 +42,8 @@ func (r *run) checkCommandLine(ctx context.Context, t *report.Tier) (line string
 	return line
 }
 
-// commandLineInit returns the command line in the file name, and what it may have booted:
-// one value if all readers agree.
+// commandLineInit returns the command line in the file name, and the possible values of
+// init=: one value if all readers agree.
 func commandLineInit(name string) (line string, values []string, err error) {
 	// Containers mount files of their own there.
 	data, err := hostfile.ReadSmall(name, maxCommandLine)

@@ -28,8 +28,8 @@ func (r *run) stateOf(l *lead) systemState {
 	return r.contents.systems[l.release]
 }
 
-// tellPending reports what the next boot starts, for a machine that runs or booted
-// another accepted release, after the contents tier has checked it, or has not.
+// tellPending reports the system of the next boot, on a machine that runs or booted another
+// accepted release. It is called after the contents tier, whether that has checked it or not.
 func (r *run) tellPending() {
 	next := systemState{grade: agrees}
 	for i := range r.live.leads {
@@ -50,7 +50,7 @@ func (r *run) tellPending() {
 				f.Cause = report.PendingAltered
 			}
 		case next.grade == differs && own.grade == agrees:
-			continue // another place leads to what is altered, and is named for that
+			continue // another place leads to the altered system, and is named for that
 		case next.grade == agrees && own.grade == agrees:
 			f.Cause = report.PendingReboot
 		default:

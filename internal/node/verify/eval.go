@@ -121,7 +121,7 @@ func (r *run) lockedInputs(ctx context.Context, src source) (inputs []nix.EvalSo
 		case ctx.Err() != nil:
 			return nil, nil, ctx.Err()
 		case isAbsent(err):
-			continue // not every input is needed; the evaluation says of which it is
+			continue // not every input is needed; the evaluation names the missing one
 		case err == nil && sum.Hash == in.Hash:
 			inputs = append(inputs, r.evalSource(p, sum))
 			continue

@@ -43,8 +43,7 @@ type hashing struct {
 	stats nar.Stats
 }
 
-// hash hashes the selected paths and sets what each of all gave. Its error is that
-// of ctx.
+// hash hashes the selected paths and stores the result of each. Its error is that of ctx.
 func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
 	h := &hashing{contentsCheck: c, begin: time.Now(), names: nar.NewTurn()}
 	c.observed = make([]observation, len(c.audit.paths))
@@ -145,10 +144,10 @@ const maxWorkers = 32
 // fast only with several requests at once.
 const diskWorkers = 16
 
-// workers returns how many goroutines hash, each a pair of paths: twice as many as
-// there are processors, so that some read while others wait for the disk. From the
-// page cache that is no slower, and cold it takes a third less time. Where the disk is
-// to be read, nothing reads ahead, and a worker waits for each piece.
+// workers returns the number of goroutines that hash, each a pair of paths: two for each
+// processor, so that some read while others wait for the disk. From the page cache that is
+// no slower, and with a cold cache it takes a third less time. With [nar.ReadDisk] nothing
+// reads ahead, and a worker waits for each piece.
 func (v *Verifier) workers() int {
 	if v.Workers > 0 {
 		return v.Workers

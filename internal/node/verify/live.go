@@ -122,8 +122,8 @@ func (r *run) checkLink(ctx context.Context, t *report.Tier, link liveLink) {
 	}
 }
 
-// noteSpecialisation puts into the report that what runs is a specialisation of the
-// release compared with, which is that release.
+// noteSpecialisation notes in the report that a specialisation of the release compared with
+// runs, which belongs to that release.
 func (r *run) noteSpecialisation(p closure.StorePath) {
 	if p == r.manifest.Toplevel.OutPath {
 		return

@@ -202,7 +202,7 @@ func (r *run) loaderDirs(p closure.StorePath) []string {
 	return nil
 }
 
-// sameFile reports whether both are the same, where the first has size bytes.
+// sameFile reports whether both are the same. The first has size bytes.
 func (r *run) sameFile(ctx context.Context, p bootPair, size int64) (bool, error) {
 	want, err := r.store.OpenFile(p.want.path, p.want.rel)
 	if err != nil {

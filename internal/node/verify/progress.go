@@ -62,7 +62,7 @@ type Snapshot struct {
 	Files      int64           // regular files read
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
-	Boot       int64           // bytes of boot files read, and of what these are held to
+	Boot       int64           // bytes read of boot files, and of the files that they are compared with
 	Evaluation time.Duration   // processor time of the evaluation
 	Rebuild    rebuild.ProgressSnapshot
 	// Hashing are the store paths being hashed for the longest; "" for none.

@@ -53,8 +53,8 @@ func (s *selection) may(n int, elapsed time.Duration) bool {
 	return n <= s.must || s.budget <= 0 || elapsed < s.budget
 }
 
-// selectPaths returns what this run hashes of the audit. If nothing is remembered that is
-// everything, whatever the budget: nothing could vouch for the rest.
+// selectPaths returns the paths of the audit that this run hashes. If nothing is remembered,
+// that is all of them, whatever the budget: nothing could replace their check.
 func (c *contentsCheck) selectPaths(ctx context.Context) *selection {
 	paths := c.audit.paths
 	if c.ContentsBudget <= 0 && c.System == "" || c.recorder == nil {

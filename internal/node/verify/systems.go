@@ -24,8 +24,8 @@ type lead struct {
 	unchecked bool
 }
 
-// audit is what the contents tier hashes: the paths of the release that the machine is
-// compared with, and of the other accepted releases that it can come to run, once each.
+// audit has the paths that the contents tier hashes: those of the release that the machine
+// is compared with, and of the other accepted releases that it may run, once each.
 type audit struct {
 	releases []*candidate // the one compared with comes first
 	// paths are in ascending order. A path is listed twice if two releases disagree about
@@ -134,7 +134,7 @@ func (a *audit) attribute(i int, found []report.Finding) {
 type grade uint8
 
 const (
-	unchecked grade = iota // not all of it was looked at
+	unchecked grade = iota // not completely checked
 	agrees                 // every path of it is what its release says
 	differs                // something of it is not
 )

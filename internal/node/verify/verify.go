@@ -130,11 +130,11 @@ type run struct {
 	logged    int      // findings
 }
 
-// opened is what is looked up on the machine once, by the first tier that needs it.
+// opened has what the first tier that needs it looks up on the machine, once.
 type opened struct {
 	store *nixstore.Store // nil until openStore
-	// accesses are the results of the first look at the store, before anything contacted
-	// Nix's daemon, which repairs its mode.
+	// accesses are the results of the first check of the store's permissions, before anything
+	// contacted Nix's daemon, which repairs its mode.
 	accesses []nixstore.Access
 	database *nixstore.Database // nil until openDatabase
 	source   *source            // nil until findSource
@@ -148,7 +148,7 @@ type opened struct {
 	// mountedOver maps a directory that was to be read to the cause of the finding about
 	// the mount over it.
 	mountedOver map[string]report.Cause
-	bootReader  *bootReader // nil but while boot files are looked at
+	bootReader  *bootReader // nil except while boot files are checked
 }
 
 // Verify runs every tier and returns the report. It returns no error: what could not be

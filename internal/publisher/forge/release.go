@@ -98,7 +98,7 @@ type change struct {
 	Body       string `json:"body,omitzero"`
 }
 
-// edit changes a release, for what it is done.
+// edit changes a release; what describes the change, for errors.
 func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*Release, error) {
 	in, err := jsonBody(to)
 	if err != nil {

@@ -147,7 +147,7 @@ func Create(ctx context.Context, n *nix.Nix, req Request, p *Progress) (*Result,
 	return c.finish(ctx, out, m, files)
 }
 
-// build realises what the flake evaluates to, with a root that keeps it, and hashes it.
+// build realises the evaluated system, with a root that keeps it, and hashes it.
 func (c *creation) build(ctx context.Context, eval nix.Evaluation, root string) (*closure.Manifest, []closure.PathFiles, error) {
 	c.p.enter("build")
 	if _, err := c.Realise(ctx, eval.DrvPath, root, &c.p.Build); err != nil {

@@ -41,8 +41,8 @@ const (
 //	{"schemaVersion":1,"kind":"ec-closure-derivations","configuration":"…","toplevel":"/nix/store/….drv"}
 //	{"path":"/nix/store/….drv","text":"Derive(…)"}
 //
-// In place of "text", the contents of the .drv file, stands "textBase64" where
-// they are no valid UTF-8.
+// "text" has the contents of the .drv file; "textBase64" replaces it if they are not
+// valid UTF-8.
 type head struct {
 	SchemaVersion int               `json:"schemaVersion"`
 	Kind          string            `json:"kind"`
@@ -209,8 +209,8 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// complete reports whether graph consists of toplevel and what it is built from, and
-// nothing else.
+// complete returns an error unless graph consists of exactly toplevel and its inputs, at any
+// depth.
 func complete(graph nixstore.Graph, toplevel closure.StorePath) error {
 	seen := make(map[closure.StorePath]bool, len(graph))
 	for todo := []closure.StorePath{toplevel}; len(todo) > 0; {

@@ -81,8 +81,8 @@ func (s *Server) SetMode(mode int64) {
 	s.mode = mode
 }
 
-// OnState has do be called before each answer to GetState, e.g. to change what waits;
-// nil for nothing.
+// OnState sets a function that is called before each answer to GetState, e.g. to change
+// the waiting generation; nil for none.
 func (s *Server) OnState(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *Server) Submit(g Generation) {
 	s.deploy()
 }
 
-// Add gives comin a generation that does not wait.
+// Add adds a generation that does not wait.
 func (s *Server) Add(g Generation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

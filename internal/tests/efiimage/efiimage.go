@@ -24,7 +24,7 @@ const (
 	entrySize = 40
 )
 
-// Make returns a 64-bit program with sections, which it begins at the first of.
+// Make returns a 64-bit program with sections. Its entry point is in the first one.
 func Make(sections ...Section) []byte {
 	out := make([]byte, headSize)
 	copy(out, "MZ")
@@ -82,7 +82,7 @@ func put32(b []byte, at int, v uint32) { binary.LittleEndian.PutUint32(b[at:], v
 
 func roundUp(n uint32) uint32 { return (n + align - 1) / align * align }
 
-// Place returns where the bytes of a section lie in a program.
+// Place returns the place of a section's bytes in a program.
 func Place(program []byte, name string) (offset, size int) {
 	at := int(binary.LittleEndian.Uint32(program[0x3c:]))
 	entries := at + 24 + int(binary.LittleEndian.Uint16(program[at+20:]))

@@ -31,7 +31,7 @@ func (m *Machine) Busy() {
 	m.Run("rm -f /run/idle; setsid bash -c '" + strings.ReplaceAll(script+"wait", "'", `'\''`) + "' </dev/null >/dev/null 2>&1 &")
 }
 
-// Idle ends the work, sets the clock right, and fails where some was never done.
+// Idle ends the work, sets the clock right, and fails if some kind of work was never done.
 func (m *Machine) Idle() {
 	m.t.Helper()
 	m.Run(`touch /run/idle; until [ -z "$(pgrep -f 'until \[ -e /run/idle')" ]; do sleep 0.2; done

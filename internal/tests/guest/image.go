@@ -20,7 +20,7 @@ type System struct {
 }
 
 // Params are the parameters of a system's kernel. no_timer_check: Linux counts ticks while
-// it comes up, and panics where an emulator on a busy machine gives too few.
+// it boots, and panics if an emulator on a busy machine delivers too few.
 const Params = "console=ttyS0,115200n8 no_timer_check loglevel=6 systemd.show_status=yes " + Quick
 
 // MakeSystem makes the host a runner of a system with that fstab, whose initrd runs a

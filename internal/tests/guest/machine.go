@@ -170,7 +170,7 @@ func (m *Machine) Expect(script, want string) {
 	}
 }
 
-// Hear waits until the console has shown text.
+// Hear waits until text appears on the console.
 func (m *Machine) Hear(text string, timeout time.Duration) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

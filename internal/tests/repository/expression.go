@@ -23,8 +23,8 @@ func Evaluate(expression string, contexts map[string]any) (any, error) {
 	return v, nil
 }
 
-// Interpolate returns text with each ${{ expression }} in it evaluated. Where the text
-// is nothing but one expression, its value is returned as it is.
+// Interpolate returns text with each ${{ expression }} in it evaluated. If the text is
+// only one expression, its value is returned unchanged.
 func Interpolate(text string, contexts map[string]any) (any, error) {
 	var out strings.Builder
 	for rest := text; ; {

@@ -49,9 +49,8 @@ var ofTheRepository = []string{
 	"dirtyRev", "dirtyShortRev", "lastModified", "lastModifiedDate", "rev", "revCount", "shortRev",
 }
 
-// Impurities finds what would make a system depend on where its source was
-// taken from: the attributes of self that are not functions of the files, the
-// environment and the time.
+// Impurities finds expressions that make a system depend on the place of its source: the
+// attributes of self that are not functions of the files, the environment and the time.
 func Impurities(src string) []Finding {
 	var found []Finding
 	tokens := Tokens(src)

@@ -32,7 +32,7 @@ import (
 )
 
 // RequireEnv is the name of an environment variable. If it is "1", a test fails instead of
-// being skipped where there can be no host.
+// being skipped on a machine that can't run hosts.
 const RequireEnv = "EC_VERIFY_REQUIRE_TESTHOST"
 
 const (
@@ -136,9 +136,9 @@ func Start(t testing.TB, opts Options) *Host {
 // Name is the host's name to hack/testhost.
 func (h *Host) Name() string { return h.name }
 
-// Exec runs a command in the host as root, with a plain environment and no
-// standard input. The code is 128+n where signal n ended it, which is also
-// what becomes of it and its children when ctx ends.
+// Exec runs a command in the host as root, with a plain environment and no standard input.
+// The code is 128+n if signal n ended it. When ctx ends, a signal ends the command and its
+// children.
 func (h *Host) Exec(ctx context.Context, argv ...string) (stdout, stderr string, code int) {
 	return h.ExecInput(ctx, nil, argv...)
 }
@@ -244,8 +244,8 @@ func (h *Host) Activate(current, booted string) {
 	h.must("activate", h.name, current, booted)
 }
 
-// Checkpoint freezes the host's disk for [Host.Restore] and boots it anew: its
-// processes, and what lies in /run and /tmp, do not survive.
+// Checkpoint freezes the host's disk for [Host.Restore] and boots it anew: its processes,
+// and the contents of /run and /tmp, do not survive.
 func (h *Host) Checkpoint() {
 	h.t.Helper()
 	h.must("checkpoint", h.name)

@@ -106,7 +106,7 @@ func (a *app) printServed(v *netboot.Served) error {
 	if s.Stage == "" {
 		s.headline = "nothing is served; what lies there is whole"
 	}
-	// For people, what is wrong stands on standard error.
+	// For people, standard error already has the reason.
 	if verdict == report.Verified || !a.ForPeople() {
 		if err := a.Show(&s); err != nil {
 			return err

@@ -24,8 +24,8 @@ type Flags struct {
 	Sources []string
 	// Unsigned says that --unsafe-unsigned is given.
 	Unsigned bool
-	// Foreign is set by Apply: a key was named in the place of what trust in the
-	// configuration names.
+	// Foreign is set by Apply if a flag names a key in place of those of the
+	// configuration's trust.
 	Foreign bool
 
 	laid []laid

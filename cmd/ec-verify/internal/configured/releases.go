@@ -13,7 +13,7 @@ import (
 	"every.channel/ec-verify/internal/trust"
 )
 
-// Looker returns a Finder for looking at a release, which needs no right to write.
+// Looker returns a Finder that only inspects releases, and needs no right to write.
 func Looker(c config.Config, progress *release.Progress) (*release.Finder, error) {
 	return Finder(c, progress, true)
 }

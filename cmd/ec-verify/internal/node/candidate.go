@@ -186,7 +186,7 @@ func earlier(ctx context.Context, c config.Config) (l *ledger.Ledger, before sta
 	if newLedger(c) == nil {
 		return nil, before, nil
 	}
-	err = configured.CheckOwnState(c) // what others can write answers for nothing
+	err = configured.CheckOwnState(c) // a ledger that others can write proves nothing
 	if err == nil {
 		l, err = ledger.OpenReadOnly(ctx, ledger.Dir(c.StateDir), ledger.Options{})
 	}

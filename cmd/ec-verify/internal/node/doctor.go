@@ -120,8 +120,8 @@ func (a *app) machine(l *config.Loaded, mistakes *config.Mistakes, offline bool)
 	return m
 }
 
-// askSource asks a source on a network for a release. That it does not have it is
-// an answer.
+// askSource asks a source on a network for a release. A source that answers without
+// having the release is fine.
 func askSource(ctx context.Context, c config.Config, spec string, offline bool) error {
 	if offline {
 		return nil

@@ -160,8 +160,8 @@ func (e *events) end(ctx context.Context, r *report.Report) (told bool) {
 	return systemd.StdoutIsJournal()
 }
 
-// lookAt reads what is known of this machine after the run, from the ledger that the run
-// has open.
+// lookAt reads the state of this machine after the run, from the ledger that the run has
+// open.
 func (e *events) lookAt(ctx context.Context, l *ledger.Ledger) {
 	// If this fails, readLedger tries again, and says why.
 	e.known, _ = statusOf(ctx, l, e.wants(), time.Now())
@@ -173,7 +173,7 @@ func (e *events) heard() bool {
 	return e.journal != nil || e.config.Metrics.File != "" || e.log.GetLevel() != zerolog.Disabled
 }
 
-// readLedger reads what is known of this machine after the run, unless that is done.
+// readLedger reads the state of this machine after the run, unless that was done before.
 func (e *events) readLedger(ctx context.Context) {
 	if newLedger(e.config) == nil || e.known != nil || !e.heard() {
 		return

@@ -198,7 +198,7 @@ func openStore(root string, dir closure.StoreDir) (*nixstore.Store, error) {
 	return nixstore.OpenStore(root, dir)
 }
 
-// rebuilt builds path afresh and calls examine while that is what x has for an original.
+// rebuilt rebuilds path and calls examine while the result is x's original.
 func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer, path closure.StorePath, examine func(context.Context) error) error {
 	manifest, err := x.Release.Manifest(ctx, x.Configuration)
 	if err != nil {
@@ -237,7 +237,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 	return err
 }
 
-// asked returns what arg is: a path, or the number of a finding.
+// asked parses arg: a path, or the number of a finding.
 func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	what := asked{name: arg, tag: f.against}
 	n, noNumber := strconv.Atoi(arg)

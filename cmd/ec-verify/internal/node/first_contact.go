@@ -21,7 +21,7 @@ const smallest = `{
 `
 
 // firstContact returns err, which prevented a run from starting. If there is no
-// configuration at all, it shows what is missing, and the smallest one that works.
+// configuration at all, it prints what is missing and a minimal configuration.
 func (a *app) firstContact(c config.Config, err error) error {
 	if !terminal.IsConfigError(err) || a.ConfigFile != "" || systemd.StderrIsJournal() {
 		return err

@@ -36,7 +36,7 @@ type confirmation struct {
 	flags     textFlags
 }
 
-// WriteJSON writes the result with the report in it, as that writes itself.
+// WriteJSON writes the result, with the report in its own JSON form.
 func (c *confirmation) WriteJSON(w io.Writer) error {
 	out := bytes.NewBufferString("null")
 	verdict := report.Verified

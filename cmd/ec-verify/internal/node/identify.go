@@ -19,9 +19,9 @@ const (
 	identifyWait = time.Minute
 )
 
-// newIdentifier returns what finds the release that runs here, in the cache and in the
-// sources, the newest first. It keeps and remembers nothing. A source that can't be asked
-// is no error: the machine is then compared with the requested release.
+// newIdentifier returns an Identifier that searches the cache and the sources for the
+// release that runs here, the newest first. It keeps and remembers nothing. A source that
+// can't be asked is no error: the machine is then compared with the requested release.
 func newIdentifier(c config.Config, offline bool) (verify.Identifier, error) {
 	verifier, err := configured.Verifier(c)
 	if err != nil {

@@ -33,8 +33,8 @@ func endingOf(getenv func(string) string) ending {
 	return ending{getenv("SERVICE_RESULT"), getenv("EXIT_CODE"), getenv("EXIT_STATUS")}
 }
 
-// keepPage leaves the page of the run that the unit made which ended so, and says where
-// if it failed. What an older run reported is never shown for one that left no report.
+// keepPage writes the page about the unit's run that ended with e, and names the file if the
+// run failed. It never shows the report of an older run for one that left no report.
 func (a *app) keepPage(ctx context.Context, c config.Config, unit string, e ending) error {
 	if newLedger(c) == nil || e.result == "" || unit == "" {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// plan says what a run would check. It opens the release, so that the answer is true, and
-// touches nothing else.
+// plan prints what a run would check. It opens the release, so that the answer is correct,
+// and touches nothing else.
 func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	tiers, r := v.Plan(ctx)
 	if tiers == nil {

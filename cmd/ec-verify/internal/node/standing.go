@@ -18,9 +18,9 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// askedBy returns how a run was asked for that has the configuration c, where the
-// file has policy, and compares with the tag against. unit is the service that it
-// runs in, "" for none.
+// askedBy describes the request of a run with the configuration c, compared with the tag
+// against, on a machine whose configuration file has policy. unit is the service that the
+// run is in, "" for none.
 func askedBy(policy, c config.Config, against, unit string) standing.Asked {
 	a := standing.Asked{
 		Unit: unit == verifyService || unit == rebuildService, Disk: newLedger(c) == nil,

@@ -108,7 +108,7 @@ says.`,
 	return cmd
 }
 
-// switchTo judges the system that arg names, and does with it what action says.
+// switchTo judges the system that arg names, and carries out action if it is verified.
 func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, from string, flags *verifyFlags) error {
 	ctx := cmd.Context()
 	g, err := a.newSwitch(ctx, arg, action, from, flags)

@@ -117,8 +117,8 @@ func (v *verifyFlags) registerOffline(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
 }
 
-// registerStoreRoot adds the flag for what can be done with the disk of a machine that
-// does not run.
+// registerStoreRoot adds the flag of checks that work on the disk of a machine that does
+// not run.
 func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
 	v.String(cmd, "store-root", "check the disk mounted at `DIR` instead of this machine", func(c *config.Config, value string) error {
 		root, err := filepath.Abs(value)

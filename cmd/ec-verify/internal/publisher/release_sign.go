@@ -163,7 +163,7 @@ func prepareSums(ctx context.Context, dir string, write bool) error {
 	var clock *release.ClockError
 	switch {
 	case errors.As(err, &clock):
-		return nil // no fault of the release; it is told once that is signed
+		return nil // no fault of the release; reported after signing
 	case err == nil:
 		err = r.CheckAssets(ctx, nil)
 	}

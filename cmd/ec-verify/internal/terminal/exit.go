@@ -104,10 +104,10 @@ type evidenceError struct{ error }
 // driftError is a difference from a release that is in no report.
 type driftError struct{ error }
 
-// UsageError returns err as that of a command line that makes no sense.
+// UsageError returns err as the error of an invalid command line.
 func UsageError(err error) error { return usageError{err} }
 
-// UsageErrorf is UsageError of what [fmt.Errorf] makes.
+// UsageErrorf is UsageError with a message in the form of [fmt.Errorf].
 func UsageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // ConfigError returns err as that of a configuration that makes no sense.
@@ -128,7 +128,7 @@ func VerdictError(v report.Verdict) error {
 	return verdictError{v}
 }
 
-// ToldError returns the error that ends a command which has already reported everything,
+// ToldError returns the error of a command that has already reported everything and ends
 // with an exit code.
 func ToldError(code int) error { return toldError{code} }
 

@@ -73,7 +73,7 @@ func (t *Terminal) Attach(cmd *cobra.Command) {
 			c.SetOut(text)
 			help(c, args)
 			c.SetOut(out)
-			_ = t.Print(text.String()) // as cobra's own: nobody is told
+			_ = t.Print(text.String()) // as cobra does: a failure is not reported
 		})
 	}
 	cmd.SetFlagErrorFunc(unknownFlag)

@@ -29,7 +29,7 @@ func notFound(message string) answer {
 	return answer{status: http.StatusNotFound, body: map[string]any{"errors": []string{}, "message": cmp.Or(message, "The target couldn't be found."), "url": "/api/swagger"}}
 }
 
-// failed is what an administrator would be told more of.
+// failed answers as to a user who is no administrator; an administrator would get details.
 func failed() answer { return no(http.StatusInternalServerError, "") }
 
 func write(w http.ResponseWriter, a answer) {

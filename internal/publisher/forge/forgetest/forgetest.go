@@ -1,10 +1,9 @@
-// Package forgetest is a server that stands in for a Forgejo in tests: for the
-// part of its API that deals with releases, and for the addresses that assets are
-// downloaded from. It is no Forgejo: it has one repository, no git but the names of
-// tags and commits, no clock, and keeps everything in memory.
+// Package forgetest is a server that imitates a Forgejo in tests: the part of its API for
+// releases, and the addresses of downloads. It has one repository, no git except the names
+// of tags and commits, no clock, and keeps everything in memory.
 //
-// What it does is what a Forgejo 15 was seen to do; its own tests say each of these
-// things. What no Forgejo 15 does, but other forges may, has to be asked for:
+// It behaves as a Forgejo 15 was seen to behave; its own tests check each of these facts.
+// Behaviour that no Forgejo 15 has, but that other forges may have, must be enabled:
 // [Server.HideDrafts], [Server.Unique].
 package forgetest
 
@@ -211,8 +210,8 @@ func (s *Server) attach(r *release, name string, data []byte) asset {
 	return a
 }
 
-// Assets returns the names and contents of the assets of tag, in their order,
-// and whether it is published. Of two of one name the older counts.
+// Assets returns the names and contents of the assets of tag, in their order, and whether
+// it is published. If two have the same name, the older one counts.
 func (s *Server) Assets(tag string) (names []string, contents map[string]string, published bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +261,7 @@ func (s *Server) Release(tag string) (target, body string) {
 	return "", ""
 }
 
-// Tag returns the commit that a tag stands at, and whether there is one.
+// Tag returns the commit of a tag, and whether there is such a tag.
 func (s *Server) Tag(tag string) (commit string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

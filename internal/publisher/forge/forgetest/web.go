@@ -18,7 +18,7 @@ func page(w http.ResponseWriter, status int, text string) {
 
 const signInPage = "<!DOCTYPE html>\n<html lang=\"en-US\"><head><title>Sign in</title></head><body></body></html>\n"
 
-// web serves what is no API: downloads, and what stands before them.
+// web serves everything except the API: downloads, and the pages in front of them.
 func (s *Server) web(w http.ResponseWriter, r *http.Request) {
 	account, refused := s.account(r)
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "token ")
