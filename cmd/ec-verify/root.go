@@ -21,7 +21,7 @@ turn colours off.
 Exit codes:
   0    verified: everything that was requested was checked and agrees
   1    drifted: the machine differs from the release
-  3    untrusted: the release is not valid; nothing of it was used
+  3    untrusted: the release is not valid; nothing from it was used
   4    inconclusive: something that was requested could not be checked
   64   the command line is not valid
   78   the configuration is not valid
@@ -41,7 +41,7 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   ec-verify candidate boot-v2026.03.15
   ec-verify switch boot-v2026.03.15
 
-  # CI: write what a release says of a configuration, and sign it
+  # CI: write the release of a configuration, and sign it
   ec-verify manifest create .#ec-runner-x86_64 --out dist --tag boot-v2026.02.28
   ec-verify release sign dist --key cosign.key`
 

@@ -31,7 +31,7 @@ func (e *WritableError) Error() string {
 		if e.Owner >= 0 {
 			what = fmt.Sprintf("belongs to user %d, who is neither root nor the user that runs this", e.Owner)
 		}
-		return fmt.Sprintf("the link %s leads to %s, which %s: put what root alone can change in the link's place", e.Link, e.Path, what)
+		return fmt.Sprintf("the link %s leads to %s, which %s: replace the link with something that only root can change", e.Link, e.Path, what)
 	}
 	if e.Owner >= 0 {
 		return fmt.Sprintf("%s belongs to user %d, who is neither root nor the user that runs this: have root own it (chown)", e.Path, e.Owner)

@@ -59,7 +59,7 @@ func (w *walker) walkInitrd(r *bufio.Reader, pos func() int64, inside []string) 
 				return err
 			}
 		default:
-			return malformed("an initrd goes on with %q, which is neither a cpio archive nor gzip, zstd or xz", head)
+			return malformed("an initrd continues with %q, which is neither a cpio archive nor gzip, zstd or xz", head)
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (f *iso9660) record(b []byte) (isoNode, error) {
 		return isoNode{}, unsupported("an associated file in an ISO image")
 	}
 	if size > 0 && (off < isoStart || off > f.size-size) {
-		return isoNode{}, malformed("%d bytes at %d lie outside an ISO image of %d", size, off, f.size)
+		return isoNode{}, malformed("%d bytes at %d are outside an ISO image of %d", size, off, f.size)
 	}
 	n := isoNode{parts: []extent{{off, size}}, isDir: flags&2 != 0, more: flags&0x80 != 0}
 	n.name = string(b[33 : 33+int(b[32])])
@@ -184,7 +184,7 @@ func (f *iso9660) list(n isoNode) (_ []isoNode, held int64, err error) {
 			return nil, 0, err
 		}
 		if out[i].more || i > 0 && out[i].name == out[i-1].name {
-			return nil, 0, malformed("%s is twice in one directory, or not whole", quote(out[i].name))
+			return nil, 0, malformed("%s is twice in one directory, or incomplete", quote(out[i].name))
 		}
 	}
 	return out, held, nil
@@ -253,7 +253,7 @@ func (f *iso9660) systemUse(n *isoNode, record []byte) error {
 			break
 		}
 		if next.size > maxSystem || next.off < isoStart || next.off > f.size-next.size {
-			return malformed("a continued entry lies outside an ISO image")
+			return malformed("a continued entry is outside an ISO image")
 		}
 		area = make([]byte, next.size)
 		if err := readAt(f.r, area, next.off); err != nil {

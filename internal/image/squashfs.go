@@ -98,7 +98,7 @@ func (s *squashfs) open() (root uint64, err error) {
 	}
 	s.inodeTable, s.dirTable, s.fragTable = int64(le.Uint64(b[64:])), int64(le.Uint64(b[72:])), int64(le.Uint64(b[80:]))
 	if !s.holds(s.inodeTable) || !s.holds(s.dirTable) || s.fragments > 0 && !s.holds(s.fragTable) {
-		return 0, malformed("a table of a squashfs lies outside it")
+		return 0, malformed("a table of a squashfs is outside it")
 	}
 	switch s.compressor {
 	case 1, 4:

@@ -47,7 +47,7 @@ func (f *fileReader) fill() error {
 		}
 		off := int64(f.n.fragOff)
 		if off+want > int64(len(piece)) {
-			return malformed("a file lies outside its fragment")
+			return malformed("a file is outside its fragment")
 		}
 		f.rest = piece[off : off+want]
 		return nil
@@ -81,7 +81,7 @@ func (f *fileReader) fill() error {
 // data returns one block of contents.
 func (s *squashfs) data(off, stored int64, isPlain bool) ([]byte, error) {
 	if off < superSize || stored > maxBlock || off > s.bytesUsed-stored {
-		return nil, malformed("%d bytes at %d lie outside a squashfs of %d", stored, off, s.bytesUsed)
+		return nil, malformed("%d bytes at %d are outside a squashfs of %d", stored, off, s.bytesUsed)
 	}
 	raw := make([]byte, stored)
 	if err := readAt(s.r, raw, off); err != nil {

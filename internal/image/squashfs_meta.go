@@ -36,7 +36,7 @@ func (s *squashfs) readIDs(table int64, count int) error {
 func (s *squashfs) tableBlock(off int64, n int) ([]byte, error) {
 	var p [8]byte
 	if !s.holds(off) {
-		return nil, malformed("a table of a squashfs lies outside it")
+		return nil, malformed("a table of a squashfs is outside it")
 	}
 	if err := readAt(s.r, p[:], off+8*int64(n)); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (s *squashfs) block(off int64) (metaBlock, error) {
 		return b, nil
 	}
 	if !s.holds(off) {
-		return metaBlock{}, malformed("a metadata block of a squashfs lies outside it")
+		return metaBlock{}, malformed("a metadata block of a squashfs is outside it")
 	}
 	var head [2]byte
 	if err := readAt(s.r, head[:], off); err != nil {

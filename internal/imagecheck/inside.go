@@ -264,7 +264,7 @@ func (w *look) isStorePath(name string) bool {
 }
 
 func (w *look) override(m image.Member) {
-	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it lies behind the initrd of the system, and would override what that has"})
+	w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(m.Name()), Detail: "it comes after the initrd of the system, and would override files in that"})
 }
 
 // checkLinks requires that the link in the root leads to a squashfs, and that each
@@ -280,7 +280,7 @@ func (w *look) checkLinks() {
 	}
 	for _, link := range w.links {
 		if !slices.ContainsFunc(w.linked, func(m image.Member) bool { return leads(link, m) }) {
-			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(link.Name()), Got: excerpt.Raw(link.Target), Detail: "it leads to no squashfs that lies beside it"})
+			w.i.add(Finding{Class: Drift, Kind: MemberExtra, Where: excerpt.Raw(link.Name()), Got: excerpt.Raw(link.Target), Detail: "it leads to no squashfs beside it"})
 		}
 	}
 }
@@ -453,7 +453,7 @@ func (w *look) finish() {
 		}
 	}
 	if w.starts == 0 {
-		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "no boot script in it names the system that is started (init=), so that what boots from it was not tied to the closure"})
+		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: "no boot script in it names the system to start (init=), so it is unknown whether the image boots this closure"})
 	}
 	if w.kernels == 0 || w.initrds == 0 {
 		w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: fmt.Sprintf("%d kernels and %d initrds were found in it, by their names", w.kernels, w.initrds)})

@@ -230,7 +230,7 @@ func evaluation(dir closure.StoreDir, configuration string, version Version, out
 
 // ErrFloating is wrapped if a system's store path is unknown before it is built, so
 // that a rebuild could not be compared with anything and no release can be made.
-var ErrFloating = errors.New("where its output lies is not known beforehand, since it or something it is built from is content-addressed (__contentAddressed); take that out of the configuration")
+var ErrFloating = errors.New("its output path is not known before the build, since it or one of its inputs is content-addressed (__contentAddressed); remove that from the configuration")
 
 // placeholder matches what Nix writes instead of such a path.
 var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[0-9a-z]{52}$`) })

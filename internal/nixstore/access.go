@@ -30,7 +30,7 @@ func (s *Store) Accesses() ([]Access, error) {
 			out = append(out, Access{dir, what})
 		}
 		if err != nil {
-			return out, fmt.Errorf("look at %s: %w", dir, err)
+			return out, fmt.Errorf("examine %s: %w", dir, err)
 		}
 		if dir == "/" {
 			return out, nil

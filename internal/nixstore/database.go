@@ -43,7 +43,7 @@ var ErrNotValid = errors.New("path is not valid")
 
 // ErrTemp is wrapped by errors of [OpenDatabase] that concern the temporary directory,
 // into which the database is copied, and not the database.
-var ErrTemp = errors.New("the temporary directory is full or can't be written to")
+var ErrTemp = errors.New("the temporary directory is full or not writable")
 
 // tempError turns err, an error of the temporary directory, into one that says what to
 // do. It does not wrap err: fs.ErrNotExist would mean that there is no database.

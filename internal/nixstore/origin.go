@@ -41,7 +41,7 @@ func At(mounts []Mount, dir string) Place {
 // ErrUnlisted is wrapped if the list of mounts does not contain the mount that is read:
 // another one has been mounted over it since, several are stacked, or it belongs to
 // another mount namespace.
-var ErrUnlisted = errors.New("the list of mounts does not say on which it is: something was mounted over it meanwhile, or several mounts lie on one another")
+var ErrUnlisted = errors.New("the list of mounts does not say which mount it is on: something was mounted over it meanwhile, or several mounts cover one another")
 
 // Origins returns the origins of directories; the store is called by its own name.
 // Directories that do not exist are left out.
@@ -76,18 +76,18 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 			if f, err = s.tree.open(dir, flags); errors.Is(err, unix.ENOENT) {
 				continue
 			} else if err != nil {
-				return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+				return nil, fmt.Errorf("find the mount of %s: %w", dir, err)
 			}
 			defer f.Close()
 		}
 		real, err := realPath(f)
 		if err != nil {
-			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+			return nil, fmt.Errorf("find the mount of %s: %w", dir, err)
 		}
 		// Some emulators do not report it; 0 is in no list.
 		mount, err := hostfile.MountOf(int(f.Fd()))
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return nil, fmt.Errorf("look where %s is mounted: %w", dir, err)
+			return nil, fmt.Errorf("find the mount of %s: %w", dir, err)
 		}
 		out, mounted = append(out, Origin{Dir: dir, Path: real}), append(mounted, mount)
 	}
@@ -101,10 +101,10 @@ func (s *Store) origins(dirs []string, flags uint64) ([]Origin, error) {
 		o := &out[i]
 		o.Mounts, o.Init = chain(table, o.Path), chain(first, o.Path)
 		if len(o.Mounts) == 0 {
-			return nil, fmt.Errorf("look where %s is mounted: the list of mounts has no root directory", o.Dir)
+			return nil, fmt.Errorf("find the mount of %s: the list of mounts has no root directory", o.Dir)
 		}
 		if id := mounted[i]; id != 0 && id != uint64(o.Mounts[len(o.Mounts)-1].ID) {
-			return nil, fmt.Errorf("look where %s is mounted: %w", o.Dir, ErrUnlisted)
+			return nil, fmt.Errorf("find the mount of %s: %w", o.Dir, ErrUnlisted)
 		}
 	}
 	return out, nil

@@ -22,7 +22,7 @@ const maxScanRefs = 2 << 20
 
 // errTooMany means that a database is too large to be read as a whole; it is then read
 // path by path, with limits.
-var errTooMany = errors.New("too much to be read in whole")
+var errTooMany = errors.New("too large to be read as a whole")
 
 // scan implements Claims in three passes: over the index of paths, the references and the
 // rows. A query for each path would take longer than hashing it if it is small. The order

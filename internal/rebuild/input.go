@@ -37,7 +37,7 @@ type inputError struct {
 func (e *inputError) Error() string {
 	switch e.status {
 	case InputBad:
-		return fmt.Sprintf("input %s is not what the %s says: got %s, want %s", e.input.Path, e.input.Witness, e.input.Got, e.input.Want)
+		return fmt.Sprintf("input %s differs from the %s: got %s, want %s", e.input.Path, e.input.Witness, e.input.Got, e.input.Want)
 	case InputMissing:
 		return fmt.Sprintf("input %s is missing: %s", e.input.Path, e.detail)
 	}
@@ -90,7 +90,7 @@ func (in *inputs) of(ctx context.Context, d *nixstore.Derivation) ([]*input, err
 			if !ok || out.Path == "" {
 				return nil, &inputError{
 					status: Unavailable, input: Input{Path: drv},
-					detail: fmt.Sprintf("where its output %q lies is not known beforehand", name),
+					detail: fmt.Sprintf("the path of its output %q is not known before the build", name),
 				}
 			}
 			todo = append(todo, out.Path)

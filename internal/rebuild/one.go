@@ -40,7 +40,7 @@ func (r *run) one(ctx context.Context, drv closure.StorePath, look func(ctx cont
 		looked = look(ctx, root)
 		return looked
 	}
-	result := r.step(ctx, 0, Step{Candidate: candidates[at], Reason: "it was asked for"})
+	result := r.step(ctx, 0, Step{Candidate: candidates[at], Reason: "it was requested"})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -49,7 +49,7 @@ func (r *run) one(ctx context.Context, drv closure.StorePath, look func(ctx cont
 	case result.Status == Reproduced, result.Status == Differs:
 		return nil
 	case result.Input.Path != "":
-		return fmt.Errorf("%s was not built, for its input %s is not what it was built from (%s): %s", drv, result.Input.Path, result.Status, result.Detail)
+		return fmt.Errorf("%s was not built, because its input %s differs from the release's (%s): %s", drv, result.Input.Path, result.Status, result.Detail)
 	}
 	return fmt.Errorf("%s was not built (%s): %s", drv, result.Status, result.Detail)
 }

@@ -116,7 +116,7 @@ func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool
 	case Sample:
 		return "in the sample", true
 	case Config:
-		return "it is built where it is used", isCheap(c, d)
+		return "it is built on the machine that uses it", isCheap(c, d)
 	case FirstParty:
 		for _, pattern := range p.FirstParty {
 			if pattern.Matches(d) {

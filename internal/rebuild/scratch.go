@@ -53,7 +53,7 @@ func openScratch(path string) (*scratch, error) {
 	}
 	if err := hostfile.RemoveTreeIn(s.dir, contents); err != nil {
 		s.dir.Close()
-		return nil, fmt.Errorf("remove what an earlier run left: %w", err)
+		return nil, fmt.Errorf("remove the remains of an earlier run: %w", err)
 	}
 	if err := unix.Mkdirat(fd, contents, 0o700); err != nil {
 		s.dir.Close()

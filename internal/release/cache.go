@@ -215,7 +215,7 @@ func (c *Cache) lock(ctx context.Context) (func(), error) {
 		if strings.HasPrefix(e.Name(), cacheTemp) {
 			if err := hostfile.RemoveTree(filepath.Join(c.dir, e.Name())); err != nil {
 				unlock()
-				return nil, &UnavailableError{"what an earlier run has left", c.String(), err}
+				return nil, &UnavailableError{"the remains of an earlier run", c.String(), err}
 			}
 		}
 	}

@@ -43,7 +43,7 @@ func (s *revokedState) check() error {
 		return errors.New("its list of releases is missing")
 	}
 	if s.CreatedAt.IsZero() && len(s.Revoked) > 0 || !s.CreatedAt.IsZero() && len(s.Sums) != hex.EncodedLen(len(Digest{})) {
-		return errors.New("its list is not whole")
+		return errors.New("its list is incomplete")
 	}
 	return checkRevocations(s.Revoked)
 }

@@ -72,7 +72,7 @@ func decode(data []byte) (*document, error) {
 		return nil, err
 	}
 	if want := judge(in.Tiers, in.Counts); in.Verdict != want {
-		return nil, fmt.Errorf("it says %s, but what it lists makes %s", in.Verdict, want)
+		return nil, fmt.Errorf("it says %s, but its contents make %s", in.Verdict, want)
 	}
 	if in.Verdict == Verified && in.Release == nil {
 		return nil, errors.New("it says verified, and names no release")

@@ -43,7 +43,7 @@ func verified() *Report {
 		Tiers: []Tier{
 			tier(TierRelease, 1, 3*time.Millisecond), tier(TierSource, 2, 20*time.Millisecond), tier(TierEval, 1, 8*time.Second),
 			tier(TierLive, 4, time.Millisecond), tier(TierContents, 1200, 83*time.Second),
-			{Name: TierRebuild, Status: Skipped, Why: "the policy asks for no rebuild"},
+			{Name: TierRebuild, Status: Skipped, Why: "the policy requests no rebuild"},
 		},
 		Coverage: Coverage{Paths: 1200, Hashed: 1200, Files: 84_000, Bytes: 5 << 30, Origins: []Origin{
 			{"/nix/var/nix/profiles", "ext4", "/dev/sda3", "8:3", "/var/nix/profiles", "/nix"},
@@ -78,7 +78,7 @@ var reports = map[string]func() *Report{
 	"verified": verified,
 	"look": func() *Report {
 		r := verified()
-		r.Standing = &Standing{Look: "the policy does not ask for --unsafe-skip", Verdict: Drifted, Since: r.Started.AddDate(0, 0, -2)}
+		r.Standing = &Standing{Look: "the policy does not request --unsafe-skip", Verdict: Drifted, Since: r.Started.AddDate(0, 0, -2)}
 		return r
 	},
 	"stays": func() *Report {
@@ -149,7 +149,7 @@ var reports = map[string]func() *Report{
 	},
 	"interrupted": func() *Report {
 		r := verified()
-		fail(r, TierContents, Failed, "ended before it was done")
+		fail(r, TierContents, Failed, "stopped before its end")
 		r.Coverage.Hashed = 7
 		r.Findings = []Finding{{Tier: TierContents, Cause: Interrupted, Detail: "the contents tier was ended before it was done"}}
 		return r
@@ -158,7 +158,7 @@ var reports = map[string]func() *Report{
 		r := verified()
 		r.Release.Unsigned, r.Release.Signer, r.Release.BestBefore = true, "nobody: the signature was not checked", time.Time{}
 		r.Unsafe = []string{"unsafe-skip eval", "unsigned"}
-		fail(r, TierEval, Skipped, "left out on request")
+		fail(r, TierEval, Skipped, "skipped on request")
 		r.Tiers[2].Asked = false
 		r.Findings = []Finding{{Tier: TierEval, Cause: CheckSkipped, Detail: "the eval tier was not run"}}
 		return r

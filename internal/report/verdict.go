@@ -12,7 +12,7 @@ const (
 	Verified
 	// Drifted: at least one finding of class drift.
 	Drifted
-	// Refused: the release is untrusted, and nothing of it was used.
+	// Refused: the release is untrusted, and nothing from it was used.
 	Refused
 )
 

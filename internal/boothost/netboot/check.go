@@ -232,7 +232,7 @@ type AlteredError struct {
 }
 
 func (e *AlteredError) Error() string {
-	return fmt.Sprintf("%s is not what was staged: %s; stage the release again", e.Name, e.Detail)
+	return fmt.Sprintf("%s differs from what was staged: %s; stage the release again", e.Name, e.Detail)
 }
 
 // Fault is why a stage must not be served.

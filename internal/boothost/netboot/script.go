@@ -96,7 +96,7 @@ func kernelParams(words []string) ([]string, error) {
 			continue
 		}
 		if !paramPattern().MatchString(w) {
-			return nil, fmt.Errorf("kernel parameter %q cannot stand in a script", clip(w))
+			return nil, fmt.Errorf("kernel parameter %q cannot be in a script", clip(w))
 		}
 		key, value, _ := strings.Cut(w, "=")
 		switch key {

@@ -133,7 +133,7 @@ func seenByAll(dir string) error {
 		return nil //nolint:nilerr // nobody can tell
 	}
 	if way := nixstore.Way(first, real); len(way) > 0 && uint64(way[len(way)-1].ID) != here { //nolint:gosec // the kernel's numbers are positive
-		return fmt.Errorf("%s: this process has mounts of its own, and others see neither what it closes nor what it opens: run it outside of a container, and of a unit with PrivateTmp= or the like", dir)
+		return fmt.Errorf("%s: this process has its own mount namespace, so closing or opening the gate here has no effect for others: run it outside containers and units with PrivateTmp= or similar", dir)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (e *ScriptError) Error() string {
 type GoesOnError struct{ Why error }
 
 func (e *GoesOnError) Error() string {
-	return fmt.Sprintf("the switch was not waited for and goes on in %s: %v", Unit, e.Why)
+	return fmt.Sprintf("the switch continues in %s, but waiting for it failed: %v", Unit, e.Why)
 }
 
 func (e *GoesOnError) Unwrap() error { return e.Why }

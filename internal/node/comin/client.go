@@ -171,7 +171,7 @@ func (c *Client) call(ctx context.Context, method string, message []byte) ([]byt
 		return nil, &StatusError{method, excerpt.Of(code, maxQuoted), excerpt.Of(status.Get("Grpc-Message"), maxQuoted)}
 	}
 	if len(data) < frame || data[0] != 0 || int64(binary.BigEndian.Uint32(data[1:])) != int64(len(data)-frame) {
-		return nil, errors.New("comin's answer is not one whole message")
+		return nil, errors.New("comin's answer is not one complete message")
 	}
 	return data[frame:], nil
 }

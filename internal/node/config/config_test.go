@@ -179,7 +179,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"workers" 3}`, "'3' does not belong here: want a colon and a value"},
 		{`{"workers": x}`, "'x' does not belong here: want a value"},
 		{`{"workers": 3 "flake": "/"}`, "'\"' does not belong here: want a comma and a key in double quotes, or a closing brace"},
-		{`{"flake": '/'}`, "strings stand in double quotes"},
+		{`{"flake": '/'}`, "strings are in double quotes"},
 		{"{\"flake\": \"/a\nb\"}", "a control character in a string"},
 		{`{"release.accept": ["a"]}`, `unknown key "release.accept": write { "release": { "accept": … } }`},
 		{`{"accept": ["a"]}`, `unknown key "accept": want release.accept`},

@@ -210,7 +210,7 @@ func (d *document) malformed(err error) (Position, string) {
 	case first == '#' || first == '/':
 		return at, "JSON has no comments"
 	case first == '\'':
-		return at, "strings stand in double quotes"
+		return at, "strings are in double quotes"
 	case (first == '}' || first == ']') && bytes.HasSuffix(before, []byte(",")):
 		return at, "there is a comma before the closing " + string(first)
 	case first == ',' && len(after) > 0 && (after[0] == '}' || after[0] == ']'):

@@ -76,7 +76,7 @@ func checkSubstituter(s string) error {
 		return fmt.Errorf("%q: want http://, https://, file://, s3://, ssh:// or ssh-ng://", s)
 	}
 	if u.Query().Has("trusted") {
-		return fmt.Errorf("%q: a substituter is not believed without a signature; leave out \"trusted\"", s)
+		return fmt.Errorf("%q: a substituter is not trusted without a signature; leave out \"trusted\"", s)
 	}
 	return nil
 }

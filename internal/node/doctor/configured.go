@@ -72,7 +72,7 @@ func ownRemedy(key string, w *hostfile.WritableError) string {
 	case w.Link != "" && err == nil && target.Mode().IsRegular() && key != "nix.binDir": // a copied program may not find its own
 		return "cp --remove-destination " + quoted(readlink(w.Link)) + " " + quoted(w.Link)
 	case w.Link != "":
-		return "have " + quoted(w.Link) + " lead to where root alone can write"
+		return "have " + quoted(w.Link) + " lead to places that only root can write"
 	case w.Owner >= 0:
 		return "chown -h root " + quoted(w.Path) // also of a link: itself
 	}
@@ -110,7 +110,7 @@ func (e *examination) checkFiles() {
 		}
 	}
 	if setting := hides(e.verify, e.file); setting != "" && e.file == config.DefaultFile {
-		e.problem("", "move what "+e.file+" leads to, into /etc", "%s leads to where %s does not see it (%s)", e.file, VerifyUnit, setting)
+		e.problem("", "move what "+e.file+" leads to, into /etc", "%s leads to a place that %s does not see (%s)", e.file, VerifyUnit, setting)
 	}
 	if e.config.StoreRoot != "" && e.config.StoreRoot != "/" {
 		e.notice("storeRoot", "remove storeRoot from the configuration, and give --store-root by hand", "the units verify the disk at %s, and not this machine", e.config.StoreRoot)
@@ -125,7 +125,7 @@ func (e *examination) checkPolicy() {
 		e.problem("release.accept", `list the tags that this machine may run: "release": { "accept": ["TAG"] }`, "no release is accepted, so there is nothing to compare with")
 	}
 	if len(e.config.Release.Source) == 0 {
-		e.problem("release.source", `say where releases are: "release": { "source": ["/srv/releases"] }`, "there is no source of releases")
+		e.problem("release.source", `name the source of releases: "release": { "source": ["/srv/releases"] }`, "there is no source of releases")
 	}
 	if n := len(e.config.UnsafeSkip); n > 0 {
 		e.notice("unsafeSkip", "remove unsafeSkip", "the configuration leaves out tiers: %v", e.config.UnsafeSkip)
@@ -144,7 +144,7 @@ func (e *examination) seen(unit string, s systemd.Sandbox, key, name string) boo
 	if setting == "" {
 		return true
 	}
-	e.problem(key, "move it to where the unit sees it, for instance into /etc/ec-verify or /srv", "%s does not see %s (%s)", unit, name, setting)
+	e.problem(key, "move it to a place that the unit sees, for instance /etc/ec-verify or /srv", "%s does not see %s (%s)", unit, name, setting)
 	return false
 }
 
@@ -152,7 +152,7 @@ func (e *examination) checkKeys() {
 	p := e.config.Trust
 	switch {
 	case e.config.UnsafeUnsigned:
-		e.notice("unsafeUnsigned", "remove unsafeUnsigned, and name a key under trust.keys", "releases are accepted without a look at their signatures")
+		e.notice("unsafeUnsigned", "remove unsafeUnsigned, and name a key under trust.keys", "releases are accepted without checking their signatures")
 		return
 	case len(p.Keys)+len(p.Identities) == 0:
 		e.problem("trust.keys", `name the publisher's key: "trust": { "keys": [{ "name": "ci", "file": "/etc/ec-verify/cosign.pub" }] }`, "no key and no identity is trusted, so no release can be verified")

@@ -298,7 +298,7 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 9) }, func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 90) }},
 	{"release in its grace", "releases", "boot-v1 is past its best-before date, 2026-02-28T12:00:00Z, and refused after 2026-06-01", "a newer release", Notice,
 		func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, -1) }, func(s *setUp) { s.valid.BestBefore = s.now.AddDate(0, 0, 90) }},
-	{"release of a key that ends soon", "releases", `boot-v1 is signed by key "ci", which is not believed after 2026-03-05`, "valid for longer", Notice,
+	{"release of a key that ends soon", "releases", `boot-v1 is signed by key "ci", which is not valid after 2026-03-05`, "valid for longer", Notice,
 		func(s *setUp) { s.valid.KeyNotAfter = s.now.AddDate(0, 0, 4) }, func(s *setUp) { s.valid.KeyNotAfter = s.now.AddDate(0, 0, 90) }},
 	{"no flake", "flake", "there is no flake", "link the flake", Problem,
 		func(s *setUp) { s.top["flake"] = s.at("nowhere") }, func(s *setUp) { s.top["flake"] = s.at("flake") }},

@@ -113,7 +113,7 @@ func (x *machineExamination) checkAnswers(ctx context.Context) {
 	for _, spec := range x.online() {
 		name := sourceNames([]string{spec})[0]
 		if err := x.Source(ctx, spec); err != nil {
-			x.problem("release.source", "check the address, the network and the token; runs use what was fetched until the source answers", "%s does not answer: %s", name, err)
+			x.problem("release.source", "check the address, the network and the token; runs use the fetched releases until the source answers", "%s does not answer: %s", name, err)
 			continue
 		}
 		x.ok("%s answers", name)
@@ -145,7 +145,7 @@ func (x *machineExamination) checkReleases(ctx context.Context) {
 		case errors.As(err, &untrusted):
 			x.problem("release.accept", "publish and accept a release that is valid, or correct trust.keys: docs/trust.md", "%s: %s", tag, err)
 		default:
-			x.problem("release.accept", "publish it where release.source says, or accept one that is there: ec-verify release list", "%s: %s", tag, err)
+			x.problem("release.accept", "publish it at release.source, or accept one that is there: ec-verify release list", "%s: %s", tag, err)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func (x *machineExamination) checkWindow(tag string, r Valid) {
 	case soon(r.BestBefore):
 		x.notice("release.accept", publish, "%s is best before %s, and refused after %s", tag, day(r.BestBefore), day(r.RefusedAfter))
 	case soon(r.KeyNotAfter):
-		x.notice("trust.keys", "sign it with a key that is valid for longer, or publish and accept a release that is: docs/trust.md", "%s is signed by %s, which is not believed after %s", tag, r.Signer, day(r.KeyNotAfter))
+		x.notice("trust.keys", "sign it with a key that is valid for longer, or publish and accept a release that is: docs/trust.md", "%s is signed by %s, which is not valid after %s", tag, r.Signer, day(r.KeyNotAfter))
 	default:
 		x.ok("%s is valid, signed by %s", tag, r.Signer)
 	}
@@ -206,7 +206,7 @@ func (x *machineExamination) checkLedger(ctx context.Context) {
 	case errors.Is(err, fs.ErrNotExist), err == nil && at.IsZero():
 		x.notice("", "systemctl start "+VerifyUnit, "no run is remembered yet")
 	case err != nil:
-		x.notice("stateDir", "ec-verify status says more; the next run sets a damaged ledger aside", "what earlier runs verified is not known: %s", err)
+		x.notice("stateDir", "ec-verify status says more; the next run sets a damaged ledger aside", "the results of earlier runs are unknown: %s", err)
 	default:
 		x.ok("the last run ended on %s", at.UTC().Format(time.RFC3339))
 	}
@@ -268,7 +268,7 @@ func (x *machineExamination) checkTimer(ctx context.Context) {
 	for i, t := range all {
 		name, nothing := names[i], "nothing verifies this machine"
 		if name == RebuildTimer {
-			nothing = "rebuild.choice asks for rebuilds, and nothing makes them"
+			nothing = "rebuild.choice requests rebuilds, and nothing makes them"
 		}
 		x.timer(name, nothing, t, err)
 	}

@@ -64,7 +64,7 @@ func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manif
 			if errors.As(err, &untrusted) {
 				return err
 			}
-			e.Notes = append(e.Notes, "what the derivation says is not known: "+err.Error())
+			e.Notes = append(e.Notes, "the contents of the derivation are unknown: "+err.Error())
 			return nil
 		}
 		mentions = o.take(drv)

@@ -143,7 +143,7 @@ func (c *comparison) explainTexts(r *Result, onlyA, onlyB []string) bool {
 		r.caused(cause)
 	}
 	if len(found) > 0 && unexplained == 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("the cause accounts for all %d texts that differ; what lies between them has moved and was not compared", len(onlyA)))
+		r.Notes = append(r.Notes, fmt.Sprintf("the cause accounts for all %d texts that differ; the bytes between them have moved and were not compared", len(onlyA)))
 	}
 	return len(found) > 0
 }

@@ -47,7 +47,7 @@ func (c *comparison) elf(r *Result, a, b []byte) bool {
 	sectionsA, okA := c.sections(r, fileA)
 	sectionsB, okB := c.sections(r, fileB)
 	if !okA || !okB {
-		r.Notes = append(before, "its sections were not compared: they expand to too much, or lie on one another")
+		r.Notes = append(before, "its sections were not compared: they expand to too much, or overlap")
 		return false
 	}
 	defer func(before directories) { c.built = before }(c.built)

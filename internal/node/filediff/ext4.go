@@ -72,7 +72,7 @@ func (c *comparison) ext4(r *Result, a, b []byte) bool {
 		return false
 	}
 	if r.Explained = accounted == r.Count; !r.Explained {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d of %d bytes that differ lie outside of the fields named", r.Count-accounted, r.Count))
+		r.Notes = append(r.Notes, fmt.Sprintf("%d of %d bytes that differ are outside of the named fields", r.Count-accounted, r.Count))
 		r.Window = window(a, b, r.First)
 	}
 	return true

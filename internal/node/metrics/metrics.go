@@ -67,7 +67,7 @@ func (b *builder) standing(s Snapshot) {
 		verdict(truth(s.Standing.Verdict == v), v.String())
 	}
 	b.time("verdict_since_timestamp_seconds", "Since when that is the verdict.")(s.Standing.Since)
-	b.time("last_verified_timestamp_seconds", "When the last run ended that verified the machine, weakened by nothing; absent where none is remembered.")(s.Standing.Verified)
+	b.time("last_verified_timestamp_seconds", "The end of the last run that verified the machine and was not weakened; absent if none is remembered.")(s.Standing.Verified)
 }
 
 // run adds the result of the run.
@@ -79,7 +79,7 @@ func (b *builder) run(r *report.Report) {
 	b.gauge("run_read_files", "Files that the last run read from the store.")(float64(r.Coverage.Files))
 	b.gauge("run_weakened", "Whether the last run was weakened by an option: 1 if a part of the check was switched off.")(truth(r.Weakened()))
 	done := b.gauge("tier_done", "Whether the last run did everything of the tier: 0 if it was skipped, or failed.", "tier")
-	asked := b.gauge("tier_asked", "Whether the policy asks for the tier.", "tier")
+	asked := b.gauge("tier_asked", "Whether the policy requests the tier.", "tier")
 	took := b.gauge("tier_duration_seconds", "How long the last run spent in the tier.", "tier")
 	for _, t := range r.Tiers {
 		done(truth(t.Status == report.Done), string(t.Name))
@@ -116,11 +116,11 @@ func (b *builder) live(r *report.Report) {
 
 // release adds the release that the machine was compared with, if it was trusted.
 func (b *builder) release(r *report.Report) {
-	info := b.gauge("release_info", "The release that the machine was compared with; absent where none was trusted.", "release", "configuration", "commit", "system")
+	info := b.gauge("release_info", "The release that the machine was compared with; absent if none was trusted.", "release", "configuration", "commit", "system")
 	created := b.time("release_created_timestamp_seconds", "When the release was made.")
-	best := b.time("release_best_before_timestamp_seconds", "Until when the release is taken without grace; absent where it does not say.")
+	best := b.time("release_best_before_timestamp_seconds", "Until when the release is accepted without grace; absent if it does not say.")
 	refused := b.time("release_refused_after_timestamp_seconds", "When the release is refused for its age: its bestBefore and the grace.")
-	key := b.time("release_key_not_after_timestamp_seconds", "When the signature of the release is not believed any more; absent where it always is.")
+	key := b.time("release_key_not_after_timestamp_seconds", "Until when the signature of the release is valid; absent if that never ends.")
 	if rel := r.Release; rel != nil {
 		refused(rel.RefusedAfter)
 		key(rel.KeyNotAfter)
@@ -139,7 +139,7 @@ func (b *builder) ledger(l *Ledger) {
 	drifted := b.gauge("items_drifted", "Items of the tier that differed from the release when they were last checked.", "tier")
 	every := b.gauge("items_check_interval_seconds", "How often each item of the tier is to be checked.", "tier")
 	oldest := b.time("oldest_check_timestamp_seconds", "When the item of the tier was checked whose check is the longest ago.", "tier")
-	complete := b.time("complete_pass_timestamp_seconds", "Since when every item of the tier was checked; absent where one never was.", "tier")
+	complete := b.time("complete_pass_timestamp_seconds", "The time since which every item of the tier was checked; absent if one never was.", "tier")
 	if l == nil {
 		return
 	}

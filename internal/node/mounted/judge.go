@@ -116,7 +116,7 @@ func (j *Judge) differs(c *Configured, m *nixstore.Mount, from nixstore.Place) s
 			return "another part of the file system is mounted there"
 		}
 	} else if m.Root != "/" && m.Type != "btrfs" && len(c.option("X-mount.subdir")) == 0 {
-		return "a part of a file system is mounted there, not a whole one"
+		return "only a part of a file system is mounted there"
 	}
 	if m.Type == "overlay" {
 		return overlayDiffers(c, m)

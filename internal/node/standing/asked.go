@@ -35,7 +35,7 @@ func (a Asked) Look() string {
 	case a.Unit:
 		return ""
 	case len(a.Options) > 0:
-		return "the policy does not ask for " + strings.Join(a.Options, ", ")
+		return "the policy does not request " + strings.Join(a.Options, ", ")
 	case a.Against != "" && !slices.Contains(a.Accepted, a.Against):
 		return fmt.Sprintf("the policy does not accept %s", a.Against)
 	}

@@ -151,7 +151,7 @@ func findingEntry(about map[Field]string, f *report.Finding) Entry {
 	switch {
 	case f.ConsequenceOf != "":
 		message += "\nfollows from: " + report.Title(f.ConsequenceOf)
-		fields[FieldAdvice] = "See what it follows from: " + report.Title(f.ConsequenceOf) + "."
+		fields[FieldAdvice] = "See the finding that it follows from: " + report.Title(f.ConsequenceOf) + "."
 	case report.Next(f.Cause) != "":
 		message += "\n→ " + report.Next(f.Cause)
 	}

@@ -122,7 +122,7 @@ func (b *bootFiles) wanted(field, name, from string) (p closure.StorePath, rest 
 		return "", "", false
 	}
 	if _, own := b.run.mountedIn(b.release.manifest.Paths, string(p)); !own {
-		b.found(report.BootAltered, b.name, field, from, string(p)+rest, "what the system names is not of its release")
+		b.found(report.BootAltered, b.name, field, from, string(p)+rest, "the system names a file that is not from its release")
 		return "", "", false
 	}
 	b.tier.Checked++
@@ -191,7 +191,7 @@ func (b *bootFiles) copied(ctx context.Context, pair bootPair, appended bool, fo
 }
 
 // appendedDetail says why the rest of an initrd can't be checked.
-const appendedDetail = "what this machine has of its own is appended, which no release can know; it can replace anything that the initrd has"
+const appendedDetail = "this machine's own files are appended, which no release can know; they can replace anything in the initrd"
 
 // sizes returns the sizes of both files, or why not, with the cause of the finding
 // about that.

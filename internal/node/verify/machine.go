@@ -24,7 +24,7 @@ const tierMachine report.TierName = "machine"
 
 func unaskedMachine(v *Verifier) string {
 	if len(v.Machine.Parts) == 0 {
-		return "the policy does not ask for it"
+		return "the policy does not request it"
 	}
 	return unaskedCandidate(v)
 }
@@ -157,7 +157,7 @@ func machineWhy(asked []string, result *running.Result, note string) string {
 	}
 	unasked := slices.DeleteFunc(running.Parts(), func(part string) bool { return slices.Contains(asked, part) })
 	if len(unasked) > 0 {
-		left = append(left, "parts not asked for: "+strings.Join(unasked, ", "))
+		left = append(left, "parts not requested: "+strings.Join(unasked, ", "))
 	}
 	if len(result.NotSeen) > 0 {
 		left = append(left, "not checked: "+strings.Join(result.NotSeen, ", "))

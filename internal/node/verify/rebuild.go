@@ -25,7 +25,7 @@ type Rebuilder interface {
 
 func unaskedRebuild(v *Verifier) string {
 	if v.Rebuilder == nil {
-		return "the policy asks for no rebuild"
+		return "the policy requests no rebuild"
 	}
 	return ""
 }
@@ -34,7 +34,7 @@ func planRebuild(r *run) string {
 	if r.Rebuilder == nil {
 		return "nothing (--rebuild none)"
 	}
-	return "build afresh what the policy chooses, in a scratch store, and compare it with the release"
+	return "rebuild what the policy chooses in a scratch store, and compare it with the release"
 }
 
 func graceRebuild(v *Verifier) time.Duration { return v.BuildTimeout }
@@ -261,7 +261,7 @@ func (r *run) findUnproven(s *rebuild.Summary) {
 	if n := len(s.Uncomparable); n > 0 {
 		r.find(report.Finding{
 			Tier: report.TierRebuild, Cause: report.RebuildUnavailable, Path: string(s.Uncomparable[0]),
-			Detail: fmt.Sprintf("%s of derivations that do not tell beforehand where their outputs lie, this one first", are(n, "path")),
+			Detail: fmt.Sprintf("%s of derivations whose output paths are not known before the build, this one first", are(n, "path")),
 		})
 	}
 }

@@ -255,7 +255,7 @@ func (r *run) tier(ctx context.Context, tier tier) {
 	begin := time.Now()
 	switch {
 	case slices.Contains(r.Skip, name):
-		t.Status, t.Why, t.Asked = report.Skipped, "left out on request", false
+		t.Status, t.Why, t.Asked = report.Skipped, "skipped on request", false
 		r.find(report.Finding{Tier: name, Cause: report.CheckSkipped, Detail: fmt.Sprintf("the %s tier was not run", name)})
 	case ctx.Err() != nil:
 		t.Status, t.Why = report.Skipped, "the run was ended"

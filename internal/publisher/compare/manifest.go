@@ -198,7 +198,7 @@ func graphs(p pair, configuration string) (a, b graph, err error) {
 func readGraph(f *os.File, configuration string) (graph, error) {
 	manifest, err := readAsset(filepath.Dir(f.Name()), release.ManifestName(configuration), closure.DecodeManifest)
 	if err != nil {
-		return graph{}, fmt.Errorf("the manifest that says what the derivations begin with: %w", err)
+		return graph{}, fmt.Errorf("the manifest that names the first derivation: %w", err)
 	}
 	g, err := drvdiff.Read(io.NewSectionReader(f, 0, release.MaxDerivationsSize), configuration, manifest.Toplevel.DrvPath)
 	return graph{g, manifest.Toplevel.DrvPath}, err

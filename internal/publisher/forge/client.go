@@ -89,7 +89,7 @@ func New(repo, token string, opts ...Option) (*Client, error) {
 	case u.Scheme == "http" && !httpclient.IsLoopback(u.Hostname()):
 		return nil, fmt.Errorf("forge %q: plain http is for this machine only; %s", u.Redacted(), want)
 	case strings.HasSuffix(u.Path, "/releases/download") || strings.HasSuffix(u.Path, "/releases"):
-		return nil, fmt.Errorf("forge %q: that is where releases are fetched from; %s", u.Redacted(), want)
+		return nil, fmt.Errorf("forge %q: releases are fetched from that address; %s", u.Redacted(), want)
 	}
 	api := *u
 	owner, name := dir[len(dir)-2], dir[len(dir)-1]
@@ -161,7 +161,7 @@ var hints = map[int]string{
 	http.StatusUnauthorized:          "the token is missing, expired or of another forge",
 	http.StatusForbidden:             "the token may not do this: it needs the scope write:repository, and its owner to be a writer of the repository",
 	http.StatusNotFound:              "is the repository's name right, are releases enabled in it, and may the token see it?",
-	http.StatusConflict:              "somebody else is publishing under this tag; look at the release, and run this again",
+	http.StatusConflict:              "somebody else is publishing under this tag; check the release, and run this again",
 	http.StatusRequestEntityTooLarge: "the proxy before the forge takes no request of this size: raise its limit (client_max_body_size in nginx)",
 	http.StatusUnprocessableEntity:   "is the tag protected, or the repository empty?",
 }

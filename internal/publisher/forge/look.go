@@ -19,14 +19,14 @@ func (c *Client) look(ctx context.Context, p Publication) (*Release, error) {
 		Empty       bool  `json:"empty"`
 		HasReleases *bool `json:"has_releases"`
 	}
-	if err := c.send(ctx, request{what: "look at the repository", method: http.MethodGet, answer: &repo}); err != nil {
+	if err := c.send(ctx, request{what: "examine the repository", method: http.MethodGet, answer: &repo}); err != nil {
 		return nil, err
 	}
 	switch {
 	case repo.Archived:
 		return nil, fmt.Errorf("%s is archived and takes no release; make it writable in its settings", c)
 	case repo.Empty:
-		return nil, fmt.Errorf("%s is empty, so that a tag has nothing to stand at; push the source first", c)
+		return nil, fmt.Errorf("%s is empty, so a tag can't be created; push the source first", c)
 	case repo.HasReleases != nil && !*repo.HasReleases:
 		return nil, fmt.Errorf("releases are turned off in %s; turn them on in its settings (Units)", c)
 	}
@@ -45,7 +45,7 @@ func (c *Client) checkTag(ctx context.Context, p Publication) error {
 			SHA string `json:"sha"`
 		} `json:"commit"`
 	}
-	err := c.send(ctx, request{what: "look at the tag " + p.Tag, method: http.MethodGet, path: "/tags/" + p.Tag, answer: &tag})
+	err := c.send(ctx, request{what: "examine the tag " + p.Tag, method: http.MethodGet, path: "/tags/" + p.Tag, answer: &tag})
 	switch {
 	case err == nil && p.Commit != "" && tag.Commit.SHA != "" && tag.Commit.SHA != p.Commit:
 		return fmt.Errorf("the tag %s is at %s in %s, and this release is of %s; publish under another tag, or build that commit", p.Tag, c.clean(tag.Commit.SHA), c, p.Commit)
@@ -53,9 +53,9 @@ func (c *Client) checkTag(ctx context.Context, p Publication) error {
 		return err
 	}
 	if p.Commit != "" {
-		err := c.send(ctx, request{what: "look at the commit " + p.Commit, method: http.MethodGet, path: "/git/commits/" + p.Commit, query: url.Values{"stat": {"false"}, "files": {"false"}, "verification": {"false"}}})
+		err := c.send(ctx, request{what: "examine the commit " + p.Commit, method: http.MethodGet, path: "/git/commits/" + p.Commit, query: url.Values{"stat": {"false"}, "files": {"false"}, "verification": {"false"}}})
 		if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusUnprocessableEntity) {
-			return fmt.Errorf("%s does not have the commit %s, which the tag %s is to stand at; push it first", c, p.Commit, p.Tag)
+			return fmt.Errorf("%s does not have the commit %s for the tag %s; push it first", c, p.Commit, p.Tag)
 		}
 		if err != nil {
 			return err
@@ -72,7 +72,7 @@ func (c *Client) checkProtection(ctx context.Context, tag string) error {
 		Users   []string `json:"whitelist_usernames"`
 		Teams   []string `json:"whitelist_teams"`
 	}
-	err := c.send(ctx, request{what: "look at the protected tags", method: http.MethodGet, path: "/tag_protections", answer: &list})
+	err := c.send(ctx, request{what: "examine the protected tags", method: http.MethodGet, path: "/tag_protections", answer: &list})
 	var refused *StatusError
 	if errors.As(err, &refused) && refused.Status/100 == 4 && refused.Status != http.StatusTooManyRequests {
 		return nil

@@ -123,7 +123,7 @@ func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*R
 // isDraft reports whether the release id is one now.
 func (c *Client) isDraft(ctx context.Context, id int64) (bool, error) {
 	r := new(Release)
-	err := c.send(ctx, request{what: "look at the release", method: http.MethodGet, path: fmt.Sprintf("/releases/%d", id), answer: r})
+	err := c.send(ctx, request{what: "examine the release", method: http.MethodGet, path: fmt.Sprintf("/releases/%d", id), answer: r})
 	return r.Draft, err
 }
 

@@ -259,7 +259,7 @@ func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInf
 					return fmt.Errorf("hash %s: %w", info.Path, err)
 				}
 				if sum.Hash != info.NarHash || info.NarSize != 0 && sum.Size != info.NarSize {
-					return fmt.Errorf("%s on this builder is not what Nix registered (hash %s, registered %s): nothing was written; repair the store with nix store repair %[1]s", info.Path, sum.Hash, info.NarHash)
+					return fmt.Errorf("%s on this builder differs from Nix's database (hash %s, registered %s): nothing was written; repair the store with nix store repair %[1]s", info.Path, sum.Hash, info.NarHash)
 				}
 				info.NarSize = sum.Size
 				files[i] = closure.PathFiles{Path: info.Path, NarHash: sum.Hash, Files: entries}

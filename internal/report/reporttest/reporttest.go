@@ -54,7 +54,7 @@ func Verified() *report.Report {
 		Tiers: []report.Tier{
 			tier(report.TierRelease, 1, 3*time.Millisecond), tier(report.TierSource, 2, 20*time.Millisecond), tier(report.TierEval, 1, 8*time.Second),
 			tier(report.TierLive, 4, time.Millisecond), tier(report.TierContents, 3, 83*time.Second),
-			{Name: report.TierRebuild, Status: report.Skipped, Why: "the policy asks for no rebuild"},
+			{Name: report.TierRebuild, Status: report.Skipped, Why: "the policy requests no rebuild"},
 		},
 		Coverage: report.Coverage{Paths: 3, Hashed: 3, Files: 84, Bytes: 5 << 20, Origins: []report.Origin{
 			{Dir: "/nix/store", Type: "ext4", Source: "/dev/sda3", Device: "8:3", Root: "/store", Point: "/nix"},
@@ -158,7 +158,7 @@ func shared() *report.Report {
 
 func inconclusive() *report.Report {
 	r := Verified()
-	r.Tiers[4].Status, r.Tiers[4].Why = report.Failed, "ended before it was done"
+	r.Tiers[4].Status, r.Tiers[4].Why = report.Failed, "stopped before its end"
 	r.Findings = []report.Finding{{Tier: report.TierContents, Cause: report.Interrupted, Detail: "the contents tier was ended before it was done"}}
 	return r
 }

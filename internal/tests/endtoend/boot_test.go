@@ -67,7 +67,7 @@ func TestBootUnit(t *testing.T) {
 	t.Run("first boot", func(t *testing.T) {
 		// There is no ledger yet: what is new is hashed, which here is everything.
 		a.Run("rm", "-rf", stateDir+"/ledger")
-		expect(t, "active 0", true, "the policy does not ask for --contents-budget, --unsafe-skip")
+		expect(t, "active 0", true, "the policy does not request --contents-budget, --unsafe-skip")
 		if got := a.Run("sqlite3", ledgerFile, "select group_concat(coalesce(verdict, '')) from runs"); got != "verified" {
 			t.Errorf("the ledger has %s", got)
 		}

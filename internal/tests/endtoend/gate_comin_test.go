@@ -176,7 +176,7 @@ func TestGateComin(t *testing.T) {
 		until("a failure", func() bool { return show(unit, "Result") == "exit-code" })
 		h.Run("journalctl", "--sync")
 		log := h.Run("journalctl", "-u", unit, "-o", "cat", "--no-pager")
-		if show(unit, "ExecMainStatus") != "1" || !strings.Contains(log, "generation "+id+", "+h.next+": not confirmed: comin goes on waiting") || !strings.Contains(log, "disk-altered") {
+		if show(unit, "ExecMainStatus") != "1" || !strings.Contains(log, "generation "+id+", "+h.next+": not confirmed: comin continues to wait") || !strings.Contains(log, "disk-altered") {
 			t.Errorf("exit %s\n%s", show(unit, "ExecMainStatus"), log)
 		}
 		if got := show(unit, "SubState"); got != "auto-restart" {

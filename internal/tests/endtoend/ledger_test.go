@@ -172,12 +172,12 @@ func TestStandingOutlivesLedger(t *testing.T) {
 	damage()
 	m.Run("sh", "-euc", `echo >>`+stateDir+`/ledger/standing.json`)
 	m.report(program, "--output", "json", "--unsafe-skip", "live")
-	if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 4 || !strings.Contains(out, "what earlier runs found is lost, with "+stateDir+"/ledger/standing.json") {
+	if out, _, code := m.Exec(context.Background(), program, "status", "--check"); code != 4 || !strings.Contains(out, "the findings of earlier runs are lost, with "+stateDir+"/ledger/standing.json") {
 		t.Errorf("status --check: exit %d: %s", code, out)
 	}
 	begin := m.now()
 	result, _ := m.runUnit()
-	if said := m.Run("journalctl", "-u", "ec-verify", "-o", "cat", begin); result != "success 0" || !strings.Contains(said, "what earlier runs found of this machine is lost") {
+	if said := m.Run("journalctl", "-u", "ec-verify", "-o", "cat", begin); result != "success 0" || !strings.Contains(said, "the findings of earlier runs are lost") {
 		t.Errorf("the unit ended with %s:\n%s", result, said)
 	}
 	expectStanding("that is lost, after a run without rebuilds", "inconclusive", "standing-lost")

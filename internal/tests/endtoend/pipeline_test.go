@@ -218,7 +218,7 @@ openssl pkey -in ci.key -pubout -out ci.pub; echo '`+forgetest.Token+`' >token`)
 		t.Helper()
 		run(want, "netboot", "stage", tag, "--dir", "netboot", "--url", "http://"+address, "--tarball", "testhost-boot-v*.tar.gz",
 			"--release", web+"/every/channel/releases/download", "--key", "ci.pub", "--state-dir", state)
-		if out := run(0, "netboot", "check", "--dir", "netboot", "--key", "ci.pub"); !strings.HasPrefix(out, "release "+buildTag+" is served, and whole") {
+		if out := run(0, "netboot", "check", "--dir", "netboot", "--key", "ci.pub"); !strings.HasPrefix(out, "release "+buildTag+" is served and intact") {
 			t.Error(out)
 		}
 	}

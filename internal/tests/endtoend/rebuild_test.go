@@ -124,7 +124,7 @@ func TestRebuild(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 			stdout, stderr, code := m.Exec(ctx, program, "explain", m.path(c.name), "--rebuild", "--against", tag, "--release", releases, "--unsafe-unsigned")
 			cancel()
-			if code != c.code || !strings.Contains(stdout+stderr, c.says) || (code == 0) != strings.Contains(stdout, "What differs in what was compared with it: 1 file") {
+			if code != c.code || !strings.Contains(stdout+stderr, c.says) || (code == 0) != strings.Contains(stdout, "What differs in the original: 1 file") {
 				t.Errorf("%s: exit %d\n%s%s", c.name, code, stdout, stderr)
 			}
 		}

@@ -85,9 +85,9 @@ func (a *app) printServed(v *netboot.Served) error {
 		what := c.Name
 		switch c.Name {
 		case v.Current.Name:
-			f.Role, what = "current", "what machines are led to"
+			f.Role, what = "current", "the release that machines boot"
 		case v.Previous.Name:
-			f.Role, what = "previous", "what is served to machines in the midst of a boot"
+			f.Role, what = "previous", "the previous release, which is kept for machines that are booting,"
 		}
 		own := faultVerdicts[netboot.FaultOf(c.Err)]
 		f.Verdict = own.String()
@@ -95,16 +95,16 @@ func (a *app) printServed(v *netboot.Served) error {
 		var untrusted *release.UntrustedError
 		if errors.As(c.Err, &untrusted) {
 			f.Reason = untrusted.Reason
-			err = fmt.Errorf("%s is no longer believed, and goes on being served: %w; stage another release, or stop with ec-verify netboot clear", what, c.Err)
+			err = fmt.Errorf("%s is no longer trusted, but is still served: %w; stage another release, or stop with ec-verify netboot clear", what, c.Err)
 		}
 		a.Complain(err)
 		s.Findings = append(s.Findings, f)
 		verdict = worse(verdict, own)
 	}
 	s.Verdict = verdict.String()
-	s.headline = fmt.Sprintf("release %s is served, and whole", s.Tag)
+	s.headline = fmt.Sprintf("release %s is served and intact", s.Tag)
 	if s.Stage == "" {
-		s.headline = "nothing is served; what lies there is whole"
+		s.headline = "nothing is served; the stages there are intact"
 	}
 	// For people, standard error already has the reason.
 	if verdict == report.Verified || !a.ForPeople() {

@@ -80,7 +80,7 @@ func (s *stageSummary) Text(screen terminal.Screen) string {
 		)
 	}
 	if s.Replaced != nil && *s.Replaced != "" {
-		lines = append(lines, "  before   "+*s.Replaced+", kept for machines in the midst of a boot")
+		lines = append(lines, "  before   "+*s.Replaced+", kept for machines that are booting")
 	}
 	return screen.Lines(lines)
 }
@@ -105,7 +105,7 @@ func registerStageDir(cmd *cobra.Command, dir *string) {
 
 func checkStageDir(dir string) error {
 	if dir == "" {
-		return terminal.UsageErrorf("--dir DIR is missing: say where releases are staged")
+		return terminal.UsageErrorf("--dir DIR is missing: name the directory of the stages")
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ The unit every-channel-netboot runs this command each time it starts.`,
 		RunE: func(_ *cobra.Command, _ []string) error {
 			switch {
 			case out == "":
-				return terminal.UsageErrorf("--out DIR is missing: say where to write")
+				return terminal.UsageErrorf("--out DIR is missing: name a directory")
 			case tokenFile == "":
 				return terminal.UsageErrorf("--chain-token-file FILE is missing: make one with openssl rand -hex 16")
 			}

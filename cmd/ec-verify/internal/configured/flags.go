@@ -67,7 +67,7 @@ func (f *Flags) Given(name string) bool {
 
 // RegisterKey adds --key.
 func (f *Flags) RegisterKey(cmd *cobra.Command) {
-	keys := cmd.Flags().StringArray("key", nil, "believe the public key in `FILE` instead of what trust in the configuration names; may be repeated")
+	keys := cmd.Flags().StringArray("key", nil, "trust the public key in `FILE` instead of the keys and identities in the configuration; may be repeated")
 	f.Lay(cmd, "key", func(c *config.Config) (err error) {
 		f.Foreign = len(c.Trust.Keys)+len(c.Trust.Identities) > 0
 		c.Trust, err = KeyPolicy(*keys)

@@ -30,8 +30,8 @@ func newCandidateCommand(a *app) *cobra.Command {
 		Short: "judge a system before it runs",
 		Long: `Judge a system in the store that is not running. TOPLEVEL is the store path of
 its toplevel, or a link to it, written with a slash. TAG names a release whose
-toplevel is judged. Where the configuration lists accepted releases, the
-system's release must be one of them.
+toplevel is judged. If the configuration lists accepted releases, the system's
+release must be one of them.
 
 The release, the system's flake, the evaluation of the flake, and each path of
 the closure are compared as in a run without a command. Paths that earlier runs
@@ -45,10 +45,10 @@ created, and nothing locks the system: before it is activated, the garbage
 collector can remove it and root can change it.
 
 Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
-		Example: `  # May this machine switch to what was just copied to it?
+		Example: `  # May this machine switch to the system that was just copied to it?
   ec-verify candidate /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11
 
-  # Is the system of a release here, and whole?
+  # Does the store have the complete system of a release?
   ec-verify candidate boot-v2026.03.15
 
   # The system that a mounted disk would boot

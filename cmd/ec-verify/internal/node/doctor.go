@@ -28,7 +28,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 	var offline bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "report what keeps this machine from being verified, with remedies",
+		Short: "report what prevents a good verdict, with remedies",
 		Long: `Examine everything that the systemd units need for a run: the configuration as
 the units' sandboxes see it, the keys and their validity periods, the sources,
 the last fetch, the accepted releases, the flake, the state and metrics

@@ -94,7 +94,7 @@ func (e *events) settle(ctx context.Context, r *report.Report) {
 		e.stand.judge(e.before(ctx), e.run.ID, r, comparedWith(r))
 	}
 	if e.stand.lost != "" {
-		e.app.Note(fmt.Sprintf("what earlier runs found of this machine is lost, with %s; until a run of everything that the policy asks for verifies it, its standing is inconclusive", report.Escape(e.stand.lost)))
+		e.app.Note(fmt.Sprintf("the findings of earlier runs are lost, with %s; the standing is inconclusive until a run of everything that the policy requests verifies this machine", report.Escape(e.stand.lost)))
 	}
 	if r.Standing.Look != "" {
 		return
@@ -180,7 +180,7 @@ func (e *events) readLedger(ctx context.Context) {
 	}
 	known, err := readStatus(ctx, e.config.StateDir, e.wants(), time.Now())
 	if err != nil {
-		e.log.Warn().Err(err).Msg("what earlier runs verified is not known")
+		e.log.Warn().Err(err).Msg("the results of earlier runs are unknown")
 		return
 	}
 	e.known = known

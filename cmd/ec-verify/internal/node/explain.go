@@ -43,10 +43,10 @@ func newExplainCommand(a *app) *cobra.Command {
 	var flags explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain PATH|FINDING",
-		Short: "explain what differs in a path, to the byte, and where it comes from",
-		Long: `Explain a store path, a file in one, or a link to one: which files differ from
-the release, and what differs within them. FINDING is the number of a finding
-in the JSON report that --report names, counted from 1.
+		Short: "explain the differences in a path, to the byte, and its origin",
+		Long: `Explain a store path, a file in one, or a link to one: the files that differ
+from the release, and the differences within them. FINDING is the number of a
+finding in the JSON report that --report names, counted from 1.
 
 The release states what each file should be. Without --against it is an
 accepted one that has the path, if there is one, and of several the one that
@@ -222,7 +222,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 	if err != nil {
 		return fmt.Errorf("--rebuild: the flake that the derivation is of: %w", err)
 	}
-	a.Note(fmt.Sprintf("%s is built afresh, for at most %s", want.Deriver, time.Duration(c.Rebuild.BuildTimeout)))
+	a.Note(fmt.Sprintf("%s is being rebuilt, for at most %s", want.Deriver, time.Duration(c.Rebuild.BuildTimeout)))
 	req := rebuild.Request{Root: c.StoreRoot, Manifest: manifest, Source: flake}
 	err = configured.Rebuilder(c).One(ctx, req, want.Deriver, func(ctx context.Context, root string) error {
 		if x.Original, err = nixstore.OpenStore(root, manifest.StoreDir); err != nil {

@@ -111,7 +111,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 	if n := len(e.Files) + e.MoreFiles; n > 0 {
 		where := ""
 		if e.OfOriginal {
-			where = " in what was compared with it"
+			where = " in the original"
 		}
 		fmt.Fprintf(w, "\nWhat differs%s: %s\n", where, report.Quantity(n, "file"))
 	}
@@ -152,11 +152,11 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 func (e *explained) writeHow(w io.Writer) {
 	fmt.Fprintf(w, "\nThe original is not at hand, so that bytes were not compared. To obtain one:\n")
 	if e.Want.Deriver != "" {
-		fmt.Fprintf(w, "  - have this machine build the path afresh, if it has what it is built from: --rebuild\n")
+		fmt.Fprintf(w, "  - rebuild the path on this machine, if it has the build inputs: --rebuild\n")
 	}
 	fmt.Fprintf(w, "  - mount a machine, disk or medium of release %s, and give its root with --from DIR\n", e.Tag)
 	if d := e.Want.Deriver; d != "" {
-		fmt.Fprintf(w, "  - or build it afresh on a machine that has the derivation:\n      nix build --eval-store auto --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
+		fmt.Fprintf(w, "  - or rebuild it on a machine that has the derivation:\n      nix build --eval-store auto --store /var/tmp/original \\\n        '%s^*'\n      ec-verify explain --from /var/tmp/original \\\n        %s\n", d, e.Path)
 	}
 }
 

@@ -34,10 +34,10 @@ func (a *app) firstContact(c config.Config, err error) error {
 	}
 	var want []string
 	if len(c.Release.Source) == 0 {
-		want = append(want, "where releases are (--release DIR or URL)")
+		want = append(want, "the source of releases (--release DIR or URL)")
 	}
 	if len(c.Trust.Keys)+len(c.Trust.Identities) == 0 && !c.UnsafeUnsigned {
-		want = append(want, "whose signature is believed (--key FILE)")
+		want = append(want, "whose signature is trusted (--key FILE)")
 	}
 	if len(c.Release.Accept) == 0 && len(want) > 0 {
 		want = append(want, "which release this machine may run (--against TAG; default: the newest)")
@@ -46,6 +46,6 @@ func (a *app) firstContact(c config.Config, err error) error {
 		return err
 	}
 	a.Complain(fmt.Errorf("there is no configuration, and these are missing: %s", strings.Join(want, "; ")))
-	fmt.Fprintf(a.Stderr, "For a first look:\n  ec-verify --release /srv/releases --key cosign.pub\nFor every run, write %s, the smallest that works:\n%s", config.DefaultFile, smallest)
+	fmt.Fprintf(a.Stderr, "For a first check:\n  ec-verify --release /srv/releases --key cosign.pub\nFor every run, write a minimal %s:\n%s", config.DefaultFile, smallest)
 	return terminal.ToldError(terminal.ExitConfig)
 }

@@ -14,11 +14,11 @@ import (
 
 func newGateCommand(a *app) *cobra.Command {
 	return terminal.Group(&cobra.Command{
-		Use: "gate", Short: "let other tools switch this machine only to what is verified",
+		Use: "gate", Short: "keep other tools from switching to an unverified system",
 		Long: `nixos-rebuild, deploy-rs and colmena set the system profile: gate close makes
-it read-only for them, and ec-verify switch goes on setting it. comin asks
-before it deploys: gate comin answers. What else can switch a machine is in
-docs/gate.md.`,
+it read-only for them, while ec-verify switch can still set it. comin waits for
+a confirmation before it deploys: gate comin gives it. docs/gate.md lists the
+other ways to switch a machine.`,
 		Example: `  # Until the next boot; at each boot: systemctl enable ec-verify-gate
   ec-verify gate close
   ec-verify switch boot-v2026.03.15`,
@@ -33,17 +33,18 @@ func newGateCloseCommand(a *app) *cobra.Command {
 		Short: "make the system profile read-only for all but ec-verify switch",
 		Long: `Mount /nix/var/nix/profiles on itself, read-only. nix-env can no longer set the
 system profile, so nixos-rebuild, deploy-rs and colmena fail before they have
-changed anything. ec-verify switch goes on setting it. The profiles of users,
-in per-user, stay writable.
+changed anything. ec-verify switch can still set it. The profiles of users, in
+per-user, stay writable.
 
 Root can undo it, with ec-verify gate open or by any other means, and can run a
-system's switch-to-configuration without a profile; it ends with the boot. The
-unit ec-verify-gate.service closes the gate at each boot, where it is enabled.
+system's switch-to-configuration without a profile. The gate is open again
+after a reboot, unless the unit ec-verify-gate.service is enabled: it closes
+the gate at each boot.
 
-Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
+Exit codes: 0 the gate is closed, now or before; 4 it could not be closed.`,
 		Example: `  ec-verify gate close
 
-  # comin has a profile of its own, and is confirmed by ec-verify gate comin
+  # comin has its own profile, and ec-verify gate comin confirms its deployments
   ec-verify gate close --comin`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,7 +55,7 @@ Exit codes: 0 it is closed, now or before; 4 it could not be closed.`,
 			return a.Refused(gateKind, a.turnGate(func(m *activate.Machine) error { return m.Close(cmd.Context(), except...) }, true))
 		},
 	}
-	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, where comin has its profile")
+	cmd.Flags().BoolVar(&comin, "comin", false, "leave system-profiles writable, the directory of comin's profile")
 	return cmd
 }
 
@@ -64,7 +65,7 @@ func newGateOpenCommand(a *app) *cobra.Command {
 		Short: "undo gate close",
 		Long: `Undo ec-verify gate close: every tool of root can set the system profile again.
 
-Exit codes: 0 it is open, now or before; 4 it could not be opened.`,
+Exit codes: 0 the gate is open, now or before; 4 it could not be opened.`,
 		Example: `  # Remove old generations, which a closed gate keeps
   ec-verify gate open
   nix-collect-garbage --delete-older-than 30d

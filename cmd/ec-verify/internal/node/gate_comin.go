@@ -39,20 +39,20 @@ func newGateCominCommand(a *app) *cobra.Command {
 	flags := cominFlags{verifyFlags: verifyFlags{stall: defaultStall}}
 	cmd := &cobra.Command{
 		Use:   "comin",
-		Short: "confirm what comin deploys, if it is verified",
-		Long: `Wait until comin has built a generation that it asks to confirm
-(deployConfirmer.mode = "manual", comin 0.10 or later), judge that generation's
-system as ec-verify switch does, and confirm it if it is verified: by the
-generation's own ID, over comin's socket, so that no other one is deployed.
-Then wait for the next.
+		Short: "confirm a deployment of comin if it is verified",
+		Long: `Wait until comin has built a generation and waits for its confirmation
+(deployConfirmer.mode = "manual", comin 0.10 or later). Judge that generation's
+system as ec-verify switch does, and confirm it if it is verified. The
+confirmation names the generation's own ID, over comin's socket, so that no
+other one is deployed. Then wait for the next.
 
-What is not verified is not confirmed: comin goes on waiting, and the machine
-stays as it is. The program ends with the exit code of the verdict, so that a
-unit has failed and is started again later, by when the release may have been
-published.
+If the generation is not verified, it is not confirmed: comin continues to
+wait, and the machine does not change. The program ends with the exit code of
+the verdict, so the unit fails and starts again later, when the release may
+have been published.
 
-The socket must be served by root. Whoever can reach it can confirm too:
-docs/gate.md says how to keep others from it.
+The socket must be served by root. Every user who can reach it can confirm too:
+docs/gate.md says how to restrict access to it.
 
 Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
 4 inconclusive, or comin does not wait for a confirmation.`,
@@ -77,7 +77,7 @@ Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
 	flags.registerShared(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.socket, "socket", comin.Socket, "comin listens at `PATH`")
-	f.BoolVar(&flags.now, "now", false, "judge what waits now, and end")
+	f.BoolVar(&flags.now, "now", false, "judge the waiting generation, and end")
 	f.BoolVar(&flags.fetch, "fetch", false, "start "+fetchUnit+" before each judgement, and wait for it")
 	terminal.DurationVar(f, &flags.every, "every", 10*time.Second, "ask comin each `DURATION` whether something waits")
 	return cmd
@@ -87,11 +87,11 @@ Exit codes: 0 with --now: confirmed, or nothing waits; 1 drifted, 3 untrusted,
 // verified; unless it is to do so now, it waits for the next ones.
 func (a *app) confirmComin(ctx context.Context, flags *cominFlags) error {
 	if os.Geteuid() != 0 {
-		return a.Refused(cominKind, errors.New("only root can confirm: the system is held while it is judged"))
+		return a.Refused(cominKind, errors.New("only root can confirm: the command keeps the system from the garbage collector while it judges it"))
 	}
 	client := comin.New(flags.socket)
 	if others, err := comin.Reachable(flags.socket); err == nil && others {
-		a.Note("every user of this machine reaches " + terminal.Value(flags.socket) + ", and can confirm what is refused here")
+		a.Note("every user of this machine reaches " + terminal.Value(flags.socket) + ", and can confirm a refused generation")
 	}
 	if flags.now {
 		g, err := client.Waiting(ctx)
@@ -152,7 +152,7 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 		return a.Refused(cominKind, err)
 	}
 	if c.StoreRoot != "" {
-		return terminal.ConfigErrorf("storeRoot: comin deploys on this machine, and not to a disk that is looked at from outside")
+		return terminal.ConfigErrorf("storeRoot: comin deploys on this machine, and not to a mounted disk")
 	}
 	g, err := a.newGate(ctx, c, system, &flags, true)
 	if err != nil {
@@ -172,7 +172,7 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	r := confirmation{waiting: waiting, confirmed: done, detail: "confirmed: comin deploys it", report: g.report, flags: flags.text}
 	switch {
 	case g.report.Verdict() != report.Verified:
-		r.detail = "not confirmed: comin goes on waiting"
+		r.detail = "not confirmed: comin continues to wait"
 	case g.err != nil:
 		r.detail = "not confirmed: " + g.err.Error()
 	}

@@ -30,7 +30,7 @@ func newHashCommand(a *app) *cobra.Command {
 
 A PATH that is a symbolic link is hashed as a link; with a slash at its end,
 the directory that it leads to is hashed. No other link is followed. With
---output json each line is one object; a path that is no valid UTF-8 is given
+--output json each line is one object; a path that is not valid UTF-8 is given
 as pathBase64.`,
 		Example: `  ec-verify hash /etc/every-channel/flake/
   ec-verify hash --read disk --output json /nix/store/*-linux-*`,

@@ -19,12 +19,11 @@ import (
 
 func newMachineCommand(a *app) *cobra.Command {
 	return terminal.Group(&cobra.Command{
-		Use: "machine", Short: "what a machine has beside its store",
-		Long: `A machine runs more than its store has: units, accounts, mounts, sockets, code.
-ec-verify compares the parts that machine.parts in the configuration names with
-the release, in the tier machine of each run. Differences that are there on
-purpose are allowed by machine.allow, each with a reason and, if it is to end,
-a last day.`,
+		Use: "machine", Short: "check the running machine outside its store",
+		Long: `A running machine is more than its store: units, accounts, mounts, sockets,
+code. The tier machine of each run compares the parts in machine.parts of the
+configuration with the release. machine.allow lists intended differences, each
+with a reason and optionally a last day.`,
 		Example: `  # A first list of exceptions
   ec-verify machine learn >allow.json`,
 	}, newMachineLearnCommand(a))
@@ -35,27 +34,27 @@ func newMachineLearnCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "learn",
 		Short: "print a first list of exceptions, from a machine that is known to be good",
-		Long: `Compare what this machine has beside its store with the release that it runs,
+		Long: `Compare the running machine outside its store with the release that it runs,
 and print the differences as entries of machine.allow, in JSON, for review. All
 parts are examined if machine.parts names none. Differences that machine.allow
 already covers are not printed.
 
 Nothing is written or recorded. Each reason begins with TODO, and a
-configuration with such a reason is not valid: review each entry, and write why
-it is there or remove it. The list allows everything that is wrong with the
-machine now, so make it on one that was just installed.
+configuration with such a reason is not valid: review each entry, and write its
+reason or remove it. The list allows everything that is wrong with the machine
+now, so make it on a newly installed one.
 
-The output is a drop-in of the configuration. Where there is a list already,
-add the entries to it: the list of one drop-in replaces that of another. A
-directory is learned with all that is in it. The drop-in itself changes
+The output is a drop-in of the configuration. If there is a list already, add
+the entries to it: the list of one drop-in replaces that of another. An entry
+for a directory covers its contents. The drop-in itself changes
 /etc/ec-verify: if that directory is in the list, give its entry the match
 "/etc/ec-verify/" and no value.
 
 The machine must run the release. Run the command as root.`,
-		Example: `  # A first list for a machine that was just installed
+		Example: `  # A first list for a newly installed machine
   ec-verify machine learn >allow.json
 
-  # Reviewed, it is taken from the next run on
+  # After the review, use it from the next run on
   cp allow.json /etc/ec-verify/config.d/allow.json
   ec-verify config check`,
 		Args: terminal.NoArgs,

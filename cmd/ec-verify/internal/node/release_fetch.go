@@ -33,7 +33,7 @@ run resumes there; files with a wrong checksum are removed.`,
 		Args: terminal.ArgCount(1, 1, "one tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
-				return terminal.UsageErrorf("--out DIR is missing: say where to put the release")
+				return terminal.UsageErrorf("--out DIR is missing: name the directory for the release")
 			}
 			for _, pattern := range assets {
 				if _, err := path.Match(pattern, ""); err != nil {
@@ -82,7 +82,7 @@ func fetchRelease(ctx context.Context, c config.Config, arg, out string, pattern
 		found = found || want(name)
 	}
 	if !found {
-		return nil, &release.NotFoundError{What: fmt.Sprintf("any asset that matches %q", patterns), Source: r.Source(), Hint: release.SumsName + " lists what there is"}
+		return nil, &release.NotFoundError{What: fmt.Sprintf("any asset that matches %q", patterns), Source: r.Source(), Hint: release.SumsName + " lists the releases"}
 	}
 	return r, r.CopyTo(ctx, out, want)
 }

@@ -43,7 +43,7 @@ network.
 The list of revoked releases is fetched as well, and the releases on it are
 refused from then on. All releases are tried. The exit code is the worst
 result: 3 if a release is untrusted, 4 if one is unavailable or a list was
-refused. A revoked release does not count if another accepted one can be had.`,
+refused. A revoked release does not count if another accepted one is available.`,
 		Example: `  ec-verify release refresh
   ec-verify release refresh && ec-verify --offline`,
 		Args: terminal.NoArgs,
@@ -53,7 +53,7 @@ refused. A revoked release does not count if another accepted one can be had.`,
 				return err
 			}
 			if flags.Foreign {
-				return terminal.UsageErrorf("--key: what this machine keeps is for its own verification, which believes trust in the configuration; add the key there, or leave out --key")
+				return terminal.UsageErrorf("--key: this machine keeps releases for its own verification, which uses trust in the configuration; add the key there, or leave out --key")
 			}
 			return a.refresh(cmd.Context(), c, flags.Unsigned)
 		},
@@ -70,7 +70,7 @@ func (a *app) refresh(ctx context.Context, c config.Config, byFlag bool) error {
 		return terminal.ConfigErrorf("nothing to fetch: list the tags in the configuration's release.accept")
 	}
 	if c.UnsafeUnsigned {
-		err := errors.New("what nobody signed is not kept, so that there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")
+		err := errors.New("unsigned releases are not kept, so there is nothing to refresh: leave out --unsafe-unsigned and unsafeUnsigned")
 		if byFlag {
 			return terminal.UsageError(err)
 		}

@@ -50,7 +50,7 @@ func (a *app) waits(offline bool) func(line string) {
 		a.Note(report.Escape(line))
 		if !offline {
 			once.Do(func() {
-				a.Note("--offline asks no source on a network, and compares with what release refresh has fetched")
+				a.Note("--offline asks no source on a network, and uses the releases that release refresh has fetched")
 			})
 		}
 	}

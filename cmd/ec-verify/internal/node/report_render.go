@@ -33,10 +33,10 @@ standard input is read. --key checks the signature, and the page says whether
 that was done.
 
 The page is one file without scripts or external resources; it has a light, a
-dark and a print layout. What the report says is shown, not checked.
+dark and a print layout. The contents of the report are shown, not checked.
 
 The exit code says whether the report was rendered; it does not reflect the
-verdict. It is 3 where a signature is not valid.
+verdict. It is 3 if a signature is not valid.
 
 The formats:` + about.String(),
 		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html
@@ -47,7 +47,7 @@ The formats:` + about.String(),
 			if i < 0 {
 				return terminal.UsageErrorf("--format %q: want %s", format, strings.Join(formats, ", "))
 			}
-			if err := a.TextOnly("--output json: --format says what is written"); err != nil {
+			if err := a.TextOnly("--output json: --format determines the output"); err != nil {
 				return err
 			}
 			file := "-"

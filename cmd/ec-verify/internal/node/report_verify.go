@@ -23,7 +23,7 @@ func newReportVerifyCommand(a *app) *cobra.Command {
 		Use:   "verify FILE...",
 		Short: "check signed reports of machines",
 		Long: `Check that each FILE is a report signed by one of the keys, and that its
-verdict follows from its findings. Of several reports of one machine, check
+verdict follows from its findings. For several reports of one machine, check
 that none is missing between them and that each names the one before it.
 
 The findings are shown but do not affect the result: a validly signed report of
@@ -107,7 +107,7 @@ func (a *app) verifyReports(files, keys []string, check *attest.Check, requireVe
 
 func reportKeyring(files []string) (*trust.Keyring, error) {
 	if len(files) == 0 {
-		return nil, terminal.UsageErrorf("--key FILE is missing: say whose reports are believed")
+		return nil, terminal.UsageErrorf("--key FILE is missing: name the public key of the reports")
 	}
 	var keys []trust.Key
 	for i, file := range files {

@@ -28,10 +28,10 @@ func newStatusCommand(a *app) *cobra.Command {
 	var maxAge time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "show what was verified, when, and what comes next",
+		Short: "show what was verified when, and the next checks",
 		Long: `Report, from the ledger: the machine's standing, which combines the results of
 all runs of its policy; how much of the system each tier has verified recently
-enough; and what is to be checked next. Report, from the machine: whether a run
+enough; and the next items to check. Report, from the machine: whether a run
 is under way, whether a reboot is pending, and when the timer starts the next
 run. Nothing is verified, and nothing is written.
 

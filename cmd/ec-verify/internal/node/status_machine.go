@@ -134,9 +134,9 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status) {
 		field(w, "running", "now, by "+report.Escape(m.UnderWay.String()))
 	}
 	if h := m.Died; h != nil {
-		what := "what is said of the last run is older"
+		what := "the last run above is an older one"
 		if h.Look {
-			what = "it was a look, and no run of the policy"
+			what = "it was a look, not a run of the policy"
 		}
 		field(w, "died", fmt.Sprintf("%s crashed or was killed without a verdict: %s", report.Escape(h.String()), what))
 	}

@@ -45,7 +45,7 @@ func (s *status) Text(screen terminal.Screen) string {
 	s.writeItems(&b, "drifted", listed, func(t *statusTier) ([]statusItem, int) { return t.DriftedItems, t.Drifted })
 	s.writeItems(&b, "next", listed, func(t *statusTier) ([]statusItem, int) { return t.Next, t.Pending })
 	if n := len(s.SetAside); n > 0 {
-		fmt.Fprintf(&b, "damaged ledgers lie beside this one as evidence, %d of them; what they\nremembered is lost:\n  %s\n\n",
+		fmt.Fprintf(&b, "damaged ledgers kept beside this one as evidence: %d; their contents\nare lost:\n  %s\n\n",
 			n, report.Escape(s.SetAside[n-1]))
 	}
 	return strings.TrimRight(b.String(), "\n") + "\n"
@@ -92,7 +92,7 @@ func shortened(path string, width int) string {
 // unknown says why there is no standing.
 func (s *status) unknown() string {
 	if s.lost != "" {
-		return fmt.Sprintf("what earlier runs found is lost, with %s", report.Escape(s.lost))
+		return fmt.Sprintf("the findings of earlier runs are lost, with %s", report.Escape(s.lost))
 	}
 	return "no run of the policy has ended"
 }

@@ -31,53 +31,50 @@ func newSwitchCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "switch TOPLEVEL|TAG [switch|boot|test]",
 		Short: "switch to a system if it is verified",
-		Long: `Judge a system as ec-verify candidate does, hash each path of its closure, and
-only if it is verified have the machine run and boot it: the system profile is
-set to the very path that was hashed, and that path's
-bin/switch-to-configuration is run. Else nothing is touched.
+		Long: `Judge a system as ec-verify candidate does, and hash each path of its closure.
+Only if it is verified, set the system profile to the very path that was hashed
+and run that path's bin/switch-to-configuration. Otherwise change nothing.
 
-  switch  it runs now, and is booted from now on (the default)
-  boot    it is booted from now on
-  test    it runs until the next boot; the profile stays
+  switch  run it now, and boot it from now on (the default)
+  boot    boot it from now on
+  test    run it until the next boot, without setting the profile
 
-The program of the system that runs judges the one that comes. Nothing that the
-configuration leaves out applies: an unsigned release is not taken
-(unsafeUnsigned), nor one that is older than one accepted before, unless
-release.accept lists it.
+The program of the running system judges the new one. No exception in the
+configuration applies: an unsigned release is refused (unsafeUnsigned), and so
+is one that is older than one accepted before, unless release.accept lists it.
 
-From before it is judged until the end a root keeps the garbage collector from
-the closure. What was touched between being hashed and being activated is
-noticed, before and once more after. No second switch begins meanwhile, and
-none begins while NixOS's own goes on. The system's script runs in
-ec-verify-switch.service, so that it ends whatever becomes of this process;
-what it prints is shown on standard error, and kept as switch.log in the state
-directory.
+A root protects the closure from the garbage collector throughout. The command
+notices files that were touched between hashing and activation, and checks them
+once more afterwards. No second switch begins meanwhile, and none begins during
+a switch of NixOS's own tools. The system's script runs in
+ec-verify-switch.service, so it completes even if this process ends. Its output
+is shown on standard error, and kept as switch.log in the state directory.
 
-With --from, what the store lacks of the system is fetched first: from a
-directory with a binary cache or a copy of a store, file:///DIR with one of
-these, or https://HOST/… and ssh-ng://HOST, which nix reads. The release's
-signed manifest says which paths these are, and what is in them: each is hashed
-before any is registered, so that neither signatures of a cache nor trusted
-users are needed. With --dry-run, too, the store is only asked whether it has
-them, and the system is judged if nothing is missing here.
+With --from, paths that the store lacks are fetched first: from a directory
+with a binary cache or a copy of a store, file:///DIR with one of these, or
+https://HOST/… and ssh-ng://HOST, which nix reads. The release's signed
+manifest lists these paths and their hashes. Each is hashed before any is
+registered, so neither signatures of a cache nor trusted users are needed. With
+--dry-run the store is only asked whether it has them, and the system is judged
+if nothing is missing here.
 
-Exit codes: 0 verified, and done (with --dry-run: verified); 1 drifted, 3
-untrusted, 4 inconclusive, or not or only in part done, which the last line
-says.`,
-		Example: `  # Run and boot the release, if it lies in the store and is whole
+Exit codes: 0 verified and switched to (with --dry-run: verified); 1 drifted, 3
+untrusted, 4 inconclusive, or the switch failed or is incomplete, as the last
+line says.`,
+		Example: `  # Run and boot the release, if the store has all of it
   ec-verify switch boot-v2026.03.15
 
   # Boot it at the next start of the machine
   ec-verify switch boot-v2026.03.15 boot
 
-  # The same, with what is missing taken from another machine, or from a stick
+  # The same, fetching missing paths from another machine, or from a stick
   ec-verify switch boot-v2026.03.15 --from ssh-ng://builder.example.org
   ec-verify switch boot-v2026.03.15 --from /media/stick
 
-  # What would be fetched, and what would change?
+  # What would be fetched and changed?
   ec-verify switch boot-v2026.03.15 --from /media/stick --dry-run
   ec-verify switch /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 --dry-run`,
-		Args: terminal.ArgCount(1, 2, "one toplevel or tag, and what to do with it"),
+		Args: terminal.ArgCount(1, 2, "one toplevel or tag, and an action"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			action := activate.NowAndBoot
 			if len(args) == 2 {
@@ -90,8 +87,8 @@ says.`,
 		},
 	}
 	flags.registerShared(cmd)
-	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "judge it, say what would be done and which versions and sizes change, and do nothing")
-	cmd.Flags().StringVar(&from, "from", "", "fetch what the store lacks from `STORE`: a directory, file:///DIR, https://HOST/… or ssh-ng://HOST")
+	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "judge it, print the planned steps and the changes of versions and sizes, and do nothing")
+	cmd.Flags().StringVar(&from, "from", "", "fetch missing paths from `STORE`: a directory, file:///DIR, https://HOST/… or ssh-ng://HOST")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
 		case 0:
@@ -143,7 +140,7 @@ func (a *app) newSwitch(ctx context.Context, arg string, action activate.Action,
 		return nil, err
 	}
 	if c.StoreRoot != "" {
-		return nil, terminal.ConfigErrorf("storeRoot: a disk that is looked at from outside can't be switched")
+		return nil, terminal.ConfigErrorf("storeRoot: a mounted disk can't be switched")
 	}
 	programs := configured.Nix(c)
 	var source importer.Source
@@ -274,7 +271,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context)) error {
 		return nil
 	}
 	if g.report.Candidate != string(p) {
-		return fmt.Errorf("%s was judged and %s is held", g.report.Candidate, p)
+		return fmt.Errorf("%s was judged, but %s is protected", g.report.Candidate, p)
 	}
 	if g.dryRun {
 		g.changes, g.err = g.foretell(ctx)

@@ -32,7 +32,7 @@ func (g *gate) words() string {
 	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
 		return "not switched: nothing was changed"
 	case g.dryRun && g.err != nil:
-		return "not switched (--dry-run): what would change is unknown: " + g.err.Error()
+		return "not switched (--dry-run): the changes are unknown: " + g.err.Error()
 	case g.dryRun:
 		return "not switched (--dry-run): without --dry-run the system " + what
 	case g.outcome.Activated:

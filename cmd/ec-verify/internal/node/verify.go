@@ -114,7 +114,7 @@ func (v *verifyFlags) registerShared(cmd *cobra.Command) {
 }
 
 func (v *verifyFlags) registerOffline(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&v.offline, "offline", false, "ask no release source over a network: compare with what release refresh has fetched")
+	cmd.Flags().BoolVar(&v.offline, "offline", false, "ask no release source over a network: use the releases that release refresh has fetched")
 }
 
 // registerStoreRoot adds the flag of checks that work on the disk of a machine that does

@@ -35,7 +35,7 @@ func (c *comparison) document(file string) (*render.Document, error) {
 		return nil, fmt.Errorf("%s: it is no comparison that this program reads", file)
 	}
 	if want := c.Result.Verdict(); want != c.Verdict {
-		return nil, fmt.Errorf("%s: it says %s, but what it lists makes %s", file, c.Verdict, want)
+		return nil, fmt.Errorf("%s: it says %s, but its contents make %s", file, c.Verdict, want)
 	}
 	d := &render.Document{
 		Title: "ec-verify compare: " + string(c.Verdict), Verdict: string(c.Verdict), Tone: tone, Tool: render.Text(c.Tool), More: c.More,

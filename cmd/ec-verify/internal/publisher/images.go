@@ -197,7 +197,7 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 		fmt.Fprintf(b, "  is %s, %s\n", i.Asset, humanize.IBytes(uint64(i.Size)))
 	}
 	if i.Beyond > 0 {
-		fmt.Fprintf(b, "  behind it are %s that were not looked at\n", humanize.IBytes(uint64(i.Beyond)))
+		fmt.Fprintf(b, "  %s behind it were not checked\n", humanize.IBytes(uint64(i.Beyond)))
 	}
 	if in := i.Inside; in != nil {
 		fmt.Fprintf(b, "  inside (%s): %s hashed, %s the manifest vouches for; the checksum alone for %s%s\n",

@@ -37,7 +37,7 @@ func newManifestCreateCommand(a *app) *cobra.Command {
 		Short: "build a system and write its closure manifest",
 		Long: `Realise the system of nixosConfigurations.CONFIGURATION in FLAKE, hash its
 closure from disk, and write to the output directory: the closure manifest, the
-file listing, the derivations, what a machine has beside its store (/etc,
+file listing, the derivations, the expected machine outside its store (/etc,
 units, users, mounts), release.json and SHA256SUMS.txt.
 
 The manifest depends on the source alone: every builder writes the same bytes.
@@ -94,7 +94,7 @@ Exit codes:
 	f.StringVar(&req.OutDir, "out", "", "write to the directory `DIR`, created if missing (required)")
 	f.StringVar(&req.Tag, "tag", "", "name the release `TAG` (default: boot- and the commit)")
 	f.StringVar(&req.Commit, "commit", "", "record the commit `HASH` (default: the flake's own)")
-	f.StringVar(&rebuildChoice, "rebuild", "none", "rebuild `CHOICE` in a scratch store and list what differs: none, config, sample, first-party or all")
+	f.StringVar(&rebuildChoice, "rebuild", "none", "rebuild `CHOICE` in a scratch store and list the differences: none, config, sample, first-party or all")
 	f.StringVar(&previous, "previous", "", "carry over the unreproducible derivations of the manifest `FILE`, except those that now reproduce")
 	terminal.DurationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
 	terminal.Complete(cmd, "rebuild", configured.Choices()...)
@@ -169,7 +169,7 @@ func setRebuild(req *publish.Request, c config.Config, choice, previous string) 
 
 func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildChoice, previous string) error {
 	if req.OutDir == "" {
-		return terminal.UsageErrorf("--out DIR is missing: say where to write the release")
+		return terminal.UsageErrorf("--out DIR is missing: name the directory for the release")
 	}
 	c, err := configured.Load(a.Terminal)
 	if err != nil {

@@ -43,7 +43,7 @@ func newReleasePublishCommand(a *app) *cobra.Command {
 tag. A missing tag is created.
 
 The release is first checked as by release verify; an invalid one is not
-published. Then the forge is asked for obstacles: an archived repository, a
+published. Then the forge is checked for obstacles: an archived repository, a
 missing commit, a tag on another commit.
 
 A new release is a draft while its assets are uploaded. A replacement for an
@@ -72,7 +72,7 @@ running the same command again completes it.`,
 	f.StringVar(&flags.tokenFile, "token-file", "", "read the access token from `FILE`, one line; its scope must include write:repository")
 	f.BoolVar(&flags.replace, "replace", false, "replace a published release that has other contents")
 	f.BoolVar(&flags.prune, "prune", false, "delete assets of the release that DIR does not have")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and print what would be done")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "check the release, ask the forge, and print the planned changes")
 	return cmd
 }
 
@@ -81,7 +81,7 @@ func (a *app) publishRelease(cmd *cobra.Command, dir string, flags publishFlags)
 	case flags.tag == "":
 		return terminal.UsageErrorf("--tag TAG is missing: say which release this is")
 	case flags.forge == "":
-		return terminal.UsageErrorf("--forge URL is missing: say where to publish")
+		return terminal.UsageErrorf("--forge URL is missing: name the forge")
 	case flags.tokenFile == "" && !flags.dryRun:
 		return terminal.UsageErrorf("--token-file FILE is missing: publishing takes an access token with write:repository")
 	}
@@ -325,7 +325,7 @@ func publishNotes(r *release.Release, o *forge.Outcome) []string {
 		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")
 	}
 	if o.Exposed {
-		out = append(out, "somebody pushed the tag meanwhile, and the forge published the release before it was whole: until now it was there without its "+release.SumsName+", which machines take for not there")
+		out = append(out, "somebody pushed the tag meanwhile, and the forge published the incomplete release: until now it was there without its "+release.SumsName+", and machines ignored it")
 	}
 	if o.WasPrerelease {
 		out = append(out, fmt.Sprintf("it was marked as a pre-release, which %s never means, and is none now", release.Latest))

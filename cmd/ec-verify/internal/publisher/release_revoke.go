@@ -63,7 +63,7 @@ name the source from which machines fetch theirs. That list must be signed by
 	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
 	f.BoolVar(&flags.lift, "lift", false, "take TAG off the list")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "print what the list would be, and write nothing")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print the new list, and write nothing")
 	terminal.MarkDirname(cmd, "out")
 	return cmd
 }
@@ -77,7 +77,7 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	case err != nil:
 		return terminal.UsageError(err)
 	case flags.out == "":
-		return terminal.UsageErrorf("--out DIR is missing: say where the list is")
+		return terminal.UsageErrorf("--out DIR is missing: name the directory of the list")
 	case flags.reason == "" && !flags.lift:
 		return terminal.UsageErrorf("--reason TEXT is missing: operators will want to know")
 	case flags.reason != "" && flags.lift:
@@ -202,7 +202,7 @@ type revocations struct {
 
 // Text implements [terminal.Result].
 func (r *revocations) Text(screen terminal.Screen) string {
-	follows := "it is the first one; where machines have another already, name its place with --release"
+	follows := "it is the first one; if machines already have another, name its source with --release"
 	if r.Follows != nil {
 		follows = "it follows on the one of " + r.Follows.Format(time.RFC3339)
 	}

@@ -111,7 +111,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 // signingKey returns the private key that flags name.
 func signingKey(flags signFlags) (*trust.PrivateKey, error) {
 	if flags.key == "" {
-		return nil, terminal.UsageErrorf("--key FILE is missing: say what to sign with")
+		return nil, terminal.UsageErrorf("--key FILE is missing: name the private key")
 	}
 	pem, err := hostfile.ReadSmall(flags.key, 64<<10)
 	if err != nil {

@@ -52,7 +52,7 @@ func Summarize(ctx context.Context, r *release.Release) ReleaseSummary {
 func (s ReleaseSummary) Text(screen Screen) string {
 	headline := fmt.Sprintf("release %s is trusted", s.Tag)
 	if s.unsigned {
-		headline = fmt.Sprintf("release %s was taken without a look at its signature (unsafe)", s.Tag)
+		headline = fmt.Sprintf("release %s was accepted without checking its signature (unsafe)", s.Tag)
 	}
 	commit := s.Commit
 	if commit == "" {
