@@ -44,7 +44,7 @@ the gate at each boot.
 Exit codes: 0 the gate is closed, now or before; 4 it could not be closed.`,
 		Example: `  ec-verify gate close
 
-  # comin has its own profile, and ec-verify gate comin confirms its deployments
+  # comin has its own profile; ec-verify gate comin confirms its deployments
   ec-verify gate close --comin`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -322,8 +322,8 @@ next
     contents, never checked
   … and 9 more, contents
 
-damaged ledgers lie beside this one as evidence, 1 of them; what they
-remembered is lost:
+damaged ledgers kept beside this one as evidence: 1; their contents
+are lost:
   /var/lib/ec-verify/ledger/ledger.db.damaged-20260228T000000Z
 `
 	if diff := cmp.Diff(want, full.Text(terminal.Screen{})); diff != "" {
