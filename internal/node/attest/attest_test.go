@@ -121,7 +121,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`"previous":"ef`, `"previous":"e`, "previous "},
 		{`"nonce":""`, `"nonce":"\n"`, "want printable text"},
 		{`"nonce":""`, `"nonce":"` + strings.Repeat("n", MaxNonce+1) + `"`, "at most 128 bytes"},
-		{`"verdict":"drifted"`, `"verdict":"verified"`, "it says verified, but what it lists makes drifted"},
+		{`"verdict":"drifted"`, `"verdict":"verified"`, "it says verified, but its contents make drifted"},
 		{`"verdict":"drifted"`, `"verdict":"fine"`, `"fine" is no verdict`},
 		{`"class":"drift"`, `"class":"notice"`, "a finding with the cause disk-altered is of the class drift, not notice"},
 		{`"class":"drift"`, `"class":"mild"`, `a finding is of the class "mild"`},

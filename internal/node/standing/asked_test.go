@@ -24,7 +24,7 @@ func TestLook(t *testing.T) {
 		"latest":                         {Asked{Accepted: accepted, Against: "latest"}, nil, ""},
 		"a tag with a typo":              {Asked{Accepted: accepted, Against: "boot-v11"}, nil, "does not accept boot-v11"},
 		"latest that is not accepted":    {Asked{Accepted: accepted[:1], Against: "latest"}, nil, "does not accept latest"},
-		"an option":                      {Asked{Accepted: accepted, Options: []string{"--unsafe-skip", "--read"}}, nil, "does not ask for --unsafe-skip, --read"},
+		"an option":                      {Asked{Accepted: accepted, Options: []string{"--unsafe-skip", "--read"}}, nil, "does not request --unsafe-skip, --read"},
 		"a candidate":                    {Asked{Accepted: accepted, Candidate: true, Unit: true, Disk: true}, nil, "about a candidate, which does not run"},
 		"another disk":                   {Asked{Accepted: accepted, Disk: true}, nil, "another disk"},
 		"another disk, in the unit":      {Asked{Accepted: accepted, Disk: true, Unit: true}, nil, "another disk"},

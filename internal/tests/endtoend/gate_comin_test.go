@@ -85,9 +85,9 @@ func TestGateComin(t *testing.T) {
 		{name: "a byte", path: h.next, before: func() func() {
 			h.FlipByte(file, 3)
 			return func() { h.FlipByte(file, 3) }
-		}, code: 1, says: "goes on waiting", cause: "disk-altered"},
-		{name: "a system of no release", path: h.Runner().Source, code: 1, says: "goes on waiting", cause: "other-system"},
-		{name: "a path that is not there", path: "/nix/store/" + strings.Repeat("a", 32) + "-nixos-system", code: 1, says: "goes on waiting", cause: "other-system"},
+		}, code: 1, says: "continues to wait", cause: "disk-altered"},
+		{name: "a system of no release", path: h.Runner().Source, code: 1, says: "continues to wait", cause: "other-system"},
+		{name: "a path that is not there", path: "/nix/store/" + strings.Repeat("a", 32) + "-nixos-system", code: 1, says: "continues to wait", cause: "other-system"},
 		{name: "a link to a good one", path: "/run/current-system", code: 4, says: "is no store path"},
 		{name: "a good one, written otherwise", path: h.next + "/", code: 4, says: "is no store path"},
 		{name: "a tag", path: otherTag, code: 4, says: "is no store path"},
@@ -109,7 +109,7 @@ func TestGateComin(t *testing.T) {
 				h.server.OnState(nil)
 				h.FlipByte(file, 3)
 			}
-		}, code: 1, says: "goes on waiting", cause: "disk-altered"},
+		}, code: 1, says: "continues to wait", cause: "disk-altered"},
 		{name: "comin waits for nobody", path: h.next, before: func() func() {
 			h.server.SetMode(comintest.Auto)
 			return func() { h.server.SetMode(comintest.Manual) }
