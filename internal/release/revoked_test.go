@@ -94,9 +94,9 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
-// TestForgeLiesOfRevocations: whatever a forge does to the list, what was revoked stays
-// so, and it is said what is wrong.
-func TestForgeLiesOfRevocations(t *testing.T) {
+// TestForgeAltersRevocations: whatever a forge does to the list, revocations stay in force,
+// and the problem is reported.
+func TestForgeAltersRevocations(t *testing.T) {
 	const v1 = release.Tag("boot-v1")
 	dir := t.TempDir()
 	signed(t, dir, releasetest.Spec{Tag: v1})

@@ -133,7 +133,7 @@ func TestThirteenFitAScreen(t *testing.T) {
 }
 
 // Where there is no path, the detail says why, and is not cut.
-func TestDetailOfARunStaysWhole(t *testing.T) {
+func TestDetailOfARunIsNotCut(t *testing.T) {
 	detail := "release boot-v2026.02.82: not found in /srv/releases; it contains neither that directory nor a SHA256SUMS.txt"
 	r := verified()
 	r.Findings = []Finding{{Tier: TierRelease, Cause: ReleaseUnavailable, Path: "boot-v2026.02.82", Detail: detail}}
@@ -146,9 +146,8 @@ func TestDetailOfARunStaysWhole(t *testing.T) {
 	}
 }
 
-// Who reads no more than the short form of a candidate learns that its boot files were
-// not looked at.
-func TestCandidateSaysWhatIsLeftOut(t *testing.T) {
+// Even the short form of a candidate's report says that its boot files were not checked.
+func TestCandidateNamesUncheckedParts(t *testing.T) {
 	r := verified()
 	r.Candidate = string(object("a", "nixos-system"))
 	fail(r, TierLive, Skipped, "its boot files are left out")

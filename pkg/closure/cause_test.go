@@ -48,8 +48,8 @@ func TestWitnesses(t *testing.T) {
 	}
 }
 
-// A cause must not rest on what nobody looked at, and whatever differs has one.
-func TestWitnessesNeedWhatTheyRestOn(t *testing.T) {
+// A cause must not depend on a missing witness, and every difference has a cause.
+func TestCausesNeedTheirWitnesses(t *testing.T) {
 	needs := map[Cause]string{ // d: disk, b: database, r: rebuild
 		DiskAltered: "d", DatabaseAltered: "b", UnreproducibleBuild: "r",
 		ReplacedUnexplained: "db", DiskAndDatabaseAltered: "db",

@@ -317,7 +317,7 @@ func checkRefused(t *testing.T, data []byte, want string) {
 	}
 }
 
-func TestErrSchemaIsForVersionsAlone(t *testing.T) {
+func TestErrSchemaOnlyForVersions(t *testing.T) {
 	newer := fmt.Sprintf(`{"schemaVersion": 2, "kind": %q, "everything": "else"}`, ManifestKind)
 	if _, err := DecodeManifest([]byte(newer)); !errors.Is(err, ErrSchema) {
 		t.Errorf("a newer manifest: got %v, want ErrSchema", err)

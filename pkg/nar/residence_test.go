@@ -137,9 +137,9 @@ func TestDropBehindThroughAnOverlay(t *testing.T) {
 	}
 }
 
-// Whether cachestat counts the pages of a device is found out by the first file that
-// is not cached, and not taken for granted: through an overlay it counts none.
-func TestLearnsWhatCounts(t *testing.T) {
+// The first uncached file shows whether cachestat counts the pages of its device: through
+// an overlay it counts none.
+func TestLearnsWhichDevicesCount(t *testing.T) {
 	lower := t.TempDir()
 	file{data: pattern(100_000)}.create(t, lower+"/a")
 	for dir, want := range map[string]ownPages{lower: countsOwn, mountOverlay(t, lower): countsElsewhere} {

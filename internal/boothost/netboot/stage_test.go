@@ -404,9 +404,9 @@ func TestStageAsAnother(t *testing.T) {
 	}
 }
 
-// TestOlderFoundBefore: of two runs at once, the one that found the older release
-// before the other was done does not put it back.
-func TestOlderFoundBefore(t *testing.T) {
+// TestOlderReleaseDoesNotReturn: if two runs overlap, the one that found the older release
+// does not restore it after the other has staged the newer one.
+func TestOlderReleaseDoesNotReturn(t *testing.T) {
 	releases, dir := t.TempDir(), filepath.Join(t.TempDir(), "www")
 	publish(t, releases, first, usual(first))
 	publish(t, releases, second, usual(second))

@@ -213,7 +213,7 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-func TestBeginIsAlone(t *testing.T) {
+func TestBeginExcludesOthers(t *testing.T) {
 	m, _ := newMachine(t)
 	s := begin(t, m)
 	var held *HeldError

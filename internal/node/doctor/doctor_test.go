@@ -176,12 +176,12 @@ func (s *setUp) examine() []Result {
 }
 
 // brokenSetUps are machines without a good verdict. What is found is named by
-// check and found; remedy is in its remedy, which mend applies. Where mend is nil
+// check and found; remedy is in its remedy, which repair applies. Where repair is nil
 // the remedy is a command, and is run.
 var brokenSetUps = []struct {
 	name, check, found, remedy string
 	state                      State
-	broken, mend               func(s *setUp)
+	broken, repair             func(s *setUp)
 }{
 	{"no policy", "policy", "no release is accepted", "release", Problem,
 		func(s *setUp) { delete(s.json["release"], "accept") }, func(s *setUp) { s.json["release"]["accept"] = []string{"TAG"} }},
@@ -359,8 +359,8 @@ func TestBrokenSetUps(t *testing.T) {
 			if hit == nil {
 				t.Fatalf("not found: %+v", wrong(s.examine()))
 			}
-			if tc.mend != nil {
-				tc.mend(s)
+			if tc.repair != nil {
+				tc.repair(s)
 			} else if out, err := exec.CommandContext(t.Context(), "sh", "-c", hit.Remedy).CombinedOutput(); err != nil { //nolint:gosec // the remedies above
 				t.Fatalf("%s: %v\n%s", hit.Remedy, err, out)
 			}

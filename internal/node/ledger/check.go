@@ -78,10 +78,10 @@ type Record struct {
 // check.
 func (r Record) Drifted() bool { return r.Settled.Result == Drifted }
 
-// Stands reports whether the record can replace a check now: the last attempt, whatever
+// Current reports whether the record can replace a check now: the last attempt, whatever
 // preceded it, found what the manifest says, no longer ago than every. A check in the
 // future does not count, except within [Skew].
-func (r Record) Stands(every time.Duration, now time.Time) bool {
+func (r Record) Current(every time.Duration, now time.Time) bool {
 	age := now.Sub(r.Last.At)
 	return r.Last.Done() && r.Last.Result == Verified && age <= every && age >= -Skew
 }

@@ -123,7 +123,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-func TestStands(t *testing.T) {
+func TestCurrent(t *testing.T) {
 	checked := func(age time.Duration, result Result) Record {
 		check := Check{Run: 1, At: epoch.Add(-age), Result: result}
 		return Record{Last: check, Settled: check}
@@ -144,7 +144,7 @@ func TestStands(t *testing.T) {
 		{"a clock set back by a little", checked(-Skew, Verified), true},
 		{"from the future", checked(-Skew-1, Verified), false},
 	} {
-		if got := test.r.Stands(7*day, epoch); got != test.want {
+		if got := test.r.Current(7*day, epoch); got != test.want {
 			t.Errorf("%s: got %t", test.name, got)
 		}
 	}

@@ -74,9 +74,9 @@ func fillUp(t *testing.T, dir string, kilobytes int64) (empty func()) {
 
 var ownMounts = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 
-// TestFullDisk fills the disk so that each time something else does not fit.
-// What was in the ledger stays in it, what could not be written is told, and
-// is written once there is space.
+// TestFullDisk fills the disk so that each time something else does not fit. The contents
+// of the ledger stay, failed writes are reported, and they are repeated once there is
+// space.
 func TestFullDisk(t *testing.T) {
 	if !aside(t, ownMounts) {
 		return

@@ -20,8 +20,8 @@ const childVar = "EC_VERIFY_TEST_LEDGER"
 // has killBatch.
 const killItems, killBatch = 120, 20
 
-// killResult is what run says of item i, so that what is read can be told from
-// what was never written.
+// killResult is the result of item i in run, so that data that was never written can be
+// recognised when it is read.
 func killResult(run int64, i int) Result { return Result((run + int64(i)) % 3) }
 
 // killManifest is what run verifies against: some are forgotten on the way.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOneWriter: a second writer waits for as long as it was told, and what it
-// could not write it writes later.
+// TestOneWriter: a second writer waits for as long as it may, and repeats a failed write
+// later.
 func TestOneWriter(t *testing.T) {
 	dir := t.TempDir()
 	items := fill(t, dir, 10)

@@ -360,8 +360,8 @@ func TestExpectChanges(t *testing.T) {
 	}
 }
 
-// TestStateIsOfLastUsed: a machine that goes back to a release it had before is
-// told about by that one.
+// TestStateIsOfLastUsed: the state of a machine that goes back to an earlier release is
+// about that release.
 func TestStateIsOfLastUsed(t *testing.T) {
 	l := open(t, t.TempDir())
 	items := numbered(3, 10)
@@ -516,10 +516,10 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
-// TestLastStands records results by lot, some of them at the same millisecond, and
-// writes them at any time: what stands of each item is what came last, and what
-// settled it last.
-func TestLastStands(t *testing.T) {
+// TestLastCheckCounts records random results, some of them in the same millisecond, and
+// writes them at random times: the last check of each item counts, and its last conclusive
+// one.
+func TestLastCheckCounts(t *testing.T) {
 	for seed := range uint64(4) {
 		random := rand.New(rand.NewPCG(seed, 9))
 		l := open(t, t.TempDir())

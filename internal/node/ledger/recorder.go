@@ -212,8 +212,8 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 		if err := putChecks(ctx, tx, batch); err != nil || run == nil {
 			return err
 		}
-		if told := run.End.Standing; told != "" {
-			if _, err := tx.ExecContext(ctx, "insert or replace into standing (only, told, sum) values (1, ?, ?)", told, rowSum(told)); err != nil {
+		if encoded := run.End.Standing; encoded != "" {
+			if _, err := tx.ExecContext(ctx, "insert or replace into standing (only, told, sum) values (1, ?, ?)", encoded, rowSum(encoded)); err != nil {
 				return err
 			}
 		}

@@ -366,25 +366,25 @@ func (l *Ledger) Records(ctx context.Context, tier Tier) (records Records, err e
 }
 
 // queryStanding returns the text that the last run by the policy left, "" for none.
-func queryStanding(ctx context.Context, tx *sql.Tx) (told string, err error) {
+func queryStanding(ctx context.Context, tx *sql.Tx) (encoded string, err error) {
 	var sum int64
-	err = tx.QueryRowContext(ctx, "select told, sum from standing").Scan(&told, &sum)
+	err = tx.QueryRowContext(ctx, "select told, sum from standing").Scan(&encoded, &sum)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
-	if err == nil && rowSum(told) != sum {
+	if err == nil && rowSum(encoded) != sum {
 		err = damaged("the row of the machine's standing is not as it was written")
 	}
-	return told, err
+	return encoded, err
 }
 
 // Standing returns the text that the last run with one left, see [End]; "" for none.
-func (l *Ledger) Standing(ctx context.Context) (told string, err error) {
+func (l *Ledger) Standing(ctx context.Context) (encoded string, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		told, err = queryStanding(ctx, tx)
+		encoded, err = queryStanding(ctx, tx)
 		return err
 	})
-	return told, err
+	return encoded, err
 }
 
 // State is the state of one tier: the last used inventory, other than a look's, and the

@@ -12,7 +12,7 @@ import (
 // run leaves one.
 func TestStanding(t *testing.T) {
 	l := open(t, t.TempDir())
-	told := func() string {
+	encoded := func() string {
 		t.Helper()
 		text, err := l.Standing(t.Context())
 		if err != nil {
@@ -20,7 +20,7 @@ func TestStanding(t *testing.T) {
 		}
 		return text
 	}
-	if got := told(); got != "" {
+	if got := encoded(); got != "" {
 		t.Errorf("of an empty ledger: %q", got)
 	}
 	for _, run := range []struct{ leaves, want string }{{"one", "one"}, {"", "one"}, {"two", "two"}} {
@@ -31,7 +31,7 @@ func TestStanding(t *testing.T) {
 		if err := r.End(t.Context(), End{Verdict: "verified", Standing: run.leaves}); err != nil {
 			t.Fatal(err)
 		}
-		if got := told(); got != run.want {
+		if got := encoded(); got != run.want {
 			t.Errorf("after a run that leaves %q: %q", run.leaves, got)
 		}
 	}
@@ -44,9 +44,9 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// TestLookIsOwedNothing: what a look expects is not what there is to verify, takes
-// no other inventory's place, and what it found of an item holds for all.
-func TestLookIsOwedNothing(t *testing.T) {
+// TestLookKeepsInventories: the inventory of a look is not to be verified and replaces no
+// other inventory, but its results count for all of them.
+func TestLookKeepsInventories(t *testing.T) {
 	l, items := open(t, t.TempDir()), makeItems(5)
 	expect := func(r *Recorder, m Manifest, items []Item) {
 		t.Helper()

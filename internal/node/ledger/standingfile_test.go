@@ -15,11 +15,11 @@ func TestKeptStanding(t *testing.T) {
 	if _, err := KeptStanding(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of nothing: %v", err)
 	}
-	for _, told := range []string{"one", strings.Repeat("x", MaxStanding)} {
-		if err := KeepStanding(dir, told); err != nil {
+	for _, encoded := range []string{"one", strings.Repeat("x", MaxStanding)} {
+		if err := KeepStanding(dir, encoded); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := KeptStanding(dir); err != nil || got != told {
+		if got, err := KeptStanding(dir); err != nil || got != encoded {
 			t.Errorf("%.20q, %v", got, err)
 		}
 	}

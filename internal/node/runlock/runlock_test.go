@@ -56,7 +56,7 @@ func acquire(dir string, wait time.Duration) (*Lock, error) {
 	return Acquire(context.Background(), dir, wait, Self(time.Now()), nil)
 }
 
-func TestSecondIsToldOfTheFirst(t *testing.T) {
+func TestSecondRunNamesTheFirst(t *testing.T) {
 	dir := t.TempDir()
 	began := time.Now().Truncate(time.Second)
 	other, end := hold(t, dir)
@@ -311,9 +311,9 @@ func TestDied(t *testing.T) {
 	}
 }
 
-// TestLookKeepsTheDead: that a run of the policy died is known until another one has
-// the lock, whatever becomes of the looks in between.
-func TestLookKeepsTheDead(t *testing.T) {
+// TestLookKeepsDiedRun: a died run of the policy is remembered until the next run of the
+// policy has the lock, whatever looks come in between.
+func TestLookKeepsDiedRun(t *testing.T) {
 	dir := t.TempDir()
 	dead := Self(time.Now())
 	dead.Ticks++ // another process of the same number

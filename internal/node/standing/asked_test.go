@@ -29,7 +29,7 @@ func TestLook(t *testing.T) {
 		"another disk":                   {Asked{Accepted: accepted, Disk: true}, nil, "another disk"},
 		"another disk, in the unit":      {Asked{Accepted: accepted, Disk: true, Unit: true}, nil, "another disk"},
 		"the unit, with a drop-in":       {Asked{Accepted: accepted, Unit: true, Against: "boot-v2", Options: []string{"--read"}}, nil, ""},
-		"stopped before its end":       {Asked{Accepted: accepted}, interrupted, "stopped before its end"},
+		"stopped before its end":         {Asked{Accepted: accepted}, interrupted, "stopped before its end"},
 		"the unit, ended before the end": {Asked{Unit: true}, interrupted, "stopped before its end"},
 		"another accepted one runs":      {Asked{Accepted: []string{"boot-v1", "boot-v2"}, Against: "boot-v2"}, runs("boot-v1"), "compares with boot-v1"},
 		"one that is not accepted runs":  {Asked{Accepted: []string{"boot-v1", "boot-v2"}, Against: "boot-v2"}, runs("boot-v3"), ""},

@@ -11,11 +11,11 @@ func TestRecall(t *testing.T) {
 	left := func(day int, findings ...report.Finding) string {
 		s := Next(Standing{}, ran(day, "contents+", findings...), func(report.TierName) bool { return true })
 		s.Run = &Run{Finished: s.Since}
-		told, err := s.Encode()
+		encoded, err := s.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return told
+		return encoded
 	}
 	for name, tc := range map[string]struct {
 		copies     []Copy

@@ -67,12 +67,12 @@ const (
 )
 
 // Decode decodes the result of [Standing.Encode]; "" is the zero Standing.
-func Decode(told string) (Standing, error) {
+func Decode(encoded string) (Standing, error) {
 	var s Standing
-	if told == "" {
+	if encoded == "" {
 		return s, nil
 	}
-	err := json.Unmarshal([]byte(told), &s)
+	err := json.Unmarshal([]byte(encoded), &s)
 	return s, err
 }
 

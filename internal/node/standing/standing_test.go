@@ -87,11 +87,11 @@ func TestNext(t *testing.T) {
 		var s Standing
 		for _, r := range tc.runs {
 			s = Next(s, r, func(report.TierName) bool { return true })
-			told, err := s.Encode()
+			encoded, err := s.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s, err = Decode(told); err != nil {
+			if s, err = Decode(encoded); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -160,16 +160,16 @@ func TestBounded(t *testing.T) {
 		findings = append(findings, report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: fmt.Sprintf("%d\xff%s", i, strings.Repeat("\x00", 5000))})
 	}
 	s := Next(Standing{}, ran(1, "contents+ rebuild+ eval-", findings...), func(report.TierName) bool { return true })
-	told, err := s.Encode()
-	if err != nil || len(s.Findings) != MaxFindings || s.More != len(findings)-MaxFindings || len(told) > 200<<10 {
-		t.Errorf("%d findings, %d more, %d bytes, %v", len(s.Findings), s.More, len(told), err)
+	encoded, err := s.Encode()
+	if err != nil || len(s.Findings) != MaxFindings || s.More != len(findings)-MaxFindings || len(encoded) > 200<<10 {
+		t.Errorf("%d findings, %d more, %d bytes, %v", len(s.Findings), s.More, len(encoded), err)
 	}
 	for _, tier := range []report.TierName{report.TierRebuild, report.TierEval} {
-		if !strings.Contains(told, `"tier":"`+string(tier)+`"`) {
+		if !strings.Contains(encoded, `"tier":"`+string(tier)+`"`) {
 			t.Errorf("nothing of %s is kept", tier)
 		}
 	}
-	again, err := Decode(told)
+	again, err := Decode(encoded)
 	if err != nil {
 		t.Fatal(err)
 	}

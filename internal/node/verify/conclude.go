@@ -28,9 +28,9 @@ func (r *run) stateOf(l *lead) systemState {
 	return r.contents.systems[l.release]
 }
 
-// tellPending reports the system of the next boot, on a machine that runs or booted another
+// reportPending reports the system of the next boot, on a machine that runs or booted another
 // accepted release. It is called after the contents tier, whether that has checked it or not.
-func (r *run) tellPending() {
+func (r *run) reportPending() {
 	next := systemState{grade: agrees}
 	for i := range r.live.leads {
 		if r.live.leads[i].next {

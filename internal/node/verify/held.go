@@ -8,8 +8,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// tellHeld reports how the run gave way to the machine's other work.
-func (r *run) tellHeld() {
+// reportPauses reports how the run gave way to the machine's other work.
+func (r *run) reportPauses() {
 	held := r.Pacer.Held()
 	r.report.Coverage.Paused = held.Paused
 	if held.Blind != nil {

@@ -17,7 +17,7 @@ func always() (neighbour.Stalls, error) {
 	return neighbour.Stalls{CPU: time.Duration(time.Now().UnixNano())}, nil
 }
 
-func TestTellHeld(t *testing.T) {
+func TestReportPauses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		limits neighbour.Limits
 		stalls func() (neighbour.Stalls, error)
@@ -43,7 +43,7 @@ func TestTellHeld(t *testing.T) {
 					t.Fatal(err)
 				}
 				r := (&Verifier{Pacer: pacer}).begin(nil)
-				r.tellHeld()
+				r.reportPauses()
 				found := r.report.Findings
 				if tc.cause == "" {
 					if len(found) > 0 {

@@ -21,7 +21,7 @@ type rebuildMemory struct {
 // answersFor reports whether the ledger vouches for a derivation that this run did not
 // reach: it was reproduced recently enough.
 func (m *rebuildMemory) answersFor(c *rebuild.Candidate) bool {
-	return m.records[rebuildItem(c).Key()].Stands(m.run.Policy.Rebuild, time.Now())
+	return m.records[rebuildItem(c).Key()].Current(m.run.Policy.Rebuild, time.Now())
 }
 
 func (m *rebuildMemory) LastRebuilt(ctx context.Context, all []rebuild.Step) map[closure.StorePath]rebuild.Last {

@@ -48,7 +48,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		r.candidates = append(r.candidates, loaded)
 	}
 	r.report.Against = r.against()
-	r.tellRevocations()
+	r.reportRevocations()
 	if len(r.candidates) == 0 {
 		return &failure{cause: report.ReleaseUnavailable, err: errors.New("no release was named: give --against TAG, or release.accept in the configuration")}
 	}
@@ -75,7 +75,7 @@ func (r *run) checkRelease(ctx context.Context, t *report.Tier) error {
 		r.chosen = another
 		r.judgeIdentity()
 	}
-	r.tellRevoked()
+	r.reportRevoked()
 	rel := r.expected.Release
 	for _, why := range rel.Unkept() {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.NotRemembered, Path: string(rel.Tag()), Detail: why})

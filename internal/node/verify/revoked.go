@@ -7,8 +7,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// tellRevocations adds the findings about the lists of revoked releases.
-func (r *run) tellRevocations() {
+// reportRevocations adds the findings about the lists of revoked releases.
+func (r *run) reportRevocations() {
 	if r.Revocations == nil {
 		return
 	}
@@ -31,9 +31,9 @@ func (r *run) tellRevocations() {
 	}
 }
 
-// tellRevoked adds the findings about the releases that are revoked: the one that is
+// reportRevoked adds the findings about the releases that are revoked: the one that is
 // compared with, and others that the policy accepts.
-func (r *run) tellRevoked() {
+func (r *run) reportRevoked() {
 	if why := r.chosen.revoked(); why != nil {
 		r.find(report.Finding{Tier: report.TierRelease, Cause: report.ReleaseRevoked, Path: r.chosen.Tag, Detail: why.String()})
 	}

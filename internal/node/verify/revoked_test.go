@@ -159,9 +159,9 @@ func TestRevokedRelease(t *testing.T) {
 	}
 }
 
-// TestRevocationsAreTold: what is wrong with the lists is part of the report, and no
-// machine is verified while one is refused.
-func TestRevocationsAreTold(t *testing.T) {
+// TestRevocationsAreReported: the report names problems with the lists, and no machine is
+// verified while a list is refused.
+func TestRevocationsAreReported(t *testing.T) {
 	m := newTwoSystems(t)
 	m.seal()
 	m.revoke()

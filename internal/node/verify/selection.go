@@ -18,7 +18,7 @@ import (
 // does not vouch. With a budget, a run hashes as much as its time allows, new paths first
 // and then those hashed longest ago, and the ledger must vouch for the others: each must
 // have been the release's when it was last checked, recently enough for the policy, see
-// [ledger.Record.Stands]. A path for which nothing vouches is overdue, and a run with
+// [ledger.Record.Current]. A path for which nothing vouches is overdue, and a run with
 // overdue paths is inconclusive.
 //
 // So that no run passes over what an earlier one found, or what is visible without
@@ -124,7 +124,7 @@ func (c *contentsCheck) touched(ctx context.Context, want closure.PathInfo, chec
 
 // answersFor reports whether the ledger answers for a path that is not hashed.
 func (s *selection) answersFor(want closure.PathInfo, policy ledger.Policy) bool {
-	return s.records[contentsItem(want).Key()].Stands(policy.Contents, time.Now())
+	return s.records[contentsItem(want).Key()].Current(policy.Contents, time.Now())
 }
 
 // answerFor counts the paths that were not hashed: those that the ledger answers
@@ -155,7 +155,7 @@ func (c *contentsCheck) listClosure() {
 		case err == nil:
 			p.State, p.Checked = report.Hashed, now
 		case err != errNotReached: //nolint:errorlint // it is never wrapped
-		case record.Stands(c.Policy.Contents, now):
+		case record.Current(c.Policy.Contents, now):
 			p.State, p.Checked = report.Remembered, record.Last.At
 		case c.selected.budget > 0:
 			p.State, p.Checked = report.Overdue, record.Settled.At

@@ -67,7 +67,7 @@ func (r *run) audited() *audit {
 	slices.SortStableFunc(all, func(a, b said) int { return cmp.Compare(a.info.Path, b.info.Path) })
 	for _, s := range all {
 		i := len(a.paths) - 1
-		for i >= 0 && a.paths[i].Path == s.info.Path && !sameSaid(a.paths[i], s.info) {
+		for i >= 0 && a.paths[i].Path == s.info.Path && !sameStatement(a.paths[i], s.info) {
 			i--
 		}
 		if i >= 0 && a.paths[i].Path == s.info.Path {
@@ -79,9 +79,9 @@ func (r *run) audited() *audit {
 	return a
 }
 
-// sameSaid reports whether two releases say the same of a path. The deriver is no
+// sameStatement reports whether two releases say the same of a path. The deriver is no
 // part of it: several derivations may have the same output.
-func sameSaid(a, b closure.PathInfo) bool {
+func sameStatement(a, b closure.PathInfo) bool {
 	return a.NarHash == b.NarHash && a.NarSize == b.NarSize && a.CA == b.CA && slices.Equal(a.References, b.References)
 }
 

@@ -170,7 +170,7 @@ func (v *Verifier) Verify(ctx context.Context, progress *Progress) *report.Repor
 		}
 	}
 	r.conclude()
-	r.tellHeld()
+	r.reportPauses()
 	r.endRemembering(ctx)
 	return r.end()
 }

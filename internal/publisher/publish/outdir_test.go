@@ -244,8 +244,8 @@ func TestOpenOutDirRefuses(t *testing.T) {
 	}
 }
 
-// Until everything is written there are no checksums, and so no release.
-func TestWriteIsWholeOrNothing(t *testing.T) {
+// Until everything is written there are no checksums, and so there is no release.
+func TestWriteIsCompleteOrNothing(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := write(t, dir, "one", Request{}, source("src", commitA)); err != nil {
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 	case a.ForPeople():
 		return terminal.ConfigErrorf("%s is not valid: %s%s", check.File, more, report.Quantity(len(check.Mistakes), "mistake"))
 	}
-	return terminal.ToldError(terminal.ExitConfig)
+	return terminal.ReportedError(terminal.ExitConfig)
 }
 
 // configName is the file of the configuration.

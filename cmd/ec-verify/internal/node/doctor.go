@@ -72,7 +72,7 @@ func (a *app) doctor(ctx context.Context, offline bool) error {
 	if err := a.Show(&x); err != nil || x.Problems == 0 {
 		return err
 	}
-	return terminal.ToldError(terminal.ExitInconclusive)
+	return terminal.ReportedError(terminal.ExitInconclusive)
 }
 
 // machine returns this machine. l is nil where the configuration has mistakes.

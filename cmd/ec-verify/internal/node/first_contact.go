@@ -47,5 +47,5 @@ func (a *app) firstContact(c config.Config, err error) error {
 	}
 	a.Complain(fmt.Errorf("there is no configuration, and these are missing: %s", strings.Join(want, "; ")))
 	fmt.Fprintf(a.Stderr, "For a first check:\n  ec-verify --release /srv/releases --key cosign.pub\nFor every run, write a minimal %s:\n%s", config.DefaultFile, smallest)
-	return terminal.ToldError(terminal.ExitConfig)
+	return terminal.ReportedError(terminal.ExitConfig)
 }

@@ -185,7 +185,7 @@ func (a *app) judgeGeneration(ctx context.Context, client *comin.Client, waiting
 	case verdict != report.Verified:
 		return terminal.VerdictError(verdict)
 	case g.err != nil:
-		return terminal.ToldError(terminal.ExitInconclusive)
+		return terminal.ReportedError(terminal.ExitInconclusive)
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func (a *app) noteLeft(left []report.Finding) error {
 		a.Note(fmt.Sprintf("not in the list: %s %s %s", f.Cause, report.Escape(f.Path), report.Escape(f.Detail)))
 	}
 	if len(left) > 0 {
-		return terminal.ToldError(terminal.ExitInconclusive)
+		return terminal.ReportedError(terminal.ExitInconclusive)
 	}
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// TestPageIsOf: what another run reported is not shown for one.
-func TestPageIsOf(t *testing.T) {
+// TestPageOfOtherRun: the page of a run never shows the report of another run.
+func TestPageOfOtherRun(t *testing.T) {
 	began := time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 	policy := &report.Standing{}
 	for name, tc := range map[string]struct {

@@ -118,11 +118,11 @@ func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of 
 // keep writes the standing that a run of the policy left beside the ledger in dir,
 // whether or not the ledger could be written.
 func (k *keeper) keep(dir string) error {
-	told, err := k.now.Encode()
+	encoded, err := k.now.Encode()
 	if err != nil {
 		return err
 	}
-	return ledger.KeepStanding(dir, told)
+	return ledger.KeepStanding(dir, encoded)
 }
 
 // recall returns the standing kept in the directory dir: in the ledger l, which is nil if

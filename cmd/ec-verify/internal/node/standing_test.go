@@ -127,11 +127,11 @@ func TestCheckWithoutLedger(t *testing.T) {
 		if err := os.Mkdir(ledger.Dir(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		told, err := standing.Standing{Verdict: verdict, Since: time.Now(), Run: &standing.Run{Verdict: verdict, Finished: time.Now()}}.Encode()
+		encoded, err := standing.Standing{Verdict: verdict, Since: time.Now(), Run: &standing.Run{Verdict: verdict, Finished: time.Now()}}.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := ledger.KeepStanding(ledger.Dir(dir), told); err != nil {
+		if err := ledger.KeepStanding(ledger.Dir(dir), encoded); err != nil {
 			t.Fatal(err)
 		}
 		var stdout bytes.Buffer

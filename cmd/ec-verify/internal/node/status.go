@@ -288,7 +288,7 @@ func tierStatus(state ledger.State, every time.Duration, now time.Time) statusTi
 	}
 	for _, item := range ledger.Select(items, records, 0) {
 		record := records[item.Key()]
-		if record.Stands(every, now) {
+		if record.Current(every, now) {
 			continue
 		}
 		if t.Pending++; len(t.Next) < statusListed {

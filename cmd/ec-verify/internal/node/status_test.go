@@ -437,9 +437,9 @@ func TestStatusWords(t *testing.T) {
 	}
 }
 
-// TestStatusSaysOnceWhatPathsHaveInCommon: a line for each path, and what was found of
-// them below the last.
-func TestStatusSaysOnceWhatPathsHaveInCommon(t *testing.T) {
+// TestStatusGroupsPaths: paths with the same finding have one line each, and the finding
+// comes once, below the last.
+func TestStatusGroupsPaths(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := status{Now: now, Standing: &statusStanding{}}
 	for _, f := range []struct {

@@ -125,7 +125,7 @@ func (a *app) switchTo(cmd *cobra.Command, arg string, action activate.Action, f
 	case g.err != nil && ctx.Err() != nil:
 		return g.err
 	case g.err != nil:
-		return terminal.ToldError(terminal.ExitInconclusive)
+		return terminal.ReportedError(terminal.ExitInconclusive)
 	}
 	return nil
 }
@@ -208,8 +208,9 @@ type gate struct {
 	err     error                    // why not all was done of what is verified
 }
 
-// foretold reports whether what is not here yet was only foretold, and not judged.
-func (g *gate) foretold() bool { return g.dryRun && g.imports != nil && g.imports.Paths > 0 }
+// onlyPlanned reports whether missing paths were only planned to be fetched, so that the
+// system was not judged.
+func (g *gate) onlyPlanned() bool { return g.dryRun && g.imports != nil && g.imports.Paths > 0 }
 
 // imports is what was fetched from a source, in a dry run what would be.
 type imports struct {
@@ -254,7 +255,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context)) error {
 	if err != nil {
 		return err
 	}
-	if g.foretold() {
+	if g.onlyPlanned() {
 		// What is not here yet can't be judged.
 		g.report = first
 		g.changes, g.err = g.foretell(ctx)

@@ -27,7 +27,7 @@ func (g *gate) words() string {
 	}
 	what := strings.Join(does, " and ")
 	switch {
-	case g.foretold():
+	case g.onlyPlanned():
 		return fmt.Sprintf("not switched (--dry-run): not judged, because %s are not here but at %s; without --dry-run they are imported, and if the system is then verified, it %s", g.imports, g.imports.From, what)
 	case g.report.Verdict() != report.Verified && g.outcome == activate.Outcome{}:
 		return "not switched: nothing was changed"
@@ -51,7 +51,7 @@ func (i *imports) String() string {
 // imported says in one line what became of --from, "" where the last line does.
 func (g *gate) imported() string {
 	switch {
-	case g.imports == nil || g.foretold():
+	case g.imports == nil || g.onlyPlanned():
 		return ""
 	case g.imports.Paths == 0:
 		return fmt.Sprintf("imported: nothing, because every path is here; %s was not asked", g.imports.From)
@@ -109,7 +109,7 @@ func (s *switched) Text(screen terminal.Screen) string {
 	var out strings.Builder
 	judged := *s.report
 	judged.Standing = nil // which a switch leaves alone; its last line says what it did
-	if !s.foretold() || len(s.report.Findings) > 0 {
+	if !s.onlyPlanned() || len(s.report.Findings) > 0 {
 		out.WriteString((&shownReport{&judged, s.flags}).Text(screen))
 		if !s.flags.brief {
 			out.WriteByte('\n')

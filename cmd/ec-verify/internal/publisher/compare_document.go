@@ -85,7 +85,7 @@ func (c *comparison) document(file string) (*render.Document, error) {
 
 // item is a difference as it is rendered, and its group.
 func item(x *compare.Difference) (render.Group, render.Item) {
-	g := render.Group{Tone: render.Bad, Class: "different", ID: render.Text(string(x.Kind)), Title: render.Text(sayKind(x))}
+	g := render.Group{Tone: render.Bad, Class: "different", ID: render.Text(string(x.Kind)), Title: render.Text(kindText(x))}
 	if x.Kind == compare.Field || x.Kind == compare.Derivation || x.Kind == compare.FalseChecksum {
 		g.Title = render.Text(strings.ReplaceAll(string(x.Kind), "-", " "))
 	}
@@ -107,7 +107,7 @@ func item(x *compare.Difference) (render.Group, render.Item) {
 		it.Lines = append(it.Lines, render.Text(x.Field))
 	}
 	if x.Bytes != nil {
-		it.Lines = append(it.Lines, sayBytes(x.Bytes))
+		it.Lines = append(it.Lines, bytesText(x.Bytes))
 	}
 	if x.A != "" || x.B != "" {
 		it.Lines = append(it.Lines, "A  "+render.Text(x.A), "B  "+render.Text(x.B))

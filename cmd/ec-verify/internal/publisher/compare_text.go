@@ -119,9 +119,9 @@ func writeDifference(w io.Writer, d *compare.Difference) {
 	if line != "" {
 		line += ": "
 	}
-	line += sayKind(d)
+	line += kindText(d)
 	if d.Bytes != nil {
-		line += ": " + sayBytes(d.Bytes)
+		line += ": " + bytesText(d.Bytes)
 	}
 	if d.Follows {
 		line += " (in consequence)"
@@ -132,7 +132,7 @@ func writeDifference(w io.Writer, d *compare.Difference) {
 	}
 }
 
-func sayKind(d *compare.Difference) string {
+func kindText(d *compare.Difference) string {
 	switch d.Kind {
 	case compare.OnlyA:
 		return "only A has it"

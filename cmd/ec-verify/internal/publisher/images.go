@@ -173,8 +173,8 @@ func (c *checkedImages) Text(terminal.Screen) string {
 	return b.String()
 }
 
-// sayOthers names the files that only the checksum covers.
-func sayOthers(in *imagecheck.Inside) string {
+// othersText names the files that only the checksum covers.
+func othersText(in *imagecheck.Inside) string {
 	if len(in.OtherNames) == 0 {
 		return ""
 	}
@@ -201,7 +201,7 @@ func writeImage(b *strings.Builder, i *imagecheck.Image) {
 	}
 	if in := i.Inside; in != nil {
 		fmt.Fprintf(b, "  inside (%s): %s hashed, %s the manifest vouches for; the checksum alone for %s%s\n",
-			in.Configuration, terminal.Plural(in.Paths, "store path", "store paths"), terminal.Plural(in.Files, "other thing that", "other things that"), terminal.Plural(in.Others, "more", "more"), sayOthers(in))
+			in.Configuration, terminal.Plural(in.Paths, "store path", "store paths"), terminal.Plural(in.Files, "other thing that", "other things that"), terminal.Plural(in.Others, "more", "more"), othersText(in))
 	}
 	for n, f := range i.Findings {
 		if n == compareShown {

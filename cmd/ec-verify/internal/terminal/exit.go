@@ -42,10 +42,10 @@ type verdictError struct{ verdict report.Verdict }
 
 func (e verdictError) Error() string { return e.verdict.String() }
 
-// toldError ends a command that has already reported everything, with an exit code.
-type toldError struct{ code int }
+// reportedError ends a command that has already reported everything, with an exit code.
+type reportedError struct{ code int }
 
-func (e toldError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+func (e reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // Interruption is a signal that ended the run.
 type Interruption struct{ Signal syscall.Signal }
@@ -70,7 +70,7 @@ func (t *Terminal) ExitCode(ctx context.Context, err error) int {
 		untrusted *release.UntrustedError
 		evidence  evidenceError
 		drift     driftError
-		told      toldError
+		told      reportedError
 	)
 	switch {
 	case err == nil:
@@ -128,9 +128,9 @@ func VerdictError(v report.Verdict) error {
 	return verdictError{v}
 }
 
-// ToldError returns the error of a command that has already reported everything and ends
+// ReportedError returns the error of a command that has already reported everything and ends
 // with an exit code.
-func ToldError(code int) error { return toldError{code} }
+func ReportedError(code int) error { return reportedError{code} }
 
 // EvidenceErrorf returns what [fmt.Errorf] makes as the error of a signed report, or of several, which are not
 // valid: the exit code is [ExitUntrusted].
