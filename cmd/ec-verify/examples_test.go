@@ -16,8 +16,7 @@ import (
 // exampleTag is the tag that examples have.
 const exampleTag = "boot-v2026.02.28"
 
-// builtImages are the names of the images that hack/build-release makes of
-// exampleTag.
+// builtImages are the names of the images that hack/build-release builds for exampleTag.
 func builtImages(t *testing.T) []string {
 	t.Helper()
 	out, err := exec.Command("../../hack/build-release", "--print-configurations").Output()

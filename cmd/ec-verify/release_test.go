@@ -39,8 +39,8 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// fresh is when the releases of these tests were made: the command has no
-// clock but the node's.
+// fresh is the time at which the releases of these tests were made: the command has only
+// the node's clock.
 func fresh() time.Time { return time.Now().UTC().Truncate(time.Second).Add(-time.Hour) }
 
 // keyPair writes a key pair and returns the files.
@@ -133,9 +133,9 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	}
 }
 
-// TestLooking: a look at a newer release, by whatever key, bars nobody from the one
-// that runs; what the machine takes for its own use does, and a look at an older one
-// is held to that.
+// TestLooking: inspecting a newer release, with any key, does not make the running one
+// refused. Accepting it for the machine's own use does, and inspecting an older release
+// then reports that.
 func TestLooking(t *testing.T) {
 	key, public := keyPair(t, nil)
 	otherKey, otherPublic := keyPair(t, nil)
@@ -225,8 +225,8 @@ func TestLooking(t *testing.T) {
 	}
 }
 
-// TestReleaseTagIsNoDirectory has an older release lie in the working directory
-// under the name of the one that is asked for.
+// TestReleaseTagIsNoDirectory puts an older release into the working directory, under the
+// name of the requested one.
 func TestReleaseTagIsNoDirectory(t *testing.T) {
 	key, public := keyPair(t, nil)
 	t.Chdir(t.TempDir())

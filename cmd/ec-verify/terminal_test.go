@@ -144,7 +144,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalMessages: what goes to stderr is folded as well.
+// TestTerminalMessages: messages on stderr are folded as well.
 func TestTerminalMessages(t *testing.T) {
 	program, err := exec.LookPath("ec-verify")
 	if err != nil {

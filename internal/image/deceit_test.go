@@ -12,8 +12,8 @@ import (
 	"every.channel/ec-verify/internal/image/imagetest"
 )
 
-// TestDeceit alters images so that Linux would find other files in them than
-// a plain reader does. They must not be read as if nothing was.
+// TestDeceit alters images so that Linux would find other files in them than a plain
+// reader does. Reading them must fail.
 func TestDeceit(t *testing.T) {
 	dir := t.TempDir()
 	imagetest.Shell(t, dir, `mkdir -p tree/many; echo a >tree/aa; echo b >tree/bb

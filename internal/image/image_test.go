@@ -334,7 +334,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestErrorsOfTheCaller come back as they are.
+// TestErrorsOfTheCaller: errors of the caller's functions are returned unchanged.
 func TestErrorsOfTheCaller(t *testing.T) {
 	dir := t.TempDir()
 	imagetest.Shell(t, dir, "mkdir tree; seq 1 10000 >tree/a; tar -czf x.tar.gz tree")

@@ -365,8 +365,8 @@ func TestDishonestISO(t *testing.T) {
 	}
 }
 
-// TestUntiedISO: the boot entries name no system, so that it was not shown that what
-// boots is of the closure.
+// TestUntiedISO: the boot entries name no system, so nothing shows that the image boots a
+// system of the closure.
 func TestUntiedISO(t *testing.T) {
 	const grub, isolinux = "isoroot/EFI/boot/grub.cfg", "isoroot/isolinux/isolinux.cfg"
 	for _, c := range []struct{ name, script, want string }{

@@ -62,7 +62,7 @@ type call struct {
 	NetNS, Dir string
 }
 
-// fakeNix is a Nix whose programs replay f, and what a test may ask of them.
+// fakeNix is a Nix whose programs replay f, with what a test may request from them.
 type fakeNix struct {
 	*Nix
 	t   *testing.T

@@ -93,7 +93,7 @@ func nixLiteral(attrs map[string]any) string {
 	return "{ " + b.String() + "}"
 }
 
-// makeSource puts files into the store of h, and returns what is there.
+// makeSource adds files to the store of h, and returns their path and hash.
 func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closure.StorePath, nar.Hash) {
 	t.Helper()
 	base := t.TempDir()
@@ -124,8 +124,8 @@ func makeSource(t *testing.T, h *testhost.Host, files map[string]string) (closur
 	return p, sum.Hash
 }
 
-// TestLikeGetFlake: a flake sees of itself and of its inputs in a sandbox what it
-// sees by Nix's own means, whatever kind they are, with the nix of the host.
+// TestLikeGetFlake: in a sandbox a flake sees the same of itself and of its inputs, of any
+// kind, as with Nix's own functions, with the nix of the host.
 func TestLikeGetFlake(t *testing.T) {
 	t.Parallel()
 	h := driverHost(t)

@@ -106,7 +106,7 @@ func TestRealiseUnknownShape(t *testing.T) {
 	}
 }
 
-// TestBuildLog walks through a log by hand, with what must not disturb it.
+// TestBuildLog parses a handwritten log, with lines that must not disturb it.
 func TestBuildLog(t *testing.T) {
 	p := new(Progress)
 	b := newBuildLog(p)

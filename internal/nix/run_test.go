@@ -61,8 +61,8 @@ func TestCancelEndsTheGroup(t *testing.T) {
 	}
 }
 
-// TestNobodyIsAsked: what a store's program wants to ask of a terminal, such as ssh about
-// an unknown host key, would stop the run without a word: it has no terminal to ask on.
+// TestNobodyIsAsked: a program of a store, such as ssh with an unknown host key, may want to
+// ask a question on a terminal, which would block the run silently. So it has no terminal.
 func TestNobodyIsAsked(t *testing.T) {
 	t.Setenv("NIX_SSHOPTS", "-p 2222")
 	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: "$cat /proc/self/stat >$here/stat"})
@@ -82,7 +82,7 @@ func TestNobodyIsAsked(t *testing.T) {
 	}
 }
 
-// TestWhySSHFails: Nix says that ssh failed, and ssh why.
+// TestWhySSHFails: Nix says that ssh failed, and the error adds ssh's own reason.
 func TestWhySSHFails(t *testing.T) {
 	const nixSays = "warning: a\nerror:\n       … while connecting\n\n       error: failed to start SSH connection to 'root@host'\n"
 	for _, test := range []struct{ store, stderr, want string }{

@@ -382,8 +382,8 @@ func TestClosureBound(t *testing.T) {
 	}
 }
 
-// TestTemporaryDirectory: where the copy can't be made, it is the temporary directory
-// that is named, and not the database.
+// TestTemporaryDirectory: if the copy can't be made, the error names the temporary
+// directory and not the database.
 func TestTemporaryDirectory(t *testing.T) {
 	root, name := testRoot(t, "wal")
 	w := openWriter(t, name)

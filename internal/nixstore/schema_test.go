@@ -52,8 +52,8 @@ create table if not exists DerivationOutputs (
 create index if not exists IndexDerivationOutputs on DerivationOutputs(path);
 `
 
-// writerVariable makes the test binary a writer of a database instead: POSIX
-// locks belong to a process, so that one process cannot play both sides.
+// writerVariable makes the test binary a writer of a database instead: POSIX locks belong
+// to a process, so one process cannot play both parts.
 const writerVariable = "NIXSTORE_TEST_WRITER"
 
 func TestMain(m *testing.M) {

@@ -19,7 +19,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// machine is a test host that is a runner, with what it takes to rebuild there.
+// machine is a test host that is a runner, prepared for rebuilds.
 type machine struct {
 	*testhost.Host
 	t             *testing.T
@@ -149,8 +149,8 @@ func (m *machine) rebuild(r driverRequest) driverAnswer {
 	return a
 }
 
-// outcomes are the results that are not plainly "reproduced", as the cases
-// write them: "name status…", ascending.
+// outcomes are the results other than "reproduced", in the notation of the cases:
+// "name status…", ascending.
 func (a *driverAnswer) outcomes() []string {
 	var out []string
 	for _, r := range a.Results {

@@ -19,7 +19,7 @@ import (
 // it holds a driverRequest.
 const driverEnv = "EC_VERIFY_TEST_REBUILD"
 
-// driverRequest is what the driver is to do.
+// driverRequest is the task of the driver.
 type driverRequest struct {
 	Dir    string
 	Policy Policy

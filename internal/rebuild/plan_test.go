@@ -180,7 +180,7 @@ func TestPlanTakesTurns(t *testing.T) {
 	}
 }
 
-// A budget ends a run wherever it is; the next one goes on there.
+// A budget ends a run at any point; the next run continues there.
 func TestPlanGoesOn(t *testing.T) {
 	graph, m := planned(30, nil)
 	candidates, _ := Candidates(graph, m)
@@ -297,8 +297,7 @@ func TestBudgetOfATenth(t *testing.T) {
 	}
 }
 
-// Who remembers nothing takes every derivation once in as many turns as there
-// are shares.
+// Without memory, every derivation is chosen once in as many runs as there are shares.
 func TestPlanWithoutMemory(t *testing.T) {
 	graph, m := planned(23, nil)
 	candidates, _ := Candidates(graph, m)
@@ -317,7 +316,7 @@ func TestPlanWithoutMemory(t *testing.T) {
 	}
 }
 
-// A pattern counts as matching where it names what makes a path of the system.
+// A pattern counts as matching if it names a derivation that builds a path of the system.
 func TestUnmatched(t *testing.T) {
 	graph, m := planned(3, func(i int, d *nixstore.Derivation, info *closure.PathInfo) {
 		if i == 2 { // needed for building only

@@ -508,8 +508,8 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// TestOfflineLatest: whoever does not ask the sources says so where nobody has
-// asked them for days.
+// TestOfflineLatest: a run that does not ask the sources says so if none has been asked for
+// days.
 func TestOfflineLatest(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	signed(t, dir, releasetest.Spec{Tag: "boot-v3"})

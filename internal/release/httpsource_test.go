@@ -33,8 +33,7 @@ func quick() release.Timeouts {
 	}
 }
 
-// forge serves the releases in dir as a forge does, after handle had the
-// chance to do something else.
+// forge serves the releases in dir as a forge does, unless handle does something else.
 func forge(t testing.TB, dir string, handle func(w http.ResponseWriter, r *http.Request) bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,9 +84,8 @@ func TestHTTPSource(t *testing.T) {
 	}
 }
 
-// TestMisbehavingServer has a real server misbehave over one asset. Whatever
-// it does ends in time, in the right kind of error, in one line, and leaves
-// nothing behind.
+// TestMisbehavingServer uses a real server that misbehaves for one asset. Every case ends
+// in time, with the right kind of error, in one line, and leaves nothing behind.
 func TestMisbehavingServer(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
@@ -506,8 +504,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestToken follows the access token through redirects: it is for the
-// source's own host and port alone.
+// TestToken follows the access token through redirects: only the source's own host and port
+// receive it.
 func TestToken(t *testing.T) {
 	dir := t.TempDir()
 	signed(t, dir, releasetest.Spec{})

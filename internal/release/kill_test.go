@@ -54,10 +54,9 @@ func fetchForKill(spec string) error {
 	return err
 }
 
-// TestKilledWhileFetching kills a fetch at each of its steps, some of them while
-// a damaged copy is exchanged for a good one or an older release is pruned. At
-// each the cache holds the whole of a release or nothing of it, and the next
-// run finds a state that it can go on from.
+// TestKilledWhileFetching kills a fetch at each of its steps, sometimes while a damaged copy
+// is replaced by a good one or an older release is pruned. At each step the cache has a
+// complete release or nothing of it, and the next run can continue.
 func TestKilledWhileFetching(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a hundred processes")

@@ -30,7 +30,7 @@ func revoking(t *testing.T, dir string, hours int, tags ...release.Tag) string {
 	return sub
 }
 
-// filesIn are those of a directory, by name.
+// filesIn returns the files of a directory, by name.
 func filesIn(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -236,9 +236,8 @@ func TestRevocationsGrowStale(t *testing.T) {
 	}
 }
 
-// TestRevokedMemory: a memory that is damaged is not taken for an empty one, nor is a
-// list of somebody whom this machine does not believe kept, and what can't be written
-// is known to the run.
+// TestRevokedMemory: a damaged memory does not count as an empty one, a list with an
+// untrusted signature is not kept, and a failed write is reported to the run.
 func TestRevokedMemory(t *testing.T) {
 	const v1 = release.Tag("boot-v1")
 	dir, state := t.TempDir(), t.TempDir()

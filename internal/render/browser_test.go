@@ -198,7 +198,7 @@ func (b *browser) open(page []byte, width int, scheme string) {
 	}
 }
 
-// eval returns what an expression gives in the page.
+// eval evaluates an expression in the page.
 func (b *browser) eval(expression string, to any) {
 	b.t.Helper()
 	var r struct {
@@ -246,8 +246,7 @@ const contrast = `(() => {
   return out;
 })()`
 
-// TestBrowser looks at the page as people do: in Chromium, light and dark, narrow and
-// wide.
+// TestBrowser examines the page in Chromium, light and dark, narrow and wide.
 func TestBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")

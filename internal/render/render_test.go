@@ -35,7 +35,7 @@ var formats = func() map[string]func(io.Writer, *render.Document) error {
 	return m
 }()
 
-// verified returns the report of a run over so many paths.
+// verified returns the report of a run over that many paths.
 func verified(paths int) *report.Report {
 	r := reporttest.Verified()
 	r.Closure = nil
@@ -84,8 +84,8 @@ func rendered(t *testing.T, format string, r *report.Report) []byte {
 	return b.Bytes()
 }
 
-// TestEveryCause: each cause is rendered, and what is no verified report has something
-// in JUnit and SARIF that a forge takes for trouble.
+// TestEveryCause: each cause is rendered, and a report that is not verified has something in
+// JUnit and SARIF that a forge shows as a problem.
 func TestEveryCause(t *testing.T) {
 	for _, c := range report.Causes() {
 		r := verified(3)
@@ -321,7 +321,7 @@ func checkSARIF(t *testing.T, data []byte) {
 	}
 }
 
-// TestForms: the ordinary reports keep to the forms as well.
+// TestForms: the ordinary reports are valid in each format as well.
 func TestForms(t *testing.T) {
 	for _, r := range []*report.Report{verified(3), drifted(12, 6), refused(), reporttest.Cases["inconclusive"]()} {
 		checkXML(t, string(rendered(t, "junit", r)))

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestLayout: areas are in proportion to sizes, fill the map, and lie beside each other.
+// TestLayout: areas are in proportion to sizes, fill the map, and do not overlap.
 func TestLayout(t *testing.T) {
 	for name, sizes := range map[string][]int64{
 		"one": {5}, "two": {1, 1}, "nothing": {0, 0}, "some": {6, 6, 4, 3, 2, 2, 1, 0}, "far apart": {1 << 40, 1, 1 << 20, 100, 1 << 39},

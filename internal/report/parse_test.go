@@ -78,8 +78,8 @@ func TestSeconds(t *testing.T) {
 	}
 }
 
-// TestParseNumbers: each number of a report, also one that is yet to come, is refused
-// where it is less than nothing, or more than can be.
+// TestParseNumbers: each number of a report, including future ones, is refused if it is
+// negative or impossibly large.
 func TestParseNumbers(t *testing.T) {
 	r := reports["drifted"]()
 	r.More = map[Class]int{Notice: 3}

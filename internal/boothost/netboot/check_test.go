@@ -197,8 +197,8 @@ func TestStageRefusedOverAltered(t *testing.T) {
 	}
 }
 
-// TestRollbackAndClear: back to the one before in one step, if it holds; and to
-// nothing at all.
+// TestRollbackAndClear: back to the previous release in one step, if it is valid; or to
+// no release at all.
 func TestRollbackAndClear(t *testing.T) {
 	releases, dir := t.TempDir(), filepath.Join(t.TempDir(), "www")
 	publish(t, releases, first, usual(first))

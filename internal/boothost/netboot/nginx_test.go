@@ -135,8 +135,8 @@ func (w *web) askOn(c net.Conn, method, target string, header ...string) (status
 	return resp.StatusCode, string(data)
 }
 
-// TestServed asks nginx, configured as the boot host's, for what it is to serve,
-// for what it is not to, and in ways that no machine asks.
+// TestServed sends requests to nginx, configured as on a boot host: for files that it
+// serves, for files that it must not serve, and requests that no machine sends.
 func TestServed(t *testing.T) {
 	releases, www := t.TempDir(), filepath.Join(t.TempDir(), "www")
 	publish(t, releases, first, usual(first))

@@ -167,7 +167,7 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// freeze stops a process and waits until it stands still; false if it has ended.
+// freeze stops a process and waits until it is stopped; false if it has ended.
 func freeze(t *testing.T, pid int) bool {
 	t.Helper()
 	_ = syscall.Kill(-pid, syscall.SIGSTOP)

@@ -170,7 +170,7 @@ func resubject(s string) string {
 	return before + `"sha256":"` + sum([]byte(text)) + rest[64:]
 }
 
-// A cause of a later version is passed over, and counts for what it says.
+// A cause of a later version is accepted, and its class counts.
 func TestUnknownCause(t *testing.T) {
 	good := string(encode(t, place(1, ""), runOf(drift("/x"))))
 	s, err := Decode([]byte(resubject(strings.Replace(good, `"cause":"disk-altered"`, `"cause":"flooded","new":{"member":1}`, 1))))

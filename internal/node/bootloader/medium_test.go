@@ -28,7 +28,7 @@ MENU BEGIN Options
 MENU END
 `
 
-// What SYSLINUX would start by itself is found however the menu says it.
+// SYSLINUX's default is found, in whatever way the menu names it.
 func TestMediumSyslinux(t *testing.T) {
 	const (
 		label  = "isolinux/isolinux.cfg: boot"

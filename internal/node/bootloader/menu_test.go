@@ -130,7 +130,7 @@ LABEL nixos-1
 `
 )
 
-// show writes entries as the tests want them.
+// show returns entries in the notation of the tests.
 func show(entries []Entry) []string {
 	var out []string
 	for i := range entries {
@@ -302,7 +302,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// The order of versions is one, whatever they are.
+// The comparison of versions is a total order, whatever the versions are.
 func FuzzCompareVersions(f *testing.F) {
 	f.Add("Generation 9 x", "Generation 10 x")
 	f.Fuzz(func(t *testing.T, a, b string) {

@@ -143,7 +143,8 @@ func serve(t *testing.T, socket string, answer http.HandlerFunc) {
 	})
 }
 
-// No server keeps the client for longer than it waits, or has it take more than it may.
+// No server can delay the client beyond its time limit, or make it use more than its limit
+// of memory.
 func TestAnyServer(t *testing.T) {
 	framed := func(message []byte) []byte {
 		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)

@@ -47,8 +47,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// every sets every key, to something else than its default where there is
-// anything else.
+// every sets every key, to a value other than its default if there is one.
 const every = `{
   "configuration": "ec-runner-x86_64",
   "flake": "/etc/flake",

@@ -78,8 +78,8 @@ var built = "never"
 func main() { println(built); os.Exit(len(os.Args)) }
 `
 
-// TestPairs makes real pairs of files that differ by one of the usual causes, or by
-// none of them, and has the causes named: the right ones, and no other.
+// TestPairs creates real pairs of files that differ by one of the usual causes, or by none
+// of them. The right causes must be named, and no others.
 func TestPairs(t *testing.T) {
 	goBuild := func(a, b, flagsA, flagsB string) string {
 		// In directories of one length, whatever that of the temporary one is: what lies

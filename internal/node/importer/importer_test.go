@@ -141,7 +141,7 @@ func TestExportChecksAgain(t *testing.T) {
 	}
 }
 
-// A peer that goes on and on is cut off at the size that was promised.
+// An endless reply of a peer is cut off at the promised size.
 func TestEndlessPeer(t *testing.T) {
 	_, paths := newTree(t)
 	var asked []nix.DumpRequest
@@ -165,7 +165,7 @@ func TestEndlessPeer(t *testing.T) {
 	}
 }
 
-// stuckSource never gives anything.
+// stuckSource never delivers anything.
 type stuckSource struct{ Source }
 
 func (stuckSource) String() string { return "/media/stick" }
@@ -289,7 +289,7 @@ func TestParseSource(t *testing.T) {
 	}
 }
 
-// Two subvolumes have the same room, and two disks have not.
+// Two subvolumes share their free space, and two disks do not.
 func TestSharedRoom(t *testing.T) {
 	const ext4, btrfs, zfs = 0xef53, 0x9123683e, 0x2fc12fc1
 	for _, test := range []struct {

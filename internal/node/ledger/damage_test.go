@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// content is everything that a ledger says.
+// content is the complete contents of a ledger.
 type content struct {
 	Runs   []Run
 	States map[Tier]State

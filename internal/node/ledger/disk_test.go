@@ -146,8 +146,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFullDiskAtFirst: on a disk without any space there is no ledger, and that
-// is said; with space again there is one.
+// TestFullDiskAtFirst: on a disk without any space there is no ledger, and an error says
+// so; with space again there is one.
 func TestFullDiskAtFirst(t *testing.T) {
 	if !aside(t, ownMounts) {
 		return

@@ -333,8 +333,8 @@ func TestExpectRefuses(t *testing.T) {
 	}
 }
 
-// TestExpectChanges: the same manifest may give a tier other items, when what
-// to rebuild was configured anew, and other costs.
+// TestExpectChanges: the same manifest may give a tier other items, after a change of the
+// configured rebuilds, and other costs.
 func TestExpectChanges(t *testing.T) {
 	l := open(t, t.TempDir())
 	r := begin(t, l)

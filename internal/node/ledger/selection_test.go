@@ -174,8 +174,8 @@ func TestTenRunsOfAnySize(t *testing.T) {
 	}
 }
 
-// TestInterruptedRun: what was verified before a run was killed has had its
-// turn, and the next run goes on from there.
+// TestInterruptedRun: items that were verified before a run was killed count as checked,
+// and the next run continues from there.
 func TestInterruptedRun(t *testing.T) {
 	items := numbered(10, 10)
 	records := make(Records)

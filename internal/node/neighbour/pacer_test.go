@@ -87,7 +87,7 @@ func TestNilPacer(t *testing.T) {
 	}
 }
 
-// The pressure that the workers make themselves holds nobody up.
+// The pressure that the workers cause themselves delays nothing.
 func TestOwnPressureIsNoReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
@@ -194,8 +194,7 @@ func TestRateLargePiece(t *testing.T) {
 	})
 }
 
-// Where the pressure cannot be told, nobody is held up, and it is not asked for
-// again.
+// If the pressure is unknown, nothing is delayed, and it is not read again.
 func TestBlind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()

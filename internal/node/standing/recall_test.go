@@ -6,7 +6,7 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// TestRecall: which of the copies is the standing, and when it is lost.
+// TestRecall: which of the copies is the standing, and when the standing is lost.
 func TestRecall(t *testing.T) {
 	left := func(day int, findings ...report.Finding) string {
 		s := Next(Standing{}, ran(day, "contents+", findings...), func(report.TierName) bool { return true })
@@ -46,8 +46,8 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-// TestLost: a standing that is lost stays so until all was verified that may have
-// differed, and hides nothing that is found.
+// TestLost: a standing that is lost stays lost until everything that may have differed was
+// verified, and hides no finding.
 func TestLost(t *testing.T) {
 	const all, daily = "eval+ live+ contents+ rebuild+", "eval+ live+ contents+"
 	notAsked := func(r *report.Report) *report.Report {

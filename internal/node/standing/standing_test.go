@@ -40,8 +40,8 @@ var (
 	follows   = report.Finding{Tier: report.TierContents, Cause: closure.Extra, Path: "/nix/store/d", ConsequenceOf: report.OtherProfile}
 )
 
-// words is s as the tests write it: the verdict, the days since, and the findings with
-// theirs.
+// words returns s in the notation of the tests: the verdict, the days since then, and the
+// findings with theirs.
 func words(s Standing) string {
 	days := func(t time.Time) int { return int(t.Sub(day0) / (24 * time.Hour)) }
 	out := fmt.Sprintf("%s %d", s.Verdict, days(s.Since))

@@ -45,7 +45,7 @@ func reportOf(findings ...report.Finding) *report.Report {
 
 var run = Run{ID: 7, Tool: "v1.2.3", Against: "boot-v1"}
 
-// everything is an entry of each event, with all that it can have.
+// everything is an entry of each event, with all possible fields.
 func everything(s string) []Entry {
 	full := report.Finding{
 		Tier: report.TierContents, Cause: closure.DiskAltered, Path: s, Field: s, Want: s, Got: s, Detail: s,

@@ -103,8 +103,8 @@ func TestCandidate(t *testing.T) {
 	}
 }
 
-// What earlier runs have verified is not hashed again, and counted as theirs; what was
-// altered, or is not there, is looked at all the same.
+// Paths that earlier runs have verified are not hashed again, and are counted as
+// remembered. Altered or missing paths are checked all the same.
 func TestCandidateByLedger(t *testing.T) {
 	m := newCandidate(t)
 	l, err := ledger.Open(t.Context(), t.TempDir(), ledger.Options{})

@@ -8,8 +8,8 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// TestExtra: of the paths that the release lacks, so many are listed, and the last one
-// counts the rest.
+// TestExtra: a limited number of the paths that the release lacks is listed, and the last
+// entry counts the rest.
 func TestExtra(t *testing.T) {
 	path := func(n int) closure.StorePath {
 		return closure.StorePath(fmt.Sprintf("/nix/store/%032d-p", n))

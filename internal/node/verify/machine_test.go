@@ -268,7 +268,7 @@ func (m *machine) sql(statements ...string) {
 	}
 }
 
-// claim has the database say of p what the disk holds.
+// claim registers the bytes on the disk for p in the database.
 func (m *machine) claim(p closure.StorePath) {
 	m.t.Helper()
 	sum := m.hash(string(p))

@@ -6,7 +6,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// Of the paths that are hashed at once the snapshot names two, the longest first.
+// The snapshot names two of the paths that are hashed at once, the longest first.
 func TestProgressNamesWhatIsHashed(t *testing.T) {
 	var p Progress
 	expect := func(want ...closure.StorePath) {

@@ -16,7 +16,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// builder is a rebuild.Rebuilder that builds nothing, and one derivation a run.
+// builder is a rebuild.Rebuilder that only pretends to build one derivation in each run.
 type builder struct {
 	steps   []rebuild.Step
 	policy  rebuild.Policy
@@ -176,7 +176,7 @@ func TestUnmatchedPatterns(t *testing.T) {
 	expect(t, r, report.Unsettled, "rebuild-chose-nothing")
 }
 
-// A rebuild that fails for a reason of its own follows from no drift.
+// A rebuild that fails for its own reason is no consequence of a drift.
 func TestUnavailableFollowsFromNothing(t *testing.T) {
 	m, now := newMachine(t), time.Now()
 	m.write(string(data)+"/a/file", "Data")

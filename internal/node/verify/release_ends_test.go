@@ -18,8 +18,8 @@ func (e ending) Verify(context.Context, []byte, []byte) (release.Signer, error) 
 	return release.Signer{Kind: release.SignedByKey, Name: "test", Until: e.until}, nil
 }
 
-// TestEnds: a run says that a release, or its key, is good for a short time only, and
-// until when each is.
+// TestEnds: a run reports that a release, or its key, is valid for a short time only, and
+// the end of each.
 func TestEnds(t *testing.T) {
 	m := newMachine(t)
 	const day = 24 * time.Hour

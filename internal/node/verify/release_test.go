@@ -111,8 +111,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// A machine that is about to boot another release is told apart by whether that
-// one is accepted.
+// The finding about a machine that is about to boot another release depends on whether
+// that one is accepted.
 func TestAcceptedAs(t *testing.T) {
 	m := newMachine(t)
 	v := m.verifier()

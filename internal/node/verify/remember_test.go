@@ -219,8 +219,8 @@ func TestLedgerDamaged(t *testing.T) {
 	}
 }
 
-// TestKilledRemembers: what was hashed before a run was killed is known to have
-// the right bytes; nothing else is known.
+// TestKilledRemembers: paths that were hashed before a run was killed are remembered as
+// verified, and no others.
 func TestKilledRemembers(t *testing.T) {
 	m := newMachine(t)
 	m.write(string(data)+"/a/file", "DATA")

@@ -225,7 +225,7 @@ func TestBudgetNeedsALedger(t *testing.T) {
 	}
 }
 
-// A check by way of the page cache says nothing of the disk.
+// A check through the page cache says nothing about the disk.
 func TestBudgetOfTheDisk(t *testing.T) {
 	b := newBudgeted(t)
 	b.pass()

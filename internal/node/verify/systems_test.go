@@ -20,7 +20,7 @@ import (
 
 const nextTag release.Tag = "boot-v2026.03.15"
 
-// What the system of nextTag has besides what it shares with that of testTag.
+// The paths of the system of nextTag that the system of testTag does not share.
 var (
 	nextTop = object("x", "nixos-system-next")
 	tool    = object("w", "tool")

@@ -57,7 +57,7 @@ func TestVerifierIsReusable(t *testing.T) {
 // and not evaluated.
 const notEvaluated = "evaluation-failed source < source-altered"
 
-// Each damage has its cause, whatever else is as it should be.
+// Each kind of damage has its cause, and nothing else is found.
 func TestDrift(t *testing.T) {
 	of := func(p closure.StorePath) string { return fmt.Sprintf(" where path = '%s'", p) }
 	for _, tc := range []struct {

@@ -196,8 +196,8 @@ func TestFound(t *testing.T) {
 	})
 }
 
-// TestFlaky: every request fails once, before or after it was carried out, and
-// what was carried out twice is there once.
+// TestFlaky: every request fails once, before or after the server has executed it, and a
+// request that was executed twice has the effect of one.
 func TestFlaky(t *testing.T) {
 	for _, status := range []int{502, -502, 500, -504, 429} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
@@ -297,7 +297,7 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// TestChanged: a file that is no longer what was checked is not published.
+// TestChanged: a file that changed after the check is not published.
 func TestChanged(t *testing.T) {
 	for name, change := range map[string]string{"other bytes": "IMAGE", "longer": "image+", "shorter": "im"} {
 		t.Run(name, func(t *testing.T) {
@@ -316,7 +316,7 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// TestStreams: an asset is not held in memory, and progress tells of it.
+// TestStreams: an asset is never entirely in memory, and progress reports its upload.
 func TestStreams(t *testing.T) {
 	var got atomic.Int64
 	s := &forgetest.Server{ProxyLimit: 1 << 20, Early: true}
@@ -448,7 +448,7 @@ func contents(p forge.Publication) map[string]string {
 	return out
 }
 
-// readable reports whether what there is has all of want, beside others.
+// readable reports whether there has all of want, among others.
 func readable(there, want map[string]string) bool {
 	for name, data := range want {
 		if there[name] != data {
@@ -458,8 +458,8 @@ func readable(there, want map[string]string) bool {
 	return true
 }
 
-// TestRefusedEarly: a proxy that refuses a large body closes the connection while
-// that is sent. What it answered is told all the same, and asked for once.
+// TestRefusedEarly: a proxy that refuses a large body closes the connection during the
+// upload. Its answer is reported all the same, and the request is not repeated.
 func TestRefusedEarly(t *testing.T) {
 	s := &forgetest.Server{}
 	behind := httptest.NewServer(s)

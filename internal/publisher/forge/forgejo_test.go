@@ -16,8 +16,8 @@ import (
 	"every.channel/ec-verify/internal/publisher/forge/forgetest"
 )
 
-// TestAskedBefore: what a Forgejo 15 answers with a 500 that says nothing, or when
-// everything was uploaded, is asked before, and told in one line.
+// TestAskedBefore: some obstacles give only an empty status 500 on a Forgejo 15, or appear
+// only after the upload. These are checked before, and reported in one line.
 func TestAskedBefore(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -217,10 +217,10 @@ func TestTagPushedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestInterruptedAndPushed ends a run that publishes a second release at a request, and
-// has its tag be pushed at a moment, each at 50 pairs that were drawn once: machines,
-// which pass over a release without its identity, see the first one or all of the
-// second, and the next run completes it.
+// TestInterruptedAndPushed stops a run that publishes a second release at some request, and
+// pushes its tag at some moment, for 50 pairs that were drawn once. Machines ignore a
+// release without its identity: they see the first release or all of the second, and the
+// next run completes it.
 func TestInterruptedAndPushed(t *testing.T) {
 	draw := rand.New(rand.NewPCG(13, 50))
 	for range 50 {

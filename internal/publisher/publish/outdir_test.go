@@ -119,8 +119,8 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// The manifest and its listing are the same bytes wherever, whenever and as
-// whatever they are released.
+// The manifest and its listing have the same bytes wherever and whenever they are released,
+// and under whatever tag.
 func TestWriteIsDeterministic(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	if _, err := write(t, a, "one", Request{Tag: "boot-v1"}, source("src", commitA)); err != nil {

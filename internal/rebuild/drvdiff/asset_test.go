@@ -106,7 +106,7 @@ func TestReadRefuses(t *testing.T) {
 	})
 }
 
-// sorted puts one more line at its place.
+// sorted inserts one more line at its place.
 func sorted(lines []string, one string) string {
 	var b strings.Builder
 	b.WriteString(lines[0])

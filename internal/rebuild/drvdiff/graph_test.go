@@ -54,7 +54,7 @@ func (b *builder) graph(root closure.StorePath) nixstore.Graph {
 	return g
 }
 
-// fakePath is a store path that depends on everything that it is given.
+// fakePath returns a store path that depends on all arguments.
 func fakePath(name string, of ...any) string {
 	sum := sha256.Sum256([]byte(fmt.Sprint(append(of, name)...)))
 	return "/nix/store/" + nixbase32.EncodeToString(sum[:20]) + "-" + name

@@ -18,10 +18,10 @@ import (
 // tries is how often a new system may be booted before it is given up.
 const tries = 2
 
-// TestCountedBoot: systemd-boot counts the boots of a new system, whose
-// ec-verify-boot.service decides whether it is good. The firmware, the loader, the
-// unit, what blesses the entry, and the releases are the real ones; stage 1 is a
-// script, and stage 2 that of a Debian.
+// TestCountedBoot: systemd-boot counts the boots of a new system, and that system's
+// ec-verify-boot.service decides whether it is good. The firmware, the loader, the unit, the
+// program that marks the entry, and the releases are the real ones. Stage 1 is a script, and
+// stage 2 is Debian's.
 func TestCountedBoot(t *testing.T) {
 	t.Parallel()
 	m := newCounted(t)

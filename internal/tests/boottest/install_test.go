@@ -25,9 +25,9 @@ const (
 	kills          = 20
 )
 
-// installer is a test host that carries a runner's system, its release and
-// hack/install-runner, as an installer image does. Debian's tools stand in for
-// nixpkgs'; a program that only notes how it was called for nixos-install.
+// installer is a test host that has a runner's system, its release and hack/install-runner,
+// like an installer image. Debian's tools replace those of nixpkgs, and a program that only
+// records its calls replaces nixos-install.
 type installer struct {
 	*testhost.Host
 	t *testing.T
@@ -124,7 +124,7 @@ func (in installer) withDisk(device, script string) string {
 	return strings.TrimSpace(stdout)
 }
 
-// verified sees that the disk is the release, by a run of ec-verify of its own.
+// verified checks with a separate run of ec-verify that the disk equals the release.
 func (in installer) verified(device string) {
 	in.t.Helper()
 	system := in.system()
@@ -239,7 +239,7 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// laidOut sees that the disk's partitions and file systems are the layout's.
+// laidOut checks that the disk has the partitions and file systems of the layout.
 func (in installer) laidOut(t *testing.T, l layout, device string) {
 	t.Helper()
 	stdout, stderr, code := in.inDevices("", "sh", "-euc", `partx --update "$1" 2>/dev/null || partx --add "$1" 2>/dev/null || true

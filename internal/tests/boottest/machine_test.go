@@ -17,9 +17,9 @@ func boot(t *testing.T, initrd string, disks ...string) *guest.Machine {
 	return start(t, guest.Emulated("on"), kernel(t, initrd), disks)
 }
 
-// bootWarped is boot of a machine whose clock leaps to the next timer when it is
-// idle, so that its time-outs take no time here. Nobody can talk with it: its
-// time is gone before an answer comes.
+// bootWarped boots a machine whose clock jumps to the next timer when it is idle, so that its
+// time-outs take no real time. Its console can't be used: its time is over before an answer
+// comes.
 func bootWarped(t *testing.T, initrd string, disks ...string) *guest.Machine {
 	t.Helper()
 	return start(t, guest.Emulated("off"), kernel(t, initrd), disks)
@@ -36,7 +36,7 @@ func bootFirmware(t *testing.T, variables string, disks ...string) *guest.Machin
 	}, disks)
 }
 
-// firmware is what the files of Debian's ovmf begin with.
+// firmware is the common prefix of the files of Debian's ovmf.
 const firmware = "/usr/share/OVMF/OVMF"
 
 // kernel is what qemu starts without a firmware.

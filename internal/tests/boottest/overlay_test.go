@@ -58,7 +58,7 @@ func (f fixture) initrd(t *testing.T, l layout) string {
 	return file
 }
 
-// identity is what a machine keeps from boot to boot.
+// identity prints what a machine keeps from boot to boot.
 const identity = `cat /etc/machine-id; for k in /var/lib/ssh/*_key; do ssh-keygen -lf $k; done; ls /var/log/journal`
 
 // mark writes a file of that name everywhere, and sees that it is there.
@@ -115,7 +115,7 @@ func TestOverlayRoot(t *testing.T) {
 	}
 }
 
-// mounts looks at all mounts of the layout.
+// mounts checks all mounts of the layout.
 func mounts(t *testing.T, m *guest.Machine) {
 	t.Helper()
 	m.Expect(`findmnt -no FSTYPE,OPTIONS / | grep -o '^overlay\|lowerdir=[^,]*\|upperdir=[^,]*\|workdir=[^,]*'`,

@@ -126,8 +126,8 @@ ExecStart=
 ExecStart=/usr/bin/strace -f -qq -o /dev/null -P `+file+` -e trace=read,pread64 -e inject=read,pread64:delay_enter=`+time+`:when=1 `+program+` --offline --rebuild none `+arguments)
 }
 
-// TestAgentReboot: a machine that is rebooted in the middle of a run, or loses its
-// power then, catches up when it is back.
+// TestAgentReboot: a machine that is rebooted during a run, or loses power, catches up after
+// the boot.
 func TestAgentReboot(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, "")

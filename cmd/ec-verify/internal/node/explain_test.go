@@ -17,7 +17,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// TestExplainJSON: a result carries its own JSON, with names that are no UTF-8 in base64.
+// TestExplainJSON: a result has its own JSON form, with names that are not UTF-8 in base64.
 func TestExplainJSON(t *testing.T) {
 	said := excerpt.Raw("\xff")
 	e := &explained{SchemaVersion: 1, Kind: "ec-explanation", State: explain.Different, Explanation: &explain.Explanation{

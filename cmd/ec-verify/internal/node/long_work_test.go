@@ -46,7 +46,7 @@ func TestHashingIsNamed(t *testing.T) {
 	}
 }
 
-// Who waits hears for whom each time, and once that it need not.
+// A run that waits for a source names it each time, and says once that --offline avoids it.
 func TestWaits(t *testing.T) {
 	for _, offline := range []bool{false, true} {
 		var stderr bytes.Buffer

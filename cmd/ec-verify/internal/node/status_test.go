@@ -337,8 +337,7 @@ are lost:
 	}
 }
 
-// TestStatusCheck: one line and one verdict, which is never better than what is
-// known.
+// TestStatusCheck: one line and one verdict, which is never better than the known state.
 func TestStatusCheck(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	of := func(v report.Verdict, ago time.Duration) *status {
@@ -378,7 +377,7 @@ func TestStatusCheck(t *testing.T) {
 	}
 }
 
-// TestStatusWidth: nothing but a word that is longer has more than 80 columns.
+// TestStatusWidth: no line has more than 80 columns, except for a longer word.
 func TestStatusWidth(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	at := now.Add(-59 * time.Minute)

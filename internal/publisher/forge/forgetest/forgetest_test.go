@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// exchange makes one request without following where it is led, and returns the
-// status, the header and the body.
+// exchange makes one request without following redirects, and returns the status, the
+// header and the body.
 func exchange(t *testing.T, s *Server, token, method, path, body string) (int, http.Header, string) {
 	t.Helper()
 	kind := "application/json"
