@@ -18,7 +18,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// aReport is one of the release whose SHA256SUMS.txt is sums.
+// aReport is a report about the release whose SHA256SUMS.txt is sums.
 func aReport() *report.Report {
 	digest := sha256.Sum256(sums)
 	tier := report.Tier{Name: report.TierContents, Status: report.Done, Asked: true, Checked: 1}

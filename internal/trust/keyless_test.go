@@ -34,9 +34,8 @@ func virtualSigstore(t testing.TB) *ca.VirtualSigstore {
 	return v
 }
 
-// trustedRoot writes the trusted root of v to a file. Its certificate
-// transparency log is left out: the certificates that v gives carry no proof
-// of one.
+// trustedRoot writes the trusted root of v to a file. Its certificate transparency log is
+// left out, since the certificates of v have no proof of one.
 func trustedRoot(t testing.TB, v *ca.VirtualSigstore, withLog bool) string {
 	t.Helper()
 	logs := make(map[string]*root.TransparencyLog)

@@ -348,7 +348,7 @@ func gzipOf(t *testing.T, n int) []byte {
 	return b.Bytes()
 }
 
-// zstdBomb returns a listing that begins well and goes on with n blanks.
+// zstdBomb returns a listing with a valid beginning, followed by n blanks.
 func zstdBomb(t *testing.T, configuration string, n int) []byte {
 	t.Helper()
 	var b bytes.Buffer

@@ -20,8 +20,8 @@ import (
 	"every.channel/ec-verify/internal/tests/vectors"
 )
 
-// refusals are the vectors that must be refused, and why. A reason that is not
-// the one in the vector's name would hide that the check it is about is missing.
+// refusals are the vectors that must be refused, with the reasons. A reason other than the
+// one in the vector's name would hide that its check is missing.
 var refusals = map[string]struct {
 	reason release.Reason // "" where the policy is refused, before any bundle
 	detail string
@@ -77,8 +77,8 @@ var refusals = map[string]struct {
 	"wrong-material_fail":                                       {release.ReasonOtherContent, ""},
 }
 
-// masked are those whose own defect is not what they are refused for, since
-// they have another one, and a log's key would be needed to mend it.
+// masked are vectors that are refused for another defect than their own; only the key of a
+// log could repair that other defect.
 var masked = []string{
 	"invalid-inclusion-proof_fail",   // the proof has no checkpoint either
 	"intoto-log-entry-mismatch_fail", // the entry's envelope is no envelope

@@ -7,10 +7,9 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// TestWitnesses is the table of docs/design.md with every way in which the
-// hashes of disk, database and rebuild can be equal to each other. A witness is
-// "-" where it was not asked, "m" where it agrees with the manifest; x, y and z
-// are other hashes.
+// TestWitnesses is the table of docs/design.md for all combinations of equal and different
+// hashes of disk, database and rebuild. A witness is "-" if it was not requested, "m" if it
+// agrees with the manifest; x, y and z are other hashes.
 func TestWitnesses(t *testing.T) {
 	var (
 		none       []Cause

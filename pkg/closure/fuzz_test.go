@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A manifest has one form: what is taken is what Encode writes.
+// A manifest has one form: a decoded one is exactly what Encode writes.
 func FuzzDecodeManifest(f *testing.F) {
 	golden, err := os.ReadFile(goldenManifest)
 	if err != nil {

@@ -76,7 +76,7 @@ var head = fmt.Sprintf(`{"schemaVersion":1,"kind":"ec-closure-files","configurat
 
 func all(StorePath) bool { return true }
 
-// collect returns what seq yields, and its error.
+// collect returns the values of seq, and its error.
 func collect(seq iter.Seq2[PathFiles, error]) (paths []PathFiles, err error) {
 	for p, e := range seq {
 		if e != nil {
@@ -302,8 +302,8 @@ func TestReadListingBombs(t *testing.T) {
 	}
 }
 
-// TestListingHeld: what is said of one path's files is held together, and bounded by
-// its bytes wherever a listing is written or read.
+// TestListingHeld: the files of one path are in memory together, and limited by their bytes,
+// both when a listing is written and when it is read.
 func TestListingHeld(t *testing.T) {
 	target := strings.Repeat("t", 1<<20-100)
 	p := PathFiles{Path: top, NarHash: hashOf("top"), Files: []nar.Entry{{Type: nar.Directory}}}

@@ -13,7 +13,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// build hands the tree at root to a Builder in the order that HashPath reports.
+// build adds the tree at root to a Builder in the order that HashPath reports.
 func build(t *testing.T, root string, entries []nar.Entry) (nar.Sum, []nar.Entry) {
 	t.Helper()
 	var got []nar.Entry

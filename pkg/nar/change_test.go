@@ -140,7 +140,7 @@ func TestRootFileChangesWhileRead(t *testing.T) {
 	wantChanged(t, root, changing("", func() { must(t, os.Truncate(root, 9)) }), "root", "read")
 }
 
-// Entries that are something else by the time the walk gets to them.
+// Entries that were replaced by something else before the walk reaches them.
 func TestEntryReplaced(t *testing.T) {
 	outside := place(t, dir{"f": file{data: "outside"}})
 	tests := []struct {

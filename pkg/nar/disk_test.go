@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cachedPages returns how many pages of a file the page cache holds.
+// cachedPages returns how many pages of a file are in the page cache.
 func cachedPages(t *testing.T, path string) uint64 {
 	t.Helper()
 	f, err := os.Open(path)

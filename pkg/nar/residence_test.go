@@ -60,8 +60,7 @@ func mountOverlay(t *testing.T, lower string) (mount string) {
 	return mount
 }
 
-// What only the walk brought in leaves the cache, what was there stays, in both
-// ways of doing it.
+// Pages that only the walk loaded leave the cache, and others stay, with both methods.
 func TestDropBehind(t *testing.T) {
 	const page = 4096
 	if os.Getpagesize() != page {
@@ -116,7 +115,7 @@ func TestNoDropBehind(t *testing.T) {
 	}
 }
 
-// An overlay cannot do it by itself, and has no pages of its own.
+// An overlay has no pages of its own: the walk drops those of the file beneath it.
 func TestDropBehindThroughAnOverlay(t *testing.T) {
 	lower := t.TempDir()
 	names := []string{"a", "b", "c"}

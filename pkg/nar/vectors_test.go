@@ -11,10 +11,9 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// TestVectors takes the archives that Nix tests its reader with. This package
-// writes archives and reads none, so that what counts is what it makes of the
-// tree that each is meant to be: the good ones byte for byte, and nothing of
-// what the others are refused for.
+// TestVectors uses the archives with which Nix tests its reader. This package only writes
+// archives, so the test creates the tree of each archive. The NARs of the good ones must be
+// equal byte for byte, and no tree may give the defects of the others.
 func TestVectors(t *testing.T) {
 	dir := vectors.Dir(t, "nix/nars")
 	inDir := func(name string, executable bool) []nar.Entry {

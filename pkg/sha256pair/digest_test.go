@@ -25,7 +25,7 @@ func standard(b []byte) []byte {
 	return sum[:]
 }
 
-// without runs a test once more as on a processor without the instructions.
+// without repeats a test as on a processor without the instructions.
 func without(t *testing.T, test func(t *testing.T)) {
 	t.Run("as this processor does", test)
 	was := available
@@ -190,8 +190,8 @@ func TestGodebug(t *testing.T) {
 	}
 }
 
-// FuzzPair holds all ways to crypto/sha256: two messages, cut out of one at any
-// place, each written in pieces whose lengths come from the input too.
+// FuzzPair compares all ways of hashing with crypto/sha256: two messages, cut out of one
+// input at any place, each written in pieces whose lengths come from the input too.
 func FuzzPair(f *testing.F) {
 	f.Add(noise(1000), uint16(100), uint16(3), []byte{1, 200, 64, 0, 63})
 	f.Add(noise(200), uint16(0), uint16(64), []byte{64})

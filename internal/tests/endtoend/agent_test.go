@@ -16,8 +16,8 @@ import (
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
-// An agent is a machine with everything that make install installs, whose
-// configuration accepts one signed release, of a forge on the machine itself.
+// An agent is a machine with everything that make install installs. Its configuration
+// accepts one signed release from a forge on the same machine.
 type agent struct{ *machine }
 
 const (
@@ -177,8 +177,8 @@ func (a agent) number(unit, property string) int64 {
 	return n
 }
 
-// TestAgentUnits: the units as they are installed please systemd, and give away
-// no more than they say.
+// TestAgentUnits: systemd accepts the installed units, and they grant no more rights than
+// they say.
 func TestAgentUnits(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, "")
@@ -499,8 +499,8 @@ func TestAgentTimer(t *testing.T) {
 	})
 }
 
-// TestAgentRebuild: builds take place within the bounds of their unit, and write
-// nothing of Nix's but its locks.
+// TestAgentRebuild: builds stay within the limits of their unit, and write nothing of Nix's
+// except its locks.
 func TestAgentRebuild(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, `, "rebuild": {"choice": "first-party", "firstParty": ["program-00*"], "reserve": 1000000}`)

@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/internal/image/imagetest"
 )
 
-// TestCheckout is about what the scripts take from a checkout before they build: a
-// nix that does nothing ends them there.
+// TestCheckout tests what the scripts read from a checkout before they build: a nix that
+// does nothing ends them there.
 func TestCheckout(t *testing.T) {
 	t.Parallel()
 	imagetest.Need(t, "git")

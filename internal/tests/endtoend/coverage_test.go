@@ -28,8 +28,8 @@ const altered = `
 	alter() { touch -r "$1" /root/times; printf x | dd of="$1" bs=1 seek=3 conv=notrunc status=none; touch -r /root/times "$1"; rm /root/times; }
 `
 
-// peerClasses are the changes of which docs/coverage.md tells beside those of
-// [changeClasses]. OBJECT is the path of a program of the release.
+// peerClasses are changes in docs/coverage.md, besides those of [changeClasses]. OBJECT is
+// the path of a program of the release.
 var peerClasses = []changeClass{
 	{"a byte of a program", `cp -p $program /root/kept; alter $program`, `cat /root/kept >$program; touch -r /root/kept $program; rm /root/kept`, []string{"disk-altered OBJECT bin/program-01:content"}, "store"},
 	{"a set-uid bit (`chmod u+s`)", `chmod u+s $program`, `chmod u-s $program`, []string{"permissions-altered OBJECT/bin/program-01"}, "store"},

@@ -54,7 +54,7 @@ func blocks(t *testing.T, heading string) []block {
 	return out
 }
 
-// follow does on the host what a section says.
+// follow carries out the commands of a section on the host.
 func follow(t *testing.T, h *testhost.Host, heading string) {
 	t.Helper()
 	for _, b := range blocks(t, heading) {

@@ -29,7 +29,7 @@ const (
 	places
 )
 
-// cell is how one place has judged a machine.
+// cell is the verdict on a machine in one place.
 type cell struct {
 	cause string // of the first finding that alone decides; "" for none
 	code  int
@@ -385,7 +385,7 @@ func (p *fourPlaces) classes(t *testing.T) []class {
 	}
 }
 
-// signAnew makes the sums of a release anew and signs them with the machine's key.
+// signAnew writes the checksums of a release again and signs them with the machine's key.
 func (p *fourPlaces) signAnew(name string) {
 	p.t.Helper()
 	if err := release.WriteSums(p.t.Context(), p.Path(releases+"/"+name)); err != nil {

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// TestCominItself: the gate with comin itself, which fetches from a Git repository,
+// TestCominItself tests the gate with comin itself. comin fetches from a Git repository,
 // evaluates, builds, waits for the confirmation of ec-verify gate comin, and deploys.
-// hack/test-interop builds it. The repository is a directory of the same machine, and
-// the systems are those of the other tests, so that comin finds them built.
+// hack/test-interop builds comin. The repository is a directory of the same machine, and
+// the systems are those of the other tests, so they are already built.
 func TestCominItself(t *testing.T) {
 	comin := os.Getenv("COMIN")
 	if comin == "" {

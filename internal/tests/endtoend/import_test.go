@@ -214,8 +214,8 @@ func (g *gated) imports(t *testing.T, from, want string, good bool, before strin
 	}
 }
 
-// TestSwitchImportsSSH: the same from other machines, by a real ssh server with a real
-// nix-daemon behind it; what is wrong with it is done to what that daemon answers.
+// TestSwitchImportsSSH: the same from other machines, over a real ssh server with a real
+// nix-daemon behind it. The faults are changes in the daemon's answers.
 func TestSwitchImportsSSH(t *testing.T) {
 	t.Parallel()
 	g := startGated(t, "openssh-server")

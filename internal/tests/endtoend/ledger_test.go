@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// told is what ec-verify status says, as docs/operating.md has it.
-type told struct {
+// statusOutput is the output of ec-verify status, in the form of docs/operating.md.
+type statusOutput struct {
 	Standing *struct {
 		Verdict  string
 		Since    time.Time
@@ -36,13 +36,13 @@ type told struct {
 	}
 }
 
-func (m *machine) status() told {
+func (m *machine) status() statusOutput {
 	m.t.Helper()
 	stdout, stderr, code := m.Exec(context.Background(), program, "status", "--output", "json")
 	if code != 0 {
 		m.t.Fatalf("status: exit %d: %s", code, stderr)
 	}
-	var s told
+	var s statusOutput
 	if err := json.Unmarshal([]byte(stdout), &s); err != nil {
 		m.t.Fatal(err)
 	}

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestMachineLearn: what was learned from a machine is no decision before somebody
-// made one of it.
+// TestMachineLearn: learned exceptions have no effect before somebody has reviewed them.
 func TestMachineLearn(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)

@@ -160,7 +160,7 @@ dropin() { # SERVICE LINES
 `
 )
 
-// why returns what a tier says that it did not look at.
+// why returns a tier's statement about what it did not check.
 func (a answer) why(tier string) string {
 	for _, t := range a.Tiers {
 		if t.Name == tier {

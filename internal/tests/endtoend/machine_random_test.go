@@ -35,7 +35,7 @@ func numberOf(t *testing.T, env string, otherwise int) int {
 	return n
 }
 
-// draw is a change of a class, with a name of its own.
+// draw is a change of a class, with its own name.
 type draw struct {
 	*changeClass
 	token string

@@ -91,8 +91,8 @@ func startWith(t *testing.T, opts testhost.Options) *machine {
 	return &machine{Host: testhost.Start(t, opts), t: t}
 }
 
-// startReleased returns a runner with ec-verify and the release that it is,
-// which the first one made for all.
+// startReleased returns a runner with ec-verify and its own release, which the first call
+// makes for all.
 func startReleased(t *testing.T, with ...string) *machine {
 	t.Helper()
 	return startReleasedWith(t, testhost.Options{With: with})
@@ -170,7 +170,7 @@ func (m *machine) path(name string) string {
 	return found[0]
 }
 
-// answer is the JSON report, as docs/report.md has it.
+// answer is the JSON report, in the form of docs/report.md.
 type answer struct {
 	SchemaVersion int
 	Kind          string
@@ -210,8 +210,8 @@ type finding struct {
 	Files                                                             []struct{ Name, NameBase64, Change, Want, Got string }
 }
 
-// String is the finding as the cases write it: "cause path field file:change…",
-// with the store directory cut off.
+// String returns the finding in the notation of the cases: "cause path field file:change…",
+// without the store directory.
 func (f finding) String() string {
 	parts := []string{f.Cause}
 	if f.Path != "" {
@@ -233,8 +233,8 @@ func (m *machine) verify(args ...string) answer {
 	return m.report(append(base, args...)...)
 }
 
-// asPolicy writes a configuration that asks for what verify does, so that its runs are
-// those of the policy and no looks; config is what it has beside that.
+// asPolicy writes a configuration that requests what verify requests, so that its runs
+// belong to the policy and are no looks; config is added to it.
 func (m *machine) asPolicy(config string) {
 	m.t.Helper()
 	m.write("/etc/ec-verify/config.json", fmt.Sprintf(`{"release": {"source": [%q], "accept": [%q]}, "unsafeUnsigned": true%s}`, releases, tag, config))

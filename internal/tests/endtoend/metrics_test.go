@@ -60,8 +60,8 @@ func expectVerdict(t *testing.T, series map[string]string, verdict string) {
 	}
 }
 
-// TestMetrics: whatever becomes of a run of the unit that is shipped, its
-// metrics never say verified where that is not so.
+// TestMetrics: however a run of the shipped unit ends, its metrics never say verified when
+// the machine is not.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := startUnit(t, `, "metrics": {"file": "`+metricsFile+`"}`)

@@ -22,8 +22,8 @@ func (m *machine) cover(at string) (uncover func()) {
 	}
 }
 
-// TestMountedOverTheStore: what is mounted over all of the store shows bytes that
-// the disk does not have. The test host's own systems have no fstab.
+// TestMountedOverTheStore: a mount over the whole store shows bytes that the disk does not
+// have. The test host's own systems have no fstab.
 func TestMountedOverTheStore(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)

@@ -100,7 +100,7 @@ func TestPageCache(t *testing.T) {
 	}
 }
 
-// A run that is to give way does so, says so, and ends.
+// A run with a limit of pressure pauses, says so, and ends.
 func TestGivesWay(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)

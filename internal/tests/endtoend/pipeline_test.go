@@ -50,10 +50,10 @@ nix store add --name source "$1/library"`, "sh", src)
 	return m
 }
 
-// TestPipeline takes a release from two builders to a machine: built twice,
-// compared, signed, put on a forge and on a web server, and verified from there.
-// Everything is real but for nixpkgs, in whose place is testdata/flake, and for
-// the forge: see internal/publisher/forge/forgetest.
+// TestPipeline takes a release from two builders to a machine: it is built twice, compared,
+// signed, put on a forge and on a web server, and verified from there. Everything is real
+// except nixpkgs, which testdata/flake replaces, and the forge: see
+// internal/publisher/forge/forgetest.
 func TestPipeline(t *testing.T) {
 	t.Parallel()
 	imagetest.Need(t, "nginx", "openssl")

@@ -151,8 +151,7 @@ func TestReadsOnlyDisk(t *testing.T) {
 	}
 }
 
-// TestReadsOnlyLive: no command writes anything but the state directory of the
-// machine that it runs on.
+// TestReadsOnlyLive: a command writes only to the state directory of its own machine.
 func TestReadsOnlyLive(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)

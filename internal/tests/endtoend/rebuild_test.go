@@ -311,8 +311,8 @@ func TestRebuildWhereNixPasses(t *testing.T) {
 	})
 }
 
-// The publisher's second build finds what is unreproducible, and a machine that
-// has the release raises no alarm about it.
+// The publisher's second build finds unreproducible outputs, and a machine with that release
+// raises no alarm about them.
 func TestRebuildWherePublished(t *testing.T) {
 	t.Parallel()
 	m := startCases(t, "cases", nil)
@@ -400,7 +400,7 @@ func TestRebuildWherePublished(t *testing.T) {
 	})
 }
 
-// A system that differs in one attribute is explained by that one.
+// If a system differs in one attribute, that attribute is the explanation.
 func TestEvaluationExplained(t *testing.T) {
 	t.Parallel()
 	m := startReleased(t)

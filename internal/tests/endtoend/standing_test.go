@@ -150,7 +150,7 @@ func TestStanding(t *testing.T) {
 }
 
 // unmoved holds metrics and standing to what they were.
-func unmoved(t *testing.T, m *machine, metrics string, was told) {
+func unmoved(t *testing.T, m *machine, metrics string, was statusOutput) {
 	t.Helper()
 	if now := m.Run("cat", metricsFile); now != metrics {
 		t.Errorf("the metrics moved:\n%s", now)

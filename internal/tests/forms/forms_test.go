@@ -182,9 +182,9 @@ var (
 	long  = regexp.MustCompile(`x{90,}|(word ){18,}|(word%20){18,}`)
 )
 
-// shortened returns what a golden file has of a text: of the style of a page nothing, of
-// what programs read no indentation, of a long name how long it is, and of a thousand findings the first lines, the last ones,
-// and a sum of all.
+// shortened returns the part of a text that a golden file keeps. It drops the style of a page
+// and the indentation of machine-readable formats, replaces a long name by its length, and
+// keeps the first and the last lines of a thousand findings, with a sum of all.
 func shortened(name, form, text string) []byte {
 	if form == "report.json" || form == "sarif" || form == "junit.xml" {
 		text = blank.ReplaceAllString(text, "")

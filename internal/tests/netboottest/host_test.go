@@ -108,7 +108,7 @@ func (h *host) script(dir, toplevel, params string) {
 		"kernel kernel init=%s/init initrd=initrd %s ${cmdline}\ninitrd initrd\nboot\n", toplevel, params))
 }
 
-// marked makes a bundle whose initrd says which release it is of, and ends.
+// marked makes a bundle whose initrd prints the name of its release, and ends.
 func (h *host) marked(dir, tag string) {
 	h.t.Helper()
 	h.script(dir, h.toplevel(), guest.Params+" quiet")

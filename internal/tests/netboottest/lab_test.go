@@ -23,7 +23,7 @@ const (
 	farIP   = "10.77.9.9"  // one beyond the gateway
 )
 
-// step is how long anything that is no boot may take.
+// step is the time limit of everything except a boot.
 const step = 10 * time.Minute
 
 // lab is a network of namespaces: a bridge in the one that it was made for, and

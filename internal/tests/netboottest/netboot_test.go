@@ -186,7 +186,7 @@ func (h *host) boots(t *testing.T, l *lab, kind firmware, tag string, more ...st
 	}
 }
 
-// serves wants every file of the release tag to be what a machine gets.
+// serves requires that a machine gets every file of the release tag.
 func (h *host) serves(t *testing.T, l *lab, tag string) {
 	t.Helper()
 	status, script := l.curl("near", url+"/netboot.ipxe")

@@ -71,8 +71,8 @@ echo encoded
 sleep "$THEN"
 `
 
-// packFfmpeg lays ffmpeg and the libraries that it loads into a directory, so
-// that it runs on a host of another Debian.
+// packFfmpeg copies ffmpeg and the libraries that it loads into a directory, so that it runs
+// on a host with another Debian.
 func packFfmpeg(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("ffmpeg")

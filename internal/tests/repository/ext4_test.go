@@ -42,7 +42,7 @@ func TestExt4IsReproducible(t *testing.T) {
 	}
 }
 
-// needExt4 skips the test where a program is missing that ext4.sh takes.
+// needExt4 skips the test if a program that ext4.sh needs is missing.
 func needExt4(t *testing.T) {
 	t.Helper()
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")

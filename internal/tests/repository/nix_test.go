@@ -64,7 +64,7 @@ func TestNixFilesAreInOrder(t *testing.T) {
 	}
 }
 
-// needNix returns a nix program's path.
+// needNix returns the path of a nix program, or skips the test.
 func needNix(t *testing.T, program string) string {
 	t.Helper()
 	name, err := exec.LookPath(program)
@@ -117,7 +117,7 @@ func evaluate(t *testing.T, expr string, v any) {
 	}
 }
 
-// lockFile is what of flake.lock matters here.
+// lockFile has the parts of flake.lock that these tests use.
 type lockFile struct {
 	Nodes map[string]struct {
 		Locked, Original map[string]any

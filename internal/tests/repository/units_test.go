@@ -10,8 +10,7 @@ import (
 // switching finds what runs the command that switches, in a unit or in a module's text.
 var switching = regexp.MustCompile(`(?m)^[^#\n]*(?:ec-verify|cfg\.package}|getExe [^ ]*\)?})["']? (?:[^\n]* )?switch(?:\s|["']|$)`)
 
-// TestNoUnitOfTheAuditSwitches: what verifies changes nothing, and to switch is
-// somebody's explicit act.
+// TestNoUnitOfTheAuditSwitches: verifying changes nothing, and a switch is an explicit act.
 func TestNoUnitOfTheAuditSwitches(t *testing.T) {
 	for text, want := range map[string]bool{
 		"ExecStart=/usr/bin/ec-verify switch latest":                   true,

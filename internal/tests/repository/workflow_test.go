@@ -42,9 +42,9 @@ func dispatch(inputs map[string]string) map[string]string {
 	return all
 }
 
-// TestWorkflowTags: for each way to start them, the tag that each job of the workflows
-// sees, what it builds, and whether the release is published. The empty tag is
-// boot-<short sha> (hack/ci-build).
+// TestWorkflowTags: for each way to start the workflows, the tag that each job sees, its
+// builds, and whether the release is published. The empty tag means boot-<short sha>
+// (hack/ci-build).
 func TestWorkflowTags(t *testing.T) {
 	const deploy, gate = "deploy-runner-images.yml", "gate.yml"
 	before := func(published string) map[string]map[string]string {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// evaluate is how a machine's embedded flake is evaluated: purely, from the
-// store, with nothing written but a fetcher cache in a home that is given.
+// evaluate evaluates a machine's embedded flake as ec-verify does: purely, from the store,
+// writing only a fetcher cache in the given home.
 const evaluate = `{ flake, name }:
 let toplevel = (builtins.getFlake flake).nixosConfigurations.${name}.config.system.build.toplevel;
 in { drvPath = toplevel.drvPath; toplevel = toplevel.outPath; }`
