@@ -167,8 +167,9 @@ in
       type = addressType;
       example = "10.0.0.2";
       description = ''
-        The address of this host that machines boot from. It is served on no other;
-        with `proxyDhcp`, TFTP also answers at what other addresses `interface` has.
+        The address of this host from which machines boot. No other address serves
+        them, except that with `proxyDhcp` TFTP also answers at the other addresses
+        of `interface`.
       '';
     };
     interface = mkOption {
@@ -183,15 +184,15 @@ in
       default = null;
       example = "boot.example.org";
       description = ''
-        The name by which machines reach this host over HTTP; `null` for
-        `listenIP`. The DNS server that their DHCP gives them must know it, so the
-        address is the safer choice.
+        The name by which machines reach this host over HTTP; `null` for `listenIP`.
+        The DNS server from their DHCP must know it, so the address is the safer
+        choice.
       '';
     };
     tftpBootFilename = mkOption {
       type = types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]{0,99}";
       default = "ec-ipxe.efi";
-      description = "The name of iPXE for UEFI: what DHCP's option 67 says (UniFi: Network Boot, Filename).";
+      description = "The name of iPXE for UEFI, as in DHCP's option 67 (UniFi: Network Boot, Filename).";
     };
     httpAllowedCIDRs = mkOption {
       type = types.listOf networkType;
@@ -202,28 +203,28 @@ in
       type = types.path;
       example = "/var/lib/secrets/chain-token";
       description = ''
-        A file on the machine with the token that the URLs hold: one line of 16 to
-        128 letters, digits and `. _ ~ -`, such as of
-        `head -c 16 /dev/urandom | basenc --base16`. It keeps out what scans the
-        network; who can ask by TFTP can read it.
+        A file on the machine with the token in the URLs: one line of 16 to 128
+        letters, digits and `. _ ~ -`, for example from `head -c 16 /dev/urandom |
+        basenc --base16`. It keeps out scanners; anyone who can use TFTP can read
+        it.
       '';
     };
     openFirewall = mkOption {
       type = types.bool;
       default = true;
-      description = "Open the firewall of `interface` for what is served.";
+      description = "Open the firewall of `interface` for these services.";
     };
 
     proxyDhcp = {
       enable = lib.mkEnableOption ''
-        answering DHCP as a proxy: the network's own DHCP server goes on giving
-        addresses, and says nothing of booting. Do not combine it with options 66
+        answering DHCP as a proxy: the network's own DHCP server still assigns
+        addresses, but does not mention booting. Do not combine it with options 66
         and 67'';
       subnet = mkOption {
         type = types.nullOr networkType;
         default = null;
         example = "10.0.0.0/24";
-        description = "The network of `listenIP`, for whose machines this is done.";
+        description = "The network of `listenIP`, whose machines get these answers.";
       };
     };
 
@@ -232,7 +233,7 @@ in
         type = types.nullOr (types.strMatching "[A-Za-z0-9.-]+(:[0-9]+)?");
         default = null;
         example = "forge.example.org";
-        description = "The forge that releases come from.";
+        description = "The forge with the releases.";
       };
       repo = mkOption {
         type = types.nullOr (types.strMatching "[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+");
@@ -244,7 +245,7 @@ in
         type = types.listOf types.str;
         default = [ ];
         example = [ "/srv/releases" ];
-        description = "Where releases come from, in place of `host` and `repo`: directories, `file://` URLs and forges, in the order in which they are tried.";
+        description = "The sources of releases, instead of `host` and `repo`: directories, `file://` URLs and forges, tried in this order.";
       };
       tag = mkOption {
         type = types.strMatching "[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}";
@@ -272,13 +273,13 @@ in
       keys = mkOption {
         type = types.listOf (pkgs.formats.json { }).type;
         example = lib.literalExpression ''[ { name = "ci-2026"; file = ./ci-2026.pub; } ]'';
-        description = "The public keys that releases are believed by: `trust.keys` of `docs/trust.md`.";
+        description = "The public keys of trusted releases: `trust.keys` of `docs/trust.md`.";
       };
       refresh = mkOption {
         type = types.nullOr types.singleLineStr;
         default = "hourly";
         example = "*-*-* 04:00:00";
-        description = "When to look for a new release, and whether what is staged is whole, as a calendar event of `systemd.time(7)`; `null` for at boot only.";
+        description = "When to look for a new release and check the staged one, as a calendar event of `systemd.time(7)`; `null` for at boot only.";
       };
     };
 
@@ -288,8 +289,8 @@ in
         type = types.nullOr types.path;
         default = null;
         description = ''
-          iPXE for UEFI, in place of the one that is built from `ipxe.package` with
-          the script inside. A stock one of 2022 or newer will do: it asks for
+          iPXE for UEFI, instead of the one built from `ipxe.package` with the script
+          inside. A stock one from 2022 or later works too: it requests
           `autoexec.ipxe`, which is served.
         '';
       };
@@ -297,9 +298,9 @@ in
         type = types.nullOr types.path;
         default = null;
         description = ''
-          iPXE for a BIOS, in place of the one that is built. A stock one needs
-          `proxyDhcp`: with options 66 and 67 it would load itself again and again.
-          On a host that is no x86 there is none otherwise.
+          iPXE for a BIOS, instead of the built one. A stock one needs `proxyDhcp`:
+          with options 66 and 67 it would load itself again and again. On a host other
+          than x86 there is no built one.
         '';
       };
     };

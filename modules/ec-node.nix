@@ -37,13 +37,13 @@ let
           default = name;
           defaultText = lib.literalMD "the attribute's name";
           example = "kqed";
-          description = "The name that the broadcast is published under (`--name`).";
+          description = "The published name of the broadcast (`--name`).";
         };
         relayUrl = mkOption {
           type = types.nullOr (types.strMatching "https?://[^[:space:][:cntrl:]]+");
           default = cfg.relayUrl;
           defaultText = lib.literalExpression "config.${prefix}.relayUrl";
-          description = "The relay that it is published to (`--url`).";
+          description = "The relay of the broadcast (`--url`).";
         };
         channel = mkOption {
           type = types.nullOr (types.strMatching "[0-9]{1,5}([.][0-9]{1,5})?");
@@ -54,13 +54,13 @@ let
         tuner = mkOption {
           type = types.nullOr (types.ints.between 0 15);
           default = null;
-          description = "The tuner to take; `null` for the first that is free.";
+          description = "The tuner to use; `null` for the first free one.";
         };
         input = mkOption {
           type = types.nullOr (types.strMatching "[^[:cntrl:]]+");
           default = null;
           example = "http://192.0.2.7/stream.ts";
-          description = "What is published instead of a channel (`--input`): a URL that the publisher reads.";
+          description = "The input that is published instead of a channel (`--input`): a URL that the publisher reads.";
         };
         extraArgs = mkOption {
           type = types.listOf (types.strMatching "[^[:cntrl:]]*");
@@ -75,9 +75,9 @@ let
             token = "/var/lib/secrets/relay-token";
           };
           description = ''
-            Files that the service manager hands to the publisher, as
-            `$CREDENTIALS_DIRECTORY/NAME`. They are read on the machine and must
-            not lie in the store, which everybody can read.
+            Files that the service manager passes to the publisher as
+            `$CREDENTIALS_DIRECTORY/NAME`. They are read on the machine and must not be
+            in the store, which every user can read.
           '';
         };
         environmentFile = mkOption {
@@ -169,15 +169,15 @@ in
       type = types.package;
       example = lib.literalExpression "inputs.every-channel.packages.\${system}.ec-node";
       description = ''
-        The package with the publisher; its `meta.mainProgram` is what is run.
-        There is no default: this repository does not have the publisher.
+        The package with the publisher; its `meta.mainProgram` is run. There is no
+        default, because this repository does not have the publisher.
       '';
     };
     ffmpeg = mkOption {
       type = types.nullOr types.package;
       default = pkgs.ffmpeg-headless;
       defaultText = lib.literalExpression "pkgs.ffmpeg-headless";
-      description = "What the publisher finds as `ffmpeg` on its PATH, with x264; `null` for nothing.";
+      description = "The `ffmpeg` on the publisher's PATH, with x264; `null` for none.";
     };
     relayUrl = mkOption {
       type = types.nullOr (types.strMatching "https?://[^[:space:][:cntrl:]]+");
@@ -200,15 +200,15 @@ in
         default = null;
         example = "10ABCDEF";
         description = ''
-          Device id of the HDHomeRun, which is then found by its name on the
-          local network (`ID.local`, multicast DNS), wherever DHCP puts it.
+          Device id of the HDHomeRun. It is then found by its name on the local
+          network (`ID.local`, multicast DNS), whatever address DHCP gives it.
         '';
       };
     };
     extraArgs = mkOption {
       type = types.listOf (types.strMatching "[^[:cntrl:]]*");
       default = [ ];
-      description = "Further arguments of `ec-node wt-publish`, for all broadcasts that set none of their own.";
+      description = "Further arguments of `ec-node wt-publish`, for all broadcasts that do not set their own.";
     };
     broadcasts = mkOption {
       type = types.attrsOf (types.submodule broadcast);

@@ -136,9 +136,9 @@ in
       default = null;
       example = lib.literalExpression "self";
       description = ''
-        The flake that this machine's configuration is from. Its source is linked
-        to {file}`/etc/every-channel/flake`, and it and all its inputs are part of
-        the system, so that the machine can evaluate itself without a network.
+        The flake of this machine's configuration. Its source is linked to
+        {file}`/etc/every-channel/flake`. It and all its inputs are part of the system, so
+        the machine can evaluate itself without a network.
       '';
     };
     authorizedKeys = mkOption {
@@ -149,8 +149,8 @@ in
       default = [ ];
       example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… operator" ];
       description = ''
-        SSH keys that may log in as root; there is no other way in. Without one
-        nobody can log in at all, and the machine does what it was built to do.
+        SSH keys that may log in as root; there is no other login. Without a key
+        nobody can log in, and the machine still does its work.
       '';
     };
     substituters = mkOption {
@@ -160,18 +160,17 @@ in
       };
       example = { };
       description = ''
-        Binary caches, each with the public key that must have signed what it
-        gives. These are all: no other cache is asked, not even Nix's default.
-        `{ }` builds everything here.
+        Binary caches, each with the public key that must have signed its paths. No
+        other cache is used, not even Nix's default. `{ }` builds everything here.
       '';
     };
     gcOlderThan = mkOption {
       type = types.strMatching "[1-9][0-9]*d";
       default = "30d";
       description = ''
-        Age from which the weekly garbage collection takes earlier systems. The
-        current and the booted system always stay, and with them the flake, its
-        inputs and what the system was built from as far as it was built here.
+        Age from which the weekly garbage collection removes earlier systems. The
+        current and the booted system always stay, with the flake, its inputs, and
+        the build inputs of systems that were built here.
       '';
     };
     journalMaxUse = mkOption {

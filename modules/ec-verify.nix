@@ -66,10 +66,10 @@ in
         }
       '';
       description = ''
-        The configuration file, `/etc/ec-verify/config.json`, by the program's
-        own key names: `docs/configuration.md` lists them. Only the options below
-        are known to NixOS; every other key is passed on as it is. The program
-        checks the whole of it when the system is built.
+        The configuration file, `/etc/ec-verify/config.json`, with the program's own
+        key names: `docs/configuration.md` lists them. NixOS knows only the options
+        below; every other key is passed on unchanged. The program checks the whole
+        file when the system is built.
       '';
       type = types.submodule {
         freeformType = format.type;
@@ -109,27 +109,27 @@ in
                 until = "2026-12-31";
               }
             ];
-            description = "Differences of the running machine that somebody decided to live with. What the configuration makes itself, its units, users, entries of `/etc` and mounts, needs none: the release says it. A module whose service writes elsewhere adds its own entry here, where it is enabled. `ec-verify machine learn` prints a first list, for review.";
+            description = "Intended differences of the running machine. The configuration's own units, users, entries of `/etc` and mounts need no entry: the release has them. A module whose service writes elsewhere adds its own entry here when it is enabled. `ec-verify machine learn` prints a first list, for review.";
             type = types.listOf (
               types.submodule {
                 options = {
                   match = mkOption {
                     type = types.str;
-                    description = "Path of the finding, or `PATH:FIELD`; with a slash at its end a directory and all beneath it: `docs/configuration.md`.";
+                    description = "Path of the finding, or `PATH:FIELD`; with a slash at its end a directory and everything beneath it: `docs/configuration.md`.";
                   };
                   cause = mkOption {
                     type = types.str;
                     default = "";
-                    description = "The one cause that is allowed, as the report has it; mounts and accounts need one.";
+                    description = "The only cause that is allowed, as in the report; mounts and accounts need one.";
                   };
                   value = mkOption {
                     type = types.str;
                     default = "";
-                    description = "What may be there, and nothing in its place; accounts need one.";
+                    description = "The only value that is allowed; accounts need one.";
                   };
                   reason = mkOption {
                     type = types.str;
-                    description = "Why this is so, in a line for people.";
+                    description = "The reason, in one line for people.";
                   };
                   until = mkOption {
                     type = types.nullOr (types.strMatching "[0-9]{4}-[0-9]{2}-[0-9]{2}");
@@ -144,7 +144,7 @@ in
             type = types.listOf types.str;
             default = [ ];
             example = [ "https://forge.example.org/every-channel/runner/releases/download" ];
-            description = "Directories, `file://` URLs and forges that releases come from, in the order in which they are tried.";
+            description = "The sources of releases: directories, `file://` URLs and forges, tried in this order.";
           };
           release.accept = mkOption {
             type = types.listOf types.str;
@@ -167,7 +167,7 @@ in
       example = "/var/lib/secrets/forge-token";
       description = ''
         A file on the machine with an access token for private repositories. The
-        service manager hands it to the fetching unit alone, as a credential.
+        service manager passes it only to the fetching unit, as a credential.
       '';
     };
     reportKeyFile = mkOption {
@@ -175,9 +175,9 @@ in
       default = null;
       example = "/var/lib/secrets/ec-verify-report-key";
       description = ''
-        A file on the machine with the key that reports are signed with, as
-        `systemd-creds encrypt --name=ec-verify-report-key` writes it:
-        `docs/monitoring.md`. It lies where it persists, which `/etc` does not.
+        A file on the machine with the key that signs reports, as `systemd-creds
+        encrypt --name=ec-verify-report-key` writes it: `docs/monitoring.md`. It
+        must be in a place that persists, and `/etc` does not.
       '';
     };
     metricsDirectory = mkOption {
@@ -185,9 +185,9 @@ in
       default = null;
       example = "/var/lib/node-exporter-textfiles";
       description = ''
-        Where each run writes `ec-verify.prom`, a Prometheus textfile: the
-        directory of node_exporter's textfile collector. It is made if it is not
-        there.
+        The directory in which each run writes `ec-verify.prom`, a Prometheus
+        textfile: that of node_exporter's textfile collector. It is created if it is
+        missing.
       '';
     };
     bootCheck.enable = mkOption {
@@ -195,12 +195,12 @@ in
       default = false;
       example = true;
       description = ''
-        Whether a boot that the boot loader counts is good only if
-        `ec-verify-boot.service` finds the system verified; otherwise the loader goes
-        back to an older entry once the tries are used up: `docs/operating.md`. It takes a
-        loader that counts, as systemd-boot does with
+        Whether a counted boot is good only if `ec-verify-boot.service` finds the
+        system verified. Otherwise the loader goes back to an older entry when the
+        tries are used up: `docs/operating.md`. This requires a loader that counts
+        boots, such as systemd-boot with
         `boot.loader.systemd-boot.bootCounting.enable`, and the accepted release in
-        the cache before the machine is rebooted.
+        the cache before the reboot.
       '';
     };
     gate.enable = mkOption {
@@ -208,10 +208,10 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the system profile is read-only for every program but `ec-verify
-        switch`, so that what sets it with nix-env, as nixos-rebuild, deploy-rs and
-        colmena do, fails before it has changed anything: `docs/gate.md`. It holds
-        against these programs, not against root.
+        Whether the system profile is read-only for every program except `ec-verify
+        switch`. Programs that set it with nix-env, such as nixos-rebuild, deploy-rs
+        and colmena, then fail before they have changed anything: `docs/gate.md`.
+        This stops these programs, not root.
       '';
     };
     gate.comin.enable = mkOption {
@@ -219,23 +219,23 @@ in
       default = false;
       example = true;
       description = ''
-        Whether comin (0.10 or later) deploys only what `ec-verify gate comin` confirms:
-        a generation whose system is verified. comin's state, with the socket by which
-        anybody could confirm, is moved to `/var/lib/private/comin`, where root alone
-        reaches it: `docs/gate.md`.
+        Whether comin (0.10 or later) deploys only generations that `ec-verify gate
+        comin` has confirmed, because their systems are verified. comin's state is
+        moved to `/var/lib/private/comin`, which only root can enter, because it
+        includes a socket with which any user could confirm: `docs/gate.md`.
       '';
     };
     onCalendar = mkOption {
       type = types.nullOr types.singleLineStr;
       default = null;
       example = "*-*-* 04:00:00";
-      description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. It is also verified after each boot, and each machine adds its own, fixed part of an hour.";
+      description = "When to verify, as a calendar event of `systemd.time(7)`; `null` for daily. The machine is also verified after each boot. Each machine adds its own fixed delay of up to an hour.";
     };
     rebuildOnCalendar = mkOption {
       type = types.nullOr types.singleLineStr;
       default = null;
       example = "Sat *-*-* 02:00:00";
-      description = "When to verify with a rebuild, where `settings.rebuild.choice` asks for one; `null` for weekly.";
+      description = "When to verify with a rebuild, if `settings.rebuild.choice` requests one; `null` for weekly.";
     };
   };
 

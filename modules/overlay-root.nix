@@ -145,8 +145,8 @@ in
       default = "50%";
       example = "512m";
       description = ''
-        How much may be written over the root before it is full: bytes, with a
-        suffix k, m or g, or a percentage of the memory.
+        How much may be written over the root: bytes, with a suffix k, m or g, or a
+        percentage of the memory.
       '';
     };
 
@@ -170,8 +170,8 @@ in
       ];
       default = "reboot";
       description = ''
-        What to do when a file system is missing or cannot be mounted, once the
-        console has shown which: start again, power off, or stay in stage 1's
+        What to do when a file system is missing or cannot be mounted, after the
+        console has shown its name: reboot, power off, or stay in stage 1's
         emergency mode (see {option}`boot.initrd.systemd.emergencyAccess`).
       '';
     };
@@ -179,7 +179,7 @@ in
     noticeSeconds = mkOption {
       type = types.ints.between 0 3600;
       default = 60;
-      description = "Seconds for which the console shows what is missing, before a reboot or power-off.";
+      description = "Seconds for which the console shows the missing file systems, before a reboot or power-off.";
     };
   };
 

@@ -39,17 +39,19 @@ in
 ''
   # Options of the modules
 
-  What `nixosModules` declare, written from them by `hack/check-modules
-  --write-docs`. [RUNNER_IMAGES.md](RUNNER_IMAGES.md) says what they are for.
+  The options of `nixosModules`. `hack/check-modules --write-docs` writes this
+  page from the modules. [RUNNER_IMAGES.md](RUNNER_IMAGES.md) describes their
+  purpose.
 
-  They are made for nixpkgs 26.05, which is the flake's input, and use journald's
-  options also as nixpkgs has them from 26.11 on.
+  The modules are for nixpkgs 26.05, the flake's input. They also support
+  journald's options in their form from nixpkgs 26.11 on.
 
   ## Evaluating a machine without nixpkgs
 
-  A machine that imports the modules can be looked at with the stand-in for nixpkgs
-  that their own tests use (`testdata/nixpkgs`), where Nix is 2.18 or newer and
-  `NIXPKGS` a directory with nixpkgs' `lib/`, in this repository's directory:
+  The modules' own tests use a substitute for nixpkgs (`testdata/nixpkgs`).
+  With it you can evaluate a machine that imports the modules. You need Nix
+  2.18 or newer, and in `NIXPKGS` a directory with nixpkgs' `lib/`. In this
+  repository's directory:
 
   ```sh
   cp -r testdata/nixpkgs /tmp/stand-in
@@ -75,9 +77,9 @@ in
   }' | jq -r '.units["ec-verify.timer"]'
   ```
 
-  `.units` has the units that NixOS would write, `.settings` the configuration that
-  `ec-verify config check --file-only` takes. An option that the stand-in does not have is an
-  error there, and assertions are those of the modules.
+  `.units` has the units that NixOS would write, `.settings` the configuration
+  for `ec-verify config check --file-only`. An option that the substitute does
+  not have is an error there, and assertions are those of the modules.
 
 ''
 + lib.removeSuffix "\n" (lib.concatStrings (lib.mapAttrsToList section (lib.groupBy moduleOf ours)))
