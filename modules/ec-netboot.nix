@@ -314,7 +314,7 @@ in
       }
       {
         assertion = cfg.release.keys != [ ];
-        message = "${prefix}.release.keys is empty: without a key no release can be believed, and none is served.";
+        message = "${prefix}.release.keys is empty: without a key no release can be trusted, and none is served.";
       }
       {
         assertion =

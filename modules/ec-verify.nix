@@ -258,7 +258,7 @@ in
           cfg.settings.trust.keys != [ ]
           || cfg.settings.trust.identities or [ ] != [ ]
           || cfg.settings.unsafeUnsigned or false;
-        message = "${prefix}.settings.trust has neither keys nor identities: without one no release can be believed.";
+        message = "${prefix}.settings.trust has neither keys nor identities: without one no release can be trusted.";
       }
       {
         # The units have their names of it in a dozen lines, and a line that were

@@ -151,7 +151,7 @@ func (o Output) checkFixed(name string) error {
 		return nil // not fixed, or by a method that is an experiment of Nix's
 	}
 	if want := o.Path.Dir().FixedPath(o.HashAlgo, o.Hash, name); o.Path != want {
-		return fmt.Errorf("its output is at %s, what it is fixed to at %s", o.Path, want)
+		return fmt.Errorf("its output is at %s, but its fixed hash gives %s", o.Path, want)
 	}
 	return nil
 }

@@ -293,7 +293,7 @@ func (in *inputs) again(ctx context.Context, all []*input) error {
 		case err == nil && sum.Hash == i.info.NarHash:
 			continue
 		}
-		bad := &inputError{status: InputBad, input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash, Got: sum.Hash}, detail: "it changed while something was built from it"}
+		bad := &inputError{status: InputBad, input: Input{Path: i.info.Path, Witness: i.witness, Want: i.info.NarHash, Got: sum.Hash}, detail: "it changed during a build that used it"}
 		if err != nil && !errors.Is(err, nar.ErrTooLarge) {
 			bad.status, bad.detail = Unavailable, err.Error()
 		}

@@ -126,7 +126,7 @@ func parseStatementBundle(data []byte) (*bundle.Bundle, error) {
 		return nil, refuse("it is no JSON object, or cut short")
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, refuse("something follows the bundle")
+		return nil, refuse("there is data after the bundle")
 	}
 	b := new(bundle.Bundle)
 	if err := b.UnmarshalJSON(data); err != nil {

@@ -72,7 +72,7 @@ let
     then
       throw "proxyDhcpSubnet: want the network of listenIP, such as 10.0.0.0/24"
     else if keys == [ ] then
-      throw "keys: without a key no release can be believed, and none is served"
+      throw "keys: without a key no release can be trusted, and none is served"
     else
       true;
 

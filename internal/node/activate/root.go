@@ -34,7 +34,7 @@ func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 		return err
 	}
 	if !taken {
-		return fmt.Errorf("garbage is being collected for more than %s (%s): wait for its end", m.GCWait, lock.Name())
+		return fmt.Errorf("a garbage collection has been running for more than %s (%s): wait for its end", m.GCWait, lock.Name())
 	}
 	dir := filepath.Join(m.NixState, "gcroots")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

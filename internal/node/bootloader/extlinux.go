@@ -222,7 +222,7 @@ func (m *extlinuxMenu) setting(e *Entry, key, value string) bool {
 	case "fdtoverlays", "devicetree-overlay":
 		e.Foreign = "it lays " + value + " over the device tree"
 	case "localboot":
-		e.Foreign = "it starts what the disk has"
+		e.Foreign = "it boots the disk's own system"
 	case "ipappend", "kaslrseed", "say":
 		return true
 	default:

@@ -147,4 +147,4 @@ func (t tree) find(p closure.StorePath) string {
 	return ""
 }
 
-var errNone = errors.New("it is there no more")
+var errNone = errors.New("it no longer exists")

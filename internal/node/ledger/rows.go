@@ -68,7 +68,7 @@ func queryRuns(ctx context.Context, tx *sql.Tx, limit int) ([]Run, error) {
 			r.End = &end
 		}
 		if r.sum() != sum {
-			return nil, damaged("the row of run %d is not as it was written", r.ID)
+			return nil, damaged("the row of run %d differs from what was written", r.ID)
 		}
 		runs = append(runs, r)
 	}

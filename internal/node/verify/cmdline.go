@@ -52,7 +52,7 @@ func commandLineInit(name string) (line string, values []string, err error) {
 	}
 	line = string(data)
 	if values = initOf(line); len(values) == 0 {
-		return line, nil, fmt.Errorf("%s has no init=, by which NixOS is booted", name)
+		return line, nil, fmt.Errorf("%s has no init=, which boots NixOS", name)
 	}
 	return line, values, nil
 }

@@ -165,7 +165,7 @@ func (r *run) judgeRebuilt(result *rebuild.Result) {
 	}
 	r.find(report.Finding{
 		Tier: report.TierRebuild, Cause: report.ReproducesThoughListed, Path: string(result.Derivation),
-		Detail: fmt.Sprintf("outputs %q came out as the release says this time", reproduced),
+		Detail: fmt.Sprintf("outputs %q were rebuilt identically this time", reproduced),
 	})
 }
 

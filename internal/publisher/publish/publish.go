@@ -304,7 +304,7 @@ func hashSource(ctx context.Context, store *nixstore.Store, src nix.Source) (clo
 		return closure.Source{}, fmt.Errorf("hash the flake %s: %w", src.Path, err)
 	}
 	if !src.NarHash.IsZero() && sum.Hash != src.NarHash {
-		return closure.Source{}, fmt.Errorf("nix says that the flake %s has the hash %s, and it has %s", src.Path, src.NarHash, sum.Hash)
+		return closure.Source{}, fmt.Errorf("nix reports for the flake %s the hash %s, but it is %s", src.Path, src.NarHash, sum.Hash)
 	}
 	s := closure.Source{NarHash: sum.Hash, Dir: src.Dir}
 	if s.LockNarHash, err = store.HashFile(ctx, src.Path, s.LockFile()); err != nil {

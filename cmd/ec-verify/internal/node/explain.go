@@ -243,7 +243,7 @@ func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	n, noNumber := strconv.Atoi(arg)
 	switch {
 	case noNumber != nil && f.report != "":
-		return what, terminal.UsageErrorf("%q is no number of a finding in --report %q", arg, f.report)
+		return what, terminal.UsageErrorf("%q is not the number of a finding in --report %q", arg, f.report)
 	case noNumber != nil:
 		return what, nil //nolint:nilerr // it is a path
 	case f.report == "":

@@ -137,7 +137,7 @@ func (s *status) writeRun(w io.Writer, color bool) {
 		}
 	}
 	if o := s.OpenRun; o != nil && s.UnderWay == nil && s.Died == nil {
-		field(w, "another", fmt.Sprintf("run began %s and has no end yet: it is under way, or was killed", s.ago(o.Started)))
+		field(w, "another", fmt.Sprintf("run began %s and has not ended: it is running or was killed", s.ago(o.Started)))
 	}
 	s.writeMachine(w, s)
 	fmt.Fprintln(w)
