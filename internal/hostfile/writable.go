@@ -36,7 +36,7 @@ func (e *WritableError) Error() string {
 	if e.Owner >= 0 {
 		return fmt.Sprintf("%s belongs to user %d, who is neither root nor the user that runs this: have root own it (chown)", e.Path, e.Owner)
 	}
-	return fmt.Sprintf("others can write to %s (mode %04o): take that away (chmod go-w)", e.Path, unixMode(e.Mode))
+	return fmt.Sprintf("others can write to %s (mode %04o): remove that permission (chmod go-w)", e.Path, unixMode(e.Mode))
 }
 
 func unixMode(m fs.FileMode) uint32 {

@@ -49,7 +49,7 @@ func Check(ctx context.Context, r *release.Release, names []string, opts Options
 		return nil, err
 	}
 	if opts.As != "" && len(files) != 1 {
-		return nil, fmt.Errorf("%d files are to be %s; name one", len(files), opts.As)
+		return nil, fmt.Errorf("%d files could be %s; name one", len(files), opts.As)
 	}
 	result := &Result{}
 	for _, name := range files {

@@ -98,7 +98,7 @@ func Confined() (code int, ok bool) {
 
 // confinementFailed is the prefix of the message of a confined process that could not
 // become nix.
-const confinementFailed = "furnish the namespaces of a build"
+const confinementFailed = "set up the namespaces of a build"
 
 func enterConfinement() error {
 	var c confinement

@@ -17,7 +17,7 @@ func interpreter(file string) (string, error) {
 	f, err := elf.Open(file)
 	var format *elf.FormatError
 	if errors.As(err, &format) {
-		return "", fmt.Errorf("%s is no ELF program, and only those run in a sandbox: let nix.binDir name the directory of the programs themselves", file)
+		return "", fmt.Errorf("%s is no ELF program, and only those run in a sandbox: set nix.binDir to the directory of the programs themselves", file)
 	}
 	if err != nil {
 		return "", err

@@ -64,12 +64,12 @@ func decodeReferences(out []byte) (map[closure.StorePath][]closure.StorePath, er
 	var infos []pathInfo
 	if bytes.HasPrefix(out, []byte("[")) {
 		if err := json.Unmarshal(out, &infos); err != nil {
-			return nil, errors.New("not what a store has")
+			return nil, errors.New("not a description of a store path")
 		}
 	} else {
 		var named map[string]*pathInfo
 		if err := json.Unmarshal(out, &named); err != nil {
-			return nil, errors.New("not what a store has")
+			return nil, errors.New("not a description of a store path")
 		}
 		for name, info := range named {
 			if info != nil {

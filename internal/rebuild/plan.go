@@ -144,7 +144,7 @@ func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []
 			s.Reason += "; never rebuilt"
 		} else {
 			if s.Last.Drifted {
-				s.Reason += "; it came out otherwise"
+				s.Reason += "; its result differed"
 			}
 			s.Reason += "; last rebuilt on " + s.Last.At.UTC().Format(time.DateOnly)
 		}

@@ -219,7 +219,7 @@ func TestPlanForgetsNoDrift(t *testing.T) {
 	if got := namesOf(steps); !slices.Equal(got, want) {
 		t.Errorf("the sample: got %q, want %q", got, want)
 	}
-	if r := steps[0].Reason; !strings.Contains(r, "it came out otherwise") {
+	if r := steps[0].Reason; !strings.Contains(r, "its result differed") {
 		t.Errorf("the reason: %q", r)
 	}
 	b := budget{limit: 1, begin: time.Now().Add(-time.Hour)}

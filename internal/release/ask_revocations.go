@@ -165,7 +165,7 @@ func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Tim
 	case newest != nil:
 		refused = listRefused(refused, Untrusted(ReasonRolledBack, "it was created %s, and this node has seen a newer list, created %s", day(newest.CreatedAt), day(s.CreatedAt)), from)
 	default:
-		refused = listRefused(refused, Untrusted(ReasonWithheld, "no source has a list, and this node has seen one, created %s", day(s.CreatedAt)), "")
+		refused = listRefused(refused, Untrusted(ReasonWithheld, "no source has a list, but this node has seen one, created %s", day(s.CreatedAt)), "")
 	}
 	switch {
 	case refused != nil:

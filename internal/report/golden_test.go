@@ -151,7 +151,7 @@ var reports = map[string]func() *Report{
 		r := verified()
 		fail(r, TierContents, Failed, "stopped before its end")
 		r.Coverage.Hashed = 7
-		r.Findings = []Finding{{Tier: TierContents, Cause: Interrupted, Detail: "the contents tier was ended before it was done"}}
+		r.Findings = []Finding{{Tier: TierContents, Cause: Interrupted, Detail: "the contents tier was stopped before its end"}}
 		return r
 	},
 	"unsigned": func() *Report {

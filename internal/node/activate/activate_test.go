@@ -246,7 +246,7 @@ func TestHold(t *testing.T) {
 		t.Fatal(taken, err)
 	}
 	root := filepath.Join(m.NixState, "gcroots", rootName)
-	if err := s.Hold(t.Context(), p); err == nil || !strings.Contains(err.Error(), "garbage is being collected") {
+	if err := s.Hold(t.Context(), p); err == nil || !strings.Contains(err.Error(), "a garbage collection has been running") {
 		t.Errorf("while garbage is collected: %v", err)
 	}
 	if _, err := os.Lstat(root); err == nil {

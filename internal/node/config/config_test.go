@@ -203,8 +203,8 @@ func TestParseRefuses(t *testing.T) {
 		{`{"release": {"keep": 1001}}`, "release.keep: 1001 is not between 1 and 1000"},
 		{`{"release": {"source": ["ftp://host/"]}}`, `release.source[0]: parse source "ftp://host/"`},
 		{`{"release": {"accept": ["boot-v1", "../x"]}}`, `release.accept[1]: parse tag "../x"`},
-		{`{"unsafeSkip": ["release"]}`, `unsafeSkip[0]: "release" is not a tier that can be left out: want source, `},
-		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip[0]: "Eval" is not a tier that can be left out`},
+		{`{"unsafeSkip": ["release"]}`, `unsafeSkip[0]: "release" is not a tier that can be skipped: want source, `},
+		{`{"unsafeSkip": ["Eval"]}`, `unsafeSkip[0]: "Eval" is not a tier that can be skipped`},
 		{`{"trust": {"threshold": 2}}`, "trust: no keys and no identities"},
 		{`{"trust": {"keys": [{"name": "a", "file": "/a"}], "threshold": 2}}`, "trust.threshold: 2, want 1 to 1"},
 	} {

@@ -99,7 +99,7 @@ func quoted(path string) string {
 
 func (e *examination) checkFiles() {
 	if _, err := os.Lstat(e.file); errors.Is(err, fs.ErrNotExist) {
-		e.notice("", "write "+e.file, "%s does not exist: the defaults are in force", e.file)
+		e.notice("", "write "+e.file, "%s does not exist: the defaults apply", e.file)
 	}
 	e.own("", e.file)
 	if dir := config.DropInDir(e.file); dir != "" {

@@ -180,7 +180,7 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, e
 			return damaged("%v", err)
 		}
 		if c.sum(tables[n].tier, key, settled) != sum {
-			return damaged("the row of %s is not as it was written", key.Path)
+			return damaged("the row of %s differs from what was written", key.Path)
 		}
 		// If there are two, the conclusive check comes after the inconclusive one; if it
 		// is also the last one, it is stored once.
@@ -238,7 +238,7 @@ func queryInventories(ctx context.Context, tx *sql.Tx, tier Tier) ([]head, error
 			return nil, err
 		}
 		if h.sum() != sum {
-			return nil, damaged("the row of manifest %s is not as it was written", h.Manifest.Tag)
+			return nil, damaged("the row of manifest %s differs from what was written", h.Manifest.Tag)
 		}
 		heads = append(heads, h)
 	}
@@ -373,7 +373,7 @@ func queryStanding(ctx context.Context, tx *sql.Tx) (encoded string, err error) 
 		return "", nil
 	}
 	if err == nil && rowSum(encoded) != sum {
-		err = damaged("the row of the machine's standing is not as it was written")
+		err = damaged("the row of the machine's standing differs from what was written")
 	}
 	return encoded, err
 }

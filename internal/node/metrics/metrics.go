@@ -62,7 +62,7 @@ func (b *builder) time(name, help string, labels ...string) (set func(t time.Tim
 
 // standing adds the machine's standing.
 func (b *builder) standing(s Snapshot) {
-	verdict := b.gauge("verdict", "Verdict on the machine: 1 for the one that it is, 0 for the others. What differed stays until it was verified.", "verdict")
+	verdict := b.gauge("verdict", "Verdict of the standing: 1 for the current one, 0 for the others. A difference stays until a run verifies the machine.", "verdict")
 	for v := report.Unsettled; v <= report.Refused; v++ {
 		verdict(truth(s.Standing.Verdict == v), v.String())
 	}
@@ -138,7 +138,7 @@ func (b *builder) ledger(l *Ledger) {
 	overdue := b.gauge("items_overdue", "Items of the tier that were not checked in time.", "tier")
 	drifted := b.gauge("items_drifted", "Items of the tier that differed from the release when they were last checked.", "tier")
 	every := b.gauge("items_check_interval_seconds", "How often each item of the tier is to be checked.", "tier")
-	oldest := b.time("oldest_check_timestamp_seconds", "When the item of the tier was checked whose check is the longest ago.", "tier")
+	oldest := b.time("oldest_check_timestamp_seconds", "The oldest check of an item of the tier.", "tier")
 	complete := b.time("complete_pass_timestamp_seconds", "The time since which every item of the tier was checked; absent if one never was.", "tier")
 	if l == nil {
 		return

@@ -53,7 +53,7 @@ func Look(a Asked, r *report.Report) string {
 	}
 	switch {
 	case has(report.Interrupted):
-		return "it was ended before it was done"
+		return "it was stopped before its end"
 	case !a.Unit && has(report.OtherRelease) && r.Release != nil && slices.Contains(a.Accepted, r.Release.Tag):
 		return fmt.Sprintf("the policy compares with %s, which it accepts as well, and which runs", r.Release.Tag)
 	}

@@ -120,7 +120,7 @@ func (r *run) judgeEntry(ctx context.Context, b *bootFiles) {
 	if len(values) == 0 {
 		why := b.entry.Foreign
 		if why == "" {
-			why = "its command line has no init=, by which NixOS is booted"
+			why = "its command line has no init=, which boots NixOS"
 		}
 		r.foreignEntry(b.entry, b.name, "", why, true)
 		return

@@ -68,7 +68,7 @@ func CheckSkip(name report.TierName) error {
 	if slices.Contains(Skippable(), string(name)) {
 		return nil
 	}
-	return fmt.Errorf("%q is not a tier that can be left out: want %s", string(name), SkippableWords())
+	return fmt.Errorf("%q is not a tier that can be skipped: want %s", string(name), SkippableWords())
 }
 
 // PlannedTier says what a run would do at one tier.

@@ -303,7 +303,7 @@ func (r *run) fail(ctx context.Context, name report.TierName, err error) string 
 	var failed *failure
 	switch {
 	case ctx.Err() != nil:
-		f.Cause, f.Detail = report.Interrupted, fmt.Sprintf("the %s tier was ended before it was done", name)
+		f.Cause, f.Detail = report.Interrupted, fmt.Sprintf("the %s tier was stopped before its end", name)
 	case errors.As(err, &failed):
 		f.Cause, f.Path, f.ConsequenceOf = failed.cause, failed.path, failed.consequence
 	default:

@@ -38,7 +38,7 @@ func (c *Client) Find(ctx context.Context, tag string) (*Release, error) {
 	case err == nil && r.Tag == tag:
 		return r, nil
 	case err == nil && strings.EqualFold(r.Tag, tag):
-		return nil, fmt.Errorf("find the release %s: %s has %q and takes the one for the other, since it does not tell the case of a tag apart; publish under another tag", tag, c, c.clean(r.Tag))
+		return nil, fmt.Errorf("find the release %s: %s has %q, and its tags are case-insensitive; publish under another tag", tag, c, c.clean(r.Tag))
 	case err != nil && !isStatus(err, http.StatusNotFound):
 		return nil, err
 	}

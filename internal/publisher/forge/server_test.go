@@ -287,7 +287,7 @@ func TestForgejoServer(t *testing.T) {
 		}
 		s.holds(p)
 	}
-	if _, err := c.Publish(t.Context(), s.publication("Boot-v1", files...)); err == nil || !strings.Contains(err.Error(), "takes the one for the other") {
+	if _, err := c.Publish(t.Context(), s.publication("Boot-v1", files...)); err == nil || !strings.Contains(err.Error(), "tags are case-insensitive") {
 		t.Errorf("a tag in another case: %v", err)
 	}
 

@@ -159,7 +159,7 @@ func shared() *report.Report {
 func inconclusive() *report.Report {
 	r := Verified()
 	r.Tiers[4].Status, r.Tiers[4].Why = report.Failed, "stopped before its end"
-	r.Findings = []report.Finding{{Tier: report.TierContents, Cause: report.Interrupted, Detail: "the contents tier was ended before it was done"}}
+	r.Findings = []report.Finding{{Tier: report.TierContents, Cause: report.Interrupted, Detail: "the contents tier was stopped before its end"}}
 	return r
 }
 

@@ -210,7 +210,7 @@ func (a *app) unusable(ctx context.Context, l *config.Loaded) []configMistake {
 		out = append(out, m)
 	}
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) && len(out) > 0 {
-		out = slices.Insert(out, 0, configMistake{File: a.configName(), Text: "it does not exist, so that the defaults are in force", Remedy: "write it; ec-verify without arguments shows the smallest that works"})
+		out = slices.Insert(out, 0, configMistake{File: a.configName(), Text: "it does not exist, so the defaults apply", Remedy: "write it; ec-verify without arguments shows the smallest that works"})
 	}
 	return out
 }

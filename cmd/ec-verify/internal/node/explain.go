@@ -209,7 +209,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 	case !ok:
 		return fmt.Errorf("--rebuild: release %s does not have %s, so that no derivation of it is known", x.Release.Tag(), path)
 	case want.Deriver == "":
-		return fmt.Errorf("--rebuild: %s is a source, which nothing builds; the flake that has it is its original: --from", path)
+		return fmt.Errorf("--rebuild: %s is a source, which is not built; name a store that has it: --from", path)
 	}
 	if err := configured.CheckOwnState(c); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (a *app) rebuilt(ctx context.Context, c config.Config, x *explain.Explainer
 	}
 	flake, _, err := x.Store.ResolveLink(link)
 	if err != nil {
-		return fmt.Errorf("--rebuild: the flake that the derivation is of: %w", err)
+		return fmt.Errorf("--rebuild: the flake of the derivation: %w", err)
 	}
 	a.Note(fmt.Sprintf("%s is being rebuilt, for at most %s", want.Deriver, time.Duration(c.Rebuild.BuildTimeout)))
 	req := rebuild.Request{Root: c.StoreRoot, Manifest: manifest, Source: flake}
@@ -247,7 +247,7 @@ func (f *explainFlags) asked(arg string, c *config.Config) (asked, error) {
 	case noNumber != nil:
 		return what, nil //nolint:nilerr // it is a path
 	case f.report == "":
-		return what, terminal.UsageErrorf("finding %d: --report FILE is missing, the JSON report that has it", n)
+		return what, terminal.UsageErrorf("finding %d: --report FILE is missing: name the JSON report that has it", n)
 	}
 	r, err := readReport(f.report)
 	if err != nil {

@@ -103,7 +103,7 @@ func originalWords(t explain.Tree) string {
 	case explain.Foreign:
 		return "has the path, which the release does not have"
 	}
-	return "has other bytes than the release; it is no original"
+	return "differs from the release, so it is no original"
 }
 
 func (e *explained) writeFiles(w io.Writer, width int) {
@@ -206,7 +206,7 @@ func (e *explained) writeOrigin(w io.Writer) {
 		fmt.Fprintf(w, "  input       %s: %s\n", report.Escape(terminal.Clipped(in.Name)), report.Escape(in.Ref))
 	}
 	if len(o.Inputs) == 0 && !o.FlakeSource && len(o.All) > 0 {
-		fmt.Fprintf(w, "  input       it takes none by itself; the flake, at this commit, made its derivation with:\n")
+		fmt.Fprintf(w, "  input       none of its own; the flake at this commit created its derivation with:\n")
 		for i, in := range o.All {
 			if i == shown {
 				fmt.Fprintf(w, "              … and %d more\n", len(o.All)-i)

@@ -51,7 +51,7 @@ or after which a run died, is inconclusive.`,
 				return terminal.UsageErrorf("--max-age: want a duration above 0, with --check")
 			}
 			if check {
-				if err := a.TextOnly("--check has no --output json: it is one line, and the exit code"); err != nil {
+				if err := a.TextOnly("--check and --output json: --check prints one line; leave out one of them"); err != nil {
 					return err
 				}
 			}

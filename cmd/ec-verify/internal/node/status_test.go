@@ -280,8 +280,7 @@ last run  inconclusive 1 day ago, 2026-02-27T12:00:41Z, after 41s, run 41,
           ec-verify v1\x1b[31m
 findings  2 drift, 1 inconclusive
 weakened  by unsafe-skip eval
-another   run began 5 minutes ago and has no end yet: it is under way, or was
-          killed
+another   run began 5 minutes ago and has not ended: it is running or was killed
 later     ec-verify.service ran 1 minute ago and ended with exit-code 1, which
           is not remembered: journalctl -u ec-verify.service
 reboot    pending: it leads to /nix/store/b-system, booted is

@@ -150,7 +150,7 @@ func (a *app) newSwitch(ctx context.Context, arg string, action activate.Action,
 		}
 	}
 	if !flags.dryRun && os.Geteuid() != 0 {
-		return nil, errors.New("only root can switch; --dry-run is for everybody")
+		return nil, errors.New("only root can switch; any user can use --dry-run")
 	}
 	g, err := a.newGate(ctx, c, system, flags, flags.dryRun)
 	if err != nil {

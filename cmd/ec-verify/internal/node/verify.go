@@ -185,7 +185,7 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) error {
 		return err
 	}
 	if flags.dryRun {
-		if err := a.TextOnly("--dry-run has no --output json: it makes no report"); err != nil {
+		if err := a.TextOnly("--dry-run and --output json: --dry-run makes no report; leave out one of them"); err != nil {
 			return err
 		}
 	}

@@ -67,7 +67,7 @@ not trusted; 4 something could not be checked.`,
 
 func (a *app) images(cmd *cobra.Command, names []string, flags imagesFlags) error {
 	if flags.against == "" {
-		return terminal.UsageErrorf("--against TAG is missing: say which release the images are to be of")
+		return terminal.UsageErrorf("--against TAG is missing: name the release of the images")
 	}
 	for _, name := range names {
 		if _, err := os.Stat(name); err != nil {

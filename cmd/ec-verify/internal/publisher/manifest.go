@@ -96,7 +96,7 @@ Exit codes:
 	f.StringVar(&req.Commit, "commit", "", "record the commit `HASH` (default: the flake's own)")
 	f.StringVar(&rebuildChoice, "rebuild", "none", "rebuild `CHOICE` in a scratch store and list the differences: none, config, sample, first-party or all")
 	f.StringVar(&previous, "previous", "", "carry over the unreproducible derivations of the manifest `FILE`, except those that now reproduce")
-	terminal.DurationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "the release is to be replaced by a newer one within `DURATION`")
+	terminal.DurationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "let the release expire after `DURATION` (bestBefore)")
 	terminal.Complete(cmd, "rebuild", configured.Choices()...)
 	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("previous", "json")} {
 		if err != nil {

@@ -32,7 +32,7 @@ func newReleaseRevokeCommand(a *app) *cobra.Command {
 	var flags revokeFlags
 	cmd := &cobra.Command{
 		Use:   "revoke TAG",
-		Short: "have machines refuse a release",
+		Short: "revoke a release, so that machines refuse it",
 		Long: `Add the release TAG to the list of revoked releases, and sign the list.
 Machines that fetch the list refuse the releases on it, cached ones included. A
 machine that runs one reports drift (release-revoked) with the reason.
@@ -62,7 +62,7 @@ name the source from which machines fetch theirs. That list must be signed by
 	f.StringVar(&flags.sign.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
 	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
-	f.BoolVar(&flags.lift, "lift", false, "take TAG off the list")
+	f.BoolVar(&flags.lift, "lift", false, "remove TAG from the list")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "print the new list, and write nothing")
 	terminal.MarkDirname(cmd, "out")
 	return cmd

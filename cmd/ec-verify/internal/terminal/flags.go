@@ -47,7 +47,7 @@ type Once string
 // Set implements [pflag.Value].
 func (o *Once) Set(value string) error {
 	if *o != "" {
-		return fmt.Errorf("it is given twice, with %q before", string(*o))
+		return fmt.Errorf("it is given twice, first with %q", string(*o))
 	}
 	*o = Once(value)
 	return nil
