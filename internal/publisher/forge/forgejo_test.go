@@ -32,7 +32,7 @@ func TestAskedBefore(t *testing.T) {
 		{"an empty repository", &forgetest.Server{Empty: true}, nil, "push the source first"},
 		{"releases turned off", &forgetest.Server{NoReleases: true}, nil, "releases are turned off"},
 		{"a tag that nobody may make", &forgetest.Server{Protected: []string{"other", "boot-*"}, Admin: true}, nil, `the tag boot-v1 is protected in`},
-		{"a tag in another case", &forgetest.Server{}, func(s *forgetest.Server) { s.Add("Boot-V1", false) }, `has "Boot-V1" and takes the one for the other`},
+		{"a tag in another case", &forgetest.Server{}, func(s *forgetest.Server) { s.Add("Boot-V1", false) }, `has "Boot-V1", and its tags are case-insensitive`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.server
