@@ -286,7 +286,7 @@ func (in installer) refuses(t *testing.T, device string) {
 		{"a twin", "", empty, nil, 2, "another disk has partitions of the same names"},
 		{"nothing to keep", "partx --delete " + device + ";", empty, []string{"--keep-var"}, 2, "there is no /var to keep"},
 		{"/var is no file system", "head -c 65536 ${1}p4 >/tmp/start; wipefs -qa ${1}p4;", device, []string{"--keep-var"}, 2, "holds no ext4 file system, so there is no /var to keep"},
-		{"unknown release", "head -c 65536 /tmp/start >${1}p4;", device, []string{"--against", "boot-v2020.01.01"}, 1, "the release boot-v2020.01.01 does not hold"},
+		{"unknown release", "head -c 65536 /tmp/start >${1}p4;", device, []string{"--against", "boot-v2020.01.01"}, 1, "the release boot-v2020.01.01 is not valid"},
 		{"unknown configuration", "", device, []string{"--configuration", "other"}, 1, "has no configuration other"},
 		{"older than what was accepted", remembers(`.tag = "boot-v2027.01.01" | .createdAt = "` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `" | del(.seen)`),
 			device, []string{"--keep-var"}, 1, "already accepted the newer boot-v2027.01.01"},
