@@ -259,7 +259,7 @@ func TestDishonestImages(t *testing.T) {
 		{"a squashfs over the link", third("cp ../second/" + storeImage + " nix-store.squashfs"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
 		{"another link", third("ln -s /nix/store/" + imagetest.InitrdP + " nix-store.squashfs"), imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it is there twice"},
 		{"a link that leads into the initrd", "rm second/nix-store.squashfs; ln -s /nix/store/" + imagetest.InitrdP + " second/nix-store.squashfs; " + again, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it leads to no squashfs"},
-		{"a link that leads elsewhere", "rm second/nix-store.squashfs; ln -s /sysroot/evil second/nix-store.squashfs; " + again, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it lies behind"},
+		{"a link that leads elsewhere", "rm second/nix-store.squashfs; ln -s /sysroot/evil second/nix-store.squashfs; " + again, imagecheck.Drift, "drift member-extra @initrd › nix-store.squashfs: it comes after"},
 		{"a link by another name", "ln -s /nix/store/" + imagetest.StoreImage + " second/init; " + again, imagecheck.Drift, "drift member-extra @initrd › init"},
 		{"a squashfs that nothing leads to", third("cp ../second/" + storeImage + " nix/store/" + strings.Replace(imagetest.StoreImage, "6", "7", 1)), imagecheck.Drift, "drift member-extra @initrd › nix/store/7666"},
 		{"a file in a store path", third("mkdir nix/store/" + imagetest.Program + "; echo evil >nix/store/" + imagetest.Program + "/x"), imagecheck.Drift, "drift member-extra @initrd › nix/store/" + imagetest.Program},

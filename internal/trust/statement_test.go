@@ -74,7 +74,7 @@ func TestStatementRefuses(t *testing.T) {
 		"empty":              {"", "no JSON object"},
 		"cut short":          {good[:len(good)/2], "no JSON object"},
 		"a list":             {"[" + good + "]", "no JSON object"},
-		"two":                {good + good, "something follows"},
+		"two":                {good + good, "there is data after"},
 		"too large":          {good + strings.Repeat(" ", trust.MaxStatementBundle), "at most"},
 		"doubled member":     {strings.Replace(good, `"mediaType"`, `"mediaType":"x","mediaType"`, 1), "no JSON object"},
 		"unknown member":     {strings.Replace(good, `"mediaType"`, `"evil":1,"mediaType"`, 1), "no sigstore bundle"},

@@ -75,7 +75,7 @@ func TestSeenByAll(t *testing.T) {
 		}
 		apart <- seenByAll(dir)
 	}()
-	if err := <-apart; err == nil || !strings.Contains(err.Error(), "mounts of its own") {
+	if err := <-apart; err == nil || !strings.Contains(err.Error(), "its own mount namespace") {
 		t.Error(err)
 	}
 }

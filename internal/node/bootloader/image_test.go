@@ -66,15 +66,15 @@ func TestReadImage(t *testing.T) {
 		{"over another", func(data []byte) []byte {
 			copy(entry(data, 3)[12:16], entry(data, 2)[12:16])
 			return data
-		}, "lies over what is before it"},
+		}, "overlaps what is before it"},
 		{"over the end of another", func(data []byte) []byte {
 			binary.LittleEndian.PutUint32(entry(data, 2)[8:], 1<<20)
 			return data
-		}, "lies over what is before it"},
+		}, "overlaps what is before it"},
 		{"over the headers", func(data []byte) []byte {
 			binary.LittleEndian.PutUint32(entry(data, 3)[12:], 64)
 			return data
-		}, "lies over what is before it"},
+		}, "overlaps what is before it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := readImage(t, test.do(slices.Clone(good)))

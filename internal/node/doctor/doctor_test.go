@@ -328,7 +328,7 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.timer.State = systemd.TimerElapsed }, func(s *setUp) { s.timer.State = systemd.TimerWaiting }},
 	{"timer not enabled", "timer", "next boot", "systemctl enable --now", Problem,
 		func(s *setUp) { s.units[3].Enabled = "disabled" }, func(s *setUp) { s.units[3].Enabled = "enabled" }},
-	{"rebuilds that nothing starts", "timer", "ec-verify-rebuild.timer is not started: rebuild.choice asks for rebuilds", "systemctl enable --now ec-verify-rebuild.timer", Problem,
+	{"rebuilds that nothing starts", "timer", "ec-verify-rebuild.timer is not started: rebuild.choice requests rebuilds", "systemctl enable --now ec-verify-rebuild.timer", Problem,
 		func(s *setUp) {
 			s.json["rebuild"] = map[string]any{"choice": "config"}
 			s.rebuild.State = systemd.TimerInactive

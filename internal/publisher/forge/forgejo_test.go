@@ -25,7 +25,7 @@ func TestAskedBefore(t *testing.T) {
 		before func(*forgetest.Server)
 		want   string
 	}{
-		{"a commit that is not there", &forgetest.Server{Commits: []string{"dead"}}, nil, "does not have the commit c0ffee, which the tag boot-v1 is to stand at; push it first"},
+		{"a commit that is not there", &forgetest.Server{Commits: []string{"dead"}}, nil, "does not have the commit c0ffee for the tag boot-v1; push it first"},
 		{"a tag at another commit", &forgetest.Server{}, func(s *forgetest.Server) { s.Push(tag, "dead") }, "the tag boot-v1 is at dead in "},
 		{"a published release whose tag was moved", &forgetest.Server{}, func(s *forgetest.Server) { s.Add(tag, false, "a.iso"); s.Push(tag, "dead") }, "the tag boot-v1 is at dead in "},
 		{"an archived repository", &forgetest.Server{Archived: true}, nil, "is archived and takes no release"},

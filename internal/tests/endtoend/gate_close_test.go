@@ -107,7 +107,7 @@ func TestGateClosed(t *testing.T) {
 	} {
 		for _, turn := range []string{"close", "open"} {
 			stdout, stderr, code := g.Exec(t.Context(), append(apart, program, "gate", turn)...)
-			if code != 4 || stdout != "" || !strings.Contains(stderr, "mounts of its own") {
+			if code != 4 || stdout != "" || !strings.Contains(stderr, "its own mount namespace") {
 				t.Errorf("%q, %s: exit %d, %s%s", apart, turn, code, stdout, stderr)
 			}
 		}

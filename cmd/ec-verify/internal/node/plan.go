@@ -29,7 +29,7 @@ func (a *app) plan(ctx context.Context, v *verify.Verifier) error {
 	for _, tier := range tiers {
 		note := ""
 		if tier.LeftOut {
-			note = " (left out on request)"
+			note = " (skipped on request)"
 		}
 		fmt.Fprintf(&b, "  %-9s %s%s\n", tier.Name, report.Escape(tier.What), note)
 	}
