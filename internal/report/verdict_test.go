@@ -124,7 +124,7 @@ func TestHeadlineOfNextBoot(t *testing.T) {
 		{runs, []Finding{next, pending}, nil},
 		{runs + " 1 difference, with 1 more in consequence, and 1 thing could not be checked", []Finding{next, pending, {Cause: LiveUnknown}}, nil},
 		{"as far as it was checked, " + runs, []Finding{next, pending, {Cause: LiveUnknown}}, nil},
-		{"as far as it was checked, " + runs, []Finding{profile, {Tier: TierEval, Cause: CheckSkipped}}, func(r *Report) { fail(r, TierEval, Skipped, "left out on request") }},
+		{"as far as it was checked, " + runs, []Finding{profile, {Tier: TierEval, Cause: CheckSkipped}}, func(r *Report) { fail(r, TierEval, Skipped, "skipped on request") }},
 		{runs, []Finding{profile, {Cause: PendingReboot}}, nil},
 		{runs, []Finding{{Tier: TierLive, Cause: OtherEntry}, {Tier: TierLive, Cause: ReleaseRevoked, Path: "/boot/a.conf"}}, nil},
 		{runs, []Finding{{Tier: TierLive, Cause: BootAltered, Release: "boot-v2"}}, nil},

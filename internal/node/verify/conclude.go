@@ -9,7 +9,7 @@ import (
 
 // conclude judges what follows from what several tiers found, once all have ended.
 func (r *run) conclude() {
-	r.tellPending()
+	r.reportPending()
 	r.forgetOnlyRelease()
 	r.explainReplaced()
 	r.explainByMounts()

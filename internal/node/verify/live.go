@@ -42,7 +42,7 @@ type liveLink struct {
 }
 
 func planLive(r *run) string {
-	return "compare what runs, booted and will boot with " + string(r.manifest.Toplevel.OutPath)
+	return "compare the systems that run, were booted and will boot with " + string(r.manifest.Toplevel.OutPath)
 }
 
 // checkLive compares what the machine runs, booted and will boot with the release's

@@ -20,7 +20,7 @@ type tier struct {
 	// plan describes what the tier does in a run of v; nil if the dry run performs it
 	// too.
 	plan func(r *run) string
-	// unasked says why the policy does not ask for the tier, "" if it does; nil for a
+	// unasked says why the policy does not request the tier, "" if it does; nil for a
 	// tier that is always asked for.
 	unasked func(v *Verifier) string
 	// grace is how long a step of the tier may take that has a limit of its own and
