@@ -161,7 +161,7 @@ func kindText(d *compare.Difference) string {
 	return report.Escape(d.Field)
 }
 
-func sayBytes(b *compare.Bytes) string {
+func bytesText(b *compare.Bytes) string {
 	s := fmt.Sprintf("the first at byte %d, %s differ", b.First, report.Quantity(b.Count, "byte"))
 	if b.Count == 1 {
 		s = fmt.Sprintf("one byte differs, at %d", b.First)
