@@ -223,7 +223,7 @@ func (d *Document) coverage(r *report.Report) {
 	if c.Read.String() == "disk" {
 		how = "contents of files were read from the disk"
 		if c.FromCache > 0 {
-			how += fmt.Sprintf(", but for %s that only the page cache gave", report.Quantity(c.FromCache, "file"))
+			how += fmt.Sprintf(", except %s that only the page cache gave", report.Quantity(c.FromCache, "file"))
 		}
 	}
 	d.Notes = append(d.Notes, how+"; names, targets of links, modes and the Nix database through the page cache")

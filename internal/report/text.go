@@ -352,7 +352,7 @@ func (r *Report) writeCoverage(w io.Writer) {
 	if c.Read.String() == "disk" {
 		how = "contents read from the disk"
 		if c.FromCache > 0 {
-			how += fmt.Sprintf(", but for %s that only the page cache gave", Quantity(int(c.FromCache), "file"))
+			how += fmt.Sprintf(", except %s that only the page cache gave", Quantity(int(c.FromCache), "file"))
 		}
 		how += "; names, link targets, modes and the Nix database came through the page cache"
 	}

@@ -71,7 +71,7 @@ func unpack(ctx context.Context, in io.Reader, take func(name string, in io.Read
 	}
 	// gzip's checksum comes last. What follows the archive is padding.
 	if n, err := io.Copy(io.Discard, io.LimitReader(expanded, 1<<20)); err != nil || n == 1<<20 {
-		return nil, badBundle("it does not end where its archive does")
+		return nil, badBundle("it does not end at the end of its archive")
 	}
 	return script, nil
 }

@@ -221,7 +221,7 @@ func checkApart(parts []Part, headers int64) error {
 		case named[p.Name]:
 			return noProgram("it has two sections %q", p.Name)
 		case int64(p.Address) < end:
-			return noProgram("its section %q lies over what is before it", p.Name)
+			return noProgram("its section %q overlaps what is before it", p.Name)
 		}
 		named[p.Name], end = true, int64(p.Address)+p.Size+p.Zeroes
 	}

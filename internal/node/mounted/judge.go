@@ -90,7 +90,7 @@ func (j *Judge) odd(mounts []nixstore.Mount, used map[string]int) *Odd {
 		from, err = j.Place(c.What)
 	}
 	if err != nil {
-		odd.Cause, odd.Why = report.MountedOver, "where the release binds it from can't be looked at: "+err.Error()
+		odd.Cause, odd.Why = report.MountedOver, "the directory that the release binds there can't be examined: "+err.Error()
 		return odd
 	}
 	if odd.Why = j.differs(c, m, from); odd.Why == "" {

@@ -198,7 +198,7 @@ func TestFindingEntry(t *testing.T) {
 	if !reflect.DeepEqual(got.Fields, want) {
 		t.Errorf("fields:\n got  %v\n want %v", got.Fields, want)
 	}
-	if want := "drift: the files on disk differ from the release [contents, disk-altered]: /nix/store/x-program bin/program contents changed and 1 file more\n→ " + report.Next(closure.DiskAltered); got.Message != want {
+	if want := "drift: the files on disk differ from the release [contents, disk-altered]: /nix/store/x-program (release boot-v0) bin/program contents changed and 1 file more\n→ " + report.Next(closure.DiskAltered); got.Message != want {
 		t.Errorf("message:\n got  %s\n want %s", got.Message, want)
 	}
 	if e := entries[0]; !strings.Contains(e.Message, "\nfollows from: "+report.Title(report.OtherSystem)) || strings.Contains(e.Fields[FieldAdvice], "evidence") {

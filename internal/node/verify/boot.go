@@ -81,7 +81,7 @@ func bootUnseen(entries []bootloader.Entry, besides []string) string {
 	if len(entries) > 0 {
 		return ""
 	}
-	const why = "no boot menu here has what was booted, so kernel and initrd were not compared"
+	const why = "no boot menu here has the booted entry, so kernel and initrd were not compared"
 	if len(besides) == 0 {
 		return why
 	}

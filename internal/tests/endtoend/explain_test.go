@@ -49,7 +49,7 @@ func explained(t *testing.T, m *machine, path string) {
 	m.Run("sh", "-euc", `[ ! -e /var/lib/ec-verify/rebuild/run ]`)
 	for what, args := range map[string][]string{
 		"is a source, which is not built": {string(m.manifest.StoreDir.SourcePath(m.manifest.Source.NarHash, "source"))},
-		"want one of them":                  {path, "--from", "/var/tmp/original"},
+		"want one of them":                {path, "--from", "/var/tmp/original"},
 	} {
 		_, stderr, code := m.Exec(context.Background(), append([]string{program, "explain", "--rebuild"}, args...)...)
 		if code == 0 || !strings.Contains(stderr, what) {

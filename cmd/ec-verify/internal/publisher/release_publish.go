@@ -132,7 +132,7 @@ func (a *app) readToken(file string) (string, error) {
 		return "", err
 	}
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
-		a.Note(fmt.Sprintf("%s, which holds the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", report.Escape(file), info.Mode().Perm()))
+		a.Note(fmt.Sprintf("%s, which contains the access token, is open to every user of this machine (mode %03o): chmod 600, and have the forge make a new token if others were here", report.Escape(file), info.Mode().Perm()))
 	}
 	return token, nil
 }
