@@ -30,15 +30,15 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// collectLate has Go's collector wait for 8 MiB instead of 4: most commands end before
-// that, and starting alone would collect once. From the first time on it collects at the
-// usual rate, because three times of what a hostile machine fills memory with is too much.
+// collectLate has Go's collector wait for 16 MiB instead of 4: most commands end before
+// that, starting alone would collect once, and a run that remembers 2,000 paths four
+// times. From the first time on it collects at the usual rate, because three times of what a hostile machine fills memory with is too much.
 // GOGC decides where it is set.
 func collectLate() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	const late, usual = 200, 100
+	const late, usual = 400, 100
 	debug.SetGCPercent(late)
 	// What nothing refers to is cleaned up by the first collection.
 	unused := new([64]byte)
