@@ -105,8 +105,12 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 			seen.linked = append(seen.linked, running.Link{Dev: dev, Ino: ino, Names: uint32(names)}) //nolint:gosec // Linux counts in 32 bits
 		}
 	}
+	i, ok := h.take(ctx)
+	if !ok {
+		return // without the memory of a hasher: a run may have few paths to hash
+	}
 	hasher := newHasher(opts)
-	for i, ok := h.take(ctx); ok; i, ok = h.take(ctx) {
+	for ; ok; i, ok = h.take(ctx) {
 		want, got := h.audit.paths[i], &h.observed[i]
 		seen = metadata{}
 		hasher.SetMaxSize(largest(want))
