@@ -5,48 +5,48 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"every.channel/ec-verify/internal/report"
 )
 
-// gather returns every metric of s.
-func gather(s Snapshot) (prometheus.Gatherer, error) {
-	b := &builder{registry: prometheus.NewRegistry()}
+// gather returns every metric of s, in ascending order of names and then of the values
+// of labels. A registry of Prometheus does the same, with packages for metrics of the
+// process that each start of the program would wait for.
+func gather(s Snapshot) []*dto.MetricFamily {
+	b := &builder{}
 	b.standing(s)
 	b.run(s.Report)
 	b.findings(s.Report)
 	b.live(s.Report)
 	b.release(s.Report)
 	b.ledger(s.Ledger)
-	return b.registry, b.err
-}
-
-// builder adds metrics to a registry and keeps the first error.
-type builder struct {
-	registry *prometheus.Registry
-	err      error
-}
-
-// gauge adds the gauge name, with one series for each call of the returned function.
-func (b *builder) gauge(name, help string, labels ...string) (set func(value float64, values ...string)) {
-	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "ec_verify", Name: name, Help: help}, labels)
-	if err := b.registry.Register(g); err != nil && b.err == nil {
-		b.err = err
+	families := slices.DeleteFunc(b.families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	for _, f := range families {
+		slices.SortFunc(f.Metric, func(a, b *dto.Metric) int { return slices.CompareFunc(a.Label, b.Label, compareValues) })
 	}
+	return families
+}
+
+func compareValues(a, b *dto.LabelPair) int { return strings.Compare(a.GetValue(), b.GetValue()) }
+
+// builder adds metrics.
+type builder struct{ families []*dto.MetricFamily }
+
+// gauge adds the gauge name, with one series for each call of the returned function. No
+// two calls have the same values.
+func (b *builder) gauge(name, help string, labels ...string) (set func(value float64, values ...string)) {
+	family := &dto.MetricFamily{Name: new("ec_verify_" + name), Help: new(help), Type: dto.MetricType_GAUGE.Enum()}
+	b.families = append(b.families, family)
 	return func(value float64, values ...string) {
-		for i := range values {
+		one := &dto.Metric{Gauge: &dto.Gauge{Value: new(value)}}
+		for i, label := range labels {
 			// The text format is UTF-8.
-			values[i] = strings.ToValidUTF8(values[i], "�")
+			one.Label = append(one.Label, &dto.LabelPair{Name: new(label), Value: new(strings.ToValidUTF8(values[i], "�"))})
 		}
-		one, err := g.GetMetricWithLabelValues(values...)
-		if err != nil {
-			if b.err == nil {
-				b.err = err
-			}
-			return
-		}
-		one.Set(value)
+		slices.SortFunc(one.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+		family.Metric = append(family.Metric, one)
 	}
 }
 

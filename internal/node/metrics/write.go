@@ -37,15 +37,7 @@ func Write(name string, s Snapshot) error {
 
 // encode writes s in the text format, in ascending order of names.
 func encode(w io.Writer, s Snapshot) error {
-	g, err := gather(s)
-	if err != nil {
-		return err
-	}
-	families, err := g.Gather()
-	if err != nil {
-		return err
-	}
-	for _, family := range families {
+	for _, family := range gather(s) {
 		if _, err := expfmt.MetricFamilyToText(w, family); err != nil {
 			return err
 		}
