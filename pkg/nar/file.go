@@ -20,6 +20,7 @@ type reader struct {
 	counts    deviceCounts // of the device of the last file
 	residence []byte       // for mincore; nil until needed
 	cold      coldRuns
+	undropped undropped
 }
 
 // Stats counts where the contents of files were read from. A file that is empty, or
@@ -76,7 +77,8 @@ func (h *Hasher) regular(dirfd int, name string) error {
 	if err != nil {
 		return h.fail("open", swapped(err))
 	}
-	defer unix.Close(fd)
+	h.cold = coldRuns{runs: h.cold.runs[:0]}
+	defer func() { h.undropped.close(fd, &h.cold, h.stat.Size) }()
 	if err := fstat(fd, &h.stat); err != nil {
 		return h.fail("stat", err)
 	}
@@ -144,7 +146,6 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 	}
 	if dropBehind {
 		h.survey(fd, size)
-		defer h.cold.dropRest(fd)
 	}
 	for left := size; left > 0; {
 		if err := h.mayGoOn(); err != nil {

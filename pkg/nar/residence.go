@@ -69,7 +69,6 @@ func (h *Hasher) resident(fd int, size int64) bool {
 // It comes before the first read, which brings in more than it returns.
 func (h *Hasher) survey(fd int, size int64) {
 	page := int64(os.Getpagesize())
-	h.cold = coldRuns{runs: h.cold.runs[:0]}
 	switch cached, err := countPages(fd); {
 	case err != nil:
 	case cached >= (size+page-1)/page:
@@ -146,6 +145,15 @@ type coldRuns struct {
 // run is the bytes from start up to and without end.
 type run struct{ start, end int64 }
 
+// drop drops the pages of r.
+func (r run) drop(fd int) {
+	length := r.end - r.start
+	if r.end == toEnd {
+		length = 0 // to the end of the file
+	}
+	_ = unix.Fadvise(fd, r.start, length, unix.FADV_DONTNEED) // only advice
+}
+
 // add adds length bytes from start on, which are not before the last ones, or
 // returns false if there are too many runs.
 func (c *coldRuns) add(start, length int64) bool {
@@ -169,12 +177,6 @@ func (c *coldRuns) dropBefore(fd int, pos int64) {
 	c.drop(fd, pos)
 }
 
-// dropRest drops the remaining pages, and forgets all runs.
-func (c *coldRuns) dropRest(fd int) {
-	c.drop(fd, toEnd)
-	*c = coldRuns{runs: c.runs[:0]}
-}
-
 func (c *coldRuns) drop(fd int, pos int64) {
 	for ; c.next < len(c.runs); c.next++ {
 		r := c.runs[c.next]
@@ -182,15 +184,58 @@ func (c *coldRuns) drop(fd int, pos int64) {
 		if to <= r.start {
 			return
 		}
-		length := to - r.start
-		if to == toEnd {
-			length = 0 // to the end of the file
-		}
-		_ = unix.Fadvise(fd, r.start, length, unix.FADV_DONTNEED) // only advice
+		run{r.start, to}.drop(fd)
 		if to < r.end {
 			// From its start again next time: the kernel reads by large folios, and
 			// one that goes beyond to stayed.
 			return
 		}
 	}
+}
+
+// undropped are files that were read and still have all, or the end, of what the walk
+// brought into the page cache. Those pages are dropped some files later: right after
+// a read the processor that read them has them in a list of its own, and where the
+// call is made on another one, the kernel has all processors empty theirs and waits,
+// for each file. The zero value is none.
+type undropped struct {
+	files []undroppedFile
+	bytes int64 // of them that are undropped, at most
+}
+
+type undroppedFile struct {
+	fd int
+	run
+}
+
+const (
+	// maxUndropped limits the open files of a walk beside its directories.
+	maxUndropped = 32
+	// maxUndroppedBytes limits what files take of the page cache until they are dropped.
+	maxUndroppedBytes = dropEvery
+)
+
+// close closes a file of that size after what is left of cold was dropped, at once or
+// later.
+func (u *undropped) close(fd int, cold *coldRuns, size int64) {
+	left := cold.runs[cold.next:]
+	if len(left) != 1 {
+		cold.drop(fd, toEnd)
+		unix.Close(fd)
+		return
+	}
+	u.files = append(u.files, undroppedFile{fd, left[0]})
+	u.bytes += size - cold.seen
+	if len(u.files) >= maxUndropped || u.bytes >= maxUndroppedBytes {
+		u.drop()
+	}
+}
+
+// drop drops and closes all files.
+func (u *undropped) drop() {
+	for _, f := range u.files {
+		f.drop(f.fd)
+		unix.Close(f.fd)
+	}
+	*u = undropped{files: u.files[:0]}
 }

@@ -3,6 +3,7 @@ package nar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,33 @@ func TestDropBehind(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The pages of many files are dropped together, at the end of the walk at the latest.
+func TestDropBehindManyFiles(t *testing.T) {
+	files := dir{}
+	for i := range 2*maxUndropped + 3 {
+		files[fmt.Sprintf("f%03d", i)] = file{data: pattern(100 + 1000*i)}
+	}
+	root := place(t, files)
+	hot := filepath.Join(root, "f001")
+	for name := range files {
+		evict(t, filepath.Join(root, name))
+	}
+	heat(t, hot, 0, 1100)
+	open := openFiles(t)
+	if got, _ := sumWith(t, root, Options{DropBehind: true}); got != sumOf(archive(files)) {
+		t.Fatalf("Sum = %v", got)
+	}
+	for name := range files {
+		path := filepath.Join(root, name)
+		if n := len(residents(t, path)); (n > 0) != (path == hot) {
+			t.Errorf("%s: %d pages are cached", name, n)
+		}
+	}
+	if now := openFiles(t); now != open {
+		t.Errorf("%d files are open after the walk, %d before", now, open)
 	}
 }
 

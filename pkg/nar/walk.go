@@ -223,13 +223,14 @@ func (h *Hasher) reopen(f *frame, child int) error {
 	return nil
 }
 
-// closeAll closes the directories that a failed walk leaves open.
+// closeAll closes the directories that a failed walk leaves open, and the last files.
 func (h *Hasher) closeAll() {
 	for _, f := range h.frames {
 		if f.fd >= 0 {
 			unix.Close(f.fd)
 		}
 	}
+	h.undropped.drop()
 	clear(h.names)
 	h.endTurn()
 	h.frames, h.names, h.held, h.ctx, h.done = h.frames[:0], h.names[:0], 0, nil, nil
