@@ -30,8 +30,8 @@ func TryLock(f *os.File, how int) (bool, error) {
 // lockPoll is how often WaitLock tries again.
 const lockPoll = 20 * time.Millisecond
 
-// WaitLock is [TryLock], but waits for another process to release the lock, for most at
-// the longest. If ctx ends, the error is ctx's.
+// WaitLock is [TryLock], but waits up to most for another process to release the lock. If
+// ctx ends first, the error is ctx's.
 func WaitLock(ctx context.Context, f *os.File, how int, most time.Duration) (bool, error) {
 	for deadline := time.Now().Add(most); ; {
 		taken, err := TryLock(f, how)

@@ -82,8 +82,8 @@ func hasOwn(efi Dir, e *Entry) string {
 	return ""
 }
 
-// isoboot stands in the command lines of NixOS's media. Another GRUB, which starts the
-// image from a file, says by iso_path where that is; else it has no value.
+// isoboot is in the command lines of NixOS's media. Another GRUB, which starts the image
+// from a file, sets iso_path to the place of the image; otherwise isoboot has no value.
 const isoboot = "${isoboot}"
 
 // parseMediumGrub reads the grub.cfg of a medium. Entries that start nothing, such as one

@@ -90,7 +90,7 @@ func (d *Diffoscope) run(ctx context.Context, dir, a, b string) ([]byte, error) 
 	case err != nil:
 		return data, err
 	case cut:
-		return data, fmt.Errorf("it says more than %d bytes; the rest is cut", d.Output)
+		return data, fmt.Errorf("its output was cut: it is larger than %d bytes", d.Output)
 	case ctx.Err() != nil:
 		return data, fmt.Errorf("it took longer than %s", d.Time)
 	case errors.As(failed, &exit) && exit.ExitCode() == 1: // they differ

@@ -14,11 +14,11 @@ import (
 // aside holds it exclusively. Otherwise the journal of a process that still writes to the
 // old file would be taken as the new file's.
 
-// lockPoll is how often a lock is asked for again.
+// lockPoll is how often an attempt to take a lock is repeated.
 const lockPoll = 20 * time.Millisecond
 
-// flock takes the lock on f in the way of how, unix.LOCK_SH or LOCK_EX, and
-// waits no longer than wait for others who have it.
+// flock takes the lock on f, of the kind unix.LOCK_SH or LOCK_EX, and waits at most wait
+// for other holders. If they still hold it then, the error is [ErrBusy].
 func flock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
 	taken, err := hostfile.WaitLock(ctx, f, how, wait)
 	if err == nil && !taken {

@@ -153,8 +153,8 @@ func (f Finding) remains(r *report.Report, now []Finding, owed func(report.TierN
 	return !replaced
 }
 
-// Without returns what a run of the policy that could not be made leaves of the
-// standing before it: at is when that was.
+// Without returns the standing after a run of the policy that could not be made, given the
+// standing before it. The run was tried at the time at.
 func Without(before Standing, at time.Time) Standing {
 	s := before
 	if s.Verdict = Worse(before.Verdict, report.Unsettled); s.Verdict != before.Verdict || s.Since.IsZero() {

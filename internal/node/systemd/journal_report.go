@@ -212,7 +212,7 @@ func Unmeasured(run Run, err error) Entry {
 	fields[FieldDetail] = message
 	return Entry{
 		Event: MetricsFailed, Priority: journal.PriWarning, Fields: fields,
-		Message: message + "\n→ The verdict does not depend on it. Let the directory of metrics.file be there and be written to; for a unit, ReadWritePaths= names it.",
+		Message: message + "\n→ The verdict does not depend on it. Create the directory of metrics.file and make it writable; for a unit, add it to ReadWritePaths=.",
 	}
 }
 

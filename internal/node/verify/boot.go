@@ -74,9 +74,9 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 	return entries
 }
 
-// bootUnseen says what the machine was booted from and could not be looked at; "" for
-// nothing. The entries are those for the system, and by the initrd, that were booted;
-// besides are the parameters that the kernel has besides those of the release.
+// bootUnseen returns a sentence that says that the booted kernel and initrd could not be
+// compared; "" if they could. The entries are those for the booted system and initrd;
+// besides are the kernel's parameters that the release does not have.
 func bootUnseen(entries []bootloader.Entry, besides []string) string {
 	if len(entries) > 0 {
 		return ""

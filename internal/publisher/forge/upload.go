@@ -70,8 +70,8 @@ type File struct {
 
 func (f File) sum() string { return fmt.Sprintf("%x", f.Digest) }
 
-// upload adds a file to a release and holds the forge to what it says of it. Of a try
-// that failed nothing is left; the assets in old are.
+// upload adds a file to a release and compares the forge's answer with the file. A failed
+// try leaves nothing behind; the assets in old stay.
 func (c *Client) upload(ctx context.Context, id int64, f File, old []Asset) (Asset, error) {
 	a, sum, err := c.attach(ctx, id, f, f.Size, old)
 	if err == nil && sum != f.Digest {

@@ -67,8 +67,9 @@ func EntryOf(s System) string {
 	return fmt.Sprintf("loader/entries/nixos-generation-%d.conf", s.Generation)
 }
 
-// CountedSystemdBoot has entries that are named by their hashes, with so many tries
-// where these are not 0. The first system is the default.
+// CountedSystemdBoot returns the files of systemd-boot with an entry for each system, named
+// by its hash. Each entry has the given number of tries left, or no counter if tries is 0.
+// The first system is the default.
 func CountedSystemdBoot(tries int, systems ...System) map[string]File {
 	files := make(map[string]File)
 	for i, s := range systems {
@@ -77,8 +78,8 @@ func CountedSystemdBoot(tries int, systems ...System) map[string]File {
 	return files
 }
 
-// UnifiedSystemdBoot has entries that start unified kernel images, which image returns
-// the bytes of.
+// UnifiedSystemdBoot returns the files of systemd-boot with an entry for each system that
+// starts a unified kernel image; image returns the bytes of that image.
 func UnifiedSystemdBoot(image func(System) string, systems ...System) map[string]File {
 	files := make(map[string]File)
 	for i, s := range systems {

@@ -48,21 +48,20 @@ func newExplainCommand(a *app) *cobra.Command {
 from the release, and the differences within them. FINDING is the number of a
 finding in the JSON report that --report names, counted from 1.
 
-The release states what each file should be. Without --against it is an
-accepted one that has the path, if there is one, and of several the one that
-runs; the others are named. Bytes are compared where an original is available:
---from names the root of another system or store, such as a mounted medium, or
-a store built with "nix build --eval-store auto --store DIR"; --rebuild builds
-the path here in a scratch store, as the tier rebuild does, and removes the
-store afterwards. An original is trusted only if its NAR hash is the release's.
-Where the path matches the release and the original does not, for example after
-an unreproducible rebuild, the differences in the original are explained. Texts
-are compared by line, ELF files by section and symbol, archives and images by
-member, headers by field; for anything else, the bytes around the first
-difference are shown. Differences that look like a usual cause of
-unreproducible builds are named: a date, a host name, a build directory, a
-number of cores, an order, a random id. Whoever altered a file can imitate such
-a cause.
+The release states the hash of each file. Without --against it is an accepted
+one that has the path; if several have it, the one that runs. The others are
+named. Bytes are compared if an original is available: --from names the root of
+another system or store, such as a mounted medium, or a store built with "nix
+build --eval-store auto --store DIR"; --rebuild builds the path here in a
+scratch store, as the tier rebuild does, and removes the store afterwards. An
+original is trusted only if its NAR hash is the release's. If the path matches
+the release and the original does not, for example after an unreproducible
+rebuild, the differences in the original are explained. Texts are compared by
+line, ELF files by section and symbol, archives and images by member, headers
+by field; for anything else, the bytes around the first difference are shown.
+Differences that look like a usual cause of unreproducible builds are named: a
+date, a host name, a build directory, a number of cores, an order, a random id.
+An attacker who altered a file can imitate such a cause.
 
 The command also prints the shortest chain of references by which the path is
 in the system, the derivation that builds the path, and the locked flake input
@@ -322,15 +321,15 @@ func storePath(store *nixstore.Store, name string) (closure.StorePath, string, e
 	return p, strings.TrimPrefix(rest, "/"), nil
 }
 
-// otherRelease is an accepted release by which a path was not explained.
+// otherRelease is an accepted release that a path was not compared with.
 type otherRelease struct {
 	tag string
 	has bool // the path
 }
 
-// explainedBy sets x's release to that of what.tag; without one, to an accepted one that has
-// path, if there is one, and of several to the one that the machine runs or else boots. It
-// returns the other ones that are accepted.
+// explainedBy sets x's release to that of what.tag. Without a tag, it takes an accepted
+// release that has path; if several have it, the one that the machine runs, or else the one
+// that it boots. It returns the other accepted releases.
 func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Explainer, what asked, path closure.StorePath) ([]otherRelease, error) {
 	progress := new(release.Progress)
 	finder, err := configured.Looker(c, progress)

@@ -258,7 +258,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context)) error {
 	if g.onlyPlanned() {
 		// What is not here yet can't be judged.
 		g.report = first
-		g.changes, g.err = g.foretell(ctx)
+		g.changes, g.err = g.plannedChanges(ctx)
 		return nil
 	}
 	store, err := nixstore.OpenStore("", g.verifier.StoreDir)
@@ -275,7 +275,7 @@ func (g *gate) run(ctx context.Context, do func(context.Context)) error {
 		return fmt.Errorf("%s was judged, but %s is protected", g.report.Candidate, p)
 	}
 	if g.dryRun {
-		g.changes, g.err = g.foretell(ctx)
+		g.changes, g.err = g.plannedChanges(ctx)
 		return nil
 	}
 	do(ctx)
@@ -437,9 +437,9 @@ func (g *gate) confirm(ctx context.Context) {
 	}
 }
 
-// foretell returns what would change, by Nix's registration of the system that is
-// replaced.
-func (g *gate) foretell(ctx context.Context) ([]activate.PackageChange, error) {
+// plannedChanges returns the changes of packages that a switch would make, according to
+// Nix's registration of the system that is replaced.
+func (g *gate) plannedChanges(ctx context.Context) ([]activate.PackageChange, error) {
 	link := verify.SystemProfile
 	if !g.action.Boots() {
 		link = verify.CurrentSystem

@@ -110,10 +110,10 @@ func UsageError(err error) error { return usageError{err} }
 // UsageErrorf is UsageError with a message in the form of [fmt.Errorf].
 func UsageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// ConfigError returns err as that of a configuration that makes no sense.
+// ConfigError returns err as the error of an invalid configuration.
 func ConfigError(err error) error { return configError{err} }
 
-// ConfigErrorf is ConfigError of what [fmt.Errorf] makes.
+// ConfigErrorf is ConfigError with a message in the form of [fmt.Errorf].
 func ConfigErrorf(format string, args ...any) error { return configError{fmt.Errorf(format, args...)} }
 
 // IsConfigError reports whether ConfigError made err, or one that err wraps.
