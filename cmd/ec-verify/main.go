@@ -31,9 +31,9 @@ func main() {
 }
 
 // collectLate has Go's collector wait for 16 MiB instead of 4: most commands end before
-// that, starting alone would collect once, and a run that remembers 2,000 paths four
-// times. From the first time on it collects at the usual rate, because three times of what a hostile machine fills memory with is too much.
-// GOGC decides where it is set.
+// that. Starting alone would collect once, and a run that remembers 2,000 paths four
+// times. After the first collection it collects at the usual rate, because a hostile
+// machine could otherwise make it use three times as much memory.
 func collectLate() {
 	if os.Getenv("GOGC") != "" {
 		return
