@@ -18,7 +18,7 @@ import (
 
 // refusals are the derivations among Nix's own that must be refused, and why.
 var refusals = map[string]string{
-	"bad-ca-fixed-path.drv":        "what it is fixed to at ",
+	"bad-ca-fixed-path.drv":        "but its fixed hash gives ",
 	"bad-old-version-dyn-deps.drv": "byte 67: want [",
 	"bad-version.drv":              "a version of derivations that is not known",
 	"dyn-dep-derivation.drv":       "dynamic derivations are not supported",

@@ -39,10 +39,10 @@ func (c cell) String() string { return fmt.Sprintf("`%s`, %d", c.cause, c.code) 
 
 // Why a class does not apply in a place.
 const (
-	noRelease  = "no release is created: the builder's disk differs from its Nix database, and `manifest create` ends with 4"
+	noRelease  = "no release is created: the disk differs from Nix's database, so `manifest create` exits with 4"
 	notInNAR   = "a release consists of NARs, which have neither bits nor owners, so it is the same"
 	sameBytes  = "a builder's release contains the bytes that it hashed, whatever mount they came from"
-	noMachine  = "CI compares builds, not machines; `images --inside` says which kernel and system an image starts"
+	noMachine  = "CI compares builds, not machines; `images --inside` names the kernel and system of an image"
 	notRunning = "a candidate does not run, and the loader has no entry for it yet"
 	lateWord   = "a release is revoked only after it was published"
 	noOrder    = "machines remember the releases that they have accepted; `publish` knows no machine"

@@ -119,7 +119,7 @@ func TestRebuild(t *testing.T) {
 			// On the disk is the release's, and what a rebuild makes is otherwise.
 			{"clock-new", 0, "looks like a random id"},
 			{"fails", 4, "was not built (failed)"},
-			{"grown", 4, "was not built, for its input " + seed},
+			{"grown", 4, "was not built, because its input " + seed},
 		} {
 			ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 			stdout, stderr, code := m.Exec(ctx, program, "explain", m.path(c.name), "--rebuild", "--against", tag, "--release", releases, "--unsafe-unsigned")
@@ -305,7 +305,7 @@ func TestRebuildWhereNixPasses(t *testing.T) {
 		m.nixPasses(t, floating+"^*")
 		// No release can be made of it, so that none can be verified.
 		_, stderr, code := m.Exec(t.Context(), program, "manifest", "create", "/root/floating#floating", "--out", releases+"/floating", "--tag", "boot-floating")
-		if code == 0 || !strings.Contains(stderr, "not known beforehand") {
+		if code == 0 || !strings.Contains(stderr, "is not known before the build") {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 	})

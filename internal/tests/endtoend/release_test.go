@@ -167,7 +167,7 @@ func TestPublish(t *testing.T) {
 	t.Run("a damaged store", func(t *testing.T) {
 		m.FlipByte(m.path("program-01-1.1")+"/bin/program-01", 3)
 		stderr, code := create("/root/damaged", "/etc/every-channel/flake#testhost")
-		if code != 4 || !strings.Contains(stderr, "is not what Nix registered") || len(strings.Split(strings.TrimSpace(stderr), "\n")) != 1 {
+		if code != 4 || !strings.Contains(stderr, "differs from Nix's database") || len(strings.Split(strings.TrimSpace(stderr), "\n")) != 1 {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 		if out := m.Run("ls", "/root/damaged"); out != "" {
