@@ -1,16 +1,21 @@
 package running
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
+	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/nixstore"
@@ -22,6 +27,10 @@ const (
 	// managerTimeout limits all requests of one look.
 	managerTimeout = time.Minute
 	maxUnits       = 50_000
+	// maxAsked limits the units that are asked for at a time.
+	maxAsked = 64
+	// maxAnswers limits all answers of one look, in bytes.
+	maxAnswers = 256 << 20
 
 	managerName = "org.freedesktop.systemd1"
 	managerPath = "/org/freedesktop/systemd1"
@@ -31,11 +40,11 @@ const (
 func SystemdLoaded(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	b, state, err := dialManager(ctx)
+	bus, state, err := dialManager(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return state.Loaded, b.close()
+	return state.Loaded, bus.Close()
 }
 
 // SystemdUnits asks the service manager, the machine's first process, for its loaded
@@ -43,79 +52,48 @@ func SystemdLoaded(ctx context.Context) (time.Time, error) {
 func SystemdUnits(ctx context.Context, store *nixstore.Store) (*Units, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
-	b, out, err := dialManager(ctx)
+	bus, out, err := dialManager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer b.close()
-	listed, err := listUnits(b)
-	if err != nil {
+	defer bus.Close()
+	var listed []systemd.UnitStatus
+	if err := bus.Object(managerName, managerPath).Call(managerName+".Manager.ListUnits", 0).Store(&listed); err != nil {
 		return nil, errors.Join(ctx.Err(), fmt.Errorf("list the units: %w", err))
 	}
-	if out.Units, err = askUnits(b, listed, func() *unitDirs { return readUnitDirs(store, out.dirs) }); err != nil {
-		return nil, errors.Join(ctx.Err(), err)
-	}
-	return out, nil
-}
-
-// listedUnit is a unit as the service manager lists it.
-type listedUnit struct{ name, load, active, object string }
-
-func listUnits(b *bus) ([]listedUnit, error) {
-	value, err := b.call(managerPath, "Manager", "ListUnits")
-	if err != nil {
-		return nil, err
-	}
-	rows, ok := value.([]any)
-	if !ok {
-		return nil, errors.New("the answer is no list")
-	}
-	if len(rows) > maxUnits {
+	if len(listed) > maxUnits {
 		return nil, fmt.Errorf("more than %d units are loaded", maxUnits)
 	}
-	out := make([]listedUnit, 0, len(rows))
-	for _, row := range rows {
-		// The name, a description, three states, whom it follows, the object, and a job.
-		fields, _ := row.([]any)
-		if len(fields) < 7 {
-			return nil, errors.New("the answer is a list of something else")
-		}
-		name, ok := fields[0].(string)
-		load, ok2 := fields[2].(string)
-		active, ok3 := fields[3].(string)
-		object, ok4 := fields[6].(string)
-		if !ok || !ok2 || !ok3 || !ok4 {
-			return nil, errors.New("the answer is a list of something else")
-		}
-		out = append(out, listedUnit{name, load, active, object})
+	if out.Units, err = askUnits(bus, listed, func() *unitDirs { return readUnitDirs(store, out.dirs) }); err != nil {
+		return nil, errors.Join(ctx.Err(), err)
 	}
 	return out, nil
 }
 
 // askUnits asks the service manager for units, but for those unloaded meanwhile. dirs
 // reads the directories of units.
-func askUnits(b *bus, listed []listedUnit, dirs func() *unitDirs) ([]Unit, error) {
+func askUnits(bus *dbus.Conn, listed []systemd.UnitStatus, dirs func() *unitDirs) ([]Unit, error) {
 	units := make([]*Unit, len(listed)) // nil for those unloaded meanwhile
 	all := make([]int, len(listed))
 	for i := range all {
 		all[i] = i
 	}
-	err := askFor(b, listed, all, "Unit", []string{"FragmentPath", "DropInPaths"}, func(i int, values []any) {
+	err := askFor(bus, listed, all, "Unit", []string{"FragmentPath", "DropInPaths"}, func(i int, values []any) {
 		u := &listed[i]
-		units[i] = &Unit{Name: u.name, Gone: u.isGone(), Active: slices.Contains([]string{"active", "activating", "reloading"}, u.active)}
+		units[i] = &Unit{Name: u.Name, Gone: isGone(u), Active: slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)}
 		units[i].Fragment, _ = values[0].(string)
 		units[i].DropIns, _ = values[1].([]string)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := askStale(b, listed, units, dirs()); err != nil {
+	if err := askStale(bus, listed, units, dirs()); err != nil {
 		return nil, err
 	}
 	services := slices.DeleteFunc(all, func(i int) bool {
 		return units[i] == nil || units[i].Fragment == "" || !strings.HasSuffix(units[i].Name, ".service")
 	})
-	if err := askFor(b, listed, services, "Service", serviceProperties, func(i int, values []any) { units[i].effect(values) }); err != nil {
+	if err := askFor(bus, listed, services, "Service", serviceProperties, func(i int, values []any) { units[i].effect(values) }); err != nil {
 		return nil, err
 	}
 	var out []Unit
@@ -129,32 +107,58 @@ func askUnits(b *bus, listed []listedUnit, dirs func() *unitDirs) ([]Unit, error
 
 // askFor asks for properties of some of the listed units, and calls do with those of
 // each that is still there.
-func askFor(b *bus, listed []listedUnit, which []int, kind string, names []string, do func(i int, values []any)) error {
-	objects := make([]string, len(which))
-	for k, i := range which {
-		objects[k] = listed[i].object
-	}
-	answers, err := b.properties(objects, kind, names...)
-	if err != nil {
-		return err
-	}
-	for k, values := range answers {
-		if values != nil {
-			do(which[k], values)
+func askFor(bus *dbus.Conn, listed []systemd.UnitStatus, which []int, kind string, names []string, do func(i int, values []any)) error {
+	for some := range slices.Chunk(which, maxAsked) {
+		asked := make([][]*dbus.Call, len(some))
+		for k, i := range some {
+			asked[k] = ask(bus, listed[i].Path, kind, names)
+		}
+		for k, i := range some {
+			values, err := answers(asked[k])
+			switch {
+			case isUnloaded(err):
+			case err != nil:
+				return err
+			default:
+				do(i, values)
+			}
 		}
 	}
 	return nil
 }
 
+// ask asks for some properties of an object of a kind, such as "Service".
+func ask(bus *dbus.Conn, at dbus.ObjectPath, kind string, names []string) []*dbus.Call {
+	object := bus.Object(managerName, at)
+	calls := make([]*dbus.Call, len(names))
+	for i, name := range names {
+		calls[i] = object.Go("org.freedesktop.DBus.Properties.Get", 0, nil, managerName+"."+kind, name)
+	}
+	return calls
+}
+
+// answers waits for the values of properties.
+func answers(calls []*dbus.Call) ([]any, error) {
+	values := make([]any, len(calls))
+	for i, call := range calls {
+		var value dbus.Variant
+		if err := (<-call.Done).Store(&value); err != nil {
+			return nil, fmt.Errorf("property %s of %s: %w", call.Args[1], call.Path, err)
+		}
+		values[i] = value.Value()
+	}
+	return values, nil
+}
+
 // askStale asks of which units a file was changed since. The service manager looks
 // through all its directories to answer that, which takes it longer than all else: it is
 // asked of those of which the answer is not known.
-func askStale(b *bus, listed []listedUnit, units []*Unit, dirs *unitDirs) error {
+func askStale(bus *dbus.Conn, listed []systemd.UnitStatus, units []*Unit, dirs *unitDirs) error {
 	var asked, known []int
 	for i, u := range units {
 		switch {
 		case u == nil:
-		case len(asked) == 0 || listed[i].load != "loaded" || dirs.mayChange(u):
+		case len(asked) == 0 || listed[i].LoadState != "loaded" || dirs.mayChange(u):
 			asked = append(asked, i)
 		default:
 			known = append(known, i)
@@ -162,7 +166,7 @@ func askStale(b *bus, listed []listedUnit, units []*Unit, dirs *unitDirs) error 
 	}
 	stale := false
 	for _, some := range [][]int{asked, known} {
-		if err := askFor(b, listed, some, "Unit", []string{"NeedDaemonReload"}, func(i int, values []any) {
+		if err := askFor(bus, listed, some, "Unit", []string{"NeedDaemonReload"}, func(i int, values []any) {
 			units[i].Stale, _ = values[0].(bool)
 			stale = stale || units[i].Stale
 		}); err != nil {
@@ -179,27 +183,20 @@ func askStale(b *bus, listed []listedUnit, units []*Unit, dirs *unitDirs) error 
 // isUnloaded reports whether the service manager answered that a unit is not there any
 // more, and not that it can't answer.
 func isUnloaded(err error) bool {
-	var answer *answerError
-	if !errors.As(err, &answer) {
-		return false
-	}
-	return slices.Contains([]string{
+	answer := dbus.Error{}
+	return errors.As(err, &answer) && slices.Contains([]string{
 		"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownMethod", managerName + ".NoSuchUnit",
-	}, answer.name)
+	}, answer.Name)
 }
 
 // managerState asks the service manager for all of [Units] but the units.
-func managerState(b *bus) (*Units, error) {
+func managerState(bus *dbus.Conn) (*Units, error) {
 	names := []string{
 		"GeneratorsStartTimestamp", "GeneratorsFinishTimestamp", "UnitsLoadTimestamp", "UnitsLoadTimestampMonotonic", "Environment", "UnitPath",
 	}
-	answers, err := b.properties([]string{managerPath}, "Manager", names...)
+	values, err := answers(ask(bus, managerPath, "Manager", names))
 	if err != nil {
 		return nil, err
-	}
-	values := answers[0]
-	if values == nil {
-		return nil, errors.New("it has none of its properties")
 	}
 	out := new(Units)
 	var then time.Time // after the boot
@@ -221,9 +218,9 @@ func managerState(b *bus) (*Units, error) {
 }
 
 // isGone reports whether a unit that starts something is active, and of no file.
-func (u *listedUnit) isGone() bool {
-	return u.load == "not-found" && u.active == "active" &&
-		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.name))
+func isGone(u *systemd.UnitStatus) bool {
+	return u.LoadState == "not-found" && u.ActiveState == "active" &&
+		slices.Contains([]string{".service", ".socket", ".timer", ".path"}, path.Ext(u.Name))
 }
 
 // serviceProperties are what a service runs and how.
@@ -242,7 +239,7 @@ func (u *Unit) effect(values []any) {
 			}
 		case []string:
 			u.Environment = value
-		case []any:
+		case [][]any:
 			for _, entry := range value {
 				u.effectOf(key, entry)
 			}
@@ -252,8 +249,7 @@ func (u *Unit) effect(values []any) {
 
 // effectOf reads an entry of a list: a structure of a program, its arguments and more, or
 // of the name of a file with an environment.
-func (u *Unit) effectOf(key string, entry any) {
-	fields, _ := entry.([]any)
+func (u *Unit) effectOf(key string, fields []any) {
 	if len(fields) < 2 {
 		return
 	}
@@ -288,20 +284,20 @@ func clockSet(then time.Time, sinceBoot time.Duration) (time.Duration, error) {
 // dialManager connects to the service manager, and asks it for all of [Units] but the
 // units. Of a lone first message of less than 256 bytes systemd may take no notice: it
 // reads it with the end of the authentication, and waits for more. These are several.
-func dialManager(ctx context.Context) (*bus, *Units, error) {
-	b, err := dialFirst(ctx)
+func dialManager(ctx context.Context) (*dbus.Conn, *Units, error) {
+	bus, err := dialFirst(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask the service manager: %w", err)
+		return nil, nil, errors.Join(ctx.Err(), fmt.Errorf("ask the service manager: %w", err))
 	}
-	state, err := managerState(b)
+	state, err := managerState(bus)
 	if err != nil {
-		return nil, nil, errors.Join(ctx.Err(), err, b.close())
+		return nil, nil, errors.Join(ctx.Err(), err, bus.Close())
 	}
-	return b, state, nil
+	return bus, state, nil
 }
 
 // dialFirst connects to the first process, and to nobody who took its place.
-func dialFirst(ctx context.Context) (*bus, error) {
+func dialFirst(ctx context.Context) (*dbus.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "unix", managerSocket)
 	if err != nil {
 		return nil, err
@@ -310,6 +306,37 @@ func dialFirst(ctx context.Context) (*bus, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return newBus(ctx, c)
+}
+
+// newBus begins to speak D-Bus over c, which the bus closes. It fails once ctx is done.
+func newBus(ctx context.Context, c net.Conn) (*dbus.Conn, error) {
+	// With a context of its own, the library would wait for a write that does not end.
+	context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	bus, err := dbus.NewConn(&limited{c, bufio.NewReaderSize(c, 64<<10), maxAnswers})
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if err := bus.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+		return nil, errors.Join(err, bus.Close())
+	}
+	return bus, nil
+}
+
+// limited is a connection of which so many bytes can be read. It is read in large pieces:
+// of each message the library reads field by field.
+type limited struct {
+	net.Conn
+	in   *bufio.Reader
+	left int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if len(p) > l.left {
+		return 0, errors.New("the service manager answers too much")
+	}
+	n, err := l.in.Read(p)
+	l.left -= n
+	return n, err
 }
 
 // isFirst reports whether the other end was opened by the machine's first process.
