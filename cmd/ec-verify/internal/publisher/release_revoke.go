@@ -43,7 +43,8 @@ releases of a directory as DIR/revocations.
 
 Machines follow the newest list, even if a release is missing from it. The new
 list therefore continues the newest one found in --out and in each --release:
-name the source from which machines fetch theirs. That list must be signed by
+name the source from which machines fetch theirs. A TAG that none of these
+sources has is refused; without --release, the tag is not checked. The list must be signed by
 --key or by a key of --trust.
 
 --lift removes TAG from the list: machines may run the release again.`,
@@ -60,7 +61,7 @@ name the source from which machines fetch theirs. That list must be signed by
 	f.StringVar(&flags.reason, "reason", "", "give operators the reason, one line of `TEXT` (required without --lift)")
 	f.StringVar(&flags.sign.key, "key", "", "sign with the private key in `FILE` (required)")
 	f.StringVar(&flags.sign.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
-	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list and the release in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
 	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
 	f.BoolVar(&flags.lift, "lift", false, "remove TAG from the list")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "print the new list, and write nothing")
@@ -87,7 +88,15 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	if err != nil {
 		return err
 	}
-	present, err := presentList(ctx, flags, key)
+	sources := make([]release.Source, 0, len(flags.sources))
+	for _, spec := range flags.sources {
+		source, err := release.NewSource(spec)
+		if err != nil {
+			return terminal.UsageErrorf("--release: %w", err)
+		}
+		sources = append(sources, source)
+	}
+	present, err := presentList(ctx, append([]release.Source{release.NewDirSource(flags.out)}, sources...), flags, key)
 	if err != nil {
 		return err
 	}
@@ -98,6 +107,12 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	if _, err := release.EncodeRevocations(list.Revoked); err != nil {
 		return terminal.UsageError(err)
 	}
+	known := present.Find(tag) != nil
+	if !known && len(sources) > 0 {
+		if err := checkOneHas(ctx, sources, tag); err != nil {
+			return err
+		}
+	}
 	if !flags.dryRun {
 		sign := func(sums []byte) ([]byte, error) { return trust.Sign(ctx, key, sums) }
 		if err := release.WriteRevocations(ctx, flags.out, list, sign); err != nil {
@@ -106,7 +121,7 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	}
 	out := revocations{
 		SchemaVersion: 1, Kind: revocationsKind, Tool: terminal.ToolVersion(), Verdict: report.Verified.String(), DryRun: flags.dryRun,
-		CreatedAt: list.CreatedAt, Revoked: list.Revoked, tag: tag, flags: flags,
+		CreatedAt: list.CreatedAt, Revoked: list.Revoked, tag: tag, flags: flags, unchecked: !known && len(sources) == 0,
 	}
 	if !present.CreatedAt.IsZero() {
 		out.Follows = &present.CreatedAt
@@ -114,8 +129,42 @@ func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	return a.Show(&out)
 }
 
-// presentList returns the newest list; an empty one if there is none.
-func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) (*release.Revocations, error) {
+// checkOneHas returns an error unless one of sources has the release tag: a misspelled tag
+// would revoke nothing.
+func checkOneHas(ctx context.Context, sources []release.Source, tag release.Tag) error {
+	for _, source := range sources {
+		has, err := hasRelease(ctx, source, tag)
+		switch {
+		case err != nil:
+			return fmt.Errorf("release %s: not known if %s has it: %w", tag, source, err)
+		case has:
+			return nil
+		}
+	}
+	return terminal.UsageErrorf("release %s is not in %s, and nothing was revoked: check the tag; if the release was removed from there, place the current list in --out and leave --release out", tag, strings.Join(names(sources), " or "))
+}
+
+func names(sources []release.Source) []string {
+	out := make([]string, len(sources))
+	for i, source := range sources {
+		out[i] = source.String()
+	}
+	return out
+}
+
+func hasRelease(ctx context.Context, source release.Source, tag release.Tag) (bool, error) {
+	in, err := source.Open(ctx, tag, release.SumsName, release.MaxSumsSize)
+	if errors.Is(err, release.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, in.Close()
+}
+
+// presentList returns the newest list in sources; an empty one if there is none.
+func presentList(ctx context.Context, sources []release.Source, flags revokeFlags, key *trust.PrivateKey) (*release.Revocations, error) {
 	policy, err := configured.KeyPolicy(flags.trusted)
 	if err != nil {
 		return nil, err
@@ -138,14 +187,6 @@ func presentList(ctx context.Context, flags revokeFlags, key *trust.PrivateKey) 
 	verifier, err := trust.New(policy)
 	if err != nil {
 		return nil, terminal.ConfigErrorf("--trust: %w", err)
-	}
-	sources := []release.Source{release.NewDirSource(flags.out)}
-	for _, spec := range flags.sources {
-		source, err := release.NewSource(spec)
-		if err != nil {
-			return nil, terminal.UsageErrorf("--release: %w", err)
-		}
-		sources = append(sources, source)
 	}
 	newest := new(release.Revocations)
 	for _, source := range sources {
@@ -198,11 +239,16 @@ type revocations struct {
 
 	tag   release.Tag
 	flags revokeFlags
+	// unchecked means that no source was asked for the release.
+	unchecked bool
 }
 
 // Text implements [terminal.Result].
 func (r *revocations) Text(screen terminal.Screen) string {
 	follows := "it is the first one; if machines already have another, name its source with --release"
+	if len(r.flags.sources) > 0 {
+		follows = "it is the first one: no --release has a list"
+	}
 	if r.Follows != nil {
 		follows = "it follows on the one of " + r.Follows.Format(time.RFC3339)
 	}
@@ -218,6 +264,9 @@ func (r *revocations) Text(screen terminal.Screen) string {
 	lines := []string{
 		fmt.Sprintf("release %s %s: the list in %s, of %s, has %s", r.tag, done, r.flags.out, r.CreatedAt.Format(time.RFC3339), report.Quantity(len(r.Revoked), "release")),
 		"  " + follows,
+	}
+	if r.unchecked {
+		lines = append(lines, fmt.Sprintf("  not checked: that a release %s exists; name its source with --release", r.tag))
 	}
 	for _, one := range r.Revoked {
 		lines = append(lines, fmt.Sprintf("  %s  since %s: %s", one.Tag, one.RevokedAt.Format(time.RFC3339), one.Reason))
