@@ -43,6 +43,7 @@ func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 		l.kernelRuns(name, settings, func(text string) (string, string) { return kernelProgram(name, text) })
 	}
 	l.checkSysctl(settings, hasPrivate)
+	l.checkLocked(want.Enables(lockModules), func() (*Units, error) { return m.LoadedUnits(ctx) })
 	mounts, err := m.FirstMounts()
 	if err != nil {
 		return err

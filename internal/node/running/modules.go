@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,4 +99,41 @@ func (m *Machine) modulesOf(tree string) (map[string]bool, error) {
 		has[strings.ReplaceAll(name, "-", "_")] = true
 	}
 	return has, nil
+}
+
+// lockModules is the unit of NixOS that ends the loading of modules
+// (security.lockKernelModules).
+const lockModules = "disable-kernel-module-loading.service"
+
+// checkLocked finds a kernel that still loads modules although the configuration's unit
+// has been started.
+func (l *look) checkLocked(enabled bool, loaded func() (*Units, error)) {
+	const name = settingsRoot + "kernel/modules_disabled"
+	if !enabled {
+		return
+	}
+	text, _, err := l.m.Store.ReadOutside(name, maxKernelSetting)
+	if isAbsent(err) {
+		return // a kernel without modules
+	}
+	if err != nil {
+		l.unseen(name, err)
+		return
+	}
+	l.checked++
+	got := strings.TrimSpace(string(text))
+	if got == "1" {
+		return
+	}
+	units, err := loaded()
+	if err != nil {
+		l.unseen(name, fmt.Errorf("whether %s has run: %w", lockModules, err))
+		return
+	}
+	// It is the last of a boot.
+	if slices.ContainsFunc(units.Units, func(u Unit) bool { return u.Name == lockModules && u.Pending }) {
+		l.notSeen = append(l.notSeen, name+" ("+lockModules+" has not run yet)")
+		return
+	}
+	l.settingAltered(name, "1", got)
 }

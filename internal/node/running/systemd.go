@@ -81,6 +81,7 @@ func askUnits(bus *dbus.Conn, listed []systemd.UnitStatus, dirs func() *unitDirs
 	err := askFor(bus, listed, all, "Unit", []string{"FragmentPath", "DropInPaths"}, func(i int, values []any) {
 		u := &listed[i]
 		units[i] = &Unit{Name: u.Name, Gone: isGone(u), Active: slices.Contains([]string{"active", "activating", "reloading"}, u.ActiveState)}
+		units[i].Pending = u.JobId != 0 || u.ActiveState == "activating"
 		units[i].Fragment, _ = values[0].(string)
 		units[i].DropIns, _ = values[1].([]string)
 	})

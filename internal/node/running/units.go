@@ -28,6 +28,8 @@ type Unit struct {
 	Gone bool
 	// Active says that it runs, or has run and stays.
 	Active bool
+	// Pending says that the service manager is starting or stopping it, or will.
+	Pending bool
 	// Commands and Environment are those of a service, Settings who runs them and which
 	// files have more of the environment, as "User=root".
 	Commands              []Command
