@@ -71,6 +71,7 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	if c.builds > 0 {
 		l.notSeen = append(l.notSeen, fmt.Sprintf("%d processes of Nix builds", c.builds))
 	}
+	m.checkSecurity(l)
 	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l))
 }
 

@@ -31,7 +31,7 @@ const (
 // accepted system.
 func (m *Machine) checkKernel(ctx context.Context, l *look) error {
 	if m.inContainer() {
-		l.notSeen = append(l.notSeen, "settings of the kernel, and programs that it starts (this is a container)")
+		l.notSeen = append(l.notSeen, "settings and security modules of the kernel, and programs that it starts (this is a container)")
 		return nil
 	}
 	want, err := m.expected(ctx)
