@@ -214,7 +214,8 @@ const (
 	FirewallAltered Cause = "firewall-altered"
 	// UnitStale: the service manager runs a unit as its file was before it changed.
 	UnitStale Cause = "unit-stale"
-	// CodeUnknown: running code is not from a file of the accepted system.
+	// CodeUnknown: running code is not from a file of the accepted system, or a BPF
+	// program is of no service of it.
 	CodeUnknown Cause = "code-unknown"
 	// SettingAltered: a setting of the kernel has another value than the accepted system
 	// gives it.
@@ -379,7 +380,7 @@ var causes = map[Cause]cause{
 	UnitAltered:                    {Drift, "the service manager runs something for a unit that is not in its files", "Find out what it runs (systemctl show) and who changed that; then run systemctl daemon-reload and restart the unit, or reboot."},
 	FirewallAltered:                {Drift, "the kernel's rules for packets differ from the configuration's", "Find out who changed them (nft list ruleset) and what came through; then restart the unit that makes them (nftables, firewall), or reboot. Or allow it in machine.allow with the reason, where a service makes rules of its own."},
 	UnitStale:                      {Inconclusive, "the service manager has a unit as it was before its file changed", "Run systemctl daemon-reload and run again; until then it is unknown which version is in effect."},
-	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe) before it ends; or allow it in machine.allow with the reason."},
+	CodeUnknown:                    {Drift, "code runs that is not a file of the release", "Find out who started it (systemctl status PROCESS) and keep a copy of it (/proc/PROCESS/exe, bpftool prog dump) before it ends; or allow it in machine.allow with the reason."},
 	SettingAltered:                 {Drift, "a setting of the kernel differs from the release's", "Find out who set it (sysctl); set it back (systemctl restart systemd-sysctl) or reboot. Or allow it in machine.allow with the reason, if a service sets it."},
 	SocketUnknown:                  {Drift, "a process listens that is no service of the release", "Find out who started it (systemctl status PROCESS) and who has been connected to it; end it, or allow it in machine.allow with the reason."},
 	WrittenUnknown:                 {Drift, "written to the root since the boot", "Find out who wrote it and what it is for; if the root is in memory, a reboot removes it. Or allow it in machine.allow with the reason."},

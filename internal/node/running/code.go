@@ -72,7 +72,7 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 		l.notSeen = append(l.notSeen, fmt.Sprintf("%d processes of Nix builds", c.builds))
 	}
 	m.checkSecurity(l)
-	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l))
+	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l), m.checkBPF(ctx, l, pids))
 }
 
 // processes returns the names in /proc of the running processes: of each process its own

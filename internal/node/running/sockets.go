@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/report"
 )
@@ -216,34 +214,18 @@ func (o *owners) judge(dir, pid string, has []uint64) {
 }
 
 // of returns which sockets a process has open.
-func (s listening) of(dir string) ([]uint64, error) {
-	fds, err := os.Open(dir + "/fd")
-	if err != nil {
-		return nil, err
-	}
-	defer fds.Close()
-	var out []uint64
-	var target [64]byte // longer than that of any socket
-	for {
-		names, err := fds.Readdirnames(1000)
-		for _, name := range names {
-			n, _ := unix.Readlinkat(int(fds.Fd()), name, target[:]) // it may be closed meanwhile
-			number, ok := strings.CutPrefix(string(target[:max(n, 0)]), "socket:[")
-			if !ok {
-				continue
-			}
-			inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-			if _, listens := s[inode]; err == nil && listens && !slices.Contains(out, inode) {
-				out = append(out, inode)
-			}
+func (s listening) of(dir string) (out []uint64, err error) {
+	err = openFiles(dir, func(_ string, target []byte) {
+		number, ok := strings.CutPrefix(string(target), "socket:[")
+		if !ok {
+			return
 		}
-		if errors.Is(err, io.EOF) {
-			return out, nil
+		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+		if _, listens := s[inode]; err == nil && listens && !slices.Contains(out, inode) {
+			out = append(out, inode)
 		}
-		if err != nil {
-			return out, err
-		}
-	}
+	})
+	return out, err
 }
 
 // listener returns the program of a process, its unit, and why the accepted system does
