@@ -1,7 +1,7 @@
 package image
 
 import (
-	"errors"
+	"bytes"
 	"io"
 	"math/bits"
 )
@@ -22,11 +22,13 @@ const (
 //
 // Firmwares, boot loaders and Linux read a valid file system alike. One that they could
 // read differently is refused: two files that one name leads to, a long name that belongs
-// to no file, a size of the table that decides nothing.
+// to no file, two tables that differ, a size of the table that decides nothing.
 type FAT struct {
 	r        io.ReaderAt
 	entry    int   // bits of an entry of the table: 12, 16 or 32
-	table    int64 // offset of the table
+	table    int64 // offset of the first table
+	tables   int64 // how many there are, all the same
+	perTable int64 // bytes of a table
 	data     int64 // offset of cluster 2
 	cluster  int64 // bytes of a cluster
 	clusters int64 // number of clusters; the last is clusters+1
@@ -85,8 +87,8 @@ func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 	case is32 && (le.Uint16(b[40:]) != 0 || le.Uint16(b[42:]) != 0):
 		return nil, unsupported("a FAT with one active table of several, or of another version")
 	}
-	f.table, f.cluster = reserved*sector, perCluster*sector
-	rootAt := f.table + tables*perTable*sector
+	f.table, f.tables, f.perTable, f.cluster = reserved*sector, tables, perTable*sector, perCluster*sector
+	rootAt := f.table + f.tables*f.perTable
 	f.data = rootAt + rootSize
 	f.clusters = (total*sector - f.data) / f.cluster
 	switch {
@@ -103,7 +105,7 @@ func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 	default:
 		return nil, malformed("a FAT16 of %d clusters", f.clusters)
 	}
-	if f.clusters > 0x0ffffff4 || (f.clusters+2)*int64(f.entry) > perTable*sector*8 {
+	if f.clusters > 0x0ffffff4 || (f.clusters+2)*int64(f.entry) > f.perTable*8 {
 		return nil, malformed("the table of a FAT is shorter than its %d clusters", f.clusters)
 	}
 	f.root = fatNode{isDir: true, at: fatPlace{fixed: extent{rootAt, rootSize}}}
@@ -135,6 +137,11 @@ func (f *FAT) next(cluster int64) (int64, error) {
 	case 16:
 		last = 0xfff8
 	default:
+		// To GRUB the four upper bits are a part of the number, and to Linux not. Of an
+		// end they change nothing.
+		if low := value & 0x0fffffff; low != value && low < 0x0ffffff8 {
+			return 0, unsupported("a FAT32 with the number of a cluster %#x", value)
+		}
 		value, last = value&0x0fffffff, 0x0ffffff8
 	}
 	if value >= last {
@@ -147,14 +154,22 @@ func (f *FAT) tableByte(at int64) (byte, error) {
 	begin := at &^ (fatWindow - 1)
 	if begin != f.windowAt {
 		f.windowAt = -1
-		n, err := f.r.ReadAt(f.window[:], f.table+begin)
-		switch {
-		case err != nil && !errors.Is(err, io.EOF):
-			return 0, &outsideError{err}
-		case int64(n) <= at-begin:
+		size := min(fatWindow, f.perTable-begin)
+		if size <= at-begin {
 			return 0, malformed("the table of a FAT ends too early")
 		}
-		clear(f.window[n:]) // nothing of the table is there: it fits into the file system
+		if err := readAt(f.r, f.window[:size], f.table+begin); err != nil {
+			return 0, err
+		}
+		for i := range f.tables - 1 {
+			var other [fatWindow]byte
+			if err := readAt(f.r, other[:size], f.table+(i+1)*f.perTable+begin); err != nil {
+				return 0, err
+			}
+			if !bytes.Equal(f.window[:size], other[:size]) {
+				return 0, unsupported("a FAT with two tables that differ")
+			}
+		}
 		f.windowAt = begin
 	}
 	return f.window[at-begin], nil

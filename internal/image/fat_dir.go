@@ -23,6 +23,7 @@ const (
 	fatVolume    = 0x08
 	fatDirectory = 0x10
 	fatLongName  = 0x0f
+	fatUnknown   = 0xc0 // GRUB skips a record with one of these, and Linux does not
 )
 
 // list reads a directory.
@@ -46,7 +47,7 @@ func (f *FAT) list(dir fatNode) ([]fatNode, error) {
 		if err := readAt(f.r, data, p.off); err != nil {
 			return nil, err
 		}
-		for ; len(data) >= fatRecord && !d.ended; data = data[fatRecord:] {
+		for ; len(data) >= fatRecord; data = data[fatRecord:] {
 			if err := d.record(data[:fatRecord], f.entry == 32); err != nil {
 				return nil, err
 			}
@@ -82,7 +83,11 @@ func (d *fatListing) record(b []byte, wide bool) error {
 			return malformed("a long name in a FAT belongs to no file")
 		}
 		return nil
-	case b[11]&0x3f == fatLongName:
+	case d.ended: // Linux reads on, and a firmware does not
+		return malformed("a directory in a FAT goes on behind its end")
+	case b[11]&fatUnknown != 0:
+		return unsupported("a file in a FAT with the attributes %#x", b[11])
+	case b[11] == fatLongName:
 		return d.longName(b)
 	case b[11]&fatVolume != 0:
 		if pending {
@@ -166,6 +171,19 @@ func foldFAT(name string) string {
 	return strings.ToLower(strings.ToUpper(strings.TrimRight(name, ". ")))
 }
 
+// equalInASCII reports whether names are one name to every reader.
+func equalInASCII(a, b string) bool {
+	lower := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if 'A' <= r && r <= 'Z' {
+				r += 'a' - 'A'
+			}
+			return r
+		}, s)
+	}
+	return lower(a) == lower(b)
+}
+
 // shortName returns the name of eight and three letters in a record, in small letters
 // where the record says so.
 func shortName(b []byte) string {
@@ -218,7 +236,10 @@ func (f *FAT) find(name string) (fatNode, error) {
 		if i < 0 {
 			return fatNode{}, fs.ErrNotExist
 		}
-		n = nodes[i]
+		if n = nodes[i]; !equalInASCII(n.name, part) {
+			// By its short name, for instance, a firmware finds it and GRUB does not.
+			return fatNode{}, unsupported("%s is called %s to some readers only", quote(n.name), quote(part))
+		}
 	}
 	return n, nil
 }

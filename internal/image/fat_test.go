@@ -148,7 +148,9 @@ func TestFATNames(t *testing.T) {
 		{"EFI/BOOT/grub.cfg", "menu\n", nil},
 		{"efi/boot/GRUB.CFG", "menu\n", nil},
 		{"EFI/BOOT/empty", "", nil},
-		{"twenty~1.tex", "26\n", nil}, // its short name
+		{"twenty~1.tex", "", image.ErrUnsupported}, // its short name, of which GRUB knows nothing
+		{"EFI/BOOT/grub.cfg.", "", image.ErrUnsupported},
+		{"with blan\u212as", "", image.ErrUnsupported}, // with the sign of the unit kelvin
 		{"EFI/BOOT", "", syscall.EISDIR},
 		{"EFI/BOOT/grub.cfg/x", "", syscall.ENOTDIR},
 		{"EFI/BOOT/none", "", fs.ErrNotExist},
@@ -203,14 +205,16 @@ func TestFATDeceit(t *testing.T) {
 		return at
 	}
 	const short, alias, empty, sub = "SHORT   BIN", "A-LONG~1   ", "EMPTY      ", "SUB        "
-	// entry sets one of FAT12's, in its first table.
+	// entry sets one of FAT12's, in both tables.
 	entry := func(d []byte, cluster, value uint16) {
-		at := int(le.Uint16(d[14:]))*512 + int(cluster)*3/2
-		was := le.Uint16(d[at:])
-		if cluster%2 == 1 {
-			le.PutUint16(d[at:], was&0xf|value<<4)
-		} else {
-			le.PutUint16(d[at:], was&0xf000|value)
+		for table := range 2 {
+			at := (int(le.Uint16(d[14:]))+table*int(le.Uint16(d[22:])))*512 + int(cluster)*3/2
+			was := le.Uint16(d[at:])
+			if cluster%2 == 1 {
+				le.PutUint16(d[at:], was&0xf|value<<4)
+			} else {
+				le.PutUint16(d[at:], was&0xf000|value)
+			}
 		}
 	}
 	clusterOf := func(d []byte, name string) uint16 { return le.Uint16(d[record(d, name)+26:]) }
@@ -247,6 +251,16 @@ func TestFATDeceit(t *testing.T) {
 		{"a file with a bad cluster", false, func(d []byte) { entry(d, clusterOf(d, short), 0xff7) }, image.ErrMalformed},
 		{"a file that goes on where nothing is", false, func(d []byte) { entry(d, clusterOf(d, short), 0xff0) }, image.ErrMalformed},
 		{"a file that is larger than its clusters", false, func(d []byte) { le.PutUint32(d[record(d, short)+28:], 1<<31) }, image.ErrMalformed},
+		{"an attribute that GRUB does not know", false, func(d []byte) { d[record(d, short)+11] |= 0x80 }, image.ErrUnsupported},
+		{"an attribute that GRUB does not know of a long name", false, func(d []byte) { d[record(d, alias)-32+11] |= 0x40 }, image.ErrUnsupported},
+		{"files behind the end of a directory", false, func(d []byte) { d[min(record(d, short), record(d, sub))] = 0 }, image.ErrMalformed},
+		{"two tables that differ", false, func(d []byte) { d[int(le.Uint16(d[14:])+le.Uint16(d[22:]))*512+int(clusterOf(d, short))*3/2]++ }, image.ErrUnsupported},
+		{"upper bits of a cluster in FAT32", true, func(d []byte) {
+			for table := range 2 {
+				at := (int(le.Uint16(d[14:])) + table*int(le.Uint32(d[36:]))) * 512
+				d[at+int(clusterOf(d, short))*4+3] |= 0x10
+			}
+		}, image.ErrUnsupported},
 		{"a directory without an end", false, func(d []byte) {
 			at := int(le.Uint16(d[14:])) + 2*int(le.Uint16(d[22:])) + int(le.Uint16(d[17:]))*32/512
 			c := clusterOf(d, sub)
