@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -9,12 +10,16 @@ import (
 type grubPlace struct {
 	titles  []string // its own, after those of the menus on the way
 	id      string   // "" for none
-	numbers []int    // its own, after those of the menus on the way
+	numbers []int    // its own, after those of the menus on the way; the highest possible ones
+	// lowest are the numbers where all entries before, which GRUB's conditions may leave out,
+	// are; perhaps says which of the titles may be left out.
+	lowest  []int
+	perhaps []bool
 }
 
 // grubDefaults has a script's statements about the entry that GRUB starts by itself.
 type grubDefaults struct {
-	named []string
+	named, fallback []string
 	// values are those that a variable may have.
 	values map[string][]string
 	noted  int
@@ -46,6 +51,8 @@ func (d *grubDefaults) set(name, value string) {
 	switch {
 	case name == "default":
 		d.named = append(d.named, value)
+	case name == "fallback": // what is started if that fails
+		d.fallback = append(d.fallback, strings.Fields(value)...)
 	case value != "" && !strings.Contains(value, "$"):
 		d.values[name] = append(d.values[name], value)
 	}
@@ -92,10 +99,12 @@ func (d *grubDefaults) mark(entries []Entry, places []grubPlace) {
 	if len(wanted) == 0 {
 		wanted["0"] = true
 	}
+	for _, n := range d.fallback {
+		wanted[n] = true
+		d.any = d.any || strings.Contains(n, "$")
+	}
 	for w := range wanted {
-		if !markGrub(entries, places, w) {
-			markGrub(entries, places, "0")
-		}
+		markGrub(entries, places, w)
 	}
 	for i := range entries {
 		if d.any || isOutside(&entries[i]) {
@@ -120,36 +129,92 @@ func (d *grubDefaults) valuesOf(name string) []string {
 
 func isOutside(e *Entry) bool { return strings.HasPrefix(e.Foreign, "outside") }
 
-// markGrub sets Default for the entries that a default leads to, and reports
-// whether there are any.
-func markGrub(entries []Entry, places []grubPlace, wanted string) bool {
-	marked := false
+// markGrub sets Default for the entries that a default such as "0", "1>2" or "NixOS" may
+// lead to. To lead to a submenu is to lead to its default, and where a default leads to
+// nothing it is the first one.
+func markGrub(entries []Entry, places []grubPlace, wanted string) {
+	var at []int
 	for i := range entries {
-		if !isOutside(&entries[i]) && places[i].isAt(wanted) {
-			entries[i].Default, marked = true, true
-		}
-	}
-	return marked
-}
-
-// isAt reports whether a default such as "0", "1>2" or "NixOS" leads to an entry. To
-// lead to a submenu is to lead to its first one.
-func (p *grubPlace) isAt(wanted string) bool {
-	if p.id != "" && p.id == wanted[strings.LastIndexByte(wanted, '>')+1:] {
-		return true
-	}
-	parts := strings.Split(wanted, ">")
-	for i := range p.numbers {
-		want := "0"
-		if i < len(parts) {
-			want = parts[i]
-		}
-		if n, err := strconv.Atoi(strings.TrimSpace(want)); err == nil && n == p.numbers[i] {
+		if isOutside(&entries[i]) {
 			continue
 		}
-		if want != p.titles[i] {
-			return false
+		if id := places[i].id; id != "" && (strings.Contains(id, "$") || id == wanted[strings.LastIndexByte(wanted, '>')+1:]) {
+			entries[i].Default = true
 		}
+		at = append(at, i)
 	}
-	return true
+	parts := grubParts(wanted)
+	for level := 0; len(at) > 0; level++ {
+		want := ""
+		if level < len(parts) {
+			want = parts[level]
+		}
+		may, first := []int{}, []int{}
+		certain := false
+		for _, i := range at {
+			p := &places[i]
+			named, surely := p.isAt(level, want)
+			if named {
+				may = append(may, i)
+			}
+			certain = certain || surely
+			if p.lowest[level] == 0 {
+				first = append(first, i)
+			}
+		}
+		if !certain {
+			may = append(may, slices.DeleteFunc(first, func(i int) bool { return slices.Contains(may, i) })...)
+		}
+		at = slices.DeleteFunc(may, func(i int) bool {
+			last := level == len(places[i].numbers)-1
+			entries[i].Default = entries[i].Default || last
+			return last
+		})
+	}
+}
+
+// grubParts splits a default at each ">", of which two are one in a name.
+func grubParts(wanted string) []string {
+	parts := strings.Split(strings.ReplaceAll(wanted, ">>", "\x00"), ">")
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "\x00", ">")
+	}
+	return parts
+}
+
+// isAt reports whether an entry, or the submenu of it at a level, may be what want leads
+// to, and whether it surely is.
+func (p *grubPlace) isAt(level int, want string) (may, surely bool) {
+	if n, ok := grubNumber(want); ok {
+		may = int64(p.lowest[level]) <= n && n <= int64(p.numbers[level])
+		return may, may && p.lowest[level] == p.numbers[level] && !p.perhaps[level]
+	}
+	title := p.titles[level]
+	is := title == want
+	if level == len(p.titles)-1 {
+		is = is || p.id == want
+	}
+	return is || strings.Contains(title, "$"), is && want != "" && !p.perhaps[level]
+}
+
+// grubNumber returns the number that a default begins with, as GRUB reads it: with "0x"
+// before it in hexadecimal digits, with "0" in octal ones, whatever follows.
+func grubNumber(s string) (n int64, ok bool) {
+	s = strings.TrimLeft(s, " \t\n\v\f\r")
+	base, digits := 10, "0123456789"
+	switch {
+	case strings.HasPrefix(s, "0x"):
+		base, digits, s = 16, "0123456789abcdefABCDEF", s[2:]
+	case len(s) > 1 && s[0] == '0' && '0' <= s[1] && s[1] <= '7':
+		base, digits = 8, "01234567"
+	}
+	s = s[:len(s)-len(strings.TrimLeft(s, digits))]
+	if s == "" {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(s, base, 64)
+	if err != nil {
+		return -1, true // of none
+	}
+	return int64(int32(v)), true //nolint:gosec // as GRUB does
 }

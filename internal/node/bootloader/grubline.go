@@ -13,7 +13,7 @@ func GrubLine(parameters string) (line string, ok bool) {
 	commands := 0
 	var words []string
 	for c := range grubCommands("linux " + parameters) {
-		if commands++; commands > 1 || c.opens || c.closes || len(c.words) == 0 {
+		if commands++; commands > 1 || c.opens || c.closes || c.odd || len(c.words) == 0 {
 			return "", false
 		}
 		words = c.words[1:]

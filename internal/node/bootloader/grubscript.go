@@ -2,8 +2,10 @@ package bootloader
 
 import (
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // grubCommand is one simple command of a GRUB script.
@@ -17,10 +19,19 @@ type grubCommand struct {
 	opens, closes bool
 	// computed says that the first word is the value of a variable.
 	computed bool
+	// before are the keywords before the command. hidden says that the first word is none,
+	// whatever it says.
+	before []string
+	hidden bool
+	// odd says that GRUB finds no command there, and leaves out what it belongs to.
+	odd bool
 }
 
 // grubKeywords may stand before a command.
 var grubKeywords = []string{"if", "then", "else", "elif", "while", "until", "do", "time", "!"}
+
+// isGrubPrefix reports whether a word is a command that runs the one that follows.
+func isGrubPrefix(word string) bool { return word == "time" || word == "!" }
 
 // grubCommands splits a script into its commands, as GRUB's lexer does: quotes and
 // backslashes hide what ends a word or a command, and a line may go on in the next.
@@ -35,6 +46,12 @@ func grubCommands(script string) iter.Seq[grubCommand] {
 	}
 }
 
+// endsBadly ends a command, and notes that GRUB finds none there.
+func (l *grubLexer) endsBadly() {
+	l.command.odd = true
+	l.endCommand()
+}
+
 // grubLexer is the reading of a script.
 type grubLexer struct {
 	script  string
@@ -47,20 +64,34 @@ type grubLexer struct {
 	word    strings.Builder
 	inWord  bool
 	assigns bool // the word is "name=value"
+	hidden  bool // a part of the word has quotes
+	some    bool // a command has come since what separates it from others
 }
 
 // step reads b, the byte at l.at, and what belongs to it.
 func (l *grubLexer) step(b byte) {
 	switch {
-	case strings.IndexByte("\n;&|", b) >= 0:
+	case b == '\n':
 		l.endCommand()
+		l.some = false
+	case b == ';':
+		if l.endWord(); l.some {
+			l.endCommand()
+		} else {
+			l.endsBadly()
+		}
+		l.some = false
+	case strings.IndexByte("&|<>", b) >= 0:
+		l.endsBadly()
 	case b == '{':
 		l.command.opens = true
 		l.endCommand()
+		l.some = false
 	case b == '}':
 		l.endCommand()
 		l.command.closes = true
 		l.endCommand()
+		l.some = true
 	case b == ' ' || b == '\t':
 		l.endWord()
 	case b == '#' && !l.inWord:
@@ -71,7 +102,10 @@ func (l *grubLexer) step(b byte) {
 	case b == '\\' && l.at+1 < len(l.script):
 		if l.at++; l.script[l.at] != '\n' {
 			l.put(l.script[l.at])
+		} else if !l.inWord && len(l.command.words) == 0 {
+			l.command.odd = true // to GRUB it is the command, and has no name
 		}
+		l.hidden = l.inWord
 	case b == '\'' || b == '"':
 		l.quoted(b)
 	case b == '$':
@@ -81,10 +115,17 @@ func (l *grubLexer) step(b byte) {
 	}
 }
 
+// grubVariable is what follows "$".
+var grubVariable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[A-Za-z_0-9?#*@]|\{(?:[A-Za-z_][A-Za-z_0-9]*|[0-9]+|[?#*@])\})`)
+})
+
 // expansion reads "$" and the name in braces after it, if there is one.
 func (l *grubLexer) expansion() {
 	l.variable()
 	l.put('$')
+	after := l.script[l.at+1:]
+	l.command.odd = l.command.odd || !strings.HasPrefix(after, `"`) && !grubVariable().MatchString(after)
 	if l.at+1 < len(l.script) && l.script[l.at+1] == '{' {
 		for l.at++; l.at < len(l.script) && l.script[l.at] != '}' && l.script[l.at] != '\n'; l.at++ {
 			l.put(l.script[l.at])
@@ -95,18 +136,23 @@ func (l *grubLexer) expansion() {
 
 // quoted reads up to the quote that ends what began with one.
 func (l *grubLexer) quoted(quote byte) {
-	l.inWord = true
+	l.inWord, l.hidden = true, true
 	for l.at++; l.at < len(l.script) && l.script[l.at] != quote; l.at++ {
 		switch b := l.script[l.at]; {
 		case quote == '"' && b == '\\' && l.at+1 < len(l.script):
+			// It is left before all that needs none.
 			if l.at++; l.script[l.at] == '\n' {
 				continue
+			} else if strings.IndexByte(`$\"`, l.script[l.at]) < 0 {
+				l.put('\\')
 			}
 		case quote == '"' && b == '$':
 			l.variable()
+			l.command.odd = l.command.odd || !grubVariable().MatchString(l.script[l.at+1:])
 		}
 		l.put(l.script[l.at])
 	}
+	l.command.odd = l.command.odd || l.at >= len(l.script)
 }
 
 func (l *grubLexer) put(b byte) {
@@ -123,13 +169,18 @@ func (l *grubLexer) endWord() {
 	if !l.inWord {
 		return
 	}
-	w := l.word.String()
+	w, hidden := l.word.String(), l.hidden
 	l.word.Reset()
-	l.inWord, l.assigns = false, false
+	l.inWord, l.assigns, l.hidden = false, false, false
 	c := &l.command
-	if len(c.words) == 0 && !c.computed && slices.Contains(grubKeywords, w) {
+	c.hidden = c.hidden || len(c.words) == 0 && (hidden || slices.ContainsFunc(c.before, isGrubPrefix))
+	if !c.hidden && !c.computed && len(c.words) == 0 && slices.Contains(grubKeywords, w) || len(c.words) == 0 && isGrubPrefix(w) {
+		c.before = append(c.before, w)
+		l.some = isGrubPrefix(w)
 		return
 	}
+	l.some = true
+	c.odd = c.odd || !hidden && (w == "[[" || w == "]]" || len(c.words) == 0 && slices.Contains([]string{"case", "esac", "in", "select"}, w))
 	if c.words = append(c.words, w); len(c.words) == 1 {
 		l.text = l.at
 	}
@@ -141,7 +192,7 @@ func (l *grubLexer) endCommand() {
 	if l.text >= 0 {
 		c.text = strings.TrimSpace(l.script[l.text:l.at])
 	}
-	if len(c.words) > 0 || c.opens || c.closes {
+	if len(c.words) > 0 || len(c.before) > 0 || c.opens || c.closes || c.odd {
 		l.stopped = l.stopped || !l.yield(c)
 	}
 	l.command, l.text = grubCommand{}, -1

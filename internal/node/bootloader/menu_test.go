@@ -397,7 +397,7 @@ serial --unit=0 --speed=115200; terminal_input --append serial; terminal_output 
 		{"in an entry", "menuentry x { search y; linux /evil; initrd /i; }\n", "", []string{"* x | /evil | /i", newest, oldest}},
 		{"twice in an entry", "menuentry x {\n'linux' /evil\nlinux /n init=/n\n}\n", "", []string{"* x | /n | init=/n ! it names two kernels", newest, oldest}},
 		{"by a variable in an entry", "menuentry x {\nlinux /n init=/n\n$y\n}\n", "", []string{"* x | /n | init=/n ! it has the command $y ", newest, oldest}},
-		{"an entry in an entry", "menuentry x {\nlinux /n init=/n\nmenuentry y {\n}\n}\n", "", []string{"* x | /n | init=/n ! it has a menu of its own", newest, oldest}},
+		{"an entry in an entry", "menuentry x {\nlinux /n init=/n\nmenuentry y {\ntrue\n}\n}\n", "", []string{"* x | /n | init=/n ! it has a menu of its own", newest, oldest}},
 		{"an entry without a block", "menuentry x --source='linux /evil'\n", "", []string{"* x ! its commands are no block", newest, oldest}},
 		{"a default", "set default=1\n", "", []string{newest, "* " + oldest}},
 		{"a default without set", "default='1'\n", "", []string{newest, "* " + oldest}},
@@ -409,7 +409,26 @@ serial --unit=0 --speed=115200; terminal_input --append serial; terminal_output 
 		{"the saved one is set", "saved_entry=1\nset default=\"${saved_entry}\"\n", "", []string{newest, "* " + oldest}},
 		{"any", "set default=$x$y\n", "", []string{"* " + newest, "* " + oldest}},
 		{"any, by another command", "regexp --set 1:default (.) 1\n", "", []string{"* " + newest, "* " + oldest}},
-		{"any, of another environment", "load_env -f /evil\n", "", []string{"* " + newest, "* " + oldest}},
+		{"any, of another environment", "load_env -f /evil\n", "", []string{outside("load_env") + "load_env -f /evil", "* " + newest, "* " + oldest}},
+		{"a default in hexadecimal digits", "set default=0x1\n", "", []string{newest, "* " + oldest}},
+		{"a default with something behind it", "set default='1 new'\n", "", []string{newest, "* " + oldest}},
+		{"a default of none", "set default=99999999999999999999\n", "", []string{"* " + newest, oldest}},
+		{"a default in octal digits", "set default=01\n", "", []string{newest, "* " + oldest}},
+		{"a title with a backslash", "set default='a\\b'\nmenuentry \"a\\b\" {\nlinux /x init=/x\n}\n", "", []string{`* a\b | /x | init=/x`, newest, oldest}},
+		{"a title by a variable", "set default=zz\nmenuentry \"z$y\" {\nlinux /x init=/x\n}\n", "", []string{"* z$y | /x | init=/x", newest, oldest}},
+		{"a title with an option's dash", "set default=--x\nmenuentry -- --x {\nlinux /x init=/x\n}\n", "", []string{"* --x | /x | init=/x", newest, oldest}},
+		{"an entry that a condition leaves out", "if false; then\nmenuentry x {\nlinux /x init=/x\n}\nfi\n", "", []string{"* x | /x | init=/x", "* " + newest, oldest}},
+		{"a named one that a condition leaves out", "set default=x\nif false; then\nmenuentry x {\nlinux /x init=/x\n}\nfi\n", "", []string{"* x | /x | init=/x", "* " + newest, oldest}},
+		{"one that is not in its submenu", "set default='0>7'\nsubmenu s {\nmenuentry x {\nlinux /x init=/x\n}\nmenuentry y {\nlinux /y init=/y\n}\n}\n", "",
+			[]string{"* s > x | /x | init=/x", "s > y | /y | init=/y", newest, oldest}},
+		{"what is started if the default fails", "set fallback=1\n", "", []string{"* " + newest, "* " + oldest}},
+		{"entries of another file", "syslinux_source /evil\n", "", []string{outside("syslinux_source") + "syslinux_source /evil", "* " + newest, oldest}},
+		{"entries of another old file", "legacy_source /evil\n", "", []string{outside("legacy_source") + "legacy_source /evil", "* " + newest, oldest}},
+		{"entries for images", "uki\n", "", []string{outside("uki") + "uki", "* " + newest, oldest}},
+		{"modules of another place, by a loop", "for prefix in /evil; do true; done\n", "", []string{outside("for") + "for prefix in /evil", "* " + newest, oldest}},
+		{"modules of another place, by a search", "search --set=prefix --file /evil\n", "", []string{outside("search") + "search --set=prefix --file /evil", "* " + newest, oldest}},
+		{"modules of another place, by a pattern", "regexp --set 1:prefix (.*) /evil\n", "", []string{outside("regexp") + "regexp --set 1:prefix (.*) /evil", "* " + newest, oldest}},
+		{"modules of another place, by a name that is computed", "set $x=/evil\n", "", []string{outside("set") + "set $x=/evil", "* " + newest, oldest}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			entries, _ := Read([]Dir{mapDir{"grub/grub.cfg": test.text + menu, "grub/grubenv": test.env}}, Variables{})
@@ -421,6 +440,30 @@ serial --unit=0 --speed=115200; terminal_input --append serial; terminal_output 
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestGrubErrors: where GRUB finds no command it leaves out an entry, or all that follows, so
+// that any other can be what it starts. Each was tried with its program grub-script-check.
+func TestGrubErrors(t *testing.T) {
+	const menu = "menuentry old {\nlinux /o init=/o\n}\nmenuentry new {\nlinux /n init=/n\n%s\n}\n"
+	for _, test := range []struct {
+		text string
+		odd  bool
+	}{
+		{"set x=a>b", true}, {"set x=<", true}, {"a && b", true}, {"a | b", true}, {"a; ; b", true}, {"a\n; b", true}, {"a;;", true},
+		{"if a; then ; fi", true}, {"if a; then b", true}, {"if a; then b; fi c", true}, {"fi", true}, {"done", true}, {"case", true},
+		{"while a; do b; fi", true}, {"then", true}, {"set x=[[\nset y=a ]]", true}, {"}", true}, {"{", true}, {"set x=\"$\"", true},
+		{"x { }", true}, {"{\nx\n}", true}, {"if a; fi", true}, {"if a; then then b; fi", true}, {"if a; then else b; fi", true}, {"function x", true},
+		{"time if a; then b; fi", true}, {"! b", false}, {"set x=$-", true}, {"set x='", true}, {"set x=${a", true},
+		{"set x=\"a$1\"", false}, {"set y=$?", false}, {"set x=${a}", false}, {"a;\nb", false}, {"if a\nthen\nb\nelse\nc\nfi", false},
+		{"for i in a b; do echo $i; done", false}, {"if ! a; then b; fi", false}, {"if [ a ] ; then b ; fi", false}, {"echo done fi if", false},
+		{"while a; do if b; then c; fi; done", false}, {"# it's > a comment", false}, {"echo '> & | ; ;'", false}, {"echo a\\>b", false},
+	} {
+		entries, problems := Read([]Dir{mapDir{"grub/grub.cfg": "set default=1\n" + fmt.Sprintf(menu, test.text)}}, Variables{})
+		if odd := len(problems) > 0; odd != test.odd || len(entries) < 2 || entries[0].Default != test.odd {
+			t.Errorf("%s: problems %v, entries %q", test.text, problems, show(entries))
+		}
 	}
 }
 
