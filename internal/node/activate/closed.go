@@ -32,9 +32,6 @@ const maxMounts = 16
 // empty, and can't be removed.
 func (m *Machine) Close(ctx context.Context, except ...string) error {
 	dir := filepath.Dir(m.Profile())
-	if err := seenByAll(dir); err != nil {
-		return err
-	}
 	closed, err := m.Closed()
 	if closed || err != nil {
 		return err
@@ -89,9 +86,6 @@ func (m *Machine) Close(ctx context.Context, except ...string) error {
 // Open undoes [Machine.Close]. It is no error if nothing is closed.
 func (m *Machine) Open() error {
 	dir := filepath.Dir(m.Profile())
-	if err := seenByAll(dir); err != nil {
-		return err
-	}
 	for range maxMounts {
 		closed, err := m.Closed()
 		if err != nil {
@@ -133,7 +127,7 @@ func seenByAll(dir string) error {
 		return nil //nolint:nilerr // nobody can tell
 	}
 	if way := nixstore.Way(first, real); len(way) > 0 && uint64(way[len(way)-1].ID) != here { //nolint:gosec // the kernel's numbers are positive
-		return fmt.Errorf("%s: this process has its own mount namespace, so closing or opening the gate here has no effect for others: run it outside containers and units with PrivateTmp= or similar", dir)
+		return fmt.Errorf("%s: this process has its own mount namespace, so the gate that others see can't be seen, closed or opened here: run it outside containers and units with PrivateTmp= or similar", dir)
 	}
 	return nil
 }
@@ -148,9 +142,12 @@ func clearLock(name string) error {
 }
 
 // Closed reports whether the directory of the system profile is a read-only mount of
-// its own.
+// its own. It fails if this process sees other mounts there than the first process.
 func (m *Machine) Closed() (bool, error) {
 	dir := filepath.Dir(m.Profile())
+	if err := seenByAll(dir); err != nil {
+		return false, err
+	}
 	var stat unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, 0, &stat); err != nil {
 		return false, &fs.PathError{Op: "statx", Path: dir, Err: err}
