@@ -23,8 +23,8 @@ func (h *host) protect(rules string) {
 }
 
 // kernelRules are rules as the kernel would give them.
-func kernelRules(tables ...RuleTable) func(context.Context) (*Ruleset, error) {
-	return func(context.Context) (*Ruleset, error) { return &Ruleset{Tables: tables}, nil }
+func kernelRules(tables ...RuleTable) func(context.Context, bool) (*Ruleset, error) {
+	return func(context.Context, bool) (*Ruleset, error) { return &Ruleset{Tables: tables}, nil }
 }
 
 func tableOf(name string, chains ...expected.Chain) RuleTable {
@@ -99,13 +99,22 @@ func TestFirewallNotSeen(t *testing.T) {
 	}
 	h := newHost(t)
 	h.protect("add table inet x\n")
-	h.m.Rules = func(context.Context) (*Ruleset, error) {
+	h.m.Rules = func(context.Context, bool) (*Ruleset, error) {
 		return &Ruleset{Tables: []RuleTable{tableOf("x", expected.Chain{Name: "c", Rules: []string{"accept"}})}, Legacy: []string{"ip filter"}}, nil
 	}
 	if got := notSeen(h); len(got) != 2 || !strings.HasPrefix(got[0], "1 rules of") || !strings.HasSuffix(got[1], "in ip filter") {
 		t.Errorf("%q", got)
 	}
-	h.m.Rules = func(context.Context) (*Ruleset, error) { return nil, errors.New("no") }
+	// The elements of a set that the configuration fills.
+	h = newHost(t)
+	h.protect("table inet fw { set s { type inet_service; elements = { 22 }\n } chain c { tcp dport @s accept\n } }")
+	table := tableOf("fw", expected.Chain{Name: "c", Rules: []string{"tcp @s accept"}})
+	table.Filled["s"] = "2 elements"
+	h.m.Rules = kernelRules(table)
+	if got := notSeen(h); !slices.Equal(got, []string{"the elements of 1 sets of the firewall"}) {
+		t.Errorf("%q", got)
+	}
+	h.m.Rules = func(context.Context, bool) (*Ruleset, error) { return nil, errors.New("no") }
 	h.expect("firewall", "machine-unseen part firewall")
 	// A release that does not state it: it is read from the system's files.
 	h = newHost(t)
@@ -113,6 +122,15 @@ func TestFirewallNotSeen(t *testing.T) {
 	h.m.Expected = &expected.Machine{}
 	h.m.Rules = kernelRules()
 	h.expect("firewall", "firewall-altered table inet fw")
+}
+
+// TestFirewallLegacy: beside a firewall of the older iptables, what others add to nf_tables
+// is found.
+func TestFirewallLegacy(t *testing.T) {
+	h := newHost(t)
+	h.m.Expected = &expected.Machine{Firewall: &expected.Firewall{Backend: expected.IptablesLegacy, Tables: []expected.Table{{Family: "ip", Name: "filter"}}}}
+	h.m.Rules = kernelRules(tableOf("x", expected.Chain{Name: "c", Rules: []string{"accept"}}))
+	h.expect("firewall", "firewall-altered table inet x")
 }
 
 func TestPortsOf(t *testing.T) {
@@ -146,9 +164,10 @@ func FuzzRule(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := &ruleReader{n: &netfilter{sets: map[string]*kernelSet{}}, family: unix.NFPROTO_IPV4, holds: map[uint32]string{0: holdsPort, 1: holdsProtocol, 2: holdsInterface}}
+		r := newRuleReader(&netfilter{sets: map[string]*kernelSet{}}, unix.NFPROTO_IPV4, "t")
+		r.holds = map[uint32]string{0: holdsPort, 1: holdsProtocol, 2: holdsInterface}
 		_ = r.read(name, has) // it may be wrong
-		_ = r.rule.String()
+		_ = r.end()
 		_, _ = readElement(data)
 	})
 }

@@ -49,8 +49,8 @@ type Machine struct {
 	Linked map[closure.StorePath][]Link
 	// FirstMounts returns the mounts of the machine's first process.
 	FirstMounts func() ([]nixstore.Mount, error)
-	// Rules returns the kernel's rules for packets.
-	Rules func(context.Context) (*Ruleset, error)
+	// Rules returns the kernel's rules for packets, those of nf_tables if nft.
+	Rules func(ctx context.Context, nft bool) (*Ruleset, error)
 	// Allow lists the accepted differences.
 	Allow []Exception
 	// Now is the time at which exceptions end or not.

@@ -40,13 +40,18 @@ type RuleTable struct {
 const (
 	netlinkTimeout = 30 * time.Second
 	maxRules       = 100_000
+	maxDump        = 64 << 20 // bytes of all that is of one kind
 	maxElements    = 100_000
 	maxLegacy      = 4096 // bytes of the list of tables
 )
 
 // KernelRules returns the rules of the kernel. To read them takes CAP_NET_ADMIN, and a
-// network that is that of the first process.
-func KernelRules(ctx context.Context) (*Ruleset, error) {
+// network that is that of the first process. Without nft, only the tables of the older
+// iptables are listed: to ask for the others would load the module that has them.
+func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
+	if !nft {
+		return legacyRules(&Ruleset{})
+	}
 	first, err := os.Readlink(proc + "/1/ns/net")
 	if err != nil {
 		return nil, err
@@ -65,7 +70,7 @@ func KernelRules(ctx context.Context) (*Ruleset, error) {
 	if err := conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
 		return nil, err
 	}
-	n := &netfilter{ctx: ctx, conn: conn, sets: map[string]*kernelSet{}}
+	n := newNetfilter(ctx, conn)
 	rules, err := n.ruleset()
 	switch {
 	case errors.Is(err, unix.EINVAL) && len(n.out.Tables) == 0:
@@ -80,7 +85,7 @@ func KernelRules(ctx context.Context) (*Ruleset, error) {
 
 // legacyRules adds the tables of the older iptables.
 func legacyRules(rules *Ruleset) (*Ruleset, error) {
-	for _, family := range []string{"ip", "ip6"} {
+	for _, family := range []string{"ip", "ip6", "arp"} {
 		text, err := hostfile.ReadSmall(proc+"/1/net/"+family+"_tables_names", maxLegacy)
 		if err != nil && !isAbsent(err) {
 			return nil, err
@@ -98,6 +103,12 @@ type netfilter struct {
 	conn *netlink.Conn
 	sets map[string]*kernelSet // by family, table and name
 	out  Ruleset
+	// Where tables and chains are in out, by their keys.
+	tables, chains map[string]int
+}
+
+func newNetfilter(ctx context.Context, conn *netlink.Conn) *netfilter {
+	return &netfilter{ctx: ctx, conn: conn, sets: map[string]*kernelSet{}, tables: map[string]int{}, chains: map[string]int{}}
 }
 
 // kernelSet is a set of the kernel's.
@@ -116,6 +127,10 @@ var families = map[uint8]string{
 func familyName(number uint8) string { return cmp.Or(families[number], strconv.Itoa(int(number))) }
 
 func (n *netfilter) ruleset() (*Ruleset, error) {
+	before, err := n.generation()
+	if err != nil {
+		return nil, err
+	}
 	for _, list := range []struct {
 		kind netlink.HeaderType
 		add  func(family uint8, has attributes) error
@@ -127,9 +142,6 @@ func (n *netfilter) ruleset() (*Ruleset, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(messages) > maxRules {
-			return nil, fmt.Errorf("the kernel has more than %d rules", maxRules)
-		}
 		for _, m := range messages {
 			has, err := readAttributes(m.Data[4:])
 			if err == nil {
@@ -140,7 +152,27 @@ func (n *netfilter) ruleset() (*Ruleset, error) {
 			}
 		}
 	}
-	return &n.out, nil
+	after, err := n.generation()
+	if err == nil && after != before {
+		err = errChanging // chains and rules may be of different times
+	}
+	return &n.out, err
+}
+
+// generation returns the number of the last change of the rules.
+func (n *netfilter) generation() (uint32, error) {
+	messages, err := n.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
+		Data:   []byte{unix.NFPROTO_UNSPEC, unix.NFNETLINK_V0, 0, 0},
+	})
+	if err != nil {
+		return 0, err
+	}
+	if len(messages) != 1 || len(messages[0].Data) < 4 {
+		return 0, errors.New("the kernel does not say when its rules were changed")
+	}
+	has, err := readAttributes(messages[0].Data[4:])
+	return has.number(unix.NFTA_GEN_ID), err
 }
 
 // dump returns all that the kernel has of a kind.
@@ -152,22 +184,29 @@ func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Att
 	if err != nil {
 		return nil, err
 	}
-	messages, err := n.conn.Execute(netlink.Message{
+	request, err := n.conn.Send(netlink.Message{
 		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, Flags: netlink.Request | netlink.Dump},
 		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...),
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range messages {
-		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+	var messages []netlink.Message
+	size := 0
+	for m, err := range n.conn.ReceiveIter() {
+		switch size += len(m.Data); {
+		case err != nil:
+			return nil, err
+		case m.Header.Flags&netlink.DumpInterrupted != 0:
 			return nil, errChanging
-		}
-		if len(m.Data) < 4 {
+		case len(m.Data) < 4:
 			return nil, errors.New("the kernel's answer is too short")
+		case len(messages) == maxRules || size > maxDump:
+			return nil, fmt.Errorf("the kernel has more than %d rules, or %d bytes of them", maxRules, maxDump)
 		}
+		messages = append(messages, m)
 	}
-	return messages, nil
+	return messages, netlink.Validate(request, messages)
 }
 
 // attributes are those of a message, or within one, by their types.
@@ -205,17 +244,18 @@ func (a attributes) has(kind uint16) bool { _, ok := a[kind]; return ok }
 
 // table returns a table that the kernel listed before.
 func (n *netfilter) table(family uint8, name string) (*RuleTable, error) {
-	for i := range n.out.Tables {
-		if t := &n.out.Tables[i]; t.Family == familyName(family) && t.Name == name {
-			return t, nil
-		}
+	i, ok := n.tables[keyOf(family, name, "")]
+	if !ok {
+		return nil, errChanging
 	}
-	return nil, errChanging
+	return &n.out.Tables[i], nil
 }
 
 func (n *netfilter) addTable(family uint8, has attributes) error {
+	name := has.text(unix.NFTA_TABLE_NAME)
+	n.tables[keyOf(family, name, "")] = len(n.out.Tables)
 	n.out.Tables = append(n.out.Tables, RuleTable{
-		Table:   expected.Table{Family: familyName(family), Name: has.text(unix.NFTA_TABLE_NAME)},
+		Table:   expected.Table{Family: familyName(family), Name: name},
 		Dormant: has.number(unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0, Filled: map[string]string{},
 	})
 	return nil
@@ -249,11 +289,13 @@ func (n *netfilter) addChain(family uint8, has attributes) error {
 			c.Policy = "drop"
 		}
 	}
+	n.chains[keyOf(family, t.Name, c.Name)] = len(t.Chains)
 	t.Chains = append(t.Chains, c)
 	return nil
 }
 
-func setKey(family uint8, table, name string) string {
+// keyOf identifies a set, a chain, or, without a name, a table.
+func keyOf(family uint8, table, name string) string {
 	return familyName(family) + "\x00" + table + "\x00" + name
 }
 
@@ -263,10 +305,14 @@ func (n *netfilter) addSet(family uint8, has attributes) error {
 		anonymous: flags&unix.NFT_SET_ANONYMOUS != 0, interval: flags&unix.NFT_SET_INTERVAL != 0,
 		changing: flags&(unix.NFT_SET_EVAL|unix.NFT_SET_TIMEOUT) != 0,
 	}
-	n.sets[setKey(family, table, name)] = s
+	n.sets[keyOf(family, table, name)] = s
 	t, err := n.table(family, table)
-	if err != nil || s.anonymous || s.changing || flags&unix.NFT_SET_MAP != 0 {
+	switch {
+	case err != nil || s.anonymous || flags&unix.NFT_SET_MAP != 0:
 		return err
+	case s.changing:
+		t.Filled[name] = "elements that rules add, or that time removes"
+		return nil
 	}
 	elements, err := n.elements(family, table, name)
 	for _, e := range elements {
@@ -377,15 +423,16 @@ func (n *netfilter) addRule(family uint8, has attributes) error {
 	if err != nil {
 		return err
 	}
-	c := t.Chain(has.text(unix.NFTA_RULE_CHAIN))
-	if c == nil {
+	at, ok := n.chains[keyOf(family, t.Name, has.text(unix.NFTA_RULE_CHAIN))]
+	if !ok {
 		return errChanging
 	}
+	c := &t.Chains[at]
 	list, err := netlink.UnmarshalAttributes(has[unix.NFTA_RULE_EXPRESSIONS])
 	if err != nil {
 		return err
 	}
-	r := &ruleReader{n: n, family: family, table: t.Name, holds: map[uint32]string{}}
+	r := newRuleReader(n, family, t.Name)
 	for _, a := range list {
 		expression, err := readAttributes(a.Data)
 		if err != nil {
@@ -399,6 +446,6 @@ func (n *netfilter) addRule(family uint8, has attributes) error {
 			return err
 		}
 	}
-	c.Rules = append(c.Rules, r.rule.String())
+	c.Rules = append(c.Rules, r.end())
 	return nil
 }

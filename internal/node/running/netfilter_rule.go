@@ -3,6 +3,7 @@ package running
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,9 +27,63 @@ type ruleReader struct {
 	family uint8
 	table  string
 	rule   expected.Rule
-	holds  map[uint32]string // by register
+	holds  map[uint32]string // by register, as [place] has it
+	unread map[uint32]bool   // registers that were loaded, and are not compared yet
 	loaded int               // registers since the last comparison
 	first  uint16            // the first port of a range whose last one follows
+	mapped bool              // a value of a map was loaded, for what follows
+}
+
+// newRuleReader returns a reader of a rule.
+func newRuleReader(n *netfilter, family uint8, table string) *ruleReader {
+	return &ruleReader{n: n, family: family, table: table, holds: map[uint32]string{}, unread: map[uint32]bool{}}
+}
+
+// place is where a register begins, in words of 32 bits: the kernel has two names for some.
+func place(register uint32) uint32 {
+	if register < unix.NFT_REG32_00 {
+		return (register - unix.NFT_REG_1) * (unix.NFT_REG_SIZE / unix.NFT_REG32_SIZE)
+	}
+	return register - unix.NFT_REG32_00
+}
+
+// overwrite forgets what registers held: those from one on, since a value may be as long
+// as several.
+func (r *ruleReader) overwrite(from uint32) {
+	for at := range r.holds {
+		if at >= from {
+			delete(r.holds, at)
+		}
+	}
+	for at := range r.unread {
+		if at >= from {
+			r.rule.Others = true // to load it may have been a condition
+			delete(r.unread, at)
+		}
+	}
+}
+
+// decide adds a verdict. What comes after one that ends a rule is not in effect, and
+// nft(8) writes no such rule.
+func (r *ruleReader) decide(verdict string) {
+	if r.rule.Verdict != "" && verdict != "" {
+		verdict = r.rule.Verdict + " " + verdict
+	}
+	r.rule.Verdict = verdict
+}
+
+// end returns the rule. To load what a packet does not have ends a rule, so that it is a
+// condition without being compared.
+func (r *ruleReader) end() string {
+	r.rule.Others = r.rule.Others || len(r.unread) > 0 || r.mapped
+	return r.rule.String()
+}
+
+// sources are expressions that load something that is not compared, and the attribute
+// that has the register.
+var sources = map[string]uint16{
+	"fib": unix.NFTA_FIB_DREG, "exthdr": unix.NFTA_EXTHDR_DREG, "rt": unix.NFTA_RT_DREG, "numgen": unix.NFTA_NG_DREG,
+	"osf": 1, "xfrm": 1, "socket": 2, "tunnel": 2,
 }
 
 // transportPorts is where a destination's port is, in the header of TCP and its like.
@@ -64,11 +119,9 @@ func (r *ruleReader) read(name string, data attributes) error {
 			holds = holdsState
 		}
 		r.load(data, unix.NFTA_CT_DREG, holds)
-	case "fib", "exthdr", "socket", "rt", "numgen", "hash", "osf", "xfrm", "tunnel", "bitwise", "byteorder":
-		r.loaded++
-		for k := range r.holds {
-			r.holds[k] = holdsOther // whatever it writes to
-		}
+	case "hash", "bitwise", "byteorder": // their registers have the same attributes
+		delete(r.unread, place(data.number(unix.NFTA_BITWISE_SREG)))
+		r.load(data, unix.NFTA_BITWISE_DREG, holdsOther)
 	case "cmp":
 		return r.compare(data)
 	case "range":
@@ -76,34 +129,50 @@ func (r *ruleReader) read(name string, data attributes) error {
 	case "lookup":
 		return r.lookup(data)
 	case "immediate":
-		if data.number(unix.NFTA_IMMEDIATE_DREG) != unix.NFT_REG_VERDICT {
-			return nil // for what follows
+		if register := data.number(unix.NFTA_IMMEDIATE_DREG); register != unix.NFT_REG_VERDICT {
+			r.overwrite(place(register)) // for what follows
+			return nil
 		}
 		verdict, err := readVerdict(data, unix.NFTA_IMMEDIATE_DATA)
-		r.rule.Verdict = verdict
+		r.decide(verdict)
 		return err
-	case "reject", "notrack", "queue", "tproxy", "fwd", "dup", "synproxy":
-		r.rule.Verdict = name
+	case "reject", "notrack":
+		r.decide(name)
+	case "queue", "tproxy", "fwd", "dup", "synproxy":
+		r.use(name)
 	case "masq":
-		r.rule.Verdict = "masquerade"
+		r.use("masquerade")
 	case "redir":
-		r.rule.Verdict = "redirect"
+		r.use("redirect")
 	case "nat":
-		r.rule.Verdict = "snat"
 		if data.number(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
-			r.rule.Verdict = "dnat"
+			r.use("dnat")
+		} else {
+			r.use("snat")
 		}
 	case "log", "counter", "last":
 	case "match":
 		r.match(data)
 	case "target":
 		if target := data.text(unix.NFTA_TARGET_NAME); target != "LOG" {
-			r.rule.Verdict = expected.TargetVerdict(target, "target")
+			r.decide(expected.TargetVerdict(target, "target"))
 		}
 	default:
+		if register := sources[name]; register != 0 {
+			r.load(data, register, holdsOther)
+			return nil
+		}
 		r.rule.Others = true
 	}
 	return nil
+}
+
+// use is decide for a verdict that takes what registers hold, such as where a packet is
+// led to.
+func (r *ruleReader) use(verdict string) {
+	clear(r.unread)
+	r.mapped = false
+	r.decide(verdict)
 }
 
 // load notes what a register holds from here on; an expression without one writes to the
@@ -116,14 +185,17 @@ func (r *ruleReader) load(data attributes, register uint16, holds string) {
 	if holds == "" {
 		holds = holdsOther
 	}
+	at := place(data.number(register))
+	r.overwrite(at)
 	r.loaded++
-	r.holds[data.number(register)] = holds
+	r.holds[at], r.unread[at] = holds, true
 }
 
 // source returns what a register holds that is compared now; several together are none
 // of these.
 func (r *ruleReader) source(register uint32) string {
-	holds := r.holds[register]
+	holds := r.holds[place(register)]
+	clear(r.unread)
 	if r.loaded > 1 {
 		holds = holdsOther
 	}
@@ -138,31 +210,48 @@ func (r *ruleReader) compare(data attributes) error {
 	}
 	v, op := value[unix.NFTA_DATA_VALUE], data.number(unix.NFTA_CMP_OP)
 	r.loaded = 0 // each is compared by itself
-	switch holds := r.holds[data.number(unix.NFTA_CMP_SREG)]; {
+	at := place(data.number(unix.NFTA_CMP_SREG))
+	delete(r.unread, at)
+	switch holds := r.holds[at]; {
 	case holds == holdsInterface && op == unix.NFT_CMP_EQ:
-		r.rule.Interfaces = append(r.rule.Interfaces, interfaceName(v))
+		r.from(interfaceName(v))
 	case holds == holdsProtocol && op == unix.NFT_CMP_EQ && len(v) == 1:
-		r.rule.Protocol = expected.ProtocolName(v[0])
+		protocol := expected.ProtocolName(v[0])
+		r.rule.Others = r.rule.Others || r.rule.Protocol != "" && r.rule.Protocol != protocol // none is both
+		r.rule.Protocol = protocol
 	case holds == holdsPort && op == unix.NFT_CMP_EQ && len(v) == 2:
 		port := binary.BigEndian.Uint16(v)
-		r.rule.Ports = append(r.rule.Ports, expected.Range{First: port, Last: port})
+		r.to(expected.Range{First: port, Last: port})
 	case holds == holdsPorts && op == unix.NFT_CMP_EQ && len(v) == 4:
 		port := binary.BigEndian.Uint16(v[transportPorts:])
-		r.rule.Ports, r.rule.Others = append(r.rule.Ports, expected.Range{First: port, Last: port}), true
+		r.to(expected.Range{First: port, Last: port})
+		r.rule.Others = true
 	case holds == holdsPort && op == unix.NFT_CMP_GTE && len(v) == 2:
 		r.first = binary.BigEndian.Uint16(v)
-		r.rule.Ports = append(r.rule.Ports, expected.Range{First: r.first, Last: 0xffff})
+		r.to(expected.Range{First: r.first, Last: 0xffff})
 	case holds == holdsPort && op == unix.NFT_CMP_LTE && len(v) == 2:
 		last := binary.BigEndian.Uint16(v)
 		if n := len(r.rule.Ports); n > 0 && r.rule.Ports[n-1].First == r.first && r.rule.Ports[n-1].Last == 0xffff {
 			r.rule.Ports[n-1].Last = last
 			return nil
 		}
-		r.rule.Ports = append(r.rule.Ports, expected.Range{Last: last})
+		r.to(expected.Range{Last: last})
 	default:
 		r.rule.Others = true
 	}
 	return nil
+}
+
+// to adds the ports of one condition, and from its interfaces. A second condition is none
+// that has either, and a condition on nothing none that is empty.
+func (r *ruleReader) to(ports ...expected.Range) {
+	r.rule.Others = r.rule.Others || len(r.rule.Ports) > 0 || len(ports) == 0
+	r.rule.Ports = append(r.rule.Ports, ports...)
+}
+
+func (r *ruleReader) from(interfaces ...string) {
+	r.rule.Others = r.rule.Others || len(r.rule.Interfaces) > 0 || len(interfaces) == 0
+	r.rule.Interfaces = append(r.rule.Interfaces, interfaces...)
 }
 
 // interfaceName returns the name that a comparison is with: it ends with a byte of zero,
@@ -189,7 +278,7 @@ func (r *ruleReader) within(data attributes) error {
 		r.rule.Others = true
 		return nil
 	}
-	r.rule.Ports = append(r.rule.Ports, expected.Range{First: binary.BigEndian.Uint16(first), Last: binary.BigEndian.Uint16(last)})
+	r.to(expected.Range{First: binary.BigEndian.Uint16(first), Last: binary.BigEndian.Uint16(last)})
 	return nil
 }
 
@@ -198,7 +287,7 @@ var stateNames = map[uint32]string{1: "invalid", 2: "established", 4: "related",
 
 func (r *ruleReader) lookup(data attributes) error {
 	name := data.text(unix.NFTA_LOOKUP_SET)
-	set := r.n.sets[setKey(r.family, r.table, name)]
+	set := r.n.sets[keyOf(r.family, r.table, name)]
 	if set == nil {
 		return errChanging
 	}
@@ -216,7 +305,14 @@ func (r *ruleReader) lookup(data attributes) error {
 	if err != nil {
 		return err
 	}
+	// A set of the kernel's may have elements of several fields, and one for all packets.
+	sized := func(size int) bool {
+		return !slices.ContainsFunc(elements, func(e element) bool { return len(e.key) != size })
+	}
 	switch {
+	case isMap && data.number(unix.NFTA_LOOKUP_DREG) != unix.NFT_REG_VERDICT:
+		r.overwrite(place(data.number(unix.NFTA_LOOKUP_DREG)))
+		r.mapped = true
 	case isMap:
 		var verdicts []string
 		for _, e := range elements {
@@ -226,13 +322,15 @@ func (r *ruleReader) lookup(data attributes) error {
 			}
 			verdicts = append(verdicts, key+": "+e.verdict)
 		}
-		r.rule.Verdict = expected.VerdictMap(verdicts)
-	case holds == holdsInterface && !set.interval:
+		r.decide(expected.VerdictMap(verdicts))
+	case holds == holdsInterface && !set.interval && sized(unix.IFNAMSIZ):
+		var names []string
 		for _, e := range elements {
-			r.rule.Interfaces = append(r.rule.Interfaces, interfaceName(e.key))
+			names = append(names, interfaceName(e.key))
 		}
-	case holds == holdsPort:
-		r.rule.Ports = append(r.rule.Ports, portsOf(elements, set.interval)...)
+		r.from(names...)
+	case holds == holdsPort && sized(2):
+		r.to(portsOf(elements, set.interval)...)
 	default:
 		r.rule.Others = true
 	}
@@ -245,9 +343,6 @@ func portsOf(elements []element, ranges bool) []expected.Range {
 	var out []expected.Range
 	open := false
 	for _, e := range elements {
-		if len(e.key) != 2 {
-			continue
-		}
 		port := binary.BigEndian.Uint16(e.key)
 		if open {
 			out[len(out)-1].Last = port - 1
@@ -276,7 +371,7 @@ func (r *ruleReader) match(data attributes) {
 	case (name == "tcp" || name == "udp") && len(info) > xtPorts:
 		port := func(at int) uint16 { return binary.NativeEndian.Uint16(info[at:]) }
 		if first, last := port(4), port(6); first != 0 || last != 0xffff {
-			r.rule.Ports = append(r.rule.Ports, expected.Range{First: first, Last: last})
+			r.to(expected.Range{First: first, Last: last})
 		}
 		rest := strings.Trim(string(info[xtPorts:]), "\x00")
 		r.rule.Others = r.rule.Others || port(0) != 0 || port(2) != 0xffff || rest != ""

@@ -65,6 +65,9 @@ func TestMachineNftables(t *testing.T) {
 			"inet nixos-fw chain input: by state {established: accept, invalid: drop, new: jump input-allow, related: accept, untracked: jump input-allow}",
 		}},
 		{"a port for a while", "nft add element inet nixos-fw temp-ports '{ tcp . 4444 }'", "", []string{"inet nixos-fw set temp-ports"}},
+		{"any port in a set of ports", "nft replace rule inet nixos-fw input-allow handle $(nft -a list chain inet nixos-fw input-allow | sed -n 's/.*tcp dport 22 .*handle //p') tcp dport '{ 22, * }' accept", "", []string{
+			"inet nixos-fw chain input-allow: tcp dport 22 accept", "inet nixos-fw chain input-allow: tcp under conditions accept",
+		}},
 		{"asleep", "nft add table inet nixos-fw '{ flags dormant; }'", "", []string{"inet nixos-fw flags"}},
 		{"another order", "h=$(nft -a list chain inet nixos-fw input | sed -n 's/^[[:space:]]*reject.*handle //p'); nft delete rule inet nixos-fw input handle $h; nft insert rule inet nixos-fw input reject", "", []string{"inet nixos-fw chain input"}},
 		{"a chain more", "nft add chain inet nixos-fw more '{ type nat hook prerouting priority dstnat; }'; nft add rule inet nixos-fw more tcp dport 4444 redirect to :22", "", []string{"inet nixos-fw chain more: tcp dport 4444 redirect"}},

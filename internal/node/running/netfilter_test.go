@@ -1,0 +1,229 @@
+package running
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mdlayher/netlink"
+	"github.com/mdlayher/netlink/nltest"
+	"golang.org/x/sys/unix"
+)
+
+// attr is an attribute: its value is bytes, a text, a number, or attributes within it.
+func attr(kind uint16, value any) netlink.Attribute {
+	switch v := value.(type) {
+	case string:
+		return netlink.Attribute{Type: kind, Data: []byte(v + "\x00")}
+	case int:
+		return netlink.Attribute{Type: kind, Data: binary.BigEndian.AppendUint32(nil, uint32(v))}
+	case []netlink.Attribute:
+		return netlink.Attribute{Type: kind | netlink.Nested, Data: nltest.MustMarshalAttributes(v)}
+	}
+	return netlink.Attribute{Type: kind, Data: value.([]byte)}
+}
+
+type attrs = []netlink.Attribute
+
+// expression is one of a rule.
+func expression(name string, has ...netlink.Attribute) netlink.Attribute {
+	return attr(1, attrs{attr(unix.NFTA_EXPR_NAME, name), attr(unix.NFTA_EXPR_DATA, has)})
+}
+
+func value(v ...byte) attrs { return attrs{attr(unix.NFTA_DATA_VALUE, v)} }
+
+// Expressions of rules.
+func metaExpression(key, register int) netlink.Attribute {
+	return expression("meta", attr(unix.NFTA_META_KEY, key), attr(unix.NFTA_META_DREG, register))
+}
+
+func portExpression(register int) netlink.Attribute {
+	return expression("payload", attr(unix.NFTA_PAYLOAD_DREG, register), attr(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER),
+		attr(unix.NFTA_PAYLOAD_OFFSET, 2), attr(unix.NFTA_PAYLOAD_LEN, 2))
+}
+
+func compareExpression(register int, v ...byte) netlink.Attribute {
+	return expression("cmp", attr(unix.NFTA_CMP_SREG, register), attr(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ), attr(unix.NFTA_CMP_DATA, value(v...)))
+}
+
+func constantExpression(register int, v ...byte) netlink.Attribute {
+	return expression("immediate", attr(unix.NFTA_IMMEDIATE_DREG, register), attr(unix.NFTA_IMMEDIATE_DATA, value(v...)))
+}
+
+func verdictExpression(code int) netlink.Attribute {
+	return expression("immediate", attr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT), attr(unix.NFTA_IMMEDIATE_DATA,
+		attrs{attr(unix.NFTA_DATA_VERDICT, attrs{attr(unix.NFTA_VERDICT_CODE, code)})}))
+}
+
+func lookupExpression(set string, register int, more ...netlink.Attribute) netlink.Attribute {
+	return expression("lookup", append(attrs{attr(unix.NFTA_LOOKUP_SET, set), attr(unix.NFTA_LOOKUP_SREG, register)}, more...)...)
+}
+
+// kernel answers for a kernel with one chain.
+type kernel struct {
+	rules      []attrs
+	flags      map[string]int   // of sets
+	elements   map[string]attrs // of sets
+	generation func() int       // of the rules
+}
+
+const kernelTable, kernelChain = "fw", "input"
+
+func (k *kernel) answer(requests []netlink.Message) ([]netlink.Message, error) {
+	r := requests[0]
+	var all []attrs
+	name := attr(1, kernelTable) // the table, in each kind of message
+	switch r.Header.Type & 0xff {
+	case unix.NFT_MSG_GETGEN:
+		generation := 1
+		if k.generation != nil {
+			generation = k.generation()
+		}
+		return []netlink.Message{answer(r, attrs{attr(unix.NFTA_GEN_ID, generation)})}, nil
+	case unix.NFT_MSG_GETTABLE:
+		all = append(all, attrs{name})
+	case unix.NFT_MSG_GETCHAIN:
+		all = append(all, attrs{name, attr(unix.NFTA_CHAIN_NAME, kernelChain)})
+	case unix.NFT_MSG_GETSET:
+		for set, flags := range k.flags {
+			all = append(all, attrs{name, attr(unix.NFTA_SET_NAME, set), attr(unix.NFTA_SET_FLAGS, flags)})
+		}
+	case unix.NFT_MSG_GETSETELEM:
+		has, err := readAttributes(r.Data[4:])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, attrs{attr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, k.elements[has.text(unix.NFTA_SET_ELEM_LIST_SET)])})
+	case unix.NFT_MSG_GETRULE:
+		for _, rule := range k.rules {
+			all = append(all, attrs{name, attr(unix.NFTA_RULE_CHAIN, kernelChain), attr(unix.NFTA_RULE_EXPRESSIONS, rule)})
+		}
+	}
+	out := []netlink.Message{}
+	for _, a := range all {
+		out = append(out, answer(r, a))
+	}
+	done := netlink.Message{Header: netlink.Header{Type: netlink.Done, Flags: netlink.Multi, Sequence: r.Header.Sequence, PID: r.Header.PID}, Data: make([]byte, 4)}
+	return nltest.Multipart(append(out, done))
+}
+
+func answer(to netlink.Message, has attrs) netlink.Message {
+	return netlink.Message{
+		Header: netlink.Header{Sequence: to.Header.Sequence, PID: to.Header.PID},
+		Data:   append([]byte{unix.NFPROTO_INET, 0, 0, 0}, nltest.MustMarshalAttributes(has)...),
+	}
+}
+
+func (k *kernel) read(t *testing.T) (*Ruleset, error) {
+	t.Helper()
+	conn := nltest.Dial(k.answer)
+	defer conn.Close()
+	return newNetfilter(t.Context(), conn).ruleset()
+}
+
+// element is an element of a set.
+func setElement(key ...byte) netlink.Attribute {
+	return attr(1, attrs{attr(unix.NFTA_SET_ELEM_KEY, value(key...))})
+}
+
+// TestRules: a rule does not read as another one that has more conditions, or fewer, or
+// another verdict. A program may give the kernel rules that nft(8) would not write.
+func TestRules(t *testing.T) {
+	const accept, drop = 1, 0
+	port := []netlink.Attribute{portExpression(1), compareExpression(1, 0, 22)}
+	rule := func(all ...netlink.Attribute) attrs { return all }
+	interfaces := func(name string) []byte { return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...) }
+	for _, test := range []struct {
+		name string
+		rule attrs
+		want string
+	}{
+		{"a port", append(slices.Clone(port), verdictExpression(accept)), "dport 22 accept"},
+		{"a port by a set", rule(portExpression(1), lookupExpression("ports", 1), verdictExpression(accept)), "dport 22,80 accept"},
+		{"two fields", rule(metaExpression(unix.NFT_META_IIFNAME, 1), portExpression(12), compareExpression(1, interfaces("lo")...), compareExpression(2, 0, 22), verdictExpression(accept)), "iifname lo dport 22 accept"},
+		{"where a port leads", rule(portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 1)), expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT))), "dnat"},
+		{"what a packet has to have", rule(expression("exthdr", attr(unix.NFTA_EXTHDR_DREG, 1)), verdictExpression(drop)), "under conditions drop"},
+		{"a port that it has to have", rule(portExpression(1), verdictExpression(drop)), "under conditions drop"},
+		{"one that is overwritten", rule(append(rule(expression("exthdr", attr(unix.NFTA_EXTHDR_DREG, 1))), append(slices.Clone(port), verdictExpression(drop))...)...), "dport 22 under conditions drop"},
+		{"a constant for the port", rule(portExpression(1), constantExpression(1, 0, 22), compareExpression(1, 0, 22), verdictExpression(accept)), "under conditions accept"},
+		{"one under the other name of the register", rule(portExpression(9), constantExpression(1, 0, 0, 0, 0, 0, 22), compareExpression(9, 0, 22), verdictExpression(accept)), "under conditions accept"},
+		{"a set for any packet", rule(portExpression(1), lookupExpression("any", 1), verdictExpression(accept)), "under conditions accept"},
+		{"a set of two fields", rule(portExpression(1), lookupExpression("wide", 1), verdictExpression(accept)), "under conditions accept"},
+		{"a set without an element", rule(portExpression(1), lookupExpression("none", 1), verdictExpression(drop)), "under conditions drop"},
+		{"a map before a verdict", rule(portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 1)), verdictExpression(drop)), "under conditions drop"},
+		{"two ports at once", rule(append(slices.Clone(port), portExpression(1), compareExpression(1, 0, 80), verdictExpression(drop))...), "dport 22,80 under conditions drop"},
+		{"two interfaces at once", rule(
+			metaExpression(unix.NFT_META_IIFNAME, 1), compareExpression(1, interfaces("a")...),
+			metaExpression(unix.NFT_META_IIFNAME, 1), compareExpression(1, interfaces("b")...), verdictExpression(drop),
+		), "iifname a,b under conditions drop"},
+		{"two protocols at once", rule(
+			metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 17), metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 6), verdictExpression(drop),
+		), "tcp under conditions drop"},
+		{"two verdicts", rule(verdictExpression(accept), expression("reject")), "accept reject"},
+		{"an option written", rule(expression("exthdr", attr(7, 1))), "under conditions continue"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k := &kernel{
+				rules: []attrs{test.rule},
+				flags: map[string]int{
+					"ports": unix.NFT_SET_ANONYMOUS, "any": unix.NFT_SET_ANONYMOUS, "wide": unix.NFT_SET_ANONYMOUS, "none": unix.NFT_SET_ANONYMOUS,
+					"data": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP,
+				},
+				elements: map[string]attrs{
+					"ports": {setElement(0, 22), setElement(0, 80)}, "any": {setElement(0, 22), attr(1, attrs{})}, "wide": {setElement(0, 22, 0, 0, 0, 0)},
+					"data": {setElement(0, 22)},
+				},
+			}
+			got, err := k.read(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rules := got.Tables[0].Chains[0].Rules; !slices.Equal(rules, []string{test.want}) {
+				t.Errorf("got %q, want %q", rules, test.want)
+			}
+		})
+	}
+}
+
+// TestRulesFilled: a set has an element if nobody can say that it has none.
+func TestRulesFilled(t *testing.T) {
+	k := &kernel{
+		flags:    map[string]int{"empty": 0, "filled": 0, "timed": unix.NFT_SET_TIMEOUT, "of rules": unix.NFT_SET_EVAL, "map": unix.NFT_SET_MAP},
+		elements: map[string]attrs{"filled": {setElement(0, 22)}},
+	}
+	got, err := k.read(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range got.Tables[0].Filled {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if want := []string{"filled", "of rules", "timed"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+}
+
+// TestRulesChanging: rules that change while they are read are not those of any moment.
+func TestRulesChanging(t *testing.T) {
+	generation := 0
+	k := &kernel{generation: func() int { generation++; return generation }}
+	if _, err := k.read(t); !errors.Is(err, errChanging) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRulesLimit: there is an end to what is read.
+func TestRulesLimit(t *testing.T) {
+	k := &kernel{rules: slices.Repeat([]attrs{{}}, maxRules)}
+	if _, err := k.read(t); err != nil {
+		t.Error(err)
+	}
+	k.rules = append(k.rules, attrs{})
+	if _, err := k.read(t); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("got %v", err)
+	}
+}
