@@ -29,13 +29,16 @@ var loginFiles = []string{
 }
 
 // managerFiles are the files in a home from which a user's own service manager starts
-// something; managerRun are those in the directory of its runtime files.
+// something, or takes what it gives to everything that it starts; managerRun are those in
+// the directory of its runtime files, profileUnits those in a profile of Nix.
 var (
 	managerFiles = []string{
 		".config/systemd/user", ".config/systemd/user.control", ".local/share/systemd/user",
-		".config/environment.d", ".config/user-tmpfiles.d", ".config/containers/systemd",
+		".config/systemd/user.conf", ".config/systemd/user.conf.d", ".config/environment.d",
+		".config/user-tmpfiles.d", ".local/share/user-tmpfiles.d", ".config/containers/systemd",
 	}
-	managerRun = []string{"systemd/user", "systemd/user.control"}
+	managerRun   = []string{"systemd/user", "systemd/user.control", "user-tmpfiles.d"}
+	profileUnits = []string{"share/systemd/user", "etc/xdg/systemd/user"}
 )
 
 // lingering is where the login manager keeps whose service managers are started at boot.
@@ -98,6 +101,16 @@ func (m *Machine) checkLingering(ctx context.Context, l *look) error {
 		}
 		if err := l.managed(ctx, fields[5], path.Base(fields[2])); err != nil {
 			return err
+		}
+		for _, profile := range profiles {
+			for _, units := range profileUnits {
+				if path.IsAbs(profile) {
+					continue // looked at for root
+				}
+				if err := l.atLogin(ctx, path.Join(fields[5], profile, units)); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

@@ -60,6 +60,28 @@ func TestLogin(t *testing.T) {
 			h.write("/run/user/1000/systemd/user.control/evil.service", "evil", 0o644)
 			h.write("/home/guest/.bashrc", "", 0o644)
 		}, []string{"file-unknown /home/guest/.config/systemd/user/evil.service", "file-unknown /run/user/1000/systemd/user.control/evil.service"}},
+		{"services of its profile", func(h *host) {
+			h.linger("guest")
+			h.write(lingering+"/guest", "", 0o644)
+			h.write(profile+"/bin/ls", "mine", 0o555)
+			h.write(profile+"/share/systemd/user/default.target.wants/evil.service", "evil", 0o444)
+			h.link("/home/guest/.nix-profile", profile)
+		}, []string{"file-unknown /home/guest/.nix-profile/share/systemd/user/default.target.wants/evil.service"}},
+		{"services by a link out of its home", func(h *host) {
+			h.linger("guest")
+			h.write(lingering+"/guest", "", 0o644)
+			h.write("/srv/config/systemd/user/evil.service", "evil", 0o644)
+			h.link("/home/guest/.config", "/srv/config")
+		}, []string{"file-unknown /home/guest/.config/systemd/user/evil.service"}},
+		{"a link as one who lingers", func(h *host) { h.link(lingering+"/guest", "/dev/null") }, []string{"file-unknown " + lingering + "/guest"}},
+		{"those who linger elsewhere", func(h *host) {
+			h.write("/srv/linger/guest", "", 0o644)
+			h.link(lingering, "/srv/linger")
+		}, []string{"file-unknown " + lingering + "/guest"}},
+		{"what a manager gives to its services", func(h *host) {
+			h.write("/root/.config/systemd/user.conf", "[Manager]\nDefaultEnvironment=LD_PRELOAD=/tmp/evil.so\n", 0o644)
+			h.write("/root/.config/systemd/user.conf.d/evil.conf", "", 0o644)
+		}, []string{"file-unknown /root/.config/systemd/user.conf", "file-unknown /root/.config/systemd/user.conf.d/evil.conf"}},
 		{"services of another", func(h *host) { h.write("/home/guest/.config/systemd/user/mine.service", "", 0o644) }, nil},
 		{"completions", func(h *host) { h.write("/root/.bash_completion", "evil", 0o644) }, []string{"file-unknown /root/.bash_completion"}},
 		{"keys that write commands", func(h *host) { h.write("/root/.inputrc", "evil", 0o644) }, []string{"file-unknown /root/.inputrc"}},
