@@ -117,6 +117,7 @@ func TestNftablesUnclear(t *testing.T) {
 		{"flush ruleset\n\ntable inet t {\n set s { type inet_service; elements = { 22 } }\n set e { type inet_service; }\n chain c { tcp dport @s accept } }", "nftables\ninet t\n  c\n    tcp @s accept\n  set e\n"},
 		{"table t { chain c { type filter hook input priority 0; iifname != \"lo\" drop; tcp dport != 22 accept; ip protocol udp accept } }", "nftables\nip t\n  c input accept\n    under conditions drop\n    tcp under conditions accept\n    udp accept\n"},
 		{"table t { chain c { tcp dport {22,23,80-90,85-95} goto d # why\n counter packets 1 bytes 2 log prefix \"a b\" drop } }", "nftables\nip t\n  c\n    tcp dport 22-23,80-95 goto d\n    drop\n"},
+		{"table t { chain c { udp dport 53 notrack accept; tcp dport 80 tproxy to :8080 accept; notrack\n } }", "nftables\nip t\n  c\n    udp dport 53 notrack accept\n    tcp dport 80 tproxy accept\n    notrack\n"},
 		{"table", "nftables\n"}, {"table t {", "nftables\nip t\n"}, {"table t { chain c {", "nftables\nip t\n  c\n"}, {"\"", "nftables\nand more\n"},
 	} {
 		got := disk{t, t.TempDir()}.firewall("nftables.service", "", head+test.text)

@@ -266,9 +266,14 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			t.value() // which may have the name of a verdict
 			r.Others = true
 		case word == "jump" || word == "goto":
-			r.Verdict = word + " " + unquoted(t.next())
+			r.Verdict = strings.TrimSpace(r.Verdict + " " + word + " " + unquoted(t.next()))
+		case word == "notrack":
+			r.Verdict = word // and the rule goes on
 		case slices.Contains(verdicts, word):
-			r.Verdict = word
+			r.Verdict = strings.TrimSpace(r.Verdict + " " + word)
+			if last := words[len(words)-1]; word == "tproxy" && slices.Contains([]string{"accept", "drop", "return", "continue"}, last) {
+				r.Verdict += " " + last
+			}
 			return r, true // what comes after it says how
 		case t.concatenates(0):
 			t.concatenated(&r, family)
