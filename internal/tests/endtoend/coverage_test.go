@@ -166,7 +166,7 @@ const writtenConfig = "/root/written.json"
 
 // startCovered returns a host on which changes are tried one by one.
 func startCovered(t *testing.T) *machine {
-	m := startReleased(t)
+	m := startReleased(t, "nftables")
 	m.ShowUpper()
 	m.Run("useradd", "--create-home", "--system", "visitor")
 	m.askMachineBut([]string{"/root/", releases + "/", "/home/visitor/"}, "written")

@@ -144,11 +144,7 @@ var changeClasses = []changeClass{
 	{"a packet socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 17, 3, 0x0300) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep packet 0003"}, ""},
 	{"a raw socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 2, 3, 1) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep raw 0.0.0.0:1"}, ""},
 	{"a socket unit read with another port", "f=/usr/lib/systemd/system/systemd-journal-remote.socket; cp -p $f /root/unit; sed -i s,19532,4711, $f; systemctl daemon-reload; systemctl start ${f##*/}; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit", "systemctl stop systemd-journal-remote.socket; systemctl daemon-reload", []string{"socket-unknown /usr/lib/systemd/systemd tcp [::]:4711"}, "reload"},
-}
 
-// unaskedClasses are changes of which the peers were not asked, so that docs/coverage.md
-// has no row for them.
-var unaskedClasses = []changeClass{
 	file("/var/lib/systemd/linger/@", ""),
 	{"a service of a user that is started at boot", "mkdir -p /var/lib/systemd/linger /home/visitor/.config/systemd/user; touch /var/lib/systemd/linger/visitor; echo >/home/visitor/.config/systemd/user/@.service", "rm /var/lib/systemd/linger/visitor /home/visitor/.config/systemd/user/@.service", []string{"file-unknown /var/lib/systemd/linger/visitor", "file-unknown /home/visitor/.config/systemd/user/@.service"}, "linger"},
 	{"a service of another place", "mkdir -p /var/lib/systemd/linger /home/visitor/.local/share/systemd/user; touch /var/lib/systemd/linger/visitor; ln -s /tmp/@.service /home/visitor/.local/share/systemd/user/@.service; echo >/tmp/@.service", "rm /var/lib/systemd/linger/visitor /home/visitor/.local/share/systemd/user/@.service /tmp/@.service", []string{"file-unknown /var/lib/systemd/linger/visitor", "file-unknown /home/visitor/.local/share/systemd/user/@.service"}, "linger"},

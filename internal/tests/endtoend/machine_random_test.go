@@ -56,10 +56,9 @@ func TestMachineRandom(t *testing.T) {
 	draws, seed := numberOf(t, drawsEnv, 1), numberOf(t, seedEnv, 16)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	var deck []draw
-	classes := slices.Concat(changeClasses, unaskedClasses)
-	for i := range classes {
+	for i := range changeClasses {
 		for range draws {
-			deck = append(deck, draw{&classes[i], fmt.Sprintf("%06x", random.IntN(1<<24))})
+			deck = append(deck, draw{&changeClasses[i], fmt.Sprintf("%06x", random.IntN(1<<24))})
 		}
 	}
 	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
@@ -91,7 +90,7 @@ func TestMachineRandom(t *testing.T) {
 		}
 	})
 	t.Logf("%d classes, %d draws of each with seed %d: %d of %d found in %d rounds, %s",
-		len(classes), draws, seed, found.Load(), len(deck), rounds.Load(), time.Since(begun).Round(time.Second))
+		len(changeClasses), draws, seed, found.Load(), len(deck), rounds.Load(), time.Since(begun).Round(time.Second))
 }
 
 // judge makes the changes, verifies, and undoes them. It returns how many were found.
