@@ -132,6 +132,7 @@ install: bin/ec-verify man ## install the program, its units, pages and completi
 	install -m 644 bin/man/*.1 $(into)/share/man/man1
 	install -m 644 bin/man/*.5 $(into)/share/man/man5
 	install -D -m 644 systemd/config.example.json $(into)/share/doc/ec-verify/config.json
+	install -m 644 systemd/machine.conf systemd/firewall.conf $(into)/share/doc/ec-verify
 	install -d $(into)/share/bash-completion/completions $(into)/share/zsh/site-functions $(into)/share/fish/vendor_completions.d
 	bin/ec-verify completion bash >$(into)/share/bash-completion/completions/ec-verify
 	bin/ec-verify completion zsh >$(into)/share/zsh/site-functions/_ec-verify
@@ -146,7 +147,7 @@ uninstall: ## remove what install put there; the configuration and the state dir
 	rm -f $(into)/bin/ec-verify $(into)/lib/systemd/catalog/ec-verify.catalog
 	for unit in systemd/*.service systemd/*.timer; do rm -f $(into)/lib/systemd/system/$${unit##*/}; done
 	rm -f $(into)/share/man/man1/ec-verify.1 $(into)/share/man/man1/ec-verify-*.1 $(into)/share/man/man5/ec-verify.json.5
-	rm -f $(into)/share/doc/ec-verify/config.json
+	rm -f $(into)/share/doc/ec-verify/config.json $(into)/share/doc/ec-verify/machine.conf $(into)/share/doc/ec-verify/firewall.conf
 	if [ -d $(into)/share/doc/ec-verify ]; then rmdir --ignore-fail-on-non-empty $(into)/share/doc/ec-verify; fi
 	rm -f $(into)/share/bash-completion/completions/ec-verify $(into)/share/zsh/site-functions/_ec-verify $(into)/share/fish/vendor_completions.d/ec-verify.fish
 

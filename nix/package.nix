@@ -44,6 +44,7 @@ buildGo126Module {
       --replace-fail $'InaccessiblePaths=-/nix/store\n' ""
     install -Dm444 systemd/*.catalog -t "$out/lib/systemd/catalog"
     install -Dm444 systemd/config.example.json "$out/share/doc/ec-verify/config.json"
+    install -m444 systemd/machine.conf systemd/firewall.conf "$out/share/doc/ec-verify"
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     installShellCompletion --cmd ec-verify \

@@ -13,6 +13,7 @@ import (
 
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/node/config"
+	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/node/systemd"
 	"every.channel/ec-verify/internal/release"
 	"every.channel/ec-verify/internal/trust"
@@ -22,7 +23,7 @@ import (
 // units. The units among [Services] define what a run sees; those that are missing are
 // assumed to be as shipped. name is the configuration file.
 func Configured(name string, c config.Config, units []systemd.Unit, now time.Time) []Result {
-	e := &examination{config: c, file: name, now: now, verify: shipped(), fetch: shipped(), rebuild: shipped()}
+	e := &examination{config: c, file: name, now: now, verify: shipped(), fetch: shipped(), rebuild: shippedRebuild()}
 	for _, u := range units {
 		switch {
 		case u.Absent:
@@ -39,7 +40,7 @@ func Configured(name string, c config.Config, units []systemd.Unit, now time.Tim
 		do   func()
 	}{
 		{"configuration", e.checkFiles}, {"policy", e.checkPolicy}, {"keys", e.checkKeys}, {"sources", e.checkSources},
-		{"state", e.checkState}, {"metrics", e.checkMetrics}, {"report key", e.checkReportKey}, {"nix", e.checkNix},
+		{"state", e.checkState}, {"metrics", e.checkMetrics}, {"report key", e.checkReportKey}, {"nix", e.checkNix}, {"machine", e.checkMachine},
 	} {
 		e.check = check.name
 		check.do()
@@ -369,6 +370,53 @@ func (e *examination) checkReportKey() {
 	default:
 		e.ok("%s", name)
 	}
+}
+
+// checkMachine checks that the verifying units may check the parts of the machine that the
+// policy requests. A run by hand has every right of root.
+func (e *examination) checkMachine() {
+	parts := e.config.Machine.Parts
+	skipped := slices.Contains(e.config.UnsafeSkip, "machine")
+	if len(parts) == 0 || skipped || e.config.StoreRoot != "" && e.config.StoreRoot != "/" {
+		return
+	}
+	e.checkable(VerifyUnit, e.verify, parts)
+	if slices.Contains(Services(e.config), RebuildUnit) {
+		e.checkable(RebuildUnit, e.rebuild, parts)
+	}
+	if e.quiet() {
+		e.ok("the units may check %s", strings.Join(parts, ", "))
+	}
+}
+
+// checkable adds a problem if a unit has not all rights to check the parts.
+func (e *examination) checkable(unit string, s systemd.Sandbox, parts []string) {
+	var unchecked, lacks []string
+	for _, part := range parts {
+		missing := slices.DeleteFunc(running.Needs(part), func(setting string) bool { return grants(s, setting) })
+		if len(missing) == 0 {
+			continue
+		}
+		unchecked = append(unchecked, part)
+		for _, setting := range missing {
+			if !slices.Contains(lacks, setting) {
+				lacks = append(lacks, setting)
+			}
+		}
+	}
+	if len(lacks) > 0 {
+		e.problem("machine.parts", grantRemedy(unit, lacks), "%s can't check %s: it lacks %s", unit, strings.Join(unchecked, ", "), strings.Join(lacks, ", "))
+	}
+}
+
+// grantRemedy returns the command that gives a unit more settings.
+func grantRemedy(unit string, lacks []string) string {
+	var b strings.Builder
+	b.WriteString("{ echo '[Service]'")
+	for _, setting := range lacks {
+		b.WriteString("; echo " + quoted(setting))
+	}
+	return b.String() + "; } | systemctl edit --stdin --drop-in=machine " + unit
 }
 
 func (e *examination) checkNix() {

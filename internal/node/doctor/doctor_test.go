@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/systemd"
@@ -282,6 +283,27 @@ var brokenSetUps = []struct {
 		func(s *setUp) { os.Remove(s.at("metrics")) }, nil},
 	{"nix programs missing", "nix", "there is no program", "nix.binDir", Problem,
 		func(s *setUp) { os.Remove(s.at("bin/nix-store")) }, func(s *setUp) { delete(s.json, "nix") }},
+	{"a unit without the rights for a part", "machine", "ec-verify.service can't check etc, code: it lacks CapabilityBoundingSet=CAP_SYS_PTRACE, CapabilityBoundingSet=CAP_CHECKPOINT_RESTORE",
+		"{ echo '[Service]'; echo CapabilityBoundingSet=CAP_SYS_PTRACE; echo CapabilityBoundingSet=CAP_CHECKPOINT_RESTORE; } | systemctl edit --stdin --drop-in=machine ec-verify.service", Problem,
+		func(s *setUp) { s.top["machine"] = map[string]any{"parts": []string{"etc", "code"}} }, func(s *setUp) {
+			s.units[0].Sandbox.Capabilities = 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_CHECKPOINT_RESTORE
+		}},
+	{"a unit without the rights for one of its parts", "machine", "ec-verify.service can't check firewall: it lacks PrivateNetwork=no, RestrictAddressFamilies=AF_NETLINK", "echo PrivateNetwork=no; echo RestrictAddressFamilies=AF_NETLINK", Problem,
+		func(s *setUp) {
+			s.top["machine"] = map[string]any{"parts": []string{"mounts", "firewall"}}
+			box := &s.units[0].Sandbox
+			box.Capabilities, box.PrivateNetwork = 1<<unix.CAP_SYS_PTRACE|1<<unix.CAP_NET_ADMIN, true
+			box.Families = systemd.Families{Only: true, Names: []string{"AF_UNIX"}}
+		}, func(s *setUp) {
+			s.units[0].Sandbox.PrivateNetwork = false
+			s.units[0].Sandbox.Families.Names = []string{"AF_UNIX", "AF_NETLINK"}
+		}},
+	{"a rebuild without the rights for a part", "machine", "ec-verify-rebuild.service can't check units: it lacks CapabilityBoundingSet=CAP_SYS_PTRACE", "machine ec-verify-rebuild.service", Problem,
+		func(s *setUp) {
+			s.json["rebuild"] = map[string]any{"choice": "config"}
+			s.top["machine"] = map[string]any{"parts": []string{"units"}}
+			s.units[0].Sandbox.Capabilities = 1 << unix.CAP_SYS_PTRACE
+		}, func(s *setUp) { s.units[2].Sandbox.Capabilities = 1 << unix.CAP_SYS_PTRACE }},
 	{"nix too old", "nix", "too old", "install Nix", Problem,
 		func(s *setUp) { s.nix = errors.New("Nix 2.3.0 is too old") }, func(s *setUp) { s.nix = nil }},
 	{"source does not answer", "sources", "does not answer: timeout", "network", Problem,

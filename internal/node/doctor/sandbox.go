@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/systemd"
 )
@@ -41,7 +43,37 @@ func timers(c config.Config) []string {
 // be asked. The configuration says which files are looked up, so the other things that
 // one of the services hides do not matter.
 func shipped() systemd.Sandbox {
-	return systemd.Sandbox{ProtectHome: "yes", ProtectSystem: "strict", PrivateTmp: true, State: []string{"ec-verify"}}
+	return systemd.Sandbox{
+		ProtectHome: "yes", ProtectSystem: "strict", PrivateTmp: true, State: []string{"ec-verify"},
+		Capabilities:   1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID,
+		PrivateNetwork: true, Families: systemd.Families{Only: true, Names: []string{"AF_UNIX"}},
+	}
+}
+
+// shippedRebuild is shipped for the service that rebuilds.
+func shippedRebuild() systemd.Sandbox {
+	s := shipped()
+	s.Capabilities |= 1 << unix.CAP_NET_ADMIN
+	s.Families.Names = append(s.Families.Names, "AF_NETLINK")
+	return s
+}
+
+// grants reports whether a service has a setting of [running.Needs].
+func grants(s systemd.Sandbox, setting string) bool {
+	has := func(capability int) bool { return s.Capabilities&(1<<capability) != 0 }
+	switch setting {
+	case "CapabilityBoundingSet=CAP_SYS_PTRACE":
+		return has(unix.CAP_SYS_PTRACE)
+	case "CapabilityBoundingSet=CAP_CHECKPOINT_RESTORE":
+		return has(unix.CAP_CHECKPOINT_RESTORE)
+	case "CapabilityBoundingSet=CAP_NET_ADMIN":
+		return has(unix.CAP_NET_ADMIN)
+	case "PrivateNetwork=no":
+		return !s.PrivateNetwork
+	case "RestrictAddressFamilies=AF_NETLINK":
+		return s.Families.Allow("AF_NETLINK")
+	}
+	return false
 }
 
 func below(path string, dirs ...string) bool {

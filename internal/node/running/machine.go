@@ -72,6 +72,9 @@ type Policy struct {
 type part struct {
 	name  string
 	check func(m *Machine, ctx context.Context, l *look) error
+	// needs are the settings of systemd.exec(5) that a unit needs for it, besides those
+	// for [FirstRoot].
+	needs []string
 }
 
 // StorePart is the name of the part that looks for hard links into the store.
@@ -79,14 +82,14 @@ const StorePart = "store"
 
 func parts() []part {
 	return []part{
-		{"etc", (*Machine).checkEtc},
-		{"units", (*Machine).checkUnits},
-		{"code", (*Machine).checkCode},
-		{StorePart, (*Machine).checkStore},
-		{"written", (*Machine).checkWritten},
-		{"sockets", (*Machine).checkSockets},
-		{"mounts", (*Machine).checkMounts},
-		{"firewall", (*Machine).checkRules},
+		{"etc", (*Machine).checkEtc, nil},
+		{"units", (*Machine).checkUnits, nil},
+		{"code", (*Machine).checkCode, []string{"CapabilityBoundingSet=CAP_CHECKPOINT_RESTORE"}},
+		{StorePart, (*Machine).checkStore, nil},
+		{"written", (*Machine).checkWritten, nil},
+		{"sockets", (*Machine).checkSockets, nil},
+		{"mounts", (*Machine).checkMounts, nil},
+		{"firewall", (*Machine).checkRules, []string{"CapabilityBoundingSet=CAP_NET_ADMIN", "PrivateNetwork=no", "RestrictAddressFamilies=AF_NETLINK"}},
 	}
 }
 
@@ -97,6 +100,17 @@ func Parts() []string {
 		out = append(out, p.name)
 	}
 	return out
+}
+
+// Needs returns the settings of systemd.exec(5) that a unit of root needs to check a part,
+// each as NAME=VALUE; nil for what is not a part.
+func Needs(name string) []string {
+	for _, p := range parts() {
+		if p.name == name {
+			return append([]string{"CapabilityBoundingSet=CAP_SYS_PTRACE"}, p.needs...)
+		}
+	}
+	return nil
 }
 
 // CheckPart reports whether there is a part called name.

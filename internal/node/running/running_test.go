@@ -499,7 +499,7 @@ func TestConfirmedByFailedLook(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				looks := 0
-				l, err := new(Machine).confirmed(t.Context(), part{"etc", func(_ *Machine, _ context.Context, l *look) error {
+				l, err := new(Machine).confirmed(t.Context(), part{name: "etc", check: func(_ *Machine, _ context.Context, l *look) error {
 					err := test.looks[looks]
 					if looks++; err == nil && looks <= test.gone {
 						l.find(evil)

@@ -2,6 +2,8 @@ package systemd
 
 import (
 	"context"
+	"math"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 )
@@ -23,7 +25,7 @@ type Unit struct {
 	Sandbox Sandbox
 }
 
-// Sandbox is a service's view of the file system, by the settings of systemd.exec(5) with
+// Sandbox is what a service may see, write and do, by the settings of systemd.exec(5) with
 // these names.
 type Sandbox struct {
 	ProtectHome   string // "no", "yes", "read-only" or "tmpfs"
@@ -35,7 +37,23 @@ type Sandbox struct {
 	State []string
 	// Bound are the mount points of BindPaths= and BindReadOnlyPaths=.
 	Bound []string
+	// Capabilities is CapabilityBoundingSet=, a bit for each capability by its number.
+	Capabilities   uint64
+	PrivateNetwork bool
+	Families       Families
 }
+
+// Families are the address families of RestrictAddressFamilies=. The zero value restricts
+// nothing.
+type Families struct {
+	// Only means that the service may use no other families than Names, otherwise every
+	// other.
+	Only  bool
+	Names []string // "AF_UNIX" …
+}
+
+// Allow reports whether a service may use a family.
+func (f Families) Allow(name string) bool { return slices.Contains(f.Names, name) == f.Only }
 
 // Units asks systemd for units by name. If it can't be asked, the error says why.
 func Units(ctx context.Context, names ...string) ([]Unit, error) {
@@ -75,6 +93,12 @@ func unitOf(name string, props map[string]any) Unit {
 	s.ProtectHome, _ = props["ProtectHome"].(string)
 	s.ProtectSystem, _ = props["ProtectSystem"].(string)
 	s.PrivateTmp, _ = props["PrivateTmp"].(bool)
+	s.PrivateNetwork, _ = props["PrivateNetwork"].(bool)
+	s.Families = familiesOf(props["RestrictAddressFamilies"])
+	var restricted bool
+	if s.Capabilities, restricted = props["CapabilityBoundingSet"].(uint64); !restricted {
+		s.Capabilities = math.MaxUint64
+	}
 	s.Inaccessible = paths(props["InaccessiblePaths"])
 	s.ReadOnly = paths(props["ReadOnlyPaths"])
 	s.ReadWrite = paths(props["ReadWritePaths"])
@@ -95,6 +119,15 @@ func paths(value any) []string {
 		out = append(out, p)
 	}
 	return out
+}
+
+// familiesOf reads a structure of whether only these are allowed, and the names.
+func familiesOf(value any) (f Families) {
+	if entry, ok := value.([]any); ok && len(entry) == 2 {
+		f.Only, _ = entry[0].(bool)
+		f.Names, _ = entry[1].([]string)
+	}
+	return f
 }
 
 // boundAt returns the second member of each entry in an array of structures of source,
