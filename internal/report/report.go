@@ -66,6 +66,9 @@ type Standing struct {
 	// the policy is known.
 	Verdict Verdict   `json:"verdict"`
 	Since   time.Time `json:"since"`
+	// Dropped counts the findings of earlier runs that no longer count because the policy
+	// no longer requests their tiers.
+	Dropped int `json:"dropped,omitzero"`
 }
 
 // ClosurePath is one store path of a system that was audited.

@@ -86,7 +86,8 @@ func (r *Report) groups() iter.Seq[[]Finding] {
 }
 
 // StandingLine says in one line what r's verdict does not: that the run changed no
-// standing, or that the standing differs; "" if they agree.
+// standing, or that the standing differs, or no longer has what earlier runs found; "" if
+// there is nothing to add.
 func (r *Report) StandingLine() string {
 	s := r.Standing
 	switch {
@@ -97,9 +98,20 @@ func (r *Report) StandingLine() string {
 	case s.Look != "":
 		return fmt.Sprintf("look: the machine's standing did not change (%s since %s): %s", s.Verdict, s.Since.UTC().Format(time.RFC3339), Escape(s.Look))
 	case s.Verdict != r.Verdict():
-		return fmt.Sprintf("the machine's standing did not change (%s since %s): this run has not verified what earlier ones found, see ec-verify status", s.Verdict, s.Since.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("the machine's standing did not change (%s since %s): this run has not verified what earlier ones found, see ec-verify status", s.Verdict, s.Since.UTC().Format(time.RFC3339)) + s.dropped("; ")
 	}
-	return ""
+	return s.dropped("")
+}
+
+// dropped says, after before, that findings no longer count; "" for none.
+func (s *Standing) dropped(before string) string {
+	switch s.Dropped {
+	case 0:
+		return ""
+	case 1:
+		return before + "1 finding of earlier runs no longer counts, unverified: the policy no longer requests its tier"
+	}
+	return fmt.Sprintf("%s%d findings of earlier runs no longer count, unverified: the policy no longer requests their tiers", before, s.Dropped)
 }
 
 // Headline returns the verdict and its subject in one line.

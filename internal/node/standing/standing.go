@@ -153,6 +153,18 @@ func (f Finding) remains(r *report.Report, now []Finding, owed func(report.TierN
 	return !replaced
 }
 
+// Dropped counts the differences of a standing that [Next] forgets because the policy no
+// longer requests their tiers, according to owed.
+func Dropped(before Standing, owed func(report.TierName) bool) int {
+	n := 0
+	for _, f := range before.Findings {
+		if f.Class != report.Inconclusive && !owed(f.Tier) {
+			n++
+		}
+	}
+	return n
+}
+
 // Without returns the standing after a run of the policy that could not be made, given the
 // standing before it. The run was tried at the time at.
 func Without(before Standing, at time.Time) Standing {

@@ -100,8 +100,13 @@ func TestNext(t *testing.T) {
 		}
 	}
 	// What nobody's policy asks for any more is not owed.
-	s := Next(Standing{}, ran(1, all, rebuilt), func(report.TierName) bool { return true })
-	s = Next(s, ran(2, daily), func(t report.TierName) bool { return t != report.TierRebuild })
+	everything := func(report.TierName) bool { return true }
+	s := Next(Standing{}, ran(1, all, rebuilt, failed), everything)
+	less := func(t report.TierName) bool { return t != report.TierRebuild }
+	if got := [2]int{Dropped(s, everything), Dropped(s, less)}; got != [2]int{0, 1} {
+		t.Errorf("%v findings are dropped", got)
+	}
+	s = Next(s, ran(2, daily), less)
 	if got := words(s); got != "verified 2" {
 		t.Errorf("without a rebuild in the policy: %s", got)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestAgentMachine: a unit that may not check the configured parts of the machine is a
@@ -28,7 +30,9 @@ func TestAgentMachine(t *testing.T) {
 
 	problems := func() (found, remedies []string) {
 		out, _, _ := a.Exec(t.Context(), program, "doctor", "--offline", "--output", "json")
-		var x struct{ Results []struct{ Check, State, Found, Remedy string } }
+		var x struct {
+			Results []struct{ Check, State, Found, Remedy string }
+		}
 		if err := json.Unmarshal([]byte(out), &x); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -57,7 +61,8 @@ func TestAgentMachine(t *testing.T) {
 			t.Fatalf("%v: %s", err, stderr)
 		}
 		for _, f := range r.Findings {
-			if f.Tier == "machine" {
+			// Which units are loaded and which programs run changes between two runs.
+			if f.Tier == "machine" && f.Cause != "unit-unknown" && f.Cause != "code-unknown" {
 				all = append(all, f.Cause+" "+f.Path+" "+f.Field)
 			}
 		}
@@ -87,6 +92,6 @@ func TestAgentMachine(t *testing.T) {
 	}
 	a.Exec(t.Context(), program, "--offline", "--rebuild", "none", "--output", "json")
 	if hand := findings(); !slices.Equal(unit, hand) {
-		t.Errorf("the unit found\n%s\nby hand\n%s", strings.Join(unit, "\n"), strings.Join(hand, "\n"))
+		t.Errorf("by hand -, the unit +:\n%s", cmp.Diff(hand, unit))
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,9 +49,18 @@ type shownReport struct {
 // Text implements [terminal.Result].
 func (r *shownReport) Text(screen terminal.Screen) string {
 	if r.flags.brief {
-		return r.Brief() + "\n"
+		return r.Brief() + r.briefStanding() + "\n"
 	}
 	var b strings.Builder
 	_ = r.WriteText(&b, report.TextOptions{Color: screen.Color, All: r.flags.all, Long: r.flags.long, Width: screen.Width, Height: screen.Height}) // to memory
 	return b.String()
+}
+
+// briefStanding adds to one line that the standing is graver than the run's verdict.
+func (r *shownReport) briefStanding() string {
+	s := r.Standing
+	if s == nil || s.Look != "" || s.Verdict == r.Verdict() {
+		return ""
+	}
+	return fmt.Sprintf("; the machine's standing is %s, see ec-verify status", s.Verdict)
 }

@@ -70,7 +70,13 @@ func currentUnit() string { return runlock.Self(time.Now()).Unit }
 // owedBy returns a function that reports whether the policy asks for a tier in any run.
 func owedBy(policy config.Config) func(report.TierName) bool {
 	return func(t report.TierName) bool {
-		return t != report.TierRebuild || policy.Rebuild.Choice != rebuild.None
+		switch t {
+		case report.TierRebuild:
+			return policy.Rebuild.Choice != rebuild.None
+		case "machine":
+			return len(policy.Machine.Parts) > 0
+		}
+		return true
 	}
 }
 
@@ -101,7 +107,9 @@ func (k *keeper) after(ctx context.Context, l *ledger.Ledger, id int64, r *repor
 func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of *standing.Release) {
 	look := standing.Look(k.asked, r)
 	k.now = before
+	dropped := 0
 	if look == "" {
+		dropped = standing.Dropped(before, k.owed)
 		k.now = standing.Next(before, r, k.owed)
 		k.now.Run = &standing.Run{
 			ID: id, Started: r.Started.UTC().Truncate(time.Millisecond), Finished: r.Finished.UTC().Truncate(time.Millisecond),
@@ -112,7 +120,7 @@ func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of 
 			k.now.Run.BestBefore, k.now.Run.RefusedAfter, k.now.Run.KeyNotAfter = rel.BestBefore, rel.RefusedAfter, rel.KeyNotAfter
 		}
 	}
-	r.Standing = &report.Standing{Look: look, Verdict: k.now.Verdict, Since: k.now.Since}
+	r.Standing = &report.Standing{Look: look, Verdict: k.now.Verdict, Since: k.now.Since, Dropped: dropped}
 }
 
 // keep writes the standing that a run of the policy left beside the ledger in dir,

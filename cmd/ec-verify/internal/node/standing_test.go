@@ -22,6 +22,7 @@ import (
 	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/ledger"
 	"every.channel/ec-verify/internal/node/standing"
+	"every.channel/ec-verify/internal/rebuild"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -145,5 +146,63 @@ func TestCheckWithoutLedger(t *testing.T) {
 	unread := errors.New("ledger is damaged")
 	if err := (&app{terminal.New(nil, nil)}).checkWithout(t.Context(), t.TempDir(), unread); !errors.Is(err, unread) {
 		t.Errorf("where nothing is kept: %v", err)
+	}
+}
+
+// TestOwed: which tiers the policy requests in some run, and what is said of findings of
+// the others.
+func TestOwed(t *testing.T) {
+	var c config.Config
+	c.Rebuild.Choice = rebuild.None
+	for tier, want := range map[report.TierName]bool{report.TierRebuild: false, "machine": false, report.TierLive: true} {
+		if got := owedBy(c)(tier); got != want {
+			t.Errorf("%s is owed: %v", tier, got)
+		}
+	}
+	with := c
+	with.Rebuild.Choice, with.Machine.Parts = rebuild.All, []string{"etc"}
+	if owed := owedBy(with); !owed(report.TierRebuild) || !owed("machine") {
+		t.Error("requested tiers are not owed")
+	}
+
+	began := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	ran := func(tiers []report.TierName, findings ...report.Finding) *report.Report {
+		began = began.Add(time.Hour)
+		r := &report.Report{Started: began, Finished: began, Findings: findings}
+		for _, name := range tiers {
+			r.Tiers = append(r.Tiers, report.Tier{Name: name, Asked: true, Status: report.Done, Checked: 1})
+		}
+		return r
+	}
+	keep := keeper{owed: owedBy(with)}
+	keep.judge(standing.Standing{}, 1, ran([]report.TierName{"live", "machine"}, report.Finding{Tier: "machine", Cause: report.EtcAltered, Path: "/etc/x"}), nil)
+	before := keep.now
+	// The policy changed, and no run took place yet: the finding counts.
+	s := &status{Now: began, LastRun: before.Run, Standing: &statusStanding{Verdict: before.Verdict, Findings: before.Findings}, owed: owedBy(c)}
+	if text := strings.Join(strings.Fields(s.Text(terminal.Screen{})), " "); !strings.Contains(text, "The policy no longer requests machine: the next run") {
+		t.Errorf("status says\n%s", text)
+	}
+	keep.owed = owedBy(c)
+	r := ran([]report.TierName{"live"})
+	keep.judge(before, 2, r, nil)
+	if r.Standing.Verdict != report.Verified || !strings.HasPrefix(r.StandingLine(), "1 finding of earlier runs no longer counts, unverified") {
+		t.Errorf("standing %+v: %s", r.Standing, r.StandingLine())
+	}
+	r = ran([]report.TierName{"live"})
+	keep.judge(keep.now, 3, r, nil)
+	if r.StandingLine() != "" {
+		t.Errorf("it is said again: %s", r.StandingLine())
+	}
+
+	// With the parts still requested, a run that left them out clears nothing.
+	keep.owed = owedBy(with)
+	r = ran([]report.TierName{"live"})
+	keep.judge(before, 2, r, nil)
+	if brief := (&shownReport{r, textFlags{brief: true}}).Text(terminal.Screen{}); !strings.HasSuffix(brief, "; the machine's standing is drifted, see ec-verify status\n") {
+		t.Errorf("--brief says %q", brief)
+	}
+	s = &status{Now: began, LastRun: keep.now.Run, Standing: &statusStanding{Verdict: keep.now.Verdict, Findings: keep.now.Findings}, owed: keep.owed}
+	if text := strings.Join(strings.Fields(s.Text(terminal.Screen{})), " "); !strings.Contains(text, "until a run completes the same tier") {
+		t.Errorf("status says\n%s", text)
 	}
 }

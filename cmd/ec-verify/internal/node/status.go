@@ -126,6 +126,8 @@ type status struct {
 	SetAside []string       `json:"setAside"`
 	statusMachine
 
+	// owed reports whether the policy requests a tier at all; nil for every tier.
+	owed func(report.TierName) bool
 	// lost is the file that had the standing, if it is lost and no run has ended since.
 	lost string
 	// runs are the last ones, of the policy or not, the newest first.
@@ -208,7 +210,7 @@ func readStatus(ctx context.Context, dir string, w wants, now time.Time) (*statu
 func statusOf(ctx context.Context, l *ledger.Ledger, w wants, now time.Time) (*status, error) {
 	s := &status{
 		SchemaVersion: statusSchema, Kind: statusKind, Now: now.UTC().Truncate(time.Millisecond), Ledger: l.File(),
-		Tiers: []statusTier{},
+		Tiers: []statusTier{}, owed: w.owed,
 	}
 	var err error
 	if s.SetAside, err = ledger.SetAside(filepath.Dir(l.File())); err != nil {

@@ -301,16 +301,26 @@ found
   /nix/var/nix/profiles/system
     the system profile leads to a system that belongs to no accepted release
     [live, other-profile], since 2 days ago
+    → If this was not intended, switch the machine back to the release;
+    otherwise verify it against the release that it runs.
   /boot/loader/entries/a.conf
     the system profile or the boot menu leads to an altered system [live,
     pending-altered], since 2 days ago
+    → Do not reboot: first lead both to a release that verifies (ec-verify
+    switch), or repair this one (nix-store --verify --check-contents --repair)
+    and run again.
   /nix/store/a\n
     the files on disk differ from the release [contents, disk-altered]; the Nix
     database disagrees with the release [contents, database-altered], since 2
     days ago
+    → Keep the disk as evidence; reinstall the release from a trusted medium,
+    and find out who could write to the store.
   the embedded flake could not be evaluated [eval, evaluation-failed], since 2
   days ago
+  → Read nix's message; all inputs of the flake must be in the store.
   … and 3 more
+  → Not all of this was found by the last run: it counts until a run completes
+  the same tier and verifies the machine.
 
 next
   1
@@ -452,12 +462,17 @@ func TestStatusGroupsPaths(t *testing.T) {
   /a
   /b
     the files on disk differ from the release [contents, disk-altered], just now
+    → Keep the disk as evidence; reinstall the release from a trusted medium,
+    and find out who could write to the store.
   /c
     missing from the store [contents, missing], just now
+    → Find out what removed it, and reinstall the release, or have Nix bring it
+    back: nix-store --verify --check-contents --repair.
   /d
     the files on disk differ from the release [contents, disk-altered], just now
   the embedded flake could not be evaluated [contents, evaluation-failed], just
   now
+  → Read nix's message; all inputs of the flake must be in the store.
 
 `
 	if b.String() != want {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/node/ledger"
+	"every.channel/ec-verify/internal/node/standing"
 	"every.channel/ec-verify/internal/report"
 )
 
@@ -202,9 +204,18 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 	fmt.Fprintln(w, "found")
 	// What adjacent paths have in common is written once, below the last of them.
 	var common string
+	var cause report.Cause
+	advised := map[report.Cause]bool{}
+	advise := func(cause report.Cause, column int) {
+		if next := report.Next(cause); next != "" && !advised[cause] {
+			fmt.Fprintf(w, "%*s%s\n", column, "", wrap("→ "+next, column))
+		}
+		advised[cause] = true
+	}
 	explain := func() {
 		if common != "" {
 			fmt.Fprintf(w, "    %s\n", wrap(common, 4))
+			advise(cause, 4)
 		}
 	}
 	for i, f := range s.Standing.Findings {
@@ -224,17 +235,43 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 		}
 		if f.Path == "" {
 			fmt.Fprintf(w, "  %s\n", wrap(text, 2))
+			advise(f.Cause, 2)
 			continue
 		}
 		fmt.Fprintf(w, "  %s\n", shortened(f.Path, statusWidth-2))
-		listed[f.Path], common = true, text
+		listed[f.Path], common, cause = true, text, f.Cause
 	}
 	explain()
 	if s.Standing.More > 0 {
 		fmt.Fprintf(w, "  … and %d more\n", s.Standing.More)
 	}
+	for _, line := range s.wayOut() {
+		fmt.Fprintf(w, "  %s\n", wrap("→ "+line, 2))
+	}
 	fmt.Fprintln(w)
 	return listed
+}
+
+// wayOut says what ends findings that the last run did not find.
+func (s *status) wayOut() []string {
+	var dropped []string
+	others := false
+	for _, f := range s.Standing.Findings {
+		switch owed := s.owed == nil || s.owed(f.Tier); {
+		case owed:
+			others = true
+		case !slices.Contains(dropped, string(f.Tier)):
+			dropped = append(dropped, string(f.Tier))
+		}
+	}
+	var out []string
+	if len(dropped) > 0 {
+		out = append(out, fmt.Sprintf("The policy no longer requests %s: the next run of the policy drops these findings, unverified (systemctl start ec-verify).", strings.Join(dropped, " and ")))
+	}
+	if last := s.LastRun; others && last != nil && last.Verdict != s.Standing.Verdict && standing.Worse(last.Verdict, s.Standing.Verdict) == s.Standing.Verdict {
+		out = append(out, "Not all of this was found by the last run: it counts until a run completes the same tier and verifies the machine.")
+	}
+	return out
 }
 
 // writeItems writes the items of each tier, of which there may be more than are known
