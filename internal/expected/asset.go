@@ -23,10 +23,10 @@ import (
 const (
 	// Schema is the one schemaVersion that this package reads and writes.
 	Schema = 1
-	// Kind is the kind that every asset states.
+	// Kind is the kind in every asset.
 	Kind = "ec-machine"
-	// MaxSize bounds an asset after decompression, in bytes. That of a server has
-	// some 100 KB.
+	// MaxSize is the largest size of an asset after decompression, in bytes. A server's
+	// has about 100 KB.
 	MaxSize = 32 << 20
 
 	window = 1 << 20
@@ -64,8 +64,8 @@ func (m *Machine) encode() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// Decode reads the asset of configuration. An asset has one form: what is taken is
-// what [Machine.Write] writes.
+// Decode reads the asset of a configuration. It accepts only the form that [Machine.Write]
+// writes.
 func Decode(r io.Reader, configuration string) (*Machine, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(MaxSize))
@@ -73,7 +73,7 @@ func Decode(r io.Reader, configuration string) (*Machine, error) {
 		return nil, err
 	}
 	defer z.Close()
-	// One byte more than is allowed, so that more is noticed.
+	// One byte more than is allowed, to notice a larger asset.
 	text, err := io.ReadAll(io.LimitReader(z, MaxSize+1))
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func Decode(r io.Reader, configuration string) (*Machine, error) {
 		return nil, err
 	}
 	if m.Configuration != configuration {
-		return nil, fmt.Errorf("it is of configuration %q", m.Configuration)
+		return nil, fmt.Errorf("it belongs to configuration %q", m.Configuration)
 	}
 	return m, nil
 }
@@ -100,14 +100,14 @@ func decode(text []byte) (*Machine, error) {
 		return nil, err
 	}
 	if again, err := m.encode(); err != nil || !bytes.Equal(again, text) {
-		return nil, errors.Join(errors.New("not in the form in which it is written"), err)
+		return nil, errors.Join(errors.New("not in the form of the writer"), err)
 	}
 	return m, nil
 }
 
 var modePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-7]{4}$`) })
 
-// check holds m to the rules of its parts.
+// check returns an error if a part of m is not valid.
 func (m *Machine) check() error {
 	if m.SchemaVersion != Schema || m.Kind != Kind {
 		return fmt.Errorf("kind %.40q version %d: want %q version %d", m.Kind, m.SchemaVersion, Kind, Schema)
@@ -128,7 +128,7 @@ func (m *Machine) check() error {
 			}
 		}
 		if kinds != 1 || e.Copy != nil && !modePattern().MatchString(e.Copy.Mode) {
-			return fmt.Errorf("etc: %q is not one kind of file", e.Path)
+			return fmt.Errorf("etc: %q is not exactly one kind of file", e.Path)
 		}
 	}
 	last = ""
@@ -143,7 +143,7 @@ func (m *Machine) check() error {
 	if u := m.Users; u != nil {
 		if !slices.IsSortedFunc(u.Users, func(a, b User) int { return cmp.Compare(a.Name, b.Name) }) ||
 			!slices.IsSortedFunc(u.Groups, func(a, b Group) int { return cmp.Compare(a.Name, b.Name) }) {
-			return errors.New("users: not in the order of their names")
+			return errors.New("users: not in order of their names")
 		}
 	}
 	if m.Firewall != nil {

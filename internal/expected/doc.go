@@ -1,9 +1,9 @@
-// Package expected says what a healthy machine of a system looks like beside its
-// store: the entries of /etc, the units, the users, the mounts, what the kernel is
-// told. All of it is read from the system's own files ([Read]), so that two who have
-// the system read the same.
+// Package expected describes the healthy state of a system's machine outside its store: the
+// entries of /etc, the units, the users, the mounts, the kernel's parameters and settings,
+// the firewall. All of it is read from the system's own files ([Read]), so everybody who
+// has the system reads the same.
 //
-// A release may state it in an asset of its own ([Write], [Decode]), which its
-// signature covers. A machine that has that compares with what was signed, and not
-// with files on the disk that it examines.
+// A release may have it as an asset ([Machine.Write], [Decode]), which its signature covers.
+// A machine with that asset is compared with signed data, and not with files on the
+// examined disk.
 package expected

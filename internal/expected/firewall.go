@@ -17,14 +17,14 @@ import (
 const (
 	NoFirewall     = "none"
 	Nftables       = "nftables"
-	Iptables       = "iptables"        // which writes to the kernel's nf_tables
-	IptablesLegacy = "iptables-legacy" // whose rules the kernel keeps elsewhere
+	Iptables       = "iptables"        // writes to the kernel's nf_tables
+	IptablesLegacy = "iptables-legacy" // the kernel keeps these rules elsewhere
 )
 
-// Firewall is what the configuration has the kernel do with packets.
+// Firewall is the configuration's rules for packets.
 type Firewall struct {
 	Backend string `json:"backend"`
-	// Partly says that the configuration has commands whose rules are not among these.
+	// Partly says that the configuration also has commands whose rules are not included.
 	Partly bool `json:"partly,omitzero"`
 	// Tables are in the order of family and name.
 	Tables []Table `json:"tables"`
@@ -35,38 +35,38 @@ type Table struct {
 	Family string  `json:"family"` // "inet", "ip", "ip6", and so on
 	Name   string  `json:"name"`
 	Chains []Chain `json:"chains"` // by name
-	// EmptySets are the named sets that the configuration leaves without an element,
-	// and no rule adds one to.
+	// EmptySets are the named sets that the configuration leaves empty and to which no rule
+	// adds an element.
 	EmptySets []string `json:"emptySets"`
 }
 
 // Chain is a list of rules.
 type Chain struct {
 	Name string `json:"name"`
-	// Hook is where the kernel enters the chain, and Policy what becomes of a packet at
-	// its end; both are empty for one that rules jump to.
+	// Hook is the place where the kernel enters the chain, and Policy the verdict at its
+	// end. Both are empty for a chain that only rules jump to.
 	Hook   string `json:"hook,omitzero"`
 	Policy string `json:"policy,omitzero"`
 	// Rules have the form of [Rule.String], in the order in which they apply.
 	Rules []string `json:"rules"`
-	// Unclear counts the rules that are not among these, as nobody here can read them.
+	// Unclear is the number of further rules, which this program can't read.
 	Unclear int `json:"unclear,omitzero"`
 }
 
-// Rule is what is compared of a rule.
+// Rule has the compared parts of a rule.
 type Rule struct {
 	// Verdict is "accept", "drop", "jump NAME" and the like; empty for a rule that
 	// leaves the packet to the next one.
 	Verdict    string
 	Protocol   string   // of the transport, such as "tcp"; empty for any
 	Ports      []Range  // of the destination; none for any
-	Interfaces []string // where the packet came in; one may end in "*"
-	Sets       []string // named sets that it looks into
-	// Others says that there are more conditions, which are not compared.
+	Interfaces []string // incoming interfaces; one may end in "*"
+	Sets       []string // named sets that the rule uses
+	// Others says that there are further conditions, which are not compared.
 	Others bool
 }
 
-// Range is a range of ports, both ends within it.
+// Range is a range of ports, including both ends.
 type Range struct{ First, Last uint16 }
 
 // String is the form in which rules are compared.
@@ -92,7 +92,7 @@ func (r *Rule) String() string {
 	return strings.Join(append(words, cmp.Or(r.Verdict, "continue")), " ")
 }
 
-// ports returns ranges in one form, whatever their order and wherever they meet.
+// ports returns ranges in a canonical form: sorted, and joined where they touch.
 func ports(ranges []Range) string {
 	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
 	var merged []Range
@@ -114,7 +114,7 @@ func ports(ranges []Range) string {
 	return strings.Join(out, ",")
 }
 
-// protocols are the names of the numbers that rules name.
+// protocols are the names of IP protocols, by number.
 var protocols = map[uint8]string{
 	1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah", 58: "icmpv6", 132: "sctp", 136: "udplite",
 }
@@ -124,7 +124,7 @@ func ProtocolName(number uint8) string {
 	return cmp.Or(protocols[number], strconv.Itoa(int(number)))
 }
 
-// protocolOf is ProtocolName for what a configuration calls one.
+// protocolOf is ProtocolName for a protocol's name in a configuration.
 func protocolOf(word string) string {
 	switch word = strings.ToLower(word); word {
 	case "ipv6-icmp", "icmp6":
@@ -147,7 +147,7 @@ func rangeOf(word, separator string) (Range, bool) {
 	return Range{uint16(a), uint16(b)}, err == nil && err2 == nil && a <= b
 }
 
-// table returns a table of f, which has it from then on.
+// table returns a table of f, and adds it if it is missing.
 func (f *Firewall) table(family, name string) *Table {
 	for i := range f.Tables {
 		if t := &f.Tables[i]; t.Family == family && t.Name == name {
@@ -168,7 +168,7 @@ func (t *Table) Chain(name string) *Chain {
 	return nil
 }
 
-// chain returns a chain of t, which has it from then on.
+// chain returns a chain of t, and adds it if it is missing.
 func (t *Table) chain(name string) *Chain {
 	if c := t.Chain(name); c != nil {
 		return c
@@ -177,7 +177,7 @@ func (t *Table) chain(name string) *Chain {
 	return &t.Chains[len(t.Chains)-1]
 }
 
-// sort brings f into the one order in which it is written.
+// sort brings f into its canonical order.
 func (f *Firewall) sort() {
 	slices.SortFunc(f.Tables, func(a, b Table) int { return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Name, b.Name)) })
 	for i := range f.Tables {
@@ -188,13 +188,13 @@ func (f *Firewall) sort() {
 
 func (f *Firewall) check() error {
 	if !slices.Contains([]string{NoFirewall, Nftables, Iptables, IptablesLegacy}, f.Backend) {
-		return fmt.Errorf("firewall: there is no backend %.40q", f.Backend)
+		return fmt.Errorf("firewall: unknown backend %.40q", f.Backend)
 	}
 	last := ""
 	for _, t := range f.Tables {
 		name := t.Family + " " + t.Name
 		if t.Family == "" || t.Name == "" || name <= last {
-			return fmt.Errorf("firewall: table %.200q is not in its order", name)
+			return fmt.Errorf("firewall: table %.200q is not in order", name)
 		}
 		last = name
 	}
@@ -204,8 +204,8 @@ func (f *Firewall) check() error {
 // FirewallUnits are NixOS's units that protect listening services.
 var FirewallUnits = []string{"firewall.service", "nftables.service"}
 
-// readFirewall reads what the units of the firewall have the kernel do, from the files
-// that they start.
+// readFirewall reads the rules that the firewall's units make, from the files that they
+// start.
 func (r *reader) readFirewall(paths []closure.PathInfo) (*Firewall, error) {
 	f := &Firewall{Backend: NoFirewall, Tables: []Table{}}
 	for _, unit := range FirewallUnits {
@@ -251,7 +251,7 @@ func (r *reader) readFirewall(paths []closure.PathInfo) (*Firewall, error) {
 	return f, nil
 }
 
-// enabled returns the file of a unit that others start; "" for none.
+// enabled returns the file of a unit that other units start; "" for none.
 func (m *Machine) enabled(unit string) string {
 	i := slices.IndexFunc(m.Units, func(u Unit) bool { return u.Path == unit })
 	if i < 0 || !m.Enables(unit) {
@@ -267,7 +267,7 @@ func (m *Machine) Enables(unit string) bool {
 	})
 }
 
-// inClosure reports whether a file is of the system.
+// inClosure reports whether a file belongs to the system.
 func (r *reader) inClosure(file string, paths []closure.PathInfo) bool {
 	p, _, err := r.store.Dir().Within(file)
 	if err != nil {
@@ -276,8 +276,7 @@ func (r *reader) inClosure(file string, paths []closure.PathInfo) bool {
 	return slices.ContainsFunc(paths, func(info closure.PathInfo) bool { return info.Path == p })
 }
 
-// isLegacy reports whether the iptables of a search path keeps its rules where it did
-// before nf_tables.
+// isLegacy reports whether the iptables in a search path keeps its rules outside nf_tables.
 func (r *reader) isLegacy(search []string) bool {
 	for _, dir := range search {
 		at, err := r.store.Target(path.Join(dir, "iptables"))
@@ -289,8 +288,8 @@ func (r *reader) isLegacy(search []string) bool {
 	return false
 }
 
-// settings returns the values of a key in the text of a unit, as NixOS writes it: each
-// on a line of its own.
+// settings returns the values of a key in the text of a unit. NixOS writes each one on its
+// own line.
 func settings(text, key string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
@@ -301,7 +300,7 @@ func settings(text, key string) []string {
 	return out
 }
 
-// searchPath returns the directories in which a unit looks for programs.
+// searchPath returns the directories that a unit searches for programs.
 func searchPath(text string) []string {
 	for _, value := range settings(text, "Environment") {
 		if dirs, ok := strings.CutPrefix(strings.Trim(value, `"`), "PATH="); ok {

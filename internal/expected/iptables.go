@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// hooks are the chains of iptables that the kernel enters by itself, and where.
+// hooks are the chains of iptables that the kernel enters by itself, with their hooks.
 var hooks = map[string]string{
 	"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output", "POSTROUTING": "postrouting",
 }
 
-// readIptables reads the script by which NixOS's firewall is started: its calls of
-// iptables, which are simple commands but for some that remove what was there before.
-// That there is anything else is said in f.
+// readIptables reads the script that starts NixOS's firewall: its calls of iptables, which
+// are simple commands, except for those that remove the former rules. It records in f
+// whether there is anything else.
 func readIptables(f *Firewall, script string) {
 	script = strings.ReplaceAll(script, "\\\n", " ")
-	both := []string{"ip"} // the families that ip46tables is for
+	both := []string{"ip"} // the families of ip46tables
 	for line := range strings.Lines(script) {
 		if strings.Contains(line, `ip6tables -w "$@"`) {
 			both = append(both, "ip6")
@@ -60,13 +60,13 @@ func readIptables(f *Firewall, script string) {
 	}
 }
 
-// removesOnly reports whether a loop is that of NixOS which removes its own chains.
+// removesOnly reports whether a loop is the one in which NixOS removes its own chains.
 func removesOnly(script, line string) bool {
 	return strings.HasPrefix(line, "for chain in nixos-fw ") && strings.Count(script, line) == 1
 }
 
-// shellWords splits a simple command of a shell, and reports whether it is one. That
-// its messages are dropped, and its failure is none, is left out.
+// shellWords splits a simple command of a shell, and reports whether it is one. It ignores
+// redirections that drop messages, and a trailing "|| true".
 func shellWords(line string) ([]string, bool) {
 	for _, end := range []string{"|| true", "2> /dev/null", "2>/dev/null"} {
 		line = strings.TrimSpace(strings.TrimSuffix(line, end))
@@ -93,7 +93,7 @@ func shellWords(line string) ([]string, bool) {
 	return out, len(out) > 0
 }
 
-// iptables does what one call says, and reports whether it could be read.
+// iptables carries out one call, and reports whether it could be read.
 func (f *Firewall) iptables(families, args []string) bool {
 	table := "filter"
 	for len(args) > 0 {
@@ -114,7 +114,7 @@ func (f *Firewall) command(families []string, table, command, chain string, args
 	for _, family := range families {
 		switch command {
 		case "-D", "-F", "-X", "--delete", "--flush", "--delete-chain":
-			continue // of what was there before
+			continue // removes former rules
 		}
 		c := f.table(family, table).chain(chain)
 		if hook := hooks[chain]; hook != "" && c.Hook == "" {
@@ -147,7 +147,7 @@ func (f *Firewall) command(families []string, table, command, chain string, args
 	return true
 }
 
-// iptablesRule reads the options of a rule as far as it is compared.
+// iptablesRule reads the compared options of a rule.
 func iptablesRule(args []string) *Rule {
 	r := new(Rule)
 	not, targeted := false, false
@@ -187,8 +187,8 @@ func iptablesRule(args []string) *Rule {
 		case "-g", "--goto":
 			targeted, r.Verdict = true, TargetVerdict(value, "goto")
 		default:
-			// Options of the target say how it does what it does; their values, and those
-			// of other conditions, are passed over as this is.
+			// Options of the target don't change the verdict. Their values, and those of
+			// other conditions, are skipped in the same way.
 			r.Others = r.Others || !targeted || slices.Contains([]string{"-s", "-d", "-o", "-f"}, option)
 			continue
 		}
@@ -198,13 +198,13 @@ func iptablesRule(args []string) *Rule {
 	return r
 }
 
-// targets are those of iptables that are no chain, but for LOG and NFLOG, after which
-// the next rule is looked at.
+// targets are the targets of iptables that are not chains, except LOG and NFLOG, after which
+// the kernel continues with the next rule.
 var targets = strings.Fields(`ACCEPT DROP RETURN REJECT QUEUE NFQUEUE MASQUERADE REDIRECT DNAT SNAT NETMAP MARK CONNMARK
 	CT NOTRACK TCPMSS TPROXY CLASSIFY DSCP TOS SET TRACE AUDIT CHECKSUM TEE TTL HL`)
 
-// TargetVerdict is the verdict of a target of iptables, which is a chain if it is no
-// other one; "" if it leaves the packet to the next rule.
+// TargetVerdict returns the verdict of a target of iptables; "" if the packet continues to
+// the next rule. An unknown target is a chain.
 func TargetVerdict(target, toChain string) string {
 	switch {
 	case target == "LOG" || target == "NFLOG":

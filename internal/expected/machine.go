@@ -5,8 +5,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Machine is what a machine of one system looks like. All lists are in ascending
-// order of bytes, but for those of lines, which are in the order of their file.
+// Machine is the expected state of one system's machine. All lists are in ascending order
+// of bytes, except lists of lines, which are in the order of their file.
 type Machine struct {
 	SchemaVersion int               `json:"schemaVersion"`
 	Kind          string            `json:"kind"`
@@ -20,25 +20,25 @@ type Machine struct {
 	// Units are the files and links beneath /etc/systemd/system: units, their
 	// drop-ins, and the links that enable them.
 	Units []Unit `json:"units"`
-	// Users is nil where the system does not say.
+	// Users is nil if the system does not state them.
 	Users *Users `json:"users"`
 	// Mounts are the lines of /etc/fstab.
 	Mounts []string `json:"mounts"`
-	// Parameters are those of the kernel's command line.
+	// Parameters are the parameters of the kernel's command line.
 	Parameters []string `json:"kernelParameters"`
 	// Sysctl are the lines of /etc/sysctl.d, Modules those of /etc/modules-load.d,
-	// Modprobe those of /etc/modprobe.d, which say what is not loaded.
+	// Modprobe those of /etc/modprobe.d, which block modules.
 	Sysctl   []string `json:"sysctl"`
 	Modules  []string `json:"modules"`
 	Modprobe []string `json:"modprobe"`
-	// Lingering are the users whose services go on without a login.
+	// Lingering are the users whose services run without a login.
 	Lingering []string `json:"lingering,omitzero"`
-	// Firewall is nil in an asset of a program that did not read it.
+	// Firewall is nil in an asset of an earlier program.
 	Firewall *Firewall `json:"firewall,omitzero"`
 }
 
-// Entry is what NixOS's activation makes in /etc of an entry of the system's etc
-// tree (nixos/modules/system/etc/setup-etc.pl): a directory, a link, or a copy.
+// Entry is an entry of /etc that NixOS's activation makes from the system's etc tree
+// (nixos/modules/system/etc/setup-etc.pl): a directory, a link, or a copy.
 type Entry struct {
 	Path      string `json:"path"` // below /etc
 	Directory bool   `json:"directory,omitzero"`
@@ -48,7 +48,7 @@ type Entry struct {
 
 // Copy is a file that is copied to /etc.
 type Copy struct {
-	Source string   `json:"source"` // where it is copied from
+	Source string   `json:"source"` // the file that is copied
 	SHA256 nar.Hash `json:"sha256"` // of its contents
 	Mode   string   `json:"mode"`   // four octal digits
 	// User and Group are names, or numbers after "+"; empty for root.
@@ -59,7 +59,7 @@ type Copy struct {
 // Unit is a file of the service manager.
 type Unit struct {
 	Path string `json:"path"` // below /etc/systemd/system
-	// Target is where it leads: a file in the store, or "/dev/null" for a mask.
+	// Target is the file that it finally leads to, in the store, or "/dev/null" for a mask.
 	Target string `json:"target"`
 }
 
@@ -71,16 +71,16 @@ type Users struct {
 	Groups  []Group `json:"groups"`
 }
 
-// User is one of them. No hash of a password is here.
+// User is a user. It has no hash of a password.
 type User struct {
 	Name string `json:"name"`
-	// Number is nil where the machine gives one.
+	// Number is nil if the machine chooses it.
 	Number *uint32 `json:"number"`
 	Group  string  `json:"group"`
 	Home   string  `json:"home"`
 	Shell  string  `json:"shell"`
-	// Passwordless says that the configuration lets the user in without one, as
-	// an installer's does.
+	// Passwordless says that the configuration allows a login without a password, as an
+	// installer's does.
 	Passwordless bool `json:"passwordless,omitzero"`
 }
 

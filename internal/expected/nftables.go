@@ -7,13 +7,13 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// maxIncludes limits how deep files of rules include one another.
+// maxIncludes limits the depth of nested includes.
 const maxIncludes = 8
 
-// stateOfNft is where NixOS keeps what its own tables are removed with.
+// stateOfNft is the file in which NixOS keeps the commands that remove its tables.
 const stateOfNft = "/var/lib/nftables/"
 
-// readNft reads a file for nft(8). What it can't read is said in f.
+// readNft reads a file for nft(8). It records in f what it can't read.
 func (r *reader) readNft(f *Firewall, text string, paths []closure.PathInfo, depth int) error {
 	t := &nft{words: nftWords(text)}
 	for !t.over() {
@@ -53,8 +53,7 @@ type nft struct {
 	at    int
 }
 
-// nftWords splits text into words, and signs by themselves. A string keeps the quote at
-// its start.
+// nftWords splits text into words and signs. A string keeps the quote at its start.
 func nftWords(text string) []string {
 	var out []string
 	text = strings.ReplaceAll(text, "\\\n", " ")
@@ -100,7 +99,7 @@ func (t *nft) next() string {
 	return t.words[t.at-1]
 }
 
-// statement returns the words up to the end of the statement, with what is in braces.
+// statement returns the words up to the end of the statement, including blocks in braces.
 func (t *nft) statement() []string {
 	begin, depth := t.at, 0
 	for !t.over() {
@@ -108,7 +107,7 @@ func (t *nft) statement() []string {
 		case "{":
 			depth++
 		case "}":
-			if depth == 0 { // of the block that it is in
+			if depth == 0 { // the end of the enclosing block
 				return t.words[begin:t.at]
 			}
 			depth--
@@ -122,7 +121,7 @@ func (t *nft) statement() []string {
 	return t.words[begin:t.at]
 }
 
-// table reads what comes after "table".
+// table reads the words after "table".
 func (t *nft) table(f *Firewall) {
 	family, name := "ip", unquoted(t.next())
 	if slices.Contains([]string{"ip", "ip6", "inet", "arp", "bridge", "netdev"}, name) {
@@ -153,7 +152,7 @@ func (t *nft) table(f *Firewall) {
 	}
 }
 
-// chain reads what comes after the name of a chain.
+// chain reads the words after the name of a chain.
 func (t *nft) chain(c *Chain, family string) {
 	if t.next() != "{" {
 		return
@@ -193,14 +192,14 @@ func (t *nft) chain(c *Chain, family string) {
 // transports are the words for protocols with ports.
 var transports = []string{"tcp", "udp", "udplite", "sctp", "dccp", "th"}
 
-// fields are the words that a field of a packet begins with, which is a second word.
+// fields are the first words of a field of a packet, which has two words.
 var fields = append([]string{"meta", "ip", "ip6", "ether", "ct"}, transports...)
 
 // verdicts are the words that end a rule.
 var verdicts = []string{"accept", "drop", "reject", "continue", "return", "queue", "masquerade", "redirect", "notrack", "dnat", "snat", "tproxy"}
 
-// ruleOf reads the words of a rule as far as it is compared. It reports whether it
-// could: names of ports and variables may be anything.
+// ruleOf reads the compared words of a rule. It reports whether that was possible: the
+// values of names of ports and of variables are unknown.
 func ruleOf(words []string, family string) (Rule, bool) {
 	var r Rule
 	t := &nft{words: words}
@@ -263,7 +262,7 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			return r, false
 		case word == "ct":
 			t.next()
-			t.value() // which may have the name of a verdict
+			t.value() // it may have the name of a verdict
 			r.Others = true
 		case word == "jump" || word == "goto":
 			r.Verdict = strings.TrimSpace(r.Verdict + " " + word + " " + unquoted(t.next()))
@@ -274,7 +273,7 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			if last := words[len(words)-1]; word == "tproxy" && slices.Contains([]string{"accept", "drop", "return", "continue"}, last) {
 				r.Verdict += " " + last
 			}
-			return r, true // what comes after it says how
+			return r, true // the words after it are its options
 		case t.concatenates(0):
 			t.concatenated(&r, family)
 		case strings.HasPrefix(word, "@"):
@@ -295,12 +294,12 @@ func (t *nft) skip(word string) {
 	}
 }
 
-// concatenates reports whether a "." follows after some words.
+// concatenates reports whether a "." follows after a few words.
 func (t *nft) concatenates(after int) bool {
 	return t.at+after < len(t.words) && t.words[t.at+after] == "."
 }
 
-// concatenated reads on to the value of several fields together.
+// concatenated reads several fields up to their common value.
 func (t *nft) concatenated(r *Rule, family string) {
 	for !t.over() {
 		switch word := t.next(); {
@@ -315,7 +314,7 @@ func (t *nft) concatenated(r *Rule, family string) {
 		case word != "th" && slices.Contains(transports, word):
 			r.Protocol = word
 		case (word == "ip" || word == "ip6") && word != family:
-			r.Others = true // that it is one of this family
+			r.Others = true // a condition on the family
 		case slices.Contains([]string{"exists", "missing"}, word):
 			r.Others = true
 			return
@@ -324,7 +323,7 @@ func (t *nft) concatenated(r *Rule, family string) {
 	r.Others = true
 }
 
-// value returns the next value: a word, or those of a set, each as it is written.
+// value returns the next value: a word, or the elements of a set, each as written.
 func (t *nft) value() []string {
 	t.skip("==")
 	word := t.next()
@@ -355,7 +354,7 @@ func (t *nft) value() []string {
 	return out
 }
 
-// names reads the names of interfaces, and reports whether these are all.
+// names reads names of interfaces, and reports whether all could be read.
 func (t *nft) names(r *Rule) bool {
 	if t.has("!=") {
 		t.next()
@@ -371,7 +370,7 @@ func (t *nft) names(r *Rule) bool {
 	return true
 }
 
-// ports reads ports, and reports whether it could.
+// ports reads ports, and reports whether all could be read.
 func (t *nft) ports(r *Rule) bool {
 	if t.has("!=") {
 		t.next()
@@ -393,7 +392,7 @@ func (t *nft) ports(r *Rule) bool {
 	return true
 }
 
-// verdictMap is the form of a map from states of connections to verdicts.
+// verdictMap returns the canonical form of a map from connection states to verdicts.
 func verdictMap(elements []string) string {
 	var out []string
 	for _, e := range elements {
@@ -403,8 +402,8 @@ func verdictMap(elements []string) string {
 	return VerdictMap(out)
 }
 
-// VerdictMap is the verdict of a rule that has one for each of several keys, each as
-// "KEY: VERDICT".
+// VerdictMap returns the verdict of a rule with a verdict for each of several keys, given
+// as "KEY: VERDICT".
 func VerdictMap(elements []string) string {
 	slices.Sort(elements)
 	return "by state {" + strings.Join(elements, ", ") + "}"

@@ -19,13 +19,13 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Bounds of what is read of a system.
+// Limits for reading a system.
 const (
 	maxEntries = 100_000 // of a directory, and of a tree
 	maxFile    = 16 << 20
 	maxWord    = 100
 	maxText    = 1 << 20 // bytes of a file of lines
-	maxDepth   = 64      // directories in one another
+	maxDepth   = 64      // nested directories
 )
 
 // reader reads one system.
@@ -35,8 +35,8 @@ type reader struct {
 	m     *Machine
 }
 
-// Read reads what a machine of the system toplevel looks like, whose closure is
-// paths, from its files in store.
+// Read reads the expected state of a machine from the files of the system toplevel in
+// store. paths is the closure of toplevel.
 func Read(ctx context.Context, store *nixstore.Store, configuration string, toplevel closure.StorePath, paths []closure.PathInfo) (*Machine, error) {
 	r := &reader{ctx, store, &Machine{
 		SchemaVersion: Schema, Kind: Kind, Configuration: configuration, Toplevel: toplevel,
@@ -44,7 +44,7 @@ func Read(ctx context.Context, store *nixstore.Store, configuration string, topl
 		Firewall: &Firewall{Backend: NoFirewall, Tables: []Table{}},
 	}}
 	if err := r.read(paths); err != nil {
-		return nil, fmt.Errorf("what a machine of %s looks like: %w", toplevel, err)
+		return nil, fmt.Errorf("the expected state of a machine with %s: %w", toplevel, err)
 	}
 	return r.m, nil
 }
@@ -109,14 +109,14 @@ func (r *reader) etc(rel string, depth int) error {
 		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 			e.Target = "/etc/static/" + e.Path
 		default:
-			return nil // of plain files, which say how others are copied, nothing is made
+			return nil // plain files only describe how others are copied
 		}
 		r.m.Etc = append(r.m.Etc, e)
 		return err
 	})
 }
 
-// copied reads the copy that is made of an entry, for entries that are not links.
+// copied reads an entry that is copied instead of linked.
 func (r *reader) copied(e *Entry) error {
 	at := path.Join(r.m.EtcTree, e.Path)
 	var words [3]string
@@ -156,7 +156,7 @@ func (r *reader) units(rel string, depth int) error {
 		}
 		p, rest, err := r.store.ResolveLink(path.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // what leads nowhere is no unit
+			return nil // a link that leads nowhere is not a unit
 		}
 		if err != nil {
 			return err
@@ -170,8 +170,8 @@ func (r *reader) units(rel string, depth int) error {
 	})
 }
 
-// each calls do for the names in a directory of the system, of which there may be
-// none. Before it there were count of its kind.
+// each calls do for each name in a directory of the system, which need not exist. count is
+// the number of earlier entries of the same kind.
 func (r *reader) each(dir string, depth, count int, do func(name string, names []string, st *unix.Stat_t) error) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (r *reader) linesIn(dir string) ([]string, error) {
 	return out, nil
 }
 
-// lines returns those of a file of the etc tree that say something.
+// lines returns the lines of a file of the etc tree, without comments and empty lines.
 func (r *reader) lines(name string) ([]string, error) {
 	text, err := r.text(path.Join(r.m.EtcTree, name))
 	if err != nil {
@@ -235,7 +235,7 @@ func (r *reader) lines(name string) ([]string, error) {
 	return out, nil
 }
 
-// text returns the contents of a file, "" where there is none.
+// text returns the contents of a file; "" if it does not exist.
 func (r *reader) text(name string) (string, error) {
 	data, _, err := r.store.ReadOutside(name, maxText)
 	if errors.Is(err, fs.ErrNotExist) {

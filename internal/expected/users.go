@@ -12,7 +12,7 @@ import (
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// What NixOS calls the files in which its configuration says of users (its modules
+// The names of the files in which NixOS's configuration states its users (its modules
 // config/users-groups.nix and services/system/userborn.nix).
 const (
 	usersFile     = "users-groups.json"
@@ -20,7 +20,7 @@ const (
 	lingeringFile = "lingering-users"
 )
 
-// configured is that file, as far as it matters here.
+// configured is such a file, with the members that are used here.
 type configured struct {
 	MutableUsers bool `json:"mutableUsers"`
 	Users        []struct {
@@ -77,7 +77,7 @@ func readUsers(store *nixstore.Store, paths []closure.PathInfo) (*Users, error) 
 	return out, nil
 }
 
-// called returns the paths with a name.
+// called returns the paths with the given name.
 func called(paths []closure.PathInfo, name string) []closure.StorePath {
 	var out []closure.StorePath
 	for _, info := range paths {
@@ -88,8 +88,8 @@ func called(paths []closure.PathInfo, name string) []closure.StorePath {
 	return out
 }
 
-// readLingering returns the users whose services the configuration has go on without a
-// login.
+// readLingering returns the users whose services run without a login according to the
+// configuration.
 func readLingering(store *nixstore.Store, paths []closure.PathInfo) ([]string, error) {
 	out := []string{}
 	for _, p := range called(paths, lingeringFile) {

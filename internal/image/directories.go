@@ -1,14 +1,14 @@
 package image
 
-// mapCost is the memory for an entry of a map of numbers, at most, in bytes.
+// mapCost is the largest memory use of an entry in a map of numbers, in bytes.
 const mapCost = 48
 
-// enter notes in seen that the directory at that place of an image is walked, depth
-// directories below its root: each is walked once.
+// enter records in seen that the directory at a place of an image is walked. depth is the
+// number of directories above it. It is an error to enter a directory twice.
 func enter[K comparable](w *walker, seen map[K]bool, at K, depth int) error {
 	switch {
 	case seen[at]:
-		return malformed("a directory is in itself or in two places")
+		return malformed("a directory is inside itself or in two places")
 	case depth > maxDepth:
 		return tooLarge("a path of more than %d directories", maxDepth)
 	}

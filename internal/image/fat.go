@@ -10,15 +10,15 @@ const (
 	fatBoot    = 512       // bytes of the boot sector that are read
 	fatRecord  = 32        // bytes of a directory record
 	maxFATDir  = 64 << 10  // records of one directory, as Linux and Windows allow
-	maxFATRead = 4 << 20   // bytes of directories that one FAT is read for
+	maxFATRead = 4 << 20   // bytes of directories that are read from one FAT
 	maxExtents = 256 << 10 // pieces of one file
 	fatWindow  = 4 << 10   // bytes of the table that are read at once
 	fatEnd     = -1
 )
 
-// FAT is a FAT12, FAT16 or FAT32 file system, such as an EFI system partition, that is
-// read by name. Names are equal if they differ in capitals only, as to a firmware. It is
-// not safe for concurrent use.
+// FAT is a FAT12, FAT16 or FAT32 file system, such as an EFI system partition. Its files are
+// read by name; as in a firmware, names are case-insensitive. It is not safe for concurrent
+// use.
 //
 // Firmwares, boot loaders and Linux read a valid file system alike. One that they could
 // read differently is refused: two files that one name leads to, a long name that belongs
@@ -33,28 +33,28 @@ type FAT struct {
 	cluster  int64 // bytes of a cluster
 	clusters int64 // number of clusters; the last is clusters+1
 	root     fatNode
-	left     int64 // bytes of directories that may yet be read
+	left     int64 // bytes of directories that may still be read
 	listed   map[fatPlace][]fatNode
 
 	window   [fatWindow]byte
 	windowAt int64 // offset in the table; -1 for none
 }
 
-// fatPlace is where a file or directory begins.
+// fatPlace is the beginning of a file or directory.
 type fatPlace struct {
 	cluster int64
-	fixed   extent // of the root of FAT12 and FAT16, which is no clusters
+	fixed   extent // the root of FAT12 and FAT16, which is not in clusters
 }
 
-// OpenFAT reads the head of the file system of size bytes in r. It returns [ErrMalformed]
-// or [ErrUnsupported] if r has none that everybody reads alike.
+// OpenFAT reads the head of the file system of size bytes in r. It returns [ErrMalformed] or
+// [ErrUnsupported] if r has no FAT, or one that readers could read differently.
 func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 	var b [fatBoot]byte
 	if err := readAt(r, b[:], 0); err != nil {
 		return nil, err
 	}
 	if b[510] != 0x55 || b[511] != 0xaa || b[0] != 0xeb && b[0] != 0xe9 {
-		return nil, malformed("it does not begin as a FAT file system does")
+		return nil, malformed("it does not begin like a FAT file system")
 	}
 	sector, perCluster := int64(le.Uint16(b[11:])), int64(b[13])
 	reserved, tables, rootRecords := int64(le.Uint16(b[14:])), int64(b[16]), int64(le.Uint16(b[17:]))
@@ -98,7 +98,7 @@ func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 		f.entry = 32
 	case f.clusters < 4085:
 		f.entry = 12
-	case f.clusters <= 4086: // GRUB takes these for FAT12, and Linux for FAT16
+	case f.clusters <= 4086: // GRUB reads these as FAT12, and Linux as FAT16
 		return nil, unsupported("a FAT of %d clusters", f.clusters)
 	case f.clusters < 65525:
 		f.entry = 16
@@ -175,8 +175,8 @@ func (f *FAT) tableByte(at int64) (byte, error) {
 	return f.window[at-begin], nil
 }
 
-// chain returns where the clusters of a file or directory are, at most most bytes of them.
-// With whole, the chain is to have as many.
+// chain returns the places of the clusters of a file or directory, of at most most bytes.
+// With whole, the chain must have at least that many bytes.
 func (f *FAT) chain(cluster, most int64, whole bool) (parts []extent, err error) {
 	if whole && most > f.clusters*f.cluster {
 		return nil, malformed("a file of %d bytes in a FAT of %d clusters", most, f.clusters)

@@ -11,8 +11,8 @@ import (
 
 // fatNode is a file or directory in a FAT.
 type fatNode struct {
-	name  string // as it is shown
-	short string // of eight and three letters
+	name  string // the long name, if there is one
+	short string // the name of eight and three letters
 	isDir bool
 	size  int64
 	at    fatPlace
@@ -60,18 +60,19 @@ func (f *FAT) list(dir fatNode) ([]fatNode, error) {
 	return d.nodes, nil
 }
 
-// fatListing is the reading of a directory.
+// fatListing is the state of reading a directory.
 type fatListing struct {
 	nodes []fatNode
 	ended bool
-	// long is the part of a long name that was read, its last units first read; left is
-	// how many records of it are to come, and sum is that of the short name.
+	// long is the part of a long name that was read so far; its end is read first. left is
+	// the number of its records that follow, and sum the checksum of its short name.
 	long []uint16
 	left int
 	sum  byte
 }
 
-// record reads a record. A long name is in records before that of its file, its end first.
+// record reads a record. The records of a long name precede that of its file, the last part
+// of the name first.
 func (d *fatListing) record(b []byte, wide bool) error {
 	pending := d.long != nil
 	switch {
@@ -98,7 +99,7 @@ func (d *fatListing) record(b []byte, wide bool) error {
 	n := fatNode{short: shortName(b), isDir: b[11]&fatDirectory != 0, at: fatPlace{cluster: int64(le.Uint16(b[26:]))}}
 	if high := int64(le.Uint16(b[20:])); wide {
 		n.at.cluster |= high << 16
-	} else if high != 0 { // to GRUB it is a part of the number, and to Linux not
+	} else if high != 0 { // GRUB reads it as a part of the number, and Linux does not
 		return unsupported("a FAT with large numbers of clusters")
 	}
 	if !n.isDir {
@@ -115,14 +116,14 @@ func (d *fatListing) record(b []byte, wide bool) error {
 		return nil
 	}
 	if n.name == "" || n.name == "." || n.name == ".." || strings.ContainsAny(n.name, "/\\\x00") {
-		return malformed("a file in a FAT is called %s", quote(n.name))
+		return malformed("a file in a FAT has the name %s", quote(n.name))
 	}
 	d.nodes = append(d.nodes, n)
 	return nil
 }
 
-// longName reads a record of a long name: thirteen units of UTF-16, of which those after
-// a zero are all ones.
+// longName reads a record of a long name: thirteen units of UTF-16. All units after a zero
+// are 0xffff.
 func (d *fatListing) longName(b []byte) error {
 	const last, perRecord, most = 0x40, 13, 20
 	number := int(b[0] &^ last)
@@ -133,7 +134,7 @@ func (d *fatListing) longName(b []byte) error {
 		d.long, d.left, d.sum = []uint16{}, number, b[13]
 	}
 	if d.long == nil || number != d.left || b[13] != d.sum || b[12] != 0 || le.Uint16(b[26:]) != 0 {
-		return malformed("a long name in a FAT is not whole")
+		return malformed("a long name in a FAT is incomplete")
 	}
 	d.left--
 	var units []uint16
@@ -142,7 +143,7 @@ func (d *fatListing) longName(b []byte) error {
 	}
 	if end := slices.Index(units, 0); end >= 0 {
 		if b[0]&last == 0 || end == 0 || slices.ContainsFunc(units[end+1:], func(u uint16) bool { return u != 0xffff }) {
-			return malformed("a long name in a FAT ends within itself")
+			return malformed("a long name in a FAT ends too early")
 		}
 		units = units[:end]
 	}
@@ -150,7 +151,8 @@ func (d *fatListing) longName(b []byte) error {
 	return nil
 }
 
-// complete reports an error if one name leads to two files, or a long name to none.
+// complete returns an error if two files have the same name, or a long name belongs to no
+// file.
 func (d *fatListing) complete() error {
 	if d.long != nil {
 		return malformed("a long name in a FAT belongs to no file")
@@ -166,7 +168,7 @@ func (d *fatListing) complete() error {
 	return nil
 }
 
-// foldFAT returns what is equal for names that are one name to some reader.
+// foldFAT returns the same text for all names that some reader takes for the same one.
 func foldFAT(name string) string {
 	return strings.ToLower(strings.ToUpper(strings.TrimRight(name, ". ")))
 }
@@ -184,8 +186,8 @@ func equalInASCII(a, b string) bool {
 	return lower(a) == lower(b)
 }
 
-// shortName returns the name of eight and three letters in a record, in small letters
-// where the record says so.
+// shortName returns the name of eight and three letters in a record, in lower case if the
+// record says so.
 func shortName(b []byte) string {
 	const smallName, smallExtension = 0x08, 0x10
 	part := func(b []byte, small bool) string {
@@ -196,7 +198,7 @@ func shortName(b []byte) string {
 		return s
 	}
 	name, extension := part(b[:8], b[12]&smallName != 0), part(b[8:11], b[12]&smallExtension != 0)
-	if name != "" && name[0] == 0x05 { // what a deleted one begins with
+	if name != "" && name[0] == 0x05 { // stands for 0xe5, which marks a deleted record
 		name = "\xe5" + name[1:]
 	}
 	if extension != "" {
@@ -205,7 +207,7 @@ func shortName(b []byte) string {
 	return name
 }
 
-// shortSum returns the sum of a short name by which a long one belongs to it.
+// shortSum returns the checksum of a short name, which the records of its long name contain.
 func shortSum(b []byte) (sum byte) {
 	for _, c := range b {
 		sum = sum>>1 | sum<<7
@@ -293,7 +295,7 @@ func (f *FAT) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if file.size > limit {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: tooLarge("%d bytes, at most %d are read", file.size, limit)}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: tooLarge("%d bytes; at most %d can be read", file.size, limit)}
 	}
 	data := make([]byte, file.size)
 	_, err = io.ReadFull(io.NewSectionReader(file, 0, file.size), data)

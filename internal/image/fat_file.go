@@ -5,7 +5,7 @@ import (
 	"io/fs"
 )
 
-// FATFile is a file in a FAT. It is safe for concurrent use if what it is read from is.
+// FATFile is a file in a FAT. It is safe for concurrent use if the FAT's [io.ReaderAt] is.
 type FATFile struct {
 	r     io.ReaderAt
 	name  string
@@ -25,7 +25,7 @@ func (f *FATFile) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrInvalid}
 	}
 	want := p[:max(min(int64(len(p)), f.size-off), 0)]
-	begin := int64(0) // of the part, in the file
+	begin := int64(0) // offset of the part in the file
 	for _, part := range f.parts {
 		if n == len(want) {
 			break

@@ -6,14 +6,14 @@ import (
 	"io"
 )
 
-// framed reads a compressed stream part by part, so far as the format says that it goes.
-// What embeds it sets next, which peeks at the head of a part and sets left to the bytes
-// of that part with its head, or ended.
+// framed reads a compressed stream part by part, up to the end that the format defines. The
+// embedding type sets next. It peeks at the head of a part, and sets left to the size of
+// that part including its head, or sets ended.
 type framed struct {
 	r     *bufio.Reader
-	next  func() error // called where nothing is left
-	left  int64        // bytes of the part that are not read yet
-	ended bool         // nothing comes after them
+	next  func() error // called when left is 0
+	left  int64        // unread bytes of the part
+	ended bool         // no part follows
 }
 
 func (f *framed) Read(p []byte) (int, error) {

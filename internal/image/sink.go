@@ -8,11 +8,11 @@ import (
 	"math"
 )
 
-// Hash returns what a [Visit] may return: at the end of a member, done is called with the
-// SHA-256 of its contents.
+// Hash returns a writer for a [Visit] to return. At the end of a member, it calls done with
+// the SHA-256 of the member's contents.
 func Hash(done func(sum [sha256.Size]byte)) io.WriteCloser { return HashFirst(math.MaxInt64, done) }
 
-// HashFirst is [Hash] of the first n bytes of a member.
+// HashFirst is [Hash], but only hashes the first n bytes of a member.
 func HashFirst(n int64, done func(sum [sha256.Size]byte)) io.WriteCloser {
 	return &hashing{sha256.New(), n, done}
 }
@@ -35,8 +35,8 @@ func (h *hashing) Close() error {
 	return nil
 }
 
-// Keep returns what a [Visit] may return: at the end of a member, done is called with its
-// contents. One of more than limit bytes gives [ErrTooLarge].
+// Keep returns a writer for a [Visit] to return. At the end of a member, it calls done with
+// the member's contents. A member of more than limit bytes causes [ErrTooLarge].
 func Keep(limit int, done func([]byte)) io.WriteCloser { return &keeping{limit: limit, done: done} }
 
 type keeping struct {
@@ -47,7 +47,7 @@ type keeping struct {
 
 func (k *keeping) Write(p []byte) (int, error) {
 	if k.Len()+len(p) > k.limit {
-		return 0, tooLarge("a file that is to have at most %d bytes has more", k.limit)
+		return 0, tooLarge("a file has more than the allowed %d bytes", k.limit)
 	}
 	return k.Buffer.Write(p)
 }
@@ -57,7 +57,7 @@ func (k *keeping) Close() error {
 	return nil
 }
 
-// To returns what a [Visit] may return for the contents of a member to be written to w.
+// To returns a writer for a [Visit] to return. It writes the contents of a member to w.
 func To(w io.Writer) io.WriteCloser { return nopCloser{w} }
 
 type nopCloser struct{ io.Writer }

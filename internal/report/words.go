@@ -2,7 +2,7 @@ package report
 
 import "fmt"
 
-// Quantity counts in words: "1 file", "2 files".
+// Quantity returns a number with its noun, in the singular or plural: "1 file", "2 files".
 func Quantity[N ~int | ~int64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun

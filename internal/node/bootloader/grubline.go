@@ -2,10 +2,10 @@ package bootloader
 
 import "strings"
 
-// GrubLine returns the command line that a kernel gets for parameters in a grub.cfg: GRUB
-// takes quotes and backslashes out of the words, puts those with a blank between quotes,
-// and a backslash before each quote and backslash that is left. It is not ok if GRUB ends
-// the command before the last of them, or if they have a variable.
+// GrubLine returns the command line that a kernel receives for parameters in a grub.cfg. GRUB
+// removes quotes and backslashes from the words, puts words with a space in quotes, and puts
+// a backslash before each remaining quote and backslash. ok is false if GRUB ends the command
+// before the last parameter, or if a parameter has a variable.
 func GrubLine(parameters string) (line string, ok bool) {
 	if strings.Contains(parameters, "$") {
 		return "", false
@@ -24,7 +24,7 @@ func GrubLine(parameters string) (line string, ok bool) {
 	return strings.Join(words, " "), true
 }
 
-// grubWord returns a word as GRUB writes it to a command line.
+// grubWord returns the form in which GRUB writes a word to a command line.
 func grubWord(word string) string {
 	isHex := func(c byte) bool { return strings.IndexByte("0123456789abcdefABCDEF", c) >= 0 }
 	var b strings.Builder

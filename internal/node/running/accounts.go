@@ -17,8 +17,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// checkAccounts looks into the files that say who may log in, and as whom. Where the
-// accepted system says nothing of users, want is nil.
+// checkAccounts checks the files that determine who may log in, and as whom. If the
+// accepted system does not state its users, want is nil.
 func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 	lines := l.records("/etc/group", 4)
 	groups := namesOf(lines)
@@ -43,7 +43,7 @@ func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 		if fields[1] == "" && !passwordless(want, fields[0]) {
 			l.find(report.Finding{
 				Cause: report.AccountAltered, Path: "/etc/shadow", Field: fields[0],
-				Want: "a password, or none that lets in", Got: "an empty password",
+				Want: "a password, or a locked account", Got: "an empty password",
 			})
 		}
 	}
@@ -57,7 +57,7 @@ func (m *Machine) checkAccounts(l *look, want *expected.Users) {
 	}
 }
 
-// judged finds f, unless it has no cause.
+// judged adds f to the findings, unless it has no cause.
 func (l *look) judged(f report.Finding) {
 	if f.Cause != "" {
 		l.find(f)
@@ -78,8 +78,8 @@ func namesOf(groups [][]string) map[uint64][]string {
 	return out
 }
 
-// isLock reports whether the field of a password has none: those are elsewhere ("x"),
-// or nothing that is typed is right.
+// isLock reports whether a password field allows no password: the password is in another
+// file ("x"), or no input matches.
 func isLock(field string) bool {
 	return field == "x" || strings.HasPrefix(field, "!") || strings.HasPrefix(field, "*")
 }
@@ -98,15 +98,15 @@ func judgeUser(want *expected.Users, groups map[uint64][]string, fields []string
 	user := want.User(name)
 	switch {
 	case err != nil:
-		f.Want, f.Got = "a number as the user's", fmt.Sprintf("%q", fields[2])
+		f.Want, f.Got = "a number for the user", fmt.Sprintf("%q", fields[2])
 	case gidErr != nil:
-		f.Want, f.Got = "a number as the group's", fmt.Sprintf("%q", fields[3])
+		f.Want, f.Got = "a number for the group", fmt.Sprintf("%q", fields[3])
 	case number == 0 && name != "root":
-		f.Want, f.Got = "no user with the rights of root but root", "user "+name+" has the number 0"
+		f.Want, f.Got = "no user but root with the number 0", "user "+name+" has the number 0"
 	case number != 0 && name == "root":
 		f.Want, f.Got = "number 0", fields[2]
 	case fields[1] == "" && !passwordless(want, name):
-		f.Want, f.Got = "a password, or none that lets in", "an empty password"
+		f.Want, f.Got = "a password, or a locked account", "an empty password"
 	case fields[1] != "" && !isLock(fields[1]):
 		f.Want, f.Got = "no password in this file", "one"
 	case want != nil && !want.Mutable && user == nil:
@@ -137,7 +137,7 @@ func inGroup(want *expected.Users, groups map[uint64][]string, name string, gid 
 	if group := want.Group(name); group != nil && group.Number != nil {
 		return uint64(*group.Number) == gid
 	}
-	// Without the file nobody knows which number the machine gave to it.
+	// Without the file the number that the machine gave to the group is unknown.
 	return len(groups) == 0
 }
 
@@ -149,11 +149,11 @@ func judgeGroup(want *expected.Users, groups map[uint64][]string, fields []strin
 	group := want.Group(name)
 	switch {
 	case err != nil:
-		f.Want, f.Got = "a number as the group's", fmt.Sprintf("%q", fields[2])
+		f.Want, f.Got = "a number for the group", fmt.Sprintf("%q", fields[2])
 	case number == 0 && name != "root":
-		f.Want, f.Got = "no group with the number 0 but root", "group "+name
+		f.Want, f.Got = "no group but root with the number 0", "group "+name
 	case fields[1] != "" && !isLock(fields[1]):
-		f.Want, f.Got = "no password, with which anybody gets into the group", "one"
+		f.Want, f.Got = "no password: anybody who knows it can join the group", "one"
 	case want != nil && !want.Mutable && group == nil:
 		f.Want, f.Got = "the groups of the configuration", "group "+name
 	case group == nil:
@@ -194,7 +194,7 @@ func judgeMembers(want *expected.Users, group *expected.Group, f report.Finding,
 func judgeHiddenGroup(want *expected.Users, fields []string) report.Finding {
 	f := report.Finding{Cause: report.AccountAltered, Path: "/etc/gshadow", Field: fields[0]}
 	if fields[1] != "" && !isLock(fields[1]) {
-		f.Want, f.Got = "no password, with which anybody gets into the group", "one"
+		f.Want, f.Got = "no password: anybody who knows it can join the group", "one"
 		return f
 	}
 	return judgeMembers(want, want.Group(fields[0]), f, fields[2], fields[3])
@@ -230,13 +230,13 @@ func judgeRange(file string, taken map[uint64][]string, fields []string) report.
 	if lowest == 0 {
 		return report.Finding{}
 	}
-	f.Want = "a range without numbers of others"
+	f.Want = "a range without the numbers of other users"
 	f.Got = fmt.Sprintf("user %s may take the number %d, of %s (%s:%s)", owner, lowest, taken[lowest][0], fields[1], strings.TrimSpace(fields[2]))
 	return f
 }
 
-// records returns the lines of a file with accounts that have at least n fields,
-// and finds those that have not.
+// records returns the lines of an account file that have at least n fields, and finds
+// the others.
 func (l *look) records(name string, n int) [][]string {
 	data, st, err := l.m.Store.ReadOutside(name, maxAccounts)
 	if isAbsent(err) {
@@ -250,7 +250,7 @@ func (l *look) records(name string, n int) [][]string {
 	secret := name == "/etc/shadow" || name == "/etc/gshadow"
 	if st.Uid != 0 || st.Mode&0o022 != 0 || secret && st.Mode&0o007 != 0 {
 		l.find(report.Finding{
-			Cause: report.AccountAltered, Path: name, Want: "owner 0, writable by nobody else; of passwords, readable by nobody else",
+			Cause: report.AccountAltered, Path: name, Want: "owner 0, writable only by the owner; with passwords, also readable only by the owner",
 			Got: fmt.Sprintf("owner %d, mode %04o", st.Uid, st.Mode&0o7777),
 		})
 	}
@@ -264,13 +264,12 @@ func (l *look) records(name string, n int) [][]string {
 			out = append(out, fields)
 			continue
 		}
-		l.find(report.Finding{Cause: report.AccountAltered, Path: name, Field: line, Want: "a line of the form of this file"})
+		l.find(report.Finding{Cause: report.AccountAltered, Path: name, Field: line, Want: "a line in the format of this file"})
 	}
 	return out
 }
 
-// areOthers reports whether a file of the release has the keys of users that are not
-// among these.
+// areOthers reports whether a file of the release has the keys of users other than these.
 func (m *Machine) areOthers(file string, users []string) bool {
 	dir := string(m.Toplevel) + "/etc/ssh/authorized_keys.d"
 	names, err := m.Store.List(dir, maxEntries)
@@ -284,9 +283,8 @@ func (m *Machine) areOthers(file string, users []string) bool {
 	return err != nil || slices.ContainsFunc(names, is)
 }
 
-// checkKeys finds keys in a home that let somebody log in and are not the
-// configuration's, which are in /etc/ssh/authorized_keys.d. users are the names of the
-// home's users.
+// checkKeys finds keys in a home that allow a login and are not the configuration's.
+// Those are in /etc/ssh/authorized_keys.d. users are the names of the home's users.
 func (l *look) checkKeys(home string, users []string) {
 	for _, file := range []string{"authorized_keys", "authorized_keys2"} {
 		name := path.Join(home, ".ssh", file)
@@ -314,7 +312,7 @@ func (l *look) checkKeys(home string, users []string) {
 		if keys > 0 {
 			l.find(report.Finding{
 				Cause: report.AccountAltered, Path: name, Want: "the keys of the configuration, in /etc/ssh/authorized_keys.d",
-				Got: fmt.Sprintf("%d keys that let in, %s", keys, nar.Hash(sha256.Sum256(data))),
+				Got: fmt.Sprintf("%d keys that allow a login, %s", keys, nar.Hash(sha256.Sum256(data))),
 			})
 		}
 	}

@@ -73,7 +73,7 @@ func (b *binding) explains(machine *Machine, root, point string, m *nixstore.Mou
 	case b.from == "":
 		return below == "" && m.Type == "tmpfs" && m.Root == "/"
 	case strings.Contains(b.from, "%"):
-		return true // which one is not known
+		return true // any, since the directory is unknown
 	}
 	from := machine.follow(path.Clean(b.from))
 	if from == "" {

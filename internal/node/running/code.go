@@ -20,24 +20,24 @@ import (
 
 const (
 	proc = "/proc"
-	// Limits of one look at all processes.
+	// Limits for one check of all processes.
 	maxProcesses = 100_000
-	maxMapped    = 200_000  // different files that code is mapped from
+	maxMapped    = 200_000  // distinct files with mapped code
 	maxMaps      = 64 << 20 // bytes of one process's list of mappings
-	maxArguments = 64 << 10 // bytes of one process's arguments that are looked at
+	maxArguments = 64 << 10 // bytes of one process's arguments that are read
 )
 
 // fileID identifies a file, whatever its name is.
 type fileID struct{ dev, ino uint64 }
 
-// code is one look at the running code.
+// code is the state of one check of the running code.
 type code struct {
 	*look
 	builders map[string]bool  // users of Nix builds, by number
 	users    string           // the user namespace of the first process
 	builds   int              // processes of theirs
-	judged   map[string]bool  // mappings that were looked at, by what the kernel says of them
-	programs map[program]bool // those that were looked at, and whether they are the release's
+	judged   map[string]bool  // checked mappings, by the kernel's line for them
+	programs map[program]bool // checked programs, and whether they are the release's
 }
 
 // program is the file that a process runs, and the kernel's name for it.
@@ -46,7 +46,7 @@ type program struct {
 	name string
 }
 
-// checkCode looks from which files the programs come that run.
+// checkCode checks the files of the running programs.
 func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	want, err := m.expected(ctx)
 	if err != nil {
@@ -75,9 +75,8 @@ func (m *Machine) checkCode(ctx context.Context, l *look) error {
 	return errors.Join(m.checkKernel(ctx, l), m.checkModules(l), m.checkBPF(ctx, l, pids))
 }
 
-// processes returns the names in /proc of the running processes: of each process its own
-// or, if its first thread has ended, for which /proc shows nothing, that of another
-// thread.
+// processes returns the names in /proc of the running processes. If the first thread of a
+// process has ended, /proc shows nothing for it, and the name is that of another thread.
 func processes() ([]string, error) {
 	dir, err := os.Open(proc)
 	if err != nil {
@@ -119,8 +118,8 @@ func livingThread(pid string) string {
 	return pid
 }
 
-// builders returns the users that run Nix's builds, whose programs are not the release's:
-// those that the configuration names, if it names any.
+// builders returns the users that run Nix's builds, whose programs are not the release's.
+// If the configuration names such users, these are the only ones.
 func (m *Machine) builders(want *expected.Users) map[string]bool {
 	configured := want.Group("nixbld")
 	members := map[string]bool{}
@@ -153,7 +152,7 @@ func (c *code) process(pid string) error {
 	case isOver(err):
 		return nil // ended, or a thread of the kernel, which has none
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
 	case err != nil:
 		return err
 	}
@@ -179,11 +178,11 @@ func (c *code) process(pid string) error {
 	return c.mappings(dir, pid)
 }
 
-// builder reports whether a process is one of a Nix build: each of its users is, and it
-// has no rights beside theirs, but in a namespace of its own.
+// builder reports whether a process belongs to a Nix build: all its user numbers are those
+// of builders, and it has no further rights, except in its own user namespace.
 func (c *code) builder(dir string) bool {
 	var st unix.Stat_t
-	// Its directory is the effective user's, and asked for that the kernel says it sooner.
+	// Its directory belongs to the effective user, and the owner is cheaper to read.
 	if err := unix.Stat(dir, &st); err != nil || !c.builders[strconv.FormatUint(uint64(st.Uid), 10)] {
 		return false
 	}
@@ -204,7 +203,7 @@ func (c *code) builder(dir string) bool {
 	return built && (!capable || !inNamespace(dir, "user", c.users))
 }
 
-// identify returns which file a link in /proc leads to.
+// identify returns the identity of the file that a link in /proc leads to.
 func identify(name string) (fileID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(name, &st); err != nil {
@@ -217,7 +216,7 @@ func identify(name string) (fileID, error) {
 func (c *code) judgeFile(name string, id fileID, err error, what string) bool {
 	switch {
 	case errors.Is(err, unix.EACCES):
-		// By FUSE, somebody shows it to nobody else, root included.
+		// A FUSE file system of a user denies access to everybody else, including root.
 		c.find(report.Finding{Cause: report.CodeUnknown, Path: name, Want: "a file of the release", Got: what + ", from a file system that keeps root out"})
 		return false
 	case err != nil:
@@ -227,13 +226,13 @@ func (c *code) judgeFile(name string, id fileID, err error, what string) bool {
 	return c.judge(name, id, what)
 }
 
-// judge checks that the file of running code, by the kernel's name for it, belongs to the
-// accepted system, and reports whether it does. The file must have that name now: the
-// name alone may be another file's.
+// judge checks that the file of running code belongs to the accepted system, and reports
+// whether it does. name is the kernel's name for the file. The file must have that name
+// now, because a name alone may belong to another file.
 func (c *code) judge(name string, id fileID, what string) bool {
 	f := report.Finding{Cause: report.CodeUnknown, Path: name, Got: what}
 	if !strings.HasPrefix(name, "/") || strings.HasSuffix(name, deleted) {
-		f.Want = "a file that is there"
+		f.Want = "an existing file"
 		c.find(f)
 		return false
 	}
@@ -241,7 +240,7 @@ func (c *code) judge(name string, id fileID, what string) bool {
 		name, f.Path = at, at
 	} else {
 		// The exception for that name does not cover this.
-		f.Field, f.Want = "replaced", "the file that has this name"
+		f.Field, f.Want = "replaced", "the file that now has this name"
 		c.find(f)
 		return false
 	}
@@ -254,7 +253,7 @@ func (c *code) judge(name string, id fileID, what string) bool {
 	return false
 }
 
-// maxNames limits the names under which a file is searched.
+// maxNames limits the names that are tried for a file.
 const maxNames = 16
 
 // lies returns the name of a file in the machine's root, "" for none. The kernel's name
@@ -313,7 +312,7 @@ func (c *code) mappings(dir, pid string) error {
 		case isOver(err):
 			continue // ended, or mapped anew
 		case errors.Is(err, unix.EPERM):
-			return fmt.Errorf("%w; it takes root, and in a unit CAP_CHECKPOINT_RESTORE", err)
+			return fmt.Errorf("%w; this requires root, and in a unit CAP_CHECKPOINT_RESTORE", err)
 		}
 		c.judged[key] = true
 		c.checked++

@@ -18,15 +18,15 @@ type Command struct {
 	Arguments []string // from its name on
 }
 
-// preloading are the variables that make programs load what they name.
+// preloading are the variables that make programs load the files that they name.
 var preloading = []string{
 	"LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "GIO_EXTRA_MODULES", "OPENSSL_CONF", "OPENSSL_MODULES",
 	"BASH_ENV", "ENV", "PERL5LIB", "PERL5OPT", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "RUBYLIB", "RUBYOPT", "NODE_OPTIONS", "NODE_PATH",
 	"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LUA_PATH", "LUA_CPATH", "LUA_INIT",
 }
 
-// programDirs are the parents of the directories of programs that a service manager gives
-// to what it starts.
+// programDirs are the parents of the program directories in the environment that a service
+// manager gives to the units that it starts.
 var programDirs = []string{"/nix", "/run/current-system", "/run/wrappers", "/etc/profiles", "/bin", "/sbin", "/usr"}
 
 // isPreloading reports whether a variable makes programs run something else.
@@ -60,7 +60,7 @@ func (l *look) checkManager(environment []string) error {
 		}
 		l.find(report.Finding{
 			Cause: report.UnitAltered, Path: "the service manager", Field: name,
-			Want: "nothing by which programs run something else", Got: value,
+			Want: "no variable that changes which code programs run", Got: value,
 		})
 	}
 	return nil
@@ -89,12 +89,12 @@ func (l *look) checkEffect(u *Unit) {
 	for _, d := range differs(u, settingsOf(text.String())) {
 		l.find(report.Finding{
 			Cause: report.UnitAltered, Path: "unit " + u.Name, Field: d.field,
-			Want: "what the unit's files say", Got: d.got,
+			Want: "the value in the unit's files", Got: d.got,
 		})
 	}
 }
 
-// settings are the values of those settings in a unit's files that say what it runs.
+// settings are the settings in a unit's files that determine what it runs.
 type settings struct {
 	commands    []string
 	environment []string
@@ -145,11 +145,11 @@ func assignments(text string) iter.Seq2[string, string] {
 	}
 }
 
-// difference is a setting in which a unit in effect is not what its files say, and what
-// it is.
+// difference is a setting of a unit in effect that differs from the unit's files, and its
+// value in effect.
 type difference struct{ field, got string }
 
-// differs returns those of a unit.
+// differs returns the differences of a unit.
 func differs(u *Unit, s settings) []difference {
 	var out []difference
 	var programs, words []string
@@ -189,7 +189,7 @@ func differs(u *Unit, s settings) []difference {
 	}
 	settings := strings.Join(s.environment, " ")
 	if strings.Contains(settings, `\`) {
-		return out // what is escaped may be anything
+		return out // an escaped value may be anything
 	}
 	environment := strings.Fields(unquote.Replace(settings))
 	for _, variable := range u.Environment {

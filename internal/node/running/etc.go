@@ -19,7 +19,7 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// Limits of one look at /etc and the other directories.
+// Limits for one check of /etc and the other directories.
 const (
 	maxEntries  = 100_000   // of a directory, and of a tree
 	maxEtcFile  = 16 << 20  // bytes of one file
@@ -28,8 +28,8 @@ const (
 	maxLinkList = 1_000_000 // bytes of authorised keys
 )
 
-// checkEtc compares /etc with the accepted system, and checks a few other directories in
-// which programs look for something to run.
+// checkEtc compares /etc with the accepted system, and checks a few other directories that
+// programs search for programs to run.
 func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 	want, err := m.expected(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (m *Machine) checkEtc(ctx context.Context, l *look) error {
 	}
 	m.checkAccounts(l, want.Users)
 	if want.Users == nil {
-		l.notSeen = append(l.notSeen, "which users there should be, as the system does not say")
+		l.notSeen = append(l.notSeen, "the expected users, which the system does not state")
 	}
 	if err := m.checkLogin(ctx, l, want.Users); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (e *etc) walk(ctx context.Context, rel string, depth int) error {
 	return nil
 }
 
-// judgeRights finds a known file that is a program with rights of its own.
+// judgeRights finds a known file that gives whoever runs it the rights of others.
 func (l *look) judgeRights(name string, st *unix.Stat_t) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return
@@ -182,7 +182,7 @@ func (e *etc) judge(at string, w *expected.Entry, st *unix.Stat_t) {
 	e.find(f)
 }
 
-// copyDiffers says how a file differs from the copy that it should be; "" if it does not.
+// copyDiffers describes how a file differs from the expected copy; "" if it does not.
 func (e *etc) copyDiffers(name string, w *expected.Copy, st *unix.Stat_t) string {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "another kind of file"
@@ -218,14 +218,14 @@ func owns(name string, id uint32) bool {
 func (l *look) judgeOwner(name string, st *unix.Stat_t) {
 	if st.Uid != 0 || st.Mode&0o022 != 0 {
 		l.find(report.Finding{
-			Cause: report.EtcAltered, Path: name, Want: "owner 0, writable by nobody else",
+			Cause: report.EtcAltered, Path: name, Want: "owner 0, writable only by the owner",
 			Got: fmt.Sprintf("owner %d, mode %04o", st.Uid, st.Mode&0o7777),
 		})
 	}
 }
 
-// foreign finds a file that the accepted system does not put there; a directory of such
-// files is one finding if it may be. A directory without files is nothing.
+// foreign finds a file that the accepted system does not put there. A directory of such
+// files is one finding, if exceptions allow that; a directory without files is none.
 func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error {
 	f := report.Finding{Cause: report.FileUnknown, Path: name}
 	switch st.Mode & unix.S_IFMT {
@@ -242,7 +242,7 @@ func (l *look) foreign(ctx context.Context, name string, st *unix.Stat_t) error 
 		}
 		f.Got = count.String()
 	case unix.S_IFLNK:
-		// If the file is gone meanwhile, the second look does not find it.
+		// If the file was removed meanwhile, the second look does not find it.
 		target, _ := l.m.Store.Target(name)
 		f.Got = "a link to " + target
 	case unix.S_IFREG:
@@ -289,14 +289,13 @@ func (l *look) entries(dir string, do func(name string, st *unix.Stat_t) error) 
 
 // fold counts the contents of a directory.
 type fold struct {
-	any         bool // whether there is a file is enough
+	any         bool // it only matters whether there is a file
 	files, seen int
 	bytes       int64
 	cut         bool
 }
 
-// add counts what is below a directory. An unreadable directory counts as having
-// something in it.
+// add counts the contents of a directory. An unreadable directory counts as not empty.
 func (f *fold) add(ctx context.Context, m *Machine, dir string) error {
 	err := m.Store.Walk(ctx, dir, func(e *nixstore.Entry) error {
 		if f.seen++; f.seen > maxEntries {
@@ -336,10 +335,10 @@ func (f *fold) contents() string {
 	return s
 }
 
-// notable says what a file is for, if an intruder would put it there.
+// notable describes the use of a file that an intruder might put there.
 func notable(name string) string {
 	for _, n := range []struct{ at, what string }{
-		{"/etc/ld.so.preload", "every program that starts loads what it names"},
+		{"/etc/ld.so.preload", "every program that starts loads the libraries that it names"},
 		{"/etc/sudoers", "who may become root"},
 		{"/etc/sudoers.d", "who may become root"},
 		{"/etc/doas.conf", "who may become root"},
@@ -366,11 +365,12 @@ func notable(name string) string {
 	return ""
 }
 
-// knownEtc reports whether an entry of /etc is one that a running NixOS has beside
-// those of its configuration. Those that say who may log in are looked into.
+// knownEtc reports whether an entry of /etc is one that a running NixOS has in addition to
+// those of its configuration. The files that determine who may log in are checked
+// elsewhere.
 func knownEtc(at string) bool {
 	for _, file := range accountFiles {
-		// With the copies that are there while, and after, it is written.
+		// Also the copies that exist while and after it is written.
 		if rest, ok := strings.CutPrefix(at, file); ok && (rest == "" || slices.Contains([]string{"-", "+", ".lock", ".tmp"}, rest) ||
 			strings.HasPrefix(rest, ".") && strings.Trim(rest[1:], "0123456789") == "") {
 			return true
@@ -393,7 +393,7 @@ var knownNames = []string{
 	"zfs/zpool.cache", // by the kernel
 }
 
-// wholeEtc reports whether a directory in /etc is known with all that is in it:
+// wholeEtc reports whether a directory in /etc is known including all its contents:
 // secrets, and data that no program runs.
 func wholeEtc(at string) bool {
 	return slices.Contains([]string{

@@ -11,17 +11,16 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// Exception is a difference that somebody decided to live with.
+// Exception is a difference that the operator has accepted.
 type Exception struct {
 	// Match is the path of a finding, or "PATH:FIELD" for one that has a field. It
 	// may have the wildcards of [path.Match]; one that ends in a slash matches the
 	// directory and everything beneath it, but nothing about a field.
 	Match string `json:"match"`
-	// Cause is the one cause that is allowed; empty for any but those that need to be
-	// named, see [Exception.allows].
+	// Cause is the one cause that is allowed; empty for any cause that need not be named,
+	// see [Exception.allows].
 	Cause report.Cause `json:"cause,omitzero"`
-	// Value is what may be there, and nothing else, as [Machine.valueOf] has it; empty
-	// for anything.
+	// Value is the only allowed value, in the form of [Machine.valueOf]; empty for any.
 	Value string `json:"value,omitzero"`
 	// Reason says why, in a line for people.
 	Reason string `json:"reason"`
@@ -36,7 +35,7 @@ const (
 	maxValue  = 4096 // bytes
 )
 
-// Check reports whether e makes sense.
+// Check returns an error if e is not valid.
 func (e *Exception) Check() error {
 	switch {
 	case e.Match == "" || len(e.Match) > maxMatch:
@@ -45,7 +44,7 @@ func (e *Exception) Check() error {
 		return fmt.Errorf("reason: want the reason for the exception, in at most %d bytes", maxReason)
 	}
 	if strings.HasPrefix(e.Reason, unreviewed) {
-		return fmt.Errorf("reason: %.60q was learned from a machine: review it, and write why this is so", e.Reason)
+		return fmt.Errorf("reason: %.60q was learned from a machine: review it, and write the reason", e.Reason)
 	}
 	if strings.Trim(e.Match, "/*") == "" {
 		return fmt.Errorf("match: %q would allow everything", e.Match)
@@ -57,10 +56,10 @@ func (e *Exception) Check() error {
 		return fmt.Errorf("cause: there is no %.60q", e.Cause)
 	}
 	if e.Value != "" && e.Cause == "" || len(e.Value) > maxValue {
-		return fmt.Errorf("value: want at most %d bytes, and a cause beside it", maxValue)
+		return fmt.Errorf("value: want at most %d bytes, together with a cause", maxValue)
 	}
 	if valued(e.Cause) && e.Value == "" {
-		return fmt.Errorf("value: of %s want what is allowed, as the report has it in \"got\"", e.Cause)
+		return fmt.Errorf("value: for %s want the allowed value, which a report has in \"got\"", e.Cause)
 	}
 	if _, err := e.end(); err != nil {
 		return errors.New("until: want a day such as 2026-12-31")
@@ -82,13 +81,13 @@ func (e *Exception) over(now time.Time) bool {
 	return err != nil || !end.IsZero() && !now.Before(end)
 }
 
-// deleted ends the path of a file that is not there any more but in use.
+// deleted ends the kernel's name for a file that was removed and is still in use.
 const deleted = " (deleted)"
 
 // matches reports whether e allows a finding about name.
 func (e *Exception) matches(name string) bool {
 	if dir, beneath := strings.CutSuffix(e.Match, "/"); beneath {
-		// An exception for a directory does not allow what was removed from it.
+		// An exception for a directory does not allow files that were removed from it.
 		return (name == dir || strings.HasPrefix(name, e.Match)) && !strings.HasSuffix(name, deleted)
 	}
 	ok, err := path.Match(e.Match, name)
@@ -96,12 +95,12 @@ func (e *Exception) matches(name string) bool {
 }
 
 // valued reports whether a cause is allowed only together with its value: an exception
-// for something that grants rights must not hold for a name alone, whatever becomes of
-// it.
+// for something that grants rights must not apply to a name alone, whose contents may
+// change.
 func valued(c report.Cause) bool { return c == report.AccountAltered || c == report.UnitAltered }
 
 // allows reports whether e allows the cause and the value of a finding that it matches.
-// What hides other things, and who may log in, is allowed by its own cause only.
+// Findings that hide others, or that determine who may log in, must be allowed by cause.
 func (e *Exception) allows(m *Machine, f *report.Finding) bool {
 	named := valued(f.Cause) || f.Cause == report.ForeignMount || f.Cause == report.MountedOver
 	switch {
@@ -156,8 +155,8 @@ func (m *Machine) mayFold(dir string, cause report.Cause) bool {
 	return true
 }
 
-// exceptionNotes says what each exception was used for; whole means that everything was
-// checked, without which an unused exception can't be recognized.
+// exceptionNotes returns the findings about the use of each exception. whole means that
+// everything was checked; otherwise an unused exception can't be recognized.
 func (m *Machine) exceptionNotes(used []int, whole bool) []report.Finding {
 	var out []report.Finding
 	for i := range m.Allow {

@@ -23,7 +23,7 @@ func (m *Machine) checkRules(ctx context.Context, l *look) error {
 		return err
 	}
 	if want.Backend == expected.IptablesLegacy {
-		l.notSeen = append(l.notSeen, "the rules of the firewall, which are those of iptables-legacy")
+		l.notSeen = append(l.notSeen, "the rules of the firewall, which uses iptables-legacy")
 		want.Tables = nil // what others add to nf_tables is none of them
 	}
 	l.compareRules(&want, got)
@@ -36,8 +36,8 @@ func (m *Machine) checkRules(ctx context.Context, l *look) error {
 // netfilterModule is the part of the kernel that has the rules.
 const netfilterModule = "nf_tables"
 
-// lacksNetfilter reports whether the kernel has no rules since the module for them is not
-// loaded: to ask the kernel would load it.
+// lacksNetfilter reports whether the kernel has no rules because the module for them is not
+// loaded. Asking the kernel for its rules would load it.
 func (m *Machine) lacksNetfilter() bool {
 	loaded, err := hostfile.ReadSmall(proc+"/modules", maxModules)
 	if err != nil || strings.Contains("\n"+string(loaded), "\n"+netfilterModule+" ") {
@@ -48,18 +48,18 @@ func (m *Machine) lacksNetfilter() bool {
 		return false
 	}
 	has, err := m.modulesOf(moduleTree(string(release)))
-	return err == nil && has[netfilterModule] // and not in the kernel itself
+	return err == nil && has[netfilterModule] // and is not built into the kernel
 }
 
-// ruleOf is a finding about a table.
+// ruleOf returns a finding about a table.
 func ruleOf(t *expected.Table, field, want, got string) report.Finding {
 	return report.Finding{Cause: report.FirewallAltered, Path: "table " + t.Family + " " + t.Name, Field: field, Want: want, Got: got}
 }
 
-// maxRule limits how much of a rule names a finding, in bytes.
+// maxRule limits the part of a rule in the field of a finding, in bytes.
 const maxRule = 300
 
-// named is the field of a finding about a rule of a chain.
+// named returns the field of a finding about a rule of a chain.
 func named(chain, rule string) string {
 	if len(rule) > maxRule {
 		rule = rule[:maxRule] + "…"
@@ -104,15 +104,15 @@ func (l *look) compareRules(want *expected.Firewall, got *Ruleset) {
 		}
 	}
 	if unread > 0 {
-		l.notSeen = append(l.notSeen, fmt.Sprintf("%d rules of the firewall, which commands of the configuration may have made", unread))
+		l.notSeen = append(l.notSeen, fmt.Sprintf("%d rules of the firewall that commands of the configuration may have made", unread))
 	}
 	if filled > 0 {
 		l.notSeen = append(l.notSeen, fmt.Sprintf("the elements of %d sets of the firewall", filled))
 	}
 }
 
-// compareTable compares a table with the kernel's, and returns how many rules are not of
-// the configuration as far as that could be read.
+// compareTable compares a table with the kernel's. It returns the number of the kernel's
+// rules that are not among the readable ones of the configuration.
 func (l *look) compareTable(want *expected.Table, got *RuleTable, partly bool) (unread int) {
 	if got.Dormant {
 		l.find(ruleOf(want, "flags", "a table that is in effect", "dormant"))
@@ -152,16 +152,16 @@ func (l *look) compareTable(want *expected.Table, got *RuleTable, partly bool) (
 	return unread
 }
 
-// hooked says where the kernel enters a chain.
+// hooked describes where the kernel enters a chain.
 func hooked(c *expected.Chain) string {
 	if c.Hook == "" {
-		return "only rules lead there"
+		return "entered only by rules"
 	}
 	return "hook " + c.Hook + ", policy " + c.Policy
 }
 
-// compareChain compares the rules of a chain with the kernel's, and returns how many of
-// these are not of the configuration as far as that could be read.
+// compareChain compares the rules of a chain with the kernel's. It returns the number of the
+// kernel's rules that are not among the readable ones of the configuration.
 func (l *look) compareChain(t *expected.Table, want, got *expected.Chain, partly bool) (unread int) {
 	more, fewer := slices.Clone(got.Rules), []string{}
 	for _, rule := range want.Rules {
@@ -181,7 +181,7 @@ func (l *look) compareChain(t *expected.Table, want, got *expected.Chain, partly
 		return len(more)
 	}
 	for _, rule := range more {
-		l.find(ruleOf(t, named(want.Name, rule), "the rules of the configuration", "a rule more"))
+		l.find(ruleOf(t, named(want.Name, rule), "the rules of the configuration", "an additional rule"))
 	}
 	if len(more)+len(fewer) == 0 && !slices.Equal(want.Rules, got.Rules) {
 		l.find(ruleOf(t, "chain "+want.Name, "the rules in their order", "in another order"))

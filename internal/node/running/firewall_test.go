@@ -59,7 +59,7 @@ func TestFirewall(t *testing.T) {
 		{"a set filled", rules, []RuleTable{filled}, []string{"firewall-altered table inet fw:set s"}},
 		{"a policy", rules, []RuleTable{tableOf("fw", open, more)}, []string{"firewall-altered table inet fw:chain input"}},
 		{"a chain less", rules, []RuleTable{tableOf("fw", input)}, []string{"firewall-altered table inet fw:chain more"}},
-		{"a rule more", rules, []RuleTable{tableOf("fw", with(input, "accept", "tcp dport 22 accept", "jump more"), more)}, []string{"firewall-altered table inet fw:chain input: accept"}},
+		{"an additional rule", rules, []RuleTable{tableOf("fw", with(input, "accept", "tcp dport 22 accept", "jump more"), more)}, []string{"firewall-altered table inet fw:chain input: accept"}},
 		{"one more of the same", rules, []RuleTable{tableOf("fw", input, with(more, "udp dport 53 accept", "udp dport 53 accept"))}, []string{"firewall-altered table inet fw:chain more: udp dport 53 accept"}},
 		{"a rule less", rules, []RuleTable{tableOf("fw", with(input, "jump more"), more)}, []string{"firewall-altered table inet fw:chain input: tcp dport 22 accept"}},
 		{"another order", rules, []RuleTable{tableOf("fw", with(input, "jump more", "tcp dport 22 accept"), more)}, []string{"firewall-altered table inet fw:chain input"}},

@@ -35,11 +35,11 @@ var fixedDirs = []string{
 	"/run/udev/rules.d", "/run/modprobe.d", "/run/modules-load.d", "/run/sysctl.d", "/run/binfmt.d", "/run/sysusers.d",
 	// Polkit's rules, and what the service manager gives to everything it starts.
 	"/run/polkit-1", "/run/environment.d", "/run/systemd/system.conf.d", "/run/systemd/user.conf.d", "/run/systemd/system.conf", "/run/systemd/user.conf",
-	// Users and services that nothing else lists, programs that run at shutdown, and the
-	// root of a soft reboot.
+	// Users and services that are listed nowhere else, programs that run at shutdown, and
+	// the root of a soft reboot.
 	"/run/userdb", "/run/host/userdb", "/run/dbus-1", "/run/initramfs/shutdown", "/run/nextroot",
 	"/run/opengl-driver", "/run/opengl-driver-32",
-	// What systemd takes, up to version 257, as words of the kernel's command line.
+	// Up to version 257, systemd reads these as words of the kernel's command line.
 	"/sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67",
 }
 
@@ -90,7 +90,8 @@ func isTelling(name string) bool {
 		slices.ContainsFunc(telling, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }
 
-// checkFixed finds what NixOS does not put into the directories that other systems use.
+// checkFixed finds files that NixOS does not put into the directories that other systems
+// use.
 func (m *Machine) checkFixed(ctx context.Context, l *look) error {
 	for _, dir := range fixedDirs {
 		if err := l.fixed(ctx, dir); err != nil {

@@ -10,8 +10,8 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// kernelPrograms are where the kernel has the names of programs that it starts itself, as
-// root: where a process crashes, a module is missing, a device appears, or the machine is
+// kernelPrograms are the files with the names of programs that the kernel starts itself, as
+// root: when a process crashes, a module is missing, a device appears, or the machine is
 // turned off.
 var kernelPrograms = []string{
 	"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug", "/sys/kernel/uevent_helper", "/proc/sys/kernel/poweroff_cmd",
@@ -23,7 +23,7 @@ var kernelDefaults = []string{"/sbin/modprobe", "/sbin/hotplug", "/sbin/poweroff
 // Limits of the kernel's settings.
 const (
 	maxKernelSetting = 16 << 10 // bytes of one
-	maxKernelShown   = 200      // bytes of one that a report shows
+	maxKernelShown   = 200      // bytes of one setting in a report
 	maxFormats       = 10_000   // formats of programs
 )
 
@@ -73,7 +73,7 @@ func kernelProgram(name, text string) (program, arguments string) {
 	if path.Base(name) == "core_pattern" {
 		switch {
 		case strings.HasPrefix(text, "@"):
-			return text, "" // a socket, to which it sends what a process had in memory
+			return text, "" // a socket that receives the memory of the crashed process
 		case !strings.HasPrefix(text, "|"):
 			return "", "" // a file
 		}
@@ -83,7 +83,7 @@ func kernelProgram(name, text string) (program, arguments string) {
 	return program, arguments
 }
 
-// interpreterOf returns what runs the programs of a format, by binfmt_misc.
+// interpreterOf returns the program that runs a format's programs, by binfmt_misc.
 func interpreterOf(text string) (program, arguments string) {
 	for line := range strings.Lines(text) {
 		if program, ok := strings.CutPrefix(line, "interpreter "); ok {
@@ -93,9 +93,9 @@ func interpreterOf(text string) (program, arguments string) {
 	return "", ""
 }
 
-// kernelRuns finds the program in a setting of the kernel that is neither the one of the
-// accepted system's settings, nor one of an accepted system without arguments, and the
-// file in the place of a program that these settings have.
+// kernelRuns finds a program in a kernel setting that is neither the one in the accepted
+// system's settings, nor a program of an accepted system without arguments. It also finds
+// another file in the place of a program that these settings name.
 func (l *look) kernelRuns(name string, wants map[string]setting, programOf func(text string) (program, arguments string)) {
 	data, _, err := l.m.Store.ReadOutside(name, maxKernelSetting)
 	if isAbsent(err) {

@@ -13,8 +13,8 @@ import (
 const unreviewed = "TODO"
 
 // Learn makes a first list of exceptions from the findings on m, a machine that is known
-// to be good. Each allows what is there now, and nothing that replaces it; or its reason
-// says that it can't distinguish the two. It also returns the findings that no exception
+// to be good. Each allows the present state and no replacement of it; if it can't
+// distinguish the two, its reason says so. It also returns the findings that no exception
 // can allow.
 func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
 	allow = []Exception{}
@@ -26,7 +26,7 @@ func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []re
 		if f.Field != "" {
 			e.Match += ":" + literal(f.Field)
 		}
-		// Nobody may write into the operator's configuration what can't be read there.
+		// The operator must be able to read what is written into the configuration.
 		if f.Cause == report.MachineUnseen || len(e.Match) > maxMatch || len(e.Value) > maxValue || unreadable(e.Match) || unreadable(e.Value) {
 			left = append(left, f)
 			continue

@@ -14,8 +14,8 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// profiles are where a login of root finds programs, in its home and at the end in the
-// whole machine, before those of the system: environment.profiles of NixOS.
+// profiles are the profiles, below root's home if not absolute, that a login of root
+// searches for programs before those of the system: environment.profiles of NixOS.
 var profiles = []string{".nix-profile", ".local/state/nix/profile", "/nix/var/nix/profiles/default"}
 
 // loginFiles are the files, in root's home if not absolute, that its shells and its service
@@ -41,10 +41,12 @@ var (
 	profileUnits = []string{"share/systemd/user", "etc/xdg/systemd/user"}
 )
 
-// lingering is where the login manager keeps whose service managers are started at boot.
+// lingering is the directory in which the login manager lists the users whose service
+// managers start at boot.
 const lingering = "/var/lib/systemd/linger"
 
-// checkLogin finds what a login of root runs and is not of the accepted system.
+// checkLogin finds files that a login of root runs and that are not from the accepted
+// system.
 func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users) error {
 	home := "/root"
 	if root := want.User("root"); root != nil && root.Home != "" {
@@ -61,8 +63,8 @@ func (m *Machine) checkLogin(ctx context.Context, l *look, want *expected.Users)
 	return l.managed(ctx, home, "0")
 }
 
-// managed finds what the service manager of a user starts and is not of the accepted
-// system.
+// managed finds files that make the service manager of a user start something and that are
+// not from the accepted system.
 func (l *look) managed(ctx context.Context, home, number string) error {
 	for _, name := range managerFiles {
 		if err := l.atLogin(ctx, path.Join(home, name)); err != nil {
@@ -77,9 +79,10 @@ func (l *look) managed(ctx context.Context, home, number string) error {
 	return nil
 }
 
-// checkLingering finds users whose service managers are started at boot although the
-// configuration does not have that, and what those start that are. Of other users it is
-// nothing to others what their service managers start: that takes a login.
+// checkLingering finds users whose service managers start at boot although the
+// configuration does not set that. For users for whom it does, it finds the units in their
+// homes. The service managers of all other users start only at a login, and their units
+// are their own affair.
 func (m *Machine) checkLingering(ctx context.Context, l *look) error {
 	want, err := m.expectedWhole(ctx)
 	if err != nil {
@@ -117,7 +120,7 @@ func (m *Machine) checkLingering(ctx context.Context, l *look) error {
 }
 
 // atLogin finds a file, or the files in a directory, that do not lead into the accepted
-// system. In a profile without programs there is only the list of these.
+// system. A profile without programs has only the list of its programs.
 func (l *look) atLogin(ctx context.Context, name string) error {
 	at, err := l.m.Store.Follow(name)
 	switch {

@@ -21,7 +21,7 @@ import (
 )
 
 // FirstRoot is the root directory of the machine as its first process sees it.
-// To open it takes root, and in a unit CAP_SYS_PTRACE.
+// Opening it requires root, and in a unit CAP_SYS_PTRACE.
 const FirstRoot = "/proc/1/root"
 
 // Machine is a running machine and the system that it should be.
@@ -35,11 +35,11 @@ type Machine struct {
 	// It is then read from the system's files.
 	Expected *expected.Machine
 	// Hashed are the paths, in ascending order, of all accepted systems that the machine
-	// can come to run: running code may come from a system that was booted before.
+	// may run: running code may come from a system that was booted before.
 	Hashed []closure.PathInfo
 	// LoadedUnits returns the units that the service manager has loaded.
 	LoadedUnits func(context.Context) (*Units, error)
-	// UnitsLoaded returns when it last began to load units, as [Units] has it.
+	// UnitsLoaded returns when it last began to load units, as in [Units].
 	UnitsLoaded func(context.Context) (time.Time, error)
 	// Registered yields the store paths that Nix has registered by now, or had when the
 	// run began, or an error that is a [*nixstore.RowError] or the last.
@@ -61,7 +61,7 @@ type Machine struct {
 	reading sync.Mutex
 }
 
-// Policy says what is checked on a running machine. The zero value asks for nothing.
+// Policy selects the checks of a running machine. The zero value requests none.
 type Policy struct {
 	// Parts are the names of the requested parts, see [Parts].
 	Parts []string
@@ -123,7 +123,7 @@ func CheckPart(name string) error {
 
 // Result is the result of a check.
 type Result struct {
-	Checked  int // things looked at
+	Checked  int // number of checked things
 	Excused  int // differences that an exception allows
 	Findings []report.Finding
 	// NotSeen says, for each part, what could not be checked although nothing is wrong,
@@ -138,8 +138,8 @@ const confirmAfter = time.Second
 // maxLooks limits the looks at a part whose differences have other names each time.
 const maxLooks = 4
 
-// Check checks the named parts, all at the same time. Its error is that of ctx; what could
-// not be checked is a finding.
+// Check checks the named parts, all at the same time. Its only error is that of ctx; a
+// failed check is a finding.
 func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 	out := &Result{}
 	m.read = nil
@@ -186,7 +186,7 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 // need not be listed file by file.
 const maxFindings = 1000
 
-// maxTold limits how many differences are distinguished.
+// maxTold limits the number of distinguished differences.
 const maxTold = 20_000
 
 // errChanging means that a whole part changed during each look.
@@ -195,8 +195,8 @@ var errChanging = errors.New("it kept changing while it was checked")
 // maxAttempts limits how often such a look is repeated.
 const maxAttempts = 6
 
-// attemptPause is the wait before the second of them; each one more waits longer by
-// as much.
+// attemptPause is the wait before the second attempt. Each further attempt waits longer by
+// the same time.
 const attemptPause = 500 * time.Millisecond
 
 // look is one look at one part.
@@ -245,7 +245,7 @@ func (m *Machine) look(ctx context.Context, p part) (*look, error) {
 // find adds a finding, once, unless an exception allows it.
 func (l *look) find(f report.Finding) {
 	key := string(f.Cause) + "\x00" + f.Path + "\x00" + f.Field
-	// Two lines of a file may have one name, and be allowed one and not the other.
+	// Two lines of a file may have the same name, and an exception may allow only one.
 	about := key + "\x00" + lasting(&f)
 	if l.told[key] || l.excused[about] {
 		return
@@ -275,10 +275,11 @@ func (l *look) add(f report.Finding) {
 	l.findings = append(l.findings, f)
 }
 
-// confirmed looks at a part until its differences are distinguished from files that are
-// just being replaced. What two looks find counts; so does what has another name at each
-// look, such as a program that somebody keeps renaming. A look that could not see
-// everything says nothing of the differences of another: there is one more.
+// confirmed repeats the check of a part until its differences are distinguished from files
+// that are just being replaced. A difference counts if two looks find it, or if it has
+// another name at each look, such as a program that somebody keeps renaming. A look that
+// could not see everything does not confirm or refute the differences of another, so it is
+// repeated.
 func (m *Machine) confirmed(ctx context.Context, p part) (*look, error) {
 	var earlier [][]report.Finding
 	for {
@@ -344,7 +345,7 @@ func (m *Machine) hashed(p closure.StorePath) bool {
 	return ok
 }
 
-// expected returns what the machine should look like.
+// expected returns the expected state of the machine.
 func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	if m.Expected != nil {
 		return m.Expected, nil
@@ -352,7 +353,8 @@ func (m *Machine) expected(ctx context.Context) (*expected.Machine, error) {
 	return m.readExpected(ctx)
 }
 
-// readExpected returns what the system's own files say of the machine.
+// readExpected returns the expected state of the machine according to the system's own
+// files.
 func (m *Machine) readExpected(ctx context.Context) (*expected.Machine, error) {
 	m.reading.Lock()
 	defer m.reading.Unlock()
@@ -365,8 +367,8 @@ func (m *Machine) readExpected(ctx context.Context) (*expected.Machine, error) {
 	return m.read, nil
 }
 
-// expectedWhole is expected with all that this program reads of a system: a release may
-// be of a program that did not state it.
+// expectedWhole is expected with every member set: the release may come from an earlier
+// program that did not write all of them.
 func (m *Machine) expectedWhole(ctx context.Context) (*expected.Machine, error) {
 	want, err := m.expected(ctx)
 	if err != nil || want.Firewall != nil {

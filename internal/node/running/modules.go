@@ -14,7 +14,7 @@ import (
 
 const (
 	maxModules    = 4 << 20  // bytes of the kernel's list of modules
-	maxModuleTree = 32 << 20 // bytes of the list of the modules that a kernel has
+	maxModuleTree = 32 << 20 // bytes of the list of a kernel's modules
 	// taintForced is the bit of the kernel's taint for a module that was loaded by
 	// force.
 	taintForced = 1 << 1
@@ -55,7 +55,7 @@ func (m *Machine) checkModules(l *look) error {
 		case !has[fields[0]]:
 			f.Want, f.Got = "a module of the booted system's kernel", "module "+fields[0]
 		case len(fields) > 6 && strings.Contains(fields[6], "F"):
-			f.Want, f.Got = "a module that the kernel takes", "loaded by force"
+			f.Want, f.Got = "a module that loads without force", "loaded by force"
 		default:
 			continue
 		}
@@ -77,13 +77,13 @@ func (m *Machine) checkModules(l *look) error {
 	return nil
 }
 
-// moduleTree is where the booted system has the modules of a kernel.
+// moduleTree returns the directory in which the booted system has a kernel's modules.
 func moduleTree(release string) string {
 	return path.Join("/run/booted-system/kernel-modules/lib/modules", strings.TrimSpace(release))
 }
 
-// modulesOf returns the names of the modules in a tree of the accepted system, as
-// the kernel has them.
+// modulesOf returns the names of the modules in a tree of the accepted system, in the
+// kernel's spelling.
 func (m *Machine) modulesOf(tree string) (map[string]bool, error) {
 	if p, _, err := m.Store.ResolveLink(tree + "/modules.dep"); err != nil || !m.hashed(p) {
 		return nil, errors.New("it does not lead into an accepted system")

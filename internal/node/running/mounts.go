@@ -21,13 +21,13 @@ var guardedDirs = append([]string{
 	"/nix", "/etc", "/boot", "/efi", "/proc", "/sys", "/run/current-system", "/run/booted-system", "/run/wrappers", "/run/opengl-driver", transientUnits,
 }, slices.Concat(fixedDirs, runtimeUnits, generatedUnits)...)
 
-// wayDirs are those above them that a mount hides them by.
+// wayDirs are their parent directories: a mount there hides them.
 var wayDirs = []string{"/", "/run", "/run/systemd", "/var/spool", "/var/cron"}
 
 const (
 	// maxGuarded limits the mounts of one namespace that are judged.
 	maxGuarded = 1000
-	// secretsDir has the keys of who may log in, in homes.
+	// secretsDir is the directory in homes with the keys of users who may log in.
 	secretsDir = "/.ssh"
 )
 
@@ -120,7 +120,7 @@ func (l *look) firstMounts(m *Machine, want *expected.Machine, first []nixstore.
 			continue
 		}
 		if judged++; judged > maxGuarded {
-			l.unseen("/proc/1/mountinfo", fmt.Errorf("more than %d mounts where none or few are to be", maxGuarded))
+			l.unseen("/proc/1/mountinfo", fmt.Errorf("more than %d mounts in places that should have few or none", maxGuarded))
 			return
 		}
 		l.checked++
@@ -148,7 +148,7 @@ func isUsual(mounts []nixstore.Mount, point string) bool {
 		// "live" examines; and what an older NixOS mounts before there are units.
 		boot := m.Type == "vfat" && m.Root == "/" && (point == "/boot" || point == "/efi")
 		wrappers := m.Type == "tmpfs" && m.Root == "/" && point == wrappersDir
-		// systemd mounts this where it can't write to /etc.
+		// systemd mounts this if it can't write to /etc.
 		machineID := m.Type == "tmpfs" && m.Root == "/machine-id" && point == "/etc/machine-id"
 		if !boot && !wrappers && !machineID && !ofKernel(m) {
 			return false
@@ -184,7 +184,7 @@ func (m *Machine) configuredMounts(want *expected.Machine, point string) ([]moun
 	if i >= 0 && want.Units[i].Target != "/dev/null" {
 		text, err := m.readUnit(want.Units[i].Target)
 		if err != nil {
-			return nil, fmt.Errorf("by the release's mount unit it can't be judged: %w", err)
+			return nil, fmt.Errorf("the release's mount unit for it can't be read: %w", err)
 		}
 		if c, ok := mounted.ParseUnit(text); ok && c.Where == point {
 			out = append(out, c)
@@ -200,7 +200,7 @@ func (m *Machine) configuredMounts(want *expected.Machine, point string) ([]moun
 func (m *Machine) readUnit(target string) (string, error) {
 	p, rest, err := m.Store.Dir().Within(target)
 	if err != nil || !m.ofRelease(p) {
-		return "", errors.Join(fmt.Errorf("%s is not of the release", path.Clean(target)), err)
+		return "", errors.Join(fmt.Errorf("%s does not belong to the release", path.Clean(target)), err)
 	}
 	text, err := m.Store.ReadFile(p, rest, maxUnitFile)
 	return string(text), err

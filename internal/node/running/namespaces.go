@@ -31,15 +31,15 @@ const (
 	firstProcess = proc + "/1"
 )
 
-// inaccessibleDirs have the files that systemd binds over what a service may not see; the
-// second one in a container.
+// inaccessibleDirs have the files that systemd mounts over places that a service may not
+// see; the second one is used in a container.
 var inaccessibleDirs = []string{"/run/systemd/inaccessible", "/run/host/inaccessible"}
 
 // namespace is a mount namespace that processes of a unit are in.
 type namespace struct{ id, unit string }
 
-// checkNamespaces compares what processes with mounts of their own see with what the
-// first process sees.
+// checkNamespaces compares the mounts of processes that have their own with those of the
+// first process.
 func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.Machine, first []nixstore.Mount) error {
 	own, err := namespaceOf(firstProcess, "mnt")
 	if err != nil {
@@ -94,16 +94,15 @@ func (m *Machine) checkNamespaces(ctx context.Context, l *look, want *expected.M
 	return nil
 }
 
-// spaces are the directories in /proc of processes, and threads, by the mount namespace
-// that they are in.
+// spaces are the directories in /proc of processes and threads, by their mount namespace.
 type spaces struct {
 	own     string // that of the first process, which is not among them
-	builds  *code  // whose processes are not, either
+	builds  *code  // processes of its builds are not among them either
 	dirs    map[namespace][]string
 	threads int
 }
 
-// namespaces returns those of all processes, but for builds.
+// namespaces returns the namespaces of all processes except builds.
 func (m *Machine) namespaces(ctx context.Context, want *expected.Machine, own, users string) (map[namespace][]string, error) {
 	pids, err := processes()
 	if err != nil {
@@ -127,7 +126,7 @@ func (s *spaces) process(dir string) error {
 		id, err := namespaceOf(task, "mnt")
 		switch {
 		case errors.Is(err, os.ErrPermission):
-			return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+			return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
 		case err != nil && !isOver(err):
 			return err
 		case err != nil || id == s.own || isKernels(dir) || s.builds.builder(dir):
@@ -177,7 +176,7 @@ func isKernels(dir string) bool {
 	return isOver(err)
 }
 
-// namespaceOf returns which namespace of a kind a process is in.
+// namespaceOf returns a process's namespace of a kind.
 func namespaceOf(dir, kind string) (string, error) { return os.Readlink(path.Join(dir, "ns", kind)) }
 
 func inNamespace(dir, kind, id string) bool {
@@ -185,9 +184,9 @@ func inNamespace(dir, kind, id string) bool {
 	return err == nil && has == id
 }
 
-// seenBy returns the mounts of a namespace on the way to what is judged, as the first of
-// its processes with the namespace's root directory sees them; those of another process
-// if all have other roots, and "" if none is left.
+// seenBy returns the mounts of a namespace on the way to judged directories, as its first
+// process with the namespace's root directory sees them. If all its processes have other
+// roots, it returns those of one of them; "" if no process is left.
 func seenBy(dirs []string, id string) (dir string, mounts []nixstore.Mount, err error) {
 	for _, at := range dirs {
 		has, failed := nixstore.MountsOf(at, onWay)
@@ -198,7 +197,7 @@ func seenBy(dirs []string, id string) (dir string, mounts []nixstore.Mount, err 
 			continue
 		}
 		if !inNamespace(at, "mnt", id) {
-			continue // another process by that number
+			continue // another process now has that number
 		}
 		if dir, mounts = at, has; len(nixstore.Way(has, "/")) > 0 {
 			return dir, mounts, nil
@@ -230,7 +229,7 @@ func (l *look) judgeInaccessible() {
 func (l *look) privateMounts(unit, dir string, known []binding, first, has []nixstore.Mount) {
 	judged := points(slices.Concat(first, has))
 	if len(judged) > maxGuarded {
-		l.unseen("unit "+unit, fmt.Errorf("more than %d mounts where none or few are to be", maxGuarded))
+		l.unseen("unit "+unit, fmt.Errorf("more than %d mounts in places that should have few or none", maxGuarded))
 		return
 	}
 	hidden := func(at nixstore.Place) bool {
@@ -267,16 +266,16 @@ func (l *look) privateMounts(unit, dir string, known []binding, first, has []nix
 	}
 }
 
-// ofGroups reports whether m shows a service the control groups beneath its own, as
+// ofGroups reports whether m shows a service only the control groups below its own, as
 // ProtectControlGroups=private does.
 func ofGroups(m *nixstore.Mount) bool { return m.Type == "cgroup2" && m.Point == "/sys/fs/cgroup" }
 
-// ofKernelDirs reports whether point is in a directory that a container has otherwise
-// than a machine, and by mounts that nobody here knows.
+// ofKernelDirs reports whether point is in a directory that differs in containers, with
+// mounts that this program does not know.
 func ofKernelDirs(point string) bool { return beneath(point, "/proc") || beneath(point, "/sys") }
 
-// mayLag reports whether something that is mounted at point, and not in a namespace,
-// may have been mounted since that was made.
+// mayLag reports whether something that is mounted at point, but not in a namespace, may
+// have been mounted after the namespace was created.
 func mayLag(point string) bool {
 	return slices.ContainsFunc([]string{"/boot", "/efi", "/run"}, func(dir string) bool { return beneath(point, dir) }) || ofKernelDirs(point)
 }

@@ -20,23 +20,22 @@ import (
 	"every.channel/ec-verify/internal/hostfile"
 )
 
-// Ruleset is what the kernel does with packets, in the network of the machine's first
-// process.
+// Ruleset is the kernel's rules for packets in the network of the machine's first process.
 type Ruleset struct {
 	Tables []RuleTable
 	// Legacy are the tables that the kernel has for the older iptables.
 	Legacy []string
 }
 
-// RuleTable is a table of the kernel's.
+// RuleTable is a table in the kernel.
 type RuleTable struct {
 	expected.Table
-	Dormant bool // none of it is in effect
-	// Filled has the named sets with an element, and what the first of them is.
+	Dormant bool // the table is not in effect
+	// Filled has the named sets with an element, and a description of the first one.
 	Filled map[string]string
 }
 
-// Limits of what is read of the kernel's rules.
+// Limits for reading the kernel's rules.
 const (
 	netlinkTimeout = 30 * time.Second
 	maxRules       = 100_000
@@ -45,8 +44,8 @@ const (
 	maxLegacy      = 4096 // bytes of the list of tables
 )
 
-// KernelRules returns the rules of the kernel. To read them takes CAP_NET_ADMIN, and a
-// network that is that of the first process. Without nft, only the tables of the older
+// KernelRules returns the rules of the kernel. Reading them requires CAP_NET_ADMIN and the
+// network of the first process. Without nft, only the tables of the older
 // iptables are listed: to ask for the others would load the module that has them.
 func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 	if !nft {
@@ -57,14 +56,14 @@ func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 		return nil, err
 	}
 	if own, err := os.Readlink(proc + "/self/ns/net"); err != nil || own != first {
-		return nil, errors.Join(errors.New("the network is another one than that of the first process: in a unit it takes PrivateNetwork=no"), err)
+		return nil, errors.Join(errors.New("this is not the network of the first process; in a unit, set PrivateNetwork=no"), err)
 	}
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return legacyRules(&Ruleset{}) // a kernel without such rules
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w; in a unit it takes AF_NETLINK among RestrictAddressFamilies", err)
+		return nil, fmt.Errorf("%w; in a unit, add AF_NETLINK to RestrictAddressFamilies", err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
@@ -76,7 +75,7 @@ func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 	case errors.Is(err, unix.EINVAL) && len(n.out.Tables) == 0:
 		return legacyRules(&Ruleset{}) // a kernel without nf_tables
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%w; it takes root, and in a unit CAP_NET_ADMIN", err)
+		return nil, fmt.Errorf("%w; this requires root, and in a unit CAP_NET_ADMIN", err)
 	case err != nil:
 		return nil, err
 	}
@@ -111,14 +110,14 @@ func newNetfilter(ctx context.Context, conn *netlink.Conn) *netfilter {
 	return &netfilter{ctx: ctx, conn: conn, sets: map[string]*kernelSet{}, tables: map[string]int{}, chains: map[string]int{}}
 }
 
-// kernelSet is a set of the kernel's.
+// kernelSet is a set in the kernel.
 type kernelSet struct {
 	anonymous bool
 	interval  bool
 	changing  bool // by rules, or with time
 }
 
-// families are the names of those of tables.
+// families are the names of the families of tables.
 var families = map[uint8]string{
 	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev",
 	unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_IPV6: "ip6",
@@ -175,7 +174,7 @@ func (n *netfilter) generation() (uint32, error) {
 	return has.number(unix.NFTA_GEN_ID), err
 }
 
-// dump returns all that the kernel has of a kind.
+// dump returns all the kernel's objects of a kind.
 func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Attribute) ([]netlink.Message, error) {
 	if err := n.ctx.Err(); err != nil {
 		return nil, err
@@ -209,10 +208,10 @@ func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Att
 	return messages, netlink.Validate(request, messages)
 }
 
-// attributes are those of a message, or within one, by their types.
+// attributes are the attributes of a message, or of another attribute, by type.
 type attributes map[uint16][]byte
 
-// typeMask leaves out that an attribute has others in it, and in which order bytes are.
+// typeMask removes the flags for nested attributes and for the byte order from a type.
 const typeMask = 0x3fff
 
 func readAttributes(data []byte) (attributes, error) {
@@ -227,12 +226,12 @@ func readAttributes(data []byte) (attributes, error) {
 	return out, nil
 }
 
-// inner returns the attributes within one; none where there is none.
+// inner returns the attributes within one; none if it is missing.
 func (a attributes) inner(kind uint16) (attributes, error) { return readAttributes(a[kind]) }
 
 func (a attributes) text(kind uint16) string { return string(bytes.TrimRight(a[kind], "\x00")) }
 
-// number returns a number of 32 bits; 0 where there is none.
+// number returns a number of 32 bits; 0 if there is none.
 func (a attributes) number(kind uint16) uint32 {
 	if len(a[kind]) != 4 {
 		return 0
@@ -242,7 +241,7 @@ func (a attributes) number(kind uint16) uint32 {
 
 func (a attributes) has(kind uint16) bool { _, ok := a[kind]; return ok }
 
-// table returns a table that the kernel listed before.
+// table returns a table that the kernel has already listed.
 func (n *netfilter) table(family uint8, name string) (*RuleTable, error) {
 	i, ok := n.tables[keyOf(family, name, "")]
 	if !ok {
@@ -261,7 +260,7 @@ func (n *netfilter) addTable(family uint8, has attributes) error {
 	return nil
 }
 
-// hookNames are where the kernel enters a chain, by number.
+// hookNames are the names of the kernel's hooks, by number.
 var hookNames = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
 
 func (n *netfilter) addChain(family uint8, has attributes) error {

@@ -11,12 +11,12 @@ import (
 	"every.channel/ec-verify/internal/expected"
 )
 
-// What a register holds of a packet, as far as it is compared.
+// The parts of a packet in a register that are compared.
 const (
 	holdsInterface = "interface"
 	holdsProtocol  = "protocol"
 	holdsPort      = "port"
-	holdsPorts     = "ports" // of source and destination, which iptables loads together
+	holdsPorts     = "ports" // of source and destination, loaded together by iptables
 	holdsState     = "state"
 	holdsOther     = "other"
 )
@@ -86,10 +86,11 @@ var sources = map[string]uint16{
 	"osf": 1, "xfrm": 1, "socket": 2, "tunnel": 2,
 }
 
-// transportPorts is where a destination's port is, in the header of TCP and its like.
+// transportPorts is the offset of the destination port in the headers of TCP and similar
+// protocols.
 const transportPorts = 2
 
-// read reads an expression. What is not compared is a condition more.
+// read reads an expression. One that is not compared counts as a further condition.
 func (r *ruleReader) read(name string, data attributes) error {
 	switch name {
 	case "meta":
@@ -130,7 +131,7 @@ func (r *ruleReader) read(name string, data attributes) error {
 		return r.lookup(data)
 	case "immediate":
 		if register := data.number(unix.NFTA_IMMEDIATE_DREG); register != unix.NFT_REG_VERDICT {
-			r.overwrite(place(register)) // for what follows
+			r.overwrite(place(register)) // a value for the next expression
 			return nil
 		}
 		verdict, err := readVerdict(data, unix.NFTA_IMMEDIATE_DATA)
@@ -175,8 +176,8 @@ func (r *ruleReader) use(verdict string) {
 	r.decide(verdict)
 }
 
-// load notes what a register holds from here on; an expression without one writes to the
-// packet.
+// load records the new contents of a register. An expression without a register writes to
+// the packet.
 func (r *ruleReader) load(data attributes, register uint16, holds string) {
 	if !data.has(register) {
 		r.rule.Others = true
@@ -191,8 +192,8 @@ func (r *ruleReader) load(data attributes, register uint16, holds string) {
 	r.holds[at], r.unread[at] = holds, true
 }
 
-// source returns what a register holds that is compared now; several together are none
-// of these.
+// source returns the contents of a register for a comparison. If several registers were
+// loaded for it, the result is holdsOther.
 func (r *ruleReader) source(register uint32) string {
 	holds := r.holds[place(register)]
 	clear(r.unread)
@@ -209,7 +210,7 @@ func (r *ruleReader) compare(data attributes) error {
 		return err
 	}
 	v, op := value[unix.NFTA_DATA_VALUE], data.number(unix.NFTA_CMP_OP)
-	r.loaded = 0 // each is compared by itself
+	r.loaded = 0 // each register is compared separately
 	at := place(data.number(unix.NFTA_CMP_SREG))
 	delete(r.unread, at)
 	switch holds := r.holds[at]; {
@@ -254,8 +255,8 @@ func (r *ruleReader) from(interfaces ...string) {
 	r.rule.Interfaces = append(r.rule.Interfaces, interfaces...)
 }
 
-// interfaceName returns the name that a comparison is with: it ends with a byte of zero,
-// or is what names begin with.
+// interfaceName returns the interface name in a comparison. It ends with a zero byte;
+// without one it is a prefix of names.
 func interfaceName(v []byte) string {
 	name := string(bytes.TrimRight(v, "\x00"))
 	if len(v) < unix.IFNAMSIZ && len(name) == len(v) {
@@ -282,7 +283,7 @@ func (r *ruleReader) within(data attributes) error {
 	return nil
 }
 
-// stateNames are those of connections' states, by their bits.
+// stateNames are the names of connection states, by bit.
 var stateNames = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
 
 func (r *ruleReader) lookup(data attributes) error {
@@ -337,8 +338,8 @@ func (r *ruleReader) lookup(data attributes) error {
 	return nil
 }
 
-// portsOf returns the ports of a set, whose elements are in order. One of ranges has
-// where each begins, and where no port is in it any more.
+// portsOf returns the ports of a set, whose elements are sorted. A set of ranges has an
+// element for the first port of each range, and one for the first port after it.
 func portsOf(elements []element, ranges bool) []expected.Range {
 	var out []expected.Range
 	open := false
@@ -358,12 +359,11 @@ func portsOf(elements []element, ranges bool) []expected.Range {
 	return out
 }
 
-// xtPorts is the size of what iptables gives to the kernel's matches for TCP and UDP
-// before it is anything else: the first and the last port of the source, and of the
-// destination.
+// xtPorts is the size of the port ranges at the start of iptables' data for the kernel's
+// TCP and UDP matches: the first and the last port of the source, and of the destination.
 const xtPorts = 8
 
-// match reads a condition of iptables that has no other form.
+// match reads a condition that iptables passes to the kernel in its own form.
 func (r *ruleReader) match(data attributes) {
 	info := data[unix.NFTA_MATCH_INFO]
 	switch name := data.text(unix.NFTA_MATCH_NAME); {

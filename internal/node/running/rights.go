@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bits of a mode that are of its owner, its group, others, and of each.
+// Bits of a mode for the owner, the group, others, and all of these.
 var modeBits = map[rune]uint32{
 	'u': 0o700 | unix.S_ISUID, 'g': 0o070 | unix.S_ISGID, 'o': 0o007 | unix.S_ISVTX, 'a': 0o7777,
 }
@@ -51,8 +51,8 @@ func chmod(mode uint32, clause string) (uint32, error) {
 	return mode, nil
 }
 
-// concerned returns the bits of those that a clause of chmod(1) is about, and those of
-// them that it can grant. Where it names nobody it is about all, but for the umask.
+// concerned returns the mode bits of the users that a clause of chmod(1) names, and the bits
+// that it can grant. A clause that names nobody applies to all, except for the umask.
 func concerned(who string) (about, grants uint32) {
 	if who == "" {
 		return 0o7777, 0o7777 &^ 0o022
@@ -63,8 +63,8 @@ func concerned(who string) (about, grants uint32) {
 	return about, about
 }
 
-// permissions returns the bits that a clause of chmod(1) names, for whomever: letters,
-// octal digits, or those that somebody has already.
+// permissions returns the bits that a clause of chmod(1) names, for all classes of users:
+// as letters, as octal digits, or as a copy of the present bits of a class.
 func permissions(mode uint32, named string) (bits uint32, err error) {
 	switch named {
 	case "u":
@@ -91,7 +91,7 @@ func permissions(mode uint32, named string) (bits uint32, err error) {
 	return bits, nil
 }
 
-// capabilityNames are those of capabilities(7), by their numbers.
+// capabilityNames are the names in capabilities(7), by number.
 var capabilityNames = strings.Fields(`
 	chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service
 	net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin
@@ -99,7 +99,7 @@ var capabilityNames = strings.Fields(`
 	mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore
 `)
 
-// capabilities are those of a file.
+// capabilities are the capabilities of a file.
 type capabilities struct {
 	permitted, inheritable uint64
 	effective              bool

@@ -24,9 +24,9 @@ const (
 )
 
 // socketLists are the kernel's lists of sockets, in the network of the first process,
-// with the state of those that wait for others. Raw sockets get all packets of a protocol
-// of IP, which is their port here, and packet sockets those of one below, such as all of
-// IP: in any state.
+// with the state of a socket that waits for connections or packets. A raw socket receives
+// all packets of an IP protocol, which is its port here. A packet socket receives those of a
+// lower layer, such as all of IP. Both count in any state.
 var socketLists = []struct{ protocol, file, state string }{
 	{"tcp", "/proc/1/net/tcp", "0A"},
 	{"tcp", "/proc/1/net/tcp6", "0A"},
@@ -41,13 +41,14 @@ var socketLists = []struct{ protocol, file, state string }{
 
 const packets = "packet"
 
-// errListening says that no more sockets are looked at.
+// errListening means that there are too many sockets to check.
 var errListening = fmt.Errorf("more than %d sockets listen", maxListening)
 
-// listening is a socket that waits for others, by the number of its file.
+// listening are the sockets that wait for connections or packets, by the number of their
+// file.
 type listening map[uint64]string // "tcp 0.0.0.0:22"
 
-// read adds those of one of the kernel's lists, proc_net(5).
+// read adds the sockets in one of the kernel's lists, proc_net(5).
 func (s listening) read(r io.Reader, protocol, state string) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -78,13 +79,13 @@ func parseAddress(text string) (netip.AddrPort, error) {
 	host, port, _ := strings.Cut(text, ":")
 	number, err := strconv.ParseUint(port, 16, 16)
 	if err != nil || len(host) != 8 && len(host) != 32 {
-		return netip.AddrPort{}, fmt.Errorf("%.50q is no address", text)
+		return netip.AddrPort{}, fmt.Errorf("%.50q is not an address", text)
 	}
 	var raw []byte
 	for word := range slices.Chunk([]byte(host), 8) {
 		n, err := strconv.ParseUint(string(word), 16, 32)
 		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("%.50q is no address", text)
+			return netip.AddrPort{}, fmt.Errorf("%.50q is not an address", text)
 		}
 		raw = binary.NativeEndian.AppendUint32(raw, uint32(n))
 	}
@@ -92,7 +93,7 @@ func parseAddress(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, uint16(number)), nil
 }
 
-// checkSockets looks whose processes listen on the network.
+// checkSockets checks the processes that listen on the network.
 func (m *Machine) checkSockets(ctx context.Context, l *look) error {
 	sockets, err := l.listening()
 	if err != nil || len(sockets) == 0 {
@@ -155,7 +156,7 @@ func (l *look) listening() (listening, error) {
 	return sockets, nil
 }
 
-// owners is a look at the processes that have listening sockets.
+// owners is the state of a check of the processes that have listening sockets.
 type owners struct {
 	*look
 	sockets   listening
@@ -168,7 +169,7 @@ func (o *owners) process(pid string) error {
 	dir := path.Join(proc, pid)
 	has, err := o.sockets.of(dir)
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
 	}
 	if err != nil && !isOver(err) {
 		return err
@@ -177,8 +178,8 @@ func (o *owners) process(pid string) error {
 	return nil
 }
 
-// threads judges the sockets of the other threads of a process, which may have files that
-// the first one has not.
+// threads judges the sockets of the other threads of a process, which may have other open
+// files than the first one.
 func (o *owners) threads(pid string) error {
 	for _, task := range tasks(path.Join(proc, pid))[1:] {
 		has, err := o.sockets.of(task)
@@ -190,8 +191,8 @@ func (o *owners) threads(pid string) error {
 	return nil
 }
 
-// judge finds that a process may not have the sockets that it has. The first process is
-// the last: a socket that a service has as well is that service's.
+// judge adds a finding if a process must not have its sockets. The first process is judged
+// last: a socket that a service also has belongs to that service.
 func (o *owners) judge(dir, pid string, has []uint64) {
 	if len(has) == 0 {
 		return
@@ -213,7 +214,7 @@ func (o *owners) judge(dir, pid string, has []uint64) {
 	}
 }
 
-// of returns which sockets a process has open.
+// of returns the open sockets of a process.
 func (s listening) of(dir string) (out []uint64, err error) {
 	err = openFiles(dir, func(_ string, target []byte) {
 		number, ok := strings.CutPrefix(string(target), "socket:[")
@@ -228,8 +229,8 @@ func (s listening) of(dir string) (out []uint64, err error) {
 	return out, err
 }
 
-// listener returns the program of a process, its unit, and why the accepted system does
-// not let it listen; "" if it does.
+// listener returns the program of a process, its unit, and the reason why the accepted
+// system does not allow it to listen; "" if it does.
 func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 	exe, err := os.Readlink(dir + "/exe")
 	if err != nil {
@@ -237,18 +238,18 @@ func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 	}
 	groups, err := hostfile.ReadSmall(dir+"/cgroup", maxCgroup)
 	if err != nil {
-		return exe, "a unit that is not known", err.Error()
+		return exe, "an unknown unit", err.Error()
 	}
 	unit = unitOf(string(groups))
 	p, _, err := m.Store.Dir().Within(exe)
 	switch {
 	case pid == firstPID: // for the sockets of units
 	case err != nil || !m.hashed(p):
-		why = "the program is not of the release"
+		why = "the program does not belong to the release"
 	case !strings.HasSuffix(unit, ".service"):
-		why = "it is no service"
+		why = "it is not in a service"
 	case !m.hasUnit(unit):
-		why = "the service is not of the release"
+		why = "the service does not belong to the release"
 	}
 	return exe, unit, why
 }
@@ -256,11 +257,11 @@ func (m *Machine) listener(dir, pid string) (exe, unit, why string) {
 // firstPID is the service manager.
 const firstPID = "1"
 
-// address is where a socket unit listens, as its file says: a port, or an address with
-// one.
+// address is a place where a socket unit listens, as in its file: a port, or an address
+// with a port.
 type address struct{ protocol, at string }
 
-// socketAddresses returns where the socket units of the accepted system listen.
+// socketAddresses returns the addresses of the accepted system's socket units.
 func (m *Machine) socketAddresses(ctx context.Context) ([]address, error) {
 	want, err := m.expected(ctx)
 	if err != nil {
@@ -287,7 +288,8 @@ func (m *Machine) socketAddresses(ctx context.Context) ([]address, error) {
 	return out, nil
 }
 
-// activates reports whether one of these listens at a socket, such as "tcp [::]:22".
+// activates reports whether one of these addresses is that of a socket, such as
+// "tcp [::]:22".
 func activates(addresses []address, socket string) bool {
 	protocol, at, _ := strings.Cut(socket, " ")
 	is, err := netip.ParseAddrPort(at)
@@ -307,7 +309,7 @@ func activates(addresses []address, socket string) bool {
 }
 
 // unitOf returns the unit of the system that a process is in, by the list of its
-// control groups, cgroups(7). Of a process of somebody who logged in that is a slice.
+// control groups, cgroups(7). For a process of a user who logged in, it is a slice.
 func unitOf(groups string) string {
 	for line := range strings.Lines(groups) {
 		group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")

@@ -28,7 +28,7 @@ const (
 	maxStrays = 20
 )
 
-// Link is one name of a file of the store that has several.
+// Link is one name of a store file that has several.
 type Link struct {
 	Dev, Ino uint64
 	Names    uint32 // how many
@@ -44,7 +44,7 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	}
 	strays, err := m.unregistered(ctx, entries)
 	if err != nil {
-		return fmt.Errorf("what Nix has registered: %w", err)
+		return fmt.Errorf("the paths that Nix has registered: %w", err)
 	}
 	top, err := m.Store.Stat(dir)
 	if err != nil {
@@ -61,7 +61,7 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 	var names links
 	var checked atomic.Int64
 	read := m.Linked
-	m.Linked = nil // what changed meanwhile is found by the second look, or is not
+	m.Linked = nil // the second look reads it again
 	err = m.Store.WalkApart(ctx, dir, func(e *nixstore.Entry) error {
 		checked.Add(1)
 		if len(read) > 0 && !overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -75,7 +75,7 @@ func (m *Machine) checkStore(ctx context.Context, l *look) error {
 			size := sizes[first]
 			switch {
 			case size == nil && overlay && e.Stat.Mode&unix.S_IFMT == unix.S_IFDIR:
-				return fs.SkipDir // nothing of it is judged
+				return fs.SkipDir // it is not judged
 			case size != nil && e.Stat.Mode&unix.S_IFMT == unix.S_IFREG:
 				size.files++
 				size.bytes += e.Stat.Size
@@ -116,20 +116,20 @@ func (n *links) add(dev uint64, links ...Link) {
 	}
 }
 
-// onOverlay reports whether the store is on an overlay, on which files have other
-// numbers of links than names.
+// onOverlay reports whether the store is on an overlay, where the link count of a file
+// differs from its number of names.
 func (m *Machine) onOverlay() bool {
 	var vfs unix.Statfs_t
 	err := unix.Fstatfs(int(m.Store.File().Fd()), &vfs)
 	return err != nil || vfs.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
-// registration is the list of an image's store paths, which the images of NixOS have in
-// their stores, and register from it at boot.
+// registration is the list of an image's store paths. NixOS images have it in their stores
+// and register the paths from it at boot.
 const registration = "nix-path-registration"
 
-// unregistered returns which entries of the store Nix has not registered, and is not
-// at work on.
+// unregistered returns the entries of the store that Nix has neither registered nor is
+// working on.
 func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string, error) {
 	has := make(map[string]bool, len(entries))
 	for _, name := range entries {
@@ -168,13 +168,13 @@ func (m *Machine) unregistered(ctx context.Context, entries []string) ([]string,
 	return out, nil
 }
 
-// isList reports whether an entry of the store is a file that nobody runs.
+// isList reports whether an entry of the store is a regular file that is not executable.
 func (m *Machine) isList(name string) bool {
 	st, err := m.Store.Stat(path.Join(string(m.Store.Dir()), name))
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 == 0
 }
 
-// tellStrays finds store paths that are not registered, the largest first.
+// tellStrays reports store paths that are not registered, the largest first.
 func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(sizes[b].bytes, sizes[a].bytes) })
 	var rest fold
@@ -197,7 +197,8 @@ func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 	}
 }
 
-// count is how many names of a file were seen in the store, and how many it has.
+// count is the number of names of a file that were seen in the store, and the number that it
+// has.
 type count struct{ seen, has uint32 }
 
 // outside returns, by number, the files with more names than were seen.
@@ -218,7 +219,7 @@ func outside(names []Link) map[uint64]count {
 	return out
 }
 
-// tellLinked finds the files that have a name outside of the store.
+// tellLinked reports the files that have a name outside the store.
 func (m *Machine) tellLinked(ctx context.Context, l *look, files map[uint64]count, dev uint64) error {
 	if len(files) == 0 {
 		return nil

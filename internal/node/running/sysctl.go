@@ -19,8 +19,8 @@ type setting struct {
 }
 
 // sysctlSettings returns the settings in lines of sysctl.d(5), the last of each, by file.
-// Left out are those for a pattern of files, and those of a network interface, which
-// services set as they set that up.
+// It omits settings for a pattern of files, and those of a network interface, which services
+// change when they set up the interface.
 func sysctlSettings(lines []string) map[string]setting {
 	out := map[string]setting{}
 	for _, line := range lines {
@@ -38,7 +38,7 @@ func sysctlSettings(lines []string) map[string]setting {
 }
 
 // settingFile returns the file of a setting, below [settingsRoot]. The first separator in a
-// key says which of the two that is.
+// key determines which of the two is the separator.
 func settingFile(key string) string {
 	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
 		key = strings.Map(func(r rune) rune {
@@ -54,7 +54,7 @@ func settingFile(key string) string {
 	return strings.TrimPrefix(simplified(key), "/")
 }
 
-// simplified returns a path as systemd has it: without slashes and dots that say nothing.
+// simplified returns a path in systemd's form: without redundant slashes and dots.
 func simplified(name string) string {
 	parts := slices.DeleteFunc(strings.Split(name, "/"), func(p string) bool { return p == "" || p == "." })
 	if strings.HasPrefix(name, "/") {
@@ -70,9 +70,9 @@ var namespaced = []struct{ begin, kind string }{
 	{"kernel/hostname", "uts"}, {"kernel/domainname", "uts"}, {"kernel/pid_max", "pid"}, {"user/", "user"},
 }
 
-// checkSysctl compares the settings of the kernel with the accepted system's, but for those
-// that may fail. Those of kernelPrograms are judged by what they start. private reports
-// whether this process has a namespace of a kind for itself.
+// checkSysctl compares the kernel's settings with the accepted system's, except those that
+// may fail. Those of kernelPrograms are judged by the programs that they start. private
+// reports whether this process has its own namespace of a kind.
 func (l *look) checkSysctl(wants map[string]setting, private func(kind string) bool) {
 	unseen := 0
 	for name, want := range wants {
@@ -80,7 +80,7 @@ func (l *look) checkSysctl(wants map[string]setting, private func(kind string) b
 			return strings.HasPrefix(name[len(settingsRoot):], n.begin)
 		})
 		switch {
-		case want.mayFail || slices.Contains(kernelPrograms, name) || name == settingsRoot+"kernel/printk": // which "quiet" and dmesg(1) set
+		case want.mayFail || slices.Contains(kernelPrograms, name) || name == settingsRoot+"kernel/printk": // "quiet" and dmesg(1) change it
 		case i >= 0 && private(namespaced[i].kind):
 			unseen++
 		default:
@@ -88,7 +88,7 @@ func (l *look) checkSysctl(wants map[string]setting, private func(kind string) b
 		}
 	}
 	if unseen > 0 {
-		l.notSeen = append(l.notSeen, strconv.Itoa(unseen)+" settings of the kernel that this process has for itself, as of the network")
+		l.notSeen = append(l.notSeen, strconv.Itoa(unseen)+" kernel settings of namespaces that this process has for itself, such as the network's")
 	}
 }
 
@@ -103,7 +103,7 @@ func hasPrivate(kind string) bool {
 func (l *look) judgeSetting(name, want string) {
 	st, err := l.m.Store.Stat(name)
 	if isAbsent(err) || err == nil && st.Mode&0o400 == 0 {
-		return // a kernel without it, or one that only takes it
+		return // the kernel does not have it, or it can only be written
 	}
 	data, _, err := l.m.Store.ReadOutside(name, maxKernelSetting)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // Unit is a unit that the service manager has loaded.
 type Unit struct {
 	Name string
-	// Fragment is the file that it is made of, empty for one that has none, such as
-	// a device; DropIns are those that change it.
+	// Fragment is the unit's file, empty for a unit without one, such as a device; DropIns
+	// are the files that change it.
 	Fragment string
 	DropIns  []string
 	// Stale says that a file was changed after it was loaded.
@@ -26,12 +26,12 @@ type Unit struct {
 	// Gone says that it is active, and that the service manager found no file of it
 	// when it last looked.
 	Gone bool
-	// Active says that it runs, or has run and stays.
+	// Active says that it runs, or has run and stays active.
 	Active bool
 	// Pending says that the service manager is starting or stopping it, or will.
 	Pending bool
-	// Commands and Environment are those of a service, Settings who runs them and which
-	// files have more of the environment, as "User=root".
+	// Commands and Environment are those of a service. Settings say which user runs the
+	// commands and which files have more of the environment, such as "User=root".
 	Commands              []Command
 	Environment, Settings []string
 }
@@ -42,11 +42,11 @@ type Units struct {
 	// Begun and Done are when it ran its generators at boot, Loaded when it last began
 	// to load units: after a boot's generators, and before those of a reload.
 	Begun, Done, Loaded time.Time
-	// Set is by how much the clock was set since Loaded.
+	// Set is the time by which the clock was set since Loaded.
 	Set time.Duration
 	// Environment is the environment that it gives to everything it starts.
 	Environment []string
-	// dirs are where it looks for units.
+	// dirs are the directories that it searches for units.
 	dirs []string
 }
 
@@ -61,12 +61,12 @@ var runtimeUnits = []string{
 // transientUnits has the units that programs ask the service manager for.
 const transientUnits = "/run/systemd/transient"
 
-// generatedUnits are the directories that the service manager's generators write
-// to, and that it empties before they do.
+// generatedUnits are the directories to which the service manager's generators write. It
+// empties them before it runs the generators.
 var generatedUnits = []string{"/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late"}
 
-// checkUnits checks which files the service manager loaded its units from, and which
-// files are where it would find them.
+// checkUnits checks the files from which the service manager loaded its units, and the files
+// in places where it would find units.
 func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	units, err := m.LoadedUnits(ctx)
 	if err != nil {
@@ -93,7 +93,7 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	if err := g.checkDirs(ctx); err != nil {
 		return err
 	}
-	// With another run of the generators all files of theirs are new.
+	// Another run of the generators writes all their files again.
 	again, err := m.UnitsLoaded(ctx)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (m *Machine) checkUnits(ctx context.Context, l *look) error {
 	return nil
 }
 
-// checkLoaded looks from where the service manager has a unit.
+// checkLoaded checks the files from which the service manager loaded a unit.
 func (g *generated) checkLoaded(u *Unit) {
 	g.checked++
 	foreign := false
@@ -114,14 +114,14 @@ func (g *generated) checkLoaded(u *Unit) {
 		}
 		f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect, for " + u.Name}
 		if _, err := g.m.Store.Stat(name); isAbsent(err) {
-			f.Got += "; it is not there any more"
+			f.Got += "; it was removed"
 		}
 		foreign = foreign || g.m.excusedBy(f) < 0
 		g.find(f)
 	}
 	switch {
 	case u.Gone:
-		g.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, and of no file"})
+		g.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, without a file"})
 	case u.Stale && !foreign:
 		g.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
 	case !u.Stale:
@@ -147,18 +147,18 @@ func (g *generated) checkDirs(ctx context.Context) error {
 	return nil
 }
 
-// checkFirewall finds that the configuration's firewall was stopped.
+// checkFirewall adds a finding if the configuration's firewall was stopped.
 func (l *look) checkFirewall(want *expected.Machine, units *Units) {
 	for _, name := range expected.FirewallUnits {
 		if !want.Enables(name) || slices.ContainsFunc(units.Units, func(u Unit) bool { return u.Name == name && u.Active }) {
 			continue
 		}
-		l.find(report.Finding{Cause: report.UnitAltered, Path: "unit " + name, Field: "state", Want: "active, as the configuration has it", Got: "not active"})
+		l.find(report.Finding{Cause: report.UnitAltered, Path: "unit " + name, Field: "state", Want: "active, as configured", Got: "not active"})
 	}
 }
 
-// grouping reports whether a transient unit only groups processes, as that of a
-// session does: it starts nothing.
+// grouping reports whether a transient unit only groups processes and starts nothing, such
+// as that of a session.
 func grouping(name string) bool {
 	name = strings.TrimPrefix(name, transientUnits+"/")
 	unit, _, _ := strings.Cut(name, "/")
@@ -169,12 +169,12 @@ func grouping(name string) bool {
 const (
 	// generatorSlack allows for clocks that are coarser than others.
 	generatorSlack = time.Second
-	// generatorTime is how long generators may take at a reload, whose end the
-	// service manager does not tell.
+	// generatorTime is the longest time that generators may take at a reload. The service
+	// manager does not report their end.
 	generatorTime = 10 * time.Second
 )
 
-// generated identifies what generators wrote.
+// generated identifies the files that generators wrote.
 type generated struct {
 	*look
 	*Units
@@ -182,10 +182,10 @@ type generated struct {
 	tree  string          // the directory that they are in, with a slash behind it
 }
 
-// fine reports whether a file of a unit is of the accepted system, or may be in
-// effect without being a finding.
+// fine reports whether a file of a unit belongs to the accepted system, or may be in effect
+// without a finding.
 func (g *generated) fine(name string) bool {
-	// Not each unit of a path of the release is one that the release puts into effect.
+	// The release does not activate every unit in its paths.
 	if at, ours := g.m.leadsIn(name); ours && g.files[at] {
 		return true
 	}
@@ -204,8 +204,8 @@ func (g *generated) fine(name string) bool {
 	return false
 }
 
-// written reports whether a file was last changed while the generators ran. A
-// program can set any time but that of the change.
+// written reports whether a file was last changed while the generators ran. A program can
+// set every time of a file except that of the last change.
 func (g *generated) written(name string) bool {
 	st, err := g.m.Store.Stat(name)
 	if err != nil {
@@ -215,11 +215,11 @@ func (g *generated) written(name string) bool {
 		return !changed.Before(begin.Add(-generatorSlack)) && !changed.After(end.Add(generatorSlack))
 	}
 	changed, reloaded := time.Unix(st.Ctim.Unix()), g.Loaded.Add(generatorTime)
-	// If the clock was set while generators ran, the file has a time of the new one.
+	// If the clock was set while generators ran, the file has a time of the new clock.
 	return within(changed, g.Begun, g.Done) || within(changed, g.Loaded, reloaded) || within(changed.Add(-g.Set), g.Loaded, reloaded)
 }
 
-// unitFiles finds the files in a directory of units, but for those that are fine.
+// unitFiles adds findings for the files in a directory of units, except those that are fine.
 func (l *look) unitFiles(ctx context.Context, dir string, fine func(name string) bool) error {
 	return l.entries(dir, func(name string, st *unix.Stat_t) error {
 		switch {
@@ -227,7 +227,7 @@ func (l *look) unitFiles(ctx context.Context, dir string, fine func(name string)
 			return ctx.Err()
 		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			if fine == nil || !fine(name) {
-				l.find(report.Finding{Cause: report.UnitUnknown, Path: name, Got: "lies where the service manager finds it"})
+				l.find(report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in a directory that the service manager searches"})
 			}
 		case strings.Count(name, "/") > etcDepth:
 			l.unseen(name, fmt.Errorf("directories deeper than %d", etcDepth))

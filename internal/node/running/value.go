@@ -15,8 +15,8 @@ import (
 	"every.channel/ec-verify/pkg/nar"
 )
 
-// lasting returns the part of f.Got that identifies the thing itself, without the number
-// of a process and how it was found.
+// lasting returns the part of f.Got that identifies the subject itself, without the number of
+// a process or the way it was found.
 func lasting(f *report.Finding) string {
 	switch f.Cause {
 	case report.CodeUnknown, report.UnitUnknown:
@@ -30,8 +30,8 @@ func lasting(f *report.Finding) string {
 
 // valueOf returns what identifies the subject of a finding, so that its replacement has
 // another value: for a file its mode, its owner and a hash of its contents, for a
-// directory the same of everything in it, for other things what the finding says of them.
-// It is "" if nothing of it lasts.
+// directory the same of everything in it, for other subjects the finding's own text.
+// It is "" if no part of that text lasts.
 func (m *Machine) valueOf(f *report.Finding) string {
 	switch f.Cause {
 	case report.FileUnknown, report.EtcAltered, report.UnitUnknown, report.CodeUnknown, report.WrittenUnknown:
@@ -49,7 +49,7 @@ func (m *Machine) valueOf(f *report.Finding) string {
 	return lasting(f)
 }
 
-// Limits of what is hashed for one value.
+// Limits for hashing one value.
 const (
 	maxValued      = 256 << 20 // bytes of contents
 	maxValuedFiles = 20_000
@@ -68,7 +68,7 @@ func (m *Machine) valueAt(name string) string {
 	case unix.S_IFREG:
 		return m.fileValue(name, maxValued)
 	case unix.S_IFLNK:
-		// Together with its target, which nothing else may check.
+		// Together with its target, which no other check may cover.
 		target, _ := m.Store.Target(name)
 		value := "a link to " + target
 		if at := m.follow(name); at != "" && !beneath(at, string(m.Store.Dir())) {
@@ -81,7 +81,7 @@ func (m *Machine) valueAt(name string) string {
 	return ""
 }
 
-// rights returns a file's owner and rights, as far as they are unusual.
+// rights returns a file's owner and mode, and its other rights if it has any.
 func rights(st *unix.Stat_t, attribute func(string) string) string {
 	s := fmt.Sprintf("mode %04o, owner %d", st.Mode&0o7777, st.Uid)
 	if st.Gid != 0 {

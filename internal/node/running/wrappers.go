@@ -20,18 +20,18 @@ import (
 const (
 	wrappersDir  = "/run/wrappers"
 	wrappersUnit = "/etc/systemd/system/suid-sgid-wrappers.service"
-	maxUnitFile  = 4 << 20  // bytes of a unit, and of the script that it starts
+	maxUnitFile  = 4 << 20  // bytes of a unit, and of its script
 	maxWrapper   = 16 << 20 // bytes of a program
 )
 
-// wrapper is a program that the configuration lets run with other rights than those
-// of who starts it.
+// wrapper is a program that the configuration lets run with other rights than those of the
+// user who starts it.
 type wrapper struct {
-	source       string // the program of which it is a copy
+	source       string // the program that it is a copy of
 	owner, group string
 	mode         uint32
 	capabilities capabilities
-	unclear      error // why mode or capabilities are not what the script says
+	unclear      error // why mode or capabilities could not be worked out
 }
 
 // parseWrappers returns, by name, the wrappers that NixOS's script makes
@@ -111,14 +111,13 @@ func (m *Machine) ofToplevel(name string, limit int64) ([]byte, error) {
 	return m.Store.ReadFile(p, rest, limit)
 }
 
-// checkWrappers compares the programs with rights of their own with those of the
-// configuration.
+// checkWrappers compares the wrappers on the machine with those of the configuration.
 func (m *Machine) checkWrappers(ctx context.Context, l *look) error {
 	want, err := m.wrappers()
 	if err != nil {
 		return fmt.Errorf("the wrappers of the accepted system: %w", err)
 	}
-	// "bin" leads to the directory that is in effect.
+	// "bin" leads to the directory in effect.
 	dir, err := m.Store.Target(path.Join(wrappersDir, "bin"))
 	if err == nil && (path.Dir(dir) != wrappersDir || !strings.HasPrefix(path.Base(dir), "wrappers.")) {
 		l.find(report.Finding{Cause: report.FileUnknown, Path: wrappersDir + "/bin", Want: "a link to " + wrappersDir + "/wrappers.…", Got: "a link to " + dir})
@@ -161,12 +160,12 @@ func (w *wrapper) String() string {
 	return fmt.Sprintf("a copy of %s, mode %04o, owner %s, group %s", w.source, w.mode, w.owner, w.group)
 }
 
-// judgeWrapper compares a wrapper with the one that it should be. Its error says why that
-// is not known.
+// judgeWrapper compares a wrapper with the expected one. It returns an error if the expected
+// one is unknown.
 func (l *look) judgeWrapper(e *nixstore.Entry, name string, w *wrapper) error {
 	f := report.Finding{Cause: report.EtcAltered, Path: name, Want: w.String()}
 	mode := e.Stat.Mode & 0o7777
-	// Of names other than root's the number is not known; root's it is not.
+	// The number of a name other than root's is unknown, but it is not root's.
 	is := func(owner string, id uint32) bool { return (id == 0) == (owner == "root") && owns(owner, id) }
 	switch {
 	case w.unclear != nil:

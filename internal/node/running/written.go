@@ -20,14 +20,14 @@ const (
 	maxWritten = 2_000_000
 	// maxOfDir limits the files of one directory that are listed one by one.
 	maxOfDir = 20
-	// moreField is the field of the finding about those beyond.
+	// moreField is the field of the finding about the files beyond that limit.
 	moreField = "more"
 )
 
-// othersAffairs are the directories that another part, or another tier, checks.
+// othersAffairs are the directories that another part or another tier checks.
 var othersAffairs = append([]string{"/etc", "/nix", "/boot", "/dev", "/proc", "/sys", "/run"}, fixedDirs...)
 
-// elsewhere are these, and those with data, of which only the rights are judged.
+// elsewhere are these, and the directories with data, in which only rights are judged.
 var elsewhere = append([]string{"/tmp", "/var"}, othersAffairs...)
 
 // knownWritten are files in homes that NixOS and logged-in users write and no program
@@ -35,7 +35,7 @@ var elsewhere = append([]string{"/tmp", "/var"}, othersAffairs...)
 var knownWritten = []string{
 	"/root/.nix-channels", "/root/.nix-defexpr", "/root/.nix-profile", "/root/.local/state/nix", "/root/.cache", "/root/.bash_history", "/root/.lesshst",
 	"/home/*/.nix-channels", "/home/*/.nix-defexpr", "/home/*/.nix-profile", "/home/*/.local/state/nix", "/home/*/.cache", "/home/*/.bash_history", "/home/*/.lesshst",
-	// The part "etc" says who may log in by these.
+	// The part "etc" checks these.
 	"/root/.ssh/authorized_keys", "/root/.ssh/authorized_keys2", "/root/.ssh/known_hosts",
 	"/home/*/.ssh/authorized_keys", "/home/*/.ssh/authorized_keys2", "/home/*/.ssh/known_hosts",
 }
@@ -91,7 +91,7 @@ func (m *Machine) checkWritten(ctx context.Context, l *look) error {
 			return fmt.Errorf("the upper layer of the root, %s: %w", w.upper, err)
 		}
 		if !mayAdminister() {
-			l.notSeen = append(l.notSeen, "which directories of the root hide those below, which takes CAP_SYS_ADMIN")
+			l.notSeen = append(l.notSeen, "which directories of the root hide those below: that requires CAP_SYS_ADMIN")
 		}
 	case "tmpfs", "ramfs":
 		w.upper = "/"
@@ -102,9 +102,9 @@ func (m *Machine) checkWritten(ctx context.Context, l *look) error {
 	return w.walk(ctx)
 }
 
-// isUpper reports whether a directory is the upper layer of the root: an overlay shows
-// the status of it as its own, with the time of the last change, which no program can
-// set.
+// isUpper reports whether a directory is the upper layer of the root. An overlay shows the
+// status of the upper layer as its own, including the time of the last change, which no
+// program can set.
 func (m *Machine) isUpper(dir string) error {
 	for attempt := 0; ; attempt++ {
 		upper, err := m.Store.Stat(dir)
@@ -118,12 +118,12 @@ func (m *Machine) isUpper(dir string) error {
 		case upper.Ctim == merged.Ctim && upper.Mtim == merged.Mtim && upper.Mode == merged.Mode:
 			return nil
 		case attempt == maxAttempts: // something else was written meanwhile
-			return errors.New("it is not what the root shows")
+			return errors.New("it is not the upper layer of the root")
 		}
 	}
 }
 
-// written is a walk through what was written.
+// written is a walk through the files that were written.
 type written struct {
 	*look
 	mounts []nixstore.Mount
@@ -132,18 +132,18 @@ type written struct {
 	// layered means that the layers below are visible, or that there are none.
 	layered bool
 	seen    int
-	data    string     // the directory with data in which the walk is, with a slash at its end
-	dirs    []wroteDir // from the top to where the walk is, those that are told as one, or may be
+	data    string     // the present directory with data, with a slash at its end
+	dirs    []wroteDir // from the top to the present one: those that are or may be one finding
 }
 
 // wroteDir is a directory in which something was written.
 type wroteDir struct {
 	name  string // with a slash at its end
-	whole bool   // it is told as one, and not each file
-	known bool   // something known may lie in it
-	folds bool   // no exception is about a file of it
-	told  int    // files of it that were told one by one
-	count fold   // those that were not
+	whole bool   // it is one finding instead of one for each file
+	known bool   // something known may be in it
+	folds bool   // no exception is about a file in it
+	told  int    // its files with a finding each
+	count fold   // its other files
 }
 
 func (w *written) walk(ctx context.Context) error {
@@ -174,8 +174,8 @@ func (w *written) walk(ctx context.Context) error {
 	return err
 }
 
-// failed reports what could not be examined, and goes on. A file system that a user mounted
-// for nobody else keeps root out, and is no part of the root.
+// failed reports a file that could not be examined, and continues. A file system that a user
+// mounted privately denies access to root, and is not a part of the root file system.
 func (w *written) failed(name string, err error) error {
 	name = "/" + name
 	if !errors.Is(err, unix.EACCES) || !slices.ContainsFunc(w.mounts, func(m nixstore.Mount) bool { return m.Point == name }) {
@@ -184,16 +184,16 @@ func (w *written) failed(name string, err error) error {
 	return nil
 }
 
-// entered reports whether others than root can enter a directory: by its bits, of which
-// those of the group are the limit of an access control list, too.
+// entered reports whether users other than root can enter a directory, by its mode bits. The
+// group's bits are also the limit of an access control list.
 func entered(e *nixstore.Entry) bool {
 	st := &e.Stat
 	byGroup := st.Mode&0o010 != 0 && (st.Gid != 0 || e.Attribute("system.posix_acl_access") != "")
 	return st.Uid != 0 || st.Mode&0o001 != 0 || byGroup
 }
 
-// inData judges an entry of a directory with data: only that it gives nobody the rights of
-// root, if others can get at it.
+// inData judges an entry of a directory with data. It only adds a finding if the entry gives
+// the rights of root to others who can reach it.
 func (w *written) inData(e *nixstore.Entry, name string, dev uint64) error {
 	st := &e.Stat
 	switch st.Mode & unix.S_IFMT {
@@ -206,7 +206,7 @@ func (w *written) inData(e *nixstore.Entry, name string, dev uint64) error {
 		}
 	case unix.S_IFREG:
 		w.checked++
-		f := report.Finding{Cause: report.WrittenUnknown, Path: name, Want: "data, or a program without rights of its own"}
+		f := report.Finding{Cause: report.WrittenUnknown, Path: name, Want: "data, or a program without further rights"}
 		switch {
 		case st.Mode&unix.S_ISUID != 0 && st.Uid == 0, st.Mode&unix.S_ISGID != 0 && st.Gid == 0:
 			f.Got = fmt.Sprintf("mode %04o, owner %d, group %d", st.Mode&0o7777, st.Uid, st.Gid)
@@ -230,7 +230,7 @@ func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	switch {
 	case within:
 	case overlayAttribute(e, "opaque") == "y" && w.below(name):
-		w.find(report.Finding{Cause: report.WrittenUnknown, Path: name, Got: "a directory in the place of the one below"})
+		w.find(report.Finding{Cause: report.WrittenUnknown, Path: name, Got: "a directory that replaces the one below"})
 	case overlayAttribute(e, "redirect") != "":
 		w.find(report.Finding{Cause: report.WrittenUnknown, Path: name, Got: "a directory that was moved here"})
 	}
@@ -243,15 +243,14 @@ func (w *written) directory(e *nixstore.Entry, name string, dev uint64) error {
 	return nil
 }
 
-// judgeMode finds a directory that others than root can write to. Homes are their owners'
-// affair.
+// judgeMode finds a directory that users other than root can write to, except homes.
 func (w *written) judgeMode(name string, st *unix.Stat_t) {
 	if strings.HasPrefix(name, "/home/") {
 		return
 	}
 	if st.Uid != 0 || st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
 		w.find(report.Finding{
-			Cause: report.WrittenUnknown, Path: name, Field: "mode", Want: "owner 0, writable by nobody else",
+			Cause: report.WrittenUnknown, Path: name, Field: "mode", Want: "owner 0, writable only by the owner",
 			Got: fmt.Sprintf("a directory of mode %04o, owner %d", st.Mode&0o7777, st.Uid),
 		})
 	}
@@ -280,7 +279,7 @@ func (w *written) file(e *nixstore.Entry, name string) {
 	w.find(f)
 }
 
-// leave reports the directories that the walk has left, on its way to name.
+// leave reports the directories that the walk leaves when it goes to name.
 func (w *written) leave(name string) {
 	for len(w.dirs) > 0 {
 		d := &w.dirs[len(w.dirs)-1]
@@ -293,7 +292,7 @@ func (w *written) leave(name string) {
 				f.Path = "/"
 			}
 			if !d.whole {
-				f.Field, f.Got = moreField, d.count.contents()+" besides those that are listed"
+				f.Field, f.Got = moreField, d.count.contents()+" beyond those that are listed"
 			}
 			// No exception names a file in it, see folds: any name stands for all.
 			if i := w.m.excusedBy(report.Finding{Path: d.name + moreField}); i >= 0 && !d.whole {
@@ -306,7 +305,7 @@ func (w *written) leave(name string) {
 	}
 }
 
-// mayAdminister reports whether what an overlay notes can be read.
+// mayAdminister reports whether the attributes of an overlay can be read.
 func mayAdminister() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -314,7 +313,7 @@ func mayAdminister() bool {
 	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// overlayAttribute returns what an overlay notes of an entry of its upper layer.
+// overlayAttribute returns an attribute that an overlay sets on an entry of its upper layer.
 func overlayAttribute(e *nixstore.Entry, name string) string {
 	if v := e.Attribute("trusted.overlay." + name); v != "" {
 		return v

@@ -102,7 +102,7 @@ func TestWrittenFolds(t *testing.T) {
 	}
 	// The file that was removed may be among those that are told, or not.
 	more := func(s string) bool {
-		return strings.HasPrefix(s, "/srv/kept: 6 files, ") && strings.HasSuffix(s, " bytes besides those that are listed")
+		return strings.HasPrefix(s, "/srv/kept: 6 files, ") && strings.HasSuffix(s, " bytes beyond those that are listed")
 	}
 	if len(got) != maxOfDir+3 || !slices.ContainsFunc(got, more) {
 		t.Errorf("%d: %q", len(got), got)
@@ -134,7 +134,7 @@ func TestWrittenOpaque(t *testing.T) {
 	h.must(os.RemoveAll(h.root + "/srv/kept"))
 	h.write("/srv/kept/other", "x", 0o644)
 	got := h.writes()
-	want := []string{"/srv/kept: a directory in the place of the one below", "/srv/kept/other: a new file of 1 bytes, mode 0644, owner 0"}
+	want := []string{"/srv/kept: a directory that replaces the one below", "/srv/kept/other: a new file of 1 bytes, mode 0644, owner 0"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

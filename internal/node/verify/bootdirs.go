@@ -13,20 +13,20 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// bootDirs are where boot loaders have their files, as bootctl looks for them.
+// bootDirs are the directories in which boot loaders have their files, as in bootctl.
 var bootDirs = []string{"/boot", "/efi", "/boot/efi", firmwareDir, mediumDir}
 
 const (
-	// mediumDir is where NixOS mounts the medium of an ISO image.
+	// mediumDir is the directory on which NixOS mounts the medium of an ISO image.
 	mediumDir = "/iso"
 	// mediumImage is its file system for UEFI.
 	mediumImage = mediumDir + "/" + bootloader.EFIImage
 )
 
-// bootDir is a directory as a boot loader's.
+// bootDir is a directory with the files of a boot loader.
 type bootDir interface {
 	bootloader.Dir
-	// Name returns the machine's name of it.
+	// Name returns its path on the machine.
 	Name() string
 	Close() error
 }
@@ -37,8 +37,8 @@ type machineDir struct{ *nixstore.Directory }
 // Open implements [bootloader.Dir].
 func (d machineDir) Open(name string) (bootloader.File, error) { return d.Directory.Open(name) }
 
-// fatDir is the root of the FAT file system in a file of the machine, which not every
-// kernel can mount.
+// fatDir is the root of the FAT file system in a file of the machine. It is read without
+// being mounted, because not every kernel can mount it.
 type fatDir struct {
 	*image.FAT
 	name string

@@ -126,7 +126,7 @@ func TestQuotedParameters(t *testing.T) {
 // and so does the verdict line.
 func TestBootUnseen(t *testing.T) {
 	booted := "init=" + string(top) + "/init " + params(top) + "\n"
-	const noMenu = "no boot menu here has what was booted"
+	const noMenu = "no boot menu here has the booted entry"
 	for _, test := range []struct {
 		name   string
 		layout func(m *twoSystems)

@@ -194,7 +194,7 @@ func (r *run) checkAccesses() {
 	}
 	for _, a := range accesses {
 		f.Cause, f.Path, f.Got = report.PermissionsAltered, a.Path, a.What
-		f.Want = "owner 0, writable by nobody else"
+		f.Want = "owner 0, writable only by the owner"
 		if a.Path == string(r.StoreDir) {
 			f.Want = "owner 0, group nixbld, or 0 where there is none, mode 1775"
 		}

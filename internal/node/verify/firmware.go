@@ -10,21 +10,21 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// firmwareDir is where the images of NixOS for boards have the partition that the firmware
-// starts from: parts of itself, its settings, and U-Boot or a kernel.
+// firmwareDir is the mount point, in NixOS's images for boards, of the partition that the
+// firmware starts from. It has parts of the firmware, its settings, and U-Boot or a kernel.
 const firmwareDir = "/boot/firmware"
 
-// firmwareUnseen says that the firmware's partition, which the release's configuration
-// has, is not mounted; "" if it is, or there is none.
+// firmwareUnseen returns a sentence that says that the firmware's partition is not mounted;
+// "" if it is, or if the release's configuration has none.
 func (r *run) firmwareUnseen() string {
 	if d, err := r.store.Directory(firmwareDir); err == nil {
 		defer d.Close()
-		// More than one is more than none.
+		// An error about more than one name also means that there are files.
 		if names, err := d.Names(".", 1); err != nil || len(names) > 0 {
 			return ""
 		}
 	}
-	// Whether it is the release's is what the contents tier says.
+	// The contents tier checks whether the file is the release's.
 	p, rest, err := r.store.ResolveLink(string(r.manifest.Toplevel.OutPath) + "/etc/fstab")
 	if err != nil {
 		return ""
@@ -36,8 +36,9 @@ func (r *run) firmwareUnseen() string {
 	return "the partition that the firmware starts from is not mounted on " + firmwareDir + " and was not compared"
 }
 
-// firmware compares the files in a directory of the firmware's partition with those of the
-// accepted releases, whatever they are called there, and returns the others.
+// firmware compares the files in a directory of the firmware's partition with all files of
+// the accepted releases, whatever their names, and returns the names of those that no
+// release has.
 func (l *loaders) firmware(ctx context.Context, place string, depth int) (unknown []string) {
 	const maxDepth = 3
 	for _, name := range l.names(place) {

@@ -50,7 +50,7 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 	}
 	store, err := nixstore.OpenStore(running.FirstRoot, r.StoreDir)
 	if errors.Is(err, os.ErrPermission) {
-		err = fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE", err)
+		err = fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE", err)
 	}
 	if err == nil {
 		defer store.Close()

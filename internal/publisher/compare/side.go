@@ -7,11 +7,11 @@ import (
 	"every.channel/ec-verify/internal/release"
 )
 
-// side is one of the two directories, with what it says of its own files.
+// side is one of the two directories, with its own statements about its files.
 type side struct {
 	name, dir string
-	digest    func(pairSum) release.Digest // of its file of a pair
-	// sums and info are the zero value where their error is set.
+	digest    func(pairSum) release.Digest // of this side's file in a pair
+	// sums and info are the zero value if their error is set.
 	sums    release.Sums
 	sumsErr error
 	info    release.Info
@@ -34,8 +34,8 @@ func readAsset[T any](dir, name string, decode func([]byte) (T, error)) (asset T
 	return decode(data)
 }
 
-// decoded decodes both files of p. If one is malformed, that is a failure, their bytes are
-// the difference, and ok is false.
+// decoded decodes both files of p. If one is malformed, it records a failure, compares the
+// bytes of the two, and ok is false.
 func decoded[T any](c *comparison, p pair, decode func([]byte) (T, error)) (a, b T, ok bool) {
 	rawA, rawB, err := p.read(release.AssetLimit(p.name))
 	if err != nil {
