@@ -122,12 +122,15 @@ func (b *bpfLook) process(pid string) error {
 		if err != nil {
 			return // closed meanwhile
 		}
-		if id, kind := keptProgram(string(facts)); id != 0 && len(b.kept) < maxBPF {
+		if id, kind := keptProgram(string(facts)); id != 0 {
 			b.checked++
 			b.kept[id] = true
 			kinds[kind] = true
 		}
 	})
+	if len(b.kept) > maxBPF {
+		return fmt.Errorf("processes keep more than %d BPF programs", maxBPF)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
 	}
