@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ func (tt *screen) show(command string) (lines []string, broken bool) {
 }
 
 // TestTerminal shows every kind of report on a real terminal: no line is wider than it,
-// no word and no hash is broken, and the verdict is the first line and in the last three.
+// no word and no hash is broken, and the verdict is the first line and in the last four.
 func TestTerminal(t *testing.T) {
 	program, err := exec.LookPath("ec-verify")
 	if err != nil {
@@ -110,6 +111,8 @@ func TestTerminal(t *testing.T) {
 			words[name] = append(words[name], strings.Fields(wide.String()+" (more: --long) more: --long")...)
 		}
 	}
+	// The lines that depend on the height.
+	counted := regexp.MustCompile(`^  (… and \d+ more|\d+ of them) \(--all shows them\)$`)
 	for _, width := range []int{60, 80, 200} {
 		tt := newTerminal(t, width, 24)
 		for name, r := range reports {
@@ -120,8 +123,11 @@ func TestTerminal(t *testing.T) {
 						t.Error("the terminal had to break a line")
 					}
 					for _, line := range lines {
+						if counted.MatchString(line) {
+							continue
+						}
 						for word := range strings.FieldsSeq(line) {
-							cut := strings.HasSuffix(word, "…") || strings.Contains(word, "/…-")
+							cut := strings.Contains(word, "…")
 							cause := slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return word == "["+string(f.Cause)+"]" })
 							if !cut && !cause && !slices.Contains(words[name], word) {
 								t.Errorf("%q is no word of the report", word)
@@ -129,11 +135,11 @@ func TestTerminal(t *testing.T) {
 						}
 					}
 					verdict := r.Verdict().String() + ": "
-					if !strings.HasPrefix(lines[0], verdict) || !slices.ContainsFunc(lines[max(0, len(lines)-3):], func(s string) bool { return strings.HasPrefix(s, verdict) }) {
+					if !strings.HasPrefix(lines[0], verdict) || !slices.ContainsFunc(lines[max(0, len(lines)-4):], func(s string) bool { return strings.HasPrefix(s, verdict) }) {
 						t.Errorf("the verdict is not at both ends:\n%s", strings.Join(lines, "\n"))
 					}
-					if name == "thirteen" && width >= 80 && long == "" && len(lines) != 15 {
-						t.Errorf("%d lines, want 15", len(lines))
+					if name == "thirteen" && width >= 80 && long == "" && len(lines) > 20 {
+						t.Errorf("%d lines, want at most 20", len(lines))
 					}
 					if t.Failed() {
 						t.Log("\n" + strings.Join(lines[:min(len(lines), 60)], "\n"))

@@ -283,6 +283,7 @@ type cause struct {
 
 const (
 	nextCompare  = "Keep the disk as evidence; reinstall the release from a trusted medium, and find out who could write to the store."
+	nextExplain  = nextCompare + " ec-verify explain PATH shows what differs."
 	nextRestore  = "If this was not intended, switch the machine back to the release; otherwise verify it against the release that it runs."
 	nextSource   = "Restore the embedded flake by reinstalling the release; an altered flake may evaluate to anything."
 	nextReadDisk = "Check the disk (dmesg, smartctl) and run again; until then nothing is known about these bytes."
@@ -301,10 +302,10 @@ var causes = map[Cause]cause{
 	RevocationsRefused:             {Inconclusive, "a list of revoked releases was refused", "See the detail. Known revocations stay in force, but there may be others: find out what the source offers and why, then fetch again (ec-verify release refresh)."},
 	RevocationsStale:               {Notice, "the list of revoked releases is out of date", "Find out why this machine does not reach its sources (ec-verify doctor), and fetch: ec-verify release refresh."},
 	ReleaseUnavailable:             {Inconclusive, "the release is unavailable", "See the detail: make the release available (ec-verify release fetch, or --release DIR), or choose a configuration that it has (--configuration), and run again."},
-	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextCompare},
-	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextCompare + " A rebuild tells tampering from another build."},
-	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextCompare},
-	closure.DiskAltered:            {Drift, "the files on disk differ from the release", nextCompare},
+	closure.CoverUp:                {Drift, "disk altered and the database made to match", nextExplain},
+	closure.ReplacedUnexplained:    {Drift, "disk and database agree, but not with the release", nextExplain + " A rebuild tells tampering from another build."},
+	closure.DiskAndDatabaseAltered: {Drift, "disk, database and release all differ", nextExplain},
+	closure.DiskAltered:            {Drift, "the files on disk differ from the release", nextExplain},
 	closure.DatabaseAltered:        {Drift, "the Nix database disagrees with the release", "Find out who could write to the Nix database; reload its registration from the release."},
 	closure.Unregistered:           {Drift, "on disk, but unknown to the Nix database", "Reload the registration from the release before garbage is collected."},
 	closure.OtherBuild:             {Drift, "this machine consistently builds something else", "Compare its source, toolchain and release with the publisher's."},

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -64,18 +65,65 @@ func (r *Report) ending(width int) string {
 	return folded(r.Brief(), width)
 }
 
-// writeScreen writes r for a terminal: the verdict, a line for each path, and the verdict
-// again. What was checked and what to do is included if everything fits the screen.
+// shortForm is how much of a report a screen shows.
+type shortForm struct {
+	// head shows release, validity and what was checked, and the advice on notices.
+	head bool
+	// advised is the number of groups, without notices, whose advice is shown.
+	advised int
+	// whole folds the lines of findings that are too wide, instead of cutting them.
+	whole bool
+	// shown is the number of findings that a group shows.
+	shown int
+}
+
+// shortForms are tried until one fits the screen. What differs and what to do about it
+// count more than what was checked, and the remedy more than the tenth path.
+var shortForms = []shortForm{
+	{head: true, advised: math.MaxInt, whole: true, shown: shownPerGroup},
+	{advised: math.MaxInt, whole: true, shown: shownPerGroup},
+	{head: true, advised: math.MaxInt, shown: shownPerGroup},
+	{advised: math.MaxInt, shown: shownPerGroup},
+	{advised: math.MaxInt, shown: shownPerGroup / 2},
+	{advised: math.MaxInt, shown: 5},
+	{advised: math.MaxInt, shown: 3},
+	{advised: 1, shown: shownPerGroup / 2},
+	{advised: 1, shown: 3}, // scrolls if it does not fit
+}
+
+// writeScreen writes r for a terminal: the verdict, a line for each path, what to do, and
+// the verdict again. What was checked is included if everything fits the screen.
 func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 	const usual, others = 24, 4 // lines: the command, two prompts, and something to spare
 	height := cmp.Or(opts.Height, usual) - others
-	var body bytes.Buffer
-	r.writeShort(&body, opts)
-	whole := r.screen(r.Headline(), &body, r.ending(opts.Width), false, opts)
-	if strings.Count(whole, "\n") > height {
-		whole = r.crowded(opts)
+	short := r.hashes()
+	screen := ""
+	for _, form := range shortForms {
+		if opts.All {
+			form.shown = len(r.Findings)
+		}
+		if form.head {
+			var body bytes.Buffer
+			r.writeShort(&body, form, short, opts)
+			screen = r.screen(r.Headline(), &body, r.ending(opts.Width), false, opts)
+		} else {
+			screen = r.crowded(form, short, opts)
+		}
+		if strings.Count(screen, "\n") <= height {
+			break
+		}
 	}
-	w.WriteString(whole)
+	w.WriteString(screen)
+}
+
+// hashes returns the hashes that tell the store paths of r's findings apart.
+func (r *Report) hashes() hashes {
+	var b strings.Builder
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		fmt.Fprintln(&b, f.Path, f.Detail, f.Got, f.Want)
+	}
+	return hashesIn(b.String())
 }
 
 // screen joins the first, middle and last part of a screen. Where something is left out or
@@ -104,27 +152,23 @@ func isCut(text string) bool {
 }
 
 // closing returns the end of a screen: the verdict, and the standing where it differs. It
-// has at most three lines, so that the verdict is visible above a prompt; the full text
+// has at most four lines, so that the verdict is visible above a prompt; the full text
 // is written to a file or pipe.
 func (r *Report) closing(verdict string, opts TextOptions) string {
-	const most = 3
-	verdict, rest := folded(verdict, opts.Width), ""
+	const most = 2 // lines of each
+	rest := ""
 	if s := r.StandingLine(); s != "" {
-		rest = "\n" + folded(s, opts.Width)
+		rest = "\n" + foldedTo(s, opts.Width, most)
 	}
-	if strings.Count(verdict+rest, "\n") >= most {
-		verdict = fit(r.Brief(), opts.Width)
-		if lines := strings.SplitN(rest, "\n", most+1); len(lines) > most {
-			last := lines[most-1] + " " + strings.Join(strings.Fields(lines[most]), " ")
-			rest = strings.Join(lines[:most-1], "\n") + "\n" + fit(last, opts.Width)
-		}
+	if strings.Count(folded(verdict, opts.Width)+rest, "\n") > most {
+		verdict = r.Brief()
 	}
-	return paint(opts, r.Verdict(), verdict) + rest
+	return paint(opts, r.Verdict(), foldedTo(verdict, opts.Width, most)) + rest
 }
 
-// crowded returns the body of a screen that is too small: no advice, and for a drifted
+// crowded returns the body of a screen that is too small for everything: for a drifted
 // machine only what was not checked.
-func (r *Report) crowded(opts TextOptions) string {
+func (r *Report) crowded(form shortForm, short hashes, opts TextOptions) string {
 	first, last := r.Brief(), r.Brief()
 	if r.StoreRoot != "" {
 		first = r.Headline() // it names the disk
@@ -144,32 +188,69 @@ func (r *Report) crowded(opts TextOptions) string {
 	if !titled {
 		first += cause
 	}
-	for _, group := range groups {
+	for i, group := range groups {
 		if titled {
 			writeTitle(&body, &group[0])
 		}
-		writeEach(&body, group, opts, func(f *Finding) { writeShortFinding(&body, f, opts.Width) })
+		form.writeGroup(&body, group, i < form.advised, short, opts)
 	}
 	return r.screen(first, &body, last, true, opts)
 }
 
 // writeShort writes the part between the two verdict lines of a screen: a line for what
 // was checked, and a line for each path.
-func (r *Report) writeShort(w io.Writer, opts TextOptions) {
+func (r *Report) writeShort(w io.Writer, form shortForm, short hashes, opts TextOptions) {
 	if rel := r.Release; rel != nil {
 		fmt.Fprintf(w, "release   %s, %s, from %s\n", Escape(rel.Tag), Escape(rel.Signer), Escape(rel.Source))
 	}
 	if until := r.Release.Until(); until != "" {
-		fmt.Fprintln(w, fit("valid     "+until, opts.Width))
+		fmt.Fprintln(w, "valid     "+until)
 	}
 	r.writeWeakened(w)
 	r.writeChecked(w)
 	r.writeUnchecked(w)
 	for group := range r.groups() {
 		fmt.Fprintln(w)
-		writeGroup(w, group, opts, func(f *Finding) { writeShortFinding(w, f, opts.Width) })
+		writeTitle(w, &group[0])
+		writeConsequence(w, &group[0])
+		form.writeGroup(w, group, true, short, opts)
 	}
 	fmt.Fprintln(w)
+}
+
+// writeGroup writes the findings of one cause without their title. Many notices, which
+// are no alarm, are only counted where there is no room, and uses of exceptions anywhere.
+func (form shortForm) writeGroup(w io.Writer, group []Finding, advise bool, short hashes, opts TextOptions) {
+	first := &group[0]
+	notice := first.Class() == Notice && !IsPending(first.Cause)
+	switch {
+	case len(group) > 1 && !opts.All && first.Cause == ExceptionUsed:
+		fmt.Fprintf(w, "  %s (--all shows them)\n", allowed(group))
+	case len(group) > 1 && !opts.All && notice && !form.head:
+		fmt.Fprintf(w, "  %d of them (--all shows them)\n", len(group))
+	default:
+		width := opts.Width
+		if form.whole {
+			width = 0
+		}
+		writeEach(w, group, form.shown, func(f *Finding) { writeShortFinding(w, f, short, width) })
+	}
+	if form.head || advise && !notice {
+		writeAdvice(w, first)
+	}
+}
+
+// allowed counts what the exceptions of the policy allowed.
+func allowed(used []Finding) string {
+	differences := 0
+	for i := range used {
+		var n int
+		if _, err := fmt.Sscanf(used[i].Got, "%d allowed", &n); err != nil {
+			return Quantity(len(used), "exception")
+		}
+		differences += n
+	}
+	return fmt.Sprintf("%s, by %s", Quantity(differences, "difference"), Quantity(len(used), "exception"))
 }
 
 func (r *Report) writeWeakened(w io.Writer) {
@@ -181,16 +262,32 @@ func (r *Report) writeWeakened(w io.Writer) {
 // writeShortFinding writes f in one line, which is cut to the width where there may be
 // many. What says which system runs, boots or is judged is folded instead: there are few, and
 // the end, where a place leads, counts as much.
-func writeShortFinding(w io.Writer, f *Finding, width int) {
+func writeShortFinding(w io.Writer, f *Finding, short hashes, width int) {
 	s := f.short()
 	if s == "" {
 		return // of the run, or its release: the title says it
 	}
-	s = "  " + s
-	if strings.HasPrefix(f.Path, "/") && f.Tier != TierLive && f.Tier != TierRelease {
-		s = fit(s, width)
+	if width > 0 && cells(s) > width-2 && strings.HasPrefix(f.Path, "/") && f.Tier != TierLive && f.Tier != TierRelease {
+		s = f.fit(short, width-2)
 	}
-	fmt.Fprintln(w, s)
+	fmt.Fprintln(w, "  "+s)
+}
+
+// fit returns f in one line of at most width cells. Where got and want are shortened, it
+// shows where they differ.
+func (f *Finding) fit(short hashes, width int) string {
+	s := short.drop(f.short())
+	got, want := f.gotWant()
+	if cells(s) <= width || got == "" || want == "" {
+		return short.fit(f.short(), width)
+	}
+	const between = ", want "
+	head, cut := CutMiddle(short.drop(f.head()), width/2)+": got ", ""
+	if f.Detail != "" {
+		cut = " …"
+	}
+	got, want = pair(short.drop(got), short.drop(want), width-cells(head+between+cut))
+	return head + got + between + want + cut
 }
 
 // writeChecked lists in a line what was checked completely.
@@ -226,8 +323,8 @@ func (r *Report) writeUnchecked(w io.Writer) {
 	}
 }
 
-// short returns f in one line, without hashes and sizes.
-func (f *Finding) short() string {
+// head names what f concerns.
+func (f *Finding) head() string {
 	head := escapeBounded(f.Path, maxShown)
 	if f.Field != "" {
 		head = strings.TrimSpace(head + " " + escapeBounded(f.Field, maxShown))
@@ -240,6 +337,12 @@ func (f *Finding) short() string {
 	case of != "":
 		head += " (" + of + ")"
 	}
+	return head
+}
+
+// short returns f in one line, without hashes and sizes.
+func (f *Finding) short() string {
+	head := f.head()
 	var about []string
 	if n := len(f.Files); n > 0 {
 		name := escapeBounded(f.Files[0].Path, maxShown)
@@ -254,12 +357,22 @@ func (f *Finding) short() string {
 	if f.Detail != "" {
 		about = append(about, escapeBounded(f.Detail, maxShown))
 	}
-	if len(f.Files) == 0 {
-		for _, side := range []struct{ label, value string }{{"got", f.Got}, {"want", f.Want}} {
-			if side.value != "" && !strings.Contains(side.value, "sha256") {
-				about = append(about, side.label+" "+escapeBounded(side.value, maxShown))
-			}
+	got, want := f.gotWant()
+	for _, side := range []struct{ label, value string }{{"got", got}, {"want", want}} {
+		if side.value != "" {
+			about = append(about, side.label+" "+side.value)
 		}
 	}
 	return strings.TrimPrefix(strings.TrimSuffix(head+": "+strings.Join(about, ", "), ": "), ": ")
+}
+
+// gotWant returns the values that the short form shows.
+func (f *Finding) gotWant() (got, want string) {
+	shown := func(value string) string {
+		if len(f.Files) > 0 || strings.Contains(value, "sha256") {
+			return ""
+		}
+		return escapeBounded(value, maxShown)
+	}
+	return shown(f.Got), shown(f.Want)
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestTerminal(t *testing.T) {
 }
 
 // checkTerminal holds a text to the width: no word of the report is broken, and
-// the verdict is in the first line and in the last three.
+// the verdict is in the first line and in the last four.
 func checkTerminal(t *testing.T, r *Report, got string, width int) {
 	t.Helper()
 	var plain bytes.Buffer
@@ -81,18 +82,22 @@ func checkTerminal(t *testing.T, r *Report, got string, width int) {
 		t.Fatal(err)
 	}
 	var short bytes.Buffer
-	r.writeShort(&short, TextOptions{})
+	r.writeShort(&short, shortForms[0], nil, TextOptions{})
 	words := strings.Fields(plain.String() + short.String() + r.Brief() + " (more: --long) more: --long")
 	for i := range r.Findings {
 		words = append(words, fmt.Sprintf("[%s]", r.Findings[i].Cause))
 	}
 	lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
+	counted := regexp.MustCompile(`^  (… and \d+ more|\d+ of them) \(--all shows them\)$`)
 	for _, line := range lines {
+		if counted.MatchString(line) {
+			continue
+		}
 		if n := text.StringWidthWithoutEscSequences(line); n > width {
 			t.Errorf("%d cells: %s", n, line)
 		}
 		for word := range strings.FieldsSeq(line) {
-			if !strings.HasSuffix(word, "…") && !strings.Contains(word, "/…-") && !slices.Contains(words, word) {
+			if !strings.Contains(word, "…") && !slices.Contains(words, word) {
 				t.Errorf("%q is no word of the report", word)
 			}
 		}
@@ -101,7 +106,7 @@ func checkTerminal(t *testing.T, r *Report, got string, width int) {
 		}
 	}
 	verdict := r.Verdict().String() + ": "
-	last := lines[max(0, len(lines)-3):]
+	last := lines[max(0, len(lines)-4):]
 	if !strings.HasPrefix(lines[0], verdict) || !slices.ContainsFunc(last, func(s string) bool { return strings.HasPrefix(s, verdict) }) {
 		t.Errorf("the verdict is not at both ends:\n%s", got)
 	}
@@ -117,17 +122,84 @@ func merged(all ...map[string]func() *Report) map[string]func() *Report {
 	return out
 }
 
-// Thirteen altered programs are fifteen lines of a screen of 80x24: the verdict at both
-// ends, and one for each. Where there is room, it also says what to do.
+// Thirteen altered programs and what to do are eighteen lines of a screen of 80x24: the
+// verdict at both ends, and one for each. Where there is room, each has its whole path.
 func TestThirteenFitAScreen(t *testing.T) {
-	for height, want := range map[int]int{0: 15, 24: 15, 27: 15, 28: 24, 60: 24} {
+	for height, want := range map[int]int{13: 9, 15: 11, 0: 18, 24: 18, 60: 39} {
 		var b bytes.Buffer
 		r := terminalReports["thirteen"]()
 		if err := r.WriteText(&b, TextOptions{Width: 80, Height: height}); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(b.String(), "\n"); n != want || strings.Contains(b.String(), "→") != (want == 24) {
+		if n := strings.Count(b.String(), "\n"); n != want || !strings.Contains(b.String(), "→") {
 			t.Errorf("%d lines of %d, want %d:\n%s", n, height, want, b.String())
+		}
+	}
+}
+
+// What differs and what to do are not pushed out by what the policy allows.
+func TestExceptionsAreCounted(t *testing.T) {
+	r := verified()
+	r.Tiers = append(r.Tiers, Tier{Name: TierName("machine"), Status: Done, Asked: true, Checked: 900})
+	for i := range 24 {
+		r.Findings = append(r.Findings, Finding{Tier: TierName("machine"), Cause: ExceptionUsed, Path: fmt.Sprintf("/etc/base-%d", i), Got: "27 allowed", Detail: "base"})
+	}
+	r.Findings = append(
+		r.Findings, Finding{Tier: TierName("machine"), Cause: AccountAltered, Path: "/etc/passwd", Field: "user toor", Got: "user toor has the number 0 (0:0:/root:/bin/sh)", Want: "no user that is not declared has the number 0"},
+		Finding{Tier: TierName("machine"), Cause: UnitUnknown, Path: "/etc/systemd/system/rogue.service", Got: "a file of 77 bytes"},
+		Finding{Tier: TierName("machine"), Cause: SocketUnknown, Path: "tcp 0.0.0.0:4444", Got: "process 77 (nc)"},
+	)
+	r.Sort()
+	for _, height := range []int{24, 40} {
+		var b bytes.Buffer
+		if err := r.WriteText(&b, TextOptions{Width: 80, Height: height}); err != nil {
+			t.Fatal(err)
+		}
+		got := b.String()
+		if n := strings.Count(got, "→"); n < 3 || strings.Count(got, "\n") > height-4 || strings.Contains(got, "/etc/base") || !strings.Contains(got, "\n  648 differences, by 24 exceptions (--all shows them)\n") {
+			t.Errorf("on %d lines:\n%s", height, got)
+		}
+		if whole := strings.Contains(strings.Join(strings.Fields(got), " "), "(0:0:/root:/bin/sh), want no user that is not declared has the number 0"); !whole {
+			t.Errorf("on %d lines:\n%s", height, got)
+		}
+	}
+	var all bytes.Buffer
+	if err := r.WriteText(&all, TextOptions{Width: 80, All: true}); err != nil || !strings.Contains(all.String(), "/etc/base-23: base, got 27 allowed") {
+		t.Errorf("%v:\n%s", err, &all)
+	}
+}
+
+// However a line is shortened, got and want do not look alike.
+func TestDifferenceIsNotCut(t *testing.T) {
+	long := "/nix/store/" + strings.Repeat("b", 20)
+	for _, sides := range [][2]string{
+		{string(object("b", "etc")) + "/etc", string(object("c", "etc")) + "/etc"},
+		{long + "bbbbbbbbbbb1-etc/etc", long + "bbbbbbbbbbb2-etc/etc"},
+		{string(object("b", "nixos-system-testhost-26.05.1")), string(object("b", "nixos-system-testhost-26.05.2"))},
+		{strings.Repeat("word ", 30) + "one", strings.Repeat("word ", 30) + "two"},
+		{"2026-12-01T08:00:00Z", "1970-01-01T00:00:01Z"},
+		{strings.Repeat("é", 70), strings.Repeat("é", 71)},
+		{strings.Repeat("x", 300), "y"},
+	} {
+		f := Finding{Tier: TierContents, Cause: EtcAltered, Path: "/etc/" + strings.Repeat("static/", 5), Got: sides[0], Want: sides[1], Detail: "a detail"}
+		for width := 60; width < 120; width++ {
+			line := f.fit(hashesIn(sides[0]+" "+sides[1]), width)
+			got, want, ok := strings.Cut(line[strings.Index(line, "got ")+4:], ", want ")
+			if !ok || got == strings.TrimSuffix(want, " …") || cells(line) > width {
+				t.Errorf("%d cells of %d: %s", cells(line), width, line)
+			}
+		}
+		// The long form has each on a line.
+		r := verified()
+		r.Findings = []Finding{f}
+		var b bytes.Buffer
+		if err := r.WriteText(&b, TextOptions{Width: 40, Long: true}); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.Fields(b.String()), " ")
+		want, got, _ := strings.Cut(text[strings.Index(text, " want ")+len(" want "):], " got ")
+		if got, _, _ = strings.Cut(got, " →"); got == want && strings.HasPrefix(f.Got, "/nix/store/") {
+			t.Errorf("got and want look alike:\n%s", &b)
 		}
 	}
 }

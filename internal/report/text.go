@@ -391,11 +391,23 @@ func sameGroup(a, b *Finding) bool {
 func writeGroup(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
 	first := &group[0]
 	writeTitle(w, first)
-	if first.ConsequenceOf != "" {
-		fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(first.ConsequenceOf), first.ConsequenceOf)
+	writeConsequence(w, first)
+	shown := shownPerGroup
+	if opts.All {
+		shown = len(group)
 	}
-	writeEach(w, group, opts, one)
-	if next := first.Advice(); next != "" {
+	writeEach(w, group, shown, one)
+	writeAdvice(w, first)
+}
+
+func writeConsequence(w io.Writer, f *Finding) {
+	if f.ConsequenceOf != "" {
+		fmt.Fprintf(w, "  follows from: %s [%s]\n", Title(f.ConsequenceOf), f.ConsequenceOf)
+	}
+}
+
+func writeAdvice(w io.Writer, f *Finding) {
+	if next := f.Advice(); next != "" {
 		fmt.Fprintf(w, "  → %s\n", next)
 	}
 }
@@ -404,10 +416,10 @@ func writeTitle(w io.Writer, f *Finding) {
 	fmt.Fprintf(w, "%s: %s [%s, %s]\n", f.Class(), Title(f.Cause), f.Tier, f.Cause)
 }
 
-// writeEach writes the findings of a group, up to the number that is shown.
-func writeEach(w io.Writer, group []Finding, opts TextOptions, one func(f *Finding)) {
+// writeEach writes the first shown findings of a group.
+func writeEach(w io.Writer, group []Finding, shown int, one func(f *Finding)) {
 	for i := range group {
-		if i == shownPerGroup && !opts.All {
+		if i == shown {
 			fmt.Fprintf(w, "  … and %d more (--all shows them)\n", len(group)-i)
 			break
 		}

@@ -45,7 +45,9 @@ func newExplainCommand(a *app) *cobra.Command {
 		Use:   "explain PATH|FINDING",
 		Short: "explain the differences in a path, to the byte, and its origin",
 		Long: `Explain a store path, a file in one, or a link to one: the files that differ
-from the release, and the differences within them. FINDING is the number of a
+from the release, and the differences within them. A path that a report has
+shortened, such as /nix/store/…-bash-5.2, is found if one store path has that
+name. FINDING is the number of a
 finding in the JSON report that --report names, counted from 1.
 
 The release states the hash of each file. Without --against it is an accepted
@@ -308,6 +310,10 @@ func (f *explainFlags) diffoscope() (*explain.Diffoscope, error) {
 
 // storePath returns the store path that name is, is in, or leads to, and the rest.
 func storePath(store *nixstore.Store, name string) (closure.StorePath, string, error) {
+	name, err := unshortened(store, name)
+	if err != nil {
+		return "", "", err
+	}
 	if p, rest, err := store.Dir().Within(filepath.Clean(name)); err == nil {
 		return p, strings.TrimPrefix(rest, "/"), nil
 	}
@@ -319,6 +325,36 @@ func storePath(store *nixstore.Store, name string) (closure.StorePath, string, e
 		return "", "", fmt.Errorf("%q does not lead to a store path: %w", name, err)
 	}
 	return p, strings.TrimPrefix(rest, "/"), nil
+}
+
+// unshortened returns name with the hash that a report on a terminal leaves out, as in
+// /nix/store/…-bash-5.2/bin/sh or /nix/store/abcdefgh…-bash-5.2.
+func unshortened(store *nixstore.Store, name string) (string, error) {
+	const most = 1 << 20 // store paths
+	dir := string(store.Dir())
+	begin, rest, short := strings.Cut(strings.TrimPrefix(name, dir+"/"), "…-")
+	if !short || !strings.HasPrefix(name, dir+"/") || strings.Contains(begin, "/") {
+		return name, nil
+	}
+	object, file, _ := strings.Cut(rest, "/")
+	all, err := store.List(dir, most)
+	if err != nil {
+		return "", err
+	}
+	var fitting []string
+	for _, n := range all {
+		if hash, is := strings.CutSuffix(n, "-"+object); is && strings.HasPrefix(hash, begin) && !strings.Contains(hash, "-") {
+			fitting = append(fitting, n)
+		}
+	}
+	switch len(fitting) {
+	case 0:
+		return "", fmt.Errorf("%q: no store path has this name; the report has its whole path with --long", name)
+	case 1:
+		return filepath.Join(dir, fitting[0], file), nil
+	}
+	slices.Sort(fitting)
+	return "", fmt.Errorf("%q: %d store paths have this name: add the first letters of the hash, as in %s/%s…-%s", name, len(fitting), dir, fitting[0][:8], object)
 }
 
 // otherRelease is an accepted release that a path was not compared with.

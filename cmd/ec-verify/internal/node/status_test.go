@@ -479,3 +479,13 @@ func TestStatusGroupsPaths(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}
 }
+
+// TestShortenedKeepsTheVersion: two systems that differ in their version do not look alike.
+func TestShortenedKeepsTheVersion(t *testing.T) {
+	for _, version := range []string{"26.05.1", "26.05.2"} {
+		path := "/nix/store/" + strings.Repeat("a", 32) + "-nixos-system-testhost-" + version
+		if got := shortened(path, 50); !strings.HasSuffix(got, version) || len([]rune(got)) != 50 {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}

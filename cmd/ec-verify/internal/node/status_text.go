@@ -82,13 +82,9 @@ func field(w io.Writer, label, words string) {
 }
 
 // shortened escapes a path and shortens it to width columns. It keeps the end, where a
-// store path has its name.
+// store path has its name and version.
 func shortened(path string, width int) string {
-	runes := []rune(report.Escape(path))
-	if len(runes) <= width {
-		return string(runes)
-	}
-	return string(runes[:width-1]) + "…"
+	return report.CutMiddle(report.Escape(path), width)
 }
 
 // unknown says why there is no standing.
