@@ -314,7 +314,8 @@ found
     database disagrees with the release [contents, database-altered], since 2
     days ago
     → Keep the disk as evidence; reinstall the release from a trusted medium,
-    and find out who could write to the store.
+    and find out who could write to the store. ec-verify explain PATH shows what
+    differs.
   the embedded flake could not be evaluated [eval, evaluation-failed], since 2
   days ago
   → Read nix's message; all inputs of the flake must be in the store.
@@ -463,7 +464,8 @@ func TestStatusGroupsPaths(t *testing.T) {
   /b
     the files on disk differ from the release [contents, disk-altered], just now
     → Keep the disk as evidence; reinstall the release from a trusted medium,
-    and find out who could write to the store.
+    and find out who could write to the store. ec-verify explain PATH shows what
+    differs.
   /c
     missing from the store [contents, missing], just now
     → Find out what removed it, and reinstall the release, or have Nix bring it
