@@ -70,6 +70,8 @@ inet nixos-fw
   forward-allow
     under conditions accept
     iifname ve-* accept
+    iifname lan0,vb-* accept
+    icmpv6 under conditions accept
   input input drop
     iifname lo accept
     ` + both + `
@@ -118,6 +120,7 @@ func TestNftablesUnclear(t *testing.T) {
 		{"table t { chain c { type filter hook input priority 0; iifname != \"lo\" drop; tcp dport != 22 accept; ip protocol udp accept } }", "nftables\nip t\n  c input accept\n    under conditions drop\n    tcp under conditions accept\n    udp accept\n"},
 		{"table t { chain c { tcp dport {22,23,80-90,85-95} goto d # why\n counter packets 1 bytes 2 log prefix \"a b\" drop } }", "nftables\nip t\n  c\n    tcp dport 22-23,80-95 goto d\n    drop\n"},
 		{"table t { chain c { udp dport 53 notrack accept; tcp dport 80 tproxy to :8080 accept; notrack\n } }", "nftables\nip t\n  c\n    udp dport 53 notrack accept\n    tcp dport 80 tproxy accept\n    notrack\n"},
+		{"table inet t { chain c { ip6 nexthdr icmpv6 icmpv6 type echo-request accept; ip protocol tcp accept\n } }", "nftables\ninet t\n  c\n    icmpv6 under conditions accept\n    tcp under conditions accept\n"},
 		{"table", "nftables\n"}, {"table t {", "nftables\nip t\n"}, {"table t { chain c {", "nftables\nip t\n  c\n"}, {"\"", "nftables\nand more\n"},
 	} {
 		got := disk{t, t.TempDir()}.firewall("nftables.service", "", head+test.text)

@@ -222,8 +222,9 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			} else {
 				r.Others = true
 			}
-		case family == "ip" && word == "ip" && t.has("protocol"), family == "ip6" && word == "ip6" && t.has("nexthdr"):
+		case word == "ip" && t.has("protocol"), word == "ip6" && t.has("nexthdr"):
 			t.next()
+			r.Others = r.Others || family != word // that it is of the one version
 			if value := t.value(); len(value) == 1 {
 				r.Protocol = protocolOf(value[0])
 			} else {

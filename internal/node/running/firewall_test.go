@@ -155,6 +155,29 @@ func TestPortsOf(t *testing.T) {
 	}
 }
 
+func TestInterfacesOf(t *testing.T) {
+	key := func(name string, last byte, end bool) element {
+		k := append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
+		k[unix.IFNAMSIZ-1] = last
+		return element{key: k, end: end}
+	}
+	for _, test := range []struct {
+		elements []element
+		ranges   bool
+		want     []string
+	}{
+		{[]element{key("lan0", 0, false), key("lo", 0, false)}, false, []string{"lan0", "lo"}},
+		{[]element{key("", 0, true), key("lan0", 0, false), key("lan0", 1, true), key("wg", 0, false), key("wh", 0, true)}, true, []string{"lan0", "wg*"}},
+		{[]element{key("lan0", 0, false), key("wg", 0, true)}, true, nil},
+		{[]element{key("", 0, false), key("wg", 0, true)}, true, nil},
+		{[]element{key("wg", 0, false)}, true, nil},
+	} {
+		if got := interfacesOf(test.elements, test.ranges); !slices.Equal(got, test.want) {
+			t.Errorf("%v: got %q, want %q", test.elements, got, test.want)
+		}
+	}
+}
+
 // A program may give the kernel anything that has the form of a rule.
 func FuzzRule(f *testing.F) {
 	f.Add("match", []byte{8, 0, 1, 0, 't', 'c', 'p', 0, 20, 0, 3, 0, 0, 0, 0xff, 0xff, 22, 0, 22, 0, 0, 0, 0, 0})

@@ -109,8 +109,10 @@ func (r *ruleReader) read(name string, data attributes) error {
 				holds = holdsPorts
 			}
 		case unix.NFT_PAYLOAD_NETWORK_HEADER:
-			if size == 1 && (r.family == unix.NFPROTO_IPV4 && at == 9 || r.family == unix.NFPROTO_IPV6 && at == 6) {
+			switch both := r.family == unix.NFPROTO_INET; {
+			case size == 1 && (at == 9 && (both || r.family == unix.NFPROTO_IPV4) || at == 6 && (both || r.family == unix.NFPROTO_IPV6)):
 				holds = holdsProtocol
+				r.rule.Others = r.rule.Others || both // of the one or the other
 			}
 		}
 		r.load(data, unix.NFTA_PAYLOAD_DREG, holds)
@@ -324,18 +326,43 @@ func (r *ruleReader) lookup(data attributes) error {
 			verdicts = append(verdicts, key+": "+e.verdict)
 		}
 		r.decide(expected.VerdictMap(verdicts))
-	case holds == holdsInterface && !set.interval && sized(unix.IFNAMSIZ):
-		var names []string
-		for _, e := range elements {
-			names = append(names, interfaceName(e.key))
-		}
-		r.from(names...)
+	case holds == holdsInterface && sized(unix.IFNAMSIZ):
+		r.from(interfacesOf(elements, set.interval)...)
 	case holds == holdsPort && sized(2):
 		r.to(portsOf(elements, set.interval)...)
 	default:
 		r.rule.Others = true
 	}
 	return nil
+}
+
+// interfacesOf returns the interfaces of a set, whose elements are sorted. It returns none
+// if a range is neither a single name nor all names with a common beginning.
+func interfacesOf(elements []element, ranges bool) []string {
+	var out []string
+	for i, e := range elements {
+		name := string(bytes.TrimRight(e.key, "\x00"))
+		switch {
+		case ranges && e.end:
+			continue
+		case ranges && (i+1 == len(elements) || !elements[i+1].end || name == ""):
+			return nil
+		case ranges:
+			next := elements[i+1].key
+			after := func(at int) bool { // whether the range ends where a name with another byte there begins
+				want := append([]byte(nil), e.key...)
+				want[at]++
+				return bytes.Equal(next, want)
+			}
+			if after(len(name) - 1) {
+				name += "*"
+			} else if !after(len(e.key) - 1) {
+				return nil
+			}
+		}
+		out = append(out, name)
+	}
+	return out
 }
 
 // portsOf returns the ports of a set, whose elements are sorted. A set of ranges has an
