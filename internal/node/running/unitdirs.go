@@ -2,6 +2,7 @@ package running
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,13 +43,23 @@ func readUnitDirs(store *nixstore.Store, dirs []string) *unitDirs {
 			continue
 		}
 		seen[unit], d.dropIns[uninstanced(unit)] = true, true
-		for _, entry := range entries[unit] {
+		for _, entry := range slices.Concat(entries[unit], entries[template(unit)]) {
 			if target, err := store.Target(entry); err == nil {
 				todo = append(todo, path.Base(target)) // another name of it
 			}
 		}
 	}
 	return d
+}
+
+// template returns the name of the template of an instance: "a@.service" of
+// "a@b.service". It is empty for what is no instance.
+func template(unit string) string {
+	kind := path.Ext(unit)
+	if before, _, ok := strings.Cut(strings.TrimSuffix(unit, kind), "@"); ok {
+		return before + "@" + kind
+	}
+	return ""
 }
 
 // uninstanced returns a unit's name without its instance: "a.service" of "a@b.service".

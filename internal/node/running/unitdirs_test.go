@@ -19,7 +19,8 @@ func TestMayChange(t *testing.T) {
 	h.link("/etc/units/alias.service", "main.service")
 	h.link("/run/units/main.service", made)
 	h.link("/etc/units/main.service", made)
-	for _, dir := range []string{"foo-.service.d", "tpl@.service.d", "one@two.service.d", "alias.service.d", "timer.d"} {
+	h.link("/etc/units/other@.service", "named@.service")
+	for _, dir := range []string{"other@x.service.d", "foo-.service.d", "tpl@.service.d", "one@two.service.d", "alias.service.d", "timer.d"} {
 		h.write("/run/units/"+dir+"/x.conf", "", 0o644)
 	}
 	dirs := readUnitDirs(h.m.Store, []string{"/etc/units", "/run/units"})
@@ -42,7 +43,8 @@ func TestMayChange(t *testing.T) {
 		{name: "tpl@a@b.service", fragment: made, want: true},
 		{name: "one@two.service", fragment: made, want: true},
 		{name: "a.timer", fragment: made, want: true},
-		{name: "main.service", fragment: made, want: true}, // by another name
+		{name: "main.service", fragment: made, want: true},    // by another name
+		{name: "named@x.service", fragment: made, want: true}, // by another name of its template
 	} {
 		if got := dirs.mayChange(&Unit{Name: c.name, Fragment: c.fragment, DropIns: c.dropIns}); got != c.want {
 			t.Errorf("%s of %q, drop-ins %q: %v", c.name, c.fragment, c.dropIns, got)
