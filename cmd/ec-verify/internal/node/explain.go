@@ -426,8 +426,11 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Expla
 		}
 		all = append(all, otherRelease{string(found.Release.Tag()), has})
 	}
-	if x.Release == nil {
+	switch {
+	case x.Release == nil:
 		return nil, failed
+	case failed != nil && !all[best].has:
+		return nil, fmt.Errorf("no accepted release that is available has %s: %w", path, failed)
 	}
 	return slices.Delete(all, best, best+1), nil
 }
