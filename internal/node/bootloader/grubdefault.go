@@ -11,8 +11,8 @@ type grubPlace struct {
 	titles  []string // its own, after those of the menus on the way
 	id      string   // "" for none
 	numbers []int    // its own, after those of the menus on the way; the highest possible ones
-	// lowest are the numbers where all entries before, which GRUB's conditions may leave out,
-	// are; perhaps says which of the titles may be left out.
+	// lowest are the numbers if GRUB's conditions leave out all entries before that they can;
+	// perhaps says which of the titles they can leave out.
 	lowest  []int
 	perhaps []bool
 }

@@ -108,6 +108,7 @@ func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem)
 		if note("loader/loader.conf", err); err == nil {
 			loaderConfs = append(loaderConfs, data)
 		}
+		entries = append(entries, readScripts(dir, i, note)...)
 		found, err := readTyped(dir, i, note)
 		note("loader/entries", err)
 		typed = append(typed, found...)
@@ -140,6 +141,24 @@ func Read(dirs []Dir, variables Variables) (entries []Entry, problems []Problem)
 	}
 	markDefault(typed, loaderConfs, variables)
 	return append(typed, entries...), problems
+}
+
+// readScripts reads the scripts that U-Boot runs from a directory. It looks at the top of a
+// file system before its /boot, and in each place for an extlinux.conf first.
+func readScripts(dir Dir, number int, note func(string, error)) (entries []Entry) {
+	if f, err := dir.Open("extlinux/extlinux.conf"); err == nil {
+		f.Close()
+		return nil
+	}
+	for _, name := range []string{"boot.scr.uimg", "boot.scr"} {
+		f, err := dir.Open(name)
+		if note(name, err); err != nil {
+			continue
+		}
+		f.Close()
+		entries = append(entries, Entry{Loader: Extlinux, Dir: number, File: name, Default: true, Foreign: "U-Boot runs it as a script"})
+	}
+	return entries
 }
 
 // Name returns what names e in a report: its file, and its title there.

@@ -64,7 +64,7 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 		t.Checked++
 		e := &entries[i]
 		dir := dirs[e.Dir]
-		r.judgeEntry(ctx, &bootFiles{run: r, tier: t, dir: dir, dirName: dir.Name(), entry: e, name: dir.Name() + "/" + e.Name()})
+		r.judgeEntry(ctx, &bootFiles{run: r, tier: t, dir: dir, dirName: dir.Name(), entry: e, name: strings.TrimSuffix(dir.Name(), "/") + "/" + e.Name()})
 	}
 	for _, dir := range dirs {
 		if !r.planning {

@@ -13,8 +13,9 @@ import (
 	"every.channel/ec-verify/internal/report"
 )
 
-// bootDirs are the directories in which boot loaders have their files, as in bootctl.
-var bootDirs = []string{"/boot", "/efi", "/boot/efi", firmwareDir, mediumDir}
+// bootDirs are the directories in which boot loaders have their files, as in bootctl. U-Boot
+// looks at the top of a file system before its /boot.
+var bootDirs = []string{"/", "/boot", "/efi", "/boot/efi", firmwareDir, mediumDir}
 
 const (
 	// mediumDir is the directory on which NixOS mounts the medium of an ISO image.

@@ -258,6 +258,12 @@ func TestBootFiles(t *testing.T) {
 		{"an initrd that is named first, extlinux", (*twoSystems).extlinux, func(m *twoSystems) {
 			replace(m, "/boot/extlinux/extlinux.conf", "  INITRD", "  INITRD /evil\n  INITRD")
 		}, report.Unsettled, []string{"boot-unchecked /boot/extlinux/extlinux.conf: nixos-default"}},
+		{"a menu that U-Boot finds first", (*twoSystems).extlinux, func(m *twoSystems) {
+			m.write("/extlinux/extlinux.conf", "LABEL x\n  LINUX /evil\n  APPEND init=/evil\n")
+		}, report.Drifted, []string{"other-entry /extlinux/extlinux.conf: x"}},
+		{"a script that U-Boot finds first", (*twoSystems).extlinux, func(m *twoSystems) { m.write("/boot.scr", "evil") },
+			report.Drifted, []string{"other-entry /boot.scr"}},
+		{"a script that U-Boot does not come to", (*twoSystems).extlinux, func(m *twoSystems) { m.write("/boot/boot.scr", "evil") }, report.Verified, nil},
 		{"a blank that is none", (*twoSystems).systemdBoot, func(m *twoSystems) {
 			replace(m, entry, "loglevel=4 ", "loglevel=4\u00a0")
 		}, report.Drifted, []string{"boot-altered " + entry + " options"}},
