@@ -44,8 +44,8 @@ releases of a directory as DIR/revocations.
 Machines follow the newest list, even if a release is missing from it. The new
 list therefore continues the newest one found in --out and in each --release:
 name the source from which machines fetch theirs. A TAG that none of these
-sources has is refused; without --release, the tag is not checked. The list must be signed by
---key or by a key of --trust.
+sources has is refused; without --release, the tag is not checked. The list
+must be signed by --key or by a key of --trust.
 
 --lift removes TAG from the list: machines may run the release again.`,
 		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 --out revocations --release https://forge.example.org/owner/repo/releases/download --key cosign.key
