@@ -387,7 +387,7 @@ var causes = map[Cause]cause{
 	WrittenUnknown:                 {Drift, "written to the root since the boot", "Find out who wrote it and what it is for; if the root is in memory, a reboot removes it. Or allow it in machine.allow with the reason."},
 	PathUnregistered:               {Notice, "store paths that Nix has not registered", "Nothing to do after an interrupted build: nix-collect-garbage removes them. Otherwise find out who put them there; a program that runs from there has its own finding."},
 	LinkedOutside:                  {Notice, "files of the store that have a hard link outside of it", "Find the other names (find / -xdev -samefile FILE) and their origin, such as a backup; a link gives nobody a right."},
-	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail: run as root, and in a unit with CAP_SYS_PTRACE."},
+	MachineUnseen:                  {Inconclusive, "a part of the running machine could not be checked", "See the detail. If a right is missing, run as root; ec-verify config check names the rights that a unit lacks."},
 	SourceElsewhere:                {Notice, "the candidate carries no flake", "Nothing to do here; the audit of the machine that runs it checks the flake."},
 	CandidateAbsent:                {Inconclusive, "the candidate is not on this machine yet", "Have ec-verify switch TAG --from STORE fetch it, judge it and switch to it; or copy it here without switching (nix copy), and run again."},
 	MachineElsewhere:               {Notice, "the running machine can't be checked from here", "Run on the machine itself for a complete answer."},

@@ -125,6 +125,22 @@ func newSetUp(t *testing.T) *setUp {
 	return s
 }
 
+// install installs the units, or removes all of them.
+func (s *setUp) install(remove bool) {
+	for i := range s.units {
+		s.units[i].Absent = remove
+	}
+	if s.timer.State = systemd.TimerWaiting; remove {
+		s.timer.State = systemd.TimerAbsent
+	}
+	// As they are shipped, they may write to the state directory; here it is elsewhere.
+	if s.top["stateDir"] = s.at("state"); remove {
+		s.top["stateDir"] = "/var/lib/ec-verify"
+		delete(s.json, "metrics")
+		delete(s.json, "report")
+	}
+}
+
 func (s *setUp) examine() []Result {
 	s.t.Helper()
 	all := make(map[string]any)
@@ -314,6 +330,8 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.fetched = s.now.AddDate(0, 0, -7) }, func(s *setUp) { s.fetched = s.now }},
 	{"release untrusted", "releases", "boot-v1: ", "accept a release that is valid", Problem,
 		func(s *setUp) { s.release = release.Untrusted(release.ReasonUnsigned, "no signature") }, func(s *setUp) { s.release = nil }},
+	{"release revoked", "releases", "boot-v1: ", "switch to that: ec-verify switch TAG", Problem,
+		func(s *setUp) { s.release = release.Untrusted(release.ReasonRevoked, "revoked") }, func(s *setUp) { s.release = nil }},
 	{"release missing", "releases", "boot-v1: ", "ec-verify release list", Problem,
 		func(s *setUp) { s.release = errors.New("not found") }, func(s *setUp) { s.release = nil }},
 	{"release ends soon", "releases", "boot-v1 is best before 2026-03-10T12:00:00Z, and refused after", "a newer release", Notice,
@@ -334,6 +352,13 @@ var brokenSetUps = []struct {
 		func(s *setUp) { s.lastRun = time.Time{} }, func(s *setUp) { s.lastRun = s.now }},
 	{"unit missing", "units", "there is no ec-verify.service", "make install", Problem,
 		func(s *setUp) { s.units[0] = systemd.Unit{Name: VerifyUnit, Absent: true} }, func(s *setUp) { s.units[0] = s.units[1]; s.units[0].Name = VerifyUnit }},
+	// A run by hand verifies this machine all the same.
+	{"no units", "units", "none of the units is installed: only runs by hand verify this machine", "make install", Notice,
+		func(s *setUp) { s.install(true) }, func(s *setUp) { s.install(false) }},
+	{"no units, which would lack rights", "machine", "once it is installed, ec-verify.service can't check etc", "systemctl edit", Notice,
+		func(s *setUp) { s.install(true); s.top["machine"] = map[string]any{"parts": []string{"etc"}} }, func(s *setUp) { s.install(false); delete(s.top, "machine") }},
+	{"no units and no run", "ledger", "no run is remembered", "ec-verify", Notice,
+		func(s *setUp) { s.install(true); s.lastRun = time.Time{} }, func(s *setUp) { s.install(false); s.lastRun = s.now }},
 	{"units changed since", "units", "was changed since", "systemctl daemon-reload", Problem,
 		func(s *setUp) { s.units[0].Stale = true }, func(s *setUp) { s.units[0].Stale = false }},
 	{"unit changed by a drop-in", "units", "is changed by /etc/x.conf", "", Notice,

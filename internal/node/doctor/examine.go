@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,12 +63,18 @@ func Examine(ctx context.Context, m Machine) []Result {
 	units, unitsErr := m.Units(ctx, append(Services(m.Config), timers(m.Config)...)...)
 	var all []Result
 	for _, mistake := range m.Mistakes {
-		all = append(all, Result{"configuration", Problem, mistake.Key, mistake.Error(), "correct the file: docs/configuration.md, ec-verify.json(5)"})
+		all = append(all, Result{"configuration", Problem, mistake.Key, mistake.Error(), "correct the file: ec-verify.json(5)"})
 	}
 	if len(all) == 0 {
 		all = Configured(m.File, m.Config, units, m.Now)
 	}
 	x := &machineExamination{Machine: m, units: units, unitsErr: unitsErr}
+	for i := range all {
+		// A run by hand has these rights.
+		if all[i].Check == "machine" && all[i].State == Problem && x.byHand() {
+			all[i].State, all[i].Found = Notice, "once it is installed, "+all[i].Found
+		}
+	}
 	for _, check := range []struct {
 		name string
 		do   func(context.Context)
@@ -124,12 +131,15 @@ func (x *machineExamination) checkFetch(context.Context) {
 	if len(x.online()) == 0 {
 		return
 	}
-	const start = "systemctl start " + FetchUnit
+	start, more := "systemctl start "+FetchUnit, ", and journalctl -u "+FetchUnit
+	if x.absent(FetchUnit) {
+		start, more = "ec-verify release refresh", ""
+	}
 	switch at := x.Fetched(); {
 	case at.IsZero():
 		x.notice("", start, "nothing was fetched yet from all sources")
 	case x.Now.Sub(at) > fetchAge:
-		x.notice("", start+", and journalctl -u "+FetchUnit, "the last fetch from all sources was on %s", at.UTC().Format(time.RFC3339))
+		x.notice("", start+more, "the last fetch from all sources was on %s", at.UTC().Format(time.RFC3339))
 	default:
 		x.ok("last on %s", at.UTC().Format(time.RFC3339))
 	}
@@ -142,8 +152,10 @@ func (x *machineExamination) checkReleases(ctx context.Context) {
 		switch {
 		case err == nil:
 			x.checkWindow(tag, valid)
+		case errors.As(err, &untrusted) && untrusted.Reason == release.ReasonRevoked:
+			x.problem("release.accept", "accept a release that is not revoked, and if the machine runs this one, switch to that: ec-verify switch TAG", "%s: %s", tag, err)
 		case errors.As(err, &untrusted):
-			x.problem("release.accept", "publish and accept a release that is valid, or correct trust.keys: docs/trust.md", "%s: %s", tag, err)
+			x.problem("release.accept", "publish and accept a release that is valid, or correct trust.keys: ec-verify.json(5)", "%s: %s", tag, err)
 		default:
 			x.problem("release.accept", "publish it at release.source, or accept one that is there: ec-verify release list", "%s: %s", tag, err)
 		}
@@ -155,14 +167,14 @@ func (x *machineExamination) checkWindow(tag string, r Valid) {
 	soon := func(at time.Time) bool {
 		return !at.IsZero() && at.Sub(x.Now) < time.Duration(x.Config.Release.NoticeBefore)
 	}
-	const publish = "publish and accept a newer release: docs/releasing.md"
+	const publish = "publish and accept a newer release"
 	switch day := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }; {
 	case soon(r.BestBefore) && !x.Now.Before(r.BestBefore):
 		x.notice("release.accept", publish, "%s is past its best-before date, %s, and refused after %s", tag, day(r.BestBefore), day(r.RefusedAfter))
 	case soon(r.BestBefore):
 		x.notice("release.accept", publish, "%s is best before %s, and refused after %s", tag, day(r.BestBefore), day(r.RefusedAfter))
 	case soon(r.KeyNotAfter):
-		x.notice("trust.keys", "sign it with a key that is valid for longer, or publish and accept a release that is: docs/trust.md", "%s is signed by %s, which is not valid after %s", tag, r.Signer, day(r.KeyNotAfter))
+		x.notice("trust.keys", "sign it with a key that is valid for longer, or publish and accept a release that is", "%s is signed by %s, which is not valid after %s", tag, r.Signer, day(r.KeyNotAfter))
 	default:
 		x.ok("%s is valid, signed by %s", tag, r.Signer)
 	}
@@ -202,9 +214,13 @@ func (x *machineExamination) checkVersion(ctx context.Context) {
 func (x *machineExamination) checkLedger(ctx context.Context) {
 	at, err := x.LastRun(ctx)
 	x.lastRun = at
+	start := "systemctl start " + VerifyUnit
+	if x.absent(VerifyUnit) {
+		start = "ec-verify"
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && at.IsZero():
-		x.notice("", "systemctl start "+VerifyUnit, "no run is remembered yet")
+		x.notice("", start, "no run is remembered yet")
 	case err != nil:
 		x.notice("stateDir", "ec-verify status says more; the next run sets a damaged ledger aside", "the results of earlier runs are unknown: %s", err)
 	default:
@@ -232,9 +248,24 @@ func (x *machineExamination) checkClock(context.Context) {
 	}
 }
 
+// absent reports whether systemd was asked for a unit and has none.
+func (x *machineExamination) absent(name string) bool {
+	return slices.ContainsFunc(x.units, func(u systemd.Unit) bool { return u.Name == name && u.Absent })
+}
+
+// byHand reports whether none of the units is installed. If only some are, the installation
+// is incomplete.
+func (x *machineExamination) byHand() bool {
+	return len(x.units) > 0 && !slices.ContainsFunc(x.units, func(u systemd.Unit) bool { return !u.Absent })
+}
+
 func (x *machineExamination) checkUnits(context.Context) {
 	if x.unitsErr != nil {
 		x.unknown("run it as root on a machine with systemd", "%s", x.unitsErr)
+		return
+	}
+	if x.byHand() {
+		x.notice("", "make install PREFIX=/usr, systemctl daemon-reload, and systemctl enable --now "+VerifyTimer, "none of the units is installed: only runs by hand verify this machine")
 		return
 	}
 	for _, u := range x.units {
@@ -263,6 +294,9 @@ func (x *machineExamination) checkUnits(context.Context) {
 }
 
 func (x *machineExamination) checkTimer(ctx context.Context) {
+	if x.byHand() {
+		return // which the check of the units says
+	}
 	names := timers(x.Config)
 	all, err := x.Timers(ctx, names...)
 	for i, t := range all {

@@ -2,6 +2,7 @@ package running
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,15 +15,19 @@ const unreviewed = "TODO"
 
 // Learn makes a first list of exceptions from the findings on m, a machine that is known
 // to be good. Each allows the present state and no replacement of it; if it can't
-// distinguish the two, its reason says so. It also returns the findings that no exception
-// can allow.
-func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []report.Finding) {
+// distinguish the two, its reason says so. The list itself will be a file in one of the
+// directories holders, so it can't state their contents: it allows all of these. Learn
+// also returns the findings that no exception can allow.
+func (m *Machine) Learn(findings []report.Finding, holders ...string) (allow []Exception, left []report.Finding) {
 	allow = []Exception{}
 	for _, f := range findings {
 		if report.ClassOf(f.Cause) == report.Notice {
 			continue
 		}
 		e := Exception{Match: literal(f.Path), Cause: f.Cause, Value: m.valueOf(&f)}
+		if slices.Contains(holders, f.Path) && f.Field == "" {
+			e = Exception{Match: literal(f.Path) + "/", Cause: f.Cause}
+		}
 		if f.Field != "" {
 			e.Match += ":" + literal(f.Field)
 		}
@@ -34,7 +39,9 @@ func (m *Machine) Learn(findings []report.Finding) (allow []Exception, left []re
 		what := strings.ToValidUTF8(f.Got, "\uFFFD")
 		e.Reason = fmt.Sprintf("%s: %s, %.200s", unreviewed, f.Cause, strings.Map(printed, what))
 		if e.Value == "" {
-			e.Reason += "; it allows whatever has this name"
+			if e.Reason += "; it allows whatever has this name"; strings.HasSuffix(e.Match, "/") {
+				e.Reason += ", and everything in it: this list will be there"
+			}
 		}
 		allow = append(allow, e)
 	}

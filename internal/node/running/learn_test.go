@@ -57,6 +57,19 @@ func TestLearn(t *testing.T) {
 	h.expect("etc", "file-unknown /etc/wild 1")
 	h.must(os.Remove(path.Join(h.root, "/etc/wild 1")))
 
+	// The list changes the directory that it is put into.
+	h.write("/etc/ec-verify/config.json", "{}", 0o644)
+	found, err = h.m.Check(t.Context(), []string{"etc"})
+	h.must(err)
+	own, left := h.m.Learn(found.Findings, "/etc/ec-verify", "/etc/ec-verify/config.d")
+	if len(own) != 1 || len(left) != 0 || own[0].Match != "/etc/ec-verify/" || own[0].Value != "" || !strings.HasSuffix(own[0].Reason, "everything in it: this list will be there") {
+		t.Errorf("learned %+v, and left %+v", own, left)
+	}
+	own[0].Reason = "reviewed"
+	h.m.Allow = append(h.m.Allow, own...)
+	h.write("/etc/ec-verify/config.d/allow.json", "{}", 0o644)
+	h.expect("etc")
+
 	// What comes in the place of what was learned is no part of it.
 	for name, do := range map[string]func(){
 		"file-unknown /etc/ld.so.preload":     func() { h.write("/etc/ld.so.preload", "/evil", 0o644) },

@@ -53,6 +53,8 @@ type Machine struct {
 	Rules func(ctx context.Context, nft bool) (*Ruleset, error)
 	// Allow lists the accepted differences.
 	Allow []Exception
+	// Ended, if not nil, is called once for each part that was checked.
+	Ended func()
 	// Now is the time at which exceptions end or not.
 	Now time.Time
 
@@ -151,6 +153,9 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 			l, err := m.confirmed(ctx, p)
 			if err == nil {
 				looks[i] = l
+				if m.Ended != nil {
+					m.Ended()
+				}
 			}
 			return err
 		})

@@ -36,13 +36,15 @@ type Run struct {
 	Verdict  report.Verdict `json:"verdict"`
 	Release  *Release       `json:"release"` // nil where none was trusted
 	// BestBefore, RefusedAfter and KeyNotAfter are as in [report.Release].
-	BestBefore    time.Time            `json:"bestBefore,omitzero"`
-	RefusedAfter  time.Time            `json:"refusedAfter,omitzero"`
-	KeyNotAfter   time.Time            `json:"keyNotAfter,omitzero"`
-	Configuration string               `json:"configuration"`
-	Findings      map[report.Class]int `json:"findings"`
-	Unsafe        string               `json:"unsafe"` // what weakened it
-	Tool          string               `json:"tool"`
+	BestBefore    time.Time `json:"bestBefore,omitzero"`
+	RefusedAfter  time.Time `json:"refusedAfter,omitzero"`
+	KeyNotAfter   time.Time `json:"keyNotAfter,omitzero"`
+	Configuration string    `json:"configuration"`
+	// System is the system that ran when the run began; "" if that is unknown.
+	System   string               `json:"system,omitzero"`
+	Findings map[report.Class]int `json:"findings"`
+	Unsafe   string               `json:"unsafe"` // what weakened it
+	Tool     string               `json:"tool"`
 }
 
 // Release identifies the release that a run compared with.

@@ -70,7 +70,9 @@ func (r *run) checkMachine(ctx context.Context, t *report.Tier) error {
 		LoadedUnits: func(ctx context.Context) (*running.Units, error) { return running.SystemdUnits(ctx, store) },
 		UnitsLoaded: running.SystemdLoaded,
 		Linked:      r.contents.linked,
+		Ended:       func() { r.progress.parts.Add(1) },
 	}
+	r.progress.partsTotal.Store(int64(len(r.Machine.Parts)))
 	result, err := m.Check(ctx, r.Machine.Parts)
 	t.Checked = result.Checked
 	for _, f := range result.Findings {

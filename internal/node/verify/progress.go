@@ -19,6 +19,7 @@ type Progress struct {
 	tier              atomic.Pointer[entered]
 	paths, pathsTotal atomic.Int64
 	bytesTotal        atomic.Int64
+	parts, partsTotal atomic.Int64
 	nar               nar.Progress
 	boot              nar.Progress
 	hashing           inHand
@@ -63,6 +64,8 @@ type Snapshot struct {
 	Bytes      int64           // bytes of contents read
 	BytesTotal int64           // bytes of NARs to hash, slightly more than their contents
 	Boot       int64           // bytes read of boot files, and of the files that they are compared with
+	Parts      int64           // parts of the running machine checked
+	PartsTotal int64           // parts to check; 0 until the tier begins
 	Evaluation time.Duration   // processor time of the evaluation
 	Rebuild    rebuild.ProgressSnapshot
 	// Hashing are the store paths being hashed for the longest; "" for none.
@@ -76,6 +79,7 @@ func (p *Progress) Snapshot() Snapshot {
 	s := Snapshot{
 		Paths: p.paths.Load(), PathsTotal: p.pathsTotal.Load(),
 		Files: counts.Files, Bytes: counts.Bytes, BytesTotal: p.bytesTotal.Load(),
+		Parts: p.parts.Load(), PartsTotal: p.partsTotal.Load(),
 		Boot:       p.boot.Snapshot().Bytes,
 		Evaluation: time.Duration(p.evaluation.Load()), Rebuild: p.rebuild.Snapshot(), Paused: p.pacer.Load().Held().Paused,
 	}

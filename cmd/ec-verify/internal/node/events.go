@@ -38,7 +38,7 @@ type events struct {
 func (a *app) newEvents(policy, c config.Config, against string) *events {
 	e := &events{
 		app: a, config: c, run: systemd.Run{Tool: terminal.ToolVersion(), Against: against}, log: a.Logger(),
-		stand: &keeper{asked: askedBy(policy, c, against, currentUnit()), owed: owedBy(policy)},
+		stand: &keeper{asked: askedBy(policy, c, against, currentUnit()), owed: owedBy(policy), system: runningSystem(c)},
 	}
 	if a.otherPolicy(policy) {
 		e.stand.asked.Options = append(e.stand.asked.Options, "--config")

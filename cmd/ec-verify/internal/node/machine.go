@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -12,6 +14,7 @@ import (
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nixstore"
+	"every.channel/ec-verify/internal/node/config"
 	"every.channel/ec-verify/internal/node/running"
 	"every.channel/ec-verify/internal/node/verify"
 	"every.channel/ec-verify/internal/report"
@@ -47,8 +50,9 @@ now, so make it on a newly installed one.
 The output is a drop-in of the configuration. If there is a list already, add
 the entries to it: the list of one drop-in replaces that of another. An entry
 for a directory covers its contents. The drop-in itself changes
-/etc/ec-verify: if that directory is in the list, give its entry the match
-"/etc/ec-verify/" and no value.
+/etc/ec-verify, so the entry of that directory, if there is one, allows all of
+it. Programs that run only now, such as the shell of a login, are in the list
+too: remove their entries.
 
 The machine must run the release. Run the command as root.`,
 		Example: `  # A first list for a newly installed machine
@@ -105,7 +109,10 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 	}
 	v.Ledger, v.Rebuilder, v.ToRebuild = nil, nil, false
 	defer tempIn(c.StateDir)()
-	r := v.Verify(ctx, new(verify.Progress))
+	progress := new(verify.Progress)
+	stop := a.Watch(func() terminal.Sample { return lookAt(progress.Snapshot()) })
+	r := v.Verify(ctx, progress)
+	stop()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -129,7 +136,7 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 		return err // of what is there nothing was seen, either
 	}
 	defer m.Store.Close()
-	allow, left := m.Learn(found)
+	allow, left := m.Learn(found, filepath.Dir(config.DefaultFile), config.DropInDir(config.DefaultFile))
 	var out learned
 	out.Machine.Parts, out.Machine.Allow = c.Machine.Parts, allow
 	var options []json.Options
@@ -139,6 +146,7 @@ func (a *app) learn(ctx context.Context, flags *verifyFlags) error {
 	if err := terminal.WriteJSON(a.Stdout, &out, options...); err != nil {
 		return err
 	}
+	a.Note(fmt.Sprintf("%s for review, of the parts %s", report.Quantity(len(allow), "exception"), strings.Join(c.Machine.Parts, ", ")))
 	return a.noteLeft(left)
 }
 

@@ -84,6 +84,8 @@ func owedBy(policy config.Config) func(report.TierName) bool {
 type keeper struct {
 	asked standing.Asked
 	owed  func(report.TierName) bool
+	// system is the system that ran when the run began; "" if that is unknown.
+	system string
 	// now is the standing after the run; the zero Standing before its end.
 	now standing.Standing
 	// lost is the file that had the standing before the run, if it is lost.
@@ -113,7 +115,7 @@ func (k *keeper) judge(before standing.Standing, id int64, r *report.Report, of 
 		k.now = standing.Next(before, r, k.owed)
 		k.now.Run = &standing.Run{
 			ID: id, Started: r.Started.UTC().Truncate(time.Millisecond), Finished: r.Finished.UTC().Truncate(time.Millisecond),
-			Verdict: r.Verdict(), Release: of, Configuration: r.Configuration,
+			Verdict: r.Verdict(), Release: of, Configuration: r.Configuration, System: k.system,
 			Findings: r.Counts(), Unsafe: strings.Join(r.Unsafe, ", "), Tool: r.Tool,
 		}
 		if rel := r.Release; rel != nil {

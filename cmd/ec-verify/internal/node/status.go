@@ -93,6 +93,7 @@ func (a *app) status(ctx context.Context, c config.Config, ours bool) (*status, 
 		return nil, err
 	}
 	s.statusMachine = lookAtMachine(ctx, c)
+	s.Switched = switchedSince(s.LastRun, runningSystem(c))
 	s.Forgotten = []systemd.Exit{}
 	if ours {
 		// That systemd can't be asked is said of its timers.

@@ -36,6 +36,9 @@ func (s *status) check(maxAge time.Duration) (report.Verdict, string) {
 	if s.Died != nil && !s.Died.Look {
 		spoil(report.Unsettled, "a run died since")
 	}
+	if s.Switched != nil {
+		spoil(report.Unsettled, "no run has verified the system that runs")
+	}
 	for _, e := range s.Forgotten {
 		if e.Result == "success" {
 			continue

@@ -37,6 +37,9 @@ type statusMachine struct {
 	Died *statusHolder `json:"died"`
 	// Reboot is what a reboot would change; nil for nothing.
 	Reboot *statusReboot `json:"pendingReboot"`
+	// Switched means that another system runs than when the last run of the policy began;
+	// nil if not, or if that is unknown.
+	Switched *statusSwitched `json:"switched"`
 	// GateClosed says whether ec-verify switch alone sets the system profile; nil if
 	// unknown.
 	GateClosed *bool         `json:"gateClosed"`
@@ -78,6 +81,11 @@ type statusReboot struct {
 	Next   string `json:"next"`
 }
 
+type statusSwitched struct {
+	Before string `json:"before"`
+	Runs   string `json:"runs"`
+}
+
 type statusTimer struct {
 	Unit  string             `json:"unit"`
 	State systemd.TimerState `json:"state"`
@@ -114,6 +122,27 @@ func lookAtMachine(ctx context.Context, c config.Config) statusMachine {
 	return m
 }
 
+// runningSystem returns the system that runs; "" if c is about another disk, or if it is
+// unknown.
+func runningSystem(c config.Config) string {
+	if c.StoreRoot != "" && c.StoreRoot != "/" {
+		return ""
+	}
+	now, err := filepath.EvalSymlinks(verify.CurrentSystem)
+	if err != nil {
+		return "" // which a run reports
+	}
+	return now
+}
+
+// switchedSince compares the system that runs with that of a run; nil for no run.
+func switchedSince(last *standing.Run, runs string) *statusSwitched {
+	if last == nil || last.System == "" || runs == "" || runs == last.System {
+		return nil
+	}
+	return &statusSwitched{last.System, runs}
+}
+
 // pendingReboot compares the booted system with the one that boots next. A dangling link
 // gives nothing; a run reports it.
 func pendingReboot(booted, profile string) *statusReboot {
@@ -143,6 +172,10 @@ func (m *statusMachine) writeMachine(w io.Writer, s *status) {
 	for _, e := range m.Forgotten {
 		field(w, "later", fmt.Sprintf("%s ran %s and ended with %s %d, which is not remembered: journalctl -u %[1]s",
 			report.Escape(e.Unit), s.ago(e.Ended), report.Escape(e.Result), e.Status))
+	}
+	if m.Switched != nil {
+		field(w, "switched", fmt.Sprintf("since the last run, which is about %s; %s runs, and no run has verified the machine with it: ec-verify",
+			shortened(m.Switched.Before, statusWidth-statusLabel-len(";")), shortened(m.Switched.Runs, statusWidth-statusLabel)))
 	}
 	m.writeReboot(w, s)
 	if m.GateClosed != nil {

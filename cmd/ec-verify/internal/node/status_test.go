@@ -377,6 +377,7 @@ func TestStatusCheck(t *testing.T) {
 		"in the future":           {of(report.Verified, -time.Hour), report.Unsettled, "inconclusive: the last run ended 1 hour in the future, and the limit is 26h0m0s (verified 1 hour in the future: release boot-v1 (machine))"},
 		"a run died":              {with(of(report.Verified, time.Hour), func(s *status) { s.Died = &statusHolder{} }), report.Unsettled, "inconclusive: a run died since (verified 1 hour ago: release boot-v1 (machine))"},
 		"a look died":             {with(of(report.Verified, time.Hour), func(s *status) { s.Died = &statusHolder{Look: true} }), report.Verified, "verified 1 hour ago: release boot-v1 (machine)"},
+		"switched since":          {with(of(report.Verified, time.Hour), func(s *status) { s.Switched = &statusSwitched{"/nix/store/a", "/nix/store/b"} }), report.Unsettled, "inconclusive: no run has verified the system that runs (verified 1 hour ago: release boot-v1 (machine), before the machine switched to another system)"},
 		"drift not remembered":    {with(of(report.Verified, time.Hour), exit("exit-code", 1)), report.Drifted, "drifted: ec-verify.service ended since with exit-code 1 (verified 1 hour ago: release boot-v1 (machine))"},
 		"failure not remembered":  {with(of(report.Verified, time.Hour), exit("exit-code", 78)), report.Unsettled, "inconclusive: ec-verify.service ended since with exit-code 78 (verified 1 hour ago: release boot-v1 (machine))"},
 		"verified not remembered": {with(of(report.Verified, time.Hour), exit("success", 0)), report.Verified, "verified 1 hour ago: release boot-v1 (machine)"},
@@ -384,6 +385,31 @@ func TestStatusCheck(t *testing.T) {
 		if v, line := tc.s.check(defaultMaxAge); v != tc.want || line != tc.line {
 			t.Errorf("%s: got %s, %s", name, v, line)
 		}
+	}
+}
+
+// TestSwitchedSince: another system than that of the last run has no verdict.
+func TestSwitchedSince(t *testing.T) {
+	for _, tc := range []struct {
+		last *standing.Run
+		runs string
+		want *statusSwitched
+	}{
+		{nil, "/nix/store/b", nil},
+		{&standing.Run{}, "/nix/store/b", nil}, // of an older version
+		{&standing.Run{System: "/nix/store/a"}, "", nil},
+		{&standing.Run{System: "/nix/store/a"}, "/nix/store/a", nil},
+		{&standing.Run{System: "/nix/store/a"}, "/nix/store/b", &statusSwitched{"/nix/store/a", "/nix/store/b"}},
+	} {
+		if got := switchedSince(tc.last, tc.runs); !cmp.Equal(got, tc.want) {
+			t.Errorf("%+v, %s: %+v", tc.last, tc.runs, got)
+		}
+	}
+	var b bytes.Buffer
+	(&statusMachine{Switched: &statusSwitched{"/nix/store/a", "/nix/store/b"}}).writeMachine(&b, new(status))
+	const want = "switched  since the last run, which is about /nix/store/a; /nix/store/b runs,\n          and no run has verified the machine with it: ec-verify\n"
+	if b.String() != want {
+		t.Errorf("got %q", b.String())
 	}
 }
 

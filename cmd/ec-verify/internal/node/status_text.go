@@ -99,7 +99,7 @@ func (s *status) unknown() string {
 func (s *status) headline() string {
 	r := s.LastRun
 	if r == nil {
-		return "no verdict yet: " + s.unknown()
+		return "no verdict yet: " + s.unknown() + "; systemctl start ec-verify, or ec-verify without options, makes one"
 	}
 	line := fmt.Sprintf("%s %s", s.Standing.Verdict, s.ago(r.Finished))
 	if s.Standing.Verdict != r.Verdict || s.Standing.Since.Before(r.Finished) {
@@ -107,6 +107,9 @@ func (s *status) headline() string {
 	}
 	if r.Release != nil {
 		line += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
+	}
+	if s.Switched != nil {
+		line += ", before the machine switched to another system"
 	}
 	return line
 }

@@ -36,7 +36,11 @@ func (g *gate) words() string {
 	case g.dryRun:
 		return "not switched (--dry-run): without --dry-run the system " + what
 	case g.outcome.Activated:
-		return "switched: the system " + what
+		words := "switched: the system " + what
+		if g.action.Runs() {
+			words += "; ec-verify verifies the machine with it"
+		}
+		return words
 	case g.outcome.Generation > 0:
 		return fmt.Sprintf("switched in part: the system profile leads to the system, as generation %d, but %v", g.outcome.Generation, g.err)
 	}

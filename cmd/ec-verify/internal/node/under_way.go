@@ -37,6 +37,9 @@ func lookAt(s verify.Snapshot) terminal.Sample {
 				look.At = append(look.At, p.Name())
 			}
 		}
+	case s.Tier == "machine" && s.PartsTotal > 0:
+		look.Done, look.Total, look.Items = s.Parts, s.PartsTotal, true
+		look.Detail = fmt.Sprintf("%d/%d parts", s.Parts, s.PartsTotal)
 	case s.Tier == report.TierRebuild && s.Rebuild.Total > 0:
 		look.Done, look.Total, look.Items = s.Rebuild.Done, s.Rebuild.Total, true
 		look.Detail = fmt.Sprintf("%d/%d derivations", s.Rebuild.Done, s.Rebuild.Total)
