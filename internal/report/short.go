@@ -298,7 +298,11 @@ func (r *Report) writeChecked(w io.Writer) {
 		case t.Name == TierRelease || t.Status != Done:
 		case t.Name == TierContents && r.Coverage.Paths > 0:
 			c := r.Coverage
-			done = append(done, fmt.Sprintf("%s (%d of %s)", t.Name, c.Hashed, Quantity(c.Paths, "store path")))
+			how := fmt.Sprintf("%d of %s", c.Hashed, Quantity(c.Paths, "store path"))
+			if c.Remembered > 0 {
+				how += fmt.Sprintf(" hashed, %d by earlier runs", c.Remembered)
+			}
+			done = append(done, fmt.Sprintf("%s (%s)", t.Name, how))
 		default:
 			done = append(done, string(t.Name))
 		}

@@ -68,3 +68,14 @@ func TestExplainIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// TestOriginWithoutCommit: no commit is referred to where the release names none.
+func TestOriginWithoutCommit(t *testing.T) {
+	e := &explained{Explanation: &explain.Explanation{}}
+	e.Want.Path = "/nix/store/x"
+	e.Origin.All = []flakelock.Input{{Name: "nixpkgs", Ref: "x"}}
+	text := e.Text(terminal.Screen{})
+	if strings.Contains(text, "commit") || !strings.Contains(text, "the flake of this release created") {
+		t.Errorf("%s", text)
+	}
+}

@@ -206,7 +206,7 @@ func (e *explained) writeOrigin(w io.Writer) {
 		fmt.Fprintf(w, "  input       %s: %s\n", report.Escape(terminal.Clipped(in.Name)), report.Escape(in.Ref))
 	}
 	if len(o.Inputs) == 0 && !o.FlakeSource && len(o.All) > 0 {
-		fmt.Fprintf(w, "  input       none of its own; the flake at this commit created its derivation with:\n")
+		fmt.Fprintf(w, "  input       none of its own; the flake of this release created its derivation with:\n")
 		for i, in := range o.All {
 			if i == shown {
 				fmt.Fprintf(w, "              … and %d more\n", len(o.All)-i)

@@ -28,6 +28,7 @@ func TestLongWorkNamesItself(t *testing.T) {
 			}}), "rebuild: 3/41 derivations  etc",
 		},
 		{lookAt(verify.Snapshot{Tier: report.TierRebuild, Rebuild: rebuild.ProgressSnapshot{Total: 41}}), "rebuild: 0/41 derivations"},
+		{lookAt(verify.Snapshot{Tier: "machine", Parts: 2, PartsTotal: 5}), "machine: 2/5 parts"},
 	} {
 		if got := tc.s.String(); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
