@@ -94,4 +94,14 @@ func TestAgentMachine(t *testing.T) {
 	if hand := findings(); !slices.Equal(unit, hand) {
 		t.Errorf("by hand -, the unit +:\n%s", cmp.Diff(hand, unit))
 	}
+
+	// Another system than that of the last run has no verdict.
+	const unseen = "no run has verified the system that runs"
+	if out, _, _ := a.Exec(t.Context(), program, "status", "--check"); out == "" || strings.Contains(out, unseen) {
+		t.Errorf("status --check: %s", out)
+	}
+	a.Run("ln", "-sfn", "/nix/var", "/run/current-system")
+	if out, _, code := a.Exec(t.Context(), program, "status", "--check"); code == 0 || !strings.Contains(out, unseen) {
+		t.Errorf("after a switch, status --check: exit %d, %s", code, out)
+	}
 }

@@ -13,7 +13,10 @@ func TestMachineLearn(t *testing.T) {
 	m.askMachine("etc", "units", "code")
 	m.Run("sh", "-c", "echo tool >/usr/local/bin/tool; mkdir /etc/field; echo a >/etc/field/a; echo b >/etc/field/b")
 	args := []string{"--against", tag, "--release", releases, "--unsafe-unsigned"}
-	config := m.Run(append([]string{program, "machine", "learn", "--config", machineConfig}, args...)...)
+	config, stderr, code := m.Exec(t.Context(), append([]string{program, "machine", "learn", "--config", machineConfig}, args...)...)
+	if code != 0 || !strings.Contains(stderr, "2 exceptions for review, of the parts etc, units, code") {
+		t.Errorf("learn: exit %d, %s", code, stderr)
+	}
 	var got struct {
 		Machine struct {
 			Allow []struct{ Match, Reason string }
