@@ -125,7 +125,7 @@ func TestReleaseSignVerifyFetchList(t *testing.T) {
 	if err := os.Rename(root+"-gone", root); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, errs := command(t, "--config", config, "release", "list"); code != 0 || strings.Count(out, string(releasetest.Tag)) != 3 || !strings.Contains(out, "-nixos-system\n") || !strings.Contains(out, "trusted, accepted") || !strings.Contains(out, "not checked") {
+	if code, out, errs := command(t, "--config", config, "release", "list"); code != 0 || strings.Count(out, string(releasetest.Tag)) != 3 || !strings.Contains(out, "-nixos-system\n") || !strings.Contains(out, "trusted, in release.accept") || !strings.Contains(out, "not checked") {
 		t.Errorf("list: %d %q %q", code, out, errs)
 	}
 	if code, out, _ := command(t, "--config", config, "release", "list", "--cached", "--output", "json"); code != 0 || !strings.Contains(out, `"state":"trusted"`) || !strings.Contains(out, `"sums":"`+got.Sums+`"`) || strings.Contains(out, "not checked") {

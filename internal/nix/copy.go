@@ -48,7 +48,7 @@ func (n *Nix) Dump(ctx context.Context, r DumpRequest, w io.Writer) error {
 		out: w, timeout: r.Timeout, temp: r.Temp, memory: dumpMemory,
 	})
 	if err != nil {
-		return foreignError(fmt.Sprintf("read %s from %s", r.Path, r.Store), r.Store, err)
+		return foreignError("read the path", r.Store, err) // whoever asks names it
 	}
 	return nil
 }

@@ -238,7 +238,7 @@ func (r *Report) revokedHeadline(subject, against string, counts map[Class]int) 
 	case n > 0:
 		return fmt.Sprintf("drifted: %s is not %s, which its publisher has revoked: %s", subject, against, Quantity(n, "difference"))
 	case counts[Inconclusive] > 0 || r.leftOut() != "":
-		return fmt.Sprintf("drifted: %s is %s as far as it was checked, which its publisher has revoked", subject, against)
+		return fmt.Sprintf("drifted: %s is %s, which its publisher has revoked, as far as it was checked", subject, against)
 	}
 	return fmt.Sprintf("drifted: %s is %s, which its publisher has revoked", subject, against)
 }

@@ -201,7 +201,7 @@ func bundleName(r *release.Release, pattern string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", &release.NotFoundError{What: fmt.Sprintf("a bundle that matches %q", pattern), Source: fmt.Sprintf("release %s from %s", r.Tag(), r.Source()), Hint: release.SumsName + " lists the releases; was the release made with its netboot image?"}
+		return "", &release.NotFoundError{What: fmt.Sprintf("a bundle that matches %q", pattern), Source: fmt.Sprintf("release %s from %s", r.Tag(), r.Source()), Hint: "the release's " + release.SumsName + " lists its files; was the release made with its netboot image?"}
 	}
 	return "", fmt.Errorf("release %s has %d bundles that match %q (%s); name one with --tarball", r.Tag(), len(found), pattern, strings.Join(found, ", "))
 }

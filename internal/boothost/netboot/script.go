@@ -65,11 +65,11 @@ func ParseScript(data []byte) (Script, error) {
 			s.Params, err = kernelParams(words[1:])
 		case "initrd":
 			if len(words) != 2 || words[1] != "initrd" {
-				err = errors.New("want initrd initrd")
+				err = errors.New(`want the line "initrd initrd"`)
 			}
 		case "boot":
 			if len(words) != 1 {
-				err = errors.New("want boot alone")
+				err = errors.New(`want the line "boot", with nothing after it`)
 			}
 		default:
 			err = errors.New("want kernel, initrd and boot")

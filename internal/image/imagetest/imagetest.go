@@ -56,21 +56,22 @@ for i in $(seq 1 400); do echo $i >many/file-with-a-rather-long-name-$i; done
 	return filepath.Join(dir, "tree")
 }
 
-// Squashfs writes out from the tree, with nixpkgs' options and the given ones.
+// Squashfs writes the directory tree to the file out as a squashfs image, with the options
+// of nixpkgs and the given ones.
 func Squashfs(t testing.TB, tree, out string, options ...string) {
 	t.Helper()
 	Need(t, "mksquashfs")
 	Shell(t, filepath.Dir(out), "mksquashfs '"+tree+"' '"+out+"' -noappend -quiet -no-progress -all-root -processors 1 "+strings.Join(options, " "))
 }
 
-// ISO writes out from the tree.
+// ISO writes the directory tree to the file out as an ISO 9660 image.
 func ISO(t testing.TB, tree, out string, options ...string) {
 	t.Helper()
 	Need(t, "xorriso")
 	Shell(t, filepath.Dir(out), "xorriso -as mkisofs -quiet -iso-level 3 -full-iso9660-filenames -r -J -V EC_TEST "+strings.Join(options, " ")+" -o '"+out+"' '"+tree+"' 2>&1")
 }
 
-// Cpio writes out from the tree, compressed by a command such as "zstd -q", or "cat".
+// Cpio writes the directory tree to the file out as a cpio archive, compressed by a command such as "zstd -q", or "cat".
 func Cpio(t testing.TB, tree, out, compress string) {
 	t.Helper()
 	Need(t, "cpio")

@@ -195,9 +195,9 @@ func fetch(ctx context.Context, src Source, want closure.PathInfo, dir string) e
 	case w.over || errors.Is(err, nar.ErrTooLarge):
 		return differs(fmt.Sprintf("it is larger than %d bytes", want.NarSize))
 	case err != nil && dumping.Err() != nil:
-		return fmt.Errorf("%s from %s: it takes more than %s", want.Path, src, allowed)
+		return fmt.Errorf("%s from %s: it takes more than %s; nothing was imported", want.Path, src, allowed)
 	case err != nil:
-		return fmt.Errorf("%s from %s: %w", want.Path, src, err)
+		return fmt.Errorf("%s from %s: %w; nothing was imported", want.Path, src, err)
 	case w.left > 0:
 		return differs(fmt.Sprintf("it ends %d bytes early", w.left))
 	}

@@ -185,7 +185,7 @@ func TestStuckSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		err := Bring(t.Context(), stuckSource{}, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
-		if err == nil || !strings.Contains(err.Error(), "/media/stick: it takes more than 10m0s") || time.Since(began) != atLeast {
+		if err == nil || !strings.Contains(err.Error(), "/media/stick: it takes more than 10m0s; nothing was imported") || time.Since(began) != atLeast {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 	})
@@ -229,6 +229,21 @@ func TestAsk(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want %q", test.says, err, test.want)
 		}
+	}
+}
+
+// An error of nix names path and source once, and says that nothing changed.
+func TestFetchNamesItsSourceOnce(t *testing.T) {
+	_, paths := newTree(t)
+	broken := dumperFunc(func(nix.DumpRequest, io.Writer) error {
+		return errors.New("nix: exit status 1: Failed to open archive")
+	})
+	src, err := ParseSource("ssh-ng://host", broken)
+	must(t, err)
+	err = Bring(t.Context(), src, closureOf(paths), paths[:1], t.TempDir(), nil, func(closure.PathInfo) {})
+	want := string(paths[0].Path) + " from ssh-ng://host: nix: exit status 1: Failed to open archive; nothing was imported"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

@@ -30,7 +30,8 @@ func (c *Configured) option(name string) []string {
 	return out
 }
 
-// isBind reports whether it shows a directory that is there already.
+// isBind reports whether c is a bind mount: it shows a directory of the machine at a
+// second place.
 func (c *Configured) isBind() bool {
 	return slices.Contains(c.Options, "bind") || slices.Contains(c.Options, "rbind")
 }

@@ -100,7 +100,7 @@ func (l *look) compareRules(want *expected.Firewall, got *Ruleset) {
 		case want.Partly:
 			unread += rules
 		default:
-			l.find(ruleOf(&t.Table, "", "the tables of the configuration", fmt.Sprintf("%d rules in %d chains", rules, len(t.Chains))))
+			l.find(ruleOf(&t.Table, "", "the tables of the configuration", fmt.Sprintf("%s in %s", report.Quantity(rules, "rule"), report.Quantity(len(t.Chains), "chain"))))
 		}
 	}
 	if unread > 0 {

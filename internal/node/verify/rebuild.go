@@ -95,8 +95,8 @@ var rebuildCauses = map[rebuild.Status]report.Cause{
 	rebuild.NotReached:   report.BudgetSpent,
 }
 
-// noRebuild turns what kept all derivations from being rebuilt into the failure
-// that ends the tier, with the finding of another tier that explains it.
+// noRebuild returns the failure that ends the tier if err prevented every rebuild. If a
+// finding of another tier explains err, the failure is its consequence.
 func (r *run) noRebuild(err error) error {
 	f := &failure{cause: report.RebuildUnavailable, err: err}
 	var told *failure // of findSource

@@ -113,7 +113,7 @@ func TestRevokedRelease(t *testing.T) {
 	m.seal()
 	m.revoke(testTag)
 	r := m.v.Verify(t.Context(), nil)
-	if got, want := r.Headline(), "drifted: the disk at "+m.root+" is release boot-v2026.02.28 ("+testConfiguration+") as far as it was checked, which its publisher has revoked"; got != want {
+	if got, want := r.Headline(), "drifted: the disk at "+m.root+" is release boot-v2026.02.28 ("+testConfiguration+"), which its publisher has revoked, as far as it was checked"; got != want {
 		t.Errorf("headline %q, want %q", got, want)
 	}
 	if got := r.Brief(); !strings.Contains(got, ", revoked, 1 difference") {

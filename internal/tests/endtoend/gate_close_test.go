@@ -70,8 +70,8 @@ func TestGateClosed(t *testing.T) {
 	g.Run("systemctl", "stop", "ec-verify-gate")
 	for _, turn := range []struct{ to, says string }{
 		{"open", "open already, nothing was changed: every tool of root can set the system profile"},
-		{"close", "closed: ec-verify switch alone sets the system profile"},
-		{"close", "closed already, nothing was changed: ec-verify switch alone sets the system profile"},
+		{"close", "closed: ec-verify switch alone sets the system profile, until the next boot, which closes the gate again if ec-verify-gate.service is enabled"},
+		{"close", "closed already, nothing was changed: ec-verify switch alone sets the system profile, until the next boot, which closes the gate again if ec-verify-gate.service is enabled"},
 		{"open", "open: every tool of root can set the system profile"},
 	} {
 		if got := g.Run(program, "gate", turn.to); got != turn.says {

@@ -127,7 +127,8 @@ func openStaged(c config.Config, m *release.Memory) (func(context.Context, strin
 	}, nil
 }
 
-// openKept is openStaged with this host's memory.
+// openKept is openStaged with the revoked releases that this host's state directory
+// remembers.
 func openKept(c config.Config) (func(context.Context, string, release.Tag) (*release.Release, error), error) {
 	m, err := release.ReadMemory(c.StateDir)
 	if err != nil {

@@ -113,7 +113,11 @@ func (t *turned) Text(screen terminal.Screen) string {
 		already = " already, nothing was changed"
 	}
 	state, means, _ := strings.Cut(gateWords(t.Closed), ":")
-	return screen.Fold(state + already + ":" + means + "\n")
+	until := ""
+	if t.Closed {
+		until = ", until the next boot, which closes the gate again if ec-verify-gate.service is enabled"
+	}
+	return screen.Fold(state + already + ":" + means + until + "\n")
 }
 
 // gateClosed reports whether ec-verify switch alone sets the system profile.

@@ -82,7 +82,7 @@ func fetchRelease(ctx context.Context, c config.Config, arg, out string, pattern
 		found = found || want(name)
 	}
 	if !found {
-		return nil, &release.NotFoundError{What: fmt.Sprintf("any asset that matches %q", patterns), Source: r.Source(), Hint: release.SumsName + " lists the releases"}
+		return nil, &release.NotFoundError{What: fmt.Sprintf("any asset that matches %q", patterns), Source: r.Source(), Hint: "the release's " + release.SumsName + " lists its files"}
 	}
 	return r, r.CopyTo(ctx, out, want)
 }

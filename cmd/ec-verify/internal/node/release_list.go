@@ -107,6 +107,9 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 				failed = err
 			}
 			for _, tag := range tags {
+				if tag == release.RevocationsTag {
+					continue // a list of releases, and none itself
+				}
 				l := listed{Tag: tag, State: "not checked", Where: s.String()}
 				if revoked := memory.Revoked(tag); revoked != nil {
 					l.State, l.Why = "refused", revoked.String()
@@ -178,7 +181,7 @@ func (l *releaseList) Text(screen terminal.Screen) string {
 func (l *listed) columns() string {
 	state := l.State
 	if l.Accepted {
-		state += ", accepted"
+		state += ", in release.accept"
 	}
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Tag, date(l.CreatedAt), date(l.BestBefore), state, report.Escape(l.Where))
 }

@@ -28,6 +28,8 @@ type refreshed struct {
 	// Release is nil if Error is set.
 	Release *terminal.ReleaseSummary `json:"release"`
 	Error   string                   `json:"error"`
+
+	revoked bool // which Error says
 }
 
 func newReleaseRefreshCommand(a *app) *cobra.Command {
@@ -162,6 +164,8 @@ func newRefreshedList(ctx context.Context, found []release.Found, told error, re
 		line := refreshed{Accepted: f.Tag}
 		if f.Err != nil {
 			line.Error = f.Err.Error()
+			var untrusted *release.UntrustedError
+			line.revoked = errors.As(f.Err, &untrusted) && untrusted.Reason == release.ReasonRevoked
 		} else {
 			s := terminal.Summarize(ctx, f.Release)
 			line.Release = &s
@@ -176,6 +180,9 @@ func (list *refreshedList) Text(screen terminal.Screen) string {
 	var b strings.Builder
 	for _, l := range list.Releases {
 		text := fmt.Sprintf("%s: failed: %s", l.Accepted, l.Error)
+		if l.revoked {
+			text = fmt.Sprintf("%s: skipped: %s", l.Accepted, l.Error)
+		}
 		if l.Release != nil {
 			text = fmt.Sprintf("%s is in the cache, from %s, best before %s", l.Release.Tag, l.Release.Source, l.Release.BestBefore.Format(time.RFC3339))
 			if string(l.Accepted) != string(l.Release.Tag) {

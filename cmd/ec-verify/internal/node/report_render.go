@@ -45,7 +45,7 @@ The formats:` + about.String(),
 		RunE: func(_ *cobra.Command, args []string) error {
 			i := slices.Index(formats, format)
 			if i < 0 {
-				return terminal.UsageErrorf("--format %q: want %s", format, strings.Join(formats, ", "))
+				return terminal.UsageErrorf("--format %q: want one of %s", format, strings.Join(formats, ", "))
 			}
 			if err := a.TextOnly("--output json: --format determines the output"); err != nil {
 				return err

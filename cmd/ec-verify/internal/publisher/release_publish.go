@@ -295,7 +295,7 @@ func (p *published) Text(screen terminal.Screen) string {
 	}
 	assets := fmt.Sprintf("  assets     %d, %s; %d of them replaced", p.files, humanize.IBytes(uint64(p.Bytes)), len(p.Replaced))
 	if len(p.Kept) > 0 {
-		assets += fmt.Sprintf(", %d there already under the same %s and in the same size", len(p.Kept), release.SumsName)
+		assets += fmt.Sprintf(", %d of the same size already there", len(p.Kept))
 	}
 	lines := []string{
 		fmt.Sprintf("release %s %s: %s", p.Tag, verb, p.where),
