@@ -138,12 +138,11 @@ func (m *Machine) unitText(want *expected.Machine, unit string) (string, error) 
 // template's, and those whose drop-ins it shares with others, see systemd.unit(5).
 func dropInNames(unit string) []string {
 	names := []string{unit}
-	kind := path.Ext(unit)
-	stem := strings.TrimSuffix(unit, kind)
-	if before, _, ok := strings.Cut(stem, "@"); ok {
-		names = append(names, before+"@"+kind)
-		stem = before
+	if t := template(unit); t != "" {
+		names = append(names, t)
 	}
+	kind := path.Ext(unit)
+	stem := strings.TrimSuffix(uninstanced(unit), kind)
 	for i := len(stem) - 1; i > 0; i-- {
 		if stem[i] == '-' {
 			names = append(names, stem[:i+1]+kind)

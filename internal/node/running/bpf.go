@@ -23,6 +23,7 @@ const (
 	maxOpenFacts = 4 << 10 // bytes of what /proc says of an open file
 	// keepsBPF begins the kernel's names for open programs, and for what attaches them.
 	keepsBPF = "anon_inode:bpf"
+	wantBPF  = "BPF programs of services of the release"
 )
 
 // bpfTypes are the kernel's names for the types of BPF programs, by number.
@@ -132,7 +133,7 @@ func (b *bpfLook) process(pid string) error {
 		return fmt.Errorf("processes keep more than %d BPF programs", maxBPF)
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w; it takes root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		return needsPtrace(err)
 	}
 	if err != nil && !isOver(err) {
 		return err
@@ -149,7 +150,7 @@ func (b *bpfLook) process(pid string) error {
 	}
 	for kind := range kinds {
 		b.find(report.Finding{
-			Cause: report.CodeUnknown, Path: exe, Field: "BPF " + kind, Want: "BPF programs of services of the release",
+			Cause: report.CodeUnknown, Path: exe, Field: "BPF " + kind, Want: wantBPF,
 			Got: fmt.Sprintf("kept by process %s, in %s: %s", pid, unit, why),
 		})
 	}
@@ -194,7 +195,7 @@ func (b *bpfLook) pins(ctx context.Context, point string, open bool) error {
 			}
 		}
 		if !b.m.mayPin(e.Name()) {
-			b.find(report.Finding{Cause: report.CodeUnknown, Path: name, Want: "BPF programs of services of the release", Got: "kept by this file"})
+			b.find(report.Finding{Cause: report.CodeUnknown, Path: name, Want: wantBPF, Got: "kept by this file"})
 		}
 		return nil
 	})
@@ -234,7 +235,7 @@ func (b *bpfLook) unkept(all []uint32) error {
 			continue
 		}
 		b.find(report.Finding{
-			Cause: report.CodeUnknown, Path: "BPF program " + p.name, Field: p.kind, Want: "BPF programs of services of the release",
+			Cause: report.CodeUnknown, Path: "BPF program " + p.name, Field: p.kind, Want: wantBPF,
 			Got: fmt.Sprintf("number %d, tag %x, loaded by user %d and kept by no process and no known file", id, p.tag, p.user),
 		})
 	}

@@ -144,6 +144,11 @@ func (m *Machine) builders(want *expected.Users) map[string]bool {
 // isOver reports whether a process has ended meanwhile.
 func isOver(err error) bool { return isAbsent(err) || errors.Is(err, unix.ESRCH) }
 
+// needsPtrace is an error about another process, with what it requires to see it.
+func needsPtrace(err error) error {
+	return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+}
+
 // process checks one process. An error means that no process can be examined.
 func (c *code) process(pid string) error {
 	dir := path.Join(proc, pid)
@@ -152,7 +157,7 @@ func (c *code) process(pid string) error {
 	case isOver(err):
 		return nil // ended, or a thread of the kernel, which has none
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		return needsPtrace(err)
 	case err != nil:
 		return err
 	}

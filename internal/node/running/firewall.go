@@ -9,6 +9,7 @@ import (
 	"every.channel/ec-verify/internal/expected"
 	"every.channel/ec-verify/internal/hostfile"
 	"every.channel/ec-verify/internal/report"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // checkRules compares the kernel's rules for packets with those of the configuration.
@@ -61,10 +62,7 @@ const maxRule = 300
 
 // named returns the field of a finding about a rule of a chain.
 func named(chain, rule string) string {
-	if len(rule) > maxRule {
-		rule = rule[:maxRule] + "…"
-	}
-	return "chain " + chain + ": " + rule
+	return "chain " + chain + ": " + excerpt.Of(rule, maxRule)
 }
 
 func (l *look) compareRules(want *expected.Firewall, got *Ruleset) {

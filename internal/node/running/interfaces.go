@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -23,6 +22,7 @@ const (
 	tcaBPFName  = 7
 	xdpNumbers  = unix.IFLA_XDP_PROG_ID // of any mode, of the driver's, the kernel's and the device's
 	xdpNumbers4 = xdpNumbers + 3
+	sizeofTcmsg = 20 // struct tcmsg of linux/rtnetlink.h
 )
 
 // filtered are where packets of an interface go through filters: the class that these
@@ -35,7 +35,7 @@ var filtered = []struct {
 // interfaces finds the programs on network interfaces that no process keeps.
 func (b *bpfLook) interfaces() error {
 	const name = "BPF programs on interfaces"
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	conn, err := dialNetlink(unix.NETLINK_ROUTE)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, os.ErrPermission) {
 		b.notSeen = append(b.notSeen, name+" (in a unit it takes AF_NETLINK among RestrictAddressFamilies)")
 		return nil
@@ -44,10 +44,7 @@ func (b *bpfLook) interfaces() error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
-		return err
-	}
-	links, err := routeDump(conn, unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
+	links, err := dump(conn, unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg), unix.SizeofIfInfomsg)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -61,23 +58,6 @@ func (b *bpfLook) interfaces() error {
 		}
 	}
 	return nil
-}
-
-// routeDump returns all that the kernel has of a kind.
-func routeDump(conn *netlink.Conn, kind netlink.HeaderType, of []byte) ([]netlink.Message, error) {
-	messages, err := conn.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump}, Data: of})
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range messages {
-		if m.Header.Flags&netlink.DumpInterrupted != 0 {
-			return nil, errChanging
-		}
-		if len(m.Data) < len(of) {
-			return nil, errors.New("the kernel's answer is too short")
-		}
-	}
-	return messages, nil
 }
 
 func (b *bpfLook) oneInterface(conn *netlink.Conn, link []byte) error {
@@ -95,10 +75,10 @@ func (b *bpfLook) oneInterface(conn *netlink.Conn, link []byte) error {
 		b.attached(name, "xdp", "", xdp[number])
 	}
 	for _, at := range filtered {
-		of := make([]byte, 20)   // struct tcmsg
+		of := make([]byte, sizeofTcmsg)
 		copy(of[4:8], link[4:8]) // the number of the interface
 		binary.NativeEndian.PutUint32(of[12:], at.parent)
-		filters, err := routeDump(conn, unix.RTM_GETTFILTER, of)
+		filters, err := dump(conn, unix.RTM_GETTFILTER, of, sizeofTcmsg)
 		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
 			return nil // removed meanwhile, or a kernel without filters
 		}
@@ -106,7 +86,7 @@ func (b *bpfLook) oneInterface(conn *netlink.Conn, link []byte) error {
 			return err
 		}
 		for _, m := range filters {
-			filter, err := readAttributes(m.Data[20:])
+			filter, err := readAttributes(m.Data[sizeofTcmsg:])
 			if err != nil {
 				return err
 			}
@@ -135,7 +115,7 @@ func (b *bpfLook) attached(name, place, program string, number []byte) {
 	}
 	b.kept[id] = true
 	b.find(report.Finding{
-		Cause: report.CodeUnknown, Path: "interface " + name, Field: "BPF " + place, Want: "BPF programs of services of the release",
+		Cause: report.CodeUnknown, Path: "interface " + name, Field: "BPF " + place, Want: wantBPF,
 		Got: fmt.Sprintf("number %d, %s, kept by no process", id, cmp.Or(program, "without a name")),
 	})
 }

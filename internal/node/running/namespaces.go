@@ -126,7 +126,7 @@ func (s *spaces) process(dir string) error {
 		id, err := namespaceOf(task, "mnt")
 		switch {
 		case errors.Is(err, os.ErrPermission):
-			return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+			return needsPtrace(err)
 		case err != nil && !isOver(err):
 			return err
 		case err != nil || id == s.own || isKernels(dir) || s.builds.builder(dir):

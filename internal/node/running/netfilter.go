@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -37,11 +35,8 @@ type RuleTable struct {
 
 // Limits for reading the kernel's rules.
 const (
-	netlinkTimeout = 30 * time.Second
-	maxRules       = 100_000
-	maxDump        = 64 << 20 // bytes of all that is of one kind
-	maxElements    = 100_000
-	maxLegacy      = 4096 // bytes of the list of tables
+	maxElements = 100_000
+	maxLegacy   = 4096 // bytes of the list of tables
 )
 
 // KernelRules returns the rules of the kernel. Reading them requires CAP_NET_ADMIN and the
@@ -51,14 +46,12 @@ func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 	if !nft {
 		return legacyRules(&Ruleset{})
 	}
-	first, err := os.Readlink(proc + "/1/ns/net")
-	if err != nil {
+	if first, err := namespaceOf(firstProcess, "net"); err != nil {
 		return nil, err
+	} else if !inNamespace(proc+"/self", "net", first) {
+		return nil, errors.New("this is not the network of the first process; in a unit, set PrivateNetwork=no")
 	}
-	if own, err := os.Readlink(proc + "/self/ns/net"); err != nil || own != first {
-		return nil, errors.Join(errors.New("this is not the network of the first process; in a unit, set PrivateNetwork=no"), err)
-	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return legacyRules(&Ruleset{}) // a kernel without such rules
 	}
@@ -66,9 +59,6 @@ func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 		return nil, fmt.Errorf("%w; in a unit, add AF_NETLINK to RestrictAddressFamilies", err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
-		return nil, err
-	}
 	n := newNetfilter(ctx, conn)
 	rules, err := n.ruleset()
 	switch {
@@ -183,63 +173,8 @@ func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Att
 	if err != nil {
 		return nil, err
 	}
-	request, err := n.conn.Send(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, Flags: netlink.Request | netlink.Dump},
-		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...),
-	})
-	if err != nil {
-		return nil, err
-	}
-	var messages []netlink.Message
-	size := 0
-	for m, err := range n.conn.ReceiveIter() {
-		switch size += len(m.Data); {
-		case err != nil:
-			return nil, err
-		case m.Header.Flags&netlink.DumpInterrupted != 0:
-			return nil, errChanging
-		case len(m.Data) < 4:
-			return nil, errors.New("the kernel's answer is too short")
-		case len(messages) == maxRules || size > maxDump:
-			return nil, fmt.Errorf("the kernel has more than %d rules, or %d bytes of them", maxRules, maxDump)
-		}
-		messages = append(messages, m)
-	}
-	return messages, netlink.Validate(request, messages)
+	return dump(n.conn, unix.NFNL_SUBSYS_NFTABLES<<8|kind, append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...), 4)
 }
-
-// attributes are the attributes of a message, or of another attribute, by type.
-type attributes map[uint16][]byte
-
-// typeMask removes the flags for nested attributes and for the byte order from a type.
-const typeMask = 0x3fff
-
-func readAttributes(data []byte) (attributes, error) {
-	list, err := netlink.UnmarshalAttributes(data)
-	if err != nil {
-		return nil, err
-	}
-	out := attributes{}
-	for _, a := range list {
-		out[a.Type&typeMask] = a.Data
-	}
-	return out, nil
-}
-
-// inner returns the attributes within one; none if it is missing.
-func (a attributes) inner(kind uint16) (attributes, error) { return readAttributes(a[kind]) }
-
-func (a attributes) text(kind uint16) string { return string(bytes.TrimRight(a[kind], "\x00")) }
-
-// number returns a number of 32 bits; 0 if there is none.
-func (a attributes) number(kind uint16) uint32 {
-	if len(a[kind]) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(a[kind])
-}
-
-func (a attributes) has(kind uint16) bool { _, ok := a[kind]; return ok }
 
 // table returns a table that the kernel has already listed.
 func (n *netfilter) table(family uint8, name string) (*RuleTable, error) {

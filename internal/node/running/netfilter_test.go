@@ -218,7 +218,7 @@ func TestRulesChanging(t *testing.T) {
 
 // TestRulesLimit: there is an end to what is read.
 func TestRulesLimit(t *testing.T) {
-	k := &kernel{rules: slices.Repeat([]attrs{{}}, maxRules)}
+	k := &kernel{rules: slices.Repeat([]attrs{{}}, maxDumped)}
 	if _, err := k.read(t); err != nil {
 		t.Error(err)
 	}

@@ -169,7 +169,7 @@ func (o *owners) process(pid string) error {
 	dir := path.Join(proc, pid)
 	has, err := o.sockets.of(dir)
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w; this requires root, and in a unit CAP_SYS_PTRACE and ProtectProc=default", err)
+		return needsPtrace(err)
 	}
 	if err != nil && !isOver(err) {
 		return err
@@ -328,8 +328,8 @@ func unitOf(groups string) string {
 // hasUnit reports whether the accepted system has a unit, or the template of one.
 func (m *Machine) hasUnit(unit string) bool {
 	names := []string{unit}
-	if before, after, ok := strings.Cut(unit, "@"); ok {
-		names = append(names, before+"@"+path.Ext(after))
+	if t := template(unit); t != "" {
+		names = append(names, t)
 	}
 	return slices.ContainsFunc(names, func(name string) bool {
 		p, _, err := m.Store.ResolveLink(string(m.Toplevel) + "/etc/systemd/system/" + name)
