@@ -22,7 +22,8 @@ const (
 //
 // Firmwares, boot loaders and Linux read a valid file system alike. One that they could
 // read differently is refused: two files that one name leads to, a long name that belongs
-// to no file, two tables that differ, a size of the table that decides nothing.
+// to no file, two tables that differ, a number of clusters for which GRUB and Linux assume
+// tables of different width.
 type FAT struct {
 	r        io.ReaderAt
 	entry    int   // bits of an entry of the table: 12, 16 or 32
