@@ -46,10 +46,11 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 	}
 	defer r.endBoots()
 	entries, problems := bootloader.Read(asLoader, r.loaderVariables())
-	if i := slices.IndexFunc(dirs, func(d bootDir) bool { return d.Name() == mediumDir }); i >= 0 {
+	at := func(name string) int { return slices.IndexFunc(dirs, func(d bootDir) bool { return d.Name() == name }) }
+	if i := at(mediumDir); i >= 0 {
 		var efi bootloader.Dir
-		if i+1 < len(dirs) && dirs[i+1].Name() == mediumImage {
-			efi = dirs[i+1]
+		if j := at(mediumImage); j >= 0 {
+			efi = dirs[j]
 		}
 		more, odd := bootloader.ReadMedium(dirs[i], i, efi)
 		entries, problems = append(entries, more...), append(problems, odd...)
@@ -64,11 +65,11 @@ func (r *run) checkEntries(ctx context.Context, t *report.Tier) []bootloader.Ent
 		t.Checked++
 		e := &entries[i]
 		dir := dirs[e.Dir]
-		r.judgeEntry(ctx, &bootFiles{run: r, tier: t, dir: dir, dirName: dir.Name(), entry: e, name: strings.TrimSuffix(dir.Name(), "/") + "/" + e.Name()})
+		r.judgeEntry(ctx, &bootFiles{run: r, tier: t, dir: dir, entry: e, name: strings.TrimSuffix(dir.Name(), "/") + "/" + e.Name()})
 	}
 	for _, dir := range dirs {
 		if !r.planning {
-			r.checkLoaders(ctx, t, dir, dir.Name())
+			r.checkLoaders(ctx, t, dir)
 		}
 	}
 	return entries

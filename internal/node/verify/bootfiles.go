@@ -24,7 +24,6 @@ type bootFiles struct {
 	run     *run
 	tier    *report.Tier
 	dir     bootDir
-	dirName string
 	entry   *bootloader.Entry
 	name    string // of the entry, for the report
 	release *candidate
@@ -149,7 +148,7 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	default:
 		pair := bootPair{b.dir, where, storeFile{p, strings.TrimPrefix(rest, "/")}}
 		b.copied(ctx, pair, appended, func(cause report.Cause, got, detail string) {
-			b.found(cause, path.Join(b.dirName, where), field, source, got, detail)
+			b.found(cause, path.Join(b.dir.Name(), where), field, source, got, detail)
 		})
 	}
 }
@@ -278,7 +277,7 @@ func (b *bootFiles) locate(name string) (where string, inStore bool) {
 			return store + "/" + rest, true
 		}
 	}
-	for _, as := range append(b.inFileSystem(b.dirName), b.dirName, "") {
+	for _, as := range append(b.inFileSystem(b.dir.Name()), b.dir.Name(), "") {
 		rest, ok := strings.CutPrefix(name, strings.TrimSuffix(as, "/")+"/")
 		if ok && (strings.HasPrefix(rest, "kernels/") || strings.HasPrefix(rest, "nixos/")) {
 			return clean(rest), false
@@ -419,14 +418,14 @@ func (b *bootFiles) tree(ctx context.Context, where string, inStore bool, from s
 	}
 	got, err := b.dir.Names(where, maxTreeNames)
 	if err != nil {
-		b.found(report.BootAltered, path.Join(b.dirName, where), "devicetree", string(p)+rest, "", err.Error())
+		b.found(report.BootAltered, path.Join(b.dir.Name(), where), "devicetree", string(p)+rest, "", err.Error())
 		return
 	}
 	slices.Sort(want)
 	slices.Sort(got)
 	for _, name := range got {
 		if _, has := slices.BinarySearch(want, name); !has {
-			b.found(report.BootAltered, path.Join(b.dirName, where, name), "devicetree", "nothing", "a file or directory", "")
+			b.found(report.BootAltered, path.Join(b.dir.Name(), where, name), "devicetree", "nothing", "a file or directory", "")
 		}
 	}
 	for _, name := range want {
@@ -439,7 +438,7 @@ func (b *bootFiles) tree(ctx context.Context, where string, inStore bool, from s
 			continue
 		}
 		if depth == maxTreeDepth {
-			b.found(report.BootUnchecked, path.Join(b.dirName, where, name), "devicetree", "", "", "directories in directories")
+			b.found(report.BootUnchecked, path.Join(b.dir.Name(), where, name), "devicetree", "", "", "directories in directories")
 			continue
 		}
 		b.tree(ctx, path.Join(where, name), false, from+"/"+name, depth+1)

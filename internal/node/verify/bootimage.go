@@ -19,7 +19,7 @@ import (
 // of systemd that starts them.
 func (b *bootFiles) image(ctx context.Context, spec *bootSpec) {
 	e := b.entry
-	shown := path.Join(b.dirName, e.Image)
+	shown := path.Join(b.dir.Name(), e.Image)
 	for _, further := range append(slices.Clone(e.Initrds), e.Devicetree) {
 		if further != "" {
 			b.found(report.BootAltered, b.name, "image", e.Image, further, "a further file, which the image is started with")
@@ -204,6 +204,6 @@ func (b *bootFiles) addons() {
 			detail = err.Error()
 		}
 		slices.Sort(names)
-		b.found(report.BootUnchecked, path.Join(b.dirName, place), "image", "", strings.Join(names, " "), detail)
+		b.found(report.BootUnchecked, path.Join(b.dir.Name(), place), "image", "", strings.Join(names, " "), detail)
 	}
 }

@@ -53,7 +53,7 @@ func (l *loaders) firmware(ctx context.Context, place string, depth int) (unknow
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, name), Detail: err.Error()})
+			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dir.Name(), name), Detail: err.Error()})
 		case !known:
 			unknown = append(unknown, name)
 		}

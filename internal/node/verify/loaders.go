@@ -21,10 +21,9 @@ const maxLoaders = 1000
 
 // loaders checks the boot loaders in one directory.
 type loaders struct {
-	run     *run
-	tier    *report.Tier
-	dir     bootDir
-	dirName string
+	run  *run
+	tier *report.Tier
+	dir  bootDir
 	// files returns the loader files of the accepted releases, which are listed once: a
 	// directory of GRUB's modules has hundreds to compare.
 	files func() []storeFile
@@ -33,8 +32,8 @@ type loaders struct {
 // checkLoaders compares the boot loaders on an EFI system partition, the drivers that
 // systemd-boot loads from there, and GRUB's modules with those of the accepted releases,
 // and names the others.
-func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dirName string) {
-	l := &loaders{run: r, tier: t, dir: dir, dirName: dirName}
+func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir) {
+	l := &loaders{run: r, tier: t, dir: dir}
 	l.files = sync.OnceValue(func() []storeFile { return r.loaderFiles(nil) })
 	l.programs(ctx, "EFI/systemd/drivers")
 	for _, vendor := range l.names("EFI") {
@@ -50,10 +49,10 @@ func (r *run) checkLoaders(ctx context.Context, t *report.Tier, dir bootDir, dir
 			}
 		}
 	}
-	if dirName == firmwareDir {
+	if dir.Name() == firmwareDir {
 		l.unknown(".", l.firmware(ctx, ".", 0))
 	}
-	if dirName == mediumDir {
+	if dir.Name() == mediumDir {
 		for _, place := range bootloader.Isolinux {
 			l.modules(ctx, place, syslinuxFiles)
 		}
@@ -67,7 +66,7 @@ func (l *loaders) names(place string) []string {
 	case isAbsent(err) || errors.Is(err, unix.ENOTDIR):
 		return nil
 	case err != nil:
-		l.run.findOnce(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place), Detail: err.Error()})
+		l.run.findOnce(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dir.Name(), place), Detail: err.Error()})
 		return nil
 	}
 	slices.Sort(names)
@@ -81,7 +80,7 @@ func (l *loaders) programs(ctx context.Context, place string) {
 			continue
 		}
 		l.tier.Checked++
-		shown := path.Join(l.dirName, place, name)
+		shown := path.Join(l.dir.Name(), place, name)
 		switch known, err := l.released(ctx, path.Join(place, name), isSystemdBoot); {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -108,7 +107,7 @@ func (l *loaders) modules(ctx context.Context, place, from string) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dirName, place, name), Detail: err.Error()})
+			l.run.find(report.Finding{Tier: report.TierLive, Cause: report.BootUnchecked, Path: path.Join(l.dir.Name(), place, name), Detail: err.Error()})
 		case !known:
 			unknown = append(unknown, name)
 		}
@@ -122,7 +121,7 @@ func (l *loaders) unknown(place string, unknown []string) {
 	if len(unknown) == 0 {
 		return
 	}
-	l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: path.Join(l.dirName, place), Detail: excerpt.List(unknown, " ", shownNames)})
+	l.run.find(report.Finding{Tier: report.TierLive, Cause: report.LoaderUnknown, Path: path.Join(l.dir.Name(), place), Detail: excerpt.List(unknown, " ", shownNames)})
 }
 
 func isSystemdBoot(file string) bool {
