@@ -67,7 +67,7 @@ type Standing struct {
 	Verdict Verdict   `json:"verdict"`
 	Since   time.Time `json:"since"`
 	// Dropped counts the findings of earlier runs that no longer count because the policy
-	// no longer requests their tiers.
+	// no longer requests their tiers or parts.
 	Dropped int `json:"dropped,omitzero"`
 }
 
@@ -187,7 +187,10 @@ type Tier struct {
 
 // Finding is one difference, or one thing that could not be checked.
 type Finding struct {
-	Tier  TierName
+	Tier TierName
+	// Part is the part of the tier machine that found it; empty in other tiers, and in a
+	// decoded report.
+	Part  string
 	Cause Cause
 	// Path is the store path or link of the finding; empty if it concerns the whole run.
 	Path string

@@ -109,9 +109,9 @@ func (s *Standing) dropped(before string) string {
 	case 0:
 		return ""
 	case 1:
-		return before + "1 finding of earlier runs no longer counts, unverified: the policy no longer requests its tier"
+		return before + "1 finding of earlier runs no longer counts, unverified: the policy no longer requests its tier or part"
 	}
-	return fmt.Sprintf("%s%d findings of earlier runs no longer count, unverified: the policy no longer requests their tiers", before, s.Dropped)
+	return fmt.Sprintf("%s%d findings of earlier runs no longer count, unverified: the policy no longer requests their tiers or parts", before, s.Dropped)
 }
 
 // Headline returns the verdict and its subject in one line.

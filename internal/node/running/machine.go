@@ -168,14 +168,17 @@ func (m *Machine) Check(ctx context.Context, names []string) (*Result, error) {
 		}
 		out.Checked += l.checked
 		out.NotSeen = append(out.NotSeen, l.notSeen...)
-		out.Findings = append(out.Findings, l.findings...)
+		for _, f := range l.findings {
+			f.Part = asked[i].name
+			out.Findings = append(out.Findings, f)
+		}
 		for k, n := range l.used {
 			used[k] += n
 			out.Excused += n
 		}
 		if l.more > 0 {
 			out.Findings = append(out.Findings, report.Finding{
-				Cause: report.MachineUnseen, Path: "part " + asked[i].name, Detail: fmt.Sprintf("%d more findings are not listed", l.more),
+				Cause: report.MachineUnseen, Part: asked[i].name, Path: "part " + asked[i].name, Detail: fmt.Sprintf("%d more findings are not listed", l.more),
 			})
 		}
 	}

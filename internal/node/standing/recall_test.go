@@ -9,7 +9,7 @@ import (
 // TestRecall: which of the copies is the standing, and when the standing is lost.
 func TestRecall(t *testing.T) {
 	left := func(day int, findings ...report.Finding) string {
-		s := Next(Standing{}, ran(day, "contents+", findings...), func(report.TierName) bool { return true })
+		s := Next(Standing{}, ran(day, "contents+", findings...), func(report.TierName, string) bool { return true })
 		s.Run = &Run{Finished: s.Since}
 		encoded, err := s.Encode()
 		if err != nil {
@@ -68,7 +68,7 @@ func TestLost(t *testing.T) {
 	} {
 		s, _ := Recall([]Copy{{File: "ledger", Damaged: true}}, day0)
 		for _, r := range tc.runs {
-			s = Next(s, r, func(t report.TierName) bool { return t != report.TierRebuild || tc.owed })
+			s = Next(s, r, func(t report.TierName, _ string) bool { return t != report.TierRebuild || tc.owed })
 		}
 		if got := words(s); got != tc.want {
 			t.Errorf("%s: got %s, want %s", name, got, tc.want)

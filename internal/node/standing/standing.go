@@ -58,9 +58,16 @@ type Finding struct {
 	Class report.Class    `json:"class"`
 	Cause report.Cause    `json:"cause"`
 	Tier  report.TierName `json:"tier"`
-	Path  string          `json:"path"` // at most [maxPath] bytes
-	Since time.Time       `json:"since"`
+	// Part is the part of the tier machine; empty in another tier, and from an earlier
+	// program.
+	Part  string    `json:"part,omitzero"`
+	Path  string    `json:"path"` // at most [maxPath] bytes
+	Since time.Time `json:"since"`
 }
+
+// Owed reports whether a policy requests a tier in any run, and of the tier machine a
+// part; the part is "" for the whole tier.
+type Owed func(tier report.TierName, part string) bool
 
 const (
 	// MaxFindings limits the findings of a standing.
@@ -103,10 +110,10 @@ var verdictOf = map[report.Class]report.Verdict{
 // before it. A difference stays until a run has completed its tier and verified the
 // machine, or has found other differences in that tier: those replace it. A release stays
 // untrusted until a run trusts one. An inconclusive finding stays only until the next run.
-// Differences of a tier that the policy no longer requests, according to owed, are
+// Differences of a tier or a part that the policy no longer requests are
 // forgotten. A lost standing stays lost until a run of everything that the policy requests
 // verifies the machine.
-func Next(before Standing, r *report.Report, owed func(report.TierName) bool) Standing {
+func Next(before Standing, r *report.Report, owed Owed) Standing {
 	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
 	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}
 	now := findings(r)
@@ -141,11 +148,11 @@ func Next(before Standing, r *report.Report, owed func(report.TierName) bool) St
 }
 
 // remains reports whether an earlier finding counts beside those that r has now.
-func (f Finding) remains(r *report.Report, now []Finding, owed func(report.TierName) bool) bool {
+func (f Finding) remains(r *report.Report, now []Finding, owed Owed) bool {
 	switch {
 	case f.Cause == report.StandingLost:
 		return !whole(r, owed) // it may have been of any tier
-	case f.Class == report.Inconclusive, !owed(f.Tier), slices.ContainsFunc(now, f.same):
+	case f.Class == report.Inconclusive, !owed(f.Tier, f.Part), slices.ContainsFunc(now, f.same):
 		return false
 	case !done(r, f.Tier):
 		return true
@@ -156,11 +163,11 @@ func (f Finding) remains(r *report.Report, now []Finding, owed func(report.TierN
 }
 
 // Dropped counts the differences of a standing that [Next] forgets because the policy no
-// longer requests their tiers, according to owed.
-func Dropped(before Standing, owed func(report.TierName) bool) int {
+// longer requests their tiers or parts.
+func Dropped(before Standing, owed Owed) int {
 	n := 0
 	for _, f := range before.Findings {
-		if f.Class != report.Inconclusive && !owed(f.Tier) {
+		if f.Class != report.Inconclusive && !owed(f.Tier, f.Part) {
 			n++
 		}
 	}
@@ -186,7 +193,7 @@ func findings(r *report.Report) []Finding {
 		if f.Class() == report.Notice {
 			continue
 		}
-		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: clipped(f.Path)}
+		one := Finding{Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Part: f.Part, Path: clipped(f.Path)}
 		switch {
 		case f.ConsequenceOf != "" && !report.IsPending(f.Cause):
 			follow = append(follow, one)
@@ -217,9 +224,9 @@ func done(r *report.Report, tier report.TierName) bool {
 
 // whole reports whether r verified the machine and left out nothing that the policy
 // asks for in some run.
-func whole(r *report.Report, owed func(report.TierName) bool) bool {
+func whole(r *report.Report, owed Owed) bool {
 	return r.Verdict() == report.Verified && !slices.ContainsFunc(r.Tiers, func(t report.Tier) bool {
-		return t.Asked && t.Status != report.Done || !t.Asked && t.Name == report.TierRebuild && owed(t.Name)
+		return t.Asked && t.Status != report.Done || !t.Asked && t.Name == report.TierRebuild && owed(t.Name, "")
 	})
 }
 

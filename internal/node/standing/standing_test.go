@@ -86,7 +86,7 @@ func TestNext(t *testing.T) {
 	} {
 		var s Standing
 		for _, r := range tc.runs {
-			s = Next(s, r, func(report.TierName) bool { return true })
+			s = Next(s, r, func(report.TierName, string) bool { return true })
 			encoded, err := s.Encode()
 			if err != nil {
 				t.Fatal(err)
@@ -100,9 +100,9 @@ func TestNext(t *testing.T) {
 		}
 	}
 	// What nobody's policy asks for any more is not owed.
-	everything := func(report.TierName) bool { return true }
+	everything := func(report.TierName, string) bool { return true }
 	s := Next(Standing{}, ran(1, all, rebuilt, failed), everything)
-	less := func(t report.TierName) bool { return t != report.TierRebuild }
+	less := func(t report.TierName, _ string) bool { return t != report.TierRebuild }
 	if got := [2]int{Dropped(s, everything), Dropped(s, less)}; got != [2]int{0, 1} {
 		t.Errorf("%v findings are dropped", got)
 	}
@@ -110,10 +110,21 @@ func TestNext(t *testing.T) {
 	if got := words(s); got != "verified 2" {
 		t.Errorf("without a rebuild in the policy: %s", got)
 	}
+	// The same of a part.
+	file := report.Finding{Tier: "machine", Part: "etc", Cause: report.FileUnknown, Path: "/etc/x"}
+	unit := report.Finding{Tier: "machine", Part: "units", Cause: report.UnitUnknown, Path: "/run/x"}
+	s = Next(Standing{}, ran(1, "machine+", file, unit), everything)
+	less = func(_ report.TierName, part string) bool { return part != "units" }
+	if got := Dropped(s, less); got != 1 {
+		t.Errorf("%d findings of a part are dropped", got)
+	}
+	if s = Next(s, ran(2, "machine-"), less); words(s) != "drifted 1, file-unknown 1" {
+		t.Errorf("without a part in the policy: %s", words(s))
+	}
 }
 
 func TestVerified(t *testing.T) {
-	owed := func(report.TierName) bool { return true }
+	owed := func(report.TierName, string) bool { return true }
 	s := Next(Standing{}, ran(1, "contents+"), owed)
 	weakened := ran(2, "contents+")
 	weakened.Unsafe = []string{"unsafe-skip live"}
@@ -129,7 +140,7 @@ func TestMilliseconds(t *testing.T) {
 	r := ran(1, "contents+", altered)
 	r.Finished = r.Finished.Add(1234567 * time.Nanosecond)
 	want := day0.AddDate(0, 0, 1).Add(time.Millisecond)
-	s := Next(Standing{}, r, func(report.TierName) bool { return true })
+	s := Next(Standing{}, r, func(report.TierName, string) bool { return true })
 	if !s.Since.Equal(want) || !s.Findings[0].Since.Equal(want) {
 		t.Errorf("since %s and %s, want %s", s.Since, s.Findings[0].Since, want)
 	}
@@ -140,7 +151,7 @@ func TestMilliseconds(t *testing.T) {
 
 // TestWithout: that no run could be made takes back what is good, and nothing else.
 func TestWithout(t *testing.T) {
-	owed := func(report.TierName) bool { return true }
+	owed := func(report.TierName, string) bool { return true }
 	at := day0.AddDate(0, 0, 5)
 	for _, tc := range []struct {
 		before Standing
@@ -164,7 +175,7 @@ func TestBounded(t *testing.T) {
 	for i := range 5000 {
 		findings = append(findings, report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: fmt.Sprintf("%d\xff%s", i, strings.Repeat("\x00", 5000))})
 	}
-	s := Next(Standing{}, ran(1, "contents+ rebuild+ eval-", findings...), func(report.TierName) bool { return true })
+	s := Next(Standing{}, ran(1, "contents+ rebuild+ eval-", findings...), func(report.TierName, string) bool { return true })
 	encoded, err := s.Encode()
 	if err != nil || len(s.Findings) != MaxFindings || s.More != len(findings)-MaxFindings || len(encoded) > 200<<10 {
 		t.Errorf("%d findings, %d more, %d bytes, %v", len(s.Findings), s.More, len(encoded), err)
@@ -178,7 +189,7 @@ func TestBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s = Next(again, ran(2, "contents+ rebuild+ eval-", findings...), func(report.TierName) bool { return true }); s.Findings[0].Since != day0.AddDate(0, 0, 1) {
+	if s = Next(again, ran(2, "contents+ rebuild+ eval-", findings...), func(report.TierName, string) bool { return true }); s.Findings[0].Since != day0.AddDate(0, 0, 1) {
 		t.Errorf("what was known is new: %v", s.Findings[0])
 	}
 }

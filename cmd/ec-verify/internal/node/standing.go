@@ -68,13 +68,14 @@ func (a *app) otherPolicy(policy config.Config) bool {
 func currentUnit() string { return runlock.Self(time.Now()).Unit }
 
 // owedBy returns a function that reports whether the policy asks for a tier in any run.
-func owedBy(policy config.Config) func(report.TierName) bool {
-	return func(t report.TierName) bool {
+func owedBy(policy config.Config) standing.Owed {
+	return func(t report.TierName, part string) bool {
 		switch t {
 		case report.TierRebuild:
 			return policy.Rebuild.Choice != rebuild.None
 		case "machine":
-			return len(policy.Machine.Parts) > 0
+			parts := policy.Machine.Parts
+			return slices.Contains(parts, part) || part == "" && len(parts) > 0
 		}
 		return true
 	}
@@ -83,7 +84,7 @@ func owedBy(policy config.Config) func(report.TierName) bool {
 // keeper keeps the standing that one run leaves.
 type keeper struct {
 	asked standing.Asked
-	owed  func(report.TierName) bool
+	owed  standing.Owed
 	// system is the system that ran when the run began; "" if that is unknown.
 	system string
 	// now is the standing after the run; the zero Standing before its end.

@@ -155,13 +155,13 @@ func TestOwed(t *testing.T) {
 	var c config.Config
 	c.Rebuild.Choice = rebuild.None
 	for tier, want := range map[report.TierName]bool{report.TierRebuild: false, "machine": false, report.TierLive: true} {
-		if got := owedBy(c)(tier); got != want {
+		if got := owedBy(c)(tier, ""); got != want {
 			t.Errorf("%s is owed: %v", tier, got)
 		}
 	}
 	with := c
 	with.Rebuild.Choice, with.Machine.Parts = rebuild.All, []string{"etc"}
-	if owed := owedBy(with); !owed(report.TierRebuild) || !owed("machine") {
+	if owed := owedBy(with); !owed(report.TierRebuild, "") || !owed("machine", "") {
 		t.Error("requested tiers are not owed")
 	}
 
@@ -182,8 +182,24 @@ func TestOwed(t *testing.T) {
 	if text := strings.Join(strings.Fields(s.Text(terminal.Screen{})), " "); !strings.Contains(text, "The policy no longer requests machine: the next run") {
 		t.Errorf("status says\n%s", text)
 	}
+	// The same if it lacks only the part that found it.
+	less := with
+	less.Machine.Parts = []string{"units"}
+	found := before
+	found.Findings = slices.Clone(before.Findings)
+	found.Findings[0].Part = "etc"
+	s = &status{Now: began, LastRun: before.Run, Standing: &statusStanding{Verdict: before.Verdict, Findings: found.Findings}, owed: owedBy(less)}
+	if text := strings.Join(strings.Fields(s.Text(terminal.Screen{})), " "); !strings.Contains(text, "The policy no longer requests machine (etc): the next run") {
+		t.Errorf("status says\n%s", text)
+	}
+	keep.owed = owedBy(less)
+	r := ran([]report.TierName{"live", "machine"})
+	keep.judge(found, 2, r, nil)
+	if r.Standing.Verdict != report.Verified || r.Standing.Dropped != 1 {
+		t.Errorf("without the part: standing %+v", r.Standing)
+	}
 	keep.owed = owedBy(c)
-	r := ran([]report.TierName{"live"})
+	r = ran([]report.TierName{"live"})
 	keep.judge(before, 2, r, nil)
 	if r.Standing.Verdict != report.Verified || !strings.HasPrefix(r.StandingLine(), "1 finding of earlier runs no longer counts, unverified") {
 		t.Errorf("standing %+v: %s", r.Standing, r.StandingLine())

@@ -128,7 +128,7 @@ type status struct {
 	statusMachine
 
 	// owed reports whether the policy requests a tier at all; nil for every tier.
-	owed func(report.TierName) bool
+	owed standing.Owed
 	// lost is the file that had the standing, if it is lost and no run has ended since.
 	lost string
 	// runs are the last ones, of the policy or not, the newest first.
@@ -189,7 +189,7 @@ type wants struct {
 	// not count.
 	read nar.ReadMode
 	// owed reports whether a tier is asked for at all.
-	owed func(report.TierName) bool
+	owed standing.Owed
 }
 
 // readStatus reads the ledger of the state directory dir and compares it with what w
@@ -229,7 +229,7 @@ func statusOf(ctx context.Context, l *ledger.Ledger, w wants, now time.Time) (*s
 		if tier == ledger.Contents && w.read == nar.ReadDisk {
 			state.Records = state.Records.FromDisk()
 		}
-		if !w.owed(report.TierName(tier)) || s.isOld(state.Inventory.Manifest) {
+		if !w.owed(report.TierName(tier), "") || s.isOld(state.Inventory.Manifest) {
 			state.Inventory = ledger.Inventory{Tier: tier}
 		}
 		s.Tiers = append(s.Tiers, tierStatus(state, w.Every(tier), now))

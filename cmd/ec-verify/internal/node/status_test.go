@@ -124,7 +124,7 @@ func (run recorded) record(t *testing.T, dir string) error {
 	made := run.report(items)
 	made.Started, made.Finished = run.at, now
 	end := ledger.End{Verdict: run.verdict, Manifest: manifest, Configuration: made.Configuration}
-	keep := keeper{owed: func(report.TierName) bool { return true }}
+	keep := keeper{owed: func(report.TierName, string) bool { return true }}
 	if end.Standing, err = keep.after(t.Context(), l, rec.Run(), made, end); err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (run recorded) report(items []ledger.Item) *report.Report {
 }
 
 // defaultWants is what the tests ask for where they don't care.
-var defaultWants = wants{ledger.DefaultPolicy(), nar.ReadCached, func(report.TierName) bool { return true }}
+var defaultWants = wants{ledger.DefaultPolicy(), nar.ReadCached, func(report.TierName, string) bool { return true }}
 
 // TestStatusJSON holds the JSON form to the one that docs/operating.md describes.
 func TestStatusJSON(t *testing.T) {

@@ -256,11 +256,16 @@ func (s *status) wayOut() []string {
 	var dropped []string
 	others := false
 	for _, f := range s.Standing.Findings {
-		switch owed := s.owed == nil || s.owed(f.Tier); {
-		case owed:
+		if s.owed == nil || s.owed(f.Tier, f.Part) {
 			others = true
-		case !slices.Contains(dropped, string(f.Tier)):
-			dropped = append(dropped, string(f.Tier))
+			continue
+		}
+		name := string(f.Tier)
+		if s.owed(f.Tier, "") {
+			name += " (" + f.Part + ")"
+		}
+		if !slices.Contains(dropped, name) {
+			dropped = append(dropped, name)
 		}
 	}
 	var out []string
