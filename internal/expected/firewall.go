@@ -21,9 +21,15 @@ const (
 	IptablesLegacy = "iptables-legacy" // the kernel keeps these rules elsewhere
 )
 
+// FirewallForm is the form in which this program writes rules, see [Firewall.Form].
+const FirewallForm = 1
+
 // Firewall is the configuration's rules for packets.
 type Firewall struct {
 	Backend string `json:"backend"`
+	// Form is the form of the rules. Those of another form than [FirewallForm] can't be
+	// compared with the rules of this program, which have more words, or fewer.
+	Form int `json:"form,omitzero"`
 	// Partly says that the configuration also has commands whose rules are not included.
 	Partly bool `json:"partly,omitzero"`
 	// Tables are in the order of family and name.
@@ -55,13 +61,17 @@ type Chain struct {
 
 // Rule has the compared parts of a rule.
 type Rule struct {
-	// Verdict is "accept", "drop", "jump NAME" and the like; empty for a rule that
-	// leaves the packet to the next one.
+	// Verdict is "accept", "drop", "jump NAME", "dnat to ADDRESS" and the like; empty for
+	// a rule that leaves the packet to the next one.
 	Verdict    string
 	Protocol   string   // of the transport, such as "tcp"; empty for any
 	Ports      []Range  // of the destination; none for any
+	Sources    []Range  // ports of the source; none for any
 	Interfaces []string // incoming interfaces; one may end in "*"
+	Outgoing   []string // outgoing interfaces, likewise
 	Sets       []string // named sets that the rule uses
+	// From and To are the addresses of the source and of the destination; none for any.
+	From, To []Addresses
 	// Others says that there are further conditions, which are not compared.
 	Others bool
 }
@@ -72,12 +82,26 @@ type Range struct{ First, Last uint16 }
 // String is the form in which rules are compared.
 func (r *Rule) String() string {
 	var words []string
-	if len(r.Interfaces) > 0 {
-		slices.Sort(r.Interfaces)
-		words = append(words, "iifname "+strings.Join(slices.Compact(r.Interfaces), ","))
+	for _, side := range []struct {
+		word  string
+		names []string
+	}{{"iifname ", r.Interfaces}, {"oifname ", r.Outgoing}} {
+		if len(side.names) > 0 {
+			slices.Sort(side.names)
+			words = append(words, side.word+strings.Join(slices.Compact(side.names), ","))
+		}
+	}
+	if len(r.From) > 0 {
+		words = append(words, "saddr "+addresses(r.From))
+	}
+	if len(r.To) > 0 {
+		words = append(words, "daddr "+addresses(r.To))
 	}
 	if r.Protocol != "" {
 		words = append(words, r.Protocol)
+	}
+	if len(r.Sources) > 0 {
+		words = append(words, "sport "+ports(r.Sources))
 	}
 	if len(r.Ports) > 0 {
 		words = append(words, "dport "+ports(r.Ports))
@@ -207,7 +231,7 @@ var FirewallUnits = []string{"firewall.service", "nftables.service"}
 // readFirewall reads the rules that the firewall's units make, from the files that they
 // start.
 func (r *reader) readFirewall(paths []closure.PathInfo) (*Firewall, error) {
-	f := &Firewall{Backend: NoFirewall, Tables: []Table{}}
+	f := &Firewall{Backend: NoFirewall, Form: FirewallForm, Tables: []Table{}}
 	for _, unit := range FirewallUnits {
 		target := r.m.enabled(unit)
 		if target == "" {

@@ -87,8 +87,8 @@ inet nixos-fw
     @temp-ports accept
     icmp under conditions accept
     icmpv6 under conditions accept
-    udp dport 546 under conditions accept
-    tcp dport 9100 under conditions accept
+    daddr fe80::-fe80::ffff:ffff:ffff:ffff udp dport 546 under conditions accept
+    saddr 192.0.2.0-192.0.2.255 tcp dport 9100 under conditions accept
   rpfilter prerouting drop
     udp under conditions accept
     under conditions accept
@@ -97,9 +97,10 @@ inet nixos-fw
   set temp-ports
 ip nixos-nat
   post postrouting accept
-    iifname eth8 under conditions masquerade
+    iifname eth8 oifname eth9 masquerade
   pre prerouting accept
-    iifname eth9 tcp dport 2222 dnat
+    iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22
+    daddr 192.0.2.1-192.0.2.3,198.51.100.0-198.51.100.127 udp sport 1024-65535 redirect to :5353
 `
 	got := disk{t, t.TempDir()}.firewall("nftables.service", "", testdata(t, "nftables-rules"))
 	if diff := cmp.Diff(want, got.lines()); diff != "" {
@@ -119,8 +120,11 @@ func TestNftablesUnclear(t *testing.T) {
 		{"flush ruleset\n\ntable inet t {\n set s { type inet_service; elements = { 22 } }\n set e { type inet_service; }\n chain c { tcp dport @s accept } }", "nftables\ninet t\n  c\n    tcp @s accept\n  set e\n"},
 		{"table t { chain c { type filter hook input priority 0; iifname != \"lo\" drop; tcp dport != 22 accept; ip protocol udp accept } }", "nftables\nip t\n  c input accept\n    under conditions drop\n    tcp under conditions accept\n    udp accept\n"},
 		{"table t { chain c { tcp dport {22,23,80-90,85-95} goto d # why\n counter packets 1 bytes 2 log prefix \"a b\" drop } }", "nftables\nip t\n  c\n    tcp dport 22-23,80-95 goto d\n    drop\n"},
-		{"table t { chain c { udp dport 53 notrack accept; tcp dport 80 tproxy to :8080 accept; notrack\n } }", "nftables\nip t\n  c\n    udp dport 53 notrack accept\n    tcp dport 80 tproxy accept\n    notrack\n"},
+		{"table t { chain c { udp dport 53 notrack accept; tcp dport 80 tproxy to :8080 accept; notrack\n } }", "nftables\nip t\n  c\n    udp dport 53 notrack accept\n    tcp dport 80 tproxy to :8080 accept\n    notrack\n"},
 		{"table inet t { chain c { ip6 nexthdr icmpv6 icmpv6 type echo-request accept; ip protocol tcp accept\n } }", "nftables\ninet t\n  c\n    icmpv6 under conditions accept\n    tcp under conditions accept\n"},
+		{"table t { chain c { ip saddr != 10.0.0.0/8 accept; ip saddr @s drop; ip daddr { 10.0.0.1-10.0.0.9, 10.0.0.10 } oifname @w accept; oifname != \"lo\" drop } }", "nftables\nip t\n  c\n    under conditions accept\n    @s drop\n    daddr 10.0.0.1-10.0.0.10 @w accept\n    under conditions drop\n"},
+		{"table t { chain c { ip saddr host accept; ip saddr & 255.0.0.0 == 10.0.0.0 accept; dnat to $x; dnat to 10.0.0.1 : 22; dnat to tcp dport map { 22 : 10.0.0.1 } } }", "nftables\nip t\n  c\n    dnat\n    ????\n"},
+		{"table inet t { chain c { dnat ip6 to [2001:db8::1]:80-90 random,persistent; snat ip to 10.0.0.1-10.0.0.9; masquerade to :1024-2000 fully-random; redirect } }", "nftables\ninet t\n  c\n    dnat to [2001:db8::1]:80-90\n    snat to 10.0.0.1-10.0.0.9\n    masquerade to :1024-2000\n    redirect\n"},
 		{"table", "nftables\n"}, {"table t {", "nftables\nip t\n"}, {"table t { chain c {", "nftables\nip t\n  c\n"}, {"\"", "nftables\nand more\n"},
 	} {
 		got := disk{t, t.TempDir()}.firewall("nftables.service", "", head+test.text)
@@ -161,9 +165,11 @@ func TestIptables(t *testing.T) {
 		return "  PREROUTING prerouting accept\n    jump nixos-fw-rpfilter\n  nixos-fw-rpfilter\n    under conditions return\n" + dhcp + "    drop\n"
 	}
 	want := "iptables\nip filter\n" + chains("    icmp under conditions jump nixos-fw-accept\n") +
-		"ip mangle\n" + mangle("    udp dport 68 under conditions return\n    udp dport 67 under conditions return\n") +
-		"ip nat\n  POSTROUTING postrouting accept\n    jump nixos-nat-post\n  nixos-nat-post\n    under conditions masquerade\n" +
-		"ip6 filter\n" + chains("    icmpv6 under conditions drop\n    icmpv6 under conditions drop\n    icmpv6 jump nixos-fw-accept\n    udp dport 546 under conditions jump nixos-fw-accept\n") +
+		"ip mangle\n" + mangle("    udp sport 67 dport 68 return\n    saddr 0.0.0.0 daddr 255.255.255.255 udp sport 68 dport 67 return\n") +
+		"ip nat\n  POSTROUTING postrouting accept\n    jump nixos-nat-post\n  PREROUTING prerouting accept\n    jump nixos-nat-pre\n" +
+		"  nixos-nat-post\n    oifname eth9 under conditions masquerade\n    oifname eth9 saddr 10.0.0.0-10.255.255.255 snat to 192.0.2.2\n    oifname eth9 saddr 192.0.2.128-192.0.2.255 snat to 192.0.2.2\n" +
+		"  nixos-nat-pre\n    iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22\n    udp dport 53 redirect to :5353\n" +
+		"ip6 filter\n" + chains("    icmpv6 under conditions drop\n    icmpv6 under conditions drop\n    icmpv6 jump nixos-fw-accept\n    daddr fe80::-fe80::ffff:ffff:ffff:ffff udp dport 546 jump nixos-fw-accept\n") +
 		"ip6 mangle\n" + mangle("")
 	d := disk{t, t.TempDir()}
 	got := d.firewall("firewall.service", "/bin/firewall-start", testdata(t, "firewall-start"))
@@ -186,6 +192,9 @@ func TestIptablesUnclear(t *testing.T) {
 		{"ipset create x hash:ip\n", "and more\n"},
 		{"iptables -A INPUT -j ACCEPT; iptables -F\n", "and more\n"},
 		{"iptables -P INPUT DROP\niptables -I INPUT -p tcp -m multiport --dports 1,2 -j ACCEPT\niptables -I INPUT 2 ! -i lo -j drop-it\n", "ip filter\n  INPUT input drop\n    tcp under conditions accept\n    under conditions jump drop-it\n"},
+		{"iptables -A INPUT -s host -j ACCEPT\niptables -A INPUT -p tcp --dport ssh -j ACCEPT\niptables -A INPUT -s 0.0.0.0/0 -d 10.0.0.0/255.0.0.0 -j ACCEPT\niptables -A INPUT ! -s 10.0.0.1 -j DROP\n", "ip filter\n  INPUT input accept\n    daddr 10.0.0.0-10.255.255.255 accept\n    under conditions drop\n    ??\n"},
+		{"iptables -t nat -A PREROUTING -j DNAT --to 10.0.0.1-10.0.0.3:80-90/8000\nip6tables -t nat -A PREROUTING -p tcp -j DNAT --to-destination '[2001:db8::1]:80'\nip6tables -t nat -A PREROUTING -j DNAT --to-destination 2001:db8::1\niptables -t nat -A OUTPUT -j REDIRECT --to-ports 22\n",
+			"ip nat\n  OUTPUT output accept\n    redirect to :22\n  PREROUTING prerouting accept\n    dnat to 10.0.0.1-10.0.0.3:80-90\nip6 nat\n  PREROUTING prerouting accept\n    tcp dnat to [2001:db8::1]:80\n    dnat to 2001:db8::1\n"},
 		{"iptables -I INPUT 3 -j ACCEPT\n", "and more\nip filter\n  INPUT input accept\n"},
 	} {
 		got := disk{t, t.TempDir()}.firewall("firewall.service", "/bin/firewall-start", "#!/bin/sh\n"+test.text)

@@ -128,7 +128,7 @@ func (f *Firewall) command(families []string, table, command, chain string, args
 			}
 			c.Policy = strings.ToLower(args[0])
 		case "-A", "--append":
-			c.Rules = append(c.Rules, iptablesRule(args).String())
+			c.insert(len(c.Rules), iptablesRules(args))
 		case "-I", "--insert":
 			at := 1
 			if len(args) > 0 {
@@ -136,10 +136,10 @@ func (f *Firewall) command(families []string, table, command, chain string, args
 					at, args = n, args[1:]
 				}
 			}
-			if at < 1 || at > len(c.Rules)+1 {
+			if at < 1 || at > len(c.Rules)+c.Unclear+1 {
 				return false
 			}
-			c.Rules = slices.Insert(c.Rules, at-1, iptablesRule(args).String())
+			c.insert(min(at-1, len(c.Rules)), iptablesRules(args))
 		default:
 			return false
 		}
@@ -147,10 +147,54 @@ func (f *Firewall) command(families []string, table, command, chain string, args
 	return true
 }
 
-// iptablesRule reads the compared options of a rule.
-func iptablesRule(args []string) *Rule {
-	r := new(Rule)
-	not, targeted := false, false
+// The options with the addresses of the source and of the destination.
+var (
+	fromOptions = []string{"-s", "--source", "--src"}
+	toOptions   = []string{"-d", "--destination", "--dst"}
+)
+
+// insert adds rules at a place; nil is one that can't be read.
+func (c *Chain) insert(at int, rules []Rule) {
+	if rules == nil {
+		c.Unclear++
+	}
+	for i := range rules {
+		c.Rules = slices.Insert(c.Rules, at+i, rules[i].String())
+	}
+}
+
+// iptablesRules reads a rule of which the options may name several addresses: it is
+// then a rule for each. It returns nil if it can't read it.
+func iptablesRules(args []string) []Rule {
+	for i, option := range args[:max(len(args)-1, 0)] {
+		if !slices.Contains(fromOptions, option) && !slices.Contains(toOptions, option) {
+			continue
+		}
+		if one, rest, several := strings.Cut(args[i+1], ","); several {
+			with := func(address string) []Rule {
+				args := slices.Clone(args)
+				args[i+1] = address
+				return iptablesRules(args)
+			}
+			first, others := with(one), with(rest)
+			if first == nil || others == nil {
+				return nil
+			}
+			return append(first, others...)
+		}
+	}
+	r, ok := iptablesRule(args)
+	if !ok {
+		return nil
+	}
+	return []Rule{r}
+}
+
+// iptablesRule reads the compared options of a rule. It reports whether it could: the
+// values of names of ports and of hosts are unknown.
+func iptablesRule(args []string) (Rule, bool) {
+	var r Rule
+	not, targeted, readable := false, false, true
 	for len(args) > 0 {
 		option, value := args[0], ""
 		args = args[1:]
@@ -166,19 +210,37 @@ func iptablesRule(args []string) *Rule {
 			if value != "all" && !not {
 				r.Protocol = protocolOf(value)
 			}
-		case "-i", "--in-interface":
+		case "-i", "--in-interface", "-o", "--out-interface":
+			to := &r.Interfaces
+			if option == "-o" || option == "--out-interface" {
+				to = &r.Outgoing
+			}
 			if name, prefix := strings.CutSuffix(value, "+"); prefix {
 				value = name + "*"
 			}
 			if !not {
-				r.Interfaces = append(r.Interfaces, value)
+				*to = append(*to, value)
 			}
-		case "--dport", "--destination-port":
+		case "-s", "--source", "--src", "-d", "--destination", "--dst":
+			to := &r.From
+			if slices.Contains(toOptions, option) {
+				to = &r.To
+			}
+			at, ok := addressesOf(value)
+			readable = readable && ok
+			if any := ok && strings.HasSuffix(value, "/0"); !not && !any {
+				*to = append(*to, at)
+			}
+		case "--dport", "--destination-port", "--sport", "--source-port":
+			to := &r.Ports
+			if option == "--sport" || option == "--source-port" {
+				to = &r.Sources
+			}
 			ports, ok := rangeOf(value, ":")
-			if ok && !not {
-				r.Ports = append(r.Ports, ports)
+			readable = readable && ok
+			if !not {
+				*to = append(*to, ports)
 			}
-			r.Others = r.Others || !ok
 		case "-m", "--match":
 			r.Others = r.Others || !slices.Contains([]string{"tcp", "udp", "comment"}, value)
 		case "--comment":
@@ -186,16 +248,28 @@ func iptablesRule(args []string) *Rule {
 			targeted, r.Verdict = true, TargetVerdict(value, "jump")
 		case "-g", "--goto":
 			targeted, r.Verdict = true, TargetVerdict(value, "goto")
+		case "--to", "--to-destination", "--to-dest", "--to-source", "--to-ports", "--to-port":
+			switch r.Verdict {
+			case "redirect", "masquerade":
+				value = ":" + value
+			case "dnat", "snat":
+			default: // of a target that is not compared
+				continue
+			}
+			target, ok := targetOf(value)
+			readable = readable && ok
+			r.Verdict += target
 		default:
-			// Options of the target don't change the verdict. Their values, and those of
+			// Other options of the target are not compared. Their values, and those of
 			// other conditions, are skipped in the same way.
-			r.Others = r.Others || !targeted || slices.Contains([]string{"-s", "-d", "-o", "-f"}, option)
+			r.Others = r.Others || !targeted || option == "-f"
+			not = not && !strings.HasPrefix(option, "-")
 			continue
 		}
 		not = false
 		args = args[min(1, len(args)):]
 	}
-	return r
+	return r, readable
 }
 
 // targets are the targets of iptables that are not chains, except LOG and NFLOG, after which

@@ -212,7 +212,12 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			t.concatenated(&r, family)
 		case word == "iifname" || word == "meta" && t.has("iifname"):
 			t.skip("iifname")
-			if !t.names(&r) {
+			if !t.names(&r, &r.Interfaces) {
+				r.Others = true
+			}
+		case word == "oifname" || word == "meta" && t.has("oifname"):
+			t.skip("oifname")
+			if !t.names(&r, &r.Outgoing) {
 				r.Others = true
 			}
 		case word == "meta" && t.has("l4proto"):
@@ -230,17 +235,29 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			} else {
 				r.Others = true
 			}
+		case (word == "ip" || word == "ip6") && t.has("saddr", "daddr"):
+			r.Others = r.Others || family != word
+			to := &r.From
+			if t.next() == "daddr" {
+				to = &r.To
+			}
+			if !t.addresses(&r, to) {
+				return r, false
+			}
 		case slices.Contains(transports, word):
 			if word != "th" {
 				r.Protocol = word
 			}
 			switch {
-			case t.has("dport"):
-				t.next()
+			case t.has("dport", "sport"):
+				to := &r.Ports
+				if t.next() == "sport" {
+					to = &r.Sources
+				}
 				if t.has("vmap") {
 					return r, false
 				}
-				if !t.ports(&r) {
+				if !t.ports(&r, to) {
 					return r, false
 				}
 			default:
@@ -271,6 +288,11 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			r.Verdict = word // and the rule goes on
 		case slices.Contains(verdicts, word):
 			r.Verdict = strings.TrimSpace(r.Verdict + " " + word)
+			target, ok := t.target()
+			if !ok {
+				return r, false
+			}
+			r.Verdict += target
 			if last := words[len(words)-1]; word == "tproxy" && slices.Contains([]string{"accept", "drop", "return", "continue"}, last) {
 				r.Verdict += " " + last
 			}
@@ -355,8 +377,60 @@ func (t *nft) value() []string {
 	return out
 }
 
+// leads are the verdicts that lead a packet to another place.
+var leads = []string{"masquerade", "redirect", "dnat", "snat", "tproxy"}
+
+// target reads where the last verdict leads a packet, and reports whether that could be
+// read. A map says it for each packet, and is not compared.
+func (t *nft) target() (string, bool) {
+	if !slices.Contains(leads, t.words[t.at-1]) {
+		return "", true
+	}
+	t.skip("ip")
+	t.skip("ip6")
+	if !t.has("to") {
+		return "", true
+	}
+	t.next()
+	to := t.words[t.at:]
+	if i := slices.IndexFunc(to, func(w string) bool {
+		return slices.Contains([]string{"random", "fully-random", "persistent", "comment", "accept", "drop", "return", "continue"}, w)
+	}); i >= 0 {
+		to = to[:i]
+	}
+	switch {
+	case slices.Contains(to, "map") && !slices.ContainsFunc(to, func(w string) bool { return strings.Contains(w, "$") }):
+		return "", true
+	case len(to) != 1:
+		return "", false
+	}
+	return targetOf(to[0])
+}
+
+// addresses reads addresses, and reports whether all could be read.
+func (t *nft) addresses(r *Rule, to *[]Addresses) bool {
+	if t.has("!=") {
+		t.next()
+		t.value()
+		r.Others = true
+		return true
+	}
+	for _, word := range t.value() {
+		if name, isSet := strings.CutPrefix(word, "@"); isSet {
+			r.Sets = append(r.Sets, name)
+			continue
+		}
+		at, ok := addressesOf(word)
+		if !ok {
+			return false
+		}
+		*to = append(*to, at)
+	}
+	return true
+}
+
 // names reads names of interfaces, and reports whether all could be read.
-func (t *nft) names(r *Rule) bool {
+func (t *nft) names(r *Rule, to *[]string) bool {
 	if t.has("!=") {
 		t.next()
 		t.value()
@@ -367,12 +441,12 @@ func (t *nft) names(r *Rule) bool {
 		r.Sets = append(r.Sets, value[0][1:])
 		return true
 	}
-	r.Interfaces = append(r.Interfaces, value...)
+	*to = append(*to, value...)
 	return true
 }
 
 // ports reads ports, and reports whether all could be read.
-func (t *nft) ports(r *Rule) bool {
+func (t *nft) ports(r *Rule, to *[]Range) bool {
 	if t.has("!=") {
 		t.next()
 		t.value()
@@ -388,7 +462,7 @@ func (t *nft) ports(r *Rule) bool {
 		if !ok {
 			return false
 		}
-		r.Ports = append(r.Ports, ports)
+		*to = append(*to, ports)
 	}
 	return true
 }

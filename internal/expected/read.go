@@ -41,7 +41,7 @@ func Read(ctx context.Context, store *nixstore.Store, configuration string, topl
 	r := &reader{ctx, store, &Machine{
 		SchemaVersion: Schema, Kind: Kind, Configuration: configuration, Toplevel: toplevel,
 		Etc: []Entry{}, Units: []Unit{}, Mounts: []string{}, Parameters: []string{}, Sysctl: []string{}, Modules: []string{}, Modprobe: []string{},
-		Firewall: &Firewall{Backend: NoFirewall, Tables: []Table{}},
+		Firewall: &Firewall{Backend: NoFirewall, Form: FirewallForm, Tables: []Table{}},
 	}}
 	if err := r.read(paths); err != nil {
 		return nil, fmt.Errorf("the expected state of a machine with %s: %w", toplevel, err)

@@ -161,11 +161,21 @@ func hooked(c *expected.Chain) string {
 // compareChain compares the rules of a chain with the kernel's. It returns the number of the
 // kernel's rules that are not among the readable ones of the configuration.
 func (l *look) compareChain(t *expected.Table, want, got *expected.Chain, partly bool) (unread int) {
-	more, fewer := slices.Clone(got.Rules), []string{}
+	missing := map[string]int{} // how many of each rule
 	for _, rule := range want.Rules {
-		if i := slices.Index(more, rule); i >= 0 {
-			more = slices.Delete(more, i, i+1)
+		missing[rule]++
+	}
+	var more, fewer []string
+	for _, rule := range got.Rules {
+		if missing[rule] == 0 {
+			more = append(more, rule)
 		} else {
+			missing[rule]--
+		}
+	}
+	for _, rule := range want.Rules {
+		if missing[rule] > 0 {
+			missing[rule]--
 			fewer = append(fewer, rule)
 		}
 	}

@@ -375,11 +375,11 @@ func (m *Machine) readExpected(ctx context.Context) (*expected.Machine, error) {
 	return m.read, nil
 }
 
-// expectedWhole is expected with every member set: the release may come from an earlier
-// program that did not write all of them.
+// expectedWhole is expected with every member set, in the form of this program: the
+// release may come from another one.
 func (m *Machine) expectedWhole(ctx context.Context) (*expected.Machine, error) {
 	want, err := m.expected(ctx)
-	if err != nil || want.Firewall != nil {
+	if err != nil || want.Firewall != nil && want.Firewall.Form == expected.FirewallForm {
 		return want, err
 	}
 	return m.readExpected(ctx)

@@ -36,7 +36,8 @@ type RuleTable struct {
 // Limits for reading the kernel's rules.
 const (
 	maxElements = 100_000
-	maxLegacy   = 4096 // bytes of the list of tables
+	maxRules    = 8 << 20 // bytes of all rules, in the form in which they are compared
+	maxLegacy   = 4096    // bytes of the list of tables
 )
 
 // KernelRules returns the rules of the kernel. Reading them requires CAP_NET_ADMIN and the
@@ -59,7 +60,13 @@ func KernelRules(ctx context.Context, nft bool) (*Ruleset, error) {
 		return nil, fmt.Errorf("%w; in a unit, add AF_NETLINK to RestrictAddressFamilies", err)
 	}
 	defer conn.Close()
-	n := newNetfilter(ctx, conn)
+	// The elements of sets are asked for while rules are still being received.
+	beside, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	defer beside.Close()
+	n := newNetfilter(ctx, conn, beside)
 	rules, err := n.ruleset()
 	switch {
 	case errors.Is(err, unix.EINVAL) && len(n.out.Tables) == 0:
@@ -88,16 +95,17 @@ func legacyRules(rules *Ruleset) (*Ruleset, error) {
 
 // netfilter asks the kernel for its rules.
 type netfilter struct {
-	ctx  context.Context
-	conn *netlink.Conn
-	sets map[string]*kernelSet // by family, table and name
-	out  Ruleset
+	ctx          context.Context
+	conn, beside *netlink.Conn         // beside is for the elements of sets
+	sets         map[string]*kernelSet // by family, table and name
+	out          Ruleset
+	size         int // bytes of the rules in out
 	// Where tables and chains are in out, by their keys.
 	tables, chains map[string]int
 }
 
-func newNetfilter(ctx context.Context, conn *netlink.Conn) *netfilter {
-	return &netfilter{ctx: ctx, conn: conn, sets: map[string]*kernelSet{}, tables: map[string]int{}, chains: map[string]int{}}
+func newNetfilter(ctx context.Context, conn, beside *netlink.Conn) *netfilter {
+	return &netfilter{ctx: ctx, conn: conn, beside: beside, sets: map[string]*kernelSet{}, tables: map[string]int{}, chains: map[string]int{}}
 }
 
 // kernelSet is a set in the kernel.
@@ -127,18 +135,13 @@ func (n *netfilter) ruleset() (*Ruleset, error) {
 		{unix.NFT_MSG_GETTABLE, n.addTable}, {unix.NFT_MSG_GETCHAIN, n.addChain},
 		{unix.NFT_MSG_GETSET, n.addSet}, {unix.NFT_MSG_GETRULE, n.addRule},
 	} {
-		messages, err := n.dump(list.kind, unix.NFPROTO_UNSPEC, nil)
-		if err != nil {
+		if err := n.each(n.conn, list.kind, unix.NFPROTO_UNSPEC, nil, func(family uint8, has attributes) error {
+			if err := list.add(family, has); err != nil {
+				return fmt.Errorf("the kernel's rules: %w", err)
+			}
+			return nil
+		}); err != nil {
 			return nil, err
-		}
-		for _, m := range messages {
-			has, err := readAttributes(m.Data[4:])
-			if err == nil {
-				err = list.add(m.Data[0], has)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("the kernel's rules: %w", err)
-			}
 		}
 	}
 	after, err := n.generation()
@@ -164,16 +167,21 @@ func (n *netfilter) generation() (uint32, error) {
 	return has.number(unix.NFTA_GEN_ID), err
 }
 
-// dump returns all the kernel's objects of a kind.
-func (n *netfilter) dump(kind netlink.HeaderType, family uint8, of []netlink.Attribute) ([]netlink.Message, error) {
-	if err := n.ctx.Err(); err != nil {
-		return nil, err
-	}
+// each calls do with the family and the attributes of each of the kernel's objects of a
+// kind.
+func (n *netfilter) each(conn *netlink.Conn, kind netlink.HeaderType, family uint8, of []netlink.Attribute, do func(family uint8, has attributes) error) error {
 	data, err := netlink.MarshalAttributes(of)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return dump(n.conn, unix.NFNL_SUBSYS_NFTABLES<<8|kind, append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...), 4)
+	request := append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...)
+	return each(conn, unix.NFNL_SUBSYS_NFTABLES<<8|kind, request, 4, func(m netlink.Message) error {
+		has, err := readAttributes(m.Data[4:])
+		if err == nil {
+			err = do(m.Data[0], has)
+		}
+		return cmp.Or(err, n.ctx.Err())
+	})
 }
 
 // table returns a table that the kernel has already listed.
@@ -266,35 +274,32 @@ type element struct {
 }
 
 func (n *netfilter) elements(family uint8, table, name string) ([]element, error) {
-	messages, err := n.dump(unix.NFT_MSG_GETSETELEM, family, []netlink.Attribute{
+	var out []element
+	add := func(_ uint8, has attributes) error {
+		list, err := netlink.UnmarshalAttributes(has[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			e, err := readElement(a.Data)
+			if err != nil {
+				return err
+			}
+			if out = append(out, e); len(out) > maxElements {
+				return fmt.Errorf("set %.100q has more than %d elements", name, maxElements)
+			}
+		}
+		return nil
+	}
+	err := n.each(n.beside, unix.NFT_MSG_GETSETELEM, family, []netlink.Attribute{
 		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: []byte(table + "\x00")},
 		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: []byte(name + "\x00")},
-	})
+	}, add)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, errChanging
 	}
 	if err != nil {
 		return nil, err
-	}
-	var out []element
-	for _, m := range messages {
-		has, err := readAttributes(m.Data[4:])
-		if err != nil {
-			return nil, err
-		}
-		list, err := netlink.UnmarshalAttributes(has[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range list {
-			e, err := readElement(a.Data)
-			if err != nil {
-				return nil, err
-			}
-			if out = append(out, e); len(out) > maxElements {
-				return nil, fmt.Errorf("set %.100q has more than %d elements", name, maxElements)
-			}
-		}
 	}
 	slices.SortFunc(out, func(a, b element) int {
 		if c := bytes.Compare(a.key, b.key); c != 0 || a.end == b.end {
@@ -318,7 +323,8 @@ func readElement(data []byte) (element, error) {
 	if err != nil {
 		return e, err
 	}
-	e.key, e.end = key[unix.NFTA_DATA_VALUE], has.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+	// A copy, which does not keep the kernel's whole answer.
+	e.key, e.end = bytes.Clone(key[unix.NFTA_DATA_VALUE]), has.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 	e.verdict, err = readVerdict(has, unix.NFTA_SET_ELEM_DATA)
 	return e, err
 }
@@ -380,6 +386,10 @@ func (n *netfilter) addRule(family uint8, has attributes) error {
 			return err
 		}
 	}
-	c.Rules = append(c.Rules, r.end())
+	rule := r.end()
+	if n.size += len(rule); n.size > maxRules {
+		return fmt.Errorf("they take more than %d bytes", maxRules)
+	}
+	c.Rules = append(c.Rules, rule)
 	return nil
 }

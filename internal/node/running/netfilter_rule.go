@@ -3,6 +3,7 @@ package running
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,10 +15,14 @@ import (
 // The parts of a packet in a register that are compared.
 const (
 	holdsInterface = "interface"
+	holdsOutgoing  = "outgoing interface"
 	holdsProtocol  = "protocol"
 	holdsPort      = "port"
-	holdsPorts     = "ports" // of source and destination, loaded together by iptables
+	holdsSource    = "source port"
+	holdsPorts     = "ports" // of source and destination, loaded together
 	holdsState     = "state"
+	holdsVersion   = "version" // of IP
+	holdsAddress   = "address" // see [loaded]
 	holdsOther     = "other"
 )
 
@@ -32,11 +37,27 @@ type ruleReader struct {
 	loaded int               // registers since the last comparison
 	first  uint16            // the first port of a range whose last one follows
 	mapped bool              // a value of a map was loaded, for what follows
+
+	ipv6      bool // the version of IP, if it is known
+	versioned bool
+	addresses map[uint32]loaded // of the registers that hold addresses
+	low       netip.Addr        // the first address of a range whose last one follows
+	constants map[uint32][]byte // of the registers that were given one
+}
+
+// loaded says which bytes of a packet's header of IP a register holds.
+type loaded struct {
+	at, size int
+	bits     int // of these, the first ones; the others are zero
 }
 
 // newRuleReader returns a reader of a rule.
 func newRuleReader(n *netfilter, family uint8, table string) *ruleReader {
-	return &ruleReader{n: n, family: family, table: table, holds: map[uint32]string{}, unread: map[uint32]bool{}}
+	return &ruleReader{
+		n: n, family: family, table: table, holds: map[uint32]string{}, unread: map[uint32]bool{},
+		ipv6: family == unix.NFPROTO_IPV6, versioned: family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6,
+		addresses: map[uint32]loaded{}, constants: map[uint32][]byte{},
+	}
 }
 
 // place is where a register begins, in words of 32 bits: the kernel has two names for some.
@@ -53,6 +74,11 @@ func (r *ruleReader) overwrite(from uint32) {
 	for at := range r.holds {
 		if at >= from {
 			delete(r.holds, at)
+		}
+	}
+	for at := range r.constants {
+		if at >= from {
+			delete(r.constants, at)
 		}
 	}
 	for at := range r.unread {
@@ -96,6 +122,7 @@ func (r *ruleReader) read(name string, data attributes) error {
 	case "meta":
 		r.load(data, unix.NFTA_META_DREG, map[uint32]string{
 			unix.NFT_META_IIFNAME: holdsInterface, unix.NFT_META_L4PROTO: holdsProtocol,
+			unix.NFT_META_OIFNAME: holdsOutgoing, unix.NFT_META_NFPROTO: holdsVersion,
 		}[data.number(unix.NFTA_META_KEY)])
 	case "payload":
 		holds := ""
@@ -105,6 +132,8 @@ func (r *ruleReader) read(name string, data attributes) error {
 			switch {
 			case at == transportPorts && size == 2:
 				holds = holdsPort
+			case at == 0 && size == 2:
+				holds = holdsSource
 			case at == 0 && size == 4:
 				holds = holdsPorts
 			}
@@ -113,16 +142,23 @@ func (r *ruleReader) read(name string, data attributes) error {
 			case size == 1 && (at == 9 && (both || r.family == unix.NFPROTO_IPV4) || at == 6 && (both || r.family == unix.NFPROTO_IPV6)):
 				holds = holdsProtocol
 				r.rule.Others = r.rule.Others || both // of the one or the other
+			case r.versioned:
+				holds = holdsAddress
 			}
 		}
 		r.load(data, unix.NFTA_PAYLOAD_DREG, holds)
+		if holds == holdsAddress {
+			r.addresses[place(data.number(unix.NFTA_PAYLOAD_DREG))] = loaded{int(at), int(size), 8 * int(size)}
+		}
 	case "ct":
 		holds := ""
 		if data.number(unix.NFTA_CT_KEY) == unix.NFT_CT_STATE {
 			holds = holdsState
 		}
 		r.load(data, unix.NFTA_CT_DREG, holds)
-	case "hash", "bitwise", "byteorder": // their registers have the same attributes
+	case "bitwise":
+		return r.mask(data)
+	case "hash", "byteorder": // their registers have the same attributes as those of bitwise
 		delete(r.unread, place(data.number(unix.NFTA_BITWISE_SREG)))
 		r.load(data, unix.NFTA_BITWISE_DREG, holdsOther)
 	case "cmp":
@@ -134,31 +170,35 @@ func (r *ruleReader) read(name string, data attributes) error {
 	case "immediate":
 		if register := data.number(unix.NFTA_IMMEDIATE_DREG); register != unix.NFT_REG_VERDICT {
 			r.overwrite(place(register)) // a value for the next expression
-			return nil
+			value, err := data.inner(unix.NFTA_IMMEDIATE_DATA)
+			r.constants[place(register)] = value[unix.NFTA_DATA_VALUE]
+			return err
 		}
 		verdict, err := readVerdict(data, unix.NFTA_IMMEDIATE_DATA)
 		r.decide(verdict)
 		return err
 	case "reject", "notrack":
 		r.decide(name)
-	case "queue", "tproxy", "fwd", "dup", "synproxy":
+	case "queue", "fwd", "dup", "synproxy":
 		r.use(name)
+	case "tproxy":
+		r.use(name + r.target(data, nftaTproxyAddress, nftaTproxyAddress, nftaTproxyPort, nftaTproxyPort))
 	case "masq":
-		r.use("masquerade")
+		r.use("masquerade" + r.target(data, 0, 0, unix.NFTA_MASQ_REG_PROTO_MIN, unix.NFTA_MASQ_REG_PROTO_MAX))
 	case "redir":
-		r.use("redirect")
+		r.use("redirect" + r.target(data, 0, 0, unix.NFTA_REDIR_REG_PROTO_MIN, unix.NFTA_REDIR_REG_PROTO_MAX))
 	case "nat":
+		verdict := "snat"
 		if data.number(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
-			r.use("dnat")
-		} else {
-			r.use("snat")
+			verdict = "dnat"
 		}
+		r.use(verdict + r.target(data, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX))
 	case "log", "counter", "last":
 	case "match":
 		r.match(data)
 	case "target":
 		if target := data.text(unix.NFTA_TARGET_NAME); target != "LOG" {
-			r.decide(expected.TargetVerdict(target, "target"))
+			r.decide(expected.TargetVerdict(target, "target") + r.xtTarget(target, data))
 		}
 	default:
 		if register := sources[name]; register != 0 {
@@ -217,44 +257,67 @@ func (r *ruleReader) compare(data attributes) error {
 	delete(r.unread, at)
 	switch holds := r.holds[at]; {
 	case holds == holdsInterface && op == unix.NFT_CMP_EQ:
-		r.from(interfaceName(v))
+		r.from(&r.rule.Interfaces, interfaceName(v))
+	case holds == holdsOutgoing && op == unix.NFT_CMP_EQ:
+		r.from(&r.rule.Outgoing, interfaceName(v))
+	case holds == holdsVersion && op == unix.NFT_CMP_EQ && len(v) == 1:
+		r.versioned, r.ipv6 = v[0] == unix.NFPROTO_IPV4 || v[0] == unix.NFPROTO_IPV6, v[0] == unix.NFPROTO_IPV6
+		r.rule.Others = true
+	case holds == holdsAddress:
+		r.compareAddress(r.addresses[at], op, v)
 	case holds == holdsProtocol && op == unix.NFT_CMP_EQ && len(v) == 1:
 		protocol := expected.ProtocolName(v[0])
 		r.rule.Others = r.rule.Others || r.rule.Protocol != "" && r.rule.Protocol != protocol // none is both
 		r.rule.Protocol = protocol
-	case holds == holdsPort && op == unix.NFT_CMP_EQ && len(v) == 2:
-		port := binary.BigEndian.Uint16(v)
-		r.to(expected.Range{First: port, Last: port})
+	case r.ports(holds) != nil && op == unix.NFT_CMP_EQ && len(v) == 2:
+		r.to(r.ports(holds), one(v))
 	case holds == holdsPorts && op == unix.NFT_CMP_EQ && len(v) == 4:
-		port := binary.BigEndian.Uint16(v[transportPorts:])
-		r.to(expected.Range{First: port, Last: port})
-		r.rule.Others = true
-	case holds == holdsPort && op == unix.NFT_CMP_GTE && len(v) == 2:
+		r.to(&r.rule.Sources, one(v))
+		r.to(&r.rule.Ports, one(v[transportPorts:]))
+	case r.ports(holds) != nil && op == unix.NFT_CMP_GTE && len(v) == 2:
 		r.first = binary.BigEndian.Uint16(v)
-		r.to(expected.Range{First: r.first, Last: 0xffff})
-	case holds == holdsPort && op == unix.NFT_CMP_LTE && len(v) == 2:
-		last := binary.BigEndian.Uint16(v)
-		if n := len(r.rule.Ports); n > 0 && r.rule.Ports[n-1].First == r.first && r.rule.Ports[n-1].Last == 0xffff {
-			r.rule.Ports[n-1].Last = last
+		r.to(r.ports(holds), expected.Range{First: r.first, Last: 0xffff})
+	case r.ports(holds) != nil && op == unix.NFT_CMP_LTE && len(v) == 2:
+		last, ports := binary.BigEndian.Uint16(v), *r.ports(holds)
+		if n := len(ports); n > 0 && ports[n-1].First == r.first && ports[n-1].Last == 0xffff {
+			ports[n-1].Last = last
 			return nil
 		}
-		r.to(expected.Range{Last: last})
+		r.to(r.ports(holds), expected.Range{Last: last})
 	default:
 		r.rule.Others = true
 	}
 	return nil
 }
 
-// to adds the ports of one condition, and from its interfaces. A second condition is none
-// that has either, and a condition on nothing none that is empty.
-func (r *ruleReader) to(ports ...expected.Range) {
-	r.rule.Others = r.rule.Others || len(r.rule.Ports) > 0 || len(ports) == 0
-	r.rule.Ports = append(r.rule.Ports, ports...)
+// ports returns the ports of the rule that a register with them is compared for; nil for
+// another register.
+func (r *ruleReader) ports(holds string) *[]expected.Range {
+	switch holds {
+	case holdsPort:
+		return &r.rule.Ports
+	case holdsSource:
+		return &r.rule.Sources
+	}
+	return nil
 }
 
-func (r *ruleReader) from(interfaces ...string) {
-	r.rule.Others = r.rule.Others || len(r.rule.Interfaces) > 0 || len(interfaces) == 0
-	r.rule.Interfaces = append(r.rule.Interfaces, interfaces...)
+// one is a port at the start of v.
+func one(v []byte) expected.Range {
+	port := binary.BigEndian.Uint16(v)
+	return expected.Range{First: port, Last: port}
+}
+
+// to adds the ports of one condition, and from its interfaces. A second condition is none
+// that has either, and a condition on nothing none that is empty.
+func (r *ruleReader) to(all *[]expected.Range, ports ...expected.Range) {
+	r.rule.Others = r.rule.Others || len(*all) > 0 || len(ports) == 0
+	*all = append(*all, ports...)
+}
+
+func (r *ruleReader) from(all *[]string, interfaces ...string) {
+	r.rule.Others = r.rule.Others || len(*all) > 0 || len(interfaces) == 0
+	*all = append(*all, interfaces...)
 }
 
 // interfaceName returns the interface name in a comparison. It ends with a zero byte;
@@ -277,11 +340,18 @@ func (r *ruleReader) within(data attributes) error {
 		return err
 	}
 	first, last := from[unix.NFTA_DATA_VALUE], to[unix.NFTA_DATA_VALUE]
-	if r.source(data.number(unix.NFTA_RANGE_SREG)) != holdsPort || data.number(unix.NFTA_RANGE_OP) != unix.NFT_RANGE_EQ || len(first) != 2 || len(last) != 2 {
+	register := data.number(unix.NFTA_RANGE_SREG)
+	holds, equal := r.source(register), data.number(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_EQ
+	switch ports := r.ports(holds); {
+	case equal && ports != nil && len(first) == 2 && len(last) == 2:
+		r.to(ports, expected.Range{First: one(first).First, Last: one(last).First})
+	case equal && holds == holdsAddress:
+		low, ok := netip.AddrFromSlice(first)
+		high, ok2 := netip.AddrFromSlice(last)
+		r.address(r.whole(register), ok && ok2, expected.Addresses{First: low, Last: high})
+	default:
 		r.rule.Others = true
-		return nil
 	}
-	r.to(expected.Range{First: binary.BigEndian.Uint16(first), Last: binary.BigEndian.Uint16(last)})
 	return nil
 }
 
@@ -327,9 +397,13 @@ func (r *ruleReader) lookup(data attributes) error {
 		}
 		r.decide(expected.VerdictMap(verdicts))
 	case holds == holdsInterface && sized(unix.IFNAMSIZ):
-		r.from(interfacesOf(elements, set.interval)...)
-	case holds == holdsPort && sized(2):
-		r.to(portsOf(elements, set.interval)...)
+		r.from(&r.rule.Interfaces, interfacesOf(elements, set.interval)...)
+	case holds == holdsOutgoing && sized(unix.IFNAMSIZ):
+		r.from(&r.rule.Outgoing, interfacesOf(elements, set.interval)...)
+	case r.ports(holds) != nil && sized(2):
+		r.to(r.ports(holds), portsOf(elements, set.interval)...)
+	case holds == holdsAddress && len(elements) > 0 && sized(r.addressSize()):
+		r.address(r.whole(data.number(unix.NFTA_LOOKUP_SREG)), true, addressesOf(elements, set.interval)...)
 	default:
 		r.rule.Others = true
 	}
@@ -397,11 +471,13 @@ func (r *ruleReader) match(data attributes) {
 	case name == "comment":
 	case (name == "tcp" || name == "udp") && len(info) > xtPorts:
 		port := func(at int) uint16 { return binary.NativeEndian.Uint16(info[at:]) }
-		if first, last := port(4), port(6); first != 0 || last != 0xffff {
-			r.to(expected.Range{First: first, Last: last})
+		if first, last := port(0), port(2); first != 0 || last != 0xffff {
+			r.to(&r.rule.Sources, expected.Range{First: first, Last: last})
 		}
-		rest := strings.Trim(string(info[xtPorts:]), "\x00")
-		r.rule.Others = r.rule.Others || port(0) != 0 || port(2) != 0xffff || rest != ""
+		if first, last := port(4), port(6); first != 0 || last != 0xffff {
+			r.to(&r.rule.Ports, expected.Range{First: first, Last: last})
+		}
+		r.rule.Others = r.rule.Others || strings.Trim(string(info[xtPorts:]), "\x00") != ""
 	default:
 		r.rule.Others = true
 	}

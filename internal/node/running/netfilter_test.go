@@ -44,6 +44,21 @@ func portExpression(register int) netlink.Attribute {
 		attr(unix.NFTA_PAYLOAD_OFFSET, 2), attr(unix.NFTA_PAYLOAD_LEN, 2))
 }
 
+// ofIPv4 are the expressions of a rule about packets of IPv4.
+func ofIPv4(more ...netlink.Attribute) attrs {
+	return append(attrs{metaExpression(unix.NFT_META_NFPROTO, 1), compareExpression(1, unix.NFPROTO_IPV4)}, more...)
+}
+
+func addressExpression(at, size int) netlink.Attribute {
+	return expression("payload", attr(unix.NFTA_PAYLOAD_DREG, 1), attr(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER),
+		attr(unix.NFTA_PAYLOAD_OFFSET, at), attr(unix.NFTA_PAYLOAD_LEN, size))
+}
+
+func maskExpression(mask ...byte) netlink.Attribute {
+	return expression("bitwise", attr(unix.NFTA_BITWISE_SREG, 1), attr(unix.NFTA_BITWISE_DREG, 1),
+		attr(unix.NFTA_BITWISE_MASK, value(mask...)), attr(unix.NFTA_BITWISE_XOR, value(make([]byte, len(mask))...)))
+}
+
 func compareExpression(register int, v ...byte) netlink.Attribute {
 	return expression("cmp", attr(unix.NFTA_CMP_SREG, register), attr(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ), attr(unix.NFTA_CMP_DATA, value(v...)))
 }
@@ -118,9 +133,10 @@ func answer(to netlink.Message, has attrs) netlink.Message {
 
 func (k *kernel) read(t *testing.T) (*Ruleset, error) {
 	t.Helper()
-	conn := nltest.Dial(k.answer)
+	conn, beside := nltest.Dial(k.answer), nltest.Dial(k.answer)
 	defer conn.Close()
-	return newNetfilter(t.Context(), conn).ruleset()
+	defer beside.Close()
+	return newNetfilter(t.Context(), conn, beside).ruleset()
 }
 
 // element is an element of a set.
@@ -161,6 +177,16 @@ func TestRules(t *testing.T) {
 		{"two protocols at once", rule(
 			metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 17), metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 6), verdictExpression(drop),
 		), "tcp under conditions drop"},
+		{"where packets are led to", rule(constantExpression(1, 192, 0, 2, 9), constantExpression(2, 0, 22), expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT), attr(unix.NFTA_NAT_REG_ADDR_MIN, 1), attr(unix.NFTA_NAT_REG_PROTO_MIN, 2))), "dnat to 192.0.2.9:22"},
+		{"a port that a map overwrote", rule(constantExpression(2, 0, 22), portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 2)), expression("redir", attr(unix.NFTA_REDIR_REG_PROTO_MIN, 2))), "redirect"},
+		{"an address", ofIPv4(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), verdictExpression(accept)), "saddr 192.0.2.1 under conditions accept"},
+		{"a network", ofIPv4(addressExpression(16, 3), compareExpression(1, 192, 0, 2), verdictExpression(accept)), "daddr 192.0.2.0-192.0.2.255 under conditions accept"},
+		{"one whose end is within a byte", ofIPv4(addressExpression(12, 4), maskExpression(0xff, 0xff, 0xff, 0x80), compareExpression(1, 192, 0, 2, 128), verdictExpression(accept)), "saddr 192.0.2.128-192.0.2.255 under conditions accept"},
+		{"a mask with a hole", ofIPv4(addressExpression(12, 4), maskExpression(0xff, 0, 0xff, 0), compareExpression(1, 192, 0, 2, 0), verdictExpression(accept)), "under conditions accept"},
+		{"both addresses", ofIPv4(addressExpression(12, 8), compareExpression(1, 192, 0, 2, 1, 192, 0, 2, 2), verdictExpression(accept)), "saddr 192.0.2.1 daddr 192.0.2.2 under conditions accept"},
+		{"bytes of either version", rule(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), verdictExpression(accept)), "under conditions accept"},
+		{"bytes before an address", ofIPv4(addressExpression(8, 8), compareExpression(1, 64, 6, 0, 0, 192, 0, 2, 2), verdictExpression(accept)), "saddr 192.0.2.2 under conditions accept"},
+		{"two addresses at once", ofIPv4(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), addressExpression(12, 4), compareExpression(1, 192, 0, 2, 2), verdictExpression(accept)), "saddr 192.0.2.1 under conditions accept"},
 		{"two verdicts", rule(verdictExpression(accept), expression("reject")), "accept reject"},
 		{"an option written", rule(expression("exthdr", attr(7, 1))), "under conditions continue"},
 	} {

@@ -31,28 +31,45 @@ func dialNetlink(family int) (*netlink.Conn, error) {
 
 // dump returns all the kernel's objects of a kind. Each has at least least bytes.
 func dump(conn *netlink.Conn, kind netlink.HeaderType, request []byte, least int) ([]netlink.Message, error) {
+	var messages []netlink.Message
+	err := each(conn, kind, request, least, func(m netlink.Message) error {
+		messages = append(messages, m)
+		return nil
+	})
+	return messages, err
+}
+
+// each calls do with each of the kernel's objects of a kind, while the others are still
+// to come: do must not ask anything on the same connection. After an error, which may be
+// that of do, the connection is of no use.
+func each(conn *netlink.Conn, kind netlink.HeaderType, request []byte, least int, do func(netlink.Message) error) error {
 	sent, err := conn.Send(netlink.Message{
 		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump}, Data: request,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var messages []netlink.Message
-	size := 0
+	size, n := 0, 0
 	for m, err := range conn.ReceiveIter() {
 		switch size += len(m.Data); {
 		case err != nil:
-			return nil, err
+			return err
 		case m.Header.Flags&netlink.DumpInterrupted != 0:
-			return nil, errChanging
+			return errChanging
 		case len(m.Data) < least:
-			return nil, errors.New("the kernel's answer is too short")
-		case len(messages) == maxDumped || size > maxDump:
-			return nil, fmt.Errorf("the kernel's answer has more than %d entries, or %d bytes", maxDumped, maxDump)
+			return errors.New("the kernel's answer is too short")
+		case n == maxDumped || size > maxDump:
+			return fmt.Errorf("the kernel's answer has more than %d entries, or %d bytes", maxDumped, maxDump)
 		}
-		messages = append(messages, m)
+		n++
+		if err := netlink.Validate(sent, []netlink.Message{m}); err != nil {
+			return err
+		}
+		if err := do(m); err != nil {
+			return err
+		}
 	}
-	return messages, netlink.Validate(sent, messages)
+	return nil
 }
 
 // attributes are the attributes of a message, or of another attribute, by type.

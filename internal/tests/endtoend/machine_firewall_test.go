@@ -68,9 +68,18 @@ func TestMachineNftables(t *testing.T) {
 		{"any port in a set of ports", "nft replace rule inet nixos-fw input-allow handle $(nft -a list chain inet nixos-fw input-allow | sed -n 's/.*tcp dport 22 .*handle //p') tcp dport '{ 22, * }' accept", "", []string{
 			"inet nixos-fw chain input-allow: tcp dport 22 accept", "inet nixos-fw chain input-allow: tcp under conditions accept",
 		}},
+		{"a port led to another machine", "nft replace rule ip nixos-nat pre handle $(nft -a list chain ip nixos-nat pre | sed -n 's/.*dport 2222 .*handle //p') iifname eth9 tcp dport 2222 dnat to 192.0.2.66:22", "", []string{
+			"ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.66:22", "ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22",
+		}},
+		{"another port of it", "nft replace rule ip nixos-nat pre handle $(nft -a list chain ip nixos-nat pre | sed -n 's/.*dport 2222 .*handle //p') iifname eth9 tcp dport 2222 dnat to 192.0.2.9:23", "", []string{
+			"ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22", "ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:23",
+		}},
+		{"another network", "nft replace rule inet nixos-fw input-allow handle $(nft -a list chain inet nixos-fw input-allow | sed -n 's/.*dport 9100 .*handle //p') ip saddr 0.0.0.0/1 tcp dport 9100 accept", "", []string{
+			"inet nixos-fw chain input-allow: saddr 0.0.0.0-127.255.255.255 tcp dport 9100 under conditions accept", "inet nixos-fw chain input-allow: saddr 192.0.2.0-192.0.2.255 tcp dport 9100 under conditions accept",
+		}},
 		{"asleep", "nft add table inet nixos-fw '{ flags dormant; }'", "", []string{"inet nixos-fw flags"}},
 		{"another order", "h=$(nft -a list chain inet nixos-fw input | sed -n 's/^[[:space:]]*reject.*handle //p'); nft delete rule inet nixos-fw input handle $h; nft insert rule inet nixos-fw input reject", "", []string{"inet nixos-fw chain input"}},
-		{"a chain more", "nft add chain inet nixos-fw more '{ type nat hook prerouting priority dstnat; }'; nft add rule inet nixos-fw more tcp dport 4444 redirect to :22", "", []string{"inet nixos-fw chain more: tcp dport 4444 redirect"}},
+		{"a chain more", "nft add chain inet nixos-fw more '{ type nat hook prerouting priority dstnat; }'; nft add rule inet nixos-fw more tcp dport 4444 redirect to :22", "", []string{"inet nixos-fw chain more: tcp dport 4444 redirect to :22"}},
 		{"a table more", "nft add table ip6 more; nft add chain ip6 more raw '{ type filter hook prerouting priority raw; }'; nft add rule ip6 more raw notrack", "", []string{"ip6 more"}},
 	})
 	// An empty table does nothing; so iptables makes some where it lists rules.
@@ -95,7 +104,13 @@ func TestMachineIptables(t *testing.T) {
 		{"all packets", "ip6tables -I INPUT -j ACCEPT", "", []string{"ip6 filter chain INPUT: accept"}},
 		{"a port", "iptables -I nixos-fw -p tcp --dport 4444 -j nixos-fw-accept", "", []string{"ip filter chain nixos-fw: tcp dport 4444 jump nixos-fw-accept"}},
 		{"ports", "iptables -I nixos-fw -p udp --dport 4444:4445 -i eth0 -j ACCEPT", "", []string{"ip filter chain nixos-fw: iifname eth0 udp dport 4444-4445 accept"}},
-		{"a port led to another", "iptables -t nat -A PREROUTING -p tcp --dport 4444 -j REDIRECT --to-ports 22", "", []string{"ip nat chain PREROUTING: tcp dport 4444 redirect"}},
+		{"a port led to another", "iptables -t nat -A PREROUTING -p tcp --dport 4444 -j REDIRECT --to-ports 22", "", []string{"ip nat chain PREROUTING: tcp dport 4444 redirect to :22"}},
+		{"a port led to another machine", "iptables -t nat -R nixos-nat-pre 1 -i eth9 -p tcp --dport 2222 -j DNAT --to-destination 192.0.2.66:22", "", []string{
+			"ip nat chain nixos-nat-pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.66:22", "ip nat chain nixos-nat-pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22",
+		}},
+		{"another network", "iptables -t nat -R nixos-nat-post 2 -s 10.0.0.0/9 -o eth9 -j SNAT --to-source 192.0.2.2", "", []string{
+			"ip nat chain nixos-nat-post: oifname eth9 saddr 10.0.0.0-10.127.255.255 snat to 192.0.2.2", "ip nat chain nixos-nat-post: oifname eth9 saddr 10.0.0.0-10.255.255.255 snat to 192.0.2.2",
+		}},
 		{"nothing refused", "iptables -R nixos-fw-refuse 2 -j ACCEPT", "", []string{"ip filter chain nixos-fw-refuse: accept", "ip filter chain nixos-fw-refuse: reject"}},
 		{"connections not known", "iptables -t raw -A PREROUTING -p tcp -j NOTRACK", "", []string{"ip raw"}},
 		{"no rule", "nft flush ruleset", "", []string{"ip filter", "ip mangle", "ip nat", "ip6 filter", "ip6 mangle"}},
