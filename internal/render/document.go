@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -291,11 +292,7 @@ func item(number int, f *report.Finding) Item {
 		line("got  ", f.Got)
 	}
 	for _, c := range f.Files {
-		name := Text(c.Path)
-		if name == "" {
-			name = "."
-		}
-		it.Lines = append(it.Lines, name+": "+Text(report.Changed(c.Kind)))
+		it.Lines = append(it.Lines, cmp.Or(Text(c.Path), ".")+": "+Text(report.Changed(c.Kind)))
 		for _, side := range []struct{ label, what string }{{"  want ", report.Describe(c.Want)}, {"  got  ", report.Describe(c.Got)}} {
 			if side.what != "" { // which is printable
 				it.Lines = append(it.Lines, side.label+side.what)

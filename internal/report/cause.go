@@ -1,6 +1,11 @@
 package report
 
-import "every.channel/ec-verify/pkg/closure"
+import (
+	"maps"
+	"slices"
+
+	"every.channel/ec-verify/pkg/closure"
+)
 
 // Cause is the cause of a finding; see [closure.Cause] for those that the comparison of a
 // closure gives.
@@ -294,9 +299,9 @@ var causes = map[Cause]cause{
 	ReleaseExpired:                 {Untrusted, "the release has expired", "Publish a newer release and switch this machine to it, or set the clock if it is wrong. An old release is no sign of a compromised source, unless you know that newer ones exist: then find out why this machine does not get them."},
 	ReleaseRolledBack:              {Untrusted, "the release is older than one that this machine has accepted", "If the older release is intended, name it in release.accept; otherwise find out why the source offers an older release than before."},
 	ReleaseNotAccepted:             {Untrusted, "the release is not one that the policy accepts", "Name the tag in release.accept if this machine may run it, or compare with a tag that is listed there. A tag that is good but not in release.accept is no sign of a compromised source."},
-	ReleaseKeyEnded:                {Untrusted, "the key that signed the release is outside its validity period", "Fetch the release again if it has a new signature, or give this machine the next key (docs/releasing.md, Rotate a key); set the clock if it is wrong."},
+	ReleaseKeyEnded:                {Untrusted, "the key that signed the release is outside its validity period", "Fetch the release again if it has a new signature, or add the publisher's next key to trust.keys (ec-verify.json(5)); set the clock if it is wrong."},
 	ReleaseExpires:                 {Notice, "the release expires soon", "Publish a newer release and switch this machine to it before that time; after it, the verdict is untrusted."},
-	KeyExpires:                     {Notice, "the key that signed the release ends soon", "Sign the release again with the next key, which this machine must know by then (docs/releasing.md, Rotate a key); after that time, the verdict is untrusted."},
+	KeyExpires:                     {Notice, "the key that signed the release ends soon", "Before that time, add the publisher's next key to trust.keys (ec-verify.json(5)), and have the release signed again with it; afterwards the verdict is untrusted."},
 	ReleaseRevoked:                 {Drift, "the release is revoked by its publisher", "Switch the machine to a release that is not revoked, and follow the publisher's reason; you may also have to find out what the revoked release did."},
 	AcceptedRevoked:                {Notice, "another accepted release is revoked by its publisher", "Remove it from release.accept; this machine refuses it in any case."},
 	RevocationsRefused:             {Inconclusive, "a list of revoked releases was refused", "See the detail. Known revocations stay in force, but there may be others: find out what the source offers and why, then fetch again (ec-verify release refresh)."},
@@ -418,10 +423,4 @@ func Title(c Cause) string {
 func Next(c Cause) string { return causes[c].next }
 
 // Causes returns all causes, in no order.
-func Causes() []Cause {
-	out := make([]Cause, 0, len(causes))
-	for c := range causes {
-		out = append(out, c)
-	}
-	return out
-}
+func Causes() []Cause { return slices.Collect(maps.Keys(causes)) }

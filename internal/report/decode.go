@@ -121,6 +121,7 @@ func (in *document) checkNumbers() error {
 	count("coverage.overdue", int64(c.Overdue))
 	for i := range in.Findings {
 		count(fmt.Sprintf("findings[%d].moreFiles", i), int64(in.Findings[i].MoreFiles))
+		count(fmt.Sprintf("findings[%d].allowed", i), int64(in.Findings[i].Allowed))
 	}
 	for i, p := range in.Closure {
 		count(fmt.Sprintf("closure[%d].narSize", i), p.Size)

@@ -189,7 +189,7 @@ func end(s string, width int) string {
 	return s
 }
 
-// common returns the number of bytes, of whole characters, with which both a and b begin.
+// common returns the length of the common beginning of a and b: whole characters, in bytes.
 func common(a, b string) int {
 	for i, r := range a {
 		if !strings.HasPrefix(b[min(i, len(b)):], string(r)) {

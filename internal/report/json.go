@@ -37,20 +37,10 @@ type (
 		ThroughCache []string `json:"throughCache"`
 	}
 	jsonFinding struct {
-		Class         Class      `json:"class"`
-		Cause         Cause      `json:"cause"`
-		Tier          TierName   `json:"tier"`
-		Path          string     `json:"path"`
-		PathBase64    *string    `json:"pathBase64,omitzero"`
-		Field         string     `json:"field"`
-		Want          string     `json:"want"`
-		Got           string     `json:"got"`
-		Detail        string     `json:"detail"`
-		Release       string     `json:"release,omitzero"`
-		Releases      []string   `json:"releases,omitempty"`
-		ConsequenceOf Cause      `json:"consequenceOf"`
-		Files         []jsonFile `json:"files"`
-		MoreFiles     int        `json:"moreFiles"`
+		Class Class `json:"class"`
+		Finding
+		PathBase64 *string    `json:"pathBase64,omitzero"`
+		Files      []jsonFile `json:"files"`
 	}
 	jsonFile struct {
 		Name       *string            `json:"name,omitzero"`
@@ -136,29 +126,20 @@ func (r *Report) json(findings int) document {
 }
 
 func findingJSON(f *Finding) jsonFinding {
-	out := jsonFinding{
-		Class: f.Class(), Cause: f.Cause, Tier: f.Tier, Path: f.Path, Field: f.Field, Want: f.Want, Got: f.Got,
-		Detail: f.Detail, Release: f.Release, Releases: f.Releases, ConsequenceOf: f.ConsequenceOf, MoreFiles: f.MoreFiles,
-	}
+	out := jsonFinding{Class: f.Class(), Finding: *f}
 	if !utf8.ValidString(f.Path) {
-		out.PathBase64 = encoded(f.Path)
+		out.PathBase64 = new(base64.StdEncoding.EncodeToString([]byte(f.Path)))
 	}
 	for _, c := range f.Files {
 		file := jsonFile{Change: c.Kind, Want: describe(c.Want, maxTarget), Got: describe(c.Got, maxTarget)}
 		if name := string(c.Path); utf8.ValidString(name) {
 			file.Name = &name
 		} else {
-			file.NameBase64 = encoded(name)
+			file.NameBase64 = new(base64.StdEncoding.EncodeToString([]byte(name)))
 		}
 		out.Files = append(out.Files, file)
 	}
 	return out
-}
-
-// encoded returns raw in base64 if JSON cannot represent it, else nil.
-func encoded(raw string) *string {
-	s := base64.StdEncoding.EncodeToString([]byte(raw))
-	return &s
 }
 
 // describe describes one side of a changed file in a line of printable text, with at most

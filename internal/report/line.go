@@ -24,11 +24,7 @@ func (f *Finding) Line() string {
 	}
 	if len(f.Files) > 0 {
 		c := f.Files[0]
-		name := escapeBounded(c.Path, maxShown)
-		if name == "" {
-			name = "."
-		}
-		add(name + " " + changeWords[c.Kind])
+		add(shownName(c.Path) + " " + changeWords[c.Kind])
 		if more := len(f.Files) - 1 + f.MoreFiles; more > 0 {
 			add(fmt.Sprintf("and %s more", Quantity(more, "file")))
 		}

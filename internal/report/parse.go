@@ -41,10 +41,7 @@ func Parse(data []byte) (*Report, error) {
 }
 
 func (in *jsonFinding) finding() (Finding, error) {
-	f := Finding{
-		Tier: in.Tier, Cause: in.Cause, Path: in.Path, Field: in.Field, Want: in.Want, Got: in.Got, Detail: in.Detail,
-		MoreFiles: in.MoreFiles, Release: in.Release, Releases: in.Releases, ConsequenceOf: in.ConsequenceOf,
-	}
+	f := in.Finding
 	if _, known := causes[in.Cause]; !known {
 		f.class = in.Class
 	}
@@ -101,7 +98,7 @@ func undescribe(path, s string) (nar.Entry, error) {
 	s, e.Executable = strings.CutPrefix(s, "executable ")
 	var hash string
 	if n, err := fmt.Sscanf(s, "regular %d bytes %s", &e.Size, &hash); n != 2 || err != nil || e.Size < 0 {
-		return e, fmt.Errorf("%q says nothing of a file", clipped(s))
+		return e, fmt.Errorf("%q does not describe a file", clipped(s))
 	}
 	var err error
 	e.SHA256, err = nar.ParseHash(hash)

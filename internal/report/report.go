@@ -187,32 +187,34 @@ type Tier struct {
 
 // Finding is one difference, or one thing that could not be checked.
 type Finding struct {
-	Tier TierName
+	Cause Cause    `json:"cause"`
+	Tier  TierName `json:"tier"`
 	// Part is the part of the tier machine that found it; empty in other tiers, and in a
 	// decoded report.
-	Part  string
-	Cause Cause
+	Part string `json:"-"`
 	// Path is the store path or link of the finding; empty if it concerns the whole run.
-	Path string
+	Path string `json:"path"`
 	// Field names the part of Path's registration that differs, e.g. "references"; empty
 	// if the finding concerns Path itself.
-	Field string
-	Want  string
-	Got   string
+	Field string `json:"field"`
+	Want  string `json:"want"`
+	Got   string `json:"got"`
 	// Detail is one line for people. It may contain untrusted text; encoders escape it.
-	Detail string
-	// Files are the differing files of Path, if they are known, at most [MaxFiles];
-	// MoreFiles counts the rest.
-	Files     []closure.FileChange
-	MoreFiles int
+	Detail string `json:"detail"`
 	// Release is the tag of Path's release, if that is not the one that the machine was
 	// compared with but another that it can come to run.
-	Release string
+	Release string `json:"release,omitzero"`
 	// Releases are the tags of all releases that have Path so, the one compared with
 	// first, if the systems of several were hashed; else nil.
-	Releases []string
+	Releases []string `json:"releases,omitempty"`
 	// ConsequenceOf is the cause of another finding that explains this one.
-	ConsequenceOf Cause
+	ConsequenceOf Cause `json:"consequenceOf"`
+	// Allowed counts the differences that an exception allowed, with ExceptionUsed.
+	Allowed int `json:"allowed,omitzero"`
+	// Files are the differing files of Path, if they are known, at most [MaxFiles];
+	// MoreFiles counts the rest.
+	Files     []closure.FileChange `json:"-"`
+	MoreFiles int                  `json:"moreFiles"`
 
 	class Class // of a cause that only a later program knows
 }

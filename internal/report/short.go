@@ -103,9 +103,8 @@ func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 			form.shown = len(r.Findings)
 		}
 		if form.head {
-			var body bytes.Buffer
-			r.writeShort(&body, form, short, opts)
-			screen = r.screen(r.Headline(), &body, r.ending(opts.Width), false, opts)
+			body := func(w io.Writer, opts TextOptions) { r.writeShort(w, form, short, opts) }
+			screen = r.screen(r.Headline(), body, r.ending(opts.Width), false, opts)
 		} else {
 			screen = r.crowded(form, short, opts)
 		}
@@ -128,11 +127,17 @@ func (r *Report) hashes() hashes {
 
 // screen joins the first, middle and last part of a screen. Where something is left out or
 // cut it says how to see that: behind the last verdict, or on a line of its own.
-func (r *Report) screen(first string, body *bytes.Buffer, last string, leftOut bool, opts TextOptions) string {
+func (r *Report) screen(first string, body func(io.Writer, TextOptions), last string, leftOut bool, opts TextOptions) string {
 	const more = "more: --long"
-	head := paint(opts, r.Verdict(), folded(first, opts.Width)) + "\n" + fold(body.String(), opts.Width)
-	closing := r.closing(last, opts)
-	if !leftOut && !isCut(head+closing) {
+	var shown, whole bytes.Buffer
+	body(&shown, opts)
+	plain, unlimited := opts, opts
+	plain.Color, unlimited.Width = false, 0
+	body(&whole, unlimited)
+	top, middle, end := folded(first, opts.Width), fold(shown.String(), opts.Width), r.closing(last, plain)
+	cut := isCut(top, first) || isCut(middle, whole.String()) || isCut(end, last+" "+r.StandingLine()) && isCut(end, r.Brief()+" "+r.StandingLine())
+	head, closing := paint(opts, r.Verdict(), top)+"\n"+middle, r.closing(last, opts)
+	if !leftOut && !cut {
 		return head + closing + "\n"
 	}
 	if with := r.closing(last+" ("+more+")", opts); strings.Contains(with, "("+more+")") && strings.Count(with, "\n") == strings.Count(closing, "\n") {
@@ -141,14 +146,9 @@ func (r *Report) screen(first string, body *bytes.Buffer, last string, leftOut b
 	return head + more + "\n" + closing + "\n"
 }
 
-// isCut reports whether lines were cut to the width. What --all shows is not meant.
-func isCut(text string) bool {
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, "…") && !strings.Contains(line, "(--all ") {
-			return true
-		}
-	}
-	return false
+// isCut reports whether shown is not all of whole, but for blanks and line ends.
+func isCut(shown, whole string) bool {
+	return !slices.Equal(strings.Fields(shown), strings.Fields(whole))
 }
 
 // closing returns the end of a screen: the verdict, and the standing where it differs. It
@@ -173,12 +173,6 @@ func (r *Report) crowded(form shortForm, short hashes, opts TextOptions) string 
 	if r.StoreRoot != "" {
 		first = r.Headline() // it names the disk
 	}
-	var body bytes.Buffer
-	r.writeWeakened(&body)
-	if r.Verdict() != Drifted {
-		r.writeChecked(&body)
-	}
-	r.writeUnchecked(&body)
 	groups := slices.Collect(r.groups())
 	cause := ""
 	if len(groups) == 1 && groups[0][0].Class() == Drift {
@@ -188,13 +182,20 @@ func (r *Report) crowded(form shortForm, short hashes, opts TextOptions) string 
 	if !titled {
 		first += cause
 	}
-	for i, group := range groups {
-		if titled {
-			writeTitle(&body, &group[0])
+	body := func(w io.Writer, opts TextOptions) {
+		r.writeWeakened(w)
+		if r.Verdict() != Drifted {
+			r.writeChecked(w)
 		}
-		form.writeGroup(&body, group, i < form.advised, short, opts)
+		r.writeUnchecked(w)
+		for i, group := range groups {
+			if titled {
+				writeTitle(w, &group[0])
+			}
+			form.writeGroup(w, group, i < form.advised, short, opts)
+		}
 	}
-	return r.screen(first, &body, last, true, opts)
+	return r.screen(first, body, last, true, opts)
 }
 
 // writeShort writes the part between the two verdict lines of a screen: a line for what
@@ -244,11 +245,7 @@ func (form shortForm) writeGroup(w io.Writer, group []Finding, advise bool, shor
 func allowed(used []Finding) string {
 	differences := 0
 	for i := range used {
-		var n int
-		if _, err := fmt.Sscanf(used[i].Got, "%d allowed", &n); err != nil {
-			return Quantity(len(used), "exception")
-		}
-		differences += n
+		differences += used[i].Allowed
 	}
 	return fmt.Sprintf("%s, by %s", Quantity(differences, "difference"), Quantity(len(used), "exception"))
 }
@@ -349,11 +346,7 @@ func (f *Finding) short() string {
 	head := f.head()
 	var about []string
 	if n := len(f.Files); n > 0 {
-		name := escapeBounded(f.Files[0].Path, maxShown)
-		if name == "" {
-			name = "."
-		}
-		about = append(about, name+" "+changeWords[f.Files[0].Kind])
+		about = append(about, shownName(f.Files[0].Path)+" "+changeWords[f.Files[0].Kind])
 		if more := n - 1 + f.MoreFiles; more > 0 {
 			about = append(about, "and "+Quantity(more, "more file"))
 		}

@@ -142,7 +142,7 @@ func TestExceptionsAreCounted(t *testing.T) {
 	r := verified()
 	r.Tiers = append(r.Tiers, Tier{Name: TierName("machine"), Status: Done, Asked: true, Checked: 900})
 	for i := range 24 {
-		r.Findings = append(r.Findings, Finding{Tier: TierName("machine"), Cause: ExceptionUsed, Path: fmt.Sprintf("/etc/base-%d", i), Got: "27 allowed", Detail: "base"})
+		r.Findings = append(r.Findings, Finding{Tier: TierName("machine"), Cause: ExceptionUsed, Path: fmt.Sprintf("/etc/base-%d", i), Allowed: 27, Got: "27 allowed", Detail: "base"})
 	}
 	r.Findings = append(
 		r.Findings, Finding{Tier: TierName("machine"), Cause: AccountAltered, Path: "/etc/passwd", Field: "user toor", Got: "user toor has the number 0 (0:0:/root:/bin/sh)", Want: "no user that is not declared has the number 0"},
@@ -257,5 +257,26 @@ func TestBrief(t *testing.T) {
 	other.Findings = []Finding{{Tier: TierLive, Cause: OtherRelease}}
 	if got, want := other.Brief(), "drifted: runs boot-v2026.02.28 (ec-runner-x86_64), not boot-v2026.03.07 or boot-v2026.03.01, 1 difference"; got != want {
 		t.Errorf("another release: %q, want %q", got, want)
+	}
+}
+
+// A screen says how to see more only where it lacks something, and not for an ellipsis that
+// the report itself has.
+func TestMoreIsShownWhereSomethingIsCut(t *testing.T) {
+	r := verified()
+	r.Findings = []Finding{{Tier: TierEval, Cause: EvaluationFailed, Detail: "error: … while evaluating"}}
+	r.Standing = &Standing{Verdict: Drifted, Since: r.Finished}
+	for name, c := range map[string]struct {
+		detail string
+		more   bool
+	}{
+		"an ellipsis of its own":  {"error: … while evaluating", false},
+		"a word that is too long": {strings.Repeat("x", 100), true},
+	} {
+		r.Findings[0].Detail = c.detail
+		var b bytes.Buffer
+		if err := r.WriteText(&b, TextOptions{Width: 80, Height: 60}); err != nil || strings.Contains(b.String(), "more: --long") != c.more {
+			t.Errorf("%s: %v:\n%s", name, err, &b)
+		}
 	}
 }

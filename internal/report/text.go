@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -14,6 +15,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/excerpt"
 )
 
 // TextOptions configures the text form.
@@ -152,9 +154,9 @@ func (r *Report) Headline() string {
 	return s
 }
 
-// isOfNextBoot reports whether all that differs is what the machine can boot next, and
-// not what it runs; own means that boot files of the release that runs are a part of that,
-// with which it may have been booted.
+// isOfNextBoot reports whether all drift is in what the machine can boot next, and none in
+// what it runs. own means that boot files of the running release are among it: the machine
+// may have been booted with them.
 func (r *Report) isOfNextBoot() (next, own bool) {
 	const bootedSystem = "/run/booted-system"
 	if r.Release == nil || r.Candidate != "" || r.StoreRoot != "" || r.More[Drift] > 0 {
@@ -446,11 +448,7 @@ func writeFinding(w io.Writer, f *Finding) {
 		line(w, "got ", escapeBounded(f.Got, maxShown))
 	}
 	for _, c := range f.Files {
-		name := escapeBounded(c.Path, maxShown)
-		if name == "" {
-			name = "."
-		}
-		fmt.Fprintf(w, "    %s: %s\n", name, changeWords[c.Kind])
+		fmt.Fprintf(w, "    %s: %s\n", shownName(c.Path), changeWords[c.Kind])
 		line(w, "  want", describe(c.Want, maxShown))
 		line(w, "  got ", describe(c.Got, maxShown))
 	}
@@ -458,6 +456,9 @@ func writeFinding(w io.Writer, f *Finding) {
 		fmt.Fprintf(w, "    … and %s more\n", Quantity(f.MoreFiles, "file"))
 	}
 }
+
+// shownName escapes the name of a file within a store path, "." for the path itself.
+func shownName(name excerpt.Raw) string { return cmp.Or(escapeBounded(name, maxShown), ".") }
 
 // Changed says in a few words how a file differs.
 func Changed(kind closure.ChangeKind) string { return changeWords[kind] }

@@ -170,7 +170,7 @@ func (m *Machine) exceptionNotes(used []int, whole bool) []report.Finding {
 		case used[i] == 0:
 			f.Cause = report.ExceptionUnused
 		default:
-			f.Cause, f.Got = report.ExceptionUsed, fmt.Sprintf("%d allowed", used[i])
+			f.Cause, f.Allowed, f.Got = report.ExceptionUsed, used[i], fmt.Sprintf("%d allowed", used[i])
 		}
 		out = append(out, f)
 	}
