@@ -15,8 +15,7 @@ const maxInterpreter = 4096
 // static one.
 func interpreter(file string) (string, error) {
 	f, err := elf.Open(file)
-	var format *elf.FormatError
-	if errors.As(err, &format) {
+	if errors.As(err, new(*elf.FormatError)) {
 		return "", fmt.Errorf("%s is no ELF program, and only those run in a sandbox: set nix.binDir to the directory of the programs themselves", file)
 	}
 	if err != nil {

@@ -28,7 +28,9 @@ var toplevel string
 const builtin = `
 { flake, configuration }:
 let
-  toplevel = (builtins.getFlake flake).nixosConfigurations.${configuration}.config.system.build.toplevel;
+  all = (builtins.getFlake flake).nixosConfigurations;
+  known = builtins.concatStringsSep ", " (builtins.attrNames all);
+  toplevel = (all.${configuration} or (throw "the flake has no nixosConfigurations.${configuration}; it has: ${known}")).config.system.build.toplevel;
 in
 {
   # An attribute outPath would make Nix print this set as that string alone.
@@ -212,8 +214,7 @@ func evalSettings() []string {
 // evaluation decodes the output of an evaluation, or returns an [*EvaluationError] if
 // the source is at fault.
 func evaluation(dir closure.StoreDir, configuration string, version Version, out []byte, err error) (Evaluation, error) {
-	var exit *ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*ExitError](err); ok {
 		if m := lastError(exit.Stderr); m != "" && exit.Signal == "" {
 			return Evaluation{}, &EvaluationError{Configuration: configuration, Message: m, Exit: exit}
 		}

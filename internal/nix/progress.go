@@ -1,6 +1,7 @@
 package nix
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -10,16 +11,15 @@ import (
 
 // Progress tracks a build. A nil Progress tracks nothing.
 type Progress struct {
-	done, expected, running, failed atomic.Int64
-	current                         atomic.Pointer[string]
+	done, expected atomic.Int64
+	current        atomic.Pointer[string]
 }
 
 // ProgressSnapshot is the state of a [Progress] at one moment.
 type ProgressSnapshot struct {
 	// Done of Expected derivations are built. Expected changes while Nix plans the
-	// build, and in some versions it ends above Done. Running is how many are
-	// being built now.
-	Done, Expected, Running, Failed int64
+	// build, and in some versions it ends above Done.
+	Done, Expected int64
 	// Current is the store path started last and still running, a derivation or a
 	// fetched path; "" for none.
 	Current string
@@ -30,7 +30,7 @@ func (p *Progress) Snapshot() ProgressSnapshot {
 	if p == nil {
 		return ProgressSnapshot{}
 	}
-	s := ProgressSnapshot{Done: p.done.Load(), Expected: p.expected.Load(), Running: p.running.Load(), Failed: p.failed.Load()}
+	s := ProgressSnapshot{Done: p.done.Load(), Expected: p.expected.Load()}
 	if c := p.current.Load(); c != nil {
 		s.Current = *c
 	}
@@ -128,13 +128,7 @@ func (b *buildLog) stop(id uint64) {
 		return
 	}
 	delete(b.going, id)
-	kept := b.order[:0]
-	for _, other := range b.order {
-		if other != id {
-			kept = append(kept, other)
-		}
-	}
-	b.order = kept
+	b.order = slices.DeleteFunc(b.order, func(other uint64) bool { return other == id })
 	b.show()
 }
 
@@ -143,13 +137,11 @@ func (b *buildLog) result(e logEvent) {
 	case resultBuildLogLine:
 		b.log.add(printable(e.text(0)))
 	case resultProgress:
-		if !b.builds[e.ID] || len(e.Fields) < 4 {
+		if !b.builds[e.ID] || len(e.Fields) < 2 {
 			return
 		}
 		b.progress.done.Store(e.number(0))
 		b.progress.expected.Store(e.number(1))
-		b.progress.running.Store(e.number(2))
-		b.progress.failed.Store(e.number(3))
 	}
 }
 

@@ -45,8 +45,7 @@ func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string,
 		line:    log.line,
 	})
 	if err != nil {
-		var exit *ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*ExitError](err); ok {
 			if m := firstError(exit.Stderr); m != "" && exit.Signal == "" {
 				return nil, &BuildError{Derivation: drv, Message: m, Log: log.log.String(), Exit: exit}
 			}

@@ -322,8 +322,7 @@ func (s *sandboxSpec) run(step sandboxStep, tell func(sandboxStatus)) (sandboxSt
 	}()
 	err := cmd.Wait()
 	close(done)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) && !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, syscall.EPIPE) {
+	if err != nil && !errors.As(err, new(*exec.ExitError)) && !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, syscall.EPIPE) {
 		return sandboxStatus{}, err
 	}
 	end := sandboxStatus{Ended: true, Code: cmd.ProcessState.ExitCode(), CPU: int64(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime())}

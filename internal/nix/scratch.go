@@ -92,11 +92,11 @@ func (n *Nix) Register(ctx context.Context, s Scratch, infos []closure.PathInfo)
 // with [ErrNothingBuilt] if nix reports success without having built.
 //
 // Ending ctx, or this process, ends the builder at once.
-func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.StorePath, p *Progress) error {
+func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.StorePath) error {
 	if !drv.IsDerivation() {
 		return fmt.Errorf("build %s: not a derivation", drv)
 	}
-	log := newBuildLog(p)
+	log := newBuildLog(nil)
 	built := false
 	args := slices.Concat(
 		[]string{"build", "--json", "--log-format", "internal-json", "--no-link", "--store", s.url(), "--eval-store", derivations.url()},
@@ -110,8 +110,7 @@ func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.S
 	}
 	out, err := n.run(ctx, c)
 	if err != nil {
-		var exit *ExitError
-		if errors.As(err, &exit) && exit.Signal == "" {
+		if exit, ok := errors.AsType[*ExitError](err); ok && exit.Signal == "" {
 			if err := confinementError(err); errors.Is(err, ErrConfinement) {
 				return err
 			}
@@ -148,8 +147,7 @@ func startsBuild(line string, drv closure.StorePath) bool {
 // confinementError turns the failure of a process that was to become nix into an
 // [ErrConfinement].
 func confinementError(err error) error {
-	var exit *ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*ExitError](err); ok {
 		if _, what, ok := strings.Cut(lastError(exit.Stderr), confinementFailed+": "); ok {
 			return fmt.Errorf("%w: %s", ErrConfinement, what)
 		}

@@ -90,7 +90,7 @@ func TestConfinement(t *testing.T) {
 		(echo altered >'` + to + `') 2>/dev/null && echo written >$here/written
 		$cat /proc/self/stat >$here/stat
 		$readlink /proc/self/ns/mnt >$here/mnt`})
-	if err := f.BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv, nil); err != nil {
+	if err := f.BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv); err != nil {
 		t.Fatal(err)
 	}
 	read := func(name string) string {
@@ -133,7 +133,7 @@ func TestConfinementFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Stdout: built, Stderr: started})
-	err := f.BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv, nil)
+	err := f.BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv)
 	if !errors.Is(err, ErrConfinement) || !strings.Contains(err.Error(), "bind") || f.called() {
 		t.Errorf("a bind without a place: %v; nix was run: %t", err, f.called())
 	}
@@ -157,7 +157,7 @@ func TestBuildIn(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, _, _ := newScratch(t)
-			err := newFake(t, Config{}, "nix (Nix) 2.26.3\n", test.fake).BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv, nil)
+			err := newFake(t, Config{}, "nix (Nix) 2.26.3\n", test.fake).BuildIn(t.Context(), s, Scratch{Dir: s.Dir}, scratchDrv)
 			var be *BuildError
 			switch {
 			case test.want != nil:
@@ -177,10 +177,10 @@ func TestBuildIn(t *testing.T) {
 	f := newFake(t, Config{}, "nix (Nix) 2.26.3\n", fake{Do: doSleep})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := f.BuildIn(ctx, s, Scratch{Dir: s.Dir}, scratchDrv, nil); !errors.Is(err, context.DeadlineExceeded) {
+	if err := f.BuildIn(ctx, s, Scratch{Dir: s.Dir}, scratchDrv); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if err := f.BuildIn(t.Context(), s, s, scratchOut, nil); err == nil {
+	if err := f.BuildIn(t.Context(), s, s, scratchOut); err == nil {
 		t.Error("what is no derivation is built")
 	}
 }

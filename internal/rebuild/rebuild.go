@@ -24,7 +24,7 @@ import (
 type Nix interface {
 	Register(ctx context.Context, s nix.Scratch, infos []closure.PathInfo) error
 	InstantiateIn(ctx context.Context, s nix.Scratch, r nix.EvalRequest) (nix.Evaluation, error)
-	BuildIn(ctx context.Context, s, derivations nix.Scratch, drv closure.StorePath, p *nix.Progress) error
+	BuildIn(ctx context.Context, s, derivations nix.Scratch, drv closure.StorePath) error
 	Fetch(ctx context.Context, s nix.Scratch, r nix.FetchRequest) error
 	CheckSignatures(ctx context.Context, s nix.Scratch, paths []closure.StorePath) error
 }
@@ -381,8 +381,8 @@ func (r *run) readGraph(ctx context.Context, toplevel closure.StorePath) error {
 	return err
 }
 
-// sources returns, verified, the flake's source and those of its locked inputs that the
-// machine has.
+// sources returns the flake's source and those of its locked inputs that the machine has,
+// each verified.
 func (r *run) sources(ctx context.Context, store *nixstore.Store) ([]*input, error) {
 	m := r.req.Manifest
 	r.inputs.locked = map[closure.StorePath]nar.Hash{r.req.Source: m.Source.NarHash}

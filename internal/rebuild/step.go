@@ -131,8 +131,7 @@ func (r *run) rebuild(ctx context.Context, n int, res *Result) (err error) {
 		return err
 	}
 	if err := r.build(ctx, store, res.Derivation); err != nil {
-		var build *nix.BuildError
-		if errors.As(err, &build) {
+		if errors.As(err, new(*nix.BuildError)) {
 			// If an input changed, the builder is not to blame.
 			if bad := r.inputs.again(ctx, all); bad != nil {
 				return bad
@@ -165,7 +164,7 @@ func (r *run) build(ctx context.Context, store nix.Scratch, drv closure.StorePat
 		defer timer.Stop()
 	}
 	return r.space.guard(ctx, []string{store.Dir, store.Temp}, func(ctx context.Context) error {
-		return r.Nix.BuildIn(ctx, store, r.derivations, drv, nil)
+		return r.Nix.BuildIn(ctx, store, r.derivations, drv)
 	})
 }
 

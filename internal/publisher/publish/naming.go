@@ -65,7 +65,7 @@ func (n *Naming) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "named as nixos-rebuild --flake names it, this flake evaluates to another system, %s; a machine that nixos-rebuild builds is not this release (other-system)", n.DrvPath)
 	if n.Probably != "" {
-		fmt.Fprintf(&b, "; the name probably gives it %s; self.narHash is the same by any name", n.Probably)
+		fmt.Fprintf(&b, "; that name probably adds %s, and self.narHash would be the same under every name", n.Probably)
 	}
 	for _, d := range n.Differences {
 		fmt.Fprintf(&b, "; %s has the %s %q in the release and %q by the name", d.Want.Name(), d.Field, d.WantValue, d.GotValue)

@@ -56,16 +56,31 @@ type Progress struct {
 
 // Snapshot is a copy of the counts of a [Progress].
 type Snapshot struct {
-	Stage             string // "evaluate", "build", "hash", "rebuild", "write"
+	Stage string // "evaluate", "build", "hash", "evaluate again", "rebuild", "write"
+	// Of the stage "hash"; 0 in others.
 	Paths, PathsTotal int64
 	Bytes, BytesTotal int64
+	// Built of BuildTotal derivations are built, in the stages "build" and "rebuild";
+	// Current is the store path under way, "" for none. 0 in others.
+	Built, BuildTotal int64
+	Current           string
 }
 
 // Snapshot returns the current counts.
 func (p *Progress) Snapshot() Snapshot {
-	s := Snapshot{Paths: p.paths.Load(), PathsTotal: p.total.Load(), Bytes: p.Hash.Snapshot().Bytes, BytesTotal: p.bytes.Load()}
+	var s Snapshot
 	if stage := p.stage.Load(); stage != nil {
 		s.Stage = *stage
+	}
+	switch s.Stage {
+	case "build":
+		b := p.Build.Snapshot()
+		s.Built, s.BuildTotal, s.Current = b.Done, b.Expected, b.Current
+	case "hash":
+		s.Paths, s.PathsTotal, s.Bytes, s.BytesTotal = p.paths.Load(), p.total.Load(), p.Hash.Snapshot().Bytes, p.bytes.Load()
+	case "rebuild":
+		r := p.Rebuild.Snapshot()
+		s.Built, s.BuildTotal, s.Current = r.Done, r.Total, string(r.Current)
 	}
 	return s
 }
@@ -153,7 +168,6 @@ func (c *creation) build(ctx context.Context, eval nix.Evaluation, root string) 
 	if _, err := c.Realise(ctx, eval.DrvPath, root, &c.p.Build); err != nil {
 		return nil, nil, err
 	}
-	c.p.enter("hash")
 	infos, err := registered(ctx, c.req.StoreDir, eval.OutPath)
 	if err != nil {
 		return nil, nil, err
@@ -232,6 +246,7 @@ func registered(ctx context.Context, dir closure.StoreDir, root closure.StorePat
 // its registration on this builder is an error: a damaged store must not become a
 // release.
 func hashAll(ctx context.Context, store *nixstore.Store, infos []closure.PathInfo, p *Progress) ([]closure.PathFiles, error) {
+	p.enter("hash")
 	files := make([]closure.PathFiles, len(infos))
 	p.total.Store(int64(len(infos)))
 	for _, info := range infos {

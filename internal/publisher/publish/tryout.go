@@ -21,11 +21,10 @@ func (c *creation) tryEvaluation(ctx context.Context, m *closure.Manifest) (untr
 		StoreDir: m.StoreDir, Configuration: m.Configuration, Dir: m.Source.Dir,
 		Flake: evalSource(c.store, paths[c.src.Path]), Inputs: evalInputs(c.store, paths, c.inputs),
 	})
-	var unfit *nix.EvaluationError
 	switch {
 	case errors.Is(err, nix.ErrConfinement):
 		return err.Error(), nil
-	case errors.As(err, &unfit):
+	case errors.As(err, new(*nix.EvaluationError)):
 		return "", fmt.Errorf("no machine could verify this release, since a machine evaluates the flake with nothing but the paths of its system: %w; add the inputs that the evaluation uses to system.extraDependencies", err)
 	case err != nil:
 		return "", err

@@ -53,8 +53,10 @@ Exit codes:
   4    they are not: the build, the evaluation or the writing failed
   64   the command line is not valid
   78   the configuration is not valid`,
-		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --tag boot-v2026.02.28
-  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --rebuild config --previous last/closure-ec-runner-x86_64.json
+		Example: `  ec-verify manifest create .#ec-runner-x86_64 --out dist/ \
+    --tag boot-v2026.02.28
+  ec-verify manifest create .#ec-runner-x86_64 --out dist/ --rebuild config \
+    --previous last/closure-ec-runner-x86_64.json
   ec-verify manifest create /nix/store/…-source#ec-runner-aarch64 --out dist/`,
 		Args: terminal.ArgCount(1, 1, "one FLAKE#CONFIGURATION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -98,11 +100,6 @@ Exit codes:
 	f.StringVar(&previous, "previous", "", "carry over the unreproducible derivations of the manifest `FILE`, except those that now reproduce")
 	terminal.DurationVar(f, &bestBefore, "best-before", 90*24*time.Hour, "let the release expire after `DURATION` (bestBefore)")
 	terminal.Complete(cmd, "rebuild", configured.Choices()...)
-	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("previous", "json")} {
-		if err != nil {
-			panic(err)
-		}
-	}
 	return cmd
 }
 
@@ -157,14 +154,20 @@ func setRebuild(req *publish.Request, c config.Config, choice, previous string) 
 	if previous == "" {
 		return nil
 	}
-	data, err := hostfile.ReadSmall(previous, closure.MaxManifestSize)
+	req.Previous, err = readManifest(previous)
+	return err
+}
+
+func readManifest(file string) (*closure.Manifest, error) {
+	data, err := hostfile.ReadSmall(file, closure.MaxManifestSize)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if req.Previous, err = closure.DecodeManifest(data); err != nil {
-		return fmt.Errorf("%s: %w", previous, err)
+	m, err := closure.DecodeManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return nil
+	return m, nil
 }
 
 func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildChoice, previous string) error {
@@ -181,12 +184,7 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	}
 	progress := new(publish.Progress)
 	stop := a.Watch(func() terminal.Sample {
-		s := progress.Snapshot()
-		look := terminal.Sample{What: s.Stage, Done: s.Bytes, Total: s.BytesTotal}
-		if s.PathsTotal > 0 {
-			look.Detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
-		}
-		return look
+		return lookAt(progress.Snapshot())
 	})
 	result, err := publish.Create(ctx, configured.Nix(c), req, progress)
 	stop()
@@ -203,6 +201,9 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	if result.Naming != nil {
 		a.Note("warning: " + report.Escape(result.Naming.String()))
 	}
+	if req.Tag != "" && !release.Tag(req.Tag).MayBeLatest() {
+		a.Note(onlyByName)
+	}
 	fmt.Fprintf(a.Stdout, "release %s, configuration %s: %d store paths, %s\n",
 		result.Tag, m.Configuration, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
 	if result.Rebuilt > 0 {
@@ -217,6 +218,23 @@ func (a *app) createManifest(ctx context.Context, req publish.Request, rebuildCh
 	return nil
 }
 
+// lookAt describes the progress of writing a manifest.
+func lookAt(s publish.Snapshot) terminal.Sample {
+	look := terminal.Sample{What: s.Stage}
+	switch {
+	case s.BuildTotal > 0:
+		look.Done, look.Total, look.Items = s.Built, s.BuildTotal, true
+		look.Detail = fmt.Sprintf("%d/%d derivations", s.Built, s.BuildTotal)
+		if p, err := closure.ParseStorePath(s.Current); err == nil {
+			look.Detail += "  " + strings.TrimSuffix(p.Name(), ".drv")
+		}
+	case s.PathsTotal > 0:
+		look.Done, look.Total = s.Bytes, s.BytesTotal
+		look.Detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)
+	}
+	return look
+}
+
 func newManifestCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
@@ -226,13 +244,12 @@ ec-verify release verify for that.`,
 		Example: "  ec-verify manifest check dist/closure-ec-runner-x86_64.json",
 		Args:    terminal.ArgCount(1, 1, "one file"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			data, err := hostfile.ReadSmall(args[0], closure.MaxManifestSize)
+			if terminal.IsDirectory(args[0]) {
+				return terminal.UsageErrorf("%s is a directory: name a manifest in it, closure-CONFIGURATION.json", args[0])
+			}
+			m, err := readManifest(args[0])
 			if err != nil {
 				return err
-			}
-			m, err := closure.DecodeManifest(data)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			_, err = fmt.Fprintf(a.Stdout, "configuration %s for %s: %d store paths, %s\n",
 				m.Configuration, m.System, len(m.Paths), humanize.IBytes(uint64(m.Closure().NarSize())))
