@@ -29,9 +29,9 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 		if likely := likelyMeant(args[0]); likely != "" && !cmd.HasParent() {
 			hint = "; did you mean " + likely + "?"
 		}
-		return usageError{fmt.Errorf("unknown command %q for %s%s (%[2]s --help lists them)", args[0], cmd.CommandPath(), hint)}
+		return UsageErrorf("unknown command %q for %s%s (%[2]s --help lists them)", args[0], cmd.CommandPath(), hint)
 	}
-	return usageError{fmt.Errorf("%s takes no arguments, only flags; got %q", cmd.CommandPath(), args[0])}
+	return UsageErrorf("%s takes no arguments, only flags; got %q", cmd.CommandPath(), args[0])
 }
 
 // flagNames finds the names of flags in a usage.
@@ -48,7 +48,7 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 		}
 		hint = DidYouMean("--", about.GetSpecifiedName(), names)
 	}
-	return usageError{fmt.Errorf("%w%s (%s --help lists the flags)", err, hint, cmd.CommandPath())}
+	return UsageErrorf("%w%s (%s --help lists the flags)", err, hint, cmd.CommandPath())
 }
 
 // DidYouMean names those of names that are like word. Cobra knows how, but only
@@ -69,7 +69,7 @@ func DidYouMean(prefix, word string, names []string) string {
 func ArgCount(low, high int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < low || len(args) > high {
-			return usageError{fmt.Errorf("%s takes %s; got %d arguments (%s --help shows examples)", cmd.CommandPath(), what, len(args), cmd.CommandPath())}
+			return UsageErrorf("%s takes %s; got %d arguments (%s --help shows examples)", cmd.CommandPath(), what, len(args), cmd.CommandPath())
 		}
 		return nil
 	}

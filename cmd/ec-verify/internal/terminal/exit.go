@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,22 +31,13 @@ var ExitCodes = map[report.Verdict]int{
 	report.Unsettled: ExitInconclusive,
 }
 
-// usageError is a command line that makes no sense.
-type usageError struct{ error }
-
-// configError is a configuration that makes no sense.
-type configError struct{ error }
-
-// verdictError is a run that ended with a verdict other than verified. The
-// report has said everything.
-type verdictError struct{ verdict report.Verdict }
-
-func (e verdictError) Error() string { return e.verdict.String() }
-
-// reportedError ends a command that has already reported everything, with an exit code.
-type reportedError struct{ code int }
-
-func (e reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+// exitError ends a command with an exit code. It does not unwrap: that code counts, whatever
+// the cause is.
+type exitError struct {
+	error
+	code     int
+	reported bool // the error is not printed, because the command has said everything
+}
 
 // Interruption is a signal that ended the run.
 type Interruption struct{ Signal syscall.Signal }
@@ -57,67 +49,43 @@ func (t *Terminal) ExitCode(ctx context.Context, err error) int {
 	var stopped Interruption
 	if err != nil && errors.As(context.Cause(ctx), &stopped) {
 		t.Complain(stopped)
-		var kept *release.InterruptedError
-		if errors.As(err, &kept) {
+		if kept, ok := errors.AsType[*release.InterruptedError](err); ok {
 			t.Complain(kept)
 		}
 		return ExitSignal + int(stopped.Signal)
 	}
-	var (
-		verdict   verdictError
-		usage     usageError
-		config    configError
-		untrusted *release.UntrustedError
-		evidence  evidenceError
-		drift     driftError
-		told      reportedError
-	)
+	own, ok := errors.AsType[exitError](err)
+	if err != nil && !own.reported {
+		t.Complain(err)
+	}
 	switch {
 	case err == nil:
 		return ExitVerified
-	case errors.As(err, &told):
-		return told.code
-	case errors.As(err, &verdict):
-		if code, known := ExitCodes[verdict.verdict]; known {
-			return code
-		}
-		return ExitInconclusive // a verdict that somebody forgot above is no success
-	}
-	t.Complain(err)
-	switch {
-	case errors.As(err, &usage):
-		return ExitUsage
-	case errors.As(err, &config):
-		return ExitConfig
-	case errors.As(err, &untrusted), errors.As(err, &evidence):
+	case ok:
+		return own.code
+	case errors.As(err, new(*release.UntrustedError)):
 		return ExitUntrusted
-	case errors.As(err, &drift):
-		return ExitDrifted
 	}
 	return ExitInconclusive
 }
 
-// evidenceError means that a signed report, or a chain of them, is not valid. The message
-// has already named it.
-type evidenceError struct{ error }
-
-// driftError is a difference from a release that is in no report.
-type driftError struct{ error }
-
 // UsageError returns err as the error of an invalid command line.
-func UsageError(err error) error { return usageError{err} }
+func UsageError(err error) error { return exitError{error: err, code: ExitUsage} }
 
 // UsageErrorf is UsageError with a message in the form of [fmt.Errorf].
-func UsageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func UsageErrorf(format string, args ...any) error { return UsageError(fmt.Errorf(format, args...)) }
 
 // ConfigError returns err as the error of an invalid configuration.
-func ConfigError(err error) error { return configError{err} }
+func ConfigError(err error) error { return exitError{error: err, code: ExitConfig} }
 
 // ConfigErrorf is ConfigError with a message in the form of [fmt.Errorf].
-func ConfigErrorf(format string, args ...any) error { return configError{fmt.Errorf(format, args...)} }
+func ConfigErrorf(format string, args ...any) error { return ConfigError(fmt.Errorf(format, args...)) }
 
 // IsConfigError reports whether ConfigError made err, or one that err wraps.
-func IsConfigError(err error) bool { return errors.As(err, new(configError)) }
+func IsConfigError(err error) bool {
+	own, ok := errors.AsType[exitError](err)
+	return ok && own.code == ExitConfig
+}
 
 // VerdictError returns the error that ends a command after its report; nil for
 // [report.Verified].
@@ -125,18 +93,26 @@ func VerdictError(v report.Verdict) error {
 	if v == report.Verified {
 		return nil
 	}
-	return verdictError{v}
+	// A verdict without a code is no success.
+	return ReportedError(cmp.Or(ExitCodes[v], ExitInconclusive))
 }
 
 // ReportedError returns the error of a command that has already reported everything and ends
 // with an exit code.
-func ReportedError(code int) error { return reportedError{code} }
+func ReportedError(code int) error {
+	return exitError{error: silent(code), code: code, reported: true}
+}
 
-// EvidenceErrorf returns what [fmt.Errorf] makes as the error of a signed report, or of several, which are not
-// valid: the exit code is [ExitUntrusted].
+// silent is an exit code without a message; equal ones are the same error.
+type silent int
+
+func (s silent) Error() string { return fmt.Sprintf("exit code %d", int(s)) }
+
+// EvidenceErrorf returns the error of [fmt.Errorf] for signed reports that are not valid.
+// The exit code is [ExitUntrusted].
 func EvidenceErrorf(format string, args ...any) error {
-	return evidenceError{fmt.Errorf(format, args...)}
+	return exitError{error: fmt.Errorf(format, args...), code: ExitUntrusted}
 }
 
 // DriftError returns err as a difference from a release: the exit code is [ExitDrifted].
-func DriftError(err error) error { return driftError{err} }
+func DriftError(err error) error { return exitError{error: err, code: ExitDrifted} }

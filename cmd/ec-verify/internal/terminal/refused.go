@@ -25,18 +25,15 @@ func (r *refusal) Text(Screen) string { return "" }
 // a program learns why there is no result. Errors of the command line or the
 // configuration are for people alone.
 func (t *Terminal) Refused(kind string, err error) error {
-	var usage usageError
-	var config configError
-	var verdict verdictError
-	if err == nil || t.ForPeople() || errors.As(err, &usage) || errors.As(err, &config) || errors.As(err, &verdict) {
+	own, ok := errors.AsType[exitError](err)
+	if err == nil || t.ForPeople() || ok && (own.reported || own.code == ExitUsage || own.code == ExitConfig) {
 		return err
 	}
 	r := refusal{SchemaVersion: 1, Kind: kind, Verdict: report.Unsettled.String(), Detail: err.Error()}
-	var untrusted *release.UntrustedError
-	if errors.As(err, &untrusted) {
+	if untrusted, ok := errors.AsType[*release.UntrustedError](err); ok {
 		r.Verdict, r.Tag, r.Reason = report.Refused.String(), untrusted.Tag, untrusted.Reason
 	}
-	if errors.As(err, new(driftError)) {
+	if own.code == ExitDrifted {
 		r.Verdict = report.Drifted.String()
 	}
 	if printErr := t.Show(&r); printErr != nil {

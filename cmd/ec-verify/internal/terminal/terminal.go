@@ -90,13 +90,13 @@ func (t *Terminal) Attach(cmd *cobra.Command) {
 // checkGlobals checks the values of the global flags.
 func (t *Terminal) checkGlobals(*cobra.Command, []string) error {
 	if formats[t.Output] == nil {
-		return usageError{fmt.Errorf("--output %q: want %s", t.Output, strings.Join(formatNames(), " or "))}
+		return UsageErrorf("--output %q: want %s", t.Output, strings.Join(formatNames(), " or "))
 	}
 	if t.progress != "auto" && t.progress != "always" && t.progress != "never" {
-		return usageError{fmt.Errorf("--progress %q: want auto, always or never", t.progress)}
+		return UsageErrorf("--progress %q: want auto, always or never", t.progress)
 	}
 	if t.JournalWhen != "" && !slices.Contains(config.JournalWhen, t.JournalWhen) {
-		return usageError{fmt.Errorf("--journal %q: want auto, always or never", t.JournalWhen)}
+		return UsageErrorf("--journal %q: want auto, always or never", t.JournalWhen)
 	}
 	return nil
 }
