@@ -25,7 +25,8 @@ func (m *Machine) Busy() {
 	m.t.Helper()
 	script := "booted=$(($(date +%s) - $(cut -d. -f1 /proc/uptime))); echo $booted >/run/booted; mkdir -p /run/busy\n"
 	for name, round := range work {
-		script += "until [ -e /run/idle ]; do if ( set -e\n" + round + "\n) >>/run/busy/" + name + ".log 2>&1; then echo >>/run/busy/" + name + "; else sleep 1; fi; done &\n"
+		// Not in a condition, where set -e has no effect.
+		script += "until [ -e /run/idle ]; do ( set -e\n" + round + "\n) >>/run/busy/" + name + ".log 2>&1; if [ $? = 0 ]; then echo >>/run/busy/" + name + "; else sleep 1; fi; done &\n"
 	}
 	// No file of it, which would be a program of the machine's.
 	m.Run("rm -f /run/idle; setsid bash -c '" + strings.ReplaceAll(script+"wait", "'", `'\''`) + "' </dev/null >/dev/null 2>&1 &")
