@@ -145,6 +145,15 @@ func (i Identity) pattern() string {
 	return `\A(?:` + i.IdentityPattern + `)\z`
 }
 
+// NameOf returns the name for the key in a file: that of the file, or "key" if it is no
+// valid name.
+func NameOf(file string) string {
+	if name := filepath.Base(file); namePattern().MatchString(name) {
+		return name
+	}
+	return "key"
+}
+
 func validateName(name string, names map[string]bool) error {
 	if !namePattern().MatchString(name) {
 		return fmt.Errorf("name %q: want 1 to 64 letters, digits, blanks and '@', '.', '_', '+', '-'", name)

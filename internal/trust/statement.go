@@ -111,7 +111,7 @@ func (r *Keyring) Open(data []byte) (Statement, error) {
 		}
 	}
 	if known && hint != "" {
-		return Statement{}, refuse("the signature is not one by the key that it names (%q)", clip(hint))
+		return Statement{}, refuse("the signature was not made with the key that it names (%q)", clip(hint))
 	}
 	return Statement{}, refuse("signed by another key (%q) than those given", clip(hint))
 }

@@ -79,11 +79,11 @@ func TestStatementRefuses(t *testing.T) {
 		"doubled member":     {strings.Replace(good, `"mediaType"`, `"mediaType":"x","mediaType"`, 1), "no JSON object"},
 		"unknown member":     {strings.Replace(good, `"mediaType"`, `"evil":1,"mediaType"`, 1), "no sigstore bundle"},
 		"media type":         {strings.Replace(good, "v0.3", "v9.9", 1), "no sigstore bundle"},
-		"payload":            {strings.Replace(good, payload, altered, 1), "not one by the key that it names"},
+		"payload":            {strings.Replace(good, payload, altered, 1), "not made with the key that it names"},
 		"payload type":       {strings.Replace(good, "application/vnd.in-toto+json", "text/plain", 1), "payload is of type"},
 		"no signature":       {replaceBetween(good, `"signatures":[`, `]`, ""), ""},
 		"two signatures":     {strings.Replace(good, `"signatures":[`, `"signatures":[{"sig":"AAAA"},`, 1), ""},
-		"another signature":  {replaceBetween(good, `"sig":"`, `"`, "AAAA"), "not one by the key that it names"},
+		"another signature":  {replaceBetween(good, `"sig":"`, `"`, "AAAA"), "not made with the key that it names"},
 		"the hint":           {strings.Replace(good, key.ID(), "AAAA", 1), "signed by another key"},
 		"a release's bundle": {string(sign(t, key, sums)), "a bundle without a statement"},
 	} {

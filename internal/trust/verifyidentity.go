@@ -106,9 +106,8 @@ func (v *verifier) verifyIdentity(b *parsedBundle, sums []byte) (release.Signer,
 		if err == nil {
 			return release.Signer{Kind: release.SignedByIdentity, Name: id.Name, Identity: summary.SubjectAlternativeName, Issuer: summary.Issuer}, nil
 		}
-		var other *verify.ErrNoMatchingCertificateIdentity
 		switch {
-		case errors.As(err, &other):
+		case errors.As(err, new(*verify.ErrNoMatchingCertificateIdentity)):
 			refused = release.Untrusted(release.ReasonWrongIdentity, "signed by %q (issuer %q), which is not the identity %q that the policy names", identity, issuer, id.Name)
 		case isReason(refused, release.ReasonWrongIdentity):
 			// The certificate may be valid under another root; report that.

@@ -182,8 +182,24 @@ func (l *Loaded) leaveOut(wrong *json.SemanticError, mistakes *Mistakes) bool {
 type Value struct {
 	Key  string
 	JSON string // in one line
+	// Means says what a zero or empty value means, where that is not plain.
+	Means string
 	// From is the place that sets it; the zero value for a default.
 	From Position
+}
+
+// zeroMeans says what the zero values of keys mean.
+var zeroMeans = map[string]string{
+	"configuration":         "the release's only one",
+	"storeRoot":             "this machine",
+	"workers":               "two for each processor, at most 32",
+	"nix.binDir":            "the usual places",
+	"rebuild.budget":        "no limit",
+	"contents.budget":       "no limit",
+	"neighbour.rate":        "no limit",
+	"neighbour.maxPressure": "never pause",
+	"report.dir":            "reports in stateDir",
+	"metrics.file":          "none",
 }
 
 // Values returns all keys that are set or have a default, in the order of
@@ -208,6 +224,9 @@ func (l *Loaded) Values() ([]Value, error) {
 			var text bytes.Buffer
 			m.value.text(&text)
 			v := Value{Key: m.value.key, JSON: spaced(text.Bytes())}
+			if slices.Contains([]string{`0`, `"0s"`, `""`}, v.JSON) {
+				v.Means = zeroMeans[v.Key]
+			}
 			// A list is set as a whole, an object key by key.
 			if from := l.root.find(v.Key); from != nil && from.key == v.Key {
 				v.From = from.at

@@ -92,12 +92,7 @@ func (m *Mistakes) err() error {
 // Covers reports whether a mistake concerns key, a part of it, or something that it is
 // part of, as a mistake without a key always does.
 func (m *Mistakes) Covers(key string) bool {
-	for _, one := range m.All {
-		if part(key, one.Key) || part(one.Key, key) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.All, func(one Mistake) bool { return part(key, one.Key) || part(one.Key, key) })
 }
 
 // part reports whether key is whole, or below it.
@@ -169,11 +164,10 @@ func dottedName(key string, known []string) string {
 
 // describe describes the mistake in a value, whose key is n's.
 func describe(n *node, e *json.SemanticError) string {
-	var timed *time.ParseError
 	switch {
 	case n.key == "":
 		return "want one JSON object, not " + jsonWord(e.JSONKind)
-	case errors.As(e.Err, &timed), e.Err != nil && e.GoType == reflect.TypeFor[time.Time]():
+	case errors.As(e.Err, new(*time.ParseError)), e.Err != nil && e.GoType == reflect.TypeFor[time.Time]():
 		return fmt.Sprintf("%s: %s is not a time such as \"2027-01-31T00:00:00Z\"", n.key, n.raw)
 	case errors.Is(e.Err, strconv.ErrSyntax), errors.Is(e.Err, strconv.ErrRange):
 		return fmt.Sprintf("%s: %s is not %s", n.key, n.raw, goWord(e))

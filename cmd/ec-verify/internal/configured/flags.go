@@ -78,7 +78,7 @@ func (f *Flags) RegisterKey(cmd *cobra.Command) {
 // RegisterRelease adds the flags by which releases are found: --release, --key and
 // --state-dir.
 func (f *Flags) RegisterRelease(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.Sources, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
+	cmd.Flags().StringArrayVar(&f.Sources, "release", nil, "look for releases in `SOURCE`: a directory, file:///DIR, or a forge's https://HOST/…/releases/download; may be repeated")
 	f.Lay(cmd, "release", func(c *config.Config) error { c.Release.Source = f.Sources; return nil })
 	f.RegisterKey(cmd)
 	f.RegisterStateDir(cmd, "keep releases and other state in `DIR` (default /var/lib/ec-verify)")
@@ -94,7 +94,6 @@ func (f *Flags) RegisterStateDir(cmd *cobra.Command, usage string) {
 		c.StateDir = dir
 		return nil
 	})
-	terminal.MarkDirname(cmd, "state-dir")
 }
 
 // RegisterUnsigned adds --unsafe-unsigned.
@@ -162,7 +161,8 @@ func checkSources(specs []string) error {
 	return nil
 }
 
-// KeyPolicy believes the public keys in files.
+// KeyPolicy trusts the public keys in files. Each is named after its file, as far as a key
+// may have that name.
 func KeyPolicy(files []string) (trust.Policy, error) {
 	var p trust.Policy
 	for _, file := range files {
@@ -170,7 +170,10 @@ func KeyPolicy(files []string) (trust.Policy, error) {
 		if err != nil {
 			return p, terminal.UsageErrorf("--key %q: %w", file, err)
 		}
-		key := trust.Key{Name: fmt.Sprintf("key%d", len(p.Keys)+1), File: abs}
+		key := trust.Key{Name: trust.NameOf(file), File: abs}
+		if slices.ContainsFunc(p.Keys, func(other trust.Key) bool { return other.Name == key.Name }) {
+			key.Name = fmt.Sprintf("key%d", len(p.Keys)+1)
+		}
 		if _, err := trust.New(trust.Policy{Keys: []trust.Key{key}}); err != nil {
 			// Without the place in a configuration, because the key is not in one.
 			return p, terminal.ConfigErrorf("--key: %w", cmp.Or(errors.Unwrap(err), err))

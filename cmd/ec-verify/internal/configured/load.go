@@ -23,8 +23,7 @@ func Load(t *terminal.Terminal) (config.Config, error) {
 // Read reads the configuration; it has suggestions for mistaken keys.
 func Read(t *terminal.Terminal) (*config.Loaded, error) {
 	l, err := config.Read(t.ConfigFile)
-	var mistakes *config.Mistakes
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[*config.Mistakes](err); ok {
 		for i := range mistakes.All {
 			m := &mistakes.All[i]
 			if len(m.Known) > 0 {

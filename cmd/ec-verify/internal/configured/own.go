@@ -1,6 +1,7 @@
 package configured
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,10 +16,7 @@ import (
 // can change, or that names keys, tokens or programs that they can: they would
 // choose whom this believes, or have their own program run.
 func CheckOwn(t *terminal.Terminal, c config.Config) error {
-	name := t.ConfigFile
-	if name == "" {
-		name = config.DefaultFile
-	}
+	name := cmp.Or(t.ConfigFile, config.DefaultFile)
 	named := []struct{ key, path string }{
 		{"the configuration", name}, {"its drop-ins", config.DropInDir(name)}, {"release.tokenFile", c.Release.TokenFile}, {"report.keyFile", c.Report.KeyFile},
 	}
@@ -64,8 +62,7 @@ func CheckOwnState(c config.Config) error {
 // examined, the code that reads it reports that.
 func own(key, path string) error {
 	err := hostfile.CheckOwn(path)
-	var writable *hostfile.WritableError
-	if errors.As(err, &writable) {
+	if errors.As(err, new(*hostfile.WritableError)) {
 		return terminal.ConfigErrorf("%s: %w", key, err)
 	}
 	return nil

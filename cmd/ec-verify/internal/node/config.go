@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,9 @@ func (f *inForce) Text(screen terminal.Screen) string {
 		from := "default"
 		if v.From != (config.Position{}) {
 			from = v.From.String()
+		}
+		if v.Means != "" {
+			from += ": " + v.Means
 		}
 		fmt.Fprintf(&b, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from))
 	}
@@ -166,12 +170,7 @@ func (a *app) checkConfig(ctx context.Context, fileOnly bool) error {
 }
 
 // configName is the file of the configuration.
-func (a *app) configName() string {
-	if a.ConfigFile == "" {
-		return config.DefaultFile
-	}
-	return a.ConfigFile
-}
+func (a *app) configName() string { return cmp.Or(a.ConfigFile, config.DefaultFile) }
 
 // unusableBeside is unusable for a configuration with mistakes. It checks only what is
 // set, because missing values may be a consequence of the mistakes.

@@ -274,11 +274,11 @@ func TestStatusText(t *testing.T) {
 			GateClosed: new(bool),
 		},
 	}
-	const want = `drifted since 3 days ago: release boot-\a (ec-runner-x86_64)
+	const want = `drifted for 3 days: release boot-\a (ec-runner-x86_64)
 
 last run  inconclusive 1 day ago, 2026-02-27T12:00:41Z, after 41s, run 41,
           ec-verify v1\x1b[31m
-findings  2 drift, 1 inconclusive
+findings  drift 2, inconclusive 1
 weakened  by unsafe-skip eval
 another   run began 5 minutes ago and has not ended: it is running or was killed
 later     ec-verify.service ran 1 minute ago and ended with exit-code 1, which
@@ -300,24 +300,23 @@ wrong then, or is now
 found
   /nix/var/nix/profiles/system
     the system profile leads to a system that belongs to no accepted release
-    [live, other-profile], since 2 days ago
+    [live, other-profile], for 2 days
     → If this was not intended, switch the machine back to the release;
     otherwise verify it against the release that it runs.
   /boot/loader/entries/a.conf
     the system profile or the boot menu leads to an altered system [live,
-    pending-altered], since 2 days ago
+    pending-altered], for 2 days
     → Do not reboot: first lead both to a release that verifies (ec-verify
     switch), or repair this one (nix-store --verify --check-contents --repair)
     and run again.
   /nix/store/a\n
     the files on disk differ from the release [contents, disk-altered]; the Nix
-    database disagrees with the release [contents, database-altered], since 2
-    days ago
+    database disagrees with the release [contents, database-altered], for 2 days
     → Keep the disk as evidence; reinstall the release from a trusted medium,
     and find out who could write to the store. ec-verify explain PATH shows what
     differs.
-  the embedded flake could not be evaluated [eval, evaluation-failed], since 2
-  days ago
+  the embedded flake could not be evaluated [eval, evaluation-failed], for 2
+  days
   → Read nix's message; all inputs of the flake must be in the store.
   … and 3 more
   → Not all of this was found by the last run: it counts until a run completes
@@ -340,7 +339,7 @@ are lost:
 		t.Errorf("-want +got\n%s", diff)
 	}
 	colored := full.Text(terminal.Screen{Color: true})
-	for _, painted := range []string{"\x1b[31;1mdrifted since 3 days ago", "\x1b[33;1m3\x1b[0m", "\x1b[31;1m1\x1b[0m"} {
+	for _, painted := range []string{"\x1b[31;1mdrifted for 3 days", "\x1b[33;1m3\x1b[0m", "\x1b[31;1m1\x1b[0m"} {
 		if !strings.Contains(colored, painted) {
 			t.Errorf("%q is not painted:\n%q", painted, colored)
 		}

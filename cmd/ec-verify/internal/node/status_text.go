@@ -53,9 +53,8 @@ func (s *status) Text(screen terminal.Screen) string {
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
-// wrap breaks text between words so that its lines have at most [statusWidth]
-// columns, the first of them after column columns that are taken; the others are
-// indented by as many. A longer word has a line of its own.
+// wrap breaks text between words, so that no line has more than [statusWidth] columns but
+// for a longer word. The text begins at column, and the other lines are indented to it.
 func wrap(text string, column int) string {
 	var b strings.Builder
 	at := column
@@ -103,7 +102,7 @@ func (s *status) headline() string {
 	}
 	line := fmt.Sprintf("%s %s", s.Standing.Verdict, s.ago(r.Finished))
 	if s.Standing.Verdict != r.Verdict || s.Standing.Since.Before(r.Finished) {
-		line = fmt.Sprintf("%s %s", s.Standing.Verdict, s.since(s.Standing.Since))
+		line = fmt.Sprintf("%s %s", s.Standing.Verdict, s.lasting(s.Standing.Since))
 	}
 	if r.Release != nil {
 		line += fmt.Sprintf(": release %s (%s)", report.Escape(r.Release.Tag), report.Escape(r.Configuration))
@@ -148,7 +147,7 @@ func findingsOf(counts map[report.Class]int) string {
 	var parts []string
 	for _, c := range []report.Class{report.Untrusted, report.Drift, report.Inconclusive, report.Notice} {
 		if counts[c] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[c], c))
+			parts = append(parts, fmt.Sprintf("%s %d", c, counts[c]))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -227,7 +226,7 @@ func (s *status) writeFindings(w io.Writer) map[string]bool {
 				why = append(why, fmt.Sprintf("%s [%s, %s]", report.Title(same.Cause), same.Tier, same.Cause))
 			}
 		}
-		text := fmt.Sprintf("%s, %s", report.Escape(strings.Join(why, "; ")), s.since(f.Since))
+		text := fmt.Sprintf("%s, %s", report.Escape(strings.Join(why, "; ")), s.lasting(f.Since))
 		if text != common || f.Path == "" {
 			explain()
 			common = ""
@@ -329,12 +328,12 @@ func (s *status) ago(t time.Time) string {
 	return humanize.RelTime(t, s.Now, "ago", "in the future")
 }
 
-// since words the beginning of what lasts.
-func (s *status) since(t time.Time) string {
-	if ago := s.ago(t); ago != "just now" {
-		return "since " + ago
+// lasting says for how long something that began at t has lasted.
+func (s *status) lasting(t time.Time) string {
+	if ago := s.ago(t); t.After(s.Now) || ago == "just now" {
+		return ago
 	}
-	return "just now"
+	return "for " + humanize.RelTime(t, s.Now, "", "")
 }
 
 // span formats a duration in days if it is long enough.

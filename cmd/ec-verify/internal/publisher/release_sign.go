@@ -50,7 +50,8 @@ or PKCS #8. The password of an encrypted key is taken from the variable
 signers. --replace replaces them. Without either, a release signed by another
 key is left unchanged.`,
 		Example: `  ec-verify release sign dist/ --key cosign.key
-  ec-verify release sign dist/ --key second.key --add --password-file /run/credentials/sign/password`,
+  ec-verify release sign dist/ --key second.key --add \
+    --password-file /run/credentials/sign/password`,
 		Args: terminal.ArgCount(1, 1, "one directory"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.signRelease(cmd.Context(), args[0], flags) },
 	}
@@ -97,7 +98,7 @@ func (a *app) signRelease(ctx context.Context, dir string, flags signFlags) erro
 	if err != nil {
 		return err
 	}
-	verifier, err := trust.New(trust.Policy{Keys: []trust.Key{{Name: "own", PEM: string(public)}}})
+	verifier, err := trust.New(trust.Policy{Keys: []trust.Key{{Name: trust.NameOf(flags.key), PEM: string(public)}}})
 	if err != nil {
 		return err
 	}
@@ -160,9 +161,8 @@ func prepareSums(ctx context.Context, dir string, write bool) error {
 		return fmt.Errorf("not signed: %w; build or fetch the release again, or pass --write-sums if the files are right as they are", err)
 	}
 	r, err := release.Open(ctx, release.NewDirSource(dir), "", trust.UnsafeUnsigned())
-	var clock *release.ClockError
 	switch {
-	case errors.As(err, &clock):
+	case errors.As(err, new(*release.ClockError)):
 		return nil // no fault of the release; reported after signing
 	case err == nil:
 		err = r.CheckAssets(ctx, nil)
