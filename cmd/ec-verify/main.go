@@ -60,9 +60,9 @@ func run(args []string) int {
 	return t.ExitCode(ctx, err)
 }
 
-// sameSignal is how long after the first signal another one is the same: timeout
-// sends its own to the program and then to its process group, and a shell may
-// do likewise for Ctrl-C.
+// sameSignal is the time after a signal in which a second one counts as the same:
+// timeout sends its signal to the program and then to its process group, and a shell
+// may do likewise for Ctrl-C.
 const sameSignal = time.Second
 
 // notifyContext returns a context that ends with the first SIGINT, SIGTERM or

@@ -21,6 +21,7 @@ turn colours off.
 Exit codes:
   0    verified: everything that was requested was checked and agrees
   1    drifted: the machine differs from the release
+  2    the program crashed, which is a bug
   3    untrusted: the release is not valid; nothing from it was used
   4    inconclusive: something that was requested could not be checked
   64   the command line is not valid
@@ -35,14 +36,16 @@ const rootExample = `  # Is this machine the release boot-v2026.02.28?
   ec-verify --against boot-v2026.02.28 --output json
 
   # Check a disk from outside, against a release in a directory
-  ec-verify --against boot-v2026.02.28 --release /srv/releases --store-root /mnt
+  ec-verify --against boot-v2026.02.28 --release /srv/releases \
+    --store-root /mnt
 
   # Judge a release before it runs, and switch to it only if it is verified
   ec-verify candidate boot-v2026.03.15
   ec-verify switch boot-v2026.03.15
 
   # CI: write the release of a configuration, and sign it
-  ec-verify manifest create .#ec-runner-x86_64 --out dist --tag boot-v2026.02.28
+  ec-verify manifest create .#ec-runner-x86_64 --out dist \
+    --tag boot-v2026.02.28
   ec-verify release sign dist --key cosign.key`
 
 func newRootCommand(t *terminal.Terminal) *cobra.Command {

@@ -32,23 +32,12 @@ func TestHelpIsWrapped(t *testing.T) {
 		if cmd.Parent() != nil && (cmd.Name() == "completion" || cmd.Parent().Name() == "completion") {
 			return // cobra's own
 		}
-		for line := range strings.Lines(cmd.Long + "\n" + commented(cmd.Example)) {
+		for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
 			if n := len([]rune(strings.TrimRight(line, "\n"))); n > columns {
 				t.Errorf("%s: %d columns: %s", cmd.CommandPath(), n, line)
 			}
 		}
 	})
-}
-
-// commented returns the comments of an example: its commands are copied, and not broken.
-func commented(example string) string {
-	var comments strings.Builder
-	for line := range strings.Lines(example) {
-		if strings.HasPrefix(strings.TrimSpace(line), "#") {
-			comments.WriteString(line)
-		}
-	}
-	return comments.String()
 }
 
 // Each flag that takes a value says what it is called, and something was decided

@@ -35,8 +35,10 @@ or does not belong there; 3 a served release is no longer trusted, for example
 because its key was revoked; 4 nothing is staged, or something could not be
 read. To repair a stage, stage it again; to stop serving, run ec-verify netboot
 clear.`,
-		Example: `  ec-verify netboot check --dir /var/lib/every-channel-netboot/www --config /etc/every-channel-netboot/ec-verify.json
-  ec-verify netboot check --dir /srv/netboot --url http://10.0.0.2 --key release.pub`,
+		Example: `  ec-verify netboot check --dir /var/lib/every-channel-netboot/www \
+    --config /etc/every-channel-netboot/ec-verify.json
+  ec-verify netboot check --dir /srv/netboot --url http://10.0.0.2 \
+    --key release.pub`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkStageDir(dir); err != nil {
@@ -92,8 +94,7 @@ func (a *app) printServed(v *netboot.Served) error {
 		own := faultVerdicts[netboot.FaultOf(c.Err)]
 		f.Verdict = own.String()
 		err := c.Err
-		var untrusted *release.UntrustedError
-		if errors.As(c.Err, &untrusted) {
+		if untrusted, ok := errors.AsType[*release.UntrustedError](c.Err); ok {
 			f.Reason = untrusted.Reason
 			err = fmt.Errorf("%s is no longer trusted, but is still served: %w; stage another release, or stop with ec-verify netboot clear", what, c.Err)
 		}

@@ -100,7 +100,6 @@ func parseURLFlag(url string) (netboot.BaseURL, error) {
 // registerStageDir adds the flag --dir.
 func registerStageDir(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", "", "stage releases in the directory `DIR` (required)")
-	terminal.MarkDirname(cmd, "dir")
 }
 
 func checkStageDir(dir string) error {
@@ -149,8 +148,10 @@ token.map, which nginx includes. These files contain the chain token; only this
 user and its group can read them.
 
 The unit every-channel-netboot runs this command each time it starts.`,
-		Example: `  ec-verify netboot render --out /run/every-channel-netboot --url http://10.0.0.2 \
-    --chain-token-file /etc/ec-verify/chain-token --tftp ec-ipxe.efi=/srv/ipxe/ipxe.efi`,
+		Example: `  ec-verify netboot render --out /run/every-channel-netboot \
+    --url http://10.0.0.2 \
+    --chain-token-file /etc/ec-verify/chain-token \
+    --tftp ec-ipxe.efi=/srv/ipxe/ipxe.efi`,
 		Args: terminal.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error {
 			switch {
@@ -186,10 +187,5 @@ The unit every-channel-netboot runs this command each time it starts.`,
 	f.StringVar(&url, "url", "", "the `URL` at which machines reach this host, e.g. http://10.0.0.2 (required)")
 	f.StringVar(&tokenFile, "chain-token-file", "", "put the token in `FILE` into the URLs (required)")
 	f.StringArrayVar(&files, "tftp", nil, "serve a file by TFTP, as `NAME=FILE`; may be repeated")
-	for _, err := range []error{cmd.MarkFlagDirname("out"), cmd.MarkFlagFilename("chain-token-file")} {
-		if err != nil {
-			panic(err)
-		}
-	}
 	return cmd
 }

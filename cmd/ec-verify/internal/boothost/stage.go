@@ -35,8 +35,10 @@ fetch.
 
 If the newest release is refused because it is unsigned or misnamed, latest
 does not fall back to an older valid one: name that release by its tag.`,
-		Example: `  ec-verify netboot stage boot-v2026.02.28 --dir /srv/netboot --url http://10.0.0.2
-  ec-verify netboot stage latest --dir /srv/netboot --url http://10.0.0.2 --tarball 'ec-runner-x86_64-netboot-*.tar.gz'`,
+		Example: `  ec-verify netboot stage boot-v2026.02.28 --dir /srv/netboot \
+    --url http://10.0.0.2
+  ec-verify netboot stage latest --dir /srv/netboot --url http://10.0.0.2 \
+    --tarball 'ec-runner-x86_64-netboot-*.tar.gz'`,
 		Args: terminal.ArgCount(1, 1, "one tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkStageDir(dir); err != nil {

@@ -46,7 +46,8 @@ collector can remove it and root can change it.
 
 Exit codes: 0 verified, 1 drifted, 3 untrusted, 4 inconclusive.`,
 		Example: `  # May this machine switch to the system that was just copied to it?
-  ec-verify candidate /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11
+  ec-verify candidate \
+    /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11
 
   # Does the store have the complete system of a release?
   ec-verify candidate boot-v2026.03.15

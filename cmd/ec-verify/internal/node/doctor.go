@@ -138,8 +138,7 @@ func askSource(ctx context.Context, c config.Config, spec string, offline bool) 
 		}
 	}
 	in, err := sources[0].Open(ctx, tag, release.SumsName, 1<<20)
-	var missing *release.NotFoundError
-	if errors.As(err, &missing) {
+	if errors.As(err, new(*release.NotFoundError)) {
 		return nil
 	}
 	if err != nil {

@@ -74,7 +74,8 @@ except the inputs of --rebuild, which are verified first.
 
 Exit codes: 0 the path is the release's; 1 it differs; 3 the release is not
 trusted; 4 the answer is unknown.`,
-		Example: `  ec-verify explain /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1 --from /mnt
+		Example: `  ec-verify explain --from /mnt \
+    /nix/store/qcim1ycpqg48c391gk5bjdgyay4q2y74-program-01-1.1
   ec-verify explain /run/current-system/sw/bin/bash --rebuild
   ec-verify explain 1 --report report.json --from /mnt --with diffoscope`,
 		Args: terminal.ArgCount(1, 1, "one path, or the number of a finding"),
@@ -91,11 +92,6 @@ trusted; 4 the answer is unknown.`,
 	f.StringVar(&flags.report, "report", "", "take FINDING from the JSON report in `FILE`")
 	f.StringVar(&flags.with, "with", "", "also compare files with `PROGRAM`: diffoscope")
 	terminal.Complete(cmd, "with", "diffoscope")
-	for _, dir := range []string{"store-root", "from"} {
-		if err := cmd.MarkFlagDirname(dir); err != nil {
-			panic(err)
-		}
-	}
 	return cmd
 }
 
@@ -388,6 +384,11 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Expla
 	if len(c.Release.Accept) == 0 {
 		return nil, terminal.ConfigError(errNoRelease)
 	}
+	return explainedByAccepted(ctx, c, x, finder, path)
+}
+
+// explainedByAccepted is explainedBy without a tag.
+func explainedByAccepted(ctx context.Context, c config.Config, x *explain.Explainer, finder *release.Finder, path closure.StorePath) ([]otherRelease, error) {
 	var system closure.StorePath
 	for _, link := range []string{verify.CurrentSystem, verify.SystemProfile} {
 		if p, _, err := x.Store.ResolveLink(link); err == nil {
@@ -399,16 +400,7 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Expla
 	rank, best := 0, 0 // best is its index in all
 	var failed error
 	for _, found := range finder.FindAccepted(ctx) {
-		if found.Err != nil {
-			failed = found.Err
-			continue
-		}
-		configuration, err := onlyConfiguration(c, found.Release)
-		if err != nil {
-			failed = err
-			continue
-		}
-		m, err := found.Release.Manifest(ctx, configuration)
+		m, err := manifestFor(ctx, c, found)
 		if err != nil {
 			failed = err
 			continue
@@ -422,7 +414,7 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Expla
 			now += 2
 		}
 		if now > rank {
-			x.Release, x.Configuration, rank, best = found.Release, configuration, now, len(all)
+			x.Release, x.Configuration, rank, best = found.Release, m.Configuration, now, len(all)
 		}
 		all = append(all, otherRelease{string(found.Release.Tag()), has})
 	}
@@ -433,6 +425,19 @@ func (a *app) explainedBy(ctx context.Context, c config.Config, x *explain.Expla
 		return nil, fmt.Errorf("no accepted release that is available has %s: %w", path, failed)
 	}
 	return slices.Delete(all, best, best+1), nil
+}
+
+// manifestFor returns the manifest of the configuration that c names, or else of the only
+// one.
+func manifestFor(ctx context.Context, c config.Config, found release.Found) (*closure.Manifest, error) {
+	if found.Err != nil {
+		return nil, found.Err
+	}
+	configuration, err := onlyConfiguration(c, found.Release)
+	if err != nil {
+		return nil, err
+	}
+	return found.Release.Manifest(ctx, configuration)
 }
 
 // onlyConfiguration returns the configuration that c names, or else the only one of r.

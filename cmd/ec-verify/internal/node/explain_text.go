@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -117,11 +118,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 	}
 	for i := range e.Files {
 		f := &e.Files[i]
-		name := report.Escape(terminal.Clipped(f.Path))
-		if name == "" {
-			name = "."
-		}
-		fmt.Fprintf(w, "  %s: %s\n", name, report.Changed(f.Kind))
+		fmt.Fprintf(w, "  %s: %s\n", cmp.Or(report.Escape(terminal.Clipped(f.Path)), "."), report.Changed(f.Kind))
 		for _, side := range []struct{ label, what string }{{"want", f.Want}, {"got ", f.Got}} {
 			if side.what != "" {
 				fmt.Fprint(w, report.Fold(fmt.Sprintf("    %s  %s\n", side.label, side.what), width))

@@ -80,15 +80,14 @@ func (a *app) hash(ctx context.Context, paths []string, opts nar.Options) error 
 	return nil
 }
 
-// treeOf returns the directory that a path with a slash at its end means, whose links are
-// followed as everywhere; any other path is itself.
+// treeOf returns what is hashed for a path: with a slash at its end, the directory that it
+// leads to, with all links resolved; without, the path itself.
 func treeOf(path string) (string, error) {
 	if !strings.HasSuffix(path, "/") {
 		return path, nil
 	}
 	if _, err := os.Stat(path); err != nil {
-		var failed *fs.PathError
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
 			err = failed.Err
 		}
 		return "", err
@@ -121,8 +120,7 @@ func newPathHash(path string, sum nar.Sum) *pathHash {
 	if utf8.ValidString(path) {
 		h.Path = &path
 	} else {
-		encoded := base64.StdEncoding.EncodeToString([]byte(path))
-		h.PathBase64 = &encoded
+		h.PathBase64 = new(base64.StdEncoding.EncodeToString([]byte(path)))
 	}
 	return h
 }

@@ -59,7 +59,6 @@ run resumes there; files with a wrong checksum are removed.`,
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "write the release to the directory `OUT` (required)")
 	f.StringArrayVar(&assets, "asset", nil, "fetch only assets whose names match `PATTERN`, e.g. '*.iso'; may be repeated")
-	terminal.MarkDirname(cmd, "out")
 	return cmd
 }
 

@@ -32,7 +32,8 @@ release.source. The files that a node uses are checked, and the release must
 not be older than an accepted one; images are checked when they are fetched.`,
 		Example: `  ec-verify release verify dist/ --key release.pub
   ec-verify release verify boot-v2026.02.28
-  ec-verify release verify latest --release https://forge.example.org/owner/repo/releases/download`,
+  ec-verify release verify latest \
+    --release https://forge.example.org/owner/repo/releases/download`,
 		Args: terminal.ArgCount(1, 1, "one directory or tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := flags.Load(a.Terminal)

@@ -39,8 +39,10 @@ The exit code says whether the report was rendered; it does not reflect the
 verdict. It is 3 if a signature is not valid.
 
 The formats:` + about.String(),
-		Example: `  ec-verify --output json >report.json; ec-verify report render --format html report.json >report.html
-  ec-verify compare a/ b/ --output json | ec-verify report render --format junit`,
+		Example: `  ec-verify --output json >report.json
+  ec-verify report render --format html report.json >report.html
+  ec-verify compare a/ b/ --output json | \
+    ec-verify report render --format junit`,
 		Args: terminal.ArgCount(0, 1, "one file, or none"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			i := slices.Index(formats, format)

@@ -31,7 +31,8 @@ stderr.
 The exit code is that of the report's verdict, as for a run; 3 if a signature
 is not valid; 4 if there is no report.`,
 		Example: `  ec-verify report show --all
-  ec-verify report show report-0000000012.sigstore.json --key runner-1.pub --long`,
+  ec-verify report show report-0000000012.sigstore.json --key runner-1.pub \
+    --long`,
 		Args: terminal.ArgCount(0, 1, "at most one file"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			if err := text.check(a.Terminal); err != nil {

@@ -37,7 +37,8 @@ Exit codes:
   3   a signature is not valid, a report is malformed, or one is missing
   4   a file could not be read`,
 		Example: `  ec-verify report verify report-0000000012.sigstore.json --key runner-1.pub
-  ec-verify report verify collected/*/*.sigstore.json --key runner-1.pub --key runner-2.pub --require-verified`,
+  ec-verify report verify collected/*/*.sigstore.json --key runner-1.pub \
+    --key runner-2.pub --require-verified`,
 		Args: terminal.ArgCount(1, maxReports, "files of signed reports"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			return a.verifyReports(files, keys, &check, requireVerified)

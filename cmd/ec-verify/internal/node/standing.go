@@ -136,9 +136,9 @@ func (k *keeper) keep(dir string) error {
 	return ledger.KeepStanding(dir, encoded)
 }
 
-// recall returns the standing kept in the directory dir: in the ledger l, which is nil if
-// it could not be opened because of unread, and beside it. lost is where the standing
-// would be if it is lost; see [standing.Recall].
+// recall returns the standing kept in the directory dir, in the ledger l and in the file
+// beside it. If l is nil, unread is why the ledger could not be opened. lost names the file
+// of a standing that is lost; see [standing.Recall].
 func recall(ctx context.Context, dir string, l *ledger.Ledger, unread error) (s standing.Standing, lost string) {
 	in := standing.Copy{File: filepath.Join(dir, ledger.FileName)}
 	if l != nil {

@@ -73,7 +73,9 @@ line says.`,
 
   # What would be fetched and changed?
   ec-verify switch boot-v2026.03.15 --from /media/stick --dry-run
-  ec-verify switch /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 --dry-run`,
+  ec-verify switch \
+    /nix/store/k3v4l5g0hwc9c1hgw8aq0yfybvkvj7a4-nixos-system-runner-25.11 \
+    --dry-run`,
 		Args: terminal.ArgCount(1, 2, "one toplevel or tag, and an action"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			action := activate.NowAndBoot

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -27,8 +28,10 @@ const defaultStall = 30 * time.Minute
 func lookAt(s verify.Snapshot) terminal.Sample {
 	// The other tiers are not counted: they take no time, except the evaluation, whose
 	// length nobody knows.
-	look := terminal.Sample{What: string(s.Tier)}
+	look := terminal.Sample{What: cmp.Or(string(s.Tier), "start")}
 	switch {
+	case s.Tier == report.TierEval && s.Evaluation > 0:
+		look.Detail = fmt.Sprintf("%s of processor time", s.Evaluation.Round(time.Second))
 	case s.Tier == report.TierContents && s.PathsTotal > 0:
 		look.Done, look.Total = s.Bytes, s.BytesTotal
 		look.Detail = fmt.Sprintf("%d/%d paths", s.Paths, s.PathsTotal)

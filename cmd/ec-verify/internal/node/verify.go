@@ -50,7 +50,6 @@ func (v *verifyFlags) register(cmd *cobra.Command) {
 		c.Flake = value
 		return nil
 	})
-	terminal.MarkDirname(cmd, "flake")
 	v.String(cmd, "metrics-file", "write metrics for node_exporter to `FILE`, whose name ends in .prom", func(c *config.Config, value string) error {
 		if c.StoreRoot != "" {
 			return terminal.UsageErrorf("--metrics-file: metrics are about this machine, not about the disk of --store-root")
@@ -128,7 +127,6 @@ func (v *verifyFlags) registerStoreRoot(cmd *cobra.Command) {
 		c.StoreRoot = root
 		return nil
 	})
-	terminal.MarkDirname(cmd, "store-root")
 }
 
 // apply applies the flags to the configuration, and checks them against each other.
@@ -198,8 +196,7 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) error {
 		// Before anything in the state directory is read: another run may change
 		// it until it ends.
 		lock, err := a.lockRun(ctx, c, events.stand.asked.Look() != "", flags)
-		var held *runlock.HeldError
-		if errors.As(err, &held) {
+		if errors.As(err, new(*runlock.HeldError)) {
 			// The run that holds the lock writes the metrics.
 			return err
 		}

@@ -37,7 +37,8 @@ Exit codes: 0 everything is equal; 1 something differs; 4 something could not
 be compared, or both sides list a file that neither has.`,
 		Example: `  ec-verify compare build-a/ build-b/
   ec-verify compare build-a/ build-b/ --output json >difference.json
-  ec-verify compare last/closure-ec-runner-x86_64.json dist/closure-ec-runner-x86_64.json`,
+  ec-verify compare last/closure-ec-runner-x86_64.json \
+    dist/closure-ec-runner-x86_64.json`,
 		Args: terminal.ArgCount(2, 2, "two directories, or two files"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.compare(cmd.Context(), args[0], args[1], compare.Options{TempDir: tempDir, Releases: releases}, all)
@@ -46,7 +47,6 @@ be compared, or both sides list a file that neither has.`,
 	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
 	cmd.Flags().BoolVar(&all, "all", false, "list all recorded differences, not only the first of each file")
 	cmd.Flags().BoolVar(&releases, "releases", false, "require that A and B are complete releases")
-	terminal.MarkDirname(cmd, "temp-dir")
 	return cmd
 }
 

@@ -46,10 +46,13 @@ system.
 
 Exit codes: 0 everything is the release's; 1 something is not; 3 the release is
 not trusted; 4 something could not be checked.`,
-		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso --against boot-v2026.02.28 \
-    --release https://forge.example.org/owner/repo/releases/download --key release.pub
+		Example: `  ec-verify images ~/Downloads/ec-runner-x86_64-iso-boot-v2026.02.28.iso \
+    --against boot-v2026.02.28 \
+    --release https://forge.example.org/owner/repo/releases/download \
+    --key release.pub
   ec-verify images /dev/sdb --against boot-v2026.02.28 --inside
-  ec-verify images dist/ --against boot-v2026.02.28 --release ./dist --key release.pub --inside`,
+  ec-verify images dist/ --against boot-v2026.02.28 --release ./dist \
+    --key release.pub --inside`,
 		Args: terminal.ArgCount(1, 4096, "one path or more"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.images(cmd, args, flags) },
 	}
@@ -61,7 +64,6 @@ not trusted; 4 something could not be checked.`,
 	f.StringVar(&flags.opts.Configuration, "configuration", "", "the images contain the configuration `NAME` (default: by their file names)")
 	f.StringVar(&flags.opts.As, "as", "", "compare the one file or device with the asset `NAME`")
 	f.StringVar(&flags.opts.TempDir, "temp-dir", "", "unpack nested images to `DIR` while they are read (default: TMPDIR)")
-	terminal.MarkDirname(cmd, "temp-dir")
 	return cmd
 }
 

@@ -59,8 +59,11 @@ listed and kept, or deleted with --prune.
 
 A failure leaves a draft, or the release unchanged or without SHA256SUMS.txt;
 running the same command again completes it.`,
-		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --token-file token --key release.pub
-  ec-verify release publish dist/ --tag boot-v2026.02.28 --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
+		Example: `  ec-verify release publish dist/ --tag boot-v2026.02.28 \
+    --forge https://forge.example.org/owner/repo --token-file token \
+    --key release.pub
+  ec-verify release publish dist/ --tag boot-v2026.02.28 \
+    --forge https://forge.example.org/owner/repo --dry-run --key release.pub`,
 		Args: terminal.ArgCount(1, 1, "one directory"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.publishRelease(cmd, args[0], flags) },
 	}
@@ -172,7 +175,7 @@ func followsPublished(ctx context.Context, c config.Config, dir, repo, token str
 		}
 	}
 	if !here.CreatedAt.After(there.CreatedAt) {
-		return false, fmt.Errorf("this list is of %s, and the one that is published of %s, which machines keep to: make it anew with release revoke --release %s", here.CreatedAt.Format(time.RFC3339), there.CreatedAt.Format(time.RFC3339), source)
+		return false, fmt.Errorf("this list was created on %s and the published one on %s; machines keep the newer one: create the list again with release revoke --release %s", here.CreatedAt.Format(time.RFC3339), there.CreatedAt.Format(time.RFC3339), source)
 	}
 	return true, nil
 }
@@ -314,12 +317,15 @@ func (p *published) Text(screen terminal.Screen) string {
 	return screen.Lines(lines)
 }
 
+// onlyByName is noted about a tag that [release.Latest] never means.
+const onlyByName = string(release.Latest) + " means tags of " + release.LatestPrefix + " and a number only: machines find this release by its name alone"
+
 // publishNotes returns what the publisher of r should also know.
 func publishNotes(r *release.Release, o *forge.Outcome) []string {
 	var out []string
 	list := r.Tag() == release.RevocationsTag
 	if !r.Tag().MayBeLatest() && !list {
-		out = append(out, fmt.Sprintf("%s means tags of %s and a number only: machines find this release by its name alone", release.Latest, release.LatestPrefix))
+		out = append(out, onlyByName)
 	}
 	if !list && o.Hidden && slices.Contains(o.Replaced, release.SumsName) {
 		out = append(out, "it was published before: machines that have accepted it with another "+release.SumsName+" will refuse this one")

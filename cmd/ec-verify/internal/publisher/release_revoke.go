@@ -48,9 +48,15 @@ sources has is refused; without --release, the tag is not checked. The list
 must be signed by --key or by a key of --trust.
 
 --lift removes TAG from the list: machines may run the release again.`,
-		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 --out revocations --release https://forge.example.org/owner/repo/releases/download --key cosign.key
-  ec-verify release publish revocations --tag revocations --forge https://forge.example.org/owner/repo --token-file token --key cosign.pub
-  ec-verify release revoke boot-v2026.02.28 --lift --out /srv/releases/revocations --key cosign.key --dry-run`,
+		Example: `  ec-verify release revoke boot-v2026.02.28 --reason CVE-2026-0001 \
+    --out revocations \
+    --release https://forge.example.org/owner/repo/releases/download \
+    --key cosign.key
+  ec-verify release publish revocations --tag revocations \
+    --forge https://forge.example.org/owner/repo --token-file token \
+    --key cosign.pub
+  ec-verify release revoke boot-v2026.02.28 --lift \
+    --out /srv/releases/revocations --key cosign.key --dry-run`,
 		Args: terminal.ArgCount(1, 1, "one tag"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.Refused(revocationsKind, a.revoke(cmd.Context(), args[0], flags))
@@ -62,10 +68,9 @@ must be signed by --key or by a key of --trust.
 	f.StringVar(&flags.sign.key, "key", "", "sign with the private key in `FILE` (required)")
 	f.StringVar(&flags.sign.passwordFile, "password-file", "", "read the key's password from the first line of `FILE`")
 	f.StringArrayVar(&flags.sources, "release", nil, "look for the current list and the release in `SOURCE`: a directory, file:///DIR, or https://HOST/OWNER/REPO/releases/download; may be repeated")
-	f.StringArrayVar(&flags.trusted, "trust", nil, "trust a current list that the public key in `FILE` signed; may be repeated")
+	f.StringArrayVar(&flags.trusted, "trust", nil, "trust the current list if the public key in `FILE` signed it; may be repeated")
 	f.BoolVar(&flags.lift, "lift", false, "remove TAG from the list")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "print the new list, and write nothing")
-	terminal.MarkDirname(cmd, "out")
 	return cmd
 }
 

@@ -33,13 +33,6 @@ func CompleteBy(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	}
 }
 
-// MarkDirname has the value of a flag completed to directories.
-func MarkDirname(cmd *cobra.Command, flag string) {
-	if err := cmd.MarkFlagDirname(flag); err != nil {
-		panic(err)
-	}
-}
-
 // Once is the value of an option that may be given only once: the last of several would
 // win unnoticed.
 type Once string

@@ -49,8 +49,8 @@ func (t *Terminal) ComplainInJournal(err error) bool {
 	if lost, _ := t.journal.Lost(); lost > 0 {
 		return false
 	}
-	// That it is known to have been read keeps it among the unit's entries. Where
-	// that is not known, it is there nevertheless, and must not be there twice.
+	// The journal attributes an entry to the unit only while this process lives. If that
+	// can't be awaited, the entry is there all the same, and must not be printed as well.
 	_ = t.journal.Flush()
 	return systemd.StderrIsJournal()
 }

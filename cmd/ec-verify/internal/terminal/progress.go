@@ -116,7 +116,7 @@ func (t *Terminal) bar(look func() Sample) (show, clear func()) {
 	container := mpb.New(mpb.WithOutput(t.Stderr), mpb.WithWidth(40), mpb.WithAutoRefresh(), mpb.WithRefreshRate(sampleEvery))
 	var (
 		mu    sync.Mutex
-		last  Sample
+		last  = look()
 		began time.Time // when the total of what is being done was first known
 	)
 	b := container.AddBar(0,

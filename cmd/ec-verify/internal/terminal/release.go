@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -54,16 +55,12 @@ func (s ReleaseSummary) Text(screen Screen) string {
 	if s.unsigned {
 		headline = fmt.Sprintf("release %s was accepted without checking its signature (unsafe)", s.Tag)
 	}
-	commit := s.Commit
-	if commit == "" {
-		commit = "none stated"
-	}
 	lines := []string{
 		headline,
 		"  from            " + s.Source,
 		"  signed by       " + s.Signer.String(),
 		"  created         " + s.CreatedAt.Format(time.RFC3339) + ", best before " + s.BestBefore.Format(time.RFC3339),
-		"  commit          " + commit,
+		"  commit          " + cmp.Or(s.Commit, "none stated"),
 		"  configurations  " + strings.Join(s.Configurations, ", "),
 	}
 	for _, name := range s.Configurations {
