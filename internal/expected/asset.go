@@ -121,13 +121,7 @@ func (m *Machine) check() error {
 		if err := ascending("etc", &last, e.Path); err != nil {
 			return err
 		}
-		kinds := 0
-		for _, is := range []bool{e.Directory, e.Target != "", e.Copy != nil} {
-			if is {
-				kinds++
-			}
-		}
-		if kinds != 1 || e.Copy != nil && !modePattern().MatchString(e.Copy.Mode) {
+		if !e.isOneKind() {
 			return fmt.Errorf("etc: %q is not exactly one kind of file", e.Path)
 		}
 	}
@@ -150,6 +144,16 @@ func (m *Machine) check() error {
 		return m.Firewall.check()
 	}
 	return nil
+}
+
+func (e *Entry) isOneKind() bool {
+	switch {
+	case e.Directory:
+		return e.Target == "" && e.Copy == nil
+	case e.Target != "":
+		return e.Copy == nil
+	}
+	return e.Copy != nil && modePattern().MatchString(e.Copy.Mode)
 }
 
 // ascending reports whether name is a path below a directory, and above last, which

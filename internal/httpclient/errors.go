@@ -22,7 +22,4 @@ func Plain(ctx context.Context, err error) error {
 
 // IsTLS reports whether err means that a certificate is not trusted. Another try would not
 // change that.
-func IsTLS(err error) bool {
-	var verification *tls.CertificateVerificationError
-	return errors.As(err, &verification)
-}
+func IsTLS(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }

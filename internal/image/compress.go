@@ -121,9 +121,8 @@ func (c *checked) Close() error { return c.close() }
 // asMalformed wraps an error of a decompressor or archive reader, unless the bytes could
 // not be read or the error is one of this package.
 func asMalformed(err error) error {
-	var outside *outsideError
 	switch {
-	case err == nil, errors.As(err, &outside), errors.Is(err, ErrMalformed), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported):
+	case err == nil, errors.As(err, new(*outsideError)), errors.Is(err, ErrMalformed), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported):
 		return err
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)

@@ -172,7 +172,7 @@ func (c *checker) assetOf(base string, device bool) (string, error) {
 		}
 	}
 	if len(isos) != 1 {
-		return "", fmt.Errorf("the release has %d ISO images; say with --as NAME which one the device is to be", len(isos))
+		return "", fmt.Errorf("the release has %d ISO images; choose the one that the device should have with --as NAME", len(isos))
 	}
 	return isos[0], nil
 }

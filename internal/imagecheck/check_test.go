@@ -196,7 +196,7 @@ func TestDishonestBuilder(t *testing.T) {
 		{"a file missing", "rm " + program + "/share/link", "drift path-altered program-1 @" + squash + " [share/link removed]"},
 		{"a link elsewhere", "ln -sfn /etc/shadow " + program + "/share/link", "drift path-altered program-1 @" + squash + " [share/link target]"},
 		{"a link for a directory", "rm -r " + program + "/share; ln -s /nix/store/x " + program + "/share", "drift path-altered program-1 @" + squash},
-		{"a large file", "truncate -s 40M " + program + "/share/data", "drift path-altered program-1 @" + squash + ": its files have more than"},
+		{"a large file", "truncate -s 40M " + program + "/share/data", "drift path-altered program-1 @" + squash + ": its files are larger than"},
 		{"set-user-ID", "chmod 4755 " + program + "/bin/program", "drift attributes program-1 @" + squash},
 		{"writable", "chmod 777 " + program + "/bin/program", "drift attributes program-1 @" + squash},
 		{"another kernel", "echo evil >>store/" + imagetest.Kernel + "/bzImage", "drift boot @kernel: it is not the kernel"},

@@ -344,7 +344,7 @@ func (w *look) pathMember(s *store, m image.Member, rest string) (io.WriteCloser
 	}
 	s.size += m.Size
 	if limit := w.s.paths[s.path].NarSize; max(s.size, s.builder.Size()) > limit {
-		s.failed = fmt.Sprintf("its files have more than the %d bytes that the release's NAR has", limit)
+		s.failed = fmt.Sprintf("its files are larger than the NAR in the release, %d bytes", limit)
 		return nil, nil
 	}
 	e := nar.Entry{Path: rest, Type: m.Type, Executable: m.Type == nar.Regular && m.Executable(), Size: m.Size, Target: m.Target}
@@ -467,8 +467,7 @@ func (w *look) explain(c *checker) {
 	}
 	want, err := w.s.files(w.ctx, c.r, slices.Collect(maps.Keys(w.altered))...)
 	if err != nil {
-		var untrusted *release.UntrustedError
-		if errors.As(err, &untrusted) {
+		if errors.As(err, new(*release.UntrustedError)) {
 			w.i.add(Finding{Class: Inconclusive, Kind: NotChecked, Detail: err.Error()})
 		}
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -169,9 +170,7 @@ func (f *fetcher) note(ctx context.Context, p closure.StorePath) error {
 	if err := f.nix.CheckSignatures(ctx, f.store, unknown); err != nil {
 		return err
 	}
-	for q, info := range all {
-		f.infos[q] = info
-	}
+	maps.Copy(f.infos, all)
 	if _, ok := f.infos[p]; !ok {
 		return errors.New("it was on this machine a moment ago")
 	}

@@ -1,10 +1,12 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -113,22 +115,7 @@ func (in *inputs) of(ctx context.Context, d *nixstore.Derivation) ([]*input, err
 		found[p] = i
 		todo = append(todo, i.info.References...)
 	}
-	all := make([]*input, 0, len(found))
-	for _, i := range found {
-		all = append(all, i)
-	}
-	slices.SortFunc(all, func(a, b *input) int { return compare(a.info.Path, b.info.Path) })
-	return all, nil
-}
-
-func compare(a, b closure.StorePath) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return slices.SortedFunc(maps.Values(found), func(a, b *input) int { return cmp.Compare(a.info.Path, b.info.Path) }), nil
 }
 
 // get finds and verifies a path, once.

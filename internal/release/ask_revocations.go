@@ -183,12 +183,11 @@ func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Tim
 func readAnswers(answers []listAnswer) (newest *Revocations, from string, whole bool, refused error) {
 	whole = true
 	for _, a := range answers {
-		var clock *ClockError
 		switch {
 		case a.err == nil && (newest == nil || a.list.CreatedAt.After(newest.CreatedAt)):
 			newest, from = a.list, a.source.String()
 		case a.err == nil, errors.Is(a.err, ErrNotFound):
-		case isUnavailable(a.err) && a.source.Remote(), errors.As(a.err, &clock):
+		case isUnavailable(a.err) && a.source.Remote(), errors.As(a.err, new(*ClockError)):
 			whole = false
 		default:
 			whole = false

@@ -83,7 +83,7 @@ func (c *Cache) Keep(ctx context.Context, r *Release, want func(name string) boo
 	defer unlock()
 	dir := filepath.Join(c.dir, string(r.tag))
 	if _, err := os.Lstat(dir); err == nil && !c.owns(r.tag) {
-		return nil, &unwrittenError{c.failed(r.tag, fmt.Errorf("%s  was not created by this program; choose another stateDir", printable(dir)))}
+		return nil, &unwrittenError{c.failed(r.tag, fmt.Errorf("%s was not created by this program; choose another stateDir", printable(dir)))}
 	}
 	held := make(map[string]bool)
 	if entries, err := os.ReadDir(dir); err == nil {

@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,7 @@ func (r *Release) CopyTo(ctx context.Context, dir string, want func(name string)
 	defer release()
 	defer func() {
 		// After the rename, another run may use the name.
-		var interrupted *InterruptedError
-		if err != nil && !errors.As(err, &interrupted) {
+		if err != nil && !errors.As(err, new(*InterruptedError)) {
 			_ = hostfile.RemoveTree(staging)
 		}
 	}()
@@ -234,8 +234,5 @@ func writeSynced(path string, flags int, write func(*os.File) error) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return cmp.Or(err, f.Close())
 }

@@ -482,10 +482,7 @@ func mayBeMended(err error) bool {
 	return true
 }
 
-func isUntrusted(err error) bool {
-	var untrusted *UntrustedError
-	return errors.As(err, &untrusted)
-}
+func isUntrusted(err error) bool { return errors.As(err, new(*UntrustedError)) }
 
 // isTimeout reports whether err is a timeout.
 func isTimeout(err error) bool {
@@ -493,10 +490,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, errSilent) || errors.As(err, &t) && t.Timeout()
 }
 
-func isUnavailable(err error) bool {
-	var unavailable *UnavailableError
-	return errors.As(err, &unavailable)
-}
+func isUnavailable(err error) bool { return errors.As(err, new(*UnavailableError)) }
 
 // anySource looks for an asset in several sources.
 type anySource struct {

@@ -234,12 +234,10 @@ func plainError(ctx context.Context, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
 	}
-	var late net.Error
-	if errors.As(err, &late) && late.Timeout() && strings.Contains(err.Error(), "awaiting response headers") {
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && strings.Contains(err.Error(), "awaiting response headers") {
 		return errSilent
 	}
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return fmt.Errorf("the server's certificate is expired or not yet valid; this node's clock says %s: is it right? (%w)", day(time.Now()), err)
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,8 +33,8 @@ type Timeouts struct {
 	Connect time.Duration // for a connection, and again for its TLS handshake
 	Header  time.Duration // for the first byte of an answer
 	Stall   time.Duration // for the next bytes of a body
-	// Quiet is how long nothing may come before a notice says for whom the wait is; 0 is
-	// for ever. See [WithNotice].
+	// Quiet is the time without a byte after which a notice names what is waited for; 0
+	// for no notice. See [WithNotice].
 	Quiet time.Duration
 	// Retries is how often a failed request is repeated, and how often an interrupted
 	// body is resumed.
@@ -246,9 +247,7 @@ func (s *HTTPSource) get(ctx context.Context, what, url string, header http.Head
 	req.Header.Set("User-Agent", "ec-verify")
 	// Without this header, the server may compress the answer.
 	req.Header.Set("Accept-Encoding", "identity")
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	resp, err := httpclient.Do(ctx, s.retry(), func(n int) (*http.Response, error) {
 		if n > 0 {
 			s.again(a, n)

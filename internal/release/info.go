@@ -146,8 +146,7 @@ func (i Info) Has(configuration string) bool {
 // jsonError describes a decoding error of untrusted bytes in one line, quoting only a
 // little of them.
 func jsonError(err error) string {
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		where := clip(string(semantic.JSONPointer))
 		switch {
 		case errors.Is(semantic.Err, json.ErrUnknownName):
@@ -157,8 +156,7 @@ func jsonError(err error) string {
 		}
 		return fmt.Sprintf("at %q: not of the expected kind", where)
 	}
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) && syntactic.Err != nil {
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok && syntactic.Err != nil {
 		return fmt.Sprintf("at byte %d: malformed JSON (%q)", syntactic.ByteOffset, clip(syntactic.Err.Error()))
 	}
 	return "malformed JSON"

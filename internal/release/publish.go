@@ -45,7 +45,7 @@ func WriteSums(ctx context.Context, dir string) error {
 func CheckSums(ctx context.Context, dir string) error {
 	data, err := hostfile.ReadSmall(filepath.Join(dir, SumsName), MaxSumsSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &NotFoundError{What: SumsName, Source: printable(dir), Hint: "whoever built the release wrote one"}
+		return &NotFoundError{What: SumsName, Source: printable(dir), Hint: "the build of the release writes one, and it belongs beside the other files"}
 	}
 	if err != nil {
 		return err

@@ -114,8 +114,7 @@ func Open(ctx context.Context, src Source, tag Tag, v Verifier, opts ...Option) 
 	}
 	if err := r.open(ctx, v); err != nil {
 		err = r.unlessChanged(ctx, err)
-		var untrusted *UntrustedError
-		if errors.As(err, &untrusted) {
+		if untrusted, ok := errors.AsType[*UntrustedError](err); ok {
 			untrusted.Tag, untrusted.Source = r.tag, src.String()
 		}
 		return nil, err
@@ -497,8 +496,7 @@ func (r *Release) refuse(reason Reason, format string, args ...any) error {
 
 // named sets the tag and source of an UntrustedError.
 func (r *Release) named(err error) error {
-	var untrusted *UntrustedError
-	if errors.As(err, &untrusted) {
+	if untrusted, ok := errors.AsType[*UntrustedError](err); ok {
 		untrusted.Tag = r.tag
 		if untrusted.Source == "" {
 			untrusted.Source = r.src.String()
@@ -509,9 +507,7 @@ func (r *Release) named(err error) error {
 
 // isTyped reports whether err is already one of this package's errors.
 func isTyped(err error) bool {
-	var untrusted *UntrustedError
-	var unavailable *UnavailableError
-	return errors.As(err, &untrusted) || errors.As(err, &unavailable) || errors.Is(err, ErrNotFound)
+	return errors.As(err, new(*UntrustedError)) || errors.As(err, new(*UnavailableError)) || errors.Is(err, ErrNotFound)
 }
 
 func digestOf(h hash.Hash) Digest { return Digest(h.Sum(nil)) }

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -143,12 +144,7 @@ func (d *Document) junitUnlisted(suite *junitSuite) {
 }
 
 func hasStep(steps []Step, name string) bool {
-	for _, s := range steps {
-		if s.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Name == name })
 }
 
 func (s *junitSuite) say(text string) {

@@ -1,6 +1,7 @@
 package closure
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -51,10 +52,7 @@ var sourceForm = json.MarshalToFunc(func(e *jsontext.Encoder, s *Source) error {
 func jsonError(err error) string {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
-		where := string(semantic.JSONPointer)
-		if where == "" {
-			where = "/"
-		}
+		where := cmp.Or(string(semantic.JSONPointer), "/")
 		if errors.Is(semantic.Err, json.ErrUnknownName) {
 			return fmt.Sprintf("unknown member %q", clip(where))
 		}

@@ -300,8 +300,8 @@ func (m *Manifest) checkClosure(dir StoreDir) error {
 // index says where in a list each path is; a [Closure] takes ten times the memory.
 type index map[StorePath]int32
 
-// reach reports of each of paths whether it is root or can be reached from it by
-// references, all of which are among them.
+// reach reports for each of paths whether it is root, or references lead from root to it.
+// All references are among paths.
 func (at index) reach(paths []PathInfo, root StorePath) []bool {
 	reached := make([]bool, len(paths))
 	reached[at[root]] = true

@@ -1,6 +1,7 @@
 package closure
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,14 +31,7 @@ type PathInfo struct {
 type Closure map[StorePath]PathInfo
 
 // Paths returns the paths of c in ascending order.
-func (c Closure) Paths() []StorePath {
-	paths := make([]StorePath, 0, len(c))
-	for p := range c {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	return paths
-}
+func (c Closure) Paths() []StorePath { return slices.Sorted(maps.Keys(c)) }
 
 // NarSize returns the sum of the NAR sizes of c in bytes.
 func (c Closure) NarSize() int64 {

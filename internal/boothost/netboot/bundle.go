@@ -2,6 +2,7 @@ package netboot
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -147,8 +148,7 @@ func isSparse(h *tar.Header) bool {
 
 // memberError separates the archive's errors from this machine's.
 func memberError(name string, err error) error {
-	var onDisk *os.PathError
-	if errors.As(err, &onDisk) {
+	if errors.As(err, new(*os.PathError)) {
 		return err
 	}
 	return badBundle("its member %s cannot be read: %v", name, err)
@@ -164,10 +164,7 @@ func writeFile(name string, in io.Reader) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return cmp.Or(err, f.Close())
 }
 
 // hashFile returns the size and digest of the regular file name.

@@ -248,12 +248,10 @@ const (
 // FaultOf returns the fault of a stage whose check returned err. NoFault is also that of a
 // stage that could not be checked.
 func FaultOf(err error) Fault {
-	var altered *AlteredError
-	var untrusted *release.UntrustedError
 	switch {
-	case errors.As(err, &altered):
+	case errors.As(err, new(*AlteredError)):
 		return Altered
-	case errors.As(err, &untrusted), errors.Is(err, ErrUnsigned):
+	case errors.As(err, new(*release.UntrustedError)), errors.Is(err, ErrUnsigned):
 		return Refused
 	}
 	return NoFault

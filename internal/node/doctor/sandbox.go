@@ -3,7 +3,6 @@ package doctor
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,12 +76,10 @@ func grants(s systemd.Sandbox, setting string) bool {
 }
 
 func below(path string, dirs ...string) bool {
-	for _, dir := range dirs {
-		if rel, err := filepath.Rel(dir, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		rel, err := filepath.Rel(dir, path)
+		return err == nil && filepath.IsLocal(rel)
+	})
 }
 
 // hides returns the setting that hides path, or its target, from a service; "" for none.

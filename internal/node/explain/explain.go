@@ -191,8 +191,7 @@ func (x *Explainer) wanted(ctx context.Context, e *Explanation) ([]nar.Entry, *n
 			if ctx.Err() != nil {
 				return nil, nil, ctx.Err()
 			}
-			var untrusted *release.UntrustedError
-			if errors.As(err, &untrusted) {
+			if errors.As(err, new(*release.UntrustedError)) {
 				return nil, nil, err
 			}
 			if err != nil {

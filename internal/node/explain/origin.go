@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,8 +61,7 @@ func (x *Explainer) origin(ctx context.Context, e *Explanation, m *closure.Manif
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			var untrusted *release.UntrustedError
-			if errors.As(err, &untrusted) {
+			if errors.As(err, new(*release.UntrustedError)) {
 				return err
 			}
 			e.Notes = append(e.Notes, "the contents of the derivation are unknown: "+err.Error())
@@ -98,10 +98,7 @@ func (o *Origin) take(d *nixstore.Derivation) (mentions []string) {
 	for _, p := range d.InputSources {
 		mentions = append(mentions, string(p))
 	}
-	for _, value := range d.Env {
-		mentions = append(mentions, value)
-	}
-	return mentions
+	return slices.AppendSeq(mentions, maps.Values(d.Env))
 }
 
 // derivation returns a derivation of the release.

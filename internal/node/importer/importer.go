@@ -34,7 +34,7 @@ const (
 // Register hands an export of store paths to Nix; see [nix.Nix.Import].
 type Register func(ctx context.Context, r io.Reader, temp string, timeout time.Duration) error
 
-// DiffersError says that a source has something else for a path than the manifest.
+// DiffersError means that a source has other contents for a path than the manifest states.
 type DiffersError struct {
 	Source string
 	Want   closure.PathInfo

@@ -41,8 +41,7 @@ func ParseSource(spec string, d Dumper) (Source, error) {
 		u, err := url.Parse(spec)
 		if err != nil {
 			// Without the URL, which may have a password.
-			var e *url.Error
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*url.Error](err); ok {
 				err = e.Err
 			}
 			return nil, err

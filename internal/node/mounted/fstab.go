@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoFstab means that the release has no list of its mounts.
-var ErrNoFstab = errors.New("the release has no etc/fstab by which to judge it")
+var ErrNoFstab = errors.New("the release has no etc/fstab to compare with")
 
 // Configured is one mount of a release's configuration: a line of fstab(5), or a unit of
 // systemd.mount(5).

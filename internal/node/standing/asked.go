@@ -10,8 +10,8 @@ import (
 
 // Asked says how a run was started. The zero value is a run of the policy.
 type Asked struct {
-	// Unit means that one of the units runs it: its command line comes from whoever set
-	// up the machine, and so is the policy.
+	// Unit means that one of the units runs it. Whoever set up the machine wrote its
+	// command line, which therefore belongs to the policy.
 	Unit bool
 	// Candidate means that the run judges a system that does not run.
 	Candidate bool

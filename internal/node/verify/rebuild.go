@@ -120,8 +120,8 @@ func (r *run) noRebuild(err error) error {
 	return f
 }
 
-// explaining returns the cause of a finding of tier that is no notice and concerns path,
-// or anything if path is empty; "" if there is none.
+// explaining returns the cause of a finding of tier about path, or about anything if path
+// is empty. Notices do not count; "" means that there is none.
 func (r *run) explaining(path string, tier report.TierName) report.Cause {
 	for i := range r.report.Findings {
 		f := &r.report.Findings[i]

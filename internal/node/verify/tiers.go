@@ -29,8 +29,8 @@ type tier struct {
 	check func(r *run, ctx context.Context, t *report.Tier) error
 }
 
-// tiers are all of them, in the order of a run. The first one opens the release,
-// without which no other is run.
+// tiers returns all tiers, in the order of a run. The first one opens the release; if that
+// fails, no other is run.
 func tiers() []tier {
 	return []tier{
 		{name: report.TierRelease, check: (*run).checkRelease},

@@ -100,12 +100,7 @@ func (c *comparison) checkListed(names []string, sides ...side) {
 }
 
 func (c *comparison) differs(asset string) bool {
-	for _, d := range c.r.Differences {
-		if string(d.Asset) == asset {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.r.Differences, func(d Difference) bool { return string(d.Asset) == asset })
 }
 
 // info compares two release.json. Their times differ from build to build.

@@ -212,8 +212,7 @@ func (c *Client) once(ctx context.Context, r request) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		err = c.plain(ctx, r.what, err)
-		var local *localError
-		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || httpclient.IsTLS(err) || errors.As(err, &local) {
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTrickle) || httpclient.IsTLS(err) || errors.As(err, new(*localError)) {
 			return httpclient.Final(err)
 		}
 		return err

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -88,18 +89,12 @@ func ordered(p Publication) []File {
 		if d := rank(a) - rank(b); d != 0 || p.Identity == "" {
 			return d
 		}
-		switch {
-		case a.Size < b.Size:
-			return -1
-		case a.Size > b.Size:
-			return 1
-		}
-		return 0
+		return cmp.Compare(a.Size, b.Size)
 	})
 	return files
 }
 
-// settle renames uploaded assets into place: passing are in upload order, so the
+// settle gives the uploaded assets passing their final names, in the order of upload: the
 // identity comes last.
 func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passing []Asset, o *Outcome) error {
 	var back *Asset // the identity, if it stays the same

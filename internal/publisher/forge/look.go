@@ -73,8 +73,7 @@ func (c *Client) checkProtection(ctx context.Context, tag string) error {
 		Teams   []string `json:"whitelist_teams"`
 	}
 	err := c.send(ctx, request{what: "examine the protected tags", method: http.MethodGet, path: "/tag_protections", answer: &list})
-	var refused *StatusError
-	if errors.As(err, &refused) && refused.Status/100 == 4 && refused.Status != http.StatusTooManyRequests {
+	if refused, ok := errors.AsType[*StatusError](err); ok && refused.Status/100 == 4 && refused.Status != http.StatusTooManyRequests {
 		return nil
 	}
 	if err != nil {
@@ -82,7 +81,7 @@ func (c *Client) checkProtection(ctx context.Context, tag string) error {
 	}
 	for _, protection := range list {
 		if len(protection.Users)+len(protection.Teams) == 0 && protects(protection.Pattern, tag) {
-			return fmt.Errorf("the tag %s is protected in %s (%q), and nobody may make it; change that in its settings (Tags)", tag, c, c.clean(protection.Pattern))
+			return fmt.Errorf("the tag %s is protected in %s (%q), and nobody may create it; change the protection in the repository's settings (Tags)", tag, c, c.clean(protection.Pattern))
 		}
 	}
 	return nil

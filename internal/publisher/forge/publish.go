@@ -264,7 +264,7 @@ func (c *Client) Publish(ctx context.Context, p Publication) (Outcome, error) {
 	c.progress.begin(p.Files)
 	if err := c.fill(ctx, r, p, list, &o); err != nil {
 		if !r.Draft {
-			return o, fmt.Errorf("%w (the release %s stays published, and is as it was or lacks its %s; run it again)", err, p.Tag, p.Identity)
+			return o, fmt.Errorf("%w (release %s stays published, unchanged or without its %s; run the command again)", err, p.Tag, p.Identity)
 		}
 		return o, fmt.Errorf("%w (the release %s is a draft until this succeeds; run it again)", err, p.Tag)
 	}

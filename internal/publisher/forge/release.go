@@ -106,8 +106,7 @@ func (c *Client) edit(ctx context.Context, what string, id int64, to change) (*R
 	}
 	r := new(Release)
 	err = c.send(ctx, request{what: what, method: http.MethodPatch, path: fmt.Sprintf("/releases/%d", id), body: in, answer: r})
-	var refused *StatusError
-	if errors.As(err, &refused) && refused.Status == http.StatusInternalServerError && refused.Message == "" && !to.Draft {
+	if refused, ok := errors.AsType[*StatusError](err); ok && refused.Status == http.StatusInternalServerError && refused.Message == "" && !to.Draft {
 		// What a forge answers where it cannot make the tag, without saying so.
 		refused.Hint = "can it make the tag? Look whether it is protected in the settings of the repository, or push the tag yourself"
 	}

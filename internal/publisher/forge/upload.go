@@ -142,8 +142,7 @@ func (c *Client) attach(ctx context.Context, id int64, f File, n int64, old []As
 
 // explained adds to an answer that refuses an asset what can be done about it.
 func (c *Client) explained(err error, name string) error {
-	var refused *StatusError
-	if errors.As(err, &refused) && refused.Status == http.StatusBadRequest && strings.Contains(refused.Message, "not allowed") {
+	if refused, ok := errors.AsType[*StatusError](err); ok && refused.Status == http.StatusBadRequest && strings.Contains(refused.Message, "not allowed") {
 		refused.Hint = fmt.Sprintf("add %q to ALLOWED_TYPES of [repository.release] in the forge's app.ini", extension(name))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"unicode/utf8"
 
@@ -88,12 +89,7 @@ func writeLines(ctx context.Context, w io.Writer, store *nixstore.Store, h head,
 	if err := put(&h); err != nil {
 		return err
 	}
-	paths := make([]closure.StorePath, 0, len(graph))
-	for p := range graph {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	for _, p := range paths {
+	for _, p := range slices.Sorted(maps.Keys(graph)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -224,9 +220,7 @@ func complete(graph nixstore.Graph, toplevel closure.StorePath) error {
 		if !ok {
 			return fmt.Errorf("%s is missing", p)
 		}
-		for in := range d.InputDerivations {
-			todo = append(todo, in)
-		}
+		todo = slices.AppendSeq(todo, maps.Keys(d.InputDerivations))
 	}
 	if len(seen) != len(graph) {
 		return fmt.Errorf("%d derivations are not needed for %s", len(graph)-len(seen), toplevel)

@@ -7,8 +7,7 @@ import (
 
 // Token is a word of a Nix file: an identifier, a keyword, an operator, a
 // number, or a piece of a string's or path's text. Comments and white space are
-// none. What stands in an interpolation, ${…}, comes as the tokens that it is,
-// between "${" and "}".
+// not tokens. The tokens of an interpolation are between "${" and "}".
 type Token struct {
 	Text string
 	// Kind is one of the constants below.

@@ -294,7 +294,7 @@ func (s *Server) upload(r *http.Request, rel *release) answer {
 		drain(r)
 		return quotaExceeded
 	}
-	// What comes with the request may take long, and others go on meanwhile.
+	// Reading the body may take long; other requests continue meanwhile.
 	s.mu.Unlock()
 	name, data, err := readUpload(r)
 	s.mu.Lock()
