@@ -109,22 +109,20 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) path(name string) string { return filepath.Join(m.root, name) }
 
 // seal gives what is in the store the modes and times that Nix gives.
-func (m *machine) seal() {
-	m.t.Helper()
-	m.eachObject(func(path string, info fs.FileInfo) error {
-		mode := fs.FileMode(0o444)
-		if info.IsDir() || info.Mode()&0o100 != 0 {
-			mode = 0o555
-		}
-		return errors.Join(os.Chmod(path, mode), os.Chtimes(path, time.Time{}, time.Unix(1, 0)))
-	})
-}
+func (m *machine) seal() { m.t.Helper(); m.eachObject(seal) }
 
 // unseal lets the owner write to the store.
-func (m *machine) unseal() {
-	m.t.Helper()
-	m.eachObject(func(path string, info fs.FileInfo) error { return os.Chmod(path, info.Mode().Perm()|0o200) })
+func (m *machine) unseal() { m.t.Helper(); m.eachObject(unseal) }
+
+func seal(path string, info fs.FileInfo) error {
+	mode := fs.FileMode(0o444)
+	if info.IsDir() || info.Mode()&0o100 != 0 {
+		mode = 0o555
+	}
+	return errors.Join(os.Chmod(path, mode), os.Chtimes(path, time.Time{}, time.Unix(1, 0)))
 }
+
+func unseal(path string, info fs.FileInfo) error { return os.Chmod(path, info.Mode().Perm()|0o200) }
 
 // eachObject calls do for each file and directory in the store.
 func (m *machine) eachObject(do func(path string, info fs.FileInfo) error) {
@@ -145,23 +143,40 @@ func (m *machine) eachObject(do func(path string, info fs.FileInfo) error) {
 	}))
 }
 
+// change calls do with the path of the file of that name. If it is in the store, it and its
+// directories are writable meanwhile and sealed afterwards. The rest of the store is left
+// alone: a walk of all of it for each file took most of the time of these tests.
+func (m *machine) change(name string, do func(path string) error) {
+	m.t.Helper()
+	path := m.path(name)
+	m.must(errors.Join(m.upwards(path, unseal), do(path), m.upwards(path, seal)))
+}
+
+// upwards calls do for the file at path and for each directory that it is in, as far as
+// these exist and are in the store.
+func (m *machine) upwards(path string, do func(path string, info fs.FileInfo) error) error {
+	for store := m.path("/nix/store") + "/"; strings.HasPrefix(path, store); path = filepath.Dir(path) {
+		info, err := os.Lstat(path)
+		if err == nil && (info.IsDir() || info.Mode().IsRegular()) {
+			err = do(path, info)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m *machine) mkdir(name string) {
 	m.t.Helper()
-	m.unseal()
-	defer m.seal()
-	if err := os.MkdirAll(m.path(name), 0o755); err != nil {
-		m.t.Fatal(err)
-	}
+	m.change(name, func(path string) error { return os.MkdirAll(path, 0o755) })
 }
 
 func (m *machine) write(name, text string) {
 	m.t.Helper()
-	m.mkdir(filepath.Dir(name))
-	m.unseal()
-	defer m.seal()
-	if err := os.WriteFile(m.path(name), []byte(text), 0o644); err != nil {
-		m.t.Fatal(err)
-	}
+	m.change(name, func(path string) error {
+		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
+	})
 }
 
 func (m *machine) chmod(name string, mode os.FileMode) {
@@ -171,22 +186,26 @@ func (m *machine) chmod(name string, mode os.FileMode) {
 
 func (m *machine) link(name, target string) {
 	m.t.Helper()
-	m.mkdir(filepath.Dir(name))
 	m.remove(name)
-	m.unseal()
-	defer m.seal()
-	if err := os.Symlink(target, m.path(name)); err != nil {
-		m.t.Fatal(err)
-	}
+	m.change(name, func(path string) error {
+		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(target, path))
+	})
 }
 
 func (m *machine) remove(name string) {
 	m.t.Helper()
-	m.unseal()
-	defer m.seal()
-	if err := os.RemoveAll(m.path(name)); err != nil {
-		m.t.Fatal(err)
-	}
+	m.change(name, func(path string) error {
+		err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				err = os.Chmod(path, 0o755)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return os.RemoveAll(path)
+	})
 }
 
 func (m *machine) hash(name string) nar.Sum {
@@ -261,10 +280,10 @@ func (m *machine) sql(statements ...string) {
 	db, err := sql.Open("sqlite", "file:"+m.path("/nix/var/nix/db/db.sqlite"))
 	m.must(err)
 	defer db.Close()
-	for _, s := range statements {
-		if _, err := db.ExecContext(m.t.Context(), s); err != nil {
-			m.t.Fatalf("%s: %v", s, err)
-		}
+	// In one transaction, of which nothing need survive a power cut.
+	all := "pragma synchronous = off; begin;\n" + strings.Join(statements, ";\n") + ";\ncommit"
+	if _, err := db.ExecContext(m.t.Context(), all); err != nil {
+		m.t.Fatalf("%s: %v", all, err)
 	}
 }
 
