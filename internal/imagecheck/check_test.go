@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"every.channel/ec-verify/internal/image"
@@ -19,13 +20,46 @@ import (
 	"every.channel/ec-verify/pkg/excerpt"
 )
 
-// released makes a build, and has its images changed before the release is
+// honest is a build with its images, of which each test has a copy: to make them takes
+// much longer.
+var honest struct {
+	sync.Mutex
+	dir string
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if honest.dir != "" {
+		os.RemoveAll(honest.dir)
+	}
+	os.Exit(code)
+}
+
+// copyHonest returns a copy of the honest build, which the first call makes.
+func copyHonest(t *testing.T) *imagetest.Build {
+	t.Helper()
+	honest.Lock()
+	defer honest.Unlock()
+	if honest.dir == "" {
+		dir, err := os.MkdirTemp("", "ec-verify-imagecheck-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := imagetest.NewBuild(t, dir)
+		b.Images(t)
+		b.Manifest(t)
+		honest.dir = dir
+	}
+	dir := t.TempDir()
+	imagetest.Shell(t, dir, "cp -a '"+honest.dir+"'/. .")
+	return imagetest.In(dir)
+}
+
+// released returns a build, and has its images changed before the release is
 // summed up: the images are then the published ones.
 func released(t *testing.T, change func(b *imagetest.Build)) (*imagetest.Build, *release.Release) {
 	t.Helper()
-	b := imagetest.NewBuild(t, t.TempDir())
-	b.Images(t)
-	b.Manifest(t)
+	b := copyHonest(t)
 	if change != nil {
 		change(b)
 	}

@@ -49,11 +49,16 @@ type Build struct {
 	Out   string // the release
 }
 
+// In returns the build that is, or will be, in dir.
+func In(dir string) *Build {
+	return &Build{Dir: dir, Store: filepath.Join(dir, "store"), Out: filepath.Join(dir, "release")}
+}
+
 // NewBuild creates a store in dir with a small system.
 func NewBuild(t testing.TB, dir string) *Build {
 	t.Helper()
 	Need(t, "mksquashfs", "xorriso", "cpio", "zstd")
-	b := &Build{Dir: dir, Store: filepath.Join(dir, "store"), Out: filepath.Join(dir, "release")}
+	b := In(dir)
 	Shell(t, dir, `mkdir -p store/`+Kernel+` store/`+InitrdP+` store/`+Program+`/bin store/`+Program+`/share store/`+Toplevel+` main
 seq 1 5000 >store/`+Kernel+`/bzImage
 echo '#!/bin/sh' >main/init; chmod +x main/init; seq 1 3000 >main/module; find main -exec touch -d @1 {} +
