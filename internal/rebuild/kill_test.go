@@ -2,10 +2,12 @@ package rebuild
 
 import (
 	"context"
-	"os"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/internal/tests/repeat"
 )
 
 // killScript starts a rebuild as a process group and ends it, $1 times, a little
@@ -51,19 +53,12 @@ done
 echo "leftovers: ${leftovers:-0}" >&2
 true`
 
-// killsEnv asks for how many times a rebuild is killed: more often than a test run of every
-// day can take.
-const killsEnv = "EC_VERIFY_REBUILD_KILLS"
-
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	m := startMachine(t, "parts")
 	r := m.request()
 	before := m.NixState()
-	times := os.Getenv(killsEnv)
-	if times == "" {
-		times = "16" // two of each moment with each signal
-	}
+	times := fmt.Sprint(repeat.Times(t, 8)) // of each moment with each signal
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	argv := append([]string{"bash", "-c", killScript, "bash", times, stateDir}, m.command(r)...)

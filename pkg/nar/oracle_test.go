@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	gonix "github.com/nix-community/go-nix/pkg/nar"
+
+	"every.channel/ec-verify/internal/tests/repeat"
 )
 
 // nixDump writes what Nix itself makes of a tree; it skips where there is none.
@@ -238,7 +240,7 @@ func FuzzSum(f *testing.F) {
 
 // Random trees against Nix; the fuzzer would spend its time starting nix-store.
 func TestRandomTreesLikeNix(t *testing.T) {
-	n := 200
+	n := repeat.Times(t, 50)
 	if testing.Short() {
 		n = 10
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"every.channel/ec-verify/internal/tests/repeat"
 )
 
 // The tests in this file need mounts, users and so root. Each runs in a process
@@ -81,7 +83,7 @@ func TestFullDisk(t *testing.T) {
 	if !aside(t, ownMounts) {
 		return
 	}
-	step := int64(4)
+	step := max(1, 12/int64(repeat.Times(t, 1)))
 	if testing.Short() {
 		step = 20
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/internal/tests/repeat"
 )
 
 // childVar makes the test binary the program that is killed; its value is the
@@ -102,8 +104,8 @@ func (s *said) hear(t *testing.T, line string) {
 	}
 }
 
-// kills is how often TestKilled kills a program, at the least and at the most.
-const kills, mostKills = 60, 2000
+// mostKills is how often TestKilled kills a program at the most.
+const mostKills = 2000
 
 // TestKilled kills a program that writes to a ledger: some before it can have opened
 // it, the others a random moment after a random one of its steps, until the kills fell
@@ -112,8 +114,9 @@ const kills, mostKills = 60, 2000
 // that was never recorded.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts 60 processes")
+		t.Skip("starts many processes")
 	}
+	kills := repeat.Times(t, 20)
 	random := rand.New(rand.NewPCG(7, 8))
 	dir := t.TempDir()
 	var journals, amid, atStart, n int

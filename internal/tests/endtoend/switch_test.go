@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"every.channel/ec-verify/internal/release"
+	"every.channel/ec-verify/internal/tests/repeat"
 	"every.channel/ec-verify/internal/tests/testhost"
 )
 
@@ -356,10 +357,6 @@ func TestSwitch(t *testing.T) {
 	})
 }
 
-// killsEnv asks for how many moments a switch is killed at: more than a test run of every
-// day can take.
-const killsEnv = "EC_VERIFY_SWITCH_KILLS"
-
 // TestSwitchKilled kills a switch at many moments: what the machine runs and boots
 // is wholly the old system or the new one, and the next switch goes through.
 func TestSwitchKilled(t *testing.T) {
@@ -373,7 +370,7 @@ func TestSwitchKilled(t *testing.T) {
 	// After a time, and after something has happened: what takes longest is not what
 	// matters most.
 	var moments []string
-	kills := numberOf(t, killsEnv, 16)
+	kills := repeat.Times(t, 16)
 	for i := range kills / 2 {
 		moments = append(moments, fmt.Sprintf("sleep %.3f", took.Seconds()*3*float64(i)/float64(kills)))
 	}
