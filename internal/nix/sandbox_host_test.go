@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,12 +104,7 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 		return "", err
 	}
 	preparedDir = dir
-	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, driver), "every.channel/ec-verify/internal/nix")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("build the driver: %w\n%s", err, out)
-	}
-	return dir, nil
+	return dir, testhost.Test("every.channel/ec-verify/internal/nix", filepath.Join(dir, driver))
 })
 
 // preparedDir is what TestMain removes; "" where nothing was prepared.

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -42,17 +42,9 @@ var prepared = sync.OnceValues(func() (string, error) {
 	}
 	preparedDir = dir
 	layer := filepath.Join(dir, "layer")
-	for _, args := range [][]string{
-		{"build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(layer, program), "every.channel/ec-verify/cmd/ec-verify"},
-		{"test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(layer, driver), "every.channel/ec-verify/internal/rebuild"},
-	} {
-		cmd := exec.Command("go", args...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go %q: %w\n%s", args, err, out)
-		}
-	}
-	return layer, nil
+	return layer, errors.Join(
+		testhost.Program(filepath.Join(layer, program)),
+		testhost.Test("every.channel/ec-verify/internal/rebuild", filepath.Join(layer, driver)))
 })
 
 // preparedDir is what TestMain removes; "" where nothing was prepared.

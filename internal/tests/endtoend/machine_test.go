@@ -43,12 +43,7 @@ var prepared = sync.OnceValues(func() (dir string, err error) {
 		return "", err
 	}
 	preparedDir = dir
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "bare", program), "every.channel/ec-verify/cmd/ec-verify")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("build ec-verify: %w\n%s", err, out)
-	}
-	return dir, nil
+	return dir, testhost.Program(filepath.Join(dir, "bare", program))
 })
 
 // preparedDir is what TestMain removes; "" where nothing was prepared.

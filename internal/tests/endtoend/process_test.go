@@ -2,10 +2,11 @@ package endtoend
 
 import (
 	"context"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"every.channel/ec-verify/internal/tests/testhost"
 )
 
 // TestSignals: a run that is ended says so, by its exit code and its report.
@@ -39,8 +40,8 @@ func TestNar(t *testing.T) {
 	t.Parallel()
 	m := start(t)
 	test := filepath.Join(t.TempDir(), "nar.test")
-	if out, err := exec.Command("go", "test", "-c", "-o", test, "every.channel/ec-verify/pkg/nar").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := testhost.BuildTest("every.channel/ec-verify/pkg/nar", test); err != nil {
+		t.Fatal(err)
 	}
 	m.Push(test, "/root/nar/nar.test")
 	if testdata, err := filepath.Glob("../../../pkg/nar/testdata"); err == nil && len(testdata) == 1 {
