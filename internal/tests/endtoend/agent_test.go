@@ -277,8 +277,7 @@ func TestAgentUnits(t *testing.T) {
 		a.write("/root/secret", "x")
 		since := a.now()
 		a.Run("systemctl", "start", "ec-verify")
-		a.Run("journalctl", "--sync")
-		log := a.Run("journalctl", "-u", "ec-verify", "-o", "cat", "--no-pager", since)
+		log := a.log("ec-verify", since)
 		for _, want := range []string{"no-etc", "no-store", "no-home", "no-chown", "no-namespaces", "no-network", "state"} {
 			if !strings.Contains(log, "\n"+want+"\n") {
 				t.Errorf("no %q in\n%s", want, log)
@@ -295,8 +294,7 @@ func TestAgentUnits(t *testing.T) {
 		a.Run("rm", "-rf", stateDir+"/ledger")
 		since := a.now()
 		a.Run("systemctl", "start", "ec-verify-fetch")
-		a.Run("journalctl", "--sync")
-		log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since)
+		log := a.log("ec-verify-fetch", since)
 		for _, want := range []string{"no-key", "no-reports", "no-other-reports", "no-journal", "no-ledger", "no-store", "state"} {
 			if !strings.Contains(log, "\n"+want+"\n") {
 				t.Errorf("no %q in\n%s", want, log)
@@ -310,8 +308,7 @@ func TestAgentUnits(t *testing.T) {
 		if got := a.run(); got != "exit-code 1" {
 			t.Errorf("the unit ended with %s", got)
 		}
-		a.Run("journalctl", "--sync")
-		log := a.Run("journalctl", "-u", "ec-verify", "-o", "cat", "--no-pager", since)
+		log := a.log("ec-verify", since)
 		if !strings.Contains(log, "source-altered") || !strings.Contains(log, "evaluation-drift") {
 			t.Errorf("the journal has\n%s", log)
 		}
@@ -335,8 +332,7 @@ func TestAgentUnits(t *testing.T) {
 		if got := a.run(); got != "exit-code 4" {
 			t.Errorf("the unit ended with %s", got)
 		}
-		a.Run("journalctl", "--sync")
-		if log := a.Run("journalctl", "-u", "ec-verify", "-o", "cat", "--no-pager", since); !strings.Contains(log, "[eval, evaluation-failed]") || !strings.Contains(log, ": 1 thing could not be checked") {
+		if log := a.log("ec-verify", since); !strings.Contains(log, "[eval, evaluation-failed]") || !strings.Contains(log, ": 1 thing could not be checked") {
 			t.Errorf("the journal has\n%s", log)
 		}
 	})
@@ -423,8 +419,7 @@ func TestAgentTimer(t *testing.T) {
 		if got := a.show("ec-verify-fetch", "Result"); got != "exit-code" {
 			t.Errorf("the fetch ended with %s", got)
 		}
-		a.Run("journalctl", "--sync")
-		if log := a.Run("journalctl", "-u", "ec-verify-fetch", "-o", "cat", "--no-pager", since); strings.Contains(log, tag+": failed") || strings.Count(log, "0 of 1 accepted releases are in the cache") != 1 {
+		if log := a.log("ec-verify-fetch", since); strings.Contains(log, tag+": failed") || strings.Count(log, "0 of 1 accepted releases are in the cache") != 1 {
 			t.Errorf("what the fetch could not do stands in the journal other than once:\n%s", log)
 		}
 		status, _, _ := a.Exec(context.Background(), "systemctl", "status", "--no-pager", "ec-verify")
@@ -471,7 +466,7 @@ func TestAgentTimer(t *testing.T) {
 		if got := a.Run("stat", "-c", "%a %U", stateDir+"/report.html"); got != "644 root" {
 			t.Errorf("the page is %s", got)
 		}
-		if said := a.Run("journalctl", "-u", "ec-verify", "-n", "20", "-o", "cat"); !strings.Contains(said, "ended with exit-code 1; its report as a page: "+stateDir+"/report.html") {
+		if said := a.log("ec-verify", "-n", "20"); !strings.Contains(said, "ended with exit-code 1; its report as a page: "+stateDir+"/report.html") {
 			t.Errorf("the journal says\n%s", said)
 		}
 	})

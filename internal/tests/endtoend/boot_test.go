@@ -46,8 +46,7 @@ func TestBootUnit(t *testing.T) {
 	expect := func(t *testing.T, wantEnded string, wantGood bool, says ...string) {
 		t.Helper()
 		ended, good := booted()
-		a.Run("journalctl", "--sync")
-		log := a.Run("sh", "-c", "journalctl -b -u "+bootUnit+" -o cat --no-pager")
+		log := a.log(bootUnit, "-b")
 		if ended != wantEnded || good != wantGood {
 			t.Errorf("the unit ended with %q and the boot is good: %v; want %q, %v\n%s", ended, good, wantEnded, wantGood, log)
 		}

@@ -62,10 +62,7 @@ func TestCominItself(t *testing.T) {
 		h.until("a generation waits", `id=$(comin status --json 2>/dev/null | tr -d ' \n' | sed -n 's/.*"deploy_confirmer":{[^}]*"submitted":"\([^"]*\)".*/\1/p'); [ -n "$id" ] && [ "$id" != "`+not+`" ]`)
 		return h.confirm()
 	}
-	log := func() string {
-		h.Run("journalctl", "--sync")
-		return h.Run("journalctl", "-u", "comin", "-o", "cat", "--no-pager")
-	}
+	log := func() string { return h.log("comin") }
 	file := h.Run("sh", "-euc", "nix-store -qR "+h.next+" | grep -e -program-04-1.3$") + "/bin/program-04"
 
 	h.FlipByte(file, 3)

@@ -166,16 +166,14 @@ func TestGateComin(t *testing.T) {
 		if got := show(unit, "ActiveState"); got != "active" {
 			t.Errorf("it is %s", got)
 		}
-		h.Run("journalctl", "--sync")
-		if log := h.Run("journalctl", "-u", "ec-verify-fetch", "-u", unit, "-o", "cat", "--no-pager"); !strings.Contains(log, "ec-verify-fetch.service: Deactivated") {
+		if log := h.log("ec-verify-fetch", "-u", unit); !strings.Contains(log, "ec-verify-fetch.service: Deactivated") {
 			t.Errorf("nothing was fetched before the judgement:\n%s", log)
 		}
 		h.FlipByte(file, 3)
 		defer h.FlipByte(file, 3)
 		id := h.submit(h.next)
 		until("a failure", func() bool { return show(unit, "Result") == "exit-code" })
-		h.Run("journalctl", "--sync")
-		log := h.Run("journalctl", "-u", unit, "-o", "cat", "--no-pager")
+		log := h.log(unit)
 		if show(unit, "ExecMainStatus") != "1" || !strings.Contains(log, "generation "+id+", "+h.next+": not confirmed: comin continues to wait") || !strings.Contains(log, "disk-altered") {
 			t.Errorf("exit %s\n%s", show(unit, "ExecMainStatus"), log)
 		}

@@ -62,6 +62,7 @@ func (m *machine) runUnit() (result string, entries []journalEntry) {
 // now returns an option of journalctl for what comes from now on.
 func (m *machine) now() string {
 	m.t.Helper()
+	m.Run("journalctl", "--sync")
 	_, cursor, ok := strings.Cut(m.Run("journalctl", "-n", "0", "--show-cursor"), "-- cursor: ")
 	if !ok {
 		m.t.Fatal("journalctl shows no cursor")
@@ -69,11 +70,19 @@ func (m *machine) now() string {
 	return "--after-cursor=" + cursor
 }
 
+// log returns what the journal has of a unit, with further options of journalctl. What was
+// said before is in it: journald reads what a unit writes when it comes to it, which may be
+// after the unit has ended.
+func (m *machine) log(unit string, options ...string) string {
+	m.t.Helper()
+	m.Run("journalctl", "--sync")
+	return m.Run(append([]string{"journalctl", "-u", unit, "-o", "cat", "--no-pager"}, options...)...)
+}
+
 // unitResult returns the result of the last start of the unit, and the entries
 // since then.
 func (m *machine) unitResult(since string) (result string, entries []journalEntry) {
 	m.t.Helper()
-	m.Run("journalctl", "--sync")
 	result = m.Run("systemctl", "show", "-P", "Result", "ec-verify") + " " + m.Run("systemctl", "show", "-P", "ExecMainStatus", "ec-verify")
 	return result, m.journal(since, "-u", "ec-verify")
 }
@@ -84,6 +93,7 @@ type journalEntry map[string]string
 // journal returns the entries that match and are ec-verify's, in their order.
 func (m *machine) journal(matches ...string) []journalEntry {
 	m.t.Helper()
+	m.Run("journalctl", "--sync")
 	out := m.Run(append([]string{"journalctl", "-o", "json", "--all", "--no-pager"}, matches...)...)
 	var entries []journalEntry
 	for line := range strings.Lines(out) {
@@ -274,7 +284,6 @@ func TestJournal(t *testing.T) {
 		run := func(args ...string) []journalEntry {
 			since := m.now()
 			m.Exec(context.Background(), append([]string{program}, args...)...)
-			m.Run("journalctl", "--sync")
 			return m.journal(since, "-t", "ec-verify")
 		}
 		if entries := run(); len(entries) != 0 {

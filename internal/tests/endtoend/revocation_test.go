@@ -42,7 +42,6 @@ func TestRevocation(t *testing.T) {
 		if got := a.run(); got != want {
 			t.Errorf("the run ended with %s, want %s\n%s", got, want, a.Run("journalctl", "-u", "ec-verify", "--no-pager", "-n", "40"))
 		}
-		a.Run("journalctl", "--sync")
 		var journal []string
 		for _, e := range a.journal(before, "-u", "ec-verify") {
 			journal = append(journal, e["EC_VERIFY_CAUSE"])
