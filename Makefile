@@ -13,7 +13,6 @@ GOLANGCI := $(CACHE)/golangci-lint-2.15.0/golangci-lint
 ACTIONLINT := $(CACHE)/actionlint-1.7.12/actionlint
 GOTESTSUM := $(CACHE)/gotestsum-1.13.0/gotestsum
 TESTFLAGS ?=
-SUMFLAGS ?=
 FUZZTIME ?= 60s
 
 .PHONY: build
@@ -31,11 +30,15 @@ demo: setup ## show the main job on a test host (root, Debian)
 setup:
 	hack/setup
 
-# The package that takes longest begins first. Of vet, make lint takes care. Compiled as
-# the program is, which the tests build too, so that nothing is compiled twice.
+# Compiled as the program is, which the tests build too, so that nothing is compiled
+# twice. Of vet, make lint takes care.
+SUM := CGO_ENABLED=0 $(GOTESTSUM) --jsonfile .cache-test.json
+BUILD := -trimpath -vet=off
+
+# The package that takes longest begins first.
 .PHONY: test
 test: setup $(GOTESTSUM) ## all tests, end-to-end ones included
-	CGO_ENABLED=0 $(GOTESTSUM) --format pkgname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/tests/endtoend ./...' -- -trimpath -vet=off -timeout 30m $(TESTFLAGS)
+	$(SUM) --format pkgname --packages './internal/tests/endtoend ./...' -- $(BUILD) -timeout 30m $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-quick
@@ -48,15 +51,15 @@ test-race: ## the tests of -short with the race detector
 
 .PHONY: test-nix-newest
 test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds once more, with the newest nix that Debian has
-	EC_VERIFY_TEST_SUITE=sid $(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
-		-timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
+	EC_VERIFY_TEST_SUITE=sid $(SUM) --format testname --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
+		$(BUILD) -timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-long
 test-long: setup $(GOTESTSUM) ## the tests that kill or draw at random, many times more than make test
-	EC_VERIFY_SWITCH_KILLS=128 EC_VERIFY_REBUILD_KILLS=64 EC_VERIFY_MACHINE_DRAWS=8 EC_VERIFY_MACHINE_CLEAN=100 \
-		$(GOTESTSUM) --format testname --jsonfile .cache-test.json $(SUMFLAGS) --packages './internal/rebuild ./internal/tests/endtoend' -- \
-		-timeout 3h -count 1 -run '^(TestKilled|TestSwitchKilled|TestMachineRandom|TestMachineBusy)$$' $(TESTFLAGS)
+	EC_VERIFY_TEST_TIMES=8 EC_VERIFY_MACHINE_DRAWS=8 EC_VERIFY_MACHINE_CLEAN=100 \
+		$(SUM) --format testname --packages './internal/boothost/netboot ./internal/node/ledger ./internal/rebuild ./internal/tests/endtoend ./pkg/nar' -- \
+		$(BUILD) -timeout 3h -count 1 -run '^(TestKilled|TestFlippedBits|TestFullDisk|TestPowerCut|TestRandomTreesLikeNix|TestSwitchKilled|TestMachineRandom|TestMachineBusy)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-interop
