@@ -23,9 +23,18 @@ type Standing struct {
 	// Run is the last run of the policy; nil if none ended.
 	Run *Run `json:"run"`
 	// Findings are those that count, gravest first, at most [MaxFindings]; More counts
-	// the rest.
+	// the rest: as far as runs that were not completed tell, it may be more.
 	Findings []Finding `json:"findings"`
 	More     int       `json:"more"`
+	// Rest is what More counts, by class and tier, of each of which Findings has one.
+	Rest []Rest `json:"rest,omitzero"`
+}
+
+// Rest counts findings of one class and tier that are not listed.
+type Rest struct {
+	Class report.Class    `json:"class"`
+	Tier  report.TierName `json:"tier"`
+	Count int             `json:"count"`
 }
 
 // Run is a run of the policy.
@@ -143,8 +152,40 @@ func Next(before Standing, r *report.Report, owed Owed) Standing {
 	if r.Verdict() == report.Verified && !r.Weakened() {
 		s.Verified = ended
 	}
-	s.Findings, s.More = bounded(found, r.Tiers)
+	s.Findings, s.Rest = bounded(found, r.Tiers)
+	for _, rest := range before.Rest {
+		of := Finding{Class: rest.Class, Tier: rest.Tier}
+		if !of.remains(r, now, owed) {
+			continue
+		}
+		for _, f := range now {
+			// It may be one of those that are not listed.
+			if of.alike(f) && rest.Count > 0 && !slices.ContainsFunc(before.Findings, f.same) {
+				rest.Count--
+			}
+		}
+		s.Rest = addRest(s.Rest, of, rest.Count)
+	}
+	for _, rest := range s.Rest {
+		s.More += rest.Count
+	}
 	return s
+}
+
+// alike reports whether two findings are of the same class and tier.
+func (f Finding) alike(other Finding) bool { return f.Class == other.Class && f.Tier == other.Tier }
+
+// addRest counts n more findings of the class and tier of f.
+func addRest(all []Rest, f Finding, n int) []Rest {
+	if n == 0 {
+		return all
+	}
+	at := slices.IndexFunc(all, func(r Rest) bool { return r.Class == f.Class && r.Tier == f.Tier })
+	if at < 0 {
+		return append(all, Rest{f.Class, f.Tier, n})
+	}
+	all[at].Count += n
+	return all
 }
 
 // remains reports whether an earlier finding counts beside those that r has now.
@@ -169,6 +210,11 @@ func Dropped(before Standing, owed Owed) int {
 	for _, f := range before.Findings {
 		if f.Class != report.Inconclusive && !owed(f.Tier, f.Part) {
 			n++
+		}
+	}
+	for _, rest := range before.Rest {
+		if rest.Class != report.Inconclusive && !owed(rest.Tier) {
+			n += rest.Count
 		}
 	}
 	return n
@@ -231,8 +277,8 @@ func whole(r *report.Report, owed Owed) bool {
 }
 
 // bounded puts findings into their order and returns the first of them, of each
-// class and tier at least one, since what is not listed is not owed any more.
-func bounded(all []Finding, tiers []report.Tier) (kept []Finding, more int) {
+// class and tier at least one, and the number of the others.
+func bounded(all []Finding, tiers []report.Tier) (kept []Finding, others []Rest) {
 	classes := []report.Class{report.Untrusted, report.Drift, report.Inconclusive}
 	turn := func(f Finding) int {
 		return slices.IndexFunc(tiers, func(t report.Tier) bool { return t.Name == f.Tier })
@@ -249,7 +295,7 @@ func bounded(all []Finding, tiers []report.Tier) (kept []Finding, more int) {
 	kept = []Finding{}
 	var rest []Finding
 	for i, f := range all {
-		if i == 0 || all[i-1].Class != f.Class || all[i-1].Tier != f.Tier {
+		if i == 0 || !all[i-1].alike(f) {
 			kept = append(kept, f)
 		} else {
 			rest = append(rest, f)
@@ -258,5 +304,8 @@ func bounded(all []Finding, tiers []report.Tier) (kept []Finding, more int) {
 	n := min(len(rest), max(0, MaxFindings-len(kept)))
 	kept = append(kept, rest[:n]...)
 	slices.SortStableFunc(kept, order)
-	return kept, len(rest) - n
+	for _, f := range rest[n:] {
+		others = addRest(others, f, 1)
+	}
+	return kept, others
 }

@@ -2,6 +2,7 @@ package standing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,5 +192,49 @@ func TestBounded(t *testing.T) {
 	}
 	if s = Next(again, ran(2, "contents+ rebuild+ eval-", findings...), func(report.TierName, string) bool { return true }); s.Findings[0].Since != day0.AddDate(0, 0, 1) {
 		t.Errorf("what was known is new: %v", s.Findings[0])
+	}
+}
+
+// TestRestIsCounted: what is not listed still counts, as long as what is listed does.
+func TestRestIsCounted(t *testing.T) {
+	owed := func(report.TierName) bool { return true }
+	numbered := func(from, to int) (out []report.Finding) {
+		for i := from; i < to; i++ {
+			out = append(out, report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: fmt.Sprintf("/nix/store/%04d", i)})
+		}
+		return out
+	}
+	const all = MaxFindings + 50
+	before := Next(Standing{}, ran(1, "contents+", numbered(0, all)...), owed)
+	for name, tc := range map[string]struct {
+		run  *report.Report
+		more int
+	}{
+		"nothing was hashed":           {ran(2, "contents-", report.Finding{Tier: report.TierContents, Cause: report.Interrupted}), 51},
+		"again, as far as it got":      {ran(2, "contents-", numbered(0, 20)...), 50},
+		"again, all of it":             {ran(2, "contents-", numbered(0, all)...), 50},
+		"one that is known but not so": {ran(2, "contents-", numbered(all-1, all)...), 50},
+		"more than is known":           {ran(2, "contents-", numbered(all, all+60)...), 60},
+		"others instead":               {ran(2, "contents+", numbered(all, all+10)...), 0},
+		"verified":                     {ran(2, "contents+"), 0},
+	} {
+		s := before
+		for range 3 { // however often
+			s = Next(s, tc.run, owed)
+		}
+		if s.More != tc.more {
+			t.Errorf("%s: %d findings and %d more, want %d more", name, len(s.Findings), s.More, tc.more)
+		}
+	}
+	if n := Dropped(before, func(t report.TierName) bool { return t != report.TierContents }); n != all {
+		t.Errorf("%d are dropped, want %d", n, all)
+	}
+	encoded, err := before.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Decode(encoded)
+	if err != nil || !slices.Equal(again.Rest, before.Rest) {
+		t.Errorf("%v: %v, want %v", err, again.Rest, before.Rest)
 	}
 }
