@@ -16,8 +16,12 @@ const (
 // entry there is an entry, too, as GRUB may run it before it shows any. What the
 // conditions make of the commands is not worked out: each counts.
 func parseGrub(data, env []byte) ([]Entry, error) {
-	m := &grubMenu{count: []int{0}, least: []int{0}, at: -1}
-	if m.defaults.environment(env) {
+	m := &grubMenu{count: []int{0}, least: []int{0}, at: -1, drives: make(grubDrives)}
+	modules := m.defaults.environment(env)
+	for name := range m.defaults.kept {
+		m.drives.add(name, Drive{Other: "grubenv"})
+	}
+	if modules {
 		e, err := m.begin("grubenv", "")
 		if err != nil {
 			return nil, err
@@ -51,6 +55,7 @@ func parseGrub(data, env []byte) ([]Entry, error) {
 	}
 	for i := range m.entries {
 		m.entries[i].wantKernel()
+		m.entries[i].menuDrives = m.drives
 	}
 	m.defaults.mark(m.entries, m.places)
 	return m.entries, err
@@ -70,6 +75,7 @@ type grubMenu struct {
 	odd      bool        // GRUB leaves a part out
 	at       int         // the entry that the commands belong to, -1 for none
 	defaults grubDefaults
+	drives   grubDrives // of the commands that belong to no entry
 }
 
 func (m *grubMenu) begin(title, id string) (*Entry, error) {
@@ -201,6 +207,7 @@ func (m *grubMenu) command(c grubCommand) (block string, err error) {
 	name := ""
 	if len(c.words) > 0 {
 		name = c.words[0]
+		m.notesDrives().note(&c)
 	}
 	switch isMenu := name == "menuentry" || name == "submenu"; {
 	case isMenu && m.at >= 0:
@@ -241,6 +248,18 @@ func (m *grubMenu) command(c grubCommand) (block string, err error) {
 		m.defaults.note(c.words)
 	}
 	return "", nil
+}
+
+// notesDrives returns the drives of the entry that the commands belong to, or of the menu.
+func (m *grubMenu) notesDrives() grubDrives {
+	if m.at < 0 {
+		return m.drives
+	}
+	e := &m.entries[m.at]
+	if e.drives == nil {
+		e.drives = make(grubDrives)
+	}
+	return e.drives
 }
 
 var grubStarts = []string{

@@ -20,6 +20,8 @@ type grubPlace struct {
 // grubDefaults has a script's statements about the entry that GRUB starts by itself.
 type grubDefaults struct {
 	named, fallback []string
+	// kept are the variables that load_env sets.
+	kept map[string]bool
 	// values are those that a variable may have.
 	values map[string][]string
 	noted  int
@@ -30,10 +32,11 @@ type grubDefaults struct {
 // environment notes the variables that load_env reads, and reports whether they name the
 // place of GRUB's modules.
 func (d *grubDefaults) environment(env []byte) (modules bool) {
-	d.values = make(map[string][]string)
+	d.values, d.kept = make(map[string][]string), make(map[string]bool)
 	for line := range strings.Lines(string(env)) {
 		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok && !strings.HasPrefix(line, "#") {
 			d.set(name, value)
+			d.kept[name] = true
 			modules = modules || name == "prefix"
 		}
 	}

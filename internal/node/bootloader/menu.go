@@ -62,6 +62,10 @@ type Entry struct {
 	// with files that are named here; "" where it is one.
 	Foreign string
 
+	// drives are what GRUB's variables may stand for by the entry itself, menuDrives by the
+	// rest of the menu.
+	drives, menuDrives grubDrives
+
 	sortKey, machineID, version string
 	tries                       int // left by boot counting; -1 where it is not counted
 	// skipped says that systemd-boot may not list it: it is for another

@@ -28,7 +28,7 @@ const efiVariables = "/sys/firmware/efi/efivars/"
 func (r *run) checkBoot(ctx context.Context, t *report.Tier, line string) {
 	entries := r.checkEntries(ctx, t)
 	besides := r.checkBootedLine(entries, line)
-	unseen := []string{bootUnseen(entriesOf(entries, line), besides), r.firmwareUnseen()}
+	unseen := []string{bootUnseen(entriesOf(entries, line), besides), r.firmwareUnseen(), r.searchUnseen()}
 	t.Why = strings.Join(slices.DeleteFunc(unseen, func(s string) bool { return s == "" }), "; ")
 }
 

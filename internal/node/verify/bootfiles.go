@@ -137,6 +137,12 @@ func (b *bootFiles) file(ctx context.Context, field, name, from string, appended
 	}
 	source := string(p) + rest
 	where, inStore := b.locate(name)
+	if in := b.dir.Name(); where != "" {
+		if inStore {
+			in = string(b.run.StoreDir)
+		}
+		b.drives(field, name, in)
+	}
 	switch {
 	case where == "":
 		b.found(report.BootUnchecked, b.name, field, source, name, "it is unknown which directory of this machine that is")

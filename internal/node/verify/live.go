@@ -28,6 +28,9 @@ type liveResult struct {
 	// specialisation is the specialisation of the release compared with that runs, ""
 	// for none. running is the toplevel then.
 	specialisation closure.StorePath
+	// unsearched are the directories of whose file systems the names are unknown by which
+	// GRUB searches for them.
+	unsearched []string
 }
 
 // liveLink is one of the places that name a toplevel.

@@ -108,6 +108,8 @@ type Verifier struct {
 	Log  zerolog.Logger
 	// Host, Tool: for the report.
 	Host, Tool string
+
+	namesOf func(dir string) []fileSystemName // for tests; nil for those that udev has
 }
 
 // run is one verification in progress. A tier passes data to later tiers in its result,

@@ -109,6 +109,11 @@ func (c counted) layouts(t *testing.T, m *guest.Machine) {
 		look("in other letters", 0)
 		m.Run("printf XYZ | dd of=" + kernel + " bs=1 seek=700000 conv=notrunc")
 		look("bytes in the kernel", 1, "boot-altered", kernel)
+		if l.dir == "kernels" {
+			m.Run(fmt.Sprintf("cp %s %s && sed -i s/AAAA-BBBB/EEEE-EEEE/ /boot/%s", c.generations[0].Kernel, kernel, l.config))
+			look("the search for another file system", 1, "boot-altered", `"uuid AAAA-BBBB"`, `"uuid EEEE-EEEE"`)
+			m.Run("sed -i s/EEEE-EEEE/AAAA-BBBB/ /boot/" + l.config)
+		}
 		m.Run(fmt.Sprintf("cp %s %s && sed -i 's,init=%s/init,init=/bin/sh,' /boot/%s", c.generations[0].Kernel, kernel, c.second, l.config))
 		look("init=", 1, "other-entry", "/boot/"+l.config)
 	}
@@ -194,7 +199,7 @@ exec switch_root /root $init
 	} {
 		tree := filepath.Join(dir, name)
 		lay(t, tree, root, files)
-		shell(t, `mkfs.vfat -F 32 -s 1 -C "$1.img" $((64 * 1024)) >&2; mcopy -Qs -i "$1.img" "$1"/* ::`, tree)
+		shell(t, `mkfs.vfat -F 32 -s 1 -i AAAABBBB -C "$1.img" $((64 * 1024)) >&2; mcopy -Qs -i "$1.img" "$1"/* ::`, tree)
 	}
 	c.extlinux, c.grub = filepath.Join(dir, "extlinux.img"), filepath.Join(dir, "grub.img")
 
