@@ -1,6 +1,7 @@
 package hostfile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -19,7 +20,7 @@ func ReplaceLink(target, name string) error {
 		return err
 	}
 	if err := os.Rename(temp, name); err != nil {
-		return err
+		return errors.Join(err, os.Remove(temp))
 	}
 	return SyncDir(dir)
 }

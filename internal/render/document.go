@@ -160,6 +160,9 @@ func (d *Document) facts(r *report.Report) {
 	for _, u := range r.Unsafe {
 		d.fact("weakened by", u)
 	}
+	if root := r.GCRoot; root != nil {
+		d.fact("GC root", cmp.Or(root.Path, "none: a garbage collection may remove the candidate: "+root.Why))
+	}
 	if s := r.Standing; s != nil {
 		standing := s.Verdict.String()
 		switch {

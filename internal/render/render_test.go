@@ -117,7 +117,7 @@ func TestHostile(t *testing.T) {
 		r := drifted(12, 6)
 		r.Host, r.StoreRoot, r.Against, r.Configuration, r.Tool, r.Unsafe = text, text, text, text, text, []string{text}
 		r.Release.Tag, r.Release.Signer, r.Release.Source, r.Release.Commit = text, text, text, text
-		r.Standing.Look = text
+		r.Standing.Look, r.GCRoot = text, &report.GCRoot{Why: text}
 		r.Coverage.Origins[0] = report.Origin{Dir: text, Type: text, Source: text, Device: text, Point: text}
 		for i := range r.Tiers {
 			r.Tiers[i].Why = text

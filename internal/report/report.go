@@ -33,6 +33,10 @@ type Report struct {
 	// Candidate is the store path of the system that was judged instead of the running
 	// one, or the requested tag; empty if the machine was judged.
 	Candidate string `json:"candidate,omitzero"`
+	// GCRoot says whether the candidate is protected from garbage collection; nil if no
+	// candidate was judged, or one that was protected until it turned out not to be
+	// verified.
+	GCRoot *GCRoot `json:"gcRoot,omitzero"`
 	// Tool and Nix are the versions of ec-verify and of the nix that evaluated; Nix is
 	// empty if none did.
 	Tool     string    `json:"tool"`
@@ -55,6 +59,15 @@ type Report struct {
 	// machine can come to run, in ascending order, if the contents tier ran. A path is
 	// listed twice if two releases disagree about it.
 	Closure []ClosurePath `json:"-"`
+}
+
+// GCRoot says whether a garbage collector root protects a candidate.
+type GCRoot struct {
+	// Path is the link that protects it, from before it was judged until a switch activates
+	// it or another candidate is judged; empty if a garbage collection may remove it.
+	Path string `json:"path"`
+	// Why says why there is no root; empty if there is one.
+	Why string `json:"why"`
 }
 
 // Standing is the combined result of all runs of a machine's policy.

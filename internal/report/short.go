@@ -151,14 +151,14 @@ func isCut(shown, whole string) bool {
 	return !slices.Equal(strings.Fields(shown), strings.Fields(whole))
 }
 
-// closing returns the end of a screen: the verdict, and the standing where it differs. It
-// has at most four lines, so that the verdict is visible above a prompt; the full text
-// is written to a file or pipe.
+// closing returns the end of a screen: the verdict, what protects a candidate, and the
+// standing where it differs. Each has at most two lines, so that the verdict is visible
+// above a prompt; the full text is written to a file or pipe.
 func (r *Report) closing(verdict string, opts TextOptions) string {
 	const most = 2 // lines of each
 	rest := ""
-	if s := r.StandingLine(); s != "" {
-		rest = "\n" + foldedTo(s, opts.Width, most)
+	for _, s := range r.closingLines() {
+		rest += "\n" + foldedTo(s, opts.Width, most)
 	}
 	if strings.Count(folded(verdict, opts.Width)+rest, "\n") > most {
 		verdict = r.Brief()

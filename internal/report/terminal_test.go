@@ -235,6 +235,34 @@ func TestCandidateNamesUncheckedParts(t *testing.T) {
 	}
 }
 
+// Whether a garbage collection may remove a candidate is said in every form but one line.
+func TestCandidateSaysWhatProtectsIt(t *testing.T) {
+	for want, root := range map[string]*GCRoot{
+		"GC root: /nix/var/nix/gcroots/ec-verify-candidate protects the candidate until ec-verify switch activates it or the next candidate replaces it": {Path: "/nix/var/nix/gcroots/ec-verify-candidate"},
+		`no GC root: a garbage collection may remove the candidate: \x1b[2J`:                                                                             {Why: "\x1b[2J"},
+	} {
+		r := verified()
+		r.Candidate, r.GCRoot = string(object("a", "nixos-system")), root
+		r.Standing = &Standing{Look: "it is about a candidate, which does not run"}
+		for _, opts := range []TextOptions{{}, {Width: 80}, {Width: 80, Long: true}, {Width: 80, Height: 10}} {
+			var b bytes.Buffer
+			if err := r.WriteText(&b, opts); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(got, want) {
+				t.Errorf("%+v: no %q in\n%s", opts, want, b.String())
+			}
+		}
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Parse(b.Bytes()); err != nil || again.GCRoot == nil || *again.GCRoot != *root {
+			t.Errorf("%v: %v\n%s", again, err, b.String())
+		}
+	}
+}
+
 func TestBrief(t *testing.T) {
 	for name, want := range map[string]string{
 		"verified":     "verified: boot-v2026.02.28 (ec-runner-x86_64)",

@@ -54,8 +54,10 @@ func (r *Report) WriteText(w io.Writer, opts TextOptions) error {
 	default:
 		r.writeScreen(&b, opts)
 	}
-	if s := r.StandingLine(); s != "" && opts.Width == 0 {
-		fmt.Fprintln(&b, s)
+	if opts.Width == 0 {
+		for _, s := range r.closingLines() {
+			fmt.Fprintln(&b, s)
+		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -84,6 +86,25 @@ func (r *Report) groups() iter.Seq[[]Finding] {
 			}
 			i = n
 		}
+	}
+}
+
+// closingLines returns the lines that follow the verdict: what protects a candidate, and
+// the machine's standing.
+func (r *Report) closingLines() []string {
+	return slices.DeleteFunc([]string{r.gcRootLine(), r.StandingLine()}, func(s string) bool { return s == "" })
+}
+
+// gcRootLine says in one line whether a candidate is protected from garbage collection; ""
+// if there is nothing to say.
+func (r *Report) gcRootLine() string {
+	switch root := r.GCRoot; {
+	case root == nil:
+		return ""
+	case root.Path == "":
+		return "no GC root: a garbage collection may remove the candidate: " + Escape(root.Why)
+	default:
+		return "GC root: " + Escape(root.Path) + " protects the candidate until ec-verify switch activates it or the next candidate replaces it"
 	}
 }
 

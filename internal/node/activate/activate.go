@@ -87,6 +87,6 @@ func (s *Switch) Activate(ctx context.Context, p closure.StorePath, action Actio
 			return out, fmt.Errorf("%s %s ended well, but %s leads to %q", script, action, link, got)
 		}
 	}
-	out.Activated = true
+	out.Activated, s.activated = true, p
 	return out, nil
 }

@@ -265,6 +265,131 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// A candidate is protected until another one or a switch takes its place, and only if the
+// garbage collector finds what protects it.
+func TestHoldCandidate(t *testing.T) {
+	m, p := newMachine(t)
+	m.First = "/"
+	other := p + "-other"
+	root := filepath.Join(m.NixState, "gcroots", candidateRootName)
+	leads := func(want string) {
+		t.Helper()
+		if got, _ := os.Readlink(root); got != want {
+			t.Errorf("the root leads to %q, want %q", got, want)
+		}
+		if names, err := os.ReadDir(filepath.Dir(root)); err == nil && len(names) > 1 {
+			t.Errorf("there is more: %v", names)
+		}
+	}
+	hold := func(p closure.StorePath) *CandidateRoot {
+		t.Helper()
+		r, err := HoldCandidate(t.Context(), m, p)
+		must(t, err)
+		leads(string(p))
+		return r
+	}
+	must(t, os.MkdirAll(filepath.Dir(root), 0o755))
+	must(t, os.Symlink("/left", root)) // by one that was killed
+	r := hold(p)
+	if _, err := HoldCandidate(t.Context(), m, other); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("by process %d ", os.Getpid())) {
+		t.Errorf("a second one at a time: %v", err)
+	}
+	leads(string(p))
+	must(t, r.End())
+	leads("")
+
+	keep := func(r *CandidateRoot) {
+		t.Helper()
+		if link, err := r.Keep(); err != nil || link != root {
+			t.Errorf("kept by %q: %v", link, err)
+		}
+		must(t, r.End())
+	}
+	keep(hold(p))
+	leads(string(p))
+	keep(hold(other))
+	leads(string(other))
+
+	// A switch to another system leaves it, and so does one that fails.
+	s := begin(t, m)
+	_, err := s.Activate(t.Context(), p, NowAndBoot, func() bool { return true })
+	must(t, err)
+	must(t, s.End())
+	leads(string(other))
+	keep(hold(p))
+	s = begin(t, m)
+	if _, err = s.Activate(t.Context(), p, NowAndBoot, func() bool { return false }); !errors.Is(err, ErrTouched) {
+		t.Error(err)
+	}
+	must(t, s.End())
+	leads(string(p))
+	// One while a candidate is judged leaves that one's.
+	r = hold(p)
+	s = begin(t, m)
+	_, err = s.Activate(t.Context(), p, NowAndBoot, func() bool { return true })
+	must(t, err)
+	must(t, s.End())
+	leads(string(p))
+	keep(r)
+	s = begin(t, m)
+	_, err = s.Activate(t.Context(), p, NowAndBoot, func() bool { return true })
+	must(t, err)
+	must(t, s.End())
+	leads("")
+
+	r = hold(p)
+	must(t, os.Remove(root))
+	must(t, os.Symlink("/elsewhere", root))
+	if link, err := r.Keep(); err == nil || link != "" {
+		t.Errorf("kept by %q, which was replaced", link)
+	}
+	must(t, r.End())
+	leads("/elsewhere")
+}
+
+// What the garbage collector does not find, or others can take away, protects nothing.
+func TestNoRoot(t *testing.T) {
+	for name, do := range map[string]func(t *testing.T, m *Machine, dir string){
+		"a directory of that name": func(t *testing.T, m *Machine, dir string) {
+			must(t, os.MkdirAll(filepath.Join(dir, candidateRootName, "x"), 0o755))
+		},
+		"the directory is a link": func(t *testing.T, m *Machine, dir string) {
+			must(t, os.MkdirAll(dir+"-real", 0o755))
+			must(t, os.Symlink(dir+"-real", dir))
+		},
+		"the directory is a file": func(t *testing.T, m *Machine, dir string) { must(t, os.WriteFile(dir, nil, 0o600)) },
+		"others can write to it": func(t *testing.T, m *Machine, dir string) {
+			must(t, os.MkdirAll(dir, 0o755))
+			must(t, os.Chmod(dir, 0o777))
+		},
+		"the first process sees another": func(t *testing.T, m *Machine, dir string) { m.First = t.TempDir() },
+		"there is no Nix":                func(t *testing.T, m *Machine, dir string) { must(t, os.RemoveAll(m.NixState)) },
+		"/run is a file": func(t *testing.T, m *Machine, dir string) {
+			must(t, os.RemoveAll(m.Run))
+			must(t, os.WriteFile(m.Run, nil, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, p := newMachine(t)
+			m.First = "/"
+			dir := filepath.Join(m.NixState, "gcroots")
+			do(t, m, dir)
+			r, err := HoldCandidate(t.Context(), m, p)
+			if err == nil {
+				t.Fatalf("%s protects it", r.link)
+			}
+			if found, _ := filepath.Glob(filepath.Join(m.NixState, "gcroots*", "*"+candidateRootName)); len(found) > 1 || len(found) == 1 && name != "a directory of that name" {
+				t.Errorf("%v, but there is %v", err, found)
+			}
+			if lock, taken, err := m.lockRun(candidateLockName); name != "/run is a file" && (err != nil || !taken) {
+				t.Errorf("the lock stays: %v", err)
+			} else if err == nil {
+				lock.Close()
+			}
+		})
+	}
+}
+
 // A lock that Nix let go of is none, though who waited for it gets it.
 func TestProfileLockOfNix(t *testing.T) {
 	m, _ := newMachine(t)

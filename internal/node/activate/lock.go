@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/hostfile"
+	"every.channel/ec-verify/pkg/closure"
 )
 
 const (
@@ -41,26 +42,22 @@ type Switch struct {
 	machine *Machine
 	lock    *os.File
 	root    string // the link that keeps the garbage collector away; "" for none
+	// activated is the system that was activated; "" for none.
+	activated closure.StorePath
 }
 
 // Begin excludes other switches of this program, and fails with a [*HeldError] if one is
 // under way, of this program or NixOS's own.
 func Begin(ctx context.Context, m *Machine) (*Switch, error) {
-	name := filepath.Join(m.Run, lockName)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, taken, err := m.lockRun(lockName)
 	if err != nil {
 		return nil, err
 	}
 	s := &Switch{machine: m, lock: f}
-	taken, err := hostfile.TryLock(f, unix.LOCK_EX)
-	if err == nil && !taken {
-		err = &HeldError{name, readPID(f)}
-	}
-	if err == nil {
+	if taken {
 		err = m.idle(ctx)
+	} else {
+		err = &HeldError{f.Name(), readPID(f)}
 	}
 	if err != nil {
 		f.Close()
@@ -85,11 +82,15 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// End releases the locks of s.
+// End releases the locks of s, and what protected the system that was activated from the
+// garbage collector, also as a candidate: its profile or its running does so now.
 func (s *Switch) End() error {
 	var err error
 	if s.root != "" {
 		err = os.Remove(s.root)
+	}
+	if s.activated != "" {
+		err = errors.Join(err, s.machine.releaseCandidate(s.activated))
 	}
 	_ = s.lock.Truncate(0) // of the process, which switches no more
 	return errors.Join(err, s.lock.Close())

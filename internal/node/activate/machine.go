@@ -17,6 +17,9 @@ type Machine struct {
 	Run string
 	// Script runs a system's switch-to-configuration.
 	Script Script
+	// First is the root directory of the first process, whose mounts the garbage collector
+	// sees: "/proc/1/root"; "" if they are this process's.
+	First string
 	// GCWait is how long a garbage collection under way is waited for.
 	GCWait time.Duration
 }
@@ -36,7 +39,7 @@ type Script interface {
 // in the file log, and relay is given each piece of it.
 func This(dir closure.StoreDir, log string, relay func([]byte)) *Machine {
 	return &Machine{
-		NixState: path.Join(path.Dir(string(dir)), "var/nix"), Run: "/run", GCWait: time.Minute,
+		NixState: path.Join(path.Dir(string(dir)), "var/nix"), Run: "/run", First: "/proc/1/root", GCWait: time.Minute,
 		Script: &unitScript{log: log, relay: relay},
 	}
 }

@@ -195,6 +195,7 @@ type answer struct {
 		Origins                         []struct{ Dir, Type, Source, Device, Root, MountPoint string }
 	}
 	Standing *struct{ Look, Verdict string }
+	GCRoot   *struct{ Path, Why string }
 	Findings []finding
 
 	stderr string

@@ -321,16 +321,16 @@ func TestSwitch(t *testing.T) {
 		}
 	})
 	g.back()
+	// From here on, garbage is collected whenever a system is judged.
+	g.Run("sh", "-euc", `
+		mkdir -p /usr/local/lib/gc-nix; cd /usr/local/lib/gc-nix
+		ln -sf /usr/bin/nix-store /usr/bin/nix-build /usr/bin/nix-instantiate .
+		printf '#!/bin/sh\n/usr/bin/env -i PATH=/usr/bin nix-store --gc >>/tmp/gc.log 2>&1\nexec /usr/bin/nix "$@"\n' >nix
+		chmod 755 nix
+		rm /var/lib/ec-verify-testhost/roots/testhost-other`)
+	g.accept(`"accept": ["`+tag+`", "`+otherTag+`"]`, `, "nix": {"binDir": "/usr/local/lib/gc-nix"}`)
+	t.Run("candidate", func(t *testing.T) { g.protects(t, file) })
 	t.Run("switch", func(t *testing.T) {
-		// Garbage is collected while it is judged.
-		g.Run("sh", "-euc", `
-			mkdir -p /usr/local/lib/gc-nix; cd /usr/local/lib/gc-nix
-			ln -sf /usr/bin/nix-store /usr/bin/nix-build /usr/bin/nix-instantiate .
-			printf '#!/bin/sh\n/usr/bin/env -i PATH=/usr/bin nix-store --gc >>/tmp/gc.log 2>&1\nexec /usr/bin/nix "$@"\n' >nix
-			chmod 755 nix
-			rm /var/lib/ec-verify-testhost/roots/testhost-other
-			nix-env -p /nix/var/nix/profiles/system --delete-generations old`)
-		g.accept(`"accept": ["`+tag+`", "`+otherTag+`"]`, `, "nix": {"binDir": "/usr/local/lib/gc-nix"}`)
 		s := g.run(otherTag)
 		expect(t, s, "verified", 0)
 		if g.leads(profile) != g.next || g.leads("/run/current-system") != g.next {
@@ -426,6 +426,12 @@ func TestSwitchRaced(t *testing.T) {
 	const swapped = "it was altered while it was activated"
 	for i := range 6 {
 		g.back()
+		a := g.report(program, "candidate", otherTag, "--output", "json")
+		root := g.Run("sh", "-c", "ls -A /nix/var/nix/gcroots | grep ec-verify; true")
+		if verified := a.Verdict == "verified"; verified != (root == "ec-verify-candidate") || verified != (a.GCRoot != nil) || a.code == 0 != verified {
+			t.Errorf("run %d: exit %d, %s, and the root %q, %+v", i, a.code, a.Verdict, root, a.GCRoot)
+		}
+		seen["candidate "+a.Verdict]++
 		before := g.state()
 		s := g.run(otherTag)
 		now := g.leads("/nix/var/nix/profiles/system") == g.next
