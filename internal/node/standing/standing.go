@@ -26,14 +26,15 @@ type Standing struct {
 	// the rest: as far as runs that were not completed tell, it may be more.
 	Findings []Finding `json:"findings"`
 	More     int       `json:"more"`
-	// Rest is what More counts, by class and tier, of each of which Findings has one.
+	// Rest is what More counts, by class, tier and part, of each of which Findings has one.
 	Rest []Rest `json:"rest,omitzero"`
 }
 
-// Rest counts findings of one class and tier that are not listed.
+// Rest counts findings of one class, tier and part that are not listed.
 type Rest struct {
 	Class report.Class    `json:"class"`
 	Tier  report.TierName `json:"tier"`
+	Part  string          `json:"part,omitzero"`
 	Count int             `json:"count"`
 }
 
@@ -154,7 +155,7 @@ func Next(before Standing, r *report.Report, owed Owed) Standing {
 	}
 	s.Findings, s.Rest = bounded(found, r.Tiers)
 	for _, rest := range before.Rest {
-		of := Finding{Class: rest.Class, Tier: rest.Tier}
+		of := Finding{Class: rest.Class, Tier: rest.Tier, Part: rest.Part}
 		if !of.remains(r, now, owed) {
 			continue
 		}
@@ -172,17 +173,19 @@ func Next(before Standing, r *report.Report, owed Owed) Standing {
 	return s
 }
 
-// alike reports whether two findings are of the same class and tier.
-func (f Finding) alike(other Finding) bool { return f.Class == other.Class && f.Tier == other.Tier }
+// alike reports whether two findings are of the same class, tier and part.
+func (f Finding) alike(other Finding) bool {
+	return f.Class == other.Class && f.Tier == other.Tier && f.Part == other.Part
+}
 
-// addRest counts n more findings of the class and tier of f.
+// addRest counts n more findings that are like f.
 func addRest(all []Rest, f Finding, n int) []Rest {
 	if n == 0 {
 		return all
 	}
-	at := slices.IndexFunc(all, func(r Rest) bool { return r.Class == f.Class && r.Tier == f.Tier })
+	at := slices.IndexFunc(all, func(r Rest) bool { return f.alike(Finding{Class: r.Class, Tier: r.Tier, Part: r.Part}) })
 	if at < 0 {
-		return append(all, Rest{f.Class, f.Tier, n})
+		return append(all, Rest{f.Class, f.Tier, f.Part, n})
 	}
 	all[at].Count += n
 	return all
@@ -213,7 +216,7 @@ func Dropped(before Standing, owed Owed) int {
 		}
 	}
 	for _, rest := range before.Rest {
-		if rest.Class != report.Inconclusive && !owed(rest.Tier) {
+		if rest.Class != report.Inconclusive && !owed(rest.Tier, rest.Part) {
 			n += rest.Count
 		}
 	}
@@ -277,7 +280,7 @@ func whole(r *report.Report, owed Owed) bool {
 }
 
 // bounded puts findings into their order and returns the first of them, of each
-// class and tier at least one, and the number of the others.
+// class, tier and part at least one, and the number of the others.
 func bounded(all []Finding, tiers []report.Tier) (kept []Finding, others []Rest) {
 	classes := []report.Class{report.Untrusted, report.Drift, report.Inconclusive}
 	turn := func(f Finding) int {
@@ -294,8 +297,8 @@ func bounded(all []Finding, tiers []report.Tier) (kept []Finding, others []Rest)
 	slices.SortStableFunc(all, order)
 	kept = []Finding{}
 	var rest []Finding
-	for i, f := range all {
-		if i == 0 || !all[i-1].alike(f) {
+	for _, f := range all {
+		if !slices.ContainsFunc(kept, f.alike) {
 			kept = append(kept, f)
 		} else {
 			rest = append(rest, f)

@@ -197,7 +197,7 @@ func TestBounded(t *testing.T) {
 
 // TestRestIsCounted: what is not listed still counts, as long as what is listed does.
 func TestRestIsCounted(t *testing.T) {
-	owed := func(report.TierName) bool { return true }
+	owed := func(report.TierName, string) bool { return true }
 	numbered := func(from, to int) (out []report.Finding) {
 		for i := from; i < to; i++ {
 			out = append(out, report.Finding{Tier: report.TierContents, Cause: closure.DiskAltered, Path: fmt.Sprintf("/nix/store/%04d", i)})
@@ -226,7 +226,7 @@ func TestRestIsCounted(t *testing.T) {
 			t.Errorf("%s: %d findings and %d more, want %d more", name, len(s.Findings), s.More, tc.more)
 		}
 	}
-	if n := Dropped(before, func(t report.TierName) bool { return t != report.TierContents }); n != all {
+	if n := Dropped(before, func(t report.TierName, _ string) bool { return t != report.TierContents }); n != all {
 		t.Errorf("%d are dropped, want %d", n, all)
 	}
 	encoded, err := before.Encode()
