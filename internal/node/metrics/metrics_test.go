@@ -163,7 +163,7 @@ func TestVerdicts(t *testing.T) {
 			if c.snapshot.Ledger != nil {
 				before.Verified = started.Add(-time.Hour)
 			}
-			c.snapshot.Standing = standing.Next(before, c.snapshot.Report, func(report.TierName) bool { return true })
+			c.snapshot.Standing = standing.Next(before, c.snapshot.Report, func(report.TierName, string) bool { return true })
 			text := encoded(t, c.snapshot)
 			for _, v := range []string{"verified", "drifted", "untrusted", "inconclusive"} {
 				want := "0"
