@@ -22,6 +22,9 @@ func FuzzDecodeManifest(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion": 2, "kind": "ec-closure-manifest"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := DecodeManifest(data)
+		if whole, wholeErr := decodeManifest(data, nil); fmt.Sprint(err) != fmt.Sprint(wholeErr) || !cmp.Equal(m, whole) {
+			t.Errorf("got %v, %v; without the scanner %v, %v", m, err, whole, wholeErr)
+		}
 		if err != nil {
 			if m != nil || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v and the error %q", m, err)

@@ -177,19 +177,33 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("decode manifest: %d bytes, at most %d are allowed", len(data), MaxManifestSize)
 	}
+	if paths, frame := scanPaths(data); paths != nil {
+		if m, err := decodeManifest(frame, paths); err == nil {
+			return m, nil
+		}
+	}
+	return decodeManifest(data, nil)
+}
+
+// decodeManifest decodes a manifest. If paths are given, they are the manifest's, and data
+// has none.
+func decodeManifest(data []byte, paths []PathInfo) (*Manifest, error) {
 	m := new(Manifest)
 	err := json.Unmarshal(data, m, json.RejectUnknownMembers(true))
 	if err != nil || m.Kind != ManifestKind || m.SchemaVersion != ManifestSchema {
 		return nil, otherManifest(data, err)
-	}
-	if err := m.check(); err != nil {
-		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	// Two forms of one manifest would make builders incomparable with cmp; this also
 	// finds missing members.
 	same := &sameBytes{rest: data}
 	if err := m.write(same); err != nil {
 		return nil, err
+	}
+	if paths != nil {
+		m.Paths = paths
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	if same.differs || len(same.rest) > 0 {
 		return nil, fmt.Errorf("decode manifest: not in canonical form from byte %d on", len(data)-len(same.rest))
@@ -218,17 +232,20 @@ func otherManifest(data []byte, err error) error {
 
 var (
 	dirPattern           = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$`) })
-	configurationPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`) })
+	configurationPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`) })
 	systemPattern        = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]{1,32}-[a-z0-9_]{1,32}$`) })
 	outputPattern        = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9+._?=-]{1,64}$`) })
-	printablePattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\x20-\x7e]{1,300}$`) })
+	printablePattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\x20-\x7e]+$`) })
 )
+
+// isPrintable reports whether text has 1 to 300 printable ASCII characters.
+func isPrintable(text string) bool { return len(text) <= 300 && printablePattern().MatchString(text) }
 
 // CheckConfiguration returns an error unless name can be the name of a configuration. It
 // becomes part of file names: letters, digits, "_", "." and "-", at most 100 of them, the
 // first neither a dot nor a dash.
 func CheckConfiguration(name string) error {
-	if !configurationPattern().MatchString(name) {
+	if len(name) > 100 || !configurationPattern().MatchString(name) {
 		return fmt.Errorf("configuration name %q: want letters, digits, '_', '.' and '-' only", clip(name))
 	}
 	return nil
@@ -352,7 +369,7 @@ func (i *PathInfo) check(dir StoreDir, at index) error {
 			return fmt.Errorf("deriver of %s: %q is not a .drv in %s", i.Path, clip(string(i.Deriver)), dir)
 		}
 	}
-	if i.CA != "" && !printablePattern().MatchString(i.CA) {
+	if i.CA != "" && !isPrintable(i.CA) {
 		return fmt.Errorf("ca of %s: %q is not a content address", i.Path, clip(i.CA))
 	}
 	return i.checkReferences(dir, at)
@@ -388,7 +405,7 @@ func checkUnreproducible(dir StoreDir, list []Unreproducible) error {
 				return fmt.Errorf("unreproducible %s: output %q is malformed, doubled or out of order", u.DrvPath, clip(out))
 			}
 		}
-		if !printablePattern().MatchString(u.Reason) {
+		if !isPrintable(u.Reason) {
 			return fmt.Errorf("unreproducible %s: the reason must be 1 to 300 printable ASCII characters", u.DrvPath)
 		}
 	}

@@ -284,6 +284,9 @@ func TestDecodeManifestRefusals(t *testing.T) {
 		{"narSize beyond 64 bits", replace(`"narSize": 112`, `"narSize": 18446744073709551728`), "/paths/1/narSize"},
 		{"path climbs", replace(`"path": "`+string(lib), `"path": "`+string(lib)+"/../"+lib.Base()), "/paths/1/path"},
 		{"paths out of order", replace(string(paths[0])+string(paths[1]), string(paths[1])+string(paths[0])), "ascending order"},
+		{"a path after the last one", replace(string(paths[0]), string(paths[0][:len(paths[0])-2])+"\n  "+string(paths[0])), "after array element"},
+		{"a second list of paths", replace(`"unreproducible"`, "\"paths\": [],\n  \"unreproducible\""), `member "/paths" is there twice`},
+		{"ca with an escape", replace("fixed:r:", `fixed:\u0072:`), "not in canonical form"},
 		{"references out of order", replace(fmt.Sprintf("        %q,\n        %q\n", lib, top), fmt.Sprintf("        %q,\n        %q\n", top, lib)), "ascending order"},
 		{"unreproducible is null", replace(string(golden[bytes.Index(golden, []byte(`"unreproducible": [`)):len(golden)-3]), `"unreproducible": null`), "not in canonical form"},
 		{"CRLF", bytes.ReplaceAll(golden, []byte("\n"), []byte("\r\n")), "not in canonical form from byte 1"},
@@ -299,6 +302,35 @@ func TestDecodeManifestRefusals(t *testing.T) {
 		{"too large", make([]byte, MaxManifestSize+1), "67108865 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) { checkRefused(t, tc.data, tc.want) })
+	}
+}
+
+// TestScanPaths has each change of one byte decoded with and without the scanner, which
+// agree in the result and in the error.
+func TestScanPaths(t *testing.T) {
+	golden, err := os.ReadFile(goldenManifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if paths, _ := scanPaths(golden); len(paths) != len(testManifest().Paths) {
+		t.Fatalf("it scans %d paths of the golden manifest", len(paths))
+	}
+	compare := func(changed []byte) {
+		t.Helper()
+		got, err := DecodeManifest(changed)
+		want, wantErr := decodeManifest(changed, nil)
+		if diff := cmp.Diff(want, got); diff != "" || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%q: error %v, want %v (-without the scanner +with it):\n%s", changed, err, wantErr, diff)
+		}
+	}
+	for i := range golden {
+		compare(slices.Delete(slices.Clone(golden), i, i+1))
+		for _, b := range []byte("\n \"\\,]}01a\x7f") {
+			compare(slices.Insert(slices.Clone(golden), i, b))
+			changed := slices.Clone(golden)
+			changed[i] = b
+			compare(changed)
+		}
 	}
 }
 

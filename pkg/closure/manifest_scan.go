@@ -1,0 +1,127 @@
+package closure
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"every.channel/ec-verify/pkg/nar"
+)
+
+// beforePaths is what precedes the paths of a manifest. No text in JSON has a newline.
+const beforePaths = "\n  \"paths\": ["
+
+// scanPaths reads the paths of a manifest, most of its bytes, in their only form, and
+// returns the manifest without them as frame. It takes a tenth of the time of a JSON
+// decoder. It returns no paths if they are in another form, or if a text has an escape.
+// The paths are checked elsewhere.
+func scanPaths(data []byte) (paths []PathInfo, frame []byte) {
+	before, after, _ := bytes.Cut(data, []byte(beforePaths))
+	s := pathScanner{rest: after, known: make(map[string]StorePath)}
+	for more := true; more && !s.failed; more = s.skip(",") {
+		s.want("\n    ")
+		paths = append(paths, s.info())
+	}
+	if s.want("\n  ]"); s.failed {
+		return nil, nil
+	}
+	return paths, slices.Concat(before, []byte(beforePaths+"]"), s.rest)
+}
+
+type pathScanner struct {
+	rest   []byte
+	known  map[string]StorePath // equal paths share one string
+	refs   []StorePath          // room
+	failed bool
+}
+
+func (s *pathScanner) info() (i PathInfo) {
+	s.want("{\n      \"path\": ")
+	i.Path = s.path()
+	s.want(",\n      \"narHash\": ")
+	i.NarHash = s.hash()
+	s.want(",\n      \"narSize\": ")
+	i.NarSize = s.number()
+	s.want(",\n      \"references\": [")
+	i.References = s.references()
+	s.want(",\n      \"deriver\": ")
+	if !s.skip("null") {
+		i.Deriver = s.path()
+	}
+	s.want(",\n      \"ca\": ")
+	if !s.skip("null") {
+		i.CA = string(s.text())
+	}
+	s.want("\n    }")
+	return i
+}
+
+func (s *pathScanner) references() []StorePath {
+	s.refs = s.refs[:0]
+	if s.skip("]") {
+		return []StorePath{}
+	}
+	for more := true; more && !s.failed; more = s.skip(",") {
+		s.want("\n        ")
+		s.refs = append(s.refs, s.path())
+	}
+	s.want("\n      ]")
+	return slices.Clone(s.refs)
+}
+
+// want fails unless text follows.
+func (s *pathScanner) want(text string) {
+	if !s.skip(text) {
+		s.failed = true
+	}
+}
+
+// skip reports whether text follows, and skips it.
+func (s *pathScanner) skip(text string) bool {
+	if len(s.rest) < len(text) || string(s.rest[:len(text)]) != text {
+		return false
+	}
+	s.rest = s.rest[len(text):]
+	return true
+}
+
+// text returns a text that is not empty and has no escape.
+func (s *pathScanner) text() []byte {
+	s.want(`"`)
+	end := bytes.IndexByte(s.rest, '"')
+	if end <= 0 || bytes.IndexByte(s.rest[:end], '\\') >= 0 {
+		s.failed = true
+		return nil
+	}
+	text := s.rest[:end]
+	s.rest = s.rest[end+1:]
+	return text
+}
+
+func (s *pathScanner) path() StorePath {
+	text := s.text()
+	p, ok := s.known[string(text)]
+	if !ok {
+		p = StorePath(text)
+		s.known[string(p)] = p
+	}
+	return p
+}
+
+func (s *pathScanner) hash() nar.Hash {
+	var h nar.Hash
+	if h.UnmarshalText(s.text()) != nil {
+		s.failed = true
+	}
+	return h
+}
+
+func (s *pathScanner) number() int64 {
+	digits := len(s.rest) - len(bytes.TrimLeft(s.rest, "0123456789"))
+	n, err := strconv.ParseInt(string(s.rest[:digits]), 10, 64)
+	if err != nil || s.rest[0] == '0' {
+		s.failed = true
+	}
+	s.rest = s.rest[digits:]
+	return n
+}
