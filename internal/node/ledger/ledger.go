@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,9 @@ type Options struct {
 	// Wait is how long to wait for another process that writes; 0 for
 	// [DefaultWait].
 	Wait time.Duration
+	// Keep keeps what [Open] reads to check the ledger, in memory, for a run that needs
+	// it: [Ledger.Records] need not read it again. [OpenReadOnly] always keeps it.
+	Keep bool
 }
 
 // Ledger is an open ledger. It is safe for concurrent use, by several processes
@@ -48,11 +52,20 @@ type Ledger struct {
 	now  func() time.Time
 	wait time.Duration
 	db   *sql.DB
+	keep bool
 	lock *os.File // shared while open; nil if no lock is possible
-	// found is what a read-only ledger said when it was opened, because checking it means
-	// reading all of it; otherwise nil.
-	found    map[Tier]State
+	// found is what was read when l was opened, because checking it means reading all of
+	// it; nil if that is not kept, and once l writes items or checks.
+	found    atomic.Pointer[found]
 	setAside string
+}
+
+// found is what was read of a ledger.
+type found struct {
+	states map[Tier]State
+	// version is SQLite's data_version at that time: it changes if another connection
+	// writes.
+	version int64
 }
 
 // Close ends the use of l. Recorders must have ended before.

@@ -35,12 +35,13 @@ func Open(ctx context.Context, dir string, opts Options) (*Ledger, error) {
 	return l, nil
 }
 
-// OpenReadOnly opens the ledger in dir for reading: its states are those of that moment.
-// It sets nothing aside and returns a [*DamagedError] for a damaged ledger. Unless the
-// last writer was killed in the middle, dir need not be writable. A user who may not read
-// the ledger reads the copy that [Publish] made, if there is one. The error wraps
-// [fs.ErrNotExist] if there is no ledger yet.
+// OpenReadOnly opens the ledger in dir for reading. It sets nothing aside and returns a
+// [*DamagedError] for a damaged ledger. Unless the last writer was killed in the middle,
+// dir need not be writable. A user who may not read the ledger reads the copy that
+// [Publish] made, if there is one. The error wraps [fs.ErrNotExist] if there is no ledger
+// yet.
 func OpenReadOnly(ctx context.Context, dir string, opts Options) (*Ledger, error) {
+	opts.Keep = true
 	l := opts.ledger(dir)
 	if err := l.openReadOnly(ctx); err != nil {
 		l.Close()
@@ -50,7 +51,7 @@ func OpenReadOnly(ctx context.Context, dir string, opts Options) (*Ledger, error
 }
 
 func (o Options) ledger(dir string) *Ledger {
-	l := &Ledger{file: filepath.Join(dir, FileName), now: o.Now, wait: o.Wait}
+	l := &Ledger{file: filepath.Join(dir, FileName), now: o.Now, wait: o.Wait, keep: o.Keep}
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -78,7 +79,7 @@ func (l *Ledger) open(ctx context.Context) error {
 	err = l.load(ctx, "rwc")
 	if errors.Is(err, errOld) {
 		if err = l.upgrade(ctx); err == nil {
-			err = l.checkAll(ctx, nil)
+			err = l.checkAll(ctx, true)
 		}
 	}
 	var bad *DamagedError
@@ -150,10 +151,7 @@ func (l *Ledger) load(ctx context.Context, mode string) error {
 	}
 	// SQLite's locks are between connections; one of them waits for nobody here.
 	l.db.SetMaxOpenConns(1)
-	if mode != "rwc" {
-		l.found = make(map[Tier]State)
-	}
-	return l.checkAll(ctx, l.found)
+	return l.checkAll(ctx, mode == "rwc")
 }
 
 // cacheSize limits SQLite's page cache to 8 MiB. The default of 2 MiB fits a ledger of

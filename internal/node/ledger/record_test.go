@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -488,6 +489,43 @@ func TestOpenReadOnly(t *testing.T) {
 	}
 	if _, err := l.Begin(t.Context(), tool); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Begin: %v", err)
+	}
+}
+
+// TestKeep: what was read when the ledger was opened is handed on, until it or another
+// process writes.
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	items := fill(t, dir, 3)
+	l, err := Open(t.Context(), dir, Options{Keep: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	check := func(l *Ledger, result Result) {
+		t.Helper()
+		r := begin(t, l)
+		expectItems(t, r, items)
+		r.Record(Contents, items[0], Outcome{Result: result})
+		end(t, r)
+	}
+	first := records(t, l)
+	r := begin(t, l)
+	expectItems(t, r, items)
+	if again := records(t, l); len(again) != len(items) || reflect.ValueOf(again).Pointer() != reflect.ValueOf(first).Pointer() {
+		t.Error("the ledger was read again")
+	}
+	check(open(t, dir), Drifted)
+	if !records(t, l)[items[0].Key()].Drifted() {
+		t.Error("what another process wrote is not seen")
+	}
+	check(l, Verified)
+	if records(t, l)[items[0].Key()].Drifted() {
+		t.Error("what this one wrote is not seen")
+	}
+	expectItems(t, r, items[:1])
+	if got := len(records(t, l)); got != 1 {
+		t.Errorf("%d records of one item", got)
 	}
 }
 

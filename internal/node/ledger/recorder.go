@@ -143,6 +143,7 @@ func (r *Recorder) Expect(ctx context.Context, inv Inventory) error {
 		return err
 	})
 	if err == nil && !again {
+		r.l.found.Store(nil)
 		err = r.l.write(ctx, func(tx *sql.Tx) error { return expect(ctx, tx, r.run.ID, kept) })
 	}
 	if err != nil {
@@ -203,6 +204,7 @@ func (r *Recorder) flush(ctx context.Context, run *Run) error {
 	if len(expected)+len(batch) == 0 && run == nil {
 		return nil
 	}
+	r.l.found.Store(nil)
 	err := r.l.write(ctx, func(tx *sql.Tx) error {
 		for _, inv := range expected {
 			if err := expect(ctx, tx, r.run.ID, inv); err != nil {

@@ -143,11 +143,15 @@ var errNone = damaged("there are rows that belong to none")
 // checkColumns are those of a check, in the order in which queryRecords takes them.
 var checkColumns = []string{"item", "settled", "run", "at", "result", "cause", "took", "disk", "tag", "manifest", "tool", "sum"}
 
-// queryRecords returns the records of the items of each of tables.
-func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, error) {
+// queryRecords returns the records of the items of each of tables, which are empty unless
+// they are to be kept: then the rows are only checked.
+func queryRecords(ctx context.Context, tx *sql.Tx, tables []table, keep bool) ([]Records, error) {
 	all := make([]Records, len(tables))
 	for i := range all {
-		all[i] = make(Records, len(tables[i].keys))
+		all[i] = make(Records)
+		if keep {
+			all[i] = make(Records, len(tables[i].keys))
+		}
 	}
 	// Most checks are of the same few manifests and versions.
 	shared := make(map[string]string)
@@ -181,6 +185,9 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table) ([]Records, e
 		}
 		if c.sum(tables[n].tier, key, settled) != sum {
 			return damaged("the row of %s differs from what was written", key.Path)
+		}
+		if !keep {
+			return nil
 		}
 		// If there are two, the conclusive check comes after the inconclusive one; if it
 		// is also the last one, it is stored once.
@@ -305,13 +312,14 @@ func (h *head) fill(tables []table, members []member) error {
 	return nil
 }
 
-// queryAll reads all that is said of items, and returns the state of each tier.
-func queryAll(ctx context.Context, tx *sql.Tx) (map[Tier]State, error) {
+// queryAll reads all that is said of items, and returns the state of each tier, without
+// records unless they are to be kept.
+func queryAll(ctx context.Context, tx *sql.Tx, keep bool) (map[Tier]State, error) {
 	tables, err := queryTables(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	records, err := queryRecords(ctx, tx, tables)
+	records, err := queryRecords(ctx, tx, tables, keep)
 	if err != nil {
 		return nil, err
 	}
@@ -348,21 +356,10 @@ func (l *Ledger) Runs(ctx context.Context, limit int) (runs []Run, err error) {
 }
 
 // Records returns the records of each item of a tier, including those of the last few
-// inventories.
-func (l *Ledger) Records(ctx context.Context, tier Tier) (records Records, err error) {
-	err = l.read(ctx, func(tx *sql.Tx) error {
-		tables, err := queryTables(ctx, tx)
-		if err != nil {
-			return err
-		}
-		all, err := queryRecords(ctx, tx, tables)
-		if err != nil {
-			return err
-		}
-		records = all[slices.Index(Tiers(), tier)]
-		return nil
-	})
-	return records, err
+// inventories. They must not be changed.
+func (l *Ledger) Records(ctx context.Context, tier Tier) (Records, error) {
+	states, err := l.States(ctx)
+	return states[tier].Records, err
 }
 
 // queryStanding returns the text that the last run by the policy left, "" for none.
@@ -394,13 +391,16 @@ type State struct {
 	Records   Records
 }
 
-// States returns the state of each tier at one moment.
+// States returns the state of each tier at one moment. They must not be changed.
 func (l *Ledger) States(ctx context.Context) (states map[Tier]State, err error) {
-	if l.found != nil {
-		return l.found, nil
-	}
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		states, err = queryAll(ctx, tx)
+		if f := l.found.Load(); f != nil {
+			if version, err := dataVersion(ctx, tx); err != nil || version == f.version {
+				states = f.states
+				return err
+			}
+		}
+		states, err = queryAll(ctx, tx, true)
 		return err
 	})
 	return states, err

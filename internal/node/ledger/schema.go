@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -174,18 +173,18 @@ func checkSchema(ctx context.Context, tx *sql.Tx, file string) error {
 }
 
 // checkAll reads the whole ledger and checks the schema, the structure of the file, each
-// row's sum, and that each row belongs to another. It stores what it read in found,
-// unless that is nil.
-func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
+// row's sum, and that each row belongs to another. It keeps what it read, if that is
+// requested.
+func (l *Ledger) checkAll(ctx context.Context, toWrite bool) error {
 	return l.read(ctx, func(tx *sql.Tx) error {
 		if err := checkSchema(ctx, tx, l.file); err != nil {
 			return err
 		}
 		// Only writers check that an index agrees with its table, which takes half of a
 		// whole check: of items only the index is read, and sums cover what is read.
-		check := "integrity_check"
-		if found != nil {
-			check = "quick_check"
+		check := "quick_check"
+		if toWrite {
+			check = "integrity_check"
 		}
 		var verdict string
 		if err := tx.QueryRowContext(ctx, "pragma "+check+"(1)").Scan(&verdict); err != nil {
@@ -200,10 +199,19 @@ func (l *Ledger) checkAll(ctx context.Context, found map[Tier]State) error {
 		if _, err := queryStanding(ctx, tx); err != nil {
 			return err
 		}
-		states, err := queryAll(ctx, tx)
-		if found != nil {
-			maps.Copy(found, states)
+		states, err := queryAll(ctx, tx, l.keep)
+		if err != nil || !l.keep {
+			return err
 		}
+		version, err := dataVersion(ctx, tx)
+		l.found.Store(&found{states, version})
 		return err
 	})
+}
+
+// dataVersion returns a number that is another one after another connection wrote to the
+// ledger.
+func dataVersion(ctx context.Context, tx *sql.Tx) (version int64, err error) {
+	err = tx.QueryRowContext(ctx, "pragma data_version").Scan(&version)
+	return version, err
 }

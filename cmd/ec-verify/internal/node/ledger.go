@@ -14,6 +14,8 @@ import (
 // while a run is under way.
 type stateLedger struct {
 	dir string
+	// budgeted means that the run needs the results of earlier ones.
+	budgeted bool
 	// stand sets the standing after runs; nil to leave it.
 	stand *keeper
 	// ended, if not nil, is called with the ledger once the run's end is in it.
@@ -26,11 +28,11 @@ func newLedger(c config.Config) verify.Ledger {
 	if c.StoreRoot != "" {
 		return nil
 	}
-	return stateLedger{dir: ledger.Dir(c.StateDir)}
+	return stateLedger{dir: ledger.Dir(c.StateDir), budgeted: c.Contents.Budget > 0}
 }
 
 func (s stateLedger) Begin(ctx context.Context, tool string) (verify.Recorder, error) {
-	l, err := ledger.Open(ctx, s.dir, ledger.Options{})
+	l, err := ledger.Open(ctx, s.dir, ledger.Options{Keep: s.budgeted})
 	if err != nil {
 		return nil, err
 	}
