@@ -15,8 +15,11 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"every.channel/ec-verify/cmd/ec-verify/internal/terminal"
 	"every.channel/ec-verify/internal/nix"
@@ -52,6 +55,9 @@ func run(args []string) int {
 	out := &terminal.Results{File: os.Stdout}
 	t := terminal.New(out, os.Stderr)
 	cmd := newRootCommand(t)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		completeRest(t, cmd) // a shell asks; for other commands it is 3 % of the start
+	}
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {

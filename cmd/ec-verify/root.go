@@ -64,7 +64,6 @@ func newRootCommand(t *terminal.Terminal) *cobra.Command {
 	cmd.AddCommand(publisher.Commands(t)...)
 	cmd.AddCommand(boothost.Command(t), newReleaseCommand(t), newVersionCommand(t), newManCommand())
 	adoptDefaults(cmd)
-	completeRest(t, cmd)
 	return cmd
 }
 

@@ -22,7 +22,10 @@ func everyCommand(f func(*cobra.Command)) {
 			walk(c)
 		}
 	}
-	walk(newRootCommand(terminal.New(io.Discard, io.Discard)))
+	t := terminal.New(io.Discard, io.Discard)
+	root := newRootCommand(t)
+	completeRest(t, root)
+	walk(root)
 }
 
 // Help is read on terminals of 80 columns, of which some break a line that fills all.

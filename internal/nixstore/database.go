@@ -156,7 +156,11 @@ func (d *Database) connect() error {
 		"_defensive":  {"1"},
 		"_dqs":        {"0"},
 		"_query_only": {"1"},
-		"_pragma":     {"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", cacheSize},
+		"_pragma": {
+			"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", cacheSize,
+			// Nobody else uses the copy, and nobody needs it after a crash.
+			"locking_mode(exclusive)", "synchronous(off)",
+		},
 	}.Encode()
 	var err error
 	if d.db, err = sql.Open("sqlite", dsn.String()); err != nil {

@@ -23,12 +23,12 @@ const LatestPrefix = "boot-v"
 
 // Letters, digits and four marks need no escaping anywhere. A leading dot would hide
 // the file or name a parent directory; a leading dash would look like a flag.
-var tagPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$`) })
+var tagPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9._+-]*$`) })
 
 // ParseTag checks that s is a valid tag: 1 to 128 letters, digits and ". _ - +", not
 // beginning with a dot or a dash.
 func ParseTag(s string) (Tag, error) {
-	if !tagPattern().MatchString(s) {
+	if len(s) > 128 || !tagPattern().MatchString(s) {
 		return "", fmt.Errorf("parse tag %q: want 1 to 128 letters, digits, '.', '_', '-' and '+', not beginning with '.' or '-'", clip(s))
 	}
 	return Tag(s), nil

@@ -64,6 +64,10 @@ func PrintableJSON(text []byte) []byte {
 	var out []byte
 	copied := 0 // how much of text is in out
 	for i := 0; i < len(text); {
+		if b := text[i]; b >= ' ' && b < 0x7f && b != '<' && b != '>' && b != '&' {
+			i++ // most of them
+			continue
+		}
 		r, size := utf8.DecodeRune(text[i:])
 		i += size
 		if plain(r) {

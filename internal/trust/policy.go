@@ -57,7 +57,7 @@ type Identity struct {
 	TrustedRoot string `json:"trustedRoot"`
 }
 
-var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 @._+-]{0,63}$`) })
+var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 @._+-]*$`) })
 
 // maxSigners limits the keys and identities of a policy, and the bundles of a
 // release.
@@ -155,7 +155,7 @@ func NameOf(file string) string {
 }
 
 func validateName(name string, names map[string]bool) error {
-	if !namePattern().MatchString(name) {
+	if len(name) > 64 || !namePattern().MatchString(name) {
 		return fmt.Errorf("name %q: want 1 to 64 letters, digits, blanks and '@', '.', '_', '+', '-'", name)
 	}
 	if names[name] {
