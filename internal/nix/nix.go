@@ -20,8 +20,6 @@ type Config struct {
 	Timeout time.Duration
 	// Limits limits each evaluation in a sandbox.
 	Limits Limits
-	// BuildTimeout limits each run of Realise; zero means no limit.
-	BuildTimeout time.Duration
 }
 
 // Nix runs the nix program. It is safe for concurrent use. It looks for the program

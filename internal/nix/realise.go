@@ -41,7 +41,6 @@ func (n *Nix) Realise(ctx context.Context, drv closure.StorePath, gcRoot string,
 	out, err := n.run(ctx, command{
 		program: "nix",
 		args:    append(args, "--", string(drv)+"^*"),
-		timeout: n.config.BuildTimeout,
 		line:    log.line,
 	})
 	if err != nil {

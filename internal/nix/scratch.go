@@ -103,7 +103,6 @@ func (n *Nix) BuildIn(ctx context.Context, s, derivations Scratch, drv closure.S
 		scratchArgs(), []string{"--", string(drv) + "^*"})
 	c := s.command("nix", args...)
 	c.confined.Binds = slices.Concat(s.Binds, derivations.Binds)
-	c.timeout = n.config.BuildTimeout
 	c.line = func(line string) (string, bool) {
 		built = built || startsBuild(line, drv)
 		return log.line(line)

@@ -52,7 +52,6 @@ type driverAnswer struct {
 type driverResult struct {
 	Name    string // without ".drv"
 	Status  Status
-	Reason  string
 	Differ  []string // "output", or "output file:change file:change…"
 	Listed  []string // outputs that the manifest lists
 	Outputs int
@@ -74,7 +73,7 @@ func newDriverAnswer(s *Summary) driverAnswer {
 	for i := range s.Results {
 		r := &s.Results[i]
 		d := driverResult{
-			Name: strings.TrimSuffix(r.Derivation.Name(), ".drv"), Status: r.Status, Reason: r.Reason,
+			Name: strings.TrimSuffix(r.Derivation.Name(), ".drv"), Status: r.Status,
 			Outputs: len(r.Outputs), Witness: r.Input.Witness, Detail: r.Detail, Took: r.Took,
 		}
 		if r.Input.Path != "" {

@@ -40,7 +40,7 @@ func (r *run) one(ctx context.Context, drv closure.StorePath, look func(ctx cont
 		looked = look(ctx, root)
 		return looked
 	}
-	result := r.step(ctx, 0, Step{Candidate: candidates[at], Reason: "it was requested"})
+	result := r.step(ctx, 0, Step{Candidate: candidates[at]})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -2,9 +2,7 @@ package rebuild
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"time"
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
@@ -67,27 +65,23 @@ type Step struct {
 	Candidate
 	// Last is when it was last rebuilt; zero for never or unknown.
 	Last Last
-	// Reason says in a few words why it is rebuilt now.
-	Reason string
 }
 
 // Last is when a derivation was last rebuilt, with any result. The zero value is never.
 type Last struct {
-	// Run is the number of that run; later runs have greater numbers. The order is by
-	// number, because clocks jump.
+	// Run is the number of that run; later runs have greater numbers. A time would not
+	// do, because clocks jump.
 	Run int64
-	At  time.Time
 	// Drifted means that the last completed build differed from the manifest.
 	Drifted bool
 }
 
-// Choose returns the candidates that the policy selects, each with the reason. For a
-// sample these are all.
+// Choose returns the candidates that the policy selects; for a sample, all of them.
 func (p Policy) Choose(graph nixstore.Graph, candidates []Candidate) []Step {
 	var steps []Step
 	for _, c := range candidates {
-		if why, ok := p.names(&c, graph[c.Derivation]); ok {
-			steps = append(steps, Step{Candidate: c, Reason: why})
+		if p.selects(&c, graph[c.Derivation]) {
+			steps = append(steps, Step{Candidate: c})
 		}
 	}
 	return steps
@@ -108,23 +102,17 @@ func (p Policy) Unmatched(graph nixstore.Graph, candidates []Candidate) []Patter
 	return out
 }
 
-// names reports whether the policy selects c, whose derivation is d, and why.
-func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool) {
+// selects reports whether the policy selects c, whose derivation is d.
+func (p Policy) selects(c *Candidate, d *nixstore.Derivation) bool {
 	switch p.Choice {
-	case All:
-		return "all are rebuilt", true
-	case Sample:
-		return "in the sample", true
+	case All, Sample:
+		return true
 	case Config:
-		return "it is built on the machine that uses it", isCheap(c, d)
+		return isCheap(c, d)
 	case FirstParty:
-		for _, pattern := range p.FirstParty {
-			if pattern.Matches(d) {
-				return fmt.Sprintf("first-party by %q", string(pattern)), true
-			}
-		}
+		return slices.ContainsFunc(p.FirstParty, func(pattern Pattern) bool { return pattern.Matches(d) })
 	}
-	return "", false
+	return false
 }
 
 // Plan puts steps into the order in which they are taken: first those whose last rebuild
@@ -136,18 +124,7 @@ func (p Policy) names(c *Candidate, d *nixstore.Derivation) (why string, ok bool
 func (p Policy) Plan(steps []Step, last map[closure.StorePath]Last, turn int) []Step {
 	steps = slices.Clone(steps)
 	for i := range steps {
-		s := &steps[i]
-		if last == nil {
-			continue
-		}
-		if s.Last = last[s.Derivation]; s.Last == (Last{}) {
-			s.Reason += "; never rebuilt"
-		} else {
-			if s.Last.Drifted {
-				s.Reason += "; its result differed"
-			}
-			s.Reason += "; last rebuilt on " + s.Last.At.UTC().Format(time.DateOnly)
-		}
+		steps[i].Last = last[steps[i].Derivation]
 	}
 	slices.SortFunc(steps, func(a, b Step) int {
 		return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(a.Derivation, b.Derivation))

@@ -161,8 +161,7 @@ func TestPlanTakesTurns(t *testing.T) {
 		}
 		for _, s := range steps {
 			count[string(s.Derivation)]++
-			// The clock goes backwards from run to run.
-			last[s.Derivation] = Last{Run: run, At: time.Unix(1_000_000-1000*run, 0)}
+			last[s.Derivation] = Last{Run: run}
 		}
 	}
 	more := 0
@@ -218,9 +217,6 @@ func TestPlanForgetsNoDrift(t *testing.T) {
 	steps := sample.Plan(sample.Choose(graph, candidates), last, 0)
 	if got := namesOf(steps); !slices.Equal(got, want) {
 		t.Errorf("the sample: got %q, want %q", got, want)
-	}
-	if r := steps[0].Reason; !strings.Contains(r, "its result differed") {
-		t.Errorf("the reason: %q", r)
 	}
 	b := budget{limit: 1, begin: time.Now().Add(-time.Hour)}
 	var begun []string

@@ -16,12 +16,9 @@ import (
 type Summary struct {
 	Verdict       Verdict       `json:"verdict"`
 	Counts        map[Class]int `json:"counts"`
-	Against       string        `json:"-"`
 	Configuration string        `json:"configuration"`
 	Host          string        `json:"host"`
 	StoreRoot     string        `json:"storeRoot"`
-	Tool          string        `json:"-"`
-	Started       time.Time     `json:"-"`
 	Finished      time.Time     `json:"finished"`
 	Unsafe        []string      `json:"unsafe"`
 	// Tag, Sums and Manifest identify the release that was compared with; empty if there
@@ -40,8 +37,8 @@ func Decode(data []byte) (*Summary, error) {
 		return nil, fmt.Errorf("read report: %w", err)
 	}
 	s := &Summary{
-		Verdict: in.Verdict, Counts: in.Counts, Against: in.Against, Configuration: in.Configuration,
-		Host: in.Host, StoreRoot: in.StoreRoot, Tool: in.Tool, Started: in.Started, Finished: in.Finished, Unsafe: in.Unsafe,
+		Verdict: in.Verdict, Counts: in.Counts, Configuration: in.Configuration,
+		Host: in.Host, StoreRoot: in.StoreRoot, Finished: in.Finished, Unsafe: in.Unsafe,
 	}
 	if rel := in.Release; rel != nil {
 		s.Tag, s.Sums, s.Manifest = rel.Tag, rel.Sums, rel.Manifest

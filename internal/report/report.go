@@ -224,16 +224,13 @@ type Finding struct {
 	ConsequenceOf Cause `json:"consequenceOf"`
 	// Allowed counts the differences that an exception allowed, with ExceptionUsed.
 	Allowed int `json:"allowed,omitzero"`
-	// Files are the differing files of Path, if they are known, at most [MaxFiles];
-	// MoreFiles counts the rest.
+	// Files are the differing files of Path, if they are known: at most
+	// [closure.MaxFileChanges]. MoreFiles counts the rest.
 	Files     []closure.FileChange `json:"-"`
 	MoreFiles int                  `json:"moreFiles"`
 
 	class Class // of a cause that only a later program knows
 }
-
-// MaxFiles limits the files of one finding.
-const MaxFiles = closure.MaxFileChanges
 
 // Class returns the class of the finding's cause.
 func (f *Finding) Class() Class {

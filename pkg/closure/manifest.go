@@ -2,6 +2,7 @@ package closure
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -116,14 +117,14 @@ func (m *Manifest) Encode() ([]byte, error) {
 		info.References = slices.Clone(info.References)
 		slices.Sort(info.References)
 	}
-	slices.SortFunc(sorted.Paths, func(a, b PathInfo) int { return bytes.Compare([]byte(a.Path), []byte(b.Path)) })
+	slices.SortFunc(sorted.Paths, func(a, b PathInfo) int { return cmp.Compare(a.Path, b.Path) })
 	sorted.Unreproducible = slices.Clone(m.Unreproducible)
 	for i := range sorted.Unreproducible {
 		u := &sorted.Unreproducible[i]
 		u.Outputs = slices.Clone(u.Outputs)
 		slices.Sort(u.Outputs)
 	}
-	slices.SortFunc(sorted.Unreproducible, func(a, b Unreproducible) int { return bytes.Compare([]byte(a.DrvPath), []byte(b.DrvPath)) })
+	slices.SortFunc(sorted.Unreproducible, func(a, b Unreproducible) int { return cmp.Compare(a.DrvPath, b.DrvPath) })
 	if err := sorted.check(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}

@@ -42,25 +42,6 @@ func (c Closure) NarSize() int64 {
 	return n
 }
 
-// Reachable returns the paths of c that can be reached from root by references,
-// including root. A reference that is not in c is ignored; if root is not in c, the
-// result is empty.
-func (c Closure) Reachable(root StorePath) map[StorePath]bool {
-	seen := make(map[StorePath]bool)
-	todo := []StorePath{root}
-	for len(todo) > 0 {
-		p := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		info, ok := c[p]
-		if !ok || seen[p] {
-			continue
-		}
-		seen[p] = true
-		todo = append(todo, info.References...)
-	}
-	return seen
-}
-
 // Find returns the index of p in paths, which are in ascending order, or where it
 // would be inserted, and whether it was found.
 func Find(paths []PathInfo, p StorePath) (int, bool) {

@@ -17,23 +17,3 @@ func TestClosure(t *testing.T) {
 		t.Errorf("references of %s = %q", lib, got)
 	}
 }
-
-func TestReachable(t *testing.T) {
-	gone, loop := object("z", "gone"), object("l", "loop")
-	c := testManifest().Closure()
-	c[loop] = PathInfo{Path: loop, References: []StorePath{top, loop, gone}}
-	c[data] = PathInfo{Path: data, References: []StorePath{lib}} // and lib refers to data
-	for root, want := range map[StorePath][]StorePath{
-		top: {data, lib, top}, lib: {data, lib}, data: {data, lib}, loop: {data, lib, top, loop}, gone: {}, "": {},
-	} {
-		got := c.Reachable(root)
-		for _, p := range want {
-			if !got[p] {
-				t.Errorf("Reachable(%s) lacks %s", root, p)
-			}
-		}
-		if len(got) != len(want) {
-			t.Errorf("Reachable(%s) = %v, want %q", root, got, want)
-		}
-	}
-}

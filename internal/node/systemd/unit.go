@@ -15,8 +15,7 @@ type Unit struct {
 	Absent bool
 	// Enabled is its UnitFileState: "enabled", "disabled", "static", "linked" …
 	Enabled string
-	// File is the unit's file, DropIns the files that change it.
-	File    string
+	// DropIns are the files that change the unit's own.
 	DropIns []string
 	// Stale means that files changed since they were loaded.
 	Stale bool
@@ -85,7 +84,6 @@ func unitOf(name string, props map[string]any) Unit {
 		return u
 	}
 	u.Enabled, _ = props["UnitFileState"].(string)
-	u.File, _ = props["FragmentPath"].(string)
 	u.DropIns, _ = props["DropInPaths"].([]string)
 	u.Stale, _ = props["NeedDaemonReload"].(bool)
 	u.Program = argumentsOf(props["ExecStart"])

@@ -18,7 +18,7 @@ func TestUnitOf(t *testing.T) {
 		"StateDirectory": []string{"ec-verify"}, "BindReadOnlyPaths": [][]any{{"/home/x", "/mnt/x", false, uint64(0)}},
 	})
 	want := Unit{
-		Name: "ec-verify.service", Enabled: "static", File: "/usr/lib/systemd/system/ec-verify.service",
+		Name: "ec-verify.service", Enabled: "static",
 		DropIns: []string{"/etc/systemd/system/ec-verify.service.d/a.conf"}, Stale: true, Program: []string{"/usr/bin/ec-verify", "--offline"},
 		Sandbox: Sandbox{
 			ProtectHome: "yes", ProtectSystem: "strict", PrivateTmp: true, Inaccessible: []string{"/nix/var", "/root"},

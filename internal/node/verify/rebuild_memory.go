@@ -37,7 +37,7 @@ func (m *rebuildMemory) LastRebuilt(ctx context.Context, all []rebuild.Step) map
 		item := rebuildItem(&all[i].Candidate)
 		record := records[item.Key()]
 		if check := record.Last; check.Done() {
-			last[item.Path] = rebuild.Last{Run: check.Run, At: check.At, Drifted: record.Drifted()}
+			last[item.Path] = rebuild.Last{Run: check.Run, Drifted: record.Drifted()}
 			item.Cost = check.Took.Milliseconds()
 		}
 		inv.Items = append(inv.Items, item)

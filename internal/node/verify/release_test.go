@@ -271,13 +271,13 @@ func TestNameFiles(t *testing.T) {
 
 func TestManyFiles(t *testing.T) {
 	m := newMachine(t)
-	for i := range report.MaxFiles + 5 {
+	for i := range closure.MaxFileChanges + 5 {
 		m.write(string(data)+"/empty/"+strings.Repeat("x", i+1), "")
 	}
 	r := m.verifier().Verify(t.Context(), nil)
-	if len(r.Findings) != 1 || len(r.Findings[0].Files) != report.MaxFiles || r.Findings[0].MoreFiles != 5 {
+	if len(r.Findings) != 1 || len(r.Findings[0].Files) != closure.MaxFileChanges || r.Findings[0].MoreFiles != 5 {
 		t.Errorf("got %d findings, the first with %d files and %d more; want 1, %d and 5",
-			len(r.Findings), len(r.Findings[0].Files), r.Findings[0].MoreFiles, report.MaxFiles)
+			len(r.Findings), len(r.Findings[0].Files), r.Findings[0].MoreFiles, closure.MaxFileChanges)
 	}
 }
 
