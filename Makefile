@@ -57,7 +57,7 @@ test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds onc
 
 .PHONY: test-long
 test-long: setup $(GOTESTSUM) ## the tests that kill or draw at random, many times more than make test
-	EC_VERIFY_TEST_TIMES=8 EC_VERIFY_MACHINE_DRAWS=8 EC_VERIFY_MACHINE_CLEAN=100 \
+	EC_VERIFY_TEST_TIMES=8 EC_VERIFY_MACHINE_DRAWS=10 EC_VERIFY_MACHINE_CLEAN=300 \
 		$(SUM) --format testname --packages './internal/boothost/netboot ./internal/node/ledger ./internal/rebuild ./internal/tests/endtoend ./pkg/nar' -- \
 		$(BUILD) -timeout 3h -count 1 -run '^(TestKilled|TestFlippedBits|TestFullDisk|TestPowerCut|TestRandomTreesLikeNix|TestSwitchKilled|TestMachineRandom|TestMachineBusy)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json

@@ -8,10 +8,12 @@ import (
 // changeClass is a kind of change of a machine beside its store. In what it does, how
 // that is undone, and its causes, "@" is another word at each draw.
 type changeClass struct {
-	name     string
-	do, undo string // for a shell, after [running]
+	name string
+	// do and undo are for a shell, after [running]. They have [reload] at most once.
+	do, undo string
 	causes   []string
-	// key has the words that no two changes can have at once; empty for none.
+	// key has the words that no two changes can have at once; empty for none. Of those
+	// with the word "last", what is done after the reload is done after all else.
 	key string
 }
 
@@ -22,8 +24,13 @@ func (c *changeClass) excludes(other *changeClass) bool {
 	})
 }
 
-// running has the functions by which changes start and end processes.
+// reload has the service manager read its units again. Changes that are made at once have
+// it do that once, after all that any of them has before it.
+const reload = "reload; "
+
+// running has the functions by which changes start and end processes, and change units.
 const running = `
+reload() { systemctl daemon-reload; reloaded=$(date +%s); }
 run() { t=$1; shift; setsid "$@" </dev/null >/dev/null 2>&1 & p=$!; echo $p >/run/pid.$t; while starts $p; do sleep 0.02; done; }
 starts() { # PID: it is not yet the program that waits, but what starts that
 	case $(readlink /proc/$1/exe) in
@@ -34,9 +41,12 @@ starts() { # PID: it is not yet the program that waits, but what starts that
 end() { # TOKEN [SIGNAL]
 	p=$(cat /run/pid.$1); kill -${2:-TERM} $p || true; rm /run/pid.$1; while [ -d /proc/$p ]; do sleep 0.02; done
 }
-back() { # NAME SED: have a unit read with other words, and put its file back
-	f=/usr/lib/systemd/system/$1; cp -p $f /root/unit; sed -i "$2" $f; touch -r /root/unit $f
-	systemctl daemon-reload; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit
+# Have a unit read with other words, and put its file back.
+edit() { # NAME SED
+	f=/usr/lib/systemd/system/$1; cp -p $f /root/$1; sed -i "$2" $f; touch -r /root/$1 $f
+}
+restore() { # NAME
+	f=/usr/lib/systemd/system/$1; cat /root/$1 >$f; touch -r /root/$1 $f; rm /root/$1
 }
 `
 
@@ -107,23 +117,23 @@ var changeClasses = []changeClass{
 	{"a profile of Nix for all", `mkdir -p /root/p@/bin; cp /bin/true /root/p@/bin/ls; ln -s /root/p@ /nix/var/nix/profiles/default`, "rm -r /nix/var/nix/profiles/default /root/p@", []string{"file-unknown /nix/var/nix/profiles/default"}, ""},
 	file("/run/sysctl.d/@.conf", "/run/sysctl.d"), file("/run/modules-load.d/@.conf", "/run/modules-load.d"), file("/run/binfmt.d/@.conf", "/run/binfmt.d"),
 
-	{"a unit started", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/s@.service; systemctl daemon-reload; systemctl start s@", "systemctl stop s@; rm /run/systemd/system/s@.service; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/s@.service"}, "reload"},
-	{"a unit started, and its file removed", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/r@.service; systemctl daemon-reload; systemctl start r@; rm /run/systemd/system/r@.service", "systemctl stop r@; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/r@.service"}, "reload"},
-	{"the same, and reloaded", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/g@.service; systemctl daemon-reload; systemctl start g@; rm /run/systemd/system/g@.service; systemctl daemon-reload", "systemctl stop g@", []string{"unit-unknown unit g@.service"}, "reload"},
-	{"a drop-in", "mkdir -p /run/systemd/system/dbus.service.d; printf '[Service]\nNice=1\n' >/run/systemd/system/dbus.service.d/@.conf; systemctl daemon-reload", "rm -r /run/systemd/system/dbus.service.d; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system/dbus.service.d/@.conf"}, "reload"},
-	{"a property set", "systemctl set-property --runtime dbus.service CPUWeight=50", "rm -r /run/systemd/system.control; systemctl daemon-reload", []string{"unit-unknown /run/systemd/system.control/dbus.service.d/50-CPUWeight.conf"}, "reload"},
-	{"a unit masked", "systemctl mask --runtime systemd-hostnamed.service", "systemctl unmask --runtime systemd-hostnamed.service", []string{"unit-unknown /run/systemd/system/systemd-hostnamed.service"}, "reload"},
+	{"a unit started", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/s@.service; systemctl start s@", "systemctl stop s@; rm /run/systemd/system/s@.service; reload; ", []string{"unit-unknown /run/systemd/system/s@.service"}, ""},
+	{"a unit started, and its file removed", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/r@.service; reload; systemctl start r@; rm /run/systemd/system/r@.service", "systemctl stop r@; reload; ", []string{"unit-unknown /run/systemd/system/r@.service"}, ""},
+	{"the same, and reloaded", "printf '[Service]\nExecStart=/usr/bin/sleep 1000\n' >/run/systemd/system/g@.service; systemctl start g@; rm /run/systemd/system/g@.service; reload; ", "systemctl stop g@", []string{"unit-unknown unit g@.service"}, ""},
+	{"a drop-in", "mkdir -p /run/systemd/system/dbus.service.d; printf '[Service]\nNice=1\n' >/run/systemd/system/dbus.service.d/@.conf; reload; ", "rm -r /run/systemd/system/dbus.service.d; reload; ", []string{"unit-unknown /run/systemd/system/dbus.service.d/@.conf"}, "dbus"},
+	{"a property set", "systemctl set-property --runtime dbus.service CPUWeight=50", "rm -r /run/systemd/system.control; reload; ", []string{"unit-unknown /run/systemd/system.control/dbus.service.d/50-CPUWeight.conf"}, "dbus"},
+	{"a unit masked", "systemctl mask --runtime --no-reload systemd-hostnamed.service; reload; ", "systemctl unmask --runtime --no-reload systemd-hostnamed.service; reload; ", []string{"unit-unknown /run/systemd/system/systemd-hostnamed.service"}, "hostnamed"},
 	{"a transient service", "systemd-run --quiet --unit=x@ sleep 1000", "systemctl stop x@", []string{"unit-unknown /run/systemd/transient/x@.service"}, ""},
 	{"a transient timer", "systemd-run --quiet --unit=y@ --on-active=1h true", "systemctl stop y@.timer", []string{"unit-unknown /run/systemd/transient/y@.service", "unit-unknown /run/systemd/transient/y@.timer"}, ""},
-	{"a generator", "mkdir /run/systemd/system-generators; cp /bin/true /run/systemd/system-generators/@", "rm -r /run/systemd/system-generators", []string{"unit-unknown /run/systemd/system-generators/@"}, "reload"},
-	{"a unit among those of generators", "sleep 12; echo >/run/systemd/generator/z@.service", "rm /run/systemd/generator/z@.service", []string{"unit-unknown /run/systemd/generator/z@.service"}, "reload"},
+	{"a generator", "mkdir /run/systemd/system-generators; cp /bin/true /run/systemd/system-generators/@", "rm -r /run/systemd/system-generators", []string{"unit-unknown /run/systemd/system-generators/@"}, ""},
+	{"a unit among those of generators", "reload; until [ $(date +%s) -ge $((reloaded + 12)) ]; do sleep 0.1; done; echo >/run/systemd/generator/z@.service", "rm /run/systemd/generator/z@.service", []string{"unit-unknown /run/systemd/generator/z@.service"}, "last"},
 	{"a unit for all users", "mkdir -p /run/systemd/user; echo >/run/systemd/user/@.service", "rm /run/systemd/user/@.service", []string{"unit-unknown /run/systemd/user/@.service"}, ""},
-	{"a unit's file changed", "touch /usr/lib/systemd/system/dbus.service", "systemctl daemon-reload", []string{"unit-stale unit dbus.service"}, "reload"},
-	{"a unit read with another program", "back dbus.service 's,^ExecStart=.[^[:space:]]*,ExecStart=/tmp/@,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service program"}, "reload"},
-	{"a unit read with another argument", "back dbus.service s,--nofork,--@,", "systemctl daemon-reload", []string{"unit-altered unit dbus.service argument"}, "reload"},
-	{"a unit read with another variable", "back dbus.service 's,^ExecStart=,Environment=LD_PRELOAD=/tmp/@.so\\n&,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service environment"}, "reload"},
-	{"a unit read with another user", "back dbus.service s,^User=.*,User=daemon,", "systemctl daemon-reload", []string{"unit-altered unit dbus.service setting"}, "reload"},
-	{"a unit read with a file of variables", "back dbus.service 's,^ExecStart=,EnvironmentFile=-/tmp/@.env\\n&,'", "systemctl daemon-reload", []string{"unit-altered unit dbus.service setting"}, "reload"},
+	{"a unit's file changed", "reload; touch /usr/lib/systemd/system/systemd-binfmt.service", "reload; ", []string{"unit-stale unit systemd-binfmt.service"}, ""},
+	{"a unit read with another program", "edit dbus.service 's,^ExecStart=.[^[:space:]]*,ExecStart=/tmp/@,'; reload; restore dbus.service", "reload; ", []string{"unit-altered unit dbus.service program"}, "dbus"},
+	{"a unit read with another argument", "edit nix-daemon.service s,--daemon,--@,; reload; restore nix-daemon.service", "reload; ", []string{"unit-altered unit nix-daemon.service argument"}, ""},
+	{"a unit read with another variable", "edit systemd-sysctl.service 's,^ExecStart=,Environment=LD_PRELOAD=/tmp/@.so\\n&,'; reload; restore systemd-sysctl.service", "reload; ", []string{"unit-altered unit systemd-sysctl.service environment"}, ""},
+	{"a unit read with another user", "edit systemd-user-sessions.service 's,^ExecStart=,User=daemon\\n&,'; reload; restore systemd-user-sessions.service", "reload; ", []string{"unit-altered unit systemd-user-sessions.service setting"}, ""},
+	{"a unit read with a file of variables", "edit systemd-update-done.service 's,^ExecStart=,EnvironmentFile=-/tmp/@.env\\n&,'; reload; restore systemd-update-done.service", "reload; ", []string{"unit-altered unit systemd-update-done.service setting"}, ""},
 	{"a library for all units", "systemctl set-environment LD_PRELOAD=/tmp/@.so", "systemctl unset-environment LD_PRELOAD", []string{"unit-altered the service manager LD_PRELOAD"}, ""},
 	{"programs of /tmp for all units", "systemctl set-environment PATH=/tmp/@:/usr/sbin:/usr/bin:/sbin:/bin", "systemctl unset-environment PATH", []string{"unit-altered the service manager PATH"}, ""},
 
@@ -143,7 +153,7 @@ var changeClasses = []changeClass{
 
 	{"a packet socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 17, 3, 0x0300) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep packet 0003"}, ""},
 	{"a raw socket", `run @ perl -e 'BEGIN { $^F = 9 } socket(my $s, 2, 3, 1) or die $!; exec "sleep", "1000"'`, "end @", []string{"socket-unknown /usr/bin/sleep raw 0.0.0.0:1"}, ""},
-	{"a socket unit read with another port", "f=/usr/lib/systemd/system/systemd-journal-remote.socket; cp -p $f /root/unit; sed -i s,19532,4711, $f; systemctl daemon-reload; systemctl start ${f##*/}; cat /root/unit >$f; touch -r /root/unit $f; rm /root/unit", "systemctl stop systemd-journal-remote.socket; systemctl daemon-reload", []string{"socket-unknown /usr/lib/systemd/systemd tcp [::]:4711"}, "reload"},
+	{"a socket unit read with another port", "edit systemd-journal-remote.socket s,19532,4711,; reload; systemctl start systemd-journal-remote.socket; restore systemd-journal-remote.socket", "systemctl stop systemd-journal-remote.socket; reload; ", []string{"socket-unknown /usr/lib/systemd/systemd tcp [::]:4711"}, ""},
 
 	file("/var/lib/systemd/linger/@", ""),
 	{"a service of a user that is started at boot", "mkdir -p /var/lib/systemd/linger /home/visitor/.config/systemd/user; touch /var/lib/systemd/linger/visitor; echo >/home/visitor/.config/systemd/user/@.service", "rm /var/lib/systemd/linger/visitor /home/visitor/.config/systemd/user/@.service", []string{"file-unknown /var/lib/systemd/linger/visitor", "file-unknown /home/visitor/.config/systemd/user/@.service"}, "linger"},

@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,7 +20,7 @@ const (
 	seedEnv  = "EC_VERIFY_MACHINE_SEED"
 
 	// atOnce is how many changes a machine has at the same time.
-	atOnce = 8
+	atOnce = 32
 )
 
 func numberOf(t *testing.T, env string, otherwise int) int {
@@ -76,13 +77,7 @@ func TestMachineRandom(t *testing.T) {
 				m.changed().expect(t, "verified", 0)
 				for part := slices.Clone(part); len(part) > 0; rounds.Add(1) {
 					var batch []draw
-					part = slices.DeleteFunc(part, func(d draw) bool {
-						if len(batch) == atOnce || slices.ContainsFunc(batch, func(b draw) bool { return b.excludes(d.changeClass) }) {
-							return false
-						}
-						batch = append(batch, d)
-						return true
-					})
+					batch, part = atOnceOf(part)
 					found.Add(int64(m.judge(batch)))
 				}
 				m.changed().expect(t, "verified", 0)
@@ -93,22 +88,48 @@ func TestMachineRandom(t *testing.T) {
 		len(changeClasses), draws, seed, found.Load(), len(deck), rounds.Load(), time.Since(begun).Round(time.Second))
 }
 
+// atOnceOf chooses changes that can be made at once, those first that exclude most of the
+// others, which would be left to the end.
+func atOnceOf(part []draw) (batch, rest []draw) {
+	excluded := make(map[*changeClass]int)
+	for _, d := range part {
+		if _, known := excluded[d.changeClass]; known {
+			continue
+		}
+		for _, other := range part {
+			if d.excludes(other.changeClass) {
+				excluded[d.changeClass]++
+			}
+		}
+	}
+	slices.SortStableFunc(part, func(a, b draw) int { return cmp.Compare(excluded[b.changeClass], excluded[a.changeClass]) })
+	for _, d := range part {
+		if len(batch) < atOnce && !slices.ContainsFunc(batch, func(b draw) bool { return b.excludes(d.changeClass) }) {
+			batch = append(batch, d)
+		} else {
+			rest = append(rest, d)
+		}
+	}
+	return batch, rest
+}
+
 // judge makes the changes, verifies, and undoes them. It returns how many were found.
 func (m *machine) judge(batch []draw) (found int) {
 	m.t.Helper()
 	var names, want []string
-	do, undo := running, running
+	slices.SortStableFunc(batch, func(a, b draw) int { return cmp.Compare(a.late(), b.late()) })
+	var do, undo []string
 	for _, d := range batch {
-		do += d.of(d.do) + "\n"
-		undo += d.of(d.undo) + "\n"
+		do, undo = append(do, d.of(d.do)), append(undo, d.of(d.undo))
 		names = append(names, d.name+" "+d.token)
 		for _, cause := range d.causes {
 			want = append(want, d.of(cause))
 		}
 	}
-	m.Run("sh", "-euc", do)
+	slices.Reverse(undo)
+	m.Run("sh", "-euc", atOneReload(do))
 	a := m.changed()
-	m.Run("sh", "-euc", undo)
+	m.Run("sh", "-euc", atOneReload(undo))
 	got := a.causes()
 	for _, d := range batch {
 		missing := slices.DeleteFunc(slices.Clone(d.causes), func(c string) bool {
@@ -127,6 +148,30 @@ func (m *machine) judge(batch []draw) (found int) {
 		m.t.Errorf("with %s: %s, and found beside them: %s", strings.Join(names, ", "), a.Verdict, strings.Join(more, ", "))
 	}
 	return found
+}
+
+// late orders changes: 1 for one that is done after all else.
+func (d draw) late() int {
+	if slices.Contains(strings.Fields(d.key), "last") {
+		return 1
+	}
+	return 0
+}
+
+// atOneReload returns what has the service manager read its units once for all of some
+// commands.
+func atOneReload(all []string) string {
+	before, after, reloads := running, "", false
+	for _, text := range all {
+		first, rest, has := strings.Cut(text, reload)
+		before += first + "\n"
+		after += rest + "\n"
+		reloads = reloads || has
+	}
+	if reloads {
+		before += reload + "\n"
+	}
+	return before + after
 }
 
 // isCause reports whether a finding is what a class has as a cause, which ends in a star
