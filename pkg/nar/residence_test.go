@@ -131,6 +131,29 @@ func TestDropBehindManyFiles(t *testing.T) {
 	}
 }
 
+// A walk has no more files open than it says, also deep in a tree of uncached files.
+func TestMaxOpen(t *testing.T) {
+	files := dir{}
+	for i := range 2 * maxUndropped {
+		files[fmt.Sprintf("f%03d", i)] = file{data: pattern(100)}
+	}
+	deep := ""
+	tr := files
+	for range maxOpenDirs + 2 {
+		deep, tr = deep+"/d", dir{"d": tr}
+	}
+	root := place(t, tr)
+	for name := range files {
+		evict(t, root+deep+"/"+name)
+	}
+	restore := limitFiles(t, 1+MaxOpen) // the parent of the root is open as well
+	got, err := hashPath(t, root, Options{DropBehind: true})
+	restore()
+	if want := sumOf(archive(tr)); err != nil || got != want {
+		t.Errorf("HashPath = %v, %v; want %v", got, err, want)
+	}
+}
+
 func head(n []int64) []int64 { return n[:min(len(n), 20)] }
 
 // Without DropBehind a walk fills the cache: the tests above can fail.

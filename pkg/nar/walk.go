@@ -14,6 +14,9 @@ import (
 // are rare in a store.
 const maxOpenDirs = 16
 
+// MaxOpen is how many files and directories a walk has open at most.
+const MaxOpen = maxOpenDirs + 1 + maxUndropped
+
 // A walker is the state of a walk over one tree: its position, as a stack of
 // directories. It does not recurse, because the tree determines the depth.
 type walker struct {

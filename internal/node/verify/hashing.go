@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,8 +58,12 @@ func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
 		c.Pacer.PauseUntil(h.begin.Add(c.selected.budget))
 		defer c.Pacer.PauseUntil(time.Time{})
 	}
+	workers, err := c.workers()
+	if err != nil {
+		return nar.Stats{}, err
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	for range c.workers() {
+	for range workers {
 		pace, leave := c.Pacer.Join()
 		g.Go(func() error {
 			defer leave()
@@ -68,7 +71,7 @@ func (c *contentsCheck) hash(ctx context.Context) (nar.Stats, error) {
 			return ctx.Err()
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	return h.stats, err
 }
 
@@ -138,27 +141,4 @@ func (h *hashing) work(ctx context.Context, newHasher func(nar.Options) *nar.Has
 func largest(want closure.PathInfo) int64 {
 	const atLeast = 1 << 30
 	return want.NarSize + max(want.NarSize, atLeast)
-}
-
-// maxWorkers limits the memory on a machine with many processors: a worker takes some 300
-// KiB.
-const maxWorkers = 32
-
-// diskWorkers is the minimum number of workers that read from the disk, because disks are
-// fast only with several requests at once.
-const diskWorkers = 16
-
-// workers returns the number of goroutines that hash, each a pair of paths: two for each
-// processor, so that some read while others wait for the disk. From the page cache that is
-// no slower, and with a cold cache it takes a third less time. With [nar.ReadDisk] nothing
-// reads ahead, and a worker waits for each piece.
-func (v *Verifier) workers() int {
-	if v.Workers > 0 {
-		return v.Workers
-	}
-	n := 2 * runtime.GOMAXPROCS(0)
-	if v.Read == nar.ReadDisk {
-		n = max(n, diskWorkers)
-	}
-	return min(n, maxWorkers)
 }
