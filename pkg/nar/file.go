@@ -21,6 +21,7 @@ type reader struct {
 	residence []byte       // for mincore; nil until needed
 	cold      coldRuns
 	undropped undropped
+	wasCold   bool // nothing of the last file surveyed was in the page cache
 }
 
 // Stats counts where the contents of files were read from. A file that is empty, or
@@ -73,13 +74,22 @@ func (s stamp) check(st *unix.Stat_t) error {
 // system calls open, fstat, read, fstat and close, and one more with
 // Options.OnAttributes.
 func (h *Hasher) regular(dirfd int, name string) error {
-	fd, err := h.open(dirfd, name, 0)
-	if err != nil {
-		return h.fail("open", swapped(err))
+	file, ahead := h.takeAhead(name)
+	if !ahead {
+		var err error
+		if file.fd, err = h.open(dirfd, name, 0); err != nil {
+			return h.fail("open", swapped(err))
+		}
 	}
+	fd := file.fd
 	h.cold = coldRuns{runs: h.cold.runs[:0]}
+	if file.cold {
+		h.cold.runs = append(h.cold.runs, run{0, toEnd})
+	}
 	defer func() { h.undropped.close(fd, &h.cold, h.stat.Size) }()
-	if err := fstat(fd, &h.stat); err != nil {
+	if ahead {
+		h.stat = file.stat
+	} else if err := fstat(fd, &h.stat); err != nil {
 		return h.fail("stat", err)
 	}
 	if h.stat.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -144,7 +154,7 @@ func (h *Hasher) fromCache(fd int, size int64, dropBehind bool) error {
 	if size >= readAhead {
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only advice
 	}
-	if dropBehind {
+	if dropBehind && len(h.cold.runs) == 0 {
 		h.survey(fd, size)
 	}
 	for left := size; left > 0; {

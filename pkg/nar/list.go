@@ -197,7 +197,8 @@ func (h *Hasher) relist() error {
 	clear(h.names[f.first:])
 	h.names = h.names[:f.first]
 	h.held -= f.held
-	f.held, f.next = 0, f.first
+	f.held, f.next, f.ahead = 0, f.first, f.first
+	h.closeAhead(len(h.frames) - 1)
 	return h.list(f, after)
 }
 
@@ -207,7 +208,7 @@ func (h *Hasher) forget() {
 	for i := range h.frames {
 		f := &h.frames[i]
 		f.more = f.more || f.next < f.end
-		f.first, f.next, f.end, f.held = 0, 0, 0, 0
+		f.first, f.next, f.end, f.ahead, f.held = 0, 0, 0, 0, 0
 	}
 	clear(h.names)
 	h.names, h.held = h.names[:0], 0

@@ -69,11 +69,13 @@ func (h *Hasher) resident(fd int, size int64) bool {
 // It comes before the first read, which brings in more than it returns.
 func (h *Hasher) survey(fd int, size int64) {
 	page := int64(os.Getpagesize())
+	h.wasCold = false
 	switch cached, err := countPages(fd); {
 	case err != nil:
 	case cached >= (size+page-1)/page:
 		return
 	case cached == 0 && h.counts == deviceCounts{h.stat.Dev, countsOwn}:
+		h.wasCold = true
 		h.cold.runs = append(h.cold.runs, run{0, toEnd})
 		return
 	case cached == 0 && h.counts.dev != h.stat.Dev:

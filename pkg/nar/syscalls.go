@@ -94,6 +94,7 @@ func listXattr(fd int, b []byte) (int, error) {
 // A dirent is an entry as its directory lists it.
 type dirent struct {
 	name string
+	ino  uint64
 	typ  uint8 // DT_…, DT_UNKNOWN where the file system does not say
 }
 
@@ -134,12 +135,13 @@ func appendNames(names []dirent, records []byte, want span) (_ []dirent, size in
 		if string(name) == "." || string(name) == ".." || string(name) <= want.after {
 			continue
 		}
+		ino := binary.NativeEndian.Uint64(rec)
 		size += minEntrySize + int64(length+len(padding(int64(length))))
 		switch {
 		case text != "":
-			names = append(names, dirent{text[begin : begin+length], rec[18]})
+			names = append(names, dirent{text[begin : begin+length], ino, rec[18]})
 		case want.last == "" || string(name) <= want.last:
-			names = append(names, dirent{string(name), rec[18]})
+			names = append(names, dirent{string(name), ino, rec[18]})
 		}
 	}
 	return names, size, nil

@@ -34,15 +34,15 @@ func TestAppendNames(t *testing.T) {
 	must(t, err)
 	want := []dirent{{name: "before"}}
 	for _, name := range []string{"a", "..foo", "...", "\xff\n", "1234", "12345"} {
-		want = append(want, dirent{name, unix.DT_REG})
+		want = append(want, dirent{name: name, typ: unix.DT_REG})
 	}
-	if want = append(want, dirent{"d", unix.DT_DIR}); !slices.Equal(got, want) {
-		t.Errorf("appendNames = %q; want %q", got, want)
+	if want = append(want, dirent{name: "d", typ: unix.DT_DIR}); !slices.Equal(got, want) {
+		t.Errorf("appendNames = %v; want %v", got, want)
 	}
 	got, size, err := appendNames(nil, all, span{after: "1234", last: "a"})
 	must(t, err)
-	if want := []dirent{{"a", unix.DT_REG}, {"12345", unix.DT_REG}}; !slices.Equal(got, want) {
-		t.Errorf("appendNames after 1234 up to a = %q; want %q", got, want)
+	if want := []dirent{{name: "a", typ: unix.DT_REG}, {name: "12345", typ: unix.DT_REG}}; !slices.Equal(got, want) {
+		t.Errorf("appendNames after 1234 up to a = %v; want %v", got, want)
 	}
 	// What a NAR needs for them does not depend on how many are wanted at a time.
 	if _, whole, err := appendNames(nil, all, span{after: "1234"}); err != nil || whole != size {
@@ -69,7 +69,7 @@ func TestAppendNamesRefuses(t *testing.T) {
 	}
 	for name, records := range tests {
 		if got, _, err := appendNames(nil, records, span{}); !errors.Is(err, syscall.EIO) {
-			t.Errorf("%s: appendNames = %q, %v; want EIO", name, got, err)
+			t.Errorf("%s: appendNames = %v, %v; want EIO", name, got, err)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestSortNames(t *testing.T) {
 	names := []dirent{{name: "b"}, {name: "a/"}, {name: "a"}, {name: "\x80"}, {name: "B"}}
 	must(t, sortNames(names))
 	if want := []dirent{{name: "B"}, {name: "a"}, {name: "a/"}, {name: "b"}, {name: "\x80"}}; !slices.Equal(names, want) {
-		t.Errorf("sortNames: %q; want %q", names, want)
+		t.Errorf("sortNames: %v; want %v", names, want)
 	}
 	if err := sortNames([]dirent{{name: "b"}, {name: "a"}, {name: "b"}}); !errors.Is(err, ErrChanged) {
 		t.Errorf("sortNames with one name twice = %v; want ErrChanged", err)

@@ -15,7 +15,7 @@ import (
 const maxOpenDirs = 16
 
 // MaxOpen is how many files and directories a walk has open at most.
-const MaxOpen = maxOpenDirs + 1 + maxUndropped
+const MaxOpen = maxOpenDirs + 1 + maxUndropped + maxAhead
 
 // A walker is the state of a walk over one tree: its position, as a stack of
 // directories. It does not recurse, because the tree determines the depth.
@@ -31,6 +31,7 @@ type walker struct {
 	listing []byte          // buffer for getdents
 	target  []byte          // buffer for readlinkat
 	stat    unix.Stat_t
+	ahead   []aheadFile
 
 	listings int // how many times a directory was listed, for tests
 }
@@ -43,6 +44,7 @@ type frame struct {
 	pathLen  int // length of the walker's path up to here
 	first    int // its entries are names[first:end]
 	next     int
+	ahead    int // the first entry that openAhead has not considered
 	end      int
 	held     int64 // bytes that they take
 	more     bool  // more entries come after those; the directory is listed again
@@ -81,6 +83,9 @@ func (h *Hasher) walk(ctx context.Context, dirfd int, root string) error {
 		h.path = append(h.path, n.name...)
 		if len(h.path)-h.rootLen > maxPath {
 			return h.fail("hash", fmt.Errorf("%w: its path has more than %d bytes", ErrTooLarge, maxPath))
+		}
+		if n.typ == unix.DT_REG {
+			h.openAhead()
 		}
 		if err := h.node(f.fd, n); err != nil {
 			return err
@@ -185,6 +190,7 @@ func (h *Hasher) fits(more int64) error {
 // leave ends the current directory and makes its parent the current one.
 func (h *Hasher) leave() error {
 	f := &h.frames[len(h.frames)-1]
+	h.closeAhead(len(h.frames) - 1)
 	h.path = h.path[:f.pathLen]
 	if err := fstat(f.fd, &h.stat); err != nil {
 		return h.fail("stat", err)
@@ -233,6 +239,7 @@ func (h *Hasher) closeAll() {
 			unix.Close(f.fd)
 		}
 	}
+	h.closeAhead(0)
 	h.undropped.drop()
 	clear(h.names)
 	h.endTurn()
