@@ -19,7 +19,7 @@ const runMemory = 24 << 20
 func limitMemory(paths []closure.PathInfo) (undo func()) {
 	limit := int64(runMemory)
 	for _, p := range paths {
-		limit += 4 * nixstore.Cost(p)
+		limit += nixstore.Cost(p)
 	}
 	before := debug.SetMemoryLimit(-1)
 	if before <= limit {
