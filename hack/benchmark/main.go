@@ -83,12 +83,21 @@ func run(ctx context.Context, args []string) error {
 		return makeSystem(ctx, paths)
 	case args[0] == "crowd" && len(args) == 1:
 		return makeCrowd(ctx)
-	case args[0] == "store" && len(args) == 3 && shapes[args[1]] != nil:
-		paths, err := strconv.Atoi(args[2])
+	case (args[0] == "store" || args[0] == "listed") && len(args) == 3:
+		n, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return makeStore(ctx, shapes[args[1]], paths, nil)
+		of, paths, err := namedShape(args[1], n)
+		if err != nil {
+			return err
+		}
+		if args[0] == "listed" {
+			return makeListed(ctx, of, paths)
+		}
+		return makeStore(ctx, of, paths, nil)
+	case args[0] == "alter" && len(args) == 1:
+		return alter()
 	case args[0] == "run" && len(args) > 1:
 		return measure(ctx, args[1:])
 	}

@@ -66,15 +66,31 @@ var shapes = map[string]shape{
 	},
 	// One small file to a path.
 	"tiny": func(_ int, random *rand.Rand) []int { return []int{100 + random.IntN(2<<10)} },
-	// The one path that a run at least takes.
-	"files": func(_ int, random *rand.Rand) []int {
-		sizes := make([]int, 1000)
+	"files": smallFiles(1000),
+	"bytes": func(int, *rand.Rand) []int { return []int{16 << 20} },
+}
+
+// smallFiles is a shape of n files in each path.
+func smallFiles(n int) shape {
+	return func(_ int, random *rand.Rand) []int {
+		sizes := make([]int, n)
 		for i := range sizes {
 			sizes[i] = 512 + random.IntN(2<<10)
 		}
 		return sizes
-	},
-	"bytes": func(int, *rand.Rand) []int { return []int{16 << 20} },
+	}
+}
+
+// namedShape returns a shape and the number of paths: n, except for "one", which is one
+// path of n files.
+func namedShape(name string, n int) (of shape, paths int, err error) {
+	if name == "one" {
+		return smallFiles(n), 1, nil
+	}
+	if shapes[name] == nil {
+		return nil, 0, fmt.Errorf("there is no shape %q", name)
+	}
+	return shapes[name], n, nil
 }
 
 // maker makes a store, one path after the other.
