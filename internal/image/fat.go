@@ -91,29 +91,38 @@ func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 	f.table, f.tables, f.perTable, f.cluster = reserved*sector, tables, perTable*sector, perCluster*sector
 	rootAt := f.table + f.tables*f.perTable
 	f.data = rootAt + rootSize
-	f.clusters = (total*sector - f.data) / f.cluster
-	switch {
-	case f.data >= total*sector || f.clusters == 0:
-		return nil, malformed("a FAT without room for files")
-	case is32:
-		f.entry = 32
-	case f.clusters < 4085:
-		f.entry = 12
-	case f.clusters <= 4086: // GRUB reads these as FAT12, and Linux as FAT16
-		return nil, unsupported("a FAT of %d clusters", f.clusters)
-	case f.clusters < 65525:
-		f.entry = 16
-	default:
-		return nil, malformed("a FAT16 of %d clusters", f.clusters)
-	}
-	if f.clusters > 0x0ffffff4 || (f.clusters+2)*int64(f.entry) > f.perTable*8 {
-		return nil, malformed("the table of a FAT is shorter than its %d clusters", f.clusters)
+	if err := f.countClusters(total*sector, is32); err != nil {
+		return nil, err
 	}
 	f.root = fatNode{isDir: true, at: fatPlace{fixed: extent{rootAt, rootSize}}}
 	if is32 {
 		f.root.at = fatPlace{cluster: int64(le.Uint32(b[44:]))}
 	}
 	return f, nil
+}
+
+// countClusters sets the number of clusters of a file system of size bytes, and the width
+// of a table's entries, which follows from it.
+func (f *FAT) countClusters(size int64, is32 bool) error {
+	f.clusters = (size - f.data) / f.cluster
+	switch {
+	case f.data >= size || f.clusters == 0:
+		return malformed("a FAT without room for files")
+	case is32:
+		f.entry = 32
+	case f.clusters < 4085:
+		f.entry = 12
+	case f.clusters <= 4086: // GRUB reads these as FAT12, and Linux as FAT16
+		return unsupported("a FAT of %d clusters", f.clusters)
+	case f.clusters < 65525:
+		f.entry = 16
+	default:
+		return malformed("a FAT16 of %d clusters", f.clusters)
+	}
+	if f.clusters > 0x0ffffff4 || (f.clusters+2)*int64(f.entry) > f.perTable*8 {
+		return malformed("the table of a FAT is shorter than its %d clusters", f.clusters)
+	}
+	return nil
 }
 
 // next returns the cluster that follows one in its file, or fatEnd.

@@ -24,29 +24,7 @@ func Markdown(w io.Writer, d *Document) error {
 		fmt.Fprintln(&b)
 	}
 	for _, g := range d.Groups {
-		fmt.Fprintf(&b, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), report.Quantity(g.Count(), "finding"), code(g.ID))
-		if g.Follows != "" {
-			fmt.Fprintf(&b, ", follows from: %s", code(g.Follows))
-		}
-		fmt.Fprint(&b, "\n\n")
-		for i, it := range g.Items {
-			if i == shownPerGroup {
-				fmt.Fprintf(&b, "- … and %d more\n", g.Count()-i)
-				break
-			}
-			fmt.Fprintf(&b, "- %s\n", code(it.Name))
-			for j, line := range it.Lines {
-				if j == shownPerGroup {
-					fmt.Fprintf(&b, "  - … and %s more\n", report.Quantity(len(it.Lines)-j, "line"))
-					break
-				}
-				fmt.Fprintf(&b, "  - %s\n", code(line))
-			}
-		}
-		if g.Next != "" {
-			fmt.Fprintf(&b, "\n→ %s\n", g.Next)
-		}
-		fmt.Fprintln(&b)
+		g.markdown(&b)
 	}
 	if len(d.Groups) == 0 {
 		fmt.Fprint(&b, "No findings.\n\n")
@@ -66,6 +44,32 @@ func Markdown(w io.Writer, d *Document) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+func (g *Group) markdown(w io.Writer) {
+	fmt.Fprintf(w, "### %s: %s\n\n%s, %s", g.Class, code(g.Title), report.Quantity(g.Count(), "finding"), code(g.ID))
+	if g.Follows != "" {
+		fmt.Fprintf(w, ", follows from: %s", code(g.Follows))
+	}
+	fmt.Fprint(w, "\n\n")
+	for i, it := range g.Items {
+		if i == shownPerGroup {
+			fmt.Fprintf(w, "- … and %d more\n", g.Count()-i)
+			break
+		}
+		fmt.Fprintf(w, "- %s\n", code(it.Name))
+		for j, line := range it.Lines {
+			if j == shownPerGroup {
+				fmt.Fprintf(w, "  - … and %s more\n", report.Quantity(len(it.Lines)-j, "line"))
+				break
+			}
+			fmt.Fprintf(w, "  - %s\n", code(line))
+		}
+	}
+	if g.Next != "" {
+		fmt.Fprintf(w, "\n→ %s\n", g.Next)
+	}
+	fmt.Fprintln(w)
 }
 
 // code returns s, which has no line ends, as a code span.

@@ -60,10 +60,7 @@ func fill(r io.Reader, buf []byte) (int, error) {
 
 // diff compares the next bytes of both sides.
 func (d *Bytes) diff(a, b []byte) {
-	at := d.SizeA // up to here, both sides have the same length
-	if d.SizeB > at {
-		at = d.SizeB
-	}
+	at := max(d.SizeA, d.SizeB) // up to here, both sides have the same length
 	d.SizeA += int64(len(a))
 	d.SizeB += int64(len(b))
 	if bytes.Equal(a, b) {

@@ -97,27 +97,23 @@ func ordered(p Publication) []File {
 // settle gives the uploaded assets passing their final names, in the order of upload: the
 // identity comes last.
 func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passing []Asset, o *Outcome) error {
-	var back *Asset // the identity, if it stays the same
-	isIdentity := func(a Asset) bool { return p.Identity != "" && a.Name == p.Identity }
+	var rest, identities []Asset
 	for _, a := range old {
 		switch {
-		case !isIdentity(a) || len(o.Replaced) == 0:
-		case slices.Contains(o.Kept, a.Name):
-			if err := c.rename(ctx, id, a, outgoing+a.Name); err != nil {
-				return err
-			}
-			back = &a
-		default:
-			if err := c.remove(ctx, id, a); err != nil {
-				return err
-			}
+		case p.Identity != "" && a.Name == p.Identity:
+			identities = append(identities, a)
+		case slices.Contains(o.Replaced, a.Name) || slices.Contains(o.Pruned, a.Name) || isPassing(a.Name):
+			rest = append(rest, a)
 		}
 	}
-	for _, a := range old {
-		gone := slices.Contains(o.Replaced, a.Name) || slices.Contains(o.Pruned, a.Name) || isPassing(a.Name)
-		if !gone || isIdentity(a) {
-			continue
+	var back *Asset // the identity, if it stays the same
+	if len(o.Replaced) > 0 {
+		var err error
+		if back, err = c.retire(ctx, id, identities, o); err != nil {
+			return err
 		}
+	}
+	for _, a := range rest {
 		if err := c.remove(ctx, id, a); err != nil {
 			return err
 		}
@@ -133,6 +129,22 @@ func (c *Client) settle(ctx context.Context, id int64, p Publication, old, passi
 		}
 	}
 	return c.holds(ctx, id, p, nil)
+}
+
+// retire removes the assets that are a release's identity, or renames one that is kept and
+// returns it.
+func (c *Client) retire(ctx context.Context, id int64, identities []Asset, o *Outcome) (back *Asset, err error) {
+	for _, a := range identities {
+		if slices.Contains(o.Kept, a.Name) {
+			err, back = c.rename(ctx, id, a, outgoing+a.Name), &a
+		} else {
+			err = c.remove(ctx, id, a)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return back, nil
 }
 
 // isDuplicate reports whether err may mean that an asset of that name exists.

@@ -188,14 +188,11 @@ func (e *explained) writeOrigin(w io.Writer) {
 	for _, url := range o.Fetched {
 		fmt.Fprintf(w, "  fetched     %s\n", report.Escape(terminal.Clipped(url)))
 	}
-	const shown = 20
-	for i, p := range o.Sources {
-		if i == shown {
-			fmt.Fprintf(w, "  source      … and %d more\n", len(o.Sources)-i)
-			break
-		}
-		fmt.Fprintf(w, "  source      %s\n", p)
+	var sources []string
+	for _, p := range o.Sources {
+		sources = append(sources, string(p))
 	}
+	writeFirst(w, "  source      ", sources)
 	if o.FlakeSource {
 		fmt.Fprintf(w, "  flake       its own source is in it\n")
 	}
@@ -204,13 +201,22 @@ func (e *explained) writeOrigin(w io.Writer) {
 	}
 	if len(o.Inputs) == 0 && !o.FlakeSource && len(o.All) > 0 {
 		fmt.Fprintf(w, "  input       none of its own; the flake of this release created its derivation with:\n")
-		for i, in := range o.All {
-			if i == shown {
-				fmt.Fprintf(w, "              … and %d more\n", len(o.All)-i)
-				break
-			}
-			fmt.Fprintf(w, "              %s: %s\n", report.Escape(terminal.Clipped(in.Name)), report.Escape(in.Ref))
+		var all []string
+		for _, in := range o.All {
+			all = append(all, report.Escape(terminal.Clipped(in.Name))+": "+report.Escape(in.Ref))
 		}
+		writeFirst(w, "              ", all)
+	}
+}
+
+// writeFirst writes a line for each of the first values, and how many more there are.
+func writeFirst(w io.Writer, label string, values []string) {
+	const shown = 20
+	for _, v := range values[:min(shown, len(values))] {
+		fmt.Fprintf(w, "%s%s\n", label, v)
+	}
+	if more := len(values) - shown; more > 0 {
+		fmt.Fprintf(w, "%s… and %d more\n", label, more)
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,30 +99,36 @@ func listReleases(ctx context.Context, c config.Config, cachedOnly bool) ([]list
 			return nil, err
 		}
 		for _, s := range sources {
-			lister, ok := s.(release.Lister)
-			if !ok {
-				continue
-			}
-			tags, err := lister.Tags(ctx)
-			if failed == nil {
-				failed = err
-			}
-			for _, tag := range tags {
-				if tag == release.RevocationsTag {
-					continue // a list of releases, and none itself
-				}
-				l := listed{Tag: tag, State: "not checked", Where: s.String()}
-				if revoked := memory.Revoked(tag); revoked != nil {
-					l.State, l.Why = "refused", revoked.String()
-				}
-				list = append(list, l)
-			}
+			offered, err := listOffered(ctx, s, memory)
+			list = append(list, offered...)
+			failed = cmp.Or(failed, err)
 		}
 	}
 	for i := range list {
 		list[i].Accepted = slices.Contains(c.Release.Accept, string(list[i].Tag))
 	}
 	return list, failed
+}
+
+// listOffered returns the releases of a source, as far as they can be listed.
+func listOffered(ctx context.Context, s release.Source, memory *release.Memory) ([]listed, error) {
+	lister, ok := s.(release.Lister)
+	if !ok {
+		return nil, nil
+	}
+	tags, err := lister.Tags(ctx)
+	var list []listed
+	for _, tag := range tags {
+		if tag == release.RevocationsTag {
+			continue // a list of releases, and none itself
+		}
+		l := listed{Tag: tag, State: "not checked", Where: s.String()}
+		if revoked := memory.Revoked(tag); revoked != nil {
+			l.State, l.Why = "refused", revoked.String()
+		}
+		list = append(list, l)
+	}
+	return list, err
 }
 
 // look checks one release of the cache, without the order of releases: older ones are

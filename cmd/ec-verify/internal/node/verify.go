@@ -303,7 +303,7 @@ func checkStoreRoot(root string, store closure.StoreDir) error {
 	if root == "" {
 		return nil
 	}
-	top := strings.SplitN(strings.TrimPrefix(string(store), "/"), "/", 2)[0]
+	top, _, _ := strings.Cut(strings.TrimPrefix(string(store), "/"), "/")
 	if _, err := os.Lstat(filepath.Join(root, top)); err != nil {
 		return fmt.Errorf("there is no %s below %s: is the disk mounted there?", store, root)
 	}

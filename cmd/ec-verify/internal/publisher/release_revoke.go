@@ -77,29 +77,45 @@ must be signed by --key or by a key of --trust.
 // revocationsKind is the kind of the object that --output json prints.
 const revocationsKind = "ec-revocations"
 
+func (f *revokeFlags) check() error {
+	switch {
+	case f.out == "":
+		return terminal.UsageErrorf("--out DIR is missing: name the directory of the list")
+	case f.reason == "" && !f.lift:
+		return terminal.UsageErrorf("--reason TEXT is missing: operators will want to know")
+	case f.reason != "" && f.lift:
+		return terminal.UsageErrorf("--lift takes the release off the list, with its --reason; give one of them")
+	}
+	return nil
+}
+
+func (f *revokeFlags) openSources() ([]release.Source, error) {
+	var sources []release.Source
+	for _, spec := range f.sources {
+		source, err := release.NewSource(spec)
+		if err != nil {
+			return nil, terminal.UsageErrorf("--release: %w", err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
+}
+
 func (a *app) revoke(ctx context.Context, arg string, flags revokeFlags) error {
 	tag, err := release.ParseTag(arg)
-	switch {
-	case err != nil:
+	if err != nil {
 		return terminal.UsageError(err)
-	case flags.out == "":
-		return terminal.UsageErrorf("--out DIR is missing: name the directory of the list")
-	case flags.reason == "" && !flags.lift:
-		return terminal.UsageErrorf("--reason TEXT is missing: operators will want to know")
-	case flags.reason != "" && flags.lift:
-		return terminal.UsageErrorf("--lift takes the release off the list, with its --reason; give one of them")
+	}
+	if err := flags.check(); err != nil {
+		return err
 	}
 	key, err := signingKey(flags.sign)
 	if err != nil {
 		return err
 	}
-	sources := make([]release.Source, 0, len(flags.sources))
-	for _, spec := range flags.sources {
-		source, err := release.NewSource(spec)
-		if err != nil {
-			return terminal.UsageErrorf("--release: %w", err)
-		}
-		sources = append(sources, source)
+	sources, err := flags.openSources()
+	if err != nil {
+		return err
 	}
 	present, err := presentList(ctx, append([]release.Source{release.NewDirSource(flags.out)}, sources...), flags, key)
 	if err != nil {
