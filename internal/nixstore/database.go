@@ -184,12 +184,17 @@ func (d *Database) conn(ctx context.Context) (*sql.Conn, error) {
 	return conn, nil
 }
 
-// tables are the columns that are read. They must be stored columns of ordinary tables: a
-// view or a generated column would run somebody else's expressions.
-var tables = map[string][]string{
-	"ValidPaths": {"id", "path", "hash", "registrationTime", "deriver", "narSize", "ultimate", "sigs", "ca"},
-	"Refs":       {"referrer", "reference"},
-}
+// missingColumn finds a column that is read and that the database does not have. They must
+// be stored columns of ordinary tables: a view or a generated column would run somebody
+// else's expressions.
+const missingColumn = `with wanted(tbl, col) as (values
+		('ValidPaths', 'id'), ('ValidPaths', 'path'), ('ValidPaths', 'hash'), ('ValidPaths', 'registrationTime'), ('ValidPaths', 'deriver'),
+		('ValidPaths', 'narSize'), ('ValidPaths', 'ultimate'), ('ValidPaths', 'sigs'), ('ValidPaths', 'ca'),
+		('Refs', 'referrer'), ('Refs', 'reference'))
+	select tbl, col from wanted
+	except select s.name, c.name from sqlite_schema as s, pragma_table_xinfo(s.name) as c
+		where s.name in ('ValidPaths', 'Refs') and s.type = 'table' and s.rootpage > 0 and c.hidden = 0
+	limit 1`
 
 func (d *Database) checkTables(ctx context.Context) error {
 	conn, err := d.conn(ctx)
@@ -197,25 +202,14 @@ func (d *Database) checkTables(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	for _, table := range []string{"ValidPaths", "Refs"} {
-		var n int
-		err := conn.QueryRowContext(ctx, "select count(*) from sqlite_schema where name = ? and type = 'table' and rootpage > 0", table).Scan(&n)
-		if err != nil {
-			return err
-		}
-		if n != 1 {
-			return fmt.Errorf("it has no table %s", table)
-		}
-		var missing string
-		query := "values ('" + strings.Join(tables[table], "'), ('") + "') except select name from pragma_table_xinfo(?) where hidden = 0 limit 1"
-		switch err := conn.QueryRowContext(ctx, query, table).Scan(&missing); {
-		case err == nil:
-			return fmt.Errorf("its table %s has no column %s", table, missing)
-		case !errors.Is(err, sql.ErrNoRows):
-			return err
-		}
+	var table, column string
+	switch err := conn.QueryRowContext(ctx, missingColumn).Scan(&table, &column); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
 	}
-	return nil
+	return fmt.Errorf("it has no table %s with the column %s", table, column)
 }
 
 // Close removes the copy; the Database must not be used afterwards.

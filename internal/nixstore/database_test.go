@@ -210,7 +210,7 @@ func TestOpenDatabaseRefuses(t *testing.T) {
 		}, `schema version is "11"`},
 		{"no schema", func(t *testing.T, root, db string) { remove(t, filepath.Join(filepath.Dir(db), "schema")) }, "schema: no such file"},
 		{"not a database", func(t *testing.T, root, db string) { write(t, db, strings.Repeat("no database ", 1000)) }, "not a database"},
-		{"empty file", func(t *testing.T, root, db string) { write(t, db, "") }, "no table ValidPaths"},
+		{"empty file", func(t *testing.T, root, db string) { write(t, db, "") }, "no table"},
 		{"cut short", func(t *testing.T, root, db string) {
 			if err := os.Truncate(db, 5000); err != nil {
 				t.Fatal(err)
@@ -253,12 +253,12 @@ func TestOpenDatabaseRefuses(t *testing.T) {
 			w := openWriter(t, db)
 			w.exec("drop table Refs", "create table Refs (referrer integer, x integer, reference integer generated always as (x + 1) virtual)")
 			w.close()
-		}, "no column reference"},
+		}, "no table Refs with the column reference"},
 		{"column is missing", func(t *testing.T, root, db string) {
 			w := openWriter(t, db)
 			w.exec("alter table ValidPaths drop column ca")
 			w.close()
-		}, "no column ca"},
+		}, "no table ValidPaths with the column ca"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			temp := t.TempDir()

@@ -24,6 +24,15 @@ func next[T any](c *columns) (v T) {
 
 func (c *columns) integer() int64 { return next[int64](c) }
 
+// null takes the next value if it is null, and reports whether it is.
+func (c *columns) null() bool {
+	if c.values[0] != nil {
+		return false
+	}
+	c.values = c.values[1:]
+	return true
+}
+
 // text is valid as long as the row is.
 func (c *columns) text() string { return next[string](c) }
 

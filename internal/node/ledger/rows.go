@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,41 +39,39 @@ func (r Run) sum() int64 {
 		int64(end.Findings.Untrusted), int64(end.Findings.Drift), int64(end.Findings.Inconclusive), int64(end.Findings.Notice), end.Unsafe)
 }
 
+// runColumns are those of a run, in the order in which queryRuns takes them.
+var runColumns = []string{
+	"id", "started", "tool", "ended", "verdict", "tag", "manifest", "configuration",
+	"untrusted", "drift", "inconclusive", "notice", "unsafe", "sum",
+}
+
 // queryRuns returns the last runs, the newest first; all of them for limit -1.
 func queryRuns(ctx context.Context, tx *sql.Tx, limit int) ([]Run, error) {
-	rows, err := tx.QueryContext(ctx, `select id, started, tool, ended, verdict, tag, manifest, configuration,
-		untrusted, drift, inconclusive, notice, unsafe, sum from runs order by id desc limit ?`, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var runs []Run
-	for rows.Next() {
-		var (
-			r            Run
-			end          End
-			started, sum int64
-			ended        sql.NullInt64
-			manifest     []byte
-		)
-		if err := rows.Scan(&r.ID, &started, &r.Tool, &ended, &end.Verdict, &end.Manifest.Tag, &manifest, &end.Configuration,
-			&end.Findings.Untrusted, &end.Findings.Drift, &end.Findings.Inconclusive, &end.Findings.Notice, &end.Unsafe, &sum); err != nil {
-			return nil, err
-		}
-		if end.Manifest.SHA256, err = toHash(manifest); err != nil {
-			return nil, err
-		}
-		r.Started = fromMilli(started)
-		if ended.Valid {
-			end.At = fromMilli(ended.Int64)
+	query := "select " + strings.Join(runColumns, ", ") + " from runs order by id desc limit " + strconv.Itoa(limit)
+	err := sqlrows.Each(ctx, tx, runColumns, query, func(values []driver.Value) error {
+		v := columns{values: values}
+		r := Run{ID: v.integer(), Started: fromMilli(v.integer()), Tool: strings.Clone(v.text())}
+		var end End
+		if !v.null() {
+			end.At = fromMilli(v.integer())
 			r.End = &end
 		}
+		end.Verdict, end.Manifest.Tag, end.Manifest.SHA256 = strings.Clone(v.text()), strings.Clone(v.text()), v.hash()
+		end.Configuration = strings.Clone(v.text())
+		end.Findings = Findings{Untrusted: int(v.integer()), Drift: int(v.integer()), Inconclusive: int(v.integer()), Notice: int(v.integer())}
+		end.Unsafe = strings.Clone(v.text())
+		sum := v.integer()
+		if v.err != nil {
+			return v.err
+		}
 		if r.sum() != sum {
-			return nil, damaged("the row of run %d differs from what was written", r.ID)
+			return damaged("the row of run %d differs from what was written", r.ID)
 		}
 		runs = append(runs, r)
-	}
-	return runs, rows.Err()
+		return nil
+	})
+	return runs, err
 }
 
 // sum returns the sum of the row of c.
@@ -164,6 +163,8 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table, keep bool) ([
 		return s
 	}
 	query := "select " + strings.Join(checkColumns, ", ") + " from checks order by item, settled"
+	var r Record // of the item of the last row
+	var last int64
 	err := sqlrows.Each(ctx, tx, checkColumns, query, func(values []driver.Value) error {
 		v := columns{values: values}
 		item, settled, run, at, result, cause := v.integer(), v.integer(), v.integer(), v.integer(), v.text(), v.text()
@@ -191,7 +192,9 @@ func queryRecords(ctx context.Context, tx *sql.Tx, tables []table, keep bool) ([
 		}
 		// If there are two, the conclusive check comes after the inconclusive one; if it
 		// is also the last one, it is stored once.
-		r := all[n][key]
+		if item != last {
+			r, last = Record{}, item
+		}
 		if settled == 1 {
 			r.Settled = c
 		} else {
