@@ -145,7 +145,7 @@ func checkSchemaFile(dir *os.File) error {
 
 // cacheSize limits SQLite's page cache to 512 KiB instead of 2 MiB: a scan needs each page
 // once, and the copy is in the kernel's cache.
-const cacheSize = "cache_size(-512)"
+const cacheSize = "main.cache_size(-512)"
 
 // connect opens the copy with SQLite. It is opened for writing only because SQLite must
 // recover the copy's log or journal.
@@ -157,9 +157,11 @@ func (d *Database) connect() error {
 		"_dqs":        {"0"},
 		"_query_only": {"1"},
 		"_pragma": {
-			"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", cacheSize,
-			// Nobody else uses the copy, and nobody needs it after a crash.
+			// Nobody else uses the copy, and nobody needs it after a crash. Set before the
+			// first access, this also saves the file for shared memory of a write-ahead log;
+			// the driver sorts these by name, and the size of the cache is an access.
 			"locking_mode(exclusive)", "synchronous(off)",
+			"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", cacheSize,
 		},
 	}.Encode()
 	var err error
