@@ -218,13 +218,13 @@ func (g *gated) imports(t *testing.T, from, want string, good bool, before strin
 // nix-daemon behind it. The faults are changes in the daemon's answers.
 func TestSwitchImportsSSH(t *testing.T) {
 	t.Parallel()
-	g := startGated(t, "openssh-server")
+	g := startGated(t, "openssh-server", "openssh-client")
 	g.Push(built(t, "testdata/peer/main.go"), "/usr/local/bin/peer")
 	program4 := g.Run("sh", "-euc", "nix-store -qR "+g.next+" | grep -e -program-04-1.3$")
 	g.Run("sh", "-euc", `
 		cd /root; install -d -m 700 .ssh
 		ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519
-		until ssh-keyscan -t ed25519 127.0.0.1 >.ssh/known_hosts && [ -s .ssh/known_hosts ]; do sleep 0.1; done
+		for i in $(seq 300); do ssh-keyscan -t ed25519 127.0.0.1 >.ssh/known_hosts && [ -s .ssh/known_hosts ] && break; sleep 0.1; done; [ -s .ssh/known_hosts ]
 		nix copy --to 'local?root=/srv/peer' --no-check-sigs `+g.next+`
 		rm /var/lib/ec-verify-testhost/roots/testhost-other
 		nix-env -p /nix/var/nix/profiles/system --delete-generations old
