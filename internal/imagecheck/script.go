@@ -57,7 +57,7 @@ func (w *look) script(m image.Member, data []byte) {
 	}
 }
 
-// wrongBoot reports that a boot script has got.
+// wrongBoot adds a finding about got, which a boot script has.
 func (w *look) wrongBoot(m image.Member, got, detail string) {
 	w.i.add(Finding{Class: Drift, Kind: Boot, Where: excerpt.Raw(m.Name()), Want: excerpt.Raw(string(w.s.manifest.Toplevel.OutPath) + "/init"), Got: excerpt.Raw(got), Detail: detail})
 }

@@ -31,7 +31,7 @@ func Parse(data []byte) (*Report, error) {
 			return nil, fmt.Errorf("read report: finding %d: %w", i+1, err)
 		}
 		if !isWord(string(f.Cause)) || !isWord(string(f.Tier)) || f.ConsequenceOf != "" && !isWord(string(f.ConsequenceOf)) {
-			return nil, fmt.Errorf("read report: finding %d: the tier %q, the cause %q or what it follows from, %q, is no name", i+1,
+			return nil, fmt.Errorf("read report: finding %d: its tier %q, its cause %q or its consequenceOf %q is not a name", i+1,
 				clipped(string(f.Tier)), clipped(string(f.Cause)), clipped(string(f.ConsequenceOf)))
 		}
 		r.More[f.Class()]--

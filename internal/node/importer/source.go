@@ -90,7 +90,7 @@ const (
 	slowest = 64 << 10
 )
 
-// patience is how long so many bytes may take.
+// patience returns the time that a transfer of size bytes may take.
 func patience(size int64) time.Duration {
 	return atLeast + time.Duration(size/slowest)*time.Second
 }

@@ -118,9 +118,9 @@ func (r *run) wantedCommandLine(system closure.StorePath) (string, error) {
 // oneBlank has one blank between the parameters of a command line.
 func oneBlank(s string) string { return strings.Join(parameters(s), " ") }
 
-// parameters returns the parameters of a command line: between double quotes blanks
-// belong to one. What else some take for a blank, as U+00A0 and, to the kernel, a form
-// feed, is a part of a parameter here, so that it differs from any that is wanted.
+// parameters returns the parameters of a command line. Blanks between double quotes belong
+// to a parameter. So do characters that only some programs take for blanks, such as U+00A0
+// or, in the kernel, a form feed: such a parameter then differs from every wanted one.
 func parameters(line string) []string {
 	quoted := false
 	return strings.FieldsFunc(line, func(r rune) bool {

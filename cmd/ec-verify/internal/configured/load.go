@@ -31,7 +31,7 @@ func Read(t *terminal.Terminal) (*config.Loaded, error) {
 				m.Text += terminal.DidYouMean(parent, own, m.Known)
 			}
 		}
-		// The text of err was made before.
+		// err was formatted before the suggestions were added.
 		err = fmt.Errorf("configuration %w", mistakes)
 	}
 	return l, err

@@ -215,7 +215,7 @@ func presentList(ctx context.Context, sources []release.Source, flags revokeFlag
 		switch {
 		case errors.Is(err, release.ErrNotFound):
 		case err != nil:
-			return nil, fmt.Errorf("the present list: %w (one that another key has signed: --trust)", err)
+			return nil, fmt.Errorf("the current list: %w (if another key signed it, give that with --trust)", err)
 		case list.CreatedAt.After(newest.CreatedAt):
 			newest = list
 		}
