@@ -122,6 +122,13 @@ func Target(to Addresses, through Range) string {
 	return " to " + text
 }
 
+// TargetMap is [Target] of a verdict with a place for each of several packets, given as
+// "FIELD . FIELD: ADDRESS . PORT".
+func TargetMap(elements []string) string {
+	slices.Sort(elements)
+	return " by {" + strings.Join(elements, ", ") + "}"
+}
+
 // targetOf is Target of what a configuration writes: ADDRESSES:PORTS or one of them.
 func targetOf(word string) (string, bool) {
 	host, port := word, ""

@@ -1,7 +1,9 @@
 package expected
 
 import (
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"every.channel/ec-verify/pkg/closure"
@@ -288,7 +290,7 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			r.Verdict = word // and the rule goes on
 		case slices.Contains(verdicts, word):
 			r.Verdict = strings.TrimSpace(r.Verdict + " " + word)
-			target, ok := t.target()
+			target, ok := t.target(&r)
 			if !ok {
 				return r, false
 			}
@@ -381,30 +383,98 @@ func (t *nft) value() []string {
 var leads = []string{"masquerade", "redirect", "dnat", "snat", "tproxy"}
 
 // target reads where the last verdict leads a packet, and reports whether that could be
-// read. A map says it for each packet, and is not compared.
-func (t *nft) target() (string, bool) {
-	if !slices.Contains(leads, t.words[t.at-1]) {
+// read.
+func (t *nft) target(r *Rule) (string, bool) {
+	verdict := t.words[t.at-1]
+	if !slices.Contains(leads, verdict) {
 		return "", true
 	}
-	t.skip("ip")
-	t.skip("ip6")
-	if !t.has("to") {
-		return "", true
+	if t.at+1 < len(t.words) && t.words[t.at+1] == "to" {
+		t.at++ // the version of IP
 	}
-	t.next()
+	t.skip("to")
 	to := t.words[t.at:]
 	if i := slices.IndexFunc(to, func(w string) bool {
 		return slices.Contains([]string{"random", "fully-random", "persistent", "comment", "accept", "drop", "return", "continue"}, w)
 	}); i >= 0 {
 		to = to[:i]
 	}
-	switch {
-	case slices.Contains(to, "map") && !slices.ContainsFunc(to, func(w string) bool { return strings.Contains(w, "$") }):
+	switch at := slices.Index(to, "map"); {
+	case len(to) == 0:
 		return "", true
+	case at >= 0:
+		return mapOf(r, verdict, to[:at], to[at+1:])
 	case len(to) != 1:
 		return "", false
 	}
 	return targetOf(to[0])
+}
+
+// mapOf reads a map that says where each packet is led to, by fields of the packet. It is
+// not compared if it has a name, or ranges, or other fields than protocols, ports and
+// addresses.
+func mapOf(r *Rule, verdict string, by, words []string) (string, bool) {
+	for _, word := range by {
+		if word != "th" && slices.Contains(transports, word) {
+			r.Protocol = word
+		}
+	}
+	if len(words) == 0 || words[0] != "{" || verdict != "dnat" && verdict != "snat" {
+		return "", true
+	}
+	var fields []func(string) (string, bool)
+	for _, field := range strings.Split(strings.Join(by, " "), " . ") {
+		first, last, _ := strings.Cut(field, " ")
+		switch {
+		case field == "meta l4proto":
+			fields = append(fields, func(word string) (string, bool) { return protocolOf(word), true })
+		case slices.Contains(transports, first) && last == "dport":
+			fields = append(fields, portOf)
+		case (first == "ip" || first == "ip6") && (last == "saddr" || last == "daddr"):
+			fields = append(fields, addressOf)
+		default:
+			return "", true
+		}
+	}
+	var out []string
+	for _, element := range (&nft{words: words}).value() {
+		key, value, ok := strings.Cut(element, " : ")
+		to, ok2 := canonical(value, []func(string) (string, bool){addressOf, portOf})
+		from, ok3 := canonical(key, fields)
+		switch {
+		case ok && strings.ContainsAny(element, "-/*"):
+			return "", true
+		case !ok || !ok2 || !ok3 || strings.Count(from, " . ") != len(fields)-1:
+			return "", false
+		}
+		out = append(out, from+": "+to)
+	}
+	return TargetMap(out), true
+}
+
+// canonical brings each field of a value into its canonical form.
+func canonical(value string, fields []func(string) (string, bool)) (string, bool) {
+	words := strings.Split(value, " . ")
+	if len(words) > len(fields) {
+		return "", false
+	}
+	for i, word := range words {
+		var ok bool
+		if words[i], ok = fields[i](word); !ok {
+			return "", false
+		}
+	}
+	return strings.Join(words, " . "), true
+}
+
+func portOf(word string) (string, bool) {
+	_, err := strconv.ParseUint(word, 10, 16)
+	return word, err == nil
+}
+
+func addressOf(word string) (string, bool) {
+	at, err := netip.ParseAddr(word)
+	return at.String(), err == nil
 }
 
 // addresses reads addresses, and reports whether all could be read.

@@ -182,13 +182,18 @@ func TestInterfacesOf(t *testing.T) {
 func FuzzRule(f *testing.F) {
 	f.Add("match", []byte{8, 0, 1, 0, 't', 'c', 'p', 0, 20, 0, 3, 0, 0, 0, 0xff, 0xff, 22, 0, 22, 0, 0, 0, 0, 0})
 	f.Add("cmp", []byte{8, 0, 1, 0, 0, 0, 0, 1})
+	f.Add("cmp", []byte{8, 0, 1, 0, 0, 0, 0, 11, 8, 0, 2, 0, 0, 0, 0, 0, 12, 0, 3, 0, 8, 0, 1, 0, 192, 0, 2, 1})
+	f.Add("nat", []byte{8, 0, 1, 0, 0, 0, 0, 1, 8, 0, 3, 0, 0, 0, 0, 13, 8, 0, 5, 0, 0, 0, 0, 14})
+	f.Add("target", append([]byte{9, 0, 1, 0, 'D', 'N', 'A', 'T', 0, 0, 0, 0, 28, 0, 3, 0, 1, 0, 0, 0, 3}, make([]byte, 19)...))
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
 		has, err := readAttributes(data)
 		if err != nil {
 			return
 		}
 		r := newRuleReader(&netfilter{sets: map[string]*kernelSet{}}, unix.NFPROTO_IPV4, "t")
-		r.holds = map[uint32]string{0: holdsPort, 1: holdsProtocol, 2: holdsInterface}
+		r.holds = map[uint32]string{0: holdsPort, 1: holdsProtocol, 2: holdsInterface, 3: holdsAddress, 4: holdsAddress}
+		r.addresses = map[uint32]loaded{3: {12, 4, 32}, 4: {8, 16, 128}}
+		r.constants = map[uint32][]byte{5: {192, 0, 2, 1}, 6: {0, 22}}
 		_ = r.read(name, has) // it may be wrong
 		_ = r.end()
 		_, _ = readElement(data)

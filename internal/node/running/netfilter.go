@@ -271,6 +271,7 @@ type element struct {
 	key     []byte
 	end     bool
 	verdict string // of a map
+	value   []byte // of another map
 }
 
 func (n *netfilter) elements(family uint8, table, name string) ([]element, error) {
@@ -325,6 +326,11 @@ func readElement(data []byte) (element, error) {
 	}
 	// A copy, which does not keep the kernel's whole answer.
 	e.key, e.end = bytes.Clone(key[unix.NFTA_DATA_VALUE]), has.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+	value, err := has.inner(unix.NFTA_SET_ELEM_DATA)
+	if err != nil {
+		return e, err
+	}
+	e.value = bytes.Clone(value[unix.NFTA_DATA_VALUE])
 	e.verdict, err = readVerdict(has, unix.NFTA_SET_ELEM_DATA)
 	return e, err
 }

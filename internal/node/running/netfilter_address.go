@@ -3,6 +3,8 @@ package running
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -58,6 +60,9 @@ func (r *ruleReader) whole(register uint32) *[]expected.Addresses {
 	}
 	return nil
 }
+
+// isWhole is whole for the place of a register.
+func (r *ruleReader) isWhole(at uint32) bool { return r.whole(at+unix.NFT_REG32_00) != nil }
 
 // compareAddress reads a comparison of a part of the header. To compare the first bytes of
 // an address is to compare with a block of addresses. Several fields that are next to each
@@ -169,6 +174,68 @@ func (r *ruleReader) target(data attributes, first, last, firstPort, lastPort ui
 		}
 	}
 	return expected.Target(to, through)
+}
+
+// targetMap is [ruleReader.target] of a map.
+func (r *ruleReader) targetMap(data attributes) string {
+	size, port := 4, data.has(unix.NFTA_NAT_REG_PROTO_MIN)
+	if data.number(unix.NFTA_NAT_FAMILY) == unix.NFPROTO_IPV6 {
+		size = 16
+	}
+	// Without a range, the kernel names each register twice.
+	ranged := func(first, last uint16) bool { return data.has(last) && data.number(first) != data.number(last) }
+	if len(r.values) == 0 || !data.has(unix.NFTA_NAT_REG_ADDR_MIN) ||
+		ranged(unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX) || ranged(unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX) {
+		return ""
+	}
+	var out []string
+	for key, value := range r.values {
+		if len(value) < size || port && len(value) < size+2 {
+			return ""
+		}
+		at, _ := netip.AddrFromSlice(value[:size])
+		text := key + ": " + at.String()
+		if port {
+			text += " . " + portText(value[size:])
+		}
+		out = append(out, text)
+	}
+	return expected.TargetMap(out)
+}
+
+func portText(v []byte) string { return strconv.Itoa(int(one(v).First)) }
+
+// byFields returns the values of a map by the text of their keys, which are of registers
+// that were loaded for it; nil if these do not all hold fields that are compared.
+func (r *ruleReader) byFields(loads []uint32, elements []element) map[string][]byte {
+	out := map[string][]byte{}
+	for _, e := range elements {
+		var words []string
+		key := e.key
+		for _, at := range loads {
+			var size int
+			var text func([]byte) string
+			switch {
+			case r.holds[at] == holdsProtocol:
+				size, text = 1, func(v []byte) string { return expected.ProtocolName(v[0]) }
+			case r.holds[at] == holdsPort:
+				size, text = 2, portText
+			case r.holds[at] == holdsAddress && r.isWhole(at):
+				size, text = r.addressSize(), func(v []byte) string { at, _ := netip.AddrFromSlice(v); return at.String() }
+			}
+			if text == nil || len(key) < size {
+				return nil
+			}
+			words = append(words, text(key[:size]))
+			// Each field but a single one fills whole registers.
+			key = key[min((size+unix.NFT_REG32_SIZE-1)/unix.NFT_REG32_SIZE*unix.NFT_REG32_SIZE, len(key)):]
+		}
+		if len(key) > 0 || len(e.value) == 0 {
+			return nil
+		}
+		out[strings.Join(words, " . ")] = e.value
+	}
+	return out
 }
 
 // Flags of a range of linux/netfilter/nf_nat.h.

@@ -34,9 +34,10 @@ type ruleReader struct {
 	rule   expected.Rule
 	holds  map[uint32]string // by register, as [place] has it
 	unread map[uint32]bool   // registers that were loaded, and are not compared yet
-	loaded int               // registers since the last comparison
+	loaded []uint32          // registers since the last comparison
 	first  uint16            // the first port of a range whose last one follows
 	mapped bool              // a value of a map was loaded, for what follows
+	values map[string][]byte // of that map, by its fields, if all are known
 
 	ipv6      bool // the version of IP, if it is known
 	versioned bool
@@ -192,6 +193,10 @@ func (r *ruleReader) read(name string, data attributes) error {
 		if data.number(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
 			verdict = "dnat"
 		}
+		if r.mapped {
+			r.use(verdict + r.targetMap(data))
+			return nil
+		}
 		r.use(verdict + r.target(data, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX))
 	case "log", "counter", "last":
 	case "match":
@@ -230,7 +235,7 @@ func (r *ruleReader) load(data attributes, register uint16, holds string) {
 	}
 	at := place(data.number(register))
 	r.overwrite(at)
-	r.loaded++
+	r.loaded = append(r.loaded, at)
 	r.holds[at], r.unread[at] = holds, true
 }
 
@@ -239,10 +244,10 @@ func (r *ruleReader) load(data attributes, register uint16, holds string) {
 func (r *ruleReader) source(register uint32) string {
 	holds := r.holds[place(register)]
 	clear(r.unread)
-	if r.loaded > 1 {
+	if len(r.loaded) > 1 {
 		holds = holdsOther
 	}
-	r.loaded = 0
+	r.loaded = nil
 	return holds
 }
 
@@ -252,7 +257,7 @@ func (r *ruleReader) compare(data attributes) error {
 		return err
 	}
 	v, op := value[unix.NFTA_DATA_VALUE], data.number(unix.NFTA_CMP_OP)
-	r.loaded = 0 // each register is compared separately
+	r.loaded = nil // each register is compared separately
 	at := place(data.number(unix.NFTA_CMP_SREG))
 	delete(r.unread, at)
 	switch holds := r.holds[at]; {
@@ -364,6 +369,7 @@ func (r *ruleReader) lookup(data attributes) error {
 	if set == nil {
 		return errChanging
 	}
+	loads := r.loaded
 	holds := r.source(data.number(unix.NFTA_LOOKUP_SREG))
 	isMap := data.has(unix.NFTA_LOOKUP_DREG)
 	if data.number(unix.NFTA_LOOKUP_FLAGS) != 0 {
@@ -384,8 +390,11 @@ func (r *ruleReader) lookup(data attributes) error {
 	}
 	switch {
 	case isMap && data.number(unix.NFTA_LOOKUP_DREG) != unix.NFT_REG_VERDICT:
+		r.mapped, r.values = true, nil
+		if set.anonymous && !set.interval {
+			r.values = r.byFields(loads, elements)
+		}
 		r.overwrite(place(data.number(unix.NFTA_LOOKUP_DREG)))
-		r.mapped = true
 	case isMap:
 		var verdicts []string
 		for _, e := range elements {

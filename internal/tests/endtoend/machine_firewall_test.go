@@ -74,6 +74,9 @@ func TestMachineNftables(t *testing.T) {
 		{"another port of it", "nft replace rule ip nixos-nat pre handle $(nft -a list chain ip nixos-nat pre | sed -n 's/.*dport 2222 .*handle //p') iifname eth9 tcp dport 2222 dnat to 192.0.2.9:23", "", []string{
 			"ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22", "ip nixos-nat chain pre: iifname eth9 tcp dport 2222 dnat to 192.0.2.9:23",
 		}},
+		{"one of a map", "nft replace rule ip nixos-nat pre handle $(nft -a list chain ip nixos-nat pre | sed -n 's/.*tcp . 2223 .*handle //p') iifname eth9 dnat meta l4proto . th dport map '{ tcp . 2223 : 192.0.2.66 . 22, udp . 53 : 192.0.2.10 . 5353 }'", "", []string{
+			"ip nixos-nat chain pre: iifname eth9 dnat by {tcp . 2223: 192.0.2.66 . 22, udp . 53: 192.0.2.10 . 5353}", "ip nixos-nat chain pre: iifname eth9 dnat by {tcp . 2223: 192.0.2.9 . 22, udp . 53: 192.0.2.10 . 5353}",
+		}},
 		{"another network", "nft replace rule inet nixos-fw input-allow handle $(nft -a list chain inet nixos-fw input-allow | sed -n 's/.*dport 9100 .*handle //p') ip saddr 0.0.0.0/1 tcp dport 9100 accept", "", []string{
 			"inet nixos-fw chain input-allow: saddr 0.0.0.0-127.255.255.255 tcp dport 9100 under conditions accept", "inet nixos-fw chain input-allow: saddr 192.0.2.0-192.0.2.255 tcp dport 9100 under conditions accept",
 		}},
