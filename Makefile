@@ -50,9 +50,9 @@ test-race: ## the tests of -short with the race detector
 	$(GO) test -short -race $(TESTFLAGS) ./...
 
 .PHONY: test-nix-newest
-test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations and rebuilds once more, with the newest nix that Debian has
+test-nix-newest: setup $(GOTESTSUM) ## the tests of evaluations, rebuilds and imports once more, with the newest nix that Debian has
 	EC_VERIFY_TEST_SUITE=sid $(SUM) --format testname --packages './internal/nix ./internal/rebuild ./internal/tests/endtoend' -- \
-		$(BUILD) -timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained)$$' $(TESTFLAGS)
+		$(BUILD) -timeout 15m -run '^(TestSandbox.*|TestLikeGetFlake|TestReadsItsOwn|TestCases|TestFetch|TestKilled|TestRebuild|TestRebuildWhere.*|TestEvaluationExplained|TestSwitchImports)$$' $(TESTFLAGS)
 	hack/skipped .cache-test.json
 
 .PHONY: test-long
