@@ -259,34 +259,46 @@ func (d *Database) Closure(ctx context.Context, root closure.StorePath) (c closu
 	if !claims.Valid {
 		return nil, nil, fmt.Errorf("nix database: %w: %s", ErrNotValid, root)
 	}
-	return claims.Closure, claims.Malformed, nil
+	c = make(closure.Closure, len(claims.Closure))
+	for p, info := range claims.Closure {
+		c[p] = *info
+	}
+	return c, claims.Malformed, nil
 }
+
+// Registrations are what Nix registered of some paths. The data of a path is not to be
+// changed.
+type Registrations map[closure.StorePath]*closure.PathInfo
 
 // Claims is what the database says of some paths.
 type Claims struct {
 	// Valid means that the root is registered.
 	Valid bool
 	// Closure has the root and everything that can be reached from it by references.
-	Closure closure.Closure
-	// Others has the other requested paths that are registered and not in Closure.
-	Others closure.Closure
+	Closure Registrations
+	// Others has the other known paths that are registered and not in Closure.
+	Others Registrations
 	// Malformed has the errors of rows that are in neither, one for each field, in
 	// ascending order of paths.
 	Malformed []*RowError
 }
 
-// Claims returns the registrations of root, as [Database.Closure] does, and of others,
-// which may take up to most bytes of memory: the excess is malformed. It scans the whole
-// database, whatever is requested.
-func (d *Database) Claims(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
-	for _, p := range append([]closure.StorePath{root}, others...) {
-		if _, err := d.dir.Parse(string(p)); err != nil {
+// Claims returns the registrations of root, as [Database.Closure] does, and of the known
+// paths, which may take up to most bytes of memory: the excess is malformed. If one says
+// what the caller knows, it is the caller's own, and takes no memory. Claims scans the
+// whole database, whatever is requested.
+func (d *Database) Claims(ctx context.Context, root closure.StorePath, known []closure.PathInfo, most int64) (*Claims, error) {
+	if _, err := d.dir.Parse(string(root)); err != nil {
+		return nil, err
+	}
+	for i := range known {
+		if _, err := d.dir.Parse(string(known[i].Path)); err != nil {
 			return nil, err
 		}
 	}
-	claims, err := d.scan(ctx, root, others, most)
+	claims, err := d.scan(ctx, root, known, most)
 	if errors.Is(err, errTooMany) {
-		claims, err = d.walk(ctx, root, others, most)
+		claims, err = d.walk(ctx, root, known, most)
 	}
 	if err != nil {
 		return nil, d.failed(ctx, err)
@@ -296,21 +308,21 @@ func (d *Database) Claims(ctx context.Context, root closure.StorePath, others []
 }
 
 // walk implements Claims with a query for each path.
-func (d *Database) walk(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
+func (d *Database) walk(ctx context.Context, root closure.StorePath, known []closure.PathInfo, most int64) (*Claims, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	c := &Claims{Closure: make(closure.Closure), Others: make(closure.Closure)}
+	c := &Claims{Closure: make(Registrations), Others: make(Registrations)}
 	seen := map[closure.StorePath]bool{root: true}
-	look := func(p closure.StorePath, to closure.Closure) (info closure.PathInfo, held int64, err error) {
+	look := func(p closure.StorePath, to Registrations) (info closure.PathInfo, held int64, err error) {
 		info, bad, err := d.pathInfo(ctx, conn, p)
 		if err != nil {
 			return info, 0, err
 		}
 		if len(bad) == 0 {
-			to[p] = info
+			to[p] = &info
 		}
 		c.Malformed = append(c.Malformed, bad...)
 		return info, Cost(info) + int64(len(bad))*rowErrorCost, nil
@@ -339,7 +351,8 @@ func (d *Database) walk(ctx context.Context, root closure.StorePath, others []cl
 			}
 		}
 	}
-	for _, p := range others {
+	for i := range known {
+		p := known[i].Path
 		if seen[p] {
 			continue
 		}

@@ -28,17 +28,20 @@ var errTooMany = errors.New("too large to be read as a whole")
 // rows. A query for each path would take longer than hashing it if it is small. The order
 // is that of the indices which Nix uses for lookups, so that the result is what Nix would
 // see.
-func (d *Database) scan(ctx context.Context, root closure.StorePath, others []closure.StorePath, most int64) (*Claims, error) {
+func (d *Database) scan(ctx context.Context, root closure.StorePath, known []closure.PathInfo, most int64) (*Claims, error) {
 	conn, err := d.conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	ids := make(map[closure.StorePath]int64, 1+len(others)) // 0 while not found
-	for _, p := range slices.Concat(others, []closure.StorePath{root}) {
-		ids[p] = 0
+	asked := make(map[closure.StorePath]lookup, 1+len(known))
+	asked[root] = lookup{path: root}
+	for i := range known {
+		if p := &known[i]; asked[p.Path].known == nil {
+			asked[p.Path] = lookup{path: p.Path, known: p}
+		}
 	}
-	if err := scanPaths(ctx, conn, ids); err != nil {
+	if err := scanPaths(ctx, conn, asked); err != nil {
 		return nil, err
 	}
 	refs, err := scanRefs(ctx, conn)
@@ -47,36 +50,44 @@ func (d *Database) scan(ctx context.Context, root closure.StorePath, others []cl
 	}
 	rows := make(map[int64]*registration)
 	// Each row that is reached takes at least an entry.
-	if most := int(d.most / Cost(closure.PathInfo{})); !refs.reach(ids[root], rows, most) {
+	if most := int(d.most / Cost(closure.PathInfo{})); !refs.reach(asked[root].id, rows, most) {
 		return nil, errTooMany
 	}
-	for _, p := range others {
-		for _, ref := range append(refs.of(ids[p]), int32(ids[p])) {
+	for _, a := range asked {
+		for _, ref := range append(refs.of(a.id), int32(a.id)) {
 			rows[int64(ref)] = nil
 		}
 	}
-	if err := d.scanRows(ctx, conn, rows); err != nil {
+	if err := d.scanRows(ctx, conn, asked, rows); err != nil {
 		return nil, err
 	}
 	s := &scanned{
-		ids: ids, refs: refs, rows: rows,
-		claims: &Claims{Closure: make(closure.Closure, len(rows)), Others: make(closure.Closure)},
+		asked: asked, refs: refs, rows: rows,
+		claims: &Claims{Closure: make(Registrations, len(rows)), Others: make(Registrations)},
 	}
-	if row := rows[ids[root]]; row != nil && row.info.Path == root {
+	if row := rows[asked[root].id]; row != nil && row.info.Path == root {
 		s.claims.Valid = true
-		if !s.addClosure(ids[root], d.most) {
+		if !s.addClosure(asked[root].id, d.most) {
 			return nil, errTooMany
 		}
 	}
-	if !s.addOthers(others, most) {
+	if !s.addOthers(known, most) {
 		return nil, errTooMany
 	}
 	return s.claims, nil
 }
 
+// A lookup is a path whose row is wanted.
+type lookup struct {
+	path  closure.StorePath
+	known *closure.PathInfo // what the caller knows of the path, or nil
+	id    int64             // of the row; 0 while not found
+}
+
 // scanned is what was read of a database, and what was made of it so far.
 type scanned struct {
-	ids    map[closure.StorePath]int64
+	asked  map[closure.StorePath]lookup
+	paths  []closure.StorePath // room for the references of a row
 	refs   references
 	rows   map[int64]*registration
 	claims *Claims
@@ -84,18 +95,18 @@ type scanned struct {
 
 // add adds a row to one of the claims' closures. It returns the rows that it refers to,
 // and how much memory it takes in bytes.
-func (s *scanned) add(id int64, to closure.Closure) (next []int64, cost int64) {
+func (s *scanned) add(id int64, to Registrations) (next []int64, cost int64) {
 	row := s.rows[id]
 	row.seen = true
-	next = row.resolve(s.refs.of(id), s.rows)
-	if found, asked := s.ids[row.info.Path]; asked && found != id {
+	next = s.resolve(row, s.refs.of(id))
+	if found, asked := s.asked[row.info.Path]; asked && found.id != id {
 		row.bad = append(row.bad, rowError(string(row.info.Path), "path", errors.New("its index leads to another row")))
 	}
 	if len(row.bad) == 0 {
 		to[row.info.Path] = row.info
 	}
 	s.claims.Malformed = append(s.claims.Malformed, row.bad...)
-	return next, Cost(row.info) + int64(len(row.bad))*rowErrorCost
+	return next, Cost(*row.info) + int64(len(row.bad))*rowErrorCost
 }
 
 // addClosure adds everything that can be reached from a row. It returns false if that
@@ -115,11 +126,12 @@ func (s *scanned) addClosure(root, left int64) bool {
 	return true
 }
 
-// addOthers adds those of paths that are not in the closure. It returns false where
-// they take more than left bytes.
-func (s *scanned) addOthers(paths []closure.StorePath, left int64) bool {
-	for _, p := range paths {
-		id := s.ids[p]
+// addOthers adds those of the known paths that are not in the closure. It returns false
+// where they take more than left bytes.
+func (s *scanned) addOthers(known []closure.PathInfo, left int64) bool {
+	for i := range known {
+		p := known[i].Path
+		id := s.asked[p].id
 		switch row := s.rows[id]; {
 		case row == nil || row.seen:
 		case row.info.Path != p:
@@ -141,8 +153,8 @@ var errOrder = errors.New("rows are out of order")
 // errNumber means that a table numbers its rows by something else.
 var errNumber = errors.New("the number of a row is not a number")
 
-// scanPaths looks up the numbers of the rows of paths, and stores them in ids.
-func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]int64) error {
+// scanPaths looks up the numbers of the rows of the paths that are asked for.
+func scanPaths(ctx context.Context, conn *sql.Conn, asked map[closure.StorePath]lookup) error {
 	var last []byte
 	const query = "select id, " + boundedPath + " as path from ValidPaths where path >= '/' and path < '0' order by path"
 	return sqlrows.Each(ctx, conn, []string{"id", "path"}, query, func(values []driver.Value) error {
@@ -158,8 +170,9 @@ func scanPaths(ctx context.Context, conn *sql.Conn, ids map[closure.StorePath]in
 			return errOrder // or registered twice, which Nix's tables don't allow
 		}
 		last = append(last[:0], p...)
-		if was, wanted := ids[closure.StorePath(p)]; wanted && was != id {
-			ids[closure.StorePath(strings.Clone(p))] = id
+		if a, wanted := asked[closure.StorePath(p)]; wanted && a.id != id {
+			a.id = id
+			asked[a.path] = a // p is SQLite's memory
 		}
 		return nil
 	})
@@ -233,28 +246,30 @@ func (r references) reach(root int64, rows map[int64]*registration, most int) bo
 
 // A registration is a row of ValidPaths: its well-formed parts, and its faults.
 type registration struct {
-	info closure.PathInfo
-	bad  []*RowError
+	info *closure.PathInfo
+	// known means that info is the caller's, and must not be written.
+	known bool
+	bad   []*RowError
 	// noPath says why its path is malformed; no reference to it is followed then.
 	noPath error
 	seen   bool // it was added to the claims
 }
 
-// resolve fills in the references and returns the rows that they lead to.
-func (row *registration) resolve(refs []int32, rows map[int64]*registration) (next []int64) {
-	row.info.References = make([]closure.StorePath, 0, min(len(refs), maxReferences))
+// resolve fills in the references of a row and returns the rows that they lead to.
+func (s *scanned) resolve(row *registration, refs []int32) (next []int64) {
 	var fault error
+	paths := s.paths[:0]
 	for _, ref := range refs {
-		target := rows[int64(ref)]
+		target := s.rows[int64(ref)]
 		switch {
 		case target == nil:
 			fault = errors.New("one is not registered")
 		case target.noPath != nil:
 			fault = target.noPath
-		case len(row.info.References) == maxReferences:
+		case len(paths) == maxReferences:
 			fault = fmt.Errorf("more than %d references", maxReferences)
 		default:
-			row.info.References = append(row.info.References, target.info.Path)
+			paths = append(paths, target.info.Path)
 			next = append(next, int64(ref))
 		}
 	}
@@ -262,15 +277,22 @@ func (row *registration) resolve(refs []int32, rows map[int64]*registration) (ne
 		// One error is enough to call the row malformed.
 		row.bad = append(row.bad, rowError(string(row.info.Path), "references", fault))
 	}
-	slices.Sort(row.info.References)
-	row.info.References = slices.Compact(row.info.References)
+	slices.Sort(paths)
+	s.paths = paths // with its room, for the next row
+	paths = slices.Compact(paths)
+	if row.known && slices.Equal(row.info.References, paths) {
+		return next
+	}
+	own := *row.info
+	own.References = append(make([]closure.StorePath, 0, len(paths)), paths...)
+	row.info, row.known = &own, false
 	return next
 }
 
 // scanRows reads those rows of ValidPaths that are keys of into. A value that is larger
 // than Nix would write is not read, because one larger than maxValueSize would make the
 // whole query fail; size says that there is one.
-func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, into map[int64]*registration) error {
+func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, asked map[closure.StorePath]lookup, into map[int64]*registration) error {
 	bounded := func(column, otherwise string) string {
 		return fmt.Sprintf("case when octet_length(%[1]s) <= 4096 then %[1]s else %[2]s end as %[1]s", column, otherwise)
 	}
@@ -293,26 +315,44 @@ func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, into map[int64]
 		if _, wanted := into[id]; !wanted {
 			return nil
 		}
-		row := &registration{}
-		into[id] = row
 		path, _ := values[1].(string)
-		path = strings.Clone(path)
-		if row.info.Path, row.noPath = d.dir.Parse(path); row.noPath != nil {
-			return nil //nolint:nilerr // whoever refers to it is malformed, and says so
+		known := asked[closure.StorePath(path)]
+		if known.path == "" {
+			var err error
+			if known.path, err = d.dir.Parse(strings.Clone(path)); err != nil {
+				// Whoever refers to it is malformed, and says so.
+				into[id] = &registration{info: new(closure.PathInfo), noPath: err}
+				return nil
+			}
 		}
-		r := nix_v10.QueryPathInfoRow{ID: id}
-		if size, _ := values[2].(int64); size > maxValueSize {
-			row.bad = []*RowError{rowError(path, "row", fmt.Errorf("longer than %d bytes", maxValueSize))}
-		} else if field, err := scanRow(&r, columns[3:], values[3:]); err != nil {
-			row.bad = []*RowError{rowError(path, field, err)}
-		} else {
-			row.info, row.bad = decodeRow(d.dir, row.info.Path, r)
-		}
+		into[id] = d.registration(known, columns[2:], values[2:])
 		return nil
 	})
 }
 
-// scanRow puts values into r, or returns which one does not convert to its type.
+// registration returns the row of a path, but for its references. The values are SQLite's
+// memory.
+func (d *Database) registration(of lookup, columns []string, values []driver.Value) *registration {
+	malformed := func(field string, err error) *registration {
+		return &registration{info: &closure.PathInfo{Path: of.path}, bad: []*RowError{rowError(string(of.path), field, err)}}
+	}
+	if size, _ := values[0].(int64); size > maxValueSize {
+		return malformed("row", fmt.Errorf("longer than %d bytes", maxValueSize))
+	}
+	var r nix_v10.QueryPathInfoRow
+	if field, err := scanRow(&r, columns[1:], values[1:]); err != nil {
+		return malformed(field, err)
+	}
+	info, bad := decodeRow(d.dir, of.path, r)
+	if k := of.known; k != nil && len(bad) == 0 && info.NarHash == k.NarHash && info.NarSize == k.NarSize && info.Deriver == k.Deriver && info.CA == k.CA {
+		return &registration{info: k, known: true}
+	}
+	info.Deriver, info.CA = closure.StorePath(strings.Clone(string(info.Deriver))), strings.Clone(info.CA)
+	return &registration{info: &info, bad: bad}
+}
+
+// scanRow puts values into r, without a copy, or returns which one does not convert to its
+// type.
 func scanRow(r *nix_v10.QueryPathInfoRow, columns []string, values []driver.Value) (field string, err error) {
 	var hash sql.NullString
 	var registered sql.NullInt64
@@ -326,7 +366,6 @@ func scanRow(r *nix_v10.QueryPathInfoRow, columns []string, values []driver.Valu
 			return columns[i], errors.New("null")
 		}
 	}
-	// They are SQLite's memory.
-	r.Hash, r.Deriver.String, r.Ca.String = strings.Clone(hash.String), strings.Clone(r.Deriver.String), strings.Clone(r.Ca.String)
+	r.Hash = hash.String
 	return "", nil
 }

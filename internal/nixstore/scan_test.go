@@ -2,6 +2,7 @@ package nixstore
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -39,12 +40,12 @@ func TestScanIsWalk(t *testing.T) {
 			root, name := testRoot(t, "wal")
 			w := openWriter(t, name)
 			const n = 60
-			var asked []closure.StorePath
+			var asked []closure.PathInfo
 			w.exec("pragma foreign_keys = off", "begin")
 			for i := 1; i <= n; i++ {
 				w.exec(register(i, object(i, "x")))
 				if i%3 == 0 {
-					asked = append(asked, object(i, "x"))
+					asked = append(asked, closure.PathInfo{Path: object(i, "x")})
 				}
 			}
 			for range 2 * n {
@@ -56,7 +57,7 @@ func TestScanIsWalk(t *testing.T) {
 			w.exec("commit")
 			w.close()
 			d := mustOpen(t, root)
-			asked = append(asked, object(1, "x"), object(n+5, "absent"))
+			asked = append(asked, closure.PathInfo{Path: object(1, "x")}, closure.PathInfo{Path: object(n+5, "absent")})
 			scanned, err := d.scan(t.Context(), object(1, "x"), asked, 1<<20)
 			if err != nil {
 				t.Fatal(err)
@@ -74,8 +75,52 @@ func TestScanIsWalk(t *testing.T) {
 			if diff := cmp.Diff(walked, scanned); diff != "" {
 				t.Errorf("Claims (-walk +scan):\n%s", diff)
 			}
+			checkKnown(t, d, walked, object(1, "x"))
 			t.Logf("%d in the closure, %d others, %d malformed", len(scanned.Closure), len(scanned.Others), len(scanned.Malformed))
 		})
+	}
+}
+
+// checkKnown has a database scanned for a caller who knows some of what it says already:
+// the result is the same, and is the caller's own where that is equal.
+func checkKnown(t *testing.T, d *Database, want *Claims, root closure.StorePath) {
+	t.Helper()
+	var known []closure.PathInfo
+	for _, from := range []Registrations{want.Closure, want.Others} {
+		for _, p := range slices.Sorted(maps.Keys(from)) {
+			info := *from[p]
+			switch len(known) % 5 {
+			case 1:
+				info.NarSize++
+			case 2:
+				info.References = append(slices.Clone(info.References), object(99, "x"))
+			case 3:
+				info.Deriver = object(98, "x.drv")
+			}
+			known = append(known, info)
+		}
+	}
+	before := slices.Clone(known)
+	got, err := d.scan(t.Context(), root, known, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Closure, got.Closure); diff != "" {
+		t.Errorf("closure, with what the caller knows (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Others, got.Others); diff != "" {
+		t.Errorf("others, with what the caller knows (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(before, known); diff != "" {
+		t.Errorf("the caller's data changed:\n%s", diff)
+	}
+	for i := range known {
+		for _, of := range []Registrations{got.Closure, got.Others} {
+			altered := i%5 >= 1 && i%5 <= 3
+			if info := of[known[i].Path]; info != nil && (info == &known[i]) == altered {
+				t.Errorf("%s: altered %v, but taken from the caller: %v", known[i].Path, altered, !altered)
+			}
+		}
 	}
 }
 
@@ -100,7 +145,7 @@ func TestMisleadingIndex(t *testing.T) {
 		"drop table Kept")
 	w.close()
 	d := mustOpen(t, root)
-	asked := []closure.StorePath{object(2, "x"), object(3, "x"), object(9, "x")}
+	asked := []closure.PathInfo{{Path: object(2, "x")}, {Path: object(3, "x")}, {Path: object(9, "x")}}
 	c, err := d.Claims(t.Context(), object(1, "x"), asked, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +154,8 @@ func TestMisleadingIndex(t *testing.T) {
 	for _, m := range c.Malformed {
 		got = append(got, m.Path+" "+m.Field)
 	}
-	for _, p := range asked {
+	for _, known := range asked {
+		p := known.Path
 		_, inside := c.Closure[p]
 		_, outside := c.Others[p]
 		if inside || outside {

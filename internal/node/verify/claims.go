@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
@@ -14,17 +16,17 @@ import (
 // and claims nothing.
 type claims struct {
 	known     bool
-	running   closure.Closure // of the system that runs
-	others    closure.Closure // paths of the manifest that running lacks
+	running   nixstore.Registrations // of the system that runs
+	others    nixstore.Registrations // paths of the manifest that running lacks
 	malformed map[string][]*nixstore.RowError
 }
 
-func (c *claims) of(p closure.StorePath) (closure.PathInfo, bool) {
-	if info, ok := c.running[p]; ok {
-		return info, true
+// of returns what is registered of p, or nil.
+func (c *claims) of(p closure.StorePath) *closure.PathInfo {
+	if info := c.running[p]; info != nil {
+		return info
 	}
-	info, ok := c.others[p]
-	return info, ok
+	return c.others[p]
 }
 
 // readClaims reads the registrations of the manifest's paths and of the running system's
@@ -57,16 +59,14 @@ func (c *contentsCheck) queryClaims(ctx context.Context, db *nixstore.Database) 
 	if root == "" {
 		root = c.manifest.Toplevel.OutPath
 	}
-	paths := make([]closure.StorePath, len(c.audit.paths))
 	// Claims about other paths are kept up to little more than the manifest's own size.
 	var cost int64
-	for i, want := range c.audit.paths {
-		paths[i] = want.Path
+	for _, want := range c.audit.paths {
 		cost += nixstore.Cost(want)
 	}
 	// The system that runs may be another one, and larger.
 	db.LimitClosure(maxClaims + 3*cost)
-	got, err := db.Claims(ctx, root, paths, maxClaims+cost)
+	got, err := db.Claims(ctx, root, c.audit.paths, maxClaims+cost)
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +90,13 @@ func (r *run) judgeClaim(want closure.PathInfo, claims *claims) {
 	if len(claims.malformed[string(want.Path)]) > 0 {
 		return
 	}
-	claim, registered := claims.of(want.Path)
-	if !registered {
+	claim := claims.of(want.Path)
+	if claim == nil {
 		f.Cause, f.ConsequenceOf = closure.Unregistered, r.otherSystem()
 		r.find(f)
 		return
 	}
-	for _, d := range closure.CompareClaim(want, claim) {
+	for _, d := range closure.CompareClaim(want, *claim) {
 		r.find(report.Finding{Tier: report.TierContents, Cause: d.Cause, Path: string(d.Path), Field: d.Field, Want: d.Want, Got: d.Got})
 	}
 	if claim.Deriver != "" && want.Deriver != "" && claim.Deriver != want.Deriver {
@@ -114,7 +114,7 @@ const maxExtra = 10_000
 func (r *run) findExtra(claims *claims) {
 	want := r.manifest.Paths
 	listed, rest := 0, 0
-	for _, p := range claims.running.Paths() {
+	for _, p := range slices.Sorted(maps.Keys(claims.running)) {
 		if _, ok := closure.Find(want, p); ok {
 			continue
 		}

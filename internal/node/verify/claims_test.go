@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -26,9 +27,9 @@ func TestExtra(t *testing.T) {
 	} {
 		r := &run{Verifier: &Verifier{}, report: &report.Report{}}
 		r.manifest = &closure.Manifest{Paths: []closure.PathInfo{{Path: path(3)}}}
-		running := closure.Closure{path(3): {}}
+		running := nixstore.Registrations{path(3): {}}
 		for n := range test.extra {
-			running[path(n+4)] = closure.PathInfo{}
+			running[path(n+4)] = &closure.PathInfo{}
 		}
 		r.findExtra(&claims{running: running})
 		got := r.report.Findings

@@ -100,8 +100,8 @@ func (c *contentsCheck) isSuspect(want closure.PathInfo, record ledger.Record) b
 		return true
 	}
 	if c.claims.known {
-		claim, registered := c.claims.of(want.Path)
-		if !registered || claim.NarHash != want.NarHash || len(closure.CompareClaim(want, claim)) > 0 {
+		claim := c.claims.of(want.Path)
+		if claim == nil || claim.NarHash != want.NarHash || len(closure.CompareClaim(want, *claim)) > 0 {
 			return true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
 	"every.channel/ec-verify/pkg/nar"
@@ -223,7 +224,7 @@ func TestObservation(t *testing.T) {
 		claim.NarHash, claim.NarSize = m.manifest.Paths[0].NarHash, want.NarSize+8
 		r.chosen = &candidate{manifest: m.manifest}
 		c := r.newContentsCheck()
-		c.claims = &claims{known: true, running: closure.Closure{lib: claim}}
+		c.claims = &claims{known: true, running: nixstore.Registrations{lib: &claim}}
 		if c.judgePath(want, &observation{err: tc.err}) {
 			t.Errorf("%s: the files are to be named, and cannot be read", tc.name)
 		}
