@@ -250,16 +250,44 @@ func (r *Release) Manifest(ctx context.Context, configuration string) (*closure.
 	if err := r.has(configuration); err != nil {
 		return nil, err
 	}
-	data, err := r.read(ctx, ManifestName(configuration))
+	m, err := r.manifest(ctx, ManifestName(configuration))
 	if err != nil {
 		return nil, r.named(err)
 	}
-	m, err := closure.DecodeManifest(data)
-	if err != nil {
-		return nil, r.refuse(ReasonMalformedManifest, "%s: %v", ManifestName(configuration), err)
-	}
 	if m.Configuration != configuration {
 		return nil, r.refuse(ReasonWrongConfiguration, "%s is the manifest of configuration %s", ManifestName(configuration), m.Configuration)
+	}
+	return m, nil
+}
+
+// errScan means that [closure.ScanManifest] returned nil.
+var errScan = errors.New("not a manifest in its usual form")
+
+// manifest scans a manifest while it comes in, because large ones would take twice the
+// memory as a whole. One that can't be scanned is read again, to say why.
+func (r *Release) manifest(ctx context.Context, name string) (*closure.Manifest, error) {
+	in, out := io.Pipe()
+	scanned := make(chan *closure.Manifest, 1)
+	go func() {
+		m := closure.ScanManifest(in)
+		in.CloseWithError(errScan)
+		scanned <- m
+	}()
+	err := r.copy(ctx, out, name)
+	out.CloseWithError(err)
+	switch m := <-scanned; {
+	case err != nil && !errors.Is(err, errScan):
+		return nil, err
+	case err == nil && m != nil:
+		return m, nil
+	}
+	data, err := r.read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := closure.DecodeManifest(data)
+	if err != nil {
+		return nil, Untrusted(ReasonMalformedManifest, "%s: %v", name, err)
 	}
 	return m, nil
 }

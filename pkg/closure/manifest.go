@@ -178,12 +178,25 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("decode manifest: %d bytes, at most %d are allowed", len(data), MaxManifestSize)
 	}
-	if paths, frame := scanPaths(data); paths != nil {
-		if m, err := decodeManifest(frame, paths); err == nil {
-			return m, nil
-		}
+	if m := ScanManifest(bytes.NewReader(data)); m != nil {
+		return m, nil
 	}
 	return decodeManifest(data, nil)
+}
+
+// ScanManifest is [DecodeManifest] for a manifest that comes in, of which it keeps only
+// the result. It returns nil for what DecodeManifest refuses, and for some manifests that
+// are valid; if not, it reads in to its end, without a limit.
+func ScanManifest(in io.Reader) *Manifest {
+	paths, frame := scanPaths(in)
+	if paths == nil {
+		return nil
+	}
+	m, err := decodeManifest(frame, paths)
+	if err != nil {
+		return nil
+	}
+	return m
 }
 
 // decodeManifest decodes a manifest. If paths are given, they are the manifest's, and data

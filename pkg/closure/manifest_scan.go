@@ -2,6 +2,7 @@ package closure
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"strconv"
 
@@ -15,9 +16,9 @@ const beforePaths = "\n  \"paths\": ["
 // returns the manifest without them as frame. It takes a tenth of the time of a JSON
 // decoder. It returns no paths if they are in another form, or if a text has an escape.
 // The paths are checked elsewhere.
-func scanPaths(data []byte) (paths []PathInfo, frame []byte) {
-	before, after, _ := bytes.Cut(data, []byte(beforePaths))
-	s := pathScanner{rest: after, known: make(map[string]StorePath)}
+func scanPaths(in io.Reader) (paths []PathInfo, frame []byte) {
+	s := pathScanner{in: in, room: make([]byte, 64<<10), known: make(map[string]StorePath)}
+	frame = s.until(beforePaths)
 	for more := true; more && !s.failed; more = s.skip(",") {
 		s.want("\n    ")
 		paths = append(paths, s.info())
@@ -25,14 +26,47 @@ func scanPaths(data []byte) (paths []PathInfo, frame []byte) {
 	if s.want("\n  ]"); s.failed {
 		return nil, nil
 	}
-	return paths, slices.Concat(before, []byte(beforePaths+"]"), s.rest)
+	after, err := io.ReadAll(in)
+	if err != nil {
+		return nil, nil
+	}
+	return paths, slices.Concat(frame, []byte("]"), s.rest, after)
 }
 
 type pathScanner struct {
-	rest   []byte
+	in     io.Reader
+	room   []byte
+	rest   []byte               // what was read of in but not scanned, in room
 	known  map[string]StorePath // equal paths share one string
 	refs   []StorePath          // room
 	failed bool
+}
+
+// more has at least n bytes in s.rest. It fails if there are fewer, or if they are more
+// than any part of the form.
+func (s *pathScanner) more(n int) bool {
+	if s.failed = s.failed || n > len(s.room); s.failed {
+		return false
+	}
+	s.rest = s.room[:copy(s.room, s.rest)]
+	read, err := io.ReadAtLeast(s.in, s.room[len(s.rest):], n-len(s.rest))
+	s.rest, s.failed = s.room[:len(s.rest)+read], err != nil
+	return !s.failed
+}
+
+// until returns a copy of what precedes the end of text.
+func (s *pathScanner) until(text string) []byte {
+	for {
+		if i := bytes.Index(s.rest, []byte(text)); i >= 0 {
+			i += len(text)
+			before := bytes.Clone(s.rest[:i])
+			s.rest = s.rest[i:]
+			return before
+		}
+		if !s.more(len(s.rest) + 1) {
+			return nil
+		}
+	}
 }
 
 func (s *pathScanner) info() (i PathInfo) {
@@ -78,17 +112,21 @@ func (s *pathScanner) want(text string) {
 
 // skip reports whether text follows, and skips it.
 func (s *pathScanner) skip(text string) bool {
-	if len(s.rest) < len(text) || string(s.rest[:len(text)]) != text {
+	if len(s.rest) < len(text) && !s.more(len(text)) || string(s.rest[:len(text)]) != text {
 		return false
 	}
 	s.rest = s.rest[len(text):]
 	return true
 }
 
-// text returns a text that is not empty and has no escape.
+// text returns a text that is not empty and has no escape. It is there until more is
+// scanned.
 func (s *pathScanner) text() []byte {
 	s.want(`"`)
 	end := bytes.IndexByte(s.rest, '"')
+	for end < 0 && s.more(len(s.rest)+1) {
+		end = bytes.IndexByte(s.rest, '"')
+	}
 	if end <= 0 || bytes.IndexByte(s.rest[:end], '\\') >= 0 {
 		s.failed = true
 		return nil
@@ -117,7 +155,11 @@ func (s *pathScanner) hash() nar.Hash {
 }
 
 func (s *pathScanner) number() int64 {
-	digits := len(s.rest) - len(bytes.TrimLeft(s.rest, "0123456789"))
+	count := func() int { return len(s.rest) - len(bytes.TrimLeft(s.rest, "0123456789")) }
+	digits := count()
+	for digits == len(s.rest) && s.more(len(s.rest)+1) {
+		digits = count()
+	}
 	n, err := strconv.ParseInt(string(s.rest[:digits]), 10, 64)
 	if err != nil || s.rest[0] == '0' {
 		s.failed = true

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -312,8 +314,15 @@ func TestScanPaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if paths, _ := scanPaths(golden); len(paths) != len(testManifest().Paths) {
-		t.Fatalf("it scans %d paths of the golden manifest", len(paths))
+	for name, in := range map[string]io.Reader{
+		"whole": bytes.NewReader(golden), "byte by byte": iotest.OneByteReader(bytes.NewReader(golden)), "with its end": iotest.DataErrReader(bytes.NewReader(golden)),
+	} {
+		if diff := cmp.Diff(testManifest(), ScanManifest(in)); diff != "" {
+			t.Errorf("read %s (-want +got):\n%s", name, diff)
+		}
+	}
+	if m := ScanManifest(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(golden)))); m != nil {
+		t.Error("half a manifest was scanned")
 	}
 	compare := func(changed []byte) {
 		t.Helper()
