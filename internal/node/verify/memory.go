@@ -5,22 +5,28 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 
-	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/pkg/closure"
 )
 
-// runMemory is how much memory the contents tier has Go use in bytes, without what
-// the manifests take. A run on an honest machine takes less.
-const runMemory = 24 << 20
+// How much memory the contents tier has Go use, in bytes. A run on an honest machine takes
+// less than runMemory, unless a manifest has more than 15,000 paths. Each of these is in
+// use for some 500 bytes, and 16 for each reference.
+const (
+	runMemory  = 24 << 20
+	baseMemory = 12 << 20
+	pathMemory = 600
+	refMemory  = 16
+)
 
-// limitMemory limits Go's heap to little more than the manifests' data on paths takes,
-// because garbage would otherwise pile up with a hostile store. The returned function
-// removes the limit. A lower limit that was set before stays.
+// limitMemory limits Go's heap to little more than what is in use, because garbage would
+// otherwise pile up: with a hostile store, and beside a large manifest. The returned
+// function removes the limit. A lower limit that was set before stays.
 func limitMemory(paths []closure.PathInfo) (undo func()) {
-	limit := int64(runMemory)
+	limit := int64(baseMemory)
 	for _, p := range paths {
-		limit += nixstore.Cost(p)
+		limit += pathMemory + refMemory*int64(len(p.References))
 	}
+	limit = max(limit, runMemory)
 	before := debug.SetMemoryLimit(-1)
 	if before <= limit {
 		return func() {}
