@@ -47,7 +47,9 @@ func TestNar(t *testing.T) {
 	if testdata, err := filepath.Glob("../../../pkg/nar/testdata"); err == nil && len(testdata) == 1 {
 		m.Push(testdata[0], "/root/nar/testdata")
 	}
-	out, _, code := m.Exec(context.Background(), "sh", "-c", `cd /root/nar && EC_VERIFY_TEST_ALL_TREES=1 ./nar.test -test.v -test.timeout 10m -test.run 'LikeNix|InstalledTrees|TestSum|TestDeep' 2>&1`)
+	// In memory, where /tmp is, the kernel takes a minute to say what it has of a file of
+	// 1 TiB: pkg/nar's own run has that test.
+	out, _, code := m.Exec(context.Background(), "sh", "-c", `cd /root/nar && EC_VERIFY_TEST_ALL_TREES=1 ./nar.test -test.v -test.timeout 10m -test.run 'LikeNix|InstalledTrees|TestSum|TestDeep' -test.skip TestSumCancelledInTheMiddleOfAFile 2>&1`)
 	if code != 0 {
 		t.Fatalf("exit %d:\n%s", code, out)
 	}
