@@ -142,7 +142,9 @@ func grow(ctx context.Context, g grower, paths, times int) (machine []string, co
 			return err
 		}
 		all := got[ec]
-		costs = append(costs, grown{times, g.of(paths, size), cost{sorted(all, wall)[0], sorted(all, cpu)[0], peak(all)}})
+		c := cost{sorted(all, wall)[0], sorted(all, cpu)[0], peak(all)}
+		say("%d %s, %d files: %s, CPU %s, %d MiB", paths, g.what, size.files, seconds(c.Wall), seconds(c.CPU), c.RSS>>20)
+		costs = append(costs, grown{times, g.of(paths, size), c})
 		return nil
 	}
 	if err := run(ecVerify); err != nil || g.altered == "" {
