@@ -55,8 +55,8 @@ func (g grown) each(least cost, of func(cost) time.Duration) float64 {
 }
 
 // growth measures stores of 1, 4, 16 and 64 times the paths, the files and the bytes,
-// warm, and writes its part of the document.
-func growth(ctx context.Context) error {
+// warm, or only of one shape. If all were measured, it writes its part of the document.
+func growth(ctx context.Context, only string) error {
 	_, least, err := grow(ctx, growers[0], 1, 1)
 	if err != nil {
 		return err
@@ -66,6 +66,9 @@ func growth(ctx context.Context) error {
 	var goals []goal
 	most := int64(0)
 	for _, g := range growers {
+		if only != "" && g.shape != only {
+			continue
+		}
 		var sound, altered []grown
 		for times := 1; times <= 64; times *= 4 {
 			say("%s, %d times", g.what, times)
@@ -114,6 +117,9 @@ names the file by the release's listing.
 %s
 %s`, growthRounds, list(machine), rows.String(), goalTable(goals))
 	fmt.Print(text)
+	if only != "" {
+		return nil
+	}
 	return writePart(growthHeading, text)
 }
 

@@ -6,6 +6,7 @@
 //	go run ./hack/benchmark quick             # whether a change made things worse
 //	go run ./hack/benchmark quick keep        # keep the ratios as they are now
 //	go run ./hack/benchmark growth            # what one path, file or GB more costs
+//	go run ./hack/benchmark growth SHAPE      # only with stores of that shape
 //	go run ./hack/benchmark neighbour         # what an encoder notices of it
 //	go run ./hack/benchmark neighbour quick   # the same, small, for a look
 //	go run ./hack/benchmark evaluation        # the eval tier with a large input
@@ -48,7 +49,9 @@ func run(ctx context.Context, args []string) error {
 	case args[0] == "quick" && len(args) == 2 && args[1] == "keep":
 		return quick(ctx, true)
 	case args[0] == "growth" && len(args) == 1:
-		return growth(ctx)
+		return growth(ctx, "")
+	case args[0] == "growth" && len(args) == 2:
+		return growth(ctx, args[1])
 	case args[0] == "neighbour" && len(args) == 1:
 		return driveNeighbour(ctx, fullSpan)
 	case args[0] == "neighbour" && len(args) == 2 && args[1] == "quick":

@@ -13,6 +13,7 @@ const documentFile = "docs/benchmarks.md"
 // heading of its level; the rest is make bench's.
 const (
 	smallHeading      = "## Many small paths" // written by hand
+	coldHeading       = "## A cold disk"      // written by hand
 	growthHeading     = "## Growth"
 	evaluationHeading = "## Evaluation"
 	neighbourHeading  = "## Beside an encoder"
@@ -22,7 +23,7 @@ const (
 )
 
 // partHeadings begin the parts, in their order.
-var partHeadings = []string{smallHeading, growthHeading, evaluationHeading, neighbourHeading, systemsHeading, hostileHeading, machineHeading}
+var partHeadings = []string{smallHeading, coldHeading, growthHeading, evaluationHeading, neighbourHeading, systemsHeading, hostileHeading, machineHeading}
 
 // writeOwn writes the section of make bench, and leaves the other parts alone.
 func writeOwn(text string) error {

@@ -65,7 +65,7 @@ var shapes = map[string]shape{
 		return sizes
 	},
 	// One small file to a path.
-	"tiny": func(_ int, random *rand.Rand) []int { return []int{100 + random.IntN(2<<10)} },
+	"tiny":  func(_ int, random *rand.Rand) []int { return []int{100 + random.IntN(2<<10)} },
 	"files": smallFiles(1000),
 	"bytes": func(int, *rand.Rand) []int { return []int{16 << 20} },
 }

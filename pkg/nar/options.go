@@ -73,6 +73,9 @@ type Options struct {
 	// dropped after they were read, others stay. It does not change where contents
 	// are read from. If the kernel does not report cached pages (cachestat(2), Linux
 	// 6.5; mincore(2), for root and the owner of a file), nothing is dropped.
+	//
+	// While files are not cached, and without Pace, the next ones are opened before their
+	// turn and the kernel begins to read them.
 	DropBehind bool
 
 	// Pace, when not nil, is called before each read of contents with the number
