@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"every.channel/ec-verify/internal/expected"
+	"every.channel/ec-verify/internal/report"
 )
 
 // protect gives the accepted system a firewall.
@@ -86,6 +88,22 @@ func TestFirewall(t *testing.T) {
 			h.expect("firewall", test.want...)
 		})
 	}
+}
+
+// TestFirewallAllowed: an exception for chains by the beginning of their names.
+func TestFirewallAllowed(t *testing.T) {
+	h := newHost(t)
+	h.protect("table inet fw { chain input { accept\n } }")
+	input := expected.Chain{Name: "input", Rules: []string{"accept", "jump OTHERS"}}
+	h.m.Rules = kernelRules(tableOf("fw", input, expected.Chain{Name: "OTHERS-1", Rules: []string{"saddr 10.0.0.0-10.0.0.255 return", "drop"}}))
+	h.m.Allow = []Exception{{Match: "table inet fw:chain OTHERS*", Cause: report.FirewallAltered, Reason: "others"}}
+	l, err := h.m.Check(t.Context(), []string{"firewall"})
+	h.must(err)
+	if l.Excused != 2 {
+		t.Errorf("%d rules are allowed", l.Excused)
+	}
+	h.m.Now = time.Now()
+	h.expect("firewall", "firewall-altered table inet fw:chain input: jump OTHERS")
 }
 
 // What is not compared is said.
