@@ -88,7 +88,7 @@ func (f *Finder) askRevocations(ctx context.Context, remote bool, most time.Dura
 }
 
 // openList returns the list of a source. If a source on a network has none, or one that is
-// not trusted, although this node has seen a list before, it is asked up to twice more:
+// not trusted, although this machine has seen a list before, it is asked up to twice more:
 // while a list is replaced on a forge, parts of it are missing for a moment.
 func (f *Finder) openList(ctx context.Context, s Source) (*Revocations, error) {
 	list, err := OpenRevocations(ctx, s, f.Verifier, f.Options...)
@@ -160,12 +160,12 @@ func weigh(s *revokedState, answers []listAnswer, all, remote bool, now time.Tim
 	case newest != nil && newest.CreatedAt.After(s.CreatedAt):
 		s.CreatedAt, s.Sums, s.Revoked = newest.CreatedAt, newest.Sums, newest.Revoked
 	case newest != nil && newest.CreatedAt.Equal(s.CreatedAt) && newest.Sums != s.Sums:
-		refused = listRefused(refused, Untrusted(ReasonReplaced, "it is another list than the one of the same time, %s, that this node has seen", day(s.CreatedAt)), from)
+		refused = listRefused(refused, Untrusted(ReasonReplaced, "it is another list than the one of the same time, %s, that this machine has seen", day(s.CreatedAt)), from)
 	case s.CreatedAt.IsZero() || !whole || newest != nil && newest.CreatedAt.Equal(s.CreatedAt):
 	case newest != nil:
-		refused = listRefused(refused, Untrusted(ReasonRolledBack, "it was created %s, and this node has seen a newer list, created %s", day(newest.CreatedAt), day(s.CreatedAt)), from)
+		refused = listRefused(refused, Untrusted(ReasonRolledBack, "it was created %s, and this machine has seen a newer list, created %s", day(newest.CreatedAt), day(s.CreatedAt)), from)
 	default:
-		refused = listRefused(refused, Untrusted(ReasonWithheld, "no source has a list, but this node has seen one, created %s", day(s.CreatedAt)), "")
+		refused = listRefused(refused, Untrusted(ReasonWithheld, "no source has a list, but this machine has seen one, created %s", day(s.CreatedAt)), "")
 	}
 	switch {
 	case refused != nil:

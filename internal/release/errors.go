@@ -145,6 +145,6 @@ type ClockError struct {
 }
 
 func (e *ClockError) Error() string {
-	return fmt.Sprintf("this node's clock says %s: %s; set the clock (is the time service running?) and try again",
+	return fmt.Sprintf("this machine's clock says %s: %s; set the clock (is the time service running?) and try again",
 		e.Now.UTC().Format(time.RFC3339), e.Detail)
 }

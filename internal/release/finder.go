@@ -37,10 +37,10 @@ type Finder struct {
 	Configurations []string
 	// Keep limits the number of cached releases; 0 for any number.
 	Keep int
-	// Memory knows the releases that this node has accepted and those that are revoked;
+	// Memory knows the releases that this machine has accepted and those that are revoked;
 	// nil for none. It learns of the latter from the sources.
 	Memory *Memory
-	// Foreign says that Verifier believes others than this node does, so that a list of
+	// Foreign says that Verifier believes others than this machine does, so that a list of
 	// revoked releases of theirs is not remembered.
 	Foreign bool
 	// Options go to [Open].

@@ -22,12 +22,12 @@ const (
 // dead battery, a clock starts at 1970, at 2000 or at its firmware's date.
 var clockFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// checkClockFloor detects a clock that is behind times that this node knows without
+// checkClockFloor detects a clock that is behind times that this machine knows without
 // the release.
 func (r *Release) checkClockFloor() error {
 	now, floor, what := r.opts.now(), clockFloor, "this program"
 	if newest := r.opts.memory.newest(true); newest.CreatedAt.After(floor) {
-		floor, what = newest.CreatedAt, fmt.Sprintf("the release %s, which this node has accepted before,", newest.Tag)
+		floor, what = newest.CreatedAt, fmt.Sprintf("the release %s, which this machine has accepted before,", newest.Tag)
 	}
 	if now.Before(floor.Add(-clockSkew)) {
 		return &ClockError{now, fmt.Sprintf("%s was made after that, on %s", what, day(floor))}
@@ -52,7 +52,7 @@ func (r *Release) checkFreshness() error {
 		known = clockFloor
 	}
 	if now.After(known.Add(clockYears)) {
-		return &ClockError{now, fmt.Sprintf("that is more than two years after the latest time that this node knows (%s): the clock is ahead, or the node was not updated for years", day(known))}
+		return &ClockError{now, fmt.Sprintf("that is more than two years after the latest time that this machine knows (%s): the clock is ahead, or the machine was not updated for years", day(known))}
 	}
 	end := r.RefusedAfter()
 	if now.After(end) && r.opts.anyAge {
@@ -104,7 +104,7 @@ func (r *Release) entry() Accepted {
 	return Accepted{Tag: r.tag, CreatedAt: r.info.CreatedAt, Sums: r.Digest().String()}
 }
 
-// Confirm records that this node was shown to run a release opened [WithProvisional].
+// Confirm records that this machine was shown to run a release opened [WithProvisional].
 // From then on, older releases are refused as rollbacks.
 func (r *Release) Confirm(ctx context.Context) error {
 	if m := r.opts.memory; m != nil && !r.Unsigned() && !slices.Contains(r.unsafe, "rollback") {

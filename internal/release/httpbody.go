@@ -238,7 +238,7 @@ func plainError(ctx context.Context, err error) error {
 		return errSilent
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return fmt.Errorf("the server's certificate is expired or not yet valid; this node's clock says %s: is it right? (%w)", day(time.Now()), err)
+		return fmt.Errorf("the server's certificate is expired or not yet valid; this machine's clock says %s: is it right? (%w)", day(time.Now()), err)
 	}
 	return err
 }

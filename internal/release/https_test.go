@@ -63,8 +63,8 @@ func TestServerCertificate(t *testing.T) {
 	}{
 		{"good", good, goodPool, ""},
 		{"unknown authority", good, oldPool, "unknown authority"},
-		{"expired", old, oldPool, "this node's clock says"},
-		{"not yet valid", early, earlyPool, "this node's clock says"},
+		{"expired", old, oldPool, "this machine's clock says"},
+		{"not yet valid", early, earlyPool, "this machine's clock says"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := httptest.NewUnstartedServer(http.StripPrefix(strings.TrimSuffix(download, "/"), http.FileServer(http.Dir(dir))))

@@ -37,7 +37,7 @@ type Accepted struct {
 	CreatedAt time.Time `json:"createdAt"`
 	// Sums is the SHA-256 of its SHA256SUMS.txt in hexadecimal.
 	Sums string `json:"sums"`
-	// Seen means that the release was only compared with: this node was never shown
+	// Seen means that the release was only compared with: this machine was never shown
 	// to run it. A release requested by name may be older than one that was only
 	// seen; a release that the sources offer as the newest may not.
 	Seen bool `json:"seen,omitzero"`
@@ -112,13 +112,13 @@ const (
 // check refuses e if accepting it would be a rollback. A release that the sources
 // offer must not be older than any known release, because a source could withhold the
 // newest. A user who names a release can't be deceived in that way, so only releases
-// that this node has run count then. A release that the policy lists may be older
+// that this machine has run count then. A release that the policy lists may be older
 // than any. In all cases, a release must have the contents accepted under its tag
 // before.
 func (m *Memory) check(e Accepted, by wish) error {
 	for _, old := range m.Accepted() {
 		if old.Tag == e.Tag && old.Sums != e.Sums {
-			return Untrusted(ReasonReplaced, "this node has accepted other contents under this tag (SHA-256 of %s %s, now %s); a release must never change: publish a new one", SumsName, old.Sums, e.Sums)
+			return Untrusted(ReasonReplaced, "this machine has accepted other contents under this tag (SHA-256 of %s %s, now %s); a release must never change: publish a new one", SumsName, old.Sums, e.Sums)
 		}
 	}
 	newest := m.newest(by == offered)
@@ -129,7 +129,7 @@ func (m *Memory) check(e Accepted, by wish) error {
 	if newest.Seen {
 		what = "seen"
 	}
-	return Untrusted(ReasonRolledBack, "created %s, but this node has already %s the newer %s, created %s; if the rollback is intended, list it in release.accept or pass --unsafe-allow-rollback",
+	return Untrusted(ReasonRolledBack, "created %s, but this machine has already %s the newer %s, created %s; if the rollback is intended, list it in release.accept or pass --unsafe-allow-rollback",
 		day(e.CreatedAt), what, newest.Tag, day(newest.CreatedAt))
 }
 

@@ -56,14 +56,14 @@ func loadRevoked(dir string) (revokedState, error) {
 	return s, nil
 }
 
-// Revoked returns the entry on a release in the newest list that this node accepted; nil
+// Revoked returns the entry on a release in the newest list that this machine accepted; nil
 // if there is none.
 func (m *Memory) Revoked(tag Tag) *Revocation {
 	s := m.revokedState()
 	return (&Revocations{Revoked: s.Revoked}).Find(tag)
 }
 
-// Revocations returns the newest list that this node accepted; its CreatedAt is the zero
+// Revocations returns the newest list that this machine accepted; its CreatedAt is the zero
 // time if there was none.
 func (m *Memory) Revocations() Revocations {
 	s := m.revokedState()

@@ -131,7 +131,7 @@ var reports = map[string]func() *Report{
 		return unopened(Finding{Tier: TierRelease, Cause: ReleaseExpired, Path: "boot-v2026.02.28", Detail: "best before 2026-02-28T00:00:00Z"})
 	},
 	"untrusted-rolled-back": func() *Report {
-		return unopened(Finding{Tier: TierRelease, Cause: ReleaseRolledBack, Path: "boot-v2026.02.28", Detail: "this node has already accepted the newer boot-v2026.03.28"})
+		return unopened(Finding{Tier: TierRelease, Cause: ReleaseRolledBack, Path: "boot-v2026.02.28", Detail: "this machine has already accepted the newer boot-v2026.03.28"})
 	},
 	"untrusted-not-accepted": func() *Report {
 		return unopened(Finding{Tier: TierRelease, Cause: ReleaseNotAccepted, Path: "boot-v2026.02.28", Detail: "the policy lists boot-v2026.03.28"})

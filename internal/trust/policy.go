@@ -31,7 +31,7 @@ type Key struct {
 	File string `json:"file,omitempty"`
 	// PEM is the key itself.
 	PEM string `json:"pem,omitempty"`
-	// NotBefore and NotAfter limit when this node trusts the key's signatures, by the
+	// NotBefore and NotAfter limit when this machine trusts the key's signatures, by the
 	// node's clock. Zero means no limit. Set NotAfter when a key is replaced; see
 	// docs/trust.md.
 	NotBefore time.Time `json:"notBefore,omitzero"`

@@ -47,8 +47,8 @@ func newReleaseListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the releases in the cache and in the sources",
-		Long: `List the releases in this node's cache, each checked now, and those that the
-sources offer. Offered releases are neither fetched nor checked.`,
+		Long: `List the releases in this machine's cache, each checked now, and those that
+the sources offer. Offered releases are neither fetched nor checked.`,
 		Example: `  ec-verify release list
   ec-verify release list --cached --output json`,
 		Args: terminal.NoArgs,
