@@ -73,11 +73,11 @@ func (s *DirSource) releaseDir(tag Tag) (string, error) {
 	case err == nil:
 		return s.dir, nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
-		what := "release"
+		what, hint := "release", "it contains no "+SumsName
 		if tag != "" {
 			what += " " + string(tag)
+			hint = fmt.Sprintf("it contains neither a directory %s nor a %s", tag, SumsName)
 		}
-		hint := fmt.Sprintf("it contains neither that directory nor a %s", SumsName)
 		if s.missing() {
 			hint = missingHint
 		}

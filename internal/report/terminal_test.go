@@ -206,7 +206,7 @@ func TestDifferenceIsNotCut(t *testing.T) {
 
 // Where there is no path, the detail says why, and is not cut.
 func TestDetailOfARunIsNotCut(t *testing.T) {
-	detail := "release boot-v2026.02.82: not found in /srv/releases; it contains neither that directory nor a SHA256SUMS.txt"
+	detail := "release boot-v2026.02.82: not found in /srv/releases; it contains neither a directory boot-v2026.02.82 nor a SHA256SUMS.txt"
 	r := verified()
 	r.Findings = []Finding{{Tier: TierRelease, Cause: ReleaseUnavailable, Path: "boot-v2026.02.82", Detail: detail}}
 	var b bytes.Buffer

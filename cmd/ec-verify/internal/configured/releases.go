@@ -105,7 +105,7 @@ func Verifier(c config.Config) (release.Verifier, error) {
 	}
 	v, err := trust.New(c.Trust)
 	if err != nil && len(c.Trust.Keys)+len(c.Trust.Identities) == 0 {
-		return nil, terminal.ConfigErrorf("%w in the configuration (release commands take --key FILE as well; --unsafe-unsigned takes the release unsigned)", err)
+		return nil, terminal.ConfigErrorf("%w in the configuration, or give --key FILE (--unsafe-unsigned accepts the release unsigned)", err)
 	}
 	if err != nil {
 		return nil, terminal.ConfigError(err)

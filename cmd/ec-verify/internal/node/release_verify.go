@@ -23,13 +23,13 @@ func newReleaseVerifyCommand(a *app) *cobra.Command {
 SHA256SUMS.txt, and its manifests and listings against their rules.
 
 DIR is a directory with all files of a release, whatever its tag, and nothing
-else. It is not compared with releases that this node accepted before. A
-directory in the working directory called "latest" or "boot-v…" is written
-./DIR.
+else. It is not compared with releases that this machine accepted before. Write
+./DIR for a directory in the working directory that is called "latest" or
+"boot-v…".
 
 TAG, or latest, is found as in a verification: in the cache, then in
-release.source. The files that a node uses are checked, and the release must
-not be older than an accepted one; images are checked when they are fetched.`,
+release.source. The files that a machine uses are checked, and the release must
+not be older than an accepted one. Images are checked when they are fetched.`,
 		Example: `  ec-verify release verify dist/ --key release.pub
   ec-verify release verify boot-v2026.02.28
   ec-verify release verify latest \
@@ -55,12 +55,17 @@ not be older than an accepted one; images are checked when they are fetched.`,
 	return cmd
 }
 
-// hinted adds to err what helps where the tag arg is also a directory here.
+// hinted adds to err what helps if arg was taken for a tag and a directory was meant.
 func hinted(arg string, err error) error {
-	if isDir(arg) || !terminal.IsDirectory(arg) {
+	switch {
+	case isDir(arg):
+		return err
+	case terminal.IsDirectory(arg):
+		return fmt.Errorf("%w (%s was taken for a tag; the directory of that name is ./%[2]s)", err, arg)
+	case arg == string(release.Latest) || strings.HasPrefix(arg, release.LatestPrefix):
 		return err
 	}
-	return fmt.Errorf("%w (%s was taken for a tag; the directory of that name is ./%[2]s)", err, arg)
+	return fmt.Errorf("%w (%s was taken for a tag, because there is no directory of that name)", err, arg)
 }
 
 // checkRelease opens the release in a directory and reads all of it, or finds the release
