@@ -13,7 +13,8 @@ const rootLong = `ec-verify proves what this machine runs.
 
 It recomputes the closure of the system from the disk and from the flake in
 the system, compares both with a signed release, and reports every difference
-with its cause. It changes nothing; only ec-verify switch does.
+with its cause. It changes nothing on the machine; only ec-verify switch and
+ec-verify gate do.
 
 On SIGUSR1 it prints its progress to stderr. Set NO_COLOR in the environment to
 turn colours off.
@@ -73,17 +74,21 @@ func newReleaseCommand(t *terminal.Terminal) *cobra.Command {
 		append(publisher.ReleaseCommands(t), node.ReleaseCommands(t)...)...)
 }
 
-// adoptDefaults has the commands that cobra makes refuse what they do not know,
-// as ours do.
+// adoptDefaults has the commands that cobra makes refuse what they do not know, and
+// describe themselves in lower case, as ours do.
 func adoptDefaults(cmd *cobra.Command) {
 	cmd.InitDefaultHelpCmd()
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
 		switch c.Name() {
 		case "help":
+			c.Short = "show the help of a command"
 			c.Args = helpFor
 		case "completion":
+			c.Short = "write the completion script of a shell"
+			c.Long = "Write a script with which the shell completes commands, flags and their values.\nThe help of each shell says how to load its script."
 			for _, shell := range c.Commands() {
+				shell.Short = "write the completion script of " + shell.Name()
 				shell.Args = terminal.NoArgs
 			}
 			terminal.Group(c)

@@ -99,7 +99,7 @@ func parseURLFlag(url string) (netboot.BaseURL, error) {
 
 // registerStageDir adds the flag --dir.
 func registerStageDir(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "dir", "", "stage releases in the directory `DIR` (required)")
+	cmd.Flags().StringVar(dir, "dir", "", "the releases are staged in the directory `DIR` (required)")
 }
 
 func checkStageDir(dir string) error {

@@ -47,8 +47,8 @@ func newExplainCommand(a *app) *cobra.Command {
 		Long: `Explain a store path, a file in one, or a link to one: the files that differ
 from the release, and the differences within them. A path that a report has
 shortened, such as /nix/store/…-bash-5.2, is found if one store path has that
-name. FINDING is the number of a
-finding in the JSON report that --report names, counted from 1.
+name. FINDING is the number of a finding in the JSON report that --report
+names, counted from 1.
 
 The release states the hash of each file. Without --against it is an accepted
 one that has the path; if several have it, the one that runs. The others are

@@ -63,7 +63,7 @@ The formats:` + about.String(),
 			return render.Formats[i].Write(a.Stdout, d)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", formats[0], "write `FORMAT`: "+strings.Join(formats, ", "))
+	cmd.Flags().StringVar(&format, "format", formats[0], "write `FORMAT`, one of "+strings.Join(formats, ", "))
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the report is signed by the public key in `FILE`; may be repeated")
 	terminal.Complete(cmd, "format", formats...)
 	return cmd

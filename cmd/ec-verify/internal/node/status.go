@@ -81,7 +81,7 @@ or after which a run died, is inconclusive.`,
 	flags.Duration(cmd, "rebuild-every", "count a derivation as overdue if it was not rebuilt for `DURATION` (default: ledger.rebuildEvery, 90d)",
 		func(c *config.Config) *config.Duration { return &c.Ledger.RebuildEvery })
 	cmd.Flags().BoolVar(&check, "check", false, "print one line; the exit code is the machine's standing")
-	terminal.DurationVar(cmd.Flags(), &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive whose last run ended longer than `DURATION` ago")
+	terminal.DurationVar(cmd.Flags(), &maxAge, "max-age", defaultMaxAge, "with --check, a standing is inconclusive if its last run ended longer than `DURATION` ago")
 	return cmd
 }
 

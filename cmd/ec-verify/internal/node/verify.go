@@ -77,7 +77,7 @@ func (v *verifyFlags) registerRun(cmd *cobra.Command) {
 	f.StringVar(&v.nonce, "nonce", "", "put `TEXT` into the signed report, as proof that the report is new")
 	f.BoolVar(&v.dryRun, "dry-run", false, "print what would be checked; check only the release and write nothing")
 	terminal.DurationVar(f, &v.wait, "wait", 0, "wait up to `DURATION` for another run that uses the same state directory")
-	terminal.DurationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, be ended as hung after `DURATION` without progress")
+	terminal.DurationVar(f, &v.stall, "stall-after", defaultStall, "in a systemd unit, let systemd end the run as hung after `DURATION` without progress")
 }
 
 // registerRebuild adds the flags that say how much is rebuilt and hashed.
@@ -89,9 +89,9 @@ func (v *verifyFlags) registerRebuild(cmd *cobra.Command) {
 		return nil
 	})
 	terminal.Complete(cmd, "rebuild", configured.Choices()...)
-	v.Duration(cmd, "budget", "start no further rebuild after `DURATION`; rebuild.buildTimeout ends each one",
+	v.Duration(cmd, "budget", "begin no further rebuild after `DURATION`; rebuild.buildTimeout limits each one (default: no limit)",
 		func(c *config.Config) *config.Duration { return &c.Rebuild.Budget })
-	v.Duration(cmd, "contents-budget", "start to hash no further store path after `DURATION`, if earlier runs cover the rest (default: no limit)",
+	v.Duration(cmd, "contents-budget", "begin to hash no further store path after `DURATION`; results of earlier runs may cover the rest (default: no limit)",
 		func(c *config.Config) *config.Duration { return &c.Contents.Budget })
 }
 

@@ -23,8 +23,8 @@ releases, or two files, such as two manifests or two images.
 
 Files with equal bytes need no further comparison. Manifests that differ are
 compared path by path, listings file by file, and images (tar, ISO, squashfs,
-initrd) member by member. The report names the path, the file
-and, in images, the bytes that differ.
+initrd) member by member. The report names the path, the file and, in images,
+the bytes that differ.
 
 Links in a directory are compared by their target and never followed. Files and
 directories are also compared by their executable, set-ID and sticky bits;
