@@ -284,13 +284,26 @@ func (c *grubCommand) loadsModules() bool {
 		return slices.ContainsFunc(c.words[1:], func(w string) bool { return strings.ContainsAny(w, "/($") })
 	case "load_env":
 		// Of the menu's own file, which is read here, it needs no name.
-		return slices.ContainsFunc(c.words[1:], func(w string) bool { return strings.HasPrefix(w, "-f") || strings.HasPrefix(w, "--file") })
+		return slices.ContainsFunc(c.words[1:], func(w string) bool {
+			return strings.HasPrefix(w, "--file") || isShort(w) && strings.Contains(w, "f") || strings.Contains(w, "$")
+		})
 	}
-	return slices.ContainsFunc(c.sets(), func(name string) bool { return name == "prefix" || strings.Contains(name, "$") })
+	return slices.ContainsFunc(c.sets(), func(name string) bool {
+		return name == "prefix" || strings.Contains(name, "$") || name == "" && c.words[0] != "search" // which finds a disk, no place
+	})
+}
+
+// isShort reports whether a word is one or more short options: "-s", "-us".
+func isShort(w string) bool { return len(w) > 1 && w[0] == '-' && w[1] != '-' }
+
+// grubSetters are the commands with an option for the name of a variable, apart from those
+// that [Entry] counts as a start.
+var grubSetters = []string{
+	"search", "regexp", "probe", "smbios", "rdmsr", "inb", "inw", "inl", "read_byte", "read_word", "read_dword", "tr",
 }
 
 // sets returns the names of the variables that a command may give a value, each as it is
-// written.
+// written; "" stands for any, where the value of a variable may be such an option.
 func (c *grubCommand) sets() (names []string) {
 	first, words := c.words[0], c.words[1:]
 	named := func(w string) string {
@@ -313,11 +326,17 @@ func (c *grubCommand) sets() (names []string) {
 	if slices.Contains([]string{"[", "test", "echo"}, first) {
 		return nil
 	}
-	// "--set NAME", "--set=NAME", "-s NAME", "--set NUMBER:NAME"
+	if slices.Contains(grubSetters, first) && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(w, "$") }) {
+		names = append(names, "")
+	}
+	// "--set NAME", "--set=NAME", "-s NAME", "-us NAME", "--set NUMBER:NAME"
 	for i, w := range words {
 		value, is := strings.CutPrefix(w, "--set")
 		if !is {
 			value, is = strings.CutPrefix(w, "-s")
+		}
+		if isShort(w) && strings.HasSuffix(w, "s") {
+			value, is = "", true
 		}
 		switch {
 		case !is:

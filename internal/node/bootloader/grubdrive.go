@@ -47,8 +47,14 @@ func (d grubDrives) note(c *grubCommand) {
 	for _, name := range c.sets() {
 		d.add(name, drive)
 	}
-	if c.words[0] == "search" && slices.ContainsFunc(c.words, func(w string) bool { return w == "--set" || strings.HasPrefix(w, "-s") }) {
-		d.add("root", Drive{Other: strings.Join(c.words, " ")}) // GRUB may take the next word as no name
+	other := Drive{Other: strings.Join(c.words, " ")}
+	switch c.words[0] {
+	case "search":
+		if slices.ContainsFunc(c.words, func(w string) bool { return w == "--set" || isShort(w) && strings.Contains(w, "s") }) {
+			d.add("root", other) // GRUB may take the next word as no name
+		}
+	case "loopback": // a search may find the file system in the file
+		d.add("", other)
 	}
 }
 

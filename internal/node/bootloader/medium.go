@@ -124,7 +124,7 @@ func rootedElsewhere(script string) string {
 			return pending
 		}
 		pending = ""
-		values, text := c.words[:1], strings.Join(c.words, " ")
+		text := strings.Join(c.words, " ")
 		switch name := c.words[0]; {
 		case text == medium:
 			continue
@@ -133,13 +133,9 @@ func rootedElsewhere(script string) string {
 			continue
 		case strings.HasPrefix(name, "search"), name == "load_env":
 			return text
-		case name == "set":
-			values = c.words[1:]
 		}
-		for _, w := range values {
-			if name, _, ok := strings.Cut(w, "="); ok && (name == "root" || strings.Contains(name, "$")) {
-				return text
-			}
+		if slices.ContainsFunc(c.sets(), func(name string) bool { return name == "root" || name == "" || strings.Contains(name, "$") }) {
+			return text
 		}
 	}
 	return pending

@@ -127,6 +127,7 @@ func TestMediumElsewhere(t *testing.T) {
 		{"another disk", search + "set root=(hd1)\n" + entry, mapDir{}, "the command set root=(hd1)" + disk},
 		{"another disk in the entry", search + strings.Replace(entry, " linux", " root='hd1,gpt2'\n linux", 1), mapDir{}, "the command root=hd1,gpt2" + disk},
 		{"a name that is computed", search + "set x=root; set $x=hd1\n" + entry, mapDir{}, "the command set $x=hd1" + disk},
+		{"another disk by a part of a text", search + "regexp --set=1:root (.*) hd1\n" + strings.Replace(entry, "${isoboot} ", "", 1), mapDir{}, "the command regexp --set=1:root (.*) hd1" + disk},
 		{"variables of a file", search + "load_env -f /evil\n" + entry, mapDir{}, "the command load_env -f /evil" + disk},
 		{"the FAT, for NixOS", search + strings.Replace(entry, " linux", " search --set=root --no-floppy --fs-uuid 1234-5678\n linux", 1), mapDir{}, "the command search --set=root --no-floppy --fs-uuid 1234-5678" + disk},
 		{"the marker in the FAT", search + entry, mapDir{"EFI/nixos-installer-image": ""}, "GRUB may read its files from boot/efi.img, which has EFI/nixos-installer-image too"},
