@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"every.channel/ec-verify/internal/nixstore"
 	"every.channel/ec-verify/internal/node/bootloader"
 	"every.channel/ec-verify/internal/report"
 	"every.channel/ec-verify/pkg/closure"
@@ -275,17 +276,25 @@ func (b *bootFiles) locate(name string) (where string, inStore bool) {
 			return clean(path.Join("/", path.Dir(b.entry.File), name)), false
 		}
 	}
-	// As the loader sees the file system, which need not be mounted at the root.
+	return locateIn(name, b.dir.Name(), b.run.StoreDir, b.namesOf)
+}
+
+// locateIn is [bootFiles.locate] of a name that begins at a file system, which need not be
+// mounted at the root. names returns those by which the loader may know a directory.
+func locateIn(name, dir string, store closure.StoreDir, names func(dir string, usual ...string) []string) (where string, inStore bool) {
 	name = path.Clean("/" + name)
-	store := string(b.run.StoreDir)
-	for _, as := range append(b.inFileSystem(store), store, strings.TrimPrefix(store, path.Dir(store))) {
-		if rest, ok := strings.CutPrefix(name, as+"/"); ok {
-			return store + "/" + rest, true
+	below := func(as string) (rest string, ok bool) {
+		return strings.CutPrefix(name, strings.TrimSuffix(as, "/")+"/")
+	}
+	for _, as := range names(string(store), string(store), strings.TrimPrefix(string(store), path.Dir(string(store)))) {
+		if rest, ok := below(as); ok {
+			if _, _, err := store.Within(string(store) + "/" + rest); err == nil {
+				return string(store) + "/" + rest, true
+			}
 		}
 	}
-	for _, as := range append(b.inFileSystem(b.dir.Name()), b.dir.Name(), "") {
-		rest, ok := strings.CutPrefix(name, strings.TrimSuffix(as, "/")+"/")
-		if ok && (strings.HasPrefix(rest, "kernels/") || strings.HasPrefix(rest, "nixos/")) {
+	for _, as := range names(dir, dir, "") {
+		if rest, ok := below(as); ok && (strings.HasPrefix(rest, "kernels/") || strings.HasPrefix(rest, "nixos/")) {
 			return clean(rest), false
 		}
 	}
@@ -311,14 +320,39 @@ func plainName(loader, name string) bool {
 	return !slices.Contains(parts, "..")
 }
 
-// inFileSystem returns the names of a directory within its own file system; none if
-// unknown.
-func (b *bootFiles) inFileSystem(dir string) []string {
-	place, err := b.run.placeOf(dir)
-	if err != nil {
-		return nil
+// namesOf returns the names by which a loader may know a directory: its own one within its
+// file system, and the usual ones unless that is sure.
+func (b *bootFiles) namesOf(dir string, usual ...string) []string {
+	origins, err := b.run.store.Origins(dir)
+	if err != nil || len(origins) == 0 {
+		return usual
 	}
-	return []string{place.Dir}
+	return namesIn(origins[0].Mounts, origins[0].Path, b.run.outside(), usual)
+}
+
+func namesIn(mounts []nixstore.Mount, dir string, outside bool, usual []string) []string {
+	name, sure := nameInFileSystem(mounts, dir)
+	if sure && !outside {
+		return []string{name}
+	}
+	return append([]string{name}, usual...)
+}
+
+// nameInFileSystem returns GRUB's name of a directory within its file system, which is the
+// last of mounts. It is not sure in a container, whose root may be a directory of a file
+// system, and of a file system that GRUB does not read.
+func nameInFileSystem(mounts []nixstore.Mount, dir string) (name string, sure bool) {
+	name = nixstore.At(mounts, dir).Dir
+	last := &mounts[len(mounts)-1]
+	switch last.Type {
+	case "zfs":
+		_, dataset, _ := strings.Cut(last.Source, "/")
+		return path.Join("/", dataset, "@", name), true
+	case "btrfs":
+		return name, true
+	}
+	return name, !strings.HasPrefix(last.Device, "0:") &&
+		slices.ContainsFunc(mounts, func(m nixstore.Mount) bool { return m.Device == last.Device && m.Root == "/" })
 }
 
 // clean returns an absolute path as one below a directory.
