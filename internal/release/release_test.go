@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,6 +175,62 @@ func TestAssetsAreChecked(t *testing.T) {
 		}
 		if err := use(t.Context(), r); !errors.Is(err, release.ErrNotFound) {
 			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+}
+
+// TestManifestFaults: a manifest that is read while it comes in is refused in the words for
+// one that is read as a whole.
+func TestManifestFaults(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := release.ManifestName(releasetest.Configuration)
+	whole := releasetest.Manifest(t, releasetest.Configuration)
+	path := bytes.Index(whole, []byte(`"path"`))
+	for what, data := range map[string][]byte{
+		"nothing":                nil,
+		"the head alone":         whole[:path],
+		"cut in a path":          whole[:path+20],
+		"cut before its end":     whole[:len(whole)-1],
+		"an altered head":        bytes.Replace(whole, []byte("{"), []byte("["), 1),
+		"an altered path":        slices.Concat(whole[:path+1], []byte("q"), whole[path+2:]),
+		"an altered end":         slices.Concat(whole[:len(whole)-2], []byte("]\n")),
+		"more behind its end":    slices.Concat(whole, whole),
+		"other blanks":           bytes.ReplaceAll(whole, []byte("  "), []byte("\t")),
+		"another configuration":  releasetest.Manifest(t, "other"),
+		"too large":              make([]byte, closure.MaxManifestSize+1),
+		"too large, of any path": slices.Concat(whole[:path], bytes.Repeat([]byte("x"), closure.MaxManifestSize)),
+	} {
+		for _, isSigned := range []bool{false, true} {
+			dir := t.TempDir()
+			sub := signed(t, dir, releasetest.Spec{})
+			releasetest.File(t, sub, name, data)
+			if isSigned && len(data) <= closure.MaxManifestSize {
+				must(release.WriteSums(t.Context(), sub))
+			}
+			r, err := open(t, dir, releasetest.Tag)
+			must(err)
+			var want error
+			if in, err := r.Asset(t.Context(), name); err != nil {
+				want = err
+			} else {
+				data, err := io.ReadAll(in)
+				must(errors.Join(err, in.Close()))
+				m, err := closure.DecodeManifest(data)
+				untrusted := release.Untrusted(release.ReasonMalformedManifest, "%s: %v", name, err)
+				if err == nil {
+					untrusted = release.Untrusted(release.ReasonWrongConfiguration, "%s is the manifest of configuration %s", name, m.Configuration)
+				}
+				untrusted.Tag, untrusted.Source = r.Tag(), r.Source()
+				want = untrusted
+			}
+			if _, err := r.Manifest(t.Context(), releasetest.Configuration); err == nil || err.Error() != want.Error() {
+				t.Errorf("%s, signed %t: error %v, want %v", what, isSigned, err, want)
+			}
 		}
 	}
 }

@@ -186,7 +186,8 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 
 // ScanManifest is [DecodeManifest] for a manifest that comes in, of which it keeps only
 // the result. It returns nil for what DecodeManifest refuses, and for some manifests that
-// are valid; if not, it reads in to its end, without a limit.
+// are valid; if not, it reads in to its end, without a limit. It checks most of a manifest
+// after that end, so that in may end in an error if the manifest is not trusted.
 func ScanManifest(in io.Reader) *Manifest {
 	paths, frame := scanPaths(in)
 	if paths == nil {

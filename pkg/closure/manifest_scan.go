@@ -12,6 +12,18 @@ import (
 // beforePaths is what precedes the paths of a manifest. No text in JSON has a newline.
 const beforePaths = "\n  \"paths\": ["
 
+// The manifest may be anything: its digest is known only at its end. These limits keep what
+// is kept of it, until then, to a few times its size.
+const (
+	// minPath is the size of the shortest store path, such as "/a/", the digest and "-a".
+	minPath = len("/a/") + digestLen + len("-a")
+	// maxKnown is more than the different paths, and derivers, of any manifest: the smallest
+	// one takes some 220 bytes.
+	maxKnown = 2 * MaxManifestSize / 200
+	// maxRest limits what follows the paths, in bytes; a larger one is not scanned.
+	maxRest = 4 << 20
+)
+
 // scanPaths reads the paths of a manifest, most of its bytes, in their only form, and
 // returns the manifest without them as frame. It takes a tenth of the time of a JSON
 // decoder. It returns no paths if they are in another form, or if a text has an escape.
@@ -26,8 +38,8 @@ func scanPaths(in io.Reader) (paths []PathInfo, frame []byte) {
 	if s.want("\n  ]"); s.failed {
 		return nil, nil
 	}
-	after, err := io.ReadAll(in)
-	if err != nil {
+	after, err := io.ReadAll(io.LimitReader(in, maxRest+1))
+	if err != nil || len(after) > maxRest {
 		return nil, nil
 	}
 	return paths, slices.Concat(frame, []byte("]"), s.rest, after)
@@ -140,6 +152,10 @@ func (s *pathScanner) path() StorePath {
 	text := s.text()
 	p, ok := s.known[string(text)]
 	if !ok {
+		if len(text) < minPath || len(s.known) == maxKnown {
+			s.failed = true
+			return ""
+		}
 		p = StorePath(text)
 		s.known[string(p)] = p
 	}

@@ -307,6 +307,52 @@ func TestDecodeManifestRefusals(t *testing.T) {
 	}
 }
 
+// TestScanHostile: a scan of what is no manifest ends before it takes much memory, as the
+// digest of what comes in is known only at its end.
+func TestScanHostile(t *testing.T) {
+	golden, err := os.ReadFile(goldenManifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const references = "\"references\": ["
+	before, _, _ := strings.Cut(string(golden), references)
+	paths, _, _ := strings.Cut(string(golden), "\n  ]")
+	for name, tc := range map[string]struct {
+		begin, more string // more has the place of a number
+		most        int    // bytes that are read
+	}{
+		"short references":     {before + references, "\n        \"%x\",", 1 << 20},
+		"different references": {before + references, "\n        \"/nix/store/%032x-a\",", 40 << 20},
+		"after the paths":      {paths + "\n  ]", ",\n  \"x%d\": {}", maxRest + 1<<20},
+	} {
+		in := &endless{rest: []byte(tc.begin), more: tc.more}
+		if m := ScanManifest(in); m != nil || in.read > tc.most {
+			t.Errorf("%s: %d bytes were read, want at most %d", name, in.read, tc.most)
+		}
+	}
+}
+
+// endless is a manifest that never ends, but for its greatest size.
+type endless struct {
+	rest    []byte
+	more    string
+	i, read int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.read >= MaxManifestSize {
+		return 0, io.ErrUnexpectedEOF
+	}
+	for len(e.rest) < len(p) {
+		e.rest = fmt.Appendf(e.rest, e.more, e.i)
+		e.i++
+	}
+	n := copy(p, e.rest)
+	e.rest = append(e.rest[:0], e.rest[n:]...)
+	e.read += n
+	return n, nil
+}
+
 // TestScanPaths has each change of one byte decoded with and without the scanner, which
 // agree in the result and in the error.
 func TestScanPaths(t *testing.T) {
