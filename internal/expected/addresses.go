@@ -122,6 +122,9 @@ func Target(to Addresses, through Range) string {
 	return " to " + text
 }
 
+// ByMap is [Target] of a verdict whose places are in a map that is not compared.
+const ByMap = " by a map"
+
 // TargetMap is [Target] of a verdict with a place for each of several packets, given as
 // "FIELD . FIELD: ADDRESS . PORT".
 func TargetMap(elements []string) string {

@@ -116,6 +116,26 @@ func (r *Rule) String() string {
 	return strings.Join(append(words, cmp.Or(r.Verdict, "continue")), " ")
 }
 
+// Decided returns a function to be called when more of r was read. If r had a verdict
+// before, and has other conditions now, the verdict says so: the kernel does not come to
+// them, or they are only those of what follows.
+func (r *Rule) Decided() func() {
+	if r.Verdict == "" {
+		return func() {}
+	}
+	conditions := func() string {
+		c := *r
+		c.Verdict = ""
+		return c.String()
+	}
+	before, verdict := conditions(), r.Verdict
+	return func() {
+		if conditions() != before {
+			r.Verdict = verdict + " before conditions" + strings.TrimPrefix(r.Verdict, verdict)
+		}
+	}
+}
+
 // ports returns ranges in a canonical form: sorted, and joined where they touch.
 func ports(ranges []Range) string {
 	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })

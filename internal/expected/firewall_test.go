@@ -103,8 +103,8 @@ ip nixos-nat
   pre prerouting accept
     iifname eth9 tcp dport 2222 dnat to 192.0.2.9:22
     iifname eth9 dnat by {tcp . 2223: 192.0.2.9 . 22, udp . 53: 192.0.2.10 . 5353}
-    iifname eth9 dnat
-    dnat by {198.51.100.7 . tcp . 80: 192.0.2.9 . 8080}
+    iifname eth9 dnat by a map
+    dnat by {daddr 198.51.100.7 . tcp . 80: 192.0.2.9 . 8080}
     iifname eth9 dnat to 192.0.2.99
     daddr 192.0.2.1-192.0.2.3,198.51.100.0-198.51.100.127 udp sport 1024-65535 redirect to :5353
 `
@@ -129,7 +129,7 @@ func TestNftablesUnclear(t *testing.T) {
 		{"table t { chain c { udp dport 53 notrack accept; tcp dport 80 tproxy to :8080 accept; notrack\n } }", "nftables\nip t\n  c\n    udp dport 53 notrack accept\n    tcp dport 80 tproxy to :8080 accept\n    notrack\n"},
 		{"table inet t { chain c { ip6 nexthdr icmpv6 icmpv6 type echo-request accept; ip protocol tcp accept\n } }", "nftables\ninet t\n  c\n    icmpv6 under conditions accept\n    tcp under conditions accept\n"},
 		{"table t { chain c { ip saddr != 10.0.0.0/8 accept; ip saddr @s drop; ip daddr { 10.0.0.1-10.0.0.9, 10.0.0.10 } oifname @w accept; oifname != \"lo\" drop } }", "nftables\nip t\n  c\n    under conditions accept\n    @s drop\n    daddr 10.0.0.1-10.0.0.10 @w accept\n    under conditions drop\n"},
-		{"table t { chain c { ip saddr host accept; ip saddr & 255.0.0.0 == 10.0.0.0 accept; dnat to $x; dnat to 10.0.0.1 : 22; dnat to tcp dport map { 22 : 10.0.0.1 }; dnat to tcp dport map @m; dnat to tcp dport map { ssh : 10.0.0.1 } } }", "nftables\nip t\n  c\n    tcp dnat by {22: 10.0.0.1}\n    tcp dnat\n    ?????\n"},
+		{"table t { chain c { ip saddr host accept; ip saddr & 255.0.0.0 == 10.0.0.0 accept; dnat to $x; dnat to 10.0.0.1 : 22; dnat to tcp dport map { 22 : 10.0.0.1 }; dnat to tcp dport map @m; dnat to tcp dport map { ssh : 10.0.0.1 } } }", "nftables\nip t\n  c\n    tcp dnat by {22: 10.0.0.1}\n    tcp dnat by a map\n    ?????\n"},
 		{"table inet t { chain c { dnat ip6 to [2001:db8::1]:80-90 random,persistent; snat ip to 10.0.0.1-10.0.0.9; masquerade to :1024-2000 fully-random; redirect } }", "nftables\ninet t\n  c\n    dnat to [2001:db8::1]:80-90\n    snat to 10.0.0.1-10.0.0.9\n    masquerade to :1024-2000\n    redirect\n"},
 		{"table", "nftables\n"}, {"table t {", "nftables\nip t\n"}, {"table t { chain c {", "nftables\nip t\n  c\n"}, {"\"", "nftables\nand more\n"},
 	} {

@@ -205,7 +205,10 @@ var verdicts = []string{"accept", "drop", "reject", "continue", "return", "queue
 func ruleOf(words []string, family string) (Rule, bool) {
 	var r Rule
 	t := &nft{words: words}
+	decided := r.Decided()
 	for !t.over() {
+		decided()
+		decided = r.Decided()
 		switch word := t.next(); {
 		case strings.Contains(word, "$"):
 			return r, false
@@ -231,7 +234,7 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			}
 		case word == "ip" && t.has("protocol"), word == "ip6" && t.has("nexthdr"):
 			t.next()
-			r.Others = r.Others || family != word // that it is of the one version
+			r.Others = r.Others || family != "ip" || word != "ip" // of one version, or the first of several
 			if value := t.value(); len(value) == 1 {
 				r.Protocol = protocolOf(value[0])
 			} else {
@@ -307,6 +310,7 @@ func ruleOf(words []string, family string) (Rule, bool) {
 			r.Others = true
 		}
 	}
+	decided()
 	return r, true
 }
 
@@ -415,12 +419,13 @@ func (t *nft) target(r *Rule) (string, bool) {
 // addresses.
 func mapOf(r *Rule, verdict string, by, words []string) (string, bool) {
 	for _, word := range by {
+		word = word[strings.LastIndexByte(word, ':')+1:] // ":tcp" and "ADDRESS:tcp" lead to a port
 		if word != "th" && slices.Contains(transports, word) {
 			r.Protocol = word
 		}
 	}
 	if len(words) == 0 || words[0] != "{" || verdict != "dnat" && verdict != "snat" {
-		return "", true
+		return ByMap, true
 	}
 	var fields []func(string) (string, bool)
 	for _, field := range strings.Split(strings.Join(by, " "), " . ") {
@@ -431,9 +436,9 @@ func mapOf(r *Rule, verdict string, by, words []string) (string, bool) {
 		case slices.Contains(transports, first) && last == "dport":
 			fields = append(fields, portOf)
 		case (first == "ip" || first == "ip6") && (last == "saddr" || last == "daddr"):
-			fields = append(fields, addressOf)
+			fields = append(fields, func(word string) (string, bool) { at, ok := addressOf(word); return last + " " + at, ok })
 		default:
-			return "", true
+			return ByMap, true
 		}
 	}
 	var out []string
@@ -443,7 +448,7 @@ func mapOf(r *Rule, verdict string, by, words []string) (string, bool) {
 		from, ok3 := canonical(key, fields)
 		switch {
 		case ok && strings.ContainsAny(element, "-/*"):
-			return "", true
+			return ByMap, true
 		case !ok || !ok2 || !ok3 || strings.Count(from, " . ") != len(fields)-1:
 			return "", false
 		}

@@ -36,7 +36,7 @@ type RuleTable struct {
 // Limits for reading the kernel's rules.
 const (
 	maxElements = 100_000
-	maxRules    = 8 << 20 // bytes of all rules, in the form in which they are compared
+	maxRules    = 8 << 20 // bytes of all rules, in the form in which they are compared, and of names
 	maxLegacy   = 4096    // bytes of the list of tables
 )
 
@@ -99,7 +99,7 @@ type netfilter struct {
 	conn, beside *netlink.Conn         // beside is for the elements of sets
 	sets         map[string]*kernelSet // by family, table and name
 	out          Ruleset
-	size         int // bytes of the rules in out
+	size         int // bytes of the rules in out, and of names
 	// Where tables and chains are in out, by their keys.
 	tables, chains map[string]int
 }
@@ -184,6 +184,14 @@ func (n *netfilter) each(conn *netlink.Conn, kind netlink.HeaderType, family uin
 	})
 }
 
+// take counts what is kept of the kernel's answers, in bytes.
+func (n *netfilter) take(size int) error {
+	if n.size += size; n.size > maxRules {
+		return fmt.Errorf("they take more than %d bytes", maxRules)
+	}
+	return nil
+}
+
 // table returns a table that the kernel has already listed.
 func (n *netfilter) table(family uint8, name string) (*RuleTable, error) {
 	i, ok := n.tables[keyOf(family, name, "")]
@@ -200,7 +208,7 @@ func (n *netfilter) addTable(family uint8, has attributes) error {
 		Table:   expected.Table{Family: familyName(family), Name: name},
 		Dormant: has.number(unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0, Filled: map[string]string{},
 	})
-	return nil
+	return n.take(len(name))
 }
 
 // hookNames are the names of the kernel's hooks, by number.
@@ -233,7 +241,7 @@ func (n *netfilter) addChain(family uint8, has attributes) error {
 	}
 	n.chains[keyOf(family, t.Name, c.Name)] = len(t.Chains)
 	t.Chains = append(t.Chains, c)
-	return nil
+	return n.take(len(t.Name) + len(c.Name))
 }
 
 // keyOf identifies a set, a chain, or, without a name, a table.
@@ -248,6 +256,9 @@ func (n *netfilter) addSet(family uint8, has attributes) error {
 		changing: flags&(unix.NFT_SET_EVAL|unix.NFT_SET_TIMEOUT) != 0,
 	}
 	n.sets[keyOf(family, table, name)] = s
+	if err := n.take(len(table) + len(name)); err != nil {
+		return err
+	}
 	t, err := n.table(family, table)
 	switch {
 	case err != nil || s.anonymous || flags&unix.NFT_SET_MAP != 0:
@@ -272,6 +283,7 @@ type element struct {
 	end     bool
 	verdict string // of a map
 	value   []byte // of another map
+	limited bool   // by further expressions, or in time
 }
 
 func (n *netfilter) elements(family uint8, table, name string) ([]element, error) {
@@ -325,6 +337,7 @@ func readElement(data []byte) (element, error) {
 		return e, err
 	}
 	// A copy, which does not keep the kernel's whole answer.
+	e.limited = has.has(unix.NFTA_SET_ELEM_EXPR) || has.has(nftaSetElemExpressions) || has.has(unix.NFTA_SET_ELEM_TIMEOUT)
 	e.key, e.end = bytes.Clone(key[unix.NFTA_DATA_VALUE]), has.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 	value, err := has.inner(unix.NFTA_SET_ELEM_DATA)
 	if err != nil {
@@ -393,9 +406,6 @@ func (n *netfilter) addRule(family uint8, has attributes) error {
 		}
 	}
 	rule := r.end()
-	if n.size += len(rule); n.size > maxRules {
-		return fmt.Errorf("they take more than %d bytes", maxRules)
-	}
 	c.Rules = append(c.Rules, rule)
-	return nil
+	return n.take(len(rule))
 }

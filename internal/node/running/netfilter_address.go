@@ -3,6 +3,7 @@ package running
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,8 @@ const (
 	nftaTproxyAddress    = 2
 	nftaTproxyPort       = 3
 	nftaBitwiseOperation = 6
+
+	nftaSetElemExpressions = 11
 )
 
 // addressSize returns the size of an address of the version of IP that the rule is about.
@@ -76,7 +79,7 @@ func (r *ruleReader) compareAddress(has loaded, op uint32, v []byte) {
 		case op == unix.NFT_CMP_EQ && has.at == f.at && has.size <= size:
 			at, _ := netip.AddrFromSlice(append(append([]byte(nil), v...), make([]byte, size-len(v))...))
 			block, ok := expected.Block(at, has.bits)
-			r.address(f.of, ok, block)
+			r.address(f.of, ok && block.First == at, block) // no packet has other bits
 			return
 		case op == unix.NFT_CMP_EQ && has.at <= f.at && has.at+has.size >= f.at+size && has.bits == 8*has.size:
 			at, ok := netip.AddrFromSlice(v[f.at-has.at:][:size])
@@ -88,7 +91,7 @@ func (r *ruleReader) compareAddress(has loaded, op uint32, v []byte) {
 			last, ok := expected.Block(r.low, 0)
 			r.address(f.of, ok, expected.Addresses{First: r.low, Last: last.Last})
 			return
-		case op == unix.NFT_CMP_LTE && len(*f.of) == 1 && (*f.of)[0].First == r.low:
+		case op == unix.NFT_CMP_LTE && len(*f.of) == 1 && (*f.of)[0].First == r.low && !(*f.of)[0].Last.Next().IsValid():
 			high, ok := netip.AddrFromSlice(v)
 			r.rule.Others = r.rule.Others || !ok
 			(*f.of)[0].Last = high
@@ -149,54 +152,76 @@ func addressesOf(elements []element, ranges bool) []expected.Addresses {
 	return out
 }
 
-// target describes where registers lead a packet that the expression before them loaded
-// with constants; "" if a map or the packet says so. The numbers are those of the
-// attributes with the registers, 0 for none.
+// target describes where registers lead a packet that the expressions before it loaded
+// with constants or from a map. The numbers are those of the attributes with the
+// registers, 0 for none.
 func (r *ruleReader) target(data attributes, first, last, firstPort, lastPort uint16) string {
-	constant := func(kind uint16) []byte {
+	if r.mapped {
+		return r.targetMap(data, first, last, firstPort, lastPort)
+	}
+	known := true
+	// constant returns the value of a register, of one of these sizes.
+	constant := func(kind uint16, sizes ...int) []byte {
 		if kind == 0 || !data.has(kind) {
 			return nil
 		}
-		return r.constants[place(data.number(kind))]
+		v := r.constants[place(data.number(kind))]
+		known = known && slices.Contains(sizes, len(v))
+		return v
+	}
+	low, high := constant(first, 4, 16), constant(last, 4, 16)
+	port, lastOfPorts := constant(firstPort, 2), constant(lastPort, 2)
+	if !known || high != nil && len(low) != len(high) || lastOfPorts != nil && port == nil {
+		return " by what a packet has"
 	}
 	var to expected.Addresses
-	if at, ok := netip.AddrFromSlice(constant(first)); ok {
+	if at, ok := netip.AddrFromSlice(low); ok {
 		to = expected.Addresses{First: at, Last: at}
-		if end, ok := netip.AddrFromSlice(constant(last)); ok {
-			to.Last = end
-		}
+	}
+	if at, ok := netip.AddrFromSlice(high); ok {
+		to.Last = at
 	}
 	var through expected.Range
-	if port := constant(firstPort); len(port) == 2 {
+	if port != nil {
 		through = one(port)
-		if end := constant(lastPort); len(end) == 2 {
-			through.Last = one(end).First
-		}
+	}
+	if lastOfPorts != nil {
+		through.Last = one(lastOfPorts).First
 	}
 	return expected.Target(to, through)
 }
 
+// longestPlace is how many registers the longest address and a port take.
+const longestPlace = 5
+
+// placed is where a map leads the packets with one value of its fields.
+type placed struct {
+	fields string
+	to     []byte // an address, and possibly a port
+}
+
 // targetMap is [ruleReader.target] of a map.
-func (r *ruleReader) targetMap(data attributes) string {
-	size, port := 4, data.has(unix.NFTA_NAT_REG_PROTO_MIN)
+func (r *ruleReader) targetMap(data attributes, first, last, firstPort, lastPort uint16) string {
+	size := 4
 	if data.number(unix.NFTA_NAT_FAMILY) == unix.NFPROTO_IPV6 {
 		size = 16
 	}
-	// Without a range, the kernel names each register twice.
-	ranged := func(first, last uint16) bool { return data.has(last) && data.number(first) != data.number(last) }
-	if len(r.values) == 0 || !data.has(unix.NFTA_NAT_REG_ADDR_MIN) ||
-		ranged(unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX) || ranged(unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX) {
-		return ""
+	// in reports whether a register is that one. Without a range, the kernel names it twice.
+	in := func(kind uint16, at uint32) bool { return !data.has(kind) || place(data.number(kind)) == at }
+	portAt := r.inMap + registersOf(size)
+	if len(r.places) == 0 || first != unix.NFTA_NAT_REG_ADDR_MIN || !data.has(first) || !in(first, r.inMap) || !in(last, r.inMap) || !in(firstPort, portAt) || !in(lastPort, portAt) {
+		return expected.ByMap
 	}
 	var out []string
-	for key, value := range r.values {
-		if len(value) < size || port && len(value) < size+2 {
-			return ""
+	for _, p := range r.places {
+		port := data.has(firstPort)
+		if len(p.to) < size || port && len(p.to) < size+2 {
+			return expected.ByMap
 		}
-		at, _ := netip.AddrFromSlice(value[:size])
-		text := key + ": " + at.String()
+		at, _ := netip.AddrFromSlice(p.to[:size])
+		text := p.fields + ": " + at.String()
 		if port {
-			text += " . " + portText(value[size:])
+			text += " . " + portText(p.to[size:])
 		}
 		out = append(out, text)
 	}
@@ -205,13 +230,13 @@ func (r *ruleReader) targetMap(data attributes) string {
 
 func portText(v []byte) string { return strconv.Itoa(int(one(v).First)) }
 
-// byFields returns the values of a map by the text of their keys, which are of registers
-// that were loaded for it; nil if these do not all hold fields that are compared.
-func (r *ruleReader) byFields(loads []uint32, elements []element) map[string][]byte {
-	out := map[string][]byte{}
+// byFields returns the places of a map, whose keys are in registers from one on that were
+// loaded for it; nil if these do not all hold fields that are compared.
+func (r *ruleReader) byFields(from uint32, loads []uint32, elements []element) []placed {
+	var out []placed
 	for _, e := range elements {
 		var words []string
-		key := e.key
+		key, next := e.key, from
 		for _, at := range loads {
 			var size int
 			var text func([]byte) string
@@ -221,19 +246,29 @@ func (r *ruleReader) byFields(loads []uint32, elements []element) map[string][]b
 			case r.holds[at] == holdsPort:
 				size, text = 2, portText
 			case r.holds[at] == holdsAddress && r.isWhole(at):
-				size, text = r.addressSize(), func(v []byte) string { at, _ := netip.AddrFromSlice(v); return at.String() }
+				side := "daddr "
+				if r.whole(at+unix.NFT_REG32_00) == &r.rule.From {
+					side = "saddr "
+				}
+				size, text = r.addressSize(), func(v []byte) string { at, _ := netip.AddrFromSlice(v); return side + at.String() }
 			}
-			if text == nil || len(key) < size {
+			if text == nil || len(key) < size || at != next {
 				return nil
 			}
 			words = append(words, text(key[:size]))
-			// Each field but a single one fills whole registers.
-			key = key[min((size+unix.NFT_REG32_SIZE-1)/unix.NFT_REG32_SIZE*unix.NFT_REG32_SIZE, len(key)):]
+			// Each field but a single one fills whole registers, the rest of which is zero in
+			// a packet.
+			next += registersOf(size)
+			whole := min(int(registersOf(size))*unix.NFT_REG32_SIZE, len(key))
+			if strings.Trim(string(key[size:whole]), "\x00") != "" {
+				return nil
+			}
+			key = key[whole:]
 		}
 		if len(key) > 0 || len(e.value) == 0 {
 			return nil
 		}
-		out[strings.Join(words, " . ")] = e.value
+		out = append(out, placed{strings.Join(words, " . "), e.value})
 	}
 	return out
 }

@@ -37,7 +37,8 @@ type ruleReader struct {
 	loaded []uint32          // registers since the last comparison
 	first  uint16            // the first port of a range whose last one follows
 	mapped bool              // a value of a map was loaded, for what follows
-	values map[string][]byte // of that map, by its fields, if all are known
+	places []placed          // of that map, if all its fields are known
+	inMap  uint32            // the register that has the value of that map
 
 	ipv6      bool // the version of IP, if it is known
 	versioned bool
@@ -70,28 +71,47 @@ func place(register uint32) uint32 {
 }
 
 // overwrite forgets what registers held: those from one on, since a value may be as long
-// as several.
+// as several, and those before it with a value that reaches into it.
 func (r *ruleReader) overwrite(from uint32) {
-	for at := range r.holds {
-		if at >= from {
-			delete(r.holds, at)
-		}
-	}
-	for at := range r.constants {
-		if at >= from {
-			delete(r.constants, at)
-		}
-	}
 	for at := range r.unread {
-		if at >= from {
+		if at+r.registers(at) > from {
 			r.rule.Others = true // to load it may have been a condition
 			delete(r.unread, at)
 		}
 	}
+	for at := range r.holds {
+		if at+r.registers(at) > from {
+			delete(r.holds, at)
+		}
+	}
+	for at := range r.constants {
+		if at+r.registers(at) > from {
+			delete(r.constants, at)
+		}
+	}
+	if r.inMap+longestPlace > from {
+		r.places = nil
+	}
 }
 
-// decide adds a verdict. What comes after one that ends a rule is not in effect, and
-// nft(8) writes no such rule.
+// registers returns how many registers a value that begins in one takes, at least one.
+func (r *ruleReader) registers(at uint32) uint32 {
+	size := max(len(r.constants[at]), 1)
+	switch r.holds[at] {
+	case holdsInterface, holdsOutgoing:
+		size = unix.IFNAMSIZ
+	case holdsAddress:
+		size = max(r.addresses[at].size, 1)
+	}
+	return registersOf(size)
+}
+
+// registersOf returns how many registers a value of that many bytes takes.
+func registersOf(size int) uint32 {
+	return uint32(size+unix.NFT_REG32_SIZE-1) / unix.NFT_REG32_SIZE //nolint:gosec // at most 16 bits
+}
+
+// decide adds a verdict.
 func (r *ruleReader) decide(verdict string) {
 	if r.rule.Verdict != "" && verdict != "" {
 		verdict = r.rule.Verdict + " " + verdict
@@ -117,8 +137,16 @@ var sources = map[string]uint16{
 // protocols.
 const transportPorts = 2
 
-// read reads an expression. One that is not compared counts as a further condition.
+// read reads an expression. A verdict does not depend on a condition after it.
 func (r *ruleReader) read(name string, data attributes) error {
+	conditions := r.rule.Decided()
+	err := r.expression(name, data)
+	conditions()
+	return err
+}
+
+// expression reads an expression. One that is not compared counts as a further condition.
+func (r *ruleReader) expression(name string, data attributes) error {
 	switch name {
 	case "meta":
 		r.load(data, unix.NFTA_META_DREG, map[uint32]string{
@@ -142,7 +170,7 @@ func (r *ruleReader) read(name string, data attributes) error {
 			switch both := r.family == unix.NFPROTO_INET; {
 			case size == 1 && (at == 9 && (both || r.family == unix.NFPROTO_IPV4) || at == 6 && (both || r.family == unix.NFPROTO_IPV6)):
 				holds = holdsProtocol
-				r.rule.Others = r.rule.Others || both // of the one or the other
+				r.rule.Others = r.rule.Others || at == 6 || both // the first of several, or of one version
 			case r.versioned:
 				holds = holdsAddress
 			}
@@ -193,10 +221,6 @@ func (r *ruleReader) read(name string, data attributes) error {
 		if data.number(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_DNAT {
 			verdict = "dnat"
 		}
-		if r.mapped {
-			r.use(verdict + r.targetMap(data))
-			return nil
-		}
 		r.use(verdict + r.target(data, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFTA_NAT_REG_ADDR_MAX, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX))
 	case "log", "counter", "last":
 	case "match":
@@ -210,6 +234,7 @@ func (r *ruleReader) read(name string, data attributes) error {
 			r.load(data, register, holdsOther)
 			return nil
 		}
+		r.overwrite(0) // it may have a register as well
 		r.rule.Others = true
 	}
 	return nil
@@ -369,8 +394,8 @@ func (r *ruleReader) lookup(data attributes) error {
 	if set == nil {
 		return errChanging
 	}
-	loads := r.loaded
-	holds := r.source(data.number(unix.NFTA_LOOKUP_SREG))
+	loads, from := r.loaded, data.number(unix.NFTA_LOOKUP_SREG)
+	holds := r.source(from)
 	isMap := data.has(unix.NFTA_LOOKUP_DREG)
 	if data.number(unix.NFTA_LOOKUP_FLAGS) != 0 {
 		r.rule.Others = true
@@ -388,13 +413,19 @@ func (r *ruleReader) lookup(data attributes) error {
 	sized := func(size int) bool {
 		return !slices.ContainsFunc(elements, func(e element) bool { return len(e.key) != size })
 	}
+	if set.anonymous && (set.changing || slices.ContainsFunc(elements, func(e element) bool { return e.limited })) {
+		holds, loads = holdsOther, nil
+		r.rule.Others = true
+	}
 	switch {
 	case isMap && data.number(unix.NFTA_LOOKUP_DREG) != unix.NFT_REG_VERDICT:
-		r.mapped, r.values = true, nil
+		var places []placed
 		if set.anonymous && !set.interval {
-			r.values = r.byFields(loads, elements)
+			places = r.byFields(place(from), loads, elements)
 		}
-		r.overwrite(place(data.number(unix.NFTA_LOOKUP_DREG)))
+		to := place(data.number(unix.NFTA_LOOKUP_DREG))
+		r.overwrite(to)
+		r.mapped, r.places, r.inMap = true, places, to
 	case isMap:
 		var verdicts []string
 		for _, e := range elements {

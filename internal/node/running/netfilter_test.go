@@ -3,6 +3,7 @@ package running
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -144,12 +145,25 @@ func setElement(key ...byte) netlink.Attribute {
 	return attr(1, attrs{attr(unix.NFTA_SET_ELEM_KEY, value(key...))})
 }
 
+// placeElement is an element of a map to addresses and ports.
+func placeElement(key []byte, to ...byte) netlink.Attribute {
+	return attr(1, attrs{attr(unix.NFTA_SET_ELEM_KEY, value(key...)), attr(unix.NFTA_SET_ELEM_DATA, value(to...))})
+}
+
 // TestRules: a rule does not read as another one that has more conditions, or fewer, or
 // another verdict. A program may give the kernel rules that nft(8) would not write.
 func TestRules(t *testing.T) {
 	const accept, drop = 1, 0
 	port := []netlink.Attribute{portExpression(1), compareExpression(1, 0, 22)}
 	rule := func(all ...netlink.Attribute) attrs { return all }
+	nat := func(address, port int) netlink.Attribute {
+		return expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT), attr(unix.NFTA_NAT_FAMILY, unix.NFPROTO_IPV4),
+			attr(unix.NFTA_NAT_REG_ADDR_MIN, address), attr(unix.NFTA_NAT_REG_PROTO_MIN, port))
+	}
+	// byPort looks up the protocol and the port in a map.
+	byPort := func(set string, more ...netlink.Attribute) attrs {
+		return append(rule(metaExpression(unix.NFT_META_L4PROTO, 8), portExpression(9), lookupExpression(set, 8, attr(unix.NFTA_LOOKUP_DREG, 8))), more...)
+	}
 	interfaces := func(name string) []byte { return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...) }
 	for _, test := range []struct {
 		name string
@@ -159,7 +173,7 @@ func TestRules(t *testing.T) {
 		{"a port", append(slices.Clone(port), verdictExpression(accept)), "dport 22 accept"},
 		{"a port by a set", rule(portExpression(1), lookupExpression("ports", 1), verdictExpression(accept)), "dport 22,80 accept"},
 		{"two fields", rule(metaExpression(unix.NFT_META_IIFNAME, 1), portExpression(12), compareExpression(1, interfaces("lo")...), compareExpression(2, 0, 22), verdictExpression(accept)), "iifname lo dport 22 accept"},
-		{"where a port leads", rule(portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 1)), expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT))), "dnat"},
+		{"where a port leads", rule(portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 1)), expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT))), "dnat by a map"},
 		{"what a packet has to have", rule(expression("exthdr", attr(unix.NFTA_EXTHDR_DREG, 1)), verdictExpression(drop)), "under conditions drop"},
 		{"a port that it has to have", rule(portExpression(1), verdictExpression(drop)), "under conditions drop"},
 		{"one that is overwritten", rule(append(rule(expression("exthdr", attr(unix.NFTA_EXTHDR_DREG, 1))), append(slices.Clone(port), verdictExpression(drop))...)...), "dport 22 under conditions drop"},
@@ -178,7 +192,7 @@ func TestRules(t *testing.T) {
 			metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 17), metaExpression(unix.NFT_META_L4PROTO, 1), compareExpression(1, 6), verdictExpression(drop),
 		), "tcp under conditions drop"},
 		{"where packets are led to", rule(constantExpression(1, 192, 0, 2, 9), constantExpression(2, 0, 22), expression("nat", attr(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT), attr(unix.NFTA_NAT_REG_ADDR_MIN, 1), attr(unix.NFTA_NAT_REG_PROTO_MIN, 2))), "dnat to 192.0.2.9:22"},
-		{"a port that a map overwrote", rule(constantExpression(2, 0, 22), portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 2)), expression("redir", attr(unix.NFTA_REDIR_REG_PROTO_MIN, 2))), "redirect"},
+		{"a port that a map overwrote", rule(constantExpression(2, 0, 22), portExpression(1), lookupExpression("data", 1, attr(unix.NFTA_LOOKUP_DREG, 2)), expression("redir", attr(unix.NFTA_REDIR_REG_PROTO_MIN, 2))), "redirect by a map"},
 		{"an address", ofIPv4(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), verdictExpression(accept)), "saddr 192.0.2.1 under conditions accept"},
 		{"a network", ofIPv4(addressExpression(16, 3), compareExpression(1, 192, 0, 2), verdictExpression(accept)), "daddr 192.0.2.0-192.0.2.255 under conditions accept"},
 		{"one whose end is within a byte", ofIPv4(addressExpression(12, 4), maskExpression(0xff, 0xff, 0xff, 0x80), compareExpression(1, 192, 0, 2, 128), verdictExpression(accept)), "saddr 192.0.2.128-192.0.2.255 under conditions accept"},
@@ -187,6 +201,22 @@ func TestRules(t *testing.T) {
 		{"bytes of either version", rule(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), verdictExpression(accept)), "under conditions accept"},
 		{"bytes before an address", ofIPv4(addressExpression(8, 8), compareExpression(1, 64, 6, 0, 0, 192, 0, 2, 2), verdictExpression(accept)), "saddr 192.0.2.2 under conditions accept"},
 		{"two addresses at once", ofIPv4(addressExpression(12, 4), compareExpression(1, 192, 0, 2, 1), addressExpression(12, 4), compareExpression(1, 192, 0, 2, 2), verdictExpression(accept)), "saddr 192.0.2.1 under conditions accept"},
+		{"a condition after the verdict", rule(verdictExpression(accept), metaExpression(unix.NFT_META_IIFNAME, 1), compareExpression(1, interfaces("lo")...)), "iifname lo accept before conditions"},
+		{"one between two verdicts", append(rule(expression("notrack")), append(slices.Clone(port), verdictExpression(accept))...), "dport 22 notrack before conditions accept"},
+		{"bits that a mask removes", ofIPv4(addressExpression(12, 4), maskExpression(0xff, 0xff, 0xff, 0), compareExpression(1, 192, 0, 2, 1), verdictExpression(drop)), "under conditions drop"},
+		{"an interface that a protocol overwrote in part", rule(metaExpression(unix.NFT_META_IIFNAME, 1), metaExpression(unix.NFT_META_L4PROTO, 9), compareExpression(1, interfaces("lo")...), compareExpression(9, 6), verdictExpression(drop)), "tcp under conditions drop"},
+		{"an address that a constant overwrote in part", rule(constantExpression(1, make([]byte, 16)...), constantExpression(11, 1, 2, 3, 4), constantExpression(12, 0, 22), nat(1, 12)), "dnat by what a packet has"},
+		{"a port in four bytes", rule(constantExpression(1, 192, 0, 2, 9), constantExpression(2, 0, 22, 0, 0), nat(1, 2)), "dnat by what a packet has"},
+		{"a port of the packet", rule(portExpression(1), expression("redir", attr(unix.NFTA_REDIR_REG_PROTO_MIN, 1))), "redirect by what a packet has"},
+		{"an unknown expression that has a register", rule(constantExpression(1, 192, 0, 2, 9), constantExpression(2, 0, 22), expression("inner"), nat(1, 2)), "under conditions dnat by what a packet has"},
+		{"places", byPort("places", nat(8, 9)), "dnat by {tcp . 22: 192.0.2.9 . 80}"},
+		{"another place than those", byPort("places", constantExpression(3, 192, 0, 2, 66), constantExpression(4, 0, 80), nat(3, 4)), "dnat by a map"},
+		{"a place that was overwritten", byPort("places", constantExpression(8, 192, 0, 2, 66), nat(8, 9)), "dnat by a map"},
+		{"fields in another order", rule(metaExpression(unix.NFT_META_L4PROTO, 9), portExpression(8), lookupExpression("places", 8, attr(unix.NFTA_LOOKUP_DREG, 8)), nat(8, 9)), "under conditions dnat by a map"},
+		{"fields of another register", rule(metaExpression(unix.NFT_META_L4PROTO, 8), portExpression(9), lookupExpression("places", 12, attr(unix.NFTA_LOOKUP_DREG, 8)), nat(8, 9)), "dnat by a map"},
+		{"a place that no packet has", byPort("padded", nat(8, 9)), "dnat by a map"},
+		{"places of sources", ofIPv4(addressExpression(12, 4), lookupExpression("hosts", 1, attr(unix.NFTA_LOOKUP_DREG, 1)), expression("nat", attr(unix.NFTA_NAT_FAMILY, unix.NFPROTO_IPV4), attr(unix.NFTA_NAT_REG_ADDR_MIN, 1))), "under conditions snat by {saddr 192.0.2.1: 192.0.2.9}"},
+		{"a port at a limited rate", rule(portExpression(1), lookupExpression("limited", 1), verdictExpression(drop)), "under conditions drop"},
 		{"two verdicts", rule(verdictExpression(accept), expression("reject")), "accept reject"},
 		{"an option written", rule(expression("exthdr", attr(7, 1))), "under conditions continue"},
 	} {
@@ -195,11 +225,17 @@ func TestRules(t *testing.T) {
 				rules: []attrs{test.rule},
 				flags: map[string]int{
 					"ports": unix.NFT_SET_ANONYMOUS, "any": unix.NFT_SET_ANONYMOUS, "wide": unix.NFT_SET_ANONYMOUS, "none": unix.NFT_SET_ANONYMOUS,
-					"data": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP,
+					"data": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP, "places": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP, "padded": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP,
+					"hosts": unix.NFT_SET_ANONYMOUS | unix.NFT_SET_MAP, "limited": unix.NFT_SET_ANONYMOUS,
 				},
 				elements: map[string]attrs{
 					"ports": {setElement(0, 22), setElement(0, 80)}, "any": {setElement(0, 22), attr(1, attrs{})}, "wide": {setElement(0, 22, 0, 0, 0, 0)},
-					"data": {setElement(0, 22)},
+					"data": {setElement(0, 22)}, "places": {placeElement([]byte{6, 0, 0, 0, 0, 22, 0, 0}, 192, 0, 2, 9, 0, 80, 0, 0)},
+					"padded": {
+						placeElement([]byte{6, 0, 0, 0, 0, 22, 0, 0}, 192, 0, 2, 66, 0, 80, 0, 0), placeElement([]byte{6, 0, 0, 1, 0, 22, 0, 0}, 192, 0, 2, 9, 0, 80, 0, 0),
+					},
+					"hosts":   {placeElement([]byte{192, 0, 2, 1}, 192, 0, 2, 9)},
+					"limited": {attr(1, attrs{attr(unix.NFTA_SET_ELEM_KEY, value(0, 22)), attr(unix.NFTA_SET_ELEM_EXPR, attrs{attr(unix.NFTA_EXPR_NAME, "limit")})})},
 				},
 			}
 			got, err := k.read(t)
@@ -248,7 +284,14 @@ func TestRulesLimit(t *testing.T) {
 	if _, err := k.read(t); err != nil {
 		t.Error(err)
 	}
-	k.rules = append(k.rules, attrs{})
+	k.flags = map[string]int{}
+	for i := range maxRules / 100 {
+		k.flags[fmt.Sprintf("%0100d", i)] = unix.NFT_SET_ANONYMOUS
+	}
+	if _, err := k.read(t); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("many names: got %v", err)
+	}
+	k.flags, k.rules = nil, append(k.rules, attrs{})
 	if _, err := k.read(t); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got %v", err)
 	}
