@@ -118,11 +118,11 @@ var verdictOf = map[report.Class]report.Verdict{
 
 // Next returns the standing after a run of the policy with the report r, given the standing
 // before it. A difference stays until a run has completed its tier and verified the
-// machine, or has found other differences in that tier: those replace it. A release stays
-// untrusted until a run trusts one. An inconclusive finding stays only until the next run.
-// Differences of a tier or a part that the policy no longer requests are
-// forgotten. A lost standing stays lost until a run of everything that the policy requests
-// verifies the machine.
+// machine, or has found other differences in that tier: those replace it, unless its path
+// or part could not be checked. A release stays untrusted until a run trusts one. An
+// inconclusive finding stays only until the next run. Differences of a tier or a part that
+// the policy no longer requests are forgotten. A lost standing stays lost until a run of
+// everything that the policy requests verifies the machine.
 func Next(before Standing, r *report.Report, owed Owed) Standing {
 	ended := r.Finished.Truncate(time.Millisecond) // as status tells times
 	s := Standing{Verified: before.Verified, Verdict: r.Verdict(), Since: ended}
@@ -198,7 +198,7 @@ func (f Finding) remains(r *report.Report, now []Finding, owed Owed) bool {
 		return !whole(r, owed) // it may have been of any tier
 	case f.Class == report.Inconclusive, !owed(f.Tier, f.Part), slices.ContainsFunc(now, f.same):
 		return false
-	case !done(r, f.Tier):
+	case !done(r, f.Tier), f.Class == report.Drift && slices.ContainsFunc(now, f.unseen):
 		return true
 	}
 	replaced := f.Class == report.Untrusted || r.Verdict() == report.Verified ||
@@ -262,6 +262,12 @@ func clipped(path string) string {
 
 func (f Finding) same(other Finding) bool {
 	return f.Tier == other.Tier && f.Cause == other.Cause && f.Path == other.Path
+}
+
+// unseen reports whether another finding says that what f is about, or all of its part,
+// could not be checked.
+func (f Finding) unseen(other Finding) bool {
+	return other.Class == report.Inconclusive && other.Tier == f.Tier && (f.Part != "" && other.Part == f.Part || f.Path != "" && other.Path == f.Path)
 }
 
 // done reports whether r did all of a tier that it was asked to.

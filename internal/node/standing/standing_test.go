@@ -122,6 +122,12 @@ func TestNext(t *testing.T) {
 	if s = Next(s, ran(2, "machine-"), less); words(s) != "drifted 1, file-unknown 1" {
 		t.Errorf("without a part in the policy: %s", words(s))
 	}
+	// A difference of one part does not replace that of another, which is hidden.
+	hidden := report.Finding{Tier: "machine", Part: "units", Cause: report.MachineUnseen, Path: "part units"}
+	s = Next(Next(Standing{}, ran(1, "machine+", unit), everything), ran(2, "machine+", file, hidden), everything)
+	if got := words(s); got != "drifted 1, unit-unknown 1, file-unknown 2, machine-unseen 2" && got != "drifted 1, file-unknown 2, unit-unknown 1, machine-unseen 2" {
+		t.Errorf("a part that can't be checked any more: %s", got)
+	}
 }
 
 func TestVerified(t *testing.T) {
