@@ -97,6 +97,8 @@ func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 	const usual, others = 24, 4 // lines: the command, two prompts, and something to spare
 	height := cmp.Or(opts.Height, usual) - others
 	short := r.hashes()
+	// A line names only the first file.
+	files := slices.ContainsFunc(r.Findings, func(f Finding) bool { return len(f.Files) > 1 })
 	screen := ""
 	for _, form := range shortForms {
 		if opts.All {
@@ -104,7 +106,7 @@ func (r *Report) writeScreen(w *bytes.Buffer, opts TextOptions) {
 		}
 		if form.head {
 			body := func(w io.Writer, opts TextOptions) { r.writeShort(w, form, short, opts) }
-			screen = r.screen(r.Headline(), body, r.ending(opts.Width), false, opts)
+			screen = r.screen(r.Headline(), body, r.ending(opts.Width), files, opts)
 		} else {
 			screen = r.crowded(form, short, opts)
 		}
@@ -135,7 +137,8 @@ func (r *Report) screen(first string, body func(io.Writer, TextOptions), last st
 	plain.Color, unlimited.Width = false, 0
 	body(&whole, unlimited)
 	top, middle, end := folded(first, opts.Width), fold(shown.String(), opts.Width), r.closing(last, plain)
-	cut := isCut(top, first) || isCut(middle, whole.String()) || isCut(end, last+" "+r.StandingLine()) && isCut(end, r.Brief()+" "+r.StandingLine())
+	rest := " " + strings.Join(r.closingLines(), " ")
+	cut := isCut(top, first) || isCut(middle, whole.String()) || isCut(end, last+rest) && isCut(end, r.Brief()+rest)
 	head, closing := paint(opts, r.Verdict(), top)+"\n"+middle, r.closing(last, opts)
 	if !leftOut && !cut {
 		return head + closing + "\n"
@@ -245,6 +248,9 @@ func (form shortForm) writeGroup(w io.Writer, group []Finding, advise bool, shor
 func allowed(used []Finding) string {
 	differences := 0
 	for i := range used {
+		if used[i].Allowed == 0 { // in a report of an earlier program
+			return Quantity(len(used), "exception")
+		}
 		differences += used[i].Allowed
 	}
 	return fmt.Sprintf("%s, by %s", Quantity(differences, "difference"), Quantity(len(used), "exception"))
@@ -352,7 +358,7 @@ func (f *Finding) short() string {
 		}
 	}
 	if f.Detail != "" {
-		about = append(about, escapeBounded(f.Detail, maxShown))
+		about = append(about, escapeBounded(f.Detail, maxDetail))
 	}
 	got, want := f.gotWant()
 	for _, side := range []struct{ label, value string }{{"got", got}, {"want", want}} {

@@ -163,6 +163,13 @@ func TestExceptionsAreCounted(t *testing.T) {
 			t.Errorf("on %d lines:\n%s", height, got)
 		}
 	}
+	for i := range r.Findings {
+		r.Findings[i].Allowed = 0 // in a report of an earlier program
+	}
+	var earlier bytes.Buffer
+	if err := r.WriteText(&earlier, TextOptions{Width: 80}); err != nil || !strings.Contains(earlier.String(), "\n  24 exceptions (--all shows them)\n") {
+		t.Errorf("%v:\n%s", err, &earlier)
+	}
 	var all bytes.Buffer
 	if err := r.WriteText(&all, TextOptions{Width: 80, All: true}); err != nil || !strings.Contains(all.String(), "/etc/base-23: base, got 27 allowed") {
 		t.Errorf("%v:\n%s", err, &all)
@@ -254,6 +261,10 @@ func TestCandidateSaysWhatProtectsIt(t *testing.T) {
 			}
 		}
 		var b bytes.Buffer
+		if err := r.WriteText(&b, TextOptions{Width: 160, Height: 60}); err != nil || strings.Contains(b.String(), "more: --long") {
+			t.Errorf("%v: nothing is cut:\n%s", err, b.String())
+		}
+		b.Reset()
 		if err := r.WriteJSON(&b); err != nil {
 			t.Fatal(err)
 		}
@@ -300,10 +311,11 @@ func TestMoreIsShownWhereSomethingIsCut(t *testing.T) {
 	}{
 		"an ellipsis of its own":  {"error: … while evaluating", false},
 		"a word that is too long": {strings.Repeat("x", 100), true},
+		"a long detail":           {strings.Repeat("word ", 200) + "end", false},
 	} {
 		r.Findings[0].Detail = c.detail
 		var b bytes.Buffer
-		if err := r.WriteText(&b, TextOptions{Width: 80, Height: 60}); err != nil || strings.Contains(b.String(), "more: --long") != c.more {
+		if err := r.WriteText(&b, TextOptions{Width: 80, Height: 60}); err != nil || strings.Contains(b.String(), "more: --long") != c.more || !c.more && !strings.Contains(strings.Join(strings.Fields(b.String()), " "), c.detail) {
 			t.Errorf("%s: %v:\n%s", name, err, &b)
 		}
 	}

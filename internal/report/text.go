@@ -35,7 +35,8 @@ type TextOptions struct {
 
 const (
 	shownPerGroup = 20
-	maxShown      = 400 // bytes of any one value
+	maxShown      = 400          // bytes of any one value
+	maxDetail     = 4 * maxShown // bytes of a detail
 )
 
 // WriteText writes r for people: a verdict line, what was checked, the findings grouped
@@ -462,7 +463,7 @@ func writeFinding(w io.Writer, f *Finding) {
 		fmt.Fprintf(w, "  %s\n", head)
 	}
 	if f.Detail != "" {
-		fmt.Fprintf(w, "    %s\n", escapeBounded(f.Detail, 4*maxShown))
+		fmt.Fprintf(w, "    %s\n", escapeBounded(f.Detail, maxDetail))
 	}
 	if len(f.Files) == 0 || f.Want != "" {
 		line(w, "want", escapeBounded(f.Want, maxShown))
