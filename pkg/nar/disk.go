@@ -101,6 +101,9 @@ func (h *Hasher) drop(fd int, size int64) (dropped, wasCached bool) {
 	if !h.resident(fd, size) {
 		return true, false
 	}
+	if h.mayGoOn() != nil {
+		return false, true // which fromCache says
+	}
 	// Only clean pages can be dropped.
 	_ = unix.Fdatasync(fd)
 	// Whether it worked is checked by the pages.

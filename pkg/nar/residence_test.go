@@ -245,3 +245,23 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// To ask what is cached of a large sparse file ends with the walk.
+func TestResidenceCancelled(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
+	must(t, err)
+	defer f.Close()
+	size := 4 * surveyPages * int64(os.Getpagesize())
+	must(t, f.Truncate(size))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := NewHasher(Options{})
+	h.ctx, h.done = ctx, ctx.Done()
+	calls := 0
+	if told := h.eachResidence(int(f.Fd()), size, func(int64, []byte) bool { calls++; cancel(); return true }); told || calls != 1 {
+		t.Errorf("eachResidence = %t after %d calls; want false after 1", told, calls)
+	}
+	if dropped, _ := h.drop(int(f.Fd()), size); dropped {
+		t.Error("drop says that nothing is cached")
+	}
+}
