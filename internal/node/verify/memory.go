@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 
 	"every.channel/ec-verify/pkg/closure"
 )
@@ -16,24 +17,28 @@ const (
 	baseMemory = 12 << 20
 	pathMemory = 600
 	refMemory  = 16
+	goMemory   = 6 << 20 // what Go has beside the heap
 )
 
 // limitMemory limits Go's heap to little more than what is in use, because garbage would
 // otherwise pile up: with a hostile store, and beside a large manifest. The returned
 // function removes the limit. A lower limit that was set before stays.
 func limitMemory(paths []closure.PathInfo) (undo func()) {
-	limit := int64(baseMemory)
+	least := int64(baseMemory)
 	for _, p := range paths {
-		limit += pathMemory + refMemory*int64(len(p.References))
+		least += pathMemory + refMemory*int64(len(p.References))
 	}
-	limit = max(limit, runMemory)
+	least = max(least, runMemory)
 	before := debug.SetMemoryLimit(-1)
-	if before <= limit {
+	if before <= least {
 		return func() {}
 	}
-	debug.SetMemoryLimit(limit)
+	l := &memoryLimit{least: least, most: before, limit: least}
+	debug.SetMemoryLimit(least)
+	l.follow()
 	return func() {
-		if heapBytes() > runMemory/2 {
+		l.end()
+		if metric("/memory/classes/heap/objects:bytes") > runMemory/2 {
 			// Or the heap would double from here, although the tier's data is unused now.
 			runtime.GC()
 		}
@@ -41,10 +46,47 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 	}
 }
 
-// heapBytes returns how much memory objects take. [runtime.ReadMemStats], which counts
-// more, stops the program for as long as reading a small path takes.
-func heapBytes() uint64 {
-	now := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+// A memoryLimit is a limit that rises where more is in use than was expected. Go would
+// otherwise collect without end: at a limit below what is in use, after each allocation.
+type memoryLimit struct {
+	least, most int64
+
+	mu    sync.Mutex
+	limit int64 // 0 at the end
+}
+
+// follow has each collection call adjust: what nothing refers to is cleaned up by the next
+// one.
+func (l *memoryLimit) follow() {
+	unused := new([64]byte)
+	runtime.AddCleanup(unused, (*memoryLimit).adjust, l)
+}
+
+// adjust sets the limit by what the last collection left.
+func (l *memoryLimit) adjust() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.limit == 0 {
+		return
+	}
+	inUse := metric("/gc/heap/live:bytes")
+	if limit := min(max(l.least, inUse+inUse/4+goMemory), l.most); limit != l.limit {
+		l.limit = limit
+		debug.SetMemoryLimit(limit)
+	}
+	l.follow()
+}
+
+func (l *memoryLimit) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit = 0
+}
+
+// metric returns one of Go's own metrics, in bytes. [runtime.ReadMemStats] stops the
+// program for as long as reading a small path takes.
+func metric(name string) int64 {
+	now := []metrics.Sample{{Name: name}}
 	metrics.Read(now)
-	return now[0].Value.Uint64()
+	return int64(now[0].Value.Uint64()) //nolint:gosec // less than the memory of any machine
 }
