@@ -75,7 +75,7 @@ func (r *run) checkContents(ctx context.Context, t *report.Tier) error {
 		return err
 	}
 	c := r.newContentsCheck()
-	defer limitMemory(c.audit.paths)()
+	defer limitMemory(c.audit.paths, c.mostWorkers(), c.Read)()
 	c.checkAccesses()
 	r.checkOrigins(ctx, report.TierContents, string(r.StoreDir), r.databaseDir())
 	c.expectContents(ctx)

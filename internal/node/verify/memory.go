@@ -7,28 +7,28 @@ import (
 	"sync"
 
 	"every.channel/ec-verify/pkg/closure"
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // How much memory the contents tier has Go use, in bytes. A run on an honest machine takes
-// less than runMemory, unless a manifest has more than 15,000 paths. Each of these is in
-// use for some 500 bytes, and 16 for each reference.
+// less than runMemory, unless a manifest has more than 15,000 paths, or many workers read
+// from the disk. Each path is in use for some 500 bytes, and 16 for each reference; the
+// buffers of a worker take up to 400 KiB, and twice as much with [nar.ReadDisk].
 const (
-	runMemory  = 24 << 20
-	baseMemory = 12 << 20
-	pathMemory = 600
-	refMemory  = 16
-	goMemory   = 6 << 20 // what Go has beside the heap
+	runMemory    = 24 << 20
+	baseMemory   = 12 << 20
+	pathMemory   = 600
+	refMemory    = 16
+	workerMemory = 512 << 10
+	diskMemory   = 1 << 20 // of a worker with ReadDisk
+	goMemory     = 6 << 20 // what Go has beside the heap
 )
 
 // limitMemory limits Go's heap to little more than what is in use, because garbage would
 // otherwise pile up: with a hostile store, and beside a large manifest. The returned
 // function removes the limit. A lower limit that was set before stays.
-func limitMemory(paths []closure.PathInfo) (undo func()) {
-	least := int64(baseMemory)
-	for _, p := range paths {
-		least += pathMemory + refMemory*int64(len(p.References))
-	}
-	least = max(least, runMemory)
+func limitMemory(paths []closure.PathInfo, workers int, read nar.ReadMode) (undo func()) {
+	least := leastMemory(paths, workers, read)
 	before := debug.SetMemoryLimit(-1)
 	if before <= least {
 		return func() {}
@@ -44,6 +44,18 @@ func limitMemory(paths []closure.PathInfo) (undo func()) {
 		}
 		debug.SetMemoryLimit(before)
 	}
+}
+
+// leastMemory returns what a run with so many workers may take at least.
+func leastMemory(paths []closure.PathInfo, workers int, read nar.ReadMode) int64 {
+	least := baseMemory + int64(workers)*workerMemory
+	if read == nar.ReadDisk {
+		least = baseMemory + int64(workers)*diskMemory
+	}
+	for _, p := range paths {
+		least += pathMemory + refMemory*int64(len(p.References))
+	}
+	return max(least, runMemory)
 }
 
 // A memoryLimit is a limit that rises where more is in use than was expected. Go would

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"every.channel/ec-verify/pkg/nar"
 )
 
 // TestMemoryInUse: with more in use than the limit of the memory expects, the limit
@@ -12,7 +14,7 @@ import (
 func TestMemoryInUse(t *testing.T) {
 	const inUse = 2 * runMemory
 	before := debug.SetMemoryLimit(-1)
-	undo := limitMemory(nil)
+	undo := limitMemory(nil, 1, nar.ReadCached)
 	// reaches waits for a limit that a collection sets soon after its end.
 	reaches := func(ok func(limit int64) bool) bool {
 		for range 1000 {
@@ -35,5 +37,16 @@ func TestMemoryInUse(t *testing.T) {
 	runtime.GC()
 	if now := debug.SetMemoryLimit(-1); now != before {
 		t.Errorf("the limit is %d afterwards, and was %d", now, before)
+	}
+}
+
+// TestMemoryOfWorkers: the limit leaves room for garbage beside the buffers of all workers.
+// With --read disk these are 14 MiB and more.
+func TestMemoryOfWorkers(t *testing.T) {
+	for _, workers := range []int{1, diskWorkers, maxWorkers} {
+		const buffers = 860 << 10 // of a [nar.Hasher] with ReadDisk
+		if free := leastMemory(nil, workers, nar.ReadDisk) - int64(workers)*buffers; free < baseMemory {
+			t.Errorf("%d workers: %d bytes beside the buffers", workers, free)
+		}
 	}
 }
