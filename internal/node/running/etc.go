@@ -327,8 +327,12 @@ var errUncounted = errors.New("not counted")
 
 func (f *fold) String() string { return "a directory with " + f.contents() }
 
+func (f *fold) size() string {
+	return report.Quantity(f.bytes, "byte") + " in " + report.Quantity(f.files, "file")
+}
+
 func (f *fold) contents() string {
-	s := fmt.Sprintf("%d files, %d bytes", f.files, f.bytes)
+	s := fmt.Sprintf("%s, %s", report.Quantity(f.files, "file"), report.Quantity(f.bytes, "byte"))
 	if f.cut {
 		s += ", and more that were not counted"
 	}

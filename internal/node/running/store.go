@@ -186,13 +186,13 @@ func (l *look) tellStrays(names []string, sizes map[string]*fold) {
 		}
 		l.find(report.Finding{
 			Cause: report.PathUnregistered, Path: path.Join(string(l.m.Store.Dir()), name),
-			Got: fmt.Sprintf("%d bytes in %d files", sizes[name].bytes, sizes[name].files),
+			Got: sizes[name].size(),
 		})
 	}
 	if more := len(names) - maxStrays; more > 0 {
 		l.find(report.Finding{
 			Cause: report.PathUnregistered, Path: string(l.m.Store.Dir()),
-			Got: fmt.Sprintf("%d more, with %d bytes in %d files", more, rest.bytes, rest.files),
+			Got: fmt.Sprintf("%d more, with %s", more, rest.size()),
 		})
 	}
 }

@@ -62,7 +62,7 @@ func TestStore(t *testing.T) {
 	h.write(list, "of an image", 0o444)
 	expect()
 	h.must(os.Chmod(h.root+list, 0o555))
-	expect("path-unregistered " + list + ": 11 bytes in 1 files")
+	expect("path-unregistered " + list + ": 11 bytes in 1 file")
 	h.must(os.Remove(h.root + list))
 	h.registered(all[:3]...)
 	h.write("/nix/store/loose", "12345", 0o644)
@@ -70,7 +70,7 @@ func TestStore(t *testing.T) {
 	h.write("/nix/store/.links/x", "shell", 0o444)
 	h.write("/nix/store/"+strings.Repeat("g", 32)+"-new/f", "x", 0o444)
 	h.write("/nix/store/"+strings.Repeat("g", 32)+"-new.lock", "", 0o600)
-	expect("path-unregistered "+string(top)+": 0 bytes in 0 files", "path-unregistered /nix/store/loose: 5 bytes in 1 files")
+	expect("path-unregistered "+string(top)+": 0 bytes in 0 files", "path-unregistered /nix/store/loose: 5 bytes in 1 file")
 }
 
 func TestLinkedOutside(t *testing.T) {

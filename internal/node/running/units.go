@@ -112,7 +112,7 @@ func (g *generated) checkLoaded(u *Unit) {
 		if name == "" || name == "/dev/null" || g.fine(name) {
 			continue
 		}
-		f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect, for " + u.Name}
+		f := report.Finding{Cause: report.UnitUnknown, Path: name, Got: "in effect for " + u.Name}
 		if _, err := g.m.Store.Stat(name); isAbsent(err) {
 			f.Got += "; it was removed"
 		}
@@ -121,7 +121,7 @@ func (g *generated) checkLoaded(u *Unit) {
 	}
 	switch {
 	case u.Gone:
-		g.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect, without a file"})
+		g.find(report.Finding{Cause: report.UnitUnknown, Path: "unit " + u.Name, Got: "in effect without a file"})
 	case u.Stale && !foreign:
 		g.find(report.Finding{Cause: report.UnitStale, Path: "unit " + u.Name})
 	case !u.Stale:

@@ -97,7 +97,7 @@ func TestWrittenFolds(t *testing.T) {
 	h.write("/srv/new/a/b/c", "12345", 0o644)
 	h.must(os.Rename(h.root+"/srv/kept/file", h.root+"/srv/file"))
 	got := h.writes()
-	if want := "/srv/new: a new directory with 1 files, 5 bytes"; !slices.Contains(got, want) {
+	if want := "/srv/new: a new directory with 1 file, 5 bytes"; !slices.Contains(got, want) {
 		t.Errorf("no %q", want)
 	}
 	// The file that was removed may be among those that are told, or not.
