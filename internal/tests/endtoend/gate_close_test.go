@@ -69,10 +69,10 @@ func TestGateClosed(t *testing.T) {
 	// Opened, by the unit that closed it.
 	g.Run("systemctl", "stop", "ec-verify-gate")
 	for _, turn := range []struct{ to, says string }{
-		{"open", "open already, nothing was changed: every tool of root can set the system profile"},
-		{"close", "closed: ec-verify switch alone sets the system profile, until the next boot, which closes the gate again if ec-verify-gate.service is enabled"},
-		{"close", "closed already, nothing was changed: ec-verify switch alone sets the system profile, until the next boot, which closes the gate again if ec-verify-gate.service is enabled"},
-		{"open", "open: every tool of root can set the system profile"},
+		{"open", "open already, nothing was changed: every tool of root can set the system profile; the next boot closes the gate if ec-verify-gate.service is enabled"},
+		{"close", "closed: ec-verify switch alone sets the system profile, until the next boot, and after it if ec-verify-gate.service is enabled"},
+		{"close", "closed already, nothing was changed: ec-verify switch alone sets the system profile, until the next boot, and after it if ec-verify-gate.service is enabled"},
+		{"open", "open: every tool of root can set the system profile; the next boot closes the gate if ec-verify-gate.service is enabled"},
 	} {
 		if got := g.Run(program, "gate", turn.to); got != turn.says {
 			t.Errorf("gate %s: %q, want %q", turn.to, got, turn.says)

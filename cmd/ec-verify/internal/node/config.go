@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
@@ -79,9 +80,20 @@ func (f *inForce) Text(screen terminal.Screen) string {
 		if v.Means != "" {
 			from += ": " + v.Means
 		}
-		fmt.Fprintf(&b, "%-24s %-28s %s\n", v.Key, report.Escape(v.JSON), report.Escape(from))
+		fmt.Fprintf(&b, "%-24s %-28s %s\n", v.Key, report.Escape(shownValue(v.JSON)), report.Escape(from))
 	}
 	return screen.Fold(b.String())
+}
+
+// shownValue returns a value for people: of a list that fills a screen, such as learned
+// exceptions, only its length.
+func shownValue(value string) string {
+	const most = 1024 // bytes
+	var list []jsontext.Value
+	if len(value) <= most || json.Unmarshal([]byte(value), &list) != nil {
+		return value
+	}
+	return fmt.Sprintf("%d entries (--output json shows them)", len(list))
 }
 
 func newConfigCheckCommand(a *app) *cobra.Command {

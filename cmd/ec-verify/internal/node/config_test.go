@@ -42,3 +42,19 @@ func TestZeroIsDocumented(t *testing.T) {
 		t.Errorf("%d zero values are explained", explained)
 	}
 }
+
+// TestLongListIsCounted: hundreds of learned exceptions don't hide the other keys.
+func TestLongListIsCounted(t *testing.T) {
+	entry := `{"match": "/etc/base", "reason": "base"}`
+	short := "[" + entry + ", " + entry + "]"
+	long := "[" + strings.Repeat(entry+", ", 732) + entry + "]"
+	for value, want := range map[string]string{
+		short:                   short,
+		long:                    "733 entries (--output json shows them)",
+		`"` + long[1:200] + `"`: `"` + long[1:200] + `"`,
+	} {
+		if got := shownValue(value); got != want {
+			t.Errorf("%.60s: %.60s, want %.60s", value, got, want)
+		}
+	}
+}

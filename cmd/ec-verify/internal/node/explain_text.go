@@ -147,7 +147,7 @@ func (e *explained) writeFiles(w io.Writer, width int) {
 
 // writeHow says how to obtain an original.
 func (e *explained) writeHow(w io.Writer) {
-	fmt.Fprintf(w, "\nThe original is not at hand, so that bytes were not compared. To obtain one:\n")
+	fmt.Fprintf(w, "\nNo original is available, so the bytes were not compared. To obtain one:\n")
 	if e.Want.Deriver != "" {
 		fmt.Fprintf(w, "  - rebuild the path on this machine, if it has the build inputs: --rebuild\n")
 	}

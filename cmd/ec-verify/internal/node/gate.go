@@ -113,9 +113,9 @@ func (t *turned) Text(screen terminal.Screen) string {
 		already = " already, nothing was changed"
 	}
 	state, means, _ := strings.Cut(gateWords(t.Closed), ":")
-	until := ""
+	until := "; the next boot closes the gate if ec-verify-gate.service is enabled"
 	if t.Closed {
-		until = ", until the next boot, which closes the gate again if ec-verify-gate.service is enabled"
+		until = ", until the next boot, and after it if ec-verify-gate.service is enabled"
 	}
 	return screen.Fold(state + already + ":" + means + until + "\n")
 }

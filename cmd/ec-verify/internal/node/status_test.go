@@ -292,7 +292,7 @@ rebuild   none (ec-verify-rebuild.timer is not started)
 
  tier      items  covered  overdue  drifted  oldest  complete  every
  contents     12        9        3        1  2 days  2 days    1 day
- rebuild       -        -        -        -  -       -         not asked
+ rebuild       -        -        -        -  -       -         off
 
 contents: 2 checks bear a time to come, and count as overdue: the clock was
 wrong then, or is now

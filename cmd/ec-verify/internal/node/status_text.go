@@ -168,7 +168,7 @@ func (s *status) writeTiers(w io.Writer, color bool) {
 	}
 	for _, tier := range s.Tiers {
 		if tier.Release == nil {
-			t.AppendRow(table.Row{tier.Name, "-", "-", "-", "-", "-", "-", "not asked"})
+			t.AppendRow(table.Row{tier.Name, "-", "-", "-", "-", "-", "-", "off"})
 			continue
 		}
 		overdue, drifted := fmt.Sprint(tier.Overdue), fmt.Sprint(tier.Drifted)
