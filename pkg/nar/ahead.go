@@ -2,6 +2,7 @@ package nar
 
 import (
 	"cmp"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -81,14 +82,39 @@ func (h *Hasher) takeAhead(name string) (a aheadFile, ok bool) {
 	return a, true
 }
 
+// taken reports whether another program has read a since, which has its pages now. Of a
+// file that was read as a whole before its turn that can't be told.
+func (a *aheadFile) taken() bool {
+	if a.stat.Size <= aheadBytes {
+		return false
+	}
+	cached, err := countPages(a.fd)
+	return err != nil || cached > aheadBytes/int64(os.Getpagesize())
+}
+
+// await waits until the kernel has read what it began to: no page that is being read can
+// be dropped.
+func (a *aheadFile) await() {
+	_ = unix.Fadvise(a.fd, 0, 0, unix.FADV_RANDOM) // nothing more; only advice
+	var b [1]byte
+	for off := int64(0); off < min(a.stat.Size, aheadBytes); off += int64(os.Getpagesize()) {
+		if n, err := pread(a.fd, b[:], off); n == 0 || err != nil {
+			return
+		}
+	}
+}
+
 // closeAhead closes the files of the directory at depth and of those below it, and drops
-// what was read of them.
+// what was read of them. A walk that was cancelled does not wait for that.
 func (h *Hasher) closeAhead(depth int) {
 	h.ahead = slices.DeleteFunc(h.ahead, func(a aheadFile) bool {
 		if a.depth < depth {
 			return false
 		}
-		if a.cold {
+		if a.cold && !a.taken() {
+			if h.mayGoOn() == nil {
+				a.await()
+			}
 			run{0, toEnd}.drop(a.fd)
 		}
 		unix.Close(a.fd)

@@ -60,6 +60,37 @@ func checkCold(t *testing.T, root string) {
 	}
 }
 
+// A program that reads a file between its opening and its turn keeps the pages.
+func TestAheadOfNeighbour(t *testing.T) {
+	for name, give := range map[string]error{"to the end": nil, "given up": errors.New("enough")} {
+		t.Run(name, func(t *testing.T) {
+			root, _ := coldDir(t)
+			large := filepath.Join(root, "f031")
+			read := false
+			_, err := hashPath(t, root, Options{DropBehind: true, OnEntry: func(e Entry) error {
+				if e.Path == "f002" {
+					data, err := os.ReadFile(large)
+					must(t, err)
+					if read = len(data) > aheadBytes; !read {
+						t.Errorf("%s has %d bytes", large, len(data))
+					}
+					return give
+				}
+				return nil
+			}})
+			if !errors.Is(err, give) || !read {
+				t.Fatalf("HashPath = %v", err)
+			}
+			info, err := os.Stat(large)
+			must(t, err)
+			page := int64(os.Getpagesize())
+			if n, all := int64(len(residents(t, large))), (info.Size()+page-1)/page; n != all {
+				t.Errorf("%d of its %d pages are cached", n, all)
+			}
+		})
+	}
+}
+
 // Nothing that changes between the opening of a file and its turn goes unnoticed.
 func TestAheadChanged(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path string){

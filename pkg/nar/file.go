@@ -83,7 +83,7 @@ func (h *Hasher) regular(dirfd int, name string) error {
 	}
 	fd := file.fd
 	h.cold = coldRuns{runs: h.cold.runs[:0]}
-	if file.cold {
+	if file.cold && !file.taken() {
 		h.cold.runs = append(h.cold.runs, run{0, toEnd})
 	}
 	defer func() { h.undropped.close(fd, &h.cold, h.stat.Size) }()
