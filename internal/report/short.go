@@ -37,7 +37,10 @@ func (r *Report) Brief() string {
 			s += " in what it can boot"
 		}
 	}
-	if n := counts[Inconclusive]; n > 0 {
+	switch n := counts[Inconclusive]; {
+	case r.isAbsent():
+		s += ", not in the store, so nothing was compared"
+	case n > 0:
 		s += ", " + Quantity(n, "thing") + " not checked"
 	}
 	if r.Verdict() == Verified {
@@ -47,7 +50,7 @@ func (r *Report) Brief() string {
 			}
 		}
 	}
-	if r.Candidate != "" && r.Release != nil {
+	if r.Candidate != "" && r.Release != nil && !r.isAbsent() {
 		s += ", its boot files left out"
 	}
 	if r.Release != nil && r.Release.Unsigned {

@@ -288,6 +288,15 @@ func TestBrief(t *testing.T) {
 	}
 	candidate := verified()
 	candidate.Candidate = string(object("a", "nixos-system"))
+	absent := verified()
+	absent.Candidate = string(object("a", "nixos-system"))
+	absent.Findings = []Finding{{Tier: TierContents, Cause: CandidateAbsent, Path: absent.Candidate}}
+	if got, want := absent.Brief(), "inconclusive: candidate for boot-v2026.02.28 (ec-runner-x86_64), not in the store, so nothing was compared"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := absent.Headline(), "inconclusive: nothing was compared with release boot-v2026.02.28 (ec-runner-x86_64): the candidate is not in the store"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	if got, want := candidate.Brief(), "verified: candidate for boot-v2026.02.28 (ec-runner-x86_64), its boot files left out"; got != want {
 		t.Errorf("a candidate: %q, want %q", got, want)
 	}

@@ -168,12 +168,21 @@ func (r *Report) Headline() string {
 		}
 		s = fmt.Sprintf("untrusted: nothing was compared with %s", against)
 	default:
+		if r.isAbsent() {
+			s = fmt.Sprintf("inconclusive: nothing was compared with %s: the candidate is not in the store", against)
+			break
+		}
 		s = fmt.Sprintf("inconclusive: %s was not shown to be %s: %s could not be checked", subject, against, Quantity(max(counts[Inconclusive], 1), "thing"))
 	}
 	if r.Release != nil && r.Release.Unsigned {
 		s += " (the signature was NOT CHECKED)"
 	}
 	return s
+}
+
+// isAbsent reports whether nothing was compared, because the candidate is not here.
+func (r *Report) isAbsent() bool {
+	return r.Verdict() == Unsettled && slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == CandidateAbsent })
 }
 
 // isOfNextBoot reports whether all drift is in what the machine can boot next, and none in
