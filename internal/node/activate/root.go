@@ -2,6 +2,7 @@ package activate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,17 +19,24 @@ const rootName = "ec-verify-switch"
 
 // Hold protects p, and everything that Nix registered as its references, from the garbage
 // collector until the end of s. p need not exist yet.
+//
+// A unit without CAP_SYS_PTRACE can't see the mounts of the first process. Hold goes on
+// then: a switch notices later if anything of the system is gone.
 func (s *Switch) Hold(ctx context.Context, p closure.StorePath) error {
 	root, err := s.machine.makeRoot(ctx, rootName, p)
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnseen) {
 		return err
 	}
 	s.root = root
 	return nil
 }
 
+// errUnseen means that this process may not see the mounts of the first process.
+var errUnseen = errors.New("the mounts of the first process can't be seen")
+
 // makeRoot makes the garbage collector root of that name, a link to p, and returns its
-// path. If it fails, there is no such root, or an earlier one.
+// path. If it fails, there is no such root, or an earlier one; with errUnseen, there is one
+// that may not protect p.
 //
 // A collection reads the roots once, at its start, while it holds gc.lock exclusively.
 // makeRoot takes that lock shared, as Nix does to add a root: either the collection sees
@@ -57,11 +65,12 @@ func (m *Machine) makeRoot(ctx context.Context, name string, p closure.StorePath
 	if err := hostfile.ReplaceLink(string(p), root); err != nil {
 		return "", err
 	}
-	if err := m.collectorSees(root, p); err != nil {
+	err = m.collectorSees(root, p)
+	if err != nil && !errors.Is(err, errUnseen) {
 		_ = os.Remove(root)
 		return "", err
 	}
-	return root, nil
+	return root, err
 }
 
 // searched fails unless the garbage collector searches dir for roots: it does not follow a
@@ -87,7 +96,10 @@ func (m *Machine) collectorSees(root string, p closure.StorePath) error {
 		return nil
 	}
 	first, err := unix.Open(m.First, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: open %s: %w", errUnseen, m.First, err)
+	case err != nil:
 		return &os.PathError{Op: "open", Path: m.First, Err: err}
 	}
 	defer unix.Close(first)

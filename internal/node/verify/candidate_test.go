@@ -59,7 +59,7 @@ func TestCandidate(t *testing.T) {
 			m.remove(string(tool))
 			m.remove("/nix/var/nix/db")
 			m.register(m.manifest.Paths...)
-		}, report.Unsettled, "1 thing could not be checked", []string{"candidate-absent nixos-system-next"}},
+		}, report.Unsettled, "nothing was compared", []string{"candidate-absent nixos-system-next"}},
 		{"its flake was altered", func(m *twoSystems) { m.write(string(src)+"/flake.nix", "{}") }, report.Drifted, "drifted: candidate ", []string{
 			"source-altered source", "disk-altered source flake.nix:content", notEvaluated,
 		}},
