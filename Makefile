@@ -32,7 +32,8 @@ setup:
 
 # Compiled as the program is, which the tests build too, so that nothing is compiled
 # twice. Of vet, make lint takes care.
-SUM := CGO_ENABLED=0 $(GOTESTSUM) --jsonfile .cache-test.json
+SUMFLAGS ?=
+SUM := CGO_ENABLED=0 $(GOTESTSUM) --jsonfile .cache-test.json $(SUMFLAGS)
 BUILD := -trimpath -vet=off
 
 # The package that takes longest begins first.
