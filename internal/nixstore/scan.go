@@ -322,7 +322,7 @@ func (d *Database) scanRows(ctx context.Context, conn *sql.Conn, asked map[closu
 			if known.path, err = d.dir.Parse(strings.Clone(path)); err != nil {
 				// Whoever refers to it is malformed, and says so.
 				into[id] = &registration{info: new(closure.PathInfo), noPath: err}
-				return nil
+				return nil //nolint:nilerr // see above
 			}
 		}
 		into[id] = d.registration(known, columns[2:], values[2:])
