@@ -15,8 +15,8 @@ import (
 // TestHeldNames: however few names are held at a time, a tree has one NAR.
 func TestHeldNames(t *testing.T) {
 	broad := dir{}
-	for i := range 600 {
-		broad[fmt.Sprintf("%d-%s", i*7919%600, strings.Repeat("n", i%200))] = file{}
+	for i := range 2000 {
+		broad[fmt.Sprintf("%d-%s", i*7919%2000, strings.Repeat("n", i%200))] = file{}
 	}
 	tr := dir{"a": broad, "a-": file{data: "1"}, "empty": dir{}, "z": link("x")}
 	for i := range 20 {
