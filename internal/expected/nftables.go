@@ -484,6 +484,16 @@ func addressOf(word string) (string, bool) {
 
 // addresses reads addresses, and reports whether all could be read.
 func (t *nft) addresses(r *Rule, to *[]Addresses) bool {
+	return read(t, r, to, addressesOf)
+}
+
+// ports reads ports, and reports whether all could be read.
+func (t *nft) ports(r *Rule, to *[]Range) bool {
+	return read(t, r, to, func(word string) (Range, bool) { return rangeOf(word, "-") })
+}
+
+// read reads values of a field and names of sets, and reports whether all could be read.
+func read[V any](t *nft, r *Rule, to *[]V, valueOf func(word string) (V, bool)) bool {
 	if t.has("!=") {
 		t.next()
 		t.value()
@@ -495,11 +505,11 @@ func (t *nft) addresses(r *Rule, to *[]Addresses) bool {
 			r.Sets = append(r.Sets, name)
 			continue
 		}
-		at, ok := addressesOf(word)
+		value, ok := valueOf(word)
 		if !ok {
 			return false
 		}
-		*to = append(*to, at)
+		*to = append(*to, value)
 	}
 	return true
 }
@@ -517,28 +527,6 @@ func (t *nft) names(r *Rule, to *[]string) bool {
 		return true
 	}
 	*to = append(*to, value...)
-	return true
-}
-
-// ports reads ports, and reports whether all could be read.
-func (t *nft) ports(r *Rule, to *[]Range) bool {
-	if t.has("!=") {
-		t.next()
-		t.value()
-		r.Others = true
-		return true
-	}
-	for _, word := range t.value() {
-		if name, isSet := strings.CutPrefix(word, "@"); isSet {
-			r.Sets = append(r.Sets, name)
-			continue
-		}
-		ports, ok := rangeOf(word, "-")
-		if !ok {
-			return false
-		}
-		*to = append(*to, ports)
-	}
 	return true
 }
 

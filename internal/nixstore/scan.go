@@ -280,12 +280,14 @@ func (s *scanned) resolve(row *registration, refs []int32) (next []int64) {
 	slices.Sort(paths)
 	s.paths = paths // with its room, for the next row
 	paths = slices.Compact(paths)
-	if row.known && slices.Equal(row.info.References, paths) {
-		return next
+	if row.known {
+		if slices.Equal(row.info.References, paths) {
+			return next
+		}
+		own := *row.info
+		row.info, row.known = &own, false
 	}
-	own := *row.info
-	own.References = append(make([]closure.StorePath, 0, len(paths)), paths...)
-	row.info, row.known = &own, false
+	row.info.References = append(make([]closure.StorePath, 0, len(paths)), paths...)
 	return next
 }
 

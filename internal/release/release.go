@@ -263,8 +263,8 @@ func (r *Release) Manifest(ctx context.Context, configuration string) (*closure.
 // errScan means that [closure.ScanManifest] returned nil.
 var errScan = errors.New("not a manifest in its usual form")
 
-// manifest scans a manifest while it comes in, because large ones would take twice the
-// memory as a whole. One that can't be scanned is read again, to say why.
+// manifest scans a manifest while it comes in: the bytes of a large one would take more
+// memory than what is read of them. One that can't be scanned is read again, to say why.
 func (r *Release) manifest(ctx context.Context, name string) (*closure.Manifest, error) {
 	in, out := io.Pipe()
 	scanned := make(chan *closure.Manifest, 1)

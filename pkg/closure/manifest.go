@@ -184,10 +184,10 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 	return decodeManifest(data, nil)
 }
 
-// ScanManifest is [DecodeManifest] for a manifest that comes in, of which it keeps only
-// the result. It returns nil for what DecodeManifest refuses, and for some manifests that
-// are valid; if not, it reads in to its end, without a limit. It checks most of a manifest
-// after that end, so that in may end in an error if the manifest is not trusted.
+// ScanManifest reads a manifest from in by the rules of [DecodeManifest], without having all
+// of it in memory. It returns nil for every manifest that DecodeManifest refuses, and for a
+// few that are valid. in must limit its size. Most checks follow the end of in: if in ends
+// in an error, because the manifest is not trusted, they are not made.
 func ScanManifest(in io.Reader) *Manifest {
 	paths, frame := scanPaths(in)
 	if paths == nil {

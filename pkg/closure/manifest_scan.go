@@ -12,8 +12,8 @@ import (
 // beforePaths is what precedes the paths of a manifest. No text in JSON has a newline.
 const beforePaths = "\n  \"paths\": ["
 
-// The manifest may be anything: its digest is known only at its end. These limits keep what
-// is kept of it, until then, to a few times its size.
+// The manifest may be anything: its digest is known only at its end. These limits bound the
+// memory until then to a few times its size.
 const (
 	// minPath is the size of the shortest store path, such as "/a/", the digest and "-a".
 	minPath = len("/a/") + digestLen + len("-a")
@@ -54,8 +54,8 @@ type pathScanner struct {
 	failed bool
 }
 
-// more has at least n bytes in s.rest. It fails if there are fewer, or if they are more
-// than any part of the form.
+// more reads until s.rest has at least n bytes. It fails if in has fewer, or if n is more
+// than any part of the form has.
 func (s *pathScanner) more(n int) bool {
 	if s.failed = s.failed || n > len(s.room); s.failed {
 		return false
